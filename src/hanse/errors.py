@@ -1,0 +1,120 @@
+"""Every exception that Hanse raises, as one tree.
+
+::
+
+    HanseError
+    ├── ConfigError          a setting or a proposal is wrong (also a ValueError)
+    ├── DataError            a file, table or column is wrong (also a ValueError)
+    ├── WireError            bytes that came in are not what they should be (also a ValueError)
+    │   ├── TooLarge         more bytes than the receiver allows
+    │   └── Tampered         a checksum or a hash does not fit
+    ├── Refused              the gate said no; nothing was computed
+    │   ├── NotAuthenticated the sender is not who it says it is
+    │   ├── NotAllowed       the sender is known but may not do this
+    │   └── NotApproved      the owner has not approved this hash
+    ├── NotFound             no such node, run, dataset, model, ...
+    ├── Conflict             it exists already, or is in a state that forbids this
+    │   └── IllegalTransition  a run cannot go from this state to that one
+    ├── NodeFailed           a node was asked and did not give a usable answer
+    │   ├── NodeLost         the connection is gone or silent
+    │   └── WorkerDied       the node's worker ended, hung or hit a limit
+    └── RunFailed            a run ended without a result
+
+An error says what was found, what was expected and what to do next. What crosses the wire is
+``code`` and ``message`` only: never a traceback, never a path.
+"""
+
+from __future__ import annotations
+
+
+class HanseError(Exception):
+    """Base of all errors of Hanse.
+
+    Args:
+        message: one or two sentences: what was found, what was expected, what to do next.
+
+    ``code`` is a short, stable name for programs; ``status`` is the HTTP status it maps to.
+    """
+
+    code = "error"
+    status = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(HanseError, ValueError):
+    code, status = "config", 422
+
+
+class DataError(HanseError, ValueError):
+    code, status = "data", 422
+
+
+class WireError(HanseError, ValueError):
+    code, status = "wire", 400
+
+
+class TooLarge(WireError):
+    code, status = "too_large", 413
+
+
+class Tampered(WireError):
+    code = "tampered"
+
+
+class Refused(HanseError):
+    code, status = "refused", 403
+
+
+class NotAuthenticated(Refused):
+    code, status = "not_authenticated", 401
+
+
+class NotAllowed(Refused):
+    code = "not_allowed"
+
+
+class NotApproved(Refused):
+    code = "not_approved"
+
+
+class NotFound(HanseError):
+    code, status = "not_found", 404
+
+
+class Conflict(HanseError):
+    code, status = "conflict", 409
+
+
+class IllegalTransition(Conflict):
+    code = "illegal_transition"
+
+
+class NodeFailed(HanseError):
+    code, status = "node_failed", 502
+
+
+class NodeLost(NodeFailed):
+    code = "node_lost"
+
+
+class WorkerDied(NodeFailed):
+    code = "worker_died"
+
+
+class RunFailed(HanseError):
+    code, status = "run_failed", 500
+
+
+def _tree(root: type[HanseError]) -> dict[str, type[HanseError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_code(code: str, message: str) -> HanseError:
+    """The exception for a code that came over the wire; an unknown code gives a ``HanseError``."""
+    return _tree(HanseError).get(code, HanseError)(message)

@@ -1,0 +1,361 @@
+"""The nouns of Hanse, and nothing else.
+
+**A federated computation asks nodes; each node answers with a contribution; telling the
+contributions to the computation gives its next state.** An :class:`Algorithm` says what to ask,
+how to answer and what to make of it. A :class:`Gather` says how contributions come together. A
+:class:`Transport` carries messages. A :class:`Model` is what is learned. A :class:`Rule` may say
+no. Each is one file in the folder of its kind; the folder is the registry (:func:`find`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.messages import Array, Json, Message, Record
+from hanse.table import Table
+
+# ---------------------------------------------------------------- algorithms
+
+
+class Combine(StrEnum):
+    """How contributions come together; what privacy is possible follows from it."""
+
+    SUM = "sum"  # arrays add: streaming, secure sums and noise are possible
+    MERGE = "merge"  # a commutative monoid that is not addition (sketches, unions)
+    EACH = "each"  # every single contribution is needed (Krum, median, forests)
+
+
+State = Record
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What an algorithm wants to know next.
+
+    Args:
+        record: goes to every node asked.
+        combine: what may be done with the answers.
+        label: the phase, for people: ``prepare``, ``train``, ``evaluate``, ...
+        round: the training round this belongs to, counted from 1; None if it is none.
+        each: a record of its own for some nodes, by node id, instead of ``record``.
+        to: ask exactly these nodes; None leaves it to the run's selection.
+        need: this many answers are enough (buffered-asynchronous); None waits for all asked.
+        late: what becomes of answers that were not waited for: ``drop`` cancels them, ``keep``
+            counts them in a later step, marked with the step they were asked in.
+    """
+
+    record: Record
+    combine: Combine
+    label: str
+    round: int | None = None
+    each: Mapping[str, Record] = field(default_factory=dict)
+    to: Sequence[str] | None = None
+    need: int | None = None
+    late: str = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing more to ask. ``reason`` is for people ("10 rounds", "converged")."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a node answers.
+
+    Args:
+        record: ``arrays`` are combined, weighted by ``weight``; ``data`` is small JSON that goes
+            with this node's answer (not summed).
+        weight: what the arrays count for, usually rows; finite and >= 0.
+        sums: further arrays that add with weight one (loss sums, counts, histograms).
+        metrics: numbers about this node for people (``loss``, ``accuracy``, ``n``, ...).
+    """
+
+    record: Record
+    weight: float = 1.0
+    sums: Mapping[str, Array] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One node's contribution as the coordinator sees it. ``asked`` is the step it was asked in."""
+
+    node: str
+    weight: float
+    data: Mapping[str, Json]
+    metrics: Mapping[str, float]
+    asked: int
+
+
+class Gathered(Protocol):
+    """The contributions of one step, together. Answers are in the order of node ids, whoever
+    came first, so every result is the same for every order of arrival."""
+
+    answers: Sequence[Answer]
+    failures: Mapping[str, str]
+
+    @property
+    def weight(self) -> float:
+        """Sum of the weights."""
+        ...
+
+    def sum(self) -> dict[str, Array]:
+        """Σ_k w_k a_k per array (SUM only): float64, or int64 where all weights are one and the
+        arrays are whole numbers."""
+        ...
+
+    def mean(self) -> dict[str, Array]:
+        """Σ_k w_k a_k / Σ_k w_k per array (SUM only), accumulated in float64, in the dtype that
+        was sent. Raises ``RunFailed`` where the weights sum to zero."""
+        ...
+
+    def sums(self) -> dict[str, Array]:
+        """Σ_k of the unweighted ``sums`` of the contributions (SUM and EACH)."""
+        ...
+
+    def each(self) -> Iterator[tuple[Answer, Record]]:
+        """The single contributions (MERGE and EACH only), one in memory at a time."""
+        ...
+
+
+@dataclass(slots=True)
+class Site:
+    """What an algorithm's node half may touch.
+
+    Args:
+        node: this node's id.
+        table: the approved rows with the approved columns only.
+        config: the run's configuration, bound by the approved hash.
+        memory: kept between the steps of one run. May be lost (a restarted worker): look with
+            ``get`` and rebuild. A step that is asked again finds it as it was before that step.
+        cache: derived from table and config alone (a design matrix, a loaded model); never from
+            earlier steps. May be lost.
+        progress: call it now and then in long work; a silent node counts as late.
+    """
+
+    node: str
+    table: Table
+    config: Mapping[str, Json]
+    memory: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    progress: Callable[[], None] = lambda: None
+    step: int = 0
+
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""
+        return generator(int(self.config.get("seed", 0)), self.node, *key)
+
+
+def generator(seed: int, *key: str | int) -> np.random.Generator:
+    """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
+    import hashlib
+
+    text = "\x1f".join([str(seed), *(str(k) for k in key)])
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
+    return np.random.Generator(np.random.Philox(key=words))
+
+
+class Algorithm(Protocol):
+    """A federated computation. Both halves stand in one file; ``answer`` is all that touches data.
+
+    An implementation is a class without state of its own: everything is in the ``State``, a plain
+    value that is checkpointed after each step, so that a run goes on after a crash and ends with
+    the same bytes.
+    """
+
+    combines: Collection[Combine]  # all kinds of combining that its asks may use
+
+    def init(self, config: Mapping[str, Json]) -> State:
+        """The first state (coordinator)."""
+        ...
+
+    def ask(self, state: State) -> Ask | Done:
+        """What to ask in this state (coordinator)."""
+        ...
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        """The node's half: the only code that touches data."""
+        ...
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        """The next state (coordinator). Must not change ``state``."""
+        ...
+
+    def result(self, state: State) -> Record:
+        """What the data scientist gets: for a model, its parameters and all that is needed to
+        rebuild it, as one record."""
+        ...
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        """Numbers about the last step for the round's record (global loss, accuracy, ...)."""
+        ...
+
+
+# ---------------------------------------------------------------- gathering
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from one node in one exchange: a message, or why there is none."""
+
+    node: str
+    asked: int
+    body: Record | None
+    error: str = ""
+    seconds: float = 0.0
+    code: str = ""
+
+
+class Exchange(Protocol):
+    """The loop's primitive, lent to a gather: send these records to these nodes, yield the
+    replies as they arrive, until all are in, ``need`` are in, or the deadline."""
+
+    def __call__(
+        self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
+    ) -> AsyncIterator[Reply]: ...
+
+
+class Gather(Protocol):
+    """How contributions come together: plainly, or as a secure sum with exchanges of its own."""
+
+    async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+        """Coordinator half: run the exchanges, return what came."""
+        ...
+
+    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
+        """Node half: what leaves the node for operation ``op``."""
+        ...
+
+
+# ---------------------------------------------------------------- transports
+
+Progress = Callable[[], None]
+Handler = Callable[[str, Message, Progress], Awaitable[Message]]  # (authenticated peer, request, alive) -> reply
+
+
+class Transport(Protocol):
+    """The coordinator's end: who is on line, and one exchange with one of them."""
+
+    def online(self) -> frozenset[str]:
+        """Ids of the nodes that can be asked now."""
+        ...
+
+    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+        """Send ``message``, return the reply to it.
+
+        A broken connection is waited out: the message is delivered again when the node is back,
+        and the node answers each id once. ``progress`` is called whenever something moves.
+        Cancelling the call cancels the exchange; what comes later is refused and recorded.
+        Raises the node's error (:func:`hanse.errors.from_code`), or ``NodeLost``.
+        """
+        ...
+
+    async def changed(self) -> None:
+        """Returns when ``online()`` next changes."""
+        ...
+
+
+# ---------------------------------------------------------------- models
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be learned: settled by the federation before training.
+
+    Args:
+        kind: ``binary``, ``multiclass`` or ``regression``.
+        features: column names of the design matrix, in order.
+        classes: class labels in order (empty for regression); the same at every site, also at
+            one that has never seen some of them.
+    """
+
+    kind: str
+    features: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Columns of a prediction: 1 for binary and regression, else the number of classes."""
+        return len(self.classes) if self.kind == "multiclass" else 1
+
+
+class Model(Protocol):
+    """An adapter to a library's models, for parameters that average (FedAvg and family).
+
+    Made by the ``build(task, options)`` of its file, which validates ``options`` (hyper-parameters
+    by the library's own names) and raises ``ConfigError`` naming what is wrong.
+    """
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Initial parameters; names and shapes are the same for every later call."""
+        ...
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress,
+    ) -> dict[str, Array]:  # fmt: skip
+        """Parameters after local training on (n, f) ``X`` and (n,) ``y`` (class indices, or
+        targets for regression). Must not keep anything between calls."""
+        ...
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        """(n,) probability of class 1 for binary; (n, k) probabilities for multiclass; (n,)
+        values for regression. float64."""
+        ...
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        """A normal, fitted model of the library."""
+        ...
+
+
+# ---------------------------------------------------------------- rules
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a rule said. ``reason`` is shown to people on both sides."""
+
+    allowed: bool
+    rule: str
+    reason: str = ""
+
+
+class Rule(Protocol):
+    """One rule of the gate. Given the facts of a task, allows it or says why not. A rule that
+    raises counts as a no."""
+
+    name: str
+
+    def decide(self, facts: Mapping[str, Json]) -> Decision: ...
+
+
+# ---------------------------------------------------------------- the folder is the registry
+
+FOLDERS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
+
+
+def names(folder: str) -> tuple[str, ...]:
+    """What there is of a kind: the modules of ``hanse.<folder>`` without a leading underscore."""
+    if folder not in FOLDERS:
+        raise ConfigError(f"there is no kind {folder!r}; known are {', '.join(FOLDERS)}")
+    package = importlib.import_module(f"hanse.{folder}")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_"))
+
+
+def find(folder: str, name: str) -> Any:
+    """The module ``hanse.<folder>.<name>``; only names that stand in the folder are accepted."""
+    known = names(folder)
+    if name not in known:
+        raise ConfigError(f"there is no {name!r} in {folder}; known are {', '.join(known)}")
+    return importlib.import_module(f"hanse.{folder}.{name}")

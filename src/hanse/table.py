@@ -1,0 +1,163 @@
+"""A table as the algorithms see it: named columns of one length, with what is missing marked.
+
+It is deliberately small: loaders make it (CSV, Parquet, images), feature alignment selects its
+columns, preparation turns it into a design matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import DataError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class ColumnKind(StrEnum):
+    """``numeric``: float64, NaN is missing. ``boolean``: float64 of 0, 1, NaN. ``categorical``:
+    int32 codes into ``categories``, -1 is missing. ``date``: float64 days since 1970-01-01, NaN is
+    missing. ``image``: uint8 of (n, height, width, channels), nothing missing."""
+
+    NUMERIC = "numeric"
+    BOOLEAN = "boolean"
+    CATEGORICAL = "categorical"
+    DATE = "date"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its kind, its values (see :class:`ColumnKind`) and its categories, sorted."""
+
+    kind: ColumnKind
+    values: Array
+    categories: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def missing(self) -> Array:
+        """(n,) bool."""
+        if self.kind is ColumnKind.CATEGORICAL:
+            return np.asarray(self.values < 0)
+        if self.kind is ColumnKind.IMAGE:
+            return np.zeros(len(self.values), bool)
+        return np.isnan(self.values)
+
+    def take(self, rows: Array) -> Column:
+        return Column(self.kind, self.values[rows], self.categories)
+
+    @staticmethod
+    def numeric(values: Iterable[float] | Array) -> Column:
+        array = values if isinstance(values, np.ndarray) else np.array(list(values))
+        return Column(ColumnKind.NUMERIC, np.asarray(array, np.float64))
+
+    @staticmethod
+    def categorical(values: Iterable[str | None]) -> Column:
+        listed = list(values)
+        categories = tuple(sorted({v for v in listed if v is not None}))
+        index = {c: i for i, c in enumerate(categories)}
+        codes = np.array([-1 if v is None else index[v] for v in listed], np.int32)
+        return Column(ColumnKind.CATEGORICAL, codes, categories)
+
+    def labels(self) -> list[str | None]:
+        """Each value as text (class labels): whole numbers without a decimal point, None where
+        missing."""
+        if self.kind is ColumnKind.CATEGORICAL:
+            return [None if c < 0 else self.categories[c] for c in self.values]
+        return [None if np.isnan(v) else _text(float(v)) for v in self.values]
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Named columns of one length.
+
+    >>> t = Table({"age": Column.numeric([61, None or float("nan")]), "sex": Column.categorical(["f", "m"])})
+    >>> t.rows, t.names
+    (2, ('age', 'sex'))
+    """
+
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(c) for name, c in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"columns of unequal length: {lengths}")
+
+    @property
+    def rows(self) -> int:
+        return next((len(c) for c in self.columns.values()), 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def __getitem__(self, name: str) -> Column:
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise DataError(f"there is no column {name!r}; there are {', '.join(self.names)}") from None
+
+    def select(self, names: Sequence[str]) -> Table:
+        return Table({name: self[name] for name in names})
+
+    def take(self, rows: Array) -> Table:
+        return Table({name: column.take(rows) for name, column in self.columns.items()})
+
+    def drop(self, names: Iterable[str]) -> Table:
+        gone = set(names)
+        return Table({n: c for n, c in self.columns.items() if n not in gone})
+
+    def schema(self) -> dict[str, str]:
+        """Column name to kind."""
+        return {name: str(column.kind) for name, column in self.columns.items()}
+
+    @staticmethod
+    def of(data: Any) -> Table:
+        """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
+        categorical, numbers numeric, bool boolean."""
+        if isinstance(data, Table):
+            return data
+        if hasattr(data, "columns"):
+            data = {str(name): data[name] for name in data.columns}
+        return Table({str(name): _column(str(name), values) for name, values in data.items()})
+
+
+def _column(name: str, values: Any) -> Column:
+    if isinstance(values, Column):
+        return values
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
+    if array.ndim == 4 and array.dtype == np.uint8:
+        return Column(ColumnKind.IMAGE, array)
+    if array.ndim != 1:
+        raise DataError(f"column {name!r} has shape {array.shape}; expected one value per row")
+    if array.dtype.kind in "iuf":
+        return Column.numeric(array)
+    if array.dtype.kind == "b":
+        return Column(ColumnKind.BOOLEAN, array.astype(np.float64))
+    if array.dtype.kind == "M":
+        days = array.astype("datetime64[ms]").astype(np.float64) / 86_400_000
+        return Column(ColumnKind.DATE, np.where(np.isnat(array), np.nan, days))
+    listed = [None if _absent(v) else v for v in array.tolist()]
+    present = [v for v in listed if v is not None]
+    if present and all(isinstance(v, bool) for v in present):
+        return Column(ColumnKind.BOOLEAN, np.array([np.nan if v is None else float(v) for v in listed]))
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present):
+        return Column.numeric([float("nan") if v is None else v for v in listed])
+    return Column.categorical([None if v is None else str(v) for v in listed])
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or str(value) in ("<NA>", "NaT")
