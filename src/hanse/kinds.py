@@ -176,8 +176,9 @@ class Algorithm(Protocol):
 
     combines: Collection[Combine]  # all kinds of combining that its asks may use
 
-    def init(self, config: Mapping[str, Json]) -> State:
-        """The first state (coordinator)."""
+    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+        """The first state (coordinator). ``previous`` is the result of the stage before this one,
+        where an algorithm follows another (:mod:`hanse.stages`)."""
         ...
 
     def ask(self, state: State) -> Ask | Done:

@@ -1,0 +1,147 @@
+"""Feature alignment: from the columns of every site to one ordered list, bound by a hash.
+
+*Intersection* keeps what all sites have; *union* keeps what any has, and says how much of it is
+filled in at each site, since a filled column means "absent" and "never measured" alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hanse.errors import ConfigError, DataError
+from hanse.messages import Json, dumps
+from hanse.table import Column, ColumnKind, Table
+
+Schemas = Mapping[str, Mapping[str, str]]  # node -> column -> kind
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The features of a run.
+
+    Args:
+        features: names in canonical (sorted) order; the same at every node.
+        kinds: feature to column kind.
+        filled: node to the share of the features that it lacks, in [0, 1].
+        warnings: for people.
+    """
+
+    features: tuple[str, ...]
+    kinds: Mapping[str, str]
+    filled: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Binds names, order and kinds."""
+        return hashlib.sha256(dumps([[f, self.kinds[f]] for f in self.features]).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Json]:
+        return {"features": list(self.features), "kinds": dict(self.kinds), "filled": dict(self.filled),
+                "warnings": list(self.warnings), "sha256": self.sha256}  # fmt: skip
+
+
+def canonical(names: Iterable[str], where: str = "") -> dict[str, str]:
+    """Canonical name to the name as it stands (outer spaces go). Two that become equal are an error."""
+    found: dict[str, str] = {}
+    for name in names:
+        clean = " ".join(name.split())
+        if clean in found:
+            raise DataError(f"columns {found[clean]!r} and {name!r} {where}have the same name; rename one")
+        found[clean] = name
+    return found
+
+
+def union_and_intersection(schemas: Schemas) -> tuple[list[str], list[str]]:
+    """Sorted canonical names that any site has, and that all sites have."""
+    sets = [set(canonical(columns, f"of {node} ")) for node, columns in schemas.items()]
+    if not sets:
+        return [], []
+    return sorted(set.union(*sets)), sorted(set.intersection(*sets))
+
+
+def align(
+    schemas: Schemas, strategy: str, *, target: str, not_features: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> Alignment:  # fmt: skip
+    """The alignment of all sites' columns.
+
+    Args:
+        schemas: node to its columns and their kinds.
+        strategy: ``intersection`` or ``union``.
+        target: must stand at every site; never a feature.
+        not_features: sample ids and the like; never features.
+        only: keep just these (each must be available under the strategy).
+
+    Raises:
+        ConfigError: no sites, no target, no common feature, or a wanted one is missing.
+    """
+    if not schemas:
+        raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
+    kinds = {node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
+             for node, columns in schemas.items()}  # fmt: skip
+    lacking = sorted(node for node, columns in kinds.items() if target not in columns)
+    if lacking:
+        raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
+    union, intersection = union_and_intersection(schemas)
+    barred = {target, *not_features}
+    names = [n for n in (intersection if strategy == "intersection" else union) if n not in barred]
+    if only is not None:
+        wanted = sorted(set(only))
+        absent = [n for n in wanted if n not in names]
+        if absent:
+            raise ConfigError(f"features not available under {strategy}: {', '.join(absent)}")
+        names = wanted
+    warnings = []
+    settled: dict[str, str] = {}
+    for name in list(names):
+        seen = {columns[name] for columns in kinds.values() if name in columns}
+        kind = _reconcile(seen)
+        if kind is None:
+            if only is not None:
+                raise ConfigError(f"feature {name!r} is of different kinds at different sites: {', '.join(sorted(seen))}")
+            names.remove(name)
+            warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
+        else:
+            settled[name] = kind
+    if not names:
+        raise ConfigError(f"no feature is left under {strategy}; the sites share {len(intersection)} columns")
+    filled = {node: round(sum(n not in columns for n in names) / len(names), 6) for node, columns in kinds.items()}
+    for node, share in sorted(filled.items()):
+        if share > 0.2:
+            warnings.append(f"{share:.0%} of the features are filled in at {node}, which lacks them")
+    return Alignment(tuple(names), settled, filled, tuple(warnings))
+
+
+def _reconcile(kinds: set[str]) -> str | None:
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    if kinds <= {"numeric", "boolean"}:
+        return "numeric"
+    return None
+
+
+def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Table:
+    """The table with exactly ``features``, in that order; a column that the site lacks is filled
+    with missing values (what they become is the preparation's choice)."""
+    import numpy as np
+
+    have = canonical(table.names)
+    columns: dict[str, Column] = {}
+    for name in features:
+        kind = ColumnKind(kinds[name])
+        if name not in have:
+            if kind is ColumnKind.CATEGORICAL:
+                columns[name] = Column(kind, np.full(table.rows, -1, np.int32))
+            elif kind is ColumnKind.IMAGE:
+                raise DataError(f"this site has no images {name!r}; use feature_strategy intersection")
+            else:
+                columns[name] = Column(kind, np.full(table.rows, np.nan))
+            continue
+        column = table[have[name]]
+        if column.kind is not kind and {column.kind, kind} != {ColumnKind.NUMERIC, ColumnKind.BOOLEAN}:
+            raise DataError(f"column {name!r} is {column.kind} here, but the run expects {kind}")
+        columns[name] = Column(kind, column.values, column.categories)
+    return Table(columns)

@@ -1,0 +1,70 @@
+"""One algorithm after another: preparation, then training. The sequence is itself an algorithm.
+
+The result of a stage is handed to the ``init`` of the next. The state of the sequence is the state
+of the stage at work plus its index, so a checkpoint needs nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.messages import Json, Record
+
+
+class Stages:
+    """The algorithms in turn.
+
+    Args:
+        stages: at least one; each gets the result of the one before as ``previous``.
+        config: the run's configuration, handed to each ``init``.
+    """
+
+    def __init__(self, stages: Sequence[Algorithm], config: Mapping[str, Json]) -> None:
+        self.stages, self.config = tuple(stages), config
+        self.combines: frozenset[Combine] = frozenset(c for s in stages for c in s.combines)
+
+    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+        return self._wrap(0, self.stages[0].init(config, previous))
+
+    def ask(self, state: State) -> Ask | Done:
+        index, inner = self._unwrap(self._advance(state))
+        ask = self.stages[index].ask(inner)
+        if isinstance(ask, Done):
+            return ask
+        return dataclasses.replace(
+            ask, record=self._wrap(index, ask.record), each={n: self._wrap(index, r) for n, r in ask.each.items()}
+        )
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        index, inner = self._unwrap(ask)
+        return self.stages[index].answer(site, inner)
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        index, inner = self._unwrap(self._advance(state))
+        return self._advance(self._wrap(index, self.stages[index].tell(inner, gathered)))
+
+    def result(self, state: State) -> Record:
+        index, inner = self._unwrap(state)
+        return self.stages[index].result(inner)
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        index, inner = self._unwrap(state)
+        return self.stages[index].metrics(inner)
+
+    def _advance(self, state: State) -> State:
+        index, inner = self._unwrap(state)
+        while index + 1 < len(self.stages) and isinstance(self.stages[index].ask(inner), Done):
+            inner = self.stages[index + 1].init(self.config, self.stages[index].result(inner))
+            index += 1
+            state = self._wrap(index, inner)
+        return state
+
+    @staticmethod
+    def _wrap(index: int, inner: Record) -> Record:
+        return Record({"stage": index, "of": inner.data}, inner.arrays)
+
+    @staticmethod
+    def _unwrap(record: Record) -> tuple[int, Record]:
+        return record.data["stage"], Record(record.data["of"], record.arrays)
