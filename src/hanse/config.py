@@ -114,6 +114,8 @@ class RunConfig:
     min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")
     round_timeout_s: float = _setting(60.0, _number(0, 86_400, above=True), "a node that shows no progress for so "
                                       "long is late")  # fmt: skip
+    reconnect_timeout_s: float = _setting(15.0, _number(0, 86_400), "a node that lost its connection in a round may "
+                                          "take so long to come back")  # fmt: skip
     wait_timeout_s: float = _setting(600.0, _number(0, 30 * 86_400), "how long to wait for min_available_nodes")
     max_failed_rounds: int = _setting(3, _number(0, 1000, whole=True), "so many failed rounds in a row are retried")
     consent_timeout_s: float = _setting(7 * 86_400.0, _number(0, 366 * 86_400, above=True), "then the proposal expires")

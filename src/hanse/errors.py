@@ -17,7 +17,8 @@
     │   └── IllegalTransition  a run cannot go from this state to that one
     ├── NodeFailed           a node was asked and did not give a usable answer
     │   ├── NodeLost         the connection is gone or silent
-    │   └── WorkerDied       the node's worker ended, hung or hit a limit
+    │   ├── WorkerDied       the node's worker ended, hung or hit a limit
+    │   └── Unusable         some contributions cannot be combined; names the nodes
     └── RunFailed            a run ended without a result
 
 An error says what was found, what was expected and what to do next. What crosses the wire is
@@ -102,6 +103,21 @@ class NodeLost(NodeFailed):
 
 class WorkerDied(NodeFailed):
     code = "worker_died"
+
+
+class Unusable(NodeFailed):
+    """Contributions that cannot be combined with the others. The loop leaves these nodes out of the
+    step, with the reason, and tells the algorithm the rest.
+
+    Args:
+        nodes: node id to the reason.
+    """
+
+    code = "unusable"
+
+    def __init__(self, nodes: dict[str, str] | str) -> None:
+        self.nodes = nodes if isinstance(nodes, dict) else {}
+        super().__init__("; ".join(f"{n}: {r}" for n, r in sorted(self.nodes.items())) or str(nodes))
 
 
 class RunFailed(HanseError):

@@ -102,12 +102,26 @@ class Gathered(Protocol):
     """The contributions of one step, together. Answers are in the order of node ids, whoever
     came first, so every result is the same for every order of arrival."""
 
-    answers: Sequence[Answer]
-    failures: Mapping[str, str]
+    @property
+    def answers(self) -> Sequence[Answer]: ...
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Node id to the reason why it gave nothing usable."""
+        ...
 
     @property
     def weight(self) -> float:
         """Sum of the weights."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all contributions."""
+        ...
+
+    def without(self, nodes: Mapping[str, str]) -> Gathered:
+        """The same without these nodes, which become failures with their reasons."""
         ...
 
     def sum(self) -> dict[str, Array]:
@@ -174,7 +188,10 @@ class Algorithm(Protocol):
     the same bytes.
     """
 
-    combines: Collection[Combine]  # all kinds of combining that its asks may use
+    @property
+    def combines(self) -> Collection[Combine]:
+        """All kinds of combining that its asks may use."""
+        ...
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         """The first state (coordinator). ``previous`` is the result of the stage before this one,

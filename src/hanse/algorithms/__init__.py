@@ -1,1 +1,50 @@
-"""TODO."""
+"""Federated computations: one file each, both halves together (:class:`hanse.kinds.Algorithm`).
+
+A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False`` marks one that touches no data; all
+others run after the preparation and learn a model of :mod:`hanse.models`.
+"""
+
+from __future__ import annotations
+
+from hanse.config import RunConfig
+from hanse.errors import ConfigError
+from hanse.kinds import Algorithm, find, names
+from hanse.stages import Stages
+
+AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it
+
+
+def resolve(config: RunConfig) -> str:
+    """The name of the algorithm that a configuration means. Raises ``ConfigError`` where the
+    algorithm and the model do not fit."""
+    chosen = config.federated_strategy
+    if chosen in AUTOMATIC:
+        return str(find("models", config.model_name).ALGORITHM)
+    module = find("algorithms", chosen)
+    if getattr(module, "NEEDS_DATA", True):
+        fitting = getattr(find("models", config.model_name), "ALGORITHMS", None)
+        fitting = fitting or (find("models", config.model_name).ALGORITHM,)
+        if chosen not in fitting:
+            raise ConfigError(f"{config.model_name} does not learn by {chosen}; it learns by {', '.join(fitting)}")
+    return chosen
+
+
+def needs_data(config: RunConfig) -> bool:
+    """Whether the run touches data at all."""
+    return bool(getattr(find("algorithms", resolve(config)), "NEEDS_DATA", True))
+
+
+def files(config: RunConfig) -> tuple[str, ...]:
+    """The files of this folder that the run uses, in the order of its stages."""
+    return ("preparation", resolve(config)) if needs_data(config) else (resolve(config),)
+
+
+def build(config: RunConfig) -> Algorithm:
+    """The algorithm of a run, its stages in turn."""
+    settings = config.to_json()
+    if needs_data(config):
+        find("models", config.model_name)  # an unknown model is an error before anything is asked
+    return Stages([find("algorithms", name).ALGORITHM() for name in files(config)], settings)
+
+
+__all__ = ["build", "files", "names", "needs_data", "resolve"]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How contributions come together: one file each (:class:`hanse.kinds.Gather`)."""

@@ -1,0 +1,94 @@
+"""The node half of the loop: one task answered.
+
+The same code answers in a node's worker process and in a simulation. It keeps per run what may be
+kept: the table, caches, and the algorithm's memory. Memory is held as it was after each of the
+last steps, so a step that is asked again (the coordinator was killed, a reply was lost) starts from
+the same memory and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hanse import algorithms, features
+from hanse.config import RunConfig
+from hanse.errors import WireError
+from hanse.kinds import Algorithm, Gather, Progress, Site, find
+from hanse.messages import Json, Record
+from hanse.table import Table
+
+KEPT_STEPS = 2
+KEPT_RUNS = 8
+
+LoadTable = Callable[[Mapping[str, Json]], Table]  # from a bundle to the rows that it was approved for
+
+
+@dataclass(slots=True)
+class _Run:
+    config: Mapping[str, Json]
+    algorithm: Algorithm
+    gather: Gather
+    table: Table
+    cache: dict[str, Any] = field(default_factory=dict)
+    memories: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class Answerer:
+    """Answers the tasks of runs for one node.
+
+    Args:
+        node: this node's id.
+        load: gives the approved rows for a bundle (:mod:`hanse.bundle`).
+        overrides: settings that the node's owner imposes on the node half (``min_count``).
+    """
+
+    def __init__(self, node: str, load: LoadTable, overrides: Mapping[str, Json] | None = None) -> None:
+        self.node, self._load, self._overrides = node, load, dict(overrides or {})
+        self._runs: dict[str, _Run] = {}
+
+    def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
+        """The reply to ``task``.
+
+        Args:
+            task: data ``{run, step, op, ask}`` and the ask's arrays.
+            bundle: the approved bundle that the task belongs to.
+            progress: called now and then, to show life.
+        """
+        try:
+            run_id, step, op, ask = (task.data[k] for k in ("run", "step", "op", "ask"))
+        except KeyError as missing:
+            raise WireError(f"a task without {missing}") from None
+        run = self._run(run_id, bundle)
+        before = max((s for s in run.memories if s < step), default=None)
+        memory = dict(run.memories[before]) if before is not None else {}
+        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step)
+        reply = run.gather.reply(op, Record(ask, task.arrays), lambda a: run.algorithm.answer(site, a), site)
+        run.memories = {s: m for s, m in run.memories.items() if s < step}
+        run.memories[step] = memory
+        for old in sorted(run.memories)[:-KEPT_STEPS]:
+            del run.memories[old]
+        return reply
+
+    def forget(self, run_id: str) -> None:
+        """Frees what is kept for a run."""
+        self._runs.pop(run_id, None)
+
+    def _run(self, run_id: str, bundle: Mapping[str, Json]) -> _Run:
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            config = RunConfig.parse(bundle["config"])
+            algorithm = algorithms.build(config)
+            table = Table()
+            if algorithms.needs_data(config):
+                table = self._load(bundle)
+                kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
+                own = {n: c for n, c in table.columns.items() if " ".join(n.split()) == config.target_column}
+                table = Table({**kept.columns, config.target_column: next(iter(own.values()))}) if own else kept
+            settings = {**config.to_json(), **self._overrides}
+            run = _Run(settings, algorithm, find("gathering", bundle["gathering"]).GATHER(), table)
+        self._runs[run_id] = run  # most recently used last
+        while len(self._runs) > KEPT_RUNS:
+            self._runs.pop(next(iter(self._runs)))
+        return run

@@ -1,0 +1,123 @@
+"""What a data owner consents to: the frozen proposal, named by its SHA-256.
+
+A bundle holds the configuration, the aligned features, which dataset (and which version of it) each
+node would use, and the source of every file of the node's half that will run. ``code_preview`` is
+read from it. A node compares that source with its own installation before it runs anything: the
+code that was shown is the code that runs, or nothing runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import hanse
+from hanse import algorithms
+from hanse.config import RunConfig
+from hanse.errors import NotApproved, WireError
+from hanse.kinds import FOLDERS, names
+from hanse.messages import Json, dumps, loads
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A frozen proposal. Equal content gives equal ``text`` and ``sha256``."""
+
+    content: Mapping[str, Json]
+
+    @property
+    def text(self) -> str:
+        """Canonical JSON."""
+        return dumps(self.content)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig.parse(self.content["config"])
+
+    def preview(self) -> str:
+        """The text that a data owner reads: settings first, then the code that will run."""
+        config = self.content["config"]
+        lines = [f"# hanse {self.content['hanse']}, bundle {self.sha256}", "# settings"]
+        lines += [f"#   {name} = {value!r}" for name, value in config.items() if name != "plan"]
+        alignment = self.content["alignment"]
+        lines += [f"# features ({len(alignment['features'])}): {', '.join(alignment['features'][:50])}"]
+        if config.get("plan"):
+            lines += ["", "# ---- the data scientist's training plan", config["plan"].get("source", "")]
+        for module, source in self.content["code"].items():
+            lines += ["", f"# ---- {module}", source]
+        return "\n".join(lines)
+
+    def check_code(self) -> None:
+        """Compares the bundle's code with this installation. Raises ``NotApproved`` where it differs."""
+        here = node_code(self.config, self.content["gathering"])
+        if self.content["hanse"] != hanse.__version__:
+            raise NotApproved(f"the bundle is of hanse {self.content['hanse']}, this node runs {hanse.__version__}; "
+                              "bring both to the same release and propose again")  # fmt: skip
+        differing = sorted(m for m in {*here, *self.content["code"]} if here.get(m) != self.content["code"].get(m))
+        if differing:
+            raise NotApproved(f"the code shown is not the code installed here ({', '.join(differing)}); "
+                              "bring both sides to the same release and propose again")  # fmt: skip
+
+
+def freeze(
+    config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[str, Json], gathering: str = "plain"
+) -> Bundle:
+    """The bundle of a proposal.
+
+    Args:
+        config: what was proposed.
+        alignment: :meth:`hanse.features.Alignment.to_json`, or ``{"features": [], "kinds": {}}``.
+        datasets: node id to ``{name, version}`` of the dataset that it would use.
+    """
+    code = node_code(config, gathering)
+    return Bundle({"hanse": hanse.__version__, "config": config.to_json(), "alignment": dict(alignment),
+                   "datasets": dict(datasets), "gathering": gathering, "code": code})  # fmt: skip
+
+
+def thaw(text: str, sha256: str) -> Bundle:
+    """The bundle in ``text``. Raises ``NotApproved`` if it is not the one that ``sha256`` names."""
+    found = hashlib.sha256(text.encode()).hexdigest()
+    if found != sha256:
+        raise NotApproved(f"the bundle has hash {found[:12]}…, announced was {sha256[:12]}…; nothing was run")
+    content = loads(text)
+    wanted = {"hanse", "config", "alignment", "datasets", "gathering", "code"}
+    if not isinstance(content, dict) or set(content) != wanted:
+        raise WireError(f"a bundle has exactly {', '.join(sorted(wanted))}")
+    return Bundle(content)
+
+
+def node_code(config: RunConfig, gathering: str = "plain") -> dict[str, str]:
+    """Module name to source of every ingredient file of the node's half of this run."""
+    roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
+    if algorithms.needs_data(config):
+        roots.append(f"hanse.models.{config.model_name}")
+    roots += [f"hanse.gathering.{gathering}", "hanse.answers", "hanse.features", "hanse.stages"]
+    found: dict[str, str] = {}
+    while roots:
+        module = roots.pop()
+        if module in found:
+            continue
+        found[module] = inspect.getsource(importlib.import_module(module))
+        roots += _ingredients(found[module])
+    return dict(sorted(found.items()))
+
+
+def _ingredients(source: str) -> list[str]:
+    """The ingredient files that a source imports."""
+    found = []
+    for item in ast.walk(ast.parse(source)):
+        if isinstance(item, ast.ImportFrom) and item.module:
+            parts = item.module.split(".")
+            if parts[0] == "hanse" and len(parts) == 2 and parts[1] in FOLDERS:
+                found += [f"{item.module}.{a.name}" for a in item.names if a.name in names(parts[1])]
+            elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in FOLDERS:
+                found.append(item.module)
+    return found

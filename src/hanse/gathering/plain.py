@@ -1,0 +1,223 @@
+"""Plain gathering: the coordinator sees each contribution and adds them up.
+
+Contributions wait in memory or, when large, in a spool file until the step's last one is in; then
+they are added block by block in the order of node ids, in float64. So the sum has the same bits for
+every order of arrival, a node that dies half way through its upload leaves no trace in it, and the
+coordinator's memory does not grow with the number of nodes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import RunFailed, Unusable
+from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Site
+from hanse.messages import Array, Json, Layout, Place, Record, block
+
+BLOCK = 1 << 17  # elements: two float64 blocks stay in a core's second-level cache
+_THREADS = min(4, os.cpu_count() or 1)
+_pool: list[ThreadPoolExecutor] = []
+
+
+class Plain:
+    """The default gather."""
+
+    async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+        found: list[tuple[Answer, Record]] = []
+        failures: dict[str, str] = {}
+        async for reply in exchange(asks, need=ask.need):
+            if reply.body is None:
+                failures[reply.node] = reply.error
+                continue
+            try:
+                found.append((_answer(reply.node, reply.asked, reply.body.data), reply.body))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                failures[reply.node] = f"its reply is not a contribution: {error}"
+        found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
+        return Contributions(tuple(found), failures, ask.combine)
+
+    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
+        if op != "answer":
+            raise Unusable(f"plain gathering has no operation {op!r}")
+        contribution = answer(ask)
+        arrays: dict[str, Array] = {f"a.{name}": value for name, value in contribution.record.arrays.items()}
+        arrays.update((f"s.{name}", value) for name, value in contribution.sums.items())
+        data = {
+            "weight": float(contribution.weight),
+            "data": contribution.record.data,
+            "metrics": {k: _finite(v) for k, v in contribution.metrics.items()},
+        }
+        return Record(data, arrays)
+
+
+GATHER = Plain
+
+
+def _finite(value: float) -> Json:
+    return value if not isinstance(value, (float, np.floating)) or math.isfinite(value) else None
+
+
+def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
+    weight = data["weight"]
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise ValueError("the weight is not a number")
+    if not math.isfinite(weight) or weight < 0:
+        raise ValueError(f"the weight is {weight}; expected a finite number of at least 0")
+    metrics, more = data["metrics"], data["data"]
+    if not isinstance(metrics, dict) or not isinstance(more, dict):
+        raise ValueError("metrics and data must be objects")
+    return Answer(node, float(weight), more, metrics, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """:class:`hanse.kinds.Gathered` over whole contributions."""
+
+    found: tuple[tuple[Answer, Record], ...]
+    failures: Mapping[str, str]
+    combine: Combine
+    _checked: dict[str, Mapping[str, Place]] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        return tuple(answer for answer, _ in self.found)
+
+    @property
+    def weight(self) -> float:
+        return math.fsum(answer.weight for answer, _ in self.found)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(record.nbytes for _, record in self.found)
+
+    def without(self, nodes: Mapping[str, str]) -> Contributions:
+        kept = tuple(pair for pair in self.found if pair[0].node not in nodes)
+        return Contributions(kept, {**self.failures, **nodes}, self.combine)
+
+    def sum(self) -> dict[str, Array]:
+        self._may_add()
+        ones = all(answer.weight == 1 for answer, _ in self.found)
+        return self._reduce("a.", weighted=not ones, divide=1.0, keep=False)
+
+    def mean(self) -> dict[str, Array]:
+        self._may_add()
+        if not self.weight > 0:
+            raise RunFailed("the weights of all contributions are zero, so there is no mean; "
+                            "are there training rows at any site?")  # fmt: skip
+        return self._reduce("a.", weighted=True, divide=self.weight, keep=True)
+
+    def sums(self) -> dict[str, Array]:
+        return self._reduce("s.", weighted=False, divide=1.0, keep=False)
+
+    def each(self) -> Iterator[tuple[Answer, Record]]:
+        if self.combine is Combine.SUM:
+            raise RunFailed("this step asked for sums only; single contributions are not to be looked at")
+        for answer, record in self.found:
+            arrays = {name[2:]: record.arrays[name] for name in record.arrays if name.startswith("a.")}
+            yield answer, Record(answer.data, arrays)
+
+    def _may_add(self) -> None:
+        if self.combine is not Combine.SUM:
+            raise RunFailed(f"this step asked for {self.combine}, so its contributions do not add")
+
+    def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
+        layout = self._common(prefix)
+        out: dict[str, Array] = {}
+        weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
+        for name, place in layout.items():
+            whole = place.dtype.kind in "iub" and not weighted and not keep
+            dtype = np.dtype(np.int64) if whole else place.dtype if keep else np.dtype(np.float64)
+            if keep and place.dtype.kind in "iub":
+                dtype = np.dtype(np.float64)
+            out[name[2:]] = self._add(name, place, weights, divide, dtype, whole)
+        return out
+
+    def _add(
+        self, name: str, place: Place, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
+    ) -> Array:  # fmt: skip
+        total = np.empty(place.size, dtype)
+        inner = np.int64 if whole else np.float64
+
+        def part(start: int, stop: int) -> bool:
+            fine = True
+            accumulator = np.empty(min(BLOCK, stop - start), inner)
+            scratch = np.empty_like(accumulator)
+            for low in range(start, stop, BLOCK):
+                high = min(low + BLOCK, stop)
+                into, product = accumulator[: high - low], scratch[: high - low]
+                into[...] = 0
+                for (_, record), weight in zip(self.found, weights, strict=True):
+                    values = block(record.arrays, name, low, high)
+                    if whole:
+                        np.add(into, values, out=into, casting="unsafe")
+                    elif weight == 1.0:
+                        np.add(into, values, out=into)
+                    else:
+                        np.multiply(values, weight, out=product)
+                        np.add(into, product, out=into)
+                if divide != 1.0:
+                    np.divide(into, divide, out=into)
+                if not whole:
+                    fine = fine and math.isfinite(float(np.sum(into)))
+                total[low:high] = into
+            return fine
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not _parallel(part, place.size):
+                self._blame(name, place, total)
+        return total.reshape(place.shape)
+
+    def _blame(self, name: str, place: Place, total: Array) -> None:
+        guilty = {}
+        for answer, record in self.found:
+            for low in range(0, place.size, BLOCK):
+                values = block(record.arrays, name, low, min(low + BLOCK, place.size))
+                if not np.all(np.isfinite(values)):
+                    guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
+                    break
+        if guilty:
+            raise Unusable(guilty)
+        if not np.all(np.isfinite(total)):
+            raise RunFailed(f"the sum of {name[2:]!r} over the nodes is too large for its type")
+
+    def _common(self, prefix: str) -> Mapping[str, Place]:
+        """The layout that most contributions have; the others are unusable."""
+        if prefix in self._checked:
+            return self._checked[prefix]
+        if not self.found:
+            return {}
+        layouts = []
+        for _, record in self.found:
+            places = Layout.of(record.arrays).places
+            layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
+        counts = [sum(other == layout for other in layouts) for layout in layouts]
+        common = layouts[counts.index(max(counts))]
+        odd = {
+            answer.node: "its arrays have other names, types or shapes than those of the other nodes"
+            for (answer, _), layout in zip(self.found, layouts, strict=True)
+            if layout != common
+        }
+        if odd:
+            raise Unusable(odd)
+        places = Layout.of(self.found[0][1].arrays).places
+        self._checked[prefix] = {n: p for n, p in places.items() if n.startswith(prefix)}
+        return self._checked[prefix]
+
+
+def _parallel(part: Callable[[int, int], bool], size: int) -> bool:
+    """Runs ``part`` over ``size`` elements, on several cores when it is worth a thread."""
+    if size < 8 * BLOCK or _THREADS == 1:
+        return part(0, size)
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(_THREADS, "hanse-sum"))
+    step = -(-size // _THREADS // BLOCK) * BLOCK
+    spans = [(low, min(low + step, size)) for low in range(0, size, step)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(list(_pool[0].map(lambda span: part(*span), spans)))

@@ -1,0 +1,345 @@
+"""The one loop: select, ask, gather until the deadline, tell, checkpoint.
+
+Everything that a federation computes runs here, over any transport. A step ends when all that is
+needed is in, or when nobody who is still asked shows progress: a transfer that moves is not late, a
+node that is silent is. Each step leaves a record; the state after it is checkpointed while the next
+step is already under way, and a run that is resumed from any checkpoint ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from hanse.config import RunConfig
+from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
+from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, find, generator
+from hanse.messages import Json, Message, Record, fingerprint
+
+_INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
+
+
+@dataclass(slots=True)
+class Step:
+    """The record of one step, as dashboards, REST, CLI and notebooks read it.
+
+    Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
+    maps a node to ``{seconds, weight, metrics, asked}``, ``failures`` to the reason.
+    """
+
+    step: int
+    label: str
+    round: int | None
+    started: str
+    ended: str = ""
+    seconds: float = 0.0
+    status: str = "ok"
+    asked: list[str] = field(default_factory=list)
+    participants: dict[str, dict[str, Json]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Json] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+class Journal(Protocol):
+    """What the loop writes to. ``step`` makes record and state durable before it returns; it may
+    be called while the next step runs, but never twice at a time."""
+
+    async def step(self, record: Step, state: State) -> None: ...
+
+    def event(self, kind: str, detail: Mapping[str, Json]) -> None: ...
+
+
+class Forgetful:
+    """A journal in memory, for simulations: keeps the records, not the states."""
+
+    def __init__(self, show: Callable[[Step], None] | None = None) -> None:
+        self.steps: list[Step] = []
+        self.events: list[tuple[str, Mapping[str, Json]]] = []
+        self._show = show
+
+    async def step(self, record: Step, state: State) -> None:
+        self.steps.append(record)
+        if self._show:
+            self._show(record)
+
+    def event(self, kind: str, detail: Mapping[str, Json]) -> None:
+        self.events.append((kind, detail))
+
+
+@dataclass(slots=True)
+class _Flight:
+    node: str
+    asked: int
+    started: float
+    moved: float
+    offline: float | None = None
+
+
+class _Sky:
+    """All exchanges of a run that are under way."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._flights: dict[asyncio.Task[Message], _Flight] = {}
+        self.bytes_down = self.bytes_up = 0
+        self.seconds: dict[str, float] = {}  # node to the time from its ask to its reply, latest
+
+    def busy(self) -> frozenset[str]:
+        return frozenset(flight.node for flight in self._flights.values())
+
+    async def exchange(
+        self, asks: Mapping[str, Record], op: str, need: int | None, step: int, attempt: int, late: str
+    ) -> AsyncIterator[Reply]:
+        marks: dict[int, str] = {}
+        for node, ask in asks.items():
+            mark = marks.setdefault(id(ask), "") or fingerprint(ask)
+            marks[id(ask)] = mark
+            self._send(node, ask, op, step, attempt, mark)
+        wanted = min(need or len(asks), len(self._flights))
+        try:
+            while wanted > 0 and self._flights:
+                for reply in await self._landed():
+                    if reply.body is not None:
+                        wanted -= 1
+                        self.bytes_up += reply.body.nbytes
+                    elif need is None or len(self._flights) < wanted:
+                        wanted = min(wanted, len(self._flights))
+                    yield reply
+        finally:
+            if late == "drop":
+                await self.clear()
+
+    def _send(self, node: str, ask: Record, op: str, step: int, attempt: int, mark: str) -> None:
+        run, now = self._run, time.monotonic()
+        flight = _Flight(node, step, now, now)
+        data: dict[str, Json] = {"run": run.run_id, "step": step, "op": op, "bundle": run.bundle, "ask": ask.data}
+        message = Message("task", f"{run.run_id}/{step}/{attempt}/{op}/{mark[:16]}/{node}", "", Record(data, ask.arrays))
+
+        def progress() -> None:
+            flight.moved = time.monotonic()
+
+        self.bytes_down += ask.nbytes
+        self._flights[asyncio.ensure_future(run.transport.request(node, message, progress))] = flight
+
+    async def _landed(self) -> list[Reply]:
+        """Waits until something happens: replies, or nodes that are now late."""
+        while True:
+            online = self._run.transport.online()
+            now = time.monotonic()
+            wake = float("inf")
+            for flight in self._flights.values():
+                flight.offline = None if flight.node in online else flight.offline or now
+                wake = min(wake, self._deadline(flight))
+            change = asyncio.ensure_future(self._run.transport.changed())
+            try:
+                await asyncio.sleep(0)  # lets ``changed`` begin to listen before we look again
+                if self._run.transport.online() != online:
+                    continue
+                done, _ = await asyncio.wait(
+                    [*self._flights, change], timeout=max(0.0, wake - now), return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                change.cancel()
+            replies = [self._reply(task) for task in list(self._flights) if task in done]
+            now = time.monotonic()
+            for task, flight in list(self._flights.items()):
+                if now >= self._deadline(flight):
+                    replies.append(self._late(task, now))
+            if replies:
+                return replies
+
+    def _deadline(self, flight: _Flight) -> float:
+        config = self._run.config
+        silent = flight.moved + config.round_timeout_s
+        return silent if flight.offline is None else min(silent, flight.offline + config.reconnect_timeout_s)
+
+    def _reply(self, task: asyncio.Task[Message]) -> Reply:
+        flight = self._flights.pop(task)
+        seconds = self.seconds[flight.node] = time.monotonic() - flight.started
+        try:
+            return Reply(flight.node, flight.asked, task.result().body, seconds=seconds)
+        except HanseError as error:
+            return Reply(flight.node, flight.asked, None, error.message, seconds, error.code)
+
+    def _late(self, task: asyncio.Task[Message], now: float) -> Reply:
+        flight = self._flights.pop(task)
+        task.cancel()
+        config = self._run.config
+        if flight.offline is not None:
+            why = f"lost its connection and did not come back within {config.reconnect_timeout_s:g} s"
+        else:
+            why = f"showed no progress for {config.round_timeout_s:g} s"
+        return Reply(flight.node, flight.asked, None, why, now - flight.started, NodeLost.code)
+
+    async def clear(self) -> None:
+        """Cancels all that is under way."""
+        flights, self._flights = list(self._flights), {}
+        for task in flights:
+            task.cancel()
+        if flights:
+            await asyncio.gather(*flights, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of an algorithm.
+
+    Args:
+        algorithm: what is computed.
+        config: participation, deadlines and seed are read from here.
+        nodes: ids of the nodes that take part (consent given).
+        transport: how they are reached.
+        journal: where records and states go.
+        run_id, bundle: name the run and the approved bundle (SHA-256) in every task.
+        gather: how contributions come together (default: plainly).
+        facts: what is known about nodes, for the selection.
+    """
+
+    algorithm: Algorithm
+    config: RunConfig
+    nodes: Sequence[str]
+    transport: Transport
+    journal: Journal
+    run_id: str = "run"
+    bundle: str = ""
+    gather: Gather | None = None
+    facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
+
+    async def go(self, start: tuple[int, State] | None = None) -> State:
+        """Runs to the end and returns the last state.
+
+        Args:
+            start: the step after the last checkpoint, and the state it left; None begins anew.
+
+        Raises:
+            RunFailed: too few nodes for too long, or too many failed steps in a row.
+        """
+        step, state = start or (0, self.algorithm.init(self.config.to_json()))
+        gather = self.gather or find("gathering", "plain").GATHER()
+        sky = _Sky(self)
+        writing: asyncio.Task[None] | None = None
+        failed = 0
+        await self._assemble(everyone=True)
+        try:
+            while True:
+                if self.resumed is not None and not self.resumed.is_set():
+                    await self.resumed.wait()
+                ask = self.algorithm.ask(state)
+                if isinstance(ask, Done):
+                    self.journal.event("run.done", {"reason": ask.reason})
+                    break
+                chosen = await self._choose(ask, sky.busy(), step)
+                record, began = self._open(step, ask, chosen), time.perf_counter()
+                sky.bytes_down = sky.bytes_up = 0
+                asks = {node: ask.each.get(node, ask.record) for node in chosen}
+
+                def exchange(
+                    asks: Mapping[str, Record], op: str = "answer", need: int | None = None,
+                    ask: Ask = ask, step: int = step, attempt: int = failed,
+                ) -> AsyncIterator[Reply]:  # fmt: skip
+                    return sky.exchange(asks, op, need, step, attempt, ask.late)
+
+                gathered = await gather.collect(ask, asks, exchange)
+                told, gathered = await self._tell(state, gathered)
+                self._close(record, gathered, sky, began)
+                if told is None:
+                    failed += 1
+                    record.status = "failed"
+                else:
+                    failed, state, step = 0, told, step + 1
+                    record.metrics = dict(self.algorithm.metrics(state))
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(self.journal.step(record, state))
+                if failed > self.config.max_failed_rounds:
+                    reasons = "; ".join(f"{n}: {r}" for n, r in sorted(record.failures.items()))
+                    raise RunFailed(
+                        f"{failed} attempts at step {record.step} ({record.label}) each had fewer than "
+                        f"{self.config.min_completed} usable answers. {reasons}"
+                    )
+        finally:
+            await sky.clear()
+            if writing is not None:
+                await writing
+        return state
+
+    async def _tell(self, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:
+        """The next state, leaving out nodes whose contribution cannot be used; None if too few are left."""
+        while True:
+            if len(gathered.answers) < max(1, self.config.min_completed):
+                return None, gathered
+            try:
+                if state.nbytes + gathered.nbytes <= _INLINE_BYTES:
+                    return self.algorithm.tell(state, gathered), gathered
+                return await asyncio.to_thread(self.algorithm.tell, state, gathered), gathered
+            except Unusable as error:
+                if not error.nodes:
+                    raise
+                gathered = gathered.without(error.nodes)
+
+    async def _choose(self, ask: Ask, busy: frozenset[str], step: int) -> list[str]:
+        if ask.to is not None:
+            return sorted(ask.to)
+        eligible = [n for n in await self._assemble() if n not in busy]
+        count = min(len(eligible), max(self.config.min_fit_nodes, int(len(eligible) * self.config.fraction)))
+        if count == len(eligible):
+            return eligible
+        choose = find("selection", self.config.selection).choose
+        return list(choose(eligible, count, generator(self.config.seed, "selection", step), self.facts))
+
+    async def _assemble(self, everyone: bool = False) -> list[str]:
+        """The run's nodes that are online, as soon as they are enough.
+
+        At the start of a run (or of its resumption) it gives all of them a moment to come, so that
+        a restarted coordinator does not go on with the first that reconnects.
+        """
+        begun = time.monotonic()
+        while True:
+            online = sorted(set(self.nodes) & self.transport.online())
+            waited = time.monotonic() - begun
+            enough = len(online) >= self.config.min_available_nodes
+            if len(online) == len(self.nodes) or (
+                enough and (not everyone or waited >= self.config.reconnect_timeout_s)
+            ):
+                return online
+            left = (self.config.reconnect_timeout_s if enough else self.config.wait_timeout_s) - waited
+            if left <= 0 and not enough:
+                raise RunFailed(
+                    f"{len(online)} of the {self.config.min_available_nodes} nodes needed were online after "
+                    f"{self.config.wait_timeout_s:g} s; missing: {', '.join(sorted(set(self.nodes) - set(online)))}"
+                )
+            if not enough:
+                self.journal.event("run.waiting", {"online": online, "needed": self.config.min_available_nodes})
+            try:
+                await asyncio.wait_for(self.transport.changed(), max(0.0, left))
+            except TimeoutError:
+                continue
+
+    def _open(self, step: int, ask: Ask, chosen: list[str]) -> Step:
+        return Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=chosen)
+
+    @staticmethod
+    def _close(record: Step, gathered: Gathered, sky: _Sky, began: float) -> None:
+        record.ended = datetime.now(UTC).isoformat()
+        record.seconds = time.perf_counter() - began
+        record.failures = dict(gathered.failures)
+        record.bytes_down, record.bytes_up = sky.bytes_down, sky.bytes_up
+        record.participants = {
+            a.node: {
+                "weight": a.weight, "metrics": dict(a.metrics), "asked": a.asked,
+                "seconds": sky.seconds.get(a.node, 0.0),
+            }
+            for a in gathered.answers
+        }  # fmt: skip
+
+
+def go(run: Run, start: tuple[int, State] | None = None) -> State:
+    """:meth:`Run.go` for callers without an event loop."""
+    return asyncio.run(run.go(start))
