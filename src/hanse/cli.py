@@ -1,0 +1,59 @@
+"""The command ``hanse``. Each group of commands loads only when it is used, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import hanse
+from hanse.errors import HanseError
+
+_GROUPS = {
+    "coordinator": ("hanse.coordinator.cli:coordinator", "Run the coordinator of a federation."),
+    "node": ("hanse.node.cli:node", "Run a node beside an institution's data."),
+    "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
+    "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
+    "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
+    "probe": ("hanse.experiment.cli:probe", "Measure what a round costs in this federation."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_GROUPS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _GROUPS:
+            return None
+        module, name = _GROUPS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in _GROUPS.items()])
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(hanse.__version__, prog_name="hanse")
+def group() -> None:
+    """Hanse: learn together from data that may not be pooled."""
+
+
+def main() -> None:
+    """Runs the command line; an error of Hanse is a sentence and exit status 1, not a traceback."""
+    try:
+        group(standalone_mode=False)
+    except click.exceptions.Abort:
+        raise SystemExit(130) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except HanseError as error:
+        click.echo(f"hanse: {error.message}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
