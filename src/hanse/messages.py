@@ -478,6 +478,10 @@ class Assembler:
         """Ids of the messages that are half in."""
         return tuple(p.id for p in self._open.values())
 
+    def drop(self, stream: int) -> None:
+        """Forget the half of a message that is in; nobody waits for the rest."""
+        self._open.pop(stream, None)
+
     def feed(self, frame: bytes) -> Message | Signal | None:
         if not frame:
             raise WireError("an empty frame")

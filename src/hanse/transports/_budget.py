@@ -1,0 +1,41 @@
+"""Where incoming payloads land at the coordinator: in memory up to a budget, then in files."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+import numpy as np
+
+from hanse.messages import Buffer, Memory, Spool
+
+MEMORY_BYTES = 64 << 20
+
+
+class Budget:
+    """Calling it allocates: memory while all payloads together stay within ``memory`` bytes,
+    else an unlinked file, so that peak memory does not grow with the number of nodes.
+
+    Bytes count until the last array that views them is gone.
+
+    >>> budget = Budget(memory=100)
+    >>> first = budget(80); type(first).__name__, type(budget(80)).__name__
+    ('Memory', 'Spool')
+    >>> del first
+    >>> budget.held
+    0
+    """
+
+    def __init__(self, memory: int = MEMORY_BYTES, folder: str | os.PathLike[str] | None = None) -> None:
+        self.memory, self.folder, self.held = memory, folder, 0
+
+    def __call__(self, nbytes: int) -> Buffer:
+        if self.held + nbytes > self.memory:
+            return Spool(nbytes, self.folder)
+        storage = np.empty(nbytes, np.uint8)
+        self.held += nbytes
+        weakref.finalize(storage, self._release, nbytes).atexit = False
+        return Memory(nbytes, storage.data)
+
+    def _release(self, nbytes: int) -> None:
+        self.held -= nbytes

@@ -1,0 +1,483 @@
+"""One peer, over any number of connections: requests, replies, and what is remembered between.
+
+Both ends hold a :class:`Link`. Whoever asks keeps the request until its reply is in, and sends it
+again on every new connection. Whoever answers remembers what it works on, and its replies until
+the ``ack``: a request that comes again is recognised by id and content, so it is computed once;
+the same id with other content replaces the first. A reply is sent only on a connection on which
+its request arrived, hence a reply that nobody waits for is somebody's fault and is recorded.
+
+Requests travel on even streams and replies on odd ones, so a reply is refused when it begins,
+before a byte of its payload is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, TooLarge, WireError, from_code
+from hanse.kinds import Handler, Progress
+from hanse.messages import (
+    MAX_MESSAGE_BYTES,
+    Allocate,
+    Assembler,
+    Buffer,
+    Memory,
+    Message,
+    Record,
+    Signal,
+    fingerprint,
+    frames,
+)
+from hanse.transports._outbox import Outbox, Parcel, unpack
+
+Refusal = Callable[[str, str, str], None]  # (node, what, detail)
+
+log = logging.getLogger(__name__)
+
+REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
+ALIVE_SECONDS = 2.0
+_ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
+_STRIKES = 3  # broken connections by malformed bytes before waiting is given up
+_REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from invented
+_REPEATED = 256  # of these, told again on a new connection
+_UNACKED = 64  # replies kept for a peer that has not acknowledged them
+_UNACKED_BYTES = 1 << 30
+_ANSWERING = 256  # requests of one peer that are worked on at once
+_IGNORED = 1024
+_SIGNAL_BYTES = 1024
+_ERROR_CHARACTERS = 2000
+_CHUNK, _SIGNAL = 2, 3  # frame types, as in hanse.messages
+
+
+class Wire(Protocol):
+    """One open connection. ``read`` returns None at its end; both raise when it breaks."""
+
+    async def read(self) -> bytes | None: ...
+    async def write(self, data: bytes) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    message: Message
+    progress: Progress
+    reply: asyncio.Future[Message]
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    mark: str
+    connection: _Connection | None
+    task: asyncio.Task[None] | None = None
+    reply: Message | None = None
+
+
+class _Connection:
+    """What is true of one connection only."""
+
+    def __init__(self, allocate: Allocate, limit: int, request_limit: int) -> None:
+        self.outbox = Outbox()
+        self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
+        self.ignored: set[int] = set()  # streams whose rest is not wanted
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._allocate, self._request_limit = allocate, request_limit
+        self._is_request = False
+        self.assembler = Assembler(self._land, limit)
+        self._stream = 0
+
+    def _land(self, nbytes: int) -> Buffer:
+        if self._is_request and nbytes > self._request_limit:
+            raise TooLarge(f"a request of {nbytes} bytes is over the limit of {self._request_limit}")
+        return self._allocate(nbytes)
+
+    def feed(self, frame: bytes) -> tuple[int, Message | Signal | None]:
+        stream = int.from_bytes(frame[1:5], "little")
+        self._is_request = not stream & 1
+        return stream, self.assembler.feed(frame)
+
+    def next_stream(self, reply: bool) -> int:
+        self._stream = (self._stream + 2) % (1 << 32)
+        return self._stream | reply
+
+    def ignore(self, stream: int) -> None:
+        self.assembler.drop(stream)
+        self.incoming.pop(stream, None)
+        self.ignored.add(stream)
+        if len(self.ignored) > _IGNORED:
+            raise WireError(f"more than {_IGNORED} messages that nobody asked for")
+
+    def ignore_id(self, id: str, reply: bool) -> None:
+        for stream in [s for s, i in self.incoming.items() if i == id and (s & 1) == reply]:
+            self.ignore(stream)
+
+    def end(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+class Link:
+    """All exchanges with one peer, in both directions.
+
+    Args:
+        me: our id, the sender of what we say.
+        peer: the authenticated id of the other side; what claims another sender is refused.
+        handler: answers the peer's requests.
+        refused: told (peer, what, detail) of everything that was not accepted.
+        allocate: where incoming payloads land.
+        limit: largest payload in bytes, both ways.
+        request_limit: largest payload of a request from the peer.
+        alive_every: seconds between ``alive`` signals while a handler works.
+    """
+
+    def __init__(
+        self, me: str, peer: str, handler: Handler, refused: Refusal, *,
+        allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES,
+        request_limit: int = REQUEST_LIMIT, alive_every: float = ALIVE_SECONDS,
+    ) -> None:  # fmt: skip
+        self.me, self.peer = me, peer
+        self._handler, self._refused = handler, refused
+        self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
+        self._alive_every = alive_every
+        self._asked: dict[str, _Asked] = {}
+        self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._connection: _Connection | None = None
+        self._strikes = 0
+
+    # ------------------------------------------------------------ asking
+
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
+        """Send ``message`` on this or the next connections, until the reply to it is in.
+
+        Ask again under the same id only what is the same; another ask takes a new id.
+        Raises the peer's error, ``Conflict`` for an id that is being asked already, ``TooLarge``,
+        ``NodeLost`` when the link is closed.
+        """
+        if message.id in self._asked:
+            raise Conflict(f"{message.id!r} is being asked already; take a new id")
+        if message.body.nbytes > self._limit:
+            raise TooLarge(f"a message of {message.body.nbytes} bytes is over the limit of {self._limit}")
+        message = replace(message, sender=message.sender or self.me)
+        asked = _Asked(message, progress, asyncio.get_running_loop().create_future())
+        self._asked[message.id] = asked
+        self._over.pop(message.id, None)
+        if self._connection is not None:
+            self._send_request(self._connection, asked)
+        try:
+            return await asked.reply
+        except asyncio.CancelledError:
+            self._finish(message.id, "late")
+            if self._connection is not None:
+                self._connection.outbox.drop(("request", message.id))
+                self._connection.ignore_id(message.id, reply=True)
+                self._connection.outbox.signal("cancel", message.id)
+            raise
+        finally:
+            if self._asked.get(message.id) is asked:
+                del self._asked[message.id]
+
+    def _send_request(self, connection: _Connection, asked: _Asked) -> None:
+        def failed(error: Exception) -> None:
+            if not asked.reply.done():
+                asked.reply.set_exception(error)
+
+        stream = connection.next_stream(reply=False)
+        connection.outbox.add(
+            Parcel(("request", asked.message.id), frames(asked.message, stream),
+                   lambda: self._moved(asked), failed)
+        )  # fmt: skip
+
+    def _moved(self, asked: _Asked) -> None:
+        try:
+            asked.progress()
+        except Exception:
+            log.exception("a progress callback failed")
+
+    def _finish(self, id: str, further: str) -> None:
+        self._over[id] = further
+        self._over.move_to_end(id)
+        while len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
+
+    # ------------------------------------------------------------ connections
+
+    async def run(self, wire: Wire) -> str:
+        """Serve one connection until it ends; returns why. A newer one ends an older one."""
+        if self._connection is not None:
+            self._connection.end("a newer connection took over")
+        connection = _Connection(self._allocate, self._limit, self._request_limit)
+        self._connection = connection
+        for id, further in list(self._over.items())[-_REPEATED:]:
+            # the last connection may have taken these with it
+            connection.outbox.signal("cancel" if further == "late" else "ack", id)
+        for asked in list(self._asked.values()):
+            self._send_request(connection, asked)
+        reader = asyncio.create_task(self._read(wire, connection))
+        writer = asyncio.create_task(connection.outbox.drain(wire.write))
+        try:
+            ends: set[asyncio.Future[Any]] = {reader, writer, connection.ended}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            connection.end("the connection was lost")
+            if self._connection is connection:
+                self._connection = None
+            reader.cancel()
+            writer.cancel()
+            outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                log.debug("connection with %s: %r", self.peer, outcome)
+        return connection.ended.result()
+
+    def hang_up(self, reason: str) -> None:
+        """End the connection there is; exchanges wait for the next one."""
+        if self._connection is not None:
+            self._connection.end(reason)
+
+    def close(self, reason: str) -> None:
+        """End the connection, all asks (``NodeLost``) and all work for the peer."""
+        self.hang_up(reason)
+        self._fail_all(NodeLost(reason))
+        for id in list(self._answers):
+            self._forget(id)
+
+    def _fail_all(self, error: HanseError) -> None:
+        for asked in self._asked.values():
+            if not asked.reply.done():
+                asked.reply.set_exception(type(error)(error.message))
+
+    async def _read(self, wire: Wire, connection: _Connection) -> None:
+        try:
+            while (data := await wire.read()) is not None:
+                for frame in unpack(data):
+                    await self._frame(connection, frame)
+        except WireError as error:
+            self._strikes += 1
+            what = {Tampered: "tampered", TooLarge: "too large"}.get(type(error), "malformed")
+            if isinstance(error, _WrongSender):
+                what = "wrong sender"
+            self._refuse(what, error.message)
+            connection.end(f"{what}: {error.message}")
+            if self._strikes >= _STRIKES:
+                self._fail_all(NodeFailed(
+                    f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
+                    f"the last was {what}: {error.message}"))  # fmt: skip
+                self._strikes = 0
+
+    def _refuse(self, what: str, detail: str) -> None:
+        try:
+            self._refused(self.peer, what, detail)
+        except Exception:
+            log.exception("could not record that %s sent something %s: %s", self.peer, what, detail)
+
+    # ------------------------------------------------------------ what comes in
+
+    async def _frame(self, connection: _Connection, frame: bytes) -> None:
+        if frame[:1] == bytes([_SIGNAL]) and len(frame) > _SIGNAL_BYTES:
+            raise WireError(f"a signal of {len(frame)} bytes")
+        if frame[:1] == bytes([_CHUNK]) and int.from_bytes(frame[1:5], "little") in connection.ignored:
+            return
+        stream, said = connection.feed(frame)
+        if isinstance(said, Signal):
+            self._signal(connection, said)
+        elif said is not None:
+            connection.incoming.pop(stream, None)
+            await self._message(connection, stream & 1 == 1, said)
+        elif stream in connection.incoming:
+            asked = self._asked.get(connection.incoming[stream])
+            if asked is not None and stream & 1:
+                self._moved(asked)
+        else:
+            id = connection.assembler.receiving[-1]
+            connection.incoming[stream] = id
+            if stream & 1 and id not in self._asked:
+                self._unwelcome(connection, id)
+                connection.ignore(stream)
+
+    def _signal(self, connection: _Connection, said: Signal) -> None:
+        if said.what == "alive":
+            if said.id in self._asked:
+                self._moved(self._asked[said.id])
+        elif said.what == "ack":
+            answer = self._answers.get(said.id)
+            if answer is not None and answer.reply is not None:
+                self._forget(said.id)
+        elif said.what == "cancel":
+            connection.ignore_id(said.id, reply=False)
+            self._forget(said.id)
+        else:
+            raise WireError(f"unknown signal {said.what[:50]!r}; is this another release of hanse?")
+
+    async def _message(self, connection: _Connection, is_reply: bool, message: Message) -> None:
+        if message.sender != self.peer:
+            raise _WrongSender(f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
+                               f"this connection is authenticated as {self.peer!r}")  # fmt: skip
+        if is_reply != (message.kind in ("reply", "error")):
+            expected = "replies" if is_reply else "requests"
+            raise WireError(f"a {message.kind[:50]!r} on a stream for {expected}")
+        if not is_reply:
+            await self._on_request(connection, message)
+            return
+        asked = self._asked.get(message.id)
+        if asked is None or asked.reply.done():
+            self._unwelcome(connection, message.id)
+            return
+        if message.kind == "reply":
+            asked.reply.set_result(message)
+        else:
+            asked.reply.set_exception(_read_error(message))
+        del self._asked[message.id]
+        self._strikes = 0
+        self._finish(message.id, "duplicate")
+        connection.outbox.drop(("request", message.id))
+        connection.ignore_id(message.id, reply=True)
+        connection.outbox.signal("ack", message.id)
+
+    def _unwelcome(self, connection: _Connection, id: str) -> None:
+        what = self._over.get(id, "wrong id")
+        detail = {"duplicate": "was answered already", "late": "was cancelled"}.get(what, "was never asked")
+        self._refuse(what, f"a reply to {id[:80]!r}, which {detail}")
+
+    # ------------------------------------------------------------ answering
+
+    async def _on_request(self, connection: _Connection, request: Message) -> None:
+        if request.body.nbytes > 1 << 20:
+            print_ = await asyncio.to_thread(fingerprint, request.body)
+        else:
+            print_ = fingerprint(request.body)
+        mark = f"{request.kind}\x1f{print_}"
+        known = self._answers.get(request.id)
+        if known is not None and known.mark == mark:
+            if known.connection is connection:
+                self._refuse("duplicate", f"request {request.id[:80]!r} came twice on one connection")
+                return
+            known.connection = connection
+            if known.reply is not None:
+                self._send_reply(connection, known.reply)
+            return
+        if known is not None:
+            self._forget(request.id)
+        if sum(a.task is not None for a in self._answers.values()) >= _ANSWERING:
+            full = Conflict(f"{_ANSWERING} requests are being worked on; wait for some of them")
+            self._send_reply(connection, _error(self.me, request.id, full))
+            return
+        answer = _Answer(mark, connection)
+        self._answers[request.id] = answer
+        answer.task = asyncio.create_task(self._answer(answer, request))
+
+    async def _answer(self, answer: _Answer, request: Message) -> None:
+        id = request.id
+        try:
+            with _Heart(self._alive_every, lambda: self._alive(answer, id)) as heart:
+                body = await self._handler(self.peer, request, heart.beat)
+            reply = Message("error" if body.kind == "error" else "reply", id, self.me, body.body)
+            if reply.body.nbytes > self._limit:
+                raise TooLarge(f"a reply of {reply.body.nbytes} bytes is over the limit of {self._limit}")
+        except asyncio.CancelledError:
+            if self._answers.get(id) is not answer:
+                raise  # the peer does not want it any more
+            reply = _error(self.me, id, NodeFailed("the work was cancelled where it was done"))
+        except Exception as error:
+            if not isinstance(error, HanseError):
+                log.exception("answering %s %s", request.kind, id)
+            reply = _error(self.me, id, error)
+        if self._answers.get(id) is not answer:
+            return
+        answer.task, answer.reply = None, reply
+        self._trim()
+        if answer.connection is not None and answer.connection is self._connection:
+            self._send_reply(self._connection, reply)
+
+    def _alive(self, answer: _Answer, id: str) -> None:
+        if self._connection is not None and answer.connection is self._connection:
+            self._connection.outbox.signal("alive", id)
+
+    def _send_reply(self, connection: _Connection, reply: Message) -> None:
+        def failed(error: Exception) -> None:
+            log.error("the reply to %s cannot be sent: %s", reply.id, error)
+            excuse = _error(self.me, reply.id, error)
+            answer = self._answers.get(reply.id)
+            if answer is not None:
+                answer.reply = excuse
+            if reply.kind != "error" and connection is self._connection:
+                self._send_reply(connection, excuse)
+
+        stream = connection.next_stream(reply=True)
+        connection.outbox.add(Parcel(("reply", reply.id), frames(reply, stream), lambda: None, failed))
+
+    def _forget(self, id: str) -> None:
+        answer = self._answers.pop(id, None)
+        if answer is None:
+            return
+        if answer.connection is not None:
+            answer.connection.outbox.drop(("reply", id))
+        if answer.task is not None:
+            answer.task.cancel()
+
+    def _trim(self) -> None:
+        """Let go of the oldest replies that nobody acknowledged; asked again, they are recomputed."""
+
+        kept = [(id, a.reply.body.nbytes) for id, a in self._answers.items() if a.reply is not None]
+        held, count = sum(nbytes for _, nbytes in kept), len(kept)
+        for id, nbytes in kept[:-1]:
+            if count <= _UNACKED and held <= _UNACKED_BYTES:
+                return
+            count, held = count - 1, held - nbytes
+            del self._answers[id]
+
+
+class _WrongSender(WireError):
+    pass
+
+
+class _Heart:
+    """Calls ``send`` every ``period`` seconds while open, and when ``beat`` is called (any thread)."""
+
+    def __init__(self, period: float, send: Callable[[], None]) -> None:
+        self._period, self._send = period, send
+        self._loop = asyncio.get_running_loop()
+        self._sent = 0.0
+
+    def __enter__(self) -> _Heart:
+        self._timer = self._loop.call_later(self._period, self._tick)
+        self._open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._period, self._tick)
+        self._send()
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now - self._sent >= _ALIVE_GAP:
+            self._sent = now
+            self._loop.call_soon_threadsafe(self._beat)
+
+    def _beat(self) -> None:
+        if self._open:
+            self._send()
+
+
+def _error(me: str, id: str, error: Exception) -> Message:
+    """What crosses the wire of an error: code and sentence, never a traceback or a path."""
+    if isinstance(error, HanseError):
+        code, text = error.code, error.message
+    else:
+        code, text = "error", f"{type(error).__name__} while answering; the log of {me!r} has the details"
+    return Message("error", id, me, Record({"code": code, "message": text[:_ERROR_CHARACTERS]}))
+
+
+def _read_error(message: Message) -> HanseError:
+    code, text = message.body.data.get("code"), message.body.data.get("message")
+    if not isinstance(code, str) or not isinstance(text, str):
+        return NodeFailed(f"{message.sender!r} sent an error without code and sentence")
+    return from_code(code, text[:_ERROR_CHARACTERS])

@@ -1,0 +1,132 @@
+"""What waits to be sent on one connection, in a fair order.
+
+Signals go first. Messages take turns, one frame each, so a small message overtakes a large one
+and waits for no more than one chunk of each. Frames are made when they are sent, never before:
+however many large messages wait, one chunk of one of them is in memory. Small frames that are
+ready together share one write, because a write costs more than a kilobyte does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from hanse.errors import WireError
+from hanse.messages import signal
+
+PACK_BYTES = 64 << 10  # frames up to this size share a write
+_PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1, 2 or 3
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """A message on its way out.
+
+    Args:
+        name: who may take it back (:meth:`Outbox.drop`).
+        frames: made lazily.
+        moved: called after each frame that left.
+        failed: called when a frame could not be made.
+    """
+
+    name: tuple[str, str]
+    frames: Iterator[bytes]
+    moved: Callable[[], None]
+    failed: Callable[[Exception], None]
+    begun: bool = False
+
+
+class Outbox:
+    """The queue of one connection; ``drain`` empties it until the connection ends."""
+
+    def __init__(self) -> None:
+        self._signals: deque[bytes] = deque()
+        self._parcels: deque[Parcel] = deque()
+        self._wake = asyncio.Event()
+
+    def signal(self, what: str, id: str) -> None:
+        self._signals.append(signal(what, id))
+        self._wake.set()
+
+    def add(self, parcel: Parcel) -> None:
+        self._parcels.append(parcel)
+        self._wake.set()
+
+    def drop(self, name: tuple[str, str]) -> None:
+        """Take back what of this name has not left yet."""
+        self._parcels = deque(p for p in self._parcels if p.name != name)
+
+    async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send for ever. Raises what ``write`` raises, and what breaks a message that has begun."""
+        while True:
+            small, large, movers = self._take()
+            if small:
+                await write(pack(small))
+            if large:
+                await write(large)
+            for mover in movers:
+                mover()
+            if not small and not large:
+                self._wake.clear()
+                if not self._signals and not self._parcels:
+                    await self._wake.wait()
+
+    def _take(self) -> tuple[list[bytes], bytes, list[Callable[[], None]]]:
+        """The next small frames, and after them at most one large one."""
+        small, size = list(self._signals), sum(map(len, self._signals))
+        self._signals.clear()
+        movers: list[Callable[[], None]] = []
+        while self._parcels and size < PACK_BYTES:
+            parcel = self._parcels.popleft()
+            try:
+                frame = next(parcel.frames, None)
+            except Exception as error:
+                parcel.failed(error)
+                if parcel.begun:  # the peer holds half of it: only a new connection is clean
+                    raise
+                continue
+            if frame is None:
+                continue
+            parcel.begun = True
+            self._parcels.append(parcel)
+            movers.append(parcel.moved)
+            if len(frame) > PACK_BYTES:
+                return small, frame, movers
+            small.append(frame)
+            size += len(frame)
+        return small, b"", movers
+
+
+def pack(frames: list[bytes]) -> bytes:
+    """Several frames as one write.
+
+    >>> list(unpack(pack([b"\\x01a", b"\\x02b"])))
+    [b'\\x01a', b'\\x02b']
+    """
+    if len(frames) == 1:
+        return frames[0]
+    parts = [bytes([_PACK])]
+    for frame in frames:
+        parts += (_LENGTH.pack(len(frame)), frame)
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> Iterator[bytes]:
+    """The frames in one write. Raises ``WireError`` for one that is cut off."""
+    if not data or data[0] != _PACK:
+        yield data
+        return
+    place = 1
+    while place < len(data):
+        if place + _LENGTH.size > len(data):
+            raise WireError("a pack of frames is cut off")
+        (length,) = _LENGTH.unpack_from(data, place)
+        place += _LENGTH.size
+        if length == 0 or place + length > len(data):
+            raise WireError("a pack of frames is cut off")
+        yield data[place : place + length]
+        place += length

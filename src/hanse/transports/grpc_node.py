@@ -1,0 +1,171 @@
+"""The node's end over gRPC: it dials out, so no port is open at a node, and it never gives up.
+
+One stream is kept open. When it breaks, the node dials again, first at once and then ever more
+slowly (with full jitter, so that many nodes do not return in step), until it is closed. Work goes
+on meanwhile. Worker processes must be started by spawn, not by fork: gRPC has threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+
+import grpc
+from grpc import aio
+
+from hanse.errors import HanseError
+from hanse.identity import check_node_id
+from hanse.kinds import Handler, Progress
+from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
+from hanse.transports._channel import (
+    COORDINATOR,
+    KEEPALIVE_SECONDS,
+    NODE_METADATA,
+    PATH,
+    GrpcWire,
+    check_plaintext,
+    host_of,
+    is_loopback,
+    options,
+)
+from hanse.transports._link import ALIVE_SECONDS, Link, Refusal
+
+log = logging.getLogger(__name__)
+
+_GOOD_SECONDS = 5.0  # a connection that lasted so long was a good one
+_CONNECT_SECONDS = 20.0
+
+Report = Callable[[str, str], None]  # (what, detail)
+
+
+class GrpcNode:
+    """A node's connection to its coordinator.
+
+    Args:
+        node: this node's id; its certificate must say the same.
+        address: the coordinator's ``host:port``.
+        handler: answers the coordinator's requests.
+        credentials: makes the channel's credentials, called for every attempt, so that a renewed
+            certificate is used and an expired one is named (``NodeIdentity.channel_credentials``).
+        insecure: plaintext, for loopback addresses only, when there are no credentials.
+        allocate: where incoming payloads land.
+        report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` (with the
+            coordinator's reason) or ``not possible`` (the certificate has expired, ...).
+        refused: told of everything from the coordinator that was not accepted.
+        limit: largest payload in bytes, both ways.
+        backoff: shortest and longest time between attempts, in seconds.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        address: str,
+        handler: Handler,
+        *,
+        credentials: Callable[[], grpc.ChannelCredentials] | None = None,
+        insecure: bool = False,
+        allocate: Allocate = Memory,
+        report: Report = lambda what, detail: None,
+        refused: Refusal = lambda peer, what, detail: None,
+        limit: int = MAX_MESSAGE_BYTES,
+        alive_every: float = ALIVE_SECONDS,
+        keepalive: float = KEEPALIVE_SECONDS,
+        backoff: tuple[float, float] = (0.05, 5.0),
+    ) -> None:
+        host = host_of(address)
+        if credentials is None:
+            check_plaintext(address, insecure)
+        self.node, self.address = check_node_id(node), address
+        self._credentials, self._report, self._backoff = credentials, report, backoff
+        # Every attempt shall be a real one, at the time that our own backoff says.
+        self._options = [*options(keepalive), ("grpc.use_local_subchannel_pool", 1)]
+        if is_loopback(host):
+            self._options.append(("grpc.enable_http_proxy", 0))
+        self._link = Link(
+            node, COORDINATOR, handler, refused, allocate=allocate, limit=limit,
+            request_limit=limit, alive_every=alive_every,
+        )  # fmt: skip
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect, in the running event loop; returns at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def connected(self) -> None:
+        """Returns when the coordinator has let this node in."""
+        await self._up.wait()
+
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
+        """Ask the coordinator; waits out broken connections. Raises the coordinator's error, or
+        ``NodeLost`` when this node is closed."""
+        return await self._link.request(message, progress)
+
+    async def close(self) -> None:
+        """End the connection and all work for the coordinator."""
+        self._link.close("this node was closed")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        shortest, longest = self._backoff
+        attempt = 0
+        while True:
+            began = loop.time()
+            patient = await self._connect()
+            attempt = 0 if loop.time() - began >= _GOOD_SECONDS else attempt + 1
+            ceiling = longest if patient else min(longest, shortest * 2.0 ** min(attempt, 30))
+            await asyncio.sleep(random.uniform(0, ceiling))
+
+    async def _connect(self) -> bool:
+        """One connection, from dialling to its end. Returns whether trying again soon is no use."""
+        try:
+            if self._credentials is None:
+                channel = aio.insecure_channel(self.address, self._options)
+            else:
+                channel = aio.secure_channel(self.address, self._credentials(), self._options)
+        except HanseError as error:
+            self._say("not possible", error.message)
+            return True
+        call = None
+        try:
+            call = channel.stream_stream(PATH)(metadata=((NODE_METADATA, self.node),))
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                metadata = await call.initial_metadata()
+                # An RPC that failed has metadata too, empty and at its end.
+                del metadata
+            if call.done():
+                raise aio.AioRpcError(await call.code(), aio.Metadata(), aio.Metadata(), await call.details())
+            self._up.set()
+            self._say("connected", self.address)
+            reason = await self._link.run(GrpcWire(call))
+            if call.done():
+                reason = await call.details() or reason
+            self._say("disconnected", reason)
+            return False
+        except TimeoutError:
+            self._say("disconnected", f"{self.address} does not answer")
+            return False
+        except aio.AioRpcError as error:
+            turned_away = error.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+            self._say("turned away" if turned_away else "disconnected", error.details() or "")
+            return turned_away
+        finally:
+            self._up.clear()
+            if call is not None:
+                call.cancel()
+            with contextlib.suppress(Exception):
+                await channel.close()
+
+    def _say(self, what: str, detail: str) -> None:
+        try:
+            self._report(what, detail)
+        except Exception:
+            log.exception("could not report: %s (%s)", what, detail)
