@@ -1,0 +1,155 @@
+"""Consent: each expected node accepts or rejects one hash, and that is what decides the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from hanse.errors import ConfigError, Conflict, NotAllowed
+from hanse.messages import Json
+from hanse.store.database import Database, iso, now, words
+from hanse.store.events import Events
+from hanse.store.runs import Run, Runs
+from hanse.store.schema import consents
+from hanse.store.states import RunState
+
+ACCEPT, REJECT = "accept", "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """``via`` is where it was said: at the ``node`` or at the ``coordinator``."""
+
+    run: str
+    node: str
+    decision: str
+    hash: str
+    actor: str
+    via: str
+    reason: str
+    time: float
+
+    def public(self) -> dict[str, Json]:
+        return {"run": self.run, "node": self.node, "decision": self.decision, "hash": self.hash,
+                "actor": self.actor, "via": self.via, "reason": self.reason,
+                "time": iso(self.time)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Who accepted, who rejected, who has not answered."""
+
+    accepted: tuple[str, ...]
+    rejected: tuple[str, ...]
+    remaining: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """All expected nodes accepted."""
+        return not self.rejected and not self.remaining and bool(self.accepted)
+
+
+class Consents:
+    def __init__(self, database: Database, events: Events, runs: Runs) -> None:
+        self._database, self._events, self._runs = database, events, runs
+
+    def record(
+        self, run_id: str, node_id: str, decision: str, bundle_hash: str, *, actor: str,
+        via: str = "coordinator", reason: str = "",
+    ) -> Consent:  # fmt: skip
+        """Notes a decision. The same again changes nothing, at any time; another one replaces it as
+        long as the run awaits consent.
+
+        Raises:
+            ConfigError: the decision is neither ``accept`` nor ``reject``.
+            NotAllowed: the node is not among those asked.
+            Conflict: the hash is not the proposal's, or the run no longer awaits consent.
+        """
+        if decision not in (ACCEPT, REJECT):
+            raise ConfigError(f"a decision is 'accept' or 'reject', not {decision!r}")
+        if via not in ("node", "coordinator"):
+            raise ConfigError(f"consent comes via 'node' or 'coordinator', not {via!r}")
+        with self._database.write() as tx:
+            run = self._runs.get_in(tx.connection, run_id)
+            if node_id not in run.nodes:
+                raise NotAllowed(f"node {node_id!r} is not asked for run {run_id}")
+            if not run.bundle_hash or bundle_hash != run.bundle_hash:
+                raise Conflict(
+                    f"this consent is for hash {str(bundle_hash)[:12]!r}, but run {run_id} proposes "
+                    f"{run.bundle_hash[:12]!r}; read the proposal again"
+                )
+            before = next((c for c in _of(tx.connection, run_id) if c.node == node_id), None)
+            if before is not None and before.decision == decision:
+                return before
+            if run.state is not RunState.AWAITING_CONSENT:
+                raise Conflict(
+                    f"run {run_id} is {run.state}; consent can be given while it is awaiting_consent"
+                )
+            consent = Consent(
+                run_id, node_id, decision, bundle_hash, words(actor, 200), via, words(reason), now()
+            )
+            values: dict[str, Any] = {name: getattr(consent, name) for name in Consent.__slots__}
+            tx.execute(self._database.upsert(consents, values, ("run", "node")))
+            detail = {"decision": decision, "before": before.decision if before else None,
+                      "hash": bundle_hash, "via": via, "reason": consent.reason}  # fmt: skip
+            self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)
+        return consent
+
+    def settle(self, run_id: str, actor: str, *, start: bool) -> Run:
+        """Draws the conclusion in one commit, so that nobody changes their mind in between: any
+        rejection rejects the run; when all accepted and ``start``, it runs; past its time it expires.
+        Otherwise, and in any other state than ``awaiting_consent``, nothing changes."""
+        with self._database.write() as tx:
+            run = self._runs.get_in(tx.connection, run_id)
+            if run.state is not RunState.AWAITING_CONSENT:
+                return run
+            tally = _tally(run, _of(tx.connection, run_id))
+            if tally.rejected:
+                why = f"rejected by {', '.join(tally.rejected)}"
+                return self._runs.transition_in(tx, run_id, RunState.REJECTED, actor, why)
+            if tally.complete:
+                if start:
+                    return self._runs.transition_in(tx, run_id, RunState.RUNNING, actor, "all nodes accepted")
+                return run
+            if run.expires is not None and now() >= run.expires:
+                why = f"no answer in time from {', '.join(tally.remaining)}"
+                return self._runs.transition_in(tx, run_id, RunState.EXPIRED, actor, why)
+            return run
+
+    def start(self, run_id: str, actor: str, reason: str = "") -> Run:
+        """``awaiting_consent`` to ``running``, by hand. Raises ``Conflict`` naming the nodes that have
+        not accepted."""
+        with self._database.write() as tx:
+            run = self._runs.get_in(tx.connection, run_id)
+            tally = _tally(run, _of(tx.connection, run_id))
+            if run.state is RunState.AWAITING_CONSENT and not tally.complete:
+                missing = ", ".join((*tally.rejected, *tally.remaining))
+                raise Conflict(f"run {run_id} cannot start: {missing} did not accept")
+            if run.state is RunState.PAUSED:
+                raise Conflict(f"run {run_id} is paused; resume it")
+            return self._runs.transition_in(tx, run_id, RunState.RUNNING, actor, reason or "started by hand")
+
+    def list(self, run_id: str) -> Sequence[Consent]:
+        with self._database.read() as connection:
+            return _of(connection, run_id)
+
+    def tally(self, run_id: str) -> Tally:
+        with self._database.read() as connection:
+            return _tally(self._runs.get_in(connection, run_id), _of(connection, run_id))
+
+
+def _of(connection: Connection, run_id: str) -> Sequence[Consent]:
+    query = select(consents).where(consents.c.run == words(run_id)).order_by(consents.c.node)
+    return [Consent(**row) for row in connection.execute(query).mappings()]
+
+
+def _tally(run: Run, given: Sequence[Consent]) -> Tally:
+    said = {c.node: c.decision for c in given if c.hash == run.bundle_hash}
+    return Tally(
+        tuple(n for n in run.nodes if said.get(n) == ACCEPT),
+        tuple(n for n in run.nodes if said.get(n) == REJECT),
+        tuple(n for n in run.nodes if n not in said),
+    )

@@ -1,0 +1,253 @@
+"""One database, SQLite or PostgreSQL: reads at any time, one writer at a time.
+
+Writers are put in a row, also on PostgreSQL (an advisory lock): a round is one small commit, so
+this costs nothing that anybody would notice, and in return there are no write conflicts to retry
+and the ids of events grow in the order of their commits, so nobody who reads "all after id n"
+ever misses one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.sql.dml import Insert
+
+from hanse.errors import ConfigError
+from hanse.messages import Json
+from hanse.store.schema import SCHEMA_VERSION, metadata, schema_version
+
+_log = logging.getLogger(__name__)
+_WRITER_LOCK = 0x68616E7365  # "hanse"; advisory locks are per PostgreSQL database
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A write transaction: all of it is committed, or nothing."""
+
+    connection: Connection
+    committed: list[Callable[[], None]] = field(default_factory=list)
+
+    def execute(self, statement: Executable) -> CursorResult[Any]:
+        return self.connection.execute(statement)
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Call this once the transaction is committed, in the order of commits."""
+        self.committed.append(call)
+
+
+class Database:
+    """Engine, schema and transactions.
+
+    Args:
+        url: ``sqlite:////absolute/path.db`` or ``postgresql://user:password@host/name``.
+        wait_s: how long to wait for another process that writes, in seconds.
+
+    Raises ``ConfigError`` for a URL that cannot be used, or a database of a newer release.
+    """
+
+    def __init__(self, url: str, wait_s: float = 30.0) -> None:
+        self.url = _parse(url)
+        self.postgres = self.url.get_backend_name() == "postgresql"
+        self._writing = threading.RLock()
+        self._inside = False
+        self.engine = self._engine(wait_s)
+        option = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {"hanse_read": True}
+        self._reader = self.engine.execution_options(**option)
+        try:
+            self._prepare()
+        except DBAPIError as error:
+            self.engine.dispose()
+            raise ConfigError(
+                f"the database {self.url.render_as_string(hide_password=True)} cannot be opened: {error.orig}"
+            ) from None
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; each statement sees what is committed at its time."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that no other writer overlaps; committed at the end of the block, rolled
+        back if it raises. Must not be nested."""
+        with self._writing:
+            if self._inside:
+                raise RuntimeError("a write transaction within a write transaction would wait for itself")
+            self._inside = True
+            try:
+                with self.engine.begin() as connection:
+                    if self.postgres:
+                        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+                    transaction = Transaction(connection)
+                    yield transaction
+            finally:
+                self._inside = False
+            for call in transaction.committed:
+                try:
+                    call()
+                except Exception:  # it is committed; a listener cannot undo that
+                    _log.exception("a listener to the store failed")
+
+    def upsert(self, table: Table, values: Mapping[str, Any], keys: Collection[str]) -> Insert:
+        """Insert, or replace the row with the same ``keys``."""
+        changed = [name for name in values if name not in keys]
+        if self.postgres:
+            new = postgresql.insert(table).values(dict(values))
+            return new.on_conflict_do_update(index_elements=list(keys),
+                                             set_={n: new.excluded[n] for n in changed})  # fmt: skip
+        put = sqlite.insert(table).values(dict(values))
+        return put.on_conflict_do_update(
+            index_elements=list(keys), set_={n: put.excluded[n] for n in changed}
+        )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _engine(self, wait_s: float) -> Engine:
+        options: dict[str, Any] = {
+            "pool_size": 8, "max_overflow": 24, "json_serializer": to_json, "json_deserializer": json.loads,
+        }  # fmt: skip
+        if self.postgres:
+            return create_engine(self.url, pool_pre_ping=True, **options)
+        engine = create_engine(
+            self.url, connect_args={"timeout": wait_s, "check_same_thread": False}, **options
+        )
+
+        @event.listens_for(engine, "connect")
+        def connected(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # we say BEGIN ourselves
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}").close()
+
+        @event.listens_for(engine, "begin")
+        def begun(connection: Connection) -> None:
+            if not connection.get_execution_options().get("hanse_read"):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _prepare(self) -> None:
+        with self.write() as transaction:
+            # A newer release may have changed any table, so look before creating what is missing.
+            schema_version.create(transaction.connection, checkfirst=True)
+            found = transaction.execute(select(schema_version.c.version)).scalar()
+            if found is not None and found > SCHEMA_VERSION:
+                raise ConfigError(
+                    f"the database has schema version {found}, and this release knows {SCHEMA_VERSION}; "
+                    "it was used by a newer release of hanse: install that one"
+                )
+            metadata.create_all(transaction.connection)
+            if found is None:
+                transaction.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        raise ConfigError(
+            "the database URL cannot be read; expected sqlite:////absolute/path.db or postgresql://..."
+        ) from None
+    if backend == "postgres":  # an old spelling that many still use
+        backend, parsed = "postgresql", parsed.set(drivername="postgresql")
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigError(f"a database of kind {backend!r} is not supported; use sqlite or postgresql")
+    if not parsed.database or parsed.database == ":memory:":
+        raise ConfigError("a database in memory would be lost; give a file: sqlite:////absolute/path.db")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return parsed
+
+
+# ---------------------------------------------------------------- values
+
+
+def to_json(value: Json) -> str:
+    """JSON text that both databases take. NaN and infinity become null: a loss that diverged must
+    not stop the record of the round from being written."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, np.generic):
+        return _finite(value.item())
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise ConfigError(f"{type(value).__name__} is not JSON; use numbers, strings, lists and objects")
+
+
+def _finite(value: Json) -> Json:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def words(text: str, limit: int = 2000) -> str:
+    """Text from people, as both databases take it: no NUL, no lone surrogate, not endless."""
+    if not isinstance(text, str):
+        raise ConfigError(f"expected text, found {type(text).__name__}")
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def is_name(value: object) -> bool:
+    """Whether this can be the id of a node or a run."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def name(value: str, what: str) -> str:
+    """``value``, if it can be an id. Raises ``ConfigError``."""
+    if not is_name(value):
+        raise ConfigError(
+            f"{value!r} cannot be the id of a {what}; use 1 to 64 letters, digits, '_', '.' or '-', "
+            "beginning with a letter or a digit"
+        )
+    return value
+
+
+def now() -> float:
+    return time.time()
+
+
+def iso(seconds: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601, UTC.
+
+    >>> iso(0.5)
+    '1970-01-01T00:00:00.500000+00:00'
+    """
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

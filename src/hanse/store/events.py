@@ -1,0 +1,106 @@
+"""Events: what happened, in order, append-only. All pages and streams read this one list."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from hanse.messages import Json
+from hanse.store.database import Database, Transaction, iso, now, words
+from hanse.store.schema import events
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``kind`` is ``run.state``, ``consent``, ``round``, ``node.enrolled``, ...; ``actor`` is who
+    caused it; ``id`` grows in the order of commits."""
+
+    id: int
+    time: float
+    run: str | None
+    node: str | None
+    kind: str
+    actor: str
+    detail: Mapping[str, Json]
+
+    def public(self) -> dict[str, Json]:
+        return {"id": self.id, "time": iso(self.time), "run": self.run, "node": self.node,
+                "kind": self.kind, "actor": self.actor, "detail": dict(self.detail)}  # fmt: skip
+
+
+class Events:
+    """Appends, reads and announces events."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+
+    def append(
+        self, kind: str, *, run: str | None = None, node: str | None = None, actor: str = "",
+        detail: Mapping[str, Json] | None = None,
+    ) -> Event:  # fmt: skip
+        with self._database.write() as transaction:
+            return self.record(transaction, kind, run=run, node=node, actor=actor, detail=detail)
+
+    def record(
+        self, transaction: Transaction, kind: str, *, run: str | None = None, node: str | None = None,
+        actor: str = "", detail: Mapping[str, Json] | None = None,
+    ) -> Event:  # fmt: skip
+        """Appends within a transaction; subscribers hear of it when that is committed."""
+        values: dict[str, Any] = {
+            "time": now(), "run": run, "node": node, "kind": words(kind, 64), "actor": words(actor, 200),
+            "detail": dict(detail or {}),
+        }  # fmt: skip
+        key = transaction.execute(insert(events).values(values)).inserted_primary_key
+        assert key is not None
+        event = Event(id=int(key[0]), **values)
+        transaction.after(lambda: self._announce(event))
+        return event
+
+    def since(
+        self, after: int = 0, limit: int = 500, *, run: str | None = None, node: str | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> list[Event]:  # fmt: skip
+        """Events with an id over ``after``, oldest first, at most ``limit``."""
+        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+        if run is not None:
+            query = query.where(events.c.run == words(run))
+        if node is not None:
+            query = query.where(events.c.node == words(node))
+        if kinds is not None:
+            query = query.where(events.c.kind.in_(sorted(kinds)))
+        with self._database.read() as connection:
+            return [Event(**row) for row in connection.execute(query).mappings()]
+
+    def last(self) -> int:
+        """The newest id; 0 if there is no event."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.max(events.c.id))).scalar() or 0)
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Calls ``callback`` with each event of this process once it is committed, in order, in the
+        thread that wrote it: it must be quick (``loop.call_soon_threadsafe``). Returns a function
+        that ends the subscription."""
+        with self._lock:
+            self._subscribers += (callback,)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(s for s in self._subscribers if s is not callback)
+
+        return unsubscribe
+
+    def _announce(self, event: Event) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # the event is committed; the other subscribers still hear of it
+                _log.exception("a subscriber to events failed")

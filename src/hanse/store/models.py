@@ -1,0 +1,112 @@
+"""Model versions: numbered from 1 within a run, stored by content hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from hanse.errors import NotFound
+from hanse.messages import Json
+from hanse.store.blobs import Blobs
+from hanse.store.database import Database, iso, now, words
+from hanse.store.events import Events
+from hanse.store.schema import model_versions, runs
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """``nbytes`` is the size of the stored record."""
+
+    run: str
+    version: int
+    round: int | None
+    sha: str
+    nbytes: int
+    metrics: Mapping[str, Json]
+    created: float
+
+    def public(self) -> dict[str, Json]:
+        return {"run": self.run, "version": self.version, "round": self.round, "sha": self.sha,
+                "nbytes": self.nbytes, "metrics": dict(self.metrics),
+                "created": iso(self.created)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The second version against the first. ``loss_diff`` is positive where the loss went down;
+    None where a metric is absent."""
+
+    accuracy_diff: float | None
+    loss_diff: float | None
+    size_diff: int
+    round_diff: int | None
+
+
+class Models:
+    def __init__(self, database: Database, events: Events, blobs: Blobs) -> None:
+        self._database, self._events, self._blobs = database, events, blobs
+
+    def add(
+        self, run_id: str, sha: str, *, round: int | None = None, metrics: Mapping[str, Json] | None = None
+    ) -> ModelVersion:
+        """The next version of a run's model; the blob must have been put. The same model of the same
+        round again gives the version that there is."""
+        if not self._blobs.has(sha):
+            raise NotFound(f"there is no stored record {str(sha)[:12]!r}; put it before it is a version")
+        nbytes = self._blobs.path(sha).stat().st_size
+        same = (model_versions.c.round == round) if round is not None else model_versions.c.round.is_(None)
+        with self._database.write() as tx:
+            if not tx.execute(select(runs.c.id).where(runs.c.id == words(run_id))).first():
+                raise NotFound(f"there is no run {run_id!r}")
+            of_run = model_versions.c.run == run_id
+            known = tx.execute(select(model_versions).where(of_run, model_versions.c.sha == sha, same))
+            row = known.mappings().first()
+            if row is not None:
+                return ModelVersion(**row)
+            last = tx.execute(select(func.max(model_versions.c.version)).where(of_run)).scalar() or 0
+            values: dict[str, Any] = {
+                "run": run_id, "version": last + 1, "round": round, "sha": sha, "nbytes": nbytes,
+                "metrics": dict(metrics or {}), "created": now(),
+            }  # fmt: skip
+            tx.execute(insert(model_versions).values(values))
+            self._events.record(
+                tx, "model", run=run_id, detail={"version": last + 1, "round": round, "sha": sha}
+            )
+        return ModelVersion(**values)
+
+    def get(self, run_id: str, version: int) -> ModelVersion:
+        query = select(model_versions).where(
+            model_versions.c.run == words(run_id), model_versions.c.version == version
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"run {run_id!r} has no model version {version}")
+        return ModelVersion(**row)
+
+    def latest(self, run_id: str) -> ModelVersion | None:
+        """None before the first."""
+        found = self.list(run_id)
+        return found[-1] if found else None
+
+    def list(self, run_id: str) -> Sequence[ModelVersion]:
+        query = select(model_versions).where(model_versions.c.run == words(run_id))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(model_versions.c.version)).mappings()
+            return [ModelVersion(**row) for row in rows]
+
+    def compare(self, run_id: str, first: int, second: int) -> Difference:
+        """What changed from version ``first`` to ``second``. Raises ``NotFound`` if one is missing."""
+        a, b = self.get(run_id, first), self.get(run_id, second)
+        rounds = None if a.round is None or b.round is None else b.round - a.round
+        return Difference(_minus(b, a, "accuracy"), _minus(a, b, "loss"), b.nbytes - a.nbytes, rounds)
+
+
+def _minus(a: ModelVersion, b: ModelVersion, metric: str) -> float | None:
+    x, y = a.metrics.get(metric), b.metrics.get(metric)
+    if not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
+        return None
+    return float(x) - float(y)

@@ -1,0 +1,222 @@
+"""The registry of nodes: who they are, what they say about their data, when they were last heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import RowMapping, insert, select, update
+
+from hanse.errors import ConfigError, Conflict, NotFound
+from hanse.messages import Json
+from hanse.store.accounts import claim
+from hanse.store.database import Database, Transaction, iso, name, now, words
+from hanse.store.events import Events
+from hanse.store.join_tokens import JoinTokens
+from hanse.store.schema import nodes, owners
+
+ENROLLED, REVOKED = "enrolled", "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the registry keeps of a node's certificate: serial number and SHA-256, as text."""
+
+    serial: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """``summary`` is the body that it registered with, ``datasets`` are public descriptions,
+    ``owner`` is the id of an account."""
+
+    id: str
+    status: str
+    owner: str | None
+    serial: str
+    fingerprint: str
+    registered_at: float
+    last_heartbeat: float | None
+    address: str
+    capabilities: Mapping[str, Json]
+    summary: Mapping[str, Json]
+    datasets: Sequence[Mapping[str, Json]]
+    consent_mode: str
+    updated: float
+
+    def public(self) -> dict[str, Json]:
+        return {
+            "id": self.id, "status": self.status, "owner": self.owner, "serial": self.serial,
+            "fingerprint": self.fingerprint, "registered_at": iso(self.registered_at),
+            "last_heartbeat": iso(self.last_heartbeat), "address": self.address,
+            "capabilities": dict(self.capabilities), "summary": dict(self.summary),
+            "datasets": [dict(d) for d in self.datasets], "consent_mode": self.consent_mode,
+            "updated": iso(self.updated),
+        }  # fmt: skip
+
+
+class Nodes:
+    """Enrols, describes, finds and revokes nodes. ``join_tokens`` are how they get in."""
+
+    def __init__(self, database: Database, events: Events) -> None:
+        self._database, self._events = database, events
+        self.join_tokens = JoinTokens(database, events)
+
+    def enrol(
+        self, secret: str, node_id: str, issue: Callable[[], Certificate], *, address: str = "",
+        capabilities: Mapping[str, Json] | None = None,
+    ) -> Node:  # fmt: skip
+        """Uses up a join token, calls ``issue`` for the certificate and registers the node: all of
+        it or nothing. Raises ``NotAuthenticated`` for a token that does not fit, ``Conflict`` if
+        the id is taken."""
+        with self._database.write() as tx:
+            token = self.join_tokens.consume_in(tx, secret, name(node_id, "node"))
+            node = self._register(tx, node_id, issue(), address=address, capabilities=capabilities or {},
+                                  actor=f"token {token.id}")  # fmt: skip
+            if token.owner is not None:
+                claim(tx, token.owner, node_id)
+                node = self._get(tx.connection, node_id)
+        return node
+
+    def register(
+        self, node_id: str, certificate: Certificate, *, address: str = "",
+        capabilities: Mapping[str, Json] | None = None, actor: str = "system",
+    ) -> Node:  # fmt: skip
+        """Registers a node without a token (by an operator). With the same certificate again it
+        changes nothing; with another one it raises ``Conflict``."""
+        with self._database.write() as tx:
+            return self._register(tx, name(node_id, "node"), certificate, address=address,
+                                  capabilities=capabilities or {}, actor=actor)  # fmt: skip
+
+    def renew(self, node_id: str, certificate: Certificate, *, actor: str = "system") -> Node:
+        """A new certificate for an enrolled node; the old one no longer counts."""
+        with self._database.write() as tx:
+            if self._get(tx.connection, node_id).status == REVOKED:
+                raise Conflict(f"node {node_id} is revoked; reinstate it first")
+            self._unused(tx, node_id, certificate)
+            self._set(tx, node_id, serial=certificate.serial, fingerprint=certificate.fingerprint)
+            self._events.record(tx, "node.renewed", node=node_id, actor=actor,
+                                detail={"serial": certificate.serial})  # fmt: skip
+            return self._get(tx.connection, node_id)
+
+    def describe(
+        self, node_id: str, *, summary: Mapping[str, Json] | None = None,
+        datasets: Sequence[Mapping[str, Json]] | None = None, capabilities: Mapping[str, Json] | None = None,
+        consent_mode: str | None = None, address: str | None = None,
+    ) -> Node:  # fmt: skip
+        """Replaces what the node says about itself; what is None stays. Counts as a heartbeat."""
+        values: dict[str, Any] = {"last_heartbeat": now()}
+        if summary is not None:
+            values["summary"] = dict(summary)
+        if datasets is not None:
+            values["datasets"] = [dict(d) for d in datasets]
+        if capabilities is not None:
+            values["capabilities"] = dict(capabilities)
+        if consent_mode is not None:
+            values["consent_mode"] = words(consent_mode, 20)
+        if address is not None:
+            values["address"] = words(address)
+        with self._database.write() as tx:
+            self._set(tx, node_id, **values)
+            self._events.record(tx, "node.described", node=node_id, actor=node_id,
+                                detail={"changed": sorted(set(values) - {"last_heartbeat"})})  # fmt: skip
+            return self._get(tx.connection, node_id)
+
+    def heartbeat(self, node_id: str, at: float | None = None) -> float:
+        """Notes that the node was heard (default: now); returns the time."""
+        heard = now() if at is None else at
+        with self._database.write() as tx:
+            found = tx.execute(update(nodes).where(nodes.c.id == words(node_id)).values(last_heartbeat=heard))
+            if not found.rowcount:
+                raise NotFound(f"there is no node {node_id!r}; it must enrol first")
+        return heard
+
+    def revoke(self, node_id: str, *, actor: str, reason: str = "") -> Node:
+        """Shuts the node out: its certificate no longer counts. Twice is fine."""
+        return self._status(node_id, REVOKED, "node.revoked", actor, reason)
+
+    def reinstate(self, node_id: str, *, actor: str, reason: str = "") -> Node:
+        return self._status(node_id, ENROLLED, "node.reinstated", actor, reason)
+
+    def get(self, node_id: str) -> Node:
+        with self._database.read() as connection:
+            return self._get(connection, node_id)
+
+    def authenticate(self, fingerprint: str) -> Node | None:
+        """The enrolled node with this certificate; None if there is none or it is revoked."""
+        with self._database.read() as connection:
+            row = (
+                connection.execute(_query().where(nodes.c.fingerprint == words(fingerprint)))
+                .mappings()
+                .first()
+            )
+        return None if row is None or row["status"] != ENROLLED else _node(row)
+
+    def list(self, status: str | None = None, owner: str | None = None) -> Sequence[Node]:
+        query = _query().order_by(nodes.c.id)
+        if status is not None:
+            query = query.where(nodes.c.status == words(status))
+        if owner is not None:
+            query = query.where(owners.c.account == words(owner))
+        with self._database.read() as connection:
+            return [_node(row) for row in connection.execute(query).mappings()]
+
+    def _register(
+        self, tx: Transaction, node_id: str, certificate: Certificate, *, address: str,
+        capabilities: Mapping[str, Json], actor: str,
+    ) -> Node:  # fmt: skip
+        row = tx.execute(_query().where(nodes.c.id == node_id)).mappings().first()
+        if row is not None:
+            if row["fingerprint"] != certificate.fingerprint:
+                raise Conflict(
+                    f"node {node_id} is registered with another certificate; use renew, or another id"
+                )
+            return _node(row)
+        self._unused(tx, node_id, certificate)
+        at = now()
+        tx.execute(insert(nodes).values(
+            id=node_id, status=ENROLLED, serial=certificate.serial, fingerprint=certificate.fingerprint,
+            registered_at=at, last_heartbeat=None, address=words(address), capabilities=dict(capabilities),
+            summary={}, datasets=[], consent_mode="ask", updated=at,
+        ))  # fmt: skip
+        self._events.record(
+            tx, "node.enrolled", node=node_id, actor=actor, detail={"serial": certificate.serial}
+        )
+        return self._get(tx.connection, node_id)
+
+    def _unused(self, tx: Transaction, node_id: str, certificate: Certificate) -> None:
+        if not certificate.serial or not certificate.fingerprint:
+            raise ConfigError("a certificate needs a serial number and a fingerprint")
+        holder = tx.execute(select(nodes.c.id).where(nodes.c.fingerprint == certificate.fingerprint)).scalar()
+        if holder is not None and holder != node_id:
+            raise Conflict(f"this certificate belongs to another node; make a new key for {node_id}")
+
+    def _status(self, node_id: str, status: str, kind: str, actor: str, reason: str) -> Node:
+        with self._database.write() as tx:
+            if self._get(tx.connection, node_id).status != status:
+                self._set(tx, node_id, status=status)
+                self._events.record(tx, kind, node=node_id, actor=actor, detail={"reason": words(reason)})
+            return self._get(tx.connection, node_id)
+
+    def _set(self, tx: Transaction, node_id: str, **values: Any) -> None:
+        values["updated"] = now()
+        if not tx.execute(update(nodes).where(nodes.c.id == words(node_id)).values(**values)).rowcount:
+            raise NotFound(f"there is no node {node_id!r}; it must enrol first")
+
+    def _get(self, connection: Any, node_id: str) -> Node:
+        row = connection.execute(_query().where(nodes.c.id == words(node_id))).mappings().first()
+        if row is None:
+            raise NotFound(f"there is no node {node_id!r}; it must enrol first")
+        return _node(row)
+
+
+def _query() -> Any:
+    return select(nodes, owners.c.account.label("owner")).select_from(
+        nodes.outerjoin(owners, owners.c.node == nodes.c.id)
+    )
+
+
+def _node(row: RowMapping) -> Node:
+    return Node(**row)

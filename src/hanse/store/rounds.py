@@ -1,0 +1,223 @@
+"""What each step left: its record, and the state to go on from after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from hanse.errors import ConfigError, Conflict, NotFound
+from hanse.messages import Json, Record, dump, load
+from hanse.store.blobs import Blobs
+from hanse.store.database import Database, Transaction, iso, now, words
+from hanse.store.events import Events
+from hanse.store.schema import checkpoints, model_versions, pins, rounds, runs
+from hanse.store.states import TERMINAL
+
+INLINE_BYTES = 256 << 10
+KEEP = 2
+PINS = ("best", "final")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One step. ``record`` is all of it, as the loop wrote it (participants, failures, metrics,
+    bytes, model version); the other fields are what one searches by."""
+
+    run: str
+    step: int
+    label: str
+    round: int | None
+    started: float
+    ended: float
+    status: str
+    record: Mapping[str, Json]
+
+    def public(self) -> dict[str, Json]:
+        return {**self.record, "run": self.run, "step": self.step, "label": self.label, "round": self.round,
+                "started": iso(self.started), "ended": iso(self.ended), "status": self.status}  # fmt: skip
+
+
+class Rounds:
+    """Records of steps and checkpoints of states; both in one commit."""
+
+    def __init__(self, database: Database, events: Events, blobs: Blobs) -> None:
+        self._database, self._events, self._blobs = database, events, blobs
+
+    def checkpoint(
+        self, run_id: str, step: int, state: Record | str | None, record: Mapping[str, Json]
+    ) -> tuple[str, ...]:
+        """Makes the step's record and the state that it left durable, in one commit. When this
+        returns, a crash loses neither; if it does not return, neither or both are there.
+
+        Args:
+            state: the state, or the SHA-256 of a blob that was put. Up to 256 KiB it lies in the
+                database, above as a blob. Only a step that succeeded leaves a state: with None, or
+                with status ``failed`` in ``record``, the checkpoint before stays the latest.
+            record: ``label``, ``round``, ``started`` and ``ended`` (ISO 8601 or seconds),
+                ``status`` (``ok`` or ``failed``), and whatever else belongs to it. A step that is
+                done again replaces its record.
+
+        Returns the SHA-256s of blobs that only checkpoints which have now been given up referred
+        to: they may be deleted.
+
+        Raises ``Conflict`` if the run has ended.
+        """
+        row = _row(run_id, step, record)
+        place = self._place(state) if row["status"] == "ok" else None
+        with self._database.write() as tx:
+            found = tx.execute(select(runs.c.state).where(runs.c.id == words(run_id))).scalar()
+            if found is None:
+                raise NotFound(f"there is no run {run_id!r}")
+            if found in TERMINAL:
+                raise Conflict(f"run {run_id} is {found}; nothing more can be recorded")
+            tx.execute(self._database.upsert(rounds, row, ("run", "step")))
+            progress = {"step": step, "updated": now()}
+            if row["round"] is not None:
+                progress["round"] = row["round"]
+            tx.execute(update(runs).where(runs.c.id == run_id).values(progress))
+            gone: tuple[str, ...] = ()
+            if place is not None:
+                values = {"run": run_id, "step": step, "time": now(), **place}
+                tx.execute(self._database.upsert(checkpoints, values, ("run", "step")))
+                gone = _retire(tx, run_id)
+            self._events.record(tx, "round", run=run_id, detail=_summary(row))
+        return gone
+
+    def get(self, run_id: str, step: int) -> Round:
+        with self._database.read() as connection:
+            query = select(rounds).where(rounds.c.run == words(run_id), rounds.c.step == step)
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"run {run_id!r} has no record of step {step}")
+        return Round(**row)
+
+    def list(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Round]:
+        """In the order of steps, those over ``after``."""
+        query = (
+            select(rounds).where(rounds.c.run == words(run_id), rounds.c.step > after).order_by(rounds.c.step)
+        )
+        with self._database.read() as connection:
+            return [Round(**row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def latest_checkpoint(self, run_id: str) -> tuple[int, Record] | None:
+        """The last step that left a state, and that state; go on with the step after it. None: begin
+        anew. Raises ``Tampered`` or ``NotFound`` if the state cannot be read: an earlier one may be
+        (``checkpoints``, ``load``)."""
+        steps = self.checkpoints(run_id)
+        return (steps[-1], self.load(run_id, steps[-1])) if steps else None
+
+    def checkpoints(self, run_id: str) -> tuple[int, ...]:
+        """Steps whose state is still there."""
+        query = (
+            select(checkpoints.c.step).where(checkpoints.c.run == words(run_id)).order_by(checkpoints.c.step)
+        )
+        with self._database.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def load(self, run_id: str, step: int) -> Record:
+        """The state that a step left."""
+        query = select(checkpoints).where(checkpoints.c.run == words(run_id), checkpoints.c.step == step)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"run {run_id!r} has no checkpoint of step {step}")
+        return load(bytes(row["inline"])) if row["sha"] is None else self._blobs.get(row["sha"])
+
+    def pin(self, run_id: str, step: int, name: str) -> None:
+        """Keeps the checkpoint of ``step`` as ``best`` or ``final``; one step each, the last one wins."""
+        if name not in PINS:
+            raise ConfigError(f"a checkpoint is pinned as {' or '.join(PINS)}, not {name!r}")
+        with self._database.write() as tx:
+            known = select(checkpoints.c.step).where(
+                checkpoints.c.run == words(run_id), checkpoints.c.step == step
+            )
+            if not tx.execute(known).first():
+                raise NotFound(f"run {run_id!r} has no checkpoint of step {step}; pin it while it is there")
+            values = {"run": run_id, "name": name, "step": step}
+            tx.execute(self._database.upsert(pins, values, ("run", "name")))
+
+    def pinned(self, run_id: str) -> dict[str, int]:
+        """Name to step."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(pins.c.name, pins.c.step).where(pins.c.run == words(run_id)))
+            return {row.name: row.step for row in rows}
+
+    def _place(self, state: Record | str | None) -> dict[str, Any] | None:
+        if state is None:
+            return None
+        if isinstance(state, str):
+            if not self._blobs.has(state):
+                raise NotFound(f"there is no stored record {state[:12]!r}; put it before the checkpoint")
+            return {"sha": state, "inline": None}
+        if state.nbytes <= INLINE_BYTES:
+            raw = dump(state)
+            if len(raw) <= INLINE_BYTES:
+                return {"sha": None, "inline": raw}
+        return {"sha": self._blobs.put(state), "inline": None}
+
+
+def referenced(connection: Connection) -> frozenset[str]:
+    """Every blob that a checkpoint, a model version or a result refers to."""
+    found: set[str] = set()
+    for column in (checkpoints.c.sha, model_versions.c.sha, runs.c.result):
+        found.update(connection.execute(select(column).where(column.is_not(None)).distinct()).scalars())
+    return frozenset(found)
+
+
+def _retire(tx: Transaction, run_id: str) -> tuple[str, ...]:
+    rows = tx.execute(
+        select(checkpoints.c.step, checkpoints.c.sha).where(checkpoints.c.run == run_id)
+        .order_by(checkpoints.c.step.desc()).offset(KEEP)
+    ).all()  # fmt: skip
+    if not rows:
+        return ()
+    kept = set(tx.execute(select(pins.c.step).where(pins.c.run == run_id)).scalars())
+    old = {row.step: row.sha for row in rows if row.step not in kept}
+    if not old:
+        return ()
+    tx.execute(delete(checkpoints).where(checkpoints.c.run == run_id, checkpoints.c.step.in_(sorted(old))))
+    shas = {sha for sha in old.values() if sha is not None}
+    if shas:
+        for column in (checkpoints.c.sha, model_versions.c.sha, runs.c.result):
+            shas -= set(tx.execute(select(column).where(column.in_(sorted(shas)))).scalars())
+    return tuple(sorted(shas))
+
+
+def _row(run_id: str, step: int, record: Mapping[str, Json]) -> dict[str, Any]:
+    if step < 0:
+        raise ConfigError(f"step {step} is negative; steps are counted from 0")
+    status = record.get("status", "ok")
+    if status not in ("ok", "failed"):
+        raise ConfigError(f"the status of a round is 'ok' or 'failed', not {status!r}")
+    began = _seconds(record.get("started"), now())
+    return {
+        "run": run_id, "step": step, "label": words(str(record.get("label", "")), 64),
+        "round": record.get("round"), "started": began, "ended": _seconds(record.get("ended"), now()),
+        "status": status, "record": dict(record),
+    }  # fmt: skip
+
+
+def _seconds(value: Json, otherwise: float) -> float:
+    if value is None or value == "":
+        return otherwise
+    if isinstance(value, (int, float)):
+        return float(value)
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (TypeError, ValueError):
+        raise ConfigError(f"{value!r} is not a time; use ISO 8601 or seconds since 1970") from None
+
+
+def _summary(row: Mapping[str, Any]) -> dict[str, Json]:
+    """What a live view needs at once. It also outlives the record of a failed attempt, which the
+    next attempt at the step replaces."""
+    record = row["record"]
+    return {
+        "step": row["step"], "label": row["label"], "round": row["round"], "status": row["status"],
+        "seconds": row["ended"] - row["started"], "participants": sorted(record.get("participants") or ()),
+        "failures": dict(record.get("failures") or {}), "metrics": record.get("metrics") or {},
+    }  # fmt: skip

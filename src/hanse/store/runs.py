@@ -1,0 +1,192 @@
+"""Runs: what was proposed, and which state it is in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+
+from hanse.errors import Conflict, NotFound
+from hanse.messages import Json
+from hanse.store.database import Database, Transaction, iso, name, now, words
+from hanse.store.events import Events
+from hanse.store.schema import runs
+from hanse.store.states import TERMINAL, RunState, check, state
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``nodes`` are those whose consent is asked, frozen with the proposal; ``result`` is the
+    SHA-256 of the final model; ``step`` and ``round`` are those last recorded."""
+
+    id: str
+    state: RunState
+    config: Mapping[str, Json]
+    bundle_hash: str
+    nodes: tuple[str, ...]
+    proposer: str
+    seed: int
+    created: float
+    started: float | None
+    ended: float | None
+    expires: float | None
+    reason: str
+    result: str | None
+    step: int | None
+    round: int | None
+    updated: float
+
+    def public(self) -> dict[str, Json]:
+        return {
+            "id": self.id, "state": str(self.state), "config": dict(self.config),
+            "bundle_hash": self.bundle_hash, "nodes": list(self.nodes), "proposer": self.proposer,
+            "seed": self.seed, "created": iso(self.created), "started": iso(self.started),
+            "ended": iso(self.ended), "expires": iso(self.expires), "reason": self.reason,
+            "result": self.result, "step": self.step, "round": self.round, "updated": iso(self.updated),
+        }  # fmt: skip
+
+
+class Runs:
+    def __init__(self, database: Database, events: Events) -> None:
+        self._database, self._events = database, events
+
+    def create(
+        self, config: Mapping[str, Json], *, proposer: str, nodes: Sequence[str] = (), seed: int = 0,
+        run_id: str | None = None,
+    ) -> Run:  # fmt: skip
+        """A run in state ``pending``. Raises ``Conflict`` if the id is taken."""
+        run_id = "run-" + secrets.token_hex(6) if run_id is None else name(run_id, "run")
+        at = now()
+        values: dict[str, Any] = {
+            "id": run_id, "state": str(RunState.PENDING), "config": dict(config), "bundle_hash": "",
+            "bundle": {}, "nodes": sorted({name(n, "node") for n in nodes}), "proposer": words(proposer, 200),
+            "seed": int(seed), "created": at, "reason": "", "updated": at,
+        }  # fmt: skip
+        with self._database.write() as tx:
+            if tx.execute(select(runs.c.id).where(runs.c.id == run_id)).first():
+                raise Conflict(f"there is a run {run_id} already")
+            tx.execute(insert(runs).values(values))
+            self._events.record(tx, "run.created", run=run_id, actor=proposer, detail={"state": "pending"})
+            return self.get_in(tx.connection, run_id)
+
+    def propose(
+        self, run_id: str, bundle_hash: str, bundle: Mapping[str, Json], *, actor: str,
+        nodes: Sequence[str] | None = None, expires: float | None = None, reason: str = "",
+    ) -> Run:  # fmt: skip
+        """Freezes the bundle and the nodes that are asked, and goes to ``awaiting_consent``.
+
+        Args:
+            expires: when the owners' time to answer ends (seconds since 1970); None: never.
+        """
+        with self._database.write() as tx:
+            before = self.get_in(tx.connection, run_id)
+            check(run_id, before.state, RunState.AWAITING_CONSENT)
+            asked = before.nodes if nodes is None else tuple(sorted({name(n, "node") for n in nodes}))
+            if not asked or not bundle_hash:
+                raise Conflict(
+                    f"run {run_id} has no {'bundle' if asked else 'nodes'}; there is nothing to consent to"
+                )
+            tx.execute(update(runs).where(runs.c.id == run_id).values(
+                bundle_hash=words(bundle_hash, 128), bundle=dict(bundle), nodes=list(asked), expires=expires,
+            ))  # fmt: skip
+            return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
+
+    def transition(
+        self, run_id: str, to: str, actor: str, reason: str = "", *, result: str | None = None
+    ) -> Run:
+        """Moves the run to another state, with its event, in one commit. Of two at the same time one
+        comes first and the other is judged by what it left.
+
+        Args:
+            result: SHA-256 of the final model, to be noted with the state.
+
+        Raises ``IllegalTransition`` naming both states and what is possible.
+        """
+        with self._database.write() as tx:
+            return self.transition_in(tx, run_id, state(to), actor, reason, result=result)
+
+    def transition_in(
+        self, tx: Transaction, run_id: str, to: RunState, actor: str, reason: str = "",
+        *, result: str | None = None,
+    ) -> Run:  # fmt: skip
+        """As ``transition``, as part of a larger transaction."""
+        before = self.get_in(tx.connection, run_id)
+        check(run_id, before.state, to)
+        at, said = now(), words(reason)
+        values: dict[str, Any] = {"state": str(to), "reason": said, "updated": at}
+        if to is RunState.RUNNING and before.started is None:
+            values["started"] = at
+        if to in TERMINAL:
+            values["ended"] = at
+        if result is not None:
+            values["result"] = result
+        moved = tx.execute(
+            update(runs).where(runs.c.id == run_id, runs.c.state == str(before.state)).values(values)
+        )
+        if moved.rowcount != 1:  # writers stand in a row, so only a foreign program can cause this
+            raise Conflict(f"run {run_id} changed meanwhile; look again")
+        detail = {"from": str(before.state), "to": str(to), "reason": said}
+        self._events.record(tx, "run.state", run=run_id, actor=actor, detail=detail)
+        return self.get_in(tx.connection, run_id)
+
+    def set_result(self, run_id: str, sha: str) -> Run:
+        """Notes the SHA-256 of the final model."""
+        with self._database.write() as tx:
+            if not tx.execute(
+                update(runs).where(runs.c.id == words(run_id)).values(result=sha, updated=now())
+            ).rowcount:
+                raise NotFound(f"there is no run {run_id!r}")
+            return self.get_in(tx.connection, run_id)
+
+    def get(self, run_id: str) -> Run:
+        with self._database.read() as connection:
+            return self.get_in(connection, run_id)
+
+    def get_in(self, connection: Connection, run_id: str) -> Run:
+        row = connection.execute(_query().where(runs.c.id == words(run_id))).mappings().first()
+        if row is None:
+            raise NotFound(f"there is no run {run_id!r}")
+        return _run(row)
+
+    def bundle(self, run_id: str) -> dict[str, Json]:
+        """What was frozen with the proposal ({} before that)."""
+        with self._database.read() as connection:
+            found = connection.execute(select(runs.c.bundle).where(runs.c.id == words(run_id))).first()
+        if found is None:
+            raise NotFound(f"there is no run {run_id!r}")
+        return dict(found[0])
+
+    def list(
+        self, states: Collection[str] | None = None, *, proposer: str | None = None, limit: int = 100,
+        offset: int = 0,
+    ) -> Sequence[Run]:  # fmt: skip
+        """Newest first."""
+        query = _query().order_by(runs.c.created.desc(), runs.c.id).limit(limit).offset(offset)
+        with self._database.read() as connection:
+            return [_run(row) for row in connection.execute(_filter(query, states, proposer)).mappings()]
+
+    def count(self, states: Collection[str] | None = None, *, proposer: str | None = None) -> int:
+        query = _filter(select(func.count()).select_from(runs), states, proposer)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+
+def _filter(query: Select[Any], states: Collection[str] | None, proposer: str | None) -> Select[Any]:
+    if states is not None:
+        wanted = [states] if isinstance(states, str) else states
+        query = query.where(runs.c.state.in_(sorted(str(state(s)) for s in wanted)))
+    if proposer is not None:
+        query = query.where(runs.c.proposer == words(proposer))
+    return query
+
+
+def _query() -> Select[Any]:
+    """All columns but the bundle, which can be large."""
+    return select(*(column for column in runs.c if column.name != "bundle"))
+
+
+def _run(row: RowMapping) -> Run:
+    return Run(**{**row, "state": RunState(row["state"]), "nodes": tuple(row["nodes"])})

@@ -1,0 +1,69 @@
+"""All that a coordinator keeps, in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from hanse.store.accounts import Accounts
+from hanse.store.audit import AuditLog
+from hanse.store.blobs import Blobs
+from hanse.store.consents import Consents
+from hanse.store.database import Database
+from hanse.store.events import Events
+from hanse.store.models import Models
+from hanse.store.nodes import Nodes
+from hanse.store.rounds import Rounds, referenced
+from hanse.store.runs import Runs
+
+_SWEEP_GRACE_S = 3600.0
+
+
+class Store:
+    """A database, a folder of blobs and an audit log, and the parts that use them.
+
+    Args:
+        url: database; None is SQLite in ``folder``.
+        folder: for blobs, the audit log and that database; made with mode 0700.
+        fsync: see ``Blobs``.
+
+    All methods of all parts block and may be called from any thread.
+
+    >>> import tempfile
+    >>> with Store(None, tempfile.mkdtemp()) as store:
+    ...     run = store.runs.create({"rounds": 1}, proposer="alice")
+    ...     str(store.runs.get(run.id).state)
+    'pending'
+    """
+
+    def __init__(self, url: str | None, folder: str | os.PathLike[str], *, fsync: bool = True) -> None:
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.database = Database(url or f"sqlite:///{self.folder / 'hanse.db'}")
+        self.audit = AuditLog(self.folder / "audit.jsonl")
+        self.blobs = Blobs(self.folder / "blobs", fsync=fsync)
+        self.events = Events(self.database)
+        self.accounts = Accounts(self.database, self.events)
+        self.nodes = Nodes(self.database, self.events)
+        self.runs = Runs(self.database, self.events)
+        self.consents = Consents(self.database, self.events, self.runs)
+        self.rounds = Rounds(self.database, self.events, self.blobs)
+        self.models = Models(self.database, self.events, self.blobs)
+
+    def sweep(self, grace_s: float = _SWEEP_GRACE_S) -> tuple[str, ...]:
+        """Removes blobs that nothing refers to; the young may be about to be referred to and stay."""
+        with self.database.write() as tx:  # nobody can begin to refer to one meanwhile
+            return self.blobs.prune(referenced(tx.connection), grace_s)
+
+    def close(self) -> None:
+        self.database.close()
+        self.audit.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
