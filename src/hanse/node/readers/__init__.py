@@ -1,0 +1,121 @@
+"""Readers: from what an owner has on disk to a :class:`hanse.table.Table`.
+
+One file per format; the folder is the registry. Each has ``EXTENSIONS``, ``KIND`` (what a dataset of
+it is called) and ``read(path, *, schema=None, **options)``. A reader refuses what it does not
+understand and says where: nothing is dropped, guessed or repaired in silence. Messages name the file,
+never the folder it is in, and the kind of an offending value, never the value.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect as _inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError, DataError
+from hanse.table import ColumnKind, Table
+
+Schema = Mapping[str, str]  # column -> kind
+
+
+def formats() -> tuple[str, ...]:
+    """The formats that can be read.
+
+    >>> formats()
+    ('csv', 'images', 'parquet', 'profile')
+    """
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def reader_for(path: Path) -> Any:
+    """The reader module for ``path``: by extension, or by what a folder holds.
+
+    Raises:
+        DataError: there is nothing at ``path``, or no reader knows its extension.
+    """
+    if path.is_dir():
+        profile = importlib.import_module(f"{__name__}.profile")
+        return profile if profile.looks_like(path) else importlib.import_module(f"{__name__}.images")
+    if not path.is_file():
+        raise DataError(f"there is no file or folder {path.name!r} at the place given; check the path")
+    known: list[str] = []
+    for name in formats():
+        module = importlib.import_module(f"{__name__}.{name}")
+        if path.suffix.lower() in module.EXTENSIONS:
+            return module
+        known += [] if name in ("images", "profile") else module.EXTENSIONS
+    raise DataError(
+        f"{path.name}: no reader for {path.suffix or 'a file without an extension'!r}; "
+        f"files: {', '.join(sorted(known))}; folders: images, profiles"
+    )
+
+
+def read(path: str | Path, *, schema: Schema | None = None, **options: Any) -> Table:
+    """The table at ``path``; the reader is chosen by :func:`reader_for`.
+
+    Raises:
+        DataError: the file is not what it should be; names the row, the line and the column.
+        ConfigError: the reader has no such option.
+    """
+    path = Path(path)
+    module = reader_for(path)
+    check_options(module.read, module.KIND, options)
+    table: Table = module.read(path, schema=schema, **options)
+    return table
+
+
+def stream(
+    path: str | Path, columns: Sequence[str] | None = None, rows_per_batch: int = 100_000,
+    *, schema: Schema | None = None, **options: Any,
+) -> Iterator[Table]:  # fmt: skip
+    """Tables of at most ``rows_per_batch`` rows, in order, in bounded memory (CSV, TSV, Parquet).
+
+    Kinds are the same in every batch; categories are those of the batch, so that a batch never has
+    to know the others: go by label, not by code. A file without rows gives one empty table.
+    """
+    path = Path(path)
+    module = reader_for(path)
+    if not hasattr(module, "stream"):
+        raise DataError(f"{path.name} cannot be read in batches; only CSV, TSV and Parquet files can")
+    if rows_per_batch < 1:
+        raise ConfigError(f"rows_per_batch is {rows_per_batch}; expected 1 or more")
+    check_options(module.stream, module.KIND, options)
+    batches: Iterator[Table] = module.stream(path, columns, rows_per_batch, schema=schema, **options)
+    return batches
+
+
+def check_options(function: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` where ``function`` takes no keyword of that name."""
+    known = {
+        name
+        for name, p in _inspect.signature(function).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and name != "schema"
+    }
+    if unknown := sorted(set(options) - known):
+        takes = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"the {what} reader has no option {unknown[0]!r}; it takes {takes}")
+
+
+def inspect(table: Table) -> dict[str, dict[str, Any]]:
+    """What an owner should look at before sharing: per column its kind, the number of missing and of
+    infinite values and of categories. **For the owner only**: the counts are exact.
+
+    >>> from hanse.table import Column
+    >>> inspect(Table({"x": Column.numeric([1.0, float("inf"), float("nan")])}))
+    {'x': {'kind': 'numeric', 'missing': 1, 'infinite': 1, 'categories': 0}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, column in table.columns.items():
+        real = column.kind not in (ColumnKind.IMAGE, ColumnKind.CATEGORICAL)
+        found[name] = {
+            "kind": str(column.kind),
+            "missing": int(column.missing.sum()),
+            "infinite": int(np.isinf(column.values).sum()) if real else 0,
+            "categories": len(column.categories),
+        }
+    return found

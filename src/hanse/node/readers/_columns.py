@@ -1,0 +1,274 @@
+"""From a Polars column to a :class:`hanse.table.Column`: which kind it is, and strictly as that kind.
+
+Two steps, so that a file larger than memory gets the same kinds as one that is read whole:
+:func:`look` counts (counts of batches add up), :func:`decide` judges the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hanse.errors import ConfigError, DataError
+from hanse.table import Array, Column, ColumnKind
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "--")
+YES, NO = ("true", "yes"), ("false", "no")
+MOSTLY = 0.9  # from this share of numbers on, a column of numbers and text is taken for a mistake
+
+Where = Callable[[int], str]  # 0-based row -> "row 3 (line 4)"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """For messages: the file's name, and where in it a row stands."""
+
+    file: str
+    where: Where
+
+    def error(self, row: int, column: str, says: str) -> DataError:
+        return DataError(f"{self.file}: {self.where(row)}, column {column!r}: {says}")
+
+
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
+_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
+_WANTED = {
+    ColumnKind.NUMERIC: "a number",
+    ColumnKind.BOOLEAN: "true or false",
+    ColumnKind.DATE: "a date such as 2024-01-31",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Counts of one text column: values that are there, and how many of them read as what.
+    ``other`` is the first row that is not a number, and what it is."""
+
+    present: int = 0
+    numbers: int = 0
+    booleans: int = 0
+    dates: int = 0
+    other: tuple[int, str] | None = None
+
+    def __add__(self, later: Seen) -> Seen:
+        return Seen(
+            self.present + later.present, self.numbers + later.numbers,
+            self.booleans + later.booleans, self.dates + later.dates, self.other or later.other,
+        )  # fmt: skip
+
+
+def kinds(schema: Mapping[str, str] | None, names: Collection[str], file: str) -> dict[str, ColumnKind]:
+    """The declared kinds. Raises where the schema names an unknown kind or a column that is not there."""
+    found: dict[str, ColumnKind] = {}
+    for name, kind in (schema or {}).items():
+        if kind not in list(ColumnKind):
+            raise ConfigError(f"column {name!r}: there is no kind {kind!r}; known: {', '.join(ColumnKind)}")
+        if name not in names:
+            raise DataError(f"{file}: column {name!r} is in the schema but not in the file")
+        found[name] = ColumnKind(kind)
+    return found
+
+
+def clean(series: pl.Series, missing: Collection[str]) -> pl.Series:
+    """Text without outer spaces, null where it says that nothing is there."""
+    import polars as pl
+
+    text = series.str.strip_chars()
+    gone = text.is_in(pl.Series(list(missing), dtype=pl.String))
+    return text.set(gone.fill_null(False), None) if gone.any() else text
+
+
+def look(series: pl.Series, missing: Collection[str], first_row: int = 0) -> Seen:
+    """Counts of a text column; ``first_row`` is the row number of its first value."""
+    if (numbers := _plain_numbers(series)) is not None:
+        present = int(np.count_nonzero(~np.isnan(numbers)))
+        return Seen(present, present)
+    text = clean(series, missing)
+    present_at = text.is_not_null()
+    present = int(present_at.sum())
+    as_number = _numbers(text)
+    count = int(as_number.is_not_null().sum())
+    if count == present:
+        return Seen(present, count)
+    row = int((present_at & as_number.is_null()).arg_true()[0])
+    return Seen(
+        present, count, int(_booleans(text).is_not_null().sum()), int(_days(text).is_not_null().sum()),
+        (first_row + row, what(text[row])),
+    )  # fmt: skip
+
+
+def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
+    """The kind of an undeclared column. Nothing there at all counts as numeric.
+
+    Raises:
+        DataError: nearly all values are numbers; the rest is more likely a mistake than a category.
+    """
+    if seen.numbers == seen.present:
+        return ColumnKind.NUMERIC
+    if seen.booleans == seen.present:
+        return ColumnKind.BOOLEAN
+    if seen.dates == seen.present:
+        return ColumnKind.DATE
+    if seen.other is not None and seen.numbers >= MOSTLY * seen.present:
+        row, found = seen.other
+        raise place.error(
+            row, name, f"found {found}, while {seen.numbers} of {seen.present} values are numbers; "
+            "correct it, or declare the column categorical",
+        )  # fmt: skip
+    return ColumnKind.CATEGORICAL
+
+
+def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: Place) -> Column:
+    """A text column strictly as ``kind``.
+
+    Raises:
+        DataError: names the first row whose value is of another kind.
+    """
+    import polars as pl
+
+    if kind is ColumnKind.IMAGE:
+        raise DataError(
+            f"{place.file}: column {series.name!r} is declared an image; only folders hold images"
+        )
+    if kind is ColumnKind.NUMERIC and (quick := _plain_numbers(series)) is not None:
+        return Column(kind, quick)
+    text = clean(series, missing)
+    if kind is ColumnKind.CATEGORICAL:
+        return categorical(text)
+    if kind is ColumnKind.NUMERIC:
+        values = _numbers(text)
+    elif kind is ColumnKind.DATE:
+        values = _days(text)
+    else:
+        values = _booleans(text.replace({"1": "true", "0": "false"}))
+    wrong = (text.is_not_null() & values.is_null()).arg_true()
+    if len(wrong):
+        row = int(wrong[0])
+        raise place.error(
+            row, series.name, f"found {what(text[row])}, expected {_WANTED[kind]}; "
+            "correct it, or declare another kind for the column",
+        )  # fmt: skip
+    return Column(kind, _floats(values.cast(pl.Float64)))
+
+
+def categorical(text: pl.Series) -> Column:
+    """Text as sorted categories and codes."""
+    import polars as pl
+
+    categories = text.drop_nulls().unique().sort().to_list()
+    if not categories:
+        return Column(ColumnKind.CATEGORICAL, np.full(len(text), -1, np.int32))
+    codes = text.cast(pl.Enum(categories)).to_physical().cast(pl.Int32).fill_null(-1)
+    return Column(ColumnKind.CATEGORICAL, codes.to_numpy().copy(), tuple(categories))
+
+
+def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[str], place: Place) -> Column:
+    """A column of a typed file (Parquet), as what it is, or as ``kind`` where nothing is lost by it."""
+    import polars as pl
+
+    dtype, name, file = series.dtype, series.name, place.file
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = series.cast(pl.String)
+        return from_text(text, kind or ColumnKind.CATEGORICAL, missing, place)
+    if dtype == pl.Null:
+        return from_text(series.cast(pl.String), kind or ColumnKind.NUMERIC, (), place)
+    if dtype.is_numeric():
+        own = ColumnKind.NUMERIC
+    elif dtype == pl.Boolean:
+        own = ColumnKind.BOOLEAN
+    elif dtype in (pl.Date, pl.Datetime):
+        own = ColumnKind.DATE
+    else:
+        raise DataError(
+            f"{file}: column {name!r} is of type {dtype.base_type().__name__}, which has no kind here; "
+            "expected numbers, booleans, text or dates"
+        )
+    if own is ColumnKind.DATE:
+        days = series.cast(pl.Datetime("us")).to_physical().cast(pl.Float64) / 86_400_000_000
+        column = Column(own, _floats(days))
+    else:
+        column = Column(own, _floats(series.cast(pl.Float64)))
+    if kind in (None, own) or (own is ColumnKind.BOOLEAN and kind is ColumnKind.NUMERIC):
+        return Column(kind or own, column.values)
+    if kind is ColumnKind.CATEGORICAL and own is ColumnKind.NUMERIC:
+        return Column.categorical(column.labels())
+    if kind is ColumnKind.CATEGORICAL and own is ColumnKind.BOOLEAN:
+        return categorical(series.cast(pl.String))
+    if kind is ColumnKind.BOOLEAN and own is ColumnKind.NUMERIC:
+        wrong = np.flatnonzero(~np.isin(column.values, (0.0, 1.0)) & ~column.missing)
+        if not len(wrong):
+            return Column(kind, column.values)
+        raise place.error(
+            int(wrong[0]), name,
+            "found a number other than 0 and 1, expected true or false; declare the column numeric",
+        )  # fmt: skip
+    raise DataError(f"{file}: column {name!r} holds {own} values, but the schema says {kind}")
+
+
+def what(value: str | None) -> str:
+    """What kind of thing a text is, for messages; never the text itself."""
+    import polars as pl
+
+    if value is None:
+        return "nothing"
+    one = pl.Series([value])
+    if _numbers(one)[0] is not None:
+        return "a number"
+    if _booleans(one)[0] is not None:
+        return "a true/false word"
+    return "a date" if _days(one)[0] is not None else "text"
+
+
+def _plain_numbers(series: pl.Series) -> Array | None:
+    """The fast way: all cells are numbers or empty, without spaces or words for missing."""
+    import polars as pl
+
+    values = series.cast(pl.Float64, strict=False)
+    return _floats(values) if values.null_count() == series.null_count() else None
+
+
+def _numbers(text: pl.Series) -> pl.Series:
+    import polars as pl
+
+    return text.cast(pl.Float64, strict=False)
+
+
+def _booleans(text: pl.Series) -> pl.Series:
+    import polars as pl
+
+    words: dict[str, Any] = {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}
+    return text.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+
+
+def _days(text: pl.Series) -> pl.Series:
+    """Days since 1970-01-01 of ISO dates and date-times; a time zone is converted to UTC."""
+    import polars as pl
+
+    dates = text.set((~text.str.contains(_DATE)).fill_null(False), None)
+    days = dates.str.to_date("%Y-%m-%d", strict=False).to_physical().cast(pl.Float64)
+    timed = text.str.contains(_TIME).fill_null(False)
+    if timed.any():
+        times = text.set(~timed, None).str.replace(" ", "T", literal=True)
+        zoned = times.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
+        forms = [zoned.dt.replace_time_zone(None)] + [
+            times.str.to_datetime(form, strict=False, time_unit="us")
+            for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
+        ]
+        for form in forms:
+            exact = form.to_physical().cast(pl.Float64) / 86_400_000_000
+            days = days.zip_with(days.is_not_null(), exact)
+    return days
+
+
+def _floats(series: pl.Series) -> Array:
+    """A writable float64 copy, NaN where null."""
+    import polars as pl
+
+    values = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return np.array(values, np.float64)
