@@ -101,7 +101,7 @@ def align(
         kind = _reconcile(seen)
         if kind is None:
             if only is not None:
-                raise ConfigError(f"feature {name!r} is of different kinds at different sites: {', '.join(sorted(seen))}")
+                raise ConfigError(f"feature {name!r} is {' and '.join(sorted(seen))} at different sites")
             names.remove(name)
             warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
         else:

@@ -119,7 +119,8 @@ class _Sky:
         run, now = self._run, time.monotonic()
         flight = _Flight(node, step, now, now)
         data: dict[str, Json] = {"run": run.run_id, "step": step, "op": op, "bundle": run.bundle, "ask": ask.data}
-        message = Message("task", f"{run.run_id}/{step}/{attempt}/{op}/{mark[:16]}/{node}", "", Record(data, ask.arrays))
+        name = f"{run.run_id}/{step}/{attempt}/{op}/{mark[:16]}/{node}"
+        message = Message("task", name, "", Record(data, ask.arrays))
 
         def progress() -> None:
             flight.moved = time.monotonic()

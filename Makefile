@@ -1,0 +1,49 @@
+# Everything is set up by the target that needs it: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check bench long clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   four hospitals learn together, on this machine (under two minutes after the installs)"
+	@echo "make test   all tests"
+	@echo "make check  style and types only"
+	@echo "make bench  the figures of the README, measured here"
+	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hanse needs Python 3.11 or later; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing what the demo needs (about a minute) ..."
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing what the tests need (PyTorch among it; a few minutes) ..."
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m demo
+
+check: $(VENV)/.test
+	$(BIN)/ruff check src tests bench demo
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+long: $(VENV)/.test
+	$(BIN)/python -m pytest -m long
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/aggregation.py
+	$(BIN)/python bench/rounds.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out

@@ -1,0 +1,95 @@
+"""The structure of the house: who may import whom, and what stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hanse
+
+ROOT = Path(hanse.__file__).parent
+INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics", "privacy", "network")
+GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages")
+FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
+    **dict.fromkeys(("cli",), 5),
+    **dict.fromkeys(("coordinator", "node", "experiment"), 4),
+    **dict.fromkeys(("rounds", "answers", "bundle", "store", "transports", "identity"), 3),
+    **dict.fromkeys(INGREDIENTS, 2),
+    **dict.fromkeys(GROUND, 1),
+}
+OWNERS = {  # heavy libraries and the only rooms that may import them
+    "torch": {"models"},
+    "sklearn": {"models"},
+    "xgboost": {"models"},
+    "polars": {"node", "experiment", "statistics"},
+    "pandas": {"experiment"},
+    "fastapi": {"coordinator"},
+    "uvicorn": {"coordinator"},
+    "sqlalchemy": {"store"},
+    "grpc": {"transports", "identity"},
+    "matplotlib": {"experiment"},
+    "httpx": {"experiment"},
+}
+FILES = sorted(p for p in ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for item in ast.walk(ast.parse(path.read_text())):
+        if isinstance(item, ast.Import):
+            found.update(alias.name for alias in item.names)
+        elif isinstance(item, ast.ImportFrom) and item.module and not item.level:
+            found.add(item.module)
+            found.update(f"{item.module}.{alias.name}" for alias in item.names)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return
+    assert here in FLOOR, f"{here} stands on no floor yet; give it one here and in docs/architecture.md"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "hanse" or len(parts) == 1:
+            continue
+        there = parts[1]
+        if there not in FLOOR or there == here:  # hanse.__version__ and the like; the same room
+            continue
+        assert FLOOR[there] < FLOOR[here] or (FLOOR[there] == FLOOR[here] in (1, 3)), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_only_by_their_owners(path: Path) -> None:
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert room(path) in OWNERS.get(top, {room(path)}), f"{path.name} imports {top}"
+        assert top not in ("pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"), f"{path.name} imports {top}"
+
+
+def loaded(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_hanse_loads_nothing_heavy() -> None:
+    assert not loaded("import hanse") & {"numpy", "click", "grpc", *OWNERS}
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    assert not loaded("import hanse.cli") & {"numpy", "grpc", *OWNERS}
+
+
+def test_a_node_loads_no_web_framework_and_no_learning_library_until_it_needs_them() -> None:
+    names = ", ".join(f"hanse.node.{m.stem}" for m in (ROOT / "node").glob("[a-z]*.py"))
+    assert not loaded(f"import {names}") & (set(OWNERS) - {"grpc"})

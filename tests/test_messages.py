@@ -1,0 +1,248 @@
+"""Records, messages and frames: exact both ways, and an error for everything else."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from hanse.errors import Tampered, TooLarge, WireError
+from hanse.messages import (
+    Assembler,
+    Buffered,
+    Message,
+    Record,
+    Signal,
+    Spool,
+    block,
+    digest,
+    dump,
+    fingerprint,
+    frames,
+    load,
+    signal,
+)
+
+DTYPES = ["<f8", "<f4", "<f2", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1", "bool"]
+arrays = st.sampled_from(DTYPES).flatmap(
+    lambda d: npst.arrays(np.dtype(d), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
+)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
+jsons = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+records = st.builds(
+    Record,
+    st.dictionaries(texts, jsons, max_size=4),
+    st.dictionaries(texts.filter(lambda n: n != "__metadata__"), arrays, max_size=5),
+)
+
+
+def same(a: Record, b: Record) -> None:
+    assert a.data == b.data
+    assert set(a.arrays) == set(b.arrays)
+    for name in a.arrays:
+        assert a.arrays[name].dtype == b.arrays[name].dtype
+        assert a.arrays[name].shape == b.arrays[name].shape
+        assert a.arrays[name].tobytes() == b.arrays[name].tobytes()
+
+
+@given(records)
+@settings(max_examples=200, deadline=None)
+def test_dump_and_load_are_inverse(record: Record) -> None:
+    raw = dump(record)
+    same(record, load(raw))
+    assert dump(load(raw)) == raw
+    assert digest(load(raw)) == digest(record)
+
+
+@given(records, st.integers(1, 64))
+@settings(max_examples=200, deadline=None)
+def test_frames_and_assembler_are_inverse(record: Record, chunk: int) -> None:
+    message = Message("task", "id/1", "node", record)
+    for allocate in (None, Spool):
+        assembler = Assembler(allocate) if allocate else Assembler()
+        arrived = [assembler.feed(f) for f in frames(message, 7, chunk)]
+        assert all(a is None for a in arrived[:-1])
+        last = arrived[-1]
+        assert isinstance(last, Message)
+        assert (last.kind, last.id, last.sender) == ("task", "id/1", "node")
+        same(record, last.body)
+        assert fingerprint(last.body) == fingerprint(record)
+
+
+def test_a_safetensors_reader_reads_what_we_write() -> None:
+    weights = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3)}
+    found = safetensors.numpy.load(dump(Record({"a": 1}, weights)))
+    assert set(found) == {"w", "n"}
+    np.testing.assert_array_equal(found["w"], weights["w"])
+
+
+def test_the_order_of_the_arrays_does_not_change_the_bytes() -> None:
+    a, b = np.ones(3), np.zeros(2, np.float32)
+    assert dump(Record({}, {"a": a, "b": b})) == dump(Record({}, {"b": b, "a": a}))
+
+
+def test_interleaved_messages() -> None:
+    one = Message("reply", "1", "n", Record({}, {"x": np.arange(100.0)}))
+    two = Message("reply", "2", "n", Record({}, {"x": np.arange(50.0)}))
+    assembler, done = Assembler(), []
+    first, second = list(frames(one, 1, 64)), list(frames(two, 2, 64))
+    while first or second:
+        for queue in (first, second):
+            if queue:
+                done.append(assembler.feed(queue.pop(0)))
+    found = {m.id: m for m in done if isinstance(m, Message)}
+    same(found["1"].body, one.body)
+    same(found["2"].body, two.body)
+
+
+def test_a_block_is_read_without_the_rest() -> None:
+    assembler = Assembler(Spool)
+    x = np.arange(10_000, dtype=np.float32).reshape(100, 100)
+    arrived = [assembler.feed(f) for f in frames(Message("m", "i", "", Record({}, {"x": x})), 1, 1000)][-1]
+    assert isinstance(arrived, Message)
+    assert isinstance(arrived.body.arrays, Buffered)
+    np.testing.assert_array_equal(block(arrived.body.arrays, "x", 150, 250), np.arange(150, 250, dtype=np.float32))
+
+
+def test_what_a_receiver_gets_is_read_only() -> None:
+    arrived = Assembler().feed(next(iter(frames(Message("m", "i", "", Record({}, {})), 1))))
+    assert isinstance(arrived, Message)
+    record = load(dump(Record({}, {"x": np.ones(3)})))
+    with pytest.raises(ValueError, match="read-only"):
+        record.arrays["x"][0] = 2
+
+
+def big() -> list[bytes]:
+    return list(frames(Message("m", "i", "", Record({}, {"x": np.arange(1000.0)})), 1, 1000))
+
+
+def test_a_changed_byte_is_noticed() -> None:
+    sent = big()
+    sent[2] = sent[2][:-1] + bytes([sent[2][-1] ^ 1])
+    assembler = Assembler()
+    assembler.feed(sent[0])
+    assembler.feed(sent[1])
+    with pytest.raises(Tampered, match="checksum"):
+        assembler.feed(sent[2])
+    with pytest.raises(WireError, match="not begun"):
+        assembler.feed(sent[3])
+
+
+def test_lost_repeated_and_swapped_chunks_are_noticed() -> None:
+    for order in ([0, 2], [0, 1, 1], [0, 1, 3], [1], [0, 0]):
+        sent, assembler = big(), Assembler()
+        with pytest.raises(WireError):
+            for i in order:
+                assembler.feed(sent[i])
+
+
+def test_too_large_is_refused_before_anything_is_allocated() -> None:
+    def never(nbytes: int) -> Spool:
+        raise AssertionError("allocated")
+
+    with pytest.raises(TooLarge, match="over the limit of 100"):
+        Assembler(never, limit=100).feed(big()[0])
+
+
+def header(table: object, stream: int = 1, nbytes: int = 0) -> bytes:
+    return struct.pack("<BIQ", 1, stream, nbytes) + json.dumps(table).encode()
+
+
+META = {"hanse": "1", "kind": "k", "id": "i", "sender": "s", "data": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"", "empty"),
+        (b"\x09abc", "unknown frame type 9"),
+        (b"\x01", "cut off"),
+        (b"\x02\x00", "cut off"),
+        (b"\x03{}", "signal"),
+        (b"\x03[1,2]", "signal"),
+        (header([]), "not a JSON object"),
+        (header({}), "version None"),
+        (header({"__metadata__": {**META, "hanse": "99"}}), "version '99'"),
+        (header({"__metadata__": {**META, "data": "[1]"}}), "JSON object"),
+        (header({"__metadata__": {**META, "data": '{"a": NaN}'}}), "NaN"),
+        (header({"__metadata__": {**META, "data": '{"a": 1, "a": 2}'}}), "twice"),
+        (header({"__metadata__": {"hanse": 1}}), "object of strings"),
+        (header({"x": {"dtype": "F8", "shape": [1], "data_offsets": [0, 8]}}), "unknown dtype 'F8'"),
+        (header({"x": {"dtype": ["F64"], "shape": [1], "data_offsets": [0, 8]}}), "unknown dtype"),
+        (header({"x": {"dtype": "F64", "shape": [-1], "data_offsets": [0, 8]}}), "whole numbers"),
+        (header({"x": {"dtype": "F64", "shape": [2], "data_offsets": [0, 8]}}), "need 16"),
+        (header({"x": {"dtype": "F64", "shape": [1], "data_offsets": [8, 16]}}), "expected 0"),
+        (header({"x": {"dtype": "F64", "shape": [True], "data_offsets": [0, 8]}}), "whole numbers"),
+        (header({"x": 3}), "expected dtype"),
+        (header({"x": {"dtype": "F64", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}), "need"),
+        (header({"__metadata__": META}, nbytes=9), "announces 9"),
+        (struct.pack("<BIQ", 1, 1, 0) + b"{" * 5000, "not JSON"),
+        (struct.pack("<BIQ", 1, 1, 0) + b"[" * 100_000, "not JSON"),
+        (struct.pack("<BIQ", 1, 1, 0) + b"\xff\xfe", "not JSON"),
+    ],
+)
+def test_garbage_is_a_clear_error(frame: bytes, says: str) -> None:
+    with pytest.raises(WireError, match=says):
+        Assembler().feed(frame)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_random_bytes_never_do_anything_but_raise_a_wire_error(raw: bytes) -> None:
+    for take in (Assembler().feed, load):
+        try:
+            take(raw)
+        except WireError:
+            continue
+
+
+@given(st.integers(0, 400), st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_a_flipped_byte_in_a_file_is_an_error_or_another_record(at: int, value: int) -> None:
+    raw = bytearray(dump(Record({"a": [1, 2]}, {"x": np.arange(20.0)})))
+    raw[at % len(raw)] = value
+    try:
+        load(bytes(raw))
+    except WireError:
+        pass
+
+
+def test_many_half_messages_are_refused() -> None:
+    assembler = Assembler()
+    with pytest.raises(WireError, match="64"):
+        for stream in range(100):
+            assembler.feed(next(iter(frames(Message("m", "i", "", Record({}, {"x": np.ones(9)})), stream))))
+
+
+def test_signals() -> None:
+    assert Assembler().feed(signal("ack", "run/1/ü")) == Signal("ack", "run/1/ü")
+
+
+@pytest.mark.parametrize("bad", [np.array(["a"]), np.array([1 + 2j]), np.array([None]), np.array(["2020"], "M8[D]")])
+def test_types_that_do_not_travel(bad: np.ndarray) -> None:
+    with pytest.raises(WireError, match="does not travel"):
+        dump(Record({}, {"x": bad}))
+
+
+@pytest.mark.parametrize("bad", [{"a": float("nan")}, {"a": float("inf")}, {"a": object()}])
+def test_data_that_is_not_json(bad: dict[str, object]) -> None:
+    with pytest.raises(WireError, match="not JSON"):
+        dump(Record(bad))
+
+
+def test_big_endian_and_strided_arrays_travel_as_their_values() -> None:
+    x = np.arange(12.0).reshape(3, 4)
+    record = Record({}, {"big": x.astype(">f8"), "t": x.T, "s": x[:, ::2]})
+    found = load(dump(record))
+    for name in record.arrays:
+        np.testing.assert_array_equal(found.arrays[name], record.arrays[name])

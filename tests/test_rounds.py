@@ -1,0 +1,466 @@
+"""The loop, over the local transport: what it must do whatever the algorithm is."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+
+import numpy as np
+import pytest
+
+from hanse import algorithms
+from hanse.answers import Answerer
+from hanse.bundle import freeze
+from hanse.config import RunConfig
+from hanse.errors import HanseError, NodeFailed, RunFailed, Unusable
+from hanse.gathering.plain import GATHER
+from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Gathered, Handler, Site, State
+from hanse.messages import Message, Record, digest
+from hanse.rounds import Forgetful, Run, Step, go
+from hanse.transports.local import LocalTransport
+
+Behave = Callable[[Message, int], Awaitable[None]]
+
+
+class Sum:
+    """Adds a vector that each node holds; ``rounds`` times. ``bad`` nodes send nonsense."""
+
+    combines = frozenset({Combine.SUM})
+
+    def __init__(self, rounds: int = 3, bad: Mapping[str, np.ndarray] | None = None, **ask: object) -> None:
+        self.rounds, self.bad, self.more = rounds, bad or {}, ask
+
+    def init(self, config: Mapping[str, object], previous: Record | None = None) -> State:
+        return Record({"round": 0}, {"x": np.zeros(3)})
+
+    def ask(self, state: State) -> Ask | Done:
+        if state.data["round"] == self.rounds:
+            return Done("rounds")
+        made = Ask(Record({"r": state.data["round"]}, state.arrays), Combine.SUM, "sum", state.data["round"] + 1)
+        return dataclasses.replace(made, **self.more)  # type: ignore[arg-type]
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        seen = site.memory.get("seen", 0) + 1
+        site.memory["seen"] = seen
+        value = self.bad.get(site.node)
+        x = site.rng("x", ask.data["r"]).normal(size=3) * 1e8 + seen if value is None else value
+        return Contribution(Record({}, {"x": x}), weight=float(1 + ask.data["r"]))
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        got = gathered.mean()["x"]
+        return Record({"round": state.data["round"] + 1}, {"x": state.arrays["x"] / 3 + got})
+
+    def result(self, state: State) -> Record:
+        return state
+
+    def metrics(self, state: State) -> Mapping[str, object]:
+        return {"norm": float(np.linalg.norm(state.arrays["x"]))}
+
+
+class Keeping(Forgetful):
+    """Also keeps the states, so that a test can resume from any of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[tuple[int, State]] = []
+
+    async def step(self, record: Step, state: State) -> None:
+        await super().step(record, state)
+        if record.status == "ok":
+            self.states.append((record.step + 1, state))
+
+
+def handlers(
+    algorithm: object, nodes: int | list[str], behave: Behave | None = None, gather: object = None
+) -> dict[str, Handler]:
+    """One handler per node that answers by the algorithm's own node half, memory kept as a node does."""
+
+    def make(node: str) -> Handler:
+        memories: dict[int, dict[str, object]] = {}
+
+        async def handle(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+            step = message.body.data["step"]
+            if behave is not None:
+                await behave(message, step)
+            before = max((s for s in memories if s < step), default=None)
+            memory = dict(memories[before]) if before is not None else {}
+            site = Site(node, None, {"seed": 5}, memory, step=step)  # type: ignore[arg-type]
+            ask = Record(message.body.data["ask"], message.body.arrays)
+            answer = lambda a: algorithm.answer(site, a)  # type: ignore[attr-defined]  # noqa: E731
+            reply = (gather or GATHER()).reply(message.body.data["op"], ask, answer, site)  # type: ignore[attr-defined]
+            memories[step] = memory
+            return Message("reply", message.id, node, reply)
+
+        return handle
+
+    ids = [f"n{i}" for i in range(nodes)] if isinstance(nodes, int) else nodes
+    return {n: make(n) for n in ids}
+
+
+def run(algorithm: object, transport: LocalTransport, journal: Forgetful | None = None, **config: object) -> Run:
+    settings = RunConfig.parse({"seed": 5, **config})
+    nodes = sorted(transport.online())
+    return Run(algorithm, settings, nodes, transport, journal or Forgetful())  # type: ignore[arg-type]
+
+
+def test_the_result_is_the_same_for_every_order_of_arrival_and_every_wire() -> None:
+    found = set()
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+
+        async def late(message: Message, step: int, rng: np.random.Generator = rng) -> None:
+            await asyncio.sleep(float(rng.random()) / 200)
+
+        for wire in ("references", "exact"):
+            algorithm = Sum()
+            found.add(digest(go(run(algorithm, LocalTransport(handlers(algorithm, 7, late), wire)))))
+    assert len(found) == 1
+
+
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bytes() -> None:
+    algorithm, journal = Sum(rounds=5), Keeping()
+    nodes = handlers(algorithm, 3)
+    whole = digest(go(run(algorithm, LocalTransport(nodes), journal)))
+    assert len(journal.states) == 5
+    for step, state in journal.states:  # the same nodes, which remember later steps
+        assert digest(go(run(algorithm, LocalTransport(nodes)), (step, state))) == whole
+
+
+def test_steps_are_recorded() -> None:
+    algorithm, journal = Sum(rounds=2), Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 2)), journal))
+    first, second = journal.steps
+    assert (first.step, first.label, first.round, first.status) == (0, "sum", 1, "ok")
+    assert first.asked == ["n0", "n1"]
+    assert first.participants["n0"]["weight"] == 1.0
+    assert second.participants["n1"]["weight"] == 2.0
+    assert first.participants["n0"]["seconds"] > 0
+    assert first.bytes_down == 2 * 24
+    assert first.bytes_up == 2 * 24
+    assert first.metrics["norm"] > 0
+    assert first.ended >= first.started
+
+
+def failing(*nodes: str) -> Behave:
+    async def behave(message: Message, step: int) -> None:
+        if message.id.rsplit("/", 1)[1] in nodes:
+            raise NodeFailed("the worker ran out of memory")
+
+    return behave
+
+
+def test_a_failed_node_is_recorded_with_its_reason_and_the_rest_goes_on() -> None:
+    algorithm, journal = Sum(), Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 3, failing("n1"))), journal))
+    assert all(s.failures == {"n1": "the worker ran out of memory"} for s in journal.steps)
+    assert all(set(s.participants) == {"n0", "n2"} for s in journal.steps)
+
+
+def test_too_few_answers_fail_the_round_and_then_the_run() -> None:
+    algorithm, journal = Sum(), Keeping()
+    transport = LocalTransport(handlers(algorithm, 3, failing("n1", "n2")))
+    with pytest.raises(RunFailed, match=r"3 attempts at step 0 \(sum\).*fewer than 2.*out of memory"):
+        go(run(algorithm, transport, journal, min_completed=2, max_failed_rounds=2))
+    assert [s.status for s in journal.steps] == ["failed"] * 3
+    assert journal.states == []
+
+
+def test_a_round_that_fails_once_is_tried_again() -> None:
+    algorithm, journal = Sum(rounds=2), Keeping()
+    seen: list[str] = []
+
+    async def once(message: Message, step: int) -> None:
+        seen.append(message.id)
+        if len(seen) == 1:
+            raise NodeFailed("not yet")
+
+    state = go(run(algorithm, LocalTransport(handlers(algorithm, 1, once)), journal))
+    assert [s.status for s in journal.steps] == ["failed", "ok", "ok"]
+    assert state.data["round"] == 2
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    "bad", [np.array([1.0, np.nan, 0]), np.array([np.inf, 0, 0]), np.zeros(2), np.zeros(3, np.float32)]
+)
+def test_a_contribution_that_cannot_be_used_is_left_out_with_a_reason(bad: np.ndarray) -> None:
+    algorithm, journal = Sum(bad={"n1": bad}), Forgetful()
+    poisoned = go(run(algorithm, LocalTransport(handlers(algorithm, 4)), journal))
+    without = Sum()
+    clean = go(run(without, LocalTransport(handlers(without, ["n0", "n2", "n3"]))))
+    assert digest(poisoned) == digest(clean)
+    assert all(list(s.failures) == ["n1"] for s in journal.steps)
+    assert "NaN" in journal.steps[0].failures["n1"] or "shapes" in journal.steps[0].failures["n1"]
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "3", None, True])
+def test_a_weight_that_is_not_a_weight(weight: object) -> None:
+    algorithm, journal = Sum(), Forgetful()
+    good = handlers(algorithm, 3)
+
+    async def lie(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+        reply = await good["n1"](peer, message, progress)
+        return dataclasses.replace(reply, body=Record({**reply.body.data, "weight": weight}, reply.body.arrays))
+
+    go(run(algorithm, LocalTransport({**good, "n1": lie}), journal))
+    assert "weight" in journal.steps[0].failures["n1"]
+
+
+def test_a_reply_that_is_no_contribution() -> None:
+    algorithm, journal = Sum(), Forgetful()
+
+    async def nonsense(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+        return Message("reply", message.id, "n1", Record({"hello": 1}))
+
+    go(run(algorithm, LocalTransport({**handlers(algorithm, 2), "n9": nonsense}), journal))
+    assert "not a contribution" in journal.steps[0].failures["n9"]
+
+
+def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
+    algorithm, journal = Sum(rounds=1), Forgetful()
+    good = handlers(algorithm, 3)
+
+    async def silent(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def slow(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            progress()
+        return await good["n1"](peer, message, progress)
+
+    go(run(algorithm, LocalTransport({**good, "n1": slow, "n2": silent}), journal, round_timeout_s=0.2))
+    (step,) = journal.steps
+    assert set(step.participants) == {"n0", "n1"}
+    assert "no progress for 0.2 s" in step.failures["n2"]
+    assert step.seconds < 5
+
+
+def test_a_node_that_goes_and_does_not_come_back_ends_by_the_reconnect_rule() -> None:
+    algorithm, journal = Sum(rounds=2), Forgetful()
+    good = handlers(algorithm, 3)
+
+    async def scenario() -> None:
+        transport = LocalTransport(good)
+
+        async def vanish(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+            transport.detach("n2")
+            await asyncio.sleep(30)
+            raise AssertionError
+
+        transport.attach("n2", vanish)
+        await run(algorithm, transport, journal, reconnect_timeout_s=0.1, round_timeout_s=20).go()
+
+    asyncio.run(scenario())
+    assert "did not come back within 0.1 s" in journal.steps[0].failures["n2"]
+    assert journal.steps[1].asked == ["n0", "n1"]
+
+
+def test_a_run_waits_for_enough_nodes_and_then_gives_up() -> None:
+    algorithm = Sum()
+    good = handlers(algorithm, 2)
+
+    async def scenario(come: bool) -> State:
+        transport = LocalTransport({"n0": good["n0"]})
+        begun = run(algorithm, transport, min_available_nodes=2, wait_timeout_s=0.3)
+        begun.nodes = ["n0", "n1"]
+        if come:
+            asyncio.get_running_loop().call_later(0.1, transport.attach, "n1", good["n1"])
+        return await begun.go()
+
+    assert asyncio.run(scenario(True)).data["round"] == 3
+    with pytest.raises(RunFailed, match="1 of the 2 nodes needed.*missing: n1"):
+        asyncio.run(scenario(False))
+
+
+def test_a_fraction_is_sampled_and_every_node_has_its_turn() -> None:
+    algorithm, journal = Sum(rounds=40), Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 10)), journal, fraction=0.8, min_fit_nodes=2))
+    assert {len(s.asked) for s in journal.steps} == {8}
+    counts = {f"n{i}": sum(f"n{i}" in s.asked for s in journal.steps) for i in range(10)}
+    assert min(counts.values()) > 20
+    again = Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 10)), again, fraction=0.8, min_fit_nodes=2))
+    assert [s.asked for s in again.steps] == [s.asked for s in journal.steps]
+
+
+def test_one_ask_for_each_node() -> None:
+    class Own(Sum):
+        def ask(self, state: State) -> Ask | Done:
+            made = super().ask(state)
+            if isinstance(made, Done):
+                return made
+            each = {f"n{i}": Record({"r": 0, "you": i}, {}) for i in range(2)}
+            return dataclasses.replace(made, each=each, to=["n0", "n1"])
+
+        def answer(self, site: Site, ask: Record) -> Contribution:
+            return Contribution(Record({}, {"x": np.full(3, float(ask.data["you"]))}))
+
+    algorithm = Own(rounds=1)
+    state = go(run(algorithm, LocalTransport(handlers(algorithm, 4))))
+    np.testing.assert_array_equal(state.arrays["x"], [0.5, 0.5, 0.5])
+
+
+def test_buffered_asynchronous_rounds_keep_late_answers_and_know_their_age() -> None:
+    class Buffered(Sum):
+        def tell(self, state: State, gathered: Gathered) -> State:
+            ages = [*state.data.get("ages", []), *((a.node, state.data["round"] - a.asked) for a in gathered.answers)]
+            told = super().tell(state, gathered)
+            return Record({**told.data, "ages": ages}, told.arrays)
+
+    algorithm, journal = Buffered(rounds=6, need=2, late="keep"), Forgetful()
+
+    async def slow(message: Message, step: int) -> None:
+        await asyncio.sleep(0.25 if message.id.endswith("n2") else 0.01 + 0.05 * step)
+
+    state = go(run(algorithm, LocalTransport(handlers(algorithm, 3, slow)), journal, fraction=1.0))
+    stale = [age for node, age in state.data["ages"] if node == "n2"]
+    assert stale
+    assert max(stale) >= 1
+    assert all(len(s.participants) >= 1 for s in journal.steps)
+
+
+def test_a_gather_may_have_several_exchanges_with_a_record_for_each_node() -> None:
+    class Masked:
+        """Pairwise masks from one exchange, values in another: the shape of a secure sum."""
+
+        async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: object) -> Gathered:
+            keys = {}
+            async for reply in exchange(asks, op="keys"):  # type: ignore[operator]
+                keys[reply.node] = reply.body.data["key"]
+            others = {n: Record({**asks[n].data, "keys": keys, "me": n}, asks[n].arrays) for n in asks}
+            found = []
+            async for reply in exchange(others, op="masked"):  # type: ignore[operator]
+                found.append((reply.node, reply.body))
+            self.seen = {n: b.arrays["a.x"].copy() for n, b in found}
+            total = np.sum([b.arrays["a.x"] for _, b in found], axis=0, dtype=np.int64)
+
+            class Total:
+                answers = tuple(Answer(n, 1.0, {}, {}, 0) for n, _ in found)
+                failures: Mapping[str, str] = {}
+                weight = float(len(found))
+                nbytes = 0
+
+                def sum(self) -> dict[str, np.ndarray]:
+                    return {"x": total}
+
+            return Total()  # type: ignore[return-value]
+
+        def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
+            if op == "keys":
+                return Record({"key": int(site.rng("key").integers(1 << 30))})
+            value = answer(ask).record.arrays["x"].astype(np.int64)
+            keys, me = ask.data["keys"], ask.data["me"]
+            for other, key in keys.items():
+                if other != me:
+                    mask = np.random.default_rng(keys[me] ^ key).integers(-(1 << 40), 1 << 40, 3)
+                    value = value + (mask if me < other else -mask)
+            return Record({}, {"a.x": value})
+
+    class Whole(Sum):
+        def answer(self, site: Site, ask: Record) -> Contribution:
+            return Contribution(Record({}, {"x": np.arange(3) + int(site.node[1])}))
+
+        def tell(self, state: State, gathered: Gathered) -> State:
+            return Record({"round": state.data["round"] + 1}, {"x": gathered.sum()["x"]})
+
+    algorithm, gather, journal = Whole(rounds=1), Masked(), Forgetful()
+    begun = run(algorithm, LocalTransport(handlers(algorithm, 4, gather=gather), "exact"), journal)
+    begun.gather = gather  # type: ignore[assignment]
+    state = go(begun)
+    np.testing.assert_array_equal(state.arrays["x"], [6, 10, 14])
+    assert set(journal.steps[0].participants) == {"n0", "n1", "n2", "n3"}
+    assert not any(np.array_equal(v, np.arange(3) + i) for i, v in enumerate(gather.seen.values()))
+
+
+def test_sums_only_means_that_single_contributions_cannot_be_looked_at() -> None:
+    class Nosy(Sum):
+        def tell(self, state: State, gathered: Gathered) -> State:
+            list(gathered.each())
+            return state
+
+    algorithm = Nosy()
+    with pytest.raises(RunFailed, match="sums only"):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 2))))
+
+
+def test_zero_weights_have_no_mean() -> None:
+    class Zero(Sum):
+        def answer(self, site: Site, ask: Record) -> Contribution:
+            return Contribution(Record({}, {"x": np.ones(3)}), weight=0.0)
+
+    algorithm = Zero()
+    with pytest.raises(RunFailed, match="no mean"):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 2))))
+
+
+def test_a_bug_in_an_algorithm_ends_the_run_and_leaves_nothing_in_the_air() -> None:
+    class Broken(Sum):
+        def tell(self, state: State, gathered: Gathered) -> State:
+            raise ZeroDivisionError
+
+    algorithm = Broken(need=1, late="keep")
+    cancelled: list[str] = []
+
+    async def slow(message: Message, step: int) -> None:
+        try:
+            await asyncio.sleep(0 if message.id.endswith("n0") else 30)
+        except asyncio.CancelledError:
+            cancelled.append(message.id)
+            raise
+
+    with pytest.raises(ZeroDivisionError):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 2, slow))))
+    assert len(cancelled) == 1
+
+
+def test_pause_holds_the_next_step() -> None:
+    algorithm, journal = Sum(rounds=3), Forgetful()
+
+    async def scenario() -> None:
+        begun = run(algorithm, LocalTransport(handlers(algorithm, 2)), journal)
+        begun.resumed = asyncio.Event()
+        task = asyncio.ensure_future(begun.go())
+        await asyncio.sleep(0.05)
+        assert journal.steps == []
+        begun.resumed.set()
+        await task
+
+    asyncio.run(scenario())
+    assert len(journal.steps) == 3
+
+
+def test_unusable_without_names_is_an_error_of_the_run() -> None:
+    class Odd(Sum):
+        def tell(self, state: State, gathered: Gathered) -> State:
+            raise Unusable("something is off")
+
+    algorithm = Odd()
+    with pytest.raises(HanseError, match="something is off"):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 2))))
+
+
+@pytest.mark.parametrize("nbytes", [1024, 6 << 20])
+def test_probe_through_the_node_half(nbytes: int) -> None:
+    config = RunConfig.parse({"federated_strategy": "probe", "num_rounds": 3, "model_options": {"bytes": nbytes}})
+    bundle = freeze(config, {"features": [], "kinds": {}}, {})
+    found = set()
+    for wire in ("references", "exact"):
+        nodes: dict[str, Handler] = {}
+        for name in ("a", "b", "c"):
+            answerer = Answerer(name, lambda bundle: None)  # type: ignore[arg-type, return-value]
+
+            async def handle(peer: str, m: Message, p: Callable[[], None], answerer: Answerer = answerer) -> Message:
+                return Message("reply", m.id, answerer.node, answerer.answer(m.body, bundle.content, p))
+
+            nodes[name] = handle
+        algorithm = algorithms.build(config)
+        state = go(Run(algorithm, config, sorted(nodes), LocalTransport(nodes, wire), Forgetful()))
+        result = algorithm.result(state).arrays["x"]
+        assert result.nbytes == nbytes
+        assert np.all(result == result[0])
+        assert 0 < result[0] < 3
+        found.add(digest(state))
+    assert len(found) == 1
