@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
 
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
@@ -16,6 +16,10 @@ from hanse.store import tokens
 from hanse.store.database import Database, Transaction, iso, name, now, words
 from hanse.store.events import Events
 from hanse.store.schema import accounts, owners
+
+# Every request asks these, so they are made once.
+_BY_DIGEST = select(accounts).where(accounts.c.token_digest == bindparam("digest"))
+_LINKED = select(owners.c.node).where(owners.c.account == bindparam("account_id")).order_by(owners.c.node)
 
 
 class Role(StrEnum):
@@ -83,11 +87,7 @@ class Accounts:
             return None
         digest = tokens.digest(token)
         with self._database.read() as connection:
-            row = (
-                connection.execute(select(accounts).where(accounts.c.token_digest == digest))
-                .mappings()
-                .first()
-            )
+            row = connection.execute(_BY_DIGEST, {"digest": digest}).mappings().first()
             if row is None or not tokens.same(row["token_digest"], digest) or row["disabled_at"] is not None:
                 return None
             return self._account(connection, row)
@@ -124,17 +124,13 @@ class Accounts:
         with self._database.write() as tx:
             account = self._get(tx.connection, account_id)
             self._link(tx, account_id, account.role, node_id)
-            self._events.record(
-                tx, "account.linked", node=node_id, actor=actor, detail={"account": account_id}
-            )
+            self._events.record(tx, "account.linked", node=node_id, actor=actor, detail={"account": account_id})
             return self._get(tx.connection, account_id)
 
     def unlink(self, account_id: str, node_id: str, *, actor: str = "system") -> Account:
         with self._database.write() as tx:
             self._get(tx.connection, account_id)
-            gone = tx.execute(
-                delete(owners).where(owners.c.node == words(node_id), owners.c.account == account_id)
-            )
+            gone = tx.execute(delete(owners).where(owners.c.node == words(node_id), owners.c.account == account_id))
             if gone.rowcount:
                 self._events.record(tx, "account.unlinked", node=node_id, actor=actor,
                                     detail={"account": account_id})  # fmt: skip
@@ -146,11 +142,7 @@ class Accounts:
         claim(tx, account_id, name(node_id, "node"))
 
     def _get(self, connection: Any, account_id: str) -> Account:
-        row = (
-            connection.execute(select(accounts).where(accounts.c.id == words(account_id, 64)))
-            .mappings()
-            .first()
-        )
+        row = connection.execute(select(accounts).where(accounts.c.id == words(account_id, 64))).mappings().first()
         if row is None:
             raise NotFound(f"there is no account {account_id!r}")
         return self._account(connection, row)
@@ -158,8 +150,7 @@ class Accounts:
     def _account(self, connection: Any, row: RowMapping) -> Account:
         linked: tuple[str, ...] = ()
         if row["role"] == Role.DATA_OWNER:
-            query = select(owners.c.node).where(owners.c.account == row["id"]).order_by(owners.c.node)
-            linked = tuple(connection.execute(query).scalars())
+            linked = tuple(connection.execute(_LINKED, {"account_id": row["id"]}).scalars())
         return Account(row["id"], row["name"], Role(row["role"]), row["created"],
                        row["disabled_at"] is not None, linked)  # fmt: skip
 

@@ -92,9 +92,7 @@ class Blobs:
             known = self._verified.get(sha) == print_
         if not known:
             if hashlib.sha256(mapped).hexdigest() != sha:
-                raise Tampered(
-                    f"the stored record {sha[:12]} does not fit its hash; restore it from a backup"
-                )
+                raise Tampered(f"the stored record {sha[:12]} does not fit its hash; restore it from a backup")
             with self._lock:
                 self._verified[sha] = print_
         try:

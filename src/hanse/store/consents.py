@@ -85,14 +85,10 @@ class Consents:
             if before is not None and before.decision == decision:
                 return before
             if run.state is not RunState.AWAITING_CONSENT:
-                raise Conflict(
-                    f"run {run_id} is {run.state}; consent can be given while it is awaiting_consent"
-                )
-            consent = Consent(
-                run_id, node_id, decision, bundle_hash, words(actor, 200), via, words(reason), now()
-            )
+                raise Conflict(f"run {run_id} is {run.state}; consent can be given while it is awaiting_consent")
+            consent = Consent(run_id, node_id, decision, bundle_hash, words(actor, 200), via, words(reason), now())
             values: dict[str, Any] = {name: getattr(consent, name) for name in Consent.__slots__}
-            tx.execute(self._database.upsert(consents, values, ("run", "node")))
+            tx.execute(self._database.upsert(consents, tuple(values), ("run", "node")), values)
             detail = {"decision": decision, "before": before.decision if before else None,
                       "hash": bundle_hash, "via": via, "reason": consent.reason}  # fmt: skip
             self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)

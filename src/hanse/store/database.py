@@ -14,7 +14,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,8 +44,8 @@ class Transaction:
     connection: Connection
     committed: list[Callable[[], None]] = field(default_factory=list)
 
-    def execute(self, statement: Executable) -> CursorResult[Any]:
-        return self.connection.execute(statement)
+    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        return self.connection.execute(statement, values)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call this once the transaction is committed, in the order of commits."""
@@ -67,6 +67,7 @@ class Database:
         self.postgres = self.url.get_backend_name() == "postgresql"
         self._writing = threading.RLock()
         self._inside = False
+        self._upserts: dict[tuple[str, tuple[str, ...]], Insert] = {}
         self.engine = self._engine(wait_s)
         option = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {"hanse_read": True}
         self._reader = self.engine.execution_options(**option)
@@ -109,17 +110,17 @@ class Database:
                 except Exception:  # it is committed; a listener cannot undo that
                     _log.exception("a listener to the store failed")
 
-    def upsert(self, table: Table, values: Mapping[str, Any], keys: Collection[str]) -> Insert:
-        """Insert, or replace the row with the same ``keys``."""
-        changed = [name for name in values if name not in keys]
-        if self.postgres:
-            new = postgresql.insert(table).values(dict(values))
-            return new.on_conflict_do_update(index_elements=list(keys),
-                                             set_={n: new.excluded[n] for n in changed})  # fmt: skip
-        put = sqlite.insert(table).values(dict(values))
-        return put.on_conflict_do_update(
-            index_elements=list(keys), set_={n: put.excluded[n] for n in changed}
-        )
+    def upsert(self, table: Table, columns: Sequence[str], keys: Sequence[str]) -> Insert:
+        """Insert, or replace the row with the same ``keys``; to be executed with the values of
+        ``columns``. Made once: building a statement takes longer than executing it."""
+        wanted = (table.name, tuple(columns))
+        statement = self._upserts.get(wanted)
+        if statement is None:
+            insert = (postgresql.insert if self.postgres else sqlite.insert)(table)
+            changed = {name: insert.excluded[name] for name in columns if name not in keys}
+            statement = insert.on_conflict_do_update(index_elements=list(keys), set_=changed)
+            self._upserts[wanted] = statement
+        return statement
 
     def close(self) -> None:
         self.engine.dispose()
@@ -130,9 +131,7 @@ class Database:
         }  # fmt: skip
         if self.postgres:
             return create_engine(self.url, pool_pre_ping=True, **options)
-        engine = create_engine(
-            self.url, connect_args={"timeout": wait_s, "check_same_thread": False}, **options
-        )
+        engine = create_engine(self.url, connect_args={"timeout": wait_s, "check_same_thread": False}, **options)
 
         @event.listens_for(engine, "connect")
         def connected(connection: Any, _: Any) -> None:

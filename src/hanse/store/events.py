@@ -15,6 +15,7 @@ from hanse.store.database import Database, Transaction, iso, now, words
 from hanse.store.schema import events
 
 _log = logging.getLogger(__name__)
+_INSERT = insert(events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Events:
             "time": now(), "run": run, "node": node, "kind": words(kind, 64), "actor": words(actor, 200),
             "detail": dict(detail or {}),
         }  # fmt: skip
-        key = transaction.execute(insert(events).values(values)).inserted_primary_key
+        key = transaction.execute(_INSERT, values).inserted_primary_key
         assert key is not None
         event = Event(id=int(key[0]), **values)
         transaction.after(lambda: self._announce(event))

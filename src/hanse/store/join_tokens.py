@@ -52,9 +52,7 @@ class JoinTokens:
     ) -> tuple[JoinToken, str]:
         """A token and its secret, which is shown only now."""
         if not 0 < lifetime_s <= 366 * DAY_S:
-            raise ConfigError(
-                f"a join token cannot live {lifetime_s} s; expected more than 0, at most a year"
-            )
+            raise ConfigError(f"a join token cannot live {lifetime_s} s; expected more than 0, at most a year")
         if node_id is not None:
             name(node_id, "node")
         secret, created = tokens.make(), now()
@@ -69,9 +67,7 @@ class JoinTokens:
                 id=token.id, digest=tokens.digest(secret), node=node_id, owner=owner, created=created,
                 created_by=token.created_by, expires=token.expires, used_at=None, used_by=None,
             ))  # fmt: skip
-            self._events.record(
-                tx, "join_token.created", node=node_id, actor=created_by, detail={"id": token.id}
-            )
+            self._events.record(tx, "join_token.created", node=node_id, actor=created_by, detail={"id": token.id})
         return token, secret
 
     def consume(self, secret: str, node_id: str) -> JoinToken:
@@ -108,14 +104,10 @@ class JoinTokens:
             if row is None:
                 raise NotFound(f"there is no join token {token_id!r}")
             if row["used_at"] is not None:
-                raise Conflict(
-                    f"join token {token_id} has been used by {row['used_by']}; revoke that node instead"
-                )
+                raise Conflict(f"join token {token_id} has been used by {row['used_by']}; revoke that node instead")
             expires = min(row["expires"], now())
             tx.execute(update(join_tokens).where(join_tokens.c.id == row["id"]).values(expires=expires))
-            self._events.record(
-                tx, "join_token.revoked", node=row["node"], actor=actor, detail={"id": row["id"]}
-            )
+            self._events.record(tx, "join_token.revoked", node=row["node"], actor=actor, detail={"id": row["id"]})
             return _token({**row, "expires": expires})
 
     def list(self) -> Sequence[JoinToken]:

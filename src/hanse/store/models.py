@@ -72,15 +72,11 @@ class Models:
                 "metrics": dict(metrics or {}), "created": now(),
             }  # fmt: skip
             tx.execute(insert(model_versions).values(values))
-            self._events.record(
-                tx, "model", run=run_id, detail={"version": last + 1, "round": round, "sha": sha}
-            )
+            self._events.record(tx, "model", run=run_id, detail={"version": last + 1, "round": round, "sha": sha})
         return ModelVersion(**values)
 
     def get(self, run_id: str, version: int) -> ModelVersion:
-        query = select(model_versions).where(
-            model_versions.c.run == words(run_id), model_versions.c.version == version
-        )
+        query = select(model_versions).where(model_versions.c.run == words(run_id), model_versions.c.version == version)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
         if row is None:

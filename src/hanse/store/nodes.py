@@ -147,11 +147,7 @@ class Nodes:
     def authenticate(self, fingerprint: str) -> Node | None:
         """The enrolled node with this certificate; None if there is none or it is revoked."""
         with self._database.read() as connection:
-            row = (
-                connection.execute(_query().where(nodes.c.fingerprint == words(fingerprint)))
-                .mappings()
-                .first()
-            )
+            row = connection.execute(_query().where(nodes.c.fingerprint == words(fingerprint))).mappings().first()
         return None if row is None or row["status"] != ENROLLED else _node(row)
 
     def list(self, status: str | None = None, owner: str | None = None) -> Sequence[Node]:
@@ -170,9 +166,7 @@ class Nodes:
         row = tx.execute(_query().where(nodes.c.id == node_id)).mappings().first()
         if row is not None:
             if row["fingerprint"] != certificate.fingerprint:
-                raise Conflict(
-                    f"node {node_id} is registered with another certificate; use renew, or another id"
-                )
+                raise Conflict(f"node {node_id} is registered with another certificate; use renew, or another id")
             return _node(row)
         self._unused(tx, node_id, certificate)
         at = now()
@@ -181,9 +175,7 @@ class Nodes:
             registered_at=at, last_heartbeat=None, address=words(address), capabilities=dict(capabilities),
             summary={}, datasets=[], consent_mode="ask", updated=at,
         ))  # fmt: skip
-        self._events.record(
-            tx, "node.enrolled", node=node_id, actor=actor, detail={"serial": certificate.serial}
-        )
+        self._events.record(tx, "node.enrolled", node=node_id, actor=actor, detail={"serial": certificate.serial})
         return self._get(tx.connection, node_id)
 
     def _unused(self, tx: Transaction, node_id: str, certificate: Certificate) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Integer, String, and_, bindparam, delete, func, select, update
 
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json, Record, dump, load
@@ -20,6 +20,26 @@ from hanse.store.states import TERMINAL
 INLINE_BYTES = 256 << 10
 KEEP = 2
 PINS = ("best", "final")
+
+# The statements of every round, made once: building one takes longer than executing it.
+_OF_RUN = bindparam("run_id", type_=String)
+_STATE = select(runs.c.state).where(runs.c.id == _OF_RUN)
+_PROGRESS = (
+    update(runs)
+    .where(runs.c.id == _OF_RUN)
+    .values(
+        step=bindparam("new_step"), updated=bindparam("at"),
+        round=func.coalesce(bindparam("new_round", type_=Integer), runs.c.round),
+    )
+)  # fmt: skip
+_HELD = (
+    select(checkpoints.c.step, checkpoints.c.sha, pins.c.name)
+    .outerjoin(pins, and_(pins.c.run == checkpoints.c.run, pins.c.step == checkpoints.c.step))
+    .where(checkpoints.c.run == _OF_RUN)
+)
+_DROP = delete(checkpoints).where(
+    checkpoints.c.run == _OF_RUN, checkpoints.c.step == bindparam("old_step", type_=Integer)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +89,18 @@ class Rounds:
         row = _row(run_id, step, record)
         place = self._place(state) if row["status"] == "ok" else None
         with self._database.write() as tx:
-            found = tx.execute(select(runs.c.state).where(runs.c.id == words(run_id))).scalar()
+            found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
             if found is None:
                 raise NotFound(f"there is no run {run_id!r}")
             if found in TERMINAL:
                 raise Conflict(f"run {run_id} is {found}; nothing more can be recorded")
-            tx.execute(self._database.upsert(rounds, row, ("run", "step")))
-            progress = {"step": step, "updated": now()}
-            if row["round"] is not None:
-                progress["round"] = row["round"]
-            tx.execute(update(runs).where(runs.c.id == run_id).values(progress))
+            tx.execute(self._database.upsert(rounds, tuple(row), ("run", "step")), row)
+            progress = {"run_id": run_id, "at": now(), "new_step": step, "new_round": row["round"]}
+            tx.execute(_PROGRESS, progress)
             gone: tuple[str, ...] = ()
             if place is not None:
                 values = {"run": run_id, "step": step, "time": now(), **place}
-                tx.execute(self._database.upsert(checkpoints, values, ("run", "step")))
+                tx.execute(self._database.upsert(checkpoints, tuple(values), ("run", "step")), values)
                 gone = _retire(tx, run_id)
             self._events.record(tx, "round", run=run_id, detail=_summary(row))
         return gone
@@ -97,9 +115,7 @@ class Rounds:
 
     def list(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Round]:
         """In the order of steps, those over ``after``."""
-        query = (
-            select(rounds).where(rounds.c.run == words(run_id), rounds.c.step > after).order_by(rounds.c.step)
-        )
+        query = select(rounds).where(rounds.c.run == words(run_id), rounds.c.step > after).order_by(rounds.c.step)
         with self._database.read() as connection:
             return [Round(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
@@ -112,9 +128,7 @@ class Rounds:
 
     def checkpoints(self, run_id: str) -> tuple[int, ...]:
         """Steps whose state is still there."""
-        query = (
-            select(checkpoints.c.step).where(checkpoints.c.run == words(run_id)).order_by(checkpoints.c.step)
-        )
+        query = select(checkpoints.c.step).where(checkpoints.c.run == words(run_id)).order_by(checkpoints.c.step)
         with self._database.read() as connection:
             return tuple(connection.execute(query).scalars())
 
@@ -132,13 +146,11 @@ class Rounds:
         if name not in PINS:
             raise ConfigError(f"a checkpoint is pinned as {' or '.join(PINS)}, not {name!r}")
         with self._database.write() as tx:
-            known = select(checkpoints.c.step).where(
-                checkpoints.c.run == words(run_id), checkpoints.c.step == step
-            )
+            known = select(checkpoints.c.step).where(checkpoints.c.run == words(run_id), checkpoints.c.step == step)
             if not tx.execute(known).first():
                 raise NotFound(f"run {run_id!r} has no checkpoint of step {step}; pin it while it is there")
             values = {"run": run_id, "name": name, "step": step}
-            tx.execute(self._database.upsert(pins, values, ("run", "name")))
+            tx.execute(self._database.upsert(pins, tuple(values), ("run", "name")), values)
 
     def pinned(self, run_id: str) -> dict[str, int]:
         """Name to step."""
@@ -169,17 +181,13 @@ def referenced(connection: Connection) -> frozenset[str]:
 
 
 def _retire(tx: Transaction, run_id: str) -> tuple[str, ...]:
-    rows = tx.execute(
-        select(checkpoints.c.step, checkpoints.c.sha).where(checkpoints.c.run == run_id)
-        .order_by(checkpoints.c.step.desc()).offset(KEEP)
-    ).all()  # fmt: skip
-    if not rows:
-        return ()
-    kept = set(tx.execute(select(pins.c.step).where(pins.c.run == run_id)).scalars())
-    old = {row.step: row.sha for row in rows if row.step not in kept}
+    held = tx.execute(_HELD, {"run_id": run_id}).all()
+    newest = sorted({row.step for row in held}, reverse=True)[:KEEP]
+    old = {row.step: row.sha for row in held if row.name is None and row.step not in newest}
     if not old:
         return ()
-    tx.execute(delete(checkpoints).where(checkpoints.c.run == run_id, checkpoints.c.step.in_(sorted(old))))
+    for step in old:
+        tx.execute(_DROP, {"run_id": run_id, "old_step": step})
     shas = {sha for sha in old.values() if sha is not None}
     if shas:
         for column in (checkpoints.c.sha, model_versions.c.sha, runs.c.result):

@@ -86,17 +86,13 @@ class Runs:
             check(run_id, before.state, RunState.AWAITING_CONSENT)
             asked = before.nodes if nodes is None else tuple(sorted({name(n, "node") for n in nodes}))
             if not asked or not bundle_hash:
-                raise Conflict(
-                    f"run {run_id} has no {'bundle' if asked else 'nodes'}; there is nothing to consent to"
-                )
+                raise Conflict(f"run {run_id} has no {'bundle' if asked else 'nodes'}; there is nothing to consent to")
             tx.execute(update(runs).where(runs.c.id == run_id).values(
                 bundle_hash=words(bundle_hash, 128), bundle=dict(bundle), nodes=list(asked), expires=expires,
             ))  # fmt: skip
             return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
 
-    def transition(
-        self, run_id: str, to: str, actor: str, reason: str = "", *, result: str | None = None
-    ) -> Run:
+    def transition(self, run_id: str, to: str, actor: str, reason: str = "", *, result: str | None = None) -> Run:
         """Moves the run to another state, with its event, in one commit. Of two at the same time one
         comes first and the other is judged by what it left.
 
@@ -123,9 +119,7 @@ class Runs:
             values["ended"] = at
         if result is not None:
             values["result"] = result
-        moved = tx.execute(
-            update(runs).where(runs.c.id == run_id, runs.c.state == str(before.state)).values(values)
-        )
+        moved = tx.execute(update(runs).where(runs.c.id == run_id, runs.c.state == str(before.state)).values(values))
         if moved.rowcount != 1:  # writers stand in a row, so only a foreign program can cause this
             raise Conflict(f"run {run_id} changed meanwhile; look again")
         detail = {"from": str(before.state), "to": str(to), "reason": said}

@@ -16,6 +16,7 @@ from hanse.store.models import Models
 from hanse.store.nodes import Nodes
 from hanse.store.rounds import Rounds, referenced
 from hanse.store.runs import Runs
+from hanse.store.state_file import StateFile
 
 _SWEEP_GRACE_S = 3600.0
 
@@ -50,6 +51,7 @@ class Store:
         self.consents = Consents(self.database, self.events, self.runs)
         self.rounds = Rounds(self.database, self.events, self.blobs)
         self.models = Models(self.database, self.events, self.blobs)
+        self.state_file = StateFile(self.database, self.events)
 
     def sweep(self, grace_s: float = _SWEEP_GRACE_S) -> tuple[str, ...]:
         """Removes blobs that nothing refers to; the young may be about to be referred to and stay."""
