@@ -11,7 +11,8 @@
     ├── Refused              the gate said no; nothing was computed
     │   ├── NotAuthenticated the sender is not who it says it is
     │   ├── NotAllowed       the sender is known but may not do this
-    │   └── NotApproved      the owner has not approved this hash
+    │   ├── NotApproved      the owner has not approved this hash
+    │   └── TooMany          too many attempts; wait and try again
     ├── NotFound             no such node, run, dataset, model, ...
     ├── Conflict             it exists already, or is in a state that forbids this
     │   └── IllegalTransition  a run cannot go from this state to that one
@@ -79,6 +80,10 @@ class NotAllowed(Refused):
 
 class NotApproved(Refused):
     code = "not_approved"
+
+
+class TooMany(Refused):
+    code, status = "too_many", 429
 
 
 class NotFound(HanseError):
