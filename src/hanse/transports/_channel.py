@@ -32,6 +32,7 @@ def options(keepalive: float) -> list[tuple[str, Any]]:
         # a peer that vanished without a word is noticed by a ping that is not answered
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", milliseconds),
+        ("grpc.http2.ping_timeout_ms", milliseconds),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", milliseconds // 2),

@@ -63,17 +63,22 @@ class Outbox:
     async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Send for ever. Raises what ``write`` raises, and what breaks a message that has begun."""
         while True:
-            small, large, movers = self._take()
-            if small:
-                await write(pack(small))
-            if large:
-                await write(large)
-            for mover in movers:
-                mover()
-            if not small and not large:
-                self._wake.clear()
-                if not self._signals and not self._parcels:
-                    await self._wake.wait()
+            while await self._send(write):
+                pass
+            self._wake.clear()
+            if not self._signals and not self._parcels:
+                await self._wake.wait()
+
+    async def _send(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
+        # A method of its own, so that nothing of what was sent is held while the outbox is empty.
+        small, large, movers = self._take()
+        if small:
+            await write(pack(small))
+        if large:
+            await write(large)
+        for mover in movers:
+            mover()
+        return bool(small or large)
 
     def _take(self) -> tuple[list[bytes], bytes, list[Callable[[], None]]]:
         """The next small frames, and after them at most one large one."""

@@ -1,0 +1,300 @@
+"""What every transport promises (``hanse.kinds.Transport``). A new one is one more factory."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hanse.errors import ConfigError, HanseError, NotApproved
+from hanse.kinds import Handler, Progress, Transport
+from hanse.messages import Message, Record
+from hanse.transports.local import LocalTransport
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
+from grpc_federation import Federation
+
+
+@dataclass
+class Lab:
+    """A transport under test, and what brings nodes on line and off."""
+
+    transport: Transport
+    join: Callable[[str, Handler], Awaitable[None]]
+    leave: Callable[[str], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+async def local(wire: str) -> Lab:
+    transport = LocalTransport({}, wire)
+
+    async def join(node: str, handler: Handler) -> None:
+        transport.attach(node, handler)
+
+    async def leave(node: str) -> None:
+        transport.detach(node)
+
+    async def close() -> None:
+        pass
+
+    return Lab(transport, join, leave, close)
+
+
+async def grpc() -> Lab:
+    folder = tempfile.TemporaryDirectory()
+    federation = await Federation(Path(folder.name)).__aenter__()
+    nodes: dict[str, Any] = {}
+
+    async def join(node: str, handler: Handler) -> None:
+        nodes[node] = await federation.node(node, handler, alive_every=0.05)
+
+    async def leave(node: str) -> None:
+        await nodes.pop(node).close()
+
+    async def close() -> None:
+        await federation.__aexit__()
+        folder.cleanup()
+        assert federation.recorded == []
+
+    return Lab(federation.coordinator, join, leave, close)
+
+
+MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
+    "local": lambda: local("references"),
+    "local exact": lambda: local("exact"),
+    "grpc": grpc,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def run(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Runs a test with nodes that have these handlers, on each transport."""
+
+    def go(test: Callable[[Lab], Awaitable[None]], **handlers: Handler) -> None:
+        async def body() -> None:
+            lab = await MAKERS[request.param]()
+            try:
+                async with asyncio.timeout(30):
+                    for node, handler in handlers.items():
+                        await lab.join(node, handler)
+                    await test(lab)
+            finally:
+                await lab.close()
+
+        asyncio.run(body())
+
+    return go
+
+
+Run = Callable[..., None]
+
+
+async def echo(peer: str, request: Message, alive: Progress) -> Message:
+    return Message("reply", request.id, body=request.body)
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    names = ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+    found = {name: rng.integers(0, 2, (3, 5)).astype(name) for name in names}
+    return found | {"empty": np.zeros((0, 4), "f4"), "scalar": np.array(np.nan), "one": np.ones(1)}
+
+
+def same(a: Record, b: Record) -> None:
+    assert dict(a.data) == dict(b.data)
+    assert set(a.arrays) == set(b.arrays)
+    for name, array in a.arrays.items():
+        np.testing.assert_array_equal(array, b.arrays[name])
+        assert array.dtype == b.arrays[name].dtype
+
+
+def test_what_is_sent_is_what_comes_back(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        body = Record({"text": "ä\n\0", "n": [1, 2.5, None, {"a": True}]}, arrays())
+        reply = await lab.transport.request("a", Message("task", "1", body=body))
+        assert (reply.kind, reply.id) == ("reply", "1")
+        same(reply.body, body)
+
+    run(test, a=echo)
+
+
+def test_a_message_may_have_no_arrays(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        same((await lab.transport.request("a", Message("task", "1"))).body, Record())
+
+    run(test, a=echo)
+
+
+def test_thirty_megabytes_both_ways(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        rng = np.random.default_rng(1)
+        body = Record({}, {"w": rng.random(3_750_000), "odd": rng.integers(0, 9, 1_234_567).astype("u1")})
+        moved: list[int] = []
+        reply = await lab.transport.request("a", Message("task", "1", body=body), lambda: moved.append(1))
+        same(reply.body, body)
+        assert np.asarray(reply.body.arrays["w"]).flags.aligned
+
+    run(test, a=echo)
+
+
+def test_many_at_once_each_gets_its_own(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        async def one(node: str, i: int) -> None:
+            body = Record({"node": node, "i": i}, {"i": np.full(i * 7, i)})
+            same((await lab.transport.request(node, Message("task", f"{node}{i}", body=body))).body, body)
+
+        await asyncio.gather(*(one(node, i) for i in range(60) for node in "abc"))
+
+    run(test, a=echo, b=echo, c=echo)
+
+
+def test_requests_are_handled_in_the_order_they_were_made(run: Run) -> None:
+    seen: list[str] = []
+
+    async def note(peer: str, request: Message, alive: Progress) -> Message:
+        seen.append(request.id)
+        return Message("reply", request.id)
+
+    async def test(lab: Lab) -> None:
+        asks = [f"{i}" for i in range(40)]
+        await asyncio.gather(*(lab.transport.request("a", Message("task", id)) for id in asks))
+        assert seen == asks
+
+    run(test, a=note)
+
+
+def test_the_handler_knows_who_asks(run: Run) -> None:
+    peers: list[str] = []
+
+    async def note(peer: str, request: Message, alive: Progress) -> Message:
+        peers.append(peer)
+        return Message("reply", request.id)
+
+    async def test(lab: Lab) -> None:
+        await lab.transport.request("a", Message("task", "1"))
+        assert peers == ["coordinator"]
+
+    run(test, a=note)
+
+
+def test_the_nodes_error_arrives_as_it_was_raised(run: Run) -> None:
+    async def no(peer: str, request: Message, alive: Progress) -> Message:
+        raise NotApproved("the owner has not approved this; ask again")
+
+    async def test(lab: Lab) -> None:
+        with pytest.raises(NotApproved, match="^the owner has not approved this; ask again$"):
+            await lab.transport.request("a", Message("task", "1"))
+
+    run(test, a=no)
+
+
+def test_an_error_message_as_reply_is_raised_too(run: Run) -> None:
+    async def no(peer: str, request: Message, alive: Progress) -> Message:
+        return Message("error", request.id, body=Record({"code": "config", "message": "wrong setting"}))
+
+    async def test(lab: Lab) -> None:
+        with pytest.raises(ConfigError, match="wrong setting"):
+            await lab.transport.request("a", Message("task", "1"))
+
+    run(test, a=no)
+
+
+def test_cancelling_the_request_cancels_the_work(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def work(peer: str, request: Message, alive: Progress) -> Message:
+            if request.kind == "task":
+                began.set()
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    ended.set()
+            return Message("reply", request.id)
+
+        await lab.join("a", work)
+        task = asyncio.create_task(lab.transport.request("a", Message("task", "1")))
+        await began.wait()
+        assert not ended.is_set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await ended.wait()
+        assert (await lab.transport.request("a", Message("other", "2"))).id == "2"
+
+    run(test)
+
+
+def test_work_that_says_it_is_alive_is_heard(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        heard = asyncio.Event()
+
+        async def work(peer: str, request: Message, alive: Progress) -> Message:
+            alive()
+            await heard.wait()
+            return Message("reply", request.id)
+
+        await lab.join("a", work)
+        await lab.transport.request("a", Message("task", "1"), heard.set)
+
+    run(test)
+
+
+def test_who_is_on_line_and_when_that_changes(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        async def changed() -> frozenset[str]:
+            await lab.transport.changed()
+            return lab.transport.online()
+
+        assert lab.transport.online() == frozenset()
+        waiting = asyncio.create_task(changed())
+        await asyncio.sleep(0)
+        await lab.join("a", echo)
+        assert await waiting == {"a"}
+        waiting = asyncio.create_task(changed())
+        await asyncio.sleep(0)
+        await lab.leave("a")
+        assert await waiting == frozenset()
+        await lab.join("b", echo)
+        assert lab.transport.online() == {"b"}
+
+    run(test)
+
+
+def test_one_slow_node_does_not_hold_up_the_others(run: Run) -> None:
+    async def test(lab: Lab) -> None:
+        release = asyncio.Event()
+
+        async def slow(peer: str, request: Message, alive: Progress) -> Message:
+            await release.wait()
+            return Message("reply", request.id)
+
+        await lab.join("slow", slow)
+        await lab.join("a", echo)
+        waiting = asyncio.create_task(lab.transport.request("slow", Message("task", "1")))
+        for i in range(5):
+            await lab.transport.request("a", Message("task", f"{i}"))
+        assert not waiting.done()
+        release.set()
+        assert (await waiting).id == "1"
+
+    run(test)
+
+
+def test_every_error_of_a_node_is_an_error_of_hanse(run: Run) -> None:
+    async def broken(peer: str, request: Message, alive: Progress) -> Message:
+        raise HanseError("plain")
+
+    async def test(lab: Lab) -> None:
+        with pytest.raises(HanseError, match="plain") as caught:
+            await lab.transport.request("a", Message("task", "1"))
+        assert caught.value.code == "error"
+
+    run(test, a=broken)

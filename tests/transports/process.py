@@ -1,0 +1,48 @@
+"""A node or a coordinator in a process of its own, to be killed by a test. Not a test itself.
+
+Usage: process.py node FOLDER slow|fast ADDRESS  or  process.py coordinator FOLDER ADDRESS REQUEST_ID
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from grpc_federation import credentials_of
+
+from hanse.identity import Authority, load_identity
+from hanse.kinds import Progress
+from hanse.messages import Message, Record
+from hanse.transports.grpc_coordinator import GrpcCoordinator
+from hanse.transports.grpc_node import GrpcNode
+
+
+def say(*words: str) -> None:
+    print(*words, flush=True)
+
+
+async def node(folder: str, pace: str, address: str) -> None:
+    async def work(peer: str, request: Message, alive: Progress) -> Message:
+        say("began", request.id)
+        if pace == "slow":
+            await asyncio.Event().wait()
+        return Message("reply", request.id, body=Record({"pace": pace}, dict(request.body.arrays)))
+
+    identity = load_identity(folder)
+    GrpcNode(identity.node_id, address, work, credentials=identity.channel_credentials).start()
+    await asyncio.Event().wait()
+
+
+async def coordinator(folder: str, address: str, id: str) -> None:
+    async def none(peer: str, request: Message, alive: Progress) -> Message:
+        raise AssertionError("no node asks anything here")
+
+    transport = GrpcCoordinator(none, refused=lambda *what: say("refused", *what))
+    say("listening", await transport.start(address, credentials_of(Authority.open(folder))))
+    reply = await transport.request("a", Message("task", id))
+    say("reply", reply.id, str(reply.body.data["n"]))
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run({"node": node, "coordinator": coordinator}[sys.argv[1]](*sys.argv[2:]))
