@@ -77,10 +77,8 @@ def kinds(schema: Mapping[str, str] | None, names: Collection[str], file: str) -
 
 def clean(series: pl.Series, missing: Collection[str]) -> pl.Series:
     """Text without outer spaces, null where it says that nothing is there."""
-    import polars as pl
-
     text = series.str.strip_chars()
-    gone = text.is_in(pl.Series(list(missing), dtype=pl.String))
+    gone = text.is_in(list(missing))
     return text.set(gone.fill_null(False), None) if gone.any() else text
 
 
@@ -133,9 +131,7 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
     import polars as pl
 
     if kind is ColumnKind.IMAGE:
-        raise DataError(
-            f"{place.file}: column {series.name!r} is declared an image; only folders hold images"
-        )
+        raise DataError(f"{place.file}: column {series.name!r} is declared an image; only folders hold images")
     if kind is ColumnKind.NUMERIC and (quick := _plain_numbers(series)) is not None:
         return Column(kind, quick)
     text = clean(series, missing)

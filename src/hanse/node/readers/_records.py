@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections import Counter
 from dataclasses import dataclass
 
@@ -67,13 +68,10 @@ def check_text(data: bytes, file: str, line: int = 1, offset: int = 0) -> None:
         utf16 = offset == 0 and line == 1 and data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         hint = "it looks like UTF-16; " if utf16 else ""
         raise DataError(
-            f"{file}: byte {offset + bad + 1} (line {line_at(bad)}) is not UTF-8; "
-            f"{hint}save the file as UTF-8"
+            f"{file}: byte {offset + bad + 1} (line {line_at(bad)}) is not UTF-8; {hint}save the file as UTF-8"
         )
     if (zero := data.find(b"\0")) >= 0:
-        raise DataError(
-            f"{file}: byte {offset + zero + 1} (line {line_at(zero)}) is zero; this is not a text file"
-        )
+        raise DataError(f"{file}: byte {offset + zero + 1} (line {line_at(zero)}) is zero; this is not a text file")
 
 
 def first_record(data: bytes) -> int | None:
@@ -99,7 +97,12 @@ def last_record(data: bytes) -> int:
 
 def header(text: str, separator: str, file: str, unique: bool = True) -> list[str]:
     """Column names of a header record. Raises where one is empty or, if ``unique``, stands twice."""
-    names = [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+    _check_quotes(text.encode(), separator, file)
+    try:
+        parsed = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+    except csv.Error:
+        raise DataError(f"{file}: line 1 cannot be read as column names; is this a CSV file?") from None
+    names = [name.strip() for name in parsed]
     if not any(names):
         raise DataError(f"{file}: line 1 is empty; expected the column names")
     other = next((c for c in ";\t,|" if c != separator and c in text), None)
@@ -124,13 +127,11 @@ def find(data: bytes, width: int, separator: str, file: str, *, line: int = 1, r
     Raises:
         DataError: a ragged row, or a quote that is not closed or stands within a field.
     """
-    mark = ord(separator)
     values = np.frombuffer(data, np.uint8)
     newlines = np.flatnonzero(values == NEWLINE)
-    separators = np.flatnonzero(values == mark)
+    separators = np.flatnonzero(values == ord(separator))
     if b'"' in data:
-        quotes = np.flatnonzero(values == QUOTE)
-        _check_quotes(Records(data, newlines, line, row), values, quotes, mark, file)
+        quotes = _check_quotes(data, separator, file, line)
         newlines = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
         separators = separators[np.searchsorted(quotes, separators) % 2 == 0]
     if len(data) and (not len(newlines) or newlines[-1] != len(data) - 1):
@@ -141,21 +142,23 @@ def find(data: bytes, width: int, separator: str, file: str, *, line: int = 1, r
     if len(ragged):
         record = int(ragged[0])
         start, end = records.start(record), int(newlines[record])
-        fields = (
-            f"{found[record]} of {width} fields" if data[start:end].strip() else "nothing (an empty line)"
-        )
-        raise DataError(
-            f"{file}: {records.where(record)} has {fields}; each row must have those of the header"
-        )
+        fields = f"{found[record]} of {width} fields" if data[start:end].strip() else "nothing (an empty line)"
+        raise DataError(f"{file}: {records.where(record)} has {fields}; each row must have those of the header")
     return records
 
 
-def _check_quotes(records: Records, values: Array, quotes: Array, mark: int, file: str) -> None:
-    """Quotes open at the start of a field, close at its end, and are doubled within."""
+def _check_quotes(data: bytes, separator: str, file: str, line: int = 1) -> Array:
+    """Offsets of the quotes: they open at the start of a field, close at its end, and are doubled
+    within."""
 
     def fail(offset: int, says: str) -> None:
-        raise DataError(f"{file}: line {records.line_of(offset)}: {says}")
+        at = line + data.count(b"\n", 0, offset)
+        raise DataError(f"{file}: line {at}: {says}")
 
+    values = np.frombuffer(data, np.uint8)
+    quotes, mark = np.flatnonzero(values == QUOTE), ord(separator)
+    if not len(quotes):
+        return quotes
     size = len(values)
     if len(quotes) % 2:
         fail(int(quotes[-1]), "a quote opens a field and is never closed; close it")
@@ -168,3 +171,4 @@ def _check_quotes(records: Records, values: Array, quotes: Array, mark: int, fil
     fine = (closing == size - 1) | np.isin(after, (mark, NEWLINE, RETURN, QUOTE))
     if not fine.all():
         fail(int(closing[~fine][0]), "text after a closing quote; expected a separator or line end")
+    return quotes

@@ -47,9 +47,7 @@ def read(
     return Table(columns)
 
 
-def read_text(
-    path: Path, separator: str | None = None, unique: bool = True
-) -> tuple[list[pl.Series], _columns.Place]:
+def read_text(path: Path, separator: str | None = None, unique: bool = True) -> tuple[list[pl.Series], _columns.Place]:
     """All cells as text, by column, and what messages need. Unless ``unique``, two columns may have
     one name."""
     data = path.read_bytes()
@@ -98,9 +96,7 @@ def _batch(
     return Table({n: _columns.from_text(frame[n], declared[n], missing, place) for n in wanted})
 
 
-def _look(
-    path: Path, unknown: Sequence[str], separator: str | None, missing: Collection[str]
-) -> dict[str, ColumnKind]:
+def _look(path: Path, unknown: Sequence[str], separator: str | None, missing: Collection[str]) -> dict[str, ColumnKind]:
     seen = dict.fromkeys(unknown, _columns.Seen())
     lines: dict[int, str] = {}  # where the first odd value of a column stands
     _, chunks = _chunks(path, separator)
@@ -114,9 +110,7 @@ def _look(
     return {name: _columns.decide(name, seen[name], place) for name in unknown}
 
 
-def _chunks(
-    path: Path, separator: str | None
-) -> tuple[list[str], Iterator[tuple[pl.DataFrame, _records.Records]]]:
+def _chunks(path: Path, separator: str | None) -> tuple[list[str], Iterator[tuple[pl.DataFrame, _records.Records]]]:
     """Column names, and the file's rows in pieces of about ``CHUNK`` bytes, cut between records."""
     head = b""
     with path.open("rb") as file:
@@ -147,9 +141,7 @@ def _chunks(
                         data, rest = data + rest[: more_end + 1], rest[more_end + 1 :]
                 if data:
                     _records.check_text(data, path.name, line, offset)
-                    frame, records = _parse(
-                        data, len(names), mark, path.name, line=line, row=row, final=not more
-                    )
+                    frame, records = _parse(data, len(names), mark, path.name, line=line, row=row, final=not more)
                     frame.columns = names
                     yield frame, records
                     line, row, offset = line + data.count(b"\n"), row + frame.height, offset + len(data)
@@ -167,9 +159,7 @@ def _not_endless(data: bytes, path: Path, line: int) -> None:
         )
 
 
-def _header(
-    data: bytes, path: Path, separator: str | None, unique: bool = True
-) -> tuple[list[str], str, int]:
+def _header(data: bytes, path: Path, separator: str | None, unique: bool = True) -> tuple[list[str], str, int]:
     """Column names, the separator, and where the rows begin."""
     if not data.strip():
         raise DataError(f"{path.name} is empty; expected a header line with the column names")

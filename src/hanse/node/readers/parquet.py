@@ -78,9 +78,7 @@ def _guarded(path: Path, call: Any) -> Any:
         ) from None
 
 
-def _table(
-    frame: Any, schema: Mapping[str, str] | None, missing: Collection[str], file: str, row: int
-) -> Table:
+def _table(frame: Any, schema: Mapping[str, str] | None, missing: Collection[str], file: str, row: int) -> Table:
     declared = _columns.kinds(schema, frame.columns, file)
 
     def where(index: int) -> str:

@@ -226,8 +226,7 @@ class _Files:
     def _values(self) -> Array:
         """(features, samples) float64."""
         columns = [
-            _columns.from_text(series, ColumnKind.NUMERIC, _columns.MISSING, self.place).values
-            for series in self.cells
+            _columns.from_text(series, ColumnKind.NUMERIC, _columns.MISSING, self.place).values for series in self.cells
         ]
         values = np.array(columns, np.float64).reshape(len(columns), -1)
         return values.T if self.by_feature else values

@@ -1,0 +1,441 @@
+"""The node's register of datasets: what is here, what may be said about it, and that it is unchanged.
+
+The register is ``catalogue.json`` in the node's home. Paths stand in it and in nothing that leaves the
+node: :meth:`Dataset.public` and :func:`hanse.node.summary.summary` are all that others get to know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError, Conflict, DataError, NotFound
+from hanse.kinds import generator
+from hanse.node import readers
+from hanse.node.summary import MIN_COUNT
+from hanse.node.summary import summary as summary
+from hanse.table import Column, ColumnKind, Table
+
+FORMAT = 1
+LARGE = 256 << 20  # bytes from which a file is registered in batches, not as a whole
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One registered dataset. ``path``, ``mock``, ``stamp`` and ``options`` are **local only**.
+
+    Args:
+        kind: ``tabular``, ``images`` or ``profile``.
+        schema: column to kind, of all columns.
+        version: SHA-256 (hex) of the bytes of the file; of a folder, of its sorted relative names
+            and the hashes of their contents.
+        metadata_columns: columns of a profile that are never features.
+        image_shape: (height, width, channels), empty without images.
+        public_categories: column to the labels that the owner lets others know.
+        options: of the reader.
+        stamp: cheap mark of the content (names, sizes, times); when it differs, the hash decides.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    kind: str
+    schema: Mapping[str, str]
+    rows: int
+    version: str
+    added_at: str
+    path: Path = field(repr=False)
+    mock: Path | None = field(default=None, repr=False)
+    metadata_columns: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+    public_categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    declared: Mapping[str, str] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stamp: str = field(default="", repr=False)
+
+    def public(self, min_count: int = MIN_COUNT) -> dict[str, Any]:
+        """What may leave the node. ``rows`` is rounded down to a multiple of ``min_count``, and None
+        below it, so that neither a small dataset nor one row more is seen."""
+        if min_count < 1:
+            raise ConfigError(f"min_count is {min_count}; expected 1 or more")
+        return {
+            "name": self.name,
+            "tags": list(self.tags),
+            "kind": self.kind,
+            "columns": dict(self.schema),
+            "metadata_columns": list(self.metadata_columns),
+            "categories": {name: list(labels) for name, labels in self.public_categories.items()},
+            "rows": self.rows // min_count * min_count if self.rows >= min_count else None,
+            "version": self.version,
+            "has_mock": self.mock is not None,
+        }
+
+
+class Catalogue:
+    """The register in ``home``; safe with several processes on one home.
+
+    >>> import tempfile
+    >>> home = Path(tempfile.mkdtemp())
+    >>> _ = (home / "visits.csv").write_text("age,ill\\n61,yes\\n47,no\\n")
+    >>> catalogue = Catalogue(home / "node")
+    >>> catalogue.add(home / "visits.csv", tags=["visits"]).schema
+    {'age': 'numeric', 'ill': 'boolean'}
+    >>> catalogue.load("visits").rows
+    2
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home)
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = self.home / "catalogue.json"
+
+    def add(
+        self, path: str | Path, name: str | None = None, tags: Iterable[str] = (),
+        schema: Mapping[str, str] | None = None, mock: str | Path | None = None,
+        reader_options: Mapping[str, Any] | None = None,
+        public_categories: Mapping[str, Sequence[str]] | None = None,
+    ) -> Dataset:  # fmt: skip
+        """Register the file or folder at ``path``: it is read once, in full, and hashed.
+
+        Args:
+            name: by default made of the file name.
+            schema: column to kind; enforced now and at every load.
+            mock: a file that others may see; must have the same columns and kinds.
+            public_categories: labels of categorical columns that mock data may show.
+
+        Raises:
+            Conflict: the name is taken.
+            DataError: the name, the tags, the data or the mock are not what they should be.
+        """
+        path = Path(path).expanduser().resolve()
+        name = _checked_name(name if name is not None else _name_of(path))
+        if name in self._read():
+            raise Conflict(f"there is a dataset {name!r} already; remove it, or choose another name")
+        dataset = _describe(
+            Dataset(
+                name=name, tags=_checked_tags(tags), kind="", schema={}, rows=0, version="", path=path,
+                added_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+                mock=None if mock is None else Path(mock).expanduser().resolve(),
+                declared=None if schema is None else {k: str(v) for k, v in schema.items()},
+                options=_plain(reader_options or {}),
+                public_categories={k: tuple(map(str, v)) for k, v in (public_categories or {}).items()},
+            )
+        )  # fmt: skip
+        with self._changing() as datasets:
+            if name in datasets:
+                raise Conflict(f"there is a dataset {name!r} already; remove it, or choose another name")
+            datasets[name] = dataset
+        return dataset
+
+    def remove(self, name: str) -> None:
+        """Forget a dataset; its file stays. Raises ``NotFound``."""
+        with self._changing() as datasets:
+            _known(datasets, name)
+            del datasets[name]
+
+    def list(self) -> list[Dataset]:
+        """All datasets, by name."""
+        return [dataset for _, dataset in sorted(self._read().items())]
+
+    def get(self, name: str) -> Dataset:
+        """The dataset of that name. Raises ``NotFound``."""
+        return _known(self._read(), name)
+
+    def find(self, tags: Iterable[str]) -> list[Dataset]:  # type: ignore[valid-type]
+        """The datasets that carry all of ``tags``, by name."""
+        wanted = {tags} if isinstance(tags, str) else set(tags)
+        return [dataset for dataset in self.list() if wanted <= set(dataset.tags)]
+
+    def load(self, dataset: Dataset | str) -> Table:
+        """The table, as it was registered.
+
+        Raises:
+            DataError: the content is not that of the registered version.
+            NotFound: it was removed from the catalogue, or registered anew since ``dataset`` was got.
+        """
+        current = self.get(dataset if isinstance(dataset, str) else dataset.name)
+        if isinstance(dataset, Dataset) and dataset.version != current.version:
+            raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
+        stamp = self._unchanged(current)
+        table = readers.read(current.path, schema=current.schema, **current.options)
+        if _stamp(current.path) != stamp or table.schema() != dict(current.schema):
+            raise _changed(current)
+        return table
+
+    def refresh(self, name: str) -> Dataset:
+        """Read and hash again, and register what is there now as the dataset's version."""
+        dataset = _describe(self.get(name))
+        with self._changing() as datasets:
+            if _known(datasets, name).added_at != dataset.added_at:
+                raise Conflict(f"dataset {name!r} was added anew meanwhile; look at it and try again")
+            datasets[name] = dataset
+        return dataset
+
+    def mock(self, name: str, rows: int = 20, rng: np.random.Generator | None = None) -> Table:
+        """The view that others may see: the owner's mock file, else :func:`make_mock` of the schema.
+        Does not touch the data."""
+        dataset = self.get(name)
+        if dataset.mock is not None:
+            return _read_mock(dataset)
+        return make_mock(_empty(dataset), rows, rng or generator(0, "mock", name), dataset.public_categories)
+
+    def _unchanged(self, dataset: Dataset) -> str:
+        """The stamp of the content, which is the registered one; raises ``DataError`` if it is not."""
+        stamp = _stamp(dataset.path)
+        if stamp == dataset.stamp:
+            return stamp
+        if version_of(dataset.path) != dataset.version or _stamp(dataset.path) != stamp:
+            raise _changed(dataset)
+        with self._changing() as datasets:  # same bytes, new times: spare the next load the hash
+            now = datasets.get(dataset.name)
+            if now is not None and now.version == dataset.version:
+                datasets[dataset.name] = replace(now, stamp=stamp)
+        return stamp
+
+    def _read(self) -> dict[str, Dataset]:
+        try:
+            text = self._file.read_bytes()
+        except FileNotFoundError:
+            return {}
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise DataError(
+                    f"catalogue.json has format {content['format']!r}, this version reads {FORMAT}; "
+                    "use the version of Hanse that wrote it"
+                )
+            return {entry["name"]: _from_json(entry) for entry in content["datasets"]}
+        except DataError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(
+                "catalogue.json is damaged; restore it from a backup, or move it away and add the "
+                "datasets again (their files are untouched)"
+            ) from None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, Dataset]]:
+        """The register under a lock; written when the block ends without an error."""
+        with open(self.home / "catalogue.lock", "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system even if the process is killed
+            datasets = self._read()
+            before = dict(datasets)
+            yield datasets
+            if datasets != before:
+                self._write(datasets)
+
+    def _write(self, datasets: Mapping[str, Dataset]) -> None:
+        content = {"format": FORMAT, "datasets": [_to_json(d) for _, d in sorted(datasets.items())]}
+        handle, temporary = tempfile.mkstemp(dir=self.home, prefix=".catalogue-")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(self.home, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def version_of(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, of each relative name and content hash, sorted."""
+    if not path.is_dir():
+        return _hash(path)
+    whole = hashlib.sha256()
+    for file in _files(path):
+        name = os.fsencode(file.relative_to(path).as_posix())
+        whole.update(len(name).to_bytes(8, "big") + name + bytes.fromhex(_hash(file)))
+    return whole.hexdigest()
+
+
+def make_mock(
+    table: Table, rows: int, rng: np.random.Generator,
+    public_categories: Mapping[str, Sequence[str]] | None = None,
+) -> Table:  # fmt: skip
+    """A table with the columns and kinds of ``table`` whose values have nothing to do with it:
+    standard normal numbers, fair coins, days of 2000 to 2020, noise for images, and as labels those
+    that the owner declared public, else ``category_1`` to ``category_3``.
+
+    >>> t = Table({"age": Column.numeric([61.0]), "name": Column.categorical(["Grete"])})
+    >>> make_mock(t, 20, np.random.default_rng(0))["name"].categories
+    ('category_1', 'category_2', 'category_3')
+    """
+    if rows < 0:
+        raise ConfigError(f"rows is {rows}; expected 0 or more")
+    columns: dict[str, Column] = {}
+    for name, column in table.columns.items():
+        kind = column.kind
+        if kind is ColumnKind.CATEGORICAL:
+            public = (public_categories or {}).get(name, ())
+            labels = tuple(sorted(set(public))) or ("category_1", "category_2", "category_3")
+            columns[name] = Column(kind, rng.integers(0, len(labels), rows).astype(np.int32), labels)
+        elif kind is ColumnKind.IMAGE:
+            shape = (rows, *column.values.shape[1:])
+            columns[name] = Column(kind, rng.integers(0, 256, shape, dtype=np.uint8))
+        elif kind is ColumnKind.BOOLEAN:
+            columns[name] = Column(kind, rng.integers(0, 2, rows).astype(np.float64))
+        elif kind is ColumnKind.DATE:
+            columns[name] = Column(kind, rng.integers(10957, 18262, rows).astype(np.float64))
+        else:
+            columns[name] = Column(kind, rng.standard_normal(rows))
+    return Table(columns)
+
+
+def _describe(dataset: Dataset) -> Dataset:
+    """The dataset with what its content says: kind, schema, rows, version."""
+    path = dataset.path
+    stamp = _stamp(path) if path.exists() else ""
+    module = readers.reader_for(path)
+    readers.check_options(module.read, module.KIND, dataset.options)
+    metadata: tuple[str, ...] = ()
+    if hasattr(module, "stream") and path.stat().st_size > LARGE:
+        batches = readers.stream(path, schema=dataset.declared, **dataset.options)
+        table = next(batches)
+        rows = table.rows + sum(batch.rows for batch in batches)
+    else:
+        if module.KIND == "profile":
+            table, report = module.load(path, schema=dataset.declared, **dataset.options)
+            metadata = report.metadata_columns
+        else:
+            table = readers.read(path, schema=dataset.declared, **dataset.options)
+        rows = table.rows
+    shapes = [c.values.shape[1:] for c in table.columns.values() if c.kind is ColumnKind.IMAGE]
+    for name in dataset.public_categories:
+        if name not in table.columns or table[name].kind is not ColumnKind.CATEGORICAL:
+            raise DataError(f"public categories for {name!r}, which is not a categorical column")
+    found = replace(
+        dataset, kind=module.KIND, schema=table.schema(), rows=rows, version=version_of(path), stamp=stamp,
+        metadata_columns=metadata, image_shape=tuple(map(int, shapes[0])) if shapes else (),
+    )  # fmt: skip
+    if _stamp(path) != stamp:
+        raise DataError(f"{path.name} changes while it is read; try again when it is complete")
+    if found.mock is not None:
+        _read_mock(found)
+    return found
+
+
+def _read_mock(dataset: Dataset) -> Table:
+    assert dataset.mock is not None
+    options = dataset.options if dataset.kind == readers.reader_for(dataset.mock).KIND else {}
+    if dataset.kind == "tabular" and dataset.mock.suffix.lower() != dataset.path.suffix.lower():
+        options = {}
+    table = readers.read(dataset.mock, schema=dataset.schema, **options)
+    if extra := sorted(set(table.names) - set(dataset.schema)):
+        raise DataError(f"the mock {dataset.mock.name} has a column {extra[0]!r} that the dataset has not")
+    return table.select(list(dataset.schema))
+
+
+def _empty(dataset: Dataset) -> Table:
+    def column(kind: ColumnKind) -> Column:
+        if kind is ColumnKind.IMAGE:
+            return Column(kind, np.empty((0, *dataset.image_shape), np.uint8))
+        return Column(kind, np.empty(0, np.int32 if kind is ColumnKind.CATEGORICAL else np.float64))
+
+    return Table({name: column(ColumnKind(kind)) for name, kind in dataset.schema.items()})
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError):
+        raise ConfigError("reader options must be plain: text, numbers and lists of them") from None
+    return plain
+
+
+def _changed(dataset: Dataset) -> DataError:
+    return DataError(
+        f"dataset {dataset.name!r} has changed since it was registered; run `hanse node dataset refresh {dataset.name}`"
+    )
+
+
+def _known(datasets: Mapping[str, Dataset], name: str) -> Dataset:
+    if name not in datasets:
+        raise NotFound(f"there is no dataset {name!r}; `hanse node dataset list` shows what there is")
+    return datasets[name]
+
+
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise DataError(
+            f"dataset name {name[:80]!r}; expected 1 to 64 of a-z, 0-9, '_', '.', '-', the first a letter or a digit"
+        )
+    return name
+
+
+def _name_of(path: Path) -> str:
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^a-z0-9_.-]+", "-", stem.lower()).lstrip("_.-")[:64] or "dataset"
+
+
+def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    listed = [tags] if isinstance(tags, str) else list(tags)
+    for tag in listed:
+        if not TAG.fullmatch(tag):
+            raise DataError(f"tag {tag[:80]!r}; expected 1 to 64 characters without spaces")
+    return tuple(sorted(set(listed)))
+
+
+def _files(path: Path) -> list[Path]:
+    """All files below ``path`` but hidden ones, sorted by relative name; links to folders are not
+    followed (no reader follows them)."""
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [f for f in folders if f[0] != "."]
+        found += [Path(folder) / name for name in names if name[0] != "."]
+    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+
+
+def _stamp(path: Path) -> str:
+    """Names, sizes and times of what is at ``path``, as one hash. The change time is in it, which
+    (unlike the modification time) no program can set back."""
+    marks = hashlib.sha256()
+    try:
+        for file in _files(path) if path.is_dir() else [path]:
+            status = file.stat()
+            marks.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
+            marks.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({type(error).__name__}); is it still there?") from None
+    return marks.hexdigest()
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({type(error).__name__}); is it still there?") from None
+
+
+def _to_json(dataset: Dataset) -> dict[str, Any]:
+    plain = asdict(dataset)
+    return plain | {"path": str(dataset.path), "mock": None if dataset.mock is None else str(dataset.mock)}
+
+
+def _from_json(entry: Mapping[str, Any]) -> Dataset:
+    known = dict(entry)
+    for name in ("tags", "metadata_columns", "image_shape"):
+        known[name] = tuple(known[name])
+    known["public_categories"] = {k: tuple(v) for k, v in known["public_categories"].items()}
+    known["path"] = Path(known["path"])
+    known["mock"] = None if known["mock"] is None else Path(known["mock"])
+    return Dataset(**known)

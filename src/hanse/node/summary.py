@@ -1,0 +1,108 @@
+"""What a node says about its data when it registers, and no more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.table import ColumnKind, Table
+
+MIN_COUNT = 10
+CLASSES = 20  # a numeric target with more distinct values is a measurement, not a class
+
+
+def summary(
+    table: Table, target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = ()
+) -> dict[str, Any]:
+    """The registration summary.
+
+    - ``num_samples``: rows, 0 below ``min_count``. ``num_features``, ``features``: the columns that are
+      neither the target nor in ``metadata_columns``.
+    - ``data_sparsity``: (zeros + missing) / (num_samples * num_features), in [0, 1], two decimals.
+      Zeros are counted in numeric and boolean columns; images have neither. A share that stands for
+      fewer than ``min_count`` cells (or all but fewer) is given as 0 (or 1). 0 without cells.
+    - ``feature_coverage``: the mean share of features that a sample has, 1 - data_sparsity; 0 without
+      cells.
+    - ``class_distribution``: label to count, see :func:`suppress`. Rows without a label count for
+      nothing. Empty for a target that is a measurement, a date or an image, and without a target.
+
+    >>> from hanse.table import Column
+    >>> t = Table({"x": Column.numeric([0.0] * 10 + [1.0] * 10), "y": Column.categorical(["a", "b"] * 10)})
+    >>> summary(t, "y")["class_distribution"], summary(t, "y")["data_sparsity"]
+    ({'a': 10, 'b': 10}, 0.5)
+
+    Raises:
+        DataError: there is no column ``target``.
+        ConfigError: ``min_count`` is below 1.
+    """
+    if min_count < 1:
+        raise ConfigError(f"min_count is {min_count}; expected 1 or more")
+    counts = {} if target is None else _classes(table, target)
+    not_features = {target, *metadata_columns}
+    features = [name for name in table.names if name not in not_features]
+    enough = table.rows >= min_count
+    sparsity = _sparsity(table, features, min_count) if enough else None
+    return {
+        "num_samples": table.rows if enough else 0,
+        "num_features": len(features),
+        "data_sparsity": 0.0 if sparsity is None else sparsity,
+        "class_distribution": suppress(counts, min_count),
+        "feature_coverage": 0.0 if sparsity is None else round(1.0 - sparsity, 2),
+        "features": features,
+        "metadata_columns": [name for name in table.names if name in not_features],
+    }
+
+
+def suppress(counts: Mapping[str, int], min_count: int) -> dict[str, int]:
+    """``counts`` without the cells below ``min_count``, and without so many more that the total does
+    not give them away: among those left out is one of at least ``min_count``, and together they reach
+    twice that, if there are so many.
+
+    Which ones go along must not depend on their size, or "the smallest of the rest" would bound what is
+    hidden: it is the next label in sorted order, around the end. A test plays the attacker who knows
+    the labels, the total and this rule: for ``min_count`` above 2 no small cell has one value only,
+    unless each label has one row.
+
+    >>> suppress({"common": 80, "rare": 3, "usual": 40}, 10)
+    {'common': 80}
+    """
+    labels = sorted(counts)
+    hidden = {label for label in labels if counts[label] < min_count}
+    if hidden:
+        first = labels.index(min(hidden))
+        for label in labels[first:] + labels[:first]:
+            sizes = [counts[h] for h in hidden]
+            if max(sizes) >= min_count and sum(sizes) >= 2 * min_count:
+                break
+            hidden.add(label)
+    return {label: counts[label] for label in labels if label not in hidden}
+
+
+def _classes(table: Table, target: str) -> dict[str, int]:
+    column = table[target]
+    if column.kind in (ColumnKind.IMAGE, ColumnKind.DATE):
+        return {}
+    if column.kind is ColumnKind.NUMERIC:
+        present = column.values[~column.missing]
+        if not np.isfinite(present).all() or len(np.unique(present)) > CLASSES:
+            return {}
+    return dict(Counter(label for label in column.labels() if label is not None))
+
+
+def _sparsity(table: Table, features: Collection[str], min_count: int) -> float | None:
+    cells = table.rows * len(features)
+    if not cells:
+        return None
+    sparse = 0
+    for name in features:
+        column = table[name]
+        sparse += int(column.missing.sum())
+        if column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
+            sparse += int((column.values == 0).sum())
+    if sparse < min_count:
+        return 0.0
+    return 1.0 if cells - sparse < min_count else round(sparse / cells, 2)
