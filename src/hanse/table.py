@@ -6,6 +6,7 @@ columns, preparation turns it into a design matrix.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,6 +73,23 @@ class Column:
         if self.kind is ColumnKind.CATEGORICAL:
             return [None if c < 0 else self.categories[c] for c in self.values]
         return [None if np.isnan(v) else _text(float(v)) for v in self.values]
+
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+def label_values(labels: Sequence[str]) -> Array:
+    """Labels (:meth:`Column.labels`) back to values: numbers if all of them are distinct numbers,
+    whole ones as integers; else text.
+
+    >>> label_values(["0", "10"]), label_values(["no", "1"]).tolist()
+    (array([ 0, 10]), ['no', '1'])
+    """
+    if labels and all(_NUMBER.fullmatch(label) for label in labels):
+        values = [float(label) for label in labels]
+        if len(set(values)) == len(labels) and all(abs(v) < 2**53 for v in values):
+            return np.array([int(v) for v in values] if all(v.is_integer() for v in values) else values)
+    return np.array(list(labels))
 
 
 def _text(value: float) -> str:

@@ -1,0 +1,108 @@
+"""What scikit-learn's two multi-layer perceptrons have in common.
+
+Parameters are ``w0, b0, w1, b1, ...`` (float64). Local training is ``partial_fit``, one pass per
+epoch in mini-batches of ``batch_size`` at ``learning_rate``; the optimiser begins anew in each
+round, since its moments belong to the site's own path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Progress, Task
+from hanse.messages import Array
+from hanse.models._options import boolean, number, one_of, widths
+from hanse.models._results import positive, seed_of
+
+OPTIONS = {
+    "hidden_layer_sizes": ([100], widths),
+    "activation": ("relu", one_of("relu", "tanh", "logistic", "identity")),
+    "solver": ("adam", one_of("adam", "sgd")),
+    "alpha": (0.0001, number(0)),
+    "momentum": (0.9, number(0, 1)),
+    "nesterovs_momentum": (True, boolean),
+    "beta_1": (0.9, number(0, 1, below=True)),
+    "beta_2": (0.999, number(0, 1, below=True)),
+    "epsilon": (1e-8, number(0, above=True)),
+}
+
+
+class Perceptron:
+    """A :class:`hanse.kinds.Model` of either kind; ``task`` says which."""
+
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Glorot's uniform initialisation, with scikit-learn's factors."""
+        sizes = [len(self.task.features), *self.options["hidden_layer_sizes"], self.task.outputs]
+        factor = 2.0 if self.options["activation"] == "logistic" else 6.0
+        found: dict[str, Array] = {}
+        for i, (inner, outer) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            bound = np.sqrt(factor / (inner + outer))
+            found[f"w{i}"] = rng.uniform(-bound, bound, (inner, outer))
+            found[f"b{i}"] = rng.uniform(-bound, bound, outer)
+        return found
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        model = estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)),
+                          learning_rate_init=learning_rate, batch_size=min(batch_size, len(y)))  # fmt: skip
+        model.random_state = np.random.RandomState(seed_of(rng))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(epochs):
+                model.partial_fit(X, y)
+                if losses is not None:
+                    losses.append(float(model.loss_))
+                progress()
+        return unpack(model)
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        model = self.native(parameters)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.task.kind == "regression":
+                return np.asarray(model.predict(X), np.float64)
+            return positive(model.predict_proba(X), self.task)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        return estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)))
+
+
+def estimator(
+    task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array, **more: Any
+) -> Any:
+    """A fitted estimator with these parameters.
+
+    One ``partial_fit`` on a row of zeros makes scikit-learn set up all that it keeps besides the
+    weights; the weights are then ours, and the optimiser is forgotten.
+    """
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    library = MLPRegressor if task.kind == "regression" else MLPClassifier
+    settings = {**options, "hidden_layer_sizes": tuple(options["hidden_layer_sizes"])}
+    model = library(**settings, **{"batch_size": 1, **more}, random_state=0)
+    asked = model.get_params()["batch_size"]
+    model.batch_size = 1
+    row = np.zeros((1, len(task.features)))
+    if task.kind == "regression":
+        model.partial_fit(row, np.zeros(1))
+    else:
+        model.partial_fit(row, classes[:1], classes=classes)
+    model.batch_size = asked
+    del model._optimizer
+    count = len(parameters) // 2
+    model.coefs_ = [np.array(parameters[f"w{i}"]) for i in range(count)]
+    model.intercepts_ = [np.array(parameters[f"b{i}"]) for i in range(count)]
+    return model
+
+
+def unpack(model: Any) -> dict[str, Array]:
+    """The parameters of a fitted estimator."""
+    found = {f"w{i}": np.array(w) for i, w in enumerate(model.coefs_)}
+    found.update((f"b{i}", np.array(b)) for i, b in enumerate(model.intercepts_))
+    return found

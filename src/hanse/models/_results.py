@@ -1,0 +1,64 @@
+"""Reading a run's result: task, parameters, labels, and the scale that a regression learned on.
+
+Gradient models learn a regression target of mean 0 and scale 1 (:mod:`hanse.algorithms.preparation`);
+a native model gives predictions in the target's own units, so the scale is folded into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.errors import NodeFailed
+from hanse.kinds import Task
+from hanse.messages import Array, Json, Record
+from hanse.table import label_values
+
+
+def task_of(result: Record) -> Task:
+    found = result.data["task"]
+    return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
+
+
+def options_of(result: Record) -> Mapping[str, Json]:
+    options: Mapping[str, Json] = result.data["options"]
+    return options
+
+
+def parameters_of(result: Record, prefix: str = "model.") -> dict[str, Array]:
+    """The arrays of the model, without the prefix, as copies that may be changed."""
+    return {n.removeprefix(prefix): np.array(result.arrays[n]) for n in result.arrays if n.startswith(prefix)}
+
+
+def labels_of(result: Record) -> Array:
+    """Original class labels, in the order of class indices."""
+    return label_values(result.data["task"]["classes"])
+
+
+def target_scale(result: Record) -> tuple[float, float]:
+    """Mean and scale of the target that the model learned on."""
+    return float(result.arrays["prepared.target_mean"][0]), float(result.arrays["prepared.target_scale"][0])
+
+
+def seed_of(rng: np.random.Generator) -> int:
+    """A seed for libraries that want a 32-bit number."""
+    return int(rng.integers(2**31 - 1))
+
+
+def positive(probabilities: Array, task: Task) -> Array:
+    """From a library's (n, k) probabilities to ours: (n,) of class 1 for binary."""
+    wide = np.asarray(probabilities, np.float64)
+    return wide[:, 1] if task.kind == "binary" else wide
+
+
+def log_loss(probability: Array, y: Array, task: Task) -> float:
+    """Mean training loss of class probabilities."""
+    chosen = np.where(y == 1, probability, 1 - probability) if task.kind == "binary" else probability[
+        np.arange(len(y)), y]  # fmt: skip
+    tiny = np.finfo(np.float64).eps
+    return float(-np.log(np.clip(chosen, tiny, 1)).mean())
+
+
+def diverged() -> NodeFailed:
+    return NodeFailed("local training left the range of numbers; use a smaller learning_rate")

@@ -1,0 +1,81 @@
+"""scikit-learn's ``LinearRegression``.
+
+Local training takes ``local_epochs`` iterations of L-BFGS, from the parameters of the federation,
+on half the mean squared error over the site's rows, for a target of mean 0 and scale 1. (A site's
+own closed solution would forget what the other sites know.) ``batch_size`` and ``learning_rate``
+have no meaning here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models._lbfgs import minimise
+from hanse.models._options import boolean, checked, task_fits
+from hanse.models._results import options_of, parameters_of, target_scale, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("regression",)
+OPTIONS = {"fit_intercept": (True, boolean)}
+
+
+class LinearRegression:
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        return {"coef": np.zeros(len(self.task.features)), "intercept": np.zeros(1)}
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        free = float(self.options["fit_intercept"])
+
+        def objective(flat: Array) -> tuple[float, Array]:
+            error = X @ flat[:-1] + flat[-1] - y
+            gradient = np.append(X.T @ error, free * error.sum()) / len(y)
+            return float((error**2).mean() / 2), gradient
+
+        start = np.concatenate([parameters["coef"], parameters["intercept"]])
+        found = minimise(objective, start, epochs, progress, losses)
+        return {"coef": found[:-1], "intercept": found[-1:]}
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        return np.asarray(self.native(parameters).predict(X), np.float64)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        return _estimator(self.task, self.options, parameters)
+
+
+def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array]) -> Any:
+    from sklearn.linear_model import LinearRegression as Library
+
+    model = Library(**options)
+    model.n_features_in_ = len(task.features)
+    model.coef_, model.intercept_ = np.array(parameters["coef"]), float(parameters["intercept"][0])
+    return model
+
+
+def build(task: Task, options: Mapping[str, Json]) -> LinearRegression:
+    task_fits("linear_regression", task, TASKS)
+    return LinearRegression(task, checked("linear_regression", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``LinearRegression`` for the design matrix, in the target's own units."""
+    mean, scale = target_scale(result)
+    found = parameters_of(result)
+    found = {"coef": found["coef"] * scale, "intercept": found["intercept"] * scale + mean}
+    return _estimator(task_of(result), checked("linear_regression", options_of(result), OPTIONS), found)
+
+
+def predict(result: Record, X: Array) -> Array:
+    """(n,) values in the target's own units."""
+    return np.asarray(native(result).predict(X), np.float64)

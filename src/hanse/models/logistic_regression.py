@@ -1,0 +1,100 @@
+"""scikit-learn's ``LogisticRegression`` (multinomial for more than two classes).
+
+Local training takes ``local_epochs`` iterations of L-BFGS, from the parameters of the federation,
+on scikit-learn's objective over the site's rows: mean log loss + |coef|²/(2·C·n). scikit-learn's
+own ``fit`` refuses a site that lacks a class, so the objective is ours and the solver SciPy's, the
+same one. ``batch_size`` and ``learning_rate`` have no meaning here. ``C`` counts for each site's
+own rows: the sites' penalties are averaged, weighted by rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models._lbfgs import minimise
+from hanse.models._options import boolean, checked, number, task_fits
+from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("binary", "multiclass")
+OPTIONS = {"C": (1.0, number(0, above=True)), "fit_intercept": (True, boolean)}
+
+
+class LogisticRegression:
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        rows = self.task.outputs
+        return {"coef": np.zeros((rows, len(self.task.features))), "intercept": np.zeros(rows)}
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        shape = np.shape(parameters["coef"])
+        size, rows = shape[0] * shape[1], np.arange(len(y))
+        alpha = 1.0 / (self.options["C"] * len(y))
+
+        def objective(flat: Array) -> tuple[float, Array]:
+            coef, intercept = flat[:size].reshape(shape), flat[size:]
+            score = X @ coef.T + intercept
+            if shape[0] == 1:
+                z = score[:, 0]
+                loss = np.logaddexp(0.0, z) - y * z
+                error = (_sigmoid(z) - y)[:, None]
+            else:
+                score = score - score.max(1, keepdims=True)
+                total = np.log(np.exp(score).sum(1))
+                loss = total - score[rows, y]
+                error = np.exp(score - total[:, None])
+                error[rows, y] -= 1
+            gradient = error.T @ X / len(y) + alpha * coef
+            free = error.mean(0) if self.options["fit_intercept"] else np.zeros(shape[0])
+            return float(loss.mean() + alpha / 2 * (coef**2).sum()), np.concatenate([gradient.ravel(), free])
+
+        start = np.concatenate([np.ravel(parameters["coef"]), parameters["intercept"]])
+        found = minimise(objective, start, epochs, progress, losses)
+        return {"coef": found[:size].reshape(shape), "intercept": found[size:]}
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        return positive(self.native(parameters).predict_proba(X), self.task)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        return _estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)))
+
+
+def _sigmoid(z: Array) -> Array:
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array) -> Any:
+    from sklearn.linear_model import LogisticRegression as Library
+
+    model = Library(**options)
+    model.classes_, model.n_features_in_ = classes, len(task.features)
+    model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
+    return model
+
+
+def build(task: Task, options: Mapping[str, Json]) -> LogisticRegression:
+    task_fits("logistic_regression", task, TASKS)
+    return LogisticRegression(task, checked("logistic_regression", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``LogisticRegression`` for the design matrix, with the original labels."""
+    options = checked("logistic_regression", options_of(result), OPTIONS)
+    return _estimator(task_of(result), options, parameters_of(result), labels_of(result))
+
+
+def predict(result: Record, X: Array) -> Array:
+    """As :meth:`hanse.kinds.Model.predict`."""
+    return positive(native(result).predict_proba(X), task_of(result))

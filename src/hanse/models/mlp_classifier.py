@@ -1,0 +1,32 @@
+"""scikit-learn's ``MLPClassifier``: a multi-layer perceptron (:mod:`hanse.models._mlp`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hanse.kinds import Task
+from hanse.messages import Array, Json, Record
+from hanse.models._mlp import OPTIONS, Perceptron, estimator
+from hanse.models._options import checked, task_fits
+from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("binary", "multiclass")
+
+
+def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
+    task_fits("mlp_classifier", task, TASKS)
+    return Perceptron(task, checked("mlp_classifier", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``MLPClassifier`` for the design matrix, with the original labels."""
+    options = checked("mlp_classifier", options_of(result), OPTIONS)
+    return estimator(task_of(result), options, parameters_of(result), labels_of(result))
+
+
+def predict(result: Record, X: Array) -> Array:
+    """As :meth:`hanse.kinds.Model.predict`."""
+    return positive(native(result).predict_proba(X), task_of(result))

@@ -1,0 +1,41 @@
+"""scikit-learn's ``MLPRegressor``: a multi-layer perceptron (:mod:`hanse.models._mlp`), on a target
+of mean 0 and scale 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Task
+from hanse.messages import Array, Json, Record
+from hanse.models._mlp import OPTIONS, Perceptron, estimator
+from hanse.models._options import checked, task_fits
+from hanse.models._results import options_of, parameters_of, target_scale, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("regression",)
+
+
+def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
+    task_fits("mlp_regressor", task, TASKS)
+    return Perceptron(task, checked("mlp_regressor", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``MLPRegressor`` for the design matrix, in the target's own units: its last layer is
+    linear, so the target's scale is folded into it."""
+    mean, scale = target_scale(result)
+    found = parameters_of(result)
+    last = len(found) // 2 - 1
+    found[f"w{last}"] = found[f"w{last}"] * scale
+    found[f"b{last}"] = found[f"b{last}"] * scale + mean
+    options = checked("mlp_regressor", options_of(result), OPTIONS)
+    return estimator(task_of(result), options, found, np.zeros(0))
+
+
+def predict(result: Record, X: Array) -> Array:
+    """(n,) values in the target's own units."""
+    return np.asarray(native(result).predict(X), np.float64)

@@ -1,0 +1,107 @@
+"""scikit-learn's ``SGDClassifier``: a linear classifier by stochastic gradient descent.
+
+Local training is ``partial_fit``, one pass per epoch, one row per step (``batch_size`` has no
+meaning here) at the constant rate ``learning_rate``. Every site trains all classes, also those that
+it has never seen. Losses without probabilities (hinge) are not offered: there would be no loss and
+no AUC to report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models._options import boolean, checked, either, nothing, number, one_of, task_fits
+from hanse.models._results import (
+    diverged,
+    labels_of,
+    log_loss,
+    options_of,
+    parameters_of,
+    positive,
+    seed_of,
+    task_of,
+)
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("binary", "multiclass")
+OPTIONS = {
+    "loss": ("log_loss", one_of("log_loss", "modified_huber")),
+    "penalty": ("l2", one_of("l2", "l1", "elasticnet", None)),
+    "alpha": (0.0001, number(0)),
+    "l1_ratio": (0.15, number(0, 1)),
+    "fit_intercept": (True, boolean),
+    "shuffle": (True, boolean),
+    "epsilon": (0.1, number(0)),
+    "class_weight": (None, either(nothing, one_of("balanced"))),
+}
+
+
+class SGDClassifier:
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        rows = self.task.outputs
+        return {"coef": np.zeros((rows, len(self.task.features))), "intercept": np.zeros(rows)}
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        options = dict(self.options)
+        if options["class_weight"] == "balanced":  # partial_fit wants the weights, of the classes that are here
+            counts = np.bincount(y, minlength=len(self.task.classes))
+            present = np.maximum(counts, 1)
+            options["class_weight"] = {c: len(y) / ((counts > 0).sum() * present[c]) for c in range(len(counts))}
+        model = _estimator(self.task, options, parameters, np.arange(len(self.task.classes)), learning_rate)
+        model.random_state = np.random.RandomState(seed_of(rng))
+        for _ in range(epochs):
+            try:
+                model.partial_fit(X, y)
+            except ValueError as error:
+                if "overflow" in str(error):
+                    raise diverged() from None
+                raise
+            if losses is not None:
+                losses.append(log_loss(positive(model.predict_proba(X), self.task), y, self.task))
+            progress()
+        return {"coef": np.array(model.coef_), "intercept": np.array(model.intercept_)}
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        return positive(self.native(parameters).predict_proba(X), self.task)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        return _estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)), 0.01)
+
+
+def _estimator(
+    task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array, learning_rate: float
+) -> Any:
+    from sklearn.linear_model import SGDClassifier as Library
+
+    model = Library(**options, learning_rate="constant", eta0=learning_rate)
+    model.classes_, model.n_features_in_, model.t_ = classes, len(task.features), 1.0
+    model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
+    return model
+
+
+def build(task: Task, options: Mapping[str, Json]) -> SGDClassifier:
+    task_fits("sgd_classifier", task, TASKS)
+    return SGDClassifier(task, checked("sgd_classifier", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``SGDClassifier`` for the design matrix, with the original labels."""
+    options = checked("sgd_classifier", options_of(result), OPTIONS)
+    return _estimator(task_of(result), options, parameters_of(result), labels_of(result), 0.01)
+
+
+def predict(result: Record, X: Array) -> Array:
+    """As :meth:`hanse.kinds.Model.predict`."""
+    return positive(native(result).predict_proba(X), task_of(result))

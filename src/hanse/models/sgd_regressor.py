@@ -1,0 +1,91 @@
+"""scikit-learn's ``SGDRegressor``: linear regression by stochastic gradient descent.
+
+Local training is ``partial_fit``, one pass per epoch, one row per step (``batch_size`` has no
+meaning here) at the constant rate ``learning_rate``, on a target of mean 0 and scale 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models._options import boolean, checked, number, one_of, task_fits
+from hanse.models._results import diverged, options_of, parameters_of, seed_of, target_scale, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("regression",)
+OPTIONS = {
+    "loss": ("squared_error", one_of("squared_error", "huber", "epsilon_insensitive",
+                                     "squared_epsilon_insensitive")),
+    "penalty": ("l2", one_of("l2", "l1", "elasticnet", None)),
+    "alpha": (0.0001, number(0)),
+    "l1_ratio": (0.15, number(0, 1)),
+    "fit_intercept": (True, boolean),
+    "shuffle": (True, boolean),
+    "epsilon": (0.1, number(0)),
+}  # fmt: skip
+
+
+class SGDRegressor:
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        return {"coef": np.zeros(len(self.task.features)), "intercept": np.zeros(1)}
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        model = _estimator(self.task, self.options, parameters, learning_rate)
+        model.random_state = np.random.RandomState(seed_of(rng))
+        for _ in range(epochs):
+            try:
+                model.partial_fit(X, y)
+            except ValueError as error:
+                if "overflow" in str(error):
+                    raise diverged() from None
+                raise
+            if losses is not None:
+                with np.errstate(over="ignore"):
+                    losses.append(float(((model.predict(X) - y) ** 2).mean()))
+            progress()
+        return {"coef": np.array(model.coef_), "intercept": np.array(model.intercept_)}
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        return np.asarray(self.native(parameters).predict(X), np.float64)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        return _estimator(self.task, self.options, parameters, 0.01)
+
+
+def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], learning_rate: float) -> Any:
+    from sklearn.linear_model import SGDRegressor as Library
+
+    model = Library(**options, learning_rate="constant", eta0=learning_rate)
+    model.n_features_in_, model.t_ = len(task.features), 1.0
+    model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
+    return model
+
+
+def build(task: Task, options: Mapping[str, Json]) -> SGDRegressor:
+    task_fits("sgd_regressor", task, TASKS)
+    return SGDRegressor(task, checked("sgd_regressor", options, OPTIONS))
+
+
+def native(result: Record) -> Any:
+    """A fitted ``SGDRegressor`` for the design matrix, in the target's own units."""
+    mean, scale = target_scale(result)
+    found = parameters_of(result)
+    found = {"coef": found["coef"] * scale, "intercept": found["intercept"] * scale + mean}
+    return _estimator(task_of(result), checked("sgd_regressor", options_of(result), OPTIONS), found, 0.01)
+
+
+def predict(result: Record, X: Array) -> Array:
+    """(n,) values in the target's own units."""
+    return np.asarray(native(result).predict(X), np.float64)
