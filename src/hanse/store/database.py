@@ -25,10 +25,10 @@ import numpy as np
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 from sqlalchemy.sql.dml import Insert
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, HanseError
 from hanse.messages import Json
 from hanse.store.schema import SCHEMA_VERSION, metadata, schema_version
 
@@ -102,6 +102,10 @@ class Database:
                         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
                     transaction = Transaction(connection)
                     yield transaction
+            except StatementError as error:
+                if isinstance(error.orig, HanseError):  # a value that is not JSON, say
+                    raise error.orig from None
+                raise
             finally:
                 self._inside = False
             for call in transaction.committed:

@@ -1,0 +1,122 @@
+"""Opening a database, and transactions that are whole or nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text, update
+
+from hanse.errors import ConfigError
+from hanse.store.database import Database, is_name, to_json, words
+from hanse.store.schema import SCHEMA_VERSION, schema_version
+from hanse.store.store import Store
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite://", "sqlite:///:memory:", "oracle+what://x"])
+def test_urls_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Database(url)
+
+
+@pytest.mark.postgres
+def test_an_unreachable_server_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(ConfigError, match="cannot be opened") as caught:
+        Database("postgres://hanse:sesame@127.0.0.1:1/none")
+    assert "sesame" not in caught.value.message
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        Database(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_opening_twice_keeps_all(url: str, tmp_path: Path) -> None:
+    with Store(url, tmp_path) as store:
+        run = store.runs.create({"x": 1}, proposer="ada")
+    with Store(url, tmp_path) as first, Store(url, tmp_path) as second:
+        assert first.runs.get(run.id) == second.runs.get(run.id) == run
+
+
+def test_a_database_of_a_newer_release_is_left_alone(url: str) -> None:
+    database = Database(url)
+    with database.write() as tx:
+        tx.execute(update(schema_version).values(version=SCHEMA_VERSION + 6))
+    database.close()
+    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 6}.*newer release"):
+        Database(url)
+
+
+def test_many_may_open_an_empty_database_at_once(url: str, tmp_path: Path) -> None:
+    code = "import sys; from hanse.store.database import Database; Database(sys.argv[1]).close()"
+    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", code, url]) for _ in range(3)]
+    assert [p.wait(60) for p in processes] == [0, 0, 0]
+
+
+def test_sqlite_is_set_for_durability(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    with database.read() as connection:
+        pragmas = {p: connection.execute(text(f"PRAGMA {p}")).scalar()
+                   for p in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")}  # fmt: skip
+    database.close()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
+
+
+def test_a_transaction_is_whole_or_nothing_and_tells_after_the_commit(store: Store) -> None:
+    told: list[str] = []
+    store.events.subscribe(lambda event: told.append(event.kind))
+    with pytest.raises(ZeroDivisionError), store.database.write() as tx:
+        store.events.record(tx, "never")
+        raise ZeroDivisionError
+    with store.database.write() as tx:
+        store.events.record(tx, "once")
+        assert told == []
+    assert told == ["once"]
+    assert [e.kind for e in store.events.since()] == ["once"]
+
+
+def test_a_nested_transaction_is_an_error_and_not_a_deadlock(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="within"), store.database.write():
+        store.events.append("x")
+    store.events.append("fine again")
+
+
+def test_many_threads_write_and_read(store: Store) -> None:
+    failures: list[BaseException] = []
+
+    def work(n: int) -> None:
+        try:
+            for i in range(15):
+                store.events.append("tick", actor=f"t{n}", detail={"i": i})
+                store.events.since(limit=5)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    found = store.events.since()
+    assert len(found) == 90
+    for n in range(6):
+        assert [e.detail["i"] for e in found if e.actor == f"t{n}"] == list(range(15))
+
+
+def test_values() -> None:
+    assert to_json({"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": np.ones(2)}) == (
+        '{"a":null,"b":[null,3],"c":[1.0,1.0]}'
+    )
+    with pytest.raises(ConfigError, match="not JSON"):
+        to_json({"a": object()})
+    assert words("a\0b\ud800" + "x" * 9, 5) == "a\ufffdb?x"
+    assert is_name("Hospital_1.a-b")
+    for wrong in ("", "-a", "a b", "a/b", "a" * 65, "a\n", "é", None, 3):
+        assert not is_name(wrong)

@@ -1,0 +1,144 @@
+"""Records of steps and checkpoints: one commit, the last two kept, pinned ones longer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from hanse.errors import ConfigError, Conflict, NotFound, Tampered
+from hanse.messages import Record, digest
+from hanse.store.store import Store
+
+SMALL = Record({"round": 1}, {"w": np.arange(5.0)})
+RECORD = {
+    "step": 0, "label": "train", "round": 1, "started": "2026-01-01T00:00:00+00:00",
+    "ended": "2026-01-01T00:00:02.5+00:00", "status": "ok", "seconds": 2.5,
+    "participants": {"a": {"seconds": 1.5, "weight": 10.0, "metrics": {"loss": 0.5}, "asked": 0}},
+    "failures": {"b": "lost its connection"}, "metrics": {"loss": 0.5}, "bytes_down": 40, "bytes_up": 40,
+}  # fmt: skip
+
+
+def big(seed: int) -> Record:
+    return Record({"seed": seed}, {"w": np.random.default_rng(seed).random(60_000)})
+
+
+def test_a_step_and_its_state(store: Store, running: str) -> None:
+    assert store.rounds.latest_checkpoint(running) is None
+    assert store.rounds.checkpoint(running, 0, SMALL, RECORD) == ()
+    step, state = store.rounds.latest_checkpoint(running) or (None, Record())
+    assert (step, state.data) == (0, {"round": 1})
+    assert digest(state) == digest(SMALL)
+    row = store.rounds.get(running, 0)
+    assert row.record == RECORD
+    assert (row.label, row.round, row.status, row.ended - row.started) == ("train", 1, "ok", 2.5)
+    assert row.public()["ended"] == "2026-01-01T00:00:02.500000+00:00"
+    assert store.blobs.sizes() == {}  # small states lie in the database
+    run = store.runs.get(running)
+    assert (run.step, run.round) == (0, 1)
+    event = store.events.since(run=running)[-1]
+    assert (event.kind, event.detail["failures"], event.detail["participants"]) == ("round", RECORD["failures"], ["a"])
+
+
+def test_a_step_done_again_replaces_its_record(store: Store, running: str) -> None:
+    store.rounds.checkpoint(running, 0, SMALL, RECORD)
+    store.rounds.checkpoint(running, 1, SMALL, {**RECORD, "label": "evaluate", "round": None})
+    store.rounds.checkpoint(running, 1, Record({"second": True}), {**RECORD, "label": "again"})
+    assert [(r.step, r.label) for r in store.rounds.list(running)] == [(0, "train"), (1, "again")]
+    assert [r.step for r in store.rounds.list(running, after=0)] == [1]
+    assert [r.step for r in store.rounds.list(running, limit=1)] == [0]
+    latest = store.rounds.latest_checkpoint(running)
+    assert latest is not None
+    assert (latest[0], latest[1].data) == (1, {"second": True})
+
+
+def test_a_failed_step_leaves_no_state(store: Store, running: str) -> None:
+    store.rounds.checkpoint(running, 0, SMALL, RECORD)
+    store.rounds.checkpoint(running, 1, SMALL, {**RECORD, "status": "failed"})
+    store.rounds.checkpoint(running, 2, None, RECORD)
+    assert store.rounds.checkpoints(running) == (0,)
+    assert [r.status for r in store.rounds.list(running)] == ["ok", "failed", "ok"]
+
+
+def test_the_last_two_states_stay_and_pinned_ones(store: Store, running: str) -> None:
+    gone = [store.rounds.checkpoint(running, i, big(i), {**RECORD, "round": i}) for i in range(2)]
+    store.rounds.pin(running, 0, "best")
+    gone += [store.rounds.checkpoint(running, i, big(i), {**RECORD, "round": i}) for i in range(2, 5)]
+    assert gone == [(), (), (), (digest(big(1)),), (digest(big(2)),)]
+    assert store.rounds.checkpoints(running) == (0, 3, 4)
+    assert store.rounds.pinned(running) == {"best": 0}
+    store.rounds.pin(running, 3, "best")
+    store.rounds.pin(running, 4, "final")
+    assert store.rounds.checkpoint(running, 5, big(5), RECORD) == (digest(big(0)),)
+    assert store.rounds.checkpoints(running) == (3, 4, 5)
+    assert digest(store.rounds.load(running, 3)) == digest(big(3))
+    with pytest.raises(NotFound, match="pin it while"):
+        store.rounds.pin(running, 0, "best")
+    with pytest.raises(ConfigError, match="best or final"):
+        store.rounds.pin(running, 5, "nice")
+
+
+def test_blobs_that_are_referred_to_are_never_named_for_deletion(store: Store, running: str) -> None:
+    sha = store.blobs.put(big(0))
+    store.models.add(running, sha, round=0)
+    same = store.blobs.put(big(1))
+    store.rounds.checkpoint(running, 0, sha, RECORD)
+    for step in range(1, 6):
+        assert store.rounds.checkpoint(running, step, same, RECORD) == ()
+    orphan = store.blobs.put(big(9))
+    assert store.sweep() == ()  # it is young
+    assert store.sweep(grace_s=0) == (orphan,)
+    assert set(store.blobs.sizes()) == {sha, same}
+
+
+def test_a_damaged_state_is_not_used_and_the_one_before_can_be(store: Store, running: str) -> None:
+    store.rounds.checkpoint(running, 0, big(0), RECORD)
+    store.rounds.checkpoint(running, 1, big(1), RECORD)
+    path = store.blobs.path(digest(big(1)))
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(raw)
+    with pytest.raises(Tampered):
+        store.rounds.latest_checkpoint(running)
+    assert store.rounds.load(running, 0).data == {"seed": 0}
+
+
+def test_diverged_and_odd_values_do_not_stop_the_record(store: Store, running: str) -> None:
+    record = {**RECORD, "metrics": {"loss": float("nan"), "auc": np.float32(0.5), "n": np.int64(3)}, "label": "t" * 99}
+    store.rounds.checkpoint(running, 0, Record(), record)
+    assert store.rounds.get(running, 0).record["metrics"] == {"loss": None, "auc": 0.5, "n": 3}
+    store.rounds.checkpoint(running, 1, None, {"failures": {"b": "\0\ud800 bad text"}})
+    assert store.rounds.get(running, 1).label == ""
+
+
+def test_what_is_refused(store: Store, running: str) -> None:
+    with pytest.raises(NotFound, match="no run"):
+        store.rounds.checkpoint("run-x", 0, SMALL, RECORD)
+    with pytest.raises(NotFound, match="put it before"):
+        store.rounds.checkpoint(running, 0, "0" * 64, RECORD)
+    for wrong in ({"status": "great"}, {"started": "yesterday"}, {"ended": []}):
+        with pytest.raises(ConfigError):
+            store.rounds.checkpoint(running, 0, SMALL, {**RECORD, **wrong})
+    with pytest.raises(ConfigError, match="negative"):
+        store.rounds.checkpoint(running, -1, SMALL, RECORD)
+    with pytest.raises(NotFound):
+        store.rounds.get(running, 0)
+    with pytest.raises(NotFound):
+        store.rounds.load(running, 0)
+    assert store.rounds.list(running) == []
+    store.runs.transition(running, "cancelled", "ada")
+    with pytest.raises(Conflict, match="is cancelled"):
+        store.rounds.checkpoint(running, 0, SMALL, RECORD)
+
+
+def test_a_round_is_one_small_commit(store: Store, running: str) -> None:
+    state = Record({}, {"w": np.zeros(1000)})
+    times = []
+    for step in range(60):
+        began = time.perf_counter()
+        store.rounds.checkpoint(running, step, state, RECORD)
+        times.append(time.perf_counter() - began)
+    limit = 20e-3 if store.database.postgres else 5e-3  # ten times what it takes: the machine is shared
+    assert sorted(times)[len(times) // 4] < limit

@@ -1,0 +1,204 @@
+"""Runs: the whole table of transitions, and consent to one hash."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from hanse.errors import ConfigError, Conflict, HanseError, IllegalTransition, NotAllowed, NotFound
+from hanse.store.database import now
+from hanse.store.states import ACTIVE, TERMINAL, TRANSITIONS, RunState, check
+from hanse.store.store import Store
+
+ALLOWED = {
+    ("pending", "awaiting_consent"), ("pending", "failed"), ("pending", "cancelled"),
+    ("awaiting_consent", "running"), ("awaiting_consent", "rejected"), ("awaiting_consent", "expired"),
+    ("awaiting_consent", "cancelled"),
+    ("running", "paused"), ("running", "stopping"), ("running", "completed"), ("running", "failed"),
+    ("running", "cancelled"),
+    ("paused", "running"), ("paused", "stopping"), ("paused", "failed"), ("paused", "cancelled"),
+    ("stopping", "completed"), ("stopping", "failed"), ("stopping", "cancelled"),
+}  # fmt: skip
+WAY = {
+    "pending": [], "awaiting_consent": ["awaiting_consent"], "running": ["awaiting_consent", "running"],
+    "paused": ["awaiting_consent", "running", "paused"], "stopping": ["awaiting_consent", "running", "stopping"],
+    "completed": ["awaiting_consent", "running", "completed"], "rejected": ["awaiting_consent", "rejected"],
+    "expired": ["awaiting_consent", "expired"], "cancelled": ["cancelled"], "failed": ["failed"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(RunState, RunState)))
+def test_the_table(before: RunState, after: RunState) -> None:
+    if (before, after) in ALLOWED:
+        check("run-1", before, after)
+        return
+    with pytest.raises(IllegalTransition, match=f"is {before} and cannot become {after}"):
+        check("run-1", before, after)
+
+
+def test_the_table_is_whole() -> None:
+    assert set(TRANSITIONS) == set(RunState) == ACTIVE | TERMINAL
+    assert set(RunState(s) for s in ("completed", "rejected", "expired", "cancelled", "failed")) == TERMINAL
+
+
+def test_every_transition_in_the_database(store: Store) -> None:
+    for before, after in itertools.product(RunState, RunState):
+        run = store.runs.create({}, proposer="ada")
+        for state in WAY[before]:
+            store.runs.transition(run.id, state, "ada")
+        count = len(store.events.since(run=run.id))
+        if (before, after) in ALLOWED:
+            moved = store.runs.transition(run.id, after, "ada", "because")
+            assert (moved.state, moved.reason) == (after, "because")
+            assert (moved.ended is not None) == (after in TERMINAL)
+            last = store.events.since(run=run.id)[-1]
+            assert (last.kind, last.actor) == ("run.state", "ada")
+            assert last.detail == {"from": before, "to": after, "reason": "because"}
+        else:
+            with pytest.raises(IllegalTransition):
+                store.runs.transition(run.id, after, "ada")
+            assert store.runs.get(run.id).state == before
+            assert len(store.events.since(run=run.id)) == count
+
+
+def test_a_run_from_proposal_to_result(store: Store) -> None:
+    run = store.runs.create({"rounds": 2}, proposer="ada", nodes=["b", "a", "b"], seed=2**62)
+    assert run.id.startswith("run-")
+    assert (run.nodes, run.seed, run.state) == (("a", "b"), 2**62, "pending")
+    bundle = {"code": {"x": "print('é')"}, "n": [1, 2.5, None]}
+    run = store.runs.propose(run.id, "h", bundle, actor="ada", expires=now() + 60)
+    assert store.runs.bundle(run.id) == bundle
+    store.consents.record(run.id, "a", "accept", "h", actor="o1", via="node", reason="fine")
+    assert store.consents.settle(run.id, "hanse", start=True).state == "awaiting_consent"
+    assert store.consents.tally(run.id).remaining == ("b",)
+    with pytest.raises(Conflict, match="b did not accept"):
+        store.consents.start(run.id, "ada")
+    store.consents.record(run.id, "b", "accept", "h", actor="o2")
+    assert store.consents.settle(run.id, "hanse", start=False).state == "awaiting_consent"
+    run = store.consents.start(run.id, "ada")
+    assert run.started is not None
+    started = run.started
+    store.runs.transition(run.id, "paused", "ada")
+    with pytest.raises(Conflict, match="paused"):
+        store.consents.start(run.id, "ada")
+    assert store.runs.transition(run.id, "running", "ada").started == started
+    done = store.runs.transition(run.id, "completed", "hanse", "2 rounds", result="c" * 64)
+    assert (done.result, done.ended is not None) == ("c" * 64, True)
+    assert done.public()["state"] == "completed"
+    assert store.consents.settle(run.id, "hanse", start=True).state == "completed"
+
+
+def proposed(store: Store, nodes: tuple[str, ...] = ("a", "b"), expires: float | None = None) -> str:
+    run = store.runs.create({}, proposer="ada", nodes=nodes)
+    return store.runs.propose(run.id, "h", {}, actor="ada", expires=expires).id
+
+
+def test_one_rejection_rejects(store: Store) -> None:
+    run = proposed(store)
+    store.consents.record(run, "a", "accept", "h", actor="o")
+    store.consents.record(run, "b", "reject", "h", actor="o", reason="no")
+    settled = store.consents.settle(run, "hanse", start=True)
+    assert (settled.state, settled.reason) == ("rejected", "rejected by b")
+
+
+def test_no_answer_in_time_expires(store: Store) -> None:
+    run = proposed(store, expires=now() - 1)
+    store.consents.record(run, "a", "accept", "h", actor="o")
+    settled = store.consents.settle(run, "hanse", start=True)
+    assert (settled.state, settled.reason) == ("expired", "no answer in time from b")
+
+
+def test_minds_may_change_until_the_run_starts(store: Store) -> None:
+    run = proposed(store)
+    first = store.consents.record(run, "a", "reject", "h", actor="o")
+    count = store.events.last()
+    assert store.consents.record(run, "a", "reject", "h", actor="o") == first
+    assert store.events.last() == count  # the same again is nothing new
+    store.consents.record(run, "a", "accept", "h", actor="o", reason="read it again")
+    assert store.events.since(count)[0].detail["before"] == "reject"
+    store.consents.record(run, "b", "accept", "h", actor="o")
+    store.consents.settle(run, "hanse", start=True)
+    assert store.consents.record(run, "b", "accept", "h", actor="o").decision == "accept"
+    with pytest.raises(Conflict, match="is running"):
+        store.consents.record(run, "b", "reject", "h", actor="o")
+    assert [c.decision for c in store.consents.list(run)] == ["accept", "accept"]
+
+
+def test_consent_that_is_refused(store: Store) -> None:
+    run = proposed(store)
+    cases = [
+        (run, "a", "accept", "other", Conflict), (run, "a", "accept", "", Conflict), (run, "z", "accept", "h", NotAllowed),
+        (run, "\0", "accept", "h", NotAllowed), (run, "a", "maybe", "h", ConfigError), ("run-x", "a", "accept", "h", NotFound),
+    ]  # fmt: skip
+    for run_id, node, decision, bundle_hash, error in cases:
+        with pytest.raises(error):
+            store.consents.record(run_id, node, decision, bundle_hash, actor="o")
+    with pytest.raises(ConfigError, match="via"):
+        store.consents.record(run, "a", "accept", "h", actor="o", via="post")
+    pending = store.runs.create({}, proposer="ada", nodes=["a"])
+    with pytest.raises(Conflict):
+        store.consents.record(pending.id, "a", "accept", "", actor="o")
+    assert store.consents.list(run) == []
+
+
+def test_of_many_transitions_at_once_one_wins(store: Store) -> None:
+    run = proposed(store, ("a",))
+    store.consents.record(run, "a", "accept", "h", actor="o")
+    results: list[str] = []
+    barrier = threading.Barrier(6)
+
+    def work(to: str) -> None:
+        barrier.wait()
+        try:
+            results.append(str(store.runs.transition(run, to, "t").state))
+        except IllegalTransition:
+            results.append("lost")
+
+    threads = [threading.Thread(target=work, args=(to,)) for to in ("cancelled", "rejected", "expired") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count("lost") == 5
+    assert [e.detail["to"] for e in store.events.since(run=run) if e.kind == "run.state"][1:] == [
+        str(store.runs.get(run).state)
+    ]
+
+
+def test_listing(store: Store) -> None:
+    first = store.runs.create({"n": 1}, proposer="ada", run_id="run-a")
+    second = store.runs.create({"n": 2}, proposer="bob")
+    store.runs.transition(second.id, "cancelled", "bob")
+    assert [r.id for r in store.runs.list()] == [second.id, first.id]
+    assert [r.id for r in store.runs.list(["pending"])] == [r.id for r in store.runs.list(proposer="ada")] == ["run-a"]
+    assert [r.id for r in store.runs.list(limit=1, offset=1)] == ["run-a"]
+    assert (store.runs.count(), store.runs.count(ACTIVE)) == (2, 1)
+    assert store.runs.set_result(first.id, "d" * 64).result == "d" * 64
+
+
+def test_what_is_refused(store: Store) -> None:
+    run = store.runs.create({}, proposer="ada", run_id="run-a")
+    with pytest.raises(Conflict, match="already"):
+        store.runs.create({}, proposer="ada", run_id="run-a")
+    with pytest.raises(Conflict, match="no nodes"):
+        store.runs.propose(run.id, "h", {}, actor="ada")
+    with pytest.raises(Conflict, match="no bundle"):
+        store.runs.propose(run.id, "", {}, actor="ada", nodes=["a"])
+    for call in (
+        lambda: store.runs.create({}, proposer="ada", run_id="../x"),
+        lambda: store.runs.create({}, proposer="ada", nodes=["a/b"]),
+        lambda: store.runs.create({"x": object()}, proposer="ada"),
+        lambda: store.runs.transition(run.id, "training", "ada"),
+        lambda: store.runs.list(["nonsense"]),
+    ):
+        with pytest.raises(ConfigError):
+            call()
+    for missing in ("run-x", "", "\0", "x" * 10_000):
+        for call in (store.runs.get, store.runs.bundle, store.consents.tally):
+            with pytest.raises(HanseError) as caught:
+                call(missing)
+            assert isinstance(caught.value, NotFound)
+    store.runs.transition(run.id, "cancelled", "a\0" + "x" * 500, "why\0\ud800" * 2000)
+    assert len(store.runs.get(run.id).reason) == 2000
