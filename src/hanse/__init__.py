@@ -4,11 +4,11 @@ together."""
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["connect", "simulate"]
+__all__ = ["connect", "load_result", "simulate"]
 
 
 def __getattr__(name: str) -> Any:  # `import hanse` stays cheap: the parts load when they are used
-    if name in ("connect", "simulate", "Experiment", "TrainingPlan"):
+    if name in ("connect", "simulate", "load_result", "Experiment", "Federation", "Result", "TrainingPlan"):
         from hanse import experiment
 
         return getattr(experiment, name)

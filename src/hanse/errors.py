@@ -13,6 +13,7 @@
     │   ├── NotAllowed       the sender is known but may not do this
     │   ├── NotApproved      the owner has not approved this hash
     │   └── TooMany          too many attempts; wait and try again
+    ├── Unreachable          nobody answers at a coordinator's address, or its certificate is not trusted
     ├── NotFound             no such node, run, dataset, model, ...
     ├── Conflict             it exists already, or is in a state that forbids this
     │   └── IllegalTransition  a run cannot go from this state to that one
@@ -84,6 +85,10 @@ class NotApproved(Refused):
 
 class TooMany(Refused):
     code, status = "too_many", 429
+
+
+class Unreachable(HanseError):
+    code, status = "unreachable", 502
 
 
 class NotFound(HanseError):

@@ -1,0 +1,383 @@
+"""A federation behind a coordinator, over its REST interface (docs/rest.md).
+
+Waiting is done on the coordinator's stream of events: nothing asks again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hanse import algorithms, bundle, features
+from hanse.config import RunConfig
+from hanse.errors import (
+    ConfigError,
+    HanseError,
+    NotAuthenticated,
+    NotFound,
+    RunFailed,
+    Tampered,
+    Unreachable,
+    WireError,
+    from_code,
+)
+from hanse.experiment import credentials, results
+from hanse.experiment.experiment import ENDED, Experiment, Federation, Update, configure
+from hanse.messages import Json, Record, digest, load
+from hanse.rounds import Step
+
+if TYPE_CHECKING:
+    import httpx
+
+_PAGE = 1000
+_SILENCE_S = 90.0  # the coordinator says something at least every 15 s, be it a comment
+_LONGEST_PAUSE_S = 30.0
+
+
+def connect(
+    url: str | None = None, token: str | None = None, verify: str | os.PathLike[str] | bool = True
+) -> Federation:
+    """The federation of a coordinator.
+
+    Args:
+        url: ``https://host:port``; None: HANSE_URL, or what ``hanse login`` saved.
+        token: your API token; None: HANSE_TOKEN, or what ``hanse login`` saved for this address.
+        verify: path of the PEM file of the authority that signed the coordinator's certificate;
+            True: an authority that this machine knows.
+
+    Raises:
+        Unreachable: nobody answers there, or its certificate is not trusted.
+        NotAuthenticated: the token is missing or wrong.
+    """
+    if verify is False:
+        raise ConfigError("verify=False would hand your token to whoever answers; give the path of the authority's "
+                          "certificate (PEM), which the operator of the coordinator has")  # fmt: skip
+    known = credentials.resolve(url, token, None if verify is True else os.fspath(verify))
+    connection = Connection(known)
+    try:
+        connection.me()
+    except BaseException:
+        connection.close()
+        raise
+    return Federation(connection)
+
+
+class Connection:
+    """The routes that a data scientist (and the command line) uses, as methods.
+
+    Args:
+        known: address, token and authority.
+        transport: an ``httpx`` transport in place of the network, for tests.
+    """
+
+    simulated = False
+
+    def __init__(self, known: credentials.Credentials, transport: httpx.BaseTransport | None = None) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise ConfigError("hanse.connect needs httpx: pip install 'hanse[scientist]'") from None
+        self.url = known.url
+        self.defaults: Mapping[str, Json] = {}
+        trust: ssl.SSLContext | bool = True
+        if known.authority:
+            try:
+                trust = ssl.create_default_context(cafile=known.authority)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"the authority's certificate {known.authority} cannot be read: {error}") from None
+        self._http = httpx.Client(
+            base_url=known.url, headers={"Authorization": f"Bearer {known.token}"}, verify=trust, transport=transport,
+            timeout=httpx.Timeout(30.0, connect=10.0, read=120.0), follow_redirects=False,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._http.close()
+
+    # ------------------------------------------------------------ what an experiment needs
+
+    def nodes(self) -> Sequence[Mapping[str, Json]]:
+        rows = []
+        for node in self.call("GET", "/api/nodes")["nodes"]:
+            sets = node.get("datasets") or []
+            known = [d["rows"] for d in sets if d.get("rows") is not None]
+            rows.append({
+                "node": node["id"], "status": node["status"], "datasets": len(sets),
+                "rows": sum(known) if known else None, "busy": bool(node.get("busy")),
+                "last heartbeat": node.get("last_heartbeat"),
+            })  # fmt: skip
+        return rows
+
+    def datasets(self) -> Sequence[Mapping[str, Json]]:
+        rows = []
+        for node in self.call("GET", "/api/nodes")["nodes"]:
+            for found in node.get("datasets") or []:
+                rows.append({
+                    "node": node["id"], "dataset": found["name"], "kind": found.get("kind"), "rows": found.get("rows"),
+                    "tags": found.get("tags") or [], "version": str(found.get("version") or "")[:12],
+                })  # fmt: skip
+        return rows
+
+    def analyze(self, config: RunConfig) -> Mapping[str, Json]:
+        query = {"include": "features"}
+        if config.expected_client_ids:
+            query["client_ids"] = ",".join(config.expected_client_ids)
+        if config.tags:
+            query["tags"] = ",".join(config.tags)
+        raw = self.call("GET", "/api/training/analyze", params=query)
+        union, common = raw["union"].get("features") or [], raw["intersection"].get("features") or []
+        shared = union if config.feature_strategy == "union" else common
+        barred = {config.target_column, config.sample_id_column}
+        chosen = config.features or [name for name in shared if name not in barred]
+        each = raw["per_client"]
+        filled = {n: 1 - float(v.get("coverage") or 0) if config.feature_strategy == "union" else 0.0
+                  for n, v in each.items()}  # fmt: skip
+        sites = [{"node": n, "columns": v.get("n_features"), "only here": v.get("only_here")} for n, v in each.items()]
+        return {"features": chosen, "union": union, "intersection": common, "filled": filled,
+                "warnings": raw["warnings"], "sites": sites}  # fmt: skip
+
+    def preview(self, config: RunConfig, run_id: str) -> str:
+        if run_id:
+            return str(self.session(run_id)["code_preview"])
+        raw = self.call("GET", "/api/clients", params={"include": "features"})
+        wanted = config.expected_client_ids
+        schemas, datasets = {}, {}
+        for client in raw["clients"]:
+            if wanted is not None and client["client_id"] not in wanted:
+                continue
+            fitting = [d for d in client.get("datasets") or [] if set(config.tags) <= set(d.get("tags") or [])]
+            if fitting:
+                schemas[client["client_id"]] = fitting[0].get("columns") or {}
+                datasets[client["client_id"]] = {"name": fitting[0]["name"], "version": fitting[0].get("version")}
+        alignment: dict[str, Json] = {"features": [], "kinds": {}}
+        if algorithms.needs_data(config):
+            barred = [config.sample_id_column] if config.sample_id_column else []
+            found = features.align(schemas, config.feature_strategy, target=config.target_column, not_features=barred,
+                                   only=config.features)  # fmt: skip
+            alignment = found.to_json()
+        return bundle.freeze(config, alignment, datasets).preview()
+
+    def propose(self, config: RunConfig) -> str:
+        return str(self.start(config.to_json())["session_id"])
+
+    def status(self, run_id: str) -> Mapping[str, Json]:
+        raw = self.session(run_id)
+        return {k: v for k, v in raw.items() if k not in ("code_preview", "config", "alignment")}
+
+    def cancel(self, run_id: str) -> None:
+        self.act(run_id, "cancel")
+
+    def result(self, run_id: str) -> results.Result:
+        raw = self.session(run_id)
+        if raw["state"] in ("failed", "rejected", "expired", "cancelled"):
+            raise RunFailed(f"run {run_id} has no result: {raw['state']}. {raw.get('reason') or ''}".strip())
+        return results.Result(
+            self.model(run_id), RunConfig.parse(raw["config"]), self.rounds(run_id), run_id,
+            list(raw["expected_clients"]), raw.get("alignment") or {}, str(raw.get("code_hash") or ""), False,
+            str(raw.get("reason") or ""),
+        )  # fmt: skip
+
+    def watch(self, run_id: str) -> Iterator[Update]:
+        state, seen = "", set[tuple[int, str]]()
+        pause = 0.0
+        while True:
+            try:
+                with self._events() as events:
+                    # the stream is open: what happens from here on is in it, what happened before is asked for once
+                    raw = self.session(run_id)
+                    for step in self.rounds(run_id):
+                        if (step.step, step.started) not in seen:
+                            seen.add((step.step, step.started))
+                            yield Update("running", step)
+                    state, pause = raw["state"], 0.0
+                    yield Update(state, None, _waiting(raw), str(raw.get("reason") or ""))
+                    if state in ENDED:
+                        return
+                    for kind, event in events:
+                        if event.get("run") != run_id:
+                            continue
+                        for update in self._understood(run_id, kind, event, state, seen):
+                            state = update.state
+                            yield update
+                            if state in ENDED:
+                                return
+            except Unreachable:
+                if not state:
+                    raise
+            pause = min(_LONGEST_PAUSE_S, pause * 2 or 0.25)  # the stream broke: come back, not all at once
+            time.sleep(pause)
+
+    def _understood(
+        self, run_id: str, kind: str, event: Mapping[str, Json], state: str, seen: set[tuple[int, str]]
+    ) -> Iterator[Update]:
+        detail = event.get("detail") or {}
+        if kind == "round":
+            last = max((number for number, _ in seen), default=-1)
+            for step in self.rounds(run_id, after=last - 1):  # the whole record, failed attempts too
+                if (step.step, step.started) not in seen:
+                    seen.add((step.step, step.started))
+                    yield Update("running" if state in ("pending", "awaiting_consent", "") else state, step)
+        elif kind == "run.state":
+            to = str(detail.get("to") or state)
+            if to in ENDED:
+                for step in self.rounds(run_id):
+                    if (step.step, step.started) not in seen:
+                        seen.add((step.step, step.started))
+                        yield Update(state, step)
+            yield Update(to, None, (), str(detail.get("reason") or ""))
+        elif kind in ("consent", "proposal.sent"):
+            raw = self.session(run_id)
+            yield Update(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
+
+    # ------------------------------------------------------------ the routes
+
+    def me(self) -> dict[str, Json]:
+        """The account behind the token, and the coordinator."""
+        return self.call("GET", "/api/me")
+
+    def start(self, settings: Mapping[str, Json]) -> dict[str, Json]:
+        """Proposes a run; the session."""
+        return self.call("POST", "/api/training/start", json=dict(settings))
+
+    def sessions(self, state: str = "", limit: int = 100) -> list[dict[str, Json]]:
+        """Runs, newest first."""
+        query = {"limit": str(limit), **({"state": state} if state else {})}
+        return list(self.call("GET", "/api/training/sessions", params=query)["sessions"])
+
+    def session(self, run_id: str) -> dict[str, Json]:
+        """One run with everything about it."""
+        return self.call("GET", f"/api/training/sessions/{_part(run_id)}")
+
+    def consent(self, run_id: str, node: str, decision: str, code_hash: str, reason: str = "") -> dict[str, Json]:
+        """A data owner's decision about exactly the code that ``code_hash`` names."""
+        body = {"client_id": node, "decision": decision, "code_hash": code_hash, "reason": reason}
+        return self.call("POST", f"/api/training/sessions/{_part(run_id)}/consent", json=body)
+
+    def act(self, run_id: str, action: str, reason: str = "") -> dict[str, Json]:
+        """``execute``, ``cancel``, ``pause`` or ``resume``."""
+        body = {"reason": reason} if reason else None
+        return self.call("POST", f"/api/training/sessions/{_part(run_id)}/{action}", json=body)
+
+    def rounds(self, run_id: str, after: int = -1) -> list[Step]:
+        """The records of all steps after ``after``."""
+        found: list[Step] = []
+        while True:
+            query = {"after": str(after), "limit": str(_PAGE)}
+            page = self.call("GET", f"/api/runs/{_part(run_id)}/rounds", params=query)["rounds"]
+            found += results.steps(page)
+            if len(page) < _PAGE:
+                return found
+            after = int(page[-1]["step"])
+
+    def analytics(self, run_id: str) -> dict[str, Json]:
+        """Curves, contributions, importance and convergence, as the coordinator sees them."""
+        return self.call("GET", f"/api/analytics/session/{_part(run_id)}")
+
+    def bundle(self, run_id: str) -> str:
+        """The text whose SHA-256 the owners agreed to."""
+        return self._send("GET", f"/api/runs/{_part(run_id)}/bundle").text
+
+    def model(self, run_id: str) -> Record:
+        """The run's model, checked against the hash that the coordinator names."""
+        response = self._send("GET", f"/api/runs/{_part(run_id)}/model")
+        record = load(response.content)
+        wanted = response.headers.get("X-Hanse-Sha256", "")
+        if wanted and digest(record) != wanted:
+            raise Tampered(f"the model of run {run_id} does not fit its SHA-256 {wanted[:12]}…; fetch it again")
+        return record
+
+    def experiment(self, run_id: str) -> Experiment:
+        """The experiment of a run that exists already."""
+        return Experiment(self, configure(self.session(run_id)["config"]), run_id)
+
+    def call(self, method: str, path: str, **arguments: Any) -> dict[str, Json]:
+        """One request; its JSON object."""
+        response = self._send(method, path, **arguments)
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise WireError(f"{self.url}{path} answered with something other than a JSON object; is it a coordinator?")
+        return found
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        import httpx
+
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        if response.status_code >= 300:
+            raise self._error(response)
+        return response
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Unreachable(
+                f"the certificate of {self.url} is not signed by an authority that this machine knows; give "
+                "the path of the authority's certificate as verify='ca.pem' (hanse login URL --ca ca.pem); ask the operator"
+            )
+        return Unreachable(f"{self.url} does not answer ({str(error) or type(error).__name__}); "
+                           "is the coordinator running, and is the address right?")  # fmt: skip
+
+    def _error(self, response: httpx.Response) -> HanseError:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            raw = response.json()["error"]
+            message = str(raw["message"])
+            details = [f"{d['field']}: {d['message']}" for d in raw.get("details") or []]
+            return from_code(str(raw["code"]), "; ".join([message, *details]))
+        if response.status_code == 401:
+            return NotAuthenticated(f"{self.url} does not accept this token; run hanse login {self.url}")
+        if response.status_code == 404:
+            return NotFound(f"{self.url} has no {response.request.url.path}; is it a coordinator of this release?")
+        return WireError(f"{self.url} answered with status {response.status_code}; is it a coordinator?")
+
+    @contextlib.contextmanager
+    def _events(self) -> Iterator[Iterator[tuple[str, dict[str, Json]]]]:
+        """The stream of events from now on. Ends, without an error, when the connection does."""
+        import httpx
+
+        wait = httpx.Timeout(30.0, connect=10.0, read=_SILENCE_S)
+        with contextlib.ExitStack() as stack:
+            try:
+                response = stack.enter_context(self._http.stream("GET", "/api/events/stream", timeout=wait))
+                if response.status_code >= 300:
+                    response.read()
+                    raise self._error(response)
+            except httpx.TransportError as error:
+                raise self._unreachable(error) from None
+            yield _events(response)
+
+
+def _events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Json]]]:
+    import httpx
+
+    with contextlib.suppress(httpx.TransportError):
+        kind, data = "", list[str]()
+        for line in response.iter_lines():
+            if line.startswith("event:"):
+                kind = line[6:].strip()
+            elif line.startswith("data:"):
+                data.append(line[5:].removeprefix(" "))
+            elif not line and data:
+                with contextlib.suppress(ValueError):
+                    event = json.loads("\n".join(data))
+                    if isinstance(event, dict):
+                        yield kind or str(event.get("kind") or ""), event
+                kind, data = "", []
+
+
+def _waiting(session: Mapping[str, Json]) -> list[str]:
+    return list(session.get("remaining") or []) if session["state"] == "awaiting_consent" else []
+
+
+def _part(run_id: str) -> str:
+    """A run's id as a part of a path. It stands in URLs, so nothing but its own letters may be in it."""
+    if not run_id or not all(c.isalnum() or c in "-_." for c in run_id) or run_id.strip(".") == "":
+        raise NotFound(f"{run_id!r} is not the id of a run")
+    return run_id

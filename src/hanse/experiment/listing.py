@@ -1,0 +1,115 @@
+"""Rows that show themselves: a short, frame-like listing of nodes, datasets, runs or rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any, overload
+
+_WIDEST = 48
+
+
+class Listing(Sequence[Mapping[str, Any]]):
+    """Rows of one shape, in a fixed order of columns.
+
+    >>> Listing([{"node": "berlin", "rows": 303}, {"node": "ulm", "rows": 12}])
+    node    rows
+    berlin   303
+    ulm       12
+    >>> Listing([{"node": "berlin", "rows": 303}]).column("rows")
+    [303]
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), empty: str = "nothing") -> None:
+        self._rows = [dict(row) for row in rows]
+        self.columns = list(columns) or list(dict.fromkeys(name for row in self._rows for name in row))
+        self._empty = empty
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Listing: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Listing:
+        if isinstance(index, slice):
+            return Listing(self._rows[index], self.columns, self._empty)
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._rows)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column, None where a row has none."""
+        return [row.get(name) for row in self._rows]
+
+    def to_frame(self) -> Any:
+        """A pandas or Polars frame, whichever is installed (pandas first)."""
+        return frame(self._rows, self.columns)
+
+    def __repr__(self) -> str:
+        if not self._rows:
+            return self._empty
+        cells = [[plain(row.get(name)) for name in self.columns] for row in self._rows]
+        right = [all(_is_number(row.get(name)) for row in self._rows) for name in self.columns]
+        widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(self.columns)]
+        lines = []
+        for line in [self.columns, *cells]:
+            padded = [
+                text.rjust(width) if end else text.ljust(width)
+                for text, width, end in zip(line, widths, right, strict=True)
+            ]
+            lines.append("  ".join(padded).rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        if not self._rows:
+            return f"<p>{escape(self._empty)}</p>"
+        head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(_cell(row.get(name)) for name in self.columns) + "</tr>" for row in self._rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    align = "right" if _is_number(value) else "left"
+    return f"<td style='text-align:{align}'>{escape(plain(value))}</td>"
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def plain(value: Any) -> str:
+    """A value as short text for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{k}={plain(v)}" for k, v in value.items())
+    elif isinstance(value, (list, tuple)):
+        value = ", ".join(plain(v) for v in value)
+    text = " ".join(str(value).split())
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
+    """``rows`` as a pandas or Polars frame. Raises ``ImportError`` where neither is installed."""
+    data = {name: [row.get(name) for row in rows] for name in columns}
+    try:
+        import pandas
+
+        return pandas.DataFrame(data)
+    except ImportError:
+        pass
+    try:
+        import polars
+
+        return polars.DataFrame(data, strict=False)
+    except ImportError:
+        raise ImportError("to_frame needs pandas or Polars: pip install polars") from None

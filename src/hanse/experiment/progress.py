@@ -1,0 +1,111 @@
+"""How a run is shown while it goes: a bar on a terminal and in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TextIO
+
+from hanse.rounds import Step
+
+_SHOWN = ("loss", "accuracy", "auc", "r2")
+_STATES = {
+    "pending": "preparing", "awaiting_consent": "waiting for consent", "running": "running", "paused": "paused",
+    "completed": "completed", "failed": "failed", "rejected": "rejected", "expired": "expired",
+    "cancelled": "cancelled",
+}  # fmt: skip
+
+
+_LABELS = {"prepare": "prepared", "evaluate": "evaluated", "initialise": "initialised"}
+
+
+class Progress:
+    """Shows states and steps as they come. Writes to stderr.
+
+    Args:
+        rounds: how many are planned.
+        show: False is silent.
+        simulated: said in the first line, so that nobody takes a simulation for a federation.
+        out: where to, for tests.
+    """
+
+    def __init__(self, rounds: int, show: bool = True, simulated: bool = False, out: TextIO | None = None) -> None:
+        self._rounds, self._simulated = rounds, simulated
+        self._out = out or sys.stderr
+        self._figures: dict[str, float] = {}  # of the latest model that was evaluated
+        self._round = self._last = 0
+        self._bar: Any = None
+        self._task: Any = None
+        self._said = ""
+        self._show = show
+
+    def __enter__(self) -> Progress:
+        if self._show and (self._out.isatty() or "ipykernel" in sys.modules):
+            self._bar = self._rich()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, state: str, step: Step | None = None, waiting: Sequence[str] = (), reason: str = "") -> None:
+        """One update: the run's state, the step that has just ended if any."""
+        if not self._show:
+            return
+        words = _STATES.get(state, state)
+        if waiting:
+            words += f" of {', '.join(waiting[:4])}" + (f" and {len(waiting) - 4} more" if len(waiting) > 4 else "")
+        if reason and state not in ("running", "completed"):
+            words += f": {reason}"
+        nodes = failed = 0
+        if step is not None:
+            nodes, failed = len(step.participants), len(step.failures)
+            self._figures |= {k: step.metrics[k] for k in _SHOWN if isinstance(step.metrics.get(k), (int, float))}
+            if step.round is not None:
+                self._round = max(self._round, step.round)
+            elif state == "running":
+                words = _LABELS.get(step.label, step.label)
+        figures = "  ".join(f"{k} {v:.4f}" for k, v in self._figures.items())
+        if step is not None:
+            figures += f"{'  ' if figures else ''}{nodes} site{'s' * (nodes != 1)}"
+            figures += f", {failed} failed" if failed else ""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._round, description=words, figures=figures)
+            return
+        self._plain(words, step, figures)
+
+    def _plain(self, words: str, step: Step | None, figures: str) -> None:
+        if words != self._said and (step is None or step.round is None):
+            self._said = words
+            self._line(f"{words}  {figures}" if step is not None else words)
+        due = max(1, self._rounds // 20)  # at most some twenty lines, however many rounds
+        if step is None or step.round is None or not (step.metrics or step.failures):
+            return
+        if step.failures or self._round - self._last >= due or self._round == self._rounds:
+            self._last = self._round
+            again = " again: too few answers" if step.status == "failed" else ""
+            self._line(f"round {step.round}/{self._rounds}{again}  {figures}")
+
+    def _line(self, text: str) -> None:
+        print(f"{'simulation: ' if self._simulated else ''}{text}", file=self._out, flush=True)
+
+    def _rich(self) -> Any:
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        except ImportError:  # the bar is a comfort; hanse[scientist] brings it
+            return None
+        bar = Progress(
+            SpinnerColumn(), TextColumn("{task.fields[what]}{task.description}"), BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"), TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[figures]}", markup=True),
+            console=Console(file=self._out) if self._out is not sys.stderr else Console(stderr=True),
+        )  # fmt: skip
+        self._task = bar.add_task(
+            "preparing", total=self._rounds, figures="", what="simulation: " if self._simulated else ""
+        )
+        bar.start()
+        return bar
