@@ -356,6 +356,34 @@ def test_truncated_parquet_within_the_data(tmp_path: Path) -> None:
     assert isinstance(table, DataError) or table.rows == 5000
 
 
+def test_parquet_with_flipped_bytes_is_read_or_refused(tmp_path: Path) -> None:
+    """Polars panics on some of these, with an exception that is no ``Exception``."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "x.parquet"
+    pl.DataFrame({"a": rng.normal(size=300), "s": [f"k{i % 5}" for i in range(300)]}).write_parquet(path)
+    good, refused = path.read_bytes(), 0
+    for _ in range(150):
+        data = bytearray(good)
+        for at in rng.integers(max(0, len(good) - 700), len(good), 3):
+            data[at] = rng.integers(256)
+        path.write_bytes(data)
+        refused += isinstance(attempt(lambda: readers.read(path), tmp_path), DataError)
+        attempt(lambda: next(readers.stream(path)), tmp_path)
+    assert refused > 50
+
+
+def test_a_panic_of_the_parser_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    pl.DataFrame({"a": [1]}).write_parquet(path)
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException(f"at {path}")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", panic)
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read as Parquet \(PanicException\)"):
+        readers.read(path)
+
+
 # ---------------------------------------------------------------- images
 
 

@@ -72,7 +72,7 @@ def _guarded(path: Path, call: Any) -> Any:
 
     try:
         return call()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a panic: hostile bytes
         raise DataError(
             f"{path.name}: cannot be read as Parquet ({type(error).__name__}); is the file complete?"
         ) from None
