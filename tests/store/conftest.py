@@ -26,6 +26,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         server = pgserver.get_server(str(tmp_path_factory.mktemp("pg")), cleanup_mode="stop")
     import psycopg
 
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # we kill our own processes, not the server
+        connection.execute("SELECT pg_reload_conf()")
+
     def make() -> str:
         database = f"hanse_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:

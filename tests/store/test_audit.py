@@ -253,6 +253,9 @@ def test_appending_is_cheap(tmp_path: Path) -> None:
 
 
 def test_the_audit_log_needs_no_database_library() -> None:
-    code = "import sys, hanse.store.audit, hanse.store.blobs; print([m for m in sys.modules if m in ('sqlalchemy', 'psycopg', 'fastapi')])"
+    code = (
+        "import sys, hanse.store.audit, hanse.store.blobs; "
+        "print([m for m in sys.modules if m in ('sqlalchemy', 'psycopg', 'fastapi')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -21,8 +21,8 @@ store = Store(url, folder)
 for step in range(first, 10**6):
     n = 50_000 if step % 2 else 100  # every other state is a blob
     state = Record({"step": step}, {"w": np.full(n, float(step))})
-    gone = store.rounds.checkpoint(run, step, state, {"label": "train", "round": step, "metrics": {"loss": 1 / (step + 1)}})
-    for sha in gone:
+    record = {"label": "train", "round": step, "metrics": {"loss": 1 / (step + 1)}}
+    for sha in store.rounds.checkpoint(run, step, state, record):
         store.blobs.delete(sha)
     store.audit.append("hanse", "round", run, {"step": step}, sync=False)
     print(step, flush=True)

@@ -53,10 +53,26 @@ def test_a_database_of_a_newer_release_is_left_alone(url: str) -> None:
         Database(url)
 
 
-def test_many_may_open_an_empty_database_at_once(url: str, tmp_path: Path) -> None:
-    code = "import sys; from hanse.store.database import Database; Database(sys.argv[1]).close()"
-    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", code, url]) for _ in range(3)]
-    assert [p.wait(60) for p in processes] == [0, 0, 0]
+def test_many_may_open_an_empty_database_at_once(url: str) -> None:
+    code = (
+        "import sys; from hanse.store.database import Database; print('ready', flush=True); "
+        "sys.stdin.readline(); Database(sys.argv[1]).close()"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code, url],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # all are ready: let all go
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [p.returncode for p in processes] == [0, 0, 0, 0]
 
 
 def test_sqlite_is_set_for_durability(tmp_path: Path) -> None:

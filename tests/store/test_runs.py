@@ -129,8 +129,9 @@ def test_minds_may_change_until_the_run_starts(store: Store) -> None:
 def test_consent_that_is_refused(store: Store) -> None:
     run = proposed(store)
     cases = [
-        (run, "a", "accept", "other", Conflict), (run, "a", "accept", "", Conflict), (run, "z", "accept", "h", NotAllowed),
-        (run, "\0", "accept", "h", NotAllowed), (run, "a", "maybe", "h", ConfigError), ("run-x", "a", "accept", "h", NotFound),
+        (run, "a", "accept", "other", Conflict), (run, "a", "accept", "", Conflict),
+        (run, "z", "accept", "h", NotAllowed), (run, "\0", "accept", "h", NotAllowed),
+        (run, "a", "maybe", "h", ConfigError), ("run-x", "a", "accept", "h", NotFound),
     ]  # fmt: skip
     for run_id, node, decision, bundle_hash, error in cases:
         with pytest.raises(error):

@@ -149,11 +149,12 @@ def _wrong(state: dict[str, Any]) -> list[Any]:
 
 def test_what_is_wrong_is_refused_as_a_whole(store: Store, tmp_path: Path) -> None:
     fill(store)
-    for wrong in _wrong(store.state_file.export_state()):
-        with other(tmp_path) as there:
+    with other(tmp_path) as there:
+        for wrong in _wrong(store.state_file.export_state()):
             with pytest.raises(ConfigError):
                 there.state_file.import_state(wrong, "op")
             assert there.nodes.list() == there.runs.list() == []
+            assert there.events.last() == 0
 
 
 @pytest.mark.parametrize(

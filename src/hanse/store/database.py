@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -140,7 +141,8 @@ class Database:
         @event.listens_for(engine, "connect")
         def connected(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            _use_wal(connection, wait_s)
+            for pragma in ("synchronous=FULL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}").close()
 
         @event.listens_for(engine, "begin")
@@ -163,6 +165,20 @@ class Database:
             metadata.create_all(transaction.connection)
             if found is None:
                 transaction.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+
+
+def _use_wal(connection: sqlite3.Connection, wait_s: float) -> None:
+    """Readers then never wait for the writer. The mode is a property of the file and set once; SQLite
+    does not wait for its lock by itself when several processes make the same new file."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
 
 
 def _parse(url: str) -> URL:
