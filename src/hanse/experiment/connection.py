@@ -320,7 +320,7 @@ class Connection:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Unreachable(
                 f"the certificate of {self.url} is not signed by an authority that this machine knows; give "
-                "the path of the authority's certificate as verify='ca.pem' (hanse login URL --ca ca.pem); ask the operator"
+                "the path of the authority's certificate as verify='ca.pem' (hanse login URL --ca ca.pem)"
             )
         return Unreachable(f"{self.url} does not answer ({str(error) or type(error).__name__}); "
                            "is the coordinator running, and is the address right?")  # fmt: skip

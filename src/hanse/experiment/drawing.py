@@ -313,10 +313,10 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
     body = []
     for row in rows:
         share = float(row.get("share") or 0.0)
+        look = f"width:{share * 100:.1f}%;min-width:1px;height:9px;border-radius:2px;background:{BLUE};opacity:.82"
         bar = (
             "<div style='display:flex;align-items:center;gap:6px'><div style='width:70%;max-width:230px'>"
-            f"<div style='width:{share * 100:.1f}%;min-width:1px;height:9px;border-radius:2px;background:{BLUE};opacity:.82'></div>"
-            f"</div>{share:.0%}</div>"
+            f"<div style='{look}'></div></div>{share:.0%}</div>"
         )
         values = "".join(f"<td>{escape(_figure(row.get(key)))}</td>" for key in columns)
         node = str(row["node"])
