@@ -134,7 +134,7 @@ class Authority:
         """SHA-256 of the authority's certificate, in hex: what a join token pins."""
         return self._certificate.fingerprint(hashes.SHA256()).hex()
 
-    def issue_server(self, hosts: Sequence[str], days: int = SERVER_DAYS) -> tuple[bytes, bytes]:
+    def issue_server(self, hosts: Sequence[str], days: float = SERVER_DAYS) -> tuple[bytes, bytes]:
         """A fresh key and certificate (PEM) for a server that is reached as any of ``hosts``."""
         if not hosts:
             raise ConfigError("a server's certificate needs at least one host name or address")
@@ -150,7 +150,7 @@ class Authority:
         )
         return _private_pem(key), certificate
 
-    def issue_node(self, csr_pem: bytes, node_id: str, days: int = NODE_DAYS) -> bytes:
+    def issue_node(self, csr_pem: bytes, node_id: str, days: float = NODE_DAYS) -> bytes:
         """A certificate (PEM) for ``node_id`` with the key of the request.
 
         Only the key is taken from the request, and only if the request is signed with it. The
@@ -177,7 +177,7 @@ class Authority:
 
     def _issue(
         self, name: str, key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName],
-        usage: x509.ObjectIdentifier, days: int,
+        usage: x509.ObjectIdentifier, days: float,
     ) -> bytes:  # fmt: skip
         now = _now()
         expires = min(now + datetime.timedelta(days=days), self._certificate.not_valid_after_utc)

@@ -22,7 +22,7 @@ def new_key() -> bytes:
     )
 
 
-def identity(authority: Authority, node: str, address: str = "localhost:1", days: int = 30) -> NodeIdentity:
+def identity(authority: Authority, node: str, address: str = "localhost:1", days: float = 30) -> NodeIdentity:
     key = new_key()
     return NodeIdentity(node, key, authority.issue_node(csr(key, node), node, days), authority.pem, address)
 

@@ -199,6 +199,38 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_stream_ends_with_its_certificate(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Federation(tmp_path) as federation:
+            brief = identity(federation.authority, "a", days=2 / 86400)
+            said, report = outcomes()
+            await federation.node("a", credentials=brief.channel_credentials, report=report)
+            await until(lambda: "not possible" in {what for what, _ in said})
+            assert said[1] == ("disconnected", "the node has to show its certificate again")
+            assert "expired" in said[-1][1]
+            assert federation.coordinator.online() == frozenset()
+
+    run(test())
+
+
+def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def accept(node: str, fingerprint: str) -> None:
+        raise OSError("/secret/database is locked")
+
+    async def test() -> None:
+        async with Federation(tmp_path, accept=accept) as federation:
+            said, report = outcomes()
+            await federation.node("a", report=report, wait=False)
+            await until(lambda: len(said) > 1)
+            assert federation.coordinator.online() == frozenset()
+            assert "secret" not in str(said)
+
+    run(test())
+    assert "secret" in caplog.text
+
+
 def test_accept_turns_revoked_certificates_away_and_says_why(tmp_path: Path) -> None:
     async def test() -> None:
         revoked: set[str] = set()
@@ -865,6 +897,8 @@ def test_stopping_ends_what_is_pending(tmp_path: Path) -> None:
             await node.close()
             with pytest.raises(NodeLost):
                 await asking
+            with pytest.raises(NodeLost):
+                await node.request(Message("hello", "2"))
 
     run(test())
 

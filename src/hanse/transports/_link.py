@@ -34,12 +34,13 @@ from hanse.messages import (
     fingerprint,
     frames,
 )
-from hanse.transports._outbox import Outbox, Parcel, unpack
+from hanse.transports._outbox import PACK_BYTES, Outbox, Parcel, unpack
 
 Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 
 log = logging.getLogger(__name__)
 
+CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
 ALIVE_SECONDS = 2.0
 _ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
@@ -148,6 +149,7 @@ class Link:
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._connection: _Connection | None = None
         self._strikes = 0
+        self._closed = ""
 
     # ------------------------------------------------------------ asking
 
@@ -158,6 +160,8 @@ class Link:
         Raises the peer's error, ``Conflict`` for an id that is being asked already, ``TooLarge``,
         ``NodeLost`` when the link is closed.
         """
+        if self._closed:
+            raise NodeLost(self._closed)
         if message.id in self._asked:
             raise Conflict(f"{message.id!r} is being asked already; take a new id")
         if message.body.nbytes > self._limit:
@@ -188,7 +192,7 @@ class Link:
 
         stream = connection.next_stream(reply=False)
         connection.outbox.add(
-            Parcel(("request", asked.message.id), frames(asked.message, stream),
+            Parcel(("request", asked.message.id), frames(asked.message, stream, CHUNK_BYTES),
                    lambda: self._moved(asked), failed)
         )  # fmt: skip
 
@@ -241,6 +245,7 @@ class Link:
 
     def close(self, reason: str) -> None:
         """End the connection, all asks (``NodeLost``) and all work for the peer."""
+        self._closed = reason
         self.hang_up(reason)
         self._fail_all(NodeLost(reason))
         for id in list(self._answers):
@@ -336,7 +341,7 @@ class Link:
         self._finish(message.id, "duplicate")
         connection.outbox.drop(("request", message.id))
         connection.ignore_id(message.id, reply=True)
-        connection.outbox.signal("ack", message.id)
+        connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES)
 
     def _unwelcome(self, connection: _Connection, id: str) -> None:
         what = self._over.get(id, "wrong id")
@@ -408,7 +413,8 @@ class Link:
                 self._send_reply(connection, excuse)
 
         stream = connection.next_stream(reply=True)
-        connection.outbox.add(Parcel(("reply", reply.id), frames(reply, stream), lambda: None, failed))
+        made = frames(reply, stream, CHUNK_BYTES)
+        connection.outbox.add(Parcel(("reply", reply.id), made, lambda: None, failed))
 
     def _forget(self, id: str) -> None:
         answer = self._answers.pop(id, None)

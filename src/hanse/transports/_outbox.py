@@ -18,6 +18,7 @@ from hanse.errors import WireError
 from hanse.messages import signal
 
 PACK_BYTES = 64 << 10  # frames up to this size share a write
+_PATIENCE = 0.05  # seconds
 _PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1, 2 or 3
 _LENGTH = struct.Struct("<I")
 
@@ -47,9 +48,18 @@ class Outbox:
         self._signals: deque[bytes] = deque()
         self._parcels: deque[Parcel] = deque()
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def signal(self, what: str, id: str) -> None:
+    def signal(self, what: str, id: str, patient: bool = False) -> None:
+        """``patient`` lets it ride with whatever is sent next, for a short while: saves a write."""
         self._signals.append(signal(what, id))
+        if not patient:
+            self._wake.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._hurry)
+
+    def _hurry(self) -> None:
+        self._timer = None
         self._wake.set()
 
     def add(self, parcel: Parcel) -> None:
@@ -63,11 +73,10 @@ class Outbox:
     async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Send for ever. Raises what ``write`` raises, and what breaks a message that has begun."""
         while True:
+            await self._wake.wait()
+            self._wake.clear()
             while await self._send(write):
                 pass
-            self._wake.clear()
-            if not self._signals and not self._parcels:
-                await self._wake.wait()
 
     async def _send(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
         # A method of its own, so that nothing of what was sent is held while the outbox is empty.

@@ -8,6 +8,7 @@ in, next to whatever else runs there.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import inspect
 import logging
 import os
@@ -37,6 +38,8 @@ from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal
 log = logging.getLogger(__name__)
 
 Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of its certificate)
+
+_LONGEST_STREAM = 30 * 86400.0  # seconds; then a new handshake, so that an expired certificate ends
 
 
 class GrpcCoordinator:
@@ -144,37 +147,46 @@ class GrpcCoordinator:
 
     async def _serve(self, _: Any, context: Any) -> None:
         try:
-            node = await self._identify(context)
+            node, expires = await self._identify(context)
         except HanseError as error:
             code = grpc.StatusCode.PERMISSION_DENIED
             if isinstance(error, NotAuthenticated):
                 code = grpc.StatusCode.UNAUTHENTICATED
             await context.abort(code, error.message)
+        except Exception:
+            log.exception("cannot tell whether a node may connect")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "cannot tell now whether this node may connect")
         if self._closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator stops")
         if node in self._online:
             self._record(node, "second stream", "the node connected again; its older connection is closed")
         me = object()
+        link = self._link(node)
+        expiry = asyncio.get_running_loop().call_later(
+            min(expires, _LONGEST_STREAM), link.hang_up, "the node has to show its certificate again"
+        )
         self._online[node] = me
         self._notify()
         try:
             await context.send_initial_metadata(())
-            reason = await self._link(node).run(GrpcWire(context))
+            reason = await link.run(GrpcWire(context))
         finally:
+            expiry.cancel()
             if self._online.get(node) is me:
                 del self._online[node]
                 self._notify()
         await context.abort(grpc.StatusCode.ABORTED, reason)
 
-    async def _identify(self, context: Any) -> str:
-        """The node's id from its certificate, if it may come in."""
+    async def _identify(self, context: Any) -> tuple[str, float]:
+        """The node's id from its certificate, if it may come in, and for how many seconds."""
         if self._plaintext:
             claimed = dict(context.invocation_metadata() or ()).get(NODE_METADATA, "")
-            node, fingerprint = check_node_id(str(claimed)), ""
+            node, fingerprint, expires = check_node_id(str(claimed)), "", _LONGEST_STREAM
         else:
             pem = context.auth_context().get("x509_pem_cert", [b""])[0]
             certificate = read_certificate(pem)
             node, fingerprint = certificate.node_id, certificate.fingerprint
+            expires = (certificate.expires - datetime.datetime.now(datetime.UTC)).total_seconds()
         try:
             answer = self._accept(node, fingerprint)
             if inspect.isawaitable(answer):
@@ -182,7 +194,7 @@ class GrpcCoordinator:
         except HanseError as error:
             self._record(node, "not accepted", error.message)
             raise
-        return node
+        return node, expires
 
     def _record(self, node: str, what: str, detail: str) -> None:
         try:
