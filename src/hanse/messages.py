@@ -206,6 +206,11 @@ class Buffered(Mapping[str, Array]):
     def __init__(self, layout: Layout, buffer: Buffer) -> None:
         self.layout, self._buffer = layout, buffer
 
+    @property
+    def buffer(self) -> Buffer:
+        """Where the payload lies."""
+        return self._buffer
+
     def __getitem__(self, name: str) -> Array:
         place = self.layout.places[name]
         return self.block(name, 0, place.size).reshape(place.shape)
@@ -413,6 +418,26 @@ def _payload(arrays: Mapping[str, Array], layout: Layout, chunk: int) -> Iterato
         view = flat.view(np.uint8).data
         for start in range(0, place.nbytes, chunk):
             yield view[start : start + chunk]
+
+
+# ---------------------------------------------------------------- header and payload apart: shared memory
+
+
+def head(message: Message) -> bytes:
+    """The header of a message, for a carrier that moves the payload by itself."""
+    return _header(Layout.of(message.body.arrays), _envelope(message))
+
+
+def payload(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[memoryview]:
+    """The payload that belongs to :func:`head`, a piece at a time, without a copy."""
+    return _payload(record.arrays, Layout.of(record.arrays), chunk)
+
+
+def arrived(head: bytes | memoryview, land: Callable[[int], Buffer]) -> Message:
+    """The message of a header; ``land(nbytes)`` gives its payload, complete. Raises ``WireError``."""
+    layout, metadata = _read_header(head)
+    kind, id, sender, data = _open(layout, metadata)
+    return Message(kind, id, sender, Record(data, Buffered(layout, land(layout.nbytes))))
 
 
 # ---------------------------------------------------------------- frames: streams

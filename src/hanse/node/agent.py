@@ -1,0 +1,336 @@
+"""The agent: the node's long-lived process. It keeps the connection, guards the gate and computes
+nothing itself, so that it answers at once whatever a task does.
+
+Decisions that the coordinator has not heard of are told to it again at every connection, until it
+has. Tasks go to the worker one after the other; a task whose asker is gone is stopped there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import hanse
+from hanse.errors import Conflict, HanseError, NodeLost, NotFound, WireError
+from hanse.kinds import Handler, Progress, names
+from hanse.messages import Allocate, Json, Message, Record
+from hanse.node import control
+from hanse.node.approvals import Approvals, Proposal
+from hanse.node.catalogue import Catalogue
+from hanse.node.gate import COORDINATOR, Gate
+from hanse.node.settings import Settings
+from hanse.node.shared_memory import SharedPool
+from hanse.node.worker import Worker
+from hanse.store.audit import AuditLog
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class Connection(Protocol):
+    """What the agent needs of a transport; :class:`hanse.transports.grpc_node.GrpcNode` is one."""
+
+    def start(self) -> None: ...
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message: ...
+    async def close(self) -> None: ...
+
+
+Connect = Callable[[str, Handler, Allocate, Callable[[str, str], None], Callable[[str, str, str], None]], Connection]
+
+
+class Agent:
+    """A node. ``await agent.run()`` until it is stopped.
+
+    Args:
+        home: the node's folder.
+        connect: makes the connection from (node id, handler, allocate, report, refused); by default
+            gRPC with this node's certificate.
+    """
+
+    def __init__(self, home: Path, connect: Connect | None = None) -> None:
+        self.home = Path(home)
+        self.settings = Settings.load(self.home)
+        self.node = self.settings.node_id
+        self._lock = self._take_lock()
+        self.audit = AuditLog(self.home / "audit.jsonl")
+        self.approvals = Approvals(self.home)
+        self.pool = SharedPool()
+        self.worker = self._worker()
+        self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit)
+        make = connect or self._grpc
+        self.connection = make(self.node, self.handle, self.pool.allocate, self._report, self._refused)
+        self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._greeting: asyncio.Task[Any] | None = None
+        self._beating: asyncio.Task[Any] | None = None
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Works until :meth:`stop`, SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread: a test
+                loop.add_signal_handler(number, self.stop)
+        server = await control.listen(self.home, self._control)
+        self._spawn(self._warm())
+        self.connection.start()
+        try:
+            await self._stopping.wait()
+        finally:
+            server.close()
+            (self.home / control.FILE).unlink(missing_ok=True)
+            for task in list(self._tasks):
+                task.cancel()
+            await self.connection.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.worker.close()
+            self.approvals.close()
+            self.audit.close()
+            os.close(self._lock)
+
+    def stop(self) -> None:
+        """Ends :meth:`run`, and with it what is in work; the coordinator asks again later."""
+        self._stopping.set()
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(HanseError):
+            await self.worker.start()
+
+    def _take_lock(self) -> int:
+        fd = os.open(self.home / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise Conflict(f"a node is running in this folder already ({self.node})") from None
+        return fd
+
+    def _worker(self) -> Worker:
+        overrides = {"min_count": self.settings.policy.minimum_count}
+        return Worker(self.home, self.node, self.settings.limits, overrides, self.pool, self._worker_died)
+
+    def _grpc(
+        self, node: str, handler: Handler, allocate: Allocate, report: Callable[[str, str], None],
+        refused: Callable[[str, str, str], None],
+    ) -> Connection:  # fmt: skip
+        from hanse.identity import load_identity
+        from hanse.transports.grpc_node import GrpcNode
+
+        identity = load_identity(self.home)
+
+        def credentials() -> Any:
+            return load_identity(self.home).channel_credentials()  # a renewed certificate is used at once
+
+        address = self.settings.coordinator.grpc or identity.grpc_address
+        return GrpcNode(node, address, handler, credentials=credentials, allocate=allocate, report=report,
+                        refused=refused, limit=self.settings.limits.message_mb << 20)  # fmt: skip
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ------------------------------------------------------------ what the connection tells
+
+    def _report(self, what: str, detail: str) -> None:
+        if (what, detail) != (self.state, self.detail):
+            log.info("%s: %s", what, detail)
+        self.state, self.detail = what, detail
+        if what == "connected":
+            for task in (self._greeting, self._beating):
+                if task is not None:
+                    task.cancel()
+            self._greeting = self._spawn(self._greet())
+        elif self._beating is not None:
+            self._beating.cancel()
+
+    def _refused(self, peer: str, what: str, detail: str) -> None:
+        self.audit.append(peer[:200], "message.refused", what[:200], {"detail": detail[:1000]}, sync=False)
+
+    def _worker_died(self, why: str) -> None:
+        log.warning("the worker was lost and is replaced: %s", why)
+        self.audit.append("node", "worker.lost", self.node, {"reason": why}, sync=False)
+
+    # ------------------------------------------------------------ what is asked
+
+    async def handle(self, peer: str, message: Message, progress: Progress = lambda: None) -> Message:
+        """Answers the coordinator: every kind of message that there is."""
+        if message.kind == "task":
+            return await self.gate.task(peer, message, progress)
+        data = message.body.data
+        try:
+            self.gate.authenticate(peer, message)
+        except HanseError as error:
+            self._refused(peer, message.kind, error.message)
+            raise
+        if message.kind == "proposal":
+            proposal = await self.gate.proposal(data)
+            decision = proposal.decision if not proposal.revoked else "reject"
+            if decision != "pending":
+                self.approvals.mark_sent(proposal)  # this reply tells it
+            elif self.settings.policy.standing == "ask":
+                log.info("run %s waits for a decision: hanse node show %s", proposal.run, proposal.run)
+            return self._reply(message, decision=decision)
+        if message.kind == "consent":
+            self.gate.relayed(data)
+            return self._reply(message)
+        if message.kind == "finished":
+            run = data.get("run")
+            if not isinstance(run, str):
+                raise WireError("finished names a run")
+            self._spawn(self.worker.forget(run))  # the worker may be busy; the coordinator need not wait
+            return self._reply(message)
+        unknown = WireError(f"a node is not asked {message.kind[:50]!r}; is the coordinator of another release?")
+        self._refused(peer, message.kind, unknown.message)
+        raise unknown
+
+    def _reply(self, message: Message, **data: Json) -> Message:
+        return Message("reply", message.id, self.node, Record(data))
+
+    # ------------------------------------------------------------ what is said
+
+    async def _ask(self, kind: str, **data: Json) -> Mapping[str, Json]:
+        id = f"{self.node}/{kind}/{secrets.token_hex(8)}"
+        return (await self.connection.request(Message(kind, id, "", Record(data)))).body.data
+
+    async def _greet(self) -> None:
+        """At every connection: who we are, what we have, and what the coordinator has not heard."""
+        try:
+            welcome = await self._ask("hello", **self.hello())
+            interval = welcome.get("heartbeat_interval_s")
+            if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
+                self.heartbeat_seconds = float(interval)
+            self._beating = self._spawn(self._beat())
+            for proposed in welcome.get("proposals") or ():
+                try:
+                    known = await self.gate.proposal(proposed)
+                except HanseError as error:
+                    log.warning("a proposal was refused: %s", error.message)
+                    continue
+                if known.decision != "pending":  # it would not ask if it knew
+                    self.approvals.mark_sent(known, sent=False)
+            await self.tell()
+        except NodeLost:
+            pass  # closed
+        except HanseError as error:
+            log.warning("the coordinator did not accept this node's greeting: %s", error.message)
+
+    async def tell(self) -> None:
+        """Tells the coordinator the decisions that it has not heard of."""
+        for proposal in self.approvals.unsent():
+            decision = "reject" if proposal.revoked else proposal.decision
+            try:
+                await self._ask("consent", run=proposal.run, sha256=proposal.sha256, decision=decision,
+                                reason=proposal.reason, actor=proposal.actor)  # fmt: skip
+            except NodeLost:
+                return
+            except HanseError as error:  # it knows better (the run is over, ...): nothing to tell again
+                log.warning("the coordinator did not take the decision on %s: %s", proposal.run, error.message)
+            self.approvals.mark_sent(proposal)
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(HanseError):
+            while True:
+                await asyncio.sleep(self.heartbeat_seconds)
+                run = self.worker.busy
+                await self._ask("heartbeat", busy=run is not None, run=run)
+
+    def hello(self) -> dict[str, Json]:
+        """What this node says of itself."""
+        return {"hanse": hanse.__version__, "capabilities": capabilities(), "datasets": self.datasets(),
+                "consent": self.settings.consent, "summary": summaries(self.home)}  # fmt: skip
+
+    def datasets(self) -> list[dict[str, Json]]:
+        return [d.public(self.settings.policy.minimum_count) for d in Catalogue(self.home).list()]
+
+    # ------------------------------------------------------------ what the owner wants
+
+    async def _control(self, asked: Mapping[str, Json]) -> Json:
+        do = asked.get("do")
+        run, sha256 = str(asked.get("run", "")), str(asked.get("sha256", ""))
+        actor, reason = str(asked.get("actor", "owner")), str(asked.get("reason", ""))
+        if do in ("approve", "reject", "revoke"):
+            proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason)
+            if self.state == "connected":
+                self._spawn(self.tell())
+            return public(proposal)
+        if do == "examine":
+            said = await self.gate.examine(self.approvals.get(run, sha256))
+            return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason} for d in said]
+        if do == "status":
+            return {"state": self.state, "detail": self.detail, "pid": os.getpid(), "worker": self.worker.pid,
+                    "worker_offline": self.worker.offline, "busy": self.worker.busy}  # fmt: skip
+        if do == "reload":
+            return await self._reload(actor)
+        if do == "datasets":
+            if self.state == "connected":
+                self._spawn(self._announce())
+            return {}
+        raise NotFound(f"the agent cannot {do!r}; is it of another release?")
+
+    async def _reload(self, actor: str) -> Json:
+        """Takes the settings from the file; limits of the worker need a fresh one."""
+        new = Settings.load(self.home)
+        self.gate.configure(new)
+        fresh = (new.limits, new.policy.minimum_count) != (self.settings.limits, self.settings.policy.minimum_count)
+        self.settings = new
+        self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)
+        if fresh:
+            self.worker.limits, self.worker.overrides = new.limits, {"min_count": new.policy.minimum_count}
+            self._spawn(self.worker.restart())
+        return {}
+
+    async def _announce(self) -> None:
+        with contextlib.suppress(HanseError):
+            await self._ask("datasets", datasets=self.datasets())
+
+
+def public(proposal: Proposal) -> dict[str, Json]:
+    """A proposal for the owner's eyes, without the bundle's text."""
+    return {"run": proposal.run, "sha256": proposal.sha256, "proposer": proposal.proposer,
+            "purpose": proposal.purpose, "expires": proposal.expires, "received": proposal.received,
+            "dataset": proposal.dataset, "state": proposal.state, "actor": proposal.actor, "time": proposal.time,
+            "reason": proposal.reason, "until": proposal.until}  # fmt: skip
+
+
+def capabilities() -> dict[str, Json]:
+    """What this machine has, for the choice of nodes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    gpu = any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd"))
+    return {"cpus": os.cpu_count() or 1, "memory_mb": memory, "gpu": gpu, "model_types": list(names("models")),
+            "hanse": hanse.__version__}  # fmt: skip
+
+
+def summaries(home: Path) -> dict[str, Json]:
+    """What :mod:`hanse.node.summary` said of each dataset when it was registered."""
+    try:
+        found = json.loads((home / "summaries.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    versions = {d.name: d.version for d in Catalogue(home).list()}
+    return {name: entry["summary"] for name, entry in found.items() if versions.get(name) == entry.get("version")}
+
+
+def serve(home: Path) -> None:
+    """Runs an agent in this process until it is stopped."""
+
+    async def main() -> None:
+        await Agent(home).run()
+
+    asyncio.run(main())
+
+
+__all__ = ["COORDINATOR", "Agent", "Connection", "capabilities", "serve"]

@@ -1,0 +1,229 @@
+"""What was proposed to this node, and what its owner decided: one SQLite file.
+
+An approval is for exactly one run and one hash. It can be revoked, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
+from hanse.messages import Json, dumps, loads
+
+_TEXT_BYTES = 16 << 20
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS proposals (
+  run TEXT NOT NULL, sha256 TEXT NOT NULL, text TEXT NOT NULL, proposer TEXT NOT NULL, purpose TEXT NOT NULL,
+  expires TEXT NOT NULL, dataset TEXT NOT NULL, received TEXT NOT NULL, PRIMARY KEY (run, sha256));
+CREATE TABLE IF NOT EXISTS decisions (
+  run TEXT NOT NULL, sha256 TEXT NOT NULL, decision TEXT NOT NULL, actor TEXT NOT NULL, time TEXT NOT NULL,
+  reason TEXT NOT NULL, until TEXT NOT NULL, revoked TEXT, sent INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (run, sha256), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
+"""
+_JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
+  d.decision, d.actor, d.time, d.reason, d.until, d.revoked
+  FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A proposal and what was decided. ``decision``: ``pending``, ``accept`` or ``reject``;
+    ``dataset``: ``{name, version}``, or None where the run needs no data. Times are ISO, UTC."""
+
+    run: str
+    sha256: str
+    text: str
+    proposer: str
+    purpose: str
+    expires: str
+    dataset: Mapping[str, Json] | None
+    received: str
+    decision: str = "pending"
+    actor: str = ""
+    time: str = ""
+    reason: str = ""
+    until: str = ""
+    revoked: str | None = None
+
+    @property
+    def state(self) -> str:
+        """In one word, for people."""
+        if self.revoked:
+            return "revoked"
+        if self.decision == "accept":
+            return "expired" if _past(self.until) else "approved"
+        if self.decision == "reject":
+            return "rejected"
+        return "expired" if _past(self.expires) else "pending"
+
+    def content(self) -> dict[str, Json]:
+        """The bundle, checked against its hash."""
+        if hashlib.sha256(self.text.encode()).hexdigest() != self.sha256:
+            raise NotApproved("the stored bundle does not fit its hash; ask for the proposal again")
+        content = loads(self.text)
+        assert isinstance(content, dict)
+        return content
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Json]) -> Proposal:
+        """A proposal that came in. Raises ``WireError`` where it is not one, ``NotApproved`` where
+        text and hash do not fit together."""
+        texts = ("run", "sha256", "text", "proposer", "purpose", "expires")
+        for name in texts:
+            if not isinstance(data.get(name), str):
+                raise WireError(f"a proposal without {name}")
+        if not 0 < len(data["run"]) <= 200 or not data["run"].isprintable():
+            raise WireError("a proposal's run is 1 to 200 printable characters")
+        if len(data["text"]) > _TEXT_BYTES or len(data["purpose"]) > 10_000 or len(data["proposer"]) > 500:
+            raise WireError("a proposal's text is too long")
+        dataset = data.get("dataset")
+        if dataset is not None and not (
+            isinstance(dataset, Mapping) and all(isinstance(dataset.get(k), str) for k in ("name", "version"))
+        ):
+            raise WireError("a proposal's dataset has name and version, or is null")
+        found = hashlib.sha256(data["text"].encode()).hexdigest()
+        if found != data["sha256"]:
+            raise NotApproved(f"the bundle has hash {found[:12]}…, announced was {data['sha256'][:12]}…; not kept")
+        _time(data["expires"])
+        return cls(**{name: data[name] for name in texts}, dataset=dataset, received=_now())
+
+
+class Approvals:
+    """The file ``approvals.db`` in the node's folder; safe with several processes."""
+
+    def __init__(self, home: Path) -> None:
+        path = home / "approvals.db"
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def receive(self, proposal: Proposal) -> Proposal:
+        """Keeps a proposal; one that is known keeps its decision."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (proposal.run, proposal.sha256, proposal.text, proposal.proposer, proposal.purpose, proposal.expires,
+             dumps(proposal.dataset), proposal.received),
+        )  # fmt: skip
+        return self.get(proposal.run, proposal.sha256)
+
+    def proposals(self) -> list[Proposal]:
+        """All, the latest last."""
+        return [_proposal(row) for row in self._db.execute(_JOINED + " ORDER BY p.received, p.run")]
+
+    def pending(self) -> list[Proposal]:
+        """What the owner has to decide."""
+        return [p for p in self.proposals() if p.state == "pending"]
+
+    def get(self, run: str, sha256: str = "") -> Proposal:
+        """The proposal of a run; ``sha256`` may be a prefix, and must be given where a run has several.
+
+        Raises:
+            NotFound: there is none. NotApproved: there is one, but of another hash.
+        """
+        found = [_proposal(row) for row in self._db.execute(_JOINED + " WHERE p.run = ? ORDER BY p.received", (run,))]
+        if not found:
+            raise NotFound(f"no run {run!r} was proposed to this node; hanse node proposals lists them")
+        fitting = [p for p in found if p.sha256.startswith(sha256.lower())]
+        if not fitting:
+            raise NotApproved(f"run {run!r} was proposed with hash {found[-1].sha256[:12]}…, not {sha256[:12]}…")
+        if len(fitting) > 1:
+            raise ConfigError(f"run {run!r} was proposed with {len(fitting)} hashes; say which one with --sha256")
+        return fitting[0]
+
+    def decision(self, run: str, sha256: str) -> Proposal | None:
+        """The proposal of exactly this run and hash; None if there is none."""
+        row = self._db.execute(_JOINED + " WHERE p.run = ? AND p.sha256 = ?", (run, sha256)).fetchone()
+        return None if row is None else _proposal(row)
+
+    def approved(self, run: str, sha256: str) -> Proposal:
+        """The proposal that allows a task of this run and hash. Raises ``NotApproved``."""
+        found = self.decision(run, sha256)
+        if found is None:
+            raise NotApproved(f"hash {sha256[:12]}… was never proposed to this node for run {run[:80]!r}")
+        if found.state != "approved":
+            why = {"pending": "not decided yet", "expired": "expired"}.get(found.state, found.state)
+            raise NotApproved(f"the owner's approval of run {run!r}, hash {sha256[:12]}…: {why}")
+        return found
+
+    def approve(
+        self, run: str, sha256: str = "", *, actor: str, reason: str = "", days: float = 30.0, sent: bool = False
+    ) -> Proposal:
+        """The owner's yes to one run and one hash, for so many days."""
+        return self._decide(run, sha256, "accept", actor, reason, days, sent)
+
+    def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
+        """The owner's no."""
+        return self._decide(run, sha256, "reject", actor, reason, 0, sent)
+
+    def revoke(self, run: str, sha256: str = "", *, actor: str, reason: str = "") -> Proposal:
+        """Takes an approval back, from the next task on. Raises ``Conflict`` if there is none."""
+        found = self.get(run, sha256)
+        if found.decision != "accept" or found.revoked:
+            raise Conflict(f"run {run!r} is {found.state}; only an approval can be revoked")
+        text = f"revoked by {actor}" + (f": {reason}" if reason else "")
+        self._db.execute("UPDATE decisions SET revoked = ?, reason = ?, sent = 0 WHERE run = ? AND sha256 = ?",
+                         (_now(), text, found.run, found.sha256))  # fmt: skip
+        return self.get(found.run, found.sha256)
+
+    def unsent(self) -> list[Proposal]:
+        """Decisions that the coordinator has not heard of."""
+        return [_proposal(row) for row in self._db.execute(_JOINED + " WHERE d.sent = 0 ORDER BY d.time")]
+
+    def mark_sent(self, proposal: Proposal, sent: bool = True) -> None:
+        """The coordinator knows this decision (unless it has changed meanwhile)."""
+        self._db.execute("UPDATE decisions SET sent = ? WHERE run = ? AND sha256 = ? AND revoked IS ?",
+                         (int(sent), proposal.run, proposal.sha256, proposal.revoked))  # fmt: skip
+
+    def _decide(
+        self, run: str, sha256: str, decision: str, actor: str, reason: str, days: float, sent: bool
+    ) -> Proposal:
+        found = self.get(run, sha256)
+        if found.decision == decision and not found.revoked:
+            return found
+        if found.decision != "pending":
+            raise Conflict(f"run {run!r} is {found.state} already, by {found.actor} at {found.time}")
+        if decision == "accept" and _past(found.expires):
+            raise NotApproved(f"the proposal of run {run!r} expired at {found.expires}; ask for a new one")
+        until = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+        try:
+            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+                             (found.run, found.sha256, decision, actor, _now(), reason, until, int(sent)))  # fmt: skip
+        except sqlite3.IntegrityError:
+            raise Conflict(f"run {run!r} was decided at the same moment; look again") from None
+        return self.get(found.run, found.sha256)
+
+
+def _proposal(row: tuple[str, ...]) -> Proposal:
+    known = list(row)
+    known[6] = loads(known[6])
+    return Proposal(*known[:8], *(known[8:] if known[8] is not None else ()))  # type: ignore[arg-type]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise WireError(f"{text[:40]!r} is no time; expected ISO 8601 in UTC") from None
+    if found.tzinfo is None:
+        raise WireError(f"{text[:40]!r} has no time zone; expected UTC")
+    return found
+
+
+def _past(text: str) -> bool:
+    return _time(text) <= datetime.now(UTC)

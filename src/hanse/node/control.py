@@ -1,0 +1,81 @@
+"""The owner's way to a running agent: a Unix socket in the node's folder that only its owner can open.
+
+One line of JSON each way: ``{"do": ..., ...}`` and ``{"ok": ...}`` or ``{"error": {code, message}}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+
+from hanse.errors import HanseError, NodeFailed, WireError, from_code
+from hanse.messages import Json, loads
+
+FILE = "control.sock"
+_LINE_BYTES = 1 << 20
+_SECONDS = 60.0
+
+Do = Callable[[Mapping[str, Json]], Awaitable[Json]]
+
+
+async def listen(home: Path, do: Do) -> asyncio.Server:
+    """Serves ``do`` on the socket. The caller holds the agent's lock, so what is there is left over."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            asked = loads(await asyncio.wait_for(reader.readline(), _SECONDS))
+            if not isinstance(asked, dict):
+                raise WireError("expected an object")
+            answer: dict[str, Json] = {"ok": await do(asked)}
+        except HanseError as error:
+            answer = {"error": {"code": error.code, "message": error.message}}
+        except (TimeoutError, ValueError, OSError) as error:
+            answer = {"error": {"code": "error", "message": f"the agent could not do this: {type(error).__name__}"}}
+        with contextlib.suppress(OSError):
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    (home / FILE).unlink(missing_ok=True)
+    with _near(home) as path:
+        before = os.umask(0o177)  # never, not even for a moment, open to others
+        try:
+            return await asyncio.start_unix_server(serve, path, limit=_LINE_BYTES)
+        finally:
+            os.umask(before)
+
+
+def ask(home: Path, do: str, **more: Json) -> Json:
+    """What the running agent answers. Raises its error, or ``ConnectionError`` if none is running."""
+    with socket.socket(socket.AF_UNIX) as sock, _near(home) as path:
+        sock.settimeout(_SECONDS)
+        try:
+            sock.connect(path)
+        except OSError:
+            raise ConnectionError("no agent is running in this folder") from None
+        try:
+            sock.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
+            line = b""
+            while not line.endswith(b"\n") and (part := sock.recv(65536)):
+                line += part
+            answer = loads(line)
+        except (OSError, WireError):
+            raise NodeFailed("the agent did not answer; is it busy or being stopped?") from None
+    if "error" in answer:
+        raise from_code(str(answer["error"].get("code")), str(answer["error"].get("message")))
+    return answer.get("ok")
+
+
+@contextlib.contextmanager
+def _near(home: Path) -> Iterator[str]:
+    """A short path to the socket: the system allows 107 bytes, folders are often deeper."""
+    folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{FILE}"
+    finally:
+        os.close(folder)

@@ -1,0 +1,99 @@
+"""How agent and worker talk: messages on a Unix socket, large payloads beside it as descriptors.
+
+One packet: what it is, its lengths, the header of a message (:func:`hanse.messages.head`), and the payload if it
+is small. Descriptors travel with the first byte of the packet that they belong to.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hanse.errors import TooLarge, WireError
+from hanse.messages import MAX_HEADER_BYTES, Message, Record, head, payload
+from hanse.node.shared_memory import INLINE_BYTES
+
+MESSAGE, PROGRESS, FREED, KEPT = range(4)  # the last two: may the memory of the ask be used again?
+_LENGTHS = struct.Struct("<BIIB")  # what, header, inline payload, descriptors
+_MOST_FDS = 2
+_READ_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    what: int
+    head: bytes
+    inline: bytes
+    fds: tuple[int, ...]
+
+
+def packed(message: Message, fds: int, inline: bool) -> bytes:
+    """The bytes of a packet; with ``inline`` the arrays are part of it."""
+    header = head(message)
+    body = b"".join(payload(message.body)) if inline else b""
+    if len(body) > INLINE_BYTES:
+        raise TooLarge(f"{len(body)} bytes go into shared memory, not through the socket")
+    return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds), header, body))
+
+
+def note(what: int) -> bytes:
+    """A packet that says one thing."""
+    return _LENGTHS.pack(what, 0, 0, 0)
+
+
+def small(kind: str, id: str = "", **data: object) -> Message:
+    """A message without arrays."""
+    return Message(kind, id, "", Record(data))
+
+
+class Receiver:
+    """Puts packets together from what a socket gives."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._fds: deque[int] = deque()
+
+    def read(self, sock: socket.socket) -> bool:
+        """Takes what is there; False at the end of the stream."""
+        room = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
+        data, ancillary, _, _ = sock.recvmsg(_READ_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, raw in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
+                self._fds.extend(found)
+        self._bytes += data
+        return bool(data)
+
+    def packets(self) -> Iterator[Packet]:
+        """The packets that are complete. Raises ``WireError`` for impossible lengths."""
+        while len(self._bytes) >= _LENGTHS.size:
+            what, header, inline, fds = _LENGTHS.unpack_from(self._bytes)
+            if what > KEPT or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
+                raise WireError("a packet with impossible lengths")
+            end = _LENGTHS.size + header + inline
+            if len(self._bytes) < end:
+                return
+            if len(self._fds) < fds:
+                raise WireError("a packet without the descriptors that it announces")
+            start = _LENGTHS.size
+            middle = start + header
+            packet = Packet(what, bytes(self._bytes[start:middle]), bytes(self._bytes[middle:end]),
+                            tuple(self._fds.popleft() for _ in range(fds)))  # fmt: skip
+            del self._bytes[:end]
+            yield packet
+
+    def close(self) -> None:
+        """Closes descriptors that belong to no packet."""
+        while self._fds:
+            os.close(self._fds.popleft())
+
+
+def send(sock: socket.socket, raw: bytes, fds: Sequence[int] = ()) -> int:
+    """Begins a packet; returns how many of its bytes left."""
+    return socket.send_fds(sock, [raw], list(fds)) if fds else sock.send(raw)

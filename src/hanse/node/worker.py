@@ -1,0 +1,430 @@
+"""The agent's side of the worker: one process, kept warm, replaced when it dies or breaks a limit.
+
+Whatever a task does to the worker (it hangs, takes too much memory, ends the process), the agent
+answers ``WorkerDied`` and goes on with a fresh one. One task is in work at a time; the agent itself
+never waits for it.
+
+A task that nobody wants any more is stopped by a signal, which Python code notices at once and a
+long call into a library only when it returns; if that takes more than ``_GRACE_SECONDS``, the
+process is replaced. Either way the worker loses what it kept of its runs, and rebuilds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hanse
+from hanse.errors import HanseError, WireError, WorkerDied, from_code
+from hanse.kinds import Progress
+from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
+from hanse.node.pipe import FREED, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
+from hanse.node.settings import Limits
+from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
+from hanse.node.worker_main import KEPT_BUNDLES
+
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 5.0
+_WATCH_SECONDS = 0.25  # between looks at the memory of a worker that is at work
+_LOG_BYTES = 4 << 20
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What the worker gave: the gather's record, and the rows of the table it used (None: no data)."""
+
+    record: Record
+    rows: int | None
+
+
+class _Process:
+    """One worker process and the conversation with it. Ends once; ``why`` says of what."""
+
+    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket) -> None:
+        self.process, self.sock = process, sock
+        self.ended: Callable[[str], None] = lambda why: None
+        self.why = ""
+        self.known: dict[str, dict[str, Json]] = {}  # bundles it has checked, with their facts
+        self.offline = False
+        self.answer: asyncio.Future[Packet] | None = None
+        self.progress: Progress = lambda: None
+        self.lent: SharedBuffer | None = None  # the last ask's memory, until the worker let go of it
+        self.receiver = Receiver()
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(sock.fileno(), self._readable)
+
+    @property
+    def alive(self) -> bool:
+        return not self.why
+
+    def _readable(self) -> None:
+        try:
+            more = self.receiver.read(self.sock)
+            for packet in self.receiver.packets():
+                self._packet(packet)
+        except BlockingIOError:
+            return
+        except WireError as error:
+            self.end(f"it said what cannot be understood: {error.message}")
+            return
+        except OSError:
+            more = False
+        if not more:
+            self.end("")
+
+    def _packet(self, packet: Packet) -> None:
+        if packet.what == PROGRESS:
+            self.progress()
+        elif packet.what != MESSAGE:
+            if self.lent is not None:
+                self.lent.lent = packet.what != FREED
+            self.lent = None
+        elif self.answer is not None and not self.answer.done():
+            self.answer.set_result(packet)
+        else:
+            for fd in packet.fds:
+                os.close(fd)
+            raise WireError("it answered without a question")
+
+    async def ask(self, raw: bytes, fds: Sequence[int] = ()) -> Packet:
+        self.answer = self.loop.create_future()
+        try:
+            done = send(self.sock, raw, fds)
+            if done < len(raw):
+                await self.loop.sock_sendall(self.sock, memoryview(raw)[done:])
+        except BlockingIOError:  # cannot be: it has read all that was sent before
+            self.end("it does not read what it is sent")
+        except OSError:
+            self.end("")
+        return await self.answer
+
+    def stop(self) -> bool:
+        """Begins to stop the task in work, whose asker is gone; returns whether there is one."""
+        if not self.alive or self.answer is None:
+            return False
+        if self.answer.done() and not self.answer.cancelled():  # the answer came at the same moment
+            if self.answer.exception() is None:
+                for fd in self.answer.result().fds:
+                    os.close(fd)
+            return False
+        self.answer = self.loop.create_future()
+        self.progress = lambda: None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)
+        return True
+
+    def end(self, why: str) -> None:
+        """Kills it, with whatever it started, and tells who waits."""
+        if self.why:
+            return
+        self.loop.remove_reader(self.sock.fileno())
+        status = self.process.poll()
+        if status is None and not why:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(0.2)  # its socket is closed, so it is at its end
+        self.why = why or f"it ended unexpectedly ({_status(status)})"
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.sock.close()
+        self.receiver.close()
+        self.lent = None
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(WorkerDied(f"the node's worker was lost: {self.why}"))
+        self.loop.run_in_executor(None, self.process.wait)
+        self.ended(self.why)
+
+    def memory_bytes(self) -> int:
+        """Private memory of the process; shared payloads do not count."""
+        try:
+            with open(f"/proc/{self.process.pid}/statm") as file:
+                _, resident, shared = file.read().split()[:3]
+        except (OSError, ValueError):
+            return 0
+        return (int(resident) - int(shared)) * _PAGE
+
+
+class Worker:
+    """Computes the tasks of one node, one at a time, in a process of its own.
+
+    Args:
+        home: the node's folder.
+        node: its id.
+        limits: of time, memory and threads.
+        overrides: the owner's settings that go before the run's (``min_count``).
+        pool: where its payloads lie; the same one that the transport allocates from.
+        died: told why, whenever a worker was lost.
+    """
+
+    def __init__(
+        self, home: Path, node: str, limits: Limits, overrides: Mapping[str, Json],
+        pool: SharedPool | None = None, died: Callable[[str], None] = lambda why: None,
+    ) -> None:  # fmt: skip
+        self.home, self.node, self.limits, self.overrides = home, node, limits, dict(overrides)
+        self.pool = pool or SharedPool()
+        self._died = died
+        self._process: _Process | None = None
+        self._turn = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._sizes: dict[str, int] = {}  # run to the bytes of its last reply
+        self.busy: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.process.pid if self._process is not None and self._process.alive else None
+
+    @property
+    def offline(self) -> bool:
+        """Whether the worker has no network."""
+        return self._process is not None and self._process.offline
+
+    async def start(self) -> None:
+        """Starts the process now, so that the first task need not wait for it."""
+        async with self._turn:
+            await self._ready()
+
+    async def learn(self, text: str, sha256: str) -> dict[str, Json]:
+        """Lets the worker check the bundle's code against its own; returns the facts for the rules.
+        Raises ``NotApproved`` where it differs."""
+        process = self._process
+        if process is not None and process.alive and sha256 in process.known:
+            return process.known[sha256]
+        message = small("bundle", text=text, sha256=sha256)
+        process, packet = await self._exchange(lambda p: (packed(message, 0, inline=True), []), lambda: None)
+        reply = _open(packet, Memory)
+        process.known[sha256] = dict(reply.body.data)
+        while len(process.known) > KEPT_BUNDLES:  # the worker forgets them in the same order
+            del process.known[next(iter(process.known))]
+        return process.known[sha256]
+
+    async def answer(self, task: Record, text: str, progress: Progress = lambda: None) -> Worked:
+        """The worker's reply to an approved task.
+
+        Raises ``WorkerDied`` where it ended or broke a limit, and what the algorithm raised.
+        """
+        await self.learn(text, task.data["bundle"])
+        run = str(task.data["run"])
+        held: list[SharedBuffer] = []
+
+        def pack(process: _Process) -> tuple[bytes, list[int]]:
+            buffer = self._shared(task)
+            message = Message("task", "", "", task)
+            fds: list[int] = []
+            process.lent = buffer
+            if buffer is not None:
+                buffer.lent = True
+                fds.append(buffer.fd)
+            if (wanted := self._sizes.get(run, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
+                held.append(spare)
+                fds.append(spare.fd)
+                spare.lent = True  # until there is an answer, it may be written to
+            return packed(message, len(fds), inline=buffer is None), fds
+
+        process, packet = await self._exchange(pack, progress, run)
+        if task.data["bundle"] not in process.known:  # a fresh one took over between the two exchanges
+            return await self.answer(task, text, progress)
+        fresh = list(packet.fds)
+        for spare in held:
+            spare.lent = False
+
+        def land(nbytes: int) -> Buffer:
+            if len(packet.inline) == nbytes:
+                return Memory(0, memoryview(packet.inline))
+            if fresh:
+                return self.pool.adopt(fresh.pop(0), nbytes)
+            if held and held[0].capacity >= nbytes:
+                held[0].nbytes = nbytes
+                return held.pop(0)
+            raise WorkerDied("the node's worker announced a payload and did not send it")
+
+        try:
+            message = _open(packet, land)
+        finally:
+            for fd in fresh:
+                os.close(fd)
+        data = message.body.data
+        rows = data.get("rows")
+        self._sizes[run] = message.body.nbytes
+        return Worked(Record(data["reply"], message.body.arrays), rows if isinstance(rows, int) else None)
+
+    async def forget(self, run: str) -> None:
+        """Frees what is kept for a run."""
+        self._sizes.pop(run, None)
+        self.pool.clear()
+        if self._process is not None and self._process.alive:
+            with contextlib.suppress(HanseError):
+                raw = packed(small("forget", run=run), 0, inline=True)
+                await self._exchange(lambda p: (raw, []), lambda: None)
+
+    async def restart(self) -> None:
+        """A fresh process, as soon as the task in work is done (for new limits)."""
+        async with self._turn:
+            if self._process is not None:
+                self._process.ended = lambda why: None
+                self._process.end("it was replaced")
+            await self._ready()
+
+    async def close(self) -> None:
+        """Ends the process at once."""
+        self._closed = True
+        if self._process is not None:
+            self._process.end("the node was stopped")
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.pool.clear()
+
+    # ------------------------------------------------------------ one exchange
+
+    def _shared(self, task: Record) -> SharedBuffer | None:
+        """The arrays of the task in shared memory; None if they are small enough for the socket."""
+        if task.nbytes <= INLINE_BYTES:
+            return None
+        if isinstance(task.arrays, Buffered) and isinstance(task.arrays.buffer, SharedBuffer):
+            return task.arrays.buffer
+        buffer, offset = self.pool.shared(task.nbytes), 0
+        for piece in payload(task):
+            buffer.write(offset, piece)
+            offset += len(piece)
+        return buffer
+
+    async def _exchange(
+        self, pack: Callable[[_Process], tuple[bytes, list[int]]], progress: Progress, run: str | None = None
+    ) -> tuple[_Process, Packet]:
+        """One question and its answer. Errors that the worker reports are raised when it is opened."""
+        await self._turn.acquire()
+        mine = True
+        process: _Process | None = None
+        try:
+            process = await self._ready()
+            raw, fds = pack(process)
+            process.progress, self.busy = progress, run
+            self._watch(process, time.monotonic() + self.limits.task_seconds)
+            return process, await process.ask(raw, fds)
+        except asyncio.CancelledError:
+            if process is not None and process.stop():
+                mine = False
+                self._spawn_task(self._settle(process))
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self.busy = None
+            if mine:
+                self._turn.release()
+
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _watch(self, process: _Process, deadline: float) -> None:
+        """Looks after a worker at work, now and then, until its answer is in."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            process.end(f"it took longer than [limits] task_seconds, which is {self.limits.task_seconds:g}")
+        elif process.memory_bytes() > self.limits.memory_mb << 20:
+            process.end(f"it used more memory than [limits] memory_mb, which is {self.limits.memory_mb}")
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(min(_WATCH_SECONDS, left), self._watch, process, deadline)
+
+    async def _settle(self, process: _Process) -> None:
+        """Waits until the task that was cancelled has stopped; the next one waits for that."""
+        try:
+            assert process.answer is not None
+            packet = await asyncio.wait_for(process.answer, _GRACE_SECONDS)
+            for fd in packet.fds:
+                os.close(fd)
+        except TimeoutError:
+            process.end("it did not stop when its task was cancelled")
+        except HanseError:
+            pass  # it has ended
+        finally:
+            self._turn.release()
+
+    def _lost(self, why: str) -> None:
+        if self._closed:
+            return
+        self._died(why)
+        self._spawn_task(self._again())
+
+    async def _again(self) -> None:
+        with contextlib.suppress(HanseError):  # the next task will say so
+            await self.start()
+
+    async def _ready(self) -> _Process:
+        process = self._process
+        if process is not None and process.alive:
+            return process
+        if self._closed:
+            raise WorkerDied("the node was stopped")
+        self._process = None
+        process = self._spawn()
+        process.answer = process.loop.create_future()
+        try:
+            packet = await asyncio.wait_for(process.answer, _START_SECONDS)
+        except TimeoutError:
+            process.end("it did not start")
+            raise WorkerDied("the node's worker did not start; its owner finds the reason in worker.log") from None
+        except BaseException:
+            process.end("it was not wanted any more")
+            raise
+        process.offline = bool(_open(packet, Memory).body.data.get("offline"))
+        process.ended = self._lost
+        self._process = process
+        return process
+
+    def _spawn(self) -> _Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        settings = {"home": str(self.home), "node": self.node, "memory_mb": self.limits.memory_mb,
+                    "overrides": self.overrides, "parent": os.getpid()}  # fmt: skip
+        command = [sys.executable, "-m", "hanse.node.worker_main", str(theirs.fileno()), json.dumps(settings)]
+        log = os.open(self.home / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if os.fstat(log).st_size > _LOG_BYTES:
+            os.ftruncate(log, 0)
+        try:
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], env=_environment(self.limits.threads), cwd=self.home,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            theirs.close()
+            os.close(log)
+        return _Process(process, ours)
+
+
+def _open(packet: Packet, land: Callable[[int], Buffer]) -> Message:
+    message = arrived(packet.head, land)
+    if message.kind == "error":
+        raise from_code(str(message.body.data.get("code")), str(message.body.data.get("message")))
+    return message
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """All that the worker gets to know of ours: no PATH, no tokens."""
+    count = str(threads or os.cpu_count() or 1)
+    return {
+        "PYTHONPATH": str(Path(hanse.__file__).parent.parent), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
+        "POLARS_MAX_THREADS": count, "MALLOC_ARENA_MAX": "2",
+    }  # fmt: skip
+
+
+def _status(status: int | None) -> str:
+    if status is None:
+        return "its connection broke"
+    return f"signal {-status}" if status < 0 else f"status {status}"

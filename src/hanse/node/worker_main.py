@@ -1,0 +1,318 @@
+"""The worker: the process beside the data that computes, and nothing else.
+
+It has no network, no secrets in its environment and a limit on its memory; it dies with its agent.
+It loads heavy libraries when a task needs them, keeps data and models warm between tasks, and takes
+one task at a time. What it says of an error is a code and a sentence: the text of a library's
+exception may hold values of the data, so it stays in the owner's ``worker.log``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hanse.answers import Answerer
+    from hanse.bundle import Bundle
+    from hanse.errors import HanseError
+    from hanse.messages import Json, Message, Record
+    from hanse.node.pipe import Packet
+    from hanse.table import Table
+
+_PROGRESS_SECONDS = 0.5
+KEPT_BUNDLES = 16
+_KEPT_TABLES = 2
+_ERROR_CHARACTERS = 500
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+OUT_OF_MEMORY = 12  # exit status
+
+
+class Cancelled(BaseException):
+    """The agent does not want the answer any more. Not an ``Exception``, so that no library keeps it."""
+
+
+def confine(memory_mb: int, parent: int) -> bool:
+    """What this process may not do. Returns whether it has no network (some systems do not allow a
+    process to give that up)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Only network interfaces go; the socket to the agent was open before. Root needs no user
+    # namespace for it, and keeps the right to read its files.
+    offline = bool(libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after unshare, which would undo it
+    if os.getppid() != parent:  # it died before we asked to die with it
+        os._exit(0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the data
+    # RLIMIT_AS would count address space that libraries reserve and never use; this one counts what
+    # can be written, with some room for the stacks of threads. The agent watches the rest.
+    room = 256 + 16 * (os.cpu_count() or 1)
+    resource.setrlimit(resource.RLIMIT_DATA, ((memory_mb + room) << 20,) * 2)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")  # rather this process than the agent
+    except OSError:
+        pass
+    return offline
+
+
+class Worker:
+    """The loop of the worker process."""
+
+    def __init__(self, sock: socket.socket, home: str, node: str, overrides: Mapping[str, Json]) -> None:
+        from hanse.node.pipe import Receiver
+
+        self._sock, self._home, self._node, self._overrides = sock, home, node, overrides
+        self._receiver = Receiver()
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._of_run: dict[str, str] = {}
+        self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
+        self._rows: dict[str, int] = {}
+        self._answerer: Answerer | None = None
+        self._busy = self._sending = self._stop = False
+        self._told = 0.0
+
+    def serve(self) -> None:
+        """Until the agent closes the socket."""
+        while self._receiver.read(self._sock):
+            for packet in self._receiver.packets():
+                self._take(packet)
+
+    # ------------------------------------------------------------ one packet
+
+    def _take(self, packet: Packet) -> None:
+        from hanse.errors import HanseError, NodeFailed, WorkerDied
+
+        try:
+            self._busy, self._stop = True, False
+            try:
+                self._do(packet)
+            finally:
+                self._busy = False
+        except Cancelled:
+            self._forget_everything()  # it may have been stopped half way through changing something
+            self._fail(NodeFailed("the task was cancelled"))
+        except MemoryError:
+            traceback.print_exc()
+            self._fail(WorkerDied("the task needed more memory than [limits] memory_mb of this node allows"))
+            os._exit(OUT_OF_MEMORY)
+        except HanseError as error:
+            traceback.print_exc()
+            self._fail(error)
+        except Exception as error:
+            traceback.print_exc()
+            what = type(error).__name__
+            self._fail(NodeFailed(f"the task failed with {what}; the node's owner finds more in worker.log"))
+
+    def _do(self, packet: Packet) -> None:
+        from hanse.messages import Memory, arrived
+        from hanse.node.pipe import FREED, KEPT, note
+        from hanse.node.shared_memory import attach
+
+        fds = list(packet.fds)
+        mapped: list[Any] = []
+
+        def land(nbytes: int) -> Any:
+            if len(packet.inline) == nbytes:
+                return Memory(0, memoryview(packet.inline))
+            mapped.append(attach(fds.pop(0), nbytes))
+            return Memory(0, memoryview(mapped[0]))
+
+        try:
+            message = arrived(packet.head, land)
+            data = message.body.data
+            if message.kind == "bundle":
+                facts = self._learn(data)
+                self._busy = False  # from here on it is too late to cancel: one ending for each packet
+                self._say("facts", facts)
+            elif message.kind == "forget":
+                self._forget(data["run"])
+                self._busy = False
+                self._say("forgotten", {})
+            else:
+                reply, rows = self._answer(message)
+                self._busy = False
+                self._reply(reply, rows, fds[0] if fds else None)
+                if mapped:
+                    # the memory of the ask can be used again unless the algorithm kept a view of it
+                    del message, data, reply
+                    self._write(note(FREED if _let_go(mapped) else KEPT))
+        finally:
+            for fd in packet.fds:
+                os.close(fd)
+
+    def _reply(self, reply: Record, rows: int | None, spare: int | None) -> None:
+        """Sends ``reply``: a small one in the packet, a large one in ``spare`` if it fits, else in
+        fresh shared memory."""
+        from hanse.messages import Message, Record, payload
+        from hanse.node.pipe import packed
+        from hanse.node.shared_memory import INLINE_BYTES, fill, make
+
+        nbytes = reply.nbytes
+        inline = nbytes <= INLINE_BYTES
+        use_spare = not inline and spare is not None and os.fstat(spare).st_size >= nbytes
+        fd = None if inline else spare if use_spare else make(nbytes)
+        try:
+            if fd is not None:
+                offset = 0
+                for piece in payload(reply):
+                    fill(fd, offset, piece)
+                    offset += len(piece)
+            message = Message("done", "", "", Record({"reply": reply.data, "rows": rows, "spare": use_spare},
+                                                     reply.arrays))  # fmt: skip
+            fresh = fd is not None and not use_spare
+            raw = packed(message, int(fresh), inline)
+            self._write(raw, [fd] if fresh and fd is not None else [])
+        finally:
+            if fd is not None and not use_spare:
+                os.close(fd)
+
+    # ------------------------------------------------------------ what is asked
+
+    def _learn(self, data: Mapping[str, Json]) -> dict[str, Json]:
+        """Checks a bundle against the code installed here; returns the facts that rules look at."""
+        from hanse import algorithms
+        from hanse.bundle import thaw
+
+        bundle = thaw(data["text"], data["sha256"])
+        bundle.check_code()
+        self._bundles[data["sha256"]] = bundle
+        while len(self._bundles) > KEPT_BUNDLES:
+            self._bundles.popitem(last=False)
+        config = bundle.config
+        return {
+            "algorithm": algorithms.resolve(config), "needs_data": algorithms.needs_data(config),
+            "model": config.model_name, "plan": config.plan is not None, "rounds": config.num_rounds,
+            "features": list(bundle.content["alignment"]["features"]),
+            "dataset": bundle.content["datasets"].get(self._node),
+        }  # fmt: skip
+
+    def _answer(self, message: Message) -> tuple[Record, int | None]:
+        from hanse.answers import Answerer
+        from hanse.errors import NotApproved
+        from hanse.messages import Record
+
+        data = message.body.data
+        run, sha = data["run"], data["bundle"]
+        bundle = self._bundles.get(sha)
+        if bundle is None:
+            raise NotApproved("the worker was not told of this bundle")
+        if self._of_run.get(run, sha) != sha:  # the owner approved another bundle for the same run
+            self._forget(run)
+        self._of_run[run] = sha
+        if self._answerer is None:
+            self._answerer = Answerer(self._node, self._load, self._overrides)
+        task = Record({name: data[name] for name in ("run", "step", "op", "ask")}, message.body.arrays)
+        reply = self._answerer.answer(task, bundle.content, self._progress)
+        return reply, self._rows.get(sha)
+
+    def _load(self, content: Mapping[str, Json]) -> Table:
+        from hanse.errors import NotApproved
+        from hanse.node.catalogue import Catalogue
+
+        wanted = content["datasets"].get(self._node)
+        if not isinstance(wanted, Mapping):
+            raise NotApproved("the bundle names no dataset of this node")
+        key = (str(wanted["name"]), str(wanted["version"]))
+        table = self._tables.pop(key, None)
+        if table is None:
+            catalogue = Catalogue(Path(self._home))
+            dataset = catalogue.get(key[0])
+            if str(dataset.version) != key[1]:
+                raise NotApproved(f"dataset {key[0]!r} has changed since it was approved; propose the run again")
+            table = catalogue.load(dataset)
+        self._tables[key] = table
+        while len(self._tables) > _KEPT_TABLES:
+            self._tables.popitem(last=False)
+        sha = next(s for s, b in self._bundles.items() if b.content is content)
+        self._rows[sha] = table.rows
+        return table
+
+    def _forget(self, run: str) -> None:
+        self._of_run.pop(run, None)
+        if self._answerer is not None:
+            self._answerer.forget(run)
+        if not self._of_run:
+            self._tables.clear()
+
+    def _forget_everything(self) -> None:
+        self._answerer = None
+        self._of_run.clear()
+
+    # ------------------------------------------------------------ what is said
+
+    def _say(self, kind: str, data: Mapping[str, Json]) -> None:
+        from hanse.node.pipe import packed, small
+
+        self._write(packed(small(kind, **data), 0, inline=True))
+
+    def _fail(self, error: HanseError) -> None:
+        self._say("error", {"code": error.code, "message": error.message[:_ERROR_CHARACTERS]})
+
+    def _progress(self) -> None:
+        from hanse.node.pipe import PROGRESS, note
+
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_SECONDS or threading.current_thread() is not threading.main_thread():
+            return
+        self._told, self._sending = now, True
+        self._write(note(PROGRESS))
+        self._sending = False
+        if self._stop:
+            self.interrupt()
+
+    def _write(self, raw: bytes, fds: list[int] | None = None) -> None:
+        from hanse.node.pipe import send
+
+        done = send(self._sock, raw, fds or ())
+        if done < len(raw):
+            self._sock.sendall(memoryview(raw)[done:])
+
+    def interrupt(self, *_: object) -> None:
+        """The signal by which the agent cancels the task in work; nothing if there is none."""
+        if self._sending:  # half a packet would be the end of the conversation
+            self._stop = True
+        elif self._busy:
+            self._busy = self._stop = False
+            raise Cancelled
+
+
+def _let_go(mapped: list[Any]) -> bool:
+    for mapping in mapped:
+        try:
+            mapping.close()
+        except BufferError:
+            return False
+    return True
+
+
+def main() -> None:
+    number, settings = int(sys.argv[1]), json.loads(sys.argv[2])
+    offline = confine(settings["memory_mb"], settings["parent"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=number)
+    os.set_inheritable(number, False)
+    from hanse import answers, bundle  # noqa: F401  light: with them the first task is quick
+
+    worker = Worker(sock, settings["home"], settings["node"], settings["overrides"])
+    signal.signal(signal.SIGUSR1, worker.interrupt)
+    worker._say("ready", {"offline": offline})
+    try:
+        worker.serve()
+    except (ConnectionError, BrokenPipeError):
+        pass  # the agent is gone
+
+
+if __name__ == "__main__":
+    main()

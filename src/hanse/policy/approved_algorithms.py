@@ -1,0 +1,31 @@
+"""Only algorithms that the owner allows (``allowed_algorithms``; ``*``: all that are shipped)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanse.kinds import Decision
+from hanse.messages import Json
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedAlgorithms:
+    policy: Mapping[str, Json]
+    name: str = "approved_algorithms"
+
+    def decide(self, facts: Mapping[str, Json]) -> Decision:
+        """
+        >>> rule = ApprovedAlgorithms({"allowed_algorithms": ["fedavg"]})
+        >>> rule.decide({"algorithm": "forest"}).reason
+        "'forest' is not among the algorithms that this node allows (fedavg)"
+        """
+        allowed = self.policy["allowed_algorithms"]
+        if facts["algorithm"] in allowed or "*" in allowed:
+            return Decision(True, self.name)
+        known = ", ".join(allowed) or "none"
+        return Decision(False, self.name, f"{facts['algorithm']!r} is not among the algorithms that this node "
+                                          f"allows ({known})")  # fmt: skip
+
+
+RULE = ApprovedAlgorithms

@@ -1,0 +1,27 @@
+"""No message larger, and no run longer, than the owner wants (``message_bytes``, ``steps``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanse.kinds import Decision
+from hanse.messages import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    policy: Mapping[str, Json]
+    name: str = "limits"
+
+    def decide(self, facts: Mapping[str, Json]) -> Decision:
+        if facts["bytes"] > self.policy["message_bytes"]:
+            return Decision(False, self.name, f"the task has {facts['bytes']} bytes; this node takes up to "
+                                              f"{self.policy['message_bytes']}")  # fmt: skip
+        if not 0 <= facts["step"] < self.policy["steps"]:
+            return Decision(False, self.name, f"step {facts['step']} is over this node's limit of "
+                                              f"{self.policy['steps']} steps")  # fmt: skip
+        return Decision(True, self.name)
+
+
+RULE = Limits

@@ -1,0 +1,25 @@
+"""A dataset of too few rows takes no part (``minimum_samples``): what is said of few is said of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanse.kinds import Decision
+from hanse.messages import Json
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumSamples:
+    policy: Mapping[str, Json]
+    name: str = "minimum_samples"
+
+    def decide(self, facts: Mapping[str, Json]) -> Decision:
+        """The reason does not say how many rows there are: it crosses the wire."""
+        if facts["needs_data"] is False or facts["rows"] >= self.policy["minimum_samples"]:
+            return Decision(True, self.name)
+        return Decision(False, self.name, "the dataset has fewer rows than this node's minimum of "
+                                          f"{self.policy['minimum_samples']}")  # fmt: skip
+
+
+RULE = MinimumSamples

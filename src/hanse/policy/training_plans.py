@@ -1,0 +1,23 @@
+"""Code that a researcher wrote runs only where the owner allows it (``allow_training_plans``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanse.kinds import Decision
+from hanse.messages import Json
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlans:
+    policy: Mapping[str, Json]
+    name: str = "training_plans"
+
+    def decide(self, facts: Mapping[str, Json]) -> Decision:
+        if facts["plan"] is False or self.policy["allow_training_plans"] is True:
+            return Decision(True, self.name)
+        return Decision(False, self.name, "this run brings a training plan of its own, which this node does not allow")
+
+
+RULE = TrainingPlans
