@@ -1,0 +1,130 @@
+"""Seconds per round and peak memory, over gRPC with mutual TLS, with all defaults.
+
+One coordinator and N nodes as real processes; the probe algorithm (each node returns an array of the
+size that it was sent), so a round is what the federation itself costs: send, gate, worker, reply,
+gather, sum, checkpoint, record. In the same run a bare gRPC stream without TLS moves and sums the same
+bytes (``floor_seconds``); ``ratio`` is the median round over it.
+
+Memory: peak resident size of the coordinator above its idle size, and of the largest node with its
+worker. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
+records show it (from the run's start to its first round's start); ``end_seconds``: from the last reply
+to ``completed``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from _floor import seconds_per_round
+from _report import Report, numbers, sizes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from demo.federation import Federation  # noqa: E402
+
+
+def peak_mb(pid: int) -> float:
+    """Peak resident size of a process, in MB (10^6 bytes)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError("the kernel tells no peak memory")
+
+
+def reset_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def family(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def when(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def one_run(federation: Federation, scientist: str, nbytes: int, rounds: int) -> dict[str, Any]:
+    """Proposes a probe run, waits for its end, returns its session and rounds."""
+    proposed = federation.rest("POST", "/api/training/start", {
+        "federated_strategy": "probe", "num_rounds": rounds, "model_options": {"bytes": nbytes},
+        "min_available_nodes": len(federation.nodes), "min_completed": len(federation.nodes),
+    }, scientist)  # fmt: skip
+    run = proposed["session_id"]
+    while True:
+        session = federation.rest("GET", f"/api/training/sessions/{run}", token=scientist)
+        if session["state"] in ("completed", "failed", "rejected", "cancelled", "expired"):
+            break
+        time.sleep(0.2)
+    if session["state"] != "completed":
+        raise RuntimeError(f"run {run} is {session['state']}: {session['reason']}")
+    recorded = federation.rest("GET", f"/api/runs/{run}/rounds?limit={rounds + 10}", token=scientist)
+    return {"session": session, "rounds": recorded["rounds"]}
+
+
+def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
+    with Federation(home) as federation:
+        names = [f"node-{k:03}" for k in range(nodes)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: federation.enrol(name, "--standing", "accept-allowed"), names))
+        for name in names:
+            federation.start_node(name, wait=False)
+        for process in federation.nodes.values():
+            process.wait_ready(300)
+        scientist = federation.account("scientist", "data_scientist")
+        one_run(federation, scientist, 1024, 3)  # workers start, code is loaded
+        pid = federation.coordinator.pid
+        idle = psutil.Process(pid).memory_info().rss / 1e6
+        idle_node = max(
+            sum(psutil.Process(p).memory_info().rss for p in family(process.pid)) / 1e6
+            for process in federation.nodes.values()
+        )
+        reset_peak(pid)
+        done = one_run(federation, scientist, nbytes, rounds)
+        recorded, session = done["rounds"], done["session"]
+        begins = [when(r["started"]) for r in recorded]
+        periods = [b - a for a, b in zip(begins, begins[1:], strict=False)]
+        node_peak = max(sum(peak_mb(p) for p in family(process.pid)) for process in federation.nodes.values())
+        return {
+            "seconds_per_round": statistics.median(periods),
+            "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle, "models_above_idle":
+            (peak_mb(pid) - idle) * 1e6 / nbytes, "node_peak_mb": node_peak, "node_idle_mb": idle_node,
+            "start_seconds": begins[0] - when(session["started_at"]),
+            "end_seconds": when(session["ended_at"]) - when(recorded[-1]["ended"]),
+        }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=numbers, default=[2, 10, 50])
+    parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20, 100 << 20], help="e.g. 1K,10M,100M")
+    parser.add_argument("--rounds", type=int, default=0, help="0: 50 for small models, 10 for large ones")
+    parser.add_argument("--largest", type=sizes, default=[2 << 30],
+                        help="leave out what moves more than this each way in a round")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args()
+    columns = ["nodes", "bytes", "seconds_per_round", "floor_seconds", "ratio", "rounds", "coordinator_peak_mb",
+               "models_above_idle", "node_peak_mb", "node_idle_mb", "start_seconds", "end_seconds"]  # fmt: skip
+    report = Report(columns, options.json)
+    for nodes in options.nodes:
+        for nbytes in options.bytes:
+            if nodes * nbytes > options.largest[0]:
+                continue
+            rounds = options.rounds or (50 if nbytes <= 1 << 20 else 10)
+            with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
+                found = measure(nodes, nbytes, rounds, Path(folder))
+            floor = seconds_per_round(nodes, nbytes, rounds)
+            row = {"nodes": nodes, "bytes": nbytes, "rounds": rounds, "floor_seconds": floor, **found}
+            row["ratio"] = row["seconds_per_round"] / floor
+            report.add(row)
+
+
+if __name__ == "__main__":
+    main()

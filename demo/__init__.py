@@ -1,0 +1,1 @@
+"""Four hospitals learn together on this machine: ``python -m demo`` (``make demo``)."""

@@ -1,0 +1,188 @@
+"""A whole federation on this machine: a coordinator and nodes as separate processes.
+
+The demo, the benchmarks and the tests of many processes stand on it. Everything goes through the
+commands and routes that an institution would use; only the waiting for a process to be ready is
+its own: it reads the line that the process prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Failed(RuntimeError):
+    """A process or a request did not do what it should."""
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def hanse(*arguments: str, timeout: float = 60) -> str:
+    """Runs ``hanse ARGUMENTS`` to its end and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hanse.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if done.returncode:
+        raise Failed(f"hanse {' '.join(arguments[:3])} ...: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+class Process:
+    """One ``hanse ... start`` and its log.
+
+    Args:
+        arguments: of the command.
+        log: file for all that it prints.
+        ready: text of the line that says that it is ready.
+    """
+
+    def __init__(self, arguments: Sequence[str], log: Path, ready: str) -> None:
+        self.arguments, self.log, self.ready = list(arguments), log, ready
+        self.popen: subprocess.Popen[str] | None = None
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def start(self, timeout: float = 60) -> None:
+        """Starts it and returns when it is ready."""
+        self.launch()
+        self.wait_ready(timeout)
+
+    def launch(self) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._lines = queue.SimpleQueue()
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "hanse.cli", *self.arguments], text=True, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        threading.Thread(target=self._read, args=(self.popen, self._lines), daemon=True).start()
+
+    def _read(self, popen: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+        assert popen.stdout is not None
+        with popen.stdout, self.log.open("a") as log:
+            for line in popen.stdout:
+                log.write(line)
+                log.flush()
+                lines.put(line)
+        lines.put(None)
+
+    def wait_ready(self, timeout: float = 60) -> None:
+        end, seen = time.monotonic() + timeout, []
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.01, end - time.monotonic()))
+            except queue.Empty:
+                raise Failed(f"{self.arguments[:2]} was not ready after {timeout:g} s; see {self.log.name}") from None
+            if line is None:
+                raise Failed(f"{' '.join(self.arguments[:2])} ended:\n{''.join(seen[-20:])}")
+            seen.append(line)
+            if self.ready in line:
+                return
+
+    @property
+    def pid(self) -> int:
+        assert self.popen is not None, "not started"
+        return self.popen.pid
+
+    def stop(self, how: int = signal.SIGTERM, timeout: float = 15) -> int | None:
+        """Ends it; with SIGKILL after ``timeout`` if it does not go by itself."""
+        if self.popen is None:
+            return None
+        if self.popen.poll() is None:
+            self.popen.send_signal(how)
+            try:
+                self.popen.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+        return self.popen.returncode
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.stop(signal.SIGKILL)
+
+
+class Federation:
+    """A coordinator and its nodes. Use as a context manager: at the end no process is left.
+
+    Args:
+        home: folder for everything (homes, logs); made if it is not there.
+        arguments: further arguments of ``hanse coordinator start``.
+    """
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.home = Path(home)
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.http}"
+        self.coordinator = Process(
+            ["coordinator", "start", "--home", str(self.home / "coordinator"), "--http", self.http,
+             "--grpc", self.grpc, "--plain-http", *arguments],
+            self.home / "coordinator.log", "ready",
+        )  # fmt: skip
+        self.nodes: dict[str, Process] = {}
+
+    def __enter__(self) -> Federation:
+        self.coordinator.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in (*self.nodes.values(), self.coordinator):
+            if process.popen is not None and process.popen.poll() is None:
+                process.popen.terminate()
+        for process in (*self.nodes.values(), self.coordinator):
+            process.stop()
+
+    @property
+    def operator_token(self) -> str:
+        return (self.home / "coordinator" / "operator.token").read_text().strip()
+
+    def rest(self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
+        """One request; JSON in and out."""
+        request = urllib.request.Request(
+            self.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token or self.operator_token}", "Content-Type": "application/json",
+                     "Accept": "application/json"},
+        )  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            raise Failed(f"{method} {path}: {refused.code} {refused.read().decode()[:500]}") from None
+
+    def account(self, name: str, role: str, nodes: Sequence[str] = ()) -> str:
+        """A new account's token."""
+        made = self.rest("POST", "/api/accounts", {"name": name, "role": role, "nodes": list(nodes)})
+        return str(made["token"])
+
+    def enrol(self, name: str, *settings: str) -> Path:
+        """A new node's home, with its certificate. ``settings``: further arguments of ``node init``."""
+        token = self.rest("POST", "/api/nodes/join-tokens", {"node": name})["token"]
+        home = self.home / name
+        hanse("node", "init", "--home", str(home), "--join", token, "--name", name, *settings)
+        return home
+
+    def start_node(self, name: str, wait: bool = True) -> Process:
+        """Starts an enrolled node."""
+        process = Process(["node", "start", "--home", str(self.home / name)], self.home / f"{name}.log", "connected")
+        self.nodes[name] = process
+        process.launch()
+        if wait:
+            process.wait_ready()
+        return process
