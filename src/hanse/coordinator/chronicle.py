@@ -1,0 +1,129 @@
+"""Events out of the store: into the audit log, to whoever watches, and notes that nobody waits for.
+
+The audit log follows the events: what is audited is an event first, committed together with what it
+reports, and each line names the id of its event. A coordinator that is killed in between catches up
+when it starts again, so no decision is missing from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.events import Event
+
+_log = logging.getLogger(__name__)
+
+AUDITED = (
+    "run.created", "run.state", "consent", "node.enrolled", "node.renewed", "node.revoked", "node.reinstated",
+    "node.refused", "node.registered", "account.created", "account.token", "account.disabled", "account.linked",
+    "account.unlinked", "account.login", "account.refused", "join_token.created", "join_token.revoked",
+    "state.imported", "model",
+)  # fmt: skip
+_BATCH = 500
+_WAITING = 10_000  # notes in memory; beyond, the oldest writer is behind a broken disk
+
+
+class Chronicle:
+    """Must be made, started and used in one event loop; ``note`` may be called from there only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wake, self._audit_due = asyncio.Event(), asyncio.Event()
+        self._notes: asyncio.Queue[tuple[str, str | None, str | None, str, Mapping[str, Json]]] = asyncio.Queue(_WAITING)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: Callable[[], None] = _nothing
+        self.closed = False
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._audited = await asyncio.to_thread(self._last_audited)
+
+        def committed(_: Event) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._announce)
+
+        self._unsubscribe = self._store.events.subscribe(committed)
+        self._audit_due.set()
+        self._tasks = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._write_notes())]
+
+    async def stop(self) -> None:
+        """Writes what is waiting, then ends."""
+        self.close_streams()
+        if self._tasks:
+            await self._notes.join()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.to_thread(self._catch_up)
+        self._unsubscribe()
+
+    def close_streams(self) -> None:
+        """Lets all that wait in ``news`` go home."""
+        self.closed = True
+        self._announce()
+
+    def news(self) -> asyncio.Event:
+        """Set when the next event is committed. Take it before you read the store."""
+        return self._wake
+
+    def note(
+        self, kind: str, run: str | None = None, node: str | None = None, actor: str = "coordinator",
+        detail: Mapping[str, Json] | None = None,
+    ) -> None:  # fmt: skip
+        """An event that is written soon, in the order of the calls."""
+        try:
+            self._notes.put_nowait((kind, run, node, actor, dict(detail or {})))
+        except asyncio.QueueFull:
+            _log.error("an event was not written, too many are waiting: %s", kind)
+
+    def _announce(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()
+        self._audit_due.set()
+
+    async def _write_notes(self) -> None:
+        while True:
+            kind, run, node, actor, detail = await self._notes.get()
+            try:
+                await asyncio.to_thread(
+                    self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail
+                )
+            except Exception:
+                _log.exception("an event could not be written: %s", kind)
+            finally:
+                self._notes.task_done()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._audit_due.wait()
+            self._audit_due.clear()
+            try:
+                await asyncio.to_thread(self._catch_up)
+            except Exception:
+                _log.exception("the audit log could not be written")
+
+    def _catch_up(self) -> None:
+        while True:
+            batch = self._store.events.since(self._audited, _BATCH)
+            if not batch:
+                return
+            for event in batch:
+                if event.kind in AUDITED:
+                    subject = event.run or event.node or str(event.detail.get("account", ""))
+                    detail: dict[str, Json] = {"event": event.id, "at": event.time, **event.detail}
+                    if event.run and event.node:
+                        detail["node"] = event.node
+                    self._store.audit.append(event.actor, event.kind, subject, detail)
+                self._audited = event.id
+
+    def _last_audited(self) -> int:
+        numbers = [e.detail.get("event") for e in self._store.audit.entries()]
+        return max((n for n in numbers if isinstance(n, int)), default=0)
+
+
+def _nothing() -> None:
+    pass

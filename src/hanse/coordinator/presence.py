@@ -1,0 +1,147 @@
+"""Who is really on line: connected, greeted, and heard of within three heartbeats.
+
+It stands in front of the transport, so whoever counts nodes (a run's ``min_available_nodes``) counts
+these and no others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from hanse.kinds import Progress, Transport
+from hanse.messages import Message
+
+MISSED = 3  # heartbeats until a node is stale
+GONE = 30  # heartbeats until it is offline
+
+
+class Presence:
+    """A :class:`hanse.kinds.Transport` that knows who is alive.
+
+    Args:
+        transport: the real one.
+        interval_s: seconds between heartbeats.
+        changed: called with (node, is on line) in the event loop.
+    """
+
+    def __init__(
+        self, transport: Transport, interval_s: float, changed: Callable[[str, bool], None] = lambda node, on: None
+    ) -> None:
+        self._transport, self._interval, self._tell = transport, interval_s, changed
+        self._heard: dict[str, float] = {}
+        self._greeted: set[str] = set()
+        self._busy: dict[str, bool] = {}
+        self._seen: frozenset[str] = frozenset()
+        self._change, self._poke = asyncio.Event(), asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+
+    # ------------------------------------------------------------ a transport
+
+    def online(self) -> frozenset[str]:
+        """Nodes that can be asked now."""
+        oldest = time.monotonic() - MISSED * self._interval
+        fresh = self._transport.online() & self._greeted
+        return frozenset(n for n in fresh if self._heard.get(n, 0.0) > oldest)
+
+    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+        def moved() -> None:
+            self._heard[node] = time.monotonic()
+            progress()
+
+        reply = await self._transport.request(node, message, moved)
+        self._heard[node] = time.monotonic()
+        return reply
+
+    async def changed(self) -> None:
+        await self._change.wait()
+
+    # ------------------------------------------------------------ what is known of nodes
+
+    def connected(self) -> frozenset[str]:
+        """Nodes with an open stream, also those that have not said hello."""
+        return self._transport.online()
+
+    def heard(self, node: str, busy: bool | None = None) -> None:
+        """The node gave a sign of life."""
+        stale = time.monotonic() - self._heard.get(node, 0.0) > MISSED * self._interval
+        self._heard[node] = time.monotonic()
+        if busy is not None:
+            self._busy[node] = busy
+        if stale:
+            self._poke.set()
+
+    def greet(self, node: str) -> None:
+        """The node said hello on its connection; from now on it can be asked."""
+        self._greeted.add(node)
+        self.heard(node)
+        self._poke.set()
+
+    def busy(self, node: str) -> bool:
+        return self._busy.get(node, False) and node in self.online()
+
+    def status(self, node: str, last: float | None) -> str:
+        """``online``, ``stale`` or ``offline``; ``last``: when it was heard before this process
+        began (seconds since 1970), None: never."""
+        if node in self._heard:
+            silent = time.monotonic() - self._heard[node]
+        elif last is not None:
+            silent = max(0.0, time.time() - last)
+        else:
+            return "offline"
+        return "online" if silent < MISSED * self._interval else "stale" if silent < GONE * self._interval else "offline"
+
+    def last_heard(self, node: str, last: float | None) -> float | None:
+        """Seconds since 1970."""
+        if node not in self._heard:
+            return last
+        return time.time() - (time.monotonic() - self._heard[node])
+
+    def disconnect(self, node: str, reason: str) -> None:
+        """Ends a node's connection, where the transport has connections."""
+        end = getattr(self._transport, "disconnect", None)
+        if end is not None:
+            end(node, reason)
+
+    # ------------------------------------------------------------ watching
+
+    async def _watch(self) -> None:
+        while True:
+            change = asyncio.ensure_future(self._transport.changed())
+            poke = asyncio.ensure_future(self._poke.wait())
+            try:
+                await asyncio.sleep(0)  # both listen now; what changed before is seen below
+                self._compare()
+                await asyncio.wait({change, poke}, timeout=self._until_stale(), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                change.cancel()
+                poke.cancel()
+                await asyncio.gather(change, poke, return_exceptions=True)
+            self._poke.clear()
+
+    def _compare(self) -> None:
+        self._greeted &= self._transport.online()  # whoever comes back says hello again
+        online = self.online()
+        if online == self._seen:
+            return
+        for node in sorted(online ^ self._seen):
+            self._tell(node, node in online)
+        self._seen = online
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _until_stale(self) -> float | None:
+        """Seconds until the next node on line would be stale."""
+        if not self._seen:
+            return None
+        first = min(self._heard.get(node, 0.0) for node in self._seen)
+        return max(0.05, first + MISSED * self._interval - time.monotonic() + 0.01)

@@ -1,0 +1,108 @@
+"""From a data scientist's settings to a frozen proposal: which nodes, which datasets, which features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from hanse import algorithms, bundle, features
+from hanse.bundle import Bundle
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
+from hanse.messages import Json
+from hanse.store.nodes import ENROLLED, Node
+
+Dataset = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What was frozen, and for whom. ``warnings`` are for the data scientist."""
+
+    bundle: Bundle
+    nodes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def freeze(
+    config: RunConfig, nodes: Sequence[Node], online: Collection[str], allowed: Collection[str] | None = None
+) -> Proposal:
+    """The proposal for ``config``.
+
+    Args:
+        nodes: the registry.
+        online: who is on line now; a run without data asks these where it names nobody.
+        allowed: the whitelist of the coordinator; None: no such list.
+
+    Raises:
+        NotFound, NotAllowed: a node that was asked for is unknown, or may not take part.
+        Conflict: no node can take part.
+        ConfigError: datasets, target or features do not fit.
+    """
+    usable = {n.id: n for n in nodes if n.status == ENROLLED and (allowed is None or n.id in allowed)}
+    if config.expected_client_ids is not None:
+        _check_expected(config.expected_client_ids, {n.id for n in nodes}, usable)
+        usable = {id: usable[id] for id in config.expected_client_ids}
+    if not algorithms.needs_data(config):
+        chosen = sorted(usable if config.expected_client_ids is not None else set(usable) & set(online))
+        if not chosen:
+            raise Conflict("no node is on line; start one, or name them in expected_client_ids")
+        frozen = bundle.freeze(config, {"features": [], "kinds": {}}, {})
+        return Proposal(frozen, tuple(chosen), _warn(config, chosen))
+    datasets = choose_datasets(config, usable)
+    metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
+    barred = metadata - set(config.features or ())
+    if config.sample_id_column is not None:
+        barred.add(config.sample_id_column)
+    alignment = features.align(
+        {node: _columns(d) for node, d in datasets.items()}, config.feature_strategy,
+        target=config.target_column, not_features=sorted(barred), only=config.features,
+    )  # fmt: skip
+    named = {node: {"name": d["name"], "version": d["version"]} for node, d in datasets.items()}
+    frozen = bundle.freeze(config, alignment.to_json(), named)
+    return Proposal(frozen, tuple(sorted(datasets)), (*alignment.warnings, *_warn(config, sorted(datasets))))
+
+
+def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:
+    """Node id to the one dataset of it that carries the tags."""
+    found: dict[str, Dataset] = {}
+    for id, node in sorted(nodes.items()):
+        fitting = [d for d in node.datasets if set(config.tags) <= set(d.get("tags") or ())]
+        if len(fitting) > 1:  # the target may tell which is meant
+            fitting = [d for d in fitting if config.target_column in features.canonical(_columns(d))] or fitting
+        if len(fitting) > 1:
+            names = ", ".join(str(d.get("name")) for d in fitting)
+            raise ConfigError(f"node {id} has several datasets that fit ({names}); give tags that only one carries")
+        if fitting:
+            found[id] = fitting[0]
+        elif config.expected_client_ids is not None:
+            wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
+            raise ConfigError(f"node {id} has no dataset {wanted}; its owner adds one with: hanse node dataset add")
+    if not found:
+        wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
+        raise Conflict(f"no node has a dataset {wanted}; there are {len(nodes)} nodes")
+    return found
+
+
+def _columns(dataset: Dataset) -> Mapping[str, str]:
+    columns = dataset.get("columns")
+    return columns if isinstance(columns, Mapping) else {}
+
+
+def _check_expected(expected: Sequence[str], known: Collection[str], usable: Mapping[str, Node]) -> None:
+    if not expected:
+        raise ConfigError("expected_client_ids is an empty list; name nodes, or leave it out")
+    unknown = sorted(set(expected) - set(known))
+    if unknown:
+        raise NotFound(f"there is no node {', '.join(unknown)}")
+    barred = sorted(set(expected) - set(usable))
+    if barred:
+        raise NotAllowed(f"{', '.join(barred)} may not take part: not on the coordinator's whitelist, or revoked")
+
+
+def _warn(config: RunConfig, nodes: Sequence[str]) -> tuple[str, ...]:
+    if config.min_available_nodes > len(nodes):
+        raise ConfigError(f"min_available_nodes is {config.min_available_nodes}, but only {len(nodes)} nodes are asked")
+    if config.min_completed > len(nodes):
+        raise ConfigError(f"min_completed is {config.min_completed}, but only {len(nodes)} nodes are asked")
+    return ()

@@ -1,0 +1,200 @@
+"""Who takes part, and what is said about their data: registration, lists, analysis of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from hanse import features
+from hanse.coordinator.presence import Presence
+from hanse.coordinator.settings import Settings
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
+from hanse.identity import check_node_id
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.accounts import Account
+from hanse.store.database import iso
+from hanse.store.nodes import Certificate, Node
+
+_UNENROLLED = "unenrolled:"  # stands for the certificate of a node that registered by REST alone
+UNLABELLED = "unlabelled"
+
+
+def enrolled(node: Node) -> bool:
+    """Whether the node has a certificate, so that it can connect."""
+    return not node.fingerprint.startswith(_UNENROLLED)
+
+
+def register(
+    store: Store, settings: Settings, account: Account, node_id: str, summary: Mapping[str, Json],
+    capabilities: Mapping[str, Json] | None, address: str,
+) -> tuple[Node, bool]:  # fmt: skip
+    """Registers a node for a data owner's account; whether it is new.
+
+    Raises:
+        NotAllowed: it is not on the whitelist, or (without one) neither enrolled nor linked.
+        Conflict: another account decides for it.
+    """
+    check_node_id(node_id)
+    try:
+        known: Node | None = store.nodes.get(node_id)
+    except NotFound:
+        known = None
+    if settings.expected_client_ids is not None:
+        if node_id not in settings.expected_client_ids:
+            raise NotAllowed(f"{node_id} is not on this coordinator's whitelist (expected_client_ids)")
+    elif known is None and node_id not in account.nodes and not settings.open_registration:
+        raise NotAllowed(f"{node_id} is not known here; join with a join token, or ask the operator to link it")
+    if node_id not in account.nodes:
+        if known is not None and known.owner is None and enrolled(known):
+            # an enrolled node without an owner is not anybody's to take
+            raise Conflict(f"{node_id} is enrolled and has no owner yet; ask the operator to link it to your account")
+        store.accounts.link(account.id, node_id, actor=account.name)
+    if known is None:
+        store.nodes.register(node_id, Certificate("-", _UNENROLLED + node_id), address=address, actor=account.name)
+    node = store.nodes.describe(node_id, summary=summary, capabilities=capabilities or None, address=address)
+    return node, known is None or not known.summary
+
+
+def check_summary(summary: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` where the numbers of a registration contradict each other."""
+    counts, samples = summary["class_distribution"], summary["num_samples"]
+    if sum(counts.values()) != samples:
+        raise ConfigError(
+            f"class_distribution sums to {sum(counts.values())}, num_samples is {samples}; count rows without "
+            f"a label under {UNLABELLED!r}"
+        )
+    columns = summary.get("features")
+    if columns is not None:
+        features.canonical(columns)
+        if len(columns) != summary["num_features"]:
+            raise ConfigError(f"num_features is {summary['num_features']}, but {len(columns)} features are named")
+
+
+def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
+    """Counts with small cells as None; where one alone would follow from the total, the next one in
+    the order of labels is hidden too.
+
+    >>> hide_small({"a": 100, "b": 3, "c": 40}, 5)
+    {'a': 100, 'b': None, 'c': None}
+    >>> hide_small({"a": 100, "b": 0}, 5)
+    {'a': 100, 'b': 0}
+    """
+    shown: dict[str, int | None] = {k: v if isinstance(v, int) else None for k, v in counts.items()}
+    hidden = {label for label, count in shown.items() if count is None or 0 < count < below}
+    if len(hidden) == 1 and len(shown) > 1:
+        labels = sorted(shown)
+        first = labels.index(next(iter(hidden)))
+        around = [label for label in labels[first + 1 :] + labels[:first] if shown[label]]
+        hidden.update(around[:1])
+    return {label: None if label in hidden else count for label, count in shown.items()}
+
+
+def summary_of(node: Node, settings: Settings, columns: bool) -> dict[str, Json]:
+    """The registered summary as it may be shown."""
+    shown = {k: v for k, v in node.summary.items() if columns or k != "features"}
+    if isinstance(shown.get("class_distribution"), Mapping):
+        shown["class_distribution"] = hide_small(shown["class_distribution"], settings.small_cell)
+    return shown
+
+
+def datasets_of(node: Node, columns: bool) -> list[dict[str, Json]]:
+    return [{k: v for k, v in d.items() if columns or k not in ("columns", "categories")} for d in node.datasets]
+
+
+def client(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
+    """A node in mllabiome's words."""
+    return {
+        "client_id": node.id, "status": presence.status(node.id, node.last_heartbeat),
+        "connected": node.id in presence.online(), "busy": presence.busy(node.id),
+        "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
+        "registered_at": iso(node.registered_at), "summary": summary_of(node, settings, columns),
+        "datasets": datasets_of(node, columns),
+    }  # fmt: skip
+
+
+def node_view(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
+    """A node in our own words."""
+    status = presence.status(node.id, node.last_heartbeat) if node.status == "enrolled" else node.status
+    return {
+        "id": node.id, "status": status, "connected": node.id in presence.online(),
+        "busy": presence.busy(node.id), "enrolled": enrolled(node), "owner": node.owner, "address": node.address,
+        "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
+        "registered_at": iso(node.registered_at), "consent_mode": node.consent_mode,
+        "capabilities": dict(node.capabilities), "summary": summary_of(node, settings, columns),
+        "datasets": datasets_of(node, columns),
+    }  # fmt: skip
+
+
+def analyze(
+    nodes: Sequence[Node], client_ids: Collection[str] | None, tags: Collection[str], include_features: bool
+) -> dict[str, Json]:
+    """Union and intersection of the features of the nodes, and what metadata columns they share.
+
+    Columns come from the datasets that carry ``tags``; of a node without one, from its registration.
+    Raises ``NotFound`` for an unknown id, ``Conflict`` where nobody has told any column.
+    """
+    if client_ids is not None:
+        unknown = sorted(set(client_ids) - {n.id for n in nodes})
+        if unknown:
+            raise NotFound(f"there is no client {', '.join(unknown)}")
+        nodes = [n for n in nodes if n.id in client_ids]
+    schemas: dict[str, dict[str, str]] = {}
+    metadata: dict[str, set[str]] = {}
+    labels: dict[str, list[str]] = {}
+    warnings: list[str] = []
+    for node in nodes:
+        columns, extra = _told(node, tags)
+        if not columns and not extra:
+            warnings.append(f"{node.id} has not told its columns; it cannot be aligned")
+            continue
+        schemas[node.id] = {c: k for c, k in columns.items() if c not in extra}
+        metadata[node.id] = extra or set(columns)  # a plain table: any column may be the target
+        distribution = node.summary.get("class_distribution")
+        labels[node.id] = sorted(distribution) if isinstance(distribution, Mapping) else []
+    if not schemas:
+        raise Conflict("no client has told its columns yet; add a dataset at a node, or register with 'features'")
+    union, intersection = features.union_and_intersection(schemas)
+    warnings += _kind_warnings(schemas)
+    per_client = {}
+    for id, columns in schemas.items():
+        own = set(features.canonical(columns))
+        others = {c for other, found in schemas.items() if other != id for c in features.canonical(found)}
+        per_client[id] = {"n_features": len(own), "only_here": len(own - others),
+                          "coverage": round(len(own) / len(union), 6) if union else None}  # fmt: skip
+    if len({tuple(found) for found in labels.values() if found}) > 1:
+        warnings.append("the clients do not have the same labels; classes that a site never saw are handled")
+    return {
+        "clients": sorted(schemas),
+        "union": {"count": len(union), **({"features": union} if include_features else {})},
+        "intersection": {"count": len(intersection), **({"features": intersection} if include_features else {})},
+        "common_metadata_columns": sorted(set.intersection(*metadata.values())),
+        "per_client": per_client, "label_sets": labels, "warnings": warnings,
+    }  # fmt: skip
+
+
+def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
+    """Columns with their kinds, and which of them are metadata."""
+    columns: dict[str, str] = {}
+    extra: set[str] = set()
+    for dataset in node.datasets:
+        if set(tags) <= set(dataset.get("tags") or ()):
+            columns.update(dataset.get("columns") or {})
+            extra.update(dataset.get("metadata_columns") or ())
+    if not columns and not tags:
+        columns = dict.fromkeys(_texts(node.summary.get("features")), "numeric")
+        extra = set(_texts(node.summary.get("metadata_columns")))
+    return columns, extra
+
+
+def _texts(value: Json) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+def _kind_warnings(schemas: Mapping[str, Mapping[str, str]]) -> list[str]:
+    kinds: dict[str, set[str]] = {}
+    for columns in schemas.values():
+        for name, kind in columns.items():
+            kinds.setdefault(name, set()).add(kind)
+    return [f"{name!r} is {' and '.join(sorted(found))} at different sites" for name, found in sorted(kinds.items())
+            if len(found) > 1 and not found <= {"numeric", "boolean"}]  # fmt: skip

@@ -1,0 +1,104 @@
+"""Events: listed, and as a stream that a page or a notebook stays on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from hanse.coordinator.access import account, coordinator
+from hanse.coordinator.service import Coordinator
+from hanse.errors import ConfigError
+from hanse.store.accounts import Account
+from hanse.store.database import to_json
+from hanse.store.events import Event
+
+router = APIRouter(tags=["events"])
+_OPERATORS = ("account.", "join_token.", "node.refused", "state.")
+_ALIVE_S = 15.0
+_BATCH = 500
+
+
+@router.get("/api/events")
+async def events(
+    request: Request, since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    run: str | None = None, node: str | None = None, kind: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Events after ``since``, oldest first. ``last_event_id`` is where to go on."""
+    it, who = coordinator(request), account(request)
+
+    def look() -> dict[str, Any]:
+        kinds = None if kind is None else [k for k in kind.split(",") if k]
+        found = it.store.events.since(since, limit, run=run, node=node, kinds=kinds)
+        last = found[-1].id if found else since
+        return {"events": [e.public() for e in Sight(it, who).of(found)], "last_event_id": last}
+
+    return await asyncio.to_thread(look)
+
+
+@router.get("/api/events/stream")
+async def stream(request: Request, since: Annotated[int | None, Query(ge=0)] = None) -> StreamingResponse:
+    """Server-sent events; goes on after ``Last-Event-ID``."""
+    it, who = coordinator(request), account(request)
+    header = request.headers.get("last-event-id")
+    if header is not None:
+        if not header.isdigit() or len(header) > 18:
+            raise ConfigError(f"Last-Event-ID is {header[:40]!r}; expected the id of an event")
+        since = int(header)
+    if since is None:
+        since = await asyncio.to_thread(it.store.events.last)
+    return StreamingResponse(_stream(it, who, since), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+async def _stream(it: Coordinator, who: Account, last: int) -> AsyncIterator[bytes]:
+    sight = Sight(it, who)
+    yield b": connected\n\n"
+    while not it.chronicle.closed:
+        news = it.chronicle.news()  # taken before reading, so that nothing falls between
+        found = await asyncio.to_thread(it.store.events.since, last, _BATCH)
+        if found:
+            last = found[-1].id
+            shown = await asyncio.to_thread(sight.of, found)
+            if shown:
+                yield "".join(_frame(event) for event in shown).encode()
+            continue
+        try:
+            await asyncio.wait_for(news.wait(), _ALIVE_S)
+        except TimeoutError:
+            if await asyncio.to_thread(lambda: it.store.accounts.get(who.id).disabled):
+                return
+            yield b": alive\n\n"
+
+
+def _frame(event: Event) -> str:
+    data = json.dumps(json.loads(to_json(event.public())), separators=(",", ":"))
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
+
+
+class Sight:
+    """Which events an account may see. Remembers which nodes a run asks: they are frozen with it."""
+
+    def __init__(self, it: Coordinator, who: Account) -> None:
+        self._it, self._who = it, who
+        self._runs: dict[str, bool] = {}
+
+    def of(self, events: list[Event]) -> list[Event]:
+        """Blocks."""
+        return [e for e in events if self._may(e)]
+
+    def _may(self, event: Event) -> bool:
+        if self._who.role == "operator":
+            return True
+        if event.kind.startswith(_OPERATORS):
+            return False
+        if self._who.role == "data_scientist":
+            return True
+        if event.run is None:
+            return event.node in self._who.nodes
+        if event.run not in self._runs:
+            self._runs[event.run] = self._it.sees_run(self._who, self._it.store.runs.get(event.run).nodes)
+        return self._runs[event.run]

@@ -1,0 +1,60 @@
+"""Model versions, and what changed from one to another, of the same run or of two."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from hanse.coordinator.access import coordinator
+from hanse.coordinator.analytics import number
+from hanse.errors import ConfigError
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.models import ModelVersion
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/api/models")
+async def models(request: Request, run: str | None = None) -> dict[str, Any]:
+    """Model versions of one run, or the latest of every run."""
+    store = coordinator(request).store
+
+    def look() -> list[dict[str, Json]]:
+        if run is not None:
+            store.runs.get(run)
+            return [m.public() for m in store.models.list(run)]
+        done = store.runs.list({"completed"}, limit=1000)
+        return [m.public() for m in (store.models.latest(r.id) for r in done) if m is not None]
+
+    return {"models": await asyncio.to_thread(look)}
+
+
+@router.get("/api/models/compare")
+async def compare(request: Request, first: str, second: str) -> dict[str, Any]:
+    """From the first to the second: positive differences are better, smaller is a negative size."""
+    store = coordinator(request).store
+
+    def look() -> dict[str, Any]:
+        a, b = _version(store, first), _version(store, second)
+        return {
+            "first": a.public(), "second": b.public(), "accuracy_diff": _minus(b, a, "accuracy"),
+            "loss_diff": _minus(a, b, "loss"), "size_diff": b.nbytes - a.nbytes,
+            "round_diff": None if a.round is None or b.round is None else b.round - a.round,
+        }  # fmt: skip
+
+    return await asyncio.to_thread(look)
+
+
+def _version(store: Store, text: str) -> ModelVersion:
+    run, colon, version = text.rpartition(":")
+    if not colon or not version.isdigit() or len(version) > 9:
+        raise ConfigError(f"{text[:100]!r} does not name a model version; expected RUN:VERSION")
+    return store.models.get(run, int(version))
+
+
+def _minus(a: ModelVersion, b: ModelVersion, metric: str) -> float | None:
+    x, y = number(a.metrics.get(metric)), number(b.metrics.get(metric))
+    return None if x is None or y is None else x - y

@@ -1,0 +1,67 @@
+"""What a run left: records of its steps, the bundle, the result."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+
+from hanse import algorithms, kinds
+from hanse.config import RunConfig
+from hanse.coordinator.access import coordinator, own_run
+from hanse.coordinator.routes.mllabiome import visible
+from hanse.errors import NotFound
+
+router = APIRouter(tags=["runs"])
+
+
+@router.get("/api/config/schema")
+async def schema(request: Request) -> dict[str, Any]:
+    """The settings of a run, and the ingredients that they may name."""
+    return {"settings": RunConfig.describe(), "models": list(kinds.names("models")),
+            "algorithms": list(algorithms.names("algorithms")), "selections": list(kinds.names("selection"))}  # fmt: skip
+
+
+@router.get("/api/runs/{session_id}/rounds")
+async def rounds(
+    request: Request, session_id: str, after: Annotated[int, Query(ge=-1)] = -1,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> dict[str, Any]:  # fmt: skip
+    """The records of the steps, in order."""
+    await visible(request, session_id)
+    found = await asyncio.to_thread(coordinator(request).store.rounds.list, session_id, after=after, limit=limit)
+    return {"session_id": session_id, "rounds": [r.public() for r in found]}
+
+
+@router.get("/api/runs/{session_id}/bundle")
+async def bundle(request: Request, session_id: str) -> Response:
+    """What owners consent to, as canonical JSON; its SHA-256 is the ``code_hash``."""
+    await visible(request, session_id)
+    frozen = await asyncio.to_thread(coordinator(request).runs.bundle, session_id)
+    if not frozen.content:
+        raise NotFound(f"run {session_id} has not been proposed")
+    return PlainTextResponse(frozen.text, media_type="application/json")
+
+
+@router.get("/api/runs/{session_id}/model")
+async def model(request: Request, session_id: str, version: Annotated[int | None, Query(ge=1)] = None) -> Response:
+    """The result record, as safetensors."""
+    run = await visible(request, session_id)
+    own_run(request, run.proposer)
+    store = coordinator(request).store
+
+    def look() -> tuple[str, str]:
+        found = store.models.latest(session_id) if version is None else store.models.get(session_id, version)
+        if found is None:
+            raise NotFound(f"run {session_id} is {run.state} and has no result")
+        if not store.blobs.has(found.sha):
+            raise NotFound(f"the model {found.sha[:12]} is not stored here; restore it from a backup")
+        return found.sha, str(store.blobs.path(found.sha))
+
+    sha, path = await asyncio.to_thread(look)
+    headers = {"etag": f'"{sha}"', "x-hanse-sha256": sha}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type="application/octet-stream", headers=headers, filename=f"{session_id}.safetensors")

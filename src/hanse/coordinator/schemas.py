@@ -1,0 +1,142 @@
+"""What the REST routes take. Unknown fields, wrong types and numbers that are none are errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hanse.errors import ConfigError, TooLarge
+from hanse.messages import loads
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Words = Annotated[str, Field(max_length=2000)]
+Column = Annotated[str, Field(min_length=1, max_length=2000)]
+Columns = Annotated[list[Column], Field(max_length=1_000_000)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Registration(Body):
+    client_id: Name
+    num_samples: Count
+    num_features: Count
+    data_sparsity: Share
+    class_distribution: dict[str, Count]
+    feature_coverage: Share
+    features: Columns | None = None
+    metadata_columns: Columns | None = None
+    target_columns: Columns | None = None
+    sample_id_column: Column | None = None
+    data_format: Words | None = None
+    schema_version: Words | None = None
+    capabilities: dict[str, Any] | None = None
+
+
+class Heartbeat(Body):
+    busy: bool | None = None
+    session_id: str | None = None
+    round: Count | None = None
+
+
+class ConsentGiven(Body):
+    client_id: Name
+    decision: Literal["accept", "reject"]
+    code_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    reason: Words = ""
+
+
+class Reason(Body):
+    reason: Words = ""
+
+
+class Capabilities(Body):
+    model_types: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=1000)] | None = None
+    compute_power: Literal["cpu", "gpu"] | None = None
+    data_samples: Count | None = None
+
+
+class FlopyRegistration(Body):
+    client_id: Name
+    ip_address: Words | None = None  # a hint at most; the connection says where it comes from
+    capabilities: Capabilities = Capabilities()
+
+
+class NewJoinToken(Body):
+    node: Name | None = None
+    owner: Words | None = None
+    valid_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
+
+
+class Enrolment(Body):
+    secret: Annotated[str, Field(max_length=200)]
+    node_id: Name
+    csr: Annotated[str, Field(max_length=64 << 10)]
+
+
+class NewAccount(Body):
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Literal["operator", "data_owner", "data_scientist"]
+    nodes: list[Name] = []
+
+
+class NodeLink(Body):
+    node: Name
+
+
+class Invalid(ConfigError):
+    """A body whose fields are wrong; ``details`` says which."""
+
+    def __init__(self, details: list[dict[str, str]]) -> None:
+        self.details = details
+        super().__init__("; ".join(f"{d['field']}: {d['message']}" for d in details[:5]) or "the body is wrong")
+
+
+_Body = TypeVar("_Body", bound=Body)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object; ``{}`` where there is none. Raises ``WireError``, ``ConfigError``."""
+    raw = await request.body()
+    if not raw:
+        return {}
+    value = loads(raw)
+    if not isinstance(value, dict):
+        raise ConfigError(f"the body is a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+async def read(request: Request, model: type[_Body]) -> _Body:
+    """The body as ``model``."""
+    try:
+        return model.model_validate(await read_object(request))
+    except ValidationError as error:
+        raise Invalid([
+            {"field": ".".join(str(p) for p in e["loc"]) or "body", "message": str(e["msg"])} for e in error.errors()
+        ]) from None  # fmt: skip
+
+
+def documented(model: type[Body]) -> dict[str, Any]:
+    """For ``openapi_extra``: the body that a route takes."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+    return {"requestBody": {"content": {"application/json": {"schema": _inlined(schema, parts)}}}}
+
+
+def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
+    """The schema without references, which would point out of place inside an OpenAPI document."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(parts[schema["$ref"].rsplit("/", 1)[1]], parts)
+        return {k: _inlined(v, parts) for k, v in schema.items()}
+    return [_inlined(v, parts) for v in schema] if isinstance(schema, list) else schema
+
+
+def check_length(received: int, limit: int) -> None:
+    if received > limit:
+        raise TooLarge(f"the body is over the limit of {limit} bytes")

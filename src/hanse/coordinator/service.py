@@ -1,0 +1,208 @@
+"""The coordinator as one object: store, transport, presence, runs, audit.
+
+It answers what nodes send (:meth:`Coordinator.handle`), and lends its parts to the REST routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+import hanse
+from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.enrolment import Attempts
+from hanse.coordinator.presence import Presence
+from hanse.coordinator.runs import RunDesk
+from hanse.coordinator.settings import Settings
+from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, WireError
+from hanse.identity import Authority
+from hanse.kinds import Progress, Transport
+from hanse.messages import Json, Message, Record
+from hanse.store import Store
+from hanse.store.accounts import Account
+from hanse.store.nodes import ENROLLED
+
+_log = logging.getLogger(__name__)
+_WRITE_EVERY_S = 30.0  # heartbeats are kept in memory; the database is told now and then
+_MAX_DATASETS = 1000
+_MAX_COLUMNS = 1_000_000
+
+
+class Coordinator:
+    """One federation.
+
+    Args:
+        store: everything that rests.
+        transport: reaches the nodes; made with this object's ``handle``, ``accept`` and ``refused``,
+            hence given by :meth:`attach`.
+        authority: signs certificates of nodes; None: nobody can enrol (simulations).
+    """
+
+    def __init__(self, store: Store, settings: Settings | None = None, authority: Authority | None = None) -> None:
+        self.store, self.settings, self.authority = store, settings or Settings(), authority
+        self.chronicle = Chronicle(store)
+        self.attempts = Attempts(self.settings.enrol_per_minute)
+        self.presence: Presence
+        self.runs: RunDesk
+        self._written: dict[str, float] = {}
+
+    def attach(self, transport: Transport) -> None:
+        """The transport that the nodes are on. Before :meth:`start`."""
+
+        def moved(node: str, on: bool) -> None:
+            self.chronicle.note("node.online" if on else "node.offline", node=node, actor=node)
+
+        self.presence = Presence(transport, self.settings.heartbeat_interval_s, moved)
+        self.runs = RunDesk(self.store, self.presence, self.chronicle, self.settings)
+
+    async def start(self) -> None:
+        """Takes up what an earlier process left: open proposals, running runs, unaudited events."""
+        await self.chronicle.start()
+        self.presence.start()
+        await self.runs.start()
+
+    async def stop(self) -> None:
+        """Runs keep their state and go on after the next start."""
+        self.chronicle.close_streams()
+        await self.runs.stop()
+        await self.presence.stop()
+        await self.chronicle.stop()
+
+    # ------------------------------------------------------------ the transport's questions
+
+    async def accept(self, node: str, fingerprint: str) -> None:
+        """Whether this node, with this certificate, may connect. Raises if not."""
+
+        def check() -> None:
+            if fingerprint:
+                known = self.store.nodes.authenticate(fingerprint)
+                if known is None or known.id != node:
+                    raise NotAuthenticated(f"the certificate of {node} does not count here; join with a new token")
+                return
+            try:
+                plain = self.store.nodes.get(node)
+            except NotFound:
+                raise NotAuthenticated(f"there is no node {node!r} here; join with a join token") from None
+            if plain.status != ENROLLED:
+                raise NotAllowed(f"node {node} is {plain.status}")
+
+        await asyncio.to_thread(check)
+
+    def refused(self, node: str, what: str, detail: str) -> None:
+        """Something that came in was not accepted: an event, and in the audit."""
+        self.chronicle.note("node.refused", node=node or None, actor=node or "unknown",
+                            detail={"what": what, "detail": detail[:2000]})  # fmt: skip
+
+    async def handle(self, peer: str, message: Message, progress: Progress) -> Message:
+        """The answer to a node's request. ``peer`` is authenticated by the transport."""
+        handlers = {"hello": self._hello, "heartbeat": self._heartbeat, "datasets": self._datasets,
+                    "consent": self._consent}  # fmt: skip
+        handler = handlers.get(message.kind)
+        try:
+            if handler is None:
+                raise WireError(f"a coordinator does not take messages of kind {message.kind[:40]!r}")
+            kind, data = await handler(peer, message.body.data)
+        except HanseError as error:
+            if isinstance(error, (WireError, NotAllowed)):
+                self.refused(peer, message.kind[:40], error.message)
+            return _error(message.id, error)
+        except Exception:
+            _log.exception("a message of kind %s from %s could not be handled", message.kind, peer)
+            return _error(message.id, HanseError("the coordinator could not handle this; its log has the details"))
+        return Message(kind, message.id, "coordinator", Record(data))
+
+    async def _hello(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+        capabilities, summary = _object(data, "capabilities"), _object(data, "summary")
+        listed = _dataset_list(data)
+        mode = data.get("consent", "node")
+        if mode not in ("node", "coordinator"):
+            raise WireError(f"consent is {mode!r}; expected node or coordinator")
+
+        def describe() -> list[dict[str, Json]]:
+            node = self.store.nodes.get(peer)
+            said: dict[str, Json] = {"capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40]},
+                                     "datasets": listed, "consent_mode": mode}  # fmt: skip
+            if summary:
+                said["summary"] = summary
+            if any(getattr(node, k) != v for k, v in said.items()):
+                self.store.nodes.describe(peer, **said)
+            else:
+                self.store.nodes.heartbeat(peer)
+            return [self.runs.proposal(run, peer) for run in self.runs.pending(peer)]
+
+        proposals = await asyncio.to_thread(describe)
+        self._written[peer] = time.monotonic()
+        await self.runs.greet(peer)
+        return "welcome", {"node": peer, "heartbeat_interval_s": self.settings.heartbeat_interval_s,
+                           "proposals": proposals, "hanse": hanse.__version__}  # fmt: skip
+
+    async def _heartbeat(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+        await self.heartbeat(peer, bool(data.get("busy", False)))
+        return "ok", {}
+
+    async def heartbeat(self, node: str, busy: bool | None) -> float:
+        """Notes a sign of life; returns the time. Raises ``NotFound``."""
+        now = time.monotonic()
+        if now - self._written.get(node, float("-inf")) >= _WRITE_EVERY_S:
+            heard = await asyncio.to_thread(self.store.nodes.heartbeat, node)
+            self._written[node] = now
+        else:
+            heard = time.time()
+        self.presence.heard(node, busy)
+        return heard
+
+    async def _datasets(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+        listed, summary = _dataset_list(data), _object(data, "summary")
+        await asyncio.to_thread(self.store.nodes.describe, peer, datasets=listed, summary=summary or None)
+        self.presence.heard(peer)
+        return "ok", {}
+
+    async def _consent(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+        run, sha256, decision = data.get("run"), data.get("sha256"), data.get("decision")
+        if not (isinstance(run, str) and isinstance(sha256, str) and decision in ("accept", "reject")):
+            raise WireError("a consent has run, sha256 and a decision (accept or reject)")
+        actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
+        settled = await self.runs.decide(run, peer, str(decision), sha256, f"{actor} at {peer}", "node", reason)
+        return "ok", {"state": str(settled.state)}
+
+    # ------------------------------------------------------------ what an account may see
+
+    def sees_run(self, account: Account, nodes: tuple[str, ...] | list[str]) -> bool:
+        """Data owners see the runs that ask their nodes; the others see all."""
+        return account.role != "data_owner" or bool(set(account.nodes) & set(nodes))
+
+
+def _error(id: str, error: HanseError) -> Message:
+    return Message("error", id, "coordinator", Record({"code": error.code, "message": error.message}))
+
+
+def _object(data: Mapping[str, Json], name: str) -> dict[str, Json]:
+    value = data.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise WireError(f"{name} is not an object")
+    return dict(value)
+
+
+def _dataset_list(data: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Descriptions of datasets with the fields that the coordinator reads, checked."""
+    listed = data.get("datasets")
+    if not isinstance(listed, list) or len(listed) > _MAX_DATASETS:
+        raise WireError(f"datasets is not a list of at most {_MAX_DATASETS}")
+    for item in listed:
+        if not isinstance(item, Mapping) or not all(isinstance(item.get(n), str) for n in ("name", "version")):
+            raise WireError("a dataset has a name and a version")
+        columns = item.get("columns")
+        if not isinstance(columns, Mapping) or len(columns) > _MAX_COLUMNS:
+            raise WireError(f"the columns of dataset {item['name'][:80]!r} are not an object of at most {_MAX_COLUMNS}")
+        if not all(isinstance(k, str) and isinstance(v, str) for k, v in columns.items()):
+            raise WireError(f"the columns of dataset {item['name'][:80]!r} are not names with kinds")
+        for name in ("tags", "metadata_columns"):
+            found = item.get(name) or []
+            if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
+                raise WireError(f"the {name} of dataset {item['name'][:80]!r} are not a list of texts")
+        rows = item.get("rows")
+        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 0):
+            raise WireError(f"the rows of dataset {item['name'][:80]!r} are neither a whole number nor null")
+    return [dict(item) for item in listed]

@@ -1,0 +1,38 @@
+"""A run as REST shows it, under the names of mllabiome's sessions."""
+
+from __future__ import annotations
+
+from hanse.bundle import Bundle
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.database import iso
+from hanse.store.runs import Run
+
+
+def brief(store: Store, run: Run) -> dict[str, Json]:
+    """Without bundle. Blocks."""
+    consents = {
+        c.node: {"decision": c.decision, "time": iso(c.time), "actor": c.actor, "via": c.via, "reason": c.reason}
+        for c in store.consents.list(run.id) if c.hash == run.bundle_hash
+    }  # fmt: skip
+    model = store.models.latest(run.id)
+    result = None if model is None else {"version": model.version, "sha256": model.sha, "bytes": model.nbytes,
+                                         "metrics": dict(model.metrics)}  # fmt: skip
+    return {
+        "session_id": run.id, "state": str(run.state), "name": run.config.get("name", ""),
+        "purpose": run.config.get("purpose", ""), "config": dict(run.config), "proposer": run.proposer,
+        "expected_clients": list(run.nodes), "remaining": [n for n in run.nodes if n not in consents],
+        "consents": consents, "code_hash": run.bundle_hash, "created_at": iso(run.created),
+        "started_at": iso(run.started), "ended_at": iso(run.ended), "expires_at": iso(run.expires),
+        "reason": run.reason, "current_round": run.round, "num_rounds": run.config.get("num_rounds"),
+        "step": run.step, "result": result,
+    }  # fmt: skip
+
+
+def full(store: Store, run: Run, frozen: Bundle | None = None) -> dict[str, Json]:
+    """With what owners read before they decide. Blocks."""
+    frozen = frozen or Bundle(store.runs.bundle(run.id))
+    if not frozen.content:
+        return {**brief(store, run), "code_preview": None, "alignment": None, "datasets": None}
+    return {**brief(store, run), "code_preview": frozen.preview(), "alignment": frozen.content["alignment"],
+            "datasets": frozen.content["datasets"]}  # fmt: skip
