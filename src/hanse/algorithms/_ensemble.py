@@ -1,0 +1,163 @@
+"""What the two algorithms that pool trees have in common.
+
+The ask of round r carries the ensemble after r-1 rounds. A site first evaluates it on its held-out
+rows, then grows new trees; only those travel up. The coordinator proves that what comes is trees
+(:mod:`hanse.models._trees`) before anybody else gets them. After the last round one more ask only
+evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms import evaluation, preparation
+from hanse.errors import ConfigError, Unusable
+from hanse.kinds import Ask, Combine, Done, Gathered, Site, State, find
+from hanse.messages import Array, Json, Record
+from hanse.table import ColumnKind
+
+_SHOWN_FEATURES = 50
+
+
+def begin(config: Mapping[str, Json], previous: Record | None, base: float | None = None) -> State:
+    """The first state: no trees. ``base`` is what the empty ensemble predicts, for boosting."""
+    if previous is None:
+        raise ConfigError("trees follow the preparation; build the run with hanse.algorithms.build")
+    if any(c["kind"] == ColumnKind.IMAGE for c in previous.data["columns"]):
+        raise ConfigError(f"{config['model_name']} does not learn from images; use torch_module")
+    model = find("models", config["model_name"]).build(preparation.task(previous), config["model_options"])
+    prepared, arrays = preparation.pack(previous)
+    features = len(previous.data["task"]["features"])
+    data = {
+        **prepared, "phase": "train", "round": 0, "rounds": config["num_rounds"], "history": [], "base": base,
+        "held_out": config["test_fraction"] > 0, "model_name": config["model_name"],
+        "options": config["model_options"], "importance_rounds": 0,
+    }  # fmt: skip
+    importance = {f"importance.{n}": np.zeros(features) for n in ("latest", "sum", "squares")}
+    return Record(data, {**arrays, **importance, **named(model.empty())})
+
+
+def ask(state: State) -> Ask | Done:
+    phase, done = state.data["phase"], state.data["round"]
+    if phase == "done":
+        return Done(f"{done} rounds, {len(state.arrays['model.size'])} trees")
+    data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"], "base": state.data["base"],
+            "rounds": state.data["rounds"]}  # fmt: skip
+    arrays = {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")}
+    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None)
+
+
+def model_at(site: Site, prepared: Record) -> Any:
+    """The model's adapter, by the approved configuration."""
+    return find("models", site.config["model_name"]).build(preparation.task(prepared), site.config["model_options"])
+
+
+def trees(record: Record) -> dict[str, Array]:
+    """The arrays ``model.*`` without the prefix."""
+    return {n.removeprefix("model."): record.arrays[n] for n in record.arrays if n.startswith("model.")}
+
+
+def named(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"model.{name}": array for name, array in arrays.items()}
+
+
+def evaluated(
+    predict: Any, rows: preparation.Rows, prepared: Record
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Sums and metrics of ``predict`` on the held-out rows."""
+    task = preparation.task(prepared)
+    if len(rows.test):
+        prediction = predict(rows.X[rows.test])
+    else:
+        prediction = np.zeros((0, task.outputs)) if task.kind == "multiclass" else np.zeros(0)
+    sums, metrics = evaluation.evaluate(prediction, rows.y[rows.test], task, float(prepared.arrays["target_mean"][0]))
+    return sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
+
+
+def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
+    """A site's feature importance as sums: weighted by rows, where it split at all."""
+    weight = float(rows) if importance.any() else 0.0
+    return {"importance": importance * weight, "importance_weight": np.array([weight])}
+
+
+def received(state: State, gathered: Gathered, model: Any, most: int) -> list[tuple[str, float, dict[str, Array]]]:
+    """Node, weight and trees of each contribution. Raises ``Unusable`` for those that are not trees,
+    or more than ``most``."""
+    found, unusable = [], {}
+    for answer, record in gathered.each():
+        arrays = {name: record.arrays[name] for name in record.arrays}
+        wrong = model.fault(arrays)
+        if not wrong and len(arrays["size"]) > most:
+            wrong = f"{len(arrays['size'])} trees, but at most {most} were asked for"
+        if wrong:
+            unusable[answer.node] = f"its trees are not usable: {wrong}"
+        found.append((answer.node, answer.weight, arrays))
+    if unusable:
+        raise Unusable(unusable)
+    return found
+
+
+def told(state: State, gathered: Gathered, model: Any, joined: Mapping[str, Array] | None) -> State:
+    """The next state; ``joined`` are all trees after this round, None if it only evaluated."""
+    task = preparation.task(preparation.unpack(state))
+    done = state.data["round"]
+    history = [*state.data["history"], evaluation.summary(gathered, task, done)]
+    if joined is None:
+        return Record({**state.data, "phase": "done", "history": history}, state.arrays)
+    last = done + 1 >= state.data["rounds"]
+    phase = "train" if not last else "evaluate" if state.data["held_out"] else "done"
+    data = {**state.data, "phase": phase, "round": done + 1, "history": history}
+    arrays = {n: state.arrays[n] for n in state.arrays}
+    sums = gathered.sums()
+    if sums["importance"].shape != arrays["importance.latest"].shape or sums["importance_weight"].shape != (1,):
+        raise Unusable({a.node: "its feature importance is not of the agreed features" for a in gathered.answers})
+    weight = float(sums["importance_weight"][0])
+    if weight > 0:
+        latest = sums["importance"] / weight
+        arrays |= {"importance.latest": latest, "importance.sum": arrays["importance.sum"] + latest,
+                   "importance.squares": arrays["importance.squares"] + latest**2}  # fmt: skip
+        data["importance_rounds"] += 1
+    return Record(data, {**arrays, **named(joined)})
+
+
+def result(state: State, algorithm: str) -> Record:
+    """Data ``{algorithm, model_name, options, task, prepared, base, history, best, round,
+    feature_importance}``; arrays ``model.*`` and ``prepared.*``."""
+    history = state.data["history"]
+    rated = [h for h in history if h.get("loss") is not None]
+    data = {
+        "algorithm": algorithm, "task": state.data["prepared"]["task"], "history": history,
+        "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
+        "feature_importance": importance_table(state),
+        **{k: state.data[k] for k in ("model_name", "options", "prepared", "round", "base")},
+    }  # fmt: skip
+    return Record(data, {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")})
+
+
+def importance_table(state: State) -> list[dict[str, Json]]:
+    """``{feature, mean, std, latest, rank}`` over the rounds so far, most important first."""
+    rounds = state.data["importance_rounds"]
+    if not rounds:
+        return []
+    mean = state.arrays["importance.sum"] / rounds
+    spread = np.sqrt(np.maximum(state.arrays["importance.squares"] / rounds - mean**2, 0))
+    latest, names = state.arrays["importance.latest"], state.data["prepared"]["task"]["features"]
+    order = np.argsort(-mean, kind="stable")
+    return [{"feature": names[i], "mean": float(mean[i]), "std": float(spread[i]), "latest": float(latest[i]),
+             "rank": rank} for rank, i in enumerate(order, 1)]  # fmt: skip
+
+
+def metrics(state: State) -> Mapping[str, Json]:
+    """Those of the ensemble that the last step evaluated (after ``evaluated_round`` rounds), the size of
+    the ensemble now, and the most important features of the last round."""
+    history = state.data["history"]
+    if not history:
+        return {}
+    shown = {k: v for k, v in history[-1].items() if k != "round"}
+    latest, names = state.arrays["importance.latest"], state.data["prepared"]["task"]["features"]
+    top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
+    return {"evaluated_round": history[-1]["round"], **shown, "trees": len(state.arrays["model.size"]),
+            "feature_importance": {names[i]: float(latest[i]) for i in top}}  # fmt: skip

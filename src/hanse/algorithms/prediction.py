@@ -1,0 +1,103 @@
+"""Using a result: a normal model of its library, or a predictor for tables as they are.
+
+A library's model wants the design matrix; :class:`Predictor` makes it from a raw table with the
+same preparation that the sites used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse import features
+from hanse.algorithms import preparation
+from hanse.errors import ConfigError
+from hanse.kinds import find
+from hanse.messages import Array, Json, Record
+from hanse.table import Column, ColumnKind, Table, label_values
+
+
+def native_model(result: Record) -> Any:
+    """A fitted scikit-learn estimator, an XGBoost ``Booster`` or a PyTorch module."""
+    return find("models", _name(result)).native(result)
+
+
+class Predictor:
+    """A fitted model for raw tables, in scikit-learn's manner.
+
+    Args:
+        result: what a run gives.
+
+    Tables may be a :class:`hanse.table.Table`, a pandas or Polars frame, or a mapping of sequences; columns
+    that the model does not know are ignored, those that it misses count as missing values.
+    """
+
+    def __init__(self, result: Record) -> None:
+        self.result, self.prepared = result, preparation.unpack(result)
+        self.task = preparation.task(self.prepared)
+        self._model = find("models", _name(result))
+        self.feature_names_in_: Array = np.array([c["name"] for c in self.prepared.data["columns"]], object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        if self.task.kind != "regression":
+            self.classes_: Array = label_values(self.task.classes)
+
+    def predict(self, table: Any) -> Array:
+        """(n,) class labels, or values."""
+        found = self._predict(table)
+        if self.task.kind == "regression":
+            return found
+        chosen = (found > 0.5).astype(int) if self.task.kind == "binary" else found.argmax(1)
+        return np.asarray(self.classes_[chosen])
+
+    def predict_proba(self, table: Any) -> Array:
+        """(n, k) probabilities in the order of ``classes_``."""
+        if self.task.kind == "regression":
+            raise ConfigError("a regression gives values, not probabilities; use predict")
+        found = self._predict(table)
+        return np.column_stack([1 - found, found]) if self.task.kind == "binary" else found
+
+    def score(self, table: Any, y: Any) -> float:
+        """Accuracy, or R² for a regression, as scikit-learn's ``score``."""
+        truth, found = np.asarray(y), self.predict(table)
+        if self.task.kind != "regression":
+            return float((truth.astype(str) == found.astype(str)).mean())
+        return float(1 - ((truth - found) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+
+    def design(self, table: Any) -> Array:
+        """The design matrix that the native model wants."""
+        columns = self.prepared.data["columns"]
+        raw = Table.of(table)
+        kinds = {c["name"]: c["kind"] for c in columns}
+        aligned = features.apply(_kinds(raw, columns), list(kinds), kinds)
+        return preparation.design(aligned, self.prepared, self.prepared.data["needs"] == "standardised")
+
+    def _predict(self, table: Any) -> Array:
+        X = self.design(table)
+        if len(X):
+            return np.asarray(self._model.predict(self.result, X), np.float64)
+        return np.zeros((0, self.task.outputs)) if self.task.kind == "multiclass" else np.zeros(0)
+
+
+def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:
+    """A column with nothing in it has no kind of its own; it takes the model's."""
+    wanted = {c["name"]: c["kind"] for c in columns}
+    keep: dict[str, Column] = {}
+    for name, column in table.columns.items():
+        clean = " ".join(name.split())
+        if clean in wanted and not (column.kind is not ColumnKind.IMAGE and len(column) and column.missing.all()):
+            keep[name] = column
+    if not keep and table.rows:  # keeps the number of rows where no known column is left
+        first = columns[0]
+        keep[first["name"]] = (Column(ColumnKind.CATEGORICAL, np.full(table.rows, -1, np.int32))
+                               if first["kind"] == ColumnKind.CATEGORICAL
+                               else Column(ColumnKind(first["kind"]), np.full(table.rows, np.nan)))  # fmt: skip
+    return Table(keep)
+
+
+def _name(result: Record) -> str:
+    data: Mapping[str, Json] = result.data
+    if "model_name" not in data:
+        raise ConfigError("this record is not the result of a run that learned a model")
+    return str(data["model_name"])

@@ -1,0 +1,85 @@
+"""Many trees as a few plain arrays, and the proof that arrays from elsewhere are trees.
+
+``size`` (T,) gives each tree's number of nodes; all other arrays hold the nodes of the first tree,
+then of the second, and so on. ``left`` and ``right`` are positions within a tree (-1: a leaf), a
+child always stands after its parent, and node 0 is the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hanse.messages import Array
+
+Trees = Mapping[str, Array]
+MAX_NODES = 50_000_000
+
+
+def join(parts: Sequence[Trees]) -> dict[str, Array]:
+    """The trees of all parts, in their order. At least one part."""
+    return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
+
+
+def starts(trees: Trees) -> Array:
+    """(T + 1,) where each tree's nodes begin, and where the last one's end."""
+    return np.concatenate([[0], np.cumsum(trees["size"], dtype=np.int64)])
+
+
+def fault(
+    trees: Trees, expected: Mapping[str, tuple[str, tuple[int, ...]]], per_tree: tuple[str, ...], features: int
+) -> str:
+    """What is wrong with arrays that should be trees; "" if nothing is.
+
+    Args:
+        expected: array name to dtype and further dimensions.
+        per_tree: the names with one entry a tree; all others have one a node.
+        features: columns of the design matrix.
+    """
+    if set(trees) != set(expected):
+        return f"expected the arrays {', '.join(sorted(expected))}"
+    for name, (dtype, shape) in expected.items():
+        array = trees[name]
+        if array.dtype != np.dtype(dtype) or array.ndim != 1 + len(shape) or array.shape[1:] != shape:
+            return f"array {name!r} should be {dtype} of shape (n, {', '.join(map(str, shape))})"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"array {name!r} holds NaN or infinite numbers"
+    size, left, right = (np.asarray(trees[n], np.int64) for n in ("size", "left", "right"))
+    if (size < 1).any() or size.sum() > MAX_NODES:
+        return "each tree needs at least one node, and all together at most " + str(MAX_NODES)
+    nodes = int(size.sum())
+    if any(len(trees[n]) != (len(size) if n in per_tree else nodes) for n in expected):
+        return "the arrays do not have one entry a node"
+    inner = left != -1
+    if ((right != -1) != inner).any():
+        return "a node has one child"
+    local = np.arange(nodes) - np.repeat(starts(trees)[:-1], size)
+    room = np.repeat(size, size)
+    for child in (left, right):
+        if ((child <= local) | (child >= room))[inner].any():
+            return "a child does not stand after its parent in the same tree"
+    offset = np.arange(nodes) - local
+    parents = np.bincount(np.concatenate([(offset + left)[inner], (offset + right)[inner]]), minlength=nodes)
+    if (parents != (local > 0)).any():
+        return "a node does not have exactly one parent"
+    feature = trees["feature"][inner]
+    if ((feature < 0) | (feature >= features)).any():
+        return "a split is on a feature that does not exist"
+    return ""
+
+
+def depth(left: Array, right: Array) -> int:
+    """Edges from the root to the deepest leaf of one tree."""
+    level, found = np.zeros(1, np.int64), 0
+    while True:
+        inner = level[left[level] != -1]
+        if not len(inner):
+            return found
+        level, found = np.concatenate([left[inner], right[inner]]), found + 1
+
+
+def share(values: Array) -> Array:
+    """Importances that sum to 1; zeros where nothing was split."""
+    total = values.sum()
+    return np.asarray(values / total if total > 0 else np.zeros_like(values), np.float64)

@@ -1,0 +1,241 @@
+'''A PyTorch module, given as a training plan: source text that the data owners read before they agree.
+
+The plan (setting ``plan``: ``{"source": ..., "name": ...}``) is plain Python with a function
+``build(task, options)`` that returns the module. Its output is scores: (n,) or (n, 1) for binary (logits)
+and regression, (n, k) logits for k classes. It may define ``loss(output, y)`` (y float32, or int64 class
+indices for more than two classes) and ``optimizer(module, learning_rate)``; otherwise these are the
+task's usual loss, and plain SGD. ``model_options`` go to ``build`` as they are.
+
+>>> PLAN = """
+... from torch import nn
+... def build(task, options):
+...     return nn.Sequential(nn.Linear(len(task.features), options["width"]), nn.ReLU(),
+...                          nn.Linear(options["width"], task.outputs))
+... """
+
+The plan is executed where it trains, in a node's worker, and where its author loads the result;
+never at the coordinator, so the first parameters come from the nodes (the run's seed makes them the
+same everywhere). Whether plans are allowed at all is the gate's decision. What a plan raises crosses the wire as the
+kind of error and the line, never as text that it could have filled with data.
+
+Parameters and buffers (running means, counters) are the arrays of the module's ``state_dict``; all are
+averaged, whole-number ones are rounded. Regression learns on a target of mean 0 and scale 1.
+'''
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError, HanseError, NodeFailed
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models._options import task_fits
+from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
+
+NEEDS = "standardised"
+ALGORITHM = "fedavg"
+TASKS = ("binary", "multiclass", "regression")
+IMAGES = True
+INITIALISED_BY = "nodes"
+_FILE = "<training plan>"
+_PREDICT_ROWS = 4096
+
+
+class TorchModule:
+    """A :class:`hanse.kinds.Model`. The plan runs at the first call that needs it."""
+
+    def __init__(self, task: Task, source: str, options: Mapping[str, Json]) -> None:
+        self.task, self.source, self.options = task, source, options
+
+    def init(self, rng: np.random.Generator) -> dict[str, Array]:
+        torch = _library()
+        with self._plan() as plan, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(rng))
+            return _arrays(self._build(plan))
+
+    def train(
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
+        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        torch = _library()
+        inputs = _inputs(X)
+        targets = torch.from_numpy(np.array(y, np.int64 if self.task.kind == "multiclass" else np.float32))
+        with self._plan() as plan, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(rng))
+            module = _loaded(self._build(plan), parameters)
+            loss_of = plan.get("loss") or _loss(self.task)
+            trainable = [p for p in module.parameters() if p.requires_grad]
+            optimizer = (plan["optimizer"](module, learning_rate) if "optimizer" in plan
+                         else torch.optim.SGD(trainable, lr=learning_rate))  # fmt: skip
+            module.train()
+            for _ in range(epochs):
+                order = torch.from_numpy(rng.permutation(len(y)))
+                total = 0.0
+                for start in range(0, len(y), batch_size):
+                    rows = order[start : start + batch_size]
+                    if len(rows) == 1 and len(y) > 1 and _normalises(module):
+                        continue  # a batch of one has no variance to normalise by
+                    optimizer.zero_grad()
+                    loss = loss_of(self._shaped(module(inputs[rows])), targets[rows])
+                    loss.backward()
+                    optimizer.step()
+                    total += float(loss.detach()) * len(rows)
+                    progress()
+                if losses is not None:
+                    losses.append(total / len(y))
+            return _arrays(module)
+
+    def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
+        with self._plan() as plan:
+            return self._predict(_loaded(self._build(plan), parameters), X)
+
+    def native(self, parameters: Mapping[str, Array]) -> Any:
+        with self._plan() as plan:
+            return _loaded(self._build(plan), parameters).eval()
+
+    def _predict(self, module: Any, X: Array) -> Array:
+        torch = _library()
+        module.eval()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(X), _PREDICT_ROWS):
+                score = self._shaped(module(_inputs(X[start : start + _PREDICT_ROWS]))).double()
+                if self.task.kind == "binary":
+                    score = torch.sigmoid(score)
+                elif self.task.kind == "multiclass":
+                    score = torch.softmax(score, 1)
+                parts.append(score.numpy())
+        return np.concatenate(parts)
+
+    def _shaped(self, output: Any) -> Any:
+        expected = (len(output), self.task.outputs) if self.task.kind == "multiclass" else (len(output),)
+        if self.task.kind != "multiclass" and output.ndim == 2 and output.shape[1] == 1:
+            output = output[:, 0]
+        if tuple(output.shape) != expected:
+            raise ConfigError(f"the training plan's module gives shape {tuple(output.shape)}; expected {expected}")
+        return output
+
+    def _build(self, plan: Mapping[str, Any]) -> Any:
+        module = plan["build"](self.task, dict(self.options))
+        if not isinstance(module, _library().nn.Module):
+            raise ConfigError(f"build of the training plan returned {type(module).__name__}; expected an nn.Module")
+        return module
+
+    @contextmanager
+    def _plan(self) -> Iterator[dict[str, Any]]:
+        """The plan's names. Whatever it raises while they are in use is told without its text."""
+        _library()
+        try:
+            names: dict[str, Any] = {"__name__": "training_plan"}
+            exec(compile(self.source, _FILE, "exec"), names)
+            if not callable(names.get("build")):
+                raise ConfigError("the training plan has no function build(task, options)")
+            yield names
+        except HanseError:
+            raise
+        except Exception as error:
+            raise NodeFailed(f"the training plan failed: {type(error).__name__}{_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    found = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _FILE:
+            found = f" in line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _loss(task: Task) -> Callable[[Any, Any], Any]:
+    functional = _library().nn.functional
+    if task.kind == "binary":
+        found = functional.binary_cross_entropy_with_logits
+    else:
+        found = functional.cross_entropy if task.kind == "multiclass" else functional.mse_loss
+    chosen: Callable[[Any, Any], Any] = found
+    return chosen
+
+
+def _inputs(X: Array) -> Any:
+    """float32; images from (n, height, width, channels) to PyTorch's (n, channels, height, width)."""
+    array = np.array(X, np.float32)
+    return _library().from_numpy(array if array.ndim == 2 else np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+
+
+def _arrays(module: Any) -> dict[str, Array]:
+    found = {}
+    for name, tensor in module.state_dict().items():
+        try:
+            found[name] = np.array(tensor.detach().cpu().numpy())
+        except TypeError:
+            raise ConfigError(f"parameter {name!r} is {tensor.dtype}, which does not travel; use float32") from None
+    return found
+
+
+def _loaded(module: Any, parameters: Mapping[str, Array]) -> Any:
+    torch = _library()
+    module.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in parameters.items()}, strict=True)
+    return module
+
+
+def _normalises(module: Any) -> bool:
+    batch_norm = _library().nn.modules.batchnorm._BatchNorm
+    return any(isinstance(part, batch_norm) for part in module.modules())
+
+
+def _library() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError("PyTorch is not installed here; pip install 'hanse[torch]'") from None
+    return torch
+
+
+def build(task: Task, options: Mapping[str, Json]) -> TorchModule:
+    """``options["plan"]`` is the training plan; all others are for the plan's own ``build``."""
+    task_fits("torch_module", task, TASKS)
+    plan = options.get("plan")
+    if not isinstance(plan, Mapping) or not isinstance(plan.get("source"), str):
+        raise ConfigError("torch_module needs a training plan: plan = {source: Python text, name: text}")
+    unknown = sorted(set(plan) - {"source", "name"})
+    if unknown:
+        raise ConfigError(f"a training plan has source and name, not {', '.join(unknown)}")
+    return TorchModule(task, plan["source"], {k: v for k, v in options.items() if k != "plan"})
+
+
+def native(result: Record) -> Any:
+    """The module in evaluation mode, on float32 design matrices. **Executes the plan** of the result: load
+    only results whose plan you know. A regression's output is in the target's own units."""
+    task = task_of(result)
+    module = build(task, options_of(result)).native(parameters_of(result))
+    if task.kind != "regression":
+        return module
+    mean, scale = target_scale(result)
+    nn = _library().nn
+
+    class InUnits(nn.Module):  # type: ignore[misc, name-defined]
+        """The module's output times the target's scale plus its mean."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, x: Any) -> Any:
+            return self.module(x) * scale + mean
+
+    return InUnits().eval()
+
+
+def predict(result: Record, X: Array) -> Array:
+    """As :meth:`hanse.kinds.Model.predict`. **Executes the plan** of the result."""
+    task = task_of(result)
+    found = build(task, options_of(result)).predict(parameters_of(result), X)
+    if task.kind != "regression":
+        return found
+    mean, scale = target_scale(result)
+    return found * scale + mean

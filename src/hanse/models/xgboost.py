@@ -1,0 +1,260 @@
+"""XGBoost's boosted trees, as plain arrays that any XGBoost can be given.
+
+An ensemble is the arrays of :mod:`hanse.models._trees`, with ``group`` (the class of a tree's output),
+``value`` (the leaf's output, or the split's threshold), ``default_left``, ``gain``, ``cover`` and
+``weight``. Joining ensembles is joining arrays, so the coordinator needs no XGBoost; a node writes
+them into XGBoost's own binary JSON and loads that. Nothing is unpickled.
+
+Options have XGBoost's names. ``learning_rate`` (default 0.3) shrinks each tree. ``scaling`` is ours:
+``average`` (default) counts the trees that a site adds in a round by its share of the rows, so that a
+round of any number of sites is a step of the same size as a round of one; ``sum`` counts them fully,
+a step that grows with the number of sites.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.kinds import Progress, Task
+from hanse.messages import Array, Json, Record
+from hanse.models import _trees
+from hanse.models._options import checked, number, one_of, task_fits, whole
+from hanse.models._results import options_of, parameters_of, seed_of, task_of
+from hanse.models._ubjson import dumps
+
+NEEDS = "raw"
+ALGORITHM = "tree_bagging"
+TASKS = ("binary", "multiclass", "regression")
+OPTIONS = {
+    "learning_rate": (0.3, number(0, 10, above=True)),
+    "max_depth": (6, whole(0, 30)),
+    "max_leaves": (0, whole(0, 1_000_000)),
+    "grow_policy": ("depthwise", one_of("depthwise", "lossguide")),
+    "min_child_weight": (1.0, number(0)),
+    "gamma": (0.0, number(0)),
+    "subsample": (1.0, number(0, 1, above=True)),
+    "colsample_bytree": (1.0, number(0, 1, above=True)),
+    "colsample_bylevel": (1.0, number(0, 1, above=True)),
+    "colsample_bynode": (1.0, number(0, 1, above=True)),
+    "reg_lambda": (1.0, number(0)),
+    "reg_alpha": (0.0, number(0)),
+    "max_delta_step": (0.0, number(0)),
+    "scale_pos_weight": (1.0, number(0, above=True)),
+    "max_bin": (256, whole(2, 65536)),
+    "tree_method": ("hist", one_of("hist", "approx", "exact")),
+    "scaling": ("average", one_of("average", "sum")),
+}
+_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "size": ("int32", ()), "group": ("int32", ()), "left": ("int32", ()), "right": ("int32", ()),
+    "feature": ("int32", ()), "value": ("float32", ()), "default_left": ("uint8", ()),
+    "gain": ("float32", ()), "cover": ("float32", ()), "weight": ("float32", ()),
+}  # fmt: skip
+_PER_TREE = ("size", "group")
+_OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
+
+
+class Boosting:
+    """What :mod:`hanse.algorithms.tree_bagging` needs of a boosted ensemble."""
+
+    def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def empty(self) -> dict[str, Array]:
+        return {name: np.zeros(0, dtype) for name, (dtype, _) in _ARRAYS.items()}
+
+    def grow(
+        self, trees: Mapping[str, Array], base: float, X: Array, y: Array, rng: np.random.Generator,
+        *, rounds: int, progress: Progress, losses: list[float],
+    ) -> dict[str, Array]:  # fmt: skip
+        """New trees that boost ``trees`` on (n, f) ``X`` (NaN: missing) and (n,) ``y``, ``rounds``
+        of one tree, or of one a class. One thread, so the same bytes every time."""
+        xgboost = _library()
+        settings = {k: v for k, v in self.options.items() if k not in ("scaling", "scale_pos_weight")}
+        settings |= {"objective": _OBJECTIVE[self.task.kind], "nthread": 1, "seed": seed_of(rng), "base_score": 0.5,
+                     "verbosity": 0}  # fmt: skip
+        if self.task.kind == "multiclass":
+            settings["num_class"] = len(self.task.classes)
+        if self.task.kind == "binary":
+            settings["scale_pos_weight"] = self.options["scale_pos_weight"]
+        margin = self.margin(trees, base, X)
+        data = xgboost.DMatrix(X, np.asarray(y, np.float64), base_margin=margin, nthread=1)
+        booster = xgboost.train(settings, data, 0)
+        for i in range(rounds):
+            booster.update(data, i)
+            said = booster.eval(data, "site")
+            losses.append(float(said.rsplit(":", 1)[1]))
+            progress()
+        found: dict[str, Any] = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]["model"]
+        return self._read(found["trees"], found["tree_info"])
+
+    def margin(self, trees: Mapping[str, Array], base: float, X: Array) -> Array:
+        """(n,) or (n, k) raw scores, float32: the base plus the outputs of all trees."""
+        xgboost = _library()
+        shape = (len(X), self.task.outputs) if self.task.kind == "multiclass" else (len(X),)
+        if not len(X):
+            return np.zeros(shape, np.float32)
+        start = base if self.task.kind != "binary" else float(np.log(base / (1 - base)))
+        if not len(trees["size"]):
+            return np.full(shape, start, np.float32)
+        booster = self.booster(trees, base)
+        raw = booster.predict(xgboost.DMatrix(X, nthread=1), output_margin=True)
+        return np.asarray(raw, np.float32).reshape(shape)
+
+    def predict(self, trees: Mapping[str, Array], base: float, X: Array) -> Array:
+        """As :meth:`hanse.kinds.Model.predict`."""
+        score = self.margin(trees, base, X).astype(np.float64)
+        if self.task.kind == "regression":
+            return score
+        if self.task.kind == "binary":
+            return np.exp(-np.logaddexp(0.0, -score))
+        score = np.exp(score - score.max(1, keepdims=True)) if len(score) else score
+        return np.asarray(score / score.sum(1, keepdims=True))
+
+    def fault(self, trees: Mapping[str, Array]) -> str:
+        """What is wrong with trees that a site sent; "" if nothing is."""
+        wrong = _trees.fault(trees, _ARRAYS, _PER_TREE, len(self.task.features))
+        if wrong:
+            return wrong
+        rounds, rest = divmod(len(trees["size"]), self.task.outputs)
+        if rest or (trees["group"] != np.tile(np.arange(self.task.outputs), rounds)).any():
+            return "a round does not have one tree for each output, in order"
+        return ""
+
+    def merge(self, parts: Sequence[tuple[float, Mapping[str, Array]]]) -> dict[str, Array]:
+        """The trees of all parts, the outputs of each times its factor."""
+        scaled = []
+        for factor, trees in parts:
+            leaf = np.asarray(trees["left"]) == -1
+            value = np.where(leaf, trees["value"] * np.float32(factor), trees["value"]).astype(np.float32)
+            scaled.append({**{n: trees[n] for n in trees}, "value": value})
+        return _trees.join(scaled)
+
+    def importance(self, trees: Mapping[str, Array]) -> Array:
+        """(f,) share of each feature in the gain of all splits; sums to 1, or to 0 without splits."""
+        inner = np.asarray(trees["left"]) != -1
+        gain = np.bincount(trees["feature"][inner], np.maximum(trees["gain"][inner], 0), len(self.task.features))
+        return _trees.share(gain)
+
+    def booster(self, trees: Mapping[str, Array], base: float, names: Sequence[str] = ()) -> Any:
+        """A genuine ``xgboost.Booster``. It predicts with one thread until told otherwise."""
+        booster = _library().Booster({"nthread": 1})
+        booster.load_model(bytearray(self._write(trees, base, names)))
+        return booster
+
+    def _read(self, trees: Sequence[Mapping[str, Any]], groups: Sequence[int]) -> dict[str, Array]:
+        parts = []
+        for tree, group in zip(trees, groups, strict=True):
+            left, right = (np.array(tree[n], np.int64) for n in ("left_children", "right_children"))
+            order = _breadth_first(left, right)  # without nodes that pruning took away
+            place = np.full(len(left) + 1, -1, np.int32)
+            place[order] = np.arange(len(order))
+            values = {"feature": "split_indices", "value": "split_conditions", "default_left": "default_left",
+                      "gain": "loss_changes", "cover": "sum_hessian", "weight": "base_weights"}  # fmt: skip
+            part = {n: np.array(tree[theirs], np.float64)[order].astype(_ARRAYS[n][0]) for n, theirs in values.items()}
+            part |= {"left": place[left[order]], "right": place[right[order]]}
+            part |= {"size": np.array([len(order)], np.int32), "group": np.array([group], np.int32)}
+            parts.append(part)
+        return _trees.join([self.empty(), *parts])
+
+    def _write(self, trees: Mapping[str, Array], base: float, names: Sequence[str]) -> bytes:
+        """XGBoost's model document, in the form that releases from 1.6 on read."""
+        count, groups = len(trees["size"]), self.task.outputs
+        edges = _trees.starts(trees)
+        arrays = {n: np.asarray(trees[n]) for n in trees}
+        listed = [_tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
+                  for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))]  # fmt: skip
+        objective: dict[str, Any] = {"name": _OBJECTIVE[self.task.kind]}
+        if self.task.kind == "multiclass":
+            objective["softmax_multiclass_param"] = {"num_class": str(groups)}
+        else:
+            objective["reg_loss_param"] = {"scale_pos_weight": "1"}
+        model = {
+            "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(count)},
+            "iteration_indptr": list(range(0, count + 1, groups)),
+            "tree_info": arrays["group"].tolist(), "trees": listed,
+        }  # fmt: skip
+        learner = {
+            "attributes": {}, "feature_names": list(names), "feature_types": ["float"] * len(names),
+            "gradient_booster": {"model": model, "name": "gbtree"},
+            "learner_model_param": {
+                "base_score": str(np.float32(base)), "boost_from_average": "0", "num_target": "1",
+                "num_class": str(groups if self.task.kind == "multiclass" else 0),
+                "num_feature": str(len(self.task.features)),
+            },
+            "objective": objective,
+        }  # fmt: skip
+        return dumps({"learner": learner, "version": [2, 1, 0]})
+
+
+def _tree(index: int, nodes: Mapping[str, Array], features: int) -> dict[str, Any]:
+    count = len(nodes["left"])
+    parents = np.full(count, 2**31 - 1, np.int32)
+    for child in (nodes["left"], nodes["right"]):
+        inner = np.flatnonzero(child != -1)
+        parents[child[inner]] = inner
+    none32, none64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
+    return {
+        "base_weights": nodes["weight"], "categories": none32, "categories_nodes": none32,
+        "categories_segments": none64, "categories_sizes": none64, "default_left": nodes["default_left"],
+        "id": index, "left_children": nodes["left"], "loss_changes": nodes["gain"], "parents": parents,
+        "right_children": nodes["right"], "split_conditions": nodes["value"], "split_indices": nodes["feature"],
+        "split_type": np.zeros(count, np.uint8), "sum_hessian": nodes["cover"],
+        "tree_param": {"num_deleted": "0", "num_feature": str(features), "num_nodes": str(count),
+                       "size_leaf_vector": "1"},
+    }  # fmt: skip
+
+
+def _breadth_first(left: Array, right: Array) -> Array:
+    level = np.zeros(1, np.int64)
+    found = [level]
+    while len(inner := level[left[level] != -1]):
+        level = np.stack([left[inner], right[inner]], 1).ravel()
+        found.append(level)
+    return np.concatenate(found)
+
+
+def _library() -> Any:
+    try:
+        import xgboost
+    except ImportError:
+        raise ConfigError("XGBoost is not installed here; pip install 'hanse[xgboost]'") from None
+    return xgboost
+
+
+def build(task: Task, options: Mapping[str, Json]) -> Boosting:
+    task_fits("xgboost", task, TASKS)
+    return Boosting(task, checked("xgboost", options, OPTIONS))
+
+
+def plain_names(features: Sequence[str]) -> tuple[str, ...]:
+    """Feature names that XGBoost accepts: their own, or f0, f1, ... for all if one holds ``[``,
+    ``]`` or ``<``.
+
+    >>> plain_names(["age", "g__[Ruminococcus]"]), plain_names(["age"])
+    (('f0', 'f1'), ('age',))
+    """
+    barred = any(re.search(r"[\[\]<]", f) for f in features) or len(set(features)) < len(features)
+    return tuple(f"f{i}" for i in range(len(features))) if barred else tuple(features)
+
+
+def native(result: Record) -> Any:
+    """An ``xgboost.Booster`` for the design matrix. Feature names are :func:`plain_names`; class
+    labels are in ``result.data["task"]["classes"]``, and as attributes of the booster."""
+    model, task = build(task_of(result), options_of(result)), task_of(result)
+    booster = model.booster(parameters_of(result), float(result.data["base"]), plain_names(task.features))
+    booster.set_attr(classes=json.dumps(task.classes), features=json.dumps(task.features))
+    return booster
+
+
+def predict(result: Record, X: Array) -> Array:
+    """As :meth:`hanse.kinds.Model.predict`."""
+    model = build(task_of(result), options_of(result))
+    return model.predict(parameters_of(result), float(result.data["base"]), X)
+
+
