@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo.comparison import Row
 from hanse.experiment.results import Result
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 INK, QUIET, LINE, US = "#1d2733", "#8796a5", "#e3e8ed", "#0b6e99"
 COLOURS = ("#0b6e99", "#c2571a")
+
+
+def heading(panel: Axes, text: str) -> None:
+    panel.set_title(text, loc="left", fontsize=11, fontweight="bold")
 
 
 def draw(results: Mapping[str, Result], tables: Mapping[str, Sequence[Row]], path: Path) -> None:
@@ -30,9 +38,11 @@ def draw(results: Mapping[str, Result], tables: Mapping[str, Sequence[Row]], pat
         low, high = zip(*(h["spread"].get("auc", (h["auc"], h["auc"])) for h in history), strict=True)
         curves.fill_between(rounds, low, high, color=colour, alpha=0.12, lw=0)
         curves.annotate(f" {name}", (rounds[-1], history[-1]["auc"]), color=colour, va="center", fontweight="bold")
-    curves.set(title="AUC on held-out patients, by round", xlabel="round (band: from the worst to the best hospital)")
+    heading(curves, "AUC on held-out patients, by round")
+    curves.set(xlabel="round (band: from the worst to the best hospital)")
     curves.margins(x=0.02)
-    curves.set_xlim(right=curves.get_xlim()[1] * 1.42)
+    last = max(h["round"] for result in results.values() for h in result.history)
+    curves.set(xlim=(0, last * 1.4), xticks=range(0, last + 1, max(1, last // 5)))
     for panel, (name, rows) in zip(panels[1:], tables.items(), strict=True):
         labels = [r.what for r in rows][::-1]
         values = [r.auc for r in rows][::-1]
@@ -40,12 +50,12 @@ def draw(results: Mapping[str, Result], tables: Mapping[str, Sequence[Row]], pat
         panel.barh(labels, values, color=colours, height=0.68)
         for at, value in enumerate(values):
             panel.annotate(f"{value:.3f}", (value, at), xytext=(4, 0), textcoords="offset points", va="center")
-        panel.set(title=f"{name}: AUC, same patients for all", xlim=(0.5, 1.0))
+        heading(panel, f"{name}: AUC on the same patients")
+        panel.set(xlim=(0.5, 1.0))
         panel.tick_params(length=0)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y" if panel is curves else "x", color=LINE, lw=0.8)
         panel.set_axisbelow(True)
-        panel.set_title(panel.get_title(), loc="left", fontsize=11, fontweight="bold")
     figure.savefig(path, dpi=130, facecolor="white")
     plt.close(figure)
