@@ -12,8 +12,8 @@ from hanse.coordinator.service import Coordinator
 from hanse.errors import NotAllowed, NotAuthenticated
 from hanse.store.accounts import Account, Role
 
-O, D, S = Role.OPERATOR, Role.DATA_OWNER, Role.DATA_SCIENTIST
-ALL = frozenset({O, D, S})
+OP, OWNER, SCIENTIST = Role.OPERATOR, Role.DATA_OWNER, Role.DATA_SCIENTIST
+ALL = frozenset({OP, OWNER, SCIENTIST})
 NOBODY_NEEDS_TO_LOG_IN: frozenset[Role] = frozenset()
 
 TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType({
@@ -26,53 +26,53 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType({
     ("GET", "/api/authority"): NOBODY_NEEDS_TO_LOG_IN,
     ("POST", "/api/nodes/enrol"): NOBODY_NEEDS_TO_LOG_IN,  # the secret in the body is what lets in
     # mllabiome
-    ("POST", "/api/clients/register"): frozenset({D}),
+    ("POST", "/api/clients/register"): frozenset({OWNER}),
     ("GET", "/api/clients"): ALL,
-    ("POST", "/api/clients/{client_id}/heartbeat"): frozenset({D}),
+    ("POST", "/api/clients/{client_id}/heartbeat"): frozenset({OWNER}),
     ("GET", "/api/training/analyze"): ALL,
-    ("POST", "/api/training/start"): frozenset({S, O}),
+    ("POST", "/api/training/start"): frozenset({SCIENTIST, OP}),
     ("GET", "/api/training/sessions"): ALL,
     ("GET", "/api/training/sessions/{session_id}"): ALL,
-    ("POST", "/api/training/sessions/{session_id}/consent"): frozenset({D}),
-    ("POST", "/api/training/sessions/{session_id}/execute"): frozenset({S, O}),
-    ("POST", "/api/training/sessions/{session_id}/cancel"): frozenset({S, O}),
-    ("POST", "/api/training/sessions/{session_id}/pause"): frozenset({S, O}),
-    ("POST", "/api/training/sessions/{session_id}/resume"): frozenset({S, O}),
+    ("POST", "/api/training/sessions/{session_id}/consent"): frozenset({OWNER}),
+    ("POST", "/api/training/sessions/{session_id}/execute"): frozenset({SCIENTIST, OP}),
+    ("POST", "/api/training/sessions/{session_id}/cancel"): frozenset({SCIENTIST, OP}),
+    ("POST", "/api/training/sessions/{session_id}/pause"): frozenset({SCIENTIST, OP}),
+    ("POST", "/api/training/sessions/{session_id}/resume"): frozenset({SCIENTIST, OP}),
     ("GET", "/api/analytics/session/{session_id}"): ALL,
     # FLOPY-NET
     ("GET", "/status"): ALL,
-    ("POST", "/start"): frozenset({S, O}),
+    ("POST", "/start"): frozenset({SCIENTIST, OP}),
     ("GET", "/metrics"): ALL,
     ("GET", "/clients"): ALL,
-    ("POST", "/register"): frozenset({D}),
+    ("POST", "/register"): frozenset({OWNER}),
     ("GET", "/clients/{client_id}"): ALL,
     # Hanse
     ("GET", "/api/me"): ALL,
     ("GET", "/api/config/schema"): ALL,
     ("GET", "/api/nodes"): ALL,
-    ("GET", "/api/nodes/join-tokens"): frozenset({O}),
-    ("POST", "/api/nodes/join-tokens"): frozenset({O}),
-    ("DELETE", "/api/nodes/join-tokens/{token_id}"): frozenset({O}),
+    ("GET", "/api/nodes/join-tokens"): frozenset({OP}),
+    ("POST", "/api/nodes/join-tokens"): frozenset({OP}),
+    ("DELETE", "/api/nodes/join-tokens/{token_id}"): frozenset({OP}),
     ("GET", "/api/nodes/{node_id}"): ALL,
-    ("POST", "/api/nodes/{node_id}/revoke"): frozenset({O}),
-    ("POST", "/api/nodes/{node_id}/reinstate"): frozenset({O}),
-    ("GET", "/api/accounts"): frozenset({O}),
-    ("POST", "/api/accounts"): frozenset({O}),
-    ("POST", "/api/accounts/{account_id}/token"): frozenset({O}),
-    ("POST", "/api/accounts/{account_id}/disable"): frozenset({O}),
-    ("POST", "/api/accounts/{account_id}/nodes"): frozenset({O}),
-    ("DELETE", "/api/accounts/{account_id}/nodes/{node_id}"): frozenset({O}),
+    ("POST", "/api/nodes/{node_id}/revoke"): frozenset({OP}),
+    ("POST", "/api/nodes/{node_id}/reinstate"): frozenset({OP}),
+    ("GET", "/api/accounts"): frozenset({OP}),
+    ("POST", "/api/accounts"): frozenset({OP}),
+    ("POST", "/api/accounts/{account_id}/token"): frozenset({OP}),
+    ("POST", "/api/accounts/{account_id}/disable"): frozenset({OP}),
+    ("POST", "/api/accounts/{account_id}/nodes"): frozenset({OP}),
+    ("DELETE", "/api/accounts/{account_id}/nodes/{node_id}"): frozenset({OP}),
     ("GET", "/api/runs/{session_id}/rounds"): ALL,
     ("GET", "/api/runs/{session_id}/bundle"): ALL,
-    ("GET", "/api/runs/{session_id}/model"): frozenset({S, O}),
-    ("GET", "/api/models"): frozenset({S, O}),
-    ("GET", "/api/models/compare"): frozenset({S, O}),
+    ("GET", "/api/runs/{session_id}/model"): frozenset({SCIENTIST, OP}),
+    ("GET", "/api/models"): frozenset({SCIENTIST, OP}),
+    ("GET", "/api/models/compare"): frozenset({SCIENTIST, OP}),
     ("GET", "/api/events"): ALL,
     ("GET", "/api/events/stream"): ALL,
-    ("GET", "/api/audit"): frozenset({O}),
-    ("GET", "/api/audit/verify"): frozenset({O}),
-    ("GET", "/api/state"): frozenset({O}),
-    ("POST", "/api/state"): frozenset({O}),
+    ("GET", "/api/audit"): frozenset({OP}),
+    ("GET", "/api/audit/verify"): frozenset({OP}),
+    ("GET", "/api/state"): frozenset({OP}),
+    ("POST", "/api/state"): frozenset({OP}),
 })  # fmt: skip
 
 
@@ -101,7 +101,9 @@ async def authorize(request: Request) -> None:
         found = await asyncio.to_thread(coordinator(request).store.accounts.authenticate, token.strip())
     if found is None:
         if token:  # no token at all is a page that has not logged in yet
-            coordinator(request).chronicle.note("account.refused", actor="unknown", detail={"address": address(request)})
+            coordinator(request).chronicle.note(
+                "account.refused", actor="unknown", detail={"address": address(request)}
+            )
         raise NotAuthenticated("a valid API token is needed: Authorization: Bearer hanse_...")
     if found.role not in roles:
         who = " or ".join(sorted(r.replace("_", " ") for r in roles))

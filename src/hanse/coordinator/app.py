@@ -101,7 +101,9 @@ async def _hanse_error(request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "refused")
-    message = f"there is no {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
+    message = (
+        f"there is no {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
+    )
     return JSONResponse({"error": {"code": code, "message": message[:500]}}, error.status_code, error.headers)
 
 

@@ -33,7 +33,9 @@ class Chronicle:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._wake, self._audit_due = asyncio.Event(), asyncio.Event()
-        self._notes: asyncio.Queue[tuple[str, str | None, str | None, str, Mapping[str, Json]]] = asyncio.Queue(_WAITING)
+        self._notes: asyncio.Queue[tuple[str, str | None, str | None, str, Mapping[str, Json]]] = asyncio.Queue(
+            _WAITING
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = _nothing
         self.closed = False
@@ -89,9 +91,7 @@ class Chronicle:
         while True:
             kind, run, node, actor, detail = await self._notes.get()
             try:
-                await asyncio.to_thread(
-                    self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail
-                )
+                await asyncio.to_thread(self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail)
             except Exception:
                 _log.exception("an event could not be written: %s", kind)
             finally:

@@ -98,7 +98,9 @@ class Presence:
             silent = max(0.0, time.time() - last)
         else:
             return "offline"
-        return "online" if silent < MISSED * self._interval else "stale" if silent < GONE * self._interval else "offline"
+        return (
+            "online" if silent < MISSED * self._interval else "stale" if silent < GONE * self._interval else "offline"
+        )
 
     def last_heard(self, node: str, last: float | None) -> float | None:
         """Seconds since 1970."""

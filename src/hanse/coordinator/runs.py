@@ -53,7 +53,11 @@ class RunDesk:
         waiting = await asyncio.to_thread(self._store.runs.list, {RunState.PENDING}, limit=1_000_000)
         for run in waiting:  # killed between creating and proposing
             await asyncio.to_thread(
-                self._store.runs.transition, run.id, RunState.FAILED, "coordinator", "was never proposed; propose it again"
+                self._store.runs.transition,
+                run.id,
+                RunState.FAILED,
+                "coordinator",
+                "was never proposed; propose it again",
             )
         for state in (RunState.AWAITING_CONSENT, RunState.RUNNING):
             for run in await asyncio.to_thread(self._store.runs.list, {state}, limit=1_000_000):
@@ -131,7 +135,9 @@ class RunDesk:
         if said.get("decision") in ("accept", "reject"):
             actor = f"{said.get('actor') or 'standing policy'} at {node}"
             try:
-                await self.decide(run_id, node, said["decision"], run.bundle_hash, actor, "node", _text(said.get("reason")))
+                await self.decide(
+                    run_id, node, said["decision"], run.bundle_hash, actor, "node", _text(said.get("reason"))
+                )
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
 
@@ -187,9 +193,14 @@ class RunDesk:
         as on line."""
 
         def given() -> list[tuple[Run, str, str]]:
-            active = self._store.runs.list({RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED}, limit=1_000_000)
-            return [(run, c.decision, c.actor) for run in active if node in run.nodes
-                    for c in self._store.consents.list(run.id) if c.node == node and c.via == "coordinator"]  # fmt: skip
+            active = self._store.runs.list(
+                {RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED}, limit=1_000_000
+            )
+            asked = [run for run in active if node in run.nodes]
+            given_here = [
+                (run, c) for run in asked for c in self._store.consents.list(run.id) if c.via == "coordinator"
+            ]
+            return [(run, c.decision, c.actor) for run, c in given_here if c.node == node]
 
         decided = await asyncio.to_thread(given)
         if not decided:
@@ -309,7 +320,9 @@ class RunDesk:
         config = RunConfig.parse(run.config)
         frozen, start, facts, limits = await asyncio.to_thread(self._load, run)
         algorithm = await asyncio.to_thread(algorithms.build, config)
-        journal = StoreJournal(self._store, run.id, lambda kind, id, detail: self._chronicle.note(kind, id, detail=detail))
+        journal = StoreJournal(
+            self._store, run.id, lambda kind, id, detail: self._chronicle.note(kind, id, detail=detail)
+        )
         loop = rounds.Run(
             algorithm=Capped(algorithm, limits), config=config, nodes=run.nodes, transport=self._presence,
             journal=journal, run_id=run.id, bundle=run.bundle_hash,
@@ -339,8 +352,8 @@ class RunDesk:
             wanted = frozen["datasets"].get(id)
             if wanted is None:
                 continue
-            rows = next((d.get("rows") for d in node.datasets
-                         if d.get("name") == wanted["name"] and d.get("version") == wanted["version"]), None)  # fmt: skip
+            same = [d for d in node.datasets if all(d.get(key) == wanted[key] for key in ("name", "version"))]
+            rows = same[0].get("rows") if same else None
             known = float(rows) if isinstance(rows, (int, float)) else 0.0
             limits[id] = known * self._settings.weight_factor + self._settings.weight_slack
         return frozen, self._latest(run.id), facts, limits
@@ -355,7 +368,9 @@ class RunDesk:
             except (Tampered, NotFound) as error:
                 _log.error("checkpoint %d of run %s cannot be read: %s", step, run_id, error.message)
         if steps:
-            raise RunFailed("no checkpoint of this run can be read; restore the blobs from a backup, or start a new run")
+            raise RunFailed(
+                "no checkpoint of this run can be read; restore the blobs from a backup, or start a new run"
+            )
         return None
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
@@ -394,4 +409,3 @@ class RunDesk:
 
 def _text(value: Json) -> str:
     return value[:2000] if isinstance(value, str) else ""
-

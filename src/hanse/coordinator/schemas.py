@@ -74,7 +74,7 @@ class NewJoinToken(Body):
 
 
 class Enrolment(Body):
-    secret: Annotated[str, Field(max_length=200)]
+    token: Annotated[str, Field(max_length=200)]
     node_id: Name
     csr: Annotated[str, Field(max_length=64 << 10)]
 

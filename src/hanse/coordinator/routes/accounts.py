@@ -36,7 +36,11 @@ async def new_account(request: Request) -> dict[str, Any]:
     """A new account; its token is shown only now."""
     body = await read(request, NewAccount)
     made, token = await asyncio.to_thread(
-        coordinator(request).store.accounts.create_account, body.name, body.role, body.nodes, actor=account(request).name
+        coordinator(request).store.accounts.create_account,
+        body.name,
+        body.role,
+        body.nodes,
+        actor=account(request).name,
     )
     return {"account": made.public(), "token": token}
 

@@ -51,7 +51,9 @@ async def stream(request: Request, since: Annotated[int | None, Query(ge=0)] = N
         since = int(header)
     if since is None:
         since = await asyncio.to_thread(it.store.events.last)
-    return StreamingResponse(_stream(it, who, since), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return StreamingResponse(
+        _stream(it, who, since), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+    )
 
 
 async def _stream(it: Coordinator, who: Account, last: int) -> AsyncIterator[bytes]:

@@ -140,11 +140,14 @@ def _shown(request: Request, node: Node) -> dict[str, Json]:
     it = coordinator(request)
     seen = registry.client(node, it.presence, it.settings)
     samples = node.summary.get("num_samples")
-    told = {k: v for k, v in node.capabilities.items() if k in ("model_types", "compute_power", "cpus", "memory_mb", "gpu")}
+    told = {
+        k: v for k, v in node.capabilities.items() if k in ("model_types", "compute_power", "cpus", "memory_mb", "gpu")
+    }
     if "gpu" in told and "compute_power" not in told:
         told["compute_power"] = "gpu" if told["gpu"] else "cpu"
     return {
-        "client_id": node.id, "status": seen["status"], "connected": seen["connected"], "ip_address": node.address or None,
+        "client_id": node.id, "status": seen["status"], "connected": seen["connected"],
+        "ip_address": node.address or None,
         "last_heartbeat": seen["last_heartbeat"], "registered_at": seen["registered_at"],
         "capabilities": {**told, "data_samples": samples},
     }  # fmt: skip

@@ -87,7 +87,9 @@ async def start(request: Request) -> dict[str, Any]:
 
 
 @router.get("/api/training/sessions")
-async def list_sessions(request: Request, state: str | None = None, limit: Limit = 100, offset: Offset = 0) -> dict[str, Any]:
+async def list_sessions(
+    request: Request, state: str | None = None, limit: Limit = 100, offset: Offset = 0
+) -> dict[str, Any]:
     """Runs, newest first."""
     it, who = coordinator(request), account(request)
     states = None if state is None else [s for s in state.split(",") if s]

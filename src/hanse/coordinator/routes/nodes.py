@@ -78,21 +78,23 @@ async def enrol(request: Request) -> dict[str, Any]:
         raise NotFound("this coordinator has no authority, so nodes cannot enrol")
     try:
         node, pem = await asyncio.to_thread(
-            enrolment.enrol, it.store, it.authority, body.secret, body.node_id, body.csr, where
+            enrolment.enrol, it.store, it.authority, body.token, body.node_id, body.csr, where
         )
     except HanseError as error:
         it.chronicle.note("node.refused", node=None, actor=where or "unknown",
                           detail={"what": "enrolment", "claimed": body.node_id, "detail": error.message})  # fmt: skip
         raise
     it.presence.disconnect(node.id, "the node has a new certificate")
-    return {"node": node.id, "certificate": pem, "authority": it.authority.pem.decode(), "grpc": it.settings.grpc}
+    return {"node_id": node.id, "certificate": pem, "ca": it.authority.pem.decode(), "grpc": it.settings.grpc}
 
 
 @router.get("/api/nodes/{node_id}")
 async def one_node(request: Request, node_id: str) -> dict[str, Any]:
     """One node, with the columns of its datasets."""
     it = coordinator(request)
-    return registry.node_view(await asyncio.to_thread(it.store.nodes.get, node_id), it.presence, it.settings, columns=True)
+    return registry.node_view(
+        await asyncio.to_thread(it.store.nodes.get, node_id), it.presence, it.settings, columns=True
+    )
 
 
 @router.post("/api/nodes/{node_id}/revoke", openapi_extra=documented(Reason))

@@ -21,7 +21,8 @@ router = APIRouter(tags=["runs"])
 async def schema(request: Request) -> dict[str, Any]:
     """The settings of a run, and the ingredients that they may name."""
     return {"settings": RunConfig.describe(), "models": list(kinds.names("models")),
-            "algorithms": list(algorithms.names("algorithms")), "selections": list(kinds.names("selection"))}  # fmt: skip
+            "algorithms": list(algorithms.names("algorithms")),
+            "selections": list(kinds.names("selection"))}  # fmt: skip
 
 
 @router.get("/api/runs/{session_id}/rounds")
@@ -64,4 +65,6 @@ async def model(request: Request, session_id: str, version: Annotated[int | None
     headers = {"etag": f'"{sha}"', "x-hanse-sha256": sha}
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type="application/octet-stream", headers=headers, filename=f"{session_id}.safetensors")
+    return FileResponse(
+        path, media_type="application/octet-stream", headers=headers, filename=f"{session_id}.safetensors"
+    )

@@ -26,5 +26,7 @@ async def bring_in(request: Request) -> dict[str, Any]:
     """Merges an exported state."""
     it = coordinator(request)
     state = await read_object(request)
-    done = await asyncio.to_thread(StateFile(it.store.database, it.store.events).import_state, state, account(request).name)
+    done = await asyncio.to_thread(
+        StateFile(it.store.database, it.store.events).import_state, state, account(request).name
+    )
     return {"added": list(done.added), "updated": list(done.updated), "skipped": list(done.skipped)}

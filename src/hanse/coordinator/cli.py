@@ -1,0 +1,273 @@
+"""``hanse coordinator``: start one, and manage accounts, join tokens, runs and the audit on its machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hanse.errors import ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from hanse.store import Store
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+home_option = click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), envvar="HANSE_HOME", default=Path("hanse-coordinator"),
+    show_default=True, help="Folder of the coordinator: database, models, audit, keys. (HANSE_HOME)",
+)  # fmt: skip
+database_option = click.option(
+    "--database",
+    envvar="HANSE_DATABASE",
+    default="",
+    help="Database URL; without, SQLite in the home. (HANSE_DATABASE)",
+)
+
+
+@click.group()
+def coordinator() -> None:
+    """Run the coordinator of a federation."""
+
+
+@coordinator.command()
+@home_option
+@database_option
+@click.option("--http", envvar="HANSE_HTTP", default="127.0.0.1:8000", show_default=True,
+              help="Where to serve the page and REST. (HANSE_HTTP)")  # fmt: skip
+@click.option("--grpc", envvar="HANSE_GRPC", default="127.0.0.1:8080", show_default=True,
+              help="Where nodes connect. (HANSE_GRPC)")  # fmt: skip
+@click.option("--host-name", "host_names", multiple=True, envvar="HANSE_HOST_NAME",
+              help="Name or address by which others reach it; may be repeated. (HANSE_HOST_NAME)")  # fmt: skip
+@click.option("--tls-cert", envvar="HANSE_TLS_CERT", default="", help="Certificate for HTTPS (PEM). (HANSE_TLS_CERT)")
+@click.option("--tls-key", envvar="HANSE_TLS_KEY", default="", help="Its key (PEM). (HANSE_TLS_KEY)")
+@click.option("--plain-http", is_flag=True, help="HTTP without TLS; on loopback only.")
+@click.option("--plain-grpc", is_flag=True, help="gRPC without TLS; on loopback only, to try things out.")
+@click.option("--expect", "expected", multiple=True, envvar="HANSE_EXPECTED_CLIENT_IDS",
+              help="Whitelist of node ids; may be repeated. (HANSE_EXPECTED_CLIENT_IDS)")  # fmt: skip
+@click.option("--heartbeat", type=click.FloatRange(0.1, 3600), envvar="HANSE_HEARTBEAT_S", default=10.0,
+              show_default=True, help="Seconds between the heartbeats of a node. (HANSE_HEARTBEAT_S)")  # fmt: skip
+def start(
+    home: Path, database: str, http: str, grpc: str, host_names: tuple[str, ...], tls_cert: str, tls_key: str,
+    plain_http: bool, plain_grpc: bool, expected: tuple[str, ...], heartbeat: float,
+) -> None:  # fmt: skip
+    """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
+    import asyncio
+    import logging
+
+    from hanse.coordinator.server import Listening, Start, serve
+    from hanse.coordinator.settings import Settings
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings(expected_client_ids=expected or None, heartbeat_interval_s=heartbeat)
+
+    def ready(where: Listening) -> None:
+        click.echo(f"page and REST  {where.url}")
+        click.echo(f"nodes (gRPC)   {where.grpc}")
+        click.echo(f"authority      {where.authority}")
+        if where.token is not None:
+            click.echo(f"operator token {where.token}   (shown only now; also in operator.token of the home)")
+
+    asyncio.run(serve(
+        Start(home, http, grpc, database, host_names, tls_cert, tls_key, plain_http, plain_grpc, settings), ready
+    ))  # fmt: skip
+
+
+@coordinator.group()
+def account() -> None:
+    """Accounts of people and programs."""
+
+
+@account.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(["operator", "data_owner", "data_scientist"]), required=True)
+@click.option("--node", "nodes", multiple=True, help="A node that this data owner decides for; may be repeated.")
+@home_option
+@database_option
+def account_add(name: str, role: str, nodes: tuple[str, ...], home: Path, database: str) -> None:
+    """Make an account and print its API token, once."""
+    with _store(home, database) as store:
+        made, token = store.accounts.create_account(name, role, nodes, actor="command line")
+    click.echo(f"{made.role} {made.name} ({made.id}){': ' + ', '.join(made.nodes) if made.nodes else ''}", err=True)
+    click.echo(token)
+
+
+@account.command("list")
+@home_option
+@database_option
+def account_list(home: Path, database: str) -> None:
+    """List accounts."""
+    with _store(home, database) as store:
+        found = store.accounts.list()
+    _table(("account", "role", "id", "nodes", "state"), [
+        (a.name, str(a.role), a.id, ", ".join(a.nodes), "disabled" if a.disabled else "active") for a in found
+    ])  # fmt: skip
+
+
+@account.command("disable")
+@click.argument("name")
+@home_option
+@database_option
+def account_disable(name: str, home: Path, database: str) -> None:
+    """From now on the account's token opens nothing."""
+    with _store(home, database) as store:
+        store.accounts.disable(_account(store, name).id, actor="command line")
+
+
+@coordinator.group()
+def token() -> None:
+    """API tokens of accounts."""
+
+
+@token.command("rotate")
+@click.argument("name")
+@home_option
+@database_option
+def token_rotate(name: str, home: Path, database: str) -> None:
+    """Print a new API token for the account; the old one is worth nothing."""
+    with _store(home, database) as store:
+        click.echo(store.accounts.rotate_token(_account(store, name).id, actor="command line"))
+
+
+@coordinator.command("join-token")
+@click.argument("node_id")
+@click.option("--valid", default="24h", show_default=True, help="How long: 30m, 24h, 7d.")
+@click.option("--owner", default=None, help="Account that will decide for the node.")
+@click.option("--url", default="", help="Address of the coordinator's HTTP port, if it is not that of its last start.")
+@click.option("--grpc", default="", help="The same for its gRPC port.")
+@home_option
+@database_option
+def join_token(
+    node_id: str, valid: str, owner: str | None, url: str, grpc: str, home: Path, database: str
+) -> None:  # fmt: skip
+    """Print a one-time token that lets NODE_ID join."""
+    from hanse.coordinator.enrolment import owner_id
+    from hanse.coordinator.server import addresses
+    from hanse.identity import Authority, JoinToken, check_node_id
+
+    check_node_id(node_id)
+    known = addresses(home)
+    url, grpc = url or known.get("url", ""), grpc or known.get("grpc", "")
+    if not url or not grpc:
+        raise ConfigError("the coordinator has not been started yet; start it first, or give --url and --grpc")
+    with _store(home, database) as store:
+        _, secret = store.nodes.join_tokens.create(
+            "command line", node_id, owner=owner_id(store, owner), lifetime_s=duration(valid)
+        )
+    click.echo(JoinToken(url, grpc, secret, Authority.open(home / "authority").fingerprint(), node_id).encode())
+
+
+@coordinator.command()
+@home_option
+@database_option
+def nodes(home: Path, database: str) -> None:
+    """List nodes."""
+    from hanse.store.database import iso
+
+    with _store(home, database) as store:
+        found = store.nodes.list()
+    _table(("node", "state", "owner", "last heard", "datasets"), [
+        (n.id, n.status, n.owner or "-", iso(n.last_heartbeat) or "never",
+         ", ".join(str(d.get("name")) for d in n.datasets)) for n in found
+    ])  # fmt: skip
+
+
+@coordinator.command()
+@click.option("--limit", default=50, show_default=True)
+@home_option
+@database_option
+def runs(limit: int, home: Path, database: str) -> None:
+    """List runs, newest first."""
+    from hanse.store.database import iso
+
+    with _store(home, database) as store:
+        found = store.runs.list(limit=limit)
+    _table(("run", "state", "model", "round", "nodes", "proposed", "reason"), [
+        (r.id, str(r.state), str(r.config.get("model_name")), f"{r.round or 0}/{r.config.get('num_rounds')}",
+         ", ".join(r.nodes), iso(r.created) or "", r.reason) for r in found
+    ])  # fmt: skip
+
+
+@coordinator.command()
+@click.option("--verify", is_flag=True, help="Check the chain; exit status 1 if it is broken.")
+@click.option("--since", default=0, help="Entries after this number.")
+@home_option
+def audit(verify: bool, since: int, home: Path) -> None:
+    """Print the audit log, or verify it."""
+    import json
+
+    from hanse.errors import Tampered
+    from hanse.store.audit import AuditLog
+
+    path = home / "audit.jsonl"
+    if not path.exists():
+        raise NotFound("there is no audit log here yet; is this the coordinator's home?")
+    log = AuditLog(path)
+    if verify:
+        verdict = log.verify()
+        if not verdict.ok:
+            raise Tampered(f"the audit log is broken at entry {verdict.first_bad}: {verdict.reason}")
+        number, digest = log.head
+        click.echo(f"{verdict.entries} entries, unbroken; head {number} {digest}")
+        return
+    for entry in log.entries(since):
+        detail = json.dumps(dict(entry.detail), ensure_ascii=False)
+        click.echo(f"{entry.seq:6} {entry.time} {entry.actor:20} {entry.action:20} {entry.subject:24} {detail}")
+
+
+@coordinator.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("federated_state.json"))
+@home_option
+@database_option
+def export_state(file: Path, home: Path, database: str) -> None:
+    """Write nodes and runs to FILE (federated_state.json), without secrets."""
+    from hanse.store.state_file import StateFile
+
+    with _store(home, database) as store:
+        click.echo(StateFile(store.database, store.events).save(file))
+
+
+@coordinator.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@home_option
+@database_option
+def import_state(file: Path, home: Path, database: str) -> None:
+    """Merge FILE, which another coordinator exported; stop the coordinator first."""
+    from hanse.store.state_file import StateFile
+
+    with _store(home, database) as store:
+        done = StateFile(store.database, store.events).load(file, "command line")
+    click.echo(f"{len(done.added)} added, {len(done.updated)} updated, {len(done.skipped)} skipped")
+
+
+def duration(text: str) -> float:
+    """Seconds in ``30m``, ``24h``, ``7d``, ``90s``. Raises ``ConfigError``.
+
+    >>> duration("24h")
+    86400.0
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None:
+        raise ConfigError(f"{text!r} is no duration; expected a number with s, m, h or d, as in 24h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _store(home: Path, database: str) -> Store:
+    from hanse.coordinator.server import open_store
+
+    return open_store(home, database)
+
+
+def _account(store: Store, name: str) -> Any:
+    found = store.accounts.find(name)
+    if found is None:
+        raise NotFound(f"there is no account {name!r}")
+    return found
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(head[i]), *(len(row[i]) for row in rows)) if rows else len(head[i]) for i in range(len(head))]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,181 @@
+// One run, live: curves, who took part, failures, features, contributions, events.
+
+import { h } from "./dom.js";
+import * as api from "./api.js";
+import { ENDED, act, edit, is, mine, readRun, readSessions, state, undecided } from "./model.js";
+import { bars, columns, curves, participation, tone } from "./charts.js";
+import { checked, codeView } from "./consents.js";
+import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
+import { command, copyable, empty, fact, hash, moment, progress, section, since, stateTag, tag, title } from "./parts.js";
+
+export function runView() {
+  const run = state.run;
+  if (run.missing) return empty("This run is not to be seen.", h("p", null, run.missing), h("a", { class: "button", href: "#/" }, "All runs"));
+  const session = run.session, analytics = run.analytics ?? { rounds: [] };
+  if (!session) return h("div", { class: "run" }, h("h1", null, "…"), h("div", { class: "loading" }));
+  const sites = [...new Set([...(session.expected_clients ?? []), ...run.steps.flatMap((step) => step.asked ?? [])])].sort();
+  const total = session.num_rounds ?? session.config?.num_rounds;
+  return h("article", { class: "run", key: run.id },
+    h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null), actions(session)),
+    session.reason ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
+    session.state === "awaiting_consent" ? consents(session) : null,
+    figures(session, analytics, run),
+    section("curves", "Learning", convergence(analytics.convergence), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
+    section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
+      h("div", { class: "charts two" },
+        columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
+        columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] })),
+      failures(run.steps)),
+    h("div", { class: "pair" }, importance(analytics), contributions(analytics, sites)),
+    numbers(analytics, session),
+    about(session),
+    log(run));
+}
+
+const METRIC_SETS = { regression: ["loss", "rmse", "r2"], other: ["loss", "accuracy", "auc"] };
+
+function metricsOf(session, analytics) {
+  const found = new Set(analytics.rounds.flatMap((row) => [...Object.keys(row.metrics ?? {}), ...Object.keys(row.spread ?? {})]));
+  const model = session.config?.model_name ?? "";
+  const numeric = session.config?.task_type === "regression" || found.has("rmse") || found.has("r2") || /regress(or|ion)/.test(model.replace("logistic", ""));
+  return numeric && session.config?.task_type !== "binary" && session.config?.task_type !== "multiclass" && model !== "logistic_regression" ? METRIC_SETS.regression : METRIC_SETS.other;
+}
+
+// ---- what one may do
+
+function actions(session) {
+  const id = session.session_id;
+  const buttons = [];
+  const call = (name, template, done) => async () => {
+    edit("confirm", null);
+    await act(() => api.post(api.path(template, { id })), done);
+    state.run && (state.run.stale = true);
+    readRun();
+    readSessions();
+  };
+  if (mine(session)) {
+    if (session.state === "awaiting_consent") buttons.push(h("button", { key: "execute", type: "button", class: "main", disabled: undecided(session).length > 0, title: undecided(session).length ? "Not everybody has agreed yet" : null, onclick: call("execute", "/api/training/sessions/{id}/execute", "The run starts.") }, "Start"));
+    if (session.state === "running") buttons.push(h("button", { key: "pause", type: "button", onclick: call("pause", "/api/training/sessions/{id}/pause", "It pauses before the next step.") }, "Pause"));
+    if (session.state === "paused") buttons.push(h("button", { key: "resume", type: "button", class: "main", onclick: call("resume", "/api/training/sessions/{id}/resume", "The run goes on.") }, "Resume"));
+    if (session.result) buttons.push(h("button", { key: "model", type: "button", class: session.state === "completed" ? "main" : "", onclick: () => act(() => api.save(api.path("/api/runs/{id}/model", { id }), `${id}.safetensors`)) }, `Download model (${bytes(session.result.bytes, "size unknown")})`));
+    if (!ENDED.has(session.state)) {
+      buttons.push(state.form.confirm === id
+        ? h("span", { key: "sure", class: "sure" }, "End this run for good? ", h("button", { type: "button", class: "danger", onclick: call("cancel", "/api/training/sessions/{id}/cancel", "Cancelled.") }, "Yes, cancel it"), h("button", { type: "button", onclick: () => edit("confirm", null) }, "No"))
+        : h("button", { key: "cancel", type: "button", onclick: () => edit("confirm", id) }, "Cancel…"));
+    }
+  }
+  return h("div", { class: "actions buttons" }, buttons);
+}
+
+function consents(session) {
+  const left = new Set(session.remaining ?? []);
+  const given = session.consents ?? {};
+  return section("given", "Consent", h("span", { class: "aside" }, left.size ? `${left.size} of ${session.expected_clients.length} to decide, before `  : "all have agreed", left.size ? moment(session.expires_at) : null),
+    h("ul", { class: "given" }, session.expected_clients.map((id) => {
+      const one = given[id];
+      const node = state.nodes.find((n) => n.id === id);
+      return h("li", { key: id }, h("b", null, id), one && !left.has(id) ? tag(one.decision === "reject" ? "rejected" : "completed", one.decision === "reject" ? "rejected" : "accepted") : tag("awaiting_consent", "not yet decided"),
+        h("span", { class: "soft" }, one ? h("span", null, one.actor ? `${one.actor}, ` : "", since(one.time), one.via === "node" ? ", at the node" : "", one.reason ? `: ${one.reason}` : "") : node?.consent_mode === "node" ? h("span", null, "its owner runs ", h("code", null, `hanse node approve ${session.session_id}`)) : state.me?.nodes?.includes(id) ? h("a", { href: "#/" }, "decide now") : "its owner decides here or at the node"));
+    })));
+}
+
+// ---- the figures at the top: always the same tiles, so that nothing moves
+
+function figures(session, analytics, run) {
+  const latest = (metric) => analytics.rounds.findLast((row) => typeof (row[metric] ?? row.metrics?.[metric]) === "number");
+  const tile = (name, value, note = "") => h("div", { class: "tile", key: name }, h("span", { class: "name" }, name), h("span", { class: value === UNKNOWN ? "value none" : "value" }, value), h("span", { class: "soft" }, note || " "));
+  const times = analytics.rounds.map((row) => row.duration_s).filter((v) => typeof v === "number").sort((a, b) => a - b);
+  const traffic = run.steps.length ? run.steps.reduce((sum, step) => sum + (step.bytes_down ?? 0) + (step.bytes_up ?? 0), 0) : NaN;
+  const spread = (metric) => { const row = latest(metric), s = row?.spread?.[metric]; return s ? `sites ${number(s.min)} to ${number(s.max)}` : ""; };
+  const failed = run.steps.reduce((sum, step) => sum + Object.keys(step.failures ?? {}).length, 0);
+  return h("div", { class: "tiles" },
+    h("div", { class: "tile wide", key: "progress" }, h("span", { class: "name" }, "Progress"), progress({ ...session, current_round: analytics.current_round ?? session.current_round }), h("span", { class: "soft" }, session.ended_at ? h("span", null, "ended ", moment(session.ended_at)) : session.started_at ? h("span", null, "started ", since(session.started_at)) : "not started")),
+    metricsOf(session, analytics).map((metric) => { const row = latest(metric); return tile(METRICS[metric], row ? number(row[metric] ?? row.metrics?.[metric]) : UNKNOWN, spread(metric)); }),
+    tile("Median round", times.length ? seconds(times[Math.floor(times.length / 2)]) : UNKNOWN, failed ? `${failed} failed answers` : ""),
+    tile("Traffic", bytes(traffic), "both directions"));
+}
+
+const STATUS = {
+  converged: ["completed", "converged", "the loss is at its best and no longer changes"],
+  improving: ["running", "improving", "the loss still falls"],
+  plateaued: ["paused", "plateaued", "the loss is flat, but not at its best"],
+  oscillating: ["paused", "oscillating", "the loss goes up and down; a smaller learning rate may help"],
+  diverging: ["failed", "diverging", "the loss rises; a smaller learning rate may help"],
+  insufficient_data: ["offline", "too early to say", "more rounds are needed to judge"],
+};
+
+function convergence(told) {
+  const [kind, name, means] = STATUS[told?.status] ?? STATUS.insufficient_data;
+  return h("span", { class: "aside convergence" }, tag(kind, name), h("span", { class: "soft" }, means, typeof told?.delta === "number" ? `; ${percent(told.delta)} in ${told.window} rounds` : ""));
+}
+
+function failures(steps) {
+  const rows = steps.flatMap((step) => Object.entries(step.failures ?? {}).map(([id, reason]) => ({ step, id, reason }))).reverse();
+  const lost = steps.filter((step) => step.status === "failed").length;
+  if (!rows.length && !lost) return h("p", { class: "soft fixed" }, steps.length ? "No failures." : "Nobody has been asked yet.");
+  return h("div", { class: "failures fixed" }, h("h4", null, `${rows.length} failed answer${rows.length === 1 ? "" : "s"}${lost ? `, ${lost} failed step${lost === 1 ? "" : "s"} that had to be tried again` : ""}`),
+    h("ul", null, rows.slice(0, 30).map(({ step, id, reason }) => h("li", { key: `${step.step} ${step.started} ${id}` }, h("b", null, id), h("span", { class: "soft" }, typeof step.round === "number" ? `round ${step.round}` : step.label), h("span", null, reason)))),
+    rows.length > 30 ? h("p", { class: "soft" }, `and ${rows.length - 30} earlier ones`) : null);
+}
+
+function importance(analytics) {
+  const rows = [...(analytics.feature_importance ?? [])].sort((a, b) => a.rank - b.rank);
+  const all = state.form.features;
+  return section("importance", "Features that matter", rows.length && typeof analytics.rank_stability === "number" ? h("span", { class: "aside soft", title: "Mean Spearman correlation of the ranks of successive rounds" }, `rank stability ${number(analytics.rank_stability)}`) : null,
+    rows.length ? bars({ rows, limit: all ? rows.length : 12 }) : h("p", { class: "soft" }, analytics.rounds.length ? "This model has no feature importance." : UNKNOWN),
+    rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null);
+}
+
+function contributions(analytics, sites) {
+  const rows = Object.entries(analytics.client_performance ?? {}).sort(([a], [b]) => a.localeCompare(b));
+  return section("contribution", "Contribution of each site", null, rows.length ? h("div", { class: "scroll" }, h("table", null,
+    h("thead", null, h("tr", null, ["Site", "Share", "Samples", "Rounds", "Failures", "Median time", "Loss improvement"].map((name, i) => h("th", { key: name, scope: "col", class: i > 1 ? "number" : "" }, name)))),
+    h("tbody", null, rows.map(([id, one]) => h("tr", { key: id },
+      h("th", { scope: "row" }, h("span", { class: `key ${tone(sites, id)}`, "aria-hidden": "true" }), id),
+      h("td", null, h("progress", { max: 1, value: one.share ?? 0, "aria-label": `share of ${id}` }), " ", percent(one.share)),
+      h("td", { class: "number" }, number(one.samples)), h("td", { class: "number" }, count(one.rounds)), h("td", { class: one.failures ? "number bad" : "number" }, count(one.failures)),
+      h("td", { class: "number" }, seconds(one.seconds)), h("td", { class: "number" }, typeof one.loss_improvement === "number" ? number(one.loss_improvement) : UNKNOWN)))))) : h("p", { class: "soft" }, UNKNOWN));
+}
+
+function numbers(analytics, session) {
+  const metrics = metricsOf(session, analytics);
+  const cell = (value) => h("td", { class: "number" }, value);
+  return h("details", { class: "section fold", key: "numbers" }, h("summary", null, h("h2", null, "All rounds as a table")), h("div", { class: "scroll" }, h("table", null,
+    h("thead", null, h("tr", null, ["Round", ...metrics.map((m) => METRICS[m]), "Nodes", "Failures", "Seconds", "To nodes", "From nodes"].map((name) => h("th", { key: name, scope: "col", class: "number" }, name)))),
+    h("tbody", null, analytics.rounds.toReversed().map((row) => h("tr", { key: row.round }, h("th", { scope: "row", class: "number" }, row.round), metrics.map((m) => cell(number(row[m] ?? row.metrics?.[m], "–"))), cell(count(row.n_clients)), cell(Object.entries(row.failures ?? {}).map(([id, why]) => `${id}: ${why}`).join("; ") || "–"), cell(seconds(row.duration_s, "–")), cell(bytes(row.bytes_down, "–")), cell(bytes(row.bytes_up, "–"))))))));
+}
+
+function about(session) {
+  const shown = state.form.code;
+  const alignment = session.alignment ?? {};
+  const config = Object.entries(session.config ?? {}).filter(([name, value]) => !["plan", "purpose", "name"].includes(name) && value !== null && !(Array.isArray(value) && !value.length) && !(typeof value === "object" && !Array.isArray(value) && !Object.keys(value).length));
+  return h("details", { class: "section fold", key: "about", ontoggle: (event) => edit("code", event.currentTarget.open) }, h("summary", null, h("h2", null, "What was proposed")),
+    h("dl", { class: "facts" }, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
+    (alignment.warnings ?? []).map((text) => h("p", { class: "warning", key: text }, text)),
+    h("h4", null, "Settings"), h("dl", { class: "facts settings" }, config.map(([name, value]) => [h("dt", { key: `t${name}` }, h("code", null, name)), h("dd", { key: name }, typeof value === "object" ? JSON.stringify(value) : String(value))])),
+    h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),
+    shown ? codeView(session) : null, shown ? checked(state.details.get(session.session_id)) : null);
+}
+
+// ---- events in words
+
+const SAYS = {
+  "run.created": () => "was proposed", "run.state": (d) => `became ${(d.to ?? "").replace("_", " ")}${d.reason ? `: ${d.reason}` : ""}`,
+  consent: (d, e) => `${e.node ?? ""} decided: ${d.decision}${d.via === "node" ? " (at the node)" : ""}${d.reason ? `: ${d.reason}` : ""}`,
+  "proposal.sent": (_, e) => `the proposal reached ${e.node ?? "a node"}`, "run.waiting": (d) => `waits for nodes: ${(d.online ?? []).length} of ${d.needed ?? "?"} online`,
+  "run.done": (d) => `has done its last step${d.reason ? `: ${d.reason}` : ""}`, model: (d) => `model${d.version === undefined ? "" : ` version ${d.version}`} stored`,
+  "node.refused": (d, e) => `${e.node ?? "someone"} was refused: ${d.what ?? ""} ${typeof d.detail === "string" ? d.detail : ""}`,
+  "node.online": (_, e) => `${e.node} came on line`, "node.offline": (_, e) => `${e.node} went off line`, "node.enrolled": (_, e) => `${e.node} joined`, "node.described": (_, e) => `${e.node} described its data`, "node.revoked": (_, e) => `${e.node} was revoked`,
+};
+
+export function sentence(event) {
+  const detail = event.detail ?? {};
+  return SAYS[event.kind]?.(detail, event) ?? [event.kind, event.node, Object.keys(detail).length ? JSON.stringify(detail).slice(0, 200) : ""].filter(Boolean).join(" ");
+}
+
+export const eventRow = (event) => h("li", { key: event.id }, h("time", { datetime: event.time, title: utc(event.time) }, clock(event.time)), h("span", null, sentence(event)), event.actor ? h("span", { class: "soft" }, event.actor) : null);
+
+function log(run) {
+  const events = [...(run.events ?? [])].reverse();
+  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").run("${run.id}").model()`)) : null);
+}

@@ -1,0 +1,237 @@
+"""A coordinator as a process: one folder, one event loop, an HTTP port and a gRPC port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from hanse.coordinator.app import create_app
+from hanse.coordinator.service import Coordinator
+from hanse.coordinator.settings import Settings
+from hanse.errors import ConfigError
+from hanse.identity import Authority, server_credentials
+from hanse.store import Store
+from hanse.transports.grpc_coordinator import GrpcCoordinator
+
+ADDRESS_FILE = "coordinator.json"
+TOKEN_FILE = "operator.token"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a coordinator is started.
+
+    Args:
+        home: database, blobs, audit, keys.
+        http, grpc: ``host:port`` to listen on; port 0 picks one.
+        database: URL; "" is SQLite in ``home``.
+        host_names: names and addresses by which others reach it; they stand in its certificate, and the
+            first in join tokens.
+        tls_cert, tls_key: files for HTTPS; without, a certificate of the own authority.
+        plain_http: no TLS for HTTP (loopback only). ``plain_grpc``: none for gRPC (loopback only).
+    """
+
+    home: Path
+    http: str = "127.0.0.1:8000"
+    grpc: str = "127.0.0.1:8080"
+    database: str = ""
+    host_names: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    plain_http: bool = False
+    plain_grpc: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where it can be reached. ``token``: the operator's, at the first start only."""
+
+    url: str
+    grpc: str
+    authority: str
+    token: str | None
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port. Raises ``ConfigError``."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{address!r} is no address to listen on; expected HOST:PORT, as in 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
+
+
+def open_store(home: Path, database: str = "") -> Store:
+    return Store(database or None, home)
+
+
+def first_operator(store: Store, home: Path) -> str | None:
+    """Makes the operator's account if there is none; its token, also kept in a file that only the
+    owner of the process can read."""
+    if store.accounts.list("operator"):
+        return None
+    _, token = store.accounts.create_account("operator", "operator")
+    fd = os.open(home / TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(token + "\n")
+    return token
+
+
+async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: None) -> None:
+    """Runs until SIGTERM or SIGINT. Raises ``ConfigError`` where it cannot listen as asked."""
+    host, port = split(how.http)
+    if how.plain_http and host not in _LOOPBACK:
+        raise ConfigError(f"plain HTTP would send tokens readable through the network; {host} is not loopback: use TLS")
+    if bool(how.tls_cert) != bool(how.tls_key):
+        raise ConfigError("give both --tls-cert and --tls-key, or neither")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store = open_store(how.home, how.database)
+    try:
+        token = first_operator(store, how.home)
+        authority = Authority.open(how.home / "authority")
+        names = tuple(
+            dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *_LOOPBACK, socket.gethostname()))
+        )
+        key, certificate = authority.issue_server(names)
+        listener = _listen(host, port)
+        reached = how.host_names[0] if how.host_names else "localhost" if _is_any(host) else host
+        url = f"{'http' if how.plain_http else 'https'}://{_bracket(reached)}:{listener.getsockname()[1]}"
+        coordinator = Coordinator(store, replace(how.settings, url=url), authority)
+        transport = GrpcCoordinator(
+            coordinator.handle, accept=coordinator.accept, refused=coordinator.refused, spool=_spool(how.home)
+        )
+        coordinator.attach(transport)
+        await coordinator.start()
+        try:
+            credentials = None if how.plain_grpc else server_credentials(key, certificate, authority.pem)
+            listening = await transport.start(how.grpc, credentials, insecure=how.plain_grpc)
+            grpc_host = how.host_names[0] if how.host_names else split(listening)[0]
+            grpc = f"{_bracket('localhost' if _is_any(grpc_host) else grpc_host)}:{split(listening)[1]}"
+            coordinator.settings = replace(coordinator.settings, grpc=grpc)
+            server = _Server(_config(how, coordinator, key, certificate + authority.pem))
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            await _started(server, serving)
+            where = Listening(url, grpc, authority.fingerprint(), token)
+            _remember(how.home, where)
+            ready(where)
+            waiting = asyncio.ensure_future(stop.wait())
+            await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            coordinator.chronicle.close_streams()
+            server.should_exit = True
+            await serving
+        finally:
+            await coordinator.stop()
+            await transport.stop()
+    finally:
+        store.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: one event stops all that runs here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets=sockets)
+        self.up.set()
+
+    up: asyncio.Event
+
+
+async def _started(server: _Server, serving: asyncio.Task[None]) -> None:
+    server.up = asyncio.Event()
+    up = asyncio.ensure_future(server.up.wait())
+    await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+    up.cancel()
+    if serving.done():
+        await serving
+        raise ConfigError("the HTTP server did not start; the log says why")
+
+
+def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes) -> Any:
+    tls: dict[str, Any] = {}
+    if how.tls_cert:
+        tls = {"ssl_certfile": how.tls_cert, "ssl_keyfile": how.tls_key}
+    elif not how.plain_http:
+        tls = {"ssl_certfile": _private(how.home / "https.crt", certificate),
+               "ssl_keyfile": _private(how.home / "https.key", key)}  # fmt: skip
+    return uvicorn.Config(
+        create_app(coordinator), lifespan="off", log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=3, proxy_headers=False, **tls,
+    )  # fmt: skip
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error.strerror}); is another coordinator running?"
+        ) from None
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+def _private(path: Path, content: bytes) -> str:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+    return str(path)
+
+
+def _spool(home: Path) -> Path:
+    folder = home / "spool"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _remember(home: Path, where: Listening) -> None:
+    """For the other commands on this machine: where it listens (no secrets)."""
+    text = json.dumps({"url": where.url, "grpc": where.grpc, "authority": where.authority, "pid": os.getpid()})
+    temporary = home / f".{ADDRESS_FILE}"
+    temporary.write_text(text + "\n")
+    temporary.replace(home / ADDRESS_FILE)
+
+
+def addresses(home: Path) -> dict[str, str]:
+    """Where the coordinator of ``home`` listened last; {} before its first start."""
+    try:
+        found = json.loads((home / ADDRESS_FILE).read_text())
+        return {"url": str(found["url"]), "grpc": str(found["grpc"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_any(host: str) -> bool:
+    return host in ("0.0.0.0", "::", "")  # noqa: S104
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+logging.getLogger("hanse").addHandler(logging.NullHandler())
