@@ -132,7 +132,7 @@ def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Ta
     columns: dict[str, Column] = {}
     for name in features:
         kind = ColumnKind(kinds[name])
-        if name not in have:
+        if name not in have or _says_nothing(table[have[name]], kind):
             if kind is ColumnKind.CATEGORICAL:
                 columns[name] = Column(kind, np.full(table.rows, -1, np.int32))
             elif kind is ColumnKind.IMAGE:
@@ -145,3 +145,8 @@ def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Ta
             raise DataError(f"column {name!r} is {column.kind} here, but the run expects {kind}")
         columns[name] = Column(kind, column.values, column.categories)
     return Table(columns)
+
+
+def _says_nothing(column: Column, kind: ColumnKind) -> bool:
+    """Whether a column is of another kind only because it has no value that would tell its kind."""
+    return column.kind is not kind and bool(column.missing.all())

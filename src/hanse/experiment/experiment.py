@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
+import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, overload
 
@@ -134,7 +138,8 @@ class Federation:
             target: the column to predict.
             features: use these columns; None: all that the feature strategy gives.
             rounds: training rounds.
-            settings: any other setting of :class:`hanse.config.RunConfig`, by its name.
+            settings: any other setting of :class:`hanse.config.RunConfig`, by its name. ``plan`` may
+                be a training plan's text, its file, its module, or its ``build`` function.
 
         Raises:
             ConfigError: a setting is unknown or wrong; says which, and what was expected.
@@ -185,7 +190,28 @@ def configure(settings: Mapping[str, Any], defaults: Mapping[str, Json] | None =
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
             raise ConfigError(f"there is no setting {name!r}; {hint}")
         found[full] = list(value) if isinstance(value, (tuple, set, frozenset)) else value
+    if found.get("plan") is not None:
+        found["plan"] = plan_of(found["plan"])
     return RunConfig.parse(found)
+
+
+def plan_of(given: Any) -> Any:
+    """A training plan as the setting ``plan`` has it: from its text, the path of its ``.py`` file, its
+    module, or its ``build`` function (which then must import what it uses itself)."""
+    if isinstance(given, str) and "\n" in given:
+        return {"name": "plan", "source": given}
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        try:
+            return {"name": path.stem, "source": path.read_text(encoding="utf-8")}
+        except OSError as error:
+            raise ConfigError(f"the training plan {path} cannot be read: {error.strerror}") from None
+    if inspect.ismodule(given) or inspect.isfunction(given):
+        try:
+            return {"name": given.__name__, "source": textwrap.dedent(inspect.getsource(given))}
+        except OSError:
+            raise ConfigError("the source of the training plan is not known; give its text") from None
+    return given
 
 
 class Experiment:
@@ -196,6 +222,8 @@ class Experiment:
 
     def __init__(self, backend: Backend, config: RunConfig, run_id: str = "") -> None:
         self._backend, self.config, self.run_id = backend, config, run_id
+        # of a run that exists already the plan came from elsewhere; only one's own code runs unasked
+        self._own_plan = str((config.plan or {}).get("source", "")) if not run_id else ""
 
     def analyze(self) -> Analysis:
         """Which columns the sites share, and what would be filled in where. Only names and kinds of
@@ -261,7 +289,9 @@ class Experiment:
 
     def result(self) -> Result:
         """The result of a completed run."""
-        return self._backend.result(self._sent())
+        result = self._backend.result(self._sent())
+        result.trusted_plan = self._own_plan
+        return result
 
     def _sent(self) -> str:
         if not self.run_id:

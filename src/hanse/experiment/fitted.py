@@ -116,6 +116,8 @@ def importance(record: Record) -> dict[str, float]:
     """Feature to its share of the model's importance, largest first; empty where it has none."""
     if "model_name" not in record.data or "prepared" not in record.data:
         return {}
+    if "plan" in record.data.get("options", {}):  # a network has none, and a picture must not run its code
+        return {}
     predictor = Predictor.of(record)
     try:
         weights = _weights(native(record), len(predictor.task.features))

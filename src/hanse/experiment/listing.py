@@ -103,11 +103,11 @@ _FORMATTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def visible(text: str) -> str:
-    """Text from elsewhere, for a terminal: what would steer it, or turn the order of what is read
+    r"""Text from elsewhere, for a terminal: what would steer it, or turn the order of what is read
     (escapes, bidirectional marks), is shown instead of done. Lines and tabs stay.
 
-    >>> visible("a\x1b[2Kb")
-    'a\\x1b[2Kb'
+    >>> print(visible("a\x1b[2Kb"))
+    a\x1b[2Kb
     """
     if text.isascii() and text.isprintable():
         return text

@@ -13,14 +13,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hanse.config import RunConfig
-from hanse.errors import DataError, WireError
+from hanse.errors import DataError, Refused, WireError
 from hanse.experiment import drawing
 from hanse.experiment.listing import Listing
 from hanse.messages import Json, Record, load, pieces
 from hanse.rounds import Step
+
+if TYPE_CHECKING:
+    from hanse.experiment.fitted import Predictor
 
 FORMAT = 1
 LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
@@ -44,6 +47,7 @@ class Result:
         bundle: SHA-256 of what the data owners agreed to.
         simulated: all sites were in this process.
         reason: why it ended ("10 rounds").
+        trusted_plan: source of the training plan that its author runs here anyway.
     """
 
     record: Record
@@ -55,6 +59,7 @@ class Result:
     bundle: str = ""
     simulated: bool = False
     reason: str = ""
+    trusted_plan: str = field(default="", repr=False)
 
     # ------------------------------------------------------------ numbers
 
@@ -129,24 +134,45 @@ class Result:
 
     # ------------------------------------------------------------ the model
 
-    def model(self) -> Any:
+    @property
+    def plan(self) -> str:
+        """The source of the training plan, where the model has one."""
+        return str(((self.record.data.get("options") or {}).get("plan") or {}).get("source", ""))
+
+    def model(self, trust_plan: bool = False) -> Any:
         """A normal, fitted model of scikit-learn, XGBoost or PyTorch. It expects the prepared design
-        matrix; :meth:`predictor` takes raw rows."""
+        matrix; :meth:`predictor` takes raw rows.
+
+        Args:
+            trust_plan: run a training plan (:attr:`plan`) that came from a file or from a coordinator.
+                One that you proposed in this session runs without it.
+
+        Raises:
+            Refused: the model has a plan from elsewhere; read it first.
+        """
         from hanse.experiment import fitted
 
+        self._may_run(trust_plan)
         return fitted.native(self.record)
 
-    def predictor(self) -> Any:
+    def predictor(self, trust_plan: bool = False) -> Predictor:
         """Takes raw rows (frame, dict of columns or Table), prepares them as in training, predicts."""
         from hanse.experiment import fitted
 
+        self._may_run(trust_plan)
         return fitted.Predictor.of(self.record)
 
-    def evaluate(self, table: Any) -> dict[str, float]:
+    def evaluate(self, table: Any, trust_plan: bool = False) -> dict[str, float]:
         """The metrics of the model on raw rows that carry the target column."""
         from hanse.experiment import fitted
 
+        self._may_run(trust_plan)
         return fitted.evaluate(self.record, table, self.config.target_column)
+
+    def _may_run(self, trusted: bool) -> None:
+        if self.plan and not trusted and self.plan != self.trusted_plan:
+            raise Refused("this model's training plan is code from elsewhere; read result.plan, and if you trust it, "
+                          "give trust_plan=True")  # fmt: skip
 
     # ------------------------------------------------------------ on disk
 

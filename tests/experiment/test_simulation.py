@@ -1,0 +1,375 @@
+"""Simulations of every family of models, over easy and over rough splits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pytest
+
+import hanse
+from experiment import sites
+from hanse.errors import ConfigError, Conflict, DataError, NotFound, Refused, RunFailed
+from hanse.experiment.results import Result
+from hanse.experiment.simulation import harmonised
+from hanse.messages import dump
+from hanse.rounds import Step
+from hanse.table import ColumnKind, Table
+
+BINARY = ["logistic_regression", "sgd_classifier", "mlp_classifier", "xgboost", "random_forest"]
+QUANTITY = ["linear_regression", "sgd_regressor", "mlp_regressor", "xgboost", "random_forest"]
+
+
+def settings(model: str) -> dict[str, Any]:
+    rounds = {"random_forest": 2, "xgboost": 8}.get(model, 12)
+    found: dict[str, Any] = {"model": model, "rounds": rounds, "local_epochs": 3}
+    if model.startswith("mlp"):
+        found |= {"model_options": {"hidden_layer_sizes": [8]}, "learning_rate": 0.02, "batch_size": 16}
+    if model == "xgboost":
+        found |= {"model_options": {"max_depth": 3}, "local_epochs": 1}
+    if model == "random_forest":
+        found |= {"local_epochs": 1}
+    return found
+
+
+def learn(data: Any, model: str = "logistic_regression", wire: str = "references", **more: Any) -> Result:
+    with hanse.simulate(data, wire=wire, **{k: more.pop(k) for k in ("seed", "workers") if k in more}) as federation:
+        return federation.experiment(**(settings(model) | more)).run(progress=False)
+
+
+@pytest.mark.parametrize("model", BINARY)
+def test_two_classes(model: str) -> None:
+    result = learn(sites.cancer(), model)
+    assert result.metrics["accuracy"] > 0.88
+    assert result.metrics["auc"] > 0.94
+    assert not result.failures
+
+
+@pytest.mark.parametrize("model", BINARY)
+def test_a_class_that_a_site_has_never_seen(model: str) -> None:
+    data = sites.iris()
+    result = learn(data, model, local_epochs=1, rounds=30)  # few local steps: the sites differ much
+    assert result.metrics["accuracy"] > 0.8
+    assert set(result.predictor().classes) == {"setosa", "versicolor", "virginica"}
+    everything = pandas.concat(data.values())
+    assert result.predictor().predict_proba(everything).shape == (len(everything), 3)
+
+
+@pytest.mark.parametrize("model", QUANTITY)
+def test_a_quantity(model: str) -> None:
+    result = learn(sites.diabetes(), model)
+    assert result.metrics["r2"] > 0.2
+    assert 40 < result.metrics["rmse"] < 75
+    assert len(result.predictor().predict(sites.diabetes()["site1"])) == len(sites.diabetes()["site1"])
+
+
+@pytest.mark.parametrize("model", BINARY)
+def test_rough_data(model: str) -> None:
+    """An empty site, a site with one class, missing values, a column that was never measured."""
+    data = sites.rough()
+    result = learn(data, model)
+    assert result.metrics["accuracy"] > 0.85
+    assert not result.failures, result.failures
+    assert {"grade", "smoker"} <= set(result.alignment["features"])
+    shares = {row["node"]: row["share"] for row in result.contributions}
+    assert shares["site4"] == 0
+    assert sum(shares.values()) == pytest.approx(1)
+    assert result.evaluate(data["site3"])["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_any_number_of_sites(count: int) -> None:
+    result = learn(sites.cancer(count))
+    assert result.metrics["auc"] > 0.95
+    assert [row["node"] for row in result.contributions] == [f"site{i + 1}" for i in range(count)]
+    assert len(result.history) == 13  # before training, and after each of twelve rounds
+
+
+@pytest.mark.parametrize("model", BINARY)
+def test_the_wire_changes_nothing(model: str) -> None:
+    plain, exact = learn(sites.iris(), model), learn(sites.iris(), model, wire="exact")
+    assert dump(plain.record) == dump(exact.record)
+    assert list(plain.history.column("loss")) == list(exact.history.column("loss"))
+
+
+@pytest.mark.parametrize("model", ["sgd_classifier", "random_forest"])
+def test_workers_change_nothing_and_the_seed_does(model: str) -> None:
+    one, many = learn(sites.cancer(), model, workers=1), learn(sites.cancer(), model, workers=5)
+    assert dump(one.record) == dump(many.record)
+    assert dump(one.record) == dump(learn(dict(reversed(sites.cancer().items())), model).record)
+    assert dump(one.record) != dump(learn(sites.cancer(), model, seed=1).record)
+
+
+PLAN = """
+from torch import nn
+
+def build(task, options):
+    return nn.Sequential(nn.Linear(len(task.features), options["width"]), nn.ReLU(),
+                         nn.Linear(options["width"], task.outputs))
+"""
+
+
+def test_a_training_plan_in_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "small.py"
+    path.write_text(PLAN)
+    more: dict[str, Any] = {"model_options": {"width": 4}, "learning_rate": 0.3, "rounds": 6}
+    result = learn(sites.cancer(), "torch_module", plan=path, **more)
+    assert result.config.plan == {"name": "small", "source": PLAN}
+    assert result.metrics["accuracy"] > 0.85
+    assert dump(learn(sites.cancer(), "torch_module", plan=PLAN, **more).record) != b""
+    rows = sites.cancer()["site1"]
+    module = result.model()
+    assert isinstance(module, torch.nn.Module)
+    with torch.no_grad():
+        scores = module(torch.tensor(result.predictor().design(rows), dtype=torch.float32))[:, 0]
+    assert np.allclose(torch.sigmoid(scores), result.predictor().predict_proba(rows)[:, 1], atol=1e-5)
+
+
+def test_a_plan_from_elsewhere_runs_only_when_it_is_trusted(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    marker = tmp_path / "ran"
+    loud = PLAN + f"\nopen({str(marker)!r}, 'a').close()\n"
+    result = learn(sites.cancer(1), "torch_module", plan=loud, model_options={"width": 2}, rounds=1)
+    again = hanse.load_result(result.save(tmp_path / "r.safetensors"))
+    marker.unlink()
+    assert "Participation" in again._repr_html_()
+    for use in (again.model, again.predictor, lambda: again.evaluate(sites.cancer(1)["site1"])):
+        with pytest.raises(Refused, match="read result.plan"):
+            use()
+    assert not marker.exists()
+    assert again.plan == loud
+    assert again.model(trust_plan=True) is not None
+    assert marker.exists()
+
+
+def test_plans_that_cannot_be_had() -> None:
+    federation = hanse.simulate({"a": {"x": [1.0], "disease": [1]}})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        federation.experiment(plan="/nowhere/plan.py")
+    with pytest.raises(ConfigError, match="plan is 3"):
+        federation.experiment(plan=3)
+    assert "def learn" in federation.experiment(plan=learn).config.plan["source"]  # type: ignore[index]
+
+
+def test_pandas_polars_columns_and_tables_are_the_same() -> None:
+    data = sites.cancer(2)
+    whole = dump(learn(data).record)
+    assert dump(learn({n: polars.from_pandas(f) for n, f in data.items()}).record) == whole
+    assert dump(learn({n: {c: list(f[c]) for c in f.columns} for n, f in data.items()}).record) == whole
+    assert dump(learn({n: Table.of(f) for n, f in data.items()}).record) == whole
+
+
+def test_it_looks_before_it_runs() -> None:
+    federation = hanse.simulate(sites.cancer())
+    assert federation.nodes().column("status") == ["online"] * 3
+    assert federation.datasets().column("columns") == [11] * 3
+    experiment = federation.experiment(model="logistic_regression", features=["mean radius", "worst texture"])
+    analysis = experiment.analyze()
+    assert list(analysis.features) == ["mean radius", "worst texture"]
+    assert len(analysis.union) == len(analysis.intersection) == 11
+    assert "2 features" in repr(analysis)
+    assert "mean radius" in analysis._repr_html_()
+    preview = experiment.preview()
+    assert "class LogisticRegression" in preview
+    assert "def answer" in preview
+    assert "not proposed" in repr(experiment)
+    with pytest.raises(Conflict, match="not proposed yet"):
+        experiment.status()
+
+
+def test_union_reports_what_is_filled_in() -> None:
+    data = sites.cancer()
+    data["site2"] = data["site2"].drop(columns=["mean radius", "mean texture", "worst texture"])
+    federation = hanse.simulate(data)
+    analysis = federation.experiment(feature_strategy="union").analyze()
+    assert analysis.filled == {"site1": 0, "site2": 0.3, "site3": 0}
+    assert "30% of the features are filled in at site2" in analysis.warnings[0]
+    assert len(federation.experiment().analyze().features) == 7
+    result = learn(data, feature_strategy="union")
+    assert result.metrics["auc"] > 0.9
+    assert "30% of the features are filled in at site2" in result._repr_html_()
+
+
+def test_short_names_and_wrong_names() -> None:
+    federation = hanse.simulate({"a": {"x": [1.0], "disease": [1]}}, seed=5)
+    config = federation.experiment(model="xgboost", target="y", rounds=3, learning_rate=0.5).config
+    assert (config.model_name, config.target_column, config.num_rounds, config.seed) == ("xgboost", "y", 3, 5)
+    assert federation.experiment(seed=9).config.seed == 9
+    for wrong, hint in (("modle", "did you mean 'model'"), ("learning_rat", "did you mean 'learning_rate'")):
+        with pytest.raises(ConfigError, match=hint):
+            federation.experiment(**{wrong: 1})
+    with pytest.raises(ConfigError, match="same setting"):
+        federation.experiment(model="xgboost", model_name="xgboost")
+    with pytest.raises(ConfigError, match="num_rounds is 0"):
+        federation.experiment(rounds=0)
+    with pytest.raises(ConfigError, match="known are .*logistic_regression"):
+        federation.experiment(model="no such model").propose()
+    with pytest.raises(ConfigError, match="the target column 'y' is missing at a"):
+        federation.experiment(model="logistic_regression", target="y").run(progress=False)
+    with pytest.raises(ConfigError, match="there is no site z"):
+        federation.experiment(expected_client_ids=["z"]).propose()
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [({}, "sites is empty"), ([], "sites is empty"), (None, "sites is empty"),
+     ({"a": {"x": [1, 2], "y": [1]}}, "unequal length"), ({"a": {"x": [1], " x": [2]}}, "the same name"),
+     ({"a": {"x": [[1, 2]]}}, "one value per row")],
+)  # fmt: skip
+def test_data_that_is_no_data(data: Any, wrong: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=wrong):
+        hanse.simulate(data).nodes()
+
+
+def test_wire_must_be_known() -> None:
+    with pytest.raises(ConfigError, match="references or exact"):
+        hanse.simulate({"a": {"x": [1]}}, wire="pickle")
+
+
+def test_a_run_that_cannot_learn_fails_with_the_reason() -> None:
+    same = {"a": {"x": [1.0, 2.0], "disease": ["no", "no"]}, "b": {"x": [1.0], "disease": ["no"]}}
+    with pytest.raises(RunFailed, match="1 classes over all sites"):
+        learn(same)
+    federation = hanse.simulate({"a": {"x": [1.0], "disease": [None]}})
+    experiment = federation.experiment(model="logistic_regression")
+    with pytest.raises(RunFailed, match="no site has a row"):
+        experiment.run(progress=False)
+    assert experiment.status()["state"] == "failed"
+    with pytest.raises(RunFailed, match="has no result"):
+        experiment.result()
+
+
+def test_one_bad_site_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hanse.models import logistic_regression
+
+    train = logistic_regression.LogisticRegression.train
+
+    def fails(self: Any, parameters: Any, X: Any, y: Any, *rest: Any, **more: Any) -> Any:
+        if len(y) < 120:
+            raise ZeroDivisionError("a mistake in the code of one site")
+        return train(self, parameters, X, y, *rest, **more)
+
+    monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
+    data = sites.cancer(3)
+    data["small"] = data.pop("site3").iloc[:50]
+    result = learn(data)
+    assert set(result.failures.column("node")) == {"small"}
+    assert "ZeroDivisionError" in result.failures[0]["reason"]
+    assert result.metrics["auc"] > 0.95
+    assert "ZeroDivisionError" in result._repr_html_()
+    assert {r["node"]: r["failed"] for r in result.participation} == {"site1": 0, "site2": 0, "small": 12}
+
+
+def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hanse.models import logistic_regression
+
+    def fails(*given: Any, **more: Any) -> Any:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
+    federation = hanse.simulate(sites.cancer(2))
+    experiment = federation.experiment(model="logistic_regression", max_failed_rounds=1)
+    with pytest.raises(RunFailed, match="ZeroDivisionError: a mistake"):
+        experiment.run(progress=False)
+    with pytest.raises(RunFailed) as caught:
+        experiment.result()
+    chain: Any = caught.value.__cause__
+    assert chain is not None
+
+
+def test_cancel_ends_a_long_run_at_once() -> None:
+    federation = hanse.simulate(sites.cancer())
+    experiment = federation.experiment(model="sgd_classifier", rounds=100_000).propose()
+    started = threading.Event()
+    states: list[str] = []
+
+    def look() -> None:
+        for update in experiment.watch():
+            states.append(update.state)
+            if update.step is not None:
+                started.set()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    assert started.wait(20)
+    begun = time.perf_counter()
+    experiment.cancel()
+    assert time.perf_counter() - begun < 5
+    watcher.join(5)
+    assert not watcher.is_alive()
+    assert states[-1] == "cancelled"
+    assert experiment.status()["state"] == "cancelled"
+    with pytest.raises(Conflict, match="cancelled already"):
+        experiment.cancel()
+    with pytest.raises(RunFailed, match="cancelled"):
+        experiment.wait(progress=False)
+
+
+def test_cancel_stops_a_site_in_the_middle_of_its_work() -> None:
+    federation = hanse.simulate(sites.cancer(1))
+    experiment = federation.experiment(model="sgd_classifier", rounds=1, local_epochs=10_000, batch_size=1).propose()
+    for update in experiment.watch():
+        if update.step is not None:
+            break
+    begun = time.perf_counter()
+    federation.close()
+    assert time.perf_counter() - begun < 5
+    assert experiment.status()["state"] == "cancelled"
+
+
+def test_not_waiting_and_watching_twice() -> None:
+    experiment = hanse.simulate(sites.cancer()).experiment(model="logistic_regression")
+    assert experiment.run(wait=False) is None
+    with pytest.raises(Conflict, match="already"):
+        experiment.run()
+    first, second = list(experiment.watch()), list(experiment.watch())
+    assert first == second
+    assert first[-1].state == "completed"
+    seen: list[Step | None] = []
+    result = experiment.wait(progress=False, on_update=lambda update: seen.append(update.step))
+    assert [s for s in seen if s] == result.rounds
+    assert experiment.status()["round"] == 10
+
+
+def test_runs_in_a_loop_that_runs_already() -> None:
+    """As in a notebook."""
+    import asyncio
+
+    async def cell() -> Result:
+        return learn(sites.cancer(2))
+
+    assert asyncio.run(cell()).metrics["auc"] > 0.9
+
+
+def test_unknown_run() -> None:
+    federation = hanse.simulate({"a": {"x": [1]}})
+    with pytest.raises(NotFound, match="there are none"):
+        federation._backend.status("simulation-9")
+
+
+def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
+    tables = {"a": Table.of({"x": ["u", "v"], "y": [1.0, 2.0]}), "b": Table.of({"x": [None, None], "y": [None, None]}),
+              "c": Table.of({"x": [], "y": []})}  # fmt: skip
+    found = harmonised(tables)
+    assert [t["x"].kind for t in found.values()] == [ColumnKind.CATEGORICAL] * 3
+    assert [t["y"].kind for t in found.values()] == [ColumnKind.NUMERIC] * 3
+    assert np.all(found["b"]["x"].missing)
+    assert found["c"].rows == 0
+
+
+def test_the_probe_touches_no_data() -> None:
+    result = hanse.simulate({"a": {"x": [1]}, "b": {}}).experiment(federated_strategy="probe", rounds=4).run(
+        progress=False
+    )
+    assert not result.metrics
+    assert not result.feature_importance
+    assert len(result.participation) == 2
+    with pytest.raises(NotFound, match="learned no model"):
+        result.model()
+    assert "no evaluated round yet" not in result._repr_html_()  # there is no curve to be empty
