@@ -156,7 +156,8 @@ def curve(line: Curve, colour: str = BLUE, width: int = 430, height: int = 196) 
     end_x, end_y = points[-1]
     parts.append(
         f"<circle cx='{end_x:.1f}' cy='{end_y:.1f}' r='4' fill='{colour}'/>"
-        f"<text class='big' style='fill:{colour}' x='{end_x + 9:.1f}' y='{end_y + 4:.1f}'>{line.values[-1]:.3f}</text>"
+        f"<text class='big' style='fill:{colour}' x='{end_x + 9:.1f}' y='{end_y + 4:.1f}'>"
+        f"{short(line.values[-1])}</text>"
     )
     return "".join(parts) + "</svg>"
 
@@ -234,7 +235,7 @@ def participation(
         share = f"{took / asked:.0%}" if asked else "-"
         parts.append(f"<text x='{left + len(groups) * pitch + 5:.1f}' y='{y + 13.5}'>{share}</text>")
     for number in _round_marks([g[0] for g in groups]):
-        column = next(i for i, g in enumerate(groups) if g[0] == number)
+        column = max(i for i, g in enumerate(groups) if g[0] <= number)
         middle = left + (column + 0.5) * pitch - gap / 2
         parts.append(f"<text x='{middle:.1f}' y='{bottom + 13}' text-anchor='middle'>{number}</text>")
     parts.append(_legend(bottom + 29))
@@ -324,12 +325,19 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
+def short(value: float) -> str:
+    """A number for people.
+
+    >>> short(0.98765), short(54.321), short(2983.0), short(1234567.8)
+    ('0.988', '54.3', '2983', '1.23e+06')
+    """
+    if float(value).is_integer() and 10 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1e4 else f"{value:.3g}"
+
+
 def _figure(value: float | str | None) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.3f}"
-    return str(value)
+    return "–" if value is None else value if isinstance(value, str) else short(value)
 
 
 def _empty(words: str, width: int, height: int) -> str:

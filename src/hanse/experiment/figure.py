@@ -53,7 +53,7 @@ def _curve(axes: Any, curve: drawing.Curve, colour: str) -> None:
     axes.fill_between(curve.rounds, low, high, color=colour, alpha=0.14, linewidth=0, label="sites, worst to best")
     marker = "o" if len(curve.rounds) <= 30 else ""
     axes.plot(curve.rounds, curve.values, color=colour, linewidth=2, marker=marker, markersize=3.5, label="federation")
-    axes.annotate(f"{curve.values[-1]:.3f}", (curve.rounds[-1], curve.values[-1]), xytext=(7, -3),
+    axes.annotate(drawing.short(curve.values[-1]), (curve.rounds[-1], curve.values[-1]), xytext=(7, -3),
                   textcoords="offset points", color=colour, fontweight="bold", fontsize=9)  # fmt: skip
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.25)
@@ -76,7 +76,7 @@ def _participation(axes: Any, result: Result) -> None:
         if at:
             axes.scatter([r for r, _ in at], [i for _, i in at], s=size, c=colour, marker=marker, label=words)
     axes.set_yticks(range(len(nodes)), nodes)
-    axes.set_ylim(len(nodes) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(nodes)) - 0.5, -0.5)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _plain(axes, "Participation", "round")
     if rounds:

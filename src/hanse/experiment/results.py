@@ -199,7 +199,7 @@ class Result:
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{title(k)} {v:.3f}" for k, v in self.metrics.items() if k in _TILES)
+        figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in _TILES)
         rounds = len({s.round for s in self.rounds if s.round is not None})
         failed = len(self.failures)
         return (
@@ -217,7 +217,7 @@ class Result:
         history = list(_history(self.rounds).values())
         seconds = sum(s.seconds for s in self.rounds)
         moved = sum(s.bytes_up + s.bytes_down for s in self.rounds)
-        tiles = {title(k): f"{v:.3f}" for k, v in self.metrics.items() if k in _TILES}
+        tiles = {title(k): drawing.short(v) for k, v in self.metrics.items() if k in _TILES}
         tiles |= {"sites": str(len(self._everyone())), "time": _duration(seconds), "moved": _bytes(moved)}
         rounds = sorted({s.round for s in self.rounds if s.round is not None})
         subtitle = f"{len(rounds)} round{'s' * (len(rounds) != 1)}, seed {self.config.seed}"
@@ -262,7 +262,7 @@ class Result:
         return figure.draw(self)
 
 
-_TILES = ("accuracy", "auc", "loss", "r2", "rmse", "mae")
+_TILES = ("accuracy", "auc", "r2", "rmse", "mae", "loss")  # in this order, wherever they come from
 _COUNTERS = ("round", "evaluated_round")
 _SIZES = {"n", "n_test", "invalid"}  # a federation's is not one of a site, so they have no spread
 _ABOUT = ("round", "spread", "nodes", "failures", "seconds")
@@ -318,9 +318,13 @@ def _evaluated(step: Step) -> int | None:
 def _numbers(values: Mapping[str, Json]) -> dict[str, float]:
     return {
         k: v
-        for k, v in values.items()
+        for k, v in sorted(values.items(), key=lambda pair: _place(pair[0]))
         if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and k not in _COUNTERS
     }
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (_TILES.index(name) if name in _TILES else len(_TILES), name)
 
 
 def _history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
