@@ -44,9 +44,9 @@ class Chronicle:
         loop = asyncio.get_running_loop()
         self._audited = await asyncio.to_thread(self._last_audited)
 
-        def committed(_: Event) -> None:
+        def committed(event: Event) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._announce)
+                loop.call_soon_threadsafe(self._announce, event.kind in AUDITED)
 
         self._unsubscribe = self._store.events.subscribe(committed)
         self._audit_due.set()
@@ -82,10 +82,11 @@ class Chronicle:
         except asyncio.QueueFull:
             _log.error("an event was not written, too many are waiting: %s", kind)
 
-    def _announce(self) -> None:
+    def _announce(self, audited: bool = False) -> None:
         self._wake.set()
         self._wake = asyncio.Event()
-        self._audit_due.set()
+        if audited:
+            self._audit_due.set()
 
     async def _write_notes(self) -> None:
         while True:

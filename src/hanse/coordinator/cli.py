@@ -69,6 +69,7 @@ def start(
         click.echo(f"authority      {where.authority}")
         if where.token is not None:
             click.echo(f"operator token {where.token}   (shown only now; also in operator.token of the home)")
+        click.echo("ready")
 
     asyncio.run(serve(
         Start(home, http, grpc, database, host_names, tls_cert, tls_key, plain_http, plain_grpc, settings), ready

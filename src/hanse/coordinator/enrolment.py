@@ -15,24 +15,27 @@ _ADDRESSES = 10_000
 
 
 class Attempts:
-    """So many attempts a minute per address; the secrets are long, this keeps the log readable."""
+    """So many failed attempts a minute per address; the secrets are long, this keeps the log readable."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = per_minute
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def count(self, address: str) -> None:
-        """Counts one. Raises ``TooMany``."""
-        now = time.monotonic()
+    def check(self, address: str) -> None:
+        """Raises ``TooMany`` where too many have failed."""
+        now, times = time.monotonic(), self._times.get(address, deque())
+        while times and now - times[0] > 60:
+            times.popleft()
+        if len(times) >= self._limit:
+            raise TooMany(f"more than {self._limit} failed attempts in a minute from here; wait a minute")
+
+    def failed(self, address: str) -> None:
+        """Counts one."""
         times = self._times.setdefault(address, deque())
         self._times.move_to_end(address)
         while len(self._times) > _ADDRESSES:
             self._times.popitem(last=False)
-        while times and now - times[0] > 60:
-            times.popleft()
-        if len(times) >= self._limit:
-            raise TooMany(f"more than {self._limit} attempts in a minute from here; wait a minute")
-        times.append(now)
+        times.append(time.monotonic())
 
 
 def enrol(store: Store, authority: Authority, secret: str, node_id: str, csr: str, address: str) -> tuple[Node, str]:

@@ -92,9 +92,16 @@ def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
 
 def summary_of(node: Node, settings: Settings, columns: bool) -> dict[str, Json]:
     """The registered summary as it may be shown."""
-    shown = {k: v for k, v in node.summary.items() if columns or k != "features"}
+    return _shown(node.summary, settings.small_cell, columns)
+
+
+def _shown(summary: Mapping[str, Json], small_cell: int, columns: bool) -> dict[str, Json]:
+    shown = {k: v for k, v in summary.items() if columns or k != "features"}
     if isinstance(shown.get("class_distribution"), Mapping):
-        shown["class_distribution"] = hide_small(shown["class_distribution"], settings.small_cell)
+        shown["class_distribution"] = hide_small(shown["class_distribution"], small_cell)
+    if isinstance(shown.get("datasets"), Mapping):
+        each = shown["datasets"].items()
+        shown["datasets"] = {n: _shown(s, small_cell, columns) for n, s in each if isinstance(s, Mapping)}
     return shown
 
 
@@ -150,8 +157,7 @@ def analyze(
             continue
         schemas[node.id] = {c: k for c, k in columns.items() if c not in extra}
         metadata[node.id] = extra or set(columns)  # a plain table: any column may be the target
-        distribution = node.summary.get("class_distribution")
-        labels[node.id] = sorted(distribution) if isinstance(distribution, Mapping) else []
+        labels[node.id] = _labels(node.summary)
     if not schemas:
         raise Conflict("no client has told its columns yet; add a dataset at a node, or register with 'features'")
     union, intersection = features.union_and_intersection(schemas)
@@ -185,6 +191,14 @@ def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
         columns = dict.fromkeys(_texts(node.summary.get("features")), "numeric")
         extra = set(_texts(node.summary.get("metadata_columns")))
     return columns, extra
+
+
+def _labels(summary: Mapping[str, Json]) -> list[str]:
+    """All labels that the node told."""
+    inner = summary.get("datasets")
+    several = [s for s in inner.values() if isinstance(s, Mapping)] if isinstance(inner, Mapping) else []
+    found = [s.get("class_distribution") for s in (summary, *several)]
+    return sorted({str(label) for d in found if isinstance(d, Mapping) for label in d})
 
 
 def _texts(value: Json) -> list[str]:

@@ -125,7 +125,7 @@ class Coordinator:
             said: dict[str, Json] = {"capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40]},
                                      "datasets": listed, "consent_mode": mode}  # fmt: skip
             if summary:
-                said["summary"] = summary
+                said["summary"] = _flat(summary)
             if any(getattr(node, k) != v for k, v in said.items()):
                 self.store.nodes.describe(peer, **said)
             else:
@@ -155,7 +155,7 @@ class Coordinator:
 
     async def _datasets(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
         listed, summary = _dataset_list(data), _object(data, "summary")
-        await asyncio.to_thread(self.store.nodes.describe, peer, datasets=listed, summary=summary or None)
+        await asyncio.to_thread(self.store.nodes.describe, peer, datasets=listed, summary=_flat(summary) or None)
         self.presence.heard(peer)
         return "ok", {}
 
@@ -183,6 +183,16 @@ def _object(data: Mapping[str, Json], name: str) -> dict[str, Json]:
     if not isinstance(value, Mapping):
         raise WireError(f"{name} is not an object")
     return dict(value)
+
+
+def _flat(summary: Mapping[str, Json]) -> dict[str, Json]:
+    """A node tells one summary for each dataset; of a single one, it is that of the node."""
+    each = {name: s for name, s in summary.items() if isinstance(s, Mapping)}
+    if len(each) != len(summary):
+        return dict(summary)  # one summary, as in a registration by REST
+    if len(each) <= 1:
+        return dict(next(iter(each.values()), {}))
+    return {"datasets": {name: dict(s) for name, s in each.items()}}
 
 
 def _dataset_list(data: Mapping[str, Json]) -> list[dict[str, Json]]:

@@ -78,5 +78,9 @@ function draw() {
 drawWith(() => { asked ||= requestAnimationFrame(draw); });
 addEventListener("hashchange", () => { state.form.confirm = null; changed(); scrollTo({ top: 0 }); });
 setInterval(() => { if (!document.hidden && state.phase === "ready") changed(); }, 5000); // "12 s ago" grows
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part after # is the view
+  document.getElementById("main").focus();
+});
 draw();
 if (state.phase === "loading") signIn();

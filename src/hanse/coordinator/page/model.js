@@ -13,11 +13,15 @@ export const state = {
   me: null, coordinator: {}, nodes: [], sessions: [], total: 0, details: new Map(), schema: null,
   run: null, // the one that is looked at: {id, session, analytics, steps, events, missing}
   recent: [], // the newest events
-  operator: { accounts: [], tokens: [], audit: [], verdict: null, refused: [], made: null },
+  operator: noOperator(),
   form: {}, // drafts and open confirmations, by name
   hover: null, // {round, chart}
   widths: {},
 };
+
+function noOperator() {
+  return { accounts: [], tokens: [], audit: [], verdict: null, refused: [], seen: 0, made: null };
+}
 
 let draw = () => {};
 export const drawWith = (action) => { draw = action; };
@@ -138,15 +142,19 @@ export const readRun = reader(async () => {
 
 export const readOperator = reader(async () => {
   if (!is("operator")) return;
+  const { operator } = state;
   const [accounts, tokens, verdict, refused] = await Promise.all([
     api.get("/api/accounts"), api.get("/api/nodes/join-tokens"), api.get("/api/audit/verify"),
-    api.get(api.path("/api/events", {}, { kind: "node.refused", last: 50 })).catch(() => ({ events: [] })),
+    api.get(api.path("/api/events", {}, { kind: "node.refused", since: operator.seen, limit: 1000 })),
   ]);
+  operator.seen = refused.last_event_id;
   const end = verdict.head?.[0] ?? verdict.entries ?? 0;
   const audit = await api.get(api.path("/api/audit", {}, { since: Math.max(0, end - 50), limit: 50 }));
-  Object.assign(state.operator, {
-    accounts: accounts.accounts, tokens: tokens.join_tokens, verdict, audit: audit.entries, refused: refused.events,
+  Object.assign(operator, {
+    accounts: accounts.accounts, tokens: tokens.join_tokens, verdict, audit: audit.entries,
+    refused: [...operator.refused, ...refused.events].slice(-50),
   });
+  if (refused.events.length === 1000) readOperator(); // more of them
 }, 1000);
 
 export async function readSchema() {
@@ -238,7 +246,7 @@ export function signOut(problem = null) {
   api.useToken("");
   Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], run: null, recent: [], form: {}, schema: null, notice: null });
   state.details.clear();
-  state.operator = { accounts: [], tokens: [], audit: [], verdict: null, refused: [], made: null };
+  state.operator = noOperator();
   changed();
 }
 

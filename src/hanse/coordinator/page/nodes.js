@@ -18,7 +18,7 @@ export function nodesSection() {
 function none() {
   if (is("operator")) {
     return empty("No node has joined yet.", h("p", null, "Make a join token under ", h("a", { href: "#/operate" }, "Operate"), ", hand it to the institution, and let them run there:"),
-      command("hanse node init --join TOKEN --name hospital-1"), command("hanse node dataset add patients.csv --tag heart"), command("hanse node start"));
+      command("hanse node init --join TOKEN --name hospital-1"), command("hanse node dataset add patients.csv --tags heart"), command("hanse node start"));
   }
   return empty("No node has joined yet.", h("p", null, "The federation's operator makes a join token; the institution then runs:"), command("hanse node init --join TOKEN --name hospital-1"), command("hanse node start"));
 }
@@ -43,7 +43,7 @@ function card(node) {
       fact("Last heard", node.status === "offline" && !node.last_heartbeat ? "never" : since(node.last_heartbeat)),
       fact("Working on", at ? (at.href ? h("a", { href: at.href }, at.text) : at.text) : h("span", { class: "soft" }, "nothing")),
       fact("Consent", node.consent_mode === "node" ? "only at the node" : node.consent_mode === "coordinator" ? "here or at the node" : "unknown")),
-    (node.datasets ?? []).length ? h("ul", { class: "datasets" }, node.datasets.map(dataset)) : h("p", { class: "soft" }, "No dataset yet. Its owner runs ", h("code", null, "hanse node dataset add FILE --tag TAG")));
+    (node.datasets ?? []).length ? h("ul", { class: "datasets" }, node.datasets.map(dataset)) : h("p", { class: "soft" }, "No dataset yet. Its owner runs ", h("code", null, "hanse node dataset add FILE --tags TAG")));
 }
 
 function dataset(one) {

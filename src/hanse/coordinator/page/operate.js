@@ -31,7 +31,7 @@ function join() {
     const made = await act(() => api.post("/api/nodes/join-tokens", body));
     if (!made) return;
     form.reset();
-    state.operator.made = { token: made.token, title: `Join token${made.node ? ` for ${made.node}` : ""}`, text: "The institution runs this beside its data; the node makes its own key, which never leaves it:", commands: [`hanse node init --join ${made.token} --name ${made.node ?? "NAME"}`, "hanse node dataset add FILE --tag TAG", "hanse node start"] };
+    state.operator.made = { token: made.token, title: `Join token${made.node ? ` for ${made.node}` : ""}`, text: "The institution runs this beside its data; the node makes its own key, which never leaves it:", commands: [`hanse node init --join ${made.token} --name ${made.node ?? "NAME"}`, "hanse node dataset add FILE --tags TAG", "hanse node start"] };
     readOperator();
     scrollTo({ top: 0 });
   };

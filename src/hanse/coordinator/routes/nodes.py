@@ -72,7 +72,7 @@ async def authority(request: Request) -> Response:
 async def enrol(request: Request) -> dict[str, Any]:
     """A certificate against a join token's secret."""
     it, where = coordinator(request), address(request)
-    it.attempts.count(where)
+    it.attempts.check(where)
     body = await read(request, Enrolment)
     if it.authority is None:
         raise NotFound("this coordinator has no authority, so nodes cannot enrol")
@@ -81,6 +81,7 @@ async def enrol(request: Request) -> dict[str, Any]:
             enrolment.enrol, it.store, it.authority, body.token, body.node_id, body.csr, where
         )
     except HanseError as error:
+        it.attempts.failed(where)
         it.chronicle.note("node.refused", node=None, actor=where or "unknown",
                           detail={"what": "enrolment", "claimed": body.node_id, "detail": error.message})  # fmt: skip
         raise
