@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from hanse.node.catalogue import Catalogue
 from hanse.node.gate import COORDINATOR, Gate
 from hanse.node.settings import Settings
 from hanse.node.shared_memory import SharedPool
-from hanse.node.worker import Worker
+from hanse.node.worker import PROGRAM, Worker
 from hanse.store.audit import AuditLog
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,10 @@ class Agent:
         home: the node's folder.
         connect: makes the connection from (node id, handler, allocate, report, refused); by default
             gRPC with this node's certificate.
+        program: what Python runs as the worker.
     """
 
-    def __init__(self, home: Path, connect: Connect | None = None) -> None:
+    def __init__(self, home: Path, connect: Connect | None = None, program: Sequence[str] = PROGRAM) -> None:
         self.home = Path(home)
         self.settings = Settings.load(self.home)
         self.node = self.settings.node_id
@@ -65,7 +66,7 @@ class Agent:
         self.audit = AuditLog(self.home / "audit.jsonl")
         self.approvals = Approvals(self.home)
         self.pool = SharedPool()
-        self.worker = self._worker()
+        self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit)
         make = connect or self._grpc
         self.connection = make(self.node, self.handle, self.pool.allocate, self._report, self._refused)
@@ -117,9 +118,9 @@ class Agent:
             raise Conflict(f"a node is running in this folder already ({self.node})") from None
         return fd
 
-    def _worker(self) -> Worker:
+    def _worker(self, program: Sequence[str]) -> Worker:
         overrides = {"min_count": self.settings.policy.minimum_count}
-        return Worker(self.home, self.node, self.settings.limits, overrides, self.pool, self._worker_died)
+        return Worker(self.home, self.node, self.settings.limits, overrides, self.pool, self._worker_died, program)
 
     def _grpc(
         self, node: str, handler: Handler, allocate: Allocate, report: Callable[[str, str], None],

@@ -34,6 +34,7 @@ from hanse.node.settings import Limits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
 from hanse.node.worker_main import KEPT_BUNDLES
 
+PROGRAM = ("-m", "hanse.node.worker_main")
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
 _WATCH_SECONDS = 0.25  # between looks at the memory of a worker that is at work
@@ -165,15 +166,17 @@ class Worker:
         overrides: the owner's settings that go before the run's (``min_count``).
         pool: where its payloads lie; the same one that the transport allocates from.
         died: told why, whenever a worker was lost.
+        program: what Python runs as the worker.
     """
 
     def __init__(
         self, home: Path, node: str, limits: Limits, overrides: Mapping[str, Json],
         pool: SharedPool | None = None, died: Callable[[str], None] = lambda why: None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:  # fmt: skip
         self.home, self.node, self.limits, self.overrides = home, node, limits, dict(overrides)
         self.pool = pool or SharedPool()
-        self._died = died
+        self._died, self._program = died, tuple(program)
         self._process: _Process | None = None
         self._turn = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -204,7 +207,7 @@ class Worker:
             return process.known[sha256]
         message = small("bundle", text=text, sha256=sha256)
         process, packet = await self._exchange(lambda p: (packed(message, 0, inline=True), []), lambda: None)
-        reply = _open(packet, Memory)
+        reply = _open(packet, Memory, process)
         process.known[sha256] = dict(reply.body.data)
         while len(process.known) > KEPT_BUNDLES:  # the worker forgets them in the same order
             del process.known[next(iter(process.known))]
@@ -251,7 +254,7 @@ class Worker:
             raise WorkerDied("the node's worker announced a payload and did not send it")
 
         try:
-            message = _open(packet, land)
+            message = _open(packet, land, process)
         finally:
             for fd in fresh:
                 os.close(fd)
@@ -310,7 +313,9 @@ class Worker:
             process = await self._ready()
             raw, fds = pack(process)
             process.progress, self.busy = progress, run
-            self._watch(process, time.monotonic() + self.limits.task_seconds)
+            seconds = self.limits.task_seconds
+            first = min(_WATCH_SECONDS, seconds)
+            self._timer = process.loop.call_later(first, self._watch, process, time.monotonic() + seconds)
             return process, await process.ask(raw, fds)
         except asyncio.CancelledError:
             if process is not None and process.stop():
@@ -382,7 +387,7 @@ class Worker:
         except BaseException:
             process.end("it was not wanted any more")
             raise
-        process.offline = bool(_open(packet, Memory).body.data.get("offline"))
+        process.offline = bool(_open(packet, Memory, process).body.data.get("offline"))
         process.ended = self._lost
         self._process = process
         return process
@@ -392,7 +397,7 @@ class Worker:
         ours.setblocking(False)
         settings = {"home": str(self.home), "node": self.node, "memory_mb": self.limits.memory_mb,
                     "overrides": self.overrides, "parent": os.getpid()}  # fmt: skip
-        command = [sys.executable, "-m", "hanse.node.worker_main", str(theirs.fileno()), json.dumps(settings)]
+        command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]
         log = os.open(self.home / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
@@ -407,10 +412,14 @@ class Worker:
         return _Process(process, ours)
 
 
-def _open(packet: Packet, land: Callable[[int], Buffer]) -> Message:
+def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> Message:
+    """The message in a packet. Raises the error that the worker reports; of some it dies."""
     message = arrived(packet.head, land)
     if message.kind == "error":
-        raise from_code(str(message.body.data.get("code")), str(message.body.data.get("message")))
+        error = from_code(str(message.body.data.get("code")), str(message.body.data.get("message")))
+        if isinstance(error, WorkerDied):
+            process.end(error.message)
+        raise error
     return message
 
 

@@ -1,0 +1,160 @@
+"""One node and a coordinator that the test speaks for, in this process; every message goes through
+the real frames."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import hanse.algorithms
+import hanse.bundle
+from hanse.bundle import Bundle
+from hanse.config import RunConfig
+from hanse.errors import HanseError
+from hanse.kinds import Handler, Progress
+from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
+from hanse.node.agent import Agent
+from hanse.node.settings import Limits, Policy, Settings
+from hanse.store.audit import Entry
+
+ATTACKS = Path(__file__).parent / "attacks"
+WITH_ATTACKS = (str(ATTACKS / "worker_with_attacks.py"),)
+
+
+def carry(message: Message, allocate: Allocate = Memory, seen: bytearray | None = None) -> Message:
+    """The message as the other side gets it."""
+    assembler, found = Assembler(allocate), None
+    for frame in frames(message, 1):
+        if seen is not None:
+            seen += frame
+        found = assembler.feed(frame)
+    assert isinstance(found, Message)
+    return found
+
+
+class FakeCoordinator:
+    """The agent's connection, and the coordinator behind it."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self.left = bytearray()  # every byte that left the node
+        self.pending: list[dict[str, Json]] = []
+        self.refuse: dict[str, HanseError] = {}
+        self.interval = 5.0
+        self.changed = asyncio.Event()
+        self.reports: list[Any] = []
+        self._up = False
+
+    def __call__(self, node: str, handler: Handler, allocate: Allocate, report: Any, refused: Any) -> FakeCoordinator:
+        self.node, self.handler, self.allocate, self.report = node, handler, allocate, report
+        return self
+
+    def start(self) -> None:
+        self.report("connected", "here")
+
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
+        self.heard.append(carry(message, seen=self.left))
+        self.changed.set()
+        if message.kind in self.refuse:
+            raise self.refuse[message.kind]
+        data: dict[str, Json] = {}
+        if message.kind == "hello":
+            data = {"node": self.node, "heartbeat_interval_s": self.interval, "proposals": self.pending}
+        return Message("reply", message.id, "coordinator", Record(data))
+
+    async def close(self) -> None:
+        pass
+
+    async def until(self, kind: str, count: int = 1) -> list[Message]:
+        """The messages of a kind, once there are so many."""
+        async with asyncio.timeout(20):
+            while len(found := [m for m in self.heard if m.kind == kind]) < count:
+                self.changed.clear()
+                await self.changed.wait()
+        return found
+
+    async def ask(
+        self, kind: str, data: Mapping[str, Json], arrays: Mapping[str, Any] | None = None, *,
+        peer: str = "coordinator", sender: str = "coordinator", progress: Progress = lambda: None,
+    ) -> Record:  # fmt: skip
+        """Ask the node; what leaves is kept in ``left``, errors included."""
+        message = carry(Message(kind, f"{kind}/{len(self.left)}", sender, Record(data, arrays or {})), self.allocate)
+        try:
+            reply = await self.handler(peer, message, progress)
+        except HanseError as error:
+            self.left += f"{error.code} {error.message}".encode()
+            raise
+        return carry(reply, seen=self.left).body
+
+
+@dataclasses.dataclass
+class Node:
+    agent: Agent
+    coordinator: FakeCoordinator
+    home: Path
+
+    def audit(self) -> list[Entry]:
+        return self.agent.audit.entries()
+
+    def actions(self) -> list[str]:
+        return [entry.action for entry in self.audit()]
+
+    async def propose(self, bundle: Bundle, run: str = "run-1", **more: Json) -> Record:
+        return await self.coordinator.ask("proposal", proposal(bundle, run, self.agent.node, **more))
+
+    async def approved(self, bundle: Bundle, run: str = "run-1") -> None:
+        await self.propose(bundle, run)
+        self.agent.gate.approve(run, bundle.sha256, actor="owner")
+
+    async def task(
+        self, bundle: Bundle | str, ask: Mapping[str, Json], arrays: Mapping[str, Any] | None = None, *,
+        run: str = "run-1", step: int = 0, op: str = "answer", **more: Any,
+    ) -> Record:  # fmt: skip
+        sha = bundle if isinstance(bundle, str) else bundle.sha256
+        data = {"run": run, "step": step, "op": op, "bundle": sha, "ask": {"stage": 0, "of": dict(ask)}}
+        return await self.coordinator.ask("task", data, arrays, **more)
+
+
+def proposal(bundle: Bundle, run: str = "run-1", node: str = "alpha", **more: Json) -> dict[str, Json]:
+    expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    return {"run": run, "sha256": bundle.sha256, "text": bundle.text, "proposer": "Ada", "purpose": "to test",
+            "expires": expires, "dataset": bundle.content["datasets"].get(node), **more}  # fmt: skip
+
+
+def probe(nbytes: int = 64, **settings: Json) -> Bundle:
+    config = RunConfig.parse({"federated_strategy": "probe", "model_options": {"bytes": nbytes}, **settings})
+    return hanse.bundle.freeze(config, {"features": [], "kinds": {}}, {})
+
+
+def attack() -> Bundle:
+    """A bundle of the algorithm that misbehaves."""
+    path = hanse.algorithms.__path__
+    path.append(str(ATTACKS))
+    try:
+        config = RunConfig.parse({"federated_strategy": "attack"})
+        return hanse.bundle.freeze(config, {"features": [], "kinds": {}}, {})
+    finally:
+        path.remove(str(ATTACKS))
+
+
+@contextlib.asynccontextmanager
+async def running(
+    home: Path, *, attacks: bool = False, coordinator: FakeCoordinator | None = None, consent: str = "node",
+    policy: Policy | None = None, limits: Limits | None = None,
+) -> AsyncIterator[Node]:  # fmt: skip
+    home.mkdir(parents=True, exist_ok=True)
+    Settings("alpha", consent, policy=policy or Policy(), limits=limits or Limits(threads=1)).save(home)
+    fake = coordinator or FakeCoordinator()
+    agent = Agent(home, fake, WITH_ATTACKS) if attacks else Agent(home, fake)
+    task = asyncio.create_task(agent.run())
+    try:
+        await agent.worker.start()
+        yield Node(agent, fake, home)
+    finally:
+        agent.stop()
+        await task

@@ -1,0 +1,304 @@
+"""The agent: greeting, proposals, decisions, and the owner's socket; over real gRPC too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from one_node import FakeCoordinator, attack, probe, proposal, running
+
+from hanse import algorithms, rounds
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, WireError
+from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity, server_credentials
+from hanse.kinds import Progress
+from hanse.messages import Message, Record
+from hanse.node import control
+from hanse.node.agent import Agent
+from hanse.node.catalogue import Catalogue
+from hanse.node.settings import Coordinator, Policy, Settings
+from hanse.transports.grpc_coordinator import GrpcCoordinator
+
+X = {"x": np.zeros(16, np.float32)}
+
+
+def test_it_says_hello_and_beats(tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("age,disease\n" + "61,1\n47,0\n" * 10)
+    Catalogue(tmp_path).add(tmp_path / "visits.csv", tags=["visits"])
+
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.interval = 0.05
+        async with running(tmp_path, coordinator=fake):
+            hello = (await fake.until("hello"))[0].body.data
+            assert hello["consent"] == "node"
+            assert [d["name"] for d in hello["datasets"]] == ["visits"]
+            assert hello["capabilities"]["cpus"] == os.cpu_count()
+            assert "logistic_regression" in hello["capabilities"]["model_types"]
+            beats = await fake.until("heartbeat", 3)
+            assert beats[0].body.data == {"busy": False, "run": None}
+            fake.report("disconnected", "")
+            fake.report("connected", "again")
+            await fake.until("hello", 2)
+            assert str(tmp_path).encode() not in bytes(fake.left)  # no path leaves
+
+    asyncio.run(main())
+
+
+def test_a_busy_node_still_beats_and_takes_proposals(tmp_path: Path) -> None:
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.interval = 0.05
+        async with running(tmp_path, coordinator=fake, attacks=True) as node:
+            await node.approved(attack())
+            work = asyncio.create_task(node.task(attack(), {"do": "sleep", "seconds": 1.0}))
+            while not any(m.body.data["busy"] for m in await fake.until("heartbeat", 1)):
+                await asyncio.sleep(0.01)
+            assert (await node.propose(probe(), "run-2")).data == {"decision": "pending"}
+            await fake.ask("finished", {"run": "gone", "state": "completed"})
+            assert not work.done()
+            busy = [m.body.data for m in fake.heard if m.kind == "heartbeat" and m.body.data["busy"]]
+            assert busy[0]["run"] == "run-1"
+            await work
+
+    asyncio.run(main())
+
+
+def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
+    async def main() -> None:
+        bundle = probe()
+        first = FakeCoordinator()
+        first.pending = [proposal(bundle), {"run": "garbage"}, proposal(bundle, "run-2")]
+        async with running(tmp_path, coordinator=first) as node:
+            await first.until("hello")
+            while len(node.agent.approvals.pending()) < 2:
+                await asyncio.sleep(0)
+            node.agent.state = "disconnected"
+            done = await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1", actor="ada")
+            assert done["state"] == "approved"
+            assert not [m for m in first.heard if m.kind == "consent"]
+        second = FakeCoordinator()
+        second.pending = [proposal(bundle, "run-2")]
+        async with running(tmp_path, coordinator=second) as node:
+            consent = (await second.until("consent"))[0].body.data
+            assert consent == {"run": "run-1", "sha256": bundle.sha256, "decision": "accept", "reason": "", "actor": "ada"}
+            await asyncio.to_thread(control.ask, tmp_path, "reject", run="run-2", actor="ada", reason="no")
+            told = (await second.until("consent", 2))[1].body.data
+            assert (told["run"], told["decision"], told["reason"]) == ("run-2", "reject", "no")
+            await asyncio.to_thread(control.ask, tmp_path, "revoke", run="run-1", actor="ada", reason="enough")
+            told = (await second.until("consent", 3))[2].body.data
+            assert (told["decision"], told["reason"]) == ("reject", "revoked by ada: enough")
+        third = FakeCoordinator()
+        third.pending = [proposal(bundle)]  # it lost what it was told
+        async with running(tmp_path, coordinator=third):
+            await third.until("consent")
+
+    asyncio.run(main())
+
+
+def test_a_coordinator_that_refuses_a_decision_is_not_asked_for_ever(tmp_path: Path) -> None:
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.refuse["consent"] = Conflict("the run is over")
+        async with running(tmp_path, coordinator=fake) as node:
+            await node.propose(probe())
+            await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1")
+            await fake.until("consent")
+            while node.agent.approvals.unsent():
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_the_standing_policy_accepts_what_passes_all_rules(tmp_path: Path) -> None:
+    async def main() -> None:
+        policy = Policy(standing="accept-allowed", allowed_algorithms=("probe",))
+        async with running(tmp_path, policy=policy, attacks=True) as node:
+            assert (await node.propose(probe())).data == {"decision": "accept"}
+            assert not node.agent.approvals.unsent()
+            await node.task(probe(), {"round": 1}, X)
+            assert node.audit()[1].actor == "standing policy"
+            assert (await node.propose(attack(), "run-2")).data == {"decision": "pending"}  # a rule says no: ask
+            said = await asyncio.to_thread(control.ask, tmp_path, "examine", run="run-2")
+            assert [s["rule"] for s in said if not s["allowed"]] == ["approved_algorithms"]
+
+    asyncio.run(main())
+
+
+def test_consent_at_the_coordinator_only_where_the_owner_wants_it(tmp_path: Path) -> None:
+    def relayed(**more: Any) -> dict[str, Any]:
+        return {"run": "run-1", "sha256": probe().sha256, "decision": "accept", "account": "ada", "time": "now"} | more
+
+    async def main() -> None:
+        async with running(tmp_path / "a") as node:
+            await node.propose(probe())
+            with pytest.raises(NotAllowed, match="only at the node: hanse node approve run-1"):
+                await node.coordinator.ask("consent", relayed())
+            with pytest.raises(NotApproved):
+                await node.task(probe(), {"round": 1}, X)
+            assert "consent.refused" in node.actions()
+        async with running(tmp_path / "b", consent="coordinator") as node:
+            with pytest.raises(NotApproved, match="was not proposed"):
+                await node.coordinator.ask("consent", relayed())
+            await node.propose(probe())
+            for wrong in ({"sha256": probe(128).sha256}, {"decision": "maybe"}, {"account": ""}, {"run": None}):
+                with pytest.raises((WireError, NotApproved)):
+                    await node.coordinator.ask("consent", relayed(**wrong))
+            await node.coordinator.ask("consent", relayed())
+            await node.task(probe(), {"round": 1}, X)
+            assert "ada (at the coordinator)" in [e.actor for e in node.audit()]
+
+    asyncio.run(main())
+
+
+def test_unknown_requests_are_refused_and_recorded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            with pytest.raises(WireError, match="is not asked 'shell'"):
+                await node.coordinator.ask("shell", {"command": "ls"})
+            assert node.actions() == ["message.refused"]
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- the owner's socket
+
+
+def test_the_socket_is_the_owners_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = tmp_path / ("deep" * 40)  # longer than a socket's path may be
+        async with running(home) as node:
+            mode = (home / control.FILE).stat().st_mode
+            assert stat.S_ISSOCK(mode)
+            assert mode & 0o777 == 0o600
+            with pytest.raises(NotFound, match="no run 'x'"):
+                await asyncio.to_thread(control.ask, home, "approve", run="x")
+            with pytest.raises(NotFound, match="cannot 'format'"):
+                await asyncio.to_thread(control.ask, home, "format")
+            status = await asyncio.to_thread(control.ask, home, "status")
+            assert status["worker"] == node.agent.worker.pid
+            with pytest.raises(Conflict, match="running in this folder already"):
+                Agent(home, FakeCoordinator())
+        assert not (home / control.FILE).exists()
+        with pytest.raises(ConnectionError):
+            control.ask(home, "status")
+
+    asyncio.run(main())
+
+
+def test_new_settings_count_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            await node.approved(probe())
+            await node.task(probe(), {"round": 1}, X)
+            before = node.agent.worker.pid
+            node.agent.settings.with_value("allowed_algorithms", "fedavg").save(tmp_path)
+            await asyncio.to_thread(control.ask, tmp_path, "reload", actor="ada")
+            with pytest.raises(NotAllowed, match="approved_algorithms"):
+                await node.task(probe(), {"round": 1}, X)
+            assert node.agent.worker.pid == before
+            (tmp_path / "node.toml").write_text("node_id = 3")
+            with pytest.raises(ConfigError):
+                await asyncio.to_thread(control.ask, tmp_path, "reload")
+            with pytest.raises(NotAllowed):  # what was valid before still is
+                await node.task(probe(), {"round": 1}, X)
+            Settings("alpha").with_value("minimum_count", "7").save(tmp_path)
+            await asyncio.to_thread(control.ask, tmp_path, "reload")
+            await node.task(probe(), {"round": 1}, X)
+            assert node.agent.worker.overrides == {"min_count": 7}
+            while node.agent.worker.pid in (before, None):
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- over gRPC, as processes
+
+
+@contextlib.asynccontextmanager
+async def coordinator(folder: Path, handler: Any, address: str = "localhost:0") -> Any:
+    authority = Authority.open(folder)
+    server = GrpcCoordinator(handler)
+    credentials = server_credentials(*authority.issue_server(["localhost"]), authority.pem)
+    where = await server.start(address, credentials)
+    try:
+        yield server, where, authority
+    finally:
+        await server.stop()
+
+
+def enrol(home: Path, authority: Authority, address: str, node: str = "alpha") -> None:
+    key = create_key(home)
+    identity = NodeIdentity(node, key, authority.issue_node(csr(key, node), node), authority.pem, address)
+    save_identity(home, identity)
+    Settings(node, coordinator=Coordinator(address, "http://localhost")).save(home)
+
+
+async def answer(peer: str, message: Message, progress: Progress) -> Message:
+    data = {"node": peer, "heartbeat_interval_s": 10, "proposals": []} if message.kind == "hello" else {}
+    return Message("reply", message.id, "coordinator", Record(data))
+
+
+def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: Path) -> None:
+    """`hanse node start` twice: idle memory, consent, rounds, a killed worker, a stopped node."""
+    heard: list[tuple[str, Message]] = []
+    greeted = asyncio.Event()
+
+    async def handler(peer: str, message: Message, progress: Progress) -> Message:
+        heard.append((peer, message))
+        if len({p for p, m in heard if m.kind == "hello"}) == 2:
+            greeted.set()
+        return await answer(peer, message, progress)
+
+    async def main() -> None:
+        bundle = probe(1024, num_rounds=5, min_fit_nodes=2, min_available_nodes=2, min_completed=2)
+        async with coordinator(tmp_path / "ca", handler) as (server, where, authority):
+            agents = []
+            try:
+                for name in ("alpha", "beta"):
+                    enrol(tmp_path / name, authority, where, name)
+                    command = [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(tmp_path / name)]
+                    agents.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+                async with asyncio.timeout(30):
+                    await greeted.wait()
+                for name in ("alpha", "beta"):
+                    while not (status := await asyncio.to_thread(control.ask, tmp_path / name, "status"))["worker"]:
+                        await asyncio.sleep(0.05)
+                    idle = [psutil.Process(status[k]).memory_info().rss for k in ("pid", "worker")]
+                    assert sum(idle) < 150 << 20, [i >> 20 for i in idle]
+                    expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+                    data = proposal(bundle, expires=expires)
+                    reply = await server.request(name, Message("proposal", f"p/{name}", "", Record(data)))
+                    assert reply.body.data == {"decision": "pending"}
+                    await asyncio.to_thread(control.ask, tmp_path / name, "approve", run="run-1", actor="ada")
+
+                def run() -> rounds.Run:
+                    return rounds.Run(algorithms.build(bundle.config), bundle.config, ["alpha", "beta"], server,
+                                      rounds.Forgetful(), "run-1", bundle.sha256)  # fmt: skip
+
+                first = await run().go()
+                assert any(first.arrays["x"])
+                os.kill(status["worker"], signal.SIGKILL)
+                second = await run().go()
+                assert first.arrays["x"].tobytes() == second.arrays["x"].tobytes()
+                assert {p for p, m in heard if m.kind == "consent"} == {"alpha", "beta"}
+                for agent in agents:
+                    agent.send_signal(signal.SIGTERM)
+                assert [await asyncio.to_thread(agent.wait, 20) for agent in agents] == [0, 0]
+                assert not psutil.pid_exists(status["worker"])
+            finally:
+                for agent in agents:
+                    agent.kill()
+                    agent.wait()
+
+    asyncio.run(main())

@@ -1,0 +1,156 @@
+"""Decisions are for one run and one hash, are not changed in silence, and survive everything."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from one_node import probe, proposal
+
+from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
+from hanse.node.approvals import Approvals, Proposal
+from hanse.node.settings import FILE, Limits, Policy, Settings
+
+
+@pytest.fixture
+def approvals(tmp_path: Path) -> Any:
+    opened = Approvals(tmp_path)
+    yield opened
+    opened.close()
+
+
+def receive(approvals: Approvals, run: str = "run-1", nbytes: int = 64, **more: Any) -> Proposal:
+    return approvals.receive(Proposal.parse(proposal(probe(nbytes), run, **more)))
+
+
+def test_approve_and_revoke(approvals: Approvals, tmp_path: Path) -> None:
+    found = receive(approvals)
+    assert [p.run for p in approvals.pending()] == ["run-1"]
+    with pytest.raises(NotApproved, match="not decided yet"):
+        approvals.approved("run-1", found.sha256)
+    approvals.approve("run-1", found.sha256[:8], actor="ada")
+    again = Approvals(tmp_path)  # another process
+    assert again.approved("run-1", found.sha256).actor == "ada"
+    assert not again.pending()
+    assert again.approve("run-1", actor="eve").actor == "ada"  # no news
+    again.revoke("run-1", actor="ada", reason="changed my mind")
+    again.close()
+    with pytest.raises(NotApproved, match="revoked"):
+        approvals.approved("run-1", found.sha256)
+    with pytest.raises(Conflict, match="is revoked"):
+        approvals.revoke("run-1", actor="ada")
+    with pytest.raises(Conflict, match="revoked already"):
+        approvals.approve("run-1", actor="ada")
+    assert oct((tmp_path / "approvals.db").stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_decision_is_not_turned_round(approvals: Approvals) -> None:
+    receive(approvals)
+    approvals.reject("run-1", actor="ada", reason="no")
+    with pytest.raises(Conflict, match="rejected already"):
+        approvals.approve("run-1", actor="ada")
+    receive(approvals)  # proposed again: the decision stands
+    assert approvals.get("run-1").state == "rejected"
+
+
+def test_the_wrong_run_or_hash(approvals: Approvals) -> None:
+    first = receive(approvals)
+    with pytest.raises(NotFound, match="no run 'run-2'"):
+        approvals.approve("run-2", actor="ada")
+    with pytest.raises(NotApproved, match="was proposed with hash"):
+        approvals.approve("run-1", "f" * 64, actor="ada")
+    second = receive(approvals, nbytes=128)
+    with pytest.raises(ConfigError, match="2 hashes"):
+        approvals.approve("run-1", actor="ada")
+    approvals.approve("run-1", second.sha256, actor="ada")
+    with pytest.raises(NotApproved):
+        approvals.approved("run-1", first.sha256)
+
+
+def test_an_expired_proposal_cannot_be_approved(approvals: Approvals) -> None:
+    receive(approvals, expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    assert not approvals.pending()
+    with pytest.raises(NotApproved, match="expired"):
+        approvals.approve("run-1", actor="ada")
+
+
+def test_what_the_coordinator_has_not_heard(approvals: Approvals) -> None:
+    found = receive(approvals)
+    assert not approvals.unsent()
+    found = approvals.approve("run-1", actor="ada")
+    assert [p.run for p in approvals.unsent()] == ["run-1"]
+    approvals.revoke("run-1", actor="ada")
+    approvals.mark_sent(found)  # the former decision was told: the revocation still has to be
+    assert [p.state for p in approvals.unsent()] == ["revoked"]
+    approvals.mark_sent(approvals.get("run-1"))
+    assert not approvals.unsent()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"run": ""}, {"run": "a\nb"}, {"run": 5}, {"text": None}, {"expires": "soon"}, {"expires": "2026-01-01"},
+        {"dataset": "visits"}, {"dataset": {"name": "visits"}}, {"dataset": {"name": 1, "version": 2}},
+        {"purpose": "x" * 20_000}, {"proposer": None},
+    ],
+)  # fmt: skip
+def test_garbage_is_no_proposal(wrong: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        Proposal.parse(proposal(probe()) | wrong)
+    with pytest.raises(WireError):
+        Proposal.parse({})
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_survive_the_file(tmp_path: Path) -> None:
+    settings = Settings("alpha", policy=Policy(("fedavg", 'odd "name" \\ ü\x7f'), True, 20), limits=Limits(12.5, 100))
+    settings.save(tmp_path)
+    assert Settings.load(tmp_path) == settings
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ({"nod_id": "a"}, "did you mean 'node_id'"), ({"policy": {"standin": "ask"}}, "did you mean 'policy.standing'"),
+        ({"policy": {"standing": "accept"}}, "expected one of ask, accept-allowed"), ({"policy": 3}, "table of settings"),
+        ({"consent": "both"}, "expected one of"), ({"limits": {"task_seconds": 0}}, "above 0"),
+        ({"limits": {"task_seconds": float("nan")}}, "above 0"), ({"limits": {"memory_mb": True}}, "whole number"),
+        ({"policy": {"allow_training_plans": "yes"}}, "true or false"), ({"policy": {"allowed_algorithms": "a"}}, "a list"),
+        ({"policy": {"minimum_samples": 0}}, "at least 1"), ({"limits": {"threads": -1}}, "at least 0"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(raw: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Settings.parse(raw)
+
+
+def test_settings_from_text(tmp_path: Path) -> None:
+    settings = Settings("alpha")
+    assert settings.with_value("minimum_samples", "25").policy.minimum_samples == 25
+    assert settings.with_value("policy.allowed_algorithms", "fedavg, probe").policy.allowed_algorithms == ("fedavg", "probe")
+    assert settings.with_value("allow_training_plans", "True").policy.allow_training_plans is True
+    assert settings.with_value("limits.task_seconds", "0.5").limits.task_seconds == 0.5
+    assert settings.with_value("consent", "coordinator").consent == "coordinator"
+    for key, value in (("minimum_samples", "many"), ("allow_training_plans", "1"), ("node_id", "b"), ("standing", "x")):
+        with pytest.raises(ConfigError):
+            settings.with_value(key, value)
+    (tmp_path / FILE).write_text("node_id = ")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        Settings.load(tmp_path)
+    with pytest.raises(NotFound, match="no node here yet"):
+        Settings.load(tmp_path / "elsewhere")
+
+
+def test_approvals_are_only_the_owners_to_read(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Approvals(tmp_path).close()
+    finally:
+        os.umask(before)
+    assert all(not path.stat().st_mode & 0o077 for path in tmp_path.iterdir())

@@ -1,0 +1,351 @@
+"""Whatever a task does to the worker, the node answers, stays, and goes on with a fresh one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from one_node import Node, attack, carry, probe, running
+
+from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDied
+from hanse.messages import Message, Record
+from hanse.node.settings import Limits
+from hanse.node.shared_memory import SharedBuffer, SharedPool
+
+LARGE = 1 << 20  # elements of float32
+
+
+async def still_works(node: Node) -> None:
+    bundle = probe()
+    await node.approved(bundle, "afterwards")
+    body = await node.task(bundle, {"round": 1}, {"x": np.zeros(16, np.float32)}, run="afterwards")
+    assert body.arrays["a.x"].shape == (16,)
+
+
+@pytest.mark.parametrize(
+    ("ask", "limits", "says"),
+    [
+        ({"do": "exit"}, {}, "status 3"),
+        ({"do": "segfault"}, {}, "signal 11"),
+        ({"do": "sleep", "seconds": 60}, {"task_seconds": 0.5}, "task_seconds, which is 0.5"),
+        ({"do": "sleep in C", "seconds": 60}, {"task_seconds": 0.5}, "task_seconds"),
+        ({"do": "allocate at once", "bytes": 4e9}, {"memory_mb": 256}, "memory_mb"),
+        ({"do": "allocate slowly", "bytes": 3e8}, {"memory_mb": 200}, "more memory than [limits] memory_mb, which is 200"),
+        ({"do": "raise system exit"}, {}, "status 4"),
+    ],
+    ids=lambda v: v["do"] if isinstance(v, dict) and "do" in v else None,
+)  # fmt: skip
+def test_a_worker_that_ends_hangs_or_takes_too_much_is_replaced(
+    tmp_path: Path, ask: dict[str, Any], limits: dict[str, Any], says: str
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True, limits=Limits(threads=1, **limits)) as node:
+            await node.approved(attack())
+            before = node.agent.worker.pid
+            with pytest.raises(WorkerDied) as error:
+                await node.task(attack(), ask)
+            assert says in error.value.message
+            await still_works(node)
+            assert node.agent.worker.pid != before
+            assert {"task.refused", "task.answered", "worker.lost"} <= set(node.actions())
+            assert node.agent.audit.verify().ok
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_killed_in_the_middle_is_replaced(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            task = asyncio.create_task(node.task(attack(), {"do": "progress"}, progress=moved.set))
+            await moved.wait()  # it is at work
+            pid = node.agent.worker.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(WorkerDied, match="signal 9"):
+                await task
+            await still_works(node)
+            assert "worker.lost" in node.actions()
+
+    moved = asyncio.Event()
+    asyncio.run(main())
+
+
+def test_an_idle_worker_that_is_killed_is_replaced_before_it_is_needed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            pid = node.agent.worker.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            await still_works(node)
+            assert node.agent.worker.pid not in (None, pid)
+
+    asyncio.run(main())
+
+
+def test_an_exception_gives_its_kind_and_never_its_text(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            before = node.agent.worker.pid
+            with pytest.raises(NodeFailed, match="failed with ValueError"):
+                await node.task(attack(), {"do": "raise"})
+            assert b"Grete" not in bytes(node.coordinator.left)
+            assert "Grete Hansen" in (tmp_path / "worker.log").read_text()  # the owner can find it
+            assert node.agent.worker.pid == before
+            await still_works(node)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["sleep", "sleep in C"])
+def test_a_cancelled_task_is_stopped_by_force_if_need_be(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hanse.node.worker._GRACE_SECONDS", 0.5)
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            await node.task(attack(), {"do": "nothing"})
+            before = node.agent.worker.pid
+            task = asyncio.create_task(node.task(attack(), {"do": how, "seconds": 60}, step=1))
+            while node.agent.worker.busy is None:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            began = time.monotonic()
+            await still_works(node)
+            assert time.monotonic() - began < 10
+            assert (node.agent.worker.pid == before) == (how == "sleep")
+
+    asyncio.run(main())
+
+
+def test_many_cancelled_tasks_never_mix_up_replies(tmp_path: Path) -> None:
+    async def main() -> None:
+        bundle = probe(4 * LARGE)
+        async with running(tmp_path) as node:
+            await node.approved(bundle)
+            for step in range(30):
+                x = np.full(LARGE if step % 2 else 16, step, np.float32)
+                task = asyncio.create_task(node.task(bundle, {"round": step}, {"x": x}, step=step))
+                await asyncio.sleep(0.0005 * (step % 7))
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                body = await node.task(bundle, {"round": 100 + step}, {"x": np.zeros(8 + step, np.float32)}, step=step)
+                assert body.arrays["a.x"].shape == (8 + step,)
+            assert node.agent.worker.pid is not None
+
+    asyncio.run(main())
+
+
+def test_progress_reaches_the_coordinator(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            beats: list[float] = []
+            await node.task(attack(), {"do": "progress"}, progress=lambda: beats.append(time.monotonic()))
+            assert len(beats) == 3
+
+    asyncio.run(main())
+
+
+def test_the_worker_knows_no_secrets_and_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANSE_TOKEN", "s3cret")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        async def main() -> None:
+            async with running(tmp_path, attacks=True) as node:
+                await node.approved(attack())
+                body = await node.task(attack(), {"do": "look around", "port": server.getsockname()[1]})
+                found = body.data["data"]
+                assert "HANSE_TOKEN" not in found["environment"]
+                assert not {"PATH", "HOME"} & set(found["environment"])
+                assert found["network"] is not node.agent.worker.offline
+                if os.getuid() == 0:
+                    assert node.agent.worker.offline
+
+        asyncio.run(main())
+
+
+def test_the_worker_dies_with_its_agent(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from one_node import attack, running
+async def main():
+    async with running(Path({str(tmp_path)!r}), attacks=True) as node:
+        await node.approved(attack())
+        print(node.agent.worker.pid, flush=True)
+        await node.task(attack(), {{"do": "sleep in C", "seconds": 60}})
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        worker = psutil.Process(int(process.stdout.readline()))
+        time.sleep(0.3)
+        process.kill()
+        process.wait()
+        assert worker.wait(5) is None or not worker.is_running()
+
+
+# ---------------------------------------------------------------- payloads
+
+
+def test_large_payloads_come_back_exact_and_memory_is_used_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        rng = np.random.default_rng(0)
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            for step, size in enumerate([LARGE, 3, LARGE, 0, LARGE + 1, 40_000, LARGE, LARGE, 16_384, 16_385]):
+                x = rng.standard_normal(size).astype(np.float32)
+                body = await node.task(attack(), {"do": "echo"}, {"x": x}, step=step)
+                assert body.arrays["a.x"].tobytes() == x.tobytes()
+            assert node.agent.pool._free  # something is kept
+            await node.coordinator.ask("finished", {"run": "run-1", "state": "completed"})
+            del body
+            await asyncio.gather(*node.agent._tasks - {node.agent._beating})
+            assert not node.agent.pool._free
+
+    asyncio.run(main())
+
+
+def test_a_reply_larger_than_the_last_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            for step, do in enumerate(["echo", "twice", "echo", "twice"]):
+                x = np.full(LARGE, step, np.float32)
+                body = await node.task(attack(), {"do": do}, {"x": x}, step=step)
+                assert body.arrays["a.x"].size == LARGE * (1 + (do == "twice"))
+                assert (body.arrays["a.x"] == step).all()
+
+    asyncio.run(main())
+
+
+def test_what_an_algorithm_keeps_of_an_ask_is_never_overwritten(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            await node.task(attack(), {"do": "keep"}, {"x": np.full(LARGE, 7, np.float32)}, step=1)
+            await node.approved(attack(), "other")
+            for step in range(4):
+                await node.task(attack(), {"do": "echo"}, {"x": np.full(LARGE, 9, np.float32)}, run="other", step=step)
+            body = await node.task(attack(), {"do": "kept"}, step=2)
+            assert (body.arrays["a.x"] == 7).all()
+
+    asyncio.run(main())
+
+
+def test_shared_memory_that_is_still_looked_at_is_not_given_away() -> None:
+    pool = SharedPool()
+    first = pool.shared(1 << 20)
+    first.write(0, memoryview(b"\x01" * (1 << 20)))
+    view = first.read(0, 10)
+    del first
+    second = pool.shared(1 << 20)
+    second.write(0, memoryview(b"\x02" * (1 << 20)))
+    assert bytes(view) == b"\x01" * 10
+    fd = second.fd
+    del second
+    third = pool.shared(1 << 20)
+    assert third.fd == fd  # nobody looked: used again
+    third.lent = True
+    del third
+    assert not pool._free
+
+
+def test_a_write_outside_the_buffer_is_refused() -> None:
+    buffer = SharedPool().shared(1 << 17)
+    with pytest.raises(ValueError, match="do not fit"):
+        buffer.write((1 << 17) - 1, memoryview(b"xx"))
+
+
+def test_incoming_payloads_land_in_shared_memory() -> None:
+    pool = SharedPool()
+    message = carry(Message("task", "1", "", Record({}, {"x": np.arange(LARGE, dtype=np.float32)})), pool.allocate)
+    assert isinstance(message.body.arrays.buffer, SharedBuffer)  # type: ignore[attr-defined]
+    assert (message.body.arrays["x"] == np.arange(LARGE)).all()
+
+
+# ---------------------------------------------------------------- what leaves
+
+
+def test_long_json_does_not_leave(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True, limits=Limits(threads=1, reply_json_kb=10)) as node:
+            await node.approved(attack())
+            await node.task(attack(), {"do": "long json", "count": 50})
+            with pytest.raises(TooLarge):
+                await node.task(attack(), {"do": "long json", "count": 500})
+            assert node.audit()[-1].action == "task.refused"
+
+    asyncio.run(main())
+
+
+def test_a_message_over_the_limit_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True, limits=Limits(threads=1, message_mb=1)) as node:
+            await node.approved(attack())
+            with pytest.raises(NotAllowed, match="limits"):
+                await node.task(attack(), {"do": "echo"}, {"x": np.zeros(LARGE, np.float32)})
+            with pytest.raises(TooLarge):
+                await node.task(attack(), {"do": "twice"}, {"x": np.zeros(200_000, np.float32)})
+
+    asyncio.run(main())
+
+
+def test_a_bad_weight_does_not_leave(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            with pytest.raises(NotAllowed, match="weight"):
+                await node.task(attack(), {"do": "nothing", "weight": -1})
+
+    asyncio.run(main())
+
+
+def test_code_that_differs_in_the_worker_is_not_run(tmp_path: Path) -> None:
+    """The algorithm stands in the bundle, but not in this worker's installation."""
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            await node.approved(attack())
+            with pytest.raises((NotApproved, ValueError)):
+                await node.task(attack(), {"do": "nothing"})
+
+    asyncio.run(main())
+
+
+def test_a_small_task_costs_little(tmp_path: Path) -> None:
+    """Gate, audit and worker together; the bound is generous, the figure is measured in bench/."""
+
+    async def main() -> None:
+        bundle = probe(1024)
+        async with running(tmp_path) as node:
+            await node.approved(bundle)
+            x = {"x": np.zeros(256, np.float32)}
+            times = []
+            for step in range(60):
+                began = time.perf_counter()
+                await node.task(bundle, {"round": 1}, x, step=step)
+                times.append(time.perf_counter() - began)
+            assert sorted(times)[20] < 0.005
+
+    asyncio.run(main())
