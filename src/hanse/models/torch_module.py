@@ -43,6 +43,7 @@ IMAGES = True
 INITIALISED_BY = "nodes"
 _FILE = "<training plan>"
 _PREDICT_ROWS = 4096
+_SMALL = 1_000_000  # parameters
 
 
 class TorchModule:
@@ -64,7 +65,7 @@ class TorchModule:
         torch = _library()
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.kind == "multiclass" else np.float32))
-        with self._plan() as plan, torch.random.fork_rng(devices=[]):
+        with self._plan() as plan, torch.random.fork_rng(devices=[]), _threads(parameters, X):
             torch.manual_seed(seed_of(rng))
             module = _loaded(self._build(plan), parameters)
             loss_of = plan.get("loss") or _loss(self.task)
@@ -90,7 +91,7 @@ class TorchModule:
             return _arrays(module)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
-        with self._plan() as plan:
+        with self._plan() as plan, _threads(parameters, X):
             return self._predict(_loaded(self._build(plan), parameters), X)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
@@ -139,6 +140,19 @@ class TorchModule:
             raise
         except Exception as error:
             raise NodeFailed(f"the training plan failed: {type(error).__name__}{_line(error)}") from None
+
+
+@contextmanager
+def _threads(parameters: Mapping[str, Array], X: Array) -> Iterator[None]:
+    """One thread where the arithmetic is small: several would spend the time waiting for each other
+    (measured: a hundred times as long on a busy machine), and their sums would depend on the cores."""
+    torch, before = _library(), _library().get_num_threads()
+    small = X.ndim == 2 and sum(a.size for a in parameters.values()) < _SMALL
+    try:
+        torch.set_num_threads(1 if small else before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _line(error: Exception) -> str:
