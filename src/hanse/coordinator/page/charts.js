@@ -3,7 +3,7 @@
 
 import { h } from "./dom.js";
 import { state, changed } from "./model.js";
-import { FALLING, METRICS, UNKNOWN, bytes, number, seconds } from "./format.js";
+import { FALLING, METRICS, UNKNOWN, number, onAxis, seconds } from "./format.js";
 
 const MANY = 8; // more sites than this are drawn as a band only: no palette tells them apart
 const known = (value) => typeof value === "number" && Number.isFinite(value);
@@ -75,6 +75,7 @@ export function curves({ metric, analytics, sites, total }) {
   const all = [...points.map(value), ...shown, ...points.flatMap((row) => [row.spread?.[metric]?.min, row.spread?.[metric]?.max])].filter(known);
   let ticks = all.length ? niceTicks(Math.min(...all), Math.max(...all)) : metric === "loss" ? [] : [0, 0.5, 1];
   if (["accuracy", "auc"].includes(metric) && ticks.at(-1) > 1) ticks = ticks.filter((tick) => tick <= 1);
+  const marks = onAxis(ticks);
   const low = Math.min(ticks[0] ?? 0, ...all), high = Math.max(ticks.at(-1) ?? 1, ...all);
   const first = Math.min(1, ...points.map((row) => row.round)), last = Math.max(first + 1, total ?? 1, ...points.map((row) => row.round));
   const x = (round) => left + ((round - first) / (last - first)) * (width - left - right);
@@ -107,7 +108,7 @@ export function curves({ metric, analytics, sites, total }) {
   return h("figure", { class: "chart", key: chart }, title,
     h("div", { class: "plot", ...measured(chart) },
       h("svg", { width: "100%", height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": says, ...reading(chart, rounds, (px) => first + ((px - left) / (width - left - right)) * (last - first)) },
-        ticks.map((tick) => h("g", { key: `y${tick}` }, h("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), h("text", { x: left - 7, y: y(tick) + 4, class: "end" }, number(tick)))),
+        ticks.map((tick, i) => h("g", { key: `y${tick}` }, h("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), h("text", { x: left - 7, y: y(tick) + 4, class: "end" }, marks[i]))),
         roundTicks(first, last, width - left - right).map((tick) => h("text", { key: `x${tick}`, x: x(tick), y: height - 9, class: "middle" }, tick)),
         h("line", { class: "axis", x1: left, x2: width - right, y1: bottom, y2: bottom }),
         h("text", { x: width - right + 10, y: height - 9 }, "round"),
@@ -124,7 +125,8 @@ export function curves({ metric, analytics, sites, total }) {
 const place = (px, width) => (px < width / 2 ? { left: `${Math.round(px + 12)}px`, right: "auto" } : { left: "auto", right: `${Math.round(width - px + 12)}px` });
 
 /** Columns per round: `parts` are [class, name, row => value], stacked. */
-export function columns({ id, title, rows, parts, write, total }) {
+export function columns({ id, title, rows: all, parts, write, total }) {
+  const rows = all.filter((row) => row.n_clients || row.duration_s); // round 0 is the model before training
   const chart = `columns-${id}`;
   const width = state.widths[chart] ?? 380, height = 130;
   const left = 52, right = 12, top = 8, bottom = height - 24;
@@ -166,7 +168,7 @@ export function participation({ steps, sites, total }) {
   const left = Math.min(120, 30 + 7 * Math.max(4, ...sites.map((id) => Math.min(13, id.length)))), row = 24, top = 20;
   const width = state.widths[chart] ?? 700;
   const future = Math.max(0, Math.min(60, (total ?? 0) - Math.max(0, ...rounds)));
-  const cell = Math.max(7, Math.min(26, (width - left - 4) / Math.max(1, shown.length + future)));
+  const cell = Math.max(7, Math.min(44, (width - left - 4) / Math.max(1, shown.length + future)));
   const height = top + sites.length * row + 4;
   const long = Math.max(width, left + cell * (shown.length + future) + 4);
   const what = (step, id) => (step.failures?.[id] !== undefined ? "failed" : step.participants?.[id] ? "ok" : (step.asked ?? []).includes(id) ? "late" : "not");
@@ -216,17 +218,16 @@ function mark(kind, x, y, width, height) {
   return [h("rect", { key: "r", class: `cell ${kind}`, x, y, width, height, rx: 2 }), h("path", { key: "x", class: "cross", d: `M${cx - cross} ${cy - cross}l${2 * cross} ${2 * cross}m0 ${-2 * cross}l${-2 * cross} ${2 * cross}` })];
 }
 
-/** Bars with a whisker of one standard deviation. */
+/** Bars of the mean over the rounds with a whisker of one standard deviation; a mark for the latest round. */
 export function bars({ rows, limit }) {
   const shown = rows.slice(0, limit);
-  const highest = Math.max(...shown.map((row) => row.latest + (row.std ?? 0)), 1e-12);
-  return h("ol", { class: "bars" }, shown.map((row) => h("li", { key: row.feature, title: `${row.feature}: ${number(row.latest)}; mean over the rounds ${number(row.mean)}, standard deviation ${number(row.std)}` },
+  const highest = Math.max(...shown.map((row) => Math.max(row.latest ?? 0, row.mean + (row.std ?? 0))), 1e-12);
+  return h("ol", { class: "bars" }, shown.map((row) => h("li", { key: row.feature, title: `${row.feature}: mean over the rounds ${number(row.mean)}, standard deviation ${number(row.std)}, latest ${number(row.latest)}` },
     h("span", { class: "name" }, row.feature),
     h("svg", { width: "100%", height: 14, "aria-hidden": "true" },
       h("rect", { class: "track", x: 0, y: 2, width: "100%", height: 10, rx: 2 }),
-      h("rect", { class: "fill", x: 0, y: 2, width: `${Math.max(0, 100 * row.latest / highest)}%`, height: 10, rx: 2 }),
-      row.std ? h("line", { class: "whisker", x1: `${Math.max(0, 100 * (row.latest - row.std) / highest)}%`, x2: `${Math.min(100, 100 * (row.latest + row.std) / highest)}%`, y1: 7, y2: 7 }) : null),
-    h("span", { class: "value" }, number(row.latest)))));
+      h("rect", { class: "fill", x: 0, y: 2, width: `${Math.max(0, 100 * row.mean / highest)}%`, height: 10, rx: 2 }),
+      row.std ? h("line", { class: "whisker", x1: `${Math.max(0, 100 * (row.mean - row.std) / highest)}%`, x2: `${Math.min(100, 100 * (row.mean + row.std) / highest)}%`, y1: 7, y2: 7 }) : null,
+      h("circle", { class: "latest-mark", cx: `${Math.max(0, 100 * (row.latest ?? 0) / highest)}%`, cy: 7, r: 3.2 })),
+    h("span", { class: "value" }, number(row.mean)))));
 }
-
-export const ofBytes = (value) => bytes(value);

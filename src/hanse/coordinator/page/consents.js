@@ -8,30 +8,31 @@ import { command, copyable, empty, fact, hash, moment, section, since, tag, titl
 
 export function consentsSection() {
   const open = waiting();
-  return section("consents", "Waiting for your consent", open.length ? h("span", { class: "aside" }, `${open.length} to decide`) : null,
-    open.length ? open.map(([session, node]) => card(session, node)) : empty("Nothing waits for you.", h("p", null, (state.me.nodes ?? []).length ? "A proposal that asks one of your nodes appears here the moment it is made." : "No node is linked to your account yet; the operator can link one.")));
+  return section("consents", "Waiting for your consent", open.length ? h("span", { class: "aside" }, `${open.length} proposal${open.length === 1 ? "" : "s"}`) : null,
+    open.length ? open.map(([session, nodes]) => card(session, nodes)) : empty("Nothing waits for you.", h("p", null, (state.me.nodes ?? []).length ? "A proposal that asks one of your nodes appears here the moment it is made." : "No node is linked to your account yet; the operator can link one.")));
 }
 
-function card(session, node) {
+function card(session, nodes) {
   const detail = state.details.get(session.session_id);
   const config = session.config ?? {};
   const features = detail?.alignment?.features ?? [];
-  const data = detail?.datasets?.[node];
-  return h("article", { class: "card consent", key: `${session.session_id} ${node}` },
-    h("header", null, h("h3", null, h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}` }, title(session))), tag("awaiting_consent", `asks ${node}`)),
+  const data = nodes.map((id) => detail?.datasets?.[id] && `${detail.datasets[id].name} at ${id}`).filter(Boolean);
+  const others = (session.expected_clients ?? []).filter((id) => !nodes.includes(id));
+  return h("article", { class: "card consent", key: session.session_id },
+    h("header", null, h("h3", null, h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}` }, title(session))), tag("awaiting_consent", `asks ${nodes.join(", ")}`)),
     h("p", { class: "purpose" }, session.purpose || config.purpose || h("span", { class: "soft" }, "No purpose was given. You may ask for one before you decide.")),
     h("dl", { class: "facts" },
       fact("Proposed by", session.proposer), fact("Model", config.model_name), fact("Predicts", config.target_column, " (", config.task_type, ")"),
-      fact("Rounds", number(session.num_rounds ?? config.num_rounds)), fact("Your data", data ? `${data.name}` : "not yet known"),
+      fact("Rounds", number(session.num_rounds ?? config.num_rounds)), fact("Your data", data.join(", ") || "not yet known"),
       fact("Features", features.length ? `${features.length} (${config.feature_strategy})` : config.feature_strategy ?? "unknown"),
-      fact("Also asked", (session.expected_clients ?? []).filter((id) => id !== node).join(", ") || "nobody"),
+      fact("Also asked", others.join(", ") || "nobody"),
       fact("Decide before", moment(session.expires_at), " (", since(session.expires_at), ")")),
     features.length ? h("details", null, h("summary", null, `The ${features.length} features`), h("p", { class: "chips" }, features.map((name) => h("span", { class: "chip", key: name }, name)))) : null,
     h("h4", null, "The code that will run at the node, and the settings"),
     codeView(detail),
     h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),
     checked(detail),
-    decision(session, node));
+    nodes.map((node) => decision(session, node, nodes.length > 1)));
 }
 
 export function codeView(detail) {
@@ -54,16 +55,16 @@ function contains(detail) {
   }
 }
 
-function decision(session, node) {
+function decision(session, node, several) {
   const name = `decide ${session.session_id} ${node}`;
   const open = state.form[name];
   const mode = state.nodes.find((one) => one.id === node)?.consent_mode;
   if (mode === "node") {
-    return h("div", { class: "decide" }, h("p", null, h("b", null, node), " takes decisions only where it stands. Its owner runs there, and compares the hash:"), command(`hanse node approve ${session.session_id}`), command(`hanse node reject ${session.session_id}`));
+    return h("div", { class: "decide", key: name }, h("p", null, h("b", null, node), " takes decisions only where it stands. Its owner runs there, and compares the hash:"), command(`hanse node approve ${session.session_id}`), command(`hanse node reject ${session.session_id}`));
   }
   const start = (what) => () => edit(name, { what, busy: false });
   if (!open) {
-    return h("div", { class: "decide buttons" }, h("button", { type: "button", class: "main", onclick: start("accept"), disabled: detailMissing(session) }, "Accept…"), h("button", { type: "button", onclick: start("reject") }, "Reject…"));
+    return h("div", { class: "decide buttons", key: name }, several ? h("b", { class: "for" }, node) : null, h("button", { type: "button", class: "main", onclick: start("accept"), disabled: detailMissing(session) }, "Accept…"), h("button", { type: "button", onclick: start("reject") }, "Reject…"));
   }
   const submit = async (event) => {
     event.preventDefault();
@@ -77,7 +78,7 @@ function decision(session, node) {
     changed();
   };
   const accept = open.what === "accept";
-  return h("form", { class: `decide confirm ${open.what}`, onsubmit: submit, onkeydown: (event) => { if (event.key === "Escape") edit(name, null); } },
+  return h("form", { key: name, class: `decide confirm ${open.what}`, onsubmit: submit, onkeydown: (event) => { if (event.key === "Escape") edit(name, null); } },
     h("p", null, accept ? h("span", null, "You let ", h("b", null, node), " run exactly what has this hash, and nothing else:") : h("span", null, "You refuse for ", h("b", null, node), ". One rejection ends the proposal with this hash:")),
     hash(session.code_hash),
     h("label", null, accept ? "A note for the record (optional)" : "Reason, which the data scientist sees", h("textarea", { name: "reason", rows: 2, maxlength: 1000, required: !accept, created: (field) => setTimeout(() => field.focus(), 0) })),

@@ -15,6 +15,15 @@ export function number(value, unknown = UNKNOWN) {
   return value.toLocaleString("en", { maximumFractionDigits: 0 });
 }
 
+/** Marks of an axis: all with the decimals that their step needs. */
+export function onAxis(ticks) {
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
+  if (step < 1e-4 || Math.abs(ticks.at(-1)) >= 1e5) return ticks.map((tick) => (tick === 0 ? "0" : tick.toExponential(1)));
+  let decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  if (Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) > 1e-6) decimals++;
+  return ticks.map((tick) => tick.toFixed(decimals));
+}
+
 export function count(value, unknown = "unknown") {
   return known(value) ? value.toLocaleString("en") : unknown;
 }

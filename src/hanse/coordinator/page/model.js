@@ -84,9 +84,9 @@ export const mine = (session) => is("operator") || (is("data_scientist") && [sta
 export const asked = (session) => session.expected_clients ?? [];
 export const undecided = (session) => (session.state === "awaiting_consent" ? (session.remaining ?? []) : []);
 
-/** What this account may decide now: [session, node id]. */
-export const waiting = () => !is("data_owner") ? [] : state.sessions.flatMap((session) =>
-  undecided(session).filter((id) => (state.me.nodes ?? []).includes(id)).map((id) => [session, id]));
+/** What this account may decide now: proposals, each with the account's nodes that it still asks. */
+export const waiting = () => !is("data_owner") ? [] : state.sessions.map((session) =>
+  [session, undecided(session).filter((id) => (state.me.nodes ?? []).includes(id))]).filter(([, nodes]) => nodes.length);
 
 // ---- reads
 

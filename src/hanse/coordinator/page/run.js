@@ -26,7 +26,7 @@ export function runView() {
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] })),
       failures(run.steps)),
-    h("div", { class: "pair" }, importance(analytics), contributions(analytics, sites)),
+    h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
     numbers(analytics, session),
     about(session),
     log(run));
@@ -84,7 +84,7 @@ function consents(session) {
 function figures(session, analytics, run) {
   const latest = (metric) => analytics.rounds.findLast((row) => typeof (row[metric] ?? row.metrics?.[metric]) === "number");
   const tile = (name, value, note = "") => h("div", { class: "tile", key: name }, h("span", { class: "name" }, name), h("span", { class: value === UNKNOWN ? "value none" : "value" }, value), h("span", { class: "soft" }, note || " "));
-  const times = analytics.rounds.map((row) => row.duration_s).filter((v) => typeof v === "number").sort((a, b) => a - b);
+  const times = analytics.rounds.filter((row) => row.n_clients).map((row) => row.duration_s).filter((v) => typeof v === "number").sort((a, b) => a - b);
   const traffic = run.steps.length ? run.steps.reduce((sum, step) => sum + (step.bytes_down ?? 0) + (step.bytes_up ?? 0), 0) : NaN;
   const spread = (metric) => { const row = latest(metric), s = row?.spread?.[metric]; return s ? `sites ${number(s.min)} to ${number(s.max)}` : ""; };
   const failed = run.steps.reduce((sum, step) => sum + Object.keys(step.failures ?? {}).length, 0);
@@ -121,7 +121,7 @@ function failures(steps) {
 function importance(analytics) {
   const rows = [...(analytics.feature_importance ?? [])].sort((a, b) => a.rank - b.rank);
   const all = state.form.features;
-  return section("importance", "Features that matter", rows.length && typeof analytics.rank_stability === "number" ? h("span", { class: "aside soft", title: "Mean Spearman correlation of the ranks of successive rounds" }, `rank stability ${number(analytics.rank_stability)}`) : null,
+  return section("importance", "Features that matter", rows.length && typeof analytics.rank_stability === "number" ? h("span", { class: "aside soft", title: "Mean Spearman correlation of the ranks of successive rounds" }, `mean over the rounds, ± deviation, ● latest; rank stability ${number(analytics.rank_stability)}`) : null,
     rows.length ? bars({ rows, limit: all ? rows.length : 12 }) : h("p", { class: "soft" }, analytics.rounds.length ? "This model has no feature importance." : UNKNOWN),
     rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null);
 }
@@ -129,10 +129,10 @@ function importance(analytics) {
 function contributions(analytics, sites) {
   const rows = Object.entries(analytics.client_performance ?? {}).sort(([a], [b]) => a.localeCompare(b));
   return section("contribution", "Contribution of each site", null, rows.length ? h("div", { class: "scroll" }, h("table", null,
-    h("thead", null, h("tr", null, ["Site", "Share", "Samples", "Rounds", "Failures", "Median time", "Loss improvement"].map((name, i) => h("th", { key: name, scope: "col", class: i > 1 ? "number" : "" }, name)))),
+    h("thead", null, h("tr", null, ["Site", "Share", "Samples", "Rounds", "Failures", "Time in all", "Loss fell by"].map((name, i) => h("th", { key: name, scope: "col", class: i > 1 ? "number" : "" }, name)))),
     h("tbody", null, rows.map(([id, one]) => h("tr", { key: id },
       h("th", { scope: "row" }, h("span", { class: `key ${tone(sites, id)}`, "aria-hidden": "true" }), id),
-      h("td", null, h("progress", { max: 1, value: one.share ?? 0, "aria-label": `share of ${id}` }), " ", percent(one.share)),
+      h("td", { class: "share" }, h("progress", { max: 1, value: one.share ?? 0, "aria-label": `share of ${id}` }), " ", percent(one.share)),
       h("td", { class: "number" }, number(one.samples)), h("td", { class: "number" }, count(one.rounds)), h("td", { class: one.failures ? "number bad" : "number" }, count(one.failures)),
       h("td", { class: "number" }, seconds(one.seconds)), h("td", { class: "number" }, typeof one.loss_improvement === "number" ? number(one.loss_improvement) : UNKNOWN)))))) : h("p", { class: "soft" }, UNKNOWN));
 }
@@ -142,7 +142,7 @@ function numbers(analytics, session) {
   const cell = (value) => h("td", { class: "number" }, value);
   return h("details", { class: "section fold", key: "numbers" }, h("summary", null, h("h2", null, "All rounds as a table")), h("div", { class: "scroll" }, h("table", null,
     h("thead", null, h("tr", null, ["Round", ...metrics.map((m) => METRICS[m]), "Nodes", "Failures", "Seconds", "To nodes", "From nodes"].map((name) => h("th", { key: name, scope: "col", class: "number" }, name)))),
-    h("tbody", null, analytics.rounds.toReversed().map((row) => h("tr", { key: row.round }, h("th", { scope: "row", class: "number" }, row.round), metrics.map((m) => cell(number(row[m] ?? row.metrics?.[m], "–"))), cell(count(row.n_clients)), cell(Object.entries(row.failures ?? {}).map(([id, why]) => `${id}: ${why}`).join("; ") || "–"), cell(seconds(row.duration_s, "–")), cell(bytes(row.bytes_down, "–")), cell(bytes(row.bytes_up, "–"))))))));
+    h("tbody", null, analytics.rounds.toReversed().map((row) => h("tr", { key: row.round }, h("th", { scope: "row", class: "number" }, row.round), metrics.map((m) => cell(number(row[m] ?? row.metrics?.[m], "–"))), cell(row.n_clients ? count(row.n_clients) : "–"), cell(Object.entries(row.failures ?? {}).map(([id, why]) => `${id}: ${why}`).join("; ") || "–"), cell(row.n_clients ? seconds(row.duration_s, "–") : "–"), cell(row.n_clients ? bytes(row.bytes_down, "–") : "–"), cell(row.n_clients ? bytes(row.bytes_up, "–") : "–")))))));
 }
 
 function about(session) {
@@ -177,5 +177,5 @@ export const eventRow = (event) => h("li", { key: event.id }, h("time", { dateti
 
 function log(run) {
   const events = [...(run.events ?? [])].reverse();
-  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").run("${run.id}").model()`)) : null);
+  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").result("${run.id}").model()`)) : null);
 }

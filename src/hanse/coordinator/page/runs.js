@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { ENDED, edit, is, state, undecided } from "./model.js";
-import { empty, moment, progress, section, since, stateTag, title } from "./parts.js";
+import { empty, progress, section, since, stateTag, title } from "./parts.js";
 import { number, seconds } from "./format.js";
 
 const ORDER = ["running", "stopping", "paused", "awaiting_consent", "pending"];
@@ -39,5 +39,5 @@ function row(session) {
 
 function took(session) {
   const began = Date.parse(session.started_at ?? ""), ended = Date.parse(session.ended_at);
-  return h("span", null, moment(session.ended_at), Number.isNaN(began) ? "" : `, took ${seconds((ended - began) / 1000)}`);
+  return h("span", null, since(session.ended_at), Number.isNaN(began) ? "" : `, took ${seconds((ended - began) / 1000)}`);
 }

@@ -27,7 +27,7 @@ async def schema(request: Request) -> dict[str, Any]:
 
 @router.get("/api/runs/{session_id}/rounds")
 async def rounds(
-    request: Request, session_id: str, after: Annotated[int, Query(ge=-1)] = -1,
+    request: Request, session_id: str, after: Annotated[int, Query(ge=-1_000_000_000, le=1_000_000_000)] = -1,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> dict[str, Any]:  # fmt: skip
     """The records of the steps, in order."""

@@ -1,0 +1,213 @@
+"""A coordinator in this event loop, with nodes that really answer, and its REST interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from hanse.answers import Answerer
+from hanse.bundle import thaw
+from hanse.coordinator.app import create_app
+from hanse.coordinator.service import Coordinator
+from hanse.coordinator.settings import Settings
+from hanse.errors import NotAllowed, NotApproved
+from hanse.identity import Authority
+from hanse.kinds import Progress
+from hanse.messages import Message, Record
+from hanse.store import Store
+from hanse.store.events import Event
+from hanse.store.nodes import Certificate
+from hanse.table import Table
+from hanse.transports.local import LocalTransport
+
+Json = Any
+PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None}
+
+
+def quiet() -> None:
+    pass
+
+
+class SiteNode:
+    """A node in this process: remembers what was proposed, answers only what was approved."""
+
+    def __init__(
+        self, it: Coordinator, name: str, tables: Mapping[str, Table] | None = None, *, consent: str = "coordinator",
+        standing: str = "pending", tags: Mapping[str, list[str]] | None = None, rows: int | None = None,
+    ) -> None:  # fmt: skip
+        self.it, self.name, self.consent, self.standing = it, name, consent, standing
+        self.tables, self.tags, self.rows = dict(tables or {}), dict(tags or {}), rows
+        self.proposals: dict[str, dict[str, Json]] = {}
+        self.approved: dict[str, str] = {}
+        self.tasks: list[str] = []
+        self.finished: list[str] = []
+        self.hold: asyncio.Event | None = None
+        self.inflate = 1.0
+        self.answerer = Answerer(name, self._load)
+
+    def _load(self, bundle: Mapping[str, Json]) -> Table:
+        return self.tables[bundle["datasets"][self.name]["name"]]
+
+    def datasets(self) -> list[dict[str, Json]]:
+        return [
+            {"name": n, "tags": self.tags.get(n, []), "kind": "tabular", "columns": t.schema(), "metadata_columns": [],
+             "categories": {}, "rows": t.rows if self.rows is None else self.rows, "version": "v1", "has_mock": False}
+            for n, t in self.tables.items()
+        ]  # fmt: skip
+
+    async def say(self, kind: str, **data: Json) -> Message:
+        return await self.it.handle(self.name, Message(kind, f"{self.name}/{kind}", "", Record(data)), quiet)
+
+    async def hello(self, **more: Json) -> Message:
+        welcome = await self.say("hello", hanse="0", capabilities={"cpus": 2}, datasets=self.datasets(),
+                                 consent=self.consent, **more)  # fmt: skip
+        for proposal in welcome.body.data.get("proposals", []):
+            self.proposals[proposal["run"]] = proposal
+        return welcome
+
+    async def handle(self, peer: str, message: Message, progress: Progress) -> Message:
+        data = message.body.data
+        if message.kind == "proposal":
+            thaw(data["text"], data["sha256"]).check_code()
+            self.proposals[data["run"]] = dict(data)
+            if self.standing == "accept":
+                self.approved[data["run"]] = data["sha256"]
+            return Message("reply", message.id, self.name, Record({"decision": self.standing}))
+        if message.kind == "consent":
+            if self.consent == "node":
+                raise NotAllowed(f"this node takes approvals only at the node: hanse node approve {data['run']}")
+            if data["decision"] == "accept":
+                self.approved[data["run"]] = data["sha256"]
+            return Message("reply", message.id, self.name, Record({}))
+        if message.kind == "finished":
+            self.finished.append(data["state"])
+            return Message("reply", message.id, self.name, Record({}))
+        assert message.kind == "task"
+        self.tasks.append(message.id)
+        if self.approved.get(data["run"]) != data["bundle"]:
+            raise NotApproved("this hash was not approved here")
+        if self.hold is not None:
+            await self.hold.wait()
+        proposal = self.proposals[data["run"]]
+        bundle = thaw(proposal["text"], proposal["sha256"])
+        reply = self.answerer.answer(message.body, bundle.content, progress)
+        if self.inflate != 1.0:
+            reply = Record({**reply.data, "weight": reply.data["weight"] * self.inflate}, reply.arrays)
+        return Message("reply", message.id, self.name, reply)
+
+    async def decide(self, run: str, decision: str, reason: str = "", sha256: str | None = None) -> Message:
+        """The owner decides at the node."""
+        known = self.proposals[run]["sha256"] if sha256 is None else sha256
+        if decision == "accept":
+            self.approved[run] = known
+        return await self.say("consent", run=run, sha256=known, decision=decision, reason=reason, actor="owner")
+
+
+class Federation:
+    """Use with ``async with``."""
+
+    def __init__(self, home: Path, settings: Settings | None = None) -> None:
+        self.home = home
+        self.store = Store(None, home, fsync=False)
+        self.settings = settings or Settings()
+        self.it = Coordinator(self.store, self.settings, Authority.open(home / "authority"))
+        self.transport = LocalTransport({}, wire="exact")
+        self.it.attach(self.transport)
+        self.nodes: dict[str, SiteNode] = {}
+        self.tokens: dict[str, str] = {}
+        self.app = create_app(self.it)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://c")
+
+    async def __aenter__(self) -> Federation:
+        await self.it.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+        await self.it.stop()
+        self.store.close()
+
+    def account(self, name: str, role: str, *nodes: str) -> str:
+        found = self.store.accounts.find(name)
+        if found is None:
+            _, self.tokens[name] = self.store.accounts.create_account(name, role, nodes)
+        else:
+            self.tokens[name] = self.store.accounts.rotate_token(found.id)
+        return name
+
+    def people(self, *nodes: str) -> None:
+        """``op``, ``sci``, and an owner ``owner-NODE`` of each node."""
+        self.account("op", "operator")
+        self.account("sci", "data_scientist")
+        for node in nodes:
+            self.account(f"owner-{node}", "data_owner", node)
+
+    async def node(self, name: str, tables: Mapping[str, Table] | None = None, *, online: bool = True, **how: Any) -> SiteNode:
+        self.store.nodes.register(name, Certificate(f"serial-{name}", f"print-{name}"))
+        node = self.nodes[name] = SiteNode(self.it, name, tables, **how)
+        if online:
+            await self.connect(name)
+        else:
+            self.store.nodes.describe(name, datasets=node.datasets(), consent_mode=node.consent)
+        return node
+
+    async def connect(self, name: str) -> None:
+        self.transport.attach(name, self.nodes[name].handle)
+        await self.nodes[name].hello()
+        while name not in self.it.presence.online():
+            await self.it.presence.changed()
+
+    async def call(
+        self, who: str | None, method: str, path: str, body: Json = None, *, raw: bytes | None = None, **more: Any
+    ) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.tokens[who]}"} if who else {}
+        headers.update(more.pop("headers", {}))
+        if raw is not None:
+            return await self.http.request(method, path, content=raw, headers=headers, **more)
+        return await self.http.request(method, path, json=body, headers=headers, **more)
+
+    async def ok(self, who: str | None, method: str, path: str, body: Json = None, status: int = 200) -> Json:
+        answer = await self.call(who, method, path, body)
+        assert answer.status_code == status, (answer.status_code, answer.text)
+        return answer.json()
+
+    async def refused(self, who: str | None, method: str, path: str, body: Json, status: int) -> str:
+        answer = await self.call(who, method, path, body)
+        assert answer.status_code == status, (answer.status_code, answer.text)
+        return str(answer.json()["error"]["message"])
+
+    async def propose(self, **config: Json) -> dict[str, Json]:
+        found: dict[str, Json] = await self.ok("sci", "POST", "/api/training/start", {**PROBE, **config}, 201)
+        return found
+
+    async def consent(self, session: Mapping[str, Json], node: str, decision: str = "accept", status: int = 200) -> Json:
+        body = {"client_id": node, "decision": decision, "code_hash": session["code_hash"]}
+        path = f"/api/training/sessions/{session['session_id']}/consent"
+        return await self.ok(f"owner-{node}", "POST", path, body, status)
+
+    async def until(self, seen: Callable[[list[Event]], bool], run: str | None = None) -> list[Event]:
+        """Waits, by events, until ``seen`` is true of all events."""
+        async with asyncio.timeout(20):
+            while True:
+                news = self.it.chronicle.news()
+                events = await asyncio.to_thread(self.store.events.since, 0, 100_000, run=run)
+                if seen(events):
+                    return events
+                await news.wait()
+
+    async def state(self, run: str, *wanted: str) -> str:
+        """Waits until the run is in one of these states."""
+        await self.until(lambda _: str(self.store.runs.get(run).state) in wanted)
+        return str(self.store.runs.get(run).state)
+
+
+def summary(**changes: Json) -> dict[str, Json]:
+    """A registration as in mllabiome's tutorial."""
+    return {"num_samples": 73, "num_features": 3, "data_sparsity": 0.95, "feature_coverage": 0.05,
+            "class_distribution": {"CD": 30, "UC": 33, "Control": 10}, "features": ["a", "b", "c"],
+            "metadata_columns": ["Sample", "Study.Group"], **changes}  # fmt: skip
+
