@@ -137,7 +137,8 @@ class RunFailed(HanseError):
 def _tree(root: type[HanseError]) -> dict[str, type[HanseError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
-        found.update(_tree(child))
+        for code, kind in _tree(child).items():
+            found.setdefault(code, kind)  # a code means the class that introduced it, not one that inherits it
     return found
 
 

@@ -182,7 +182,7 @@ def analyze(here: Connection, as_json: bool, **options: Any) -> None:
 
     experiment = Experiment(here, configure(gathered(**options)))
     if as_json:
-        click.echo(json.dumps(here.analyze(experiment.config), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(here.overview(experiment.config), indent=2, ensure_ascii=False))
     else:
         click.echo(repr(experiment.analyze()))
 

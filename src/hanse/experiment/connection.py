@@ -123,43 +123,41 @@ class Connection:
         return rows
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]:
-        query = {"include": "features"}
-        if config.expected_client_ids:
-            query["client_ids"] = ",".join(config.expected_client_ids)
-        if config.tags:
-            query["tags"] = ",".join(config.tags)
-        raw = self.call("GET", "/api/training/analyze", params=query)
-        union, common = raw["union"].get("features") or [], raw["intersection"].get("features") or []
-        shared = union if config.feature_strategy == "union" else common
-        barred = {config.target_column, config.sample_id_column}
-        chosen = config.features or [name for name in shared if name not in barred]
-        each = raw["per_client"]
-        filled = {n: 1 - float(v.get("coverage") or 0) if config.feature_strategy == "union" else 0.0
-                  for n, v in each.items()}  # fmt: skip
-        sites = [{"node": n, "columns": v.get("n_features"), "only here": v.get("only_here")} for n, v in each.items()]
-        return {"features": chosen, "union": union, "intersection": common, "filled": filled,
-                "warnings": raw["warnings"], "sites": sites}  # fmt: skip
+        found = self._fitting(config)
+        schemas = {node: dict(d.get("columns") or {}) for node, d in found.items()}
+        union, common = features.union_and_intersection(schemas)
+        sites = [{"node": n, "dataset": d["name"], "rows": d.get("rows"), "columns": len(schemas[n])}
+                 for n, d in found.items()]  # fmt: skip
+        return {**self._align(config, found), "union": union, "intersection": common, "sites": sites}
 
     def preview(self, config: RunConfig, run_id: str) -> str:
         if run_id:
             return str(self.session(run_id)["code_preview"])
-        raw = self.call("GET", "/api/clients", params={"include": "features"})
-        wanted = config.expected_client_ids
-        schemas, datasets = {}, {}
-        for client in raw["clients"]:
-            if wanted is not None and client["client_id"] not in wanted:
+        found = self._fitting(config)
+        datasets = {node: {"name": d["name"], "version": d.get("version")} for node, d in found.items()}
+        return bundle.freeze(config, self._align(config, found), datasets).preview()
+
+    def _fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
+        """Node to the dataset that it would use, as the coordinator would choose it."""
+        found = {}
+        for client in self.call("GET", "/api/clients", params={"include": "features"})["clients"]:
+            if config.expected_client_ids is not None and client["client_id"] not in config.expected_client_ids:
                 continue
             fitting = [d for d in client.get("datasets") or [] if set(config.tags) <= set(d.get("tags") or [])]
+            if len(fitting) > 1:  # the target may tell which is meant
+                fitting = [d for d in fitting if config.target_column in (d.get("columns") or {})] or fitting
             if fitting:
-                schemas[client["client_id"]] = fitting[0].get("columns") or {}
-                datasets[client["client_id"]] = {"name": fitting[0]["name"], "version": fitting[0].get("version")}
-        alignment: dict[str, Json] = {"features": [], "kinds": {}}
-        if algorithms.needs_data(config):
-            barred = [config.sample_id_column] if config.sample_id_column else []
-            found = features.align(schemas, config.feature_strategy, target=config.target_column, not_features=barred,
-                                   only=config.features)  # fmt: skip
-            alignment = found.to_json()
-        return bundle.freeze(config, alignment, datasets).preview()
+                found[str(client["client_id"])] = fitting[0]
+        return dict(sorted(found.items()))
+
+    def _align(self, config: RunConfig, datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+        if not algorithms.needs_data(config):
+            return {"features": [], "kinds": {}}
+        metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or []} - set(config.features or [])
+        barred = [*sorted(metadata), *([config.sample_id_column] if config.sample_id_column else [])]
+        schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
+        return features.align(schemas, config.feature_strategy, target=config.target_column, not_features=barred,
+                              only=config.features).to_json()  # fmt: skip
 
     def propose(self, config: RunConfig) -> str:
         return str(self.start(config.to_json())["session_id"])
@@ -242,6 +240,15 @@ class Connection:
     def start(self, settings: Mapping[str, Json]) -> dict[str, Json]:
         """Proposes a run; the session."""
         return self.call("POST", "/api/training/start", json=dict(settings))
+
+    def overview(self, config: RunConfig) -> dict[str, Json]:
+        """Columns and labels over the nodes, as the coordinator sees them (``/api/training/analyze``)."""
+        query = {"include": "features"}
+        if config.expected_client_ids:
+            query["client_ids"] = ",".join(config.expected_client_ids)
+        if config.tags:
+            query["tags"] = ",".join(config.tags)
+        return self.call("GET", "/api/training/analyze", params=query)
 
     def sessions(self, state: str = "", limit: int = 100) -> list[dict[str, Json]]:
         """Runs, newest first."""

@@ -58,6 +58,8 @@ class Progress:
         words = _STATES.get(state, state)
         if waiting:
             words += f" of {', '.join(waiting[:4])}" + (f" and {len(waiting) - 4} more" if len(waiting) > 4 else "")
+        elif state == "awaiting_consent":
+            words = "all have given their consent"
         if reason and state not in ("running", "completed"):
             words += f": {reason}"
         nodes = failed = 0
