@@ -18,7 +18,9 @@ class Drive:
     """All steps of a run over tables; ``order`` is the order of arrival, ``spoil`` may change what a
     node sends."""
 
-    def __init__(self, tables: Mapping[str, Table], spoil: Any = None, forgetful: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, tables: Mapping[str, Table], spoil: Any = None, forgetful: bool = False, **settings: Any
+    ) -> None:
         settings = {"target_column": "y", "sample_id_column": None, **settings}
         self.extra = settings.pop("node_settings", {})
         self.config = RunConfig.parse(settings)

@@ -75,11 +75,14 @@ def test_what_is_undefined_is_null() -> None:
     empty = summed(np.zeros(0), np.zeros(0, int), BINARY, [])
     assert (empty["n"], empty["loss"], empty["accuracy"], empty["auc"]) == (0, None, None, None)
     one_class = summed(np.array([0.2, 0.7]), np.array([1, 1]), BINARY, [])
-    assert one_class["auc"] is None and one_class["accuracy"] == 0.5
+    assert one_class["auc"] is None
+    assert one_class["accuracy"] == 0.5
     unseen = summed(np.eye(3)[[0, 1, 1]], np.array([0, 1, 1]), THREE, [])
-    assert unseen["auc"] is None and unseen["accuracy"] == 1.0
+    assert unseen["auc"] is None
+    assert unseen["accuracy"] == 1.0
     same = summed(np.array([1.0, 2.0]), np.array([5.0, 5.0]), NUMBER, [])
-    assert same["r2"] is None and same["mae"] == 3.5
+    assert same["r2"] is None
+    assert same["mae"] == 3.5
     none = summed(np.zeros(0), np.zeros(0), NUMBER, [])
     assert none == {"n": 0, "loss": None, "rmse": None, "mae": None, "r2": None}
     assert evaluate(np.zeros((0, 3)), np.zeros(0, int), THREE)[1] == {"n": 0.0}

@@ -45,9 +45,9 @@ def by_hand(drive: Drive, prepared: Record, rate: float = 1.0) -> dict[str, np.n
             y = rows.y[rows.train]
             if task.kind == "regression":
                 y = (y - prepared.arrays["target_mean"][0]) / prepared.arrays["target_scale"][0]
-            learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), epochs=config.local_epochs,
-                                       batch_size=config.batch_size, learning_rate=config.learning_rate,
-                                       progress=lambda: None))  # fmt: skip
+            given = {"epochs": config.local_epochs, "batch_size": config.batch_size, "progress": lambda: None}
+            given["learning_rate"] = config.learning_rate
+            learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), **given))
             weights.append(len(rows.train))
         average = {n: np.average([p[n] for p in learned], axis=0, weights=weights) for n in theta}
         theta = {n: (1 - rate) * theta[n] + rate * average[n] for n in theta}
@@ -81,7 +81,8 @@ def test_every_model_learns_every_task_it_claims(model: str, kind: str) -> None:
     if kind == "regression":
         assert history[-1]["r2"] > 0.8
     else:
-        assert history[-1]["auc"] > 0.85 and history[-1]["accuracy"] > 0.75
+        assert history[-1]["auc"] > 0.85
+        assert history[-1]["accuracy"] > 0.75
 
 
 def test_a_rounds_evaluation_is_of_the_model_before_it_and_the_last_one_is_extra() -> None:
@@ -94,7 +95,8 @@ def test_a_rounds_evaluation_is_of_the_model_before_it_and_the_last_one_is_extra
     assert result.data["best"] == min(result.data["history"], key=lambda h: h["loss"])["round"]
     without = Drive(shares(toy(200), 120, 80), **settings("sgd_classifier", num_rounds=3, test_fraction=0.0))
     result = without.run()
-    assert without.labels[-1] == "train" and result.data["best"] is None
+    assert without.labels[-1] == "train"
+    assert result.data["best"] is None
     assert result.data["history"][0]["loss"] is None
 
 
@@ -103,7 +105,9 @@ def test_losses_of_epochs_and_norms_are_told() -> None:
     drive.run()
     metrics = drive.contributions[3]["site-0"].data["metrics"]
     assert metrics["train_loss_3"] == metrics["train_loss"] < metrics["train_loss_1"]
-    assert metrics["update_norm"] > 0 and metrics["n"] == 90 and metrics["n_test"] == 30
+    assert metrics["update_norm"] > 0
+    assert metrics["n"] == 90
+    assert metrics["n_test"] == 30
 
 
 @pytest.mark.parametrize("model", ["sgd_classifier", "logistic_regression", "mlp_classifier"])
@@ -146,7 +150,9 @@ def test_poisoned_contributions_are_left_out_with_the_reason() -> None:
     result = drive.run()
     assert np.isfinite(result.arrays["model.coef"]).all()
     for failures in drive.failures[3:-1]:
-        assert "NaN" in failures["site-1"] and "shapes" in failures["site-2"] and len(failures) == 2
+        assert "NaN" in failures["site-1"]
+        assert "shapes" in failures["site-2"]
+        assert len(failures) == 2
 
 
 def test_a_common_but_wrong_shape_is_refused_too() -> None:
@@ -165,7 +171,8 @@ def test_a_round_without_rows_keeps_the_model() -> None:
 
     drive = Drive(shares(toy(100), 50, 50), spoil=spoil, **settings("sgd_classifier", num_rounds=2))
     result = drive.run()
-    assert (result.arrays["model.coef"] == 0).all() and result.data["round"] == 2
+    assert (result.arrays["model.coef"] == 0).all()
+    assert result.data["round"] == 2
     assert drive.records[3]["no_updates"] is True
 
 

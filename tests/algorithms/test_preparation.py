@@ -169,7 +169,8 @@ def test_what_is_rare_does_not_leave_its_site() -> None:
     labels = Table.of({"x": np.arange(12.0), "y": ["n", "p"] * 5 + ["n", "secret"]})
     drive = Drive(shares(labels, 6, 6), model_name="sgd_classifier", num_rounds=1, node_settings=config)
     result = drive.run()
-    assert result.data["task"]["classes"] == ["n", "p"] and result.data["prepared"]["dropped"] == 1
+    assert result.data["task"]["classes"] == ["n", "p"]
+    assert result.data["prepared"]["dropped"] == 1
 
 
 def test_split_is_stratified_stable_and_leaves_a_row_to_train() -> None:
@@ -181,7 +182,8 @@ def test_split_is_stratified_stable_and_leaves_a_row_to_train() -> None:
     assert (len(test), int(y[test].sum())) == (20, 2)
     for n in range(4):
         train, test = preparation.split(np.zeros(n, int), np.random.default_rng(0), 0.9)
-        assert len(train) + len(test) == n and (len(train) > 0 or n == 0)
+        assert len(train) + len(test) == n
+        assert (len(train) > 0 or n == 0)
     assert len(preparation.split(np.arange(8.0), np.random.default_rng(0), 0.0)[1]) == 0
 
 
@@ -196,7 +198,8 @@ def test_reports_that_are_garbage_or_odd_are_left_out() -> None:
     drive = Drive(shares(toy(120), 30, 30, 30, 30), spoil=spoil, model_name="sgd_classifier", num_rounds=1)
     drive.run()
     assert set(drive.failures[0]) == {"site-0", "site-2"}
-    assert "not usable" in drive.failures[0]["site-2"] and "other names" in drive.failures[0]["site-0"]
+    assert "not usable" in drive.failures[0]["site-2"]
+    assert "other names" in drive.failures[0]["site-0"]
 
 
 def test_images_pass_through() -> None:

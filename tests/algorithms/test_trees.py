@@ -41,7 +41,8 @@ def test_they_learn(model: str, kind: str) -> None:
     assert history[-1]["loss"] < 0.75 * history[0]["loss"]
     assert kind == "regression" or history[-1]["auc"] > 0.85
     importance = result.data["feature_importance"]
-    assert importance[0]["feature"] == "a" and importance[0]["rank"] == 1
+    assert importance[0]["feature"] == "a"
+    assert importance[0]["rank"] == 1
     assert sum(entry["mean"] for entry in importance) == pytest.approx(1)
     assert drive.records[-1]["evaluated_round"] == 4
 
@@ -112,7 +113,8 @@ def waves(n: int, seed: int) -> Table:
     X = rng.normal(0, 1, (n, 6))
     score = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + rng.normal(0, 0.4, n)
     y = np.digitize(score, [-0.5, 0.5])
-    return Table({**{f"x{i}": Column.numeric(X[:, i]) for i in range(6)}, "y": Column.categorical([f"c{v}" for v in y])})
+    columns = {f"x{i}": Column.numeric(X[:, i]) for i in range(6)}
+    return Table({**columns, "y": Column.categorical([f"c{v}" for v in y])})
 
 
 def test_three_classes_are_as_good_as_pooled() -> None:
@@ -254,7 +256,8 @@ def test_what_is_not_a_tree_is_refused(model: str, name: str, change: Any, says:
     def spoil(node: str, label: str, body: Record) -> Record:
         if label != "train" or node != "site-1" or not len(body.arrays["a.size"]):
             return body
-        return Record(body.data, {**{n: body.arrays[n] for n in body.arrays}, f"a.{name}": change(body.arrays[f"a.{name}"])})
+        arrays = {n: body.arrays[n] for n in body.arrays}
+        return Record(body.data, {**arrays, f"a.{name}": change(arrays[f"a.{name}"])})
 
     drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings(model, num_rounds=1))
     result = drive.run()
@@ -266,8 +269,8 @@ def test_more_trees_than_asked_for_are_refused() -> None:
     def spoil(node: str, label: str, body: Record) -> Record:
         if label != "train" or node != "site-1":
             return body
-        double = {n: np.concatenate([body.arrays[n]] * 2) if n.startswith("a.") else body.arrays[n] for n in body.arrays}
-        return Record(body.data, double)
+        arrays = {n: body.arrays[n] for n in body.arrays}
+        return Record(body.data, {n: np.concatenate([a, a]) if n.startswith("a.") else a for n, a in arrays.items()})
 
     drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings("xgboost", num_rounds=1))
     drive.run()

@@ -15,7 +15,7 @@ import numpy as np
 from hanse.kinds import Progress, Task
 from hanse.messages import Array
 from hanse.models._options import boolean, number, one_of, widths
-from hanse.models._results import diverged, positive, seed_of
+from hanse.models._results import diverged, positive, seed_of, sklearn
 
 OPTIONS = {
     "hidden_layer_sizes": ([100], widths),
@@ -86,9 +86,8 @@ def estimator(
     One ``partial_fit`` on a row of zeros makes scikit-learn set up all that it keeps besides the
     weights; the weights are then ours, and the optimiser is forgotten.
     """
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-    library = MLPRegressor if task.kind == "regression" else MLPClassifier
+    networks = sklearn("neural_network")
+    library = networks.MLPRegressor if task.kind == "regression" else networks.MLPClassifier
     settings = {**options, "hidden_layer_sizes": tuple(options["hidden_layer_sizes"])}
     model = library(**settings, **{"batch_size": 1, **more}, random_state=0)
     asked = model.get_params()["batch_size"]

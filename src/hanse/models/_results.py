@@ -6,11 +6,13 @@ a native model gives predictions in the target's own units, so the scale is fold
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from hanse.errors import NodeFailed
+from hanse.errors import ConfigError, NodeFailed
 from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.table import label_values
@@ -58,6 +60,14 @@ def log_loss(probability: Array, y: Array, task: Task) -> float:
         np.arange(len(y)), y]  # fmt: skip
     tiny = np.finfo(np.float64).eps
     return float(-np.log(np.clip(chosen, tiny, 1)).mean())
+
+
+def sklearn(part: str) -> Any:
+    """scikit-learn's module of that name. Raises ``ConfigError`` where it is not installed."""
+    try:
+        return importlib.import_module(f"sklearn.{part}")
+    except ImportError:
+        raise ConfigError("scikit-learn is not installed here; pip install 'hanse[node]'") from None
 
 
 def diverged() -> NodeFailed:

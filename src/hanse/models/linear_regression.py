@@ -17,7 +17,7 @@ from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import boolean, checked, task_fits
-from hanse.models._results import options_of, parameters_of, target_scale, task_of
+from hanse.models._results import options_of, parameters_of, sklearn, target_scale, task_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -55,9 +55,7 @@ class LinearRegression:
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array]) -> Any:
-    from sklearn.linear_model import LinearRegression as Library
-
-    model = Library(**options)
+    model = sklearn("linear_model").LinearRegression(**options)
     model.n_features_in_ = len(task.features)
     model.coef_, model.intercept_ = np.array(parameters["coef"]), float(parameters["intercept"][0])
     return model

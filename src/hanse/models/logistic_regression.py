@@ -18,7 +18,7 @@ from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import boolean, checked, number, task_fits
-from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
+from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -76,9 +76,7 @@ def _sigmoid(z: Array) -> Array:
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array) -> Any:
-    from sklearn.linear_model import LogisticRegression as Library
-
-    model = Library(**options)
+    model = sklearn("linear_model").LogisticRegression(**options)
     model.classes_, model.n_features_in_ = classes, len(task.features)
     model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
     return model

@@ -22,7 +22,7 @@ from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
 from hanse.models._options import boolean, checked, either, nothing, number, one_of, task_fits, whole
-from hanse.models._results import labels_of, options_of, parameters_of, positive, seed_of, task_of
+from hanse.models._results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
 
 NEEDS = "raw"
 ALGORITHM = "forest_union"
@@ -194,9 +194,8 @@ class Forest:
         return {**settings, "n_jobs": 1}
 
     def _library(self) -> Any:
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-        return RandomForestRegressor if self.task.kind == "regression" else RandomForestClassifier
+        ensemble = sklearn("ensemble")
+        return ensemble.RandomForestRegressor if self.task.kind == "regression" else ensemble.RandomForestClassifier
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Forest:

@@ -24,6 +24,7 @@ from hanse.models._results import (
     parameters_of,
     positive,
     seed_of,
+    sklearn,
     task_of,
 )
 
@@ -83,9 +84,7 @@ class SGDClassifier:
 def _estimator(
     task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array, learning_rate: float
 ) -> Any:
-    from sklearn.linear_model import SGDClassifier as Library
-
-    model = Library(**options, learning_rate="constant", eta0=learning_rate)
+    model = sklearn("linear_model").SGDClassifier(**options, learning_rate="constant", eta0=learning_rate)
     model.classes_, model.n_features_in_, model.t_ = classes, len(task.features), 1.0
     model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
     return model

@@ -14,7 +14,7 @@ import numpy as np
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import boolean, checked, number, one_of, task_fits
-from hanse.models._results import diverged, options_of, parameters_of, seed_of, target_scale, task_of
+from hanse.models._results import diverged, options_of, parameters_of, seed_of, sklearn, target_scale, task_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -65,9 +65,7 @@ class SGDRegressor:
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], learning_rate: float) -> Any:
-    from sklearn.linear_model import SGDRegressor as Library
-
-    model = Library(**options, learning_rate="constant", eta0=learning_rate)
+    model = sklearn("linear_model").SGDRegressor(**options, learning_rate="constant", eta0=learning_rate)
     model.n_features_in_, model.t_ = len(task.features), 1.0
     model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
     return model

@@ -1,0 +1,100 @@
+"""A result is used: native models and predictors agree with what the federation evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from drive import Drive, shares, toy
+
+from hanse.algorithms import preparation
+from hanse.algorithms.evaluation import evaluate
+from hanse.algorithms.prediction import Predictor, native_model
+from hanse.errors import ConfigError
+from hanse.kinds import Site, find
+from hanse.messages import Record, dump, load
+from hanse.table import Table
+
+PAIRS = [(m, k) for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "random_forest")
+         for k in ("binary", "multiclass")]  # fmt: skip
+PAIRS += [(m, "regression") for m in ("sgd_regressor", "linear_regression", "mlp_regressor", "xgboost",
+                                      "random_forest")]  # fmt: skip
+
+
+def learn(model: str, kind: str, table: Table | None = None, **more: Any) -> tuple[Drive, Record]:
+    options = {"hidden_layer_sizes": [8]} if "mlp" in model else {"n_estimators": 20} if "forest" in model else {}
+    table = table or toy(200, kind)
+    drive = Drive(shares(table, 120, table.rows - 120), model_name=model, num_rounds=3, local_epochs=2,
+                  model_options=options, **more)  # fmt: skip
+    return drive, load(dump(drive.run()))
+
+
+@pytest.mark.parametrize(("model", "kind"), PAIRS)
+def test_the_result_predicts_what_the_sites_last_evaluated(model: str, kind: str) -> None:
+    drive, result = learn(model, kind)
+    prepared = preparation.unpack(result)
+    task, total = preparation.task(prepared), 0.0
+    for node, table in drive.tables.items():
+        rows = preparation.rows(Site(node, table, drive.config.to_json()), prepared)
+        prediction = find("models", model).predict(result, rows.X[rows.test])
+        total += float(evaluate(prediction, rows.y[rows.test], task)[0]["totals"][2])
+    assert total / result.data["history"][-1]["n"] == pytest.approx(result.data["history"][-1]["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("model", "kind"), PAIRS)
+def test_native_models_have_the_original_labels_and_agree_with_the_predictor(model: str, kind: str) -> None:
+    _, result = learn(model, kind)
+    table = toy(60, kind, seed=9)
+    predictor = Predictor(result)
+    X, native = predictor.design(table), native_model(result)
+    if model == "xgboost":
+        assert native.num_features() == X.shape[1]
+        return
+    assert native.n_features_in_ == X.shape[1]
+    np.testing.assert_array_equal(predictor.predict(table), native.predict(X))
+    if kind != "regression":
+        assert native.classes_.tolist() == predictor.classes_.tolist() == sorted(set(table["y"].labels()))  # type: ignore[type-var]
+        np.testing.assert_allclose(predictor.predict_proba(table), native.predict_proba(X), rtol=1e-12)
+
+
+def test_number_labels_come_back_as_numbers() -> None:
+    table = toy(200)
+    numbers = Table.of({**table.columns, "y": [3 if v == "ill" else 10 for v in table["y"].labels()]})
+    for model in ("mlp_classifier", "random_forest"):
+        _, result = learn(model, "binary", numbers)
+        assert native_model(result).classes_.tolist() == [3, 10]
+        assert set(Predictor(result).predict(numbers).tolist()) == {3, 10}
+
+
+def test_frames_mappings_and_tables_are_alike() -> None:
+    _, result = learn("logistic_regression", "binary")
+    rows = {"a": [50.0, None, 70.0], "b": [0.1, 0.2, None], "colour": ["red", "never seen", None],
+            "smokes": [True, False, None], "unused": [1, 2, 3]}  # fmt: skip
+    predictor = Predictor(result)
+    expected = predictor.predict_proba(rows)
+    assert np.isfinite(expected).all()
+    np.testing.assert_array_equal(predictor.predict_proba(Table.of(rows)), expected)
+    np.testing.assert_array_equal(predictor.predict_proba(pd.DataFrame(rows)), expected)
+    np.testing.assert_array_equal(predictor.predict_proba({k: v for k, v in reversed(rows.items())}), expected)
+    # a column that is gone counts as missing, in every row
+    gone = {k: v for k, v in rows.items() if k != "a"}
+    np.testing.assert_array_equal(
+        predictor.predict_proba(gone), predictor.predict_proba({**rows, "a": [None, None, None]})
+    )
+    assert predictor.predict_proba({k: [] for k in rows}).shape == (0, 2)
+    assert predictor.feature_names_in_.tolist() == ["a", "b", "colour", "smokes"]
+
+
+def test_score_and_wrong_use() -> None:
+    _, result = learn("linear_regression", "regression")
+    table = toy(100, "regression", seed=4)
+    assert Predictor(result).score(table, table["y"].values) > 0.8
+    with pytest.raises(ConfigError, match="use predict"):
+        Predictor(result).predict_proba(table)
+    _, result = learn("xgboost", "multiclass")
+    table = toy(100, "multiclass", seed=4)
+    assert Predictor(result).score(table, table["y"].labels()) > 0.7
+    with pytest.raises(ConfigError, match="not the result"):
+        native_model(Record({}))

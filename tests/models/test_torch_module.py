@@ -1,0 +1,138 @@
+"""A training plan: runs from its source, averages parameters and buffers, leaks nothing in errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).parents[1] / "algorithms"))
+
+from drive import Drive, same, shares, toy  # noqa: E402
+
+from hanse.algorithms import build  # noqa: E402
+from hanse.algorithms.prediction import Predictor, native_model  # noqa: E402
+from hanse.config import RunConfig  # noqa: E402
+from hanse.errors import ConfigError, NodeFailed  # noqa: E402
+from hanse.kinds import Task, find  # noqa: E402
+from hanse.messages import dump, load  # noqa: E402
+from hanse.table import Table  # noqa: E402
+
+pytestmark = pytest.mark.torch
+PLAN = """
+import torch
+from torch import nn
+
+def build(task, options):
+    width = options.get("width", 8)
+    return nn.Sequential(nn.Linear(len(task.features), width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1),
+                         nn.Linear(width, task.outputs))
+"""
+CONVOLUTION = """
+from torch import nn
+def build(task, options):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 1))
+"""
+
+
+def settings(source: str = PLAN, **more: Any) -> dict[str, Any]:
+    return {"model_name": "torch_module", "plan": {"source": source, "name": "net"}, "num_rounds": 5, "local_epochs": 3,
+            "learning_rate": 0.1, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_it_learns_and_the_module_comes_back(kind: str) -> None:
+    drive = Drive(shares(toy(400, kind), 200, 150, 49, 1), **settings(model_options={"width": 12}))
+    result = load(dump(drive.run()))
+    assert drive.labels == ["prepare"] * 3 + ["initialise"] + ["train"] * 5 + ["evaluate"]
+    history = result.data["history"]
+    assert history[-1]["loss"] < (0.3 if kind == "regression" else 0.8) * history[0]["loss"]
+    assert result.arrays["model.0.weight"].shape == (12, 7)
+    assert result.arrays["model.1.num_batches_tracked"].dtype == np.int64
+    assert int(result.arrays["model.1.num_batches_tracked"]) > 0
+    module, table = native_model(result), toy(50, kind, seed=3)
+    assert not module.training
+    X = torch.from_numpy(Predictor(result).design(table).astype(np.float32))
+    with torch.no_grad():
+        output = module(X)
+    theirs = {"binary": lambda: torch.sigmoid(output[:, 0]), "multiclass": lambda: torch.softmax(output, 1),
+              "regression": lambda: output[:, 0]}[kind]().numpy()  # fmt: skip
+    ours = Predictor(result).predict(table) if kind == "regression" else Predictor(result).predict_proba(table)
+    np.testing.assert_allclose(ours[:, 1] if kind == "binary" else ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_coordinator_never_runs_the_plan() -> None:
+    drive = Drive(shares(toy(60), 30, 30), **settings("raise SystemExit('executed')"))
+    algorithm = build(RunConfig.parse({**drive.config.to_json()}))
+    algorithm.init(drive.config.to_json())
+    with pytest.raises(SystemExit):  # the first node does
+        drive.run()
+
+
+def test_the_same_bytes_twice_and_from_any_worker() -> None:
+    tables = shares(toy(150, "multiclass"), 60, 50, 40)
+    first = Drive(tables, **settings()).run()
+    torch.manual_seed(99)
+    assert same(first, Drive(tables, **settings()).run(reverse=True))
+    assert same(first, Drive(tables, forgetful=True, **settings()).run())
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    model = find("models", "torch_module").build(Task("regression", ("a",)), {"plan": {"source": PLAN}})
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    model.init(np.random.default_rng(0))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_plan_may_bring_its_loss_and_optimizer() -> None:
+    source = PLAN + """
+def loss(output, y):
+    return (output - y).abs().mean()
+
+def optimizer(module, learning_rate):
+    return torch.optim.Adam(module.parameters(), lr=learning_rate)
+"""
+    history = Drive(shares(toy(300, "regression"), 200, 100), **settings(source)).run().data["history"]
+    assert history[-1]["mae"] < 0.5 * history[0]["mae"]
+
+
+def test_images() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 120)
+    pixels = rng.integers(0, 60, (120, 8, 8, 1), dtype=np.uint8) + (y * 120).astype(np.uint8)[:, None, None, None]
+    table = Table.of({"scan": pixels, "y": y})
+    result = Drive(shares(table, 70, 50), **settings(CONVOLUTION, local_epochs=5)).run()
+    assert result.data["history"][-1]["auc"] > 0.9
+    assert Predictor(result).score(table, y) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def build(task, options):\n    raise ValueError('patient 4711')", r"ValueError in line 2"),
+        ("x = (", r"SyntaxError in line 1"),
+        ("x = 1", "no function build"),
+        ("def build(task, options):\n    return 3", "returned int; expected an nn.Module"),
+        ("import not_there", "ModuleNotFoundError in line 1"),
+        ("from torch import nn\ndef build(task, options):\n    return nn.Linear(len(task.features), 5)", "gives shape"),
+        ("from torch import nn\nimport torch\ndef build(task, options):\n    return nn.Linear(1, 1).to(torch.bfloat16)",
+         "use float32"),
+    ],
+)  # fmt: skip
+def test_a_broken_plan_says_where_and_never_what(source: str, says: str) -> None:
+    with pytest.raises((AssertionError, ConfigError, NodeFailed), match=says) as caught:
+        Drive(shares(toy(60), 30, 30), **settings(source)).run()
+    assert "4711" not in str(caught.value)
+
+
+def test_a_run_without_a_plan_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a training plan"):
+        Drive(shares(toy(60), 30, 30), model_name="torch_module").run()
+    with pytest.raises(ConfigError, match="source and name, not file"):
+        find("models", "torch_module").build(Task("binary", ("a",), ("0", "1")), {"plan": {"source": "", "file": ""}})
