@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -190,14 +191,15 @@ class Federation:
         return await self.ok(f"owner-{node}", "POST", path, body, status)
 
     async def until(self, seen: Callable[[list[Event]], bool], run: str | None = None) -> list[Event]:
-        """Waits, by events, until ``seen`` is true of all events."""
+        """Waits until ``seen`` is true of all events (or of whatever else it looks at)."""
         async with asyncio.timeout(20):
             while True:
                 news = self.it.chronicle.news()
                 events = await asyncio.to_thread(self.store.events.since, 0, 100_000, run=run)
                 if seen(events):
                     return events
-                await news.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), 0.05)
 
     async def state(self, run: str, *wanted: str) -> str:
         """Waits until the run is in one of these states."""
