@@ -8,7 +8,7 @@ __all__ = ["connect", "load_result", "simulate"]
 
 
 def __getattr__(name: str) -> Any:  # `import hanse` stays cheap: the parts load when they are used
-    if name in ("connect", "simulate", "load_result", "Experiment", "Federation", "Result", "TrainingPlan"):
+    if name in ("connect", "simulate", "load_result", "Experiment", "Federation", "Result"):
         from hanse import experiment
 
         return getattr(experiment, name)

@@ -258,9 +258,12 @@ def watch(here: Connection, id: str) -> None:
 @_connected
 def consent(here: Connection, id: str, decision: str, node: str | None, code_hash: str | None, reason: str) -> None:
     """Decide, as a data owner, about exactly the code that --hash names."""
+    from hanse.errors import Conflict
     from hanse.experiment.listing import visible
 
     session = here.session(id)
+    if session["state"] != "awaiting_consent":
+        raise Conflict(f"run {id} is {session['state']}; there is nothing to decide")
     if node is None:
         own = list(here.me()["account"].get("nodes") or ())
         asked = [n for n in session.get("remaining") or () if n in own]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
+from hanse.experiment.listing import visible
 from hanse.rounds import Step
 
 _SHOWN = ("loss", "accuracy", "auc", "r2")
@@ -62,6 +63,7 @@ class Progress:
             words = "all have given their consent"
         if reason and state not in ("running", "completed"):
             words += f": {reason}"
+        words = visible(words)
         nodes = failed = 0
         if step is not None:
             nodes, failed = len(step.participants), len(step.failures)
@@ -101,9 +103,9 @@ class Progress:
         except ImportError:  # the bar is a comfort; hanse[scientist] brings it
             return None
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.fields[what]}{task.description}"), BarColumn(bar_width=28),
+            SpinnerColumn(), TextColumn("{task.fields[what]}{task.description}", markup=False), BarColumn(bar_width=28),
             TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"), TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[figures]}", markup=True),
+            TextColumn("{task.fields[figures]}", style="dim", markup=False),
             console=Console(file=self._out) if self._out is not sys.stderr else Console(stderr=True),
         )  # fmt: skip
         self._task = bar.add_task(

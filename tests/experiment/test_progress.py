@@ -1,0 +1,90 @@
+"""What is shown while a run goes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+import hanse
+from experiment import sites
+from hanse.experiment.progress import Progress
+from hanse.rounds import Step
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def step(number: int, label: str = "train", **more: Any) -> Step:
+    return Step(number, label, number if label == "train" else None, "t", participants={"a": {}, "b": {}}, **more)
+
+
+def told(out: io.StringIO, rounds: int, show: bool = True) -> str:
+    with Progress(rounds, show, False, out) as bar:
+        bar.show("awaiting_consent", waiting=["ulm", "bonn"])
+        bar.show("awaiting_consent", waiting=["bonn"])
+        bar.show("running")
+        bar.show("running", step(0, "prepare"))
+        for r in range(1, rounds + 1):
+            bar.show("running", step(r, metrics={"loss": 1 / r, "accuracy": None}))
+        bar.show("running", step(rounds + 1, "evaluate", metrics={"loss": 0.5}))
+        bar.show("completed")
+    return out.getvalue()
+
+
+def test_plain_lines() -> None:
+    lines = told(io.StringIO(), 3).splitlines()
+    assert lines == [
+        "waiting for consent of ulm, bonn", "waiting for consent of bonn", "running", "prepared  2 sites",
+        "round 1/3  loss 1.0000  2 sites", "round 2/3  loss 0.5000  2 sites", "round 3/3  loss 0.3333  2 sites",
+        "evaluated  loss 0.5000  2 sites", "completed",
+    ]  # fmt: skip
+
+
+def test_a_long_run_does_not_flood_a_log() -> None:
+    assert 20 <= len(told(io.StringIO(), 5000).splitlines()) <= 30
+
+
+def test_silence() -> None:
+    assert told(Terminal(), 3, show=False) == ""
+
+
+def test_failures_are_always_told() -> None:
+    out = io.StringIO()
+    with Progress(1000, True, True, out) as bar:
+        bar.show("running", step(7, failures={"ulm": "lost"}, status="failed"))
+    assert out.getvalue() == "simulation: round 7/1000 again: too few answers  2 sites, 1 failed\n"
+
+
+def test_many_missing_consents_are_counted() -> None:
+    out = io.StringIO()
+    with Progress(3, True, False, out) as bar:
+        bar.show("awaiting_consent", waiting=list("abcdefg"))
+        bar.show("rejected", reason="ulm: not our patients")
+    assert out.getvalue() == "waiting for consent of a, b, c, d and 3 more\nrejected: ulm: not our patients\n"
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    shown = told(Terminal(), 4)
+    assert "4/4 rounds" in shown
+    assert "completed" in shown
+
+
+def test_names_are_not_markup_for_the_terminal() -> None:
+    out = Terminal()
+    with Progress(3, True, False, out) as bar:
+        bar.show("awaiting_consent", waiting=["[red]evil[/red]", "[/x]", "a\x1b[2J"])
+    assert "[red]evil" in out.getvalue()
+    assert "\x1b[2J" not in out.getvalue()
+
+
+def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    federation = hanse.simulate(sites.cancer(2))
+    federation.experiment(model="logistic_regression", rounds=2).run()
+    assert all(line.startswith("simulation: ") for line in capsys.readouterr().err.splitlines())
+    federation.experiment(model="logistic_regression", rounds=2).run(progress=False)
+    captured = capsys.readouterr()
+    assert captured.err == captured.out == ""
