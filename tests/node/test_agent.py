@@ -64,7 +64,7 @@ def test_a_busy_node_still_beats_and_takes_proposals(tmp_path: Path) -> None:
             work = asyncio.create_task(node.task(attack(), {"do": "sleep", "seconds": 1.0}))
             while not any(m.body.data["busy"] for m in await fake.until("heartbeat", 1)):
                 await asyncio.sleep(0.01)
-            assert (await node.propose(probe(), "run-2")).data == {"decision": "pending"}
+            assert (await node.propose(probe(), "run-2")).data["decision"] == "pending"
             await fake.ask("finished", {"run": "gone", "state": "completed"})
             assert not work.done()
             busy = [m.body.data for m in fake.heard if m.kind == "heartbeat" and m.body.data["busy"]]
@@ -91,7 +91,8 @@ def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
         second.pending = [proposal(bundle, "run-2")]
         async with running(tmp_path, coordinator=second) as node:
             consent = (await second.until("consent"))[0].body.data
-            assert consent == {"run": "run-1", "sha256": bundle.sha256, "decision": "accept", "reason": "", "actor": "ada"}
+            assert consent == {"run": "run-1", "sha256": bundle.sha256, "decision": "accept", "reason": "",
+                               "actor": "ada"}  # fmt: skip
             await asyncio.to_thread(control.ask, tmp_path, "reject", run="run-2", actor="ada", reason="no")
             told = (await second.until("consent", 2))[1].body.data
             assert (told["run"], told["decision"], told["reason"]) == ("run-2", "reject", "no")
@@ -124,11 +125,11 @@ def test_the_standing_policy_accepts_what_passes_all_rules(tmp_path: Path) -> No
     async def main() -> None:
         policy = Policy(standing="accept-allowed", allowed_algorithms=("probe",))
         async with running(tmp_path, policy=policy, attacks=True) as node:
-            assert (await node.propose(probe())).data == {"decision": "accept"}
+            assert (await node.propose(probe())).data["decision"] == "accept"
             assert not node.agent.approvals.unsent()
             await node.task(probe(), {"round": 1}, X)
             assert node.audit()[1].actor == "standing policy"
-            assert (await node.propose(attack(), "run-2")).data == {"decision": "pending"}  # a rule says no: ask
+            assert (await node.propose(attack(), "run-2")).data["decision"] == "pending"  # a rule says no: ask
             said = await asyncio.to_thread(control.ask, tmp_path, "examine", run="run-2")
             assert [s["rule"] for s in said if not s["allowed"]] == ["approved_algorithms"]
 
@@ -154,7 +155,9 @@ def test_consent_at_the_coordinator_only_where_the_owner_wants_it(tmp_path: Path
             for wrong in ({"sha256": probe(128).sha256}, {"decision": "maybe"}, {"account": ""}, {"run": None}):
                 with pytest.raises((WireError, NotApproved)):
                     await node.coordinator.ask("consent", relayed(**wrong))
-            await node.coordinator.ask("consent", relayed())
+            for _ in range(2):  # the second is no news
+                await node.coordinator.ask("consent", relayed())
+            assert node.actions().count("proposal.approved") == 1
             await node.task(probe(), {"round": 1}, X)
             assert "ada (at the coordinator)" in [e.actor for e in node.audit()]
 
@@ -279,7 +282,7 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                     expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
                     data = proposal(bundle, expires=expires)
                     reply = await server.request(name, Message("proposal", f"p/{name}", "", Record(data)))
-                    assert reply.body.data == {"decision": "pending"}
+                    assert reply.body.data["decision"] == "pending"
                     await asyncio.to_thread(control.ask, tmp_path / name, "approve", run="run-1", actor="ada")
 
                 def run() -> rounds.Run:

@@ -117,11 +117,14 @@ def test_settings_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        ({"nod_id": "a"}, "did you mean 'node_id'"), ({"policy": {"standin": "ask"}}, "did you mean 'policy.standing'"),
-        ({"policy": {"standing": "accept"}}, "expected one of ask, accept-allowed"), ({"policy": 3}, "table of settings"),
+        ({"nod_id": "a"}, "did you mean 'node_id'"),
+        ({"policy": {"standin": "ask"}}, "did you mean 'policy.standing'"),
+        ({"policy": {"standing": "accept"}}, "expected one of ask, accept-allowed"),
+        ({"policy": 3}, "table of settings"),
         ({"consent": "both"}, "expected one of"), ({"limits": {"task_seconds": 0}}, "above 0"),
         ({"limits": {"task_seconds": float("nan")}}, "above 0"), ({"limits": {"memory_mb": True}}, "whole number"),
-        ({"policy": {"allow_training_plans": "yes"}}, "true or false"), ({"policy": {"allowed_algorithms": "a"}}, "a list"),
+        ({"policy": {"allow_training_plans": "yes"}}, "true or false"),
+        ({"policy": {"allowed_algorithms": "a"}}, "a list"),
         ({"policy": {"minimum_samples": 0}}, "at least 1"), ({"limits": {"threads": -1}}, "at least 0"),
     ],
 )  # fmt: skip
@@ -133,7 +136,8 @@ def test_wrong_settings(raw: dict[str, Any], says: str) -> None:
 def test_settings_from_text(tmp_path: Path) -> None:
     settings = Settings("alpha")
     assert settings.with_value("minimum_samples", "25").policy.minimum_samples == 25
-    assert settings.with_value("policy.allowed_algorithms", "fedavg, probe").policy.allowed_algorithms == ("fedavg", "probe")
+    listed = settings.with_value("policy.allowed_algorithms", "fedavg, probe")
+    assert listed.policy.allowed_algorithms == ("fedavg", "probe")
     assert settings.with_value("allow_training_plans", "True").policy.allow_training_plans is True
     assert settings.with_value("limits.task_seconds", "0.5").limits.task_seconds == 0.5
     assert settings.with_value("consent", "coordinator").consent == "coordinator"

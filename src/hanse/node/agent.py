@@ -184,7 +184,7 @@ class Agent:
                 self.approvals.mark_sent(proposal)  # this reply tells it
             elif self.settings.policy.standing == "ask":
                 log.info("run %s waits for a decision: hanse node show %s", proposal.run, proposal.run)
-            return self._reply(message, decision=decision)
+            return self._reply(message, decision=decision, actor=proposal.actor, reason=proposal.reason)
         if message.kind == "consent":
             self.gate.relayed(data)
             return self._reply(message)
@@ -296,7 +296,7 @@ class Agent:
 
     async def _announce(self) -> None:
         with contextlib.suppress(HanseError):
-            await self._ask("datasets", datasets=self.datasets())
+            await self._ask("datasets", datasets=self.datasets(), summary=summaries(self.home))
 
 
 def public(proposal: Proposal) -> dict[str, Json]:

@@ -131,8 +131,8 @@ def status(home: Path, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     for key, value in found.items():
-        text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else "-" if value in (None, "") else value
-        click.echo(f"{key:16} {text}")
+        listed = (", ".join(map(str, value)) or "none") if isinstance(value, list) else value
+        click.echo(f"{key:16} {'-' if listed in (None, '') else listed}")
 
 
 # ---------------------------------------------------------------- datasets
@@ -165,8 +165,8 @@ def dataset_list(home: Path) -> None:
     """The datasets that are registered."""
     from hanse.node.catalogue import Catalogue
 
-    _table(("name", "tags", "kind", "rows", "columns", "version"),
-           [(d.name, ",".join(d.tags), d.kind, d.rows, len(d.schema), d.version[:12]) for d in Catalogue(home).list()])  # fmt: skip
+    rows = [(d.name, ",".join(d.tags), d.kind, d.rows, len(d.schema), d.version[:12]) for d in Catalogue(home).list()]
+    _table(("name", "tags", "kind", "rows", "columns", "version"), rows)
 
 
 @dataset.command("remove")
@@ -280,11 +280,13 @@ def show(home: Path, run: str, sha256: str) -> None:
 
 
 def _decision(name: str, help: str, reason_needed: bool = False) -> None:
+    optional: dict[str, Any] = {"required": True} if reason_needed else {"default": ""}
+
     @node.command(name, help=help)
     @_home
     @click.argument("run")
     @click.option("--sha256", default="", help="The hash that you have looked at; a prefix must fit.")
-    @click.option("--reason", default="", required=reason_needed, help="Told to the data scientist.")
+    @click.option("--reason", help="Told to the data scientist.", **optional)
     def decide(home: Path, run: str, sha256: str, reason: str) -> None:
         done = _decide(home, name, run, sha256, reason)
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")

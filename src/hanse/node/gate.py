@@ -8,6 +8,7 @@ the audit log cannot be written, nothing leaves.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ from hanse.node.catalogue import Catalogue, Dataset
 from hanse.node.settings import Settings
 from hanse.node.worker import Worked, Worker
 from hanse.store.audit import AuditLog
+
+log = logging.getLogger(__name__)
 
 COORDINATOR = "coordinator"
 
@@ -87,6 +90,7 @@ class Gate:
             self._record("task.refused", peer, run, {**detail, "code": error.code, "reason": error.message})
             raise
         except Exception as error:
+            log.exception("a task of run %r", run)
             self._record("task.refused", peer, run, {**detail, "code": "error", "reason": type(error).__name__})
             raise NodeFailed("the node could not answer; its owner finds the reason in the node's log") from error
         self._record("task.answered", peer, run, {**detail, "bytes_out": worked.record.nbytes,
@@ -217,12 +221,14 @@ class Gate:
     # ------------------------------------------------------------ the owner's decisions
 
     def approve(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
-        days = self.settings.policy.approval_days
-        proposal = self.approvals.approve(run, sha256, actor=actor, reason=reason, days=days, sent=sent)
-        return self._decided(proposal, actor)
+        known, days = self.approvals.get(run, sha256), self.settings.policy.approval_days
+        found = self.approvals.approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
+        return found if found == known else self._decided(found, actor)
 
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
-        return self._decided(self.approvals.reject(run, sha256, actor=actor, reason=reason, sent=sent), actor)
+        known = self.approvals.get(run, sha256)
+        found = self.approvals.reject(run, known.sha256, actor=actor, reason=reason, sent=sent)
+        return found if found == known else self._decided(found, actor)
 
     def revoke(self, run: str, sha256: str = "", *, actor: str, reason: str = "") -> Proposal:
         return self._decided(self.approvals.revoke(run, sha256, actor=actor, reason=reason), actor)

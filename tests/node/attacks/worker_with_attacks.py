@@ -5,5 +5,6 @@ from pathlib import Path
 import hanse.algorithms
 from hanse.node.worker_main import main
 
-hanse.algorithms.__path__.append(str(Path(__file__).parent))
-main()
+if __name__ == "__main__":
+    hanse.algorithms.__path__.append(str(Path(__file__).parent))
+    main()

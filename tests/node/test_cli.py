@@ -1,0 +1,308 @@
+"""``hanse node`` as an owner types it, with and without a running agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from one_node import FakeCoordinator, attack, probe, proposal, running
+
+from hanse.cli import group
+from hanse.errors import ConfigError, Conflict, HanseError, NodeLost, NotAuthenticated, NotFound
+from hanse.identity import Authority, JoinToken, load_identity
+from hanse.node.approvals import Approvals, Proposal
+from hanse.node.settings import Settings
+from hanse.store.audit import AuditLog
+
+
+def hanse(home: Path, *words: str) -> str:
+    """What the command prints. Raises its error."""
+    done = CliRunner().invoke(group, ["node", *words, "--home", str(home)], catch_exceptions=True)
+    if isinstance(done.exception, HanseError):
+        raise done.exception
+    assert done.exception is None, (done.exception, done.output)
+    return done.output
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    Settings("alpha").save(folder)
+    return folder
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Path:
+    path = tmp_path / "visits.csv"
+    path.write_text("Sample,age,town,disease\n" + "".join(f"P{i},{20 + i},{'ab'[i % 2]},{i % 2}\n" for i in range(40)))
+    return path
+
+
+def test_help_is_quick() -> None:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", "--help"], capture_output=True, text=True)
+        times.append(time.perf_counter() - began)
+    assert "approve" in done.stdout
+    assert min(times) < 0.5, times
+
+
+def test_heavy_libraries_are_not_loaded_by_an_idle_node() -> None:
+    code = ("import sys, hanse.node.agent, hanse.node.cli, hanse.node.worker_main, hanse.answers, hanse.bundle;"
+            "print(sorted({m.split('.')[0] for m in sys.modules} & {'sklearn', 'polars', 'torch', 'xgboost', 'scipy',"
+            "'pandas', 'sqlalchemy', 'fastapi', 'matplotlib'}))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+    for words in (["proposals"], ["approve", "x"], ["audit"], ["start"], ["status"], ["policy", "show"]):
+        done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", *words, "--home", str(tmp_path / "none")],
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith("hanse: there is no node here yet")
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "none").exists()
+
+
+def test_datasets(home: Path, visits: Path) -> None:
+    assert "visits: 40 rows, 4 columns" in hanse(home, "dataset", "add", str(visits), "--tags", "a,b", "--schema",
+                                                "age=numeric")  # fmt: skip
+    assert "a,b" in hanse(home, "dataset", "list")
+    shown = json.loads(hanse(home, "dataset", "show", "visits"))
+    assert shown["dataset"]["rows"] == 40
+    assert shown["summary"]["num_samples"] == 40
+    assert str(visits.parent) not in json.dumps(shown)
+    with pytest.raises(ConfigError, match="expected COLUMN=KIND"):
+        hanse(home, "dataset", "add", str(visits), "--name", "x", "--schema", "age")
+    with pytest.raises(Conflict):
+        hanse(home, "dataset", "add", str(visits))
+    visits.write_text(visits.read_text() + "P99,50,a,1\n" * 10)
+    assert "50 rows" in hanse(home, "dataset", "refresh", "visits")
+    assert json.loads(hanse(home, "dataset", "show", "visits"))["summary"]["num_samples"] == 50
+    hanse(home, "dataset", "remove", "visits")
+    with pytest.raises(NotFound):
+        hanse(home, "dataset", "show", "visits")
+    assert json.loads((home / "summaries.json").read_text()) == {}
+
+
+def test_decisions_without_a_running_agent(home: Path) -> None:
+    approvals = Approvals(home)
+    for run in ("run-1", "run-2"):
+        approvals.receive(Proposal.parse(proposal(probe(), run)))
+    assert hanse(home, "proposals").count("pending") == 2
+    with pytest.raises(HanseError, match="was proposed with hash"):
+        hanse(home, "approve", "run-1", "--sha256", "0123")
+    assert "approved" in hanse(home, "approve", "run-1", "--sha256", probe().sha256[:10])
+    assert "rejected" in hanse(home, "reject", "run-2", "--reason", "not with us")
+    assert hanse(home, "proposals").count("run-") == 0
+    assert [p["state"] for p in json.loads(hanse(home, "proposals", "--all", "--json"))] == ["approved", "rejected"]
+    assert "revoked" in hanse(home, "revoke", "run-1")
+    assert {p.run: p.state for p in approvals.unsent()} == {"run-1": "revoked", "run-2": "rejected"}
+    actions = [e.action for e in AuditLog(home / "audit.jsonl").entries()]
+    assert actions == ["proposal.approved", "proposal.rejected", "proposal.revoked"]
+    done = CliRunner().invoke(group, ["node", "reject", "run-2", "--home", str(home)])
+    assert "--reason" in done.output  # a data scientist wants to know why
+
+
+def test_show_gives_settings_and_code(home: Path) -> None:
+    Approvals(home).receive(Proposal.parse(proposal(probe())))
+    shown = hanse(home, "show", "run-1")
+    assert "# purpose: to test" in shown
+    assert "federated_strategy = 'probe'" in shown
+    assert "class Probe:" in shown
+
+
+def test_policy(home: Path) -> None:
+    assert "minimum_samples = 10" in hanse(home, "policy", "show")
+    hanse(home, "policy", "set", "minimum_samples", "30")
+    assert Settings.load(home).policy.minimum_samples == 30
+    with pytest.raises(ConfigError, match="did you mean 'minimum_samples'"):
+        hanse(home, "policy", "set", "minimum_sample", "30")
+    with pytest.raises(ConfigError, match="no algorithm 'fedavgg'"):
+        hanse(home, "policy", "set", "allowed_algorithms", "fedavg,fedavgg")
+    assert [e.action for e in AuditLog(home / "audit.jsonl").entries()] == ["settings.changed"]
+
+
+def test_audit_and_its_verification(home: Path) -> None:
+    log = AuditLog(home / "audit.jsonl")
+    for run in ("r1", "r2", "r3"):
+        log.append("coordinator", "task.refused", run, {"reason": "no"})
+    out = hanse(home, "audit", "--verify", "--last", "2")
+    assert "r1" not in out
+    assert "r3" in out
+    assert "3 entries is whole" in out
+    file = home / "audit.jsonl"
+    file.write_text(file.read_text().replace('"r2"', '"r9"'))
+    done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", "audit", "--verify", "--home", str(home)],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 1
+    assert "broken at entry 2" in done.stderr
+
+
+def test_with_a_running_agent(tmp_path: Path, visits: Path) -> None:
+    async def main() -> None:
+        home = tmp_path / "home"
+        async with running(home, attacks=True, coordinator=FakeCoordinator()) as node:
+
+            async def type_in(*words: str) -> str:
+                return await asyncio.to_thread(hanse, home, *words)
+
+            await node.propose(probe())
+            await node.propose(attack(), "run-2")
+            await type_in("policy", "set", "allowed_algorithms", "probe")
+            assert "rule approved_algorithms: allows it" in await type_in("show", "run-1")
+            assert "rule approved_algorithms: FORBIDS IT" in await type_in("show", "run-2")
+            assert "approved" in await type_in("approve", "run-1")
+            told = (await node.coordinator.until("consent"))[0].body.data
+            assert told["decision"] == "accept"
+            await type_in("dataset", "add", str(visits))
+            datasets = (await node.coordinator.until("datasets"))[0].body.data["datasets"]
+            assert datasets[0]["name"] == "visits"
+            status = json.loads(await type_in("status", "--json"))
+            assert status["running"]
+            assert status["state"] == "connected"
+            assert status["pending"] == ["run-2"]
+            assert status["datasets"] == ["visits"]
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- joining
+
+
+class Door:
+    """The part of a coordinator that lets nodes in, over HTTP or HTTPS."""
+
+    def __init__(self, folder: Path, https: bool, impostor: bool = False) -> None:
+        self.authority = Authority.open(folder / "ca")
+        self.asked: list[dict[str, Any]] = []
+        self.answer: dict[str, Any] = {}
+        self.status = 201
+        door = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.reply(200, door.shown.pem)
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                door.asked.append(body)
+                certificate = door.authority.issue_node(body["csr"].encode(), body["node_id"])
+                answer = {"certificate": certificate.decode(), "ca": door.authority.pem.decode(),
+                          "node_id": body["node_id"], "grpc": "localhost:7443"}  # fmt: skip
+                self.reply(door.status, json.dumps(answer | door.answer).encode())
+
+            def reply(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        class Server(HTTPServer):
+            def handle_error(self, *args: Any) -> None:
+                pass  # a handshake that a node broke off
+
+        self.shown = Authority.open(folder / "impostor") if impostor else self.authority
+        self.server = Server(("127.0.0.1", 0), Handler)
+        if https:
+            key, certificate = self.shown.issue_server(["localhost"])
+            (folder / "key").write_bytes(key)
+            (folder / "crt").write_bytes(certificate)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(folder / "crt", folder / "key")
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if https else ''}://localhost:{self.server.server_port}"
+
+    def token(self, **more: str) -> str:
+        values = {"url": self.url, "grpc": "localhost:1", "secret": "s3cret", "ca_sha256": self.authority.fingerprint()}
+        return JoinToken(**(values | more)).encode()
+
+
+@contextlib.contextmanager
+def door(folder: Path, **more: bool) -> Iterator[Door]:
+    made = Door(folder, more.pop("https", False), **more)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        thread.join()
+        made.server.server_close()
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_a_node_joins(tmp_path: Path, https: bool) -> None:
+    home = tmp_path / "home"
+    with door(tmp_path, https=https) as coordinator:
+        out = hanse(home, "init", "--join", coordinator.token(), "--name", "alpha", "--consent", "coordinator")
+        assert "alpha has joined" in out
+        assert [a["token"] for a in coordinator.asked] == ["s3cret"]
+        assert "PRIVATE" not in json.dumps(coordinator.asked)
+    identity = load_identity(home)
+    identity.check()
+    settings = Settings.load(home)
+    assert (settings.node_id, settings.consent, settings.coordinator.grpc) == ("alpha", "coordinator", "localhost:7443")
+    assert (home / "node.key").stat().st_mode & 0o777 == 0o600
+    assert home.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(Conflict, match="belongs to node 'alpha'"):
+        hanse(home, "init", "--join", coordinator.token(), "--name", "beta")
+
+
+def test_the_secret_is_not_shown_to_an_impostor(tmp_path: Path) -> None:
+    with door(tmp_path, https=True, impostor=True) as coordinator:
+        with pytest.raises(NotAuthenticated, match="somebody may be in between"):
+            hanse(tmp_path / "home", "init", "--join", coordinator.token(), "--name", "alpha")
+        assert coordinator.asked == []
+    assert not (tmp_path / "home" / "node.toml").exists()
+
+
+def test_another_authority_or_name_in_the_answer_is_not_believed(tmp_path: Path) -> None:
+    other = Authority.open(tmp_path / "other")
+    with door(tmp_path) as coordinator:
+        wrong = [("ca", other.pem.decode()), ("node_id", "beta"), ("certificate", "x"), ("grpc", None), ("ca", "x")]
+        for answer in ({name: value} for name, value in wrong):
+            coordinator.answer = answer
+            with pytest.raises(HanseError):
+                hanse(tmp_path / "home", "init", "--join", coordinator.token(), "--name", "alpha")
+            with pytest.raises(NotFound):
+                load_identity(tmp_path / "home")
+
+
+def test_what_the_coordinator_refuses_is_said(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with door(tmp_path) as coordinator:
+        coordinator.status = 401
+        coordinator.answer = {"code": "not_authenticated", "message": "this join token has been used"}
+        with pytest.raises(NotAuthenticated, match="has been used"):
+            hanse(home, "init", "--join", coordinator.token(), "--name", "alpha")
+        coordinator.status = 302
+        with pytest.raises(HanseError):
+            hanse(home, "init", "--join", coordinator.token(), "--name", "alpha")
+        with pytest.raises(ConfigError, match="choose an id"):
+            hanse(home, "init", "--join", coordinator.token())
+        with pytest.raises(ConfigError, match="the token is for node 'beta'"):
+            hanse(home, "init", "--join", coordinator.token(node_id="beta"), "--name", "alpha")
+        token = coordinator.token()
+    with pytest.raises(NodeLost, match="cannot be reached"):
+        hanse(home, "init", "--join", token, "--name", "alpha")
+    with pytest.raises(ConfigError, match="no join token"):
+        hanse(home, "init", "--join", "nonsense", "--name", "alpha")
