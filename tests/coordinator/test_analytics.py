@@ -1,0 +1,165 @@
+"""Analytics against values computed by hand (LEDGER M43, M48 to M51, F38 to F42, F130 to F144)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hanse.coordinator import analytics, training_metrics
+from hanse.coordinator.analytics import RoundView, convergence
+
+
+def step(number: int, round: int | None, parts: dict[str, Any], metrics: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    participants = {
+        n: {"seconds": s, "weight": w, "metrics": m, "asked": number} for n, (s, w, m) in parts.items()
+    }
+    return {"step": number, "label": "train", "round": round, "status": "ok", "ended": f"t{number}", "seconds": 2.0,
+            "participants": participants, "failures": {}, "metrics": metrics or {}, "bytes_up": 30, "bytes_down": 10,
+            **more}  # fmt: skip
+
+
+TWO = [
+    step(0, 1, {"a": (1.0, 100, {"loss": 0.8, "accuracy": 0.6}), "b": (1.5, 300, {"loss": 0.4, "accuracy": 0.8})}),
+    step(1, 2, {"a": (0.5, 100, {"loss": 0.4, "accuracy": 0.7})}, failures={"b": "it was late"}),
+]
+
+
+def test_curves_are_weighted_means_with_the_spread_over_sites() -> None:
+    """M49: (100 * 0.8 + 300 * 0.4) / 400 = 0.5."""
+    first, second = [r.public() for r in analytics.views(TWO)]
+    assert first["loss"] == pytest.approx(0.5)
+    assert first["accuracy"] == pytest.approx(0.75)
+    assert first["spread"]["loss"] == {"min": 0.4, "max": 0.8}
+    assert first["auc"] is None
+    assert (second["loss"], second["n_clients"], second["failures"]) == (0.4, 1, {"b": "it was late"})
+    assert first["clients"]["b"] == {"weight": 300, "seconds": 1.5, "metrics": {"loss": 0.4, "accuracy": 0.8}}
+
+
+def test_the_global_metric_is_taken_where_there_is_one() -> None:
+    view = analytics.views([step(0, 1, {"a": (1, 10, {"loss": 9.0})}, {"loss": 0.25, "spread": {"x": 1}})])[0].public()
+    assert view["loss"] == 0.25
+    assert "spread" not in view["metrics"]
+
+
+def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
+    steps = [
+        step(0, 1, {"a": (1, 10, {"loss": 0.9})}, {"loss": 0.9, "evaluated_round": 0}),
+        step(1, 2, {"a": (1, 10, {"loss": 0.5})}, {"loss": 0.5, "evaluated_round": 1}),
+        step(2, None, {"a": (1, 10, {"loss": 0.3})}, {"loss": 0.3, "evaluated_round": 2}),
+    ]
+    assert [(r.round, r.metrics["loss"], len(r.clients)) for r in analytics.views(steps)] == [(0, 0.9, 0), (1, 0.5, 1), (2, 0.3, 1)]
+
+
+def test_failed_steps_and_preparation_are_no_rounds() -> None:
+    steps = [step(0, None, {"a": (1, 1, {"n": 5.0})}), step(1, 1, {}, status="failed", failures={"a": "x"}), *TWO]
+    assert [r.round for r in analytics.views(steps)] == [1, 2]
+    assert analytics.failures_of(steps) == {"a": 1, "b": 1}
+
+
+def test_contribution() -> None:
+    """M50: shares of all weight, participation, failures, improvement of the own loss."""
+    found = analytics.contribution(analytics.views(TWO), analytics.failures_of(TWO), ["a", "b", "c"])
+    assert found["a"] == {"rounds": 2, "failures": 0, "samples": 100, "share": pytest.approx(0.4), "seconds": 1.5,
+                          "metrics": {"loss": 0.4, "accuracy": 0.7}, "loss_improvement": pytest.approx(0.4),
+                          "participation": 1.0}  # fmt: skip
+    assert (found["b"]["share"], found["b"]["failures"], found["b"]["participation"]) == (pytest.approx(0.6), 1, 0.5)
+    assert (found["c"]["samples"], found["c"]["seconds"], found["c"]["loss_improvement"]) == (None, None, None)
+
+
+def test_importance() -> None:
+    """M48: per round Σ n_c imp_cf / Σ n_c, then mean, std, rank and stability."""
+    rounds = [
+        RoundView(1, clients={"a": {"weight": 100, "seconds": 1, "metrics": {"feature_importance": {"x": 3.0, "y": 1.0}}},
+                              "b": {"weight": 300, "seconds": 1, "metrics": {"feature_importance": {"x": 1.0, "y": 1.0}}}}),
+        RoundView(2, metrics={"feature_importance": {"x": 1.0, "y": 3.0}}),
+    ]  # fmt: skip
+    rows, stability = analytics.importance(rounds)
+    x = (100 * 0.75 + 300 * 0.5) / 400
+    assert [r["feature"] for r in rows] == ["y", "x"]
+    assert rows[1] == {"feature": "x", "latest": 0.25, "mean": pytest.approx((x + 0.25) / 2),
+                       "std": pytest.approx(abs(x - 0.25) / 2), "rank": 2}  # fmt: skip
+    assert stability == pytest.approx(-1)
+    assert analytics.importance([RoundView(1)]) == ([], None)
+
+
+@pytest.mark.parametrize("losses, status", [
+    ([], "insufficient_data"), ([1.0, 0.9, 0.8], "insufficient_data"), ([None] * 9, "insufficient_data"),
+    ([1.0, 0.8, 0.6, 0.5], "improving"), ([1.0, 0.5, 0.3, 0.2995, 0.2994, 0.2993], "converged"),
+    ([0.7, 0.7, 0.7, 0.7], "plateaued"), ([1.0, 0.3, 0.5, 0.5, 0.5, 0.5], "plateaued"),
+    ([0.5, 0.6, 0.8, 1.2], "diverging"), ([1.0, 0.5, 0.9, 0.5, 0.9, 0.5], "oscillating"),
+    ([1.0, 0.5, float("nan")], "diverging"), ([1.0, 0.5, float("inf")], "diverging"), ([0.0] * 6, "plateaued"),
+])  # fmt: skip
+def test_convergence(losses: list[float | None], status: str) -> None:
+    """M51: window 3, tolerance 1 %."""
+    assert convergence(losses, range(1, len(losses) + 1))["status"] == status
+
+
+def test_convergence_says_since_when_and_by_how_much() -> None:
+    found = convergence([1.0, 0.5, 0.3, 0.2995, 0.2994, 0.2993, 0.2992], range(1, 8))
+    assert found["since_round"] == 6
+    assert found["delta"] == pytest.approx((0.2995 - 0.2992) / 0.2995)
+    assert (found["window"], found["tolerance"]) == (3, 0.01)
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(1, 5))
+def test_convergence_always_has_an_answer(losses: list[float | None], window: int) -> None:
+    known = {"insufficient_data", "improving", "converged", "plateaued", "diverging", "oscillating"}
+    assert convergence(losses, range(len(losses)), window)["status"] in known
+
+
+def flopy(accuracies: list[float | None], losses: list[float], participants: list[int]) -> list[dict[str, Any]]:
+    return [
+        step(i, i + 1, {f"n{k}": (0.5 * (k + 1), 10, {}) for k in range(count)}, {"accuracy": a, "loss": x})
+        for i, (a, x, count) in enumerate(zip(accuracies, losses, participants, strict=True))
+    ]
+
+
+def test_the_documents_own_series() -> None:
+    """F38 to F42, F136, F137: the formulas give 0.1667 and 0.4167 for the document's example, not 0.85."""
+    found = training_metrics.metrics(flopy(
+        [0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75], [1.0, 0.93, 0.87, 0.8, 0.73, 0.67, 0.6], [3, 3, 2, 3, 3, 2, 3]
+    ))  # fmt: skip
+    assert found["accuracy"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75]
+    assert found["rounds"] == len(found["accuracy"]) == len(found["loss"]) == 7
+    assert found["participants_per_round"] == [3, 3, 2, 3, 3, 2, 3]
+    assert found["convergence_rate"] == pytest.approx(0.1667, abs=5e-5)
+    known = found["convergence_metrics"]
+    assert known["accuracy_trend"] == pytest.approx(0.4167, abs=5e-5)
+    assert known["loss_trend"] == pytest.approx(-0.6667, abs=5e-5)
+    last = [0.6, 0.65, 0.7, 0.72, 0.75]
+    mean = sum(last) / 5
+    assert known["stability"] == pytest.approx(1 - math.sqrt(sum((a - mean) ** 2 for a in last) / 5) / mean)
+    assert (found["total_participants"], found["average_round_time"]) == (3, 2.0)
+    assert found["communication_efficiency"] == pytest.approx(0.75)
+    assert (found["latest_accuracy"], found["latest_loss"], found["total_rounds"]) == (0.75, 0.6, 7)
+
+
+def test_nothing_is_invented() -> None:
+    """F16, F17, F131, F133, F138: no rounds, one round and rounds without an evaluation give null."""
+    none = training_metrics.metrics([])
+    assert none["accuracy"] == [] == none["round_metrics"]
+    assert all(none[k] is None for k in ("latest_accuracy", "latest_loss", "convergence_rate", "average_round_time",
+                                         "communication_efficiency"))  # fmt: skip
+    assert none["convergence_metrics"] == {}
+    one = training_metrics.metrics([step(0, 1, {"a": (1.0, 10, {})})])
+    assert (one["accuracy"], one["loss"], one["convergence_metrics"]) == ([None], [None], {})
+    assert one["round_metrics"][0]["global_accuracy"] is None
+    assert one["client_metrics"]["a"]["1"]["local_loss"] is None
+    assert training_metrics.convergence_rate([0.2, 1.0, 1.0, 1.0]) is None
+    assert training_metrics.stability([0.5] * 4) is None
+    assert training_metrics.trend([0.5]) is None
+    assert training_metrics.trend([0.0, 1.0]) == 1.0
+
+
+def test_round_and_client_records() -> None:
+    """F130, F132."""
+    found = training_metrics.metrics(TWO)
+    first = found["round_metrics"][0]
+    assert first == {"round": 1, "timestamp": "t0", "participants": ["a", "b"], "global_accuracy": pytest.approx(0.75),
+                     "global_loss": pytest.approx(0.5), "communication_time": 1.5, "aggregation_time": 0.5}  # fmt: skip
+    assert found["client_metrics"]["b"]["1"] == {"local_accuracy": 0.8, "local_loss": 0.4, "training_time": 1.5,
+                                                 "data_samples": 300, "model_size": 15}  # fmt: skip
