@@ -102,7 +102,8 @@ class RunConfig:
     # how it learns
     local_epochs: int = _setting(1, _number(1, 10_000, whole=True), "passes over a site's rows per round")
     batch_size: int = _setting(32, _number(1, 10_000_000, whole=True), "rows per local step")
-    learning_rate: float = _setting(0.01, _number(0, 1000, above=True), "of the local steps, or of the ensemble of trees")
+    learning_rate: float | None = _setting(None, _maybe(_number(0, 1000, above=True)), "of the local steps, or of each "
+                                           "boosted tree; null: the model's own (0.01; boosted trees 0.3)")  # fmt: skip
     server_learning_rate: float = _setting(1.0, _number(0, 100, above=True), "1: the plain average (FedAvg)")
     model_options: dict[str, Json] = _setting({}, _object, "hyper-parameters by the library's own names")
     plan: dict[str, Json] | None = _setting(None, _maybe(_object), "a PyTorch training plan: {source, name}")

@@ -46,7 +46,7 @@ def by_hand(drive: Drive, prepared: Record, rate: float = 1.0) -> dict[str, np.n
             if task.kind == "regression":
                 y = (y - prepared.arrays["target_mean"][0]) / prepared.arrays["target_scale"][0]
             given = {"epochs": config.local_epochs, "batch_size": config.batch_size, "progress": lambda: None}
-            given["learning_rate"] = config.learning_rate
+            given["learning_rate"] = config.learning_rate or 0.01
             learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), **given))
             weights.append(len(rows.train))
         average = {n: np.average([p[n] for p in learned], axis=0, weights=weights) for n in theta}

@@ -275,3 +275,16 @@ def test_more_trees_than_asked_for_are_refused() -> None:
     drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings("xgboost", num_rounds=1))
     drive.run()
     assert "at most 2 were asked for" in drive.failures[2]["site-1"]
+
+
+def test_the_learning_rate_is_the_options_then_the_runs_then_xgboosts() -> None:
+    tables = shares(toy(100), 60, 40)
+    none = settings("xgboost", num_rounds=1)
+    third = Drive(tables, **none).run()
+    run = Drive(tables, **none, learning_rate=0.3).run()
+    both = {**none, "model_options": {"max_depth": 3, "learning_rate": 0.3}, "learning_rate": 0.9}
+    option = Drive(tables, **both).run()
+    slow = Drive(tables, **none, learning_rate=0.05).run()
+    for found in (run, option):
+        np.testing.assert_array_equal(found.arrays["model.value"], third.arrays["model.value"])
+    assert np.abs(slow.arrays["model.value"]).sum() < np.abs(third.arrays["model.value"]).sum()

@@ -28,13 +28,14 @@ def begin(config: Mapping[str, Json], previous: Record | None, base: float | Non
         raise ConfigError("trees follow the preparation; build the run with hanse.algorithms.build")
     if any(c["kind"] == ColumnKind.IMAGE for c in previous.data["columns"]):
         raise ConfigError(f"{config['model_name']} does not learn from images; use torch_module")
-    model = find("models", config["model_name"]).build(preparation.task(previous), config["model_options"])
+    options = model_options(config)
+    model = find("models", config["model_name"]).build(preparation.task(previous), options)
     prepared, arrays = preparation.pack(previous)
     features = len(previous.data["task"]["features"])
     data = {
         **prepared, "phase": "train", "round": 0, "rounds": config["num_rounds"], "history": [], "base": base,
         "held_out": config["test_fraction"] > 0, "model_name": config["model_name"],
-        "options": config["model_options"], "importance_rounds": 0,
+        "options": options, "importance_rounds": 0,
     }  # fmt: skip
     importance = {f"importance.{n}": np.zeros(features) for n in ("latest", "sum", "squares")}
     return Record(data, {**arrays, **importance, **named(model.empty())})
@@ -52,7 +53,14 @@ def ask(state: State) -> Ask | Done:
 
 def model_at(site: Site, prepared: Record) -> Any:
     """The model's adapter, by the approved configuration."""
-    return find("models", site.config["model_name"]).build(preparation.task(prepared), site.config["model_options"])
+    return find("models", site.config["model_name"]).build(preparation.task(prepared), model_options(site.config))
+
+
+def model_options(config: Mapping[str, Json]) -> dict[str, Any]:
+    """The model's options; a learning rate of the run goes with them, where the model has one."""
+    rate = config.get("learning_rate")
+    known = rate is not None and "learning_rate" in find("models", config["model_name"]).OPTIONS
+    return {**({"learning_rate": rate} if known else {}), **config["model_options"]}
 
 
 def trees(record: Record) -> dict[str, Array]:

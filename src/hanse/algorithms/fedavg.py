@@ -28,6 +28,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site,
 from hanse.messages import Array, Json, Record
 from hanse.table import ColumnKind
 
+LEARNING_RATE = 0.01  # where the run has none
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
 
@@ -105,8 +106,8 @@ class FedAvg:
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         local = model.train(
             common, rows.X[rows.train], y, site.rng("train", round), epochs=config["local_epochs"],
-            batch_size=config["batch_size"], learning_rate=config["learning_rate"], progress=site.progress,
-            losses=losses,
+            batch_size=config["batch_size"], learning_rate=config["learning_rate"] or LEARNING_RATE,
+            progress=site.progress, losses=losses,
         )  # fmt: skip
         delta = {name: np.subtract(local[name], common[name], dtype=common[name].dtype) for name in common}
         if not all(np.isfinite(a).all() for a in delta.values()):

@@ -5,7 +5,8 @@ An ensemble is the arrays of :mod:`hanse.models._trees`, with ``group`` (the cla
 ``weight``. Joining ensembles is joining arrays, so the coordinator needs no XGBoost; a node writes
 them into XGBoost's own binary JSON and loads that. Nothing is unpickled.
 
-Options have XGBoost's names. ``learning_rate`` (default 0.3) shrinks each tree. ``scaling`` is ours:
+Options have XGBoost's names. ``learning_rate`` (default 0.3; the run's setting of that
+name counts where there is no option) shrinks each tree. ``scaling`` is ours:
 ``average`` (default) counts the trees that a site adds in a round by its share of the rows, so that a
 round of any number of sites is a step of the same size as a round of one; ``sum`` counts them fully,
 a step that grows with the number of sites.

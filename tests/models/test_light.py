@@ -1,0 +1,60 @@
+"""The coordinator's halves need no learning library, and a missing one is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hanse.errors import ConfigError
+from hanse.kinds import Task, find
+
+TASK = Task("binary", ("a", "b"), ("n", "y"))
+COORDINATOR = """
+import sys
+import numpy as np
+from hanse.algorithms import build
+from hanse.config import RunConfig
+from hanse.messages import Record
+prepared = Record(
+    {"task": {"kind": "binary", "features": ["a"], "classes": ["n", "y"]}, "class_counts": [3, 4], "rows": 7,
+     "columns": [{"name": "a", "kind": "numeric", "missing": False, "categories": []}], "needs": "raw", "target": "y"},
+    {"mean": np.zeros(1), "scale": np.ones(1), "target_mean": np.zeros(1), "target_scale": np.ones(1)})
+for model in ("sgd_classifier", "mlp_classifier", "logistic_regression", "xgboost", "random_forest", "torch_module"):
+    config = RunConfig.parse({"model_name": model, "plan": {"source": ""} if model == "torch_module" else None})
+    stages = build(config).stages
+    stages[0].ask(stages[0].init(config.to_json()))
+    state = stages[1].init(config.to_json(), prepared)
+    stages[1].ask(state), stages[1].result(state), stages[1].metrics(state)
+print(*sorted({m.split(".")[0] for m in sys.modules} & {"sklearn", "scipy", "xgboost", "torch", "polars", "pandas"}))
+"""
+
+
+def test_the_coordinators_halves_load_no_learning_library() -> None:
+    done = subprocess.run([sys.executable, "-c", COORDINATOR], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "blocked", "says"),
+    [("xgboost", "xgboost", r"hanse\[xgboost\]"), ("torch_module", "torch", r"hanse\[torch\]"),
+     ("sgd_classifier", "sklearn.linear_model", r"hanse\[node\]"),
+     ("mlp_classifier", "sklearn.neural_network", r"hanse\[node\]"),
+     ("random_forest", "sklearn.ensemble", r"hanse\[node\]")],
+)  # fmt: skip
+def test_a_missing_library_is_named(name: str, blocked: str, says: str, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, blocked, None)
+    model = find("models", name).build(TASK, {"plan": {"source": ""}} if name == "torch_module" else {})
+    X, y, rng = np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.random.default_rng(0)
+    with pytest.raises(ConfigError, match=says):
+        if name == "xgboost":
+            model.grow(model.empty(), 0.5, X, y, rng, rounds=1, progress=lambda: None, losses=[])
+        elif name == "random_forest":
+            model.grow(1, X, y, rng, min_leaf=1, progress=lambda: None)
+        elif name == "torch_module":
+            model.init(rng)
+        else:
+            model.predict(model.init(rng), X)
