@@ -10,6 +10,10 @@ name counts where there is no option) shrinks each tree. ``scaling`` is ours:
 ``average`` (default) counts the trees that a site adds in a round by its share of the rows, so that a
 round of any number of sites is a step of the same size as a round of one; ``sum`` counts them fully,
 a step that grows with the number of sites.
+
+What trees tell: a split's threshold is a cut between values, and XGBoost cuts *at* values that occur,
+so single values of a feature can be read from an ensemble. ``min_child_weight`` bounds how few rows a
+leaf stands for.
 """
 
 from __future__ import annotations
