@@ -331,9 +331,10 @@ def short(value: float) -> str:
     >>> short(0.98765), short(54.321), short(2983.0), short(1234567.8)
     ('0.988', '54.3', '2983', '1.23e+06')
     """
-    if float(value).is_integer() and 10 <= abs(value) < 1e6:
-        return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1e4 else f"{value:.3g}"
+    if float(value).is_integer() and abs(value) >= 10:
+        return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.3g}"
+    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _figure(value: float | str | None) -> str:

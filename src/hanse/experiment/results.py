@@ -218,7 +218,7 @@ class Result:
         seconds = sum(s.seconds for s in self.rounds)
         moved = sum(s.bytes_up + s.bytes_down for s in self.rounds)
         tiles = {title(k): drawing.short(v) for k, v in self.metrics.items() if k in _TILES}
-        tiles |= {"sites": str(len(self._everyone())), "time": _duration(seconds), "moved": _bytes(moved)}
+        tiles |= {"sites": str(len(self._everyone())), "time": _duration(seconds), "transferred": _bytes(moved)}
         rounds = sorted({s.round for s in self.rounds if s.round is not None})
         subtitle = f"{len(rounds)} round{'s' * (len(rounds) != 1)}, seed {self.config.seed}"
         if features := self.alignment.get("features"):
@@ -245,7 +245,8 @@ class Result:
             panels.append(drawing.panel("Feature importance", "Share of the model's total.", drawing.bars(weights)))
         panels.append(drawing.panel(
             "Contribution of each site",
-            "Share of the training rows; how the final model does there; how far training there moved the model.",
+            "Share of the training rows; how the last model that was tried there does"
+            f"{'; how far training there moved the model' if 'update_norm' in shown else ''}.",
             drawing.sites(rows, shown), wide=True,
         ))  # fmt: skip
         notes = [str(w) for w in self.alignment.get("warnings", ())]
