@@ -205,6 +205,10 @@ def test_new_settings_count_at_once(tmp_path: Path) -> None:
             await node.approved(probe())
             await node.task(probe(), {"round": 1}, X)
             before = node.agent.worker.pid
+            await node.coordinator.until("hello")
+            node.agent.settings.with_value("consent", "coordinator").save(tmp_path)
+            await asyncio.to_thread(control.ask, tmp_path, "reload", actor="ada")
+            assert (await node.coordinator.until("hello", 2))[1].body.data["consent"] == "coordinator"
             node.agent.settings.with_value("allowed_algorithms", "fedavg").save(tmp_path)
             await asyncio.to_thread(control.ask, tmp_path, "reload", actor="ada")
             with pytest.raises(NotAllowed, match="approved_algorithms"):

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from one_node import Node, attack, carry, probe, running
+from one_node import ATTACKS, Node, attack, carry, probe, running
 
+from hanse.bundle import Bundle
 from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDied
 from hanse.messages import Message, Record
 from hanse.node.settings import Limits
@@ -203,6 +204,26 @@ asyncio.run(main())
         process.kill()
         process.wait()
         assert worker.wait(5) is None or not worker.is_running()
+
+
+def test_a_worker_that_is_older_than_the_code_is_replaced(tmp_path: Path) -> None:
+    """Or the code that is compared (on disk) would not be the code that runs (loaded before)."""
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            await node.task(attack(), {"do": "nothing"})
+            before = node.agent.worker.pid
+            (ATTACKS / "attack.py").chmod((ATTACKS / "attack.py").stat().st_mode)  # a change, as far as one can tell
+            await node.approved(probe(), "run-2")
+            await node.task(probe(), {"round": 1}, {"x": np.zeros(4, np.float32)}, run="run-2")
+            assert node.agent.worker.pid == before  # it does not concern this run
+            again = Bundle({**attack().content, "datasets": {"beta": {"name": "x", "version": "1"}}})
+            await node.approved(again, "run-3")
+            await node.task(again, {"do": "nothing"}, run="run-3")
+            assert node.agent.worker.pid != before
+
+    asyncio.run(main())
 
 
 # ---------------------------------------------------------------- payloads

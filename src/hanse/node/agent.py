@@ -287,7 +287,9 @@ class Agent:
         new = Settings.load(self.home)
         self.gate.configure(new)
         fresh = (new.limits, new.policy.minimum_count) != (self.settings.limits, self.settings.policy.minimum_count)
-        self.settings = new
+        before, self.settings = self.settings, new
+        if before.consent != new.consent and self.state == "connected":
+            self._report(self.state, self.detail)  # the coordinator has to know where approvals are taken
         self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)
         if fresh:
             self.worker.limits, self.worker.overrides = new.limits, {"min_count": new.policy.minimum_count}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import hanse
-from hanse.errors import HanseError, WireError, WorkerDied, from_code
+from hanse.errors import HanseError, NotApproved, WireError, WorkerDied, from_code
 from hanse.kinds import Progress
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
 from hanse.node.pipe import FREED, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
@@ -199,15 +199,20 @@ class Worker:
         async with self._turn:
             await self._ready()
 
-    async def learn(self, text: str, sha256: str) -> dict[str, Json]:
+    async def learn(self, text: str, sha256: str, again: bool = True) -> dict[str, Json]:
         """Lets the worker check the bundle's code against its own; returns the facts for the rules.
-        Raises ``NotApproved`` where it differs."""
+        A worker that is older than the code is replaced first. Raises ``NotApproved`` where it differs."""
         process = self._process
         if process is not None and process.alive and sha256 in process.known:
             return process.known[sha256]
         message = small("bundle", text=text, sha256=sha256)
         process, packet = await self._exchange(lambda p: (packed(message, 0, inline=True), []), lambda: None)
         reply = _open(packet, Memory, process)
+        if reply.body.data.get("stale"):
+            process.end("Hanse was changed on disk after it had started")
+            if again:
+                return await self.learn(text, sha256, False)
+            raise NotApproved("the code of Hanse on this node is being changed; try again when that is done")
         process.known[sha256] = dict(reply.body.data)
         while len(process.known) > KEPT_BUNDLES:  # the worker forgets them in the same order
             del process.known[next(iter(process.known))]

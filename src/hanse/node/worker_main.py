@@ -81,7 +81,7 @@ class Worker:
         self._rows: dict[str, int] = {}
         self._answerer: Answerer | None = None
         self._busy = self._sending = self._stop = False
-        self._told = 0.0
+        self._told, self._started = 0.0, time.time()
 
     def serve(self) -> None:
         """Until the agent closes the socket."""
@@ -187,6 +187,9 @@ class Worker:
 
         bundle = thaw(data["text"], data["sha256"])
         bundle.check_code()
+        if any(_changed_at(module) > self._started for module in bundle.content["code"]):
+            # the check read the files as they are now; what is loaded here may be older
+            return {"stale": True}
         self._bundles[data["sha256"]] = bundle
         while len(self._bundles) > KEPT_BUNDLES:
             self._bundles.popitem(last=False)
@@ -286,6 +289,11 @@ class Worker:
         elif self._busy:
             self._busy = self._stop = False
             raise Cancelled
+
+
+def _changed_at(module: str) -> float:
+    """When the file of a loaded module was last changed, by the clock that nobody can set back."""
+    return os.stat(str(sys.modules[module].__file__)).st_ctime
 
 
 def _let_go(mapped: list[Any]) -> bool:
