@@ -58,7 +58,8 @@ def one_run(federation: Federation, scientist: str, nbytes: int, rounds: int) ->
         "min_available_nodes": len(federation.nodes), "min_completed": len(federation.nodes),
     }, scientist)  # fmt: skip
     run = proposed["session_id"]
-    while True:
+    patience = time.monotonic() + 600
+    while time.monotonic() < patience:
         session = federation.rest("GET", f"/api/training/sessions/{run}", token=scientist)
         if session["state"] in ("completed", "failed", "rejected", "cancelled", "expired"):
             break
@@ -73,7 +74,7 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
     with Federation(home) as federation:
         names = [f"node-{k:03}" for k in range(nodes)]
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda name: federation.enrol(name, "--standing", "accept-allowed"), names))
+            list(pool.map(lambda name: federation.enrol(name, standing="accept-allowed"), names))
         for name in names:
             federation.start_node(name, wait=False)
         for process in federation.nodes.values():

@@ -171,16 +171,18 @@ class Federation:
         made = self.rest("POST", "/api/accounts", {"name": name, "role": role, "nodes": list(nodes)})
         return str(made["token"])
 
-    def enrol(self, name: str, *settings: str) -> Path:
-        """A new node's home, with its certificate. ``settings``: further arguments of ``node init``."""
+    def enrol(self, name: str, **policy: str) -> Path:
+        """A new node's home, with its certificate. ``policy``: settings of its owner."""
         token = self.rest("POST", "/api/nodes/join-tokens", {"node": name})["token"]
         home = self.home / name
-        hanse("node", "init", "--home", str(home), "--join", token, "--name", name, *settings)
+        hanse("node", "init", "--home", str(home), "--join", token, "--name", name)
+        for setting, value in policy.items():
+            hanse("node", "policy", "set", setting, value, "--home", str(home))
         return home
 
     def start_node(self, name: str, wait: bool = True) -> Process:
         """Starts an enrolled node."""
-        process = Process(["node", "start", "--home", str(self.home / name)], self.home / f"{name}.log", "connected")
+        process = Process(["node", "start", "--home", str(self.home / name)], self.home / f"{name}.log", "on line")
         self.nodes[name] = process
         process.launch()
         if wait:

@@ -223,6 +223,7 @@ class Agent:
                     continue
                 if known.decision != "pending":  # it would not ask if it knew
                     self.approvals.mark_sent(known, sent=False)
+            log.info("on line: %s was welcomed by the coordinator", self.node)
             await self.tell()
         except NodeLost:
             pass  # closed
