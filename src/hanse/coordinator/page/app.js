@@ -28,7 +28,7 @@ function top(view) {
     h("div", { class: "bar" },
       h("a", { class: "brand", href: "#/" }, h("img", { src: "/page/favicon.svg", alt: "", width: 28, height: 28 }), h("span", null, h("b", null, name), h("span", null, name === "Hanse" ? location.host : "a Hanse federation"))),
       state.phase === "ready" ? h("nav", { "aria-label": "Views" }, link("#/", ["Overview", open ? h("span", { class: "badge", title: `${open} wait for your consent` }, open) : null], view === "" || view === "runs"), is("data_scientist", "operator") ? link("#/propose", "Propose a run", view === "propose") : null, is("operator") ? link("#/operate", "Operate", view === "operate") : null) : null,
-      state.phase === "ready" ? h("div", { class: "me" }, h("span", { class: `live ${state.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), CONNECTION[state.connection]), h("span", { class: "who", title: state.me.id }, h("b", null, state.me.name), h("span", null, role(state.me.role))), h("button", { type: "button", class: "quiet", onclick: () => signOut() }, "Sign out")) : null));
+      state.phase === "ready" ? h("div", { class: "me" }, h("span", { class: `live ${state.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), CONNECTION[state.connection]), h("span", { class: "who", title: state.me.id }, h("b", null, state.me.name), h("span", null, role(state.me.role))), h("button", { type: "button", class: "quiet", onclick: () => { location.hash = "#/"; signOut(); } }, "Sign out")) : null));
 }
 
 function signInView() {

@@ -111,7 +111,7 @@ export function curves({ metric, analytics, sites, total }) {
         ticks.map((tick, i) => h("g", { key: `y${tick}` }, h("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), h("text", { x: left - 7, y: y(tick) + 4, class: "end" }, marks[i]))),
         roundTicks(first, last, width - left - right).map((tick) => h("text", { key: `x${tick}`, x: x(tick), y: height - 9, class: "middle" }, tick)),
         h("line", { class: "axis", x1: left, x2: width - right, y1: bottom, y2: bottom }),
-        h("text", { x: width - right + 10, y: height - 9 }, "round"),
+        h("text", { x: width - right + 14, y: height - 9 }, "round"),
         h("path", { class: "band", d: band }),
         few ? sites.map((id) => h("path", { key: id, class: `line site ${tone(sites, id)}`, d: line((row) => of(row, id)) })) : null,
         h("path", { key: "all", class: "line global", d: line(value) }),
@@ -142,7 +142,7 @@ export function columns({ id, title, rows: all, parts, write, total }) {
   const latest = rows.at(-1);
   const tell = (row) => parts.map(([, name, read]) => `${name ? `${name} ` : ""}${write(read(row))}`).join(" · ");
   return h("figure", { class: "chart", key: chart },
-    h("figcaption", null, h("b", null, title), h("span", { class: "latest" }, hovered ? `round ${hovered.round}: ${tell(hovered)}` : latest ? `latest: ${tell(latest)}` : UNKNOWN)),
+    h("figcaption", null, h("b", null, title), h("span", { class: "latest" }, hovered || latest ? [`round ${(hovered ?? latest).round}: `, parts.map(([kind, name, read]) => h("span", { key: kind, class: "part" }, name ? h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }) : null, name ? `${name} ` : "", write(read(hovered ?? latest))))] : UNKNOWN)),
     h("div", { class: "plot", ...measured(chart) },
       h("svg", { width: "100%", height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${latest ? `Latest ${tell(latest)}` : UNKNOWN}`, ...reading(chart, rows.map((row) => row.round), (px) => first + (px - left) / slot - 0.5) },
         ticks.map((tick) => h("g", { key: `y${tick}` }, h("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), h("text", { class: "end", x: left - 7, y: y(tick) + 4 }, tick === 0 ? "0" : write(tick)))),

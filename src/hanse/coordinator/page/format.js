@@ -10,7 +10,7 @@ export function number(value, unknown = UNKNOWN) {
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e15) return value.toLocaleString("en");
   if (size !== 0 && size < 0.001) return value.toExponential(1);
-  if (size < 1) return value.toFixed(size < 0.1 ? 4 : 3);
+  if (size < 1) return value.toFixed(size < 0.01 ? 4 : 3);
   if (size < 1000) return value.toLocaleString("en", { maximumSignificantDigits: 4 });
   return value.toLocaleString("en", { maximumFractionDigits: 0 });
 }

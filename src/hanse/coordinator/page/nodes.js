@@ -6,7 +6,7 @@ import { count, percent } from "./format.js";
 import { command, empty, fact, section, since, tag, title } from "./parts.js";
 
 const RANK = { online: 0, stale: 1, offline: 2, revoked: 3 };
-const WORDS = { online: "online", stale: "stale: three heartbeats missed", offline: "offline", revoked: "revoked" };
+const WORDS = { lost: "connection lost", online: "online", stale: "stale: three heartbeats missed", offline: "offline", revoked: "revoked" };
 
 export function nodesSection() {
   const nodes = [...state.nodes].sort((a, b) => (RANK[a.status] ?? 9) - (RANK[b.status] ?? 9) || a.id.localeCompare(b.id));
@@ -36,9 +36,10 @@ export function work(node) {
 
 function card(node) {
   const at = node.status === "online" ? work(node) : null;
+  const lost = node.status === "online" && node.connected === false; // heard of lately, but cannot be asked now
   const own = state.me?.nodes?.includes(node.id);
   return h("article", { class: `card node ${node.status}`, key: node.id },
-    h("header", null, h("h3", null, node.id), own ? h("span", { class: "own" }, "yours") : null, tag(node.status, WORDS[node.status] ?? node.status)),
+    h("header", null, h("h3", null, node.id), own ? h("span", { class: "own" }, "yours") : null, tag(lost ? "stale" : node.status, WORDS[lost ? "lost" : node.status] ?? node.status)),
     h("dl", { class: "facts" },
       fact("Last heard", node.status === "offline" && !node.last_heartbeat ? "never" : since(node.last_heartbeat)),
       fact("Working on", at ? (at.href ? h("a", { href: at.href }, at.text) : at.text) : h("span", { class: "soft" }, "nothing")),

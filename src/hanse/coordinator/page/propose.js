@@ -23,6 +23,7 @@ const GROUPS = {
 const NULLABLE = new Set(["sample_id_column", "features", "expected_client_ids", "plan"]);
 const CHOICES = { task_type: ["auto", "binary", "multiclass", "regression"], feature_strategy: ["intersection", "union"] };
 const WORDS = { intersection: "intersection: what all sites have", union: "union: what any site has", auto: "auto" };
+const HELP = { consent_timeout_s: "then it expires, and nobody is bound", expected_client_ids: "none chosen: all whose data carry the tags", features: "none named: all that the strategy gives", sample_id_column: "never a feature; leave it empty if there is none" };
 const DAY = 86400;
 
 export function proposeView() {
@@ -82,8 +83,8 @@ function field(setting) {
   else if (what === "nodes") control = nodesField();
   else if (what === "list") control = h("input", { ...common, type: "text", list: name === "tags" ? "tags" : "columns", placeholder: name === "tags" ? "all datasets; or: heart, 2024" : "all; or: age, sex", autocomplete: "off" });
   else control = h("input", { ...common, type: "text", value: value ?? "", list: name === "target_column" ? "columns" : null, autocomplete: "off", placeholder: setting.nullable || NULLABLE.has(name) ? "none" : "" });
-  const text = name === "consent_timeout_s" ? "then it expires, and nobody is bound" : setting.help;
-  return h(what === "nodes" ? "fieldset" : "div", { key: name, class: `field ${what} ${name}` }, h(what === "nodes" ? "legend" : "label", what === "nodes" ? null : { for: id }, label(name), h("code", { class: "setting" }, name)), control, h("p", { id: help, class: wrong(name) ? "help bad" : "help" }, wrong(name) ?? text),
+  const text = HELP[name] ?? setting.help;
+  return h(what === "nodes" ? "fieldset" : "div", { key: name, class: `field kind-${what} ${name}` }, h(what === "nodes" ? "legend" : "label", what === "nodes" ? null : { for: id }, label(name), h("code", { class: "setting" }, name)), control, h("p", { id: help, class: wrong(name) ? "help bad" : "help" }, wrong(name) ?? text),
     name === "tags" ? h("datalist", { id: "tags" }, allTags().map((one) => h("option", { key: one, value: one }))) : null,
     name === "target_column" ? h("datalist", { id: "columns" }, allColumns().map((one) => h("option", { key: one, value: one }))) : null);
 }

@@ -17,16 +17,16 @@ export function runView() {
   const total = session.num_rounds ?? session.config?.num_rounds;
   return h("article", { class: "run", key: run.id },
     h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null), actions(session)),
-    session.reason ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
+    session.reason && session.reason !== session.purpose && (ENDED.has(session.state) ? session.state !== "completed" : session.state === "paused") ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
     session.state === "awaiting_consent" ? consents(session) : null,
     figures(session, analytics, run),
     section("curves", "Learning", convergence(analytics.convergence), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
     section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
       h("div", { class: "charts two" },
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
-        columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] })),
-      failures(run.steps)),
+        columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
     h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
+    section("failures", "Failures", null, failures(run.steps)),
     numbers(analytics, session),
     about(session),
     log(run));
@@ -91,7 +91,7 @@ function figures(session, analytics, run) {
   return h("div", { class: "tiles" },
     h("div", { class: "tile wide", key: "progress" }, h("span", { class: "name" }, "Progress"), progress({ ...session, current_round: analytics.current_round ?? session.current_round }), h("span", { class: "soft" }, session.ended_at ? h("span", null, "ended ", moment(session.ended_at)) : session.started_at ? h("span", null, "started ", since(session.started_at)) : "not started")),
     metricsOf(session, analytics).map((metric) => { const row = latest(metric); return tile(METRICS[metric], row ? number(row[metric] ?? row.metrics?.[metric]) : UNKNOWN, spread(metric)); }),
-    tile("Median round", times.length ? seconds(times[Math.floor(times.length / 2)]) : UNKNOWN, failed ? `${failed} failed answers` : ""),
+    tile("Median round", times.length ? seconds(times[Math.floor(times.length / 2)]) : UNKNOWN, failed ? `${failed} failed answer${failed === 1 ? "" : "s"}` : ""),
     tile("Traffic", bytes(traffic), "both directions"));
 }
 
@@ -112,8 +112,8 @@ function convergence(told) {
 function failures(steps) {
   const rows = steps.flatMap((step) => Object.entries(step.failures ?? {}).map(([id, reason]) => ({ step, id, reason }))).reverse();
   const lost = steps.filter((step) => step.status === "failed").length;
-  if (!rows.length && !lost) return h("p", { class: "soft fixed" }, steps.length ? "No failures." : "Nobody has been asked yet.");
-  return h("div", { class: "failures fixed" }, h("h4", null, `${rows.length} failed answer${rows.length === 1 ? "" : "s"}${lost ? `, ${lost} failed step${lost === 1 ? "" : "s"} that had to be tried again` : ""}`),
+  if (!rows.length && !lost) return h("p", { class: "soft" }, steps.length ? "No failures." : "Nobody has been asked yet.");
+  return h("div", { class: "failures" }, h("p", { class: "soft" }, `${rows.length} failed answer${rows.length === 1 ? "" : "s"}${lost ? `, ${lost} failed step${lost === 1 ? "" : "s"} that had to be tried again` : ""}`),
     h("ul", null, rows.slice(0, 30).map(({ step, id, reason }) => h("li", { key: `${step.step} ${step.started} ${id}` }, h("b", null, id), h("span", { class: "soft" }, typeof step.round === "number" ? `round ${step.round}` : step.label), h("span", null, reason)))),
     rows.length > 30 ? h("p", { class: "soft" }, `and ${rows.length - 30} earlier ones`) : null);
 }
