@@ -140,9 +140,11 @@ class RunConfig:
         config = cls(**values)
         if config.features is not None and config.target_column in config.features:
             raise ConfigError(f"the target {config.target_column!r} cannot also be a feature")
-        if config.min_completed > config.min_fit_nodes and "min_fit_nodes" in raw:
-            raise ConfigError(f"min_completed ({config.min_completed}) is more than min_fit_nodes "
-                              f"({config.min_fit_nodes})")  # fmt: skip
+        if config.min_completed > config.min_fit_nodes:
+            if "min_fit_nodes" in raw:
+                raise ConfigError(f"min_completed ({config.min_completed}) is more than min_fit_nodes "
+                                  f"({config.min_fit_nodes})")  # fmt: skip
+            config = dataclasses.replace(config, min_fit_nodes=config.min_completed)
         return config
 
     def to_json(self) -> dict[str, Json]:

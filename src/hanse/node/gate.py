@@ -188,6 +188,8 @@ class Gate:
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
                 return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason="passes all rules")
+            why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
+            self._record("proposal.undecided", "standing policy", proposal.run, {"reason": why})
         return proposal
 
     async def examine(self, proposal: Proposal) -> list[Decision]:
