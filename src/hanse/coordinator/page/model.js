@@ -145,7 +145,7 @@ export const readOperator = reader(async () => {
   const { operator } = state;
   const [accounts, tokens, verdict, refused] = await Promise.all([
     api.get("/api/accounts"), api.get("/api/nodes/join-tokens"), api.get("/api/audit/verify"),
-    api.get(api.path("/api/events", {}, { kind: "node.refused", since: operator.seen, limit: 1000 })),
+    api.get(api.path("/api/events", {}, { kind: "node.refused,account.refused", since: operator.seen, limit: 1000 })),
   ]);
   operator.seen = refused.last_event_id;
   const end = verdict.head?.[0] ?? verdict.entries ?? 0;

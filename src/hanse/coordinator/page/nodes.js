@@ -60,7 +60,7 @@ export function alignmentView(analysis) {
   const ids = analysis.clients ?? [];
   const shared = analysis.intersection?.features ?? [];
   return h("div", { class: "alignment" },
-    h("p", null, h("b", null, count(analysis.intersection?.count)), ` columns at all ${ids.length} nodes, `, h("b", null, count(analysis.union?.count)), " at any."),
+    h("p", null, h("b", null, count(analysis.intersection?.count)), ` columns ${ids.length === 1 ? "at this one node" : `at all ${ids.length} nodes`}, `, h("b", null, count(analysis.union?.count)), " at any."),
     h("ul", { class: "coverage" }, ids.map((id) => {
       const one = analysis.per_client?.[id] ?? {};
       return h("li", { key: id }, h("span", { class: "name" }, id), h("progress", { max: 1, value: one.coverage ?? 0, "aria-label": `${id}: share of all columns` }), h("span", { class: "value" }, `${percent(one.coverage, "unknown")} of all`), h("span", { class: "soft" }, [`${count(one.n_features)} columns`, only(one.only_here)].filter(Boolean).join(", ")),

@@ -1,0 +1,252 @@
+"""The page: what it loads, what it calls, how it is served; in a browser where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse.coordinator
+from hanse.coordinator.access import TABLE
+from hanse.table import Column, Table
+
+from .federation import Federation
+
+FOLDER = Path(hanse.coordinator.__file__).parent / "page"
+FILES = sorted(FOLDER.iterdir())
+SCRIPTS = [f for f in FILES if f.suffix == ".js"]
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+NAMESPACE = "http://www.w3.org/2000/svg"  # a name, never fetched
+METHODS = {"get": "GET", "text": "GET", "save": "GET", "follow": "GET", "post": "POST", "remove": "DELETE"}
+EVIL = '<img src=x onerror="window.stolen=1"><script>window.stolen=1</script>'
+MARKUP = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "srcdoc", "javascript:"]
+MARKUP += ["createContextualFragment", "new Function", 'setAttribute("style"', "localStorage", "document.cookie"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync"]
+
+
+def words(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+def calls() -> set[tuple[str, str]]:
+    """(method, route) of each call in the scripts; "" where the method stands elsewhere."""
+    found = set()
+    for script in SCRIPTS:
+        for match in re.finditer(r"""(?:\bapi\.(\w+)\(\s*(?:api\.path\(\s*)?)?["'`](/api/[^"'`?]*)""", words(script)):
+            found.add((METHODS.get(match[1] or "", ""), match[2]))
+    return found
+
+
+def test_every_route_that_the_page_calls_exists(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            schema = await f.ok(None, "GET", "/openapi.json")
+            same = {re.sub(r"\{\w+\}", "{}", path): methods for path, methods in schema["paths"].items()}
+            table = {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in TABLE}
+            found = calls()
+            assert len(found) > 20
+            for method, route in found:
+                plain = re.sub(r"\{\w+\}", "{}", route)
+                assert plain in same, f"the page calls {route}, which is no route"
+                if method:
+                    assert method.lower() in same[plain], f"the page calls {method} {route}"
+                    assert (method, plain) in table
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_nothing_comes_from_elsewhere(file: Path) -> None:
+    """Hospital networks are closed."""
+    text = words(file).replace(NAMESPACE, "")
+    assert not re.search(r"\b(https?|wss?|ftp)://", text)
+    assert not re.search(r"""["'(=]\s*//\w""", text)
+    assert "@import" not in text
+    assert file.suffix in TYPES
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: list[str] = []
+        self._in = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self._in = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in in ("script", "style") and data.strip():
+            self.inline.append(data)
+
+
+def test_a_strict_content_security_policy_refuses_nothing_of_it() -> None:
+    parser = Tags()
+    parser.feed(words(FOLDER / "index.html"))
+    assert parser.inline == []
+    for tag, attributes in parser.tags:
+        assert tag not in ("style", "iframe", "object", "embed", "base")
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+        for name in ("src", "href"):
+            target = attributes.get(name)
+            if target and not target.startswith("#"):
+                assert target.startswith("/page/")
+                assert (FOLDER / target.removeprefix("/page/")).is_file()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda f: f.name)
+def test_text_from_others_is_never_markup(script: Path) -> None:
+    text = words(script)
+    for way in MARKUP:
+        assert way not in text, way
+    assert not re.search(r"\beval\s*\(", text)
+    assert not re.search(r"set(Timeout|Interval)\(\s*[\"'`]", text)
+    for name in re.findall(r"""(?:from|import)\s*\(?\s*["'](.*?)["']""", text):
+        assert name.startswith("./"), name
+        assert (FOLDER / name).is_file(), name
+
+
+def test_files_are_served_with_their_types_and_nothing_else_is(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+            index = await f.call(None, "GET", "/", headers=browser)
+            assert index.status_code == 200
+            assert index.content == (FOLDER / "index.html").read_bytes()  # no data in it, whoever asks
+            pages = [("/", index)] + [(p.name, await f.call(None, "GET", f"/page/{p.name}")) for p in FILES]
+            for name, answer in pages:
+                assert answer.status_code == 200, name
+                assert answer.headers["content-type"].startswith(TYPES[Path(name).suffix or ".html"]), name
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert "default-src 'self'" in answer.headers["content-security-policy"]
+                assert "script-src" not in answer.headers["content-security-policy"]  # so 'self' and nothing inline
+            for name in ("..%2fapp.py", "%2e%2e/app.py", "app.py", "../settings.py", "index.html%00.js"):
+                answer = await f.call(None, "GET", f"/page/{name}")
+                assert answer.status_code in (401, 403, 404), name
+                assert b"import" not in answer.content
+            program = await f.ok(None, "GET", "/")
+            assert program["name"]
+            routes = {re.sub(r"\{\w+\}", "{}", route) for _, route in calls()}
+            for method, route in TABLE:
+                if re.sub(r"\{\w+\}", "{}", route) in routes:
+                    answer = await f.call(None, method, re.sub(r"\{\w+\}", "x", route), {})
+                    assert answer.status_code == 401, route
+
+    asyncio.run(body())
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+def chromium() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    pytest.importorskip("playwright", reason="playwright is not installed (pip install playwright)")
+    return found
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", timeout_graceful_shutdown=1))
+        task = asyncio.ensure_future(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+@contextlib.asynccontextmanager
+async def tab(path: str, complaints: list[str]) -> AsyncIterator[Any]:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=path, args=QUIET)
+        page = await browser.new_page()
+        page.set_default_timeout(15_000)
+
+        def said(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                complaints.append(message.text)
+
+        def asked(request: Any) -> None:
+            if not request.url.startswith(("http://127.0.0.1", "blob:")):
+                complaints.append(request.url)
+
+        page.on("console", said)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", asked)
+        try:
+            yield page
+        finally:
+            await browser.close()
+
+
+def site(seed: int) -> Table:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=60)
+    return Table({"x": Column.numeric(x), "disease": Column.numeric((x > 0).astype(float))})
+
+
+def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
+    """Signs in, compares the hash, agrees, sees the run live, and is not harmed by names made of markup."""
+    path = chromium()
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            node = await f.node("a", {"t": site(1)}, tags={"t": [EVIL[:30]]})
+            await f.node("b", {"t": site(2)}, consent="node")
+            session = await f.propose(name=EVIL, purpose=EVIL, num_rounds=4, target_column="disease")
+            complaints: list[str] = []
+            async with serving(f.app) as url, tab(path, complaints) as page:
+                await page.goto(url)
+                await page.fill("#token", f.tokens["owner-a"])
+                await page.press("#token", "Enter")
+                await page.wait_for_selector("text=Your browser computed this hash")
+                assert await page.inner_text(".consent h3") == EVIL
+                await page.click("text=Accept…")
+                shown = await page.inner_text(".confirm .hash")
+                assert shown.replace(" ", "") == session["code_hash"]
+                await page.click("text=Yes, accept this hash")
+                await page.wait_for_selector("text=Nothing waits for you.")
+                assert node.approved == {session["session_id"]: session["code_hash"]}
+                await page.click(".runs a")
+                await page.wait_for_selector(".given >> text=hanse node approve")
+                await f.nodes["b"].decide(session["session_id"], "accept")
+                await page.wait_for_selector(".head .tag.completed")  # told by the stream: nobody reloads
+                await page.wait_for_selector("text=round 4 of 4")
+                assert await page.locator(".cell.ok").count() >= 2 * 4
+                assert await page.evaluate("window.stolen") is None
+                assert await page.locator("main img").count() == 0
+                assert await page.locator("text=Download model").count() == 0  # not for owners
+                await page.set_viewport_size({"width": 380, "height": 780})
+                wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                assert await page.evaluate(wide) == 0
+                assert await page.evaluate("Object.keys(localStorage).length + document.cookie.length") == 0
+                await page.click("text=Sign out")
+                await page.wait_for_selector("#token")
+                assert await page.evaluate("sessionStorage.length") == 0
+                f.it.chronicle.close_streams()
+            assert complaints == []
+
+    asyncio.run(asyncio.wait_for(body(), 90))
