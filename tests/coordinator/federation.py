@@ -121,7 +121,9 @@ class Federation:
         self.nodes: dict[str, SiteNode] = {}
         self.tokens: dict[str, str] = {}
         self.app = create_app(self.it)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://c")
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://c"
+        )
 
     async def __aenter__(self) -> Federation:
         await self.it.start()
@@ -147,7 +149,9 @@ class Federation:
         for node in nodes:
             self.account(f"owner-{node}", "data_owner", node)
 
-    async def node(self, name: str, tables: Mapping[str, Table] | None = None, *, online: bool = True, **how: Any) -> SiteNode:
+    async def node(
+        self, name: str, tables: Mapping[str, Table] | None = None, *, online: bool = True, **how: Any
+    ) -> SiteNode:
         self.store.nodes.register(name, Certificate(f"serial-{name}", f"print-{name}"))
         node = self.nodes[name] = SiteNode(self.it, name, tables, **how)
         if online:
@@ -185,7 +189,9 @@ class Federation:
         found: dict[str, Json] = await self.ok("sci", "POST", "/api/training/start", {**PROBE, **config}, 201)
         return found
 
-    async def consent(self, session: Mapping[str, Json], node: str, decision: str = "accept", status: int = 200) -> Json:
+    async def consent(
+        self, session: Mapping[str, Json], node: str, decision: str = "accept", status: int = 200
+    ) -> Json:
         body = {"client_id": node, "decision": decision, "code_hash": session["code_hash"]}
         path = f"/api/training/sessions/{session['session_id']}/consent"
         return await self.ok(f"owner-{node}", "POST", path, body, status)
@@ -212,4 +218,3 @@ def summary(**changes: Json) -> dict[str, Json]:
     return {"num_samples": 73, "num_features": 3, "data_sparsity": 0.95, "feature_coverage": 0.05,
             "class_distribution": {"CD": 30, "UC": 33, "Control": 10}, "features": ["a", "b", "c"],
             "metadata_columns": ["Sample", "Study.Group"], **changes}  # fmt: skip
-

@@ -108,7 +108,9 @@ class GrpcSite:
         token, key = JoinToken.decode(made["token"]), new_key()
         answer = await live.ok("POST", "/api/nodes/enrol", {
             "token": token.secret, "node_id": name, "csr": csr(key, name).decode()})  # fmt: skip
-        return GrpcSite(name, NodeIdentity(name, key, answer["certificate"].encode(), answer["ca"].encode(), answer["grpc"]))
+        return GrpcSite(
+            name, NodeIdentity(name, key, answer["certificate"].encode(), answer["ca"].encode(), answer["grpc"])
+        )
 
     def _report(self, what: str, detail: str) -> None:
         if what == "connected":

@@ -13,10 +13,10 @@ from hanse.coordinator import analytics, training_metrics
 from hanse.coordinator.analytics import RoundView, convergence
 
 
-def step(number: int, round: int | None, parts: dict[str, Any], metrics: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    participants = {
-        n: {"seconds": s, "weight": w, "metrics": m, "asked": number} for n, (s, w, m) in parts.items()
-    }
+def step(
+    number: int, round: int | None, parts: dict[str, Any], metrics: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    participants = {n: {"seconds": s, "weight": w, "metrics": m, "asked": number} for n, (s, w, m) in parts.items()}
     return {"step": number, "label": "train", "round": round, "status": "ok", "ended": f"t{number}", "seconds": 2.0,
             "participants": participants, "failures": {}, "metrics": metrics or {}, "bytes_up": 30, "bytes_down": 10,
             **more}  # fmt: skip
@@ -51,7 +51,11 @@ def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
         step(1, 2, {"a": (1, 10, {"loss": 0.5})}, {"loss": 0.5, "evaluated_round": 1}),
         step(2, None, {"a": (1, 10, {"loss": 0.3})}, {"loss": 0.3, "evaluated_round": 2}),
     ]
-    assert [(r.round, r.metrics["loss"], len(r.clients)) for r in analytics.views(steps)] == [(0, 0.9, 0), (1, 0.5, 1), (2, 0.3, 1)]
+    assert [(r.round, r.metrics["loss"], len(r.clients)) for r in analytics.views(steps)] == [
+        (0, 0.9, 0),
+        (1, 0.5, 1),
+        (2, 0.3, 1),
+    ]
 
 
 def test_failed_steps_and_preparation_are_no_rounds() -> None:
@@ -72,11 +76,12 @@ def test_contribution() -> None:
 
 def test_importance() -> None:
     """M48: per round Σ n_c imp_cf / Σ n_c, then mean, std, rank and stability."""
-    rounds = [
-        RoundView(1, clients={"a": {"weight": 100, "seconds": 1, "metrics": {"feature_importance": {"x": 3.0, "y": 1.0}}},
-                              "b": {"weight": 300, "seconds": 1, "metrics": {"feature_importance": {"x": 1.0, "y": 1.0}}}}),
-        RoundView(2, metrics={"feature_importance": {"x": 1.0, "y": 3.0}}),
-    ]  # fmt: skip
+    def of(**shares: float) -> dict[str, Any]:
+        return {"feature_importance": shares}
+
+    sites = {"a": {"weight": 100, "seconds": 1, "metrics": of(x=3.0, y=1.0)},
+             "b": {"weight": 300, "seconds": 1, "metrics": of(x=1.0, y=1.0)}}  # fmt: skip
+    rounds = [RoundView(1, clients=sites), RoundView(2, metrics=of(x=1.0, y=3.0))]
     rows, stability = analytics.importance(rounds)
     x = (100 * 0.75 + 300 * 0.5) / 400
     assert [r["feature"] for r in rows] == ["y", "x"]
@@ -86,7 +91,7 @@ def test_importance() -> None:
     assert analytics.importance([RoundView(1)]) == ([], None)
 
 
-@pytest.mark.parametrize("losses, status", [
+@pytest.mark.parametrize(("losses", "status"), [
     ([], "insufficient_data"), ([1.0, 0.9, 0.8], "insufficient_data"), ([None] * 9, "insufficient_data"),
     ([1.0, 0.8, 0.6, 0.5], "improving"), ([1.0, 0.5, 0.3, 0.2995, 0.2994, 0.2993], "converged"),
     ([0.7, 0.7, 0.7, 0.7], "plateaued"), ([1.0, 0.3, 0.5, 0.5, 0.5, 0.5], "plateaued"),

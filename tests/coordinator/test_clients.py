@@ -72,7 +72,14 @@ def test_missing_fields_and_nan(tmp_path: Path) -> None:
         async with Federation(tmp_path) as f:
             f.people("a")
             whole = {"client_id": "a", **summary()}
-            for name in ("client_id", "num_samples", "num_features", "data_sparsity", "class_distribution", "feature_coverage"):
+            for name in (
+                "client_id",
+                "num_samples",
+                "num_features",
+                "data_sparsity",
+                "class_distribution",
+                "feature_coverage",
+            ):
                 part = {k: v for k, v in whole.items() if k != name}
                 assert name in await f.refused("owner-a", "POST", "/api/clients/register", part, 422)
             raw = json.dumps({**whole, "data_sparsity": float("nan")}).encode()

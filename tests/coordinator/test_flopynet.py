@@ -30,7 +30,11 @@ def test_root_health_status(tmp_path: Path) -> None:
             assert (waiting["status"], waiting["clients"], waiting["rounds"]) == ("waiting_for_clients", 1, 0)
             await f.consent(session, "a")
             running = await f.ok("sci", "GET", "/status")
-            assert (running["status"], running["training_active"], running["estimated_completion"]) == ("training", True, None)
+            assert (running["status"], running["training_active"], running["estimated_completion"]) == (
+                "training",
+                True,
+                None,
+            )
             f.nodes["a"].hold.set()
             await f.state(session["session_id"], "completed")
             done = await f.ok("owner-a", "GET", "/status")
@@ -77,8 +81,8 @@ def test_register_and_clients(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:
             f.people("client-1")
-            sent = {"client_id": "client-1", "ip_address": "192.168.100.100",
-                    "capabilities": {"model_types": ["pytorch"], "compute_power": "gpu", "data_samples": 1000}}  # fmt: skip
+            sent = {"client_id": "client-1", "ip_address": "192.168.100.100", "capabilities": {
+                "model_types": ["pytorch"], "compute_power": "gpu", "data_samples": 1000}}  # fmt: skip
             made = await f.ok("owner-client-1", "POST", "/register", sent, 201)
             assert made["ip_address"] == "127.0.0.1"
             await f.ok("owner-client-1", "POST", "/register", sent, 200)

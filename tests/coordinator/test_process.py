@@ -135,7 +135,9 @@ def test_events_as_a_stream(live: Live) -> None:
                 first = await read(lines, 2)
                 assert time.perf_counter() - began < 1
             await http.post("/api/accounts", json={"name": "s3", "role": "data_scientist"})
-            async with http.stream("GET", "/api/events/stream", headers={"last-event-id": str(first[0]["id"])}) as stream:
+            async with http.stream(
+                "GET", "/api/events/stream", headers={"last-event-id": str(first[0]["id"])}
+            ) as stream:
                 later = await read(stream.aiter_lines(), 2)
             assert [e["detail"]["name"] for e in (*first, *later)] == ["s1", "s2", "s2", "s3"]  # type: ignore[index]
             assert first[0]["id"] > last  # type: ignore[operator]
@@ -183,7 +185,9 @@ def test_two_coordinators_on_one_port(live: Live, tmp_path: Path) -> None:
 
 def test_commands(live: Live) -> None:
     home = ["--home", str(live.home)]
-    token = hanse("coordinator", "account", "add", "clara", "--role", "data_owner", "--node", "clinic", *home).split()[-1]
+    token = hanse("coordinator", "account", "add", "clara", "--role", "data_owner", "--node", "clinic", *home).split()[
+        -1
+    ]
     assert asyncio.run(live.ok("GET", "/api/me", token=token))["account"]["nodes"] == ["clinic"]
     assert "clara" in hanse("coordinator", "account", "list", *home)
     new = hanse("coordinator", "token", "rotate", "clara", *home).strip()
@@ -235,7 +239,8 @@ async def probe_run(live: Live, rounds: int, sites: int, kills: list[float], slo
         node.slow = slow
         await node.connect()
     await until_online(live, sites)
-    settings = {**PROBE, "num_rounds": rounds, "seed": 7, "model_options": {"bytes": 600_000}, "reconnect_timeout_s": 20,
+    settings = {**PROBE, "num_rounds": rounds, "seed": 7, "model_options": {"bytes": 600_000},
+                "reconnect_timeout_s": 20,
                 "expected_client_ids": [n.name for n in nodes]}  # fmt: skip
     run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
     await until_state(live, run, "running", "completed")

@@ -67,7 +67,8 @@ def test_a_proposal_and_its_code_preview(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", [
     {"num_rounds": 0}, {"num_rounds": "10"}, {"num_round": 3}, {"feature_strategy": "both"}, {"task_type": "ternary"},
-    {"model_name": "oracle", "federated_strategy": "auto"}, {"federated_strategy": "magic"}, {"expected_client_ids": []},
+    {"model_name": "oracle", "federated_strategy": "auto"}, {"federated_strategy": "magic"},
+    {"expected_client_ids": []},
     {"min_available_nodes": 3}, {"min_completed": 2, "min_fit_nodes": 1}, {"seed": -1}, {"model_options": {"bytes": 1}},
 ])  # fmt: skip
 def test_wrong_settings_are_422(tmp_path: Path, raw: dict[str, Any]) -> None:
@@ -100,7 +101,7 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
 
 
 def test_feature_alignment(tmp_path: Path) -> None:
-    """M56, M57, M63 to M65: intersection and union, order bound by hash, the sample id and the target are no features."""
+    """M56, M57, M63 to M65: intersection and union, order bound by hash; sample id and target are no features."""
 
     async def body() -> None:
         async with Federation(tmp_path) as f:
@@ -163,7 +164,9 @@ def test_the_last_accept_starts_the_run(tmp_path: Path) -> None:
             assert set(rounds[0]["participants"]) == {"a", "b"}
             assert len((await f.ok("sci", "GET", f"/api/runs/{id}/rounds?after=1"))["rounds"]) == 1
             model = await f.call("sci", "GET", f"/api/runs/{id}/model")
-            assert model.headers["x-hanse-sha256"] == done["result"]["sha256"] == hashlib.sha256(model.content).hexdigest()
+            assert (
+                model.headers["x-hanse-sha256"] == done["result"]["sha256"] == hashlib.sha256(model.content).hexdigest()
+            )
             assert digest(load(model.content)) == done["result"]["sha256"]
             same = await f.call("sci", "GET", f"/api/runs/{id}/model", headers={"if-none-match": model.headers["etag"]})
             assert same.status_code == 304
@@ -185,7 +188,9 @@ def test_consent_codes(tmp_path: Path) -> None:
             await f.refused("owner-a", "POST", path, {**good, "client_id": "ghost"}, 404)
             await f.refused("owner-b", "POST", path, good, 403)  # not the own node
             await f.refused("owner-c", "POST", path, {**good, "client_id": "c"}, 403)  # not asked
-            assert "read the proposal again" in await f.refused("owner-a", "POST", path, {**good, "code_hash": "0" * 64}, 409)
+            assert "read the proposal again" in await f.refused(
+                "owner-a", "POST", path, {**good, "code_hash": "0" * 64}, 409
+            )
             await f.refused("owner-a", "POST", path, {**good, "decision": "perhaps"}, 422)
             await f.refused("owner-a", "POST", path, {k: v for k, v in good.items() if k != "code_hash"}, 422)
             await f.consent(session, "a")
@@ -283,7 +288,9 @@ def test_a_standing_policy_and_a_wrong_hash(tmp_path: Path) -> None:
             await f.until(lambda _: other["session_id"] in f.nodes["a"].proposals)
             said = await f.nodes["a"].decide(other["session_id"], "accept", sha256="f" * 64)
             assert (said.kind, said.body.data["code"]) == ("error", "conflict")
-            said = await f.nodes["b"].say("consent", run=other["session_id"], sha256=other["code_hash"], decision="accept")
+            said = await f.nodes["b"].say(
+                "consent", run=other["session_id"], sha256=other["code_hash"], decision="accept"
+            )
             assert (said.kind, said.body.data["code"]) == ("error", "not_allowed")
 
     asyncio.run(body())
@@ -393,9 +400,19 @@ def test_a_real_model_end_to_end(tmp_path: Path) -> None:
             assert 0.5 < last["accuracy"] <= 1
             assert last["spread"]["accuracy"]["min"] <= last["accuracy"] <= last["spread"]["accuracy"]["max"]
             assert set(seen["client_performance"]) == {"a", "b", "c"}
+            shares = {r["feature"]: r["latest"] for r in seen["feature_importance"]}
+            assert set(shares) == {"age", "pressure"}  # M48: the illness was made of age
+            assert shares["age"] > 0.7
+            assert sum(shares.values()) == pytest.approx(1)
             assert sum(c["share"] for c in seen["client_performance"].values()) == pytest.approx(1)
             flopy = await f.ok("sci", "GET", f"/metrics?run={id}")
-            assert flopy["rounds"] == len(flopy["accuracy"]) == len(flopy["loss"]) == len(flopy["participants_per_round"]) == 2
+            assert (
+                flopy["rounds"]
+                == len(flopy["accuracy"])
+                == len(flopy["loss"])
+                == len(flopy["participants_per_round"])
+                == 2
+            )
             models = (await f.ok("sci", "GET", f"/api/models?run={id}"))["models"]
             assert models[0]["metrics"]["accuracy"] == pytest.approx(last["accuracy"])
             same = await f.ok("sci", "GET", f"/api/models/compare?first={id}:1&second={id}:1")

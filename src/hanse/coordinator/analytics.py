@@ -31,6 +31,7 @@ class RoundView:
     bytes_up: int = 0
     bytes_down: int = 0
     ended: str | None = None
+    importance: dict[str, float] = field(default_factory=dict)  # of the model that the round left
 
     def public(self) -> dict[str, Json]:
         plain = {k: v for k, v in self.metrics.items() if not isinstance(v, (Mapping, list))}
@@ -69,6 +70,8 @@ def views(steps: Steps) -> list[RoundView]:
             view.bytes_up += int(step.get("bytes_up") or 0)
             view.bytes_down += int(step.get("bytes_down") or 0)
             view.ended = step.get("ended")
+            if isinstance(step.get("feature_importance"), Mapping):
+                view.importance = dict(step["feature_importance"])
         measured = metrics.get("evaluated_round", trained)
         if isinstance(measured, int) and (metrics or isinstance(trained, int)):
             view = found.setdefault(measured, RoundView(measured))
@@ -216,7 +219,7 @@ def importance(rounds: Sequence[RoundView]) -> tuple[list[dict[str, Json]], floa
 
 
 def _of_round(view: RoundView) -> dict[str, float]:
-    whole = view.metrics.get("feature_importance")
+    whole = view.importance or view.metrics.get("feature_importance")
     if isinstance(whole, Mapping):
         return _normal(whole)
     total: dict[str, float] = {}

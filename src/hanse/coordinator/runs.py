@@ -19,6 +19,7 @@ from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator import proposals
 from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
@@ -320,9 +321,15 @@ class RunDesk:
         config = RunConfig.parse(run.config)
         frozen, start, facts, limits = await asyncio.to_thread(self._load, run)
         algorithm = await asyncio.to_thread(algorithms.build, config)
-        journal = StoreJournal(
-            self._store, run.id, lambda kind, id, detail: self._chronicle.note(kind, id, detail=detail)
-        )
+
+        def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
+            self._chronicle.note(kind, run_id, detail=detail)
+
+        def shares(state: State) -> Mapping[str, float]:
+            return importance(algorithm.result(state)) if learns and state.nbytes <= LARGEST else {}
+
+        learns = algorithms.needs_data(config)
+        journal = StoreJournal(self._store, run.id, note, shares)
         loop = rounds.Run(
             algorithm=Capped(algorithm, limits), config=config, nodes=run.nodes, transport=self._presence,
             journal=journal, run_id=run.id, bundle=run.bundle_hash,
@@ -405,6 +412,7 @@ class RunDesk:
         task = asyncio.ensure_future(guarded())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
 
 
 def _text(value: Json) -> str:
