@@ -163,7 +163,7 @@ const MARKS = { ok: "took part", failed: "failed", not: "not asked", late: "aske
 /** One cell for each node and step; failures say why. */
 export function participation({ steps, sites, total }) {
   const chart = "participation";
-  const shown = steps.slice(-300);
+  const shown = steps.slice(-Math.max(40, Math.min(300, Math.floor(6000 / Math.max(1, sites.length))))); // cells to be drawn at each event
   const rounds = shown.map((step) => step.round).filter(known);
   const left = Math.min(120, 30 + 7 * Math.max(4, ...sites.map((id) => Math.min(13, id.length)))), row = 24, top = 20;
   const width = state.widths[chart] ?? 700;

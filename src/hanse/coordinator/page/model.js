@@ -10,7 +10,7 @@ export const state = {
   connection: "connecting", // connecting, live, lost
   problem: null, // why signing in or reading failed
   notice: null, // {text, bad}
-  me: null, coordinator: {}, nodes: [], sessions: [], total: 0, details: new Map(), schema: null,
+  me: null, coordinator: {}, nodes: [], sessions: [], total: 0, details: new Map(), columns: new Map(), schema: null,
   run: null, // the one that is looked at: {id, session, analytics, steps, events, missing}
   recent: [], // the newest events
   operator: noOperator(),
@@ -91,8 +91,13 @@ export const waiting = () => !is("data_owner") ? [] : state.sessions.map((sessio
 // ---- reads
 
 export const readNodes = reader(async () => {
-  const include = state.form.columns ? "features" : "";
-  state.nodes = (await api.get(api.path("/api/nodes", {}, { include }))).nodes;
+  state.nodes = (await api.get("/api/nodes")).nodes;
+  if (!state.form.columns) return;
+  for (const { id, datasets } of state.nodes) { // columns are told node by node, and read once for each version
+    if (!(datasets ?? []).some((data) => !state.columns.has(`${id} ${data.name} ${data.version}`))) continue;
+    const node = await api.get(api.path("/api/nodes/{id}", { id }));
+    for (const data of node.datasets) state.columns.set(`${id} ${data.name} ${data.version}`, data.columns ?? {});
+  }
 });
 
 export const readSessions = reader(async () => {
@@ -103,11 +108,12 @@ export const readSessions = reader(async () => {
   for (const id of wanted) if (!state.details.has(id)) await readDetail(id);
 });
 
-async function readDetail(id) {
+export async function readDetail(id) {
   const detail = await api.get(api.path("/api/training/sessions/{id}", { id }));
   const bundle = await api.text(api.path("/api/runs/{id}/bundle", { id })).catch(() => null);
   const computed = bundle === null ? null : await api.sha256(bundle);
   state.details.set(id, { ...detail, bundle, fits: computed === null ? null : computed === detail.code_hash });
+  changed();
 }
 
 const EVENTS = ["run.created", "run.state", "consent", "proposal.sent", "run.waiting", "run.done", "model", "node.refused"];
@@ -246,6 +252,7 @@ export function signOut(problem = null) {
   api.useToken("");
   Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], run: null, recent: [], form: {}, schema: null, notice: null });
   state.details.clear();
+  state.columns.clear();
   state.operator = noOperator();
   changed();
 }

@@ -44,11 +44,11 @@ function card(node) {
       fact("Last heard", node.status === "offline" && !node.last_heartbeat ? "never" : since(node.last_heartbeat)),
       fact("Working on", at ? (at.href ? h("a", { href: at.href }, at.text) : at.text) : h("span", { class: "soft" }, "nothing")),
       fact("Consent", node.consent_mode === "node" ? "only at the node" : node.consent_mode === "coordinator" ? "here or at the node" : "unknown")),
-    (node.datasets ?? []).length ? h("ul", { class: "datasets" }, node.datasets.map(dataset)) : h("p", { class: "soft" }, "No dataset yet. Its owner runs ", h("code", null, "hanse node dataset add FILE --tags TAG")));
+    (node.datasets ?? []).length ? h("ul", { class: "datasets" }, node.datasets.map((data) => dataset(node, data))) : h("p", { class: "soft" }, "No dataset yet. Its owner runs ", h("code", null, "hanse node dataset add FILE --tags TAG")));
 }
 
-function dataset(one) {
-  const columns = Object.entries(one.columns ?? {});
+function dataset(node, one) {
+  const columns = Object.entries((state.form.columns && state.columns.get(`${node.id} ${one.name} ${one.version}`)) || {});
   return h("li", { key: one.name },
     h("div", null, h("b", null, one.name), " ", h("span", { class: "soft" }, [one.kind, one.rows === null || one.rows === undefined ? "rows not told" : `${count(one.rows)} rows`, one.has_mock ? "mock data" : null].filter(Boolean).join(" · "))),
     (one.tags ?? []).length ? h("div", { class: "chips" }, one.tags.map((name) => h("span", { class: "chip", key: name }, name))) : null,

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import * as api from "./api.js";
-import { ENDED, act, edit, is, mine, readRun, readSessions, state, undecided } from "./model.js";
+import { ENDED, act, edit, is, mine, readDetail, readRun, readSessions, state, undecided } from "./model.js";
 import { bars, columns, curves, participation, tone } from "./charts.js";
 import { checked, codeView } from "./consents.js";
 import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
@@ -140,7 +140,7 @@ function contributions(analytics, sites) {
 function numbers(analytics, session) {
   const metrics = metricsOf(session, analytics);
   const cell = (value) => h("td", { class: "number" }, value);
-  return h("details", { class: "section fold", key: "numbers" }, h("summary", null, h("h2", null, "All rounds as a table")), h("div", { class: "scroll" }, h("table", null,
+  return h("details", { class: "section fold", key: "numbers", ontoggle: (event) => edit("table", event.currentTarget.open) }, h("summary", null, h("h2", null, "All rounds as a table")), !state.form.table ? null : h("div", { class: "scroll" }, h("table", null,
     h("thead", null, h("tr", null, ["Round", ...metrics.map((m) => METRICS[m]), "Nodes", "Failures", "Seconds", "To nodes", "From nodes"].map((name) => h("th", { key: name, scope: "col", class: "number" }, name)))),
     h("tbody", null, analytics.rounds.toReversed().map((row) => h("tr", { key: row.round }, h("th", { scope: "row", class: "number" }, row.round), metrics.map((m) => cell(number(row[m] ?? row.metrics?.[m], "–"))), cell(row.n_clients ? count(row.n_clients) : "–"), cell(Object.entries(row.failures ?? {}).map(([id, why]) => `${id}: ${why}`).join("; ") || "–"), cell(row.n_clients ? seconds(row.duration_s, "–") : "–"), cell(row.n_clients ? bytes(row.bytes_down, "–") : "–"), cell(row.n_clients ? bytes(row.bytes_up, "–") : "–")))))));
 }
@@ -149,7 +149,7 @@ function about(session) {
   const shown = state.form.code;
   const alignment = session.alignment ?? {};
   const config = Object.entries(session.config ?? {}).filter(([name, value]) => !["plan", "purpose", "name"].includes(name) && value !== null && !(Array.isArray(value) && !value.length) && !(typeof value === "object" && !Array.isArray(value) && !Object.keys(value).length));
-  return h("details", { class: "section fold", key: "about", ontoggle: (event) => edit("code", event.currentTarget.open) }, h("summary", null, h("h2", null, "What was proposed")),
+  return h("details", { class: "section fold", key: "about", ontoggle: (event) => { edit("code", event.currentTarget.open); if (event.currentTarget.open && !state.details.has(session.session_id)) act(() => readDetail(session.session_id)); } }, h("summary", null, h("h2", null, "What was proposed")),
     h("dl", { class: "facts" }, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
     (alignment.warnings ?? []).map((text) => h("p", { class: "warning", key: text }, text)),
     h("h4", null, "Settings"), h("dl", { class: "facts settings" }, config.map(([name, value]) => [h("dt", { key: `t${name}` }, h("code", null, name)), h("dd", { key: name }, typeof value === "object" ? JSON.stringify(value) : String(value))])),

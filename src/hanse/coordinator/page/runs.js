@@ -30,12 +30,14 @@ function row(session) {
   const [name, value] = ["auc", "accuracy", "r2", "loss"].map((one) => [one, metrics[one]]).find(([, one]) => typeof one === "number") ?? [];
   return h("li", { key: session.session_id, class: session.state },
     h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}`, class: "row" },
-      h("span", { class: "what" }, h("b", null, title(session)), h("span", { class: "soft" }, `${session.config?.model_name ?? ""} · ${(session.expected_clients ?? []).length} nodes · by ${session.proposer}`)),
+      h("span", { class: "what" }, h("b", null, title(session)), h("span", { class: "soft" }, `${session.config?.model_name ?? ""} · ${nodes(session.expected_clients ?? [])} · by ${session.proposer}`)),
       stateTag(session.state),
       session.state === "awaiting_consent" ? h("span", { class: "soft grow" }, left.length ? `waits for ${left.join(", ")}` : "all agreed; to be started") : progress(session),
       h("span", { class: "figure" }, name ? `${name === "auc" ? "AUC" : name === "r2" ? "R²" : name} ${number(value)}` : ""),
       h("span", { class: "soft time" }, session.ended_at ? took(session) : since(session.started_at ?? session.created_at))));
 }
+
+const nodes = (ids) => (ids.length === 1 ? "1 node" : `${ids.length} nodes`);
 
 function took(session) {
   const began = Date.parse(session.started_at ?? ""), ended = Date.parse(session.ended_at);
