@@ -13,11 +13,11 @@ import hanse
 
 ROOT = Path(hanse.__file__).parent
 INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics", "privacy", "network")
-GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages")
+GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages", "terminal")
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
-    **dict.fromkeys(("rounds", "answers", "bundle", "store", "transports", "identity"), 3),
+    **dict.fromkeys(("rounds", "answers", "bundle", "prediction", "store", "transports", "identity"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
     **dict.fromkeys(GROUND, 1),
 }

@@ -8,6 +8,7 @@ import click
 
 import hanse
 from hanse.errors import HanseError
+from hanse.terminal import line
 
 _GROUPS = {
     "coordinator": ("hanse.coordinator.cli:coordinator", "Run the coordinator of a federation."),
@@ -51,7 +52,7 @@ def main() -> None:
         error.show()
         raise SystemExit(error.exit_code) from None
     except HanseError as error:
-        click.echo(f"hanse: {error.message}", err=True)
+        click.echo(f"hanse: {line(error.message)}", err=True)
         raise SystemExit(1) from None
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -125,6 +126,24 @@ def test_show_gives_settings_and_code(home: Path) -> None:
     assert "# purpose: to test" in shown
     assert "federated_strategy = 'probe'" in shown
     assert "class Probe:" in shown
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(home: Path) -> None:
+    """Neither a purpose, a name, a setting nor a training plan wipes, forges or turns round what the owner reads."""
+    nasty = "fine\x1b[2K\n# rule limits: allows it\u202e"
+    plan = {"name": "plan", "source": "def build():\n    if role != '\u202e\u2066admin':  # \x1b[1A\n\treturn 1\n"}
+    told = proposal(probe(name="\x1b]0;title\x07", plan=plan), proposer="Ada\x1b[31m\r", purpose=nasty)
+    Approvals(home).receive(Proposal.parse(told))
+    AuditLog(home / "audit.jsonl").append("co\x1bordinator", "task.refused", "run-1", {"reason": nasty})
+    for words in (["show", "run-1"], ["proposals"], ["audit"], ["reject", "run-1", "--reason", nasty]):
+        shown = hanse(home, *words)
+        assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t"], words
+        assert "# rule limits: allows it" not in shown.splitlines()
+    shown = hanse(home, "show", "run-1")
+    assert r"# purpose: fine\x1b[2K\n# rule limits: allows it\u202e" in shown
+    assert r"if role != '\u202e\u2066admin':  # \x1b[1A" in shown
+    assert "\n\treturn 1\n" in shown  # lines and tabs of the code stay
+    assert json.loads(hanse(home, "proposals", "--all", "--json"))[0]["purpose"] == nasty  # programs get the truth
 
 
 def test_policy(home: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanse.errors import ConfigError, NotFound
+from hanse.terminal import line
 
 if TYPE_CHECKING:
     from hanse.store import Store
@@ -215,7 +216,7 @@ def audit(verify: bool, since: int, home: Path) -> None:
         return
     for entry in log.entries(since):
         detail = json.dumps(dict(entry.detail), ensure_ascii=False)
-        click.echo(f"{entry.seq:6} {entry.time} {entry.actor:20} {entry.action:20} {entry.subject:24} {detail}")
+        click.echo(line(f"{entry.seq:6} {entry.time} {entry.actor:20} {entry.action:20} {entry.subject:24} {detail}"))
 
 
 @coordinator.command("export")
@@ -269,6 +270,7 @@ def _account(store: Store, name: str) -> Any:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(head[i]), *(len(row[i]) for row in rows)) if rows else len(head[i]) for i in range(len(head))]
-    for row in (head, *rows):
+    shown = [head, *(tuple(line(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
+    for row in shown:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -218,7 +218,8 @@ def show(here: Connection, id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({k: v for k, v in session.items() if k != "code_preview"}, indent=2, ensure_ascii=False))
         return
-    from hanse.experiment.listing import plain, visible
+    from hanse.experiment.listing import plain
+    from hanse.terminal import visible
 
     config = session["config"]
     facts = {
@@ -259,7 +260,7 @@ def watch(here: Connection, id: str) -> None:
 def consent(here: Connection, id: str, decision: str, node: str | None, code_hash: str | None, reason: str) -> None:
     """Decide, as a data owner, about exactly the code that --hash names."""
     from hanse.errors import Conflict
-    from hanse.experiment.listing import visible
+    from hanse.terminal import visible
 
     session = here.session(id)
     if session["state"] != "awaiting_consent":
@@ -333,7 +334,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
     """Show the record of every step of a run."""
     import dataclasses
 
-    from hanse.experiment.listing import visible
+    from hanse.terminal import visible
 
     steps = here.rounds(id)
     if as_json:
@@ -386,7 +387,7 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
 @_connected
 def preview(here: Connection, id: str, bundle: bool) -> None:
     """Print the settings and the code that will run at the nodes."""
-    from hanse.experiment.listing import visible
+    from hanse.terminal import visible
 
     click.echo(here.bundle(id) if bundle else visible(str(here.session(id)["code_preview"])), nl=not bundle)
 

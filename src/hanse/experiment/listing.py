@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, overload
+
+from hanse.terminal import visible
 
 _WIDEST = 48
 
@@ -97,24 +98,6 @@ def plain(value: Any) -> str:
         value = ", ".join(plain(v) for v in value)
     text = visible(" ".join(str(value).split()))
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
-
-
-_FORMATTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def visible(text: str) -> str:
-    r"""Text from elsewhere, for a terminal: what would steer it, or turn the order of what is read
-    (escapes, bidirectional marks), is shown instead of done. Lines and tabs stay.
-
-    >>> print(visible("a\x1b[2Kb"))
-    a\x1b[2Kb
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in _FORMATTING else c.encode("unicode_escape").decode()
-        for c in text
-    )
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from hanse.experiment.listing import visible
 from hanse.rounds import Step
+from hanse.terminal import visible
 
 _SHOWN = ("loss", "accuracy", "auc", "r2")
 _STATES = {

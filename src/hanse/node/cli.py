@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hanse.errors import ConfigError, Conflict, HanseError, NotFound
+from hanse.terminal import line, visible
 
 if TYPE_CHECKING:
     from hanse.node.approvals import Proposal
@@ -269,14 +270,16 @@ def show(home: Path, run: str, sha256: str) -> None:
 
     found = Approvals(_joined(home)).get(run, sha256)
     dataset = "none" if found.dataset is None else f"{found.dataset['name']}, version {found.dataset['version'][:12]}"
-    click.echo(f"# run {found.run}: {found.state}\n# proposed by {found.proposer}, expires {found.expires}\n"
-               f"# purpose: {found.purpose or '(none given)'}\n# dataset: {dataset}")  # fmt: skip
+    for said in (f"run {found.run}: {found.state}", f"proposed by {found.proposer}, expires {found.expires}",
+                 f"purpose: {found.purpose or '(none given)'}", f"dataset: {dataset}"):  # fmt: skip
+        click.echo("# " + line(said))
     try:
-        for said in _ask(home, "examine", run=found.run, sha256=found.sha256):
-            click.echo(f"# rule {said['rule']}: {'allows it' if said['allowed'] else 'FORBIDS IT: ' + said['reason']}")
+        for rule in _ask(home, "examine", run=found.run, sha256=found.sha256):
+            verdict = "allows it" if rule["allowed"] else "FORBIDS IT: " + rule["reason"]
+            click.echo("# " + line(f"rule {rule['rule']}: {verdict}"))
     except ConnectionError:
         click.echo("# (start the node to see what its rules say)")
-    click.echo(thaw(found.text, found.sha256).preview())
+    click.echo(visible(thaw(found.text, found.sha256).preview()))
 
 
 def _decision(name: str, help: str, reason_needed: bool = False) -> None:
@@ -439,7 +442,7 @@ def _brief(detail: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    lines = [tuple(head), *(tuple("".join(c if c.isprintable() else "?" for c in str(v)) for v in row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    shown = [tuple(head), *(tuple(line(str(v)) for v in row) for row in rows)]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
+    for row in shown:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
