@@ -11,10 +11,10 @@ from drive import Drive, shares, toy
 
 from hanse.algorithms import preparation
 from hanse.algorithms.evaluation import evaluate
-from hanse.algorithms.prediction import Predictor, native_model
-from hanse.errors import ConfigError
+from hanse.errors import DataError, NotFound
 from hanse.kinds import Site, find
 from hanse.messages import Record, dump, load
+from hanse.prediction import Predictor, native_model
 from hanse.table import Table
 
 PAIRS = [(m, k) for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "random_forest")
@@ -91,10 +91,10 @@ def test_score_and_wrong_use() -> None:
     _, result = learn("linear_regression", "regression")
     table = toy(100, "regression", seed=4)
     assert Predictor(result).score(table, table["y"].values) > 0.8
-    with pytest.raises(ConfigError, match="use predict"):
+    with pytest.raises(DataError, match="use predict"):
         Predictor(result).predict_proba(table)
     _, result = learn("xgboost", "multiclass")
     table = toy(100, "multiclass", seed=4)
     assert Predictor(result).score(table, table["y"].labels()) > 0.7
-    with pytest.raises(ConfigError, match="not the result"):
+    with pytest.raises(NotFound, match="learned no model"):
         native_model(Record({}))

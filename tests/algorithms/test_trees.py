@@ -11,10 +11,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from hanse.algorithms import preparation
 from hanse.algorithms._ensemble import trees
-from hanse.algorithms.prediction import Predictor, native_model
 from hanse.algorithms.tree_bagging import base_score
 from hanse.kinds import find
 from hanse.messages import Record
+from hanse.prediction import Predictor, native_model
 from hanse.table import Column, Table
 
 KINDS = ("binary", "multiclass", "regression")

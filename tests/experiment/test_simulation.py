@@ -55,7 +55,7 @@ def test_a_class_that_a_site_has_never_seen(model: str) -> None:
     data = sites.iris()
     result = learn(data, model, local_epochs=1, rounds=30)  # few local steps: the sites differ much
     assert result.metrics["accuracy"] > 0.8
-    assert set(result.predictor().classes) == {"setosa", "versicolor", "virginica"}
+    assert set(result.predictor().classes_) == {"setosa", "versicolor", "virginica"}
     everything = pandas.concat(data.values())
     assert result.predictor().predict_proba(everything).shape == (len(everything), 3)
 

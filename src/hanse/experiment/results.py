@@ -23,7 +23,7 @@ from hanse.messages import Json, Record, load, pieces
 from hanse.rounds import Step
 
 if TYPE_CHECKING:
-    from hanse.experiment.fitted import Predictor
+    from hanse.prediction import Predictor
 
 FORMAT = 1
 LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
@@ -114,9 +114,9 @@ class Result:
         """Feature to its share of the model's importance, largest first; empty where the model has
         none. Trees: total gain. Linear models: mean absolute coefficient of the standardised
         feature. One-hot columns count for the feature that they came from."""
-        from hanse.experiment import fitted
+        from hanse.experiment.importance import importance
 
-        return fitted.importance(self.record)
+        return importance(self.record)
 
     def to_frame(self) -> Any:
         """:attr:`history` as a pandas or Polars frame, the spread as ``<metric>_min``, ``_max``."""
@@ -150,24 +150,24 @@ class Result:
         Raises:
             Refused: the model has a plan from elsewhere; read it first.
         """
-        from hanse.experiment import fitted
+        from hanse import prediction
 
         self._may_run(trust_plan)
-        return fitted.native(self.record)
+        return prediction.native_model(self.record)
 
     def predictor(self, trust_plan: bool = False) -> Predictor:
         """Takes raw rows (frame, dict of columns or Table), prepares them as in training, predicts."""
-        from hanse.experiment import fitted
+        from hanse import prediction
 
         self._may_run(trust_plan)
-        return fitted.Predictor.of(self.record)
+        return prediction.Predictor(self.record)
 
     def evaluate(self, table: Any, trust_plan: bool = False) -> dict[str, float]:
         """The metrics of the model on raw rows that carry the target column."""
-        from hanse.experiment import fitted
+        from hanse import prediction
 
         self._may_run(trust_plan)
-        return fitted.evaluate(self.record, table, self.config.target_column)
+        return prediction.Predictor(self.record).evaluate(table)
 
     def _may_run(self, trusted: bool) -> None:
         if self.plan and not trusted and self.plan != self.trusted_plan:

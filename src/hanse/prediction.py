@@ -1,4 +1,4 @@
-"""Using a result: a normal model of its library, or a predictor for tables as they are.
+"""Using a result: a normal model of its library, or a predictor for raw tables.
 
 A library's model wants the design matrix; :class:`Predictor` makes it from a raw table with the
 same preparation that the sites used.
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hanse import features
-from hanse.algorithms import preparation
-from hanse.errors import ConfigError
+from hanse.algorithms import evaluation, preparation
+from hanse.errors import DataError, NotFound
 from hanse.kinds import find
 from hanse.messages import Array, Json, Record
 from hanse.table import Column, ColumnKind, Table, label_values
@@ -30,8 +30,9 @@ class Predictor:
     Args:
         result: what a run gives.
 
-    Tables may be a :class:`hanse.table.Table`, a pandas or Polars frame, or a mapping of sequences; columns
-    that the model does not know are ignored, those that it misses count as missing values.
+    Tables may be a :class:`hanse.table.Table`, a pandas or Polars frame, or a mapping of sequences. Columns that
+    the model does not know are ignored, those that it misses count as missing values; a table with none of the
+    model's columns raises ``DataError``.
     """
 
     def __init__(self, result: Record) -> None:
@@ -54,7 +55,7 @@ class Predictor:
     def predict_proba(self, table: Any) -> Array:
         """(n, k) probabilities in the order of ``classes_``."""
         if self.task.kind == "regression":
-            raise ConfigError("a regression gives values, not probabilities; use predict")
+            raise DataError("a regression gives values, not probabilities; use predict")
         found = self._predict(table)
         return np.column_stack([1 - found, found]) if self.task.kind == "binary" else found
 
@@ -70,8 +71,21 @@ class Predictor:
         columns = self.prepared.data["columns"]
         raw = Table.of(table)
         kinds = {c["name"]: c["kind"] for c in columns}
+        if raw.names and not set(features.canonical(raw.names)) & set(kinds):
+            raise DataError(f"the rows have none of the model's features ({', '.join(list(kinds)[:8])}); "
+                            f"they have {', '.join(raw.names[:8])}")  # fmt: skip
         aligned = features.apply(_kinds(raw, columns), list(kinds), kinds)
         return preparation.design(aligned, self.prepared, self.prepared.data["needs"] == "standardised")
+
+    def evaluate(self, table: Any) -> dict[str, float]:
+        """Loss, accuracy, AUC (or RMSE, MAE, R²) on raw rows; rows without a known target are left out."""
+        rows = Table.of(table)
+        kept, y = preparation.target(rows, self.prepared)
+        if not len(kept):
+            raise DataError("no row has a value of the target that the model knows")
+        sums = evaluation.evaluate(self._predict(rows.take(kept)), y, self.task)[0]
+        report = evaluation.report(sums, self.task)
+        return {k: float(v) for k, v in report.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
     def _predict(self, table: Any) -> Array:
         X = self.design(table)
@@ -98,6 +112,6 @@ def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:
 
 def _name(result: Record) -> str:
     data: Mapping[str, Json] = result.data
-    if "model_name" not in data:
-        raise ConfigError("this record is not the result of a run that learned a model")
+    if "model_name" not in data or "prepared" not in data:
+        raise NotFound("this run learned no model; what it gave is in result.record")
     return str(data["model_name"])

@@ -1,0 +1,56 @@
+"""Which features a model leans on, as far as a model of its kind tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms import preparation
+from hanse.errors import ConfigError
+from hanse.messages import Array, Record
+from hanse.prediction import native_model
+
+
+def importance(record: Record) -> dict[str, float]:
+    """Feature to its share of the model's importance, largest first; empty where it has none."""
+    if "model_name" not in record.data or "prepared" not in record.data:
+        return {}
+    if "plan" in record.data.get("options", {}):  # a network has none, and a picture must not run its code
+        return {}
+    prepared = preparation.unpack(record)
+    try:
+        weights = _weights(native_model(record), len(preparation.task(prepared).features))
+    except (ConfigError, ImportError):  # its library is not installed here; the rest of the result is of use
+        return {}
+    if weights is None:
+        return {}
+    found: dict[str, float] = {}
+    for name, weight in zip(_sources(prepared), weights, strict=True):
+        found[name] = found.get(name, 0.0) + float(weight)
+    total = sum(found.values())
+    if not total > 0:
+        return {}
+    return dict(sorted(((n, w / total) for n, w in found.items()), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _sources(prepared: Record) -> list[str]:
+    """The raw column that each column of the design matrix came from."""
+    columns, standardised = prepared.data["columns"], prepared.data["needs"] == "standardised"
+    return [c["name"] for c in columns for _ in preparation.feature_names([c], standardised)]
+
+
+def _weights(model: Any, width: int) -> Array | None:
+    """One number of at least 0 per column of the design matrix."""
+    if hasattr(model, "get_booster"):
+        model = model.get_booster()
+    if hasattr(model, "get_score"):  # XGBoost names them f0, f1, ... or as the design matrix does
+        names = model.feature_names or [f"f{i}" for i in range(width)]
+        scores = model.get_score(importance_type="total_gain")
+        return np.array([float(scores.get(n, 0.0)) for n in names])
+    if hasattr(model, "feature_importances_"):
+        return np.asarray(model.feature_importances_, np.float64)
+    if hasattr(model, "coef_"):
+        coefficients = np.abs(np.atleast_2d(np.asarray(model.coef_, np.float64)))
+        return np.asarray(coefficients.mean(0))
+    return None
