@@ -15,14 +15,16 @@ from typing import Any
 from hanse import algorithms, features
 from hanse.config import RunConfig
 from hanse.errors import WireError
-from hanse.kinds import Algorithm, Gather, Progress, Site, find
+from hanse.kinds import Algorithm, Gather, Progress, Site, Source, find
 from hanse.messages import Json, Record
+from hanse.queries import TableSource
 from hanse.table import Table
 
 KEPT_STEPS = 2
 KEPT_RUNS = 8
 
 LoadTable = Callable[[Mapping[str, Json]], Table]  # from a bundle to the rows that it was approved for
+OpenSource = Callable[[Mapping[str, Json]], Source]  # the same, to be read in batches
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class _Run:
     algorithm: Algorithm
     gather: Gather
     table: Table
+    source: Source | None = None
     cache: dict[str, Any] = field(default_factory=dict)
     memories: dict[int, dict[str, Any]] = field(default_factory=dict)
 
@@ -42,10 +45,13 @@ class Answerer:
         node: this node's id.
         load: gives the approved rows for a bundle (:mod:`hanse.bundle`).
         overrides: settings that the node's owner imposes on the node half (``min_count``).
+        open: the same rows in batches; None: those that ``load`` gives.
     """
 
-    def __init__(self, node: str, load: LoadTable, overrides: Mapping[str, Json] | None = None) -> None:
-        self.node, self._load, self._overrides = node, load, dict(overrides or {})
+    def __init__(
+        self, node: str, load: LoadTable, overrides: Mapping[str, Json] | None = None, open: OpenSource | None = None
+    ) -> None:
+        self.node, self._load, self._overrides, self._open = node, load, dict(overrides or {}), open
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
@@ -63,7 +69,7 @@ class Answerer:
         run = self._run(run_id, bundle)
         before = max((s for s in run.memories if s < step), default=None)
         memory = dict(run.memories[before]) if before is not None else {}
-        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step)
+        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step, run.source)
         reply = run.gather.reply(op, Record(ask, task.arrays), lambda a: run.algorithm.answer(site, a), site)
         run.memories = {s: m for s, m in run.memories.items() if s < step}
         run.memories[step] = memory
@@ -80,14 +86,16 @@ class Answerer:
         if run is None:
             config = RunConfig.parse(bundle["config"])
             algorithm = algorithms.build(config)
-            table = Table()
-            if algorithms.needs_data(config):
+            table, source = Table(), None
+            if algorithms.needs_data(config) and not algorithms.needs_model(config):
+                source = self._open(bundle) if self._open else TableSource(self._load(bundle))
+            elif algorithms.needs_data(config):
                 table = self._load(bundle)
                 kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
                 own = {n: c for n, c in table.columns.items() if " ".join(n.split()) == config.target_column}
                 table = Table({**kept.columns, config.target_column: next(iter(own.values()))}) if own else kept
             settings = {**config.to_json(), **self._overrides}
-            run = _Run(settings, algorithm, find("gathering", bundle["gathering"]).GATHER(), table)
+            run = _Run(settings, algorithm, find("gathering", bundle["gathering"]).GATHER(), table, source)
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))

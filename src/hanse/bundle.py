@@ -97,8 +97,9 @@ def thaw(text: str, sha256: str) -> Bundle:
 def node_code(config: RunConfig, gathering: str = "plain") -> dict[str, str]:
     """Module name to source of every ingredient file of the node's half of this run."""
     roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
-    if algorithms.needs_data(config):
+    if algorithms.needs_model(config):
         roots.append(f"hanse.models.{config.model_name}")
+    roots += algorithms.ingredients(config)
     roots += [f"hanse.gathering.{gathering}", "hanse.answers", "hanse.features", "hanse.stages"]
     found: dict[str, str] = {}
     while roots:

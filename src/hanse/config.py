@@ -84,7 +84,8 @@ class RunConfig:
     task_type: str = _setting("auto", _one_of("auto", "binary", "multiclass", "regression"),
                               "auto settles it from the labels of all sites")  # fmt: skip
     num_rounds: int = _setting(10, _number(1, 100_000, whole=True), "training rounds; for forests, batches of trees")
-    target_column: str = _setting("disease", _text(), "the column to be predicted")
+    target_column: str = _setting("disease", _text(empty=True), "the column to be predicted; empty: none, for "
+                                    "statistics")  # fmt: skip
     feature_strategy: str = _setting("intersection", _one_of("intersection", "union"),
                                      "features that all sites have, or that any has")  # fmt: skip
     sample_id_column: str | None = _setting("Sample", _maybe(_text()), "names the row; never a feature; null: none")

@@ -115,6 +115,38 @@ def align(
     return Alignment(tuple(names), settled, filled, tuple(warnings))
 
 
+def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
+    """The columns of a run that learns no model: those of ``only`` (None: all), at whatever site has
+    them. Nothing is filled in; a site that lacks a column says nothing about it.
+
+    Raises:
+        ConfigError: no sites, a column that no site has, or one of different kinds.
+    """
+    if not schemas:
+        raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
+    kinds = {node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
+             for node, columns in schemas.items()}  # fmt: skip
+    union = sorted({c for columns in kinds.values() for c in columns})
+    absent = [name for name in only or () if name not in union]
+    if absent:
+        raise ConfigError(f"no site has a column {absent[0]!r}; there are {', '.join(union[:50])}")
+    settled: dict[str, str] = {}
+    warnings = []
+    for name in union if only is None else sorted(set(only)):
+        seen = {columns[name] for columns in kinds.values() if name in columns}
+        kind = _reconcile(seen)
+        if kind is not None:
+            settled[name] = kind
+        elif only is not None:
+            says = "; ".join(f"{columns[name]} at {node}" for node, columns in sorted(kinds.items()) if name in columns)
+            raise ConfigError(f"column {name!r} is of different kinds: {says}")
+        else:
+            warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
+    filled = {node: round(sum(n not in columns for n in settled) / max(len(settled), 1), 6)
+              for node, columns in kinds.items()}  # fmt: skip
+    return Alignment(tuple(settled), settled, filled, tuple(warnings))
+
+
 def _reconcile(kinds: set[str]) -> str | None:
     if len(kinds) == 1:
         return next(iter(kinds))

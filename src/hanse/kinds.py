@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -143,6 +143,26 @@ class Gathered(Protocol):
         ...
 
 
+class Source(Protocol):
+    """A node's rows in batches, for what never needs all of them at once. Column names are canonical
+    (outer spaces are gone).
+
+    ``memory`` is kept for this version of the dataset over runs (what was shown of it before)."""
+
+    @property
+    def schema(self) -> Mapping[str, str]: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def memory(self) -> MutableMapping[str, Json]: ...
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Table]:
+        """The rows in order; the same columns in each, at least one batch."""
+        ...
+
+
 @dataclass(slots=True)
 class Site:
     """What an algorithm's node half may touch.
@@ -156,6 +176,7 @@ class Site:
         cache: derived from table and config alone (a design matrix, a loaded model); never from
             earlier steps. May be lost.
         progress: call it now and then in long work; a silent node counts as late.
+        source: the rows in batches, instead of ``table``, for an algorithm with ``NEEDS_MODEL = False``.
     """
 
     node: str
@@ -165,6 +186,7 @@ class Site:
     cache: dict[str, Any] = field(default_factory=dict)
     progress: Callable[[], None] = lambda: None
     step: int = 0
+    source: Source | None = None
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

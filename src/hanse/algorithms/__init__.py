@@ -1,7 +1,9 @@
 """Federated computations: one file each, both halves together (:class:`hanse.kinds.Algorithm`).
 
-A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False`` marks one that touches no data; all
-others run after the preparation and learn a model of :mod:`hanse.models`.
+A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False`` marks one that touches no data,
+``NEEDS_MODEL = False`` one that reads rows as they are (:class:`hanse.kinds.Source`) and learns no
+model; all others run after the preparation and learn a model of :mod:`hanse.models`. A file may have
+``ingredients(options)``, further modules of the node's half that depend on the run's options.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def resolve(config: RunConfig) -> str:
     if chosen in AUTOMATIC:
         return str(find("models", config.model_name).ALGORITHM)
     module = find("algorithms", chosen)
-    if getattr(module, "NEEDS_DATA", True):
+    if getattr(module, "NEEDS_DATA", True) and getattr(module, "NEEDS_MODEL", True):
         fitting = getattr(find("models", config.model_name), "ALGORITHMS", None)
         fitting = fitting or (find("models", config.model_name).ALGORITHM,)
         if chosen not in fitting:
@@ -34,17 +36,28 @@ def needs_data(config: RunConfig) -> bool:
     return bool(getattr(find("algorithms", resolve(config)), "NEEDS_DATA", True))
 
 
+def needs_model(config: RunConfig) -> bool:
+    """Whether the run learns a model, from prepared rows."""
+    return needs_data(config) and bool(getattr(find("algorithms", resolve(config)), "NEEDS_MODEL", True))
+
+
 def files(config: RunConfig) -> tuple[str, ...]:
     """The files of this folder that the run uses, in the order of its stages."""
-    return ("preparation", resolve(config)) if needs_data(config) else (resolve(config),)
+    return ("preparation", resolve(config)) if needs_model(config) else (resolve(config),)
+
+
+def ingredients(config: RunConfig) -> tuple[str, ...]:
+    """Further modules of the node's half that the run's options ask for."""
+    module = find("algorithms", resolve(config))
+    return tuple(module.ingredients(config.model_options)) if hasattr(module, "ingredients") else ()
 
 
 def build(config: RunConfig) -> Algorithm:
     """The algorithm of a run, its stages in turn."""
     settings = config.to_json()
-    if needs_data(config):
+    if needs_model(config):
         find("models", config.model_name)  # an unknown model is an error before anything is asked
     return Stages([find("algorithms", name).ALGORITHM() for name in files(config)], settings)
 
 
-__all__ = ["build", "files", "names", "needs_data", "resolve"]
+__all__ = ["build", "files", "ingredients", "names", "needs_data", "needs_model", "resolve"]

@@ -50,6 +50,11 @@ def freeze(
         frozen = bundle.freeze(config, {"features": [], "kinds": {}}, {})
         return Proposal(frozen, tuple(chosen), _warn(config, chosen))
     datasets = choose_datasets(config, usable)
+    if not algorithms.needs_model(config):
+        found = features.survey({node: _columns(d) for node, d in datasets.items()}, config.features)
+        named = {node: {"name": d["name"], "version": d["version"]} for node, d in datasets.items()}
+        frozen = bundle.freeze(config, found.to_json(), named)
+        return Proposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
     barred = metadata - set(config.features or ())
     if config.sample_id_column is not None:

@@ -123,7 +123,7 @@ class Connection:
         return rows
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]:
-        found = self._fitting(config)
+        found = self.fitting(config)
         schemas = {node: dict(d.get("columns") or {}) for node, d in found.items()}
         union, common = features.union_and_intersection(schemas)
         sites = [{"node": n, "dataset": d["name"], "rows": d.get("rows"), "columns": len(schemas[n])}
@@ -133,11 +133,11 @@ class Connection:
     def preview(self, config: RunConfig, run_id: str) -> str:
         if run_id:
             return str(self.session(run_id)["code_preview"])
-        found = self._fitting(config)
+        found = self.fitting(config)
         datasets = {node: {"name": d["name"], "version": d.get("version")} for node, d in found.items()}
         return bundle.freeze(config, self._align(config, found), datasets).preview()
 
-    def _fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
+    def fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
         """Node to the dataset that it would use, as the coordinator would choose it."""
         found = {}
         for client in self.call("GET", "/api/clients", params={"include": "features"})["clients"]:
@@ -153,6 +153,9 @@ class Connection:
     def _align(self, config: RunConfig, datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
         if not algorithms.needs_data(config):
             return {"features": [], "kinds": {}}
+        if not algorithms.needs_model(config):
+            schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
+            return features.survey(schemas, config.features).to_json()
         metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or []} - set(config.features or [])
         barred = [*sorted(metadata), *([config.sample_id_column] if config.sample_id_column else [])]
         schemas = {node: d.get("columns") or {} for node, d in datasets.items()}

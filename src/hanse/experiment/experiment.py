@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, Refused, RunFailed
@@ -26,6 +26,9 @@ from hanse.experiment.progress import Progress
 from hanse.experiment.results import Result
 from hanse.messages import Json
 from hanse.rounds import Step
+
+if TYPE_CHECKING:
+    from hanse.experiment.analytics import FederatedAnalytics
 
 ALIASES = {"model": "model_name", "target": "target_column", "rounds": "num_rounds"}
 ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
@@ -52,6 +55,10 @@ class Backend(Protocol):
     def datasets(self) -> Sequence[Mapping[str, Json]]: ...
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]: ...
+
+    def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
+        """Node to the dataset that a run would use: name, version, columns and their kinds."""
+        ...
 
     def preview(self, config: RunConfig, run_id: str) -> str: ...
 
@@ -148,6 +155,16 @@ class Federation:
         given = {**{k: v for k, v in named.items() if v is not None}, **settings}
         return Experiment(self._backend, configure(given, self._backend.defaults))
 
+    def analytics(
+        self, tags: Sequence[str] = (), nodes: Sequence[str] | None = None, by: str | Sequence[str] = (),
+        where: Sequence[Sequence[Any]] = (), require: str = "any", per_node: bool = False, purpose: str = "",
+    ) -> FederatedAnalytics:  # fmt: skip
+        """Federated statistics of the datasets that carry all ``tags``; see
+        :class:`hanse.experiment.analytics.FederatedAnalytics`."""
+        from hanse.experiment.analytics import FederatedAnalytics
+
+        return FederatedAnalytics(self._backend, tags, nodes, by, where, require, per_node, purpose)
+
     def close(self) -> None:
         """Ends what runs in this process, and open connections. Runs at a coordinator go on."""
         self._backend.close()
@@ -223,7 +240,19 @@ class Experiment:
     def __init__(self, backend: Backend, config: RunConfig, run_id: str = "") -> None:
         self._backend, self.config, self.run_id = backend, config, run_id
         # of a run that exists already the plan came from elsewhere; only one's own code runs unasked
+        self._analytics: FederatedAnalytics | None = None
         self._own_plan = str((config.plan or {}).get("source", "")) if not run_id else ""
+
+    @property
+    def analytics(self) -> FederatedAnalytics:
+        """Federated statistics of the datasets that this experiment would learn from."""
+        if self._analytics is None:
+            from hanse.experiment.analytics import FederatedAnalytics
+
+            config = self.config
+            self._analytics = FederatedAnalytics(self._backend, config.tags, config.expected_client_ids,
+                                                 target=config.target_column)  # fmt: skip
+        return self._analytics
 
     def analyze(self) -> Analysis:
         """Which columns the sites share, and what would be filled in where. Only names and kinds of

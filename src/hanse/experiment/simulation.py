@@ -24,16 +24,21 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NotFound, RunFailed
 from hanse.experiment.experiment import ENDED, Federation, Update
 from hanse.experiment.results import Result
-from hanse.kinds import Algorithm, Handler, Progress
+from hanse.kinds import Algorithm, Handler, Progress, Source
 from hanse.messages import Json, Message, Record
+from hanse.queries import TableSource
 from hanse.rounds import Forgetful, Run, Step
 from hanse.table import Column, ColumnKind, Table
 from hanse.transports.local import LocalTransport
 
+POLICY = ("minimum_cell", "allow_extremes", "allow_node_statistics", "allowed_columns", "denied_columns",
+          "most_filters")  # fmt: skip
+
 
 def simulate(
-    sites: Mapping[str, Any], wire: str = "references", seed: int = 0, workers: int | None = None
-) -> Federation:
+    sites: Mapping[str, Any], wire: str = "references", seed: int = 0, workers: int | None = None,
+    policy: Mapping[str, Json] | None = None,
+) -> Federation:  # fmt: skip
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
     Args:
@@ -42,6 +47,9 @@ def simulate(
             real wire format and gives the same bytes.
         seed: of the experiments, unless they have their own.
         workers: threads; None: one per site, at most one per core. Does not change any result.
+        policy: what the sites' owners would set for statistics, where it is not the default:
+            ``minimum_cell`` (10), ``allow_extremes``, ``allow_node_statistics``, ``allowed_columns``,
+            ``denied_columns``, ``most_filters``.
 
     Raises:
         ConfigError: no sites, or ``wire`` is neither of the two.
@@ -63,7 +71,10 @@ def simulate(
     for name, table in tables.items():
         features.canonical(table.names, f"of {name} ")
     workers = workers or min(len(tables), os.cpu_count() or 1)
-    return Federation(Simulation(tables, wire, workers, {"seed": seed}))
+    unknown = sorted(set(policy or {}) - set(POLICY))
+    if unknown:
+        raise ConfigError(f"there is no setting {unknown[0]!r} of a policy here; known are {', '.join(POLICY)}")
+    return Federation(Simulation(tables, wire, workers, {"seed": seed}, policy=dict(policy or {})))
 
 
 def harmonised(tables: Mapping[str, Table]) -> dict[str, Table]:
@@ -103,7 +114,9 @@ class Simulation:
     defaults: Mapping[str, Json]
     simulated: bool = True
     runs: dict[str, _Simulated] = field(default_factory=dict)
+    policy: Mapping[str, Json] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
+    _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
 
     def nodes(self) -> Sequence[Mapping[str, Json]]:
         return [{"node": n, "status": "online", "datasets": 1, "rows": t.rows} for n, t in self.tables.items()]
@@ -121,6 +134,10 @@ class Simulation:
         sites = [{"node": n, "rows": t.rows, "columns": len(t.names)} for n, t in tables.items()]
         return {**self._align(config, tables), "union": union, "intersection": intersection, "sites": sites}
 
+    def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
+        return {n: {"name": n, "version": self._version(n), "columns": t.schema()}
+                for n, t in self._chosen(config).items()}  # fmt: skip
+
     def preview(self, config: RunConfig, run_id: str) -> str:
         return self._freeze(config).preview()
 
@@ -128,7 +145,8 @@ class Simulation:
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
         tables = {n: t for n, t in self.tables.items() if n in frozen.content["datasets"]}
-        run = _Simulated(run_id, config, frozen, tables, self.wire, self.workers)
+        sources = {n: TableSource(t, self._shown.setdefault(n, {})) for n, t in tables.items()}
+        run = _Simulated(run_id, config, frozen, tables, self.wire, self.workers, sources, self.policy)
         self.runs[run_id] = run
         run.start()
         return run_id
@@ -168,6 +186,8 @@ class Simulation:
     def _align(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, Json]:
         if not algorithms.needs_data(config):
             return {"features": [], "kinds": {}}
+        if not algorithms.needs_model(config):
+            return features.survey({n: t.schema() for n, t in tables.items()}, config.features).to_json()
         barred = [config.sample_id_column] if config.sample_id_column else []
         schemas = {n: t.schema() for n, t in tables.items()}
         alignment = features.align(schemas, config.feature_strategy, target=config.target_column,
@@ -204,8 +224,9 @@ class _Simulated:
 
     def __init__(
         self, run_id: str, config: RunConfig, frozen: bundle.Bundle, tables: Mapping[str, Table], wire: str,
-        workers: int,
+        workers: int, sources: Mapping[str, Source], policy: Mapping[str, Json],
     ) -> None:  # fmt: skip
+        self._sources, self._policy = sources, policy
         self.run_id, self.config, self.bundle, self.tables = run_id, config, frozen, tables
         self._wire, self._workers = wire, workers
         self.algorithm: Algorithm = algorithms.build(config)
@@ -297,7 +318,7 @@ class _Simulated:
         return self.algorithm.result(state)
 
     def _handler(self, node: str, table: Table, pool: ThreadPoolExecutor) -> Handler:
-        answerer = Answerer(node, lambda bundle: table)
+        answerer = Answerer(node, lambda bundle: table, self._policy, lambda bundle: self._sources[node])
 
         def alive(progress: Progress) -> None:
             if self._stop.is_set():

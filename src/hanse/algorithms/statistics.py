@@ -1,0 +1,509 @@
+"""Statistics: one query, answered by as few asks as its dependencies allow.
+
+What adds over sites is asked as a SUM, what must be merged (sketches, sets of labels) as a MERGE. A
+node looks at its rows once for all that can be observed at the same time, and keeps what it found
+(in ``cache``), so a centred sum about the mean of all sites costs another ask but no other pass.
+
+Run options (``model_options``): ``items`` as of :meth:`hanse.queries.Item.to_json`; ``where``, a list of
+``[column, operation, value]``; ``per_node``, to have the values of each node besides those of all.
+
+The owner's settings are imposed through the node's configuration: ``minimum_cell``,
+``allow_extremes``, ``allow_node_statistics``, ``allowed_columns``, ``denied_columns``, ``most_filters``.
+All that keeps something back happens here, before anything leaves; what a node sends is safe by
+itself. What is sent as a SUM has bounded arrays of counts and sums with weight one, so a secure sum
+or noise takes hold in the gathering, without another line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError, DataError, NotAllowed, Unusable
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, Source, State
+from hanse.messages import Array, Json, Record, dumps
+from hanse.queries import (
+    MINIMUM,
+    MOST_GROUPS,
+    Arrays,
+    Filter,
+    Item,
+    Known,
+    Owner,
+    Plan,
+    TableSource,
+    Values,
+    Withheld,
+    chosen,
+    codes,
+    parse,
+    parse_filter,
+    plan,
+    statistic,
+    unpack,
+)
+from hanse.suppression import hidden, hidden_table
+from hanse.table import Column, ColumnKind, Table
+
+NEEDS_MODEL = False
+MOST_FILTERS = 20
+MOST_EDGES = 20_000
+EVERYONE = Owner(1, True)
+WITHHELD = "withheld"  # (groups,) at how many nodes a group was kept back
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: checked options of a run."""
+
+    plan: Plan
+    where: Filter = ()
+    per_node: bool = False
+
+    @staticmethod
+    def of(options: Mapping[str, Json]) -> Query:
+        unknown = sorted(set(options) - {"items", "where", "per_node"})
+        if unknown:
+            raise ConfigError(f"there is no option {unknown[0]!r} of a query; known are items, where, per_node")
+        where = parse_filter(options.get("where") or [])
+        found = plan(parse(options.get("items")))
+        for item in found.items if where else ():
+            if item.by or not statistic(item.stat).filtered:
+                raise ConfigError(f"{item.name} cannot be asked of chosen rows: breakdowns of overlapping choices "
+                                  "could be subtracted; ask for counts, means and variances, or use by")  # fmt: skip
+        return Query(found, where, bool(options.get("per_node", False)))
+
+    def combine(self, index: int) -> Combine:
+        return Combine.MERGE if self.per_node else self.plan.asks[index][1]
+
+
+def ingredients(options: Mapping[str, Json]) -> list[str]:
+    """Modules of the node's half that the query uses, for the bundle."""
+    query = Query.of(options)
+    files = sorted({f"hanse.statistics.{item.stat}" for item in query.plan.items})
+    return ["hanse.queries", "hanse.suppression", *files]
+
+
+# ---------------------------------------------------------------- arrays by item and group
+
+
+def sliced(arrays: Mapping[str, Array], place: int, prefix: str = "") -> dict[str, Array]:
+    """The arrays of item number ``place``, groups first."""
+    start = f"{prefix}{place}."
+    return {name[len(start) :]: arrays[name] for name in arrays if name.startswith(start)}
+
+
+def one_group(arrays: Arrays, group: int) -> dict[str, Array]:
+    return {name: array[group] for name, array in arrays.items() if name != WITHHELD}
+
+
+def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str = "") -> Known:
+    """What is known of all that an item needs: of its own group where the need has the same groups, of
+    all rows where it has none, else of all groups. ``prefix``: of one node, but for what all nodes had
+    to agree on before they looked at their rows."""
+    found: list[Arrays] = []
+    stat = statistic(item.stat)
+    needs = stat.needs(item)
+    agreed = {n for n in needs if n in needs[: stat.before] or n.stat == "levels"}
+    for need in needs:
+        whole = sliced(arrays, query.items.index(need), "" if need in agreed else prefix)
+        if need.by == item.by:
+            found.append(one_group(whole, group))
+        else:
+            found.append(whole if need.by else one_group(whole, 0))
+    return Known(found)
+
+
+def labels_by(query: Plan, arrays: Mapping[str, Array], item: Item) -> list[tuple[str, ...]]:
+    """The labels of each grouping column."""
+    return [unpack(sliced(arrays, query.items.index(level))["labels"][0]) for level in query.groups(item)]
+
+
+# ---------------------------------------------------------------- the algorithm
+
+
+class Statistics:
+    combines = frozenset({Combine.SUM, Combine.MERGE})
+
+    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+        Query.of(config["model_options"])
+        return Record({"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": []})
+
+    def ask(self, state: State) -> Ask | Done:
+        query, index = Query.of(state.data["query"]), state.data["asked"]
+        if index >= len(query.plan.asks):
+            return Done("every statistic is in")
+        level, _ = query.plan.asks[index]
+        here = {i for i in query.plan.asked(index)}
+        seen = {query.plan.observed[i] for i in here}  # a node that lost its cache observes these again
+        users = [i for i in query.plan.items if i in here or query.plan.observed.get(i) in seen]
+        needed = {n for i in users for n in (*statistic(i.stat).needs(i), *query.plan.groups(i))}
+        wanted = tuple(f"{query.plan.items.index(n)}." for n in needed if query.plan.shared.get(n, level) < level)
+        arrays = {k: v for k, v in state.arrays.items() if wanted and k.startswith(wanted)}
+        to = state.data["took"][-1] if index else None  # who is not in the means is not in the variances
+        return Ask(Record({"ask": index}, arrays), query.combine(index), "statistics", None, to=to)
+
+    # ------------------------------------------------------------ node
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        query, index = Query.of(site.config["model_options"]), ask.data["ask"]
+        if not isinstance(index, int) or not 0 <= index < len(query.plan.asks):
+            raise ConfigError("the query has no such ask")
+        source = site.source if site.source is not None else TableSource(site.table)
+        owner = _owner(site, query, source.schema)
+        lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
+        arrays: dict[str, Array] = {}
+        reasons: dict[str, str] = {}
+        for item in query.plan.asked(index):
+            found = _observed(site, source, query, query.plan.observed[item], ask.arrays, owner)
+            place = query.plan.items.index(item)
+            sent, reason = _disclosed(item, found[item], query.plan, ask.arrays, owner, source)
+            arrays.update((f"{place}.{name}", array) for name, array in sent.items())
+            if reason:
+                reasons[str(place)] = reason
+        return Contribution(Record({"withheld": reasons, "lacking": lacking}, arrays), 1.0)
+
+    # ------------------------------------------------------------ coordinator
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        query, index = Query.of(state.data["query"]), state.data["asked"]
+        items = query.plan.asked(index)
+        places = {item: query.plan.items.index(item) for item in items}
+        arrays = dict(state.arrays)
+        if query.combine(index) is Combine.SUM:
+            arrays |= gathered.sum()
+        else:
+            arrays |= _merged(query, items, places, gathered)
+        for item, place in places.items():
+            _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
+        withheld = {k: dict(v) for k, v in state.data["withheld"].items()}
+        lacking: dict[str, list[str]] = {k: list(v) for k, v in state.data["lacking"].items()}
+        for answer in gathered.answers:
+            for number, reason in _texts(answer.data.get("withheld")).items():
+                withheld.setdefault(number, {})[answer.node] = reason[:300]
+            for column in answer.data.get("lacking") or ():
+                lacking[str(column)] = sorted({*lacking.get(str(column), []), answer.node})
+        took = [*state.data["took"], [a.node for a in gathered.answers]]
+        data = {**state.data, "asked": index + 1, "withheld": withheld, "lacking": lacking, "took": took}
+        return Record(data, arrays)
+
+    def result(self, state: State) -> Record:
+        return state
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        return {"asks": state.data["asked"]}
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gathered: Gathered) -> dict[str, Array]:
+    """Contributions merged in the order of node ids; with ``per_node``, those of each node too."""
+    total: dict[Item, dict[str, Array]] = {}
+    out: dict[str, Array] = {}
+    guilty: dict[str, str] = {}
+    for answer, record in gathered.each():
+        try:
+            own = {item: {k: np.array(v) for k, v in sliced(record.arrays, places[item]).items()} for item in items}
+            for item in items:
+                total[item] = _joined(item, total[item], own[item]) if item in total else own[item]
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            guilty[answer.node] = f"its arrays cannot be merged ({type(error).__name__})"
+            continue
+        if query.per_node:
+            out |= {f"@{answer.node}@{places[i]}.{k}": v for i in items for k, v in own[i].items()}
+    if guilty:
+        raise Unusable(guilty)
+    return {**out, **{f"{places[i]}.{k}": v for i, found in total.items() for k, v in found.items()}}
+
+
+def _joined(item: Item, a: Arrays, b: Arrays) -> dict[str, Array]:
+    stat = statistic(item.stat)
+    add = stat.combine is Combine.SUM
+    if add:
+        if {k: v.shape for k, v in a.items()} != {k: v.shape for k, v in b.items()}:
+            raise ValueError
+        return {k: a[k] + b[k] for k in a}
+    groups = [stat.merge(one_group(a, g), one_group(b, g)) for g in range(len(a["n"]))]
+    return {**_stacked(groups), WITHHELD: a[WITHHELD] + b[WITHHELD]}
+
+
+def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Array], gathered: Gathered) -> None:
+    """Whether a sum has the names and shapes that it must have. All nodes agree on them by now, so all
+    of them are to blame where it has not."""
+    groups = int(np.prod([len(labels) for labels in labels_by(query, known, item)], dtype=np.int64))
+    unit = _unit(item, known_of(query, known, item, 0))
+    wrong = set(found) != {*unit, WITHHELD}
+    for name, array in unit.items():
+        wrong = wrong or (item.stat != "levels" and found[name].shape != (groups, *array.shape))
+    if wrong:
+        raise Unusable({a.node: f"its answer to {item.name} has other arrays than were asked for"
+                        for a in gathered.answers})  # fmt: skip
+
+
+# ---------------------------------------------------------------- what the owner allows
+
+
+def _owner(site: Site, query: Query, schema: Collection[str]) -> Owner:
+    """Raises ``NotAllowed`` where the owner's settings forbid the query as a whole."""
+    settings = site.config
+    columns = {base(c, schema) for c in query.plan.columns()} | {name for name, _, _ in query.where}
+    allowed = settings.get("allowed_columns", ["*"])
+    barred = {c for c in columns if c in settings.get("denied_columns", [])}
+    barred |= {c for c in columns if "*" not in allowed and c not in allowed}
+    if barred:
+        raise NotAllowed(f"the owner of this node gives no statistics of {', '.join(sorted(barred))}")
+    if query.per_node and settings.get("allow_node_statistics", False) is not True:
+        raise NotAllowed("the owner of this node gives no statistics of this node alone")
+    return Owner(int(settings.get("minimum_cell", MINIMUM)), settings.get("allow_extremes", False) is True)
+
+
+def _check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None:
+    """Refuses a choice of rows that, compared with an earlier one, would show too few."""
+    most = int(site.config.get("most_filters", MOST_FILTERS))
+    raw: list[Json] = list(source.memory.get("filters") or [])
+    earlier = [parse_filter(f) for f in raw]
+    if query.where in earlier:
+        return
+    if len(earlier) >= most:
+        raise NotAllowed(f"this node answers {most} different choices of rows per dataset, and they are used up")
+    others: list[Filter] = [(), *earlier]
+    columns = sorted(c for c in query.plan.columns() if c in source.schema)
+    touched = sorted({c for f in (*others, query.where) for c, _, _ in f})
+    if lacking := [c for c in touched if c not in source.schema]:
+        raise DataError(f"where: this site has no column {lacking[0]!r}")
+    differences = np.zeros((len(others), 2, len(columns) + 1), np.int64)
+    inside = np.zeros(len(columns) + 1, np.int64)
+    for batch in source.batches(sorted({*columns, *touched})):
+        here = chosen(batch, query.where)
+        there = np.column_stack([np.ones(batch.rows, bool), *(_present(batch[c]) for c in columns)])
+        inside += there[here].sum(0)
+        for i, other in enumerate(others):
+            rows = chosen(batch, other)
+            differences[i, 0] += there[here & ~rows].sum(0)
+            differences[i, 1] += there[rows & ~here].sum(0)
+    few = (differences > 0) & (differences < owner.minimum)
+    if few.any() or inside[0] < owner.minimum or np.any((inside > 0) & (inside < owner.minimum)):
+        raise NotAllowed("this choice of rows holds, or differs from an earlier one by, fewer rows than this "
+                         "node's minimum")  # fmt: skip
+    source.memory["filters"] = [*raw, [list(part) for part in query.where]]
+
+
+def _present(column: Column) -> Array:
+    return column.values >= 0 if column.kind is ColumnKind.CATEGORICAL else np.isfinite(column.values)
+
+
+# ---------------------------------------------------------------- looking at rows
+
+Found = dict[Item, list[Arrays]]  # per group; the last rows of each axis are those without a label
+
+
+def _observed(
+    site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner
+) -> Found:  # fmt: skip
+    """All items of a level, from one pass over the rows."""
+    kept = site.cache.get(f"statistics/{level}")
+    if kept is not None:
+        return kept  # type: ignore[no-any-return]
+    if query.where and level == 0:
+        _check_filter(site, source, query, owner)
+    items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
+    scan = _Scan(query.plan, items, known, source.memory)
+    have = source.schema
+    touched = {c for i in items for c in (*i.columns, *i.by)} | {name for name, _, _ in query.where}
+    for batch in source.batches(sorted({base(c, have) for c in touched} & set(have))):
+        site.progress()
+        rows = Table(batch.columns)
+        if query.where:
+            rows = rows.take(np.flatnonzero(chosen(rows, query.where)))
+        for part in _expanded(rows):
+            scan.add(part)
+    site.cache[f"statistics/{level}"] = scan.found
+    return scan.found
+
+
+class _Scan:
+    """Accumulates the items of one level over batches."""
+
+    def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], memory: Mapping[str, Json]):
+        self._items, self._known = items, {}
+        self._labels = {i.by: labels_by(plan, known, i) for i in items}
+        self._earlier = {i: _earlier(memory, i) for i in items}
+        self.found: Found = {}
+        for item in items:
+            shape = [len(labels) + 1 for labels in self._labels[item.by]]
+            groups = int(np.prod(shape, dtype=np.int64))
+            if groups > MOST_GROUPS:
+                raise DataError(f"{item.name} would have more than {MOST_GROUPS} groups; take fewer labels")
+            inner = [_inner(g, shape) for g in range(groups)]
+            self._known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
+            self.found[item] = [_empty(item, k, self._earlier[item]) for k in self._known[item]]
+
+    def add(self, rows: Table) -> None:
+        """One batch; columns that it lacks are another part's."""
+        for by in {i.by for i in self._items}:
+            items = [i for i in self._items if i.by == by and all(c in rows.columns for c in (*i.columns, *by))]
+            if items:
+                for group, part in self._groups(rows, by, sorted({c for i in items for c in i.columns})):
+                    views: dict[tuple[str, ...], Values] = {}
+                    for item in items:
+                        view = views.get(item.columns)
+                        if view is None or view.earlier != self._earlier[item]:
+                            view = Values([part[c] for c in item.columns], self._earlier[item])
+                            views.setdefault(item.columns, view)
+                        stat, known = statistic(item.stat), self._known[item][group]
+                        _check_kind(item, view)
+                        assert stat.observe is not None
+                        fresh = stat.observe(view, item.options, known)
+                        self.found[item][group] = stat.merge(self.found[item][group], fresh)
+
+    def _groups(self, rows: Table, by: tuple[str, ...], columns: list[str]) -> Iterator[tuple[int, Table]]:
+        if not by:
+            yield 0, rows
+            return
+        place = np.zeros(rows.rows, np.int64)
+        for name, labels in zip(by, self._labels[by], strict=True):
+            code = codes(rows[name], labels)
+            place = place * (len(labels) + 1) + np.where(code < 0, len(labels), code)
+        order = np.argsort(place, kind="stable")
+        table, sorted_place = rows.select(columns).take(order), place[order]
+        used, starts = np.unique(sorted_place, return_index=True)
+        for group, start, end in zip(used, starts, [*starts[1:], len(order)], strict=True):
+            yield int(group), Table({n: Column(c.kind, c.values[start:end], c.categories)
+                                     for n, c in table.columns.items()})  # fmt: skip
+
+
+def _inner(group: int, shape: Sequence[int]) -> int | None:
+    """The number of a group among those that have labels; None for rows without one."""
+    place = 0
+    for at, size in zip(np.unravel_index(group, shape) if shape else (), shape, strict=True):
+        if at == size - 1:
+            return None
+        place = place * (size - 1) + int(at)
+    return place
+
+
+def _check_kind(item: Item, values: Values) -> None:
+    fitting = statistic(item.stat).kinds
+    for name, column in zip(item.columns, values.columns, strict=True):
+        if column.kind not in fitting:
+            raise DataError(f"column {name!r} is {column.kind} here; {item.stat} takes {', '.join(sorted(fitting))}")
+
+
+def _empty(item: Item, known: Known, earlier: tuple[float, ...] = ()) -> Arrays:
+    stat = statistic(item.stat)
+    kind = ColumnKind.NUMERIC if ColumnKind.NUMERIC in stat.kinds else ColumnKind.CATEGORICAL
+    assert stat.observe is not None
+    return stat.observe(Values([Column(kind, np.empty(0))] * len(item.columns), earlier), item.options, known)
+
+
+def _unit(item: Item, known: Known) -> Arrays:
+    """What a node sends that has no rows, or keeps its own back."""
+    stat, options = statistic(item.stat), item.options
+    return stat.share(stat.protect(_empty(item, Known(known)), options, EVERYONE, known), options, known)
+
+
+def _stacked(groups: Sequence[Arrays]) -> dict[str, Array]:
+    return {name: np.stack([np.asarray(g[name]) for g in groups]) for name in groups[0]} if groups else {}
+
+
+# ---------------------------------------------------------------- what leaves
+
+
+def _disclosed(
+    item: Item, found: Sequence[Arrays], plan: Plan, known: Mapping[str, Array], owner: Owner, source: Source
+) -> tuple[dict[str, Array], str]:
+    """What of an item leaves, and why something was kept back."""
+    memory = source.memory
+    # rows of an image column are pixels, and it is images that are people
+    few_images = item.columns[0] not in source.schema and 0 < source.rows < owner.minimum
+    stat, options, reason = statistic(item.stat), item.options, ""
+    shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
+    rows = np.array([int(arrays["n"]) for arrays in found])
+    minimum = owner.minimum
+    if few_images:
+        back = np.ones(len(found), bool)
+    elif not item.by:
+        back = (rows > 0) & (rows < minimum) & (item.stat != "levels")
+    elif len(shape) == 1:
+        back = hidden(rows, minimum)
+    else:
+        back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
+    earlier, used = _earlier(memory, item), list[float]()
+    sent: list[Arrays] = []
+    flags: list[int] = []
+    for group, arrays in enumerate(found):
+        inner = _inner(group, shape)
+        if inner is None:
+            continue
+        knows = known_of(plan, known, item, inner)
+        out: Arrays | None = None
+        if back[group]:
+            reason = "fewer rows than this node's minimum" if not item.by else "some groups have fewer rows than " \
+                     "this node's minimum, and others are kept back with them"  # fmt: skip
+        elif rows[group] == 0:
+            out = _unit(item, knows)
+        else:
+            try:
+                out = stat.protect(arrays, options, Owner(minimum, owner.extremes, earlier, used), knows)
+                out = stat.share(out, options, knows)
+            except Withheld as why:
+                out, reason = None, str(why)
+            else:
+                if "hidden" in out and out["hidden"].any():
+                    reason = reason or "cells of few rows, and others with them"
+        flags.append(int(out is None))
+        sent.append(_unit(item, knows) if out is None else out)
+    if not sent:  # no label at all: arrays of no groups
+        unit = _unit(item, known_of(plan, known, item, 0))
+        return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in unit.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
+    if used:
+        _remember(memory, item, used)
+    return {**_stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
+
+
+def _edge_key(item: Item) -> str:
+    return dumps([list(item.columns), list(item.by)])
+
+
+def _earlier(memory: Mapping[str, Json], item: Item) -> tuple[float, ...]:
+    if item.stat != "histogram":
+        return ()
+    return tuple((memory.get("edges") or {}).get(_edge_key(item), ()))
+
+
+def _remember(memory: Any, item: Item, used: Sequence[float]) -> None:
+    edges = dict(memory.get("edges") or {})
+    edges[_edge_key(item)] = sorted({*edges.get(_edge_key(item), ()), *used})
+    if len(edges[_edge_key(item)]) > MOST_EDGES:
+        raise NotAllowed("this column's histograms have used up all edges that this node shows")
+    memory["edges"] = edges
+
+
+# ---------------------------------------------------------------- images
+
+
+def base(column: str, schema: Collection[str]) -> str:
+    """The column that a name stands for: ``scan`` for ``scan[0]``, unless there is one of that name."""
+    return column if column in schema or not column.endswith("]") else column.rsplit("[", 1)[0]
+
+
+def _expanded(rows: Table) -> Iterator[Table]:
+    """The rows, then the pixels of each channel of each image column as rows of their own, then the
+    images' shapes: ``scan[0]``, ``scan[1]``, ..., ``scan[shape]``."""
+    images = {n: c for n, c in rows.columns.items() if c.kind is ColumnKind.IMAGE}
+    yield rows.drop(images)
+    for name, column in images.items():
+        _, height, width, channels = column.values.shape
+        shape = Column(ColumnKind.CATEGORICAL, np.zeros(len(column), np.int32), (f"{height} x {width} x {channels}",))
+        yield Table({f"{name}[shape]": shape})
+        for channel in range(channels):
+            pixels = column.values[..., channel].reshape(-1).astype(np.float64)
+            yield Table({f"{name}[{channel}]": Column(ColumnKind.NUMERIC, pixels)})
+
+
+ALGORITHM = Statistics

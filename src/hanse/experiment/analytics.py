@@ -1,0 +1,404 @@
+"""Federated statistics: what a pooled data frame would say.
+
+Each query is a run like any other: frozen, consented to (as a rule by the owner's standing policy
+``allow_federated_analytics``), guarded and audited.
+
+>>> import hanse
+>>> prices = {"ulm": {"price": [float(p) for p in range(50, 70)], "fuel": ["petrol", "diesel"] * 10},
+...           "bonn": {"price": [float(p) for p in range(80, 95)], "fuel": ["petrol"] * 15}}
+>>> exp = hanse.simulate(prices).experiment(target="price")
+>>> exp.analytics.mean()
+{'price': 71.28571428571429}
+>>> exp.analytics.mean(dataset_schema=["price"])
+{'price': 71.28571428571429}
+>>> exp.analytics.fetch_stats("variance").global_stats("count")
+{'count': {'price': 35}}
+>>> result = exp.analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [50, 60, 70, 100]}}})
+>>> result.global_stats()["histogram"]["price"]["counts"]
+[10, 10, 15]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hanse import features
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, RunFailed
+from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
+from hanse.experiment.experiment import Backend, Experiment
+from hanse.experiment.listing import Listing
+from hanse.messages import Json, dumps
+from hanse.queries import Item, make_item, parse_filter, statistic
+from hanse.table import ColumnKind
+
+DEFAULT = ("count", "mean", "variance")
+CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
+FRESH_S = 30.0  # how long the versions of the datasets are taken for known
+GOOD_RANK = 1 / 1000  # a quantile's rank error from which on finer cells are asked for
+_LABELS = (ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN)
+
+
+@dataclass
+class FederatedAnalytics:
+    """The single entry point for statistics; caches what it got.
+
+    The cache's key holds the nodes, the name and version of the dataset of each, the choice of rows,
+    and each statistic with its columns, arguments and groups. So data that changes is asked for anew,
+    an answer to many questions answers each of them, and an identical call asks nobody.
+
+    Args:
+        backend: the federation.
+        tags, nodes: which datasets; all of the nodes that have one if ``nodes`` is None.
+        by: one or two grouping columns for all that is asked here.
+        where: ``[column, operation, value]`` conditions; only counts, means and variances of chosen
+            rows can be had.
+        require: ``any``: a node that fails is reported, and the others' answers count; ``all``: it
+            raises.
+        per_node: the values of each node too, where their owners allow it.
+        purpose: shown to the data owners.
+        target: tells which dataset is meant where a node has several.
+    """
+
+    backend: Backend
+    tags: Sequence[str] = ()
+    nodes: Sequence[str] | None = None
+    by: str | Sequence[str] = ()
+    where: Sequence[Sequence[Any]] = ()
+    require: str = "any"
+    per_node: bool = False
+    purpose: str = ""
+    target: str = ""
+    requests: int = 0  # runs that were proposed; for tests and for the curious
+    _cache: dict[tuple[Any, ...], list[Fetched]] = field(default_factory=dict, repr=False)
+    _seen: tuple[float, Mapping[str, Mapping[str, Json]]] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.require not in ("any", "all"):
+            raise ConfigError(f"require is {self.require!r}; expected any or all")
+        parse_filter([list(part) for part in self.where])
+
+    # ------------------------------------------------------------ the two ways to ask
+
+    def fetch_stats(
+        self, stats: str | Sequence[str] | None = None, dataset_schema: str | Sequence[str] | None = None,
+        *, by: str | Sequence[str] | None = None,
+    ) -> FAResult:  # fmt: skip
+        """Statistics that need no arguments.
+
+        Args:
+            stats: one name or several; None: count, mean and variance.
+            dataset_schema: columns; None: all that a statistic can be asked of.
+            by: grouping columns, instead of this object's.
+
+        Raises:
+            ConfigError: an unknown statistic or column, or one that does not fit.
+            RunFailed: no node answered (or with ``require="all"``, not all); says why, per node.
+        """
+        if stats is not None and not stats:
+            raise ConfigError("stats is empty; name a statistic, or leave it out for count, mean and variance")
+        listed = list(DEFAULT) if stats is None else [stats] if isinstance(stats, str) else list(stats)
+        kinds = self._kinds()
+        wanted: list[Item] = []
+        for name in listed:
+            wanted += self._items(name, {}, dataset_schema, self._by(by), kinds)
+        return self._fetch(wanted)
+
+    def fetch_stats_with_args(
+        self, stats_args: Mapping[str, Any], *, by: str | Sequence[str] | None = None
+    ) -> FAResult:  # fmt: skip
+        """Statistics with arguments: ``{column: {statistic: {argument: value}}}``.
+
+        Columns that belong together are written with a comma: ``{"sex, disease": {"crosstab": {}}}``.
+        """
+        if not isinstance(stats_args, Mapping) or not stats_args:
+            raise ConfigError("stats_args is {column: {statistic: {argument: value}}}, and not empty")
+        kinds = self._kinds()
+        wanted: list[Item] = []
+        for columns, asked in stats_args.items():
+            if not isinstance(asked, Mapping) or not asked:
+                raise ConfigError(f"stats_args[{columns!r}] is {asked!r}; expected {{statistic: {{argument: value}}}}")
+            for name, options in asked.items():
+                if options is not None and not isinstance(options, Mapping):
+                    raise ConfigError(f"the arguments of {name} are {options!r}; expected {{argument: value}}")
+                wanted += self._items(str(name), options or {}, _columns(columns, kinds), self._by(by), kinds)
+        return self._fetch(wanted)
+
+    # ------------------------------------------------------------ convenience
+
+    def count(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Values that are there, per column."""
+        return self._one("count", dataset_schema)
+
+    def mean(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        return self._one("mean", dataset_schema)
+
+    def variance(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Of the sample (n - 1)."""
+        return self._one("variance", dataset_schema)
+
+    def std(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        return self._one("std", dataset_schema)
+
+    def sum(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        return self._one("sum", dataset_schema)
+
+    def min(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Where owners allow exact extremes (``allow_extremes``)."""
+        return self._one("min", dataset_schema)
+
+    def max(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Where owners allow exact extremes (``allow_extremes``)."""
+        return self._one("max", dataset_schema)
+
+    def missing(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        return self._one("missing", dataset_schema)
+
+    def value_counts(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Rows per label; of categorical and boolean columns unless others are named."""
+        return self._one("value_counts", dataset_schema)
+
+    def histogram(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        """Twenty equal bins over the range of all sites; for bins of your own, see
+        :meth:`fetch_stats_with_args`."""
+        kinds = self._kinds()
+        return self._fetch(self._items("histogram", {"bins": 20}, dataset_schema, self._by(None), kinds)).values(
+            "histogram"
+        )
+
+    def quantile(
+        self, q: float | Sequence[float] = 0.5, dataset_schema: str | Sequence[str] | None = None
+    ) -> dict[str, Any]:  # fmt: skip
+        """Quantiles to a rank error of 0.001, or as fine as the owners' minimum lets them be."""
+        listed = q if isinstance(q, (int, float)) else [float(x) for x in q]
+        kinds = self._kinds()
+        found: dict[str, Any] = {}
+        pending = self._items("quantile", {"q": listed}, dataset_schema, self._by(None), kinds)
+        for depth in (1, 2, 3, 4):
+            now = [make_item("quantile", i.columns, {"q": listed, "depth": depth}, i.by) for i in pending]
+            result = self._fetch(now)
+            found |= result.values("quantile")
+            pending = [i for i in now if result.rank_error(i) > GOOD_RANK]
+            if not pending:
+                break
+        return {i: found[i] for i in sorted(found)}
+
+    def median(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
+        return self.quantile(0.5, dataset_schema)
+
+    def correlation(self, dataset_schema: Sequence[str] | None = None) -> dict[str, dict[str, float | None]]:
+        """Pearson's r of each pair of columns."""
+        return self._matrix("correlation", dataset_schema)
+
+    def covariance(self, dataset_schema: Sequence[str] | None = None) -> dict[str, dict[str, float | None]]:
+        return self._matrix("covariance", dataset_schema)
+
+    def crosstab(self, rows: str, columns: str) -> dict[str, Any]:
+        """A contingency table, with chi-square test."""
+        return self._pair("crosstab", (rows, columns), {})
+
+    def kaplan_meier(
+        self, time: str, event: str, grid: Sequence[float] | None = None, level: float = 0.95
+    ) -> dict[str, Any]:  # fmt: skip
+        """Survival with its confidence band; by group where this object has ``by``."""
+        return self._pair("kaplan_meier", (time, event), {"grid": _list(grid), "level": level})
+
+    def logrank(self, time: str, event: str, group: str, grid: Sequence[float] | None = None) -> dict[str, Any]:
+        """Whether the groups survive alike."""
+        return self._pair("logrank", (time, event), {"group": group, "grid": _list(grid)})
+
+    def t_test(
+        self, column: str, group: str, groups: Sequence[str] | None = None, equal_var: bool = False
+    ) -> dict[str, Any]:  # fmt: skip
+        return self._pair("t_test", (column,), {"group": group, "groups": _list(groups), "equal_var": equal_var})
+
+    def mann_whitney(self, column: str, group: str, groups: Sequence[str] | None = None) -> dict[str, Any]:
+        return self._pair("mann_whitney", (column,), {"group": group, "groups": _list(groups)})
+
+    def smd(self, group: str, groups: Sequence[str] | None = None, dataset_schema: str | Sequence[str] | None = None,
+            ) -> dict[str, Any]:  # fmt: skip
+        """Standardised mean differences of two groups, per column."""
+        kinds = {k: v for k, v in self._kinds().items() if k != group}
+        options = {"group": group, "groups": _list(groups)}
+        return self._fetch(self._items("smd", options, dataset_schema, (), kinds)).values("smd")
+
+    def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
+        """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
+        kinds = self._kinds()
+        chosen = _chosen(dataset_schema, kinds)
+        numbers = [c for c in chosen if kinds[c] in ("numeric", "boolean", "date")]
+        labels = [c for c in chosen if kinds[c] == "categorical"]
+        wanted: list[Item] = []
+        for name, columns in (("count", [*numbers, *labels]), ("missing", [*numbers, *labels]), ("mean", numbers),
+                              ("std", numbers), ("value_counts", labels)):  # fmt: skip
+            wanted += self._items(name, {}, columns, self._by(None), kinds) if columns else []
+        if numbers:
+            wanted += self._items("quantile", {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}, numbers, self._by(None), kinds)
+        return self._fetch(wanted).listing()
+
+    def _one(self, stat: str, schema: str | Sequence[str] | None) -> dict[str, Any]:
+        return self.fetch_stats(stat, schema).values(stat)
+
+    def _matrix(self, stat: str, schema: Sequence[str] | None) -> dict[str, dict[str, float | None]]:
+        kinds = self._kinds()
+        columns = [c for c in _chosen(schema, kinds) if schema is not None or kinds[c] in ("numeric", "boolean")]
+        if len(columns) < 2:
+            raise ConfigError(f"{stat} needs two columns or more; there are {', '.join(columns) or 'none'}")
+        [item] = self._items(stat, {}, tuple(columns), self._by(None), kinds)
+        table: Any = self._fetch([item]).value(item)
+        if item.by or table is None:
+            return table  # type: ignore[no-any-return]
+        return {a: dict(zip(columns, row, strict=True)) for a, row in zip(columns, table, strict=True)}
+
+    def _pair(self, stat: str, columns: tuple[str, ...], options: Mapping[str, Json]) -> dict[str, Any]:
+        by = () if "group" in options else self._by(None)
+        [item] = self._items(stat, options, columns, by, self._kinds())
+        found: Any = self._fetch([item]).value(item)
+        return found  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------ from names to items
+
+    def _by(self, by: str | Sequence[str] | None) -> tuple[str, ...]:
+        given = self.by if by is None else by
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    def _items(
+        self, stat: str, options: Mapping[str, Json], schema: str | Sequence[str] | None, by: tuple[str, ...],
+        kinds: Mapping[str, str],
+    ) -> list[Item]:  # fmt: skip
+        if stat not in statistic_names():
+            raise ConfigError(f"there is no statistic {stat!r}; known are {', '.join(statistic_names())}")
+        found = statistic(stat)
+        together = found.columns != 1
+        chosen = _chosen(schema, kinds)
+        for name in by:
+            _chosen([name], kinds)
+        fitting = [c for c in chosen if kinds[c] in found.kinds and c not in by]
+        if schema is None and stat == "value_counts":
+            fitting = [c for c in fitting if kinds[c] in _LABELS]
+        if schema is not None and (wrong := [c for c in chosen if kinds[c] not in found.kinds]):
+            raise ConfigError(f"{stat} cannot be asked of {wrong[0]!r}, which is {kinds[wrong[0]]}; it takes "
+                              f"{', '.join(sorted(found.kinds))} columns")  # fmt: skip
+        if not fitting:
+            raise ConfigError(f"there is no column that {stat} can be asked of")
+        if together:
+            return [make_item(stat, fitting, options, by)]
+        return [make_item(stat, [column], options, by) for column in fitting]
+
+    def _kinds(self) -> dict[str, str]:
+        """Column to kind over all sites, with channels and shape in place of an image column."""
+        schemas = {node: d.get("columns") or {} for node, d in self._datasets().items()}
+        found: dict[str, str] = {}
+        for name, kind in features.survey(schemas).kinds.items():
+            if kind == ColumnKind.IMAGE:
+                found |= {f"{name}[{channel}]": "numeric" for channel in range(CHANNELS)}
+                found[f"{name}[shape]"] = "categorical"
+            else:
+                found[name] = kind
+        return found
+
+    def _datasets(self) -> Mapping[str, Mapping[str, Json]]:
+        now = time.monotonic()
+        if self._seen is None or self.backend.simulated or now - self._seen[0] > FRESH_S:
+            self._seen = (now, self.backend.fitting(self._config({})))
+        return self._seen[1]
+
+    def refresh(self) -> None:
+        """Look at the datasets' versions at the next call, rather than within half a minute."""
+        self._seen = None
+
+    # ------------------------------------------------------------ from items to values
+
+    def _fetch(self, wanted: Sequence[Item]) -> FAResult:
+        wanted = list(dict.fromkeys(wanted))
+        versions = tuple(sorted((n, str(d["name"]), str(d["version"])) for n, d in self._datasets().items()))
+        key = (versions, dumps([list(part) for part in self.where]), self.per_node)
+        known = self._cache.setdefault(key, [])
+        missing = [i for i in wanted if not any(f.answers(i) for f in known)]
+        if not missing:
+            return FAResult(wanted, tuple(known), self.backend.simulated)
+        fetched = self._ask(missing)
+        if not fetched.failures:
+            known.append(fetched)
+            return FAResult(wanted, tuple(known), self.backend.simulated)
+        return FAResult(wanted, (*known, fetched), self.backend.simulated)
+
+    def _ask(self, items: Sequence[Item]) -> Fetched:
+        options: dict[str, Json] = {"items": [i.to_json() for i in items]}
+        if self.where:
+            options["where"] = [list(part) for part in self.where]
+        if self.per_node:
+            options["per_node"] = True
+        config = self._config(options, items)
+        run = Experiment(self.backend, config)
+        self.requests += 1
+        try:
+            result = run.run(progress=False)
+        except RunFailed as error:
+            raise RunFailed(f"the statistics were not computed: {error.message}") from None
+        failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())}
+        if failures and self.require == "all":
+            raise RunFailed("not all nodes answered. " + "; ".join(f"{n}: {r}" for n, r in failures.items()))
+        return Fetched.of(result.record, failures, result.run_id)
+
+    def _config(self, options: Mapping[str, Json], items: Sequence[Item] = ()) -> RunConfig:
+        where = {str(part[0]) for part in self.where}
+        touched = {c for i in items for c in (*i.columns, *i.by, *_group(i))} | where
+        seeds = {k: v for k, v in self.backend.defaults.items() if k == "seed"}
+        nodes = None if self.nodes is None else list(self.nodes)
+        asked = len(self._seen[1]) if self._seen and self.require == "all" and items else 1
+        columns = sorted({_image(c) if c.endswith("]") and _is_image(c, self._seen) else c for c in touched})
+        return RunConfig.parse({
+            **seeds, "federated_strategy": "statistics", "model_options": dict(options), "target_column": self.target
+            if self.target not in columns else "", "sample_id_column": None, "num_rounds": 1, "tags": list(self.tags),
+            "expected_client_ids": nodes, "features": columns or None, "max_failed_rounds": 0,
+            "min_fit_nodes": asked, "min_completed": asked, "purpose": self.purpose,
+            "name": "statistics" if not items else f"statistics: {', '.join(sorted({i.stat for i in items}))}"[:200],
+        })  # fmt: skip
+
+
+def _group(item: Item) -> list[str]:
+    group = item.options.get("group")
+    return [group] if isinstance(group, str) else []
+
+
+def _image(column: str) -> str:
+    return column.rsplit("[", 1)[0]
+
+
+def _is_image(column: str, seen: Any) -> bool:
+    return seen is not None and not any(column in (d.get("columns") or {}) for d in seen[1].values())
+
+
+def _list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else [v if isinstance(v, str) else float(v) for v in values]
+
+
+def _columns(given: str, kinds: Mapping[str, str]) -> list[str] | str:
+    """``"sex, disease"`` are two columns, unless one is called so."""
+    if given in kinds or not isinstance(given, str) or "," not in given:
+        return given
+    return [part.strip() for part in given.split(",")]
+
+
+def _chosen(schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
+    """The columns of a schema. Raises ``ConfigError`` naming one that no site has."""
+    if schema is None:
+        return list(kinds)
+    found: list[str] = []
+    for name in [schema] if isinstance(schema, str) else schema:
+        if name in kinds:
+            found.append(name)
+        elif f"{name}[shape]" in kinds:  # a modality: all of its channels
+            found += [f"{name}[{channel}]" for channel in range(CHANNELS)]
+        else:
+            raise ConfigError(f"no site has a column {name!r}; there are {', '.join(list(kinds)[:50])}")
+    if not found:
+        raise ConfigError("dataset_schema is empty; name columns, or leave it out for all")
+    return list(dict.fromkeys(found))
+
+
+__all__ = ["FAResult", "FederatedAnalytics"]

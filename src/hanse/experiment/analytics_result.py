@@ -1,0 +1,325 @@
+"""What statistics give: the arrays of all nodes together, and the values that follow from them.
+
+Final values are computed here, from what was asked: standard deviations, sums, correlations,
+quantiles and tests are never sent by a node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms import statistics as algorithm
+from hanse.errors import ConfigError, WireError
+from hanse.experiment import analytics_drawing
+from hanse.experiment.listing import Listing
+from hanse.kinds import names
+from hanse.messages import Array, Json, Record
+from hanse.queries import Item, Plan, levels_of, same, statistic
+from hanse.statistics import quantile
+
+_ROOTS = ("count", "mean", "variance")
+_QUANTILE_NAMES = ("quantile", "median")
+
+
+def statistic_names() -> tuple[str, ...]:
+    """All statistics that can be asked for."""
+    return names("statistics")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one run of statistics gave.
+
+    Args:
+        failures: node to why it gave nothing, or not all.
+        withheld: item to node to why something was kept back there.
+        lacking: column to the nodes that have no such column.
+        took: nodes of each ask.
+    """
+
+    plan: Plan
+    arrays: Mapping[str, Array]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    withheld: Mapping[Item, Mapping[str, str]] = field(default_factory=dict)
+    lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    took: Sequence[Sequence[str]] = ()
+    run_id: str = ""
+
+    @staticmethod
+    def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
+        try:
+            data = record.data
+            plan = algorithm.Query.of(data["query"]).plan
+            withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
+            arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
+            return Fetched(plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id)
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise WireError(f"run {run_id} is no run of statistics") from None
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Those whose rows are in every statistic."""
+        return tuple(sorted(set.intersection(*map(set, self.took)))) if self.took else ()
+
+    def finds(self, item: Item) -> Item | None:
+        """The item that answers ``item``: itself, what it can be derived from, or a larger matrix."""
+        if item in self.plan.items:
+            return item
+        if item.stat in ("covariance", "correlation"):
+            for other in self.plan.items:
+                larger = other.stat == item.stat and set(item.columns) <= set(other.columns)
+                if larger and (other.args, other.by) == (item.args, item.by):
+                    return other
+                made = Item("covariance", item.columns, '{"ddof":1}', item.by)  # what a correlation is made of
+                larger = other.stat == made.stat and set(item.columns) <= set(other.columns)
+                if item.stat == "correlation" and larger and (other.args, other.by) == (made.args, item.by):
+                    return Item(item.stat, other.columns, item.args, item.by)
+            return None
+        stat = statistic(item.stat)
+        needs = [*stat.needs(item), *(levels_of(name) for name in item.by)]
+        return item if stat.observe is None and needs and all(n in self.plan.items for n in needs) else None
+
+    def answers(self, item: Item) -> bool:
+        return self.finds(item) is not None
+
+    def value(self, item: Item, node: str = "") -> Json:
+        """The value; by label (one grouping column) or tuple of labels (two) where there are groups."""
+        found = self.finds(item)
+        if found is None:
+            raise ConfigError(f"{item.name} was not asked for")
+        prefix = f"@{node}@" if node else ""
+        if not item.by:
+            return _part(self._final(found, 0, prefix), found, item)
+        labels = algorithm.labels_by(self.plan, self.arrays, found)
+        values: dict[Any, Json] = {}
+        for group, label in enumerate(product(*labels)):
+            value = _part(self._final(found, group, prefix), found, item)
+            values[label[0] if len(label) == 1 else label] = value
+        return values
+
+    def _final(self, item: Item, group: int, prefix: str) -> Json:
+        stat = statistic(item.stat)
+        needs = [n for n in stat.needs(item) if n.by == item.by and n.stat != "levels"]
+        known = algorithm.known_of(self.plan, self.arrays, item, group, prefix)
+        own: dict[str, Array] = {}
+        carriers = needs
+        if item in self.plan.shared:
+            own = algorithm.one_group(self._sliced(item, prefix), group)
+            carriers = [item]
+        for carrier in carriers:
+            arrays = self._sliced(carrier, prefix)
+            if arrays and arrays[algorithm.WITHHELD][group] and not np.any(arrays["n"][group]):
+                return None  # kept back everywhere: not zero, but not known
+        return stat.final(own, item.options, known)
+
+    def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
+        if item not in self.plan.items:
+            return {}
+        return algorithm.sliced(self.arrays, self.plan.items.index(item), prefix)
+
+    def rank_error(self, item: Item) -> float:
+        """Of a quantile: see :func:`hanse.statistics.quantile.rank_error`; 0 where its cell is as
+        narrow as the numbers can tell (many equal values)."""
+        worst = 0.0
+        groups = math.prod(len(labels) for labels in algorithm.labels_by(self.plan, self.arrays, item))
+        for group in range(groups):
+            known = algorithm.known_of(self.plan, self.arrays, item, group)
+            share, width = quantile.rank_error(item.options, known)
+            scale = max(abs(float(known[0]["sum"] / known[0]["n"])), 1e-300) if known[0]["n"] else 1.0
+            worst = max(worst, 0.0 if width <= 1e-12 * scale else share)
+        return worst
+
+
+def _part(value: Json, found: Item, item: Item) -> Json:
+    """The rows and columns of a larger matrix that were asked for."""
+    if found.columns == item.columns or not isinstance(value, list):
+        return value
+    at = [found.columns.index(name) for name in item.columns]
+    return [[value[i][j] for j in at] for i in at]
+
+
+@dataclass(frozen=True, slots=True)
+class FAResult:
+    """Statistics over all sites, and what is known of how they came about.
+
+    Args:
+        wanted: what was asked.
+        fetched: the runs that answer it.
+        simulated: all sites were in this process.
+    """
+
+    wanted: Sequence[Item]
+    fetched: Sequence[Fetched]
+    simulated: bool = False
+
+    # ------------------------------------------------------------ values
+
+    def value(self, item: Item, node: str = "") -> Json:
+        """The value of one item."""
+        return self._of(item).value(item, node)
+
+    def values(self, stat: str, node: str = "") -> dict[str, Any]:
+        """Column to value of one statistic; columns that no site has are left out."""
+        found: dict[str, Any] = {}
+        for item in self._shown(stat):
+            fetched = self._of(item)
+            if not any(set(fetched.lacking.get(c, ())) >= set(fetched.nodes) for c in item.columns):
+                found[", ".join(item.columns)] = fetched.value(item, node)
+        return found
+
+    def global_stats(self, stats: str | Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Statistic to column to value, over all sites.
+
+        Args:
+            stats: some of them; None: all that was asked, what it needed (count, mean, variance), and
+                what follows (sum, std).
+        """
+        listed = [stats] if isinstance(stats, str) else list(stats) if stats is not None else self._all()
+        found = {}
+        for name in listed:
+            if not self._shown(name):
+                raise ConfigError(f"{name} was not asked for; there are {', '.join(self._all())}")
+            found[name] = self.values(name)
+        return found
+
+    def node_stats(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Node to statistic to column to value; empty unless it was asked with ``per_node=True`` and the
+        owners allow it. Quantiles of single nodes are not given."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for fetched in self.fetched:
+            for node in fetched.nodes:
+                if any(name.startswith(f"@{node}@") for name in fetched.arrays):
+                    found[node] = {s: self.values(s, node) for s in self._all()}
+        return found
+
+    def rank_error(self, item: Item) -> float:
+        """The bound on the error of a quantile, as a share of all rows (see
+        :mod:`hanse.statistics.quantile`)."""
+        return self._of(item).rank_error(item)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Those whose rows are in every statistic here."""
+        sets = [set(self._of(i).nodes) for i in self.wanted]
+        return tuple(sorted(set.intersection(*sets))) if sets else ()
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Node to why it is not in it."""
+        return {node: reason for f in self._used() for node, reason in f.failures.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What one should know of these values: what was kept back, which site lacks a column, who failed."""
+        found = [f"{node} is not in it: {reason}" for node, reason in sorted(self.failures.items())]
+        for fetched in self._used():
+            mine = {i for w in self.wanted for i in (w, *statistic(w.stat).needs(w))}
+            columns = {c for i in mine for c in (*i.columns, *i.by)}
+            for column, nodes in sorted(fetched.lacking.items()):
+                if column in columns and not set(nodes) >= set(fetched.nodes):
+                    found.append(f"{column!r} is not at {', '.join(nodes)}")
+            for item, reasons in fetched.withheld.items():
+                if item in mine:
+                    found += [f"{item.name}: kept back at {node}: {why}" for node, why in sorted(reasons.items())]
+        return list(dict.fromkeys(found))
+
+    def merge(self, other: FAResult) -> FAResult:
+        """Both results as one. Raises ``ConfigError`` where they are of different nodes."""
+        if set(self.nodes) != set(other.nodes):
+            raise ConfigError(f"results of different nodes cannot be merged ({', '.join(self.nodes) or 'none'}; "
+                              f"{', '.join(other.nodes) or 'none'})")  # fmt: skip
+        wanted = dict.fromkeys([*self.wanted, *other.wanted])
+        fetched = {id(f): f for f in [*self.fetched, *other.fetched]}
+        return FAResult(list(wanted), tuple(fetched.values()), self.simulated or other.simulated)
+
+    # ------------------------------------------------------------ pictures
+
+    def listing(self) -> Listing:
+        """One row per column (and group): all that is one number, quantiles, and labels."""
+        rows: dict[tuple[str, Any], dict[str, Any]] = {}
+        for stat in self._all():
+            for item in self._shown(stat):
+                if len(item.columns) > 1 or any(set(self._of(item).lacking.get(c, ())) >= set(self._of(item).nodes)
+                                                for c in item.columns):  # fmt: skip
+                    continue
+                value: Any = self.value(item)
+                for group, one in value.items() if item.by else [(None, value)]:
+                    row = rows.setdefault((item.columns[0], group), {"column": item.columns[0]})
+                    if item.by:
+                        row.update(zip(item.by, group if isinstance(group, tuple) else (group,), strict=True))
+                    row.update(_cells(item, one))
+        return Listing(list(rows.values()), empty="no statistic is one number per column; see global_stats()")
+
+    def to_frame(self) -> Any:
+        """:meth:`listing` as a pandas or Polars frame."""
+        return self.listing().to_frame()
+
+    def __repr__(self) -> str:
+        what = "Simulated statistics" if self.simulated else "Statistics"
+        head = f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"
+        return "\n".join([head, repr(self.listing()), *(f"! {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        shown = [(i, self.value(i)) for i in self.wanted if not i.by]
+        return analytics_drawing.page(self.nodes, shown, self.listing(), self.notes, self.simulated)
+
+    # ------------------------------------------------------------ where things are
+
+    def _of(self, item: Item) -> Fetched:
+        for fetched in reversed(self.fetched):
+            if fetched.answers(item):
+                return fetched
+        raise ConfigError(f"{item.name} was not asked for")
+
+    def _used(self) -> list[Fetched]:
+        return list({id(f): f for f in (self._of(i) for i in self.wanted)}.values())
+
+    def _items(self) -> list[Item]:
+        """What was asked, what it needed, and what follows from that."""
+        found: dict[Item, None] = {}
+        for item in self.wanted:
+            roots = [i for i in _closure(item) if i.stat in _ROOTS and len(i.columns) == 1 and i.by == item.by]
+            for each in [*roots, item]:
+                found[each] = None
+            for root in roots:
+                found |= {same(root, "sum"): None} if root.stat == "mean" else {}
+                found |= {same(root, "std", **root.options): None} if root.stat == "variance" else {}
+        return list(found)
+
+    def _shown(self, stat: str) -> list[Item]:
+        return [i for i in self._items() if i.stat == stat]
+
+    def _all(self) -> list[str]:
+        return list(dict.fromkeys(i.stat for i in self._items()))
+
+
+def _closure(item: Item) -> list[Item]:
+    found: dict[Item, None] = {}
+    for need in statistic(item.stat).needs(item):
+        found |= dict.fromkeys(_closure(need))
+        found[need] = None
+    return [*found, item]
+
+
+def _cells(item: Item, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {item.stat: None} if statistic(item.stat).scalar and item.stat != "quantile" else {}
+    if item.stat == "quantile":
+        q = item.options["q"]
+        pairs = zip(q, value, strict=True) if isinstance(q, list) else [(q, value)]
+        return {f"{100 * one:g}%": v for one, v in pairs}
+    if item.stat == "missing":
+        return {"missing": value["missing"] + value["infinite"]}
+    if item.stat in ("value_counts",):
+        return {"labels": ", ".join(f"{k}: {v}" for k, v in sorted(value.items(), key=lambda p: (-p[1], p[0])))}
+    if statistic(item.stat).scalar:
+        return {item.stat: value}
+    if isinstance(value, Mapping) and item.stat == "moments":
+        return dict(value)
+    return {}

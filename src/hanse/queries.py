@@ -1,0 +1,413 @@
+"""Queries: which statistics of which columns, and in what order they can be asked for.
+
+A :class:`Statistic` is a commutative monoid with two ends: the node half ``observe`` turns rows into
+arrays, ``merge`` joins the arrays of two sets of rows (the law: ``observe(A ∪ B)`` equals
+``merge(observe(A), observe(B))``, and the arrays of no rows are the unit), and ``final`` turns what
+all nodes hold together into values. An :class:`Item` is one statistic of certain columns, and a
+:class:`Plan` puts the items of a query, with all that they need, into as few asks as possible.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.kinds import Combine, find, names
+from hanse.messages import Array, Json, dumps
+from hanse.table import Column, ColumnKind, Table
+
+Arrays = Mapping[str, Array]
+NUMBERS = frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.DATE})
+LABELS = frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.CATEGORICAL})
+ANY = NUMBERS | LABELS
+MOST_LABELS = 1000  # a column with more is no category
+MOST_GROUPS = 2000
+MINIMUM = 10  # rows: no cell of fewer leaves a node unless its owner says so
+
+
+class Withheld(Exception):
+    """Raised by ``protect``: the owner's settings keep this back. The text crosses the wire, so it
+    holds no count and no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One statistic of certain columns.
+
+    Args:
+        stat: a file of :mod:`hanse.statistics`.
+        columns: one for most; those that belong together for a covariance or a table.
+        args: canonical JSON of its arguments.
+        by: grouping columns, none to two.
+    """
+
+    stat: str
+    columns: tuple[str, ...]
+    args: str = "{}"
+    by: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Json]:
+        return dict(json.loads(self.args))
+
+    @property
+    def name(self) -> str:
+        """For people: ``mean of age by sex``."""
+        return f"{self.stat} of {', '.join(self.columns)}" + (f" by {', '.join(self.by)}" if self.by else "")
+
+    def to_json(self) -> list[Json]:
+        return [self.stat, list(self.columns), self.options, list(self.by)]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What the node's owner allows. ``minimum``: rows of the smallest cell that may leave."""
+
+    minimum: int = MINIMUM
+    extremes: bool = False
+    earlier: tuple[float, ...] = ()  # edges of this column that earlier histograms had
+    used: list[float] = field(default_factory=list)  # edges that this one shows
+
+
+class Values:
+    """The rows of one group in one batch, as a statistic sees them.
+
+    Args:
+        columns: equally long.
+        earlier: edges of the first column that earlier histograms at this node had.
+    """
+
+    __slots__ = ("_finite", "columns", "earlier", "rows")
+
+    def __init__(self, columns: Sequence[Column], earlier: tuple[float, ...] = ()) -> None:
+        self.columns = tuple(columns)
+        self.rows = len(self.columns[0])
+        self.earlier = earlier
+        self._finite: Array | None = None
+
+    @property
+    def finite(self) -> Array:
+        """(n,) float64: the values of the first column that are there. An infinite value is no
+        measurement: it counts as missing (and is counted by ``missing``)."""
+        if self._finite is None:
+            values = self.columns[0].values
+            total = float(np.add.reduce(values)) if len(values) else 0.0  # NaN and inf survive a sum
+            self._finite = values if np.isfinite(total) else values[np.isfinite(values)]
+        return self._finite
+
+    def codes(self, labels: Sequence[str], which: int = 0) -> Array:
+        """(n,) index into ``labels`` per row; ``len(labels)`` for any other label, -1 where missing."""
+        return codes(self.columns[which], labels)
+
+
+def labelled(column: Column) -> tuple[Array, list[str]]:
+    """(n,) code per row and the labels in use; -1 where missing. Numbers become text as in
+    :meth:`hanse.table.Column.labels`; infinite ones count as missing."""
+    if column.kind is ColumnKind.CATEGORICAL:
+        return column.values.astype(np.int64), list(column.categories)
+    found, inverse = np.unique(column.values, return_inverse=True)
+    fine = np.isfinite(found)
+    code = np.where(fine, np.cumsum(fine) - 1, -1)[inverse.reshape(-1)]
+    return code, [label for label in Column(column.kind, found[fine]).labels() if label is not None]
+
+
+def codes(column: Column, labels: Sequence[str]) -> Array:
+    """See :meth:`Values.codes`."""
+    code, own = labelled(column)
+    index = {label: i for i, label in enumerate(labels)}
+    place = np.array([index.get(label, len(labels)) for label in own] + [-1], np.int64)
+    return np.asarray(place[code])
+
+
+def ordered(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels in the order that people expect: numbers by size, else by text.
+
+    >>> ordered(["10", "9"]), ordered(["b", "a", "9"])
+    (('9', '10'), ('9', 'a', 'b'))
+    """
+    try:
+        return tuple(sorted(set(labels), key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(set(labels)))
+
+
+def pack(labels: Sequence[str]) -> Array:
+    """Labels as bytes, since text does not travel as an array."""
+    return np.frombuffer(json.dumps(list(labels)).encode(), np.uint8)
+
+
+def unpack(packed: Array) -> tuple[str, ...]:
+    found = json.loads(packed.tobytes() or b"[]")
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise ValueError("labels must be a list of text")
+    return tuple(found)
+
+
+# ---------------------------------------------------------------- statistics
+
+class Known(tuple[Arrays, ...]):
+    """What all nodes hold together of each item that is needed, in the order of ``needs``; with a
+    place to keep what is computed from it, since a statistic sees many batches."""
+
+    kept: dict[str, Any]
+
+    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+        if not hasattr(self, "kept"):
+            self.kept = {}
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+
+def _no_options(options: Mapping[str, Json]) -> dict[str, Json]:
+    return take(options)
+
+
+def take(options: Mapping[str, Json], **defaults: Any) -> dict[str, Json]:
+    """The options with defaults; raises ``ConfigError`` for one that is not known."""
+    for name in options:
+        if name not in defaults:
+            raise ConfigError(f"there is no argument {name!r}; known are {', '.join(defaults) or 'none'}")
+    return {**defaults, **options}
+
+
+def add(a: Arrays, b: Arrays) -> dict[str, Array]:
+    """The merge of everything that adds."""
+    return {name: a[name] + b[name] for name in a}
+
+
+def _none(item: Item) -> tuple[Item, ...]:
+    return ()
+
+
+def _as_it_is(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return arrays
+
+
+def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    return arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """One statistic: all of its halves.
+
+    Args:
+        doc: one line for people.
+        kinds: of columns that it can be asked of.
+        columns: how many it takes together; 0: any number.
+        check: options to options with defaults; raises ``ConfigError``.
+        needs: items that this one needs.
+        before: as many of the first ``needs`` must be known before rows can be observed.
+        later: must all ``needs`` be known before the arrays are shared?
+        observe: node half: rows to arrays, one of which is ``n`` (int64, rows that count). None for
+            what is derived from ``needs`` alone.
+        merge: joins the arrays of two sets of rows.
+        share: what of the arrays leaves the node (after ``needs`` are known).
+        protect: what the owner's minimum and settings keep back; raises :class:`Withheld`.
+        combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
+        final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
+        scalar: whether the value is one number (for tables).
+        filtered: whether it may be asked of chosen rows only: what has no cells of its own.
+    """
+
+    doc: str
+    kinds: frozenset[ColumnKind] = NUMBERS
+    columns: int = 1
+    check: Callable[[Mapping[str, Json]], dict[str, Json]] = _no_options
+    needs: Callable[[Item], tuple[Item, ...]] = _none
+    before: int = 0
+    later: bool = False
+    observe: Callable[[Values, Mapping[str, Json], Known], Arrays] | None = None
+    merge: Callable[[Arrays, Arrays], Arrays] = add
+    share: Callable[[Arrays, Mapping[str, Json], Known], Arrays] = _as_it_is
+    protect: Callable[[Arrays, Mapping[str, Json], Owner, Known], Arrays] = _nothing_to_hide
+    combine: Combine = Combine.SUM
+    final: Callable[[Arrays, Mapping[str, Json], Known], Json]
+    scalar: bool = True
+    filtered: bool = False
+
+
+def statistic(name: str) -> Statistic:
+    """The statistic of that name. Raises ``ConfigError`` naming those that there are."""
+    found: Statistic = find("statistics", name).STATISTIC
+    return found
+
+
+def same(item: Item, stat: str, **options: Json) -> Item:
+    """Another statistic of the same columns and groups."""
+    return replace(item, stat=stat, args=dumps(statistic(stat).check(options)))
+
+
+# ---------------------------------------------------------------- plans
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The items of a query in an order in which each comes after what it needs.
+
+    Args:
+        items: all of them, needed ones included.
+        wanted: those that were asked for.
+        asks: (level, combine) of each ask, in order.
+        observed, shared: item to the level at which its rows are looked at and its arrays leave;
+            derived items are in neither.
+    """
+
+    items: tuple[Item, ...]
+    wanted: tuple[Item, ...]
+    asks: tuple[tuple[int, Combine], ...]
+    observed: Mapping[Item, int]
+    shared: Mapping[Item, int]
+
+    def asked(self, index: int) -> list[Item]:
+        """Items that leave with ask number ``index``."""
+        level, combine = self.asks[index]
+        return [i for i in self.items if self.shared.get(i) == level and statistic(i.stat).combine is combine]
+
+    def groups(self, item: Item) -> list[Item]:
+        """The items that know the labels of the grouping columns."""
+        return [levels_of(name) for name in item.by]
+
+    def columns(self) -> list[str]:
+        """All columns that are touched."""
+        return sorted({c for i in self.items for c in (*i.columns, *i.by)})
+
+
+def levels_of(column: str) -> Item:
+    """The item that finds a column's labels."""
+    return Item("levels", (column,))
+
+
+def make_item(stat: str, columns: Sequence[str], options: Mapping[str, Json], by: Sequence[str] = ()) -> Item:
+    """A checked item. Raises ``ConfigError``."""
+    found = statistic(stat)
+    if not columns or len(set(columns)) != len(columns) or (found.columns and len(columns) != found.columns):
+        raise ConfigError(f"{stat} takes {found.columns or 'distinct'} column(s); {list(columns)!r} were given")
+    if len(by) > 2 or len(set(by)) != len(by) or set(by) & set(columns):
+        raise ConfigError(f"by is {list(by)!r}; expected one or two other columns")
+    try:
+        return Item(stat, tuple(columns), dumps(found.check(options)), tuple(by))
+    except (TypeError, ValueError) as error:
+        message = error.message if isinstance(error, ConfigError) else str(error)
+        raise ConfigError(f"{stat} of {', '.join(columns)}: {message}") from None
+
+
+def parse(raw: Json) -> tuple[Item, ...]:
+    """Items from what :meth:`Item.to_json` made. Raises ``ConfigError``."""
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise ConfigError("a query has a list of items, each [statistic, columns, arguments, by]")
+    found = []
+    for entry in raw:
+        if not isinstance(entry, (list, tuple)) or len(entry) != 4 or not isinstance(entry[0], str):
+            raise ConfigError(f"{str(entry)[:80]!r} is not [statistic, columns, arguments, by]")
+        lists = [entry[1], entry[3]]
+        if not all(isinstance(x, (list, tuple)) and all(isinstance(c, str) for c in x) for x in lists):
+            raise ConfigError(f"{str(entry)[:80]!r}: columns and by are lists of names")
+        if not isinstance(entry[2], Mapping):
+            raise ConfigError(f"{str(entry)[:80]!r}: arguments are an object")
+        found.append(make_item(entry[0], entry[1], entry[2], entry[3]))
+    return tuple(dict.fromkeys(found))
+
+
+@functools.lru_cache(64)
+def plan(wanted: tuple[Item, ...]) -> Plan:
+    """The plan for ``wanted`` and all that they need."""
+    items: dict[Item, None] = {}
+
+    def visit(item: Item) -> None:
+        if item in items:
+            return
+        for need in [*(levels_of(name) for name in item.by), *statistic(item.stat).needs(item)]:
+            visit(need)
+        items[item] = None
+
+    for item in wanted:
+        visit(item)
+    observed: dict[Item, int] = {}
+    shared: dict[Item, int] = {}
+    for item in items:  # what is needed stands before what needs it
+        stat = statistic(item.stat)
+        if stat.observe is None:
+            continue
+        needs = stat.needs(item)
+        early = [shared[levels_of(name)] + 1 for name in item.by] + [shared[n] + 1 for n in needs[: stat.before]]
+        observed[item] = max(early, default=0)
+        late = [shared[n] + 1 for n in needs if n in shared] if stat.later else []
+        shared[item] = max([observed[item], *late])
+    asks = sorted({(level, statistic(i.stat).combine) for i, level in shared.items()}, key=lambda a: (a[0], str(a[1])))
+    return Plan(tuple(items), wanted, tuple(asks), observed, shared)
+
+
+# ---------------------------------------------------------------- filters
+
+OPERATIONS: Mapping[str, Callable[[Array, Any], Array]] = {
+    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
+}  # fmt: skip
+Filter = tuple[tuple[str, str, Any], ...]
+
+
+def parse_filter(raw: Json) -> Filter:
+    """``[[column, operation, value], ...]``, all of which must hold. Data, never code.
+
+    Raises:
+        ConfigError: an unknown operation, or a value that is neither a number nor text.
+    """
+    found = []
+    if not isinstance(raw, (list, tuple)):
+        raise ConfigError("where is a list of [column, operation, value]")
+    for entry in raw:
+        if not isinstance(entry, (list, tuple)) or len(entry) != 3 or not isinstance(entry[0], str):
+            raise ConfigError("where is a list of [column, operation, value]")
+        column, operation, value = entry
+        if operation not in OPERATIONS:
+            raise ConfigError(f"where: there is no operation {operation!r}; known are {', '.join(OPERATIONS)}")
+        fine = isinstance(value, (int, float, str)) and (isinstance(value, str) or np.isfinite(value))
+        if not fine or (isinstance(value, str) and operation not in ("==", "!=")):
+            raise ConfigError(f"where: {value!r} cannot be compared by {operation}; give a finite number "
+                              "(or text for == and !=)")  # fmt: skip
+        found.append((column, operation, value if isinstance(value, str) else float(value)))
+    return tuple(sorted(found, key=repr))
+
+
+def chosen(table: Table, where: Filter) -> Array:
+    """(n,) bool: rows that fulfil all conditions. Missing values fulfil none."""
+    rows = np.ones(table.rows, bool)
+    for name, operation, value in where:
+        column = table[name]
+        if column.kind is ColumnKind.CATEGORICAL or isinstance(value, str):
+            if isinstance(value, float):
+                value = Column.numeric([value]).labels()[0]
+            code = codes(column, [str(value)])
+            rows &= (code == 0) if operation == "==" else (code == 1) if operation == "!=" else False
+        else:
+            rows &= OPERATIONS[operation](column.values, value) & ~np.isnan(column.values)
+    return rows
+
+
+__all__ = ["Item", "Owner", "Plan", "Statistic", "Values", "Withheld", "make_item", "names", "parse", "plan"]
+
+
+# ---------------------------------------------------------------- rows
+
+
+class TableSource:
+    """The rows of a table in memory as a :class:`hanse.kinds.Source`."""
+
+    def __init__(self, table: Table, memory: dict[str, Json] | None = None) -> None:
+        self._table = Table({" ".join(name.split()): column for name, column in table.columns.items()})
+        self.schema: Mapping[str, str] = self._table.schema()
+        self.rows = table.rows
+        self.memory: dict[str, Json] = {} if memory is None else memory
+
+    def batches(self, columns: Sequence[str], rows: int = 1 << 17) -> Iterator[Table]:
+        table = self._table.select(columns)
+        for start in range(0, max(self.rows, 1), rows):
+            part = slice(start, start + rows)
+            yield Table({n: Column(c.kind, c.values[part], c.categories) for n, c in table.columns.items()})

@@ -1,0 +1,63 @@
+"""A contingency table of two columns, with Pearson's chi-square test of independence.
+
+``chi2`` is without Yates' correction; it is None where a cell was kept back at some site (of 1 to
+minimum - 1 rows, or hidden so that row and column totals give none away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.messages import Json
+from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.statistics.value_counts import OTHER
+from hanse.suppression import hidden_table
+
+
+def needs(item: Item) -> tuple[Item, ...]:
+    return tuple(levels_of(name) for name in item.columns)
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    rows, columns = (unpack(k["labels"]) for k in known)
+    r, c = values.codes(rows, 0), values.codes(columns, 1)
+    fine = (r >= 0) & (c >= 0)
+    shape = (len(rows) + 1, len(columns) + 1)
+    counts = np.bincount(r[fine] * shape[1] + c[fine], minlength=shape[0] * shape[1]).reshape(shape)
+    return {"n": counts.sum(dtype=np.int64), "counts": counts.astype(np.int64)}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    back = hidden_table(arrays["counts"], owner.minimum)
+    return {"n": arrays["n"], "counts": np.where(back, 0, arrays["counts"]), "hidden": back.astype(np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    rows, columns = ([*unpack(k["labels"]), OTHER] for k in known)
+    counts = arrays["counts"]
+    r, c = counts.sum(1) > 0, counts.sum(0) > 0
+    table = {
+        rows[i]: {columns[j]: int(counts[i, j]) for j in np.flatnonzero(c)} for i in np.flatnonzero(r)
+    }  # fmt: skip
+    found: dict[str, Json] = {"table": table, "chi2": None, "dof": None, "p": None}
+    if arrays["hidden"].any():
+        found["hidden"] = int(arrays["hidden"].max())
+    elif r.sum() > 1 and c.sum() > 1:
+        found |= chi_square(counts[r][:, c])
+    return found
+
+
+def chi_square(counts: Any) -> dict[str, Json]:
+    from scipy import special
+
+    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    chi2 = float(((counts - expected) ** 2 / expected).sum())
+    dof = (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    return {"chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
+
+
+STATISTIC = Statistic(doc="contingency table with chi-square test", kinds=LABELS, columns=2, needs=needs, before=2,
+                      observe=observe, protect=protect, final=final, scalar=False)  # fmt: skip

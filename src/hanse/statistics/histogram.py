@@ -1,0 +1,139 @@
+"""A histogram: rows per bin, and rows below and above all bins.
+
+Arguments: ``bin_edges``, at least two finite numbers in rising order (as in ``numpy.histogram``: a
+bin holds its left edge, the last one both); or ``bins``, a number of equal bins over the range of all
+sites, which is found from cells of at least the owner's minimum of rows, so that no extreme is seen.
+
+Two histograms whose edges differ a little would tell who stands between the edges. So a node
+remembers the edges that it has shown of a column: a new edge that would cut off fewer rows than the
+minimum from an earlier one is not shown; the bins on both sides of it are kept back. So are bins of
+1 to minimum - 1 rows, and as many more as it takes that subtraction finds none (``hidden``: at how
+many sites; the count is then too small).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.messages import Array, Json
+from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, same, take
+from hanse.statistics import cells
+from hanse.statistics._powers import center
+from hanse.suppression import hidden
+
+MOST_BINS = 10_000
+_BLOCK = 1 << 15
+
+
+def check(options: Mapping[str, Json]) -> dict[str, Json]:
+    found = take(options, bin_edges=None, bins=None)
+    edges, bins = found["bin_edges"], found["bins"]
+    if edges is not None and bins is not None:
+        raise ConfigError("give bin_edges or bins, not both")
+    if edges is not None:
+        found["bin_edges"] = checked_edges(edges)
+    elif bins is None:
+        raise ConfigError("a histogram needs bin_edges (a rising list of numbers), or bins (how many); "
+                          "give them in fetch_stats_with_args")  # fmt: skip
+    elif not isinstance(bins, int) or isinstance(bins, bool) or not 1 <= bins <= MOST_BINS:
+        raise ConfigError(f"bins is {bins!r}; expected a whole number from 1 to {MOST_BINS}")
+    return found
+
+
+def checked_edges(edges: Json) -> list[float]:
+    """Raises ``ConfigError`` unless there are two or more finite numbers in rising order."""
+    if not isinstance(edges, (list, tuple, np.ndarray)) or not 2 <= len(edges) <= MOST_BINS + 1:
+        raise ConfigError(f"bin_edges must be a list of 2 to {MOST_BINS + 1} numbers")
+    try:
+        array = np.array([float(e) for e in edges])
+    except (TypeError, ValueError):
+        raise ConfigError("bin_edges must be numbers") from None
+    if not np.isfinite(array).all() or not np.all(np.diff(array) > 0):
+        raise ConfigError("bin_edges must be finite and in rising order, each one once")
+    return [float(e) for e in array]
+
+
+def needs(item: Item) -> tuple[Item, ...]:
+    if item.options["bin_edges"] is not None:
+        return ()
+    whole = replace(item, by=())
+    return (same(whole, "mean"), same(whole, "cells", depth=0))
+
+
+def edges_of(options: Mapping[str, Json], known: Known) -> Array:
+    """(bins + 1,) edges: those given, or equal bins over the cells that are not empty."""
+    if options["bin_edges"] is not None:
+        return np.array(options["bin_edges"])
+    border = cells.edges(known[:1]) + center(known[0])
+    full = np.flatnonzero(known[1]["counts"])
+    low, high = (border[full[0]], border[full[-1] + 1]) if len(full) else (0.0, 1.0)
+    found = np.linspace(low, high, options["bins"] + 1)
+    return found if np.all(np.diff(found) > 0) else low + np.arange(options["bins"] + 1) * max(abs(low), 1.0) * 1e-9
+
+
+def _borders(own: Array) -> Array:
+    """The edges, the last one moved up by the smallest step, so that its bin holds its end."""
+    return np.append(own[:-1], np.nextafter(own[-1], np.inf))
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    border: Array = known.keep("border", lambda: _borders(edges_of(options, known)))
+    if values.earlier:
+        border = known.keep("with earlier", lambda: np.unique(np.concatenate([border, values.earlier])))
+    return {"n": np.asarray(len(values.finite), np.int64), "counts": counted(values.finite, border)}
+
+
+def counted(x: Array, edges: Array) -> Array:
+    """(k + 2,) rows below all bins, in each bin [low, high), and above."""
+    counts = np.zeros(len(edges) + 1, np.int64)
+    low, step = edges[0], (edges[-1] - edges[0]) / (len(edges) - 1)
+    even = np.isfinite(step) and np.allclose(np.diff(edges), step, rtol=1e-6, atol=0)
+    padded = np.concatenate([[-np.inf], edges, [np.inf]])
+    for start in range(0, len(x), _BLOCK):
+        part = x[start : start + _BLOCK]
+        if even:  # quicker than a search: the bin by arithmetic, then put right by its edges
+            place = np.clip((part - low) * (1 / step), -1.0, len(edges) - 1.0)
+            at = np.floor(place, out=place).astype(np.intp) + 1
+            at -= part < padded[at]
+            at += part >= padded[at + 1]
+        else:
+            at = np.searchsorted(edges, part, "right")
+        counts += np.bincount(at, minlength=len(counts))
+    return counts
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    """Joins the finer bins that earlier edges made, and hides what must not be seen."""
+    own = _borders(edges_of(options, known))
+    border = np.unique(np.concatenate([own, owner.earlier]))
+    fine = arrays["counts"]
+    at = np.searchsorted(border, own)
+    upto = np.cumsum(fine)[at]  # rows below each own edge
+    counts = np.diff(np.concatenate([[0], upto, [fine.sum()]]))
+    back = hidden(counts, owner.minimum)
+    earlier = set(owner.earlier)
+    few = (fine > 0) & (fine < owner.minimum)
+    for i, edge in enumerate(own):
+        if earlier and edge not in earlier and (few[at[i]] or few[at[i] + 1]):
+            back[i] = back[i + 1] = True
+    owner.used.extend(float(e) for i, e in enumerate(own) if not (back[i] and back[i + 1]))
+    return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    counts = arrays["counts"]
+    found: dict[str, Json] = {
+        "counts": counts[1:-1].tolist(), "bin_edges": edges_of(options, known).tolist(),
+        "below": int(counts[0]), "above": int(counts[-1]),
+    }  # fmt: skip
+    if arrays["hidden"].any():
+        found["hidden"] = arrays["hidden"][1:-1].tolist()
+    return found
+
+
+STATISTIC = Statistic(doc="rows per bin", check=check, needs=needs, before=2, observe=observe, protect=protect,
+                      final=final, scalar=False)  # fmt: skip

@@ -1,0 +1,54 @@
+"""The labels of a column: those that stand in at least the owner's minimum of rows at some site.
+
+Other statistics need it, to count the same labels at all sites. Rare labels never leave a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.errors import DataError
+from hanse.kinds import Combine
+from hanse.messages import Json
+from hanse.queries import LABELS, MOST_LABELS, Arrays, Known, Owner, Statistic, Values, labelled, ordered, pack, unpack
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    code, labels = labelled(values.columns[0])
+    counts = np.bincount(code[code >= 0], minlength=len(labels))
+    found = {label: int(c) for label, c in zip(labels, counts, strict=True) if c}
+    return _packed(found)
+
+
+def merge(a: Arrays, b: Arrays) -> Arrays:
+    found = dict(zip(unpack(a["labels"]), a["counts"].tolist(), strict=True))
+    for label, count in zip(unpack(b["labels"]), b["counts"].tolist(), strict=True):
+        found[label] = found.get(label, 0) + count
+    return _packed(found)
+
+
+def _packed(found: Mapping[str, int]) -> Arrays:
+    if len(found) > 100 * MOST_LABELS:
+        raise DataError("the column has too many different values to be counted one by one; use a histogram")
+    labels = ordered(list(found))
+    counts = np.array([found[label] for label in labels], np.int64)
+    return {"n": counts.sum(dtype=np.int64), "labels": pack(labels), "counts": counts}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    """Only names leave, each with the count 1; never how often it stands there."""
+    pairs = zip(unpack(arrays["labels"]), arrays["counts"], strict=True)
+    kept = [label for label, count in pairs if count >= owner.minimum]
+    if len(kept) > MOST_LABELS:
+        raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram or distinct")
+    return {"n": np.asarray(len(kept), np.int64), "labels": pack(kept), "counts": np.ones(len(kept), np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    return list(unpack(arrays["labels"]))
+
+
+STATISTIC = Statistic(doc="labels", kinds=LABELS, observe=observe, merge=merge, protect=protect,
+                      combine=Combine.MERGE, final=final, scalar=False)  # fmt: skip

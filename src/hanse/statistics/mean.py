@@ -1,0 +1,23 @@
+"""The arithmetic mean, Σx / n over all sites. Dates: days since 1970-01-01."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.messages import Json
+from hanse.queries import Arrays, Known, Statistic, Values, same
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    x = values.finite
+    return {"n": np.asarray(len(x), np.int64), "sum": np.asarray(np.add.reduce(x), np.float64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    return float(arrays["sum"] / arrays["n"]) if arrays["n"] else None
+
+
+STATISTIC = Statistic(doc="arithmetic mean", needs=lambda item: (same(item, "count"),), observe=observe, final=final,
+                      filtered=True)  # fmt: skip

@@ -1,0 +1,39 @@
+"""How many values are missing, and how many are infinite (which counts as missing everywhere else).
+
+A number of missing or of infinite values below the owner's minimum is kept back; it is then given as
+0 with ``hidden``, the number of sites that kept theirs back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.messages import Json
+from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
+from hanse.table import ColumnKind
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    column = values.columns[0]
+    missing = int(column.missing.sum())
+    infinite = 0 if column.kind is ColumnKind.CATEGORICAL else values.rows - missing - len(values.finite)
+    return {"n": np.asarray(values.rows, np.int64), "gone": np.array([missing, infinite], np.int64)}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    gone = arrays["gone"]
+    few = (gone > 0) & (gone < owner.minimum)
+    return {"n": arrays["n"], "gone": np.where(few, 0, gone), "hidden": few.astype(np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    missing, infinite = (int(v) for v in arrays["gone"])
+    found: dict[str, Json] = {"rows": int(arrays["n"]), "missing": missing, "infinite": infinite}
+    hidden = int(arrays["hidden"].max())
+    return {**found, "hidden": hidden} if hidden else found
+
+
+STATISTIC = Statistic(doc="values that are missing or infinite", kinds=ANY, observe=observe, protect=protect,
+                      final=final, scalar=False)  # fmt: skip

@@ -1,0 +1,54 @@
+"""Skewness and kurtosis, from the third and fourth central sums about the mean of all sites.
+
+``skewness`` is the adjusted Fisher-Pearson coefficient G1 and ``kurtosis`` the excess G2, as pandas
+and most statistics packages give them; with ``adjusted=False`` the plain g1 and g2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hanse.errors import ConfigError
+from hanse.messages import Json
+from hanse.queries import Arrays, Known, Statistic, Values, same, take
+from hanse.statistics._powers import about_mean, center, merge, moved
+from hanse.statistics._powers import observe as powers
+
+
+def check(options: Mapping[str, Json]) -> dict[str, Json]:
+    found = take(options, adjusted=True)
+    if not isinstance(found["adjusted"], bool):
+        raise ConfigError(f"adjusted is {found['adjusted']!r}; expected true or false")
+    return found
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    return powers(values.finite, 4)
+
+
+def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return {"n": arrays["n"], "s": moved(arrays, center(known[0]))}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    n = int(arrays["n"])
+    found: dict[str, Json] = {"skewness": None, "kurtosis": None}
+    if not n:
+        return found
+    _, _, m2, m3, m4 = (float(v) / n for v in about_mean(n, arrays["s"]))
+    if m2 <= 0 or not math.isfinite(m2):
+        return found
+    g1, g2 = m3 / m2**1.5, m4 / m2**2 - 3
+    if not options["adjusted"]:
+        return {"skewness": g1, "kurtosis": g2}
+    if n > 2:
+        found["skewness"] = g1 * math.sqrt(n * (n - 1)) / (n - 2)
+    if n > 3:
+        found["kurtosis"] = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * g2 + 6)
+    return found
+
+
+STATISTIC = Statistic(doc="skewness and kurtosis", check=check, needs=lambda item: (same(item, "mean"),), later=True,
+                      observe=observe, merge=merge, share=share, final=final, scalar=False,
+                      filtered=True)  # fmt: skip

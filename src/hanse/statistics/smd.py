@@ -1,0 +1,20 @@
+"""The standardised mean difference of two groups, (m1 - m2) / sqrt((v1 + v2) / 2), as "table 1" gives
+it. Arguments: ``group``, the column with the groups; ``groups``, the two of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hanse.messages import Json
+from hanse.queries import Arrays, Known, Statistic
+from hanse.statistics import _groups, t_test
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    _, _, (m1, m2), (v1, v2) = t_test.pair(options, known)
+    return (m1 - m2) / math.sqrt((v1 + v2) / 2) if v1 + v2 > 0 else None
+
+
+STATISTIC = Statistic(doc="standardised mean difference of two groups", check=_groups.check, needs=t_test.needs,
+                      final=final)  # fmt: skip

@@ -1,0 +1,56 @@
+"""The two-sample t-test: Welch's, or with ``equal_var=True`` Student's. Two-sided; derived from mean
+and variance by group. Arguments: ``group``, the column with the groups; ``groups``, the two of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hanse.errors import ConfigError
+from hanse.messages import Json
+from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
+from hanse.statistics import _groups, variance
+
+
+def check(options: Mapping[str, Json]) -> dict[str, Json]:
+    found = _groups.check(options, equal_var=False)
+    if not isinstance(found["equal_var"], bool):
+        raise ConfigError(f"equal_var is {found['equal_var']!r}; expected true or false")
+    return found
+
+
+def needs(item: Item) -> tuple[Item, ...]:
+    grouped = _groups.by_group(item)
+    return (levels_of(item.options["group"]), same(grouped, "mean"), same(grouped, "variance", ddof=1))
+
+
+def pair(options: Mapping[str, Json], known: Known) -> tuple[list[str], list[int], list[float], list[float]]:
+    """Labels, rows, means and variances of the two groups."""
+    labels = unpack(known[0]["labels"])
+    chosen = _groups.two(options, labels, known[1]["n"], 2)
+    n = [int(known[1]["n"][i]) for i in chosen]
+    means = [float(known[1]["sum"][i] / max(known[1]["n"][i], 1)) for i in chosen]
+    parts = [{name: array[i] for name, array in known[2].items()} for i in chosen]
+    spread = [variance.final(part, {"ddof": 1}, known) for part in parts]
+    return [labels[i] for i in chosen], n, means, [math.nan if v is None else v for v in spread]
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    from scipy import special
+
+    labels, (n1, n2), (m1, m2), (v1, v2) = pair(options, known)
+    found: dict[str, Json] = {"groups": labels, "difference": m1 - m2, "t": None, "dof": None, "p": None}
+    if n1 < 2 or n2 < 2 or not v1 + v2 > 0:
+        return found
+    if options["equal_var"]:
+        dof = float(n1 + n2 - 2)
+        error = math.sqrt(((n1 - 1) * v1 + (n2 - 1) * v2) / dof * (1 / n1 + 1 / n2))
+    else:
+        a, b = v1 / n1, v2 / n2
+        dof = (a + b) ** 2 / (a**2 / (n1 - 1) + b**2 / (n2 - 1))
+        error = math.sqrt(a + b)
+    t = (m1 - m2) / error
+    return {**found, "t": t, "dof": dof, "p": float(2 * special.stdtr(dof, -abs(t)))}
+
+
+STATISTIC = Statistic(doc="two-sample t-test", check=check, needs=needs, final=final, scalar=False)

@@ -1,0 +1,42 @@
+"""Rows per label. Labels that no site has in its minimum of rows are counted together, as "(other)".
+
+Counts below the owner's minimum are kept back at a node, and as many more as it takes that
+subtraction from the total finds none; a count is then too small, and the result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.messages import Json
+from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.suppression import hidden
+
+OTHER = "(other)"
+
+
+def needs(item: Item) -> tuple[Item, ...]:
+    return (levels_of(item.columns[0]),)
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    labels = unpack(known[0]["labels"])
+    code = values.codes(labels)
+    counts = np.bincount(code[code >= 0], minlength=len(labels) + 1).astype(np.int64)
+    return {"n": counts.sum(), "counts": counts}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    back = hidden(arrays["counts"], owner.minimum)
+    return {"n": arrays["n"], "counts": np.where(back, 0, arrays["counts"]), "hidden": back.astype(np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    labels = [*unpack(known[0]["labels"]), OTHER]
+    return {label: int(c) for label, c in zip(labels, arrays["counts"], strict=True) if c}
+
+
+STATISTIC = Statistic(doc="rows per label", kinds=LABELS, needs=needs, before=1, observe=observe, protect=protect,
+                      final=final, scalar=False)  # fmt: skip

@@ -1,0 +1,40 @@
+"""The variance, Σ(x - μ)² / (n - ddof) about the mean μ of all sites.
+
+Argument ``ddof``: 1 for the sample (the default), 0 for the population. Undefined (None) for
+n <= ddof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hanse.errors import ConfigError
+from hanse.messages import Json
+from hanse.queries import Arrays, Known, Statistic, Values, same, take
+from hanse.statistics._powers import about_mean, center, merge, moved
+from hanse.statistics._powers import observe as powers
+
+
+def check(options: Mapping[str, Json]) -> dict[str, Json]:
+    found = take(options, ddof=1)
+    if found["ddof"] not in (0, 1) or isinstance(found["ddof"], bool):
+        raise ConfigError(f"ddof is {found['ddof']!r}; expected 0 (population) or 1 (sample)")
+    return found
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    return powers(values.finite, 2)
+
+
+def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return {"n": arrays["n"], "s": moved(arrays, center(known[0]))}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    n = int(arrays["n"])
+    return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None
+
+
+STATISTIC = Statistic(doc="variance", check=check, needs=lambda item: (same(item, "mean"),), later=True,
+                      observe=observe, merge=merge, share=share, final=final,
+                      filtered=True)  # fmt: skip

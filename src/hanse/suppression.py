@@ -1,0 +1,93 @@
+"""What keeps small cells from being seen, also by subtraction.
+
+Everything here is done at the node, before anything leaves it, on its own counts: what a node sends
+is safe by itself, whoever else takes part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hanse.messages import Array
+
+
+def hidden(counts: Array, minimum: int) -> Array:
+    """(k,) bool: cells to keep back so that their total (which is known) gives none of them away.
+
+    Cells of 1 to ``minimum`` - 1 rows are kept back, and then so many more that among the hidden is
+    one of at least ``minimum`` rows, and together they have twice that, if there are so many. Which
+    ones go along must not depend on their size, or that would bound what is hidden: it is the next
+    cell in order, around the end. Empty cells are left alone unless their turn comes.
+
+    >>> hidden(np.array([80, 3, 40, 0]), 10).tolist()
+    [False, True, True, False]
+    """
+    counts = np.asarray(counts)
+    out = (counts > 0) & (counts < minimum)
+    if out.any():
+        first = int(np.argmax(out))
+        for step in range(len(counts)):
+            if counts[out].max() >= minimum and counts[out].sum() >= 2 * minimum:
+                break
+            out[(first + step) % len(counts)] = True
+    return out
+
+
+def hidden_table(counts: Array, minimum: int) -> Array:
+    """(r, c) bool: the same for a table whose row and column totals are known: in each row and each
+    column the hidden cells, if any, are hidden by :func:`hidden`'s rule."""
+    counts = np.asarray(counts)
+    out = (counts > 0) & (counts < minimum)
+    while True:
+        before = int(out.sum())
+        for view, mask in ((counts, out), (counts.T, out.T)):
+            for line, flags in zip(view, mask, strict=True):
+                _complete(line, flags, minimum)
+        if int(out.sum()) == before:
+            return out
+
+
+def _complete(line: Array, flags: Array, minimum: int) -> None:
+    if not flags.any():
+        return
+    first = int(np.argmax(flags))
+    for step in range(len(line)):
+        if flags.sum() > 1 and line[flags].max() >= minimum and line[flags].sum() >= 2 * minimum:
+            return
+        flags[(first + step) % len(line)] = True
+
+
+def runs(parts: Array, minimum: int) -> Array:
+    """(k,) int: to which cell each of ``k`` ordered cells is added, so that each of the ``p`` counts
+    of a cell is 0 or at least ``minimum``.
+
+    Args:
+        parts: (p, k) counts.
+
+    From the first cell on, neighbours are joined until they are enough, and stand at the last of
+    them; what is left at the end joins the last that was enough. Where there is no such cell, all of
+    them are -1.
+
+    >>> runs(np.array([[4, 4, 4, 30, 0, 3]]), 10).tolist()
+    [2, 2, 2, 3, 3, 3]
+    """
+    parts = np.atleast_2d(parts)
+    place = np.full(parts.shape[1], -1, np.int64)
+    total = np.zeros(parts.shape[0], np.int64)
+    start, last = 0, -1
+    for cell in np.flatnonzero(parts.sum(0)):
+        total += parts[:, cell]
+        if np.all((total == 0) | (total >= minimum)):
+            place[start : cell + 1] = cell
+            start, last, total = int(cell) + 1, int(cell), np.zeros_like(total)
+    if last >= 0:
+        place[start:] = last
+    return place
+
+
+def joined(counts: Array, place: Array) -> Array:
+    """``counts`` (k,) with each cell added where ``place`` says; nothing where it says -1."""
+    fine = place >= 0
+    out = np.zeros_like(counts)
+    np.add.at(out, place[fine], counts[fine])
+    return out
