@@ -29,6 +29,11 @@ Json = Any
 PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None}
 
 
+def database(home: Path) -> str | None:
+    """URL of a federation's database; None: SQLite in its home. Replaced for tests marked ``databases``."""
+    return None
+
+
 def quiet() -> None:
     pass
 
@@ -113,7 +118,7 @@ class Federation:
 
     def __init__(self, home: Path, settings: Settings | None = None) -> None:
         self.home = home
-        self.store = Store(None, home, fsync=False)
+        self.store = Store(database(home), home, fsync=False)
         self.settings = settings or Settings()
         self.it = Coordinator(self.store, self.settings, Authority.open(home / "authority"))
         self.transport = LocalTransport({}, wire="exact")

@@ -27,6 +27,7 @@ def concrete(path: str) -> str:
             .replace("{token_id}", "join-x").replace("{account_id}", "acc-x").replace("{name}", "app.js"))  # fmt: skip
 
 
+@pytest.mark.databases
 def test_the_full_matrix(tmp_path: Path) -> None:
     """Deny by default: 401 without and with a wrong token, 403 for each role that the table does not name."""
 
@@ -60,6 +61,7 @@ def test_a_route_that_is_not_in_the_table_is_closed_to_all(tmp_path: Path, monke
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_disabled_and_rotated_tokens_open_nothing(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:

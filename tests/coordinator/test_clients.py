@@ -23,6 +23,7 @@ def table(*features: str, rows: int = 20) -> Table:
     return Table({**columns, "disease": Column.numeric(np.arange(rows) % 2)})
 
 
+@pytest.mark.databases
 def test_register_codes(tmp_path: Path) -> None:
     """M7, M8, M10, M11, M15: 201, 200 again, 403, 409, 422, 413."""
 
@@ -88,6 +89,7 @@ def test_missing_fields_and_nan(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_the_whitelist(tmp_path: Path) -> None:
     """M14, M15: with a whitelist, other ids are refused; enrolment is what binds an id to a key."""
 
@@ -117,6 +119,7 @@ def test_open_registration_is_a_choice(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_an_enrolled_node_without_owner_cannot_be_taken(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:
@@ -129,6 +132,7 @@ def test_an_enrolled_node_without_owner_cannot_be_taken(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_small_cells_are_hidden(tmp_path: Path) -> None:
     """M9, M18: counts below five are not shown, nor one more that the total would give away."""
     assert hide_small({"a": 100, "b": 3, "c": 40}, 5) == {"a": 100, "b": None, "c": None}
@@ -207,6 +211,7 @@ def test_pending_actions_tell_of_proposals(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_list_and_datasets(tmp_path: Path) -> None:
     """M12: lists with summaries; feature names only when asked for."""
 
@@ -224,6 +229,7 @@ def test_list_and_datasets(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.databases
 def test_analyze(tmp_path: Path) -> None:
     """M23 to M26: union, intersection, common metadata columns, per client."""
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 import hanse
 
 from .federation import PROBE, Federation
+
+pytestmark = pytest.mark.databases
 
 
 def test_root_health_status(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
 
+pytestmark = pytest.mark.databases
+
 START = "/api/training/start"
 REAL = {"model_name": "logistic_regression", "num_rounds": 2, "sample_id_column": "Sample", "tags": ["heart"]}
 
