@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check bench long clean
+.PHONY: help demo test check bench long docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test   all tests"
 	@echo "make check  style and types only"
 	@echo "make bench  the figures of the README, measured here"
+	@echo "make docs   draws the pictures of the README anew"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -32,7 +33,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m demo
 
 check: $(VENV)/.test
-	$(BIN)/ruff check src tests bench demo
+	$(BIN)/ruff check src tests bench demo docs
 	$(BIN)/mypy
 
 test: check
@@ -44,6 +45,9 @@ long: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py
 	$(BIN)/python bench/rounds.py
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/pictures.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out
