@@ -26,6 +26,7 @@ from hanse.messages import (
     fingerprint,
     frames,
     load,
+    loads,
     signal,
 )
 
@@ -246,3 +247,25 @@ def test_big_endian_and_strided_arrays_travel_as_their_values() -> None:
     found = load(dump(record))
     for name in record.arrays:
         np.testing.assert_array_equal(found.arrays[name], record.arrays[name])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e999", "-1e999", "1" * 400, '"\\ud800"', '{"\\udc00": 1}', "[" * 100 + "]" * 100, '{"a":' * 80 + "1" + "}" * 80],
+)
+def test_json_that_could_not_be_written_again_is_refused(text: str) -> None:
+    """Numbers out of range, half characters and deep nesting would otherwise break whoever stores or shows them."""
+    with pytest.raises(WireError):
+        loads(text)
+    assert loads('["\\ud83d\\ude00", 1e308, 12345678901234567890]') == ["\U0001f600", 1e308, 12345678901234567890]
+
+
+@pytest.mark.parametrize("shape", [[1] * 70, [0] * 70, [2**61, 0], [2**40, 2**40, 0]])
+def test_shapes_that_no_array_can_have_are_refused_with_the_header(shape: list[int]) -> None:
+    """They cost no bytes, and would raise only where somebody looks at the array."""
+    nbytes = 0 if 0 in shape else 4
+    table = {"__metadata__": {"hanse": "1", "data": "{}"},
+             "x": {"dtype": "F32", "shape": shape, "data_offsets": [0, nbytes]}}  # fmt: skip
+    head = json.dumps(table).encode()
+    with pytest.raises(WireError, match="shape"):
+        load(struct.pack("<Q", len(head)) + head + bytes(nbytes))

@@ -36,6 +36,9 @@ WIRE_VERSION = 1
 CHUNK_BYTES = 2 << 20
 MAX_HEADER_BYTES = 16 << 20
 MAX_MESSAGE_BYTES = 4 << 30
+MAX_DEPTH = 64
+_MAX_DIGITS = 40
+_MAX_DIMENSIONS = 32
 
 Json = Any
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -263,16 +266,30 @@ def _plain(value: object) -> Json:
 
 
 def loads(text: str | bytes | memoryview) -> Json:
-    """Strict JSON: a repeated key, NaN or Infinity is an error."""
+    """Strict JSON: a repeated key, NaN, Infinity, a number out of range, half a character (a lone
+    surrogate) or nesting deeper than ``MAX_DEPTH`` is an error, so whatever is read can be written again."""
     try:
-        return json.loads(
-            bytes(text) if isinstance(text, memoryview) else text,
-            object_pairs_hook=_unique, parse_constant=_constant,
-        )  # fmt: skip
+        plain = text if isinstance(text, str) else bytes(text).decode()
+        value = _DECODER.decode(plain)
+        if "\\u" in plain:  # only an escape can smuggle in what UTF-8 cannot say
+            json.dumps(value, ensure_ascii=False).encode()
     except WireError:
         raise
     except (ValueError, RecursionError) as error:
         raise WireError(f"this is not JSON: {error}") from None
+    if plain.count("[") + plain.count("{") > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Json) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [v for values in inside for v in values if isinstance(v, (dict, list))]
+        if not level:
+            return
+    raise WireError(f"this JSON is nested more than {MAX_DEPTH} deep")
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -286,6 +303,24 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _constant(name: str) -> float:
     raise WireError(f"{name} is not a JSON number; send null instead")
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise WireError(f"the number {text[:20]} is out of range; send null instead")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise WireError(f"a whole number of {len(text)} digits is out of range")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_constant, parse_float=_real, parse_int=_whole
+)
 
 
 def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
@@ -325,6 +360,8 @@ def _read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
         if place.nbytes != span[1] - span[0]:
             raise WireError(f"array {name!r}: {span[1] - span[0]} bytes, but dtype and shape "
                             f"need {place.nbytes}")  # fmt: skip
+        if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, n) for n in shape) >= 1 << 59:
+            raise WireError(f"array {name!r} has a shape that no array has here")  # nor an empty one
         found[name] = place
     end = 0
     for name, place in sorted(found.items(), key=lambda pair: (pair[1].offset, pair[1].nbytes)):

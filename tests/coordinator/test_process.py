@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import ssl
 import stat
@@ -285,8 +284,7 @@ def test_kill_9_and_the_same_bytes(tmp_path: Path) -> None:
     killed(tmp_path, 2)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("HANSE_SLOW"), reason="takes a minute; set HANSE_SLOW=1")
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_kill_9_at_ten_moments(tmp_path: Path) -> None:
     killed(tmp_path, 10)

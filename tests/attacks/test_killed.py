@@ -1,0 +1,207 @@
+"""kill -9, stopped processes and cut networks, against real processes that really train."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.federation import Federation, hanse
+
+from .harness import (
+    Pinch,
+    audit,
+    ended,
+    events,
+    join,
+    propose,
+    rounds,
+    session,
+    steps_done,
+    until,
+    worker_of,
+)
+
+TRAINING = {"num_rounds": 30, "min_available_nodes": 3, "min_completed": 3, "reconnect_timeout_s": 30.0}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with Federation(tmp_path_factory.mktemp("killed") / "f") as federation:
+        join(federation, 3)
+        yield federation
+
+
+@pytest.fixture(scope="module")
+def undisturbed(three: Federation) -> str:
+    done = ended(three, propose(three, **TRAINING))
+    assert done["state"] == "completed", done["reason"]
+    return str(done["result"]["sha256"])
+
+
+def killed_at(federation: Federation, step: int, more: float) -> dict[str, object]:
+    """Kills the coordinator when so many steps are recorded and a little time has passed; the session after."""
+    run = propose(federation, **TRAINING)
+    until(lambda: steps_done(federation.home, run) >= step, 60, 0.001)
+    time.sleep(more)
+    federation.coordinator.kill()
+    recorded = steps_done(federation.home, run)
+    federation.coordinator.start()
+    done: dict[str, object] = ended(federation, run)
+    assert done["state"] == "completed", (step, more, recorded, done["reason"])
+    assert [r["step"] for r in rounds(federation, run)] == list(range(len(rounds(federation, run))))
+    return done
+
+
+def killed(federation: Federation, expected: str, moments: int) -> None:
+    seed = random.SystemRandom().randrange(1 << 30)
+    chance = random.Random(seed)
+    for _ in range(moments):
+        step, more = chance.randrange(0, 31), chance.uniform(0, 0.03)
+        done = killed_at(federation, step, more)
+        assert done["result"]["sha256"] == expected, f"seed {seed}: killed {more:.4f} s after step {step}"  # type: ignore[index]
+
+
+def test_the_coordinator_is_killed_at_two_moments(three: Federation, undisturbed: str) -> None:
+    """A 30-round training goes on after the restart and ends with the same bytes as undisturbed."""
+    killed(three, undisturbed, 2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_coordinator_is_killed_at_ten_moments(three: Federation, undisturbed: str) -> None:
+    killed(three, undisturbed, 10)
+
+
+def test_the_coordinator_is_killed_right_after_the_end(three: Federation, undisturbed: str) -> None:
+    """A run that was completed stays completed, and its model is there."""
+    run = propose(three, **TRAINING)
+    until(lambda: session(three, run)["state"] == "completed", 60, 0.001)
+    three.coordinator.kill()
+    three.coordinator.start()
+    found = session(three, run)
+    assert (found["state"], found["result"]["sha256"]) == ("completed", undisturbed)
+    for name in three.nodes:
+        verdict = hanse("node", "audit", "--verify", "--home", str(three.home / name))
+        assert "is whole" in verdict
+
+
+def test_the_coordinator_is_killed_while_it_proposes_and_while_owners_consent(tmp_path: Path) -> None:
+    """Proposals reach every node and no decision is lost, whenever the coordinator dies in between."""
+    with Federation(tmp_path / "f") as federation:
+        names = join(federation, 3, standing="ask")
+        settings = {**TRAINING, "num_rounds": 2}
+        run = propose(federation, **settings)
+        federation.coordinator.kill()  # the proposal is on its way, at best
+        hanse_homes = {name: str(federation.home / name) for name in names}
+        federation.coordinator.start()
+        until(lambda: all(run in hanse("node", "proposals", "--home", h) for h in hanse_homes.values()), 30, 0.2)
+        assert session(federation, run)["state"] == "awaiting_consent"
+        hanse("node", "approve", run, "--home", hanse_homes[names[0]])
+        federation.coordinator.kill()  # the decision is on its way, at best
+        hanse("node", "approve", run, "--home", hanse_homes[names[1]])  # told when it is back
+        federation.coordinator.start()
+        until(lambda: session(federation, run)["remaining"] == [names[2]], 30, 0.1)
+        given = session(federation, run)["consents"]
+        assert {n: c["via"] for n, c in given.items()} == dict.fromkeys(names[:2], "node")
+        hanse("node", "approve", run, "--home", hanse_homes[names[2]])
+        assert ended(federation, run)["state"] == "completed"
+
+
+# ---------------------------------------------------------------- nodes
+
+
+SLOW = {"num_rounds": 60, "local_epochs": 60, "min_available_nodes": 3, "min_completed": 2, "fraction": 1.0}
+
+
+@pytest.mark.long
+def test_a_node_is_killed_in_a_round_and_comes_back(tmp_path: Path) -> None:
+    """The round ends by its deadline rule with the work of the others; the node takes part again."""
+    with Federation(tmp_path / "f") as federation:
+        names = join(federation, 4)
+        victim = names[1]
+        run = propose(federation, **{**SLOW, "reconnect_timeout_s": 1.5})
+        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        began = time.monotonic()
+        federation.nodes[victim].kill()
+        missed = until(lambda: [r for r in rounds(federation, run) if victim in r["failures"]], 20)
+        assert time.monotonic() - began < 6
+        assert "did not come back within 1.5 s" in missed[0]["failures"][victim]
+        assert sorted(missed[0]["participants"]) == sorted(set(names) - {victim})
+        federation.start_node(victim)
+        step = rounds(federation, run)[-1]["step"]
+        until(lambda: any(victim in r["participants"] for r in rounds(federation, run) if r["step"] > step), 30)
+        federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
+
+
+@pytest.mark.long
+def test_a_worker_is_killed_in_a_round(tmp_path: Path) -> None:
+    """The node answers with an error, stays on line, and takes part in the next round."""
+    with Federation(tmp_path / "f") as federation:
+        names = join(federation, 3)
+        run = propose(federation, **SLOW)
+        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        worker = worker_of(federation.nodes[names[0]].pid)
+        before = len(audit(federation, names[0]))
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: any(e["action"] == "worker.lost" for e in audit(federation, names[0])[before:]), 20, 0.2)
+        step = rounds(federation, run)[-1]["step"]
+        until(lambda: any(names[0] in r["participants"] for r in rounds(federation, run) if r["step"] > step), 30)
+        assert worker_of(federation.nodes[names[0]].pid) != worker
+        assert federation.nodes[names[0]].popen.poll() is None  # type: ignore[union-attr]
+        federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
+
+
+@pytest.mark.long
+def test_a_silent_node_is_late_and_its_late_reply_is_refused(tmp_path: Path) -> None:
+    """SIGSTOP: late by the rule. SIGCONT: what it still answers is refused and recorded; it takes part again."""
+    with Federation(tmp_path / "f") as federation:
+        names = join(federation, 3)
+        victim = federation.nodes[names[2]]
+        run = propose(federation, **{**SLOW, "round_timeout_s": 2.0, "reconnect_timeout_s": 20.0})
+        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        # the worker goes on computing: its answer is ready when the agent wakes up
+        os.kill(victim.pid, signal.SIGSTOP)
+        try:
+            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]], 30)
+        finally:
+            os.kill(victim.pid, signal.SIGCONT)
+        assert "no progress for 2 s" in missed[0]["failures"][names[2]]
+        step = rounds(federation, run)[-1]["step"]
+        until(lambda: any(names[2] in r["participants"] for r in rounds(federation, run) if r["step"] > step), 60)
+        refused = events(federation, "node.refused")
+        assert all(e["detail"]["what"] in ("late", "second stream", "duplicate") for e in refused)
+        federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_a_network_that_is_cut_without_a_word(tmp_path: Path) -> None:
+    """No FIN, no RST: both sides notice, the round ends by its rule, the node dials again and takes part."""
+    with Federation(tmp_path / "f") as federation:
+        names = join(federation, 3, start=False)
+        host, _, port = federation.grpc.partition(":")
+        pinch = Pinch((host, int(port)))
+        settings = federation.home / names[2] / "node.toml"
+        settings.write_text(settings.read_text().replace(federation.grpc, pinch.address))
+        try:
+            for name in names:
+                federation.start_node(name)
+            run = propose(federation, **{**SLOW, "num_rounds": 5000, "round_timeout_s": 4.0})
+            until(lambda: steps_done(federation.home, run) >= 8, 60)
+            pinch.open.clear()
+            began = time.monotonic()
+            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]], 60, 0.1)
+            assert time.monotonic() - began < 20, missed[0]["failures"]
+            until(lambda: not {n["id"]: n for n in federation.rest("GET", "/api/nodes")["nodes"]}[names[2]]["connected"], 60, 0.1)
+            pinch.open.set()
+            step = rounds(federation, run)[-1]["step"]
+            until(lambda: any(names[2] in r["participants"] for r in rounds(federation, run)[-50:] if r["step"] > step), 60, 0.1)
+            federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
+        finally:
+            pinch.close()
