@@ -56,6 +56,7 @@ def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
         (1, 0.5, 1),
         (2, 0.3, 1),
     ]
+    assert [r.public()["sites"]["a"]["loss"] for r in analytics.views(steps)] == [0.9, 0.5, 0.3]
 
 
 def test_failed_steps_and_preparation_are_no_rounds() -> None:

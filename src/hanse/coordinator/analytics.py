@@ -19,7 +19,10 @@ CURVES = ("loss", "accuracy", "auc")
 
 @dataclass(slots=True)
 class RoundView:
-    """One training round: what it cost, who took part, and how good the model is that it left."""
+    """One training round: what it cost, who took part, and how good the model is that it left.
+
+    ``clients`` are the nodes that trained in it, ``evaluated`` the metrics of the model that it left, by node.
+    """
 
     round: int
     metrics: dict[str, Json] = field(default_factory=dict)
@@ -40,6 +43,7 @@ class RoundView:
             "spread": self.spread, "n_clients": len(self.clients), "failures": self.failures,
             "duration_s": self.seconds, "bytes_up": self.bytes_up, "bytes_down": self.bytes_down,
             "clients": {n: {k: c[k] for k in ("weight", "seconds", "metrics")} for n, c in self.clients.items()},
+            "sites": self.evaluated,
         }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ export function curves({ metric, analytics, sites, total }) {
   const width = state.widths[chart] ?? 380, height = 224;
   const few = sites.length <= MANY;
   const value = (row) => row[metric] ?? row.metrics?.[metric];
-  const of = (row, id) => row.clients?.[id]?.metrics?.[metric];
+  const of = (row, id) => row.sites?.[id]?.[metric];
   const rows = analytics.rounds ?? [];
   const points = rows.filter((row) => known(value(row)));
   const title = h("figcaption", null, h("b", null, METRICS[metric] ?? metric), h("span", { class: "latest" }, points.length ? number(value(points.at(-1))) : UNKNOWN));
