@@ -381,13 +381,11 @@ class RunDesk:
         return None
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
+        """The last training round, and what was measured last: a step may evaluate the model of a round before."""
         done = [r for r in self._store.rounds.list(run_id) if r.status == "ok"]
         round = next((r.round for r in reversed(done) if r.round is not None), None)
-        metrics: dict[str, Json] = {}
-        for record in done:
-            if record.round == round:
-                metrics.update(record.record.get("metrics") or {})
-        return round, metrics
+        measured = (r.record.get("metrics") for r in reversed(done))
+        return round, next((dict(metrics) for metrics in measured if metrics), {})
 
     def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> Run:
         """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""
