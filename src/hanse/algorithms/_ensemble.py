@@ -123,8 +123,9 @@ def told(state: State, gathered: Gathered, model: Any, joined: Mapping[str, Arra
     if sums["importance"].shape != arrays["importance.latest"].shape or sums["importance_weight"].shape != (1,):
         raise Unusable({a.node: "its feature importance is not of the agreed features" for a in gathered.answers})
     weight = float(sums["importance_weight"][0])
-    if weight > 0:
-        latest = sums["importance"] / weight
+    latest = sums["importance"] / weight if weight > 0 else np.zeros_like(sums["importance"])
+    # shares of a whole; other numbers are a site's lie, and are not shown
+    if weight > 0 and (latest >= 0).all() and latest.sum() <= 1 + 1e-6:
         arrays |= {"importance.latest": latest, "importance.sum": arrays["importance.sum"] + latest,
                    "importance.squares": arrays["importance.squares"] + latest**2}  # fmt: skip
         data["importance_rounds"] += 1

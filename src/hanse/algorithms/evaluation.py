@@ -49,11 +49,13 @@ def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
     and its rest have rows); ``rmse``, ``mae``, ``r2`` for regression (loss is the mean squared
     error)."""
     n, invalid, loss = (float(v) for v in sums["totals"][:3])
+    if not _plausible(sums, task):
+        return {"n": 0, "loss": None, "implausible": True}  # somebody does not tell the truth: no numbers then
     out: dict[str, Json] = {"n": int(n), "loss": loss / n if n and not invalid else None}
     if task.kind == "regression":
         absolute, total, squares = (float(v) for v in sums["totals"][3:])
         fine = bool(n) and not invalid
-        spread = squares - total**2 / n if n else 0.0
+        spread = squares - total * total / n if n else 0.0
         out["rmse"] = math.sqrt(loss / n) if fine else None
         out["mae"] = absolute / n if fine else None
         out["r2"] = 1 - loss / spread if fine and n > 1 and spread > 1e-12 * squares else None
@@ -68,6 +70,20 @@ def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
     return out
 
 
+def _plausible(sums: Mapping[str, Array], task: Task) -> bool:
+    """Whether these can be counts and sums of so many rows; a single site that lies must neither stop
+    a run nor put a number into the record that is none."""
+    n, invalid, loss, *rest = (float(v) for v in sums["totals"])
+    if not (0 <= invalid <= n < 2**53 and loss >= 0):
+        return False
+    if task.kind == "regression":
+        absolute, total, squares = rest
+        return absolute >= 0 and squares >= 0 and abs(total) <= math.sqrt(n) * math.sqrt(squares) * (1 + 1e-6)
+    rows = sum(float(sums[name].sum()) for name in ("positives", "negatives"))
+    positive = all(float(sums[name].min()) >= 0 for name in ("positives", "negatives"))
+    return positive and 0 <= rest[0] <= n and rows <= n * task.outputs + 0.5
+
+
 def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> dict[str, dict[str, float]]:
     """Smallest, largest and standard deviation over sites of each metric that two or more report.
 
@@ -78,7 +94,7 @@ def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> d
     spread: dict[str, dict[str, float]] = {}
     for name in names:
         values = [float(m[name]) for m in listed
-                  if isinstance(m.get(name), (int, float)) and math.isfinite(m[name])]  # fmt: skip
+                  if isinstance(m.get(name), (int, float)) and abs(m[name]) < 1e100]  # fmt: skip
         if len(values) > 1:
             spread[name] = {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
     return spread

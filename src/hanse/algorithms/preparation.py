@@ -328,7 +328,7 @@ def _merged(state: State, gathered: Gathered) -> State:
     for answer in gathered.answers:
         try:
             reports[answer.node] = _checked(answer.data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             unusable[answer.node] = f"its report on its columns is not usable: {error}"
     layouts = {node: tuple((c["name"], c["kind"], tuple(c.get("shape", ()))) for c in columns)
                for node, (_, columns) in reports.items()}  # fmt: skip
@@ -360,8 +360,13 @@ def _checked(data: Mapping[str, Json]) -> tuple[dict[str, Any], list[dict[str, A
     for texts in [said["labels"], *(c["categories"] for c in columns)]:
         if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
             raise TypeError("labels and categories must be lists of text")
+    if len(said["labels"]) > MAX_CLASSES or any(len(c["categories"]) > MAX_CATEGORIES + 1 for c in columns):
+        raise ValueError("more labels or categories than a site tells")
     for column in columns:
         ColumnKind(column["kind"])
+        shape = column.get("shape", [])
+        if not isinstance(shape, list) or len(shape) > 3 or not all(type(n) is int and 0 < n < 1 << 20 for n in shape):
+            raise TypeError("the shape of images is a list of whole numbers")
         if not isinstance(column["name"], str) or not isinstance(column["missing"], bool):
             raise TypeError("a column needs a name and whether values are missing")
     return said, columns
@@ -429,6 +434,11 @@ def _check_shapes(state: State, found: Mapping[str, Array], gathered: Gathered) 
         expected["classes"] = len(state.data["task"]["classes"])
     if {n: a.shape for n, a in found.items()} != {n: (size,) for n, size in expected.items()}:
         raise Unusable({a.node: "its sums are not of the columns that were agreed on" for a in gathered.answers})
+    counts = [found[n] for n in ("count", "rows", "classes", "squares") if n in found]
+    if any((a < 0).any() for a in counts) or any((found[n] >= 2**53).any() for n in ("count", "rows") if n in found):
+        raise Unusable({a.node: "the sums over the sites are not counts of rows" for a in gathered.answers})
+    if "classes" in found and found["classes"].sum() != found["rows"][0]:
+        raise Unusable({a.node: "the classes do not add up to the training rows" for a in gathered.answers})
 
 
 # ---------------------------------------------------------------- columns to numbers

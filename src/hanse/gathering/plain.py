@@ -22,6 +22,7 @@ from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, 
 from hanse.messages import Array, Json, Layout, Place, Record, block
 
 BLOCK = 1 << 17  # elements: two float64 blocks stay in a core's second-level cache
+_METRICS = 1000  # of one node in one step; they are kept and shown
 _THREADS = min(4, os.cpu_count() or 1)
 _pool: list[ThreadPoolExecutor] = []
 
@@ -38,7 +39,7 @@ class Plain:
                 continue
             try:
                 found.append((_answer(reply.node, reply.asked, reply.body.data), reply.body))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 failures[reply.node] = f"its reply is not a contribution: {error}"
         found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
         return Contributions(tuple(found), failures, ask.combine)
@@ -73,6 +74,10 @@ def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
     metrics, more = data["metrics"], data["data"]
     if not isinstance(metrics, dict) or not isinstance(more, dict):
         raise ValueError("metrics and data must be objects")
+    if len(metrics) > _METRICS or not all(len(n) <= 200 and n.isprintable() for n in metrics):
+        raise ValueError(f"metrics are at most {_METRICS} numbers with printable names")
+    if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in metrics.values()):
+        raise ValueError("a metric is a number or null")
     return Answer(node, float(weight), more, metrics, asked)
 
 
@@ -175,12 +180,15 @@ class Contributions:
         return total.reshape(place.shape)
 
     def _blame(self, name: str, place: Place, total: Array) -> None:
-        guilty = {}
+        guilty, most = {}, np.finfo(np.float64).max / (4 * len(self.found))
         for answer, record in self.found:
             for low in range(0, place.size, BLOCK):
                 values = block(record.arrays, name, low, min(low + BLOCK, place.size))
                 if not np.all(np.isfinite(values)):
                     guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
+                    break
+                if np.abs(values.astype(np.float64)).max(initial=0) > most / max(1.0, answer.weight):
+                    guilty[answer.node] = f"array {name[2:]!r} holds numbers too large to be added"
                     break
         if guilty:
             raise Unusable(guilty)

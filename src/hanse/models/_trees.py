@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hanse.errors import WireError
 from hanse.messages import Array
 
 Trees = Mapping[str, Array]
 MAX_NODES = 50_000_000
+MAX_DEPTH = 1000  # libraries walk a tree by recursion, in native code: a longer path ends the process
 
 
 def join(parts: Sequence[Trees]) -> dict[str, Array]:
@@ -63,10 +65,23 @@ def fault(
     parents = np.bincount(np.concatenate([(offset + left)[inner], (offset + right)[inner]]), minlength=nodes)
     if (parents != (local > 0)).any():
         return "a node does not have exactly one parent"
-    feature = trees["feature"][inner]
-    if ((feature < 0) | (feature >= features)).any():
+    feature = trees["feature"]
+    if ((feature < np.where(inner, 0, -1)) | (feature >= features)).any():
         return "a split is on a feature that does not exist"
-    return ""
+    level = starts(trees)[:-1]
+    for _ in range(MAX_DEPTH + 1):
+        level = level[inner[level]]
+        if not len(level):
+            return ""
+        level = np.concatenate([(offset + left)[level], (offset + right)[level]])
+    return f"a tree is deeper than {MAX_DEPTH}"
+
+
+def must_be(wrong: str) -> None:
+    """Raises ``WireError`` for what :func:`fault` found: whoever hands trees to a library proves them
+    first, wherever they came from (a coordinator, a file)."""
+    if wrong:
+        raise WireError(f"the trees of the model are not usable: {wrong}")
 
 
 def depth(left: Array, right: Array) -> int:

@@ -122,7 +122,8 @@ class Forest:
         return _trees.join(parts)
 
     def estimator(self, trees: Mapping[str, Array], classes: Array) -> Any:
-        """A genuine, fitted forest."""
+        """A genuine, fitted forest. Raises ``WireError`` for arrays that are not trees."""
+        _trees.must_be(self.fault(trees))
         count = len(trees["size"])
         if not count:
             raise ConfigError("the forest has no trees; no site grew one")

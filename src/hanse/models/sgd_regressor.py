@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse.errors import WireError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import boolean, checked, number, one_of, task_fits
@@ -65,6 +66,9 @@ class SGDRegressor:
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], learning_rate: float) -> Any:
+    shapes = {name: np.shape(parameters[name]) for name in ("coef", "intercept")}
+    if shapes != {"coef": (len(task.features),), "intercept": (1,)}:
+        raise WireError("the parameters are not those of a linear model of the agreed features")  # C code trusts them
     model = sklearn("linear_model").SGDRegressor(**options, learning_rate="constant", eta0=learning_rate)
     model.n_features_in_, model.t_ = len(task.features), 1.0
     model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])

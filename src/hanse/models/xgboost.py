@@ -19,13 +19,14 @@ leaf stands for.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, WireError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
@@ -102,6 +103,8 @@ class Boosting:
         """(n,) or (n, k) raw scores, float32: the base plus the outputs of all trees."""
         xgboost = _library()
         shape = (len(X), self.task.outputs) if self.task.kind == "multiclass" else (len(X),)
+        if not math.isfinite(base) or (self.task.kind == "binary" and not 0 < base < 1):
+            raise WireError(f"the base score {base!r} is not one of a {self.task.kind} task")
         if not len(X):
             return np.zeros(shape, np.float32)
         start = base if self.task.kind != "binary" else float(np.log(base / (1 - base)))
@@ -147,7 +150,9 @@ class Boosting:
         return _trees.share(gain)
 
     def booster(self, trees: Mapping[str, Array], base: float, names: Sequence[str] = ()) -> Any:
-        """A genuine ``xgboost.Booster``. It predicts with one thread until told otherwise."""
+        """A genuine ``xgboost.Booster``. It predicts with one thread until told otherwise. Raises
+        ``WireError`` for arrays that are not trees."""
+        _trees.must_be(self.fault(trees))
         booster = _library().Booster({"nthread": 1})
         booster.load_model(bytearray(self._write(trees, base, names)))
         return booster
