@@ -58,6 +58,9 @@ def start(
     import asyncio
     import logging
 
+    from hanse.allocator import keep_warm
+
+    keep_warm()
     from hanse.coordinator.server import Listening, Start, serve
     from hanse.coordinator.settings import Settings
 

@@ -88,6 +88,9 @@ def start(home: Path, foreground: bool, verbose: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    from hanse.allocator import keep_warm
+
+    keep_warm()
     from hanse.node.agent import serve
 
     logging.getLogger("hanse.node").info("node %s starts", settings.node_id)

@@ -1,0 +1,42 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from hanse import allocator
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_glibc_keeps_what_was_freed() -> None:
+    # Thirty buffers of a mebibyte, again and again: as glibc comes, each of them is mapped and cleared anew.
+    program = """
+import resource, sys
+from hanse.allocator import keep_warm
+if sys.argv[1] == "warm":
+    assert keep_warm()
+def use():
+    for _ in range(20):
+        held = [b"x" * (1 << 20) for _ in range(30)]
+        del held
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        how: int(
+            subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout
+        )
+        for how in ("warm", "cold")
+    }
+    assert faults["warm"] < faults["cold"] / 4, faults
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Musl:
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(name)
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Musl())
+    assert allocator.keep_warm() is False
