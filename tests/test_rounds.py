@@ -157,6 +157,17 @@ def test_a_failed_node_is_recorded_with_its_reason_and_the_rest_goes_on() -> Non
     assert all(set(s.participants) == {"n0", "n2"} for s in journal.steps)
 
 
+def test_a_failure_that_lands_together_with_answers_costs_no_other_node_its_answer() -> None:
+    async def behave(message: Message, step: int) -> None:
+        await failing("n1")(message, step)
+        if message.id.endswith("n3"):
+            await asyncio.sleep(0.02)  # the others, and the failure, land at the same moment before it
+
+    algorithm, journal = Sum(), Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 4, behave)), journal))
+    assert all(set(s.participants) == {"n0", "n2", "n3"} for s in journal.steps)
+
+
 def test_too_few_answers_fail_the_round_and_then_the_run() -> None:
     algorithm, journal = Sum(), Keeping()
     transport = LocalTransport(handlers(algorithm, 3, failing("n1", "n2")))

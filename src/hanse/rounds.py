@@ -104,12 +104,12 @@ class _Sky:
         wanted = min(need or len(asks), len(self._flights))
         try:
             while wanted > 0 and self._flights:
-                for reply in await self._landed():
+                landed = await self._landed()
+                wanted -= sum(reply.body is not None for reply in landed)
+                wanted = min(wanted, len(self._flights))  # after all that landed together, or some are not waited for
+                for reply in landed:
                     if reply.body is not None:
-                        wanted -= 1
                         self.bytes_up += reply.body.nbytes
-                    elif need is None or len(self._flights) < wanted:
-                        wanted = min(wanted, len(self._flights))
                     yield reply
         finally:
             if late == "drop":
