@@ -9,6 +9,7 @@ code that was shown is the code that runs, or nothing runs.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
@@ -111,7 +112,8 @@ def node_code(config: RunConfig, gathering: str = "plain") -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _ingredients(source: str) -> list[str]:
+@functools.lru_cache(256)
+def _ingredients(source: str) -> tuple[str, ...]:
     """The ingredient files that a source imports."""
     found = []
     for item in ast.walk(ast.parse(source)):
@@ -121,4 +123,4 @@ def _ingredients(source: str) -> list[str]:
                 found += [f"{item.module}.{a.name}" for a in item.names if a.name in names(parts[1])]
             elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in FOLDERS:
                 found.append(item.module)
-    return found
+    return tuple(found)

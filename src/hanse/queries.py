@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -234,6 +234,7 @@ class Statistic:
     filtered: bool = False
 
 
+@functools.lru_cache(256)  # the folder is looked at once for each name
 def statistic(name: str) -> Statistic:
     """The statistic of that name. Raises ``ConfigError`` naming those that there are."""
     found: Statistic = find("statistics", name).STATISTIC
@@ -400,11 +401,11 @@ __all__ = ["Item", "Owner", "Plan", "Statistic", "Values", "Withheld", "make_ite
 class TableSource:
     """The rows of a table in memory as a :class:`hanse.kinds.Source`."""
 
-    def __init__(self, table: Table, memory: dict[str, Json] | None = None) -> None:
+    def __init__(self, table: Table, memory: MutableMapping[str, Json] | None = None) -> None:
         self._table = Table({" ".join(name.split()): column for name, column in table.columns.items()})
         self.schema: Mapping[str, str] = self._table.schema()
         self.rows = table.rows
-        self.memory: dict[str, Json] = {} if memory is None else memory
+        self.memory: MutableMapping[str, Json] = {} if memory is None else memory
 
     def batches(self, columns: Sequence[str], rows: int = 1 << 17) -> Iterator[Table]:
         table = self._table.select(columns)

@@ -371,6 +371,8 @@ class _Scan:
             place = place * (len(labels) + 1) + np.where(code < 0, len(labels), code)
         order = np.argsort(place, kind="stable")
         table, sorted_place = rows.select(columns).take(order), place[order]
+        if not len(order):
+            return
         used, starts = np.unique(sorted_place, return_index=True)
         for group, start, end in zip(used, starts, [*starts[1:], len(order)], strict=True):
             yield int(group), Table({n: Column(c.kind, c.values[start:end], c.categories)

@@ -20,6 +20,7 @@ Each query is a run like any other: frozen, consented to (as a rule by the owner
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from typing import Any
 
 from hanse import features
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, RunFailed
+from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
 from hanse.experiment.experiment import Backend, Experiment
 from hanse.experiment.listing import Listing
@@ -333,13 +334,23 @@ class FederatedAnalytics:
         if self.per_node:
             options["per_node"] = True
         config = self._config(options, items)
-        run = Experiment(self.backend, config)
-        self.requests += 1
-        try:
-            result = run.run(progress=False)
-        except RunFailed as error:
-            raise RunFailed(f"the statistics were not computed: {error.message}") from None
-        failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())}
+        refused: dict[str, str] = {}
+        while True:
+            run = Experiment(self.backend, config)
+            self.requests += 1
+            try:
+                result = run.run(progress=False)
+                break
+            except RunFailed as error:
+                raise RunFailed(f"the statistics were not computed: {error.message}") from None
+            except Refused:
+                said = _rejections(self.backend.status(run.run_id))
+                refused |= said
+                rest = [n for n in self._datasets() if n not in refused]
+                if self.require == "all" or not said or not rest:
+                    raise
+                config = dataclasses.replace(config, expected_client_ids=rest)  # one no is not everybody's
+        failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())} | refused
         if failures and self.require == "all":
             raise RunFailed("not all nodes answered. " + "; ".join(f"{n}: {r}" for n, r in failures.items()))
         return Fetched.of(result.record, failures, result.run_id)
@@ -358,6 +369,15 @@ class FederatedAnalytics:
             "min_fit_nodes": asked, "min_completed": asked, "purpose": self.purpose,
             "name": "statistics" if not items else f"statistics: {', '.join(sorted({i.stat for i in items}))}"[:200],
         })  # fmt: skip
+
+
+def _rejections(status: Mapping[str, Json]) -> dict[str, str]:
+    """Node to why its owner said no."""
+    found = {}
+    for node, consent in (status.get("consents") or {}).items():
+        if str(consent.get("decision")).startswith("reject"):
+            found[str(node)] = f"rejected. {consent.get('reason') or ''}".strip()
+    return found
 
 
 def _group(item: Item) -> list[str]:

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
-from hanse.kinds import generator
+from hanse.kinds import Source, generator
 from hanse.node import readers
 from hanse.node.summary import MIN_COUNT
 from hanse.node.summary import summary as summary
+from hanse.queries import TableSource
 from hanse.table import Column, ColumnKind, Table
 
 FORMAT = 1
@@ -174,6 +175,25 @@ class Catalogue:
         if _stamp(current.path) != stamp or table.schema() != dict(current.schema):
             raise _changed(current)
         return table
+
+    def source(self, dataset: Dataset | str) -> Source:
+        """The rows in batches, as they were registered; files are read without holding them whole.
+        Raises as :meth:`load` does."""
+        from hanse.node.source import FileSource, Shown
+
+        current = self.get(dataset if isinstance(dataset, str) else dataset.name)
+        memory = Shown(self.home, current.version)
+        if not hasattr(readers.reader_for(current.path), "stream"):
+            return TableSource(self.load(dataset), memory)
+        if isinstance(dataset, Dataset) and dataset.version != current.version:
+            raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
+        stamp = self._unchanged(current)
+
+        def unchanged() -> None:
+            if _stamp(current.path) != stamp:
+                raise _changed(current)
+
+        return FileSource(current.path, current.schema, current.rows, current.options, memory, unchanged)
 
     def refresh(self, name: str) -> Dataset:
         """Read and hash again, and register what is there now as the dataset's version."""

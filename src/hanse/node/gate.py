@@ -70,6 +70,9 @@ class Gate:
         facts: dict[str, Json] = {
             "allowed_algorithms": list(owner.allowed_algorithms), "allow_training_plans": owner.allow_training_plans,
             "minimum_samples": owner.minimum_samples, "minimum_count": owner.minimum_count,
+            "allow_federated_analytics": owner.allow_federated_analytics,
+            "statistics_columns": list(owner.statistics_columns),
+            "statistics_denied_columns": list(owner.statistics_denied_columns),
             "message_bytes": settings.limits.message_mb << 20, "steps": settings.limits.steps,
         }  # fmt: skip
         self._rules, self.settings = policy.rules(facts), settings
@@ -184,11 +187,15 @@ class Gate:
             self._record("proposal.received", COORDINATOR, proposal.run,
                          {"sha256": proposal.sha256, "proposer": proposal.proposer, "purpose": proposal.purpose,
                           "dataset": proposal.dataset})  # fmt: skip
-        if proposal.state == "pending" and self.settings.policy.standing == "accept-allowed":
+        # a question about statistics waits for nobody: the owner has answered all of them in the settings
+        statistics = proposal.content()["config"].get("federated_strategy") == "statistics"
+        if proposal.state == "pending" and (statistics or self.settings.policy.standing == "accept-allowed"):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
                 return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason="passes all rules")
             why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
+            if statistics:
+                return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)
             self._record("proposal.undecided", "standing policy", proposal.run, {"reason": why})
         return proposal
 

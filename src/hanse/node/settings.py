@@ -46,6 +46,12 @@ class Policy:
         standing: ``ask`` the owner about each proposal, or ``accept-allowed``: accept at once what
             passes all rules.
         approval_days: an approval ends after so many days.
+        allow_federated_analytics: whether statistics are computed here; they are then accepted at once.
+        minimum_cell: no count, group or bin of fewer rows leaves in statistics.
+        allow_extremes: whether exact smallest and largest values may leave.
+        allow_node_statistics: whether statistics of this node alone may be shown.
+        statistics_columns, statistics_denied_columns: of which columns; ``*`` for all.
+        most_filters: so many different choices of rows are answered per version of a dataset.
     """
 
     allowed_algorithms: tuple[str, ...] = (ALL,)
@@ -54,6 +60,22 @@ class Policy:
     minimum_count: int = 5
     standing: str = "ask"
     approval_days: float = 30.0
+    allow_federated_analytics: bool = False
+    minimum_cell: int = 10
+    allow_extremes: bool = False
+    allow_node_statistics: bool = False
+    statistics_columns: tuple[str, ...] = (ALL,)
+    statistics_denied_columns: tuple[str, ...] = ()
+    most_filters: int = 20
+
+    def imposed(self) -> dict[str, Json]:
+        """What of this goes before the run's own settings in the node's half of an algorithm."""
+        return {
+            "min_count": self.minimum_count, "minimum_cell": self.minimum_cell,
+            "allow_extremes": self.allow_extremes, "allow_node_statistics": self.allow_node_statistics,
+            "allowed_columns": list(self.statistics_columns),
+            "denied_columns": list(self.statistics_denied_columns), "most_filters": self.most_filters,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +92,8 @@ class Limits:
 
 
 _CHOICES = {"consent": ("node", "coordinator"), "policy.standing": ("ask", "accept-allowed")}
-_LOWEST = {"policy.minimum_samples": 1, "policy.minimum_count": 1, "limits.memory_mb": 64, "limits.message_mb": 1,
+_LOWEST = {"policy.minimum_samples": 1, "policy.minimum_count": 1, "policy.minimum_cell": 1, "policy.most_filters": 0,
+           "limits.memory_mb": 64, "limits.message_mb": 1,
            "limits.threads": 0, "limits.steps": 1, "limits.reply_json_kb": 1}  # fmt: skip
 
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from hanse.answers import Answerer
     from hanse.bundle import Bundle
     from hanse.errors import HanseError
+    from hanse.kinds import Source
     from hanse.messages import Json, Message, Record
+    from hanse.node.catalogue import Catalogue, Dataset
     from hanse.node.pipe import Packet
     from hanse.table import Table
 
@@ -215,25 +217,16 @@ class Worker:
             self._forget(run)
         self._of_run[run] = sha
         if self._answerer is None:
-            self._answerer = Answerer(self._node, self._load, self._overrides)
+            self._answerer = Answerer(self._node, self._load, self._overrides, self._source)
         task = Record({name: data[name] for name in ("run", "step", "op", "ask")}, message.body.arrays)
         reply = self._answerer.answer(task, bundle.content, self._progress)
         return reply, self._rows.get(sha)
 
     def _load(self, content: Mapping[str, Json]) -> Table:
-        from hanse.errors import NotApproved
-        from hanse.node.catalogue import Catalogue
-
-        wanted = content["datasets"].get(self._node)
-        if not isinstance(wanted, Mapping):
-            raise NotApproved("the bundle names no dataset of this node")
-        key = (str(wanted["name"]), str(wanted["version"]))
+        key = self._approved(content)
         table = self._tables.pop(key, None)
         if table is None:
-            catalogue = Catalogue(Path(self._home))
-            dataset = catalogue.get(key[0])
-            if str(dataset.version) != key[1]:
-                raise NotApproved(f"dataset {key[0]!r} has changed since it was approved; propose the run again")
+            catalogue, dataset = self._dataset(key)
             table = catalogue.load(dataset)
         self._tables[key] = table
         while len(self._tables) > _KEPT_TABLES:
@@ -241,6 +234,31 @@ class Worker:
         sha = next(s for s, b in self._bundles.items() if b.content is content)
         self._rows[sha] = table.rows
         return table
+
+    def _source(self, content: Mapping[str, Json]) -> Source:
+        catalogue, dataset = self._dataset(self._approved(content))
+        source = catalogue.source(dataset)
+        self._rows[next(s for s, b in self._bundles.items() if b.content is content)] = source.rows
+        return source
+
+    def _approved(self, content: Mapping[str, Json]) -> tuple[str, str]:
+        """Name and version of the dataset that the bundle binds."""
+        from hanse.errors import NotApproved
+
+        wanted = content["datasets"].get(self._node)
+        if not isinstance(wanted, Mapping):
+            raise NotApproved("the bundle names no dataset of this node")
+        return str(wanted["name"]), str(wanted["version"])
+
+    def _dataset(self, key: tuple[str, str]) -> tuple[Catalogue, Dataset]:
+        from hanse.errors import NotApproved
+        from hanse.node.catalogue import Catalogue
+
+        catalogue = Catalogue(Path(self._home))
+        dataset = catalogue.get(key[0])
+        if str(dataset.version) != key[1]:
+            raise NotApproved(f"dataset {key[0]!r} has changed since it was approved; propose the run again")
+        return catalogue, dataset
 
     def _forget(self, run: str) -> None:
         self._of_run.pop(run, None)
