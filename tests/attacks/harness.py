@@ -121,7 +121,7 @@ class Pinch:
 
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.open = threading.Event()
         self.open.set()
         self._sockets: list[Any] = [self._listener]

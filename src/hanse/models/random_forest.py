@@ -97,7 +97,7 @@ class Forest:
             return "a node without rows"
         if self.task.kind != "regression":
             value = trees["value"]
-            if (value < 0).any() or (np.abs(value.sum(1) - 1) > 1e-6).any():
+            if (value < 0).any() or (value > 2).any() or (np.abs(value.sum(1) - 1) > 1e-6).any():
                 return "the class shares of a node do not sum to one"
         return ""
 

@@ -1,0 +1,314 @@
+"""One of four nodes does not tell the truth. The others' run goes on, and nothing that is none gets into a record."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hanse import algorithms, features
+from hanse.answers import Answerer
+from hanse.bundle import freeze
+from hanse.config import RunConfig
+from hanse.coordinator.weights import Capped
+from hanse.errors import HanseError, WireError
+from hanse.kinds import Progress, State, Task, find
+from hanse.messages import Message, Record, dump, dumps, load, loads
+from hanse.rounds import Forgetful, Run, Step
+from hanse.transports.local import LocalTransport
+from tests.algorithms.drive import shares, toy
+
+Json = Any
+Lie = Callable[[str, Record], Record]  # (label of the step, honest reply) -> what is sent
+LIAR = "site-3"
+KINDS: dict[str, dict[str, Json]] = {
+    "average": {"model_name": "logistic_regression"},
+    "boosting": {"model_name": "xgboost", "model_options": {"max_depth": 2}},
+    "forest": {"model_name": "random_forest", "model_options": {"n_estimators": 8}},
+    "numbers": {"model_name": "sgd_regressor", "task_type": "regression"},
+}
+
+
+class Strict(Forgetful):
+    """Writes and reads everything, as a store does."""
+
+    async def step(self, record: Step, state: State) -> None:
+        loads(dumps(asdict(record)))
+        load(dump(state))
+        await super().step(record, state)
+
+
+def learn(kind: str, lie: Lie) -> Strict:
+    """A run in which the liar lies."""
+    target = "regression" if kind == "numbers" else "binary"
+    tables = shares(toy(200, target), 50, 50, 50, 50)
+    config = RunConfig.parse({"target_column": "y", "sample_id_column": None, "num_rounds": 2,
+                              "max_failed_rounds": 0, **KINDS[kind]})  # fmt: skip
+    alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", target="y")
+    bundle = freeze(config, alignment.to_json(), {})
+
+    def handler(node: str) -> Any:
+        answerer = Answerer(node, lambda content: tables[node])
+
+        async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            reply = answerer.answer(message.body, bundle.content, progress)
+            if node == LIAR:
+                ask = message.body.data["ask"]
+                reply = lie(str(ask.get("of", ask).get("phase", "prepare")), reply)
+            return Message("reply", message.id, node, reply)
+
+        return handle
+
+    journal = Strict()
+    # "references", so that what could not even be read as a message reaches the algorithm as well
+    algorithm = Capped(algorithms.build(config), dict.fromkeys(tables, 60.0))  # as the coordinator does
+    run = Run(algorithm, config, sorted(tables), LocalTransport({n: handler(n) for n in tables}),
+              journal, bundle=bundle.sha256)  # fmt: skip
+    run.algorithm.result(asyncio.run(run.go()))
+    return journal
+
+
+def data(**changes: Json) -> Lie:
+    return lambda label, reply: Record({**reply.data, **changes}, reply.arrays)
+
+
+def each_array(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Lie:
+    return lambda label, reply: Record(reply.data, {n: change(np.array(reply.arrays[n])) for n in reply.arrays})
+
+
+def filled(value: float) -> Lie:
+    def change(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.full_like(array, value) if array.dtype.kind == "f" else array
+
+    return each_array(change)
+
+
+MALFORMED: dict[str, Lie] = {
+    "a weight that is NaN": data(weight=float("nan")),
+    "a negative weight": data(weight=-1.0),
+    "a weight of 300 digits": data(weight=10**300),
+    "a weight beyond all numbers": data(weight=10**400),
+    "a weight that is text": data(weight="many"),
+    "no weight": lambda label, reply: Record({k: v for k, v in reply.data.items() if k != "weight"}, reply.arrays),
+    "a million metrics": data(metrics={f"m{i}": 1.0 for i in range(1_000_000)}),
+    "metrics that are objects": data(metrics={"loss": {"a": [1]}}),
+    "metrics that are text": data(metrics={"loss": "<script>alert(1)</script>"}),
+    "names of metrics that steer a terminal": data(metrics={"\x1b[2J": 1.0}),
+    "data that is a list": data(data=[1, 2]),
+    "arrays of NaN": filled(float("nan")),
+    "arrays of infinity": filled(float("inf")),
+    "arrays of another shape": each_array(lambda a: np.zeros((*a.shape, 2), a.dtype)),
+    "empty arrays": each_array(lambda a: a[:0]),
+    "arrays of another type": each_array(lambda a: np.zeros(a.shape, np.int16)),
+    "no arrays": lambda label, reply: Record(reply.data, {}),
+    "arrays of other names": lambda label, reply: Record(
+        reply.data, {f"a.x{i}": np.zeros(3) for i in range(10)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("what", list(MALFORMED))
+def test_a_node_that_sends_what_is_no_contribution_is_left_out(kind: str, what: str) -> None:
+    if what in ("arrays of NaN", "arrays of infinity") and kind in ("boosting", "forest"):
+        pytest.skip("covered with the trees below: their sums are honest numbers here")
+    journal = learn(kind, MALFORMED[what])
+    assert [s.status for s in journal.steps] == ["ok"] * len(journal.steps)
+    trained = [s for s in journal.steps if s.label == "train"]
+    assert trained
+    for step in trained:
+        assert set(step.participants) == {"site-0", "site-1", "site-2"}, (what, step.failures)
+        assert LIAR in step.failures
+
+
+def report(change: Callable[[dict[str, Json]], Json]) -> Lie:
+    """Lies about the columns, in the first step only."""
+
+    def lie(label: str, reply: Record) -> Record:
+        said = reply.data["data"]
+        if "columns" not in said:
+            return reply
+        return Record({**reply.data, "data": change(loads(dumps(said)))}, reply.arrays)
+
+    return lie
+
+
+def columns(**changes: Json) -> Lie:
+    return report(lambda said: {**said, "columns": [{**c, **changes} for c in said["columns"]]})
+
+
+REPORTS: dict[str, Lie] = {
+    "a shape that is a number": columns(shape=5),
+    "a shape of lists": columns(shape=[[1], [2]]),
+    "a kind that there is not": columns(kind="alien"),
+    "columns that are numbers": report(lambda said: {**said, "columns": [1, 2, 3]}),
+    "columns that are an object": report(lambda said: {**said, "columns": {"a": 1}}),
+    "a target that is text": report(lambda said: {**said, "target": "yes"}),
+    "a million labels": report(
+        lambda said: {**said, "target": {**said["target"], "labels": [f"l{i}" for i in range(1_000_000)]}}
+    ),
+    "labels that are objects": report(lambda said: {**said, "target": {**said["target"], "labels": [{}]}}),
+    "100 000 categories": columns(categories=[f"c{i}" for i in range(100_000)]),
+    "other names": columns(name="<img src=x onerror=alert(1)>"),
+    "no columns": report(lambda said: {**said, "columns": []}),
+}
+
+
+@pytest.mark.parametrize("what", list(REPORTS))
+def test_a_lie_about_the_columns_is_left_out(what: str) -> None:
+    journal = learn("average", REPORTS[what])
+    assert LIAR in journal.steps[0].failures
+    assert journal.steps[-1].status == "ok"
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("value", [-1e6, 1e300, -1e300, 1.7e308, 1e-300, -0.5])
+def test_numbers_that_can_be_added_and_are_not_true_stop_nothing_but_themselves(kind: str, value: float) -> None:
+    """A site may poison a plain average (robust gathering is another ingredient), but it may not crash the
+    coordinator, and no record holds what is no number. A run that cannot go on says why, in a sentence."""
+
+    def lie(label: str, reply: Record) -> Record:
+        return filled(value)(label, reply)
+
+    try:
+        journal = learn(kind, lie)
+    except HanseError as error:
+        assert "Error" not in error.message
+        return
+    for step in journal.steps:
+        dumps(asdict(step))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("seed", range(4))
+def test_random_lies(kind: str, seed: int) -> None:
+    """Changes of single fields and single numbers: completed, or an error of ours."""
+    rng = np.random.default_rng([seed, len(kind)])
+    odd = [None, True, -1, 2**62, "x", "", [], {}, [[]], {"a": None}, 1e308, -0.0, ["a", 1], "\u202e\x1b[0m"]
+
+    def twisted(value: Json, depth: int = 0) -> Json:
+        if rng.random() < 0.08:
+            return odd[int(rng.integers(len(odd)))]
+        if isinstance(value, Mapping):
+            return {k: twisted(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, list):
+            return [twisted(v, depth + 1) for v in value][: int(rng.integers(len(value) + 2))]
+        return value
+
+    def lie(label: str, reply: Record) -> Record:
+        arrays = {}
+        for name in reply.arrays:
+            array = np.array(reply.arrays[name])
+            if array.size and rng.random() < 0.5:
+                flat = array.reshape(-1)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    value = np.array(rng.choice([-1.0, 0.5, 1e9, 120.0, 1e30]))
+                    flat[rng.integers(flat.size)] = value.astype(array.dtype)
+            arrays[name] = array
+        changed = {**reply.data, "data": twisted(reply.data["data"]), "metrics": twisted(reply.data["metrics"])}
+        return Record(changed, arrays)
+
+    try:
+        learn(kind, lie)
+    except HanseError as error:
+        assert "Error" not in error.message
+
+
+# ---------------------------------------------------------------- trees, and the native code behind them
+
+
+def chain(kind: str, depth: int) -> tuple[Any, dict[str, Any]]:
+    """A tree that is one long path."""
+    model = find("models", kind).build(Task("binary", ("a", "b"), ("0", "1")), {})
+    count = 2 * depth + 1
+    trees = {n: np.zeros((count, *a.shape[1:]), a.dtype) for n, a in model.empty().items()}
+    trees["size"] = np.array([count], np.int32)
+    for place, name in ((1, "left"), (2, "right")):
+        trees[name] = np.full(count, -1, np.int32)
+        trees[name][0:-1:2] = np.arange(0, count - 1, 2) + place
+    if kind == "xgboost":
+        trees["group"] = np.zeros(1, np.int32)
+    else:
+        trees["samples"][:], trees["weighted"][:], trees["value"][:] = 1, 1, 0.5
+    return model, trees
+
+
+def change(name: str, place: int, value: float) -> Callable[[dict[str, Any]], None]:
+    def apply(trees: dict[str, Any]) -> None:
+        trees[name] = trees[name].copy()
+        trees[name][place] = value
+
+    return apply
+
+
+POISON: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a cycle": change("left", 2, 0),
+    "a node that is its own child": change("left", 2, 2),
+    "a child outside the tree": change("right", 2, 10**6),
+    "a negative child": change("left", 2, -5),
+    "two parents": change("left", 2, 1),
+    "one child": change("left", 2, -1),
+    "a feature that is not there": change("feature", 0, 2**31 - 1),
+    "a negative feature": change("feature", 0, -1),
+    "a leaf's feature that is not there": change("feature", 1, 2**31 - 1),
+    "a size that is not there": change("size", 0, 10**6),
+    "a size of nothing": change("size", 0, 0),
+    "a negative size": change("size", 0, -3),
+}
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("what", list(POISON))
+def test_poisoned_trees_reach_no_native_code(kind: str, what: str) -> None:
+    """Neither at the coordinator, which looks at them first, nor at a node or a scientist, who look again."""
+    model, trees = chain(kind, 4)
+    assert model.fault(trees) == ""
+    POISON[what](trees)
+    assert model.fault(trees) != ""
+    with pytest.raises(WireError):
+        model.predict(trees, *((0.5,) if kind == "xgboost" else ()), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_thresholds_are_numbers(kind: str, value: float) -> None:
+    model, trees = chain(kind, 3)
+    name = "value" if kind == "xgboost" else "threshold"
+    trees[name] = trees[name].copy()
+    trees[name][0] = value
+    assert "NaN" in model.fault(trees)
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+def test_a_very_deep_tree_does_not_end_the_process(kind: str) -> None:
+    """XGBoost walks a tree by recursion: a path of a million nodes, 40 MB, was a segmentation fault at every
+    other node. A process of its own, because this is what could fail."""
+    code = (
+        "import numpy as np; from attacks.test_lying_node import chain\n"
+        f"model, trees = chain({kind!r}, 500_000)\n"
+        "print(model.fault(trees))\n"
+        f"model.predict(trees, *((0.5,) if {kind!r} == 'xgboost' else ()), np.zeros((3, 2)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "PYTHONPATH": ":".join(sys.path)})  # fmt: skip
+    assert done.returncode == 1, done.stderr[-500:]
+    assert "deeper than" in done.stdout
+    assert "WireError" in done.stderr
+
+
+def test_parameters_of_another_shape_do_not_reach_native_code() -> None:
+    """scikit-learn's SGDRegressor writes through a pointer as far as there are features."""
+    task = Task("regression", tuple(str(i) for i in range(1000)), ())
+    model = find("models", "sgd_regressor").build(task, {})
+    wrong = ((np.zeros(4), np.zeros(1)), (np.zeros(1000), np.zeros(0)), (np.zeros((1, 1000)), np.zeros(1)))
+    for coef, intercept in wrong:
+        with pytest.raises(WireError, match="agreed features"):
+            model.train({"coef": coef, "intercept": intercept}, np.zeros((5, 1000)), np.zeros(5),
+                        np.random.default_rng(0), epochs=1, batch_size=1, learning_rate=0.1, progress=lambda: None)  # fmt: skip
