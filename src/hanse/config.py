@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,11 @@ def _bool(value: Json) -> str:
     return "" if isinstance(value, bool) else "true or false"
 
 
+def _sha(value: Json) -> str:
+    fits = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
+    return "" if fits else "a SHA-256, 64 hexadecimal digits"
+
+
 def _object(value: Json) -> str:
     return "" if isinstance(value, Mapping) and all(isinstance(k, str) for k in value) else "an object"
 
@@ -107,6 +113,10 @@ class RunConfig:
                                            "boosted tree; null: the model's own (0.01; boosted trees 0.3)")  # fmt: skip
     server_learning_rate: float = _setting(1.0, _number(0, 100, above=True), "1: the plain average (FedAvg)")
     model_options: dict[str, Json] = _setting({}, _object, "hyper-parameters by the library's own names")
+    initial_model: str | None = _setting(None, _maybe(_sha), "SHA-256 of a stored model version to go on from; "
+                                         "null: begin anew")  # fmt: skip
+    keep_models: bool = _setting(False, _bool, "keep the model after every round, not only the last, as for "
+                                 "evaluation on central data")  # fmt: skip
     plan: dict[str, Json] | None = _setting(None, _maybe(_object), "a PyTorch training plan: {source, name}")
     # who takes part
     fraction: float = _setting(1.0, _number(0, 1, above=True), "share of the online nodes asked per round")

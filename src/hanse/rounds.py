@@ -56,15 +56,17 @@ class Journal(Protocol):
 
 
 class Forgetful:
-    """A journal in memory, for simulations: keeps the records, not the states."""
+    """A journal in memory, for simulations: keeps the records, not the states; ``look`` sees each of them."""
 
-    def __init__(self, show: Callable[[Step], None] | None = None) -> None:
+    def __init__(self, show: Callable[[Step], None] | None = None, look: Callable[[State], None] | None = None) -> None:
         self.steps: list[Step] = []
         self.events: list[tuple[str, Mapping[str, Json]]] = []
-        self._show = show
+        self._show, self._look = show, look
 
     async def step(self, record: Step, state: State) -> None:
         self.steps.append(record)
+        if self._look:
+            self._look(state)
         if self._show:
             self._show(record)
 

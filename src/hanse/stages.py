@@ -49,6 +49,13 @@ class Stages:
         index, inner = self._unwrap(state)
         return self.stages[index].result(inner)
 
+    def model(self, state: State) -> Record | None:
+        """What the last stage has learned so far; None before it has any parameters."""
+        index, inner = self._unwrap(state)
+        if index + 1 < len(self.stages) or not any(name.startswith("model.") for name in inner.arrays):
+            return None
+        return self.stages[index].result(inner)
+
     def metrics(self, state: State) -> Mapping[str, Json]:
         index, inner = self._unwrap(state)
         return self.stages[index].metrics(inner)

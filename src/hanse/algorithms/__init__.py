@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.kinds import Algorithm, find, names
+from hanse.kinds import find, names
+from hanse.messages import Record
 from hanse.stages import Stages
 
 AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it
@@ -52,12 +53,28 @@ def ingredients(config: RunConfig) -> tuple[str, ...]:
     return tuple(module.ingredients(config.model_options)) if hasattr(module, "ingredients") else ()
 
 
-def build(config: RunConfig) -> Algorithm:
-    """The algorithm of a run, its stages in turn."""
+def build(config: RunConfig, start: Record | None = None) -> Stages:
+    """The algorithm of a run, its stages in turn. ``start``: the model that the training goes on from
+    (coordinator); nodes get it with their first task, as any other parameters."""
     settings = config.to_json()
     if needs_model(config):
         find("models", config.model_name)  # an unknown model is an error before anything is asked
-    return Stages([find("algorithms", name).ALGORITHM() for name in files(config)], settings)
+    stages = [find("algorithms", name).ALGORITHM() for name in files(config)]
+    if start is not None:
+        from hanse.algorithms._continued import Continued
+
+        stages[-1] = Continued(stages[-1], start)
+    return Stages(stages, settings)
 
 
-__all__ = ["build", "files", "ingredients", "names", "needs_data", "needs_model", "resolve"]
+def continuing(config: RunConfig, start: Record) -> RunConfig:
+    """The configuration of a run that trains the model ``start`` further: with its columns, where it
+    names none. Raises ``ConfigError`` where the two do not fit."""
+    from hanse.algorithms import _continued
+
+    if not needs_model(config):
+        raise ConfigError(f"{resolve(config)} learns no model; leave initial_model out")
+    return _continued.settings(config, start)
+
+
+__all__ = ["build", "continuing", "files", "ingredients", "names", "needs_data", "needs_model", "resolve"]

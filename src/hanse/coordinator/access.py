@@ -101,6 +101,9 @@ async def authorize(request: Request) -> None:
         found = await asyncio.to_thread(coordinator(request).store.accounts.authenticate, token.strip())
     if found is None:
         if token:  # no token at all is a page that has not logged in yet
+            logins = coordinator(request).logins
+            logins.check(address(request))  # whoever tries many is not written down each time
+            logins.failed(address(request))
             coordinator(request).chronicle.note(
                 "account.refused", actor="unknown", detail={"address": address(request)}
             )
@@ -122,8 +125,13 @@ def own_node(request: Request, node_id: str) -> None:
         raise NotAllowed(f"the account {account(request).name} does not decide for {node_id}")
 
 
+def operates(request: Request) -> bool:
+    """Whether the account is an operator."""
+    return account(request).role is Role.OPERATOR
+
+
 def own_run(request: Request, proposer: str) -> None:
     """Raises ``NotAllowed`` unless the account proposed the run, or operates the federation."""
     who = account(request)
-    if who.role is not Role.OPERATOR and who.name != proposer:
+    if not operates(request) and who.name != proposer:
         raise NotAllowed(f"this run was proposed by {proposer}; only {proposer} or an operator may do this")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from hanse.kinds import State
-from hanse.messages import Json
+from hanse.messages import Json, Record
 from hanse.rounds import Step
 from hanse.store import Store
 
@@ -21,10 +21,15 @@ class StoreJournal:
     Args:
         note: appends an event without waiting for it.
         importance: feature to its share in the model of a state, for the record of a training round.
+        model: the model of a state, to be kept as a version of its own; None: it has none (yet).
     """
 
-    def __init__(self, store: Store, run: str, note: Note, importance: Importance = lambda state: {}) -> None:
-        self._store, self._run, self._note, self._importance = store, run, note, importance
+    def __init__(
+        self, store: Store, run: str, note: Note, importance: Importance = lambda state: {},
+        model: Callable[[State], Record | None] = lambda state: None,
+    ) -> None:  # fmt: skip
+        self._store, self._run, self._note, self._importance, self._model = store, run, note, importance, model
+        self._kept: int | None = None
 
     async def step(self, record: Step, state: State) -> None:
         await asyncio.to_thread(self._write, record, state)
@@ -35,8 +40,17 @@ class StoreJournal:
             shares = self._importance(state)
             if shares:
                 told["feature_importance"] = dict(shares)
+        if record.status == "ok":
+            self._keep(self._model(state))
         for sha in self._store.rounds.checkpoint(self._run, record.step, state, told):
             self._store.blobs.delete(sha)
+
+    def _keep(self, model: Record | None) -> None:
+        """Before the record of the step is there, so that whoever hears of the round finds its model."""
+        if model is None or model.data.get("round") == self._kept:
+            return
+        self._kept = model.data.get("round")
+        self._store.models.add(self._run, self._store.blobs.put(model), round=self._kept)
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None:
         self._note(kind, self._run, detail)

@@ -24,7 +24,7 @@ from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
 from hanse.coordinator.weights import Capped
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, RunFailed, Tampered
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, Refused, RunFailed, Tampered
 from hanse.kinds import State, find
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
@@ -79,15 +79,21 @@ class RunDesk:
 
     # ------------------------------------------------------------ proposal
 
-    async def propose(self, raw: Mapping[str, Json], proposer: str) -> tuple[Run, Bundle, tuple[str, ...]]:
-        """Freezes a proposal and sends it to its nodes; who is not on line gets it when it says hello."""
+    async def propose(
+        self, raw: Mapping[str, Json], proposer: str, any_model: bool = False
+    ) -> tuple[Run, Bundle, tuple[str, ...]]:
+        """Freezes a proposal and sends it to its nodes; who is not on line gets it when it says hello.
+        ``any_model``: it may go on from a model of somebody else's run."""
         config = RunConfig.parse(raw)
+        start = await asyncio.to_thread(self._initial_model, config, None if any_model else proposer)
+        if start is not None:
+            config = algorithms.continuing(config, start)
         nodes = await asyncio.to_thread(self._store.nodes.list)
         allowed = self._settings.expected_client_ids
         online = self._presence.online()
         proposal = await asyncio.to_thread(proposals.freeze, config, nodes, online, allowed)
         # what cannot be built is an error now, and its libraries are loaded when the run starts
-        algorithm = await asyncio.to_thread(algorithms.build, config)
+        algorithm = await asyncio.to_thread(algorithms.build, config, start)
         await asyncio.to_thread(algorithm.init, config.to_json())
         run = await asyncio.to_thread(self._record, config, proposal, proposer)
         self._follow(run)
@@ -102,6 +108,18 @@ class RunDesk:
             run.id, proposal.bundle.sha256, proposal.bundle.content, actor=proposer, nodes=proposal.nodes,
             expires=time.time() + config.consent_timeout_s, reason=config.purpose,
         )  # fmt: skip
+
+    def _initial_model(self, config: RunConfig, of: str | None = None) -> Record | None:
+        """The model that the run goes on from, if it does. Only a model version counts, not any stored
+        record; ``of``: only of a run that this account proposed. Blocks."""
+        sha = config.initial_model
+        if sha is None:
+            return None
+        versions = self._store.models.named(sha)
+        if not any(of is None or self._store.runs.get(v.run).proposer == of for v in versions):
+            whose = "" if of is None else f" among the runs of {of}"
+            raise NotFound(f"there is no model version {sha[:12]}…{whose}; hanse run models RUN lists those of a run")
+        return self._store.blobs.get(sha)
 
     def bundle(self, run_id: str) -> Bundle:
         """What was frozen. Blocks."""
@@ -129,7 +147,9 @@ class RunDesk:
         except NodeFailed:
             return  # it gets the proposal when it comes back
         except HanseError as error:
-            self._chronicle.note("proposal.refused", run_id, node, node, {"code": error.code, "reason": error.message})
+            if not isinstance(error, Refused):  # those are noted where they come in
+                detail: dict[str, Json] = {"code": error.code, "reason": error.message}
+                self._chronicle.note("proposal.refused", run_id, node, node, detail)
             return
         self._chronicle.note("proposal.sent", run_id, node, detail={"sha256": run.bundle_hash})
         said = reply.body.data
@@ -213,7 +233,7 @@ class RunDesk:
                 for run, decision, actor in decided:
                     await self._relay(run, node, decision, actor)
             except HanseError as error:
-                self._chronicle.note("consent.refused", None, node, node, {"code": error.code, "reason": error.message})
+                _log.info("node %s did not take a decision: %s", node, error.message)
             finally:
                 self._presence.greet(node)
 
@@ -320,7 +340,8 @@ class RunDesk:
     async def _compute(self, run: Run) -> Run:
         config = RunConfig.parse(run.config)
         frozen, start, facts, limits = await asyncio.to_thread(self._load, run)
-        algorithm = await asyncio.to_thread(algorithms.build, config)
+        start_model = await asyncio.to_thread(self._initial_model, config)
+        algorithm = await asyncio.to_thread(algorithms.build, config, start_model)
 
         def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
             self._chronicle.note(kind, run_id, detail=detail)
@@ -329,7 +350,8 @@ class RunDesk:
             return importance(algorithm.result(state)) if learns and state.nbytes <= LARGEST else {}
 
         learns = algorithms.needs_data(config)
-        journal = StoreJournal(self._store, run.id, note, shares)
+        kept = algorithm.model if config.keep_models else lambda state: None
+        journal = StoreJournal(self._store, run.id, note, shares, kept)
         loop = rounds.Run(
             algorithm=Capped(algorithm, limits), config=config, nodes=run.nodes, transport=self._presence,
             journal=journal, run_id=run.id, bundle=run.bundle_hash,

@@ -182,6 +182,24 @@ class Connection:
             str(raw.get("reason") or ""),
         )  # fmt: skip
 
+    def models(self, run_id: str, after: int) -> Iterator[tuple[int, results.Result]]:
+        versions: dict[int, int] = {}  # of a round, the first is the one that was kept after it
+        for found in self.versions(run_id):
+            if found["round"] is not None and found["round"] > after:
+                versions.setdefault(int(found["round"]), int(found["version"]))
+        if not versions:
+            return
+        raw = self.session(run_id)
+        for number, version in sorted(versions.items()):
+            steps = [s for s in self.rounds(run_id) if s.round is None or s.round <= number]
+            yield number, results.Result(
+                self.model(run_id, version), RunConfig.parse(raw["config"]), steps, run_id,
+                list(raw["expected_clients"]), raw.get("alignment") or {}, str(raw.get("code_hash") or ""),
+            )  # fmt: skip
+
+    def stored(self, record: Record) -> str:
+        return digest(record)
+
     def watch(self, run_id: str) -> Iterator[Update]:
         state, seen = "", set[tuple[int, str]]()
         pause = 0.0
@@ -291,9 +309,14 @@ class Connection:
         """The text whose SHA-256 the owners agreed to."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/bundle").text
 
-    def model(self, run_id: str) -> Record:
-        """The run's model, checked against the hash that the coordinator names."""
-        response = self._send("GET", f"/api/runs/{_part(run_id)}/model")
+    def versions(self, run_id: str = "") -> list[dict[str, Json]]:
+        """The model versions of a run; without, the latest of every run."""
+        return list(self.call("GET", "/api/models", params={"run": run_id} if run_id else {})["models"])
+
+    def model(self, run_id: str, version: int | None = None) -> Record:
+        """The run's model, or an earlier version of it, checked against the hash that the coordinator names."""
+        query = {} if version is None else {"version": str(version)}
+        response = self._send("GET", f"/api/runs/{_part(run_id)}/model", params=query)
         record = load(response.content)
         wanted = response.headers.get("X-Hanse-Sha256", "")
         if wanted and digest(record) != wanted:

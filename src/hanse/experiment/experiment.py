@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,17 +20,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, Refused, RunFailed
 from hanse.experiment.listing import Listing
 from hanse.experiment.progress import Progress
 from hanse.experiment.results import Result
-from hanse.messages import Json
+from hanse.messages import Json, Record
 from hanse.rounds import Step
 
 if TYPE_CHECKING:
     from hanse.experiment.analytics import FederatedAnalytics
 
+GlobalEvaluate = Callable[[int, Result], Mapping[str, float] | None]
 ALIASES = {"model": "model_name", "target": "target_column", "rounds": "num_rounds"}
 ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
 
@@ -73,6 +76,14 @@ class Backend(Protocol):
     def cancel(self, run_id: str) -> None: ...
 
     def result(self, run_id: str) -> Result: ...
+
+    def models(self, run_id: str, after: int) -> Iterator[tuple[int, Result]]:
+        """The kept models of rounds above ``after``, in order, each with its round (0: before training)."""
+        ...
+
+    def stored(self, record: Record) -> str:
+        """The SHA-256 by which a run can go on from this model."""
+        ...
 
     def close(self) -> None: ...
 
@@ -146,14 +157,21 @@ class Federation:
             features: use these columns; None: all that the feature strategy gives.
             rounds: training rounds.
             settings: any other setting of :class:`hanse.config.RunConfig`, by its name. ``plan`` may
-                be a training plan's text, its file, its module, or its ``build`` function.
+                be a training plan's text, its file, its module, or its ``build`` function;
+                ``initial_model`` a result, whose model is trained further.
 
         Raises:
             ConfigError: a setting is unknown or wrong; says which, and what was expected.
         """
         named = {"model": model, "target": target, "rounds": rounds, "features": features}
         given = {**{k: v for k, v in named.items() if v is not None}, **settings}
-        return Experiment(self._backend, configure(given, self._backend.defaults))
+        before = given.get("initial_model")
+        if isinstance(before, Result):
+            given["initial_model"] = self._backend.stored(before.record)
+        config = configure(given, self._backend.defaults)
+        if isinstance(before, Result):
+            config = algorithms.continuing(config, before.record)  # what does not fit is said now
+        return Experiment(self._backend, config)
 
     def analytics(
         self, tags: Sequence[str] = (), nodes: Sequence[str] | None = None, by: str | Sequence[str] = (),
@@ -273,36 +291,65 @@ class Experiment:
         return self
 
     @overload
-    def run(self, wait: Literal[True] = True, progress: bool = True) -> Result: ...
+    def run(
+        self, wait: Literal[True] = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result: ...
     @overload
-    def run(self, wait: bool, progress: bool = True) -> Result | None: ...
-    def run(self, wait: bool = True, progress: bool = True) -> Result | None:
+    def run(
+        self, wait: bool, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result | None: ...
+    def run(
+        self, wait: bool = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result | None:
         """Proposes, waits for the owners and the training, and gives the result.
 
         Args:
             wait: False only proposes; :meth:`wait` then gives the result.
             progress: show what happens.
+            global_evaluate: called with each round's number and model, 0 (before training) included, as
+                a :class:`Result`; the metrics that it returns, say of ``result.evaluate(validation)``, are
+                in ``central`` of the result. The run keeps its models for it (``keep_models``).
 
         Raises:
             Refused: an owner said no.
             RunFailed: the run ended without a result.
         """
+        if global_evaluate is not None and not self.run_id:
+            self.config = dataclasses.replace(self.config, keep_models=True)
         self.propose()
-        return self.wait(progress) if wait else None
+        return self.wait(progress, global_evaluate=global_evaluate) if wait else None
 
-    def wait(self, progress: bool = True, on_update: Callable[[Update], None] | None = None) -> Result:
-        """The result, when the run has ended. Interrupting it leaves a run at a coordinator going."""
-        last = Update("pending")
+    def wait(
+        self, progress: bool = True, on_update: Callable[[Update], None] | None = None,
+        global_evaluate: GlobalEvaluate | None = None,
+    ) -> Result:  # fmt: skip
+        """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
+        ``global_evaluate`` (see :meth:`run`), leaves a run at a coordinator going."""
+        if global_evaluate is not None and not self.config.keep_models:
+            raise ConfigError("this run does not keep its models; propose it with keep_models=True to evaluate each")
+        last, central = Update("pending"), list[dict[str, Json]]()
         with Progress(self.config.num_rounds, show=progress, simulated=self._backend.simulated) as bar:
             for last in self.watch():
                 bar.show(last.state, last.step, last.waiting_for, last.reason)
                 if on_update:
                     on_update(last)
+                if global_evaluate and (last.step is not None or last.state == "completed"):
+                    self._evaluate(global_evaluate, central)
         if last.state == "rejected":
             raise Refused(f"run {self.run_id} was rejected. {last.reason}".strip())
         if last.state != "completed":
             raise RunFailed(f"run {self.run_id} ended as {last.state or 'unknown'}. {last.reason}".strip())
-        return self.result()
+        result = self.result()
+        result.central = central
+        return result
+
+    def _evaluate(self, global_evaluate: GlobalEvaluate, central: list[dict[str, Json]]) -> None:
+        """Tells the models that are new, and writes down what is said of them."""
+        for number, result in self._backend.models(self.run_id, int(central[-1]["round"]) if central else -1):
+            result.trusted_plan = self._own_plan
+            said = {name: float(value) for name, value in (global_evaluate(number, result) or {}).items()}
+            known = {name: value if math.isfinite(value) else None for name, value in said.items()}
+            central.append({"round": number, **known})
 
     def watch(self) -> Iterator[Update]:
         """Everything that happens in the run, until it ends."""

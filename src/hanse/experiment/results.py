@@ -48,6 +48,7 @@ class Result:
         simulated: all sites were in this process.
         reason: why it ended ("10 rounds").
         trusted_plan: source of the training plan that its author runs here anyway.
+        central: what ``global_evaluate`` said of the model after each round: ``{round, metric: value}``.
     """
 
     record: Record
@@ -60,6 +61,7 @@ class Result:
     simulated: bool = False
     reason: str = ""
     trusted_plan: str = field(default="", repr=False)
+    central: list[dict[str, Json]] = field(default_factory=list, repr=False)
 
     # ------------------------------------------------------------ numbers
 
@@ -183,7 +185,7 @@ class Result:
             "hanse_result": FORMAT, "model": dict(self.record.data), "config": self.config.to_json(),
             "rounds": [dataclasses.asdict(step) for step in self.rounds], "run_id": self.run_id,
             "nodes": list(self.nodes), "alignment": dict(self.alignment), "bundle": self.bundle,
-            "simulated": self.simulated, "reason": self.reason,
+            "simulated": self.simulated, "reason": self.reason, "central": self.central,
         }  # fmt: skip
         path = Path(path)
         draft = path.with_name(path.name + ".part")
@@ -293,6 +295,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         return Result(
             Record(data["model"], record.arrays), RunConfig.parse(data["config"]), steps(data["rounds"]),
             data["run_id"], data["nodes"], data["alignment"], data["bundle"], data["simulated"], data["reason"],
+            central=list(data.get("central", ())),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise WireError(f"{os.fspath(path)} is damaged: {error}") from None

@@ -24,8 +24,8 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NotFound, RunFailed
 from hanse.experiment.experiment import ENDED, Federation, Update
 from hanse.experiment.results import Result
-from hanse.kinds import Algorithm, Handler, Progress, Source
-from hanse.messages import Json, Message, Record
+from hanse.kinds import Handler, Progress, Source, State
+from hanse.messages import Json, Message, Record, digest
 from hanse.queries import TableSource
 from hanse.rounds import Forgetful, Run, Step
 from hanse.table import Column, ColumnKind, Table
@@ -116,6 +116,7 @@ class Simulation:
     runs: dict[str, _Simulated] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
+    _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
     _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
 
     def nodes(self) -> Sequence[Mapping[str, Json]]:
@@ -142,11 +143,14 @@ class Simulation:
         return self._freeze(config).preview()
 
     def propose(self, config: RunConfig) -> str:
+        start = self._initial_model(config.initial_model)
+        if start is not None:
+            config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
         tables = {n: t for n, t in self.tables.items() if n in frozen.content["datasets"]}
         sources = {n: TableSource(t, self._shown.setdefault(n, {})) for n, t in tables.items()}
-        run = _Simulated(run_id, config, frozen, tables, self.wire, self.workers, sources, self.policy)
+        run = _Simulated(run_id, config, frozen, tables, self.wire, self.workers, sources, self.policy, start)
         self.runs[run_id] = run
         run.start()
         return run_id
@@ -165,6 +169,23 @@ class Simulation:
 
     def result(self, run_id: str) -> Result:
         return self._run(run_id).result()
+
+    def models(self, run_id: str, after: int) -> Iterator[tuple[int, Result]]:
+        return self._run(run_id).models(after)
+
+    def stored(self, record: Record) -> str:
+        sha = digest(record)
+        self._models[sha] = record
+        return sha
+
+    def _initial_model(self, sha: str | None) -> Record | None:
+        if sha is None or sha in self._models:
+            return self._models.get(sha or "")
+        for run in self.runs.values():
+            for record in run.learned():
+                if digest(record) == sha:
+                    return record
+        raise NotFound(f"there is no model {sha[:12]}… in this simulation; give the result itself as initial_model")
 
     def close(self) -> None:
         for run in self.runs.values():
@@ -224,12 +245,12 @@ class _Simulated:
 
     def __init__(
         self, run_id: str, config: RunConfig, frozen: bundle.Bundle, tables: Mapping[str, Table], wire: str,
-        workers: int, sources: Mapping[str, Source], policy: Mapping[str, Json],
+        workers: int, sources: Mapping[str, Source], policy: Mapping[str, Json], start: Record | None,
     ) -> None:  # fmt: skip
         self._sources, self._policy = sources, policy
         self.run_id, self.config, self.bundle, self.tables = run_id, config, frozen, tables
         self._wire, self._workers = wire, workers
-        self.algorithm: Algorithm = algorithms.build(config)
+        self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
         self.steps: list[Step] = []
@@ -238,6 +259,7 @@ class _Simulated:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._final: Record | None = None
+        self._kept: dict[int, Record] = {}
         self._going: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._thread = threading.Thread(target=self._go, name=run_id, daemon=True)
 
@@ -265,6 +287,26 @@ class _Simulated:
             loop, task = self._going
             loop.call_soon_threadsafe(task.cancel)
         self._thread.join()
+
+    def models(self, after: int) -> Iterator[tuple[int, Result]]:
+        with self._news:  # what was told is not needed any more
+            self._kept = {number: record for number, record in self._kept.items() if number > after}
+            waiting, steps = sorted(self._kept.items()), list(self.steps)
+        for number, record in waiting:
+            seen = [s for s in steps if s.round is None or s.round <= number]
+            yield number, Result(record, self.config, seen, self.run_id, list(self.tables),
+                                 self.bundle.content["alignment"], self.bundle.sha256, True)  # fmt: skip
+
+    def learned(self) -> list[Record]:
+        """The models that are there."""
+        with self._news:
+            return [*self._kept.values(), *([self._final] if self._final is not None else [])]
+
+    def _look(self, state: State) -> None:
+        model = self.algorithm.model(state)
+        if model is not None:
+            with self._news:
+                self._kept.setdefault(int(model.data["round"]), model)
 
     def result(self) -> Result:
         if self.state in ("pending", "running"):
@@ -302,7 +344,7 @@ class _Simulated:
         self._going = (asyncio.get_running_loop(), task)
         if self._stop.is_set():
             raise asyncio.CancelledError
-        journal = Forgetful(lambda step: self._tell("running", step))
+        journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
         with ThreadPoolExecutor(self._workers, f"{self.run_id}-site") as pool:
             try:
                 handlers = {node: self._handler(node, table, pool) for node, table in self.tables.items()}

@@ -83,6 +83,12 @@ class Models:
             raise NotFound(f"run {run_id!r} has no model version {version}")
         return ModelVersion(**row)
 
+    def named(self, sha: str) -> Sequence[ModelVersion]:
+        """The versions, of whatever runs, that are this very model."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(model_versions).where(model_versions.c.sha == words(sha))).mappings()
+            return [ModelVersion(**row) for row in rows]
+
     def latest(self, run_id: str) -> ModelVersion | None:
         """None before the first."""
         found = self.list(run_id)

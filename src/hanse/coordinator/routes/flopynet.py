@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from hanse.config import RunConfig
 from hanse.coordinator import registry, training_metrics
-from hanse.coordinator.access import account, address, coordinator, own_run
+from hanse.coordinator.access import account, address, coordinator, operates, own_run
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.coordinator.schemas import FlopyRegistration, documented, read, read_object
 from hanse.errors import ConfigError, Conflict, NotFound
@@ -80,7 +80,7 @@ async def start(request: Request) -> dict[str, Any]:
     if raw and chosen is None:
         config = RunConfig.parse(raw)
         _enough(len(it.presence.online()), config.min_available_nodes)
-        run, _, _ = await it.runs.propose(raw, who.name)
+        run, _, _ = await it.runs.propose(raw, who.name, operates(request))
         return {"status": STATUS[str(run.state)], "session_id": run.id, "state": str(run.state)}
 
     def ready() -> Run | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from hanse.coordinator import analytics, registry, sessions
-from hanse.coordinator.access import account, address, coordinator, own_node, own_run
+from hanse.coordinator.access import account, address, coordinator, operates, own_node, own_run
 from hanse.coordinator.schemas import ConsentGiven, Heartbeat, Reason, Registration, documented, read, read_object
 from hanse.errors import NotAllowed
 from hanse.store.accounts import Account
@@ -81,7 +81,7 @@ async def start(request: Request) -> dict[str, Any]:
     """Proposes a run; the body is its settings."""
     raw = await read_object(request)
     it = coordinator(request)
-    run, frozen, warnings = await it.runs.propose(raw, account(request).name)
+    run, frozen, warnings = await it.runs.propose(raw, account(request).name, operates(request))
     shown = await asyncio.to_thread(sessions.full, it.store, run, frozen)
     return {**shown, "warnings": list(warnings)}
 
