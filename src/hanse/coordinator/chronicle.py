@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 
 AUDITED = (
     "run.created", "run.state", "consent", "node.enrolled", "node.renewed", "node.revoked", "node.reinstated",
-    "node.refused", "node.registered", "account.created", "account.token", "account.disabled", "account.linked",
+    "node.refused", "node.registered", "task.refused", "proposal.refused",
+    "consent.refused", "account.created", "account.token", "account.disabled", "account.linked",
     "account.unlinked", "account.login", "account.refused", "join_token.created", "join_token.revoked",
     "state.imported", "model",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict, deque
 
@@ -28,6 +29,14 @@ class Attempts:
             times.popleft()
         if len(times) >= self._limit:
             raise TooMany(f"more than {self._limit} failed attempts in a minute from here; wait a minute")
+
+    def count(self, address: str) -> int:
+        """Counts one more; how many that makes in this minute (no more than one over the limit)."""
+        with contextlib.suppress(TooMany):
+            self.check(address)
+            self.failed(address)
+            return len(self._times[address])
+        return self._limit + 1
 
     def failed(self, address: str) -> None:
         """Counts one."""

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from hanse.errors import HanseError, Refused
 from hanse.kinds import Progress, Transport
 from hanse.messages import Message
 
@@ -24,12 +25,14 @@ class Presence:
         transport: the real one.
         interval_s: seconds between heartbeats.
         changed: called with (node, is on line) in the event loop.
+        declined: called with (node, request, error) where a node's gate said no.
     """
 
     def __init__(
-        self, transport: Transport, interval_s: float, changed: Callable[[str, bool], None] = lambda node, on: None
-    ) -> None:
-        self._transport, self._interval, self._tell = transport, interval_s, changed
+        self, transport: Transport, interval_s: float, changed: Callable[[str, bool], None] = lambda node, on: None,
+        declined: Callable[[str, Message, HanseError], None] = lambda node, asked, error: None,
+    ) -> None:  # fmt: skip
+        self._transport, self._interval, self._tell, self._declined = transport, interval_s, changed, declined
         self._heard: dict[str, float] = {}
         self._greeted: set[str] = set()
         self._busy: dict[str, bool] = {}
@@ -58,7 +61,12 @@ class Presence:
             self._heard[node] = time.monotonic()
             progress()
 
-        reply = await self._transport.request(node, message, moved)
+        try:
+            reply = await self._transport.request(node, message, moved)
+        except Refused as error:
+            self._heard[node] = time.monotonic()
+            self._declined(node, message, error)
+            raise
         self._heard[node] = time.monotonic()
         return reply
 

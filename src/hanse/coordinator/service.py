@@ -27,6 +27,9 @@ from hanse.store.nodes import ENROLLED
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_S = 30.0  # heartbeats are kept in memory; the database is told now and then
 _MAX_DATASETS = 1000
+_MAX_ROWS = 10**12
+_REFUSALS_PER_MINUTE = 120  # of one node, in events and audit: a flood of nonsense must not fill the disk
+_LOGINS_PER_MINUTE = 60  # with a wrong token, from one address
 _MAX_COLUMNS = 1_000_000
 
 
@@ -44,6 +47,8 @@ class Coordinator:
         self.store, self.settings, self.authority = store, settings or Settings(), authority
         self.chronicle = Chronicle(store)
         self.attempts = Attempts(self.settings.enrol_per_minute)
+        self.logins = Attempts(_LOGINS_PER_MINUTE)
+        self._refusals = Attempts(_REFUSALS_PER_MINUTE)
         self.presence: Presence
         self.runs: RunDesk
         self._written: dict[str, float] = {}
@@ -54,7 +59,12 @@ class Coordinator:
         def moved(node: str, on: bool) -> None:
             self.chronicle.note("node.online" if on else "node.offline", node=node, actor=node)
 
-        self.presence = Presence(transport, self.settings.heartbeat_interval_s, moved)
+        def declined(node: str, asked: Message, error: HanseError) -> None:
+            run = asked.body.data.get("run")
+            detail: dict[str, Json] = {"code": error.code, "reason": error.message[:2000], "asked": asked.id[:300]}
+            self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
+
+        self.presence = Presence(transport, self.settings.heartbeat_interval_s, moved, declined)
         self.runs = RunDesk(self.store, self.presence, self.chronicle, self.settings)
 
     async def start(self) -> None:
@@ -92,8 +102,14 @@ class Coordinator:
 
     def refused(self, node: str, what: str, detail: str) -> None:
         """Something that came in was not accepted: an event, and in the audit."""
+        detail = detail[:2000]
+        count = self._refusals.count(node)
+        if count > _REFUSALS_PER_MINUTE:
+            return
+        if count == _REFUSALS_PER_MINUTE:
+            detail += " (and more of the like: no further ones are noted for a minute)"
         self.chronicle.note("node.refused", node=node or None, actor=node or "unknown",
-                            detail={"what": what, "detail": detail[:2000]})  # fmt: skip
+                            detail={"what": what, "detail": detail})  # fmt: skip
 
     async def handle(self, peer: str, message: Message, progress: Progress) -> Message:
         """The answer to a node's request. ``peer`` is authenticated by the transport."""
@@ -213,6 +229,6 @@ def _dataset_list(data: Mapping[str, Json]) -> list[dict[str, Json]]:
             if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
                 raise WireError(f"the {name} of dataset {item['name'][:80]!r} are not a list of texts")
         rows = item.get("rows")
-        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 0):
+        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= _MAX_ROWS):
             raise WireError(f"the rows of dataset {item['name'][:80]!r} are neither a whole number nor null")
     return [dict(item) for item in listed]

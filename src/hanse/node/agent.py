@@ -215,7 +215,8 @@ class Agent:
             if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
                 self.heartbeat_seconds = float(interval)
             self._beating = self._spawn(self._beat())
-            for proposed in welcome.get("proposals") or ():
+            listed = welcome.get("proposals")
+            for proposed in listed if isinstance(listed, list) else ():
                 try:
                     known = await self.gate.proposal(proposed)
                 except HanseError as error:

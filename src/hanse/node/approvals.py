@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
+from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
 
 _TEXT_BYTES = 16 << 20
+_UNDECIDED, _UNDECIDED_BYTES = 1000, 256 << 20  # of proposals; more than any owner reads
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (
   run TEXT NOT NULL, sha256 TEXT NOT NULL, text TEXT NOT NULL, proposer TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -29,6 +30,9 @@ CREATE TABLE IF NOT EXISTS decisions (
 _JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
   d.decision, d.actor, d.time, d.reason, d.until, d.revoked
   FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256"""
+
+_OPEN = """ FROM proposals p WHERE NOT EXISTS
+  (SELECT 1 FROM decisions d WHERE d.run = p.run AND d.sha256 = p.sha256)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,16 @@ class Proposal:
         if hashlib.sha256(self.text.encode()).hexdigest() != self.sha256:
             raise NotApproved("the stored bundle does not fit its hash; ask for the proposal again")
         content = loads(self.text)
-        assert isinstance(content, dict)
+        if not isinstance(content, dict):
+            raise WireError("this is not a bundle")
         return content
 
     @classmethod
     def parse(cls, data: Mapping[str, Json]) -> Proposal:
         """A proposal that came in. Raises ``WireError`` where it is not one, ``NotApproved`` where
         text and hash do not fit together."""
+        if not isinstance(data, Mapping):
+            raise WireError("a proposal is an object")
         texts = ("run", "sha256", "text", "proposer", "purpose", "expires")
         for name in texts:
             if not isinstance(data.get(name), str):
@@ -110,7 +117,19 @@ class Approvals:
         self._db.close()
 
     def receive(self, proposal: Proposal) -> Proposal:
-        """Keeps a proposal; one that is known keeps its decision."""
+        """Keeps a proposal; one that is known keeps its decision. Those that nobody decided and that have
+        expired make room. Raises ``TooMany`` where the owner has more to decide than can be kept."""
+        (count,) = self._db.execute("SELECT count(*)" + _OPEN).fetchone()
+        full = count >= _UNDECIDED
+        if _UNDECIDED > count > _UNDECIDED_BYTES // _TEXT_BYTES:
+            (held,) = self._db.execute("SELECT sum(length(text))" + _OPEN).fetchone()
+            full = held + len(proposal.text) > _UNDECIDED_BYTES
+        if full:
+            rows = self._db.execute("SELECT run, sha256, expires" + _OPEN).fetchall()
+            old = [(run, sha256) for run, sha256, expires in rows if _past(expires)]
+            self._db.executemany("DELETE FROM proposals WHERE run = ? AND sha256 = ?", old)
+            if not old and self.decision(proposal.run, proposal.sha256) is None:
+                raise TooMany(f"{count} proposals wait for a decision at this node; its owner has to decide some first")
         self._db.execute(
             "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (proposal.run, proposal.sha256, proposal.text, proposal.proposer, proposal.purpose, proposal.expires,

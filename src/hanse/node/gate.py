@@ -181,7 +181,8 @@ class Gate:
             proposal = known or self.approvals.receive(proposal)
         except HanseError as error:
             reason: dict[str, Json] = {"code": error.code, "reason": error.message}
-            self._record("proposal.refused", COORDINATOR, data.get("run"), reason)
+            run = data.get("run") if isinstance(data, Mapping) else None
+            self._record("proposal.refused", COORDINATOR, run, reason)
             raise
         if known is None:
             self._record("proposal.received", COORDINATOR, proposal.run,
