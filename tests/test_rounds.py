@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, RunFailed, Unusable
-from hanse.gathering.plain import GATHER
+from hanse.gathering.plain import GATHER, Contributions
 from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Gathered, Handler, Site, State
 from hanse.messages import Message, Record, digest
 from hanse.rounds import Forgetful, Run, Step, go
@@ -475,3 +476,26 @@ def test_probe_through_the_node_half(nbytes: int) -> None:
         assert 0 < result[0] < 3
         found.add(digest(state))
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 1.0), (3.0, 1.0, 4.0), (0.5, 0.7, 0.1), (5.0,), (8.0,)])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4", "u1", "?"])
+def test_a_mean_has_the_bits_of_its_definition(weights: tuple[float, ...], dtype: str) -> None:
+    """The sum of weight times value in the order of node ids in float64, over the sum of the weights."""
+    random = np.random.default_rng(1)
+    values = [(random.normal(size=70_001) * 100).astype(dtype) for _ in weights]
+    found = tuple(
+        (Answer(f"n{k}", weight, {}, {}, 0), Record({}, {"a.x": value}))
+        for k, (weight, value) in enumerate(zip(weights, values, strict=True))
+    )
+    total = np.zeros(70_001)
+    for weight, value in zip(weights, values, strict=True):
+        total = total + value.astype(np.float64) * weight
+    mean = Contributions(found, {}, Combine.SUM).mean()["x"]
+    expected = total / math.fsum(weights)
+    assert mean.dtype == (np.dtype(dtype) if dtype[0] == "f" else np.float64)
+    assert np.array_equal(mean, expected.astype(mean.dtype))
+    if set(weights) == {1.0} and dtype[0] != "f":
+        exact = Contributions(found, {}, Combine.SUM).sum()["x"]
+        assert exact.dtype == np.int64
+        assert np.array_equal(exact, sum(value.astype(np.int64) for value in values))
