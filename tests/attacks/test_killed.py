@@ -201,7 +201,8 @@ def test_a_network_that_is_cut_without_a_word(tmp_path: Path) -> None:
             until(lambda: not federation.rest("GET", f"/api/nodes/{names[2]}")["connected"], 60, 0.1)
             pinch.open.set()
             step = rounds(federation, run)[-1]["step"]
-            until(lambda: any(names[2] in r["participants"] for r in rounds(federation, run) if r["step"] > step), 60, 0.1)
+            back = lambda: [r for r in rounds(federation, run) if r["step"] > step and names[2] in r["participants"]]  # noqa: E731
+            until(back, 60, 0.1)
             federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
         finally:
             pinch.close()

@@ -1,0 +1,280 @@
+"""A node with a valid certificate, written by hand, against a coordinator that runs as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from hanse.errors import HanseError
+from hanse.messages import Message, Record, frames
+from hanse.transports._channel import PATH
+from tests.coordinator.live import GrpcSite, Live, until_online, until_state
+
+Json = Any
+PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None, "expected_client_ids": ["good"]}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    it = Live(tmp_path_factory.mktemp("wire") / "home").start()
+    yield it
+    assert it.stop() == 0
+    log = (it.home.parent / "coordinator.err").read_text()
+    assert "Traceback" not in log, log[-3000:]
+
+
+class Rogue(GrpcSite):
+    """Says what it likes."""
+
+    async def greet(self) -> None:
+        pass
+
+    async def say(self, kind: str, **data: Json) -> Message:
+        return await self.link.request(Message(kind, f"{kind}/{os.urandom(4).hex()}", "", Record(data)))
+
+    async def hello(self, **changes: Json) -> Message:
+        honest = {"hanse": "0", "capabilities": {}, "datasets": [], "consent": "node", "summary": {}}
+        return await self.say("hello", **{**honest, **changes})
+
+    async def raw(self, frame: bytes) -> None:
+        """Sends a frame on a connection of its own, and waits until that is ended, or answers."""
+        async with aio.secure_channel(self.identity.grpc_address, self.identity.channel_credentials()) as channel:
+            call = channel.stream_stream(PATH)()
+            await call.write(frame)
+            try:
+                async with asyncio.timeout(2):
+                    while await call.read() is not aio.EOF:
+                        pass
+            except (TimeoutError, aio.AioRpcError):
+                pass
+            call.cancel()
+
+
+def attacked(live: Live, attack: Callable[[Rogue, GrpcSite], Awaitable[None]]) -> None:
+    """The attack; afterwards a run with the honest node completes, and every list can be read."""
+
+    async def body() -> None:
+        name = f"rogue-{os.urandom(3).hex()}"
+        rogue = await Rogue.enrol(live, name)
+        rogue.__class__ = Rogue
+        rogue.link._report = lambda what, detail: None
+        good = await GrpcSite.enrol(live, f"good-{os.urandom(3).hex()}")
+        try:
+            await rogue.connect()
+            await good.connect()
+            await until_online(live, 1)
+            await attack(rogue, good)  # type: ignore[arg-type]
+            began = time.perf_counter()
+            for path in ("/api/nodes", "/api/clients?include=features", f"/api/nodes/{name}", "/status", "/clients",
+                         "/api/events?limit=1000", "/api/training/sessions", "/api/audit", "/api/state"):  # fmt: skip
+                await live.ok("GET", path)
+            assert time.perf_counter() - began < 8
+            settings = {**PROBE, "expected_client_ids": [good.name]}
+            run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
+            body = {"run": run, "sha256": "", "decision": "accept", "actor": "me"}
+            session = await live.ok("GET", f"/api/training/sessions/{run}")
+            body["sha256"] = session["code_hash"]
+            while run not in good.proposals:
+                await asyncio.sleep(0.02)
+            await good.link.request(Message("consent", os.urandom(4).hex(), "", Record(body)))
+            assert (await until_state(live, run, "completed", "failed"))["state"] == "completed"
+        finally:
+            await rogue.link.close()
+            await good.link.close()
+
+    asyncio.run(body())
+
+
+async def says_no(asked: Awaitable[Message], *codes: str) -> None:
+    with pytest.raises(HanseError) as found:
+        await asked
+    assert found.value.code in codes, (found.value.code, found.value.message)
+    assert "Traceback" not in found.value.message
+    assert "site-packages" not in found.value.message
+
+
+HELLOS: dict[str, dict[str, Json]] = {
+    "datasets that are text": {"datasets": "all of them"},
+    "ten thousand datasets": {"datasets": [{"name": str(i), "version": "1", "columns": {}} for i in range(10_000)]},
+    "a dataset without a name": {"datasets": [{"version": "1", "columns": {}}]},
+    "rows that are negative": {"datasets": [{"name": "a", "version": "1", "columns": {}, "rows": -5}]},
+    "rows beyond belief": {"datasets": [{"name": "a", "version": "1", "columns": {}, "rows": 10**18}]},
+    "capabilities that are a list": {"capabilities": [1]},
+    "a summary that is text": {"summary": "x"},
+    "a consent mode that there is not": {"consent": "everyone"},
+    "columns of other kinds": {"datasets": [{"name": "a", "version": "1", "columns": {"x": {"deep": 1}}}]},
+}
+
+
+@pytest.mark.parametrize("what", list(HELLOS))
+def test_a_greeting_that_is_none(live: Live, what: str) -> None:
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        await says_no(rogue.hello(**HELLOS[what]), "wire")
+
+    attacked(live, attack)
+
+
+ODD = "<img src=x onerror=alert(1)>\x00\x1b[2J\u202e\n'; DROP TABLE nodes; --"
+
+
+def test_names_that_would_do_something_elsewhere(live: Live) -> None:
+    """Control characters, HTML, SQL: kept as text or refused, and shown as text."""
+
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        dataset = {"name": ODD, "version": ODD, "columns": {ODD: "numeric", "y": "numeric"}, "rows": 10,
+                   "tags": [ODD], "metadata_columns": [ODD], "kind": ODD, "categories": {ODD: [ODD]}}  # fmt: skip
+        summary = {"class_distribution": {ODD: 5, "a": -3, "b": "x"}, "num_samples": ODD}
+        with contextlib.suppress(HanseError):
+            await rogue.hello(datasets=[dataset], capabilities={ODD: ODD}, summary=summary)
+        await live.ok("GET", "/api/training/analyze")
+
+    attacked(live, attack)
+
+
+def test_a_greeting_of_fifteen_megabytes_again_and_again(live: Live) -> None:
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        for i in range(3):
+            columns = {f"column {i} {j}": "numeric" for j in range(300_000)}
+            try:
+                await rogue.hello(datasets=[{"name": "a", "version": "1", "columns": columns, "rows": 1}])
+            except HanseError:
+                pass
+        await rogue.hello(datasets=[])
+
+    attacked(live, attack)
+
+
+@pytest.mark.parametrize(
+    "text", ["\\\\ud800", "1e999", "[" * 500 + "]" * 500, "1" * 5000, "NaN", "\\\\u0000"],
+    ids=["half a character", "a number out of range", "deep", "many digits", "NaN", "NUL"],
+)  # fmt: skip
+def test_json_that_could_not_be_shown_again(live: Live, text: str) -> None:
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        quoted = not text.startswith(("[", "1", "N"))
+        greeting: Json = {"hanse": "0", "capabilities": {"x": "PLACE"}, "datasets": [], "consent": "node"}
+        (frame,) = frames(Message("hello", "h/1", rogue.name, Record(greeting)), 2)
+        place = b"PLACE" if quoted else b'\\"PLACE\\"'
+        assert place in frame
+        await rogue.raw(frame.replace(place, text.encode()))
+
+    attacked(live, attack)
+
+
+def test_consents_that_are_not_this_nodes_to_give(live: Live) -> None:
+    """For a run that asks another node, for a hash that is not proposed, for a run that there is not, and again."""
+
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        answers = good.link._link._handler
+
+        async def undecided(peer: str, message: Message, progress: Any) -> Message:
+            return Message("reply", message.id, good.name, Record({"decision": "pending"}))
+
+        good.link._link._handler = undecided
+        settings = {**PROBE, "expected_client_ids": [good.name]}
+        run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
+        sha = (await live.ok("GET", f"/api/training/sessions/{run}"))["code_hash"]
+        await says_no(rogue.say("consent", run=run, sha256=sha, decision="accept"), "not_allowed")
+        await says_no(rogue.say("consent", run=run, sha256="0" * 64, decision="accept"), "not_allowed")
+        await says_no(rogue.say("consent", run="none", sha256=sha, decision="accept"), "not_found")
+        await says_no(rogue.say("consent", run=[run], sha256=sha, decision="accept"), "wire")
+        await says_no(rogue.say("consent", run=run, sha256=sha, decision="perhaps"), "wire")
+        body = {"run": run, "sha256": "f" * 64, "decision": "accept"}
+        await says_no(good.link.request(Message("consent", "c1", "", Record(body))), "conflict")
+        found = await live.ok("GET", f"/api/training/sessions/{run}")
+        assert (found["state"], found["consents"]) == ("awaiting_consent", {})
+        await live.ok("POST", f"/api/training/sessions/{run}/cancel", {})
+        # a consent for the same bundle in another run does not count for this one
+        body = {"run": run, "sha256": sha, "decision": "accept"}
+        await says_no(good.link.request(Message("consent", "c2", "", Record(body))), "conflict")
+        good.link._link._handler = answers
+        noted = await live.ok("GET", "/api/events?kind=node.refused&limit=1000")
+        assert any(e["node"] == rogue.name and e["detail"]["what"] == "consent" for e in noted["events"])
+
+    attacked(live, attack)
+
+
+def test_unknown_kinds_and_floods(live: Live) -> None:
+    """Two thousand messages that nobody takes, and as many heartbeats: others are served meanwhile, and events and
+    audit grow by no more than a bounded number a minute."""
+
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        await rogue.hello()
+
+        async def ask(kind: str, count: int) -> None:
+            for _ in range(count):
+                try:
+                    await rogue.say(kind, x=1)
+                except HanseError:
+                    pass
+
+        flood = asyncio.gather(*(ask(k, 250) for k in ["explode", "task", "finished", "proposal"] * 2),
+                               *(ask("heartbeat", 250) for _ in range(8)))  # fmt: skip
+        worst = 0.0
+        while not flood.done():
+            began = time.perf_counter()
+            await live.ok("GET", "/health")
+            worst = max(worst, time.perf_counter() - began)
+            await asyncio.sleep(0.05)
+        await flood
+        assert worst < 2
+        noted = (await live.ok("GET", "/api/events?kind=node.refused&limit=1000"))["events"]
+        mine = [e for e in noted if e["node"] == rogue.name]
+        assert 100 <= len(mine) <= 241  # at the turn of a minute, two of them
+        assert "no further ones" in json.dumps(mine)
+
+    attacked(live, attack)
+
+
+def test_replies_to_other_nodes_tasks(live: Live) -> None:
+    """An id that was asked of another node is nobody's here; the honest reply counts."""
+
+    async def attack(rogue: Rogue, good: GrpcSite) -> None:
+        settings = {**PROBE, "expected_client_ids": [good.name], "num_rounds": 2}
+        good.slow = 0.3
+        run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
+        sha = (await live.ok("GET", f"/api/training/sessions/{run}"))["code_hash"]
+        while run not in good.proposals:
+            await asyncio.sleep(0.02)
+        body = {"run": run, "sha256": sha, "decision": "accept"}
+        await good.link.request(Message("consent", os.urandom(4).hex(), "", Record(body)))
+        while not good.tasks:
+            await asyncio.sleep(0.02)
+        seen: list[str] = []
+        original = good.handle
+
+        async def spy(peer: str, message: Message, progress: Any) -> Message:
+            seen.append(message.id)
+            return await original(peer, message, progress)
+
+        good.link._link._handler = spy
+        while not seen:
+            await asyncio.sleep(0.02)
+        forged = Record({"weight": 1e12, "data": {}, "metrics": {}})
+        for id in seen:
+            for frame in frames(Message("reply", id, rogue.name, forged), 3):
+                await rogue.raw(frame)
+            for frame in frames(Message("reply", id, good.name, forged), 5):
+                await rogue.raw(frame)
+        done = await until_state(live, run, "completed", "failed")
+        assert done["state"] == "completed"
+        good.slow = 0.0
+        noted = (await live.ok("GET", "/api/events?kind=node.refused&limit=1000"))["events"]
+        kinds = {e["detail"]["what"] for e in noted if e["node"] == rogue.name}
+        assert {"wrong id", "wrong sender"} <= kinds
+
+    attacked(live, attack)
+
+
+def test_the_log_of_the_coordinator_names_no_secret(live: Live, tmp_path: Path) -> None:
+    log = (live.home.parent / "coordinator.err").read_text()
+    assert live.operator not in log
+    assert "PRIVATE KEY" not in log
