@@ -71,7 +71,8 @@ class Owner:
 
     minimum: int = MINIMUM
     extremes: bool = False
-    earlier: tuple[float, ...] = ()  # edges of this column that earlier histograms had
+    cuts: tuple[float, ...] = ()  # as of the values: edges at which rows were counted besides an item's own
+    shown: tuple[float, ...] = ()  # edges of this column that histograms have shown before
     used: list[float] = field(default_factory=list)  # edges that this one shows
 
 
@@ -80,15 +81,15 @@ class Values:
 
     Args:
         columns: equally long.
-        earlier: edges of the first column that earlier histograms at this node had.
+        cuts: edges of the first column at which histograms count besides their own.
     """
 
-    __slots__ = ("_finite", "columns", "earlier", "rows")
+    __slots__ = ("_finite", "columns", "cuts", "rows")
 
-    def __init__(self, columns: Sequence[Column], earlier: tuple[float, ...] = ()) -> None:
+    def __init__(self, columns: Sequence[Column], cuts: tuple[float, ...] = ()) -> None:
         self.columns = tuple(columns)
         self.rows = len(self.columns[0])
-        self.earlier = earlier
+        self.cuts = cuts
         self._finite: Array | None = None
 
     @property

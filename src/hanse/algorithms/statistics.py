@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, DataError, NotAllowed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, Source, State
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, Source, State, find
 from hanse.messages import Array, Json, Record, dumps
 from hanse.queries import (
     MINIMUM,
@@ -157,13 +157,17 @@ class Statistics:
         lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
         arrays: dict[str, Array] = {}
         reasons: dict[str, str] = {}
+        shown: Shown = dict(source.memory.get("edges") or {})
+        before = dict(shown)
         for item in query.plan.asked(index):
-            found = _observed(site, source, query, query.plan.observed[item], ask.arrays, owner)
+            scan = _observed(site, source, query, query.plan.observed[item], ask.arrays, owner, before)
             place = query.plan.items.index(item)
-            sent, reason = _disclosed(item, found[item], query.plan, ask.arrays, owner, source)
+            sent, reason = _disclosed(item, scan, query.plan, ask.arrays, owner, source, shown)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
             if reason:
                 reasons[str(place)] = reason
+        if shown != before:
+            source.memory["edges"] = shown
         return Contribution(Record({"withheld": reasons, "lacking": lacking}, arrays), 1.0)
 
     # ------------------------------------------------------------ coordinator
@@ -300,19 +304,20 @@ def _present(column: Column) -> Array:
 # ---------------------------------------------------------------- looking at rows
 
 Found = dict[Item, list[Arrays]]  # per group; the last rows of each axis are those without a label
+Shown = dict[str, list[float]]  # column and groups to the edges that histograms have shown
 
 
 def _observed(
-    site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner
-) -> Found:  # fmt: skip
+    site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner, shown: Shown
+) -> _Scan:  # fmt: skip
     """All items of a level, from one pass over the rows."""
-    kept = site.cache.get(f"statistics/{level}")
-    if kept is not None:
-        return kept  # type: ignore[no-any-return]
+    kept: _Scan | None = site.cache.get(f"statistics/{level}")
+    if kept is not None and kept.counts_at(shown):
+        return kept
     if query.where and level == 0:
         _check_filter(site, source, query, owner)
     items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
-    scan = _Scan(query.plan, items, known, source.memory)
+    scan = _Scan(query.plan, items, known, shown)
     have = source.schema
     touched = {c for i in items for c in (*i.columns, *i.by)} | {name for name, _, _ in query.where}
     for batch in source.batches(sorted({base(c, have) for c in touched} & set(have))):
@@ -322,17 +327,22 @@ def _observed(
             rows = rows.take(np.flatnonzero(chosen(rows, query.where)))
         for part in _expanded(rows):
             scan.add(part)
-    site.cache[f"statistics/{level}"] = scan.found
-    return scan.found
+    site.cache[f"statistics/{level}"] = scan
+    return scan
 
 
 class _Scan:
     """Accumulates the items of one level over batches."""
 
-    def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], memory: Mapping[str, Json]):
-        self._items, self._known = items, {}
+    def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown):
+        self._items, self._known = items, dict[Item, list[Known]]()
         self._labels = {i.by: labels_by(plan, known, i) for i in items}
-        self._earlier = {i: _earlier(memory, i) for i in items}
+        self._cuts: dict[str, set[float]] = {}
+        for item in items:
+            if item.stat == "histogram":
+                fresh = find("statistics", "histogram").cuts(item.options, known_of(plan, known, item, 0))
+                self._cuts.setdefault(_edge_key(item), set(shown.get(_edge_key(item), ()))).update(fresh)
+        self.cuts = {i: _cuts_of(self._cuts, i) for i in items}
         self.found: Found = {}
         for item in items:
             shape = [len(labels) + 1 for labels in self._labels[item.by]]
@@ -341,7 +351,11 @@ class _Scan:
                 raise DataError(f"{item.name} would have more than {MOST_GROUPS} groups; take fewer labels")
             inner = [_inner(g, shape) for g in range(groups)]
             self._known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
-            self.found[item] = [_empty(item, k, self._earlier[item]) for k in self._known[item]]
+            self.found[item] = [_empty(item, k, self.cuts[item]) for k in self._known[item]]
+
+    def counts_at(self, shown: Shown) -> bool:
+        """Whether all edges that were shown since are among those at which rows were counted."""
+        return all(set(shown.get(key, ())) <= cuts for key, cuts in self._cuts.items())
 
     def add(self, rows: Table) -> None:
         """One batch; columns that it lacks are another part's."""
@@ -352,8 +366,8 @@ class _Scan:
                     views: dict[tuple[str, ...], Values] = {}
                     for item in items:
                         view = views.get(item.columns)
-                        if view is None or view.earlier != self._earlier[item]:
-                            view = Values([part[c] for c in item.columns], self._earlier[item])
+                        if view is None or view.cuts != self.cuts[item]:
+                            view = Values([part[c] for c in item.columns], self.cuts[item])
                             views.setdefault(item.columns, view)
                         stat, known = statistic(item.stat), self._known[item][group]
                         _check_kind(item, view)
@@ -396,11 +410,11 @@ def _check_kind(item: Item, values: Values) -> None:
             raise DataError(f"column {name!r} is {column.kind} here; {item.stat} takes {', '.join(sorted(fitting))}")
 
 
-def _empty(item: Item, known: Known, earlier: tuple[float, ...] = ()) -> Arrays:
+def _empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:
     stat = statistic(item.stat)
     kind = ColumnKind.NUMERIC if ColumnKind.NUMERIC in stat.kinds else ColumnKind.CATEGORICAL
     assert stat.observe is not None
-    return stat.observe(Values([Column(kind, np.empty(0))] * len(item.columns), earlier), item.options, known)
+    return stat.observe(Values([Column(kind, np.empty(0))] * len(item.columns), cuts), item.options, known)
 
 
 def _unit(item: Item, known: Known) -> Arrays:
@@ -417,10 +431,10 @@ def _stacked(groups: Sequence[Arrays]) -> dict[str, Array]:
 
 
 def _disclosed(
-    item: Item, found: Sequence[Arrays], plan: Plan, known: Mapping[str, Array], owner: Owner, source: Source
+    item: Item, scan: _Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, source: Source, shown: Shown
 ) -> tuple[dict[str, Array], str]:
-    """What of an item leaves, and why something was kept back."""
-    memory = source.memory
+    """What of an item leaves, and why something was kept back; adds to ``shown``."""
+    found = scan.found[item]
     # rows of an image column are pixels, and it is images that are people
     few_images = item.columns[0] not in source.schema and 0 < source.rows < owner.minimum
     stat, options, reason = statistic(item.stat), item.options, ""
@@ -435,7 +449,7 @@ def _disclosed(
         back = hidden(rows, minimum)
     else:
         back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
-    earlier, used = _earlier(memory, item), list[float]()
+    cuts, earlier, used = scan.cuts[item], tuple(shown.get(_edge_key(item), ())), list[float]()
     sent: list[Arrays] = []
     flags: list[int] = []
     for group, arrays in enumerate(found):
@@ -451,7 +465,7 @@ def _disclosed(
             out = _unit(item, knows)
         else:
             try:
-                out = stat.protect(arrays, options, Owner(minimum, owner.extremes, earlier, used), knows)
+                out = stat.protect(arrays, options, Owner(minimum, owner.extremes, cuts, earlier, used), knows)
                 out = stat.share(out, options, knows)
             except Withheld as why:
                 out, reason = None, str(why)
@@ -464,7 +478,9 @@ def _disclosed(
         unit = _unit(item, known_of(plan, known, item, 0))
         return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in unit.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
     if used:
-        _remember(memory, item, used)
+        shown[_edge_key(item)] = sorted({*earlier, *used})
+        if len(shown[_edge_key(item)]) > MOST_EDGES:
+            raise NotAllowed("histograms of this column have used up all edges that this node shows")
     return {**_stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
 
 
@@ -472,18 +488,8 @@ def _edge_key(item: Item) -> str:
     return dumps([list(item.columns), list(item.by)])
 
 
-def _earlier(memory: Mapping[str, Json], item: Item) -> tuple[float, ...]:
-    if item.stat != "histogram":
-        return ()
-    return tuple((memory.get("edges") or {}).get(_edge_key(item), ()))
-
-
-def _remember(memory: Any, item: Item, used: Sequence[float]) -> None:
-    edges = dict(memory.get("edges") or {})
-    edges[_edge_key(item)] = sorted({*edges.get(_edge_key(item), ()), *used})
-    if len(edges[_edge_key(item)]) > MOST_EDGES:
-        raise NotAllowed("this column's histograms have used up all edges that this node shows")
-    memory["edges"] = edges
+def _cuts_of(cuts: Mapping[str, set[float]], item: Item) -> tuple[float, ...]:
+    return tuple(sorted(cuts[_edge_key(item)])) if item.stat == "histogram" else ()
 
 
 # ---------------------------------------------------------------- images

@@ -124,15 +124,14 @@ class Fetched:
         return algorithm.sliced(self.arrays, self.plan.items.index(item), prefix)
 
     def rank_error(self, item: Item) -> float:
-        """Of a quantile: see :func:`hanse.statistics.quantile.rank_error`; 0 where its cell is as
-        narrow as the numbers can tell (many equal values)."""
+        """Of a quantile: see :func:`hanse.statistics.quantile.rank_error`; 0 where its cell is narrower
+        than a billionth of the range (many equal values)."""
         worst = 0.0
         groups = math.prod(len(labels) for labels in algorithm.labels_by(self.plan, self.arrays, item))
         for group in range(groups):
             known = algorithm.known_of(self.plan, self.arrays, item, group)
-            share, width = quantile.rank_error(item.options, known)
-            scale = max(abs(float(known[0]["sum"] / known[0]["n"])), 1e-300) if known[0]["n"] else 1.0
-            worst = max(worst, 0.0 if width <= 1e-12 * scale else share)
+            share, width, span = quantile.rank_error(item.options, known)
+            worst = max(worst, 0.0 if width <= 1e-9 * span else share)
         return worst
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from hanse.messages import Array
 from hanse.queries import Arrays
 
-_BLOCK = 1 << 15  # values: a block stays in the cache of a core
+_BLOCK = 1 << 13  # values: a block stays in the cache of a core, and BLAS starts no threads for it
 
 
 def observe(x: Array, order: int) -> dict[str, Array]:

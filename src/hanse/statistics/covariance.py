@@ -30,7 +30,7 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
     z[~there] = 0.0
     m = there.astype(np.float64)
     pairs = np.rint(m.T @ m).astype(np.int64)
-    return {"n": pairs.min(), "N": pairs, "pivot": pivot, "A": z.T @ m, "B": z.T @ z, "D": (z * z).T @ m}
+    return {"n": pairs.max(), "N": pairs, "pivot": pivot, "A": z.T @ m, "B": z.T @ z, "D": (z * z).T @ m}
 
 
 def moved(arrays: Arrays, pivot: Array) -> dict[str, Array]:
@@ -51,7 +51,7 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
     means = [p["pivot"] + np.diagonal(p["A"]) / np.maximum(n, 1) for p, n in zip((a, b), own, strict=True)]
     pivot = np.where(own[0] > 0, means[0] + np.where(own[1] > 0, means[1] - means[0], 0) * own[1] / there, means[1])
     one, two = moved(a, pivot), moved(b, pivot)
-    return {"n": pairs.min(), "N": pairs, "pivot": pivot, **{name: one[name] + two[name] for name in one}}
+    return {"n": pairs.max(), "N": pairs, "pivot": pivot, **{name: one[name] + two[name] for name in one}}
 
 
 def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:

@@ -82,8 +82,8 @@ def _borders(own: Array) -> Array:
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
     border: Array = known.keep("border", lambda: _borders(edges_of(options, known)))
-    if values.earlier:
-        border = known.keep("with earlier", lambda: np.unique(np.concatenate([border, values.earlier])))
+    if values.cuts:
+        border = known.keep("with cuts", lambda: np.unique(np.concatenate([border, values.cuts])))
     return {"n": np.asarray(len(values.finite), np.int64), "counts": counted(values.finite, border)}
 
 
@@ -106,19 +106,27 @@ def counted(x: Array, edges: Array) -> Array:
     return counts
 
 
+def _between(fine: Array, border: Array, edges: Array) -> Array:
+    """(k + 2,) rows below, between and above ``edges``, which are some of the ``border`` of ``fine``."""
+    upto = np.cumsum(fine)[np.searchsorted(border, edges)]
+    return np.diff(np.concatenate([[0], upto, [fine.sum()]]))
+
+
+def cuts(options: Mapping[str, Json], known: Known) -> list[float]:
+    """The edges at which this item counts; other histograms of the column have to know them."""
+    return [float(e) for e in _borders(edges_of(options, known))]
+
+
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     """Joins the finer bins that earlier edges made, and hides what must not be seen."""
     own = _borders(edges_of(options, known))
-    border = np.unique(np.concatenate([own, owner.earlier]))
-    fine = arrays["counts"]
-    at = np.searchsorted(border, own)
-    upto = np.cumsum(fine)[at]  # rows below each own edge
-    counts = np.diff(np.concatenate([[0], upto, [fine.sum()]]))
+    border = np.unique(np.concatenate([own, owner.cuts]))
+    seen = np.unique(np.concatenate([own, owner.shown]))
+    counts, between = (_between(arrays["counts"], border, edges) for edges in (own, seen))
     back = hidden(counts, owner.minimum)
-    earlier = set(owner.earlier)
-    few = (fine > 0) & (fine < owner.minimum)
-    for i, edge in enumerate(own):
-        if earlier and edge not in earlier and (few[at[i]] or few[at[i] + 1]):
+    shown, few = set(owner.shown), (between > 0) & (between < owner.minimum)
+    for i, (edge, at) in enumerate(zip(own, np.searchsorted(seen, own), strict=True)):
+        if shown and edge not in shown and (few[at] or few[at + 1]):
             back[i] = back[i + 1] = True
     owner.used.extend(float(e) for i, e in enumerate(own) if not (back[i] and back[i + 1]))
     return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}

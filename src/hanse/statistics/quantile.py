@@ -64,15 +64,18 @@ def value(known: Known, q: float) -> float | None:
     return float(edges[cell] + (edges[cell + 1] - edges[cell]) * share) + center(known[0])
 
 
-def rank_error(options: Mapping[str, Json], known: Known) -> tuple[float, float]:
-    """(share of all rows, width) of the worst cell in which a wanted quantile stands."""
+def rank_error(options: Mapping[str, Json], known: Known) -> tuple[float, float, float]:
+    """Share of all rows and width of the worst cell in which a wanted quantile stands, and the width of
+    all cells that are not empty."""
     listed = options["q"] if isinstance(options["q"], list) else [options["q"]]
-    worst = (0.0, 0.0)
+    worst, span = (0.0, 0.0), 0.0
     if options["bin_edges"] is None and known[-1]["counts"].sum():
         for q in listed:
             cell, _, edges, counts = _cell(known, q)
             worst = max(worst, (float(counts[cell] / counts.sum()), float(edges[cell + 1] - edges[cell])))
-    return worst
+            full = np.flatnonzero(counts)
+            span = float(edges[full[-1] + 1] - edges[full[0]])
+    return (*worst, span)
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
