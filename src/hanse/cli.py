@@ -16,6 +16,7 @@ _GROUPS = {
     "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
+    "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
     "probe": ("hanse.experiment.cli:probe", "Measure what a round costs in this federation."),
 }
 

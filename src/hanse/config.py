@@ -60,6 +60,10 @@ def _maybe(check: Callable[[Json], str]) -> Callable[[Json], str]:
     return lambda value: "" if value is None else check(value) and check(value) + " or null"
 
 
+def _none_or(check: Callable[[Json], str]) -> Callable[[Json], str]:
+    return lambda value: "" if value == "" else check(value)
+
+
 def _bool(value: Json) -> str:
     return "" if isinstance(value, bool) else "true or false"
 
@@ -90,7 +94,7 @@ class RunConfig:
     task_type: str = _setting("auto", _one_of("auto", "binary", "multiclass", "regression"),
                               "auto settles it from the labels of all sites")  # fmt: skip
     num_rounds: int = _setting(10, _number(1, 100_000, whole=True), "training rounds; for forests, batches of trees")
-    target_column: str = _setting("disease", _text(empty=True), "the column to be predicted; empty: none, for "
+    target_column: str = _setting("disease", _none_or(_text()), "the column to be predicted; empty: none, for "
                                     "statistics")  # fmt: skip
     feature_strategy: str = _setting("intersection", _one_of("intersection", "union"),
                                      "features that all sites have, or that any has")  # fmt: skip

@@ -117,6 +117,27 @@ def test_a_run_by_commands_alone(real: Living, tmp_path: Path) -> None:
     assert json.loads(call(real, "run", "list", "--json").stdout)[0]["session_id"] == run_id
 
 
+def test_looking_around_by_commands(real: Living) -> None:
+    run_id = propose(real, "--set", "keep_models=true")
+    accept(real, run_id)
+    call(real, "run", "watch", run_id)
+    versions = json.loads(call(real, "run", "models", run_id, "--json").stdout)
+    assert [v["round"] for v in versions] == [0, 1, 2, 3, 3]
+    assert versions[0]["sha"][:12] in call(real, "run", "models", run_id).stdout
+    assert run_id in call(real, "run", "models").stdout
+    compared = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:4").stdout)
+    assert compared["round_diff"] == 3
+    assert "xgboost" in call(real, "run", "settings").stdout
+    known = json.loads(call(real, "run", "settings", "--json").stdout)["settings"]
+    assert {"num_rounds", "initial_model"} <= {s["name"] for s in known}
+    assert "columns" in json.loads(call(real, "nodes", "site1").stdout)["datasets"][0]
+    shown = call(real, "events", "--run", run_id, "--limit", "1000").stdout
+    assert "run.created" in shown
+    assert "consent" in shown
+    told = [json.loads(line) for line in call(real, "events", "--run", run_id, "--json").stdout.splitlines()]
+    assert [e["run"] for e in told] == [run_id] * len(told)
+
+
 def test_an_owner_who_hesitates_decides_nothing(real: Living) -> None:
     run_id = propose(real)
     runner = CliRunner(env={"HANSE_URL": real.url, "HANSE_TOKEN": real.tokens["site1"]})

@@ -121,6 +121,28 @@ def account_disable(name: str, home: Path, database: str) -> None:
         store.accounts.disable(_account(store, name).id, actor="command line")
 
 
+@account.command("link")
+@click.argument("name")
+@click.argument("node_id")
+@home_option
+@database_option
+def account_link(name: str, node_id: str, home: Path, database: str) -> None:
+    """From now on the data owner NAME decides for NODE_ID."""
+    with _store(home, database) as store:
+        store.accounts.link(_account(store, name).id, node_id, actor="command line")
+
+
+@account.command("unlink")
+@click.argument("name")
+@click.argument("node_id")
+@home_option
+@database_option
+def account_unlink(name: str, node_id: str, home: Path, database: str) -> None:
+    """The account NAME no longer decides for NODE_ID."""
+    with _store(home, database) as store:
+        store.accounts.unlink(_account(store, name).id, node_id, actor="command line")
+
+
 @coordinator.group()
 def token() -> None:
     """API tokens of accounts."""
@@ -162,6 +184,46 @@ def join_token(
             "command line", node_id, owner=owner_id(store, owner), lifetime_s=duration(valid)
         )
     click.echo(JoinToken(url, grpc, secret, Authority.open(home / "authority").fingerprint(), node_id).encode())
+
+
+@coordinator.command("join-tokens")
+@click.option("--withdraw", default="", metavar="ID", help="Make this one, still unused, worthless.")
+@home_option
+@database_option
+def join_tokens(withdraw: str, home: Path, database: str) -> None:
+    """List join tokens, without their secrets."""
+    from hanse.store.database import iso, now
+
+    with _store(home, database) as store:
+        if withdraw:
+            store.nodes.join_tokens.revoke(withdraw, actor="command line")
+        found = store.nodes.join_tokens.list()
+    _table(("id", "node", "state", "expires", "made by"), [
+        (t.id, t.node or "any", f"used by {t.used_by}" if t.used_by else "open" if t.expires > now() else "ended",
+         iso(t.expires) or "", t.created_by) for t in found
+    ])  # fmt: skip
+
+
+def _admission(name: str, help: str) -> None:
+    @coordinator.command(name, help=help)
+    @click.argument("node_id")
+    @click.option("--reason", default="", help="Kept in the audit.")
+    @home_option
+    @database_option
+    def admit(node_id: str, reason: str, home: Path, database: str) -> None:
+        from hanse.coordinator import local
+        from hanse.identity import check_node_id
+
+        check_node_id(node_id)
+        # a coordinator that runs has to end the node's connection, so it is asked to do it
+        if not local.post(home, f"/api/nodes/{node_id}/{name}", {"reason": reason}):
+            with _store(home, database) as store:
+                getattr(store.nodes, name)(node_id, actor="command line", reason=reason)
+        click.echo(f"{node_id}: {name}d")
+
+
+_admission("revoke", "Shut NODE_ID out, at once.")
+_admission("reinstate", "Let a revoked NODE_ID in again; it joins with a new token.")
 
 
 @coordinator.command()

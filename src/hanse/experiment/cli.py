@@ -76,13 +76,38 @@ def login(url: str, token: str | None, ca: str | None) -> None:
 
 
 @click.command()
+@click.argument("node", default="")
 @click.option("--datasets", is_flag=True, help="What they offer, instead.")
 @_json
 @_connected
-def nodes(here: Connection, datasets: bool, as_json: bool) -> None:
-    """Show the nodes of the federation."""
+def nodes(here: Connection, node: str, datasets: bool, as_json: bool) -> None:
+    """Show the nodes of the federation, or one NODE with the columns of its datasets."""
+    if node:
+        from hanse.terminal import visible
+
+        click.echo(visible(json.dumps(here.node(node), indent=2, ensure_ascii=False)))
+        return
     rows = here.datasets() if datasets else here.nodes()
     _show(list(rows), as_json, empty="no dataset is offered yet" if datasets else "no node has enrolled yet")
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Stay, and show what happens from now on.")
+@click.option("--since", default=0, help="Events after this number.")
+@click.option("--run", "of", default="", help="Of this run only.")
+@click.option("--limit", default=100, show_default=True)
+@_json
+@_connected
+def events(here: Connection, follow: bool, since: int, of: str, limit: int, as_json: bool) -> None:
+    """Show what happened in the federation: proposals, decisions, rounds, nodes that come and go."""
+    from hanse.terminal import line
+
+    for event in here.events(since, of, limit) if not follow else here.follow():
+        if of and event.get("run") != of:
+            continue
+        told = json.dumps(event if as_json else event.get("detail") or {}, ensure_ascii=False)
+        about = " ".join(str(event.get(n) or "-") for n in ("id", "time", "kind", "actor", "run", "node"))
+        click.echo(told if as_json else line(f"{about} {told}"))
 
 
 # ---------------------------------------------------------------- runs
@@ -170,6 +195,44 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
         click.echo(f"{session['state'].replace('_', ' ')}{' of ' + waiting if waiting else ''}", err=True)
     if wait:
         click.echo(repr(experiment.wait()), err=as_json)
+
+
+@run.command()
+@_json
+@_connected
+def settings(here: Connection, as_json: bool) -> None:
+    """Show every setting of a run, and the models, algorithms and selections that there are."""
+    found = here.call("GET", "/api/config/schema")
+    if as_json:
+        _show(found, True)
+        return
+    for entry in found["settings"]:
+        click.echo(f"{entry['name']:<22}{json.dumps(entry['default']):<16}{entry['help']}")
+    for kind in ("models", "algorithms", "selections"):
+        click.echo(f"\n{kind}: {', '.join(found[kind])}")
+
+
+@run.command()
+@click.argument("id", default="")
+@_json
+@_connected
+def models(here: Connection, id: str, as_json: bool) -> None:
+    """List the model versions of a run; without ID, the latest of every run."""
+    rows = [{"run": v["run"], "version": v["version"], "round": v["round"], "bytes": v["nbytes"],
+             "SHA-256": v["sha"], "loss": v["metrics"].get("loss")} for v in here.versions(id)]  # fmt: skip
+    if as_json:
+        _show(here.versions(id), True)
+        return
+    _show([{**row, "SHA-256": row["SHA-256"][:12]} for row in rows], False, empty="no model is stored yet")
+
+
+@run.command()
+@click.argument("first", metavar="RUN:VERSION")
+@click.argument("second", metavar="RUN:VERSION")
+@_connected
+def compare(here: Connection, first: str, second: str) -> None:
+    """Compare two model versions: what is better, what is smaller."""
+    click.echo(json.dumps(here.call("GET", "/api/models/compare", params={"first": first, "second": second}), indent=2))
 
 
 @run.command()
@@ -304,8 +367,9 @@ _action("resume", "resume", "Let a paused run go on.")
 @click.argument("id")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Where to write it.")
 @click.option("--result", "whole", is_flag=True, help="The records of all rounds too (hanse.load_result reads it).")
+@click.option("--version", type=int, help="Which version (hanse run models); without, the last.")
 @_connected
-def model(here: Connection, id: str, output: str, whole: bool) -> None:
+def model(here: Connection, id: str, output: str, whole: bool, version: int | None) -> None:
     """Fetch a run's model as a safetensors file."""
     from hanse.messages import digest, pieces
 
@@ -314,7 +378,7 @@ def model(here: Connection, id: str, output: str, whole: bool) -> None:
         found.save(output)
         click.echo(f"{output}: {found!r}")
         return
-    record = here.model(id)
+    record = here.model(id, version)
     draft = Path(output + ".part")
     try:
         with draft.open("wb") as out:

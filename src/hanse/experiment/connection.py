@@ -271,6 +271,21 @@ class Connection:
             query["tags"] = ",".join(config.tags)
         return self.call("GET", "/api/training/analyze", params=query)
 
+    def node(self, node: str) -> dict[str, Json]:
+        """One node, with the columns of its datasets."""
+        return self.call("GET", f"/api/nodes/{_part(node)}")
+
+    def events(self, since: int = 0, run: str = "", limit: int = 500) -> list[dict[str, Json]]:
+        """What happened after event ``since``."""
+        query = {"since": str(since), "limit": str(limit), **({"run": run} if run else {})}
+        return list(self.call("GET", "/api/events", params=query)["events"])
+
+    def follow(self) -> Iterator[dict[str, Json]]:
+        """What happens from now on, until the connection breaks."""
+        with self._events() as events:
+            for _, event in events:
+                yield event
+
     def sessions(self, state: str = "", limit: int = 100) -> list[dict[str, Json]]:
         """Runs, newest first."""
         query = {"limit": str(limit), **({"state": state} if state else {})}
