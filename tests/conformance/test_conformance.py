@@ -1,0 +1,45 @@
+"""docs/conformance.md has every row once, and every test that it names exists."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS = {"M": 77, "B": 27, "S": 27}
+PARTS = ("Learning that equals pooled learning", "Privacy that is proved", "Governance", "Pages", "Engines", "Network",
+         "Scale")  # fmt: skip
+LINES = [
+    [cell.strip() for cell in line.strip().strip("|").split("|")]
+    for line in (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| [A-Z]\d+ \|", line)
+]
+
+
+def test_every_row_is_there_once() -> None:
+    assert [line[0] for line in LINES] == [f"{letter}{n}" for letter, last in ROWS.items() for n in range(1, last + 1)]
+    assert all(len(line) == 4 and all(line) for line in LINES), [line[0] for line in LINES if len(line) != 4]
+
+
+@functools.cache
+def names_in(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return frozenset(item.name for item in ast.walk(tree) if isinstance(item, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
+def test_what_shows_a_row_exists(line: list[str]) -> None:
+    """A test of that name, or a later part of that name; nothing else is said."""
+    shown = re.findall(r"`(tests/[^`]+)`", line[3])
+    later = re.findall(r"later: ([A-Z][a-z ]+)", line[3])
+    assert shown or later
+    assert set(later) <= set(PARTS)
+    assert not re.sub(r"`tests/[^`]+`|later: [A-Z][a-z ]+|the Flower engine is|[,; ]", "", line[3])
+    for name in shown:
+        path, _, test = name.partition("::")
+        assert test.startswith("test_"), name
+        assert test in names_in(path), name
