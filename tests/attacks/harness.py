@@ -109,7 +109,7 @@ def audit(federation: Federation, node: str) -> list[Json]:
     """A node's audit log, as its owner reads it (and verified)."""
     import json
 
-    said = hanse("node", "audit", "--json", "--home", str(federation.home / node))
+    said = hanse("node", "audit", "--json", "--last", "0", "--home", str(federation.home / node))
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
 
 

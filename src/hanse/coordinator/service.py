@@ -29,7 +29,7 @@ _WRITE_EVERY_S = 30.0  # heartbeats are kept in memory; the database is told now
 _MAX_DATASETS = 1000
 _MAX_ROWS = 10**12
 _REFUSALS_PER_MINUTE = 120  # of one node, in events and audit: a flood of nonsense must not fill the disk
-_LOGINS_PER_MINUTE = 60  # with a wrong token, from one address
+_LOGINS_PER_MINUTE = 120  # with a wrong token, from one address
 _MAX_COLUMNS = 1_000_000
 
 

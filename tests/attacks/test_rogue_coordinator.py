@@ -1,0 +1,295 @@
+"""A coordinator that turned bad, against a node: whatever it asks, nothing unapproved leaves, and the node stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hanse import features
+from hanse.bundle import Bundle, freeze
+from hanse.config import RunConfig
+from hanse.errors import HanseError, TooMany
+from hanse.node import approvals
+from hanse.node.catalogue import Catalogue
+from tests.node.one_node import FakeCoordinator, Node, probe, proposal, running
+
+Json = Any
+
+
+def with_data(home: Path) -> None:
+    rng = np.random.default_rng(5)
+    lines = ["Sample,age,marker,town,disease"]
+    for i in range(60):
+        age, town = int(rng.integers(20, 90)), rng.choice(["Luebeck", "Bremen"])
+        lines.append(f"PATIENT-{i:04d},{age},{rng.normal(900, 300):.6f},{town},{int(age + rng.normal(0, 12) > 55)}")
+    (home / "visits.csv").write_text("\n".join(lines) + "\n")
+    Catalogue(home).add(home / "visits.csv", "visits")
+
+
+def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
+    dataset = Catalogue(home).get("visits")
+    config = RunConfig.parse({"model_name": model, "num_rounds": 2, "target_column": "disease", **settings})
+    alignment = features.align({"alpha": dict(dataset.schema)}, "intersection", target=config.target_column,
+                               not_features=["Sample"])  # fmt: skip
+    return freeze(config, alignment.to_json(), {"alpha": {"name": dataset.name, "version": dataset.version}})
+
+
+async def fine(node: Node, pid: int | None) -> None:
+    """The node still answers an approved task, with the worker that it had."""
+    bundle = probe(64)
+    await node.approved(bundle, "fine")
+    body = await node.task(bundle, {"round": 1, "value": 0.0}, {"x": np.ones(16, np.float32)}, run="fine")
+    assert body.nbytes == 64
+    if pid is not None:
+        assert node.agent.worker.pid == pid
+    assert node.agent.audit.verify().ok
+
+
+def test_a_flood_of_proposals_fills_neither_disk_nor_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many wait for the owner (a thousand; fewer here); more are refused until some are decided or expire."""
+    monkeypatch.setattr(approvals, "_UNDECIDED", 40)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            refused = 0
+            for i in range(60):
+                try:
+                    await node.propose(bundle, f"flood-{i}")
+                except TooMany:
+                    refused += 1
+            assert refused == 20
+            assert len(node.agent.approvals.pending()) == 40
+            node.agent.gate.reject("flood-1", actor="owner")
+            await node.propose(bundle, "one more")
+            with pytest.raises(TooMany):
+                await node.propose(bundle, "two more")
+            await node.propose(bundle, "flood-2")  # one that is known is told again at every connection
+
+    asyncio.run(main())
+
+
+def test_expired_proposals_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approvals, "_UNDECIDED", 10)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            soon = (datetime.now(UTC) + timedelta(seconds=-1)).isoformat()
+            for i in range(10):
+                await node.propose(bundle, f"old-{i}", expires=soon)
+            await node.propose(bundle, "new")
+            assert [p.run for p in node.agent.approvals.proposals()] == ["new"]
+
+    asyncio.run(main())
+
+
+WELCOMES: list[Json] = [5, "x", {"a": 1}, [5, None, "x", []], [{}], [{"run": 5}], [[["deep"]]], None, True]
+
+
+@pytest.mark.parametrize("proposals", WELCOMES, ids=str)
+def test_a_welcome_that_is_none(tmp_path: Path, proposals: Json) -> None:
+    """The node goes on greeting and telling what its owner decided."""
+
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.pending = proposals
+        async with running(tmp_path, coordinator=fake) as node:
+            await fake.until("hello")
+            bundle = probe()
+            await node.propose(bundle, "run-1")
+            node.agent.gate.approve("run-1", bundle.sha256, actor="owner")
+            fake.report("connected", "here")
+            told = await fake.until("consent")
+            assert told[0].body.data["decision"] == "accept"
+            await fine(node, node.agent.worker.pid)
+
+    asyncio.run(main())
+
+
+PROPOSALS: dict[str, dict[str, Json]] = {
+    "a text that is a list": {"text": "[]"},
+    "a text that is a number": {"text": "1"},
+    "a text of nothing": {"text": ""},
+    "deep": {"text": "[" * 500 + "]" * 500},
+    "a run that steers": {"run": "\x1b[2J"},
+    "a run of nothing": {"run": ""},
+    "a run that is long": {"run": "r" * 1000},
+    "a time that is none": {"expires": "tomorrow"},
+    "a time without a zone": {"expires": "2030-01-01T00:00:00"},
+    "a dataset that is text": {"dataset": "../../etc/passwd"},
+    "a proposer that is a list": {"proposer": ["Ada"]},
+    "a purpose without end": {"purpose": "x" * 100_000},
+}
+
+
+@pytest.mark.parametrize("what", list(PROPOSALS))
+def test_a_proposal_that_is_none_is_not_kept_and_audited(tmp_path: Path, what: str) -> None:
+    import hashlib
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            changes = dict(PROPOSALS[what])
+            if "text" in changes:
+                changes["sha256"] = hashlib.sha256(changes["text"].encode()).hexdigest()
+            with pytest.raises(HanseError):
+                await node.coordinator.ask("proposal", {**proposal(probe()), **changes})
+            assert node.agent.approvals.proposals() == []
+            assert node.actions() == ["proposal.refused"]
+            await fine(node, node.agent.worker.pid)
+
+    asyncio.run(main())
+
+
+def test_datasets_are_names_and_never_paths(tmp_path: Path) -> None:
+    """A bundle that names a file instead of a dataset gets nothing, even when the owner approves it."""
+    async def main() -> None:
+        with_data(tmp_path)
+        honest = data_bundle(tmp_path)
+        (tmp_path / "secret.csv").write_text("Sample,age,marker,town,disease\n" + "s,1,1,a,1\n" * 50)
+        async with running(tmp_path) as node:
+            for i, name in enumerate(("../secret.csv", str(tmp_path / "secret.csv"), "visits/../secret", "visits\0")):
+                version = honest.content["datasets"]["alpha"]["version"]
+                bound = {"alpha": {"name": name, "version": version}}
+                bundle = freeze(honest.config, honest.content["alignment"], bound)
+                with pytest.raises(HanseError):
+                    await node.approved(bundle, f"run-{i}")
+                    await node.task(bundle, {"step": "merge"}, run=f"run-{i}")
+            assert "task.answered" not in node.actions()
+            await fine(node, node.agent.worker.pid)
+
+    asyncio.run(main())
+
+
+ASKS: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
+    "nothing": ({}, {}),
+    "a stage that there is not": ({"stage": 99, "of": {}}, {}),
+    "a negative stage": ({"stage": -1, "of": {"phase": "train"}}, {}),
+    "a stage that is text": ({"stage": "0", "of": []}, {}),
+    "a step that there is not": ({"stage": 0, "of": {"step": "rows"}}, {}),
+    "prepared of nothing": ({"stage": 1, "of": {"phase": "train", "round": 1, "prepared": {}}}, {}),
+    "a column that was not approved": (
+        {"stage": 0, "of": {"step": "sum", "target": "Sample", "needs": "raw", "task_type": "binary",
+                            "task": {"kind": "binary", "features": ["Sample"], "classes": ["PATIENT-0007", "x"]},
+                            "columns": [{"name": "Sample", "kind": "categorical", "categories": ["a"],
+                                         "missing": False}]}},
+        {"mean": np.zeros(0)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(ASKS))
+def test_asks_that_are_none_get_an_error_and_the_worker_lives(tmp_path: Path, what: str) -> None:
+    async def main() -> None:
+        with_data(tmp_path)
+        bundle = data_bundle(tmp_path)
+        async with running(tmp_path) as node:
+            await node.approved(bundle)
+            pid = node.agent.worker.pid
+            ask, arrays = ASKS[what]
+            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256, "ask": ask}
+            before = len(node.coordinator.left)
+            with pytest.raises(HanseError) as found:
+                await node.coordinator.ask("task", data, arrays)
+            assert str(tmp_path) not in found.value.message
+            assert "Traceback" not in found.value.message
+            assert b"PATIENT-" not in bytes(node.coordinator.left[before:])
+            assert "task.answered" not in node.actions()
+            await fine(node, pid)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("model", ["xgboost", "random_forest", "sgd_regressor"])
+def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
+    """What goes into native code is proven first, so the worker that a bad ask meets is there afterwards."""
+    from .test_lying_node import chain
+
+    async def main() -> None:
+        with_data(tmp_path)
+        settings = {"task_type": "regression", "target_column": "marker"} if model == "sgd_regressor" else {}
+        bundle = data_bundle(tmp_path, model, **settings)
+        task = {"kind": "binary", "features": ["age", "marker"], "classes": ["0", "1"]}
+        columns = [{"name": n, "kind": "numeric", "categories": [], "missing": False} for n in ("age", "marker")]
+        if model == "sgd_regressor":
+            task, columns = {"kind": "regression", "features": ["age"], "classes": []}, columns[:1]
+        prepared = {"task": task, "target": settings.get("target_column", "disease"), "columns": columns, "rows": 60,
+                    "needs": "standardised" if settings else "raw", "class_counts": [30, 30]}  # fmt: skip
+        arrays: dict[str, Any] = {f"prepared.{n}": np.ones(len(columns)) for n in ("count", "mean", "scale")}
+        arrays |= {"prepared.target_mean": np.zeros(1), "prepared.target_scale": np.ones(1)}
+        if model == "sgd_regressor":
+            arrays |= {"model.coef": np.zeros((50, 50)), "model.intercept": np.zeros(0)}
+        else:
+            _, trees = chain(model, 200_000)
+            arrays |= {f"model.{n}": a for n, a in trees.items()}
+        ask = {"phase": "train", "round": 1, "prepared": prepared, "base": 0.5, "rounds": 2}
+        async with running(tmp_path) as node:
+            await node.approved(bundle)
+            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256,
+                    "ask": {"stage": 1, "of": ask}}  # fmt: skip
+            pid = node.agent.worker.pid
+            with pytest.raises(HanseError) as found:
+                await node.coordinator.ask("task", data, arrays)
+            assert found.value.code == "wire", found.value.message
+            assert "worker.lost" not in node.actions()
+            await fine(node, pid)
+
+    asyncio.run(main())
+
+
+def test_random_asks(tmp_path: Path) -> None:
+    """Two hundred random changes of an honest ask: an answer or an error, and the same worker at the end."""
+    rng = np.random.default_rng(3)
+    odd = [None, True, -1, 2**40, "x", "", [], {}, 1e308, ["a", 1], "../../x"]
+
+    def twisted(value: Json) -> Json:
+        if rng.random() < 0.15:
+            return odd[int(rng.integers(len(odd)))]
+        if isinstance(value, dict):
+            return {k: twisted(v) for k, v in value.items()}
+        return [twisted(v) for v in value] if isinstance(value, list) else value
+
+    async def main() -> None:
+        with_data(tmp_path)
+        bundle = data_bundle(tmp_path)
+        async with running(tmp_path) as node:
+            await node.approved(bundle)
+            pid = node.agent.worker.pid
+            report = await node.task(bundle, {"step": "merge"})
+            columns = report.data["data"]["columns"]
+            task = {"kind": "binary", "features": ["age", "marker", "town=Bremen"], "classes": ["0", "1"]}
+            honest = {"step": "sum", "task": task, "columns": columns, "target": "disease", "needs": "standardised",
+                      "task_type": "auto"}  # fmt: skip
+            await node.task(bundle, honest)
+            for i in range(200):
+                data = {"run": "run-1", "step": twisted(i + 1), "op": twisted("answer"), "bundle": bundle.sha256,
+                        "ask": twisted(json.loads(json.dumps({"stage": 0, "of": honest})))}  # fmt: skip
+                try:
+                    await node.coordinator.ask("task", data, {"mean": np.ones(int(rng.integers(4)))})
+                except HanseError as error:
+                    assert str(tmp_path) not in error.message  # noqa: PT017
+            assert b"PATIENT-" not in bytes(node.coordinator.left)
+            await fine(node, pid)
+
+    asyncio.run(main())
+
+
+def test_messages_of_other_kinds(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            for kind in ("shell", "welcome", "hello", "datasets", "", "x" * 500):
+                with pytest.raises(HanseError):
+                    await node.coordinator.ask(kind, {"run": "x"})
+            with pytest.raises(HanseError):
+                await node.coordinator.ask("finished", {"run": ["x"]})
+            await node.coordinator.ask("finished", {"run": "never heard of"})
+            await fine(node, node.agent.worker.pid)
+
+    asyncio.run(main())
+
+
