@@ -499,24 +499,35 @@ def signal(what: str, id: str) -> bytes:
 
 def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
-    arrays = message.body.arrays
-    layout = Layout.of(arrays)
-    yield _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes) + _header(layout, _envelope(message))
+    yield begin(message, stream)
+    for offset, piece in parts(message.body.arrays, chunk):
+        yield chunk_frame(stream, offset, piece)
+
+
+def begin(message: Message, stream: int) -> bytes:
+    """The first frame of a message."""
+    layout = Layout.of(message.body.arrays)
+    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes) + _header(layout, _envelope(message))
+
+
+def parts(arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES) -> Iterator[tuple[int, memoryview]]:
+    """The payload as it is cut into chunks: offset and bytes. Only what is packed together is copied."""
     offset, small, held = 0, bytearray(), 0
-    for piece in _payload(arrays, layout, chunk):
+    for piece in _payload(arrays, Layout.of(arrays), chunk):
         if held or len(piece) < chunk:  # small arrays share a chunk
             small += piece
             held = len(small)
             if held < chunk:
                 continue
             piece, small, held = memoryview(bytes(small)), bytearray(), 0
-        yield _chunk(stream, offset, piece)
+        yield offset, piece
         offset += len(piece)
     if held:
-        yield _chunk(stream, offset, memoryview(bytes(small)))
+        yield offset, memoryview(bytes(small))
 
 
-def _chunk(stream: int, offset: int, piece: memoryview) -> bytes:
+def chunk_frame(stream: int, offset: int, piece: memoryview) -> bytes:
+    """The frame of one chunk."""
     return b"".join((_CHUNK_HEAD.pack(_CHUNK, stream, offset, xxhash.xxh3_64_intdigest(piece)), piece))
 
 
@@ -539,6 +550,11 @@ class Assembler:
     def receiving(self) -> tuple[str, ...]:
         """Ids of the messages that are half in."""
         return tuple(p.id for p in self._open.values())
+
+    def expected(self, stream: int) -> int:
+        """Bytes of the payload of the message that is half in on ``stream``; 0 if there is none."""
+        partial = self._open.get(stream)
+        return 0 if partial is None else partial.layout.nbytes
 
     def drop(self, stream: int) -> None:
         """Forget the half of a message that is in; nobody waits for the rest."""

@@ -8,6 +8,10 @@ its request arrived, hence a reply that nobody waits for is somebody's fault and
 
 Requests travel on even streams and replies on odd ones, so a reply is refused when it begins,
 before a byte of its payload is stored.
+
+Links to many peers share two rows of :class:`Turns`. A large request waits for its turn before it
+begins; a large reply when it has begun, by not being read further, and the peer's window closes.
+Signs of life behind it cannot be read then, so waiting counts as progress.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -34,13 +39,16 @@ from hanse.messages import (
     fingerprint,
     frames,
 )
+from hanse.transports._broadcast import FIRST_STREAM, Broadcast, Shared
 from hanse.transports._outbox import PACK_BYTES, Outbox, Parcel, unpack
+from hanse.transports._turns import AT_ONCE, Turn, Turns
 
 Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
+LARGE_BYTES = 2 << 20  # payloads above this take turns
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
 ALIVE_SECONDS = 2.0
 _ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
@@ -78,6 +86,14 @@ class _Answer:
     reply: Message | None = None
 
 
+class Traffic:
+    """What the links of one process to many peers share: turns each way, and payloads sent to many."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self.sending, self.receiving = Turns(at_once), Turns(at_once)
+        self.broadcast = Broadcast(CHUNK_BYTES)
+
+
 class _Connection:
     """What is true of one connection only."""
 
@@ -85,6 +101,9 @@ class _Connection:
         self.outbox = Outbox()
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
+        self.turns: dict[int, tuple[Turn, asyncio.Event]] = {}  # of the large payloads that are half in
+        self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
+        self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit = allocate, request_limit
         self._is_request = False
@@ -102,15 +121,37 @@ class _Connection:
         return stream, self.assembler.feed(frame)
 
     def next_stream(self, reply: bool) -> int:
-        self._stream = (self._stream + 2) % (1 << 32)
+        self._stream = (self._stream + 2) % FIRST_STREAM
         return self._stream | reply
 
     def ignore(self, stream: int) -> None:
         self.assembler.drop(stream)
-        self.incoming.pop(stream, None)
+        self.arrived(stream)
         self.ignored.add(stream)
         if len(self.ignored) > _IGNORED:
             raise WireError(f"more than {_IGNORED} messages that nobody asked for")
+
+    def arrived(self, stream: int) -> None:
+        """Nothing more of it is read."""
+        self.incoming.pop(stream, None)
+        if stream in self.turns:
+            turn, come = self.turns.pop(stream)
+            turn.release()
+            come.set()
+
+    def sent(self, id: str) -> None:
+        """Nothing more of the request is sent."""
+        self.outbox.drop(("request", id))
+        turn = self.asking.pop(id, None)
+        if turn is not None:
+            turn.release()
+
+    def clear(self) -> None:
+        """Its end: others may move now."""
+        for stream in list(self.turns):
+            self.arrived(stream)
+        for id in list(self.asking):
+            self.sent(id)
 
     def ignore_id(self, id: str, reply: bool) -> None:
         for stream in [s for s, i in self.incoming.items() if i == id and (s & 1) == reply]:
@@ -133,13 +174,16 @@ class Link:
         limit: largest payload in bytes, both ways.
         request_limit: largest payload of a request from the peer.
         alive_every: seconds between ``alive`` signals while a handler works.
+        traffic: shared by the links of a process that has many peers.
     """
 
     def __init__(
         self, me: str, peer: str, handler: Handler, refused: Refusal, *,
         allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES,
         request_limit: int = REQUEST_LIMIT, alive_every: float = ALIVE_SECONDS,
+        traffic: Traffic | None = None,
     ) -> None:  # fmt: skip
+        self._traffic = traffic
         self.me, self.peer = me, peer
         self._handler, self._refused = handler, refused
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
@@ -177,7 +221,7 @@ class Link:
         except asyncio.CancelledError:
             self._finish(message.id, "late")
             if self._connection is not None:
-                self._connection.outbox.drop(("request", message.id))
+                self._connection.sent(message.id)
                 self._connection.ignore_id(message.id, reply=True)
                 self._connection.outbox.signal("cancel", message.id)
             raise
@@ -190,11 +234,33 @@ class Link:
             if not asked.reply.done():
                 asked.reply.set_exception(error)
 
-        stream = connection.next_stream(reply=False)
-        connection.outbox.add(
-            Parcel(("request", asked.message.id), frames(asked.message, stream, CHUNK_BYTES),
-                   lambda: self._moved(asked), failed)
-        )  # fmt: skip
+        def moved() -> None:
+            self._moved(asked)
+
+        message, traffic = asked.message, self._traffic
+        name = ("request", message.id)
+        if traffic is None or message.body.nbytes <= LARGE_BYTES:
+            made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
+            connection.outbox.add(Parcel(name, made, moved, failed))
+            return
+        shared = traffic.broadcast.share(message.body.arrays)
+        if shared in connection.shared:  # a stream carries one message at a time
+            made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
+        else:
+            connection.shared.add(shared)
+            made = shared.frames(message)
+
+        def counted(made: Iterator[bytes] = made) -> Iterator[bytes]:
+            try:
+                for frame in made:
+                    turn.moved(len(frame))
+                    yield frame
+            finally:
+                turn.release()
+
+        parcel = Parcel(name, counted(), moved, failed)
+        turn = traffic.sending.take(lambda: connection.outbox.add(parcel), moved)
+        connection.asking[message.id] = turn
 
     def _moved(self, asked: _Asked) -> None:
         try:
@@ -228,6 +294,7 @@ class Link:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             connection.end("the connection was lost")
+            connection.clear()
             if self._connection is connection:
                 self._connection = None
             reader.cancel()
@@ -291,9 +358,11 @@ class Link:
         if isinstance(said, Signal):
             self._signal(connection, said)
         elif said is not None:
-            connection.incoming.pop(stream, None)
+            connection.arrived(stream)
             await self._message(connection, stream & 1 == 1, said)
         elif stream in connection.incoming:
+            if stream in connection.turns:
+                connection.turns[stream][0].moved(len(frame))
             asked = self._asked.get(connection.incoming[stream])
             if asked is not None and stream & 1:
                 self._moved(asked)
@@ -303,6 +372,20 @@ class Link:
             if stream & 1 and id not in self._asked:
                 self._unwelcome(connection, id)
                 connection.ignore(stream)
+            elif self._traffic is not None and connection.assembler.expected(stream) > LARGE_BYTES:
+                await self._turn(self._traffic, connection, stream, id)
+
+    async def _turn(self, traffic: Traffic, connection: _Connection, stream: int, id: str) -> None:
+        """Returns when the rest of a large payload may be read, or is not wanted any more."""
+
+        def progress() -> None:
+            asked = self._asked.get(id)
+            if asked is not None and stream & 1:
+                self._moved(asked)
+
+        come = asyncio.Event()
+        connection.turns[stream] = traffic.receiving.take(come.set, progress), come
+        await come.wait()
 
     def _signal(self, connection: _Connection, said: Signal) -> None:
         if said.what == "alive":
@@ -339,7 +422,7 @@ class Link:
         del self._asked[message.id]
         self._strikes = 0
         self._finish(message.id, "duplicate")
-        connection.outbox.drop(("request", message.id))
+        connection.sent(message.id)
         connection.ignore_id(message.id, reply=True)
         connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES)
 

@@ -33,7 +33,7 @@ from hanse.transports._channel import (
     host_of,
     options,
 )
-from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal
+from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class GrpcCoordinator:
         keepalive: float = KEEPALIVE_SECONDS,
     ) -> None:
         self._handler, self._accept, self._refused = handler, accept, refused
-        self._allocate = Budget(memory, spool)
+        self._allocate, self._traffic = Budget(memory, spool), Traffic()
         self._limit, self._request_limit, self._alive_every = limit, request_limit, alive_every
         self._keepalive = keepalive
         self._links: dict[str, Link] = {}
@@ -141,7 +141,7 @@ class GrpcCoordinator:
         if node not in self._links:
             self._links[node] = Link(
                 COORDINATOR, node, self._handler, self._refused, allocate=self._allocate, limit=self._limit,
-                request_limit=self._request_limit, alive_every=self._alive_every,
+                request_limit=self._request_limit, alive_every=self._alive_every, traffic=self._traffic,
             )  # fmt: skip
         return self._links[node]
 

@@ -1,0 +1,58 @@
+"""One payload for many nodes: its chunks are copied and checked once, not once for each.
+
+The frames of a chunk differ between nodes only in the number of the stream, so all nodes get the same
+number. Nodes that go along together share frames; a few are kept, so whoever falls behind makes its own
+again and holds nobody's memory.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+
+from hanse.messages import Array, Message, begin, chunk_frame, parts
+
+KEPT_FRAMES = 8
+FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
+
+
+class Shared:
+    """A payload on its way to any number of nodes."""
+
+    def __init__(self, arrays: Mapping[str, Array], stream: int, chunk: int) -> None:
+        self.arrays, self.stream, self.made = arrays, stream, 0
+        self._chunk = chunk
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def frames(self, message: Message) -> Iterator[bytes]:
+        yield begin(message, self.stream)
+        for offset, piece in parts(self.arrays, self._chunk):
+            frame = self._kept.get(offset)
+            if frame is None:
+                frame = self._kept[offset] = chunk_frame(self.stream, offset, piece)
+                self.made += 1
+                if len(self._kept) > KEPT_FRAMES:
+                    self._kept.popitem(last=False)
+            yield frame
+
+
+class Broadcast:
+    """The payloads that are under way, by the identity of their arrays. An entry lives as long as
+    somebody still sends it."""
+
+    def __init__(self, chunk: int) -> None:
+        self._chunk, self._count = chunk, 0
+        self._open: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
+
+    def share(self, arrays: Mapping[str, Array]) -> Shared:
+        """The payload of these very arrays, which must not change while it is sent."""
+        shared = self._open.get(id(arrays))
+        if shared is None:
+            self._count = (self._count + 2) % FIRST_STREAM
+            shared = self._open[id(arrays)] = Shared(arrays, FIRST_STREAM | self._count, self._chunk)
+        return shared

@@ -1,0 +1,296 @@
+"""Large payloads to and from many nodes: few at a time, shared bytes, and nobody late who only waits."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hanse.kinds import Progress
+from hanse.messages import Assembler, Buffer, Memory, Message, Record, frames
+from hanse.transports import _turns
+from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
+from hanse.transports._link import Link, Traffic
+from hanse.transports._turns import Turns
+
+CHUNK = 1 << 10
+
+
+def message(arrays: dict[str, np.ndarray], id: str = "m") -> Message:
+    return Message("task", id, "coordinator", Record({"for": id}, arrays))
+
+
+def model() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(5)
+    return {"w": random.normal(size=(40, 33)), "b": random.normal(size=7).astype("f4"), "n": np.arange(9)}
+
+
+def assemble(made: list[bytes]) -> Message:
+    assembler = Assembler()
+    *halves, whole = [assembler.feed(frame) for frame in made]
+    assert halves == [None] * len(halves)
+    assert isinstance(whole, Message)
+    return whole
+
+
+# ---------------------------------------------------------------- one payload for many
+
+
+def test_nodes_that_go_along_together_share_every_chunk() -> None:
+    arrays, broadcast = model(), Broadcast(CHUNK)
+    shared = broadcast.share(arrays)
+    assert broadcast.share(arrays) is shared
+    made = [[] for _ in range(5)]
+    for row in zip(*(shared.frames(message(arrays, f"m{k}")) for k in range(5)), strict=True):
+        for got, frame in zip(made, row, strict=True):
+            got.append(frame)
+        if made[0][1:]:
+            assert all(frame is row[0] for frame in row)
+    assert shared.made == len(made[0]) - 1
+    alone = list(frames(message(arrays, "m0"), shared.stream, CHUNK))
+    assert made[0] == alone
+    for k, got in enumerate(made):
+        arrived = assemble(got)
+        assert arrived.id == f"m{k}"
+        assert all(np.array_equal(arrived.body.arrays[name], arrays[name]) for name in arrays)
+
+
+def test_a_slow_node_gets_the_same_bytes_and_holds_nothing() -> None:
+    arrays, broadcast = model(), Broadcast(CHUNK)
+    shared = broadcast.share(arrays)
+    slow, fast = shared.frames(message(arrays, "slow")), shared.frames(message(arrays, "fast"))
+    begun = [next(slow), next(slow)]
+    most = 0
+    for _ in fast:
+        most = max(most, shared.kept_bytes)
+    assert most <= KEPT_FRAMES * (CHUNK + 100)
+    assert assemble([*begun, *slow]).id == "slow"
+    assert shared.kept_bytes <= KEPT_FRAMES * (CHUNK + 100)
+
+
+def test_a_payload_is_forgotten_with_its_last_sender() -> None:
+    arrays, broadcast = model(), Broadcast(CHUNK)
+    first = broadcast.share(arrays)
+    stream, sending = first.stream, first.frames(message(arrays))
+    next(sending)
+    del first
+    assert broadcast.share(arrays).stream == stream
+    del sending
+    gc.collect()
+    assert broadcast.share(arrays).stream != stream  # a stream's number is not used twice
+
+
+# ---------------------------------------------------------------- turns
+
+
+def test_turns_are_few_and_first_come_first_served() -> None:
+    async def body() -> None:
+        turns, begun = Turns(2), []
+        row = [turns.take(lambda k=k: begun.append(k), lambda: None) for k in range(5)]
+        assert begun == [0, 1]
+        row[2].release()  # not wanted any more
+        row[2].release()
+        row[1].release()
+        row[1].release()
+        assert begun == [0, 1, 3]
+        row[0].release()
+        assert begun == [0, 1, 3, 4]
+        assert turns.waiting == 0
+
+    asyncio.run(body())
+
+
+def test_who_waits_shows_progress_and_does_not_wait_for_the_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_turns, "PATIENCE", 0.01)
+
+    async def body() -> None:
+        turns, come, signs = Turns(1), asyncio.Event(), []
+        turns.take(lambda: None, lambda: None)  # moves nothing, for ever
+        turns.take(come.set, lambda: signs.append(1))
+        await asyncio.wait_for(come.wait(), 5)
+        assert signs
+
+    asyncio.run(body())
+
+
+def test_who_waits_for_a_quick_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_turns, "PATIENCE", 0.01)
+
+    async def body() -> None:
+        turns, begun, signs = Turns(1), [], []
+        quick = turns.take(lambda: None, lambda: None)
+        turns.take(lambda: begun.append(1), lambda: signs.append(1))
+        while len(signs) < 5:
+            quick.moved(_turns.RATE)
+            await asyncio.sleep(0.001)
+        assert not begun
+        quick.release()
+        assert begun
+
+    asyncio.run(body())
+
+
+# ---------------------------------------------------------------- links
+
+
+class Pipe:
+    """One end of a connection in memory that holds little, as a network does."""
+
+    def __init__(self, incoming: asyncio.Queue[bytes], outgoing: asyncio.Queue[bytes]) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+
+    async def read(self) -> bytes | None:
+        return await self._incoming.get()
+
+    async def write(self, data: bytes) -> None:
+        await self._outgoing.put(data)
+
+
+class Watched:
+    """Counts the payloads that are half in."""
+
+    def __init__(self) -> None:
+        self.open = self.most = 0
+
+    def __call__(self, nbytes: int) -> Buffer:
+        watch = self
+
+        class Half(Memory):
+            def write(self, offset: int, chunk: memoryview) -> None:
+                if offset == 0:
+                    watch.open += 1
+                    watch.most = max(watch.most, watch.open)
+                super().write(offset, chunk)
+
+            def seal(self) -> None:
+                watch.open -= 1
+                super().seal()
+
+        return Half(nbytes)
+
+
+async def never(peer: str, asked: Message, progress: Progress) -> Message:
+    raise AssertionError("a node asked")
+
+
+async def echo(peer: str, asked: Message, progress: Progress) -> Message:
+    return Message("reply", asked.id, "", Record({}, {"w": np.array(asked.body.arrays["w"])}))
+
+
+def many(
+    count: int, traffic: Traffic, watched: Watched
+) -> tuple[list[Link], list[Link], Callable[[], list[asyncio.Task[str]]]]:
+    refused: Callable[[str, str, str], None] = lambda peer, what, detail: pytest.fail(f"{peer}: {what}: {detail}")  # noqa: E731
+    ours = [Link("coordinator", f"n{k}", never, refused, allocate=watched, traffic=traffic) for k in range(count)]
+    theirs = [Link(f"n{k}", "coordinator", echo, refused, request_limit=1 << 30) for k in range(count)]
+
+    def connect() -> list[asyncio.Task[str]]:
+        running = []
+        for here, there in zip(ours, theirs, strict=True):
+            up, down = asyncio.Queue[bytes](2), asyncio.Queue[bytes](2)
+            running += [asyncio.create_task(here.run(Pipe(up, down))), asyncio.create_task(there.run(Pipe(down, up)))]
+        return running
+
+    return ours, theirs, connect
+
+
+async def end(ours: list[Link], theirs: list[Link], running: list[asyncio.Task[str]]) -> None:
+    for link in (*ours, *theirs):
+        link.close("over")
+    await asyncio.gather(*running)
+
+
+def test_however_many_nodes_few_replies_are_half_in() -> None:
+    async def body() -> None:
+        traffic, watched = Traffic(2), Watched()
+        ours, theirs, connect = many(12, traffic, watched)
+        running = connect()
+        arrays = {"w": np.random.default_rng(2).normal(size=1 << 19)}  # 4 MiB
+        replies = await asyncio.gather(
+            *(link.request(message(arrays, f"m{k}")) for k, link in enumerate(ours))
+        )  # fmt: skip
+        assert all(np.array_equal(reply.body.arrays["w"], arrays["w"]) for reply in replies)
+        assert 1 <= watched.most <= 2
+        assert traffic.sending.waiting == traffic.receiving.waiting == 0
+        await end(ours, theirs, running)
+
+    asyncio.run(body())
+
+
+def test_a_node_that_waits_for_its_turn_is_not_late() -> None:
+    async def body() -> None:
+        traffic, watched = Traffic(1), Watched()
+        ours, theirs, connect = many(2, traffic, watched)
+        running = connect()
+        arrays = {"w": np.zeros(1 << 19)}
+        signs: list[float] = []
+        holding = traffic.receiving.take(lambda: None, lambda: None)
+
+        async def hold() -> None:  # another transfer, quick and long
+            for _ in range(100):
+                holding.moved(_turns.RATE)
+                await asyncio.sleep(0.005)
+            holding.release()
+
+        busy = asyncio.create_task(hold())
+        began = time.monotonic()
+        await ours[0].request(message(arrays), lambda: signs.append(time.monotonic()))
+        assert busy.done() or time.monotonic() - began > 0.4
+        gaps = np.diff([began, *signs])
+        assert gaps.max() < 0.35, gaps
+        await busy
+        await end(ours, theirs, running)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "disconnected"])
+def test_whoever_goes_gives_its_turn_back(how: str) -> None:
+    async def body() -> None:
+        traffic, watched = Traffic(1), Watched()
+        ours, theirs, connect = many(3, traffic, watched)
+        running = connect()
+        arrays = {"w": np.zeros(1 << 19)}
+        blocked = [traffic.sending.take(lambda: None, lambda: None), traffic.receiving.take(lambda: None, lambda: None)]
+        asked = [asyncio.create_task(link.request(message(arrays, f"m{k}"))) for k, link in enumerate(ours)]
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            asked[0].cancel()
+        else:
+            ours[0].hang_up("gone")
+        blocked[0].release()
+        await asyncio.sleep(0.05)
+        if how == "cancelled":
+            asked[1].cancel()  # its reply may be half in
+        else:
+            ours[1].hang_up("gone")
+        blocked[1].release()
+        assert (await asyncio.wait_for(asked[2], 10)).kind == "reply"
+        if how == "disconnected":
+            running += connect()
+            await asyncio.wait_for(asyncio.gather(*asked), 10)
+        else:
+            await asyncio.gather(*asked, return_exceptions=True)
+        assert traffic.sending._holders == traffic.receiving._holders == 0
+        assert traffic.sending.waiting == traffic.receiving.waiting == 0
+        await end(ours, theirs, running)
+
+    asyncio.run(body())
+
+
+def test_the_same_arrays_twice_to_one_node_travel_on_two_streams() -> None:
+    async def body() -> None:
+        traffic, watched = Traffic(4), Watched()
+        ours, theirs, connect = many(1, traffic, watched)
+        running = connect()
+        arrays = {"w": np.arange(1 << 19, dtype=np.float64)}
+        replies = await asyncio.gather(*(ours[0].request(message(arrays, f"m{k}")) for k in range(3)))
+        assert [reply.id for reply in replies] == ["m0", "m1", "m2"]
+        assert all(np.array_equal(reply.body.arrays["w"], arrays["w"]) for reply in replies)
+        await end(ours, theirs, running)
+
+    asyncio.run(body())
