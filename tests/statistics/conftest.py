@@ -1,8 +1,8 @@
-"""So that the tests of this folder find what they share."""
+"""So that the tests of this folder find the node that tests/node runs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "node"))

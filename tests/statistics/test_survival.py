@@ -10,7 +10,11 @@ from lifelines.datasets import load_lung, load_rossi
 from lifelines.statistics import multivariate_logrank_test
 from pooled import federation
 
-CASES = [(load_lung, "time", "status", "sex"), (load_rossi, "week", "arrest", "fin"), (load_rossi, "week", "arrest", "wexp")]
+CASES = [
+    (load_lung, "time", "status", "sex"),
+    (load_rossi, "week", "arrest", "fin"),
+    (load_rossi, "week", "arrest", "wexp"),
+]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -85,6 +85,15 @@ class Fetched:
         needs = [*stat.needs(item), *(levels_of(name) for name in item.by)]
         return item if stat.observe is None and needs and all(n in self.plan.items for n in needs) else None
 
+    def absent(self, item: Item) -> bool:
+        """Whether no site has one of the columns: of an image, a channel that none of its pictures has."""
+        if any(set(self.lacking.get(c, ())) >= set(self.nodes) for c in item.columns):
+            return True
+        if not item.columns[0].endswith("]"):
+            return False
+        found = [self._sliced(i) for i in _closure(item) if i in self.plan.shared and i.stat != "levels"]
+        return not any(arrays["n"].any() or arrays[algorithm.WITHHELD].any() for arrays in found)
+
     def answers(self, item: Item) -> bool:
         return self.finds(item) is not None
 
@@ -168,7 +177,7 @@ class FAResult:
         found: dict[str, Any] = {}
         for item in self._shown(stat):
             fetched = self._of(item)
-            if not any(set(fetched.lacking.get(c, ())) >= set(fetched.nodes) for c in item.columns):
+            if not fetched.absent(item):
                 found[", ".join(item.columns)] = fetched.value(item, node)
         return found
 
@@ -244,8 +253,7 @@ class FAResult:
         rows: dict[tuple[str, Any], dict[str, Any]] = {}
         for stat in self._all():
             for item in self._shown(stat):
-                if len(item.columns) > 1 or any(set(self._of(item).lacking.get(c, ())) >= set(self._of(item).nodes)
-                                                for c in item.columns):  # fmt: skip
+                if len(item.columns) > 1 or self._of(item).absent(item):
                     continue
                 value: Any = self.value(item)
                 for group, one in value.items() if item.by else [(None, value)]:

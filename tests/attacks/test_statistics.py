@@ -1,0 +1,316 @@
+"""An attacker with statistics: a data scientist who asks whatever the interface allows, sees every byte
+that leaves a node, knows the rules, and wants to learn about one person."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hanse
+from hanse.algorithms.statistics import Statistics
+from hanse.errors import ConfigError, NotAllowed, RunFailed, Unusable
+from hanse.gathering.plain import Contributions
+from hanse.kinds import Answer, Combine, Contribution, Site
+from hanse.messages import Record
+from hanse.queries import TableSource
+from hanse.suppression import hidden, hidden_table, runs
+from hanse.table import Table
+
+RNG = np.random.default_rng(3)
+SECRET = 12345.678
+
+
+def site(columns: dict[str, Any], items: list[Any], source: TableSource | None = None, **more: Any) -> Site:
+    table = Table.of(columns)
+    options = {"items": items, **{k: more.pop(k) for k in ("where", "per_node") if k in more}}
+    return Site("a", table, {"model_options": options, **more}, source=source or TableSource(table))
+
+
+def answers(here: Site) -> list[Contribution]:
+    """Every contribution that leaves, this node being the only one."""
+    algorithm = Statistics()
+    state = algorithm.init(here.config)
+    found = []
+    while hasattr(ask := algorithm.ask(state), "record"):
+        said = algorithm.answer(here, ask.record)
+        found.append(said)
+        record = Record(said.record.data, {f"a.{k}": np.asarray(v) for k, v in said.record.arrays.items()})
+        state = algorithm.tell(state, Contributions(((Answer("a", 1.0, said.record.data, {}, 0), record),), {},
+                                                    ask.combine))  # fmt: skip
+    return found
+
+
+def numbers(said: Iterable[Contribution]) -> list[float]:
+    return [float(v) for one in said for array in one.record.arrays.values() for v in np.ravel(array)]
+
+
+# ---------------------------------------------------------------- few rows
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_small_dataset_tells_nothing_of_its_rows_nor_how_many_there_are(rows: int) -> None:
+    items = [[s, ["x"], {}, []] for s in ("count", "mean", "variance", "moments", "min", "max", "distinct", "missing")]
+    items += [["histogram", ["x"], {"bin_edges": [0, 1e5]}, []], ["median", ["x"], {}, []],
+              ["value_counts", ["x"], {}, []], ["covariance", ["x", "y"], {}, []]]  # fmt: skip
+    said = answers(site({"x": [SECRET + i for i in range(rows)], "y": [1.0] * rows}, items))
+    assert {v for v in numbers(said) if v not in (0.0, 1.0)} <= {91.0, 93.0, np.inf, -np.inf}  # "[]", and flags
+    reasons = " ".join(r for one in said for r in one.record.data["withheld"].values())
+    assert not re.search(r"\d", reasons)
+    federation = hanse.simulate({"a": {"x": [SECRET] * rows}})
+    assert federation.analytics().mean() == {"x": None}
+
+
+@pytest.mark.parametrize("more", [{"where": [["x", ">", 1e9]]}, {"where": [["x", "<", 0.0]]}, {"per_node": True},
+                                  {"denied_columns": ["x"]},
+                                  {"most_filters": 0, "where": [["x", "<", 9.0]]}])  # fmt: skip
+def test_errors_hold_no_count_and_no_value(more: dict[str, Any]) -> None:
+    data = {"x": [-SECRET, *RNG.normal(3, 0.1, size=12)]}
+    with pytest.raises(NotAllowed) as error:
+        answers(site(data, [["mean", ["x"], {}, []]], **more))
+    assert not re.search(r"[1-9]", error.value.message)
+
+
+def test_exact_extremes_leave_only_where_the_owner_says_so() -> None:
+    data = {"x": [*RNG.normal(size=50), SECRET]}
+    items = [[s, ["x"], {}, []] for s in ("min", "max", "median")] + [["histogram", ["x"], {"bins": 20}, []]]
+    closed, opened = answers(site(data, items)), answers(site(data, items, allow_extremes=True))
+    assert SECRET in numbers(opened)
+    assert not any(abs(v - SECRET) < 1 for v in numbers(closed))
+
+
+def test_no_cell_of_a_quantile_sketch_stands_for_few_and_the_outlier_has_none() -> None:
+    data = {"x": [*RNG.normal(size=200), SECRET]}
+    for one in answers(site(data, [["quantile", ["x"], {"q": 1.0, "depth": 3}, []]])):
+        for name, array in one.record.arrays.items():
+            if name.endswith("counts"):
+                assert array.sum() == 201
+                assert np.all((array == 0) | (array >= 10))
+    top = hanse.simulate({"a": data}).analytics().quantile(1.0)["x"]
+    assert top < SECRET / 100  # the largest cell is among the others
+
+
+# ---------------------------------------------------------------- subtraction
+
+
+def feasible(shown: np.ndarray, back: np.ndarray, total: int, minimum: int) -> list[set[int]]:
+    """All values that each hidden cell may have, for who knows total, rule and what is shown."""
+    at = np.flatnonzero(back)
+    rest = total - int(shown[~back].sum())
+    found: list[set[int]] = [set() for _ in at]
+    for values in itertools.product(range(rest + 1), repeat=len(at) - 1):
+        last = rest - sum(values)
+        if last < 0:
+            continue
+        guess = shown.copy()
+        guess[at] = [*values, last]
+        if np.array_equal(hidden(guess, minimum), back):
+            for cell, value in zip(found, guess[at], strict=True):
+                cell.add(int(value))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 14), min_size=2, max_size=4), st.integers(3, 5))
+def test_hidden_cells_cannot_be_found_by_subtraction(counts: list[int], minimum: int) -> None:
+    cells = np.array(counts)
+    back = hidden(cells, minimum)
+    assert np.all(back[(cells > 0) & (cells < minimum)])
+    if back.any() and cells[back].max() >= minimum:
+        small = [i for i, c in enumerate(np.flatnonzero(back)) if 0 < cells[c] < minimum]
+        shown = np.where(back, 0, cells)
+        possible = feasible(shown, back, int(cells.sum()), minimum)
+        assert all(len(possible[i]) > 1 for i in small)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=6, max_size=6))
+def test_margins_do_not_give_a_hidden_cell_of_a_table_away(counts: list[int]) -> None:
+    table = np.array(counts).reshape(2, 3)
+    back = hidden_table(table, 3)
+    assert np.all(back[(table > 0) & (table < 3)])
+    if not back.any():
+        return
+    for flags in [*back, *back.T]:
+        if flags.any() and not flags.all():
+            assert flags.sum() > 1
+    # every table with these margins and shown cells: along a cycle of hidden cells numbers can move
+    rows, columns = table.sum(1), table.sum(0)
+    ways = []
+    top = [range(int(min(rows[0], columns[j])) + 1) if back[0, j] else [int(table[0, j])] for j in range(3)]
+    for first in itertools.product(*top):
+        guess = np.array([first, columns - np.array(first)])
+        fits = guess.min() >= 0 and np.array_equal(guess.sum(1), rows)
+        if fits and np.array_equal(np.where(back, -1, guess), np.where(back, -1, table)):
+            ways.append(guess)
+    big = table[back].max() >= 3 and all(r >= 6 for r in rows) and all(c >= 6 for c in columns)
+    if big:
+        for i, j in zip(*np.nonzero((table > 0) & (table < 3)), strict=True):
+            assert len({int(w[i, j]) for w in ways}) > 1
+
+
+def test_group_totals_minus_shown_groups() -> None:
+    data = {"x": list(RNG.normal(size=104)), "sex": ["f"] * 100 + ["m"] * 4}
+    said = answers(site(data, [["mean", ["x"], {}, ["sex"]], ["mean", ["x"], {}, []]]))
+    sums = [one.record.arrays for one in said]
+    grouped = [array for arrays in sums for name, array in arrays.items() if name.endswith(".n") and len(array) == 1]
+    assert 100 not in [int(n) for array in grouped for n in array]  # f is kept back with m: 104 - 100 is 4
+    federation = hanse.simulate({"a": data})
+    assert federation.analytics(by="sex").mean(["x"])["x"] == {"f": None}
+    assert federation.analytics().mean(["x"])["x"] == pytest.approx(np.mean(data["x"]))
+
+
+def test_rare_labels_never_leave() -> None:
+    data = {"city": ["Ulm"] * 60 + ["Bonn"] * 30 + ["Kleinkleckersdorf"] * 3}
+    said = answers(site(data, [["value_counts", ["city"], {}, []], ["crosstab", ["city", "city2"], {}, []]]
+                        if "city2" in data else [["value_counts", ["city"], {}, []]]))  # fmt: skip
+    raw = b"".join(np.asarray(a).tobytes() for one in said for a in one.record.arrays.values())
+    assert b"Ulm" in raw
+    assert b"Klein" not in raw
+    counts = hanse.simulate({"a": data}).analytics().value_counts()["city"]
+    assert "Kleinkleckersdorf" not in counts
+    assert sum(counts.values()) < 90  # one more label went along, or 93 - 90 would tell
+
+
+# ---------------------------------------------------------------- many queries
+
+
+def test_histograms_with_edges_close_together_do_not_single_out_who_stands_between() -> None:
+    x = np.sort(RNG.uniform(0, 100, 400))
+    person = x[200]
+    edges = [[0.0, float(person), 100.0], [0.0, float(np.nextafter(person, 200)), 100.0]]
+    for together in (False, True):
+        federation = hanse.simulate({"a": {"x": x}})
+        found = []
+        if together:
+            data, memory = {"x": x}, TableSource(Table.of({"x": x}))
+            items = [["histogram", ["x"], {"bin_edges": e}, []] for e in edges]
+            [said] = answers(site(data, items, memory))
+            found = [said.record.arrays[f"{i}.counts"][0] for i in range(2)]
+        else:
+            for e in edges:
+                got = federation.analytics().fetch_stats_with_args({"x": {"histogram": {"bin_edges": e}}})
+                value = got.values("histogram")["x"]
+                found.append(np.array([0, *value["counts"], 0]))
+        assert found[0].sum() == 400
+        assert found[1].sum() == 0  # both bins at the second edge are kept back
+    wide = federation.analytics().fetch_stats_with_args({"x": {"histogram": {"bin_edges": [0, 25, 75, 100]}}})
+    assert sum(wide.values("histogram")["x"]["counts"]) == 400  # edges with enough rows between are fine
+
+
+def test_choices_of_rows_that_single_somebody_out() -> None:
+    ages = np.sort(RNG.uniform(20, 90, 300))
+    federation = hanse.simulate({"a": {"age": ages, "cost": RNG.exponential(100, 300)}})
+
+    def mean(*where: list[Any]) -> Any:
+        return federation.analytics(where=list(where)).mean(["cost"])
+
+    cut = float(ages[150])
+    assert mean(["age", "<", cut])["cost"] is not None
+    for attack in (
+        [["age", "==", cut]],  # one person
+        [["age", "<=", cut]],  # the earlier choice and one person more
+        [["age", "<", float(ages[145])]],  # five people fewer
+        [["age", ">=", float(ages[5])]],  # all but five
+        [["age", ">", 1000.0]],  # nobody
+    ):
+        with pytest.raises(RunFailed, match="fewer rows"):
+            mean(*attack)
+    assert mean(["age", "<", float(ages[100])])["cost"] is not None
+    for statistic in ("value_counts", "histogram", "min", "median", "crosstab"):
+        with pytest.raises(ConfigError):
+            federation.analytics(where=[["age", "<", cut]])._pair(
+                statistic, ("cost", "age") if statistic == "crosstab" else ("cost",),
+                {"bins": 3} if statistic == "histogram" else {})  # fmt: skip
+    with pytest.raises(ConfigError, match="chosen rows"):
+        federation.analytics(where=[["age", "<", cut]], by="age").mean(["cost"])
+
+
+def test_choices_of_rows_whose_difference_has_few_values_in_a_column() -> None:
+    measured = np.full(200, np.nan)
+    measured[:50] = RNG.normal(size=50)
+    measured[150:] = RNG.normal(size=50)
+    measured[120] = SECRET  # one person between the two choices was measured
+    federation = hanse.simulate({"a": {"i": np.arange(200.0), "m": measured}})
+    assert federation.analytics(where=[["i", "<", 100.0]]).mean(["m"])["m"] is not None
+    with pytest.raises(RunFailed, match="fewer rows"):
+        federation.analytics(where=[["i", "<", 150.0]]).mean(["m"])
+
+
+def test_the_number_of_choices_is_limited() -> None:
+    federation = hanse.simulate({"a": {"x": np.arange(1000.0)}}, policy={"most_filters": 3})
+    for i in range(3):
+        federation.analytics(where=[["x", "<", 100.0 * (i + 1)]]).mean()
+    with pytest.raises(RunFailed, match="used up"):
+        federation.analytics(where=[["x", "<", 900.0]]).mean()
+    assert federation.analytics(where=[["x", "<", 200.0]]).mean()["x"] is not None  # an earlier one costs nothing
+
+
+def test_asking_again_gives_the_same_bytes() -> None:
+    data = {"x": RNG.normal(size=100), "t": RNG.choice(["a", "b", "c"], 100, p=[0.8, 0.15, 0.05])}
+    items = [["variance", ["x"], {}, []], ["value_counts", ["t"], {}, []], ["histogram", ["x"], {"bins": 9}, []]]
+    source = TableSource(Table.of(data))
+    first, again = (numbers(answers(site(data, items, source))) for _ in range(2))
+    assert first == again
+
+
+def test_survival_of_few() -> None:
+    time = RNG.integers(1, 200, 150).astype(float)
+    [said] = answers(site({"t": time, "e": RNG.random(150) < 0.6}, [
+        ["kaplan_meier", ["t", "e"], {"grid": [float(i) for i in range(1, 200)]}, []]]))  # fmt: skip
+    for name, array in said.record.arrays.items():
+        if name.endswith(("events", "gone")):
+            assert np.all((array == 0) | (array >= 10))
+            assert array.any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 10))
+def test_joined_cells_are_full_and_lose_nobody(counts: list[int], minimum: int) -> None:
+    cells = np.array(counts)
+    place = runs(cells, minimum)
+    if np.all(place < 0):
+        assert cells.sum() < minimum
+        return
+    out = np.zeros_like(cells)
+    np.add.at(out, place, cells)
+    assert out.sum() == cells.sum()
+    assert np.all((out == 0) | (out >= minimum))
+    assert np.max(np.abs(np.cumsum(out) - np.cumsum(cells))) < 2 * minimum
+
+
+# ---------------------------------------------------------------- a node that lies
+
+
+@pytest.mark.parametrize("bad", [
+    {"0.n": np.array([5]), "0.withheld": np.array([0])},
+    {"0.n": np.array([5]), "0.counts": np.array([1.0]), "0.labels": np.frombuffer(b"{not json", np.uint8)[None],
+     "0.withheld": np.array([0])},
+    {},
+])  # fmt: skip
+def test_contributions_that_are_none_are_refused_by_name(bad: dict[str, np.ndarray]) -> None:
+    algorithm = Statistics()
+    config = {"model_options": {"items": [["value_counts", ["t"], {}, []]]}}
+    state = algorithm.init(config)
+    good = algorithm.answer(site({"t": ["a"] * 20}, config["model_options"]["items"]), algorithm.ask(state).record)
+    found = []
+    for node, arrays in (("good", good.record.arrays), ("liar", bad)):
+        record = Record({"withheld": {}, "lacking": []}, {f"a.{k}": v for k, v in arrays.items()})
+        found.append((Answer(node, 1.0, record.data, {}, 0), record))
+    with pytest.raises(Unusable) as error:
+        algorithm.tell(state, Contributions(tuple(found), {}, Combine.MERGE))
+    assert "liar" in error.value.nodes
+
+
+def test_denied_columns_are_not_touched_even_as_groups_or_choices() -> None:
+    data = {"x": list(RNG.normal(size=50)), "ssn": [float(i) for i in range(50)]}
+    for more in ({"where": [["ssn", "<", 20]]}, {}):
+        items = [["mean", ["x"], {}, [] if more else ["ssn"]]]
+        with pytest.raises(NotAllowed, match="ssn"):
+            answers(site(data, items, denied_columns=["ssn"], **more))

@@ -1,0 +1,308 @@
+"""The interface of the document (Fed-BioMed's federated analytics), with its names and rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hanse
+from hanse import algorithms, bundle, kinds
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, RunFailed
+from hanse.experiment.analytics import FederatedAnalytics
+from hanse.experiment.analytics_result import FAResult
+from hanse.experiment.experiment import Federation
+from hanse.queries import make_item, plan
+from hanse.table import Column, ColumnKind, Table
+
+
+def cars(rows: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    return pd.DataFrame({
+        "year": rng.integers(2000, 2021, rows).astype(float), "price": rng.lognormal(9, 1, rows),
+        "mileage": rng.exponential(3e4, rows), "mpg": rng.normal(55, 9, rows),
+        "fuel": rng.choice(["diesel", "petrol"], rows),
+    })  # fmt: skip
+
+
+def two(frame: pd.DataFrame | None = None, **policy: Any) -> Federation:
+    frame = cars() if frame is None else frame
+    return hanse.simulate({"node-1": frame[:50], "node-2": frame[50:]}, policy=policy)
+
+
+def test_an_experiment_has_analytics_and_mean_is_a_number_per_column() -> None:  # A1, A2, A18, A27, A47
+    frame = cars()
+    exp = two(frame).experiment(target="price")
+    assert isinstance(exp.analytics, FederatedAnalytics)
+    assert exp.analytics is exp.analytics
+    mean = exp.analytics.mean(dataset_schema=None)
+    assert mean == pytest.approx(frame.drop(columns="fuel").mean().to_dict(), rel=1e-12)
+    assert list(exp.analytics.mean(dataset_schema=["price", "mileage"])) == ["price", "mileage"]
+
+
+def test_default_statistics_and_what_is_derived_here() -> None:  # A11, A13-A15, A17, A19, A22, A29, A34-A37
+    frame = cars()
+    analytics = two(frame).analytics()
+    result = analytics.fetch_stats()
+    assert isinstance(result, FAResult)
+    got = result.global_stats()
+    assert {"count", "mean", "variance", "std", "sum"} == set(got)
+    assert got["variance"]["price"] == pytest.approx(frame["price"].var(), rel=1e-12)
+    assert got["std"]["price"] == pytest.approx(frame["price"].std(), rel=1e-12)
+    assert got["sum"]["price"] == pytest.approx(frame["price"].sum(), rel=1e-12)
+    [fetched] = result.fetched
+    assert not any(i.stat in ("std", "sum") for i in fetched.plan.items)  # never asked of a node
+    names = {name.partition(".")[2] for name in fetched.arrays}
+    assert names == {"n", "sum", "s", "withheld"}
+
+
+def test_dependencies_resolve_themselves() -> None:  # A29, A30
+    query = plan((make_item("variance", ["x"], {}),))
+    assert [i.stat for i in query.items] == ["count", "mean", "variance"]
+    assert [query.shared[i] for i in query.items] == [0, 0, 1]
+    assert set(query.observed.values()) == {0}  # one pass over the rows
+
+
+def test_an_identical_call_asks_nobody_and_a_larger_answer_answers_a_smaller_question() -> None:  # A3, A24-A26
+    analytics = two().analytics()
+    analytics.fetch_stats(["mean", "variance"])
+    assert analytics.requests == 1
+    analytics.fetch_stats(["variance", "mean"])
+    analytics.mean(["price"])
+    analytics.std("mpg")
+    analytics.sum()
+    analytics.count(["year"])
+    assert analytics.requests == 1
+    analytics.correlation(["price", "mpg", "year"])
+    analytics.correlation(["year", "price"])
+    analytics.covariance(["mpg", "year"])
+    assert analytics.requests == 2
+    edges = {"price": {"histogram": {"bin_edges": [0, 1e4, 1e5]}}}
+    analytics.fetch_stats_with_args(edges)
+    analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [0.0, 10000.0, 100000.0]}}})
+    assert analytics.requests == 3
+    analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [0, 2e4, 1e5]}}})
+    assert analytics.requests == 4
+
+
+def test_data_that_changes_is_asked_for_again() -> None:  # A24
+    frame = cars()
+    federation = two(frame)
+    analytics = federation.analytics()
+    before = analytics.mean(["price"])["price"]
+    backend: Any = federation._backend
+    backend.tables["node-1"] = Table.of(frame[:50].assign(price=1.0))
+    backend._versions.clear()
+    assert analytics.mean(["price"])["price"] != before
+    assert analytics.requests == 2
+
+
+def test_what_is_asked_wrongly_is_said_before_anything_is_sent() -> None:  # A9, A16, A20, A21, A28, A57
+    analytics = two().analytics()
+    for call, says in (
+        (lambda: analytics.fetch_stats("averge"), "there is no statistic 'averge'"),
+        (lambda: analytics.fetch_stats([]), "stats is empty"),
+        (lambda: analytics.fetch_stats("mean", ["colour"]), "no site has a column 'colour'"),
+        (lambda: analytics.fetch_stats("mean", []), "dataset_schema is empty"),
+        (lambda: analytics.fetch_stats("mean", ["fuel"]), "mean cannot be asked of 'fuel', which is categorical"),
+        (lambda: analytics.fetch_stats("histogram", ["price"]), "needs bin_edges"),
+        (lambda: analytics.fetch_stats_with_args({}), "not empty"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"mean": {"x": 1}}}), "no argument 'x'"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [1, 1]}}}), "rising"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [1]}}}), "2 to"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"histogram": {"bin_edges": [0, float("nan")]}}}), "finite"),
+        (lambda: analytics.fetch_stats_with_args({"price": {"quantile": {"q": 2}}}), "q is 2"),
+        (lambda: analytics.fetch_stats("mean", by=["fuel", "year", "mpg"]), "one or two"),
+        (lambda: analytics.correlation(["price"]), "two columns"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            call()
+    assert analytics.requests == 0
+    assert analytics.fetch_stats("mean", "price").values("mean").keys() == {"price"}
+
+
+def test_quantiles_come_from_a_histogram_as_in_the_document() -> None:  # A12, A39
+    x = np.repeat([0.5, 1.5, 2.5, 3.5], 25)
+    analytics = two(pd.DataFrame({"x": x})).analytics()
+    result = analytics.fetch_stats_with_args(
+        {"x": {"quantile": {"q": [0.25, 0.5, 0.9], "bin_edges": [0, 1, 2, 3, 4]}}})  # fmt: skip
+    assert result.values("quantile")["x"] == pytest.approx([1.0, 2.0, 3.6])
+    assert result.values("histogram") == {}  # what was asked is what is shown
+
+
+def test_the_histogram_nobody_knows_the_range_of() -> None:  # A12
+    frame = cars(4000)
+    found = two(frame).analytics().histogram("mpg")["mpg"]
+    assert sum(found["counts"]) + found["below"] + found["above"] >= 3900
+    assert len(found["counts"]) == 20
+    assert found["bin_edges"][0] < np.quantile(frame["mpg"], 0.01)
+
+
+def test_groups_by_one_and_two_columns() -> None:
+    frame = cars(400).assign(old=lambda f: f["year"] < 2010)
+    federation = two(frame, minimum_cell=1)
+    one = federation.analytics(by="fuel").mean(["price"])["price"]
+    assert one == pytest.approx(frame.groupby("fuel")["price"].mean().to_dict())
+    both = federation.analytics(by=["fuel", "old"]).count(["price"])["price"]
+    expected = frame.groupby(["fuel", "old"])["price"].count()
+    assert both == {(f, str(int(o))): n for (f, o), n in expected.items()}
+
+
+def test_dates_booleans_and_text() -> None:
+    days = pd.date_range("2020-01-01", periods=40)
+    frame = pd.DataFrame({"day": days, "well": [True, False] * 20, "city": ["Ulm"] * 25 + ["Bonn"] * 15})
+    analytics = two(frame[:40].iloc[np.random.default_rng(0).permutation(40)], minimum_cell=1).analytics()
+    assert analytics.mean(["day"])["day"] == pytest.approx((days - pd.Timestamp(0)).days.to_numpy().mean())
+    assert analytics.mean("well") == {"well": 0.5}
+    assert analytics.value_counts() == {"city": {"Ulm": 25, "Bonn": 15}, "well": {"0": 20, "1": 20}}
+
+
+def test_images_per_channel() -> None:  # A10, A32, A42
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (30, 8, 6, 3), dtype=np.uint8)
+    sites = {n: Table({"scan": Column(ColumnKind.IMAGE, part), "age": Column.numeric(np.arange(15.0))})
+             for n, part in (("a", pictures[:15]), ("b", pictures[15:]))}  # fmt: skip
+    analytics = hanse.simulate(sites).analytics()
+    got = analytics.fetch_stats(["count", "mean", "std"], "scan").global_stats()
+    for channel in range(3):
+        values = pictures[..., channel].astype(float)
+        assert got["count"][f"scan[{channel}]"] == values.size
+        assert got["mean"][f"scan[{channel}]"] == pytest.approx(values.mean())
+        assert got["std"][f"scan[{channel}]"] == pytest.approx(values.std(ddof=1))
+    histogram = analytics.fetch_stats_with_args({"scan[0]": {"histogram": {"bin_edges": [0, 128, 256]}}})
+    expected = np.histogram(pictures[..., 0], [0, 128, 256])[0].tolist()
+    assert histogram.values("histogram")["scan[0]"]["counts"] == expected
+    assert analytics.value_counts("scan[shape]") == {"scan[shape]": {"8 x 6 x 3": 30}}
+    grey = hanse.simulate({"a": Table({"scan": Column(ColumnKind.IMAGE, pictures[..., :1])})})
+    assert set(grey.analytics().mean("scan")) == {"scan[0]"}
+    few = hanse.simulate({"a": Table({"scan": Column(ColumnKind.IMAGE, pictures[:5])})})
+    assert few.analytics().mean("scan") == {f"scan[{c}]": None for c in range(3)}  # 5 people, though 240 pixels
+
+
+def test_a_column_that_one_site_lacks_and_sites_without_rows() -> None:
+    frame = cars()
+    sites = {"a": frame[:60], "b": frame[60:].drop(columns="mpg"), "empty": frame[:0]}
+    result = hanse.simulate(sites).analytics().fetch_stats("mean")
+    assert result.values("mean")["mpg"] == pytest.approx(frame["mpg"][:60].mean())
+    assert result.values("mean")["price"] == pytest.approx(frame["price"].mean())
+    assert any("'mpg' is not at b" in note for note in result.notes)
+
+
+def test_columns_of_different_kinds_name_the_nodes() -> None:
+    sites = {"a": {"x": [1.0] * 20}, "b": {"x": ["one"] * 20}}
+    with pytest.raises(ConfigError, match="no site has a column 'x'|different kinds"):
+        hanse.simulate(sites).analytics().mean(["x"])
+
+
+def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A45, errors per node
+    frame = cars()
+    federation = hanse.simulate({"good": frame[:60], "huge": frame[60:].assign(price=1e308)})
+    result = federation.analytics().fetch_stats("mean", ["price"])
+    assert result.nodes == ("good",)
+    assert "huge" in result.failures
+    assert result.values("mean")["price"] == pytest.approx(frame["price"][:60].mean())
+    assert any("huge is not in it" in note for note in result.notes)
+    with pytest.raises(RunFailed, match="huge"):
+        federation.analytics(require="all").fetch_stats("mean", ["price"])
+    with pytest.raises(RunFailed, match="price"):
+        two(denied_columns=["price"]).analytics().mean(["price"])
+
+
+def test_single_nodes_only_where_their_owners_allow_it() -> None:  # A46
+    frame = cars()
+    with pytest.raises(RunFailed, match="this node alone"):
+        two(frame).analytics(per_node=True).mean(["price"])
+    result = two(frame, allow_node_statistics=True).analytics(per_node=True).fetch_stats(["mean", "std"], ["price"])
+    assert result.node_stats()["node-1"]["mean"]["price"] == pytest.approx(frame["price"][:50].mean())
+    assert result.node_stats()["node-2"]["std"]["price"] == pytest.approx(frame["price"][50:].std())
+    assert result.values("std")["price"] == pytest.approx(frame["price"].std())
+    assert two(frame).analytics().fetch_stats("mean").node_stats() == {}
+
+
+def test_results_merge_and_show_themselves() -> None:
+    analytics = two().analytics()
+    both = analytics.fetch_stats("mean").merge(analytics.fetch_stats("missing"))
+    assert {"mean", "missing", "count", "sum"} <= set(both.global_stats())
+    frame = both.to_frame()
+    assert {"column", "mean", "missing"} <= set(frame.columns)
+    picture = analytics.fetch_stats_with_args({"price": {"histogram": {"bins": 10}}, "fuel": {"value_counts": {}}})
+    html = picture._repr_html_()
+    assert "<svg" in html
+    assert "histogram of price" in html
+    assert "price" in repr(both)
+    other = hanse.simulate({"else": cars()}).analytics().fetch_stats("mean")
+    with pytest.raises(ConfigError, match="different nodes"):
+        both.merge(other)
+
+
+def test_names_from_elsewhere_are_escaped() -> None:
+    sites = {"<script>": {"<b>x</b>": list(np.arange(30.0)), "t": ["<i>"] * 30}}
+    analytics = hanse.simulate(sites).analytics()
+    html = analytics.fetch_stats(["mean"])._repr_html_() + analytics.fetch_stats("value_counts")._repr_html_()
+    assert "<script>" not in html
+    assert "<b>x" not in html
+    assert "<i>" not in html
+
+
+def test_describe() -> None:
+    frame = cars(600)
+    rows = {row["column"]: row for row in two(frame).analytics().describe()}
+    assert rows["mpg"]["50%"] == pytest.approx(frame["mpg"].median(), abs=0.5)
+    assert rows["fuel"]["labels"].startswith(str(frame["fuel"].value_counts().index[0]))
+    assert rows["price"]["count"] == 600
+
+
+def test_the_wire_changes_nothing() -> None:
+    frame = cars()
+    sites = {"a": frame[:50], "b": frame[50:]}
+    one, two_ = (hanse.simulate(sites, wire=w).analytics().fetch_stats(["mean", "std", "distinct", "value_counts"])
+                 for w in ("references", "exact"))  # fmt: skip
+    assert one.global_stats() == two_.global_stats()
+
+
+def test_a_query_is_a_run_with_a_bundle_that_shows_the_code() -> None:
+    options = {"items": [["variance", ["x"], {}, []]]}
+    config = RunConfig.parse({"federated_strategy": "statistics", "model_options": options, "target_column": ""})
+    assert algorithms.needs_data(config)
+    assert not algorithms.needs_model(config)
+    code = bundle.node_code(config)
+    for module in ("algorithms.statistics", "statistics.variance", "statistics._powers", "suppression"):
+        assert f"hanse.{module}" in code
+    assert not any(".models." in module or "preparation" in module for module in code)
+
+
+def test_a_new_statistic_touches_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # A49
+    (tmp_path / "root_mean_square.py").write_text(
+        '"""Root of the mean square."""\n'
+        "import numpy as np\n"
+        "from hanse.queries import Statistic\n"
+        "def observe(values, options, known):\n"
+        "    x = values.finite\n"
+        "    return {'n': np.asarray(len(x)), 'squares': np.asarray(float(x @ x))}\n"
+        "def final(arrays, options, known):\n"
+        "    return float(np.sqrt(arrays['squares'] / arrays['n'])) if arrays['n'] else None\n"
+        "STATISTIC = Statistic(doc='root mean square', observe=observe, final=final)\n"
+    )
+    import hanse.statistics
+
+    monkeypatch.setattr(hanse.statistics, "__path__", [*hanse.statistics.__path__, str(tmp_path)])
+    assert "root_mean_square" in kinds.names("statistics")
+    frame = cars()
+    got = two(frame).analytics().fetch_stats("root_mean_square", ["mpg"]).values("root_mean_square")
+    assert got["mpg"] == pytest.approx(np.sqrt((frame["mpg"] ** 2).mean()))
+
+
+def test_an_owner_must_allow_statistics() -> None:  # A4, A43, A44, A51
+    from hanse.policy.federated_analytics import FederatedAnalytics as Rule
+
+    facts = {"algorithm": "statistics", "features": ["age", "ssn"]}
+    allowed = {"allow_federated_analytics": True, "statistics_columns": ["*"], "statistics_denied_columns": []}
+    assert Rule(allowed).decide(facts).allowed
+    assert not Rule({**allowed, "allow_federated_analytics": False}).decide(facts).allowed
+    assert "ssn" in Rule({**allowed, "statistics_denied_columns": ["ssn"]}).decide(facts).reason
+    assert "ssn" in Rule({**allowed, "statistics_columns": ["age"]}).decide(facts).reason
+    assert Rule({}).decide({"algorithm": "fedavg"}).allowed
