@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from hanse.coordinator.app import create_app
+from hanse.coordinator.patience import protocol
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
 from hanse.errors import ConfigError
@@ -175,7 +176,8 @@ def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes
         tls = {"ssl_certfile": _private(how.home / "https.crt", certificate),
                "ssl_keyfile": _private(how.home / "https.key", key)}  # fmt: skip
     return uvicorn.Config(
-        create_app(coordinator), lifespan="off", log_level="warning", access_log=False, server_header=False,
+        create_app(coordinator), http=protocol(), lifespan="off", log_level="warning", access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=3, proxy_headers=False, **tls,
     )  # fmt: skip
 

@@ -25,7 +25,8 @@ _BATCH = 500
 
 @router.get("/api/events")
 async def events(
-    request: Request, since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    request: Request, since: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
     run: str | None = None, node: str | None = None, kind: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Events after ``since``, oldest first. ``last_event_id`` is where to go on."""
@@ -41,7 +42,7 @@ async def events(
 
 
 @router.get("/api/events/stream")
-async def stream(request: Request, since: Annotated[int | None, Query(ge=0)] = None) -> StreamingResponse:
+async def stream(request: Request, since: Annotated[int | None, Query(ge=0, le=1 << 62)] = None) -> StreamingResponse:
     """Server-sent events; goes on after ``Last-Event-ID``."""
     it, who = coordinator(request), account(request)
     header = request.headers.get("last-event-id")

@@ -47,7 +47,9 @@ async def bundle(request: Request, session_id: str) -> Response:
 
 
 @router.get("/api/runs/{session_id}/model")
-async def model(request: Request, session_id: str, version: Annotated[int | None, Query(ge=1)] = None) -> Response:
+async def model(
+    request: Request, session_id: str, version: Annotated[int | None, Query(ge=1, le=1 << 31)] = None
+) -> Response:
     """The result record, as safetensors."""
     run = await visible(request, session_id)
     own_run(request, run.proposer)
