@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
+from hanse.suppression import hidden
 from hanse.table import ColumnKind, Table
 
 MIN_COUNT = 10
@@ -71,15 +72,8 @@ def suppress(counts: Mapping[str, int], min_count: int) -> dict[str, int]:
     {'common': 80}
     """
     labels = sorted(counts)
-    hidden = {label for label in labels if counts[label] < min_count}
-    if hidden:
-        first = labels.index(min(hidden))
-        for label in labels[first:] + labels[:first]:
-            sizes = [counts[h] for h in hidden]
-            if max(sizes) >= min_count and sum(sizes) >= 2 * min_count:
-                break
-            hidden.add(label)
-    return {label: counts[label] for label in labels if label not in hidden}
+    back = hidden(np.array([counts[label] for label in labels], np.int64), min_count)
+    return {label: counts[label] for label, gone in zip(labels, back, strict=True) if not gone and counts[label]}
 
 
 def _classes(table: Table, target: str) -> dict[str, int]:
