@@ -372,7 +372,11 @@ class Link:
             if stream & 1 and id not in self._asked:
                 self._unwelcome(connection, id)
                 connection.ignore(stream)
-            elif self._traffic is not None and connection.assembler.expected(stream) > LARGE_BYTES:
+            elif (
+                self._traffic is not None
+                and not connection.turns  # a second one here must not keep the first one from going on
+                and connection.assembler.expected(stream) > LARGE_BYTES
+            ):
                 await self._turn(self._traffic, connection, stream, id)
 
     async def _turn(self, traffic: Traffic, connection: _Connection, stream: int, id: str) -> None:
