@@ -346,6 +346,7 @@ def test_pause_resume_cancel(tmp_path: Path) -> None:
             id, path = session["session_id"], f"/api/training/sessions/{session['session_id']}"
             await f.refused("sci", "POST", f"{path}/pause", None, 409)
             await f.consent(session, "a")
+            await f.until(lambda _: bool(f.nodes["a"].tasks))  # paused any earlier, no step would begin at all
             assert (await f.ok("sci", "POST", f"{path}/pause", {"reason": "lunch"}))["state"] == "paused"
             f.nodes["a"].hold.set()
             await f.until(lambda events: any(e.kind == "round" for e in events), id)

@@ -340,8 +340,7 @@ class RunDesk:
     async def _compute(self, run: Run) -> Run:
         config = RunConfig.parse(run.config)
         frozen, start, facts, limits = await asyncio.to_thread(self._load, run)
-        start_model = await asyncio.to_thread(self._initial_model, config)
-        algorithm = await asyncio.to_thread(algorithms.build, config, start_model)
+        algorithm = await asyncio.to_thread(lambda: algorithms.build(config, self._initial_model(config)))
 
         def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
             self._chronicle.note(kind, run_id, detail=detail)
