@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -554,3 +555,15 @@ def test_two_profiles_in_a_folder_are_refused(tmp_path: Path) -> None:
     write(cohort(tmp_path), PROFILE, "Y_profiles.tsv")
     with pytest.raises(DataError, match="found 2 files"):
         readers.read(tmp_path)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("polars", "node"), ("PIL", "images")])
+def test_a_missing_library_is_named_by_its_extra(
+    module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    (tmp_path / "pictures" / "cat" / "a.png").write_bytes(b"never looked at")
+    monkeypatch.setitem(sys.modules, module, None)  # import then says that there is no such module
+    with pytest.raises(ConfigError, match=rf"hanse\[{extra}\]"):
+        readers.read(tmp_path / ("t.csv" if module == "polars" else "pictures"))

@@ -60,12 +60,19 @@ def read(path: str | Path, *, schema: Schema | None = None, **options: Any) -> T
 
     Raises:
         DataError: the file is not what it should be; names the row, the line and the column.
-        ConfigError: the reader has no such option.
+        ConfigError: the reader has no such option, or its library is not installed.
     """
     path = Path(path)
     module = reader_for(path)
     check_options(module.read, module.KIND, options)
-    table: Table = module.read(path, schema=schema, **options)
+    try:
+        table: Table = module.read(path, schema=schema, **options)
+    except ModuleNotFoundError as missing:
+        extra = {"polars": "node", "PIL": "images"}.get(str(missing.name))
+        if extra is None:
+            raise
+        raise ConfigError(f"reading {path.name} needs a library that is not installed here; "
+                          f"pip install 'hanse[{extra}]'") from None  # fmt: skip
     return table
 
 
