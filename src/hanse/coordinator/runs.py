@@ -360,7 +360,7 @@ class RunDesk:
 
         def complete() -> Run:
             record = algorithm.result(state)
-            sha = journal.put(record)
+            sha = self._store.blobs.put(record)
             round, metrics = self._last_metrics(run.id)
             self._store.models.add(run.id, sha, round=round, metrics=metrics)
             return self._end(run.id, RunState.COMPLETED, "", sha)
