@@ -38,7 +38,7 @@ def compare(files: Mapping[str, Path], config: RunConfig, federated: Result) -> 
     train, held = {}, []
     for name, file in files.items():
         table = read(file)
-        y = np.array([label == "1" for label in table[TARGET].labels()], np.int64)
+        y = np.array([label == "yes" for label in table[TARGET].labels()], np.int64)
         fit, test = split(y, generator(config.seed, name, "split"), config.test_fraction)
         train[name] = table.take(fit)
         held.append(table.take(test))

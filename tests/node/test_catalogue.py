@@ -24,7 +24,7 @@ from hanse.node.readers import csv as csv_reader
 from hanse.node.summary import suppress
 from hanse.table import Column, ColumnKind, Table
 
-CSV = "age,sex,ill\n" + "".join(f"{40 + i},{'fm'[i % 2]},{'yes' if i % 3 else 'no'}\n" for i in range(27))
+CSV = "age,sex,ill\n" + "".join(f"{40 + i},{'fm'[i % 2]},{'true' if i % 3 else 'false'}\n" for i in range(27))
 
 
 @pytest.fixture

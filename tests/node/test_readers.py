@@ -52,7 +52,7 @@ def attempt(read: Callable[[], Table], folder: Path) -> Table | HanseError:
 
 def test_kinds_are_found(tmp_path: Path) -> None:
     table = readers.read(
-        write(tmp_path, "n,b,c,d,t,e\n1,true,x,2020-01-02,2020-01-01T12:00:00Z,\n-2.5e3,NO,y,NA,?,--\n,,,,,\n")
+        write(tmp_path, "n,b,c,d,t,e\n1,true,x,2020-01-02,2020-01-01T12:00:00Z,\n-2.5e3,FALSE,y,NA,?,--\n,,,,,\n")
     )
     assert table.schema() == {
         "n": "numeric", "b": "boolean", "c": "categorical", "d": "date", "t": "date", "e": "numeric"
@@ -567,3 +567,12 @@ def test_a_missing_library_is_named_by_its_extra(
     monkeypatch.setitem(sys.modules, module, None)  # import then says that there is no such module
     with pytest.raises(ConfigError, match=rf"hanse\[{extra}\]"):
         readers.read(tmp_path / ("t.csv" if module == "polars" else "pictures"))
+
+
+def test_a_file_and_a_frame_have_the_same_kinds(tmp_path: Path) -> None:
+    """What a data scientist tries in a simulation is what a node's reader will see."""
+    frame = {"answer": ["yes", "no", "no"], "flag": [True, False, True], "x": [1.5, 2.0, float("nan")]}
+    (tmp_path / "t.csv").write_text("answer,flag,x\nyes,True,1.5\nno,False,2.0\nno,True,\n")
+    read, made = readers.read(tmp_path / "t.csv"), Table.of(frame)
+    assert read.schema() == made.schema() == {"answer": "categorical", "flag": "boolean", "x": "numeric"}
+    assert [read[n].labels() for n in read.names] == [made[n].labels() for n in made.names]

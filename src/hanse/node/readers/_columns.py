@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "--")
-YES, NO = ("true", "yes"), ("false", "no")
+# Only true and false are boolean by themselves; "yes" and "no" stay the words that people use for labels, as they do
+# in a data scientist's frame. Declared boolean, a column may have them, and 1 and 0.
+TRUTH = {"true": True, "false": False}
+DECLARED = {**TRUTH, "yes": True, "no": False, "1": True, "0": False}
 MOSTLY = 0.9  # from this share of numbers on, a column of numbers and text is taken for a mistake
 
 Where = Callable[[int], str]  # 0-based row -> "row 3 (line 4)"
@@ -96,7 +99,7 @@ def look(series: pl.Series, missing: Collection[str], first_row: int = 0) -> See
         return Seen(present, count)
     row = int((present_at & as_number.is_null()).arg_true()[0])
     return Seen(
-        present, count, int(_booleans(text).is_not_null().sum()), int(_days(text).is_not_null().sum()),
+        present, count, int(_booleans(text, TRUTH).is_not_null().sum()), int(_days(text).is_not_null().sum()),
         (first_row + row, what(text[row])),
     )  # fmt: skip
 
@@ -142,7 +145,7 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
     elif kind is ColumnKind.DATE:
         values = _days(text)
     else:
-        values = _booleans(text.replace({"1": "true", "0": "false"}))
+        values = _booleans(text, DECLARED)
     wrong = (text.is_not_null() & values.is_null()).arg_true()
     if len(wrong):
         row = int(wrong[0])
@@ -216,7 +219,7 @@ def what(value: str | None) -> str:
     one = pl.Series([value])
     if _numbers(one)[0] is not None:
         return "a number"
-    if _booleans(one)[0] is not None:
+    if _booleans(one, DECLARED)[0] is not None:
         return "a true/false word"
     return "a date" if _days(one)[0] is not None else "text"
 
@@ -235,10 +238,9 @@ def _numbers(text: pl.Series) -> pl.Series:
     return text.cast(pl.Float64, strict=False)
 
 
-def _booleans(text: pl.Series) -> pl.Series:
+def _booleans(text: pl.Series, words: Mapping[str, bool]) -> pl.Series:
     import polars as pl
 
-    words: dict[str, Any] = {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}
     return text.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
 
 
