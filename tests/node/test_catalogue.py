@@ -293,7 +293,7 @@ def test_a_mock_has_the_shape_and_nothing_of_the_data(catalogue: Catalogue, data
     assert (mock.rows, mock.schema()) == (20, catalogue.get("visits").schema)
     assert mock["sex"].categories == ("f", "m", "x")
     assert set(mock["ill"].values) <= {0.0, 1.0}
-    data.write_text("age,sex,ill\n" + "9e9,f,no\n" * 99)
+    data.write_text("age,sex,ill\n" + "9e9,f,false\n" * 99)
     catalogue.refresh("visits")
     again = catalogue.mock("visits")
     for name in mock.names:  # other data, the same mock: so it depends on none
