@@ -75,7 +75,7 @@ def table(rows: Sequence[Row]) -> str:
 def main() -> None:
     begun = time.monotonic()
     watch = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("WATCH", "1") != "0"
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    end_on_signals()
     shutil.rmtree(OUT, ignore_errors=True)
     files = hospitals.write(OUT / "data")
     say("Four hospitals, 920 patients; no row leaves its hospital.")
@@ -101,6 +101,12 @@ def main() -> None:
                 signal.pause()
             except KeyboardInterrupt:
                 say("\nGood bye.")
+
+
+def end_on_signals() -> None:
+    """Whoever ends this program, or closes its terminal, ends the federation with it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 def join(federation: Federation, name: str, file: Path) -> None:

@@ -56,6 +56,7 @@ class Process:
 
     def __init__(self, arguments: Sequence[str], log: Path, ready: str) -> None:
         self.arguments, self.log, self.ready = list(arguments), log, ready
+        self.start_timeout = 60.0
         self.popen: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -139,7 +140,11 @@ class Federation:
         self.nodes: dict[str, Process] = {}
 
     def __enter__(self) -> Federation:
-        self.coordinator.start()
+        try:
+            self.coordinator.start(self.coordinator.start_timeout)
+        except BaseException:  # also Ctrl-C: the caller has nothing yet that it could end
+            self.coordinator.stop()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

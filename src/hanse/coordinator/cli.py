@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,9 @@ def start(
         click.echo(f"nodes (gRPC)   {where.grpc}")
         click.echo(f"authority      {where.authority}")
         if where.token is not None:
-            click.echo(f"operator token {where.token}   (shown only now; also in operator.token of the home)")
+            # what is not a terminal is a log, and a log is no place for it
+            shown = f"{where.token}   (shown only now; also" if sys.stdout.isatty() else "(it stands"
+            click.echo(f"operator token {shown} in operator.token of the home)")
         click.echo("ready")
 
     asyncio.run(serve(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from hanse.errors import HanseError, NodeFailed, WireError, from_code
 from hanse.messages import Json, loads
+
+log = logging.getLogger(__name__)
 
 FILE = "control.sock"
 _LINE_BYTES = 1 << 20
@@ -34,7 +37,8 @@ async def listen(home: Path, do: Do) -> asyncio.Server:
             answer: dict[str, Json] = {"ok": await do(asked)}
         except HanseError as error:
             answer = {"error": {"code": error.code, "message": error.message}}
-        except (TimeoutError, ValueError, OSError) as error:
+        except Exception as error:  # whatever it was, who asked gets an answer
+            log.exception("a command of the owner failed")
             answer = {"error": {"code": "error", "message": f"the agent could not do this: {type(error).__name__}"}}
         with contextlib.suppress(OSError):
             writer.write(json.dumps(answer).encode() + b"\n")

@@ -118,11 +118,11 @@ class Settings:
     def load(cls, home: Path) -> Settings:
         """The settings in ``home``. Raises ``NotFound`` where there is no node yet."""
         try:
-            text = (home / FILE).read_text(encoding="utf-8")
+            raw = (home / FILE).read_bytes()
         except FileNotFoundError:
             raise NotFound("there is no node here yet; make one with hanse node init --join TOKEN --name ID") from None
         try:
-            return cls.parse(tomllib.loads(text))
+            return cls.parse(tomllib.loads(raw.decode()))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{FILE} is not TOML: {error}") from None
 

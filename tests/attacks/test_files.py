@@ -1,0 +1,192 @@
+"""Files that are damaged, cut off, or cannot be written: a sentence, never a traceback, and nothing leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from demo.federation import Federation, free_port
+from hanse.errors import HanseError
+from hanse.store.audit import AuditLog
+from tests.node.one_node import probe, running
+
+from .harness import join, propose, until
+
+DAMAGE = {
+    "garbage": lambda raw: b"\xff\x00\x01" * 100,
+    "cut off": lambda raw: raw[: len(raw) // 2],
+    "empty": lambda raw: b"",
+    "another shape": lambda raw: b"[1, 2, 3]",
+}
+
+
+def damaged(home: Path, to: Path, file: str, how: str) -> Path:
+    shutil.copytree(home, to)
+    path = to / file
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
+    for beside in ("-wal", "-shm"):
+        (to / (file + beside)).unlink(missing_ok=True)
+    return to
+
+
+def outcome(arguments: list[str], seconds: float = 6) -> tuple[int | None, str]:
+    """What a command says, and how it ends; None: it was still at work and was then asked to stop."""
+    process = subprocess.Popen([sys.executable, "-m", "hanse.cli", *arguments], text=True, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=seconds)
+        return process.returncode, said
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        try:
+            said, _ = process.communicate(timeout=10)
+        finally:
+            process.kill()
+        return None, said
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of a federation that has worked and was stopped."""
+    folder = tmp_path_factory.mktemp("files") / "f"
+    with Federation(folder) as federation:
+        join(federation, 1)
+        run = propose(federation, num_rounds=1)
+        until(lambda: federation.rest("GET", f"/api/training/sessions/{run}")["state"] == "completed")
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_damaged_files_of_a_node(homes: Path, tmp_path: Path) -> None:
+    files = ("node.toml", "catalogue.json", "approvals.db", "identity.json", "node.key", "node.crt", "authority.crt",
+             "audit.jsonl", "summaries.json")  # fmt: skip
+    cases = [(file, how) for file in files for how in DAMAGE]
+
+    def start(case: tuple[str, str]) -> tuple[tuple[str, str], int | None, str]:
+        home = damaged(homes / "site-a", tmp_path / f"{case[0]}-{case[1]}".replace(" ", "-"), *case)
+        return case, *outcome(["node", "start", "--home", str(home)])
+
+    with ThreadPoolExecutor(4) as pool:
+        for case, code, said in pool.map(start, cases):
+            assert "Traceback" not in said, (case, said[-1500:])
+            assert code in (None, 1), (case, code, said)
+            if case[0] in ("node.toml", "approvals.db", "identity.json", "node.key") and case[1] == "garbage":
+                assert code == 1, (case, said)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_damaged_files_of_a_coordinator(homes: Path, tmp_path: Path) -> None:
+    files = ["coordinator.json", "hanse.db", "audit.jsonl", "audit.jsonl.head"]
+    files += [f"authority/{p.name}" for p in (homes / "coordinator" / "authority").iterdir() if p.is_file()]
+    cases = [(file, how) for file in files for how in DAMAGE]
+
+    def start(case: tuple[str, str]) -> tuple[tuple[str, str], int | None, str]:
+        name = f"{case[0]}-{case[1]}".replace(" ", "-").replace("/", "-")
+        home = damaged(homes / "coordinator", tmp_path / name, *case)
+        return case, *outcome(["coordinator", "start", "--home", str(home), "--plain-http",
+                               "--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}"])  # fmt: skip
+
+    with ThreadPoolExecutor(4) as pool:
+        for case, code, said in pool.map(start, cases):
+            assert "Traceback" not in said, (case, said[-1500:])
+            assert code in (None, 1), (case, code, said)
+            if case == ("hanse.db", "garbage") or (case[0].endswith(".key") and case[1] == "garbage"):
+                assert code == 1, (case, said)
+
+
+def test_a_damaged_approvals_file_says_no(tmp_path: Path) -> None:
+    """Deny by default: what cannot be read was not approved. The owner's commands get an answer."""
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle)
+            node.agent.approvals._db.execute("UPDATE decisions SET until = 'garbage'")
+            with pytest.raises(HanseError):
+                await node.task(bundle, {"round": 1, "value": 0.0})
+            node.agent.approvals._db.execute("DROP TABLE decisions")
+            with pytest.raises(HanseError):
+                await node.task(bundle, {"round": 1, "value": 0.0})
+            assert "task.answered" not in node.actions()
+            from hanse.node.control import ask
+
+            with pytest.raises(HanseError):
+                await asyncio.to_thread(ask, node.home, "approve", run="run-1", actor="owner")
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written(homes: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(homes / "site-a", home)
+    home.chmod(0o500)
+    code, said = outcome(["node", "start", "--home", str(home)])
+    home.chmod(0o700)
+    assert code == 1
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_at_the_node(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE: the audit log cannot grow, so nothing leaves; when there is room again, it goes on."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle)
+            import numpy as np
+
+            ask, x = {"round": 1, "value": 0.0}, {"x": np.ones(16, np.float32)}
+            await node.task(bundle, ask, x)
+            left = len(node.coordinator.left)
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "audit.jsonl").stat().st_size + 10, hard))
+            try:
+                with pytest.raises((HanseError, OSError)):
+                    await node.task(bundle, ask, x, step=1)
+                assert node.agent.worker.pid is not None
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert bytes(node.coordinator.left[left:]).count(b"safetensors") == 0
+            await node.task(bundle, ask, x, step=2)
+            assert node.agent.audit.verify().ok
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_jumps_moves_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines of rounds and the presence of nodes use the clock that nobody can set."""
+    import inspect
+
+    from hanse import rounds
+    from hanse.coordinator import presence
+
+    assert "time.time()" not in inspect.getsource(rounds)
+    source = inspect.getsource(presence.Presence.online) + inspect.getsource(presence.Presence._compare)
+    assert "time.time()" not in source
+    assert presence.time is time
+
+
+def test_an_audit_log_whose_end_was_cut_off_says_so(homes: Path, tmp_path: Path) -> None:
+    for how, whole in (("last line", False), ("half a line", True)):
+        path = tmp_path / f"{how}.jsonl"
+        raw = (homes / "site-a" / "audit.jsonl").read_bytes()
+        lines = raw.splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:-1]) if how == "last line" else raw + b'{"seq": 9')
+        shutil.copy(homes / "site-a" / "audit.jsonl.head", path.with_name(path.name + ".head"))
+        log = AuditLog(path)
+        assert log.verify().ok is whole
+        log.close()
