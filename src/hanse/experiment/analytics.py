@@ -228,6 +228,18 @@ class FederatedAnalytics:
 
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
+        return self._described(dataset_schema).listing()
+
+    def overview(self, dataset_schema: str | Sequence[str] | None = None, bins: int = 20) -> FAResult:
+        """What :meth:`describe` has, with a histogram of each column of numbers: one picture of the data."""
+        kinds = self._kinds()
+        numbers = [c for c in _chosen(dataset_schema, kinds) if kinds[c] == "numeric"]
+        found = self._described(dataset_schema)
+        if not numbers:
+            return found
+        return self._fetch(self._items("histogram", {"bins": bins}, numbers, self._by(None), kinds)).merge(found)
+
+    def _described(self, dataset_schema: str | Sequence[str] | None) -> FAResult:
         kinds = self._kinds()
         chosen = _chosen(dataset_schema, kinds)
         numbers = [c for c in chosen if kinds[c] in ("numeric", "boolean", "date")]
@@ -238,7 +250,7 @@ class FederatedAnalytics:
             wanted += self._items(name, {}, columns, self._by(None), kinds) if columns else []
         if numbers:
             wanted += self._items("quantile", {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}, numbers, self._by(None), kinds)
-        return self._fetch(wanted).listing()
+        return self._fetch(wanted)
 
     def _one(self, stat: str, schema: str | Sequence[str] | None) -> dict[str, Any]:
         return self.fetch_stats(stat, schema).values(stat)

@@ -276,6 +276,12 @@ class FAResult:
         shown = [(i, self.value(i)) for i in self.wanted if not i.by]
         return analytics_drawing.page(self.nodes, shown, self.listing(), self.notes, self.simulated)
 
+    def plot(self) -> Any:
+        """The same as a ``matplotlib.figure.Figure``."""
+        from hanse.experiment import analytics_figure
+
+        return analytics_figure.draw(self)
+
     # ------------------------------------------------------------ where things are
 
     def _of(self, item: Item) -> Fetched:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 1 << 17  # of a batch: a column of it is 1 MiB
+SLICE_BYTES = 64 << 20  # of a Parquet file in memory at a time
 SHOWN = "shown.json"
 
 
@@ -113,7 +114,7 @@ class FileSource:
             return
         done = 0
         try:
-            for part in frame.collect_batches(chunk_size=ROWS, maintain_order=True):
+            for part in _parts(frame, self._path.suffix.lower() in (".parquet", ".pq"), self.rows, len(names)):
                 table = Table({n: _column(part[n], ColumnKind(self._kinds[n]), self._path.name) for n in names})
                 done += table.rows
                 yield table
@@ -124,6 +125,19 @@ class FileSource:
             return
         if not done:
             yield from readers.stream(self._path, names, ROWS, schema=self._kinds, **self._options)
+
+
+def _parts(frame: pl.LazyFrame, typed: bool, rows: int, columns: int) -> Iterator[pl.DataFrame]:
+    """The frame in order. A Parquet file is read slice by slice: left to itself, the streaming engine
+    reads the further ahead the larger the file is. A slice of a CSV file would be read from the start."""
+    if not typed:
+        yield from frame.collect_batches(chunk_size=ROWS, maintain_order=True)
+        return
+    size = max(ROWS, SLICE_BYTES // (8 * max(columns, 1)))
+    for start in range(0, rows, size):
+        yield from frame.slice(start, size).collect().iter_slices(ROWS)
+    if frame.slice(rows, 1).collect().height:
+        raise DataError("the dataset gives more rows than it was registered with; refresh it")
 
 
 def _polars_errors() -> tuple[type[BaseException], ...]:
