@@ -486,8 +486,8 @@ _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A small frame without a body: ``ack`` (got your reply), ``alive`` (still working),
-    ``cancel`` (do not bother). ``id`` is the exchange's."""
+    """A small frame without a body: ``ack`` (got your reply), ``go`` (send the rest of your large
+    reply), ``alive`` (still working), ``cancel`` (do not bother). ``id`` is the exchange's."""
 
     what: str
     id: str

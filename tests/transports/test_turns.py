@@ -294,3 +294,26 @@ def test_the_same_arrays_twice_to_one_node_travel_on_two_streams() -> None:
         await end(ours, theirs, running)
 
     asyncio.run(body())
+
+
+def test_what_nobody_can_take_yet_stays_at_the_node() -> None:
+    async def body() -> None:
+        traffic, watched = Traffic(1), Watched()
+        ours, theirs, connect = many(1, traffic, watched)
+        running = connect()
+        holding = traffic.receiving.take(lambda: None, lambda: None)
+        asked = asyncio.create_task(ours[0].request(message({"w": np.zeros(1 << 19)})))
+        small = 0
+        while not traffic.receiving.waiting:
+            await asyncio.sleep(0.001)
+        for k in range(20):  # its connection is not stopped meanwhile
+            holding.moved(_turns.RATE)
+            small += (await ours[0].request(message({"w": np.zeros(k + 1)}, f"small{k}"))).kind == "reply"
+        assert small == 20
+        assert not asked.done()
+        assert watched.most <= 1
+        holding.release()
+        assert (await asyncio.wait_for(asked, 10)).body.nbytes == 4 << 20
+        await end(ours, theirs, running)
+
+    asyncio.run(body())

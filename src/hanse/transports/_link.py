@@ -10,8 +10,8 @@ Requests travel on even streams and replies on odd ones, so a reply is refused w
 before a byte of its payload is stored.
 
 Links to many peers share two rows of :class:`Turns`. A large request waits for its turn before it
-begins; a large reply when it has begun, by not being read further, and the peer's window closes.
-Signs of life behind it cannot be read then, so waiting counts as progress.
+begins. Whoever sends a large reply waits, after its first frame, for the signal ``go``: so what
+nobody can take yet stays where it is. Waiting for a turn counts as progress.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, TooLarge, WireError, from_code
@@ -48,7 +49,7 @@ Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
-LARGE_BYTES = 2 << 20  # payloads above this take turns
+LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
 ALIVE_SECONDS = 2.0
 _ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
@@ -101,7 +102,8 @@ class _Connection:
         self.outbox = Outbox()
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
-        self.turns: dict[int, tuple[Turn, asyncio.Event]] = {}  # of the large payloads that are half in
+        self.turns: dict[int, Turn] = {}  # of the large replies that are half in
+        self.held: dict[str, Parcel] = {}  # the rest of the large replies that go out, until ``go``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -135,9 +137,7 @@ class _Connection:
         """Nothing more of it is read."""
         self.incoming.pop(stream, None)
         if stream in self.turns:
-            turn, come = self.turns.pop(stream)
-            turn.release()
-            come.set()
+            self.turns.pop(stream).release()
 
     def sent(self, id: str) -> None:
         """Nothing more of the request is sent."""
@@ -325,9 +325,8 @@ class Link:
 
     async def _read(self, wire: Wire, connection: _Connection) -> None:
         try:
-            while (data := await wire.read()) is not None:
-                for frame in unpack(data):
-                    await self._frame(connection, frame)
+            while await self._read_one(wire, connection):
+                pass
         except WireError as error:
             self._strikes += 1
             what = {Tampered: "tampered", TooLarge: "too large"}.get(type(error), "malformed")
@@ -340,6 +339,15 @@ class Link:
                     f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
                     f"the last was {what}: {error.message}"))  # fmt: skip
                 self._strikes = 0
+
+    async def _read_one(self, wire: Wire, connection: _Connection) -> bool:
+        # A method of its own, so that a chunk is not held while the next is awaited.
+        data = await wire.read()
+        if data is None:
+            return False
+        for frame in unpack(data):
+            await self._frame(connection, frame)
+        return True
 
     def _refuse(self, what: str, detail: str) -> None:
         try:
@@ -362,7 +370,7 @@ class Link:
             await self._message(connection, stream & 1 == 1, said)
         elif stream in connection.incoming:
             if stream in connection.turns:
-                connection.turns[stream][0].moved(len(frame))
+                connection.turns[stream].moved(len(frame))
             asked = self._asked.get(connection.incoming[stream])
             if asked is not None and stream & 1:
                 self._moved(asked)
@@ -372,24 +380,20 @@ class Link:
             if stream & 1 and id not in self._asked:
                 self._unwelcome(connection, id)
                 connection.ignore(stream)
-            elif (
-                self._traffic is not None
-                and not connection.turns  # a second one here must not keep the first one from going on
-                and connection.assembler.expected(stream) > LARGE_BYTES
-            ):
-                await self._turn(self._traffic, connection, stream, id)
+            elif stream & 1 and connection.assembler.expected(stream) > LARGE_BYTES:
+                self._may_go(connection, stream, id)
 
-    async def _turn(self, traffic: Traffic, connection: _Connection, stream: int, id: str) -> None:
-        """Returns when the rest of a large payload may be read, or is not wanted any more."""
+    def _may_go(self, connection: _Connection, stream: int, id: str) -> None:
+        """Lets the peer send the rest of a large reply, now or when its turn has come."""
 
-        def progress() -> None:
-            asked = self._asked.get(id)
-            if asked is not None and stream & 1:
-                self._moved(asked)
+        def go() -> None:
+            connection.outbox.signal("go", id)
 
-        come = asyncio.Event()
-        connection.turns[stream] = traffic.receiving.take(come.set, progress), come
-        await come.wait()
+        if self._traffic is None:
+            go()
+            return
+        asked = self._asked[id]
+        connection.turns[stream] = self._traffic.receiving.take(go, lambda: self._moved(asked))
 
     def _signal(self, connection: _Connection, said: Signal) -> None:
         if said.what == "alive":
@@ -399,6 +403,10 @@ class Link:
             answer = self._answers.get(said.id)
             if answer is not None and answer.reply is not None:
                 self._forget(said.id)
+        elif said.what == "go":
+            rest = connection.held.pop(said.id, None)
+            if rest is not None:
+                connection.outbox.add(rest)
         elif said.what == "cancel":
             connection.ignore_id(said.id, reply=False)
             self._forget(said.id)
@@ -500,14 +508,18 @@ class Link:
                 self._send_reply(connection, excuse)
 
         stream = connection.next_stream(reply=True)
-        made = frames(reply, stream, CHUNK_BYTES)
-        connection.outbox.add(Parcel(("reply", reply.id), made, lambda: None, failed))
+        made, name = frames(reply, stream, CHUNK_BYTES), ("reply", reply.id)
+        if reply.body.nbytes > LARGE_BYTES:
+            connection.held[reply.id] = Parcel(name, made, lambda: None, failed, begun=True)
+            made = islice(made, 1)
+        connection.outbox.add(Parcel(name, made, lambda: None, failed))
 
     def _forget(self, id: str) -> None:
         answer = self._answers.pop(id, None)
         if answer is None:
             return
         if answer.connection is not None:
+            answer.connection.held.pop(id, None)
             answer.connection.outbox.drop(("reply", id))
         if answer.task is not None:
             answer.task.cancel()
