@@ -6,7 +6,8 @@ gather, sum, checkpoint, record. In the same run a bare gRPC stream without TLS 
 bytes (``floor_seconds``); ``ratio`` is the median round over it.
 
 Memory: peak resident size of the coordinator above its idle size, and of the largest node with its
-worker. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
+worker. ``models_above_idle`` is told of large models only: what a round holds for itself (about 30 MB) is
+many small ones. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
 records show it (from the run's start to its first round's start); ``end_seconds``: from the last reply
 to ``completed``.
 """
@@ -96,7 +97,7 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         return {
             "seconds_per_round": statistics.median(periods),
             "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle, "models_above_idle":
-            (peak_mb(pid) - idle) * 1e6 / nbytes, "node_peak_mb": node_peak, "node_idle_mb": idle_node,
+            (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None, "node_peak_mb": node_peak, "node_idle_mb": idle_node,
             "start_seconds": begins[0] - when(session["started_at"]),
             "end_seconds": when(session["ended_at"]) - when(recorded[-1]["ended"]),
         }  # fmt: skip
