@@ -96,8 +96,9 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         node_peak = max(sum(peak_mb(p) for p in family(process.pid)) for process in federation.nodes.values())
         return {
             "seconds_per_round": statistics.median(periods),
-            "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle, "models_above_idle":
-            (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None, "node_peak_mb": node_peak, "node_idle_mb": idle_node,
+            "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle,
+            "models_above_idle": (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None,
+            "node_peak_mb": node_peak, "node_idle_mb": idle_node,
             "start_seconds": begins[0] - when(session["started_at"]),
             "end_seconds": when(session["ended_at"]) - when(recorded[-1]["ended"]),
         }  # fmt: skip
