@@ -1,13 +1,14 @@
 """The gate: everything that a node is asked passes here, and everything it answers.
 
 In this order: who asks -> is exactly this hash approved for this run -> is the dataset the approved
-one -> do all rules allow it -> the privacy budget -> the worker, with limits -> what leaves -> a line
-in the audit log -> the reply. Each step can only say no, and what goes wrong in a step is a no. If
-the audit log cannot be written, nothing leaves.
+one -> do all rules allow it -> the privacy budget -> the worker, with limits -> is it still approved ->
+what leaves -> a line in the audit log -> the reply. Each step can only say no, and what goes wrong in a
+step is a no. If the audit log cannot be written, nothing leaves.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -66,13 +67,8 @@ class Gate:
 
     def configure(self, settings: Settings) -> None:
         """From now on these settings. Raises what a broken rule raises; then the old ones stay."""
-        owner = settings.policy
         facts: dict[str, Json] = {
-            "allowed_algorithms": list(owner.allowed_algorithms), "allow_training_plans": owner.allow_training_plans,
-            "minimum_samples": owner.minimum_samples, "minimum_count": owner.minimum_count,
-            "allow_federated_analytics": owner.allow_federated_analytics,
-            "statistics_columns": list(owner.statistics_columns),
-            "statistics_denied_columns": list(owner.statistics_denied_columns),
+            **dataclasses.asdict(settings.policy),
             "message_bytes": settings.limits.message_mb << 20, "steps": settings.limits.steps,
         }  # fmt: skip
         self._rules, self.settings = policy.rules(facts), settings
