@@ -1,0 +1,86 @@
+"""What crosses the wire and what rests on disk: named arrays and JSON, in one format.
+
+A **record** is a plain value: JSON data and named arrays. A **message** is a record with an
+envelope (kind, id, sender). Both are written as `safetensors
+<https://huggingface.co/docs/safetensors>`_: eight bytes of header length, a JSON header (each
+array's dtype, shape and place; our JSON in ``__metadata__``), then the raw little-endian buffers
+without gaps. There is no pickle and no code in it, and any safetensors reader opens a model that
+Hanse stored.
+
+Arrays stand in a canonical order (larger items first, then by name), so the same record is always
+the same bytes, and its SHA-256 names it.
+
+On a stream a message travels as **frames**: one BEGIN with the header, then CHUNKs of about
+2 MiB, each with its offset and an XXH3 checksum (accidents; TLS is what keeps attackers out).
+The receiver decides where the bytes land: memory, a file (``Spool``), shared memory.
+
+Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (where arrays lie), ``header``, ``records``
+(records and messages, and their bytes), ``framing``.
+"""
+
+from __future__ import annotations
+
+from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, Place, Spool, block
+from hanse.messages.framing import (
+    MAX_MESSAGE_BYTES,
+    Assembler,
+    Signal,
+    begin,
+    chunk_frame,
+    frames,
+    parts,
+    signal,
+)
+from hanse.messages.header import MAX_HEADER_BYTES
+from hanse.messages.records import (
+    CHUNK_BYTES,
+    WIRE_VERSION,
+    Message,
+    Record,
+    arrived,
+    digest,
+    dump,
+    fingerprint,
+    head,
+    load,
+    payload,
+    pieces,
+)
+from hanse.messages.strict_json import MAX_DEPTH, Json, dumps, loads
+
+__all__ = [
+    "CHUNK_BYTES",
+    "MAX_DEPTH",
+    "MAX_HEADER_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "WIRE_VERSION",
+    "Allocate",
+    "Array",
+    "Assembler",
+    "Buffer",
+    "Buffered",
+    "Json",
+    "Layout",
+    "Memory",
+    "Message",
+    "Place",
+    "Record",
+    "Signal",
+    "Spool",
+    "arrived",
+    "begin",
+    "block",
+    "chunk_frame",
+    "digest",
+    "dump",
+    "dumps",
+    "fingerprint",
+    "frames",
+    "head",
+    "load",
+    "loads",
+    "parts",
+    "payload",
+    "pieces",
+    "signal",
+]

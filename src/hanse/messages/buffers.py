@@ -1,0 +1,195 @@
+"""Where the arrays of a record lie: one payload, in memory, in a file, or wherever a carrier puts it.
+
+The places of all arrays in the payload are its :class:`Layout`; the payload itself is a :class:`Buffer`, which the
+receiver chooses, and :class:`Buffered` gives its arrays without reading the others.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from hanse.errors import WireError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
+    "BOOL": np.dtype("bool"),
+}  # fmt: skip
+CODES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one array lies in a payload: ``offset`` in bytes from its start."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places of all arrays of a record, in the order of the bytes."""
+
+    places: Mapping[str, Place]
+    nbytes: int
+
+    @staticmethod
+    def of(arrays: Mapping[str, Array]) -> Layout:
+        if isinstance(arrays, Buffered):
+            return arrays.layout
+        places: dict[str, Place] = {}
+        offset = 0
+        for name in sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n)):
+            array = arrays[name]
+            dtype = array.dtype.newbyteorder("<")
+            if dtype not in CODES:
+                raise WireError(
+                    f"array {name!r} has dtype {array.dtype}, which does not travel; "
+                    f"use one of {', '.join(str(d) for d in CODES)}"
+                )
+            places[name] = Place(dtype, tuple(array.shape), offset)
+            offset += places[name].nbytes
+        return Layout(places, offset)
+
+
+class Buffer(Protocol):
+    """Where a payload lands. Writes may come in any order; reads come after ``seal``."""
+
+    def write(self, offset: int, chunk: memoryview) -> None: ...
+    def seal(self) -> None: ...
+    def read(self, offset: int, nbytes: int) -> memoryview: ...
+
+
+class Memory:
+    """A payload in memory; ``read`` gives views without a copy."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, nbytes: int, storage: memoryview | None = None) -> None:
+        self._view = np.empty(nbytes, np.uint8).data if storage is None else storage
+
+    def write(self, offset: int, chunk: memoryview) -> None:
+        self._view[offset : offset + len(chunk)] = chunk
+
+    def seal(self) -> None:
+        self._view = self._view.toreadonly()
+
+    def read(self, offset: int, nbytes: int) -> memoryview:
+        return self._view[offset : offset + nbytes]
+
+
+class Spool:
+    """A payload in an unlinked temporary file: bounded memory for any number of contributions.
+
+    The bytes stay in the page cache while they are young, so this costs a copy, not a disk
+    access, and the process does not grow.
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, nbytes: int, folder: str | os.PathLike[str] | None = None) -> None:
+        self._fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".spool", dir=folder)
+        os.unlink(path)
+
+    def write(self, offset: int, chunk: memoryview) -> None:
+        while chunk:
+            done = os.pwrite(self._fd, chunk, offset)
+            offset, chunk = offset + done, chunk[done:]
+
+    def seal(self) -> None:
+        pass
+
+    def read(self, offset: int, nbytes: int) -> memoryview:
+        out = np.empty(nbytes, np.uint8)
+        view, done = out.data, 0
+        while done < nbytes:
+            got = os.preadv(self._fd, [view[done:]], offset + done)
+            if got == 0:
+                raise WireError("a spooled payload is shorter than its header says")
+            done += got
+        return view
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", None)
+        if fd is not None:
+            os.close(fd)
+
+
+Allocate = Callable[[int], Buffer]
+
+
+class Buffered(Mapping[str, Array]):
+    """Arrays that lie in a ``Buffer``; materialised only when asked for."""
+
+    __slots__ = ("_buffer", "layout")
+
+    def __init__(self, layout: Layout, buffer: Buffer) -> None:
+        self.layout, self._buffer = layout, buffer
+
+    @property
+    def buffer(self) -> Buffer:
+        """Where the payload lies."""
+        return self._buffer
+
+    def __getitem__(self, name: str) -> Array:
+        place = self.layout.places[name]
+        return self.block(name, 0, place.size).reshape(place.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout.places)
+
+    def __len__(self) -> int:
+        return len(self.layout.places)
+
+    def block(self, name: str, start: int, stop: int) -> Array:
+        """Elements ``start:stop`` of the flattened array, without reading the rest."""
+        place = self.layout.places[name]
+        item = place.dtype.itemsize
+        raw = self._buffer.read(place.offset + start * item, (stop - start) * item)
+        return np.frombuffer(raw, place.dtype)
+
+    def raw(self, offset: int, nbytes: int) -> memoryview:
+        """Payload bytes, as they travel."""
+        return self._buffer.read(offset, nbytes)
+
+
+def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Array:
+    """Elements ``start:stop`` of the flattened array ``name``, wherever it lies."""
+    if isinstance(arrays, Buffered):
+        return arrays.block(name, start, stop)
+    return np.ascontiguousarray(arrays[name]).reshape(-1)[start:stop]
+
+
+def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int) -> Iterator[memoryview]:
+    """The payload in the order of its bytes, at most ``chunk`` at a time and never across two arrays of memory;
+    only an array that does not lie as it travels is copied."""
+    if isinstance(arrays, Buffered):
+        for start in range(0, layout.nbytes, chunk):
+            yield arrays.raw(start, min(chunk, layout.nbytes - start))
+        return
+    for name, place in layout.places.items():
+        if not place.nbytes:
+            continue
+        flat = np.ascontiguousarray(arrays[name], dtype=place.dtype).reshape(-1)
+        view = flat.view(np.uint8).data
+        for start in range(0, place.nbytes, chunk):
+            yield view[start : start + chunk]

@@ -1,0 +1,175 @@
+"""Messages on a stream: frames, and how they are put together again.
+
+A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
+streams may be interleaved.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import xxhash
+
+from hanse.errors import Tampered, TooLarge, WireError
+from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
+from hanse.messages.header import header, read_header
+from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened
+from hanse.messages.strict_json import Json, dumps, loads
+
+MAX_MESSAGE_BYTES = 4 << 30
+
+_BEGIN, _CHUNK, _SIGNAL = 1, 2, 3
+_BEGIN_HEAD = struct.Struct("<BIQ")  # type, stream, payload bytes; then the header
+_CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A small frame without a body: ``ack`` (got your reply), ``go`` (send the rest of your large
+    reply), ``alive`` (still working), ``cancel`` (do not bother). ``id`` is the exchange's."""
+
+    what: str
+    id: str
+
+
+def signal(what: str, id: str) -> bytes:
+    return bytes([_SIGNAL]) + dumps([what, id]).encode()
+
+
+def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The frames of a message; made lazily, so a large one is never held twice."""
+    yield begin(message, stream)
+    for offset, piece in parts(message.body.arrays, chunk):
+        yield chunk_frame(stream, offset, piece)
+
+
+def begin(message: Message, stream: int) -> bytes:
+    """The first frame of a message."""
+    layout = Layout.of(message.body.arrays)
+    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes) + header(layout, envelope(message))
+
+
+def parts(arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES) -> Iterator[tuple[int, memoryview]]:
+    """The payload as it is cut into chunks: offset and bytes. Only what is packed together is copied."""
+    offset, small, held = 0, bytearray(), 0
+    for piece in stretches(arrays, Layout.of(arrays), chunk):
+        if held or len(piece) < chunk:  # small arrays share a chunk
+            small += piece
+            held = len(small)
+            if held < chunk:
+                continue
+            piece, small, held = memoryview(bytes(small)), bytearray(), 0
+        yield offset, piece
+        offset += len(piece)
+    if held:
+        yield offset, memoryview(bytes(small))
+
+
+def chunk_frame(stream: int, offset: int, piece: memoryview) -> bytes:
+    """The frame of one chunk."""
+    return b"".join((_CHUNK_HEAD.pack(_CHUNK, stream, offset, xxhash.xxh3_64_intdigest(piece)), piece))
+
+
+class Assembler:
+    """Puts frames together again; messages of several streams may be interleaved.
+
+    Args:
+        allocate: where a payload of so many bytes shall land (default: memory).
+        limit: the largest payload accepted, in bytes. Checked before anything is allocated.
+
+    ``feed`` returns a finished ``Message``, a ``Signal``, or None. It raises ``WireError`` for
+    anything that is not a well-formed frame; the stream concerned is dropped.
+    """
+
+    def __init__(self, allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES) -> None:
+        self._allocate, self._limit = allocate, limit
+        self._open: dict[int, _Partial] = {}
+
+    @property
+    def receiving(self) -> tuple[str, ...]:
+        """Ids of the messages that are half in."""
+        return tuple(p.id for p in self._open.values())
+
+    def expected(self, stream: int) -> int:
+        """Bytes of the payload of the message that is half in on ``stream``; 0 if there is none."""
+        partial = self._open.get(stream)
+        return 0 if partial is None else partial.layout.nbytes
+
+    def drop(self, stream: int) -> None:
+        """Forget the half of a message that is in; nobody waits for the rest."""
+        self._open.pop(stream, None)
+
+    def feed(self, frame: bytes) -> Message | Signal | None:
+        if not frame:
+            raise WireError("an empty frame")
+        if frame[0] == _BEGIN:
+            return self._begin(frame)
+        if frame[0] == _CHUNK:
+            return self._chunk(frame)
+        if frame[0] == _SIGNAL:
+            said = loads(frame[1:])
+            if not isinstance(said, list) or len(said) != 2 or not all(isinstance(s, str) for s in said):
+                raise WireError("a signal must be [what, id]")
+            return Signal(*said)
+        raise WireError(f"unknown frame type {frame[0]}; is this an older release of hanse?")
+
+    def _begin(self, frame: bytes) -> Message | None:
+        if len(frame) < _BEGIN_HEAD.size:
+            raise WireError("a BEGIN frame is cut off")
+        _, stream, nbytes = _BEGIN_HEAD.unpack_from(frame)
+        if stream in self._open:
+            raise WireError(f"stream {stream} begins twice")
+        if nbytes > self._limit:
+            raise TooLarge(f"a message of {nbytes} bytes is over the limit of {self._limit}")
+        if len(self._open) >= 64:
+            raise WireError("more than 64 messages are half in; finish some first")
+        layout, metadata = read_header(memoryview(frame)[_BEGIN_HEAD.size :])
+        if layout.nbytes != nbytes:
+            raise WireError(f"the frame announces {nbytes} bytes, its header {layout.nbytes}")
+        kind, id, sender, data = opened(layout, metadata)
+        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes))
+        if nbytes == 0:
+            return partial.message()
+        self._open[stream] = partial
+        return None
+
+    def _chunk(self, frame: bytes) -> Message | None:
+        if len(frame) < _CHUNK_HEAD.size:
+            raise WireError("a CHUNK frame is cut off")
+        _, stream, offset, checksum = _CHUNK_HEAD.unpack_from(frame)
+        partial = self._open.get(stream)
+        if partial is None:
+            raise WireError(f"a chunk for stream {stream}, which has not begun")
+        body = memoryview(frame)[_CHUNK_HEAD.size :]
+        try:
+            if offset != partial.filled or offset + len(body) > partial.layout.nbytes or not body:
+                raise WireError(f"{len(body)} bytes at {offset}; expected bytes from {partial.filled} "
+                                f"of {partial.layout.nbytes}")  # fmt: skip
+            if xxhash.xxh3_64_intdigest(body) != checksum:
+                raise Tampered(f"the bytes at {offset} of message {partial.id!r} do not fit their checksum")
+            partial.buffer.write(offset, body)
+        except BaseException:
+            del self._open[stream]
+            raise
+        partial.filled += len(body)
+        if partial.filled < partial.layout.nbytes:
+            return None
+        del self._open[stream]
+        return partial.message()
+
+
+@dataclass(slots=True)
+class _Partial:
+    kind: str
+    id: str
+    sender: str
+    data: dict[str, Json]
+    layout: Layout
+    buffer: Buffer
+    filled: int = 0
+
+    def message(self) -> Message:
+        self.buffer.seal()
+        return Message(self.kind, self.id, self.sender, Record(self.data, Buffered(self.layout, self.buffer)))

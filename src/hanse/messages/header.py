@@ -1,0 +1,75 @@
+"""The header of a record, as safetensors has it: each array's dtype, shape and place, and our own strings.
+
+What is read here came over the wire or from a disk. Everything about it is checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+from hanse.errors import TooLarge, WireError
+from hanse.messages.buffers import CODES, DTYPES, Layout, Place
+from hanse.messages.strict_json import Json, loads
+
+MAX_HEADER_BYTES = 16 << 20
+_MAX_DIMENSIONS = 32
+
+
+def header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """The header as bytes, filled up to a multiple of eight. Raises ``TooLarge``."""
+    table: dict[str, Json] = {"__metadata__": dict(metadata)}
+    for name, place in layout.places.items():
+        table[name] = {
+            "dtype": CODES[place.dtype],
+            "shape": list(place.shape),
+            "data_offsets": [place.offset, place.offset + place.nbytes],
+        }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER_BYTES:
+        raise TooLarge(f"a header of {len(text)} bytes is over the limit of {MAX_HEADER_BYTES}; "
+                       "put long lists into arrays")  # fmt: skip
+    return text
+
+
+def read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
+    """Places and strings of a header: places without gaps, aligned, of sizes that fit. Raises ``WireError``."""
+    table = loads(text)
+    if not isinstance(table, dict):
+        raise WireError("the header is not a JSON object")
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise WireError("__metadata__ in the header is not an object of strings")
+    found: dict[str, Place] = {}
+    for name, entry in table.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise WireError(f"array {name!r}: expected dtype, shape and data_offsets")
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
+            raise WireError(f"array {name!r} has unknown dtype {entry['dtype']!r}; "
+                            f"known are {', '.join(DTYPES)}")  # fmt: skip
+        shape, span = entry["shape"], entry["data_offsets"]
+        if not _naturals(shape) or not _naturals(span) or len(span) != 2:
+            raise WireError(f"array {name!r}: shape and data_offsets must be lists of whole numbers")
+        place = Place(DTYPES[entry["dtype"]], tuple(shape), span[0])
+        if place.nbytes != span[1] - span[0]:
+            raise WireError(f"array {name!r}: {span[1] - span[0]} bytes, but dtype and shape "
+                            f"need {place.nbytes}")  # fmt: skip
+        if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, n) for n in shape) >= 1 << 59:
+            raise WireError(f"array {name!r} has a shape that no array has here")  # nor an empty one
+        found[name] = place
+    end = 0
+    for name, place in sorted(found.items(), key=lambda pair: (pair[1].offset, pair[1].nbytes)):
+        if place.offset != end:
+            raise WireError(f"array {name!r} starts at byte {place.offset}, expected {end}")
+        if place.offset % place.dtype.itemsize:
+            raise WireError(f"array {name!r} is not aligned to its item size")
+        end += place.nbytes
+    return Layout(found, end), metadata
+
+
+def _naturals(value: Json) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 62 for v in value
+    )

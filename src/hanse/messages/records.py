@@ -1,0 +1,141 @@
+"""Records and messages, and their bytes: one buffer for the disk and for hashes, or header and payload apart."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import xxhash
+
+from hanse.errors import WireError
+from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, stretches
+from hanse.messages.header import MAX_HEADER_BYTES, header, read_header
+from hanse.messages.strict_json import Json, dumps, loads
+
+WIRE_VERSION = 1
+CHUNK_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Named arrays and JSON: a state, an ask, a contribution, a model.
+
+    Args:
+        data: JSON object (finite numbers only).
+        arrays: name to array; dtypes bool, (u)int8..64, float16/32/64; any shape.
+    """
+
+    data: Mapping[str, Json] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays (not of the JSON)."""
+        if isinstance(self.arrays, Buffered):
+            return self.arrays.layout.nbytes
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record with an envelope.
+
+    Args:
+        kind: what it is: ``task``, ``reply``, ``error``, ``hello``, ``proposal``, ...
+        id: names the exchange; a reply carries the id of its request.
+        sender: who says so; the receiver compares it with the authenticated peer.
+        body: the content.
+    """
+
+    kind: str
+    id: str
+    sender: str = ""
+    body: Record = field(default_factory=Record)
+
+
+def envelope(message: Message) -> dict[str, str]:
+    """The strings of a message's header."""
+    return {"hanse": str(WIRE_VERSION), "kind": message.kind, "id": message.id,
+            "sender": message.sender, "data": dumps(message.body.data)}  # fmt: skip
+
+
+def opened(layout: Layout, metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]:
+    """Kind, id, sender and data of a header that was read. Raises ``WireError``."""
+    version = metadata.get("hanse")
+    if version != str(WIRE_VERSION):
+        raise WireError(f"wire version {version!r} is not known here (this is {WIRE_VERSION}); "
+                        "bring both sides to the same release of hanse")  # fmt: skip
+    data = loads(metadata.get("data", "{}"))
+    if not isinstance(data, dict):
+        raise WireError("the data of a record must be a JSON object")
+    return metadata.get("kind", ""), metadata.get("id", ""), metadata.get("sender", ""), data
+
+
+# ---------------------------------------------------------------- one buffer: disk, hash, pipe
+
+
+def pieces(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[bytes | memoryview]:
+    """The bytes of a record, a piece at a time: for hashing and writing without a copy."""
+    layout = Layout.of(record.arrays)
+    text = header(layout, {"hanse": str(WIRE_VERSION), "data": dumps(record.data)})
+    yield struct.pack("<Q", len(text)) + text
+    yield from stretches(record.arrays, layout, chunk)
+
+
+def dump(record: Record) -> bytes:
+    """A record as one safetensors file in memory."""
+    return b"".join(pieces(record))
+
+
+def load(raw: bytes | memoryview) -> Record:
+    """The record in ``raw``; its arrays are read-only views of it. Raises ``WireError``."""
+    view = memoryview(raw)
+    if len(view) < 8:
+        raise WireError(f"{len(view)} bytes is too short for a record")
+    (length,) = struct.unpack("<Q", view[:8])
+    if length > MAX_HEADER_BYTES or 8 + length > len(view):
+        raise WireError(f"the header says it has {length} bytes; the file has {len(view)}")
+    layout, metadata = read_header(view[8 : 8 + length])
+    body = view[8 + length :]
+    if len(body) != layout.nbytes:
+        raise WireError(f"expected {layout.nbytes} bytes of arrays, found {len(body)}")
+    _, _, _, data = opened(layout, metadata)
+    return Record(data, Buffered(layout, Memory(0, body.toreadonly())))
+
+
+def digest(record: Record) -> str:
+    """SHA-256 of the canonical bytes: the content hash that names a model or a state."""
+    sha = hashlib.sha256()
+    for piece in pieces(record):
+        sha.update(piece)
+    return sha.hexdigest()
+
+
+def fingerprint(record: Record) -> str:
+    """A fast 128-bit XXH3 of the canonical bytes: recognises a repeated ask; no protection."""
+    state = xxhash.xxh3_128()
+    for piece in pieces(record):
+        state.update(piece)
+    return state.hexdigest()
+
+
+# ---------------------------------------------------------------- header and payload apart: shared memory
+
+
+def head(message: Message) -> bytes:
+    """The header of a message, for a carrier that moves the payload by itself."""
+    return header(Layout.of(message.body.arrays), envelope(message))
+
+
+def payload(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[memoryview]:
+    """The payload that belongs to :func:`head`, a piece at a time, without a copy."""
+    return stretches(record.arrays, Layout.of(record.arrays), chunk)
+
+
+def arrived(head: bytes | memoryview, land: Callable[[int], Buffer]) -> Message:
+    """The message of a header; ``land(nbytes)`` gives its payload, complete. Raises ``WireError``."""
+    layout, metadata = read_header(head)
+    kind, id, sender, data = opened(layout, metadata)
+    return Message(kind, id, sender, Record(data, Buffered(layout, land(layout.nbytes))))

@@ -1,0 +1,92 @@
+"""JSON that reads back as it was written: canonical when written, strict when read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hanse.errors import WireError
+
+MAX_DEPTH = 64
+_MAX_DIGITS = 40
+
+Json = Any
+
+
+def dumps(value: Json) -> str:
+    """Canonical JSON: sorted keys, no spaces, finite numbers only."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False,
+                          ensure_ascii=False, default=_plain)  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise WireError(f"this value is not JSON: {error}") from None
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON; use numbers, strings, lists and objects")
+
+
+def loads(text: str | bytes | memoryview) -> Json:
+    """Strict JSON: a repeated key, NaN, Infinity, a number out of range, half a character (a lone
+    surrogate) or nesting deeper than ``MAX_DEPTH`` is an error, so whatever is read can be written again."""
+    try:
+        plain = text if isinstance(text, str) else bytes(text).decode()
+        value = _DECODER.decode(plain)
+        if "\\u" in plain:  # only an escape can smuggle in what UTF-8 cannot say
+            json.dumps(value, ensure_ascii=False).encode()
+    except WireError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"this is not JSON: {error}") from None
+    if plain.count("[") + plain.count("{") > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Json) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [v for values in inside for v in values if isinstance(v, (dict, list))]
+        if not level:
+            return
+    raise WireError(f"this JSON is nested more than {MAX_DEPTH} deep")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(n for n in names if names.count(n) > 1)
+        raise WireError(f"the name {twice!r} stands twice in one JSON object")
+    return found
+
+
+def _constant(name: str) -> float:
+    raise WireError(f"{name} is not a JSON number; send null instead")
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise WireError(f"the number {text[:20]} is out of range; send null instead")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise WireError(f"a whole number of {len(text)} digits is out of range")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_real, parse_int=_whole)
