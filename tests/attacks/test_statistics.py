@@ -67,7 +67,7 @@ def test_a_small_dataset_tells_nothing_of_its_rows_nor_how_many_there_are(rows: 
     assert federation.analytics().mean() == {"x": None}
 
 
-@pytest.mark.parametrize("more", [{"where": [["x", ">", 1e9]]}, {"where": [["x", "<", 0.0]]}, {"per_node": True},
+@pytest.mark.parametrize("more", [{"where": [["x", ">", 1e9]]}, {"where": [["x", "<", 0.0]]},
                                   {"denied_columns": ["x"]},
                                   {"most_filters": 0, "where": [["x", "<", 9.0]]}])  # fmt: skip
 def test_errors_hold_no_count_and_no_value(more: dict[str, Any]) -> None:
@@ -314,3 +314,28 @@ def test_denied_columns_are_not_touched_even_as_groups_or_choices() -> None:
         items = [["mean", ["x"], {}, [] if more else ["ssn"]]]
         with pytest.raises(NotAllowed, match="ssn"):
             answers(site(data, items, denied_columns=["ssn"], **more))
+
+
+def test_a_node_that_is_not_shown_by_itself_sends_a_sentence_and_no_number() -> None:
+    data = {"x": list(RNG.normal(3, 0.1, size=50)), "sex": ["f", "m"] * 25}
+    items = [["variance", ["x"], {}, ["sex"]], ["histogram", ["x"], {"bins": 5}, []]]
+    for said in answers(site(data, items, per_node=True)):
+        assert dict(said.record.arrays) == {}
+        assert set(said.record.data) == {"alone"}
+        assert not re.search(r"\d", said.record.data["alone"])
+    assert any(said.record.arrays for said in answers(site(data, items, per_node=True, allow_node_statistics=True)))
+
+
+def test_a_node_that_says_it_is_not_shown_cannot_put_numbers_among_the_others() -> None:
+    algorithm, items = Statistics(), [["mean", ["x"], {}, []]]
+    state = algorithm.init({"model_options": {"items": items, "per_node": True}})
+    shown = site({"x": [1.0] * 20}, items, per_node=True, allow_node_statistics=True)
+    good = algorithm.answer(shown, algorithm.ask(state).record)  # type: ignore[union-attr]
+    both = []
+    for node, data in (("good", good.record.data), ("liar", {"alone": "<b>" * 1000})):
+        arrays = {f"a.{k}": np.asarray(v) for k, v in good.record.arrays.items()}
+        both.append((Answer(node, 1.0, data, {}, 0), Record(data, arrays)))
+    after = algorithm.tell(state, Contributions(tuple(both), {}, Combine.MERGE))
+    assert not any("@liar@" in name for name in after.arrays)
+    assert float(after.arrays["1.sum"][0]) == 20.0
+    assert len(after.data["alone"]["liar"]) == 300

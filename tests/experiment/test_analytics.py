@@ -214,13 +214,35 @@ def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A
 
 def test_single_nodes_only_where_their_owners_allow_it() -> None:  # A46
     frame = cars()
-    with pytest.raises(RunFailed, match="this node alone"):
-        two(frame).analytics(per_node=True).mean(["price"])
+    analytics = two(frame).analytics(per_node=True)
+    result = analytics.fetch_stats(["mean", "std"], ["price"])
+    assert result.values("mean")["price"] == pytest.approx(frame["price"].mean())  # over all sites all the same
+    assert result.node_stats() == {}
+    assert set(result.alone) == {"node-1", "node-2"}
+    for node in result.alone:
+        assert any(node in note and "its owner gives no statistics of it alone" in note for note in result.notes)
+        with pytest.raises(ConfigError, match=f"{node} is not shown by itself: its owner"):
+            result.values("mean", node)
+    assert analytics.requests == 2
+    assert analytics.mean(["price"])["price"] == result.values("mean")["price"]
+    assert analytics.requests == 2  # that nobody is shown is remembered, too
+
     result = two(frame, allow_node_statistics=True).analytics(per_node=True).fetch_stats(["mean", "std"], ["price"])
     assert result.node_stats()["node-1"]["mean"]["price"] == pytest.approx(frame["price"][:50].mean())
     assert result.node_stats()["node-2"]["std"]["price"] == pytest.approx(frame["price"][50:].std())
     assert result.values("std")["price"] == pytest.approx(frame["price"].std())
-    assert two(frame).analytics().fetch_stats("mean").node_stats() == {}
+    assert result.alone == {}
+    plain = two(frame).analytics().fetch_stats("mean")
+    assert (plain.node_stats(), plain.alone) == ({}, {})
+
+
+def test_a_node_by_itself_has_its_minimum_too() -> None:  # A46
+    few = cars().assign(price=lambda f: f["price"].where(f.index < 55))  # of which the second node has five
+    result = two(few, allow_node_statistics=True).analytics(per_node=True).fetch_stats(["mean", "count"])
+    assert result.node_stats()["node-2"]["mean"]["price"] is None
+    assert result.node_stats()["node-2"]["count"]["price"] is None
+    assert result.node_stats()["node-2"]["mean"]["mpg"] == pytest.approx(few["mpg"][50:].mean())
+    assert any("kept back at node-2" in note for note in result.notes)
 
 
 def test_results_merge_and_show_themselves() -> None:
@@ -299,10 +321,13 @@ def test_a_new_statistic_touches_one_file(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_an_owner_must_allow_statistics() -> None:  # A4, A43, A44, A51
     from hanse.policy.federated_analytics import FederatedAnalytics as Rule
 
-    facts = {"algorithm": "statistics", "features": ["age", "ssn"]}
-    allowed = {"allow_federated_analytics": True, "statistics_columns": ["*"], "statistics_denied_columns": []}
+    facts = {"algorithm": "statistics", "features": ["age", "ssn"], "nodes": 2}
+    allowed = {"allow_federated_analytics": True, "statistics_columns": ["*"], "statistics_denied_columns": [],
+               "allow_node_statistics": False}  # fmt: skip
     assert Rule(allowed).decide(facts).allowed
     assert not Rule({**allowed, "allow_federated_analytics": False}).decide(facts).allowed
     assert "ssn" in Rule({**allowed, "statistics_denied_columns": ["ssn"]}).decide(facts).reason
     assert "ssn" in Rule({**allowed, "statistics_columns": ["age"]}).decide(facts).reason
+    assert "alone" in Rule(allowed).decide({**facts, "nodes": 1}).reason
+    assert Rule({**allowed, "allow_node_statistics": True}).decide({**facts, "nodes": 1}).allowed
     assert Rule({}).decide({"algorithm": "fedavg"}).allowed

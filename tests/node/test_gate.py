@@ -434,7 +434,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
             assert facts == {
                 "sender": "coordinator", "run": "run-1", "bundle": bundle.sha256, "op": "answer", "step": 3,
                 "algorithm": "fedavg", "model": "logistic_regression", "plan": False, "needs_data": True,
-                "features": ["age", "marker", "town"], "rows": 60, "bytes": 100,
+                "features": ["age", "marker", "town"], "nodes": 1, "rows": 60, "bytes": 100,
             }  # fmt: skip
             for missing in facts:
                 said = policy.decide(node.agent.gate._rules, {k: v for k, v in facts.items() if k != missing})

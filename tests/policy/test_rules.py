@@ -14,7 +14,7 @@ OWNER: dict[str, Any] = {"allowed_algorithms": ["fedavg", "probe"], "allow_train
                          "minimum_samples": 10, "minimum_count": 5, "message_bytes": 100, "steps": 5}  # fmt: skip
 FINE: dict[str, Any] = {"sender": "coordinator", "run": "r", "bundle": "b", "op": "answer", "algorithm": "fedavg",
                         "model": "m", "plan": False, "needs_data": True, "rows": 10, "bytes": 100, "step": 4,
-                        "features": ["a"]}  # fmt: skip
+                        "features": ["a"], "nodes": 2}  # fmt: skip
 
 
 def test_all_rules_allow_what_is_fine() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from one_node import Node, running
 
 import hanse.bundle
 from hanse import features
-from hanse.algorithms.statistics import Statistics
+from hanse.algorithms.statistics import Query, Statistics
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.errors import DataError, HanseError, NotAllowed, NotApproved
@@ -29,12 +30,12 @@ from hanse.node.source import SHOWN, FileSource
 ALLOWED = Policy(allow_federated_analytics=True)
 
 
-def query(dataset: Dataset, *items: list[Any], where: list[Any] | None = None) -> Bundle:
-    options: dict[str, Any] = {"items": [list(i) for i in items], **({"where": where} if where else {})}
+def query(dataset: Dataset, *items: list[Any], nodes: tuple[str, ...] = ("alpha", "beta"), **more: Any) -> Bundle:
+    options: dict[str, Any] = {"items": [list(i) for i in items], **more}
     config = RunConfig.parse({"federated_strategy": "statistics", "model_options": options, "target_column": "",
                               "sample_id_column": None})  # fmt: skip
     alignment = features.survey({"alpha": dict(dataset.schema)}, sorted({c for i in items for c in i[1]}))
-    bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
+    bound = {node: {"name": dataset.name, "version": dataset.version} for node in nodes}
     return hanse.bundle.freeze(config, alignment.to_json(), bound)
 
 
@@ -105,6 +106,61 @@ def test_denied_columns(tmp_path: Path, policy: Policy, says: str) -> None:
                 await answer(node, bundle)
 
     asyncio.run(main())
+
+
+def test_a_node_alone_is_asked_in_vain_unless_its_owner_allows_it(tmp_path: Path) -> None:
+    dataset = people(tmp_path)
+    frame = pl.read_csv(tmp_path / "people.csv")
+    item, alone = ["mean", ["age"], {}, []], dataclasses.replace(ALLOWED, allow_node_statistics=True)
+
+    async def main(policy: Policy, bundle: Bundle, run: str) -> tuple[Any, Node]:
+        async with running(tmp_path, policy=policy) as node:
+            decided = await node.propose(bundle, run)
+            if decided.data["decision"] != "accept":
+                with pytest.raises(NotApproved):
+                    await answer(node, bundle, run=run)
+                return decided.data, node
+            return await answer(node, bundle, run=run), node
+
+    one, single = query(dataset, item, nodes=("alpha",)), query(dataset, item, per_node=True)
+    refused, _ = asyncio.run(main(ALLOWED, one, "run-1"))
+    assert "allow_node_statistics" in refused["reason"]
+    answered, _ = asyncio.run(main(alone, one, "run-2"))
+    assert float(answered.arrays["a.1.sum"][0]) == pytest.approx(frame["age"].sum())
+    # asked with others, but for its own values: its gate sends a sentence, which the audit log keeps
+    polite, node = asyncio.run(main(ALLOWED, single, "run-3"))
+    assert dict(polite.arrays) == {}
+    assert "alone" in polite.data["data"]["alone"]
+    assert struct.pack("<d", frame["age"].sum()) not in bytes(node.coordinator.left)
+    assert "task.answered" in node.actions()
+    shown, _ = asyncio.run(main(alone, single, "run-4"))
+    assert float(shown.arrays["a.1.sum"][0]) == pytest.approx(frame["age"].sum())
+
+
+def test_what_a_node_shows_of_itself_has_no_small_cell(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame({"age": rng.normal(60, 9, 60), "ill": ["yes"] * 4 + ["no"] * 56,
+                          "rare": [float(i) if i < 6 else None for i in range(60)]})  # fmt: skip
+    frame.write_csv(tmp_path / "few.csv")
+    dataset = Catalogue(tmp_path).add(tmp_path / "few.csv", name="few")
+    items = [["mean", ["rare"], {}, []], ["value_counts", ["ill"], {}, []]]
+    bundle = query(dataset, *items, per_node=True)
+
+    async def main() -> tuple[Record, Record]:
+        async with running(tmp_path, policy=dataclasses.replace(ALLOWED, allow_node_statistics=True)) as node:
+            await node.propose(bundle)
+            first = await answer(node, bundle)
+            state = Statistics().init({"model_options": bundle.config.model_options})
+            place = [i.stat for i in Query.of(state.data["query"]).plan.items].index("levels")
+            sent = {f"{place}.{k.rpartition('.')[2]}": v for k, v in first.arrays.items()
+                    if k.startswith(f"a.{place}.")}  # fmt: skip
+            return first, await node.task(bundle, {"ask": 1}, sent, step=1)
+
+    first, second = asyncio.run(main())
+    numbers = [float(v) for r in (first, second) for k, a in r.arrays.items() if k.endswith((".n", ".sum", ".counts"))
+               for v in np.ravel(a)]  # fmt: skip
+    assert numbers
+    assert not {4.0, 6.0, 15.0, 56.0} & set(numbers)  # neither the few, their sum, nor 60 - 4
 
 
 def test_choices_of_rows_are_remembered_by_a_restarted_node(tmp_path: Path) -> None:

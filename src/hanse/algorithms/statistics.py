@@ -5,7 +5,8 @@ node looks at its rows once for all that can be observed at the same time, and k
 (in ``cache``), so a centred sum about the mean of all sites costs another ask but no other pass.
 
 Run options (``model_options``): ``items`` as of :meth:`hanse.queries.Item.to_json`; ``where``, a list of
-``[column, operation, value]``; ``per_node``, to have the values of each node besides those of all.
+``[column, operation, value]``; ``per_node``, to have the values of each node besides those of all. A node
+whose owner does not let it be shown by itself sends a sentence in place of numbers then, and is in neither.
 
 The owner's settings are imposed through the node's configuration: ``minimum_cell``,
 ``allow_extremes``, ``allow_node_statistics``, ``allowed_columns``, ``denied_columns``, ``most_filters``.
@@ -52,6 +53,7 @@ NEEDS_MODEL = False
 MOST_FILTERS = 20
 MOST_EDGES = 20_000
 EVERYONE = Owner(1, True)
+ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
 WITHHELD = "withheld"  # (groups,) at how many nodes a group was kept back
 
 
@@ -130,12 +132,15 @@ class Statistics:
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         Query.of(config["model_options"])
-        return Record({"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": []})
+        return Record({"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": [],
+                       "alone": {}})  # fmt: skip
 
     def ask(self, state: State) -> Ask | Done:
         query, index = Query.of(state.data["query"]), state.data["asked"]
         if index >= len(query.plan.asks):
             return Done("every statistic is in")
+        if index and not state.data["took"][-1]:
+            return Done("no node is shown by itself")
         level, _ = query.plan.asks[index]
         here = {i for i in query.plan.asked(index)}
         seen = {query.plan.observed[i] for i in here}  # a node that lost its cache observes these again
@@ -152,6 +157,8 @@ class Statistics:
         query, index = Query.of(site.config["model_options"]), ask.data["ask"]
         if not isinstance(index, int) or not 0 <= index < len(query.plan.asks):
             raise ConfigError("the query has no such ask")
+        if query.per_node and site.config.get("allow_node_statistics", False) is not True:
+            return Contribution(Record({"alone": ALONE}), 1.0)
         source = site.source if site.source is not None else TableSource(site.table)
         owner = _owner(site, query, source.schema)
         lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
@@ -181,7 +188,9 @@ class Statistics:
             arrays |= gathered.sum()
         else:
             arrays |= _merged(query, items, places, gathered)
-        for item, place in places.items():
+        alone = {a.node: str(a.data["alone"])[:300] for a in gathered.answers if query.per_node and "alone" in a.data}
+        took = [a.node for a in gathered.answers if a.node not in alone]
+        for item, place in places.items() if took else ():
             _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
         withheld = {k: dict(v) for k, v in state.data["withheld"].items()}
         lacking: dict[str, list[str]] = {k: list(v) for k, v in state.data["lacking"].items()}
@@ -190,8 +199,8 @@ class Statistics:
                 withheld.setdefault(number, {})[answer.node] = reason[:300]
             for column in answer.data.get("lacking") or ():
                 lacking[str(column)] = sorted({*lacking.get(str(column), []), answer.node})
-        took = [*state.data["took"], [a.node for a in gathered.answers]]
-        data = {**state.data, "asked": index + 1, "withheld": withheld, "lacking": lacking, "took": took}
+        data = {**state.data, "asked": index + 1, "withheld": withheld, "lacking": lacking,
+                "took": [*state.data["took"], took], "alone": {**state.data["alone"], **alone}}  # fmt: skip
         return Record(data, arrays)
 
     def result(self, state: State) -> Record:
@@ -211,6 +220,8 @@ def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gat
     out: dict[str, Array] = {}
     guilty: dict[str, str] = {}
     for answer, record in gathered.each():
+        if query.per_node and "alone" in answer.data:
+            continue
         try:
             own = {item: {k: np.array(v) for k, v in sliced(record.arrays, places[item]).items()} for item in items}
             for item in items:
@@ -261,8 +272,6 @@ def _owner(site: Site, query: Query, schema: Collection[str]) -> Owner:
     barred |= {c for c in columns if "*" not in allowed and c not in allowed}
     if barred:
         raise NotAllowed(f"the owner of this node gives no statistics of {', '.join(sorted(barred))}")
-    if query.per_node and settings.get("allow_node_statistics", False) is not True:
-        raise NotAllowed("the owner of this node gives no statistics of this node alone")
     return Owner(int(settings.get("minimum_cell", MINIMUM)), settings.get("allow_extremes", False) is True)
 
 

@@ -59,7 +59,8 @@ class FederatedAnalytics:
             rows can be had.
         require: ``any``: a node that fails is reported, and the others' answers count; ``all``: it
             raises.
-        per_node: the values of each node too, where their owners allow it.
+        per_node: the values of each node too (one more run), where their owners allow it; the others are
+            in the values over all sites, and the result says why they are not shown by themselves.
         purpose: shown to the data owners.
         target: tells which dataset is meant where a node has several.
     """
@@ -327,23 +328,29 @@ class FederatedAnalytics:
 
     def _fetch(self, wanted: Sequence[Item]) -> FAResult:
         wanted = list(dict.fromkeys(wanted))
+        fetched = self._known(wanted, per_node=False)
+        single = self._known(wanted, per_node=True) if self.per_node else ()
+        return FAResult(wanted, fetched, self.backend.simulated, single)
+
+    def _known(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
+        """What answers ``wanted``: from the cache, else from a run for what is missing there."""
         versions = tuple(sorted((n, str(d["name"]), str(d["version"])) for n, d in self._datasets().items()))
-        key = (versions, dumps([list(part) for part in self.where]), self.per_node)
+        key = (versions, dumps([list(part) for part in self.where]), per_node)
         known = self._cache.setdefault(key, [])
         missing = [i for i in wanted if not any(f.answers(i) for f in known)]
         if not missing:
-            return FAResult(wanted, tuple(known), self.backend.simulated)
-        fetched = self._ask(missing)
+            return tuple(known)
+        fetched = self._ask(missing, per_node)
         if not fetched.failures:
             known.append(fetched)
-            return FAResult(wanted, tuple(known), self.backend.simulated)
-        return FAResult(wanted, (*known, fetched), self.backend.simulated)
+            return tuple(known)
+        return (*known, fetched)
 
-    def _ask(self, items: Sequence[Item]) -> Fetched:
+    def _ask(self, items: Sequence[Item], per_node: bool = False) -> Fetched:
         options: dict[str, Json] = {"items": [i.to_json() for i in items]}
         if self.where:
             options["where"] = [list(part) for part in self.where]
-        if self.per_node:
+        if per_node:
             options["per_node"] = True
         config = self._config(options, items)
         refused: dict[str, str] = {}

@@ -41,6 +41,7 @@ class Fetched:
         withheld: item to node to why something was kept back there.
         lacking: column to the nodes that have no such column.
         took: nodes of each ask.
+        alone: node to why it is not shown by itself, where single nodes were asked for.
     """
 
     plan: Plan
@@ -50,6 +51,7 @@ class Fetched:
     lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
     took: Sequence[Sequence[str]] = ()
     run_id: str = ""
+    alone: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
@@ -58,7 +60,8 @@ class Fetched:
             plan = algorithm.Query.of(data["query"]).plan
             withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
             arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
-            return Fetched(plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id)
+            return Fetched(plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id,
+                           dict(data["alone"]))  # fmt: skip
         except (KeyError, TypeError, AttributeError, IndexError):
             raise WireError(f"run {run_id} is no run of statistics") from None
 
@@ -160,25 +163,29 @@ class FAResult:
         wanted: what was asked.
         fetched: the runs that answer it.
         simulated: all sites were in this process.
+        single: the runs that answer it for each node by itself, where that was asked for.
     """
 
     wanted: Sequence[Item]
     fetched: Sequence[Fetched]
     simulated: bool = False
+    single: Sequence[Fetched] = ()
 
     # ------------------------------------------------------------ values
 
     def value(self, item: Item, node: str = "") -> Json:
-        """The value of one item."""
-        return self._of(item).value(item, node)
+        """The value of one item, over all sites or at one ``node``. None where it was kept back.
+
+        Raises ``ConfigError`` where the node is not shown by itself, with the reason.
+        """
+        return self._of(item, node).value(item, node)
 
     def values(self, stat: str, node: str = "") -> dict[str, Any]:
         """Column to value of one statistic; columns that no site has are left out."""
         found: dict[str, Any] = {}
         for item in self._shown(stat):
-            fetched = self._of(item)
-            if not fetched.absent(item):
-                found[", ".join(item.columns)] = fetched.value(item, node)
+            if not self._of(item).absent(item):
+                found[", ".join(item.columns)] = self.value(item, node)
         return found
 
     def global_stats(self, stats: str | Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -197,14 +204,19 @@ class FAResult:
         return found
 
     def node_stats(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Node to statistic to column to value; empty unless it was asked with ``per_node=True`` and the
-        owners allow it. Quantiles of single nodes are not given."""
-        found: dict[str, dict[str, dict[str, Any]]] = {}
-        for fetched in self.fetched:
-            for node in fetched.nodes:
-                if any(name.startswith(f"@{node}@") for name in fetched.arrays):
-                    found[node] = {s: self.values(s, node) for s in self._all()}
-        return found
+        """Node to statistic to column to value, of the nodes whose owners let them be shown by themselves.
+
+        Empty unless it was asked with ``per_node=True``; :attr:`alone` says who is not in it, and why. A
+        node's own minimum holds for what is shown of it alone: what stands for fewer rows is None.
+        """
+        nodes = sorted({node for fetched in self.single for node in fetched.nodes} - set(self.alone))
+        return {node: {stat: self.values(stat, node) for stat in self._all()} for node in nodes}
+
+    @property
+    def alone(self) -> dict[str, str]:
+        """Node to why it is not shown by itself, where single nodes were asked for."""
+        found = {n: reason for f in self.single for n, reason in f.failures.items()}
+        return found | {n: reason for f in self.single for n, reason in f.alone.items()}
 
     def rank_error(self, item: Item) -> float:
         """The bound on the error of a quantile, as a share of all rows (see
@@ -226,6 +238,8 @@ class FAResult:
     def notes(self) -> list[str]:
         """What one should know of these values: what was kept back, which site lacks a column, who failed."""
         found = [f"{node} is not in it: {reason}" for node, reason in sorted(self.failures.items())]
+        found += [f"{node} is not shown by itself: {reason}" for node, reason in sorted(self.alone.items())
+                  if node not in self.failures]  # fmt: skip
         for fetched in self._used():
             mine = {i for w in self.wanted for i in (w, *statistic(w.stat).needs(w))}
             columns = {c for i in mine for c in (*i.columns, *i.by)}
@@ -243,8 +257,9 @@ class FAResult:
             raise ConfigError(f"results of different nodes cannot be merged ({', '.join(self.nodes) or 'none'}; "
                               f"{', '.join(other.nodes) or 'none'})")  # fmt: skip
         wanted = dict.fromkeys([*self.wanted, *other.wanted])
-        fetched = {id(f): f for f in [*self.fetched, *other.fetched]}
-        return FAResult(list(wanted), tuple(fetched.values()), self.simulated or other.simulated)
+        fetched, single = ({id(f): f for f in both}.values()
+                           for both in ([*self.fetched, *other.fetched], [*self.single, *other.single]))  # fmt: skip
+        return FAResult(list(wanted), tuple(fetched), self.simulated or other.simulated, tuple(single))
 
     # ------------------------------------------------------------ pictures
 
@@ -284,11 +299,13 @@ class FAResult:
 
     # ------------------------------------------------------------ where things are
 
-    def _of(self, item: Item) -> Fetched:
-        for fetched in reversed(self.fetched):
-            if fetched.answers(item):
+    def _of(self, item: Item, node: str = "") -> Fetched:
+        if node in self.alone:
+            raise ConfigError(f"{node} is not shown by itself: {self.alone[node]}")
+        for fetched in reversed(self.single if node else self.fetched):
+            if fetched.answers(item) and (not node or node in fetched.nodes):
                 return fetched
-        raise ConfigError(f"{item.name} was not asked for")
+        raise ConfigError(f"{item.name} was not asked for" + (f" of {node} by itself" if node else ""))
 
     def _used(self) -> list[Fetched]:
         return list({id(f): f for f in (self._of(i) for i in self.wanted)}.values())

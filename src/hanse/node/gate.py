@@ -119,7 +119,8 @@ class Gate:
         return {
             "sender": sender, "run": proposal.run, "bundle": proposal.sha256, "op": op, "step": step,
             "algorithm": learned["algorithm"], "model": learned["model"], "plan": learned["plan"],
-            "needs_data": learned["needs_data"], "features": learned["features"], "rows": rows, "bytes": nbytes,
+            "needs_data": learned["needs_data"], "features": learned["features"], "nodes": learned["nodes"],
+            "rows": rows, "bytes": nbytes,
         }  # fmt: skip
 
     def _approved_dataset(self, proposal: Proposal, bound: Json) -> Dataset:

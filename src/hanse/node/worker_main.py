@@ -200,7 +200,7 @@ class Worker:
             "algorithm": algorithms.resolve(config), "needs_data": algorithms.needs_data(config),
             "model": config.model_name, "plan": config.plan is not None, "rounds": config.num_rounds,
             "features": list(bundle.content["alignment"]["features"]),
-            "dataset": bundle.content["datasets"].get(self._node),
+            "nodes": len(bundle.content["datasets"]), "dataset": bundle.content["datasets"].get(self._node),
         }  # fmt: skip
 
     def _answer(self, message: Message) -> tuple[Record, int | None]:

@@ -1,5 +1,6 @@
 """Statistics only where the owner allows them (``allow_federated_analytics``), of the columns that they
-allow (``statistics_columns``, ``statistics_denied_columns``)."""
+allow (``statistics_columns``, ``statistics_denied_columns``), and not of their node by itself unless they
+say so (``allow_node_statistics``): a question that is put to one node alone is about that node."""
 
 from __future__ import annotations
 
@@ -25,6 +26,9 @@ class FederatedAnalytics:
         if self.policy["allow_federated_analytics"] is not True:
             return Decision(False, self.name, "this node gives no statistics; its owner allows them with "
                                               "allow_federated_analytics = true")  # fmt: skip
+        if facts["nodes"] == 1 and self.policy["allow_node_statistics"] is not True:
+            return Decision(False, self.name, "this node is asked alone, and gives no statistics of itself alone; its "
+                                              "owner allows them with allow_node_statistics = true")  # fmt: skip
         allowed, denied = self.policy["statistics_columns"], self.policy["statistics_denied_columns"]
         barred = sorted(c for c in facts["features"] if c in denied or ("*" not in allowed and c not in allowed))
         if barred:
