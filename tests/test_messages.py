@@ -80,6 +80,29 @@ def test_frames_and_assembler_are_inverse(record: Record, chunk: int) -> None:
         assert fingerprint(last.body) == fingerprint(record)
 
 
+@given(records, st.integers(1, 64))
+@settings(max_examples=100, deadline=None)
+def test_the_same_content_has_the_same_chunks_and_the_same_mark_wherever_it_lies(record: Record, chunk: int) -> None:
+    stored = load(dump(record))  # one stretch of bytes, as it comes from a checkpoint; in memory, an array each
+    sent = [list(frames(Message("task", "1", "n", body), 1, chunk)) for body in (record, stored)]
+    assert sent[0] == sent[1]
+    assert all(len(frame) == 21 + chunk for frame in sent[0][1:-1])
+
+
+def test_a_mark_tells_other_content_and_other_headers_apart() -> None:
+    def mark(kind: str, data: object, values: list[float]) -> str:
+        assembler = Assembler()
+        for frame in frames(Message(kind, "1", "n", Record({"d": data}, {"x": np.array(values)})), 1, 64):
+            assembler.feed(frame)
+        return assembler.mark
+
+    base = list(map(float, range(40)))
+    assert mark("task", 1, base) == mark("task", 1, list(base))
+    others = {mark("task", 1, [*base[:k], -1.0, *base[k + 1 :]]) for k in (0, 20, 39)}
+    others |= {mark("task", 2, base), mark("hello", 1, base), mark("task", 1, base[:-1]), mark("task", 1, [])}
+    assert len(others | {mark("task", 1, base)}) == 8
+
+
 def test_a_safetensors_reader_reads_what_we_write() -> None:
     weights = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3)}
     found = safetensors.numpy.load(dump(Record({"a": 1}, weights)))

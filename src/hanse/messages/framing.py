@@ -7,7 +7,7 @@ streams may be interleaved.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -41,8 +41,8 @@ def signal(what: str, id: str) -> bytes:
 def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
     yield begin(message, stream)
-    for offset, piece in parts(message.body.arrays, chunk):
-        yield chunk_frame(stream, offset, piece)
+    for offset, found in parts(message.body.arrays, chunk):
+        yield chunk_frame(stream, offset, found)
 
 
 def begin(message: Message, stream: int) -> bytes:
@@ -51,25 +51,32 @@ def begin(message: Message, stream: int) -> bytes:
     return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes) + header(layout, envelope(message))
 
 
-def parts(arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES) -> Iterator[tuple[int, memoryview]]:
-    """The payload as it is cut into chunks: offset and bytes. Only what is packed together is copied."""
-    offset, small, held = 0, bytearray(), 0
-    for piece in stretches(arrays, Layout.of(arrays), chunk):
-        if held or len(piece) < chunk:  # small arrays share a chunk
-            small += piece
-            held = len(small)
-            if held < chunk:
-                continue
-            piece, small, held = memoryview(bytes(small)), bytearray(), 0
-        yield offset, piece
-        offset += len(piece)
+def parts(arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES) -> Iterator[tuple[int, list[memoryview]]]:
+    """The payload as it is cut into chunks: offset and bytes, which may lie in several places. Each chunk but
+    the last has ``chunk`` bytes, so the same arrays are the same chunks wherever they lie."""
+    offset, found, held = 0, list[memoryview](), 0
+    for stretch in stretches(arrays, Layout.of(arrays), chunk):
+        while stretch:
+            piece, stretch = stretch[: chunk - held], stretch[chunk - held :]
+            found.append(piece)
+            held += len(piece)
+            if held == chunk:
+                yield offset, found
+                offset, found, held = offset + held, [], 0
     if held:
-        yield offset, memoryview(bytes(small))
+        yield offset, found
 
 
-def chunk_frame(stream: int, offset: int, piece: memoryview) -> bytes:
+def chunk_frame(stream: int, offset: int, found: Sequence[memoryview]) -> bytes:
     """The frame of one chunk."""
-    return b"".join((_CHUNK_HEAD.pack(_CHUNK, stream, offset, xxhash.xxh3_64_intdigest(piece)), piece))
+    if len(found) == 1:
+        checksum = xxhash.xxh3_64_intdigest(found[0])
+    else:
+        state = xxhash.xxh3_64()
+        for piece in found:
+            state.update(piece)
+        checksum = state.intdigest()
+    return b"".join((_CHUNK_HEAD.pack(_CHUNK, stream, offset, checksum), *found))
 
 
 class Assembler:
@@ -81,11 +88,16 @@ class Assembler:
 
     ``feed`` returns a finished ``Message``, a ``Signal``, or None. It raises ``WireError`` for
     anything that is not a well-formed frame; the stream concerned is dropped.
+
+    Attributes:
+        mark: recognises the message that was finished last if it comes again: 128 bits over its header
+            and the checksums of its chunks, so that nobody needs to read its payload for it.
     """
 
     def __init__(self, allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES) -> None:
         self._allocate, self._limit = allocate, limit
         self._open: dict[int, _Partial] = {}
+        self.mark = ""
 
     @property
     def receiving(self) -> tuple[str, ...]:
@@ -125,13 +137,14 @@ class Assembler:
             raise TooLarge(f"a message of {nbytes} bytes is over the limit of {self._limit}")
         if len(self._open) >= 64:
             raise WireError("more than 64 messages are half in; finish some first")
-        layout, metadata = read_header(memoryview(frame)[_BEGIN_HEAD.size :])
+        text = memoryview(frame)[_BEGIN_HEAD.size :]
+        layout, metadata = read_header(text)
         if layout.nbytes != nbytes:
             raise WireError(f"the frame announces {nbytes} bytes, its header {layout.nbytes}")
         kind, id, sender, data = opened(layout, metadata)
-        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes))
+        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes), xxhash.xxh3_128(text))
         if nbytes == 0:
-            return partial.message()
+            return self._finished(partial)
         self._open[stream] = partial
         return None
 
@@ -153,11 +166,18 @@ class Assembler:
         except BaseException:
             del self._open[stream]
             raise
+        partial.marks.update(frame[_CHUNK_HEAD.size - 8 : _CHUNK_HEAD.size])
         partial.filled += len(body)
         if partial.filled < partial.layout.nbytes:
             return None
         del self._open[stream]
-        return partial.message()
+        return self._finished(partial)
+
+    def _finished(self, partial: _Partial) -> Message:
+        self.mark = partial.marks.hexdigest()
+        partial.buffer.seal()
+        body = Record(partial.data, Buffered(partial.layout, partial.buffer))
+        return Message(partial.kind, partial.id, partial.sender, body)
 
 
 @dataclass(slots=True)
@@ -168,8 +188,5 @@ class _Partial:
     data: dict[str, Json]
     layout: Layout
     buffer: Buffer
+    marks: xxhash.xxh3_128
     filled: int = 0
-
-    def message(self) -> Message:
-        self.buffer.seal()
-        return Message(self.kind, self.id, self.sender, Record(self.data, Buffered(self.layout, self.buffer)))

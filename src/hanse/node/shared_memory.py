@@ -1,8 +1,9 @@
 """Payloads that agent and worker share: memory without a name (``memfd``), passed by descriptor.
 
 A model of 100 MB that came over the network lies in such memory from its first byte, and the worker
-maps it: it is never copied through a pipe. Pages that exist already are about twice as fast to fill
-as fresh ones, so memory that nobody looks at any more is kept for the next payload.
+maps it: it is never copied through a pipe. Pages that exist already and are mapped are several times
+as fast to fill as fresh ones, so memory that nobody looks at any more is kept, with its mapping, for the
+next payload; at both ends, until the run is over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ import fcntl
 import mmap
 import os
 import threading
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from hanse.errors import WireError
 from hanse.messages import Buffer, Memory
@@ -21,6 +28,15 @@ _KEPT = 3
 _KEPT_BYTES = 1 << 30
 _WASTE = 4  # reuse memory of at most so many times the size that is needed
 
+Window = np.ndarray[Any, np.dtype[np.uint8]]  # memory that is looked at: alive as long as any view of it
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    capacity: int
+    fd: int
+    mapping: mmap.mmap | None
+
 
 class SharedBuffer:
     """A payload in shared memory (:class:`hanse.messages.Buffer`); ``fd`` is its descriptor.
@@ -28,35 +44,45 @@ class SharedBuffer:
     ``lent`` is True while the worker may still look at it; then its memory is not used again.
     """
 
-    __slots__ = ("_map", "_pool", "capacity", "fd", "lent", "nbytes")
+    __slots__ = ("_mapping", "_pool", "_used", "_window", "capacity", "fd", "lent", "nbytes")
 
-    def __init__(self, nbytes: int, fd: int, capacity: int, pool: SharedPool | None = None) -> None:
+    def __init__(
+        self, nbytes: int, fd: int, capacity: int, pool: SharedPool | None = None,
+        *, used: bool = False, mapping: mmap.mmap | None = None,
+    ) -> None:  # fmt: skip
         self.nbytes, self.fd, self.lent = nbytes, fd, False
         self.capacity, self._pool = capacity, pool
-        self._map: mmap.mmap | None = None
+        self._used, self._mapping = used, mapping
+        self._window: Window | None = None
 
     def write(self, offset: int, chunk: memoryview) -> None:
         if offset < 0 or offset + len(chunk) > self.nbytes:
             raise WireError(f"{len(chunk)} bytes at {offset} do not fit into {self.nbytes}")
-        fill(self.fd, offset, chunk)
+        if self._used:
+            self._map()[offset : offset + len(chunk)] = chunk
+        else:
+            fill(self.fd, offset, chunk)
 
     def seal(self) -> None:
         pass
 
     def read(self, offset: int, nbytes: int) -> memoryview:
-        if self._map is None:
-            self._map = attach(self.fd, self.nbytes)
-        return memoryview(self._map)[offset : offset + nbytes]
+        if self._window is None:
+            self._window = np.frombuffer(self._map(), np.uint8, self.nbytes)
+        return self._window.data[offset : offset + nbytes].toreadonly()
+
+    def _map(self) -> mmap.mmap:
+        if self._mapping is None:
+            self._mapping = attach(self.fd, self.capacity)
+        return self._mapping
 
     def __del__(self) -> None:
-        pool = self._pool
-        if self._map is not None:
-            try:
-                self._map.close()
-            except BufferError:  # somebody still looks at an array of it: never write there again
-                pool = None
-        if pool is not None and not self.lent:
-            pool.give(self.fd, self.capacity)
+        window = None if self._window is None else weakref.ref(self._window)
+        self._window = None
+        # if somebody still looks at an array of it, never write there again
+        unseen = window is None or window() is None
+        if unseen and self._pool is not None and not self.lent:
+            self._pool.give(self.fd, self.capacity, self._mapping)
         else:
             with contextlib.suppress(OSError):
                 os.close(self.fd)
@@ -66,7 +92,7 @@ class SharedPool:
     """Makes shared memory and keeps a little of it for reuse. ``allocate`` is what an Assembler takes."""
 
     def __init__(self) -> None:
-        self._free: list[tuple[int, int]] = []  # capacity, descriptor
+        self._free: list[_Kept] = []
         self._lock = threading.RLock()  # a buffer may be freed in another thread, or inside these methods
 
     def allocate(self, nbytes: int) -> Buffer:
@@ -79,33 +105,66 @@ class SharedPool:
     def spare(self, nbytes: int) -> SharedBuffer | None:
         """Memory that was used before and fits, if there is any."""
         with self._lock:
-            fitting = [entry for entry in self._free if nbytes <= entry[0] <= _WASTE * nbytes]
+            fitting = [kept for kept in self._free if nbytes <= kept.capacity <= _WASTE * nbytes]
             if not fitting:
                 return None
-            capacity, fd = min(fitting)
-            self._free.remove((capacity, fd))
-        return SharedBuffer(nbytes, fd, capacity, self)
+            kept = min(fitting, key=lambda kept: kept.capacity)
+            self._free.remove(kept)
+        return SharedBuffer(nbytes, kept.fd, kept.capacity, self, used=True, mapping=kept.mapping)
 
     def adopt(self, fd: int, nbytes: int) -> SharedBuffer:
         """A buffer around a descriptor that came from the worker. It can no longer shrink, so that no
-        read of it can fail half way. Raises ``WireError`` if it is too small."""
-        buffer = SharedBuffer(nbytes, fd, os.fstat(fd).st_size, self)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        read of it can fail half way. Raises ``WireError`` if it is too small or cannot be written to."""
+        buffer = SharedBuffer(nbytes, fd, nbytes, self, used=True)
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        except OSError:
+            buffer.lent = True
+            raise WireError("the worker shared something else than memory") from None
         if os.fstat(fd).st_size < nbytes:
+            buffer.lent = True
             raise WireError(f"the worker announced {nbytes} bytes and shared {os.fstat(fd).st_size}")
+        if seals & ~(fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW):
+            buffer.lent = True
+            raise WireError("the worker shared memory that cannot be written to")
         return buffer
 
-    def give(self, fd: int, capacity: int) -> None:
+    def give(self, fd: int, capacity: int, mapping: mmap.mmap | None = None) -> None:
         with self._lock:
-            self._free.append((capacity, fd))
-            while len(self._free) > _KEPT or sum(c for c, _ in self._free) > _KEPT_BYTES:
-                os.close(self._free.pop(0)[1])
+            self._free.append(_Kept(capacity, fd, mapping))
+            while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > _KEPT_BYTES:
+                os.close(self._free.pop(0).fd)
 
     def clear(self) -> None:
         """Give all memory that is kept back to the system."""
         with self._lock:
             while self._free:
-                os.close(self._free.pop()[1])
+                os.close(self._free.pop().fd)
+
+
+class Mappings:
+    """The worker's end: memory that the agent lends again and again is mapped once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], mmap.mmap] = OrderedDict()
+
+    def window(self, fd: int, nbytes: int) -> Window:
+        """The first ``nbytes`` of a descriptor's memory, to be read and written. Raises ``WireError`` if
+        there are fewer. It may be used again when the array that this returns is gone, with all its views."""
+        status = os.fstat(fd)
+        key = (status.st_dev, status.st_ino)  # unique as long as the memory is mapped
+        mapping = self._kept.pop(key, None)
+        if mapping is None or len(mapping) < nbytes:
+            mapping = attach(fd, nbytes)
+        self._kept[key] = mapping
+        while len(self._kept) > _KEPT or sum(map(len, self._kept.values())) > _KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return np.frombuffer(mapping, np.uint8, nbytes)
+
+    def clear(self) -> None:
+        """Let go of everything; what is still looked at goes with the last look."""
+        self._kept.clear()
 
 
 def make(nbytes: int) -> int:
@@ -123,7 +182,7 @@ def fill(fd: int, offset: int, chunk: memoryview) -> None:
 
 
 def attach(fd: int, nbytes: int) -> mmap.mmap:
-    """A read-only mapping, its pages present. Raises ``WireError`` if there are fewer bytes."""
+    """A mapping, its pages present. Raises ``WireError`` if there are fewer bytes."""
     if os.fstat(fd).st_size < nbytes:
         raise WireError(f"shared memory of {os.fstat(fd).st_size} bytes; expected {nbytes}")
-    return mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
+    return mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)

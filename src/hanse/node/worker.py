@@ -271,11 +271,11 @@ class Worker:
     async def forget(self, run: str) -> None:
         """Frees what is kept for a run."""
         self._sizes.pop(run, None)
-        self.pool.clear()
         if self._process is not None and self._process.alive:
             with contextlib.suppress(HanseError):
                 raw = packed(small("forget", run=run), 0, inline=True)
                 await self._exchange(lambda p: (raw, []), lambda: None)
+        self.pool.clear()  # now, when the worker has let go of the last ask's memory
 
     async def restart(self) -> None:
         """A fresh process, as soon as the task in work is done (for new limits)."""

@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hanse.answers import Answerer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hanse.messages import Json, Message, Record
     from hanse.node.catalogue import Catalogue, Dataset
     from hanse.node.pipe import Packet
+    from hanse.node.shared_memory import Window
     from hanse.table import Table
 
 _PROGRESS_SECONDS = 0.5
@@ -74,7 +76,9 @@ class Worker:
 
     def __init__(self, sock: socket.socket, home: str, node: str, overrides: Mapping[str, Json]) -> None:
         from hanse.node.pipe import Receiver
+        from hanse.node.shared_memory import Mappings
 
+        self._mappings = Mappings()
         self._sock, self._home, self._node, self._overrides = sock, home, node, overrides
         self._receiver = Receiver()
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
@@ -120,16 +124,16 @@ class Worker:
     def _do(self, packet: Packet) -> None:
         from hanse.messages import Memory, arrived
         from hanse.node.pipe import FREED, KEPT, note
-        from hanse.node.shared_memory import attach
 
         fds = list(packet.fds)
-        mapped: list[Any] = []
+        mapped: list[weakref.ref[Window]] = []
 
-        def land(nbytes: int) -> Any:
+        def land(nbytes: int) -> Memory:
             if len(packet.inline) == nbytes:
                 return Memory(0, memoryview(packet.inline))
-            mapped.append(attach(fds.pop(0), nbytes))
-            return Memory(0, memoryview(mapped[0]))
+            window = self._mappings.window(fds.pop(0), nbytes)
+            mapped.append(weakref.ref(window))
+            return Memory(0, window.data.toreadonly())
 
         try:
             message = arrived(packet.head, land)
@@ -149,7 +153,7 @@ class Worker:
                 if mapped:
                     # the memory of the ask can be used again unless the algorithm kept a view of it
                     del message, data, reply
-                    self._write(note(FREED if _let_go(mapped) else KEPT))
+                    self._write(note(KEPT if mapped[0]() is not None else FREED))
         finally:
             for fd in packet.fds:
                 os.close(fd)
@@ -168,8 +172,12 @@ class Worker:
         try:
             if fd is not None:
                 offset = 0
+                into = self._mappings.window(fd, nbytes).data if use_spare else None
                 for piece in payload(reply):
-                    fill(fd, offset, piece)
+                    if into is None:
+                        fill(fd, offset, piece)
+                    else:
+                        into[offset : offset + len(piece)] = piece
                     offset += len(piece)
             message = Message("done", "", "", Record({"reply": reply.data, "rows": rows, "spare": use_spare},
                                                      reply.arrays))  # fmt: skip
@@ -262,6 +270,7 @@ class Worker:
 
     def _forget(self, run: str) -> None:
         self._of_run.pop(run, None)
+        self._mappings.clear()
         if self._answerer is not None:
             self._answerer.forget(run)
         if not self._of_run:
@@ -312,15 +321,6 @@ class Worker:
 def _changed_at(module: str) -> float:
     """When the file of a loaded module was last changed, by the clock that nobody can set back."""
     return os.stat(str(sys.modules[module].__file__)).st_ctime
-
-
-def _let_go(mapped: list[Any]) -> bool:
-    for mapping in mapped:
-        try:
-            mapping.close()
-        except BufferError:
-            return False
-    return True
 
 
 def main() -> None:

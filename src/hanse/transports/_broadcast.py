@@ -31,10 +31,10 @@ class Shared:
 
     def frames(self, message: Message) -> Iterator[bytes]:
         yield begin(message, self.stream)
-        for offset, piece in parts(self.arrays, self._chunk):
+        for offset, found in parts(self.arrays, self._chunk):
             frame = self._kept.get(offset)
             if frame is None:
-                frame = self._kept[offset] = chunk_frame(self.stream, offset, piece)
+                frame = self._kept[offset] = chunk_frame(self.stream, offset, found)
                 self.made += 1
                 if len(self._kept) > KEPT_FRAMES:
                     self._kept.popitem(last=False)

@@ -37,7 +37,6 @@ from hanse.messages import (
     Message,
     Record,
     Signal,
-    fingerprint,
     frames,
 )
 from hanse.transports._broadcast import FIRST_STREAM, Broadcast, Shared
@@ -346,7 +345,7 @@ class Link:
         if data is None:
             return False
         for frame in unpack(data):
-            await self._frame(connection, frame)
+            self._frame(connection, frame)
         return True
 
     def _refuse(self, what: str, detail: str) -> None:
@@ -357,7 +356,7 @@ class Link:
 
     # ------------------------------------------------------------ what comes in
 
-    async def _frame(self, connection: _Connection, frame: bytes) -> None:
+    def _frame(self, connection: _Connection, frame: bytes) -> None:
         if frame[:1] == bytes([_SIGNAL]) and len(frame) > _SIGNAL_BYTES:
             raise WireError(f"a signal of {len(frame)} bytes")
         if frame[:1] == bytes([_CHUNK]) and int.from_bytes(frame[1:5], "little") in connection.ignored:
@@ -367,7 +366,7 @@ class Link:
             self._signal(connection, said)
         elif said is not None:
             connection.arrived(stream)
-            await self._message(connection, stream & 1 == 1, said)
+            self._message(connection, stream & 1 == 1, said)
         elif stream in connection.incoming:
             if stream in connection.turns:
                 connection.turns[stream].moved(len(frame))
@@ -413,7 +412,7 @@ class Link:
         else:
             raise WireError(f"unknown signal {said.what[:50]!r}; is this another release of hanse?")
 
-    async def _message(self, connection: _Connection, is_reply: bool, message: Message) -> None:
+    def _message(self, connection: _Connection, is_reply: bool, message: Message) -> None:
         if message.sender != self.peer:
             raise _WrongSender(f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
                                f"this connection is authenticated as {self.peer!r}")  # fmt: skip
@@ -421,7 +420,7 @@ class Link:
             expected = "replies" if is_reply else "requests"
             raise WireError(f"a {message.kind[:50]!r} on a stream for {expected}")
         if not is_reply:
-            await self._on_request(connection, message)
+            self._on_request(connection, message)
             return
         asked = self._asked.get(message.id)
         if asked is None or asked.reply.done():
@@ -445,12 +444,8 @@ class Link:
 
     # ------------------------------------------------------------ answering
 
-    async def _on_request(self, connection: _Connection, request: Message) -> None:
-        if request.body.nbytes > 1 << 20:
-            print_ = await asyncio.to_thread(fingerprint, request.body)
-        else:
-            print_ = fingerprint(request.body)
-        mark = f"{request.kind}\x1f{print_}"
+    def _on_request(self, connection: _Connection, request: Message) -> None:
+        mark = connection.assembler.mark
         known = self._answers.get(request.id)
         if known is not None and known.mark == mark:
             if known.connection is connection:

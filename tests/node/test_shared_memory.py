@@ -1,0 +1,102 @@
+"""Memory that agent and worker share: used again with its mapping, and never while somebody looks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+import numpy as np
+import pytest
+
+from hanse.errors import WireError
+from hanse.node.shared_memory import Mappings, SharedPool, make
+
+SIZE = 1 << 20
+
+
+def filled(byte: int, nbytes: int = SIZE) -> memoryview:
+    return memoryview(bytes([byte]) * nbytes)
+
+
+def test_memory_that_is_used_again_keeps_its_mapping_and_holds_the_new_bytes() -> None:
+    pool = SharedPool()
+    first = pool.shared(SIZE)
+    first.write(0, filled(1))
+    assert bytes(first.read(0, SIZE)) == bytes(filled(1))
+    mapping = first._mapping
+    del first
+    second = pool.shared(SIZE - 100)
+    assert second._mapping is mapping is not None
+    second.write(0, filled(2, 1000))
+    second.write(1000, filled(3, SIZE - 1100))
+    assert bytes(second.read(0, SIZE)) == b"\x02" * 1000 + b"\x03" * (SIZE - 1100)  # and not a byte more
+    assert os.pread(second.fd, 2, 999) == b"\x02\x03"
+    with pytest.raises(WireError):
+        second.write(SIZE - 101, filled(4, 2))
+
+
+def test_an_array_of_it_cannot_be_written_to() -> None:
+    buffer = SharedPool().shared(SIZE)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        np.frombuffer(buffer.read(0, 8), np.uint8).setflags(write=True)
+
+
+def test_memory_without_a_page_in_it_can_be_used_again() -> None:
+    pool = SharedPool()
+    broken = pool.shared(SIZE)  # its transfer broke off before the first byte
+    del broken
+    again = pool.shared(SIZE)
+    again.write(SIZE - 8, filled(7, 8))
+    assert bytes(again.read(0, SIZE)) == bytes(SIZE - 8) + b"\x07" * 8
+
+
+def test_the_worker_sees_the_same_memory_through_one_mapping() -> None:
+    mappings, fd = Mappings(), make(SIZE)
+    window = mappings.window(fd, SIZE)
+    window[:] = 5
+    assert os.pread(fd, 3, SIZE - 3) == b"\x05" * 3
+    other = os.dup(fd)  # it comes with every task, under another number
+    assert mappings.window(other, 100).ctypes.data == window.ctypes.data
+    with pytest.raises(WireError, match="expected"):
+        mappings.window(fd, SIZE + 1)
+    os.ftruncate(fd, 2 * SIZE)
+    assert mappings.window(fd, 2 * SIZE).size == 2 * SIZE
+    window[0] = 9  # the older look at it still holds
+    assert os.pread(fd, 1, 0) == b"\x09"
+    for number in (fd, other):
+        os.close(number)
+
+
+def test_the_worker_holds_little_memory_and_lets_go_of_all(tmp_path: object) -> None:
+    mappings = Mappings()
+    for _ in range(10):
+        fd = make(SIZE)
+        mappings.window(fd, SIZE)
+        os.close(fd)
+    assert len(mappings._kept) == 3
+    mappings.clear()
+    assert not mappings._kept
+    with open("/proc/self/maps") as maps:
+        assert "memfd:hanse" not in maps.read()
+
+
+def test_memory_that_a_worker_shares_must_be_memory_that_can_be_used_again() -> None:
+    pool = SharedPool()
+    before = len(os.listdir("/proc/self/fd"))
+    sealed, small, (pipe, writing) = make(SIZE), make(10), os.pipe()
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    for fd, message in ((sealed, "written"), (small, "announced"), (pipe, "something else")):
+        with pytest.raises(WireError, match=message):
+            pool.adopt(fd, SIZE)
+    os.close(writing)
+    assert not pool._free
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_huge_hole_from_a_worker_is_not_filled() -> None:
+    pool, hole = SharedPool(), make(1 << 40)
+    os.pwrite(hole, b"\x01" * SIZE, 0)
+    buffer = pool.adopt(hole, SIZE)
+    assert bytes(buffer.read(0, SIZE)) == bytes(filled(1))
+    assert os.fstat(hole).st_blocks * 512 < 2 * SIZE
+    assert buffer.capacity == SIZE
