@@ -18,7 +18,7 @@ GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages"
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
-    **dict.fromkeys(("rounds", "answers", "bundle", "prediction", "store", "transports", "identity"), 3),
+    **dict.fromkeys(("rounds", "answers", "bundle", "prediction", "store", "transports", "identity", "weights"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
     **dict.fromkeys(GROUND, 1),
 }

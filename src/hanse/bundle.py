@@ -50,6 +50,7 @@ class Bundle:
         lines += [f"#   {name} = {value!r}" for name, value in config.items() if name != "plan"]
         alignment = self.content["alignment"]
         lines += [f"# features ({len(alignment['features'])}): {', '.join(alignment['features'][:50])}"]
+        lines += [f"# data: {line}" for line in _data(self.content["datasets"])]
         if config.get("plan"):
             lines += ["", "# ---- the data scientist's training plan", config["plan"].get("source", "")]
         for module, source in self.content["code"].items():
@@ -76,7 +77,8 @@ def freeze(
     Args:
         config: what was proposed.
         alignment: :meth:`hanse.features.Alignment.to_json`, or ``{"features": [], "kinds": {}}``.
-        datasets: node id to ``{name, version}`` of the dataset that it would use.
+        datasets: node id to ``{name, version, most_rows}`` of the dataset that it would use; the last is
+            what a contribution made of it may count for (:mod:`hanse.weights`).
     """
     code = node_code(config, gathering)
     return Bundle({"hanse": hanse.__version__, "config": config.to_json(), "alignment": dict(alignment),
@@ -93,6 +95,27 @@ def thaw(text: str, sha256: str) -> Bundle:
     if not isinstance(content, dict) or set(content) != wanted:
         raise WireError(f"a bundle has exactly {', '.join(sorted(wanted))}")
     return Bundle(content)
+
+
+def bound(datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+    """What a bundle says of the datasets that nodes registered. One that told no number of rows counts
+    for one row."""
+    return {
+        node: {"name": d["name"], "version": d.get("version"),
+               "most_rows": next((d[k] for k in ("most_rows", "rows") if d.get(k) is not None), 0)}
+        for node, d in datasets.items()
+    }  # fmt: skip
+
+
+def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
+    """Whose data counts for how much, in words."""
+    total = sum(d.get("most_rows", 0) for d in datasets.values())
+    said = []
+    for node, dataset in sorted(datasets.items()):
+        rows = dataset.get("most_rows")
+        share = "" if rows is None else f", at most {rows} rows ({rows / total if total else 0:.1%} of all)"
+        said.append(f"{dataset['name']} at {node}, version {dataset['version'][:12]}{share}")
+    return said
 
 
 def node_code(config: RunConfig, gathering: str = "plain") -> dict[str, str]:

@@ -128,6 +128,8 @@ class RunConfig:
     min_available_nodes: int = _setting(1, _number(1, 100_000, whole=True), "a round starts when so many are online")
     min_fit_nodes: int = _setting(1, _number(1, 100_000, whole=True), "ask at least so many")
     min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")
+    max_weight_share: float = _setting(1.0, _number(0, 1, above=True), "largest share of one node in a round's "
+                                       "average; 1: that of its rows")  # fmt: skip
     round_timeout_s: float = _setting(60.0, _number(0, 86_400, above=True), "a node that shows no progress for so "
                                       "long is late")  # fmt: skip
     reconnect_timeout_s: float = _setting(15.0, _number(0, 86_400), "a node that lost its connection in a round may "

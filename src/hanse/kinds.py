@@ -50,6 +50,8 @@ class Ask:
         need: this many answers are enough (buffered-asynchronous); None waits for all asked.
         late: what becomes of answers that were not waited for: ``drop`` cancels them, ``keep``
             counts them in a later step, marked with the step they were asked in.
+        counts: arrays (also of ``sums``) that count rows of one node, and how many of their first
+            numbers do (None: all); a node that counts more than it declared is left out.
     """
 
     record: Record
@@ -60,6 +62,7 @@ class Ask:
     to: Sequence[str] | None = None
     need: int | None = None
     late: str = "drop"
+    counts: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,15 @@ class Gathered(Protocol):
 
     def without(self, nodes: Mapping[str, str]) -> Gathered:
         """The same without these nodes, which become failures with their reasons."""
+        ...
+
+    def weighted(self, weights: Sequence[float]) -> Gathered:
+        """The same with these weights, in the order of the answers."""
+        ...
+
+    def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
+        """The nodes with a number in ``counts`` (:attr:`Ask.counts`) that is not from 0 to the node's
+        ``rows``, with the reason. Empty where single contributions cannot be seen."""
         ...
 
     def sum(self) -> dict[str, Array]:

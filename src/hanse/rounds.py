@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from hanse import weights
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
 from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, find, generator
@@ -28,7 +29,8 @@ class Step:
     """The record of one step, as dashboards, REST, CLI and notebooks read it.
 
     Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
-    maps a node to ``{seconds, weight, metrics, asked}``, ``failures`` to the reason.
+    maps a node to ``{seconds, weight, metrics, asked}`` (``weight``: what it counted for), ``failures``
+    to the reason.
     """
 
     step: int
@@ -202,6 +204,7 @@ class Run:
         run_id, bundle: name the run and the approved bundle (SHA-256) in every task.
         gather: how contributions come together (default: plainly).
         facts: what is known about nodes, for the selection.
+        rows: node to the most rows that it declared (:mod:`hanse.weights`); others are not bounded.
     """
 
     algorithm: Algorithm
@@ -213,6 +216,7 @@ class Run:
     bundle: str = ""
     gather: Gather | None = None
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    rows: Mapping[str, float] = field(default_factory=dict)
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -250,7 +254,7 @@ class Run:
                     return sky.exchange(asks, op, need, step, attempt, ask.late)
 
                 gathered = await gather.collect(ask, asks, exchange)
-                told, gathered = await self._tell(state, gathered)
+                told, gathered = await self._tell(ask, state, gathered)
                 self._close(record, gathered, sky, began)
                 if told is None:
                     failed += 1
@@ -273,15 +277,16 @@ class Run:
                 await writing
         return state
 
-    async def _tell(self, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:
+    async def _tell(self, ask: Ask, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:
         """The next state, leaving out nodes whose contribution cannot be used; None if too few are left."""
         while True:
             if len(gathered.answers) < max(1, self.config.min_completed):
                 return None, gathered
             try:
-                if state.nbytes + gathered.nbytes <= _INLINE_BYTES:
-                    return self.algorithm.tell(state, gathered), gathered
-                return await asyncio.to_thread(self.algorithm.tell, state, gathered), gathered
+                counted = weights.checked(ask, gathered, self.rows, self.config.max_weight_share)
+                if state.nbytes + counted.nbytes <= _INLINE_BYTES:
+                    return self.algorithm.tell(state, counted), counted
+                return await asyncio.to_thread(self.algorithm.tell, state, counted), counted
             except Unusable as error:
                 if not error.nodes:
                     raise

@@ -18,7 +18,6 @@ from hanse import algorithms, features
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
-from hanse.coordinator.weights import Capped
 from hanse.errors import HanseError, WireError
 from hanse.kinds import Progress, State, Task, find
 from hanse.messages import Message, Record, dump, dumps, load, loads
@@ -69,9 +68,8 @@ def learn(kind: str, lie: Lie) -> Strict:
 
     journal = Strict()
     # "references", so that what could not even be read as a message reaches the algorithm as well
-    algorithm = Capped(algorithms.build(config), dict.fromkeys(tables, 60.0))  # as the coordinator does
-    run = Run(algorithm, config, sorted(tables), LocalTransport({n: handler(n) for n in tables}),
-              journal, bundle=bundle.sha256)  # fmt: skip
+    run = Run(algorithms.build(config), config, sorted(tables), LocalTransport({n: handler(n) for n in tables}),
+              journal, bundle=bundle.sha256, rows={n: float(t.rows) for n, t in tables.items()})  # fmt: skip
     run.algorithm.result(asyncio.run(run.go()))
     return journal
 
@@ -127,6 +125,37 @@ def test_a_node_that_sends_what_is_no_contribution_is_left_out(kind: str, what: 
     for step in trained:
         assert set(step.participants) == {"site-0", "site-1", "site-2"}, (what, step.failures)
         assert LIAR in step.failures
+
+
+COUNTS = {"a.count": "prepare", "a.rows": "prepare", "a.classes": "prepare", "s.totals": "train",
+          "s.positives": "train", "s.importance_weight": "train"}  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [51.0, 1e12, -1.0, float("nan")])
+@pytest.mark.parametrize("name", list(COUNTS))
+def test_a_node_counts_no_more_rows_than_it_declared(name: str, most: float) -> None:
+    """Means and scales, classes, metrics and importance are weighted by these, as models are by the weight."""
+
+    def lie(label: str, reply: Record) -> Record:
+        if name not in reply.arrays:
+            return reply
+        array = np.array(reply.arrays[name])
+        array.reshape(-1)[0] = most
+        return Record(reply.data, {**{n: reply.arrays[n] for n in reply.arrays}, name: array})
+
+    journal = learn("boosting" if name == "s.importance_weight" else "average", lie)
+    hit = [s for s in journal.steps if s.label == COUNTS[name] and LIAR in s.failures]
+    assert hit
+    assert all("that it declared for this run" in s.failures[LIAR] for s in hit)
+    assert all(s.status == "ok" for s in journal.steps)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_weight_over_what_was_declared_changes_nothing(kind: str) -> None:
+    for weight in (51.0, 1e12, 1e300):
+        for step in learn(kind, data(weight=weight)).steps:
+            assert "claims a weight" in step.failures[LIAR]
+            assert LIAR not in step.participants
 
 
 def report(change: Callable[[dict[str, Json]], Json]) -> Lie:

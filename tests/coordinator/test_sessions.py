@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.coordinator.weights import Capped
 from hanse.messages import digest, load
 from hanse.table import Column, Table
 
@@ -112,7 +111,7 @@ def test_feature_alignment(tmp_path: Path) -> None:
             await f.node("b", {"d": patients(2)}, tags={"d": ["heart"]})
             both = await f.ok("sci", "POST", START, REAL, 201)
             assert both["alignment"]["features"] == ["age", "pressure"]
-            assert both["datasets"] == {n: {"name": "d", "version": "v1"} for n in ("a", "b")}
+            assert both["datasets"] == {n: {"name": "d", "version": "v1", "most_rows": 60} for n in ("a", "b")}
             union = await f.ok("sci", "POST", START, {**REAL, "feature_strategy": "union"}, 201)
             assert union["alignment"]["features"] == ["age", "pressure", "x"]
             assert union["alignment"]["filled"] == {"a": 0.0, "b": pytest.approx(1 / 3, abs=1e-6)}
@@ -427,25 +426,66 @@ def test_a_real_model_end_to_end(tmp_path: Path) -> None:
 
 
 def test_a_weight_that_the_dataset_does_not_allow(tmp_path: Path) -> None:
-    """F66: a node that claims a thousand times its rows is left out of the step, with the reason."""
+    """F66: a node that claims a thousand times its rows is left out of the step, with the reason. What it
+    registers after the owners have read the proposal does not help it."""
 
     async def body() -> None:
         async with Federation(tmp_path) as f:
             f.people("a", "b")
             for i, name in enumerate("ab"):
                 await f.node(name, {"d": patients(i)}, tags={"d": ["heart"]}, standing="accept")
-            f.nodes["b"].inflate = 1000.0
+            f.nodes["b"].hold = asyncio.Event()
             session = await f.ok("sci", "POST", START, REAL, 201)
+            assert session["datasets"]["b"] == {"name": "d", "version": "v1", "most_rows": 60}
+            assert "d at b, version v1, at most 60 rows (50.0% of all)" in session["code_preview"]
+            f.nodes["b"].inflate, f.nodes["b"].rows = 1000.0, 10**12
+            await f.nodes["b"].say("datasets", datasets=f.nodes["b"].datasets())
+            f.nodes["b"].hold.set()
             assert await f.state(session["session_id"], "completed", "failed") == "completed"
             rounds = [r.record for r in f.store.rounds.list(session["session_id"])]
             trained = [r for r in rounds if r["label"] == "train"]
             assert trained
             for record in trained:
                 assert set(record["participants"]) == {"a"}
-                assert "allows 166" in record["failures"]["b"]
+                assert "at most 60" in record["failures"]["b"]
+            told = await f.ok("sci", "GET", f"/api/analytics/session/{session['session_id']}")
+            assert told["client_performance"]["a"]["share"] == 1.0
 
     asyncio.run(body())
-    assert Capped.__doc__
+
+
+def test_a_node_that_declares_nearly_all_rows_is_pointed_out_before_anybody_accepts(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            await f.node("a", {"d": patients(0)}, tags={"d": ["heart"]})
+            await f.node("b", {"d": patients(1)}, tags={"d": ["heart"]}, rows=10**12)
+            session = await f.ok("sci", "POST", START, REAL, 201)
+            assert any("b declares 100.0% of all rows" in text for text in session["warnings"])
+            assert "1000000000000 rows" in session["code_preview"]
+            fair = await f.ok("sci", "POST", START, {**REAL, "max_weight_share": 0.5}, 201)
+            assert not any("declares" in text for text in fair["warnings"])
+
+    asyncio.run(body())
+
+
+def test_a_share_that_the_run_bounds(tmp_path: Path) -> None:
+    """A node that declared 10^12 rows, and claims them, counts for no more than the run allows one node."""
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b", "c")
+            for i, name in enumerate("abc"):
+                rows = 10**12 if name == "c" else None
+                await f.node(name, {"d": patients(i)}, tags={"d": ["heart"]}, standing="accept", rows=rows)
+            f.nodes["c"].inflate = 1e10
+            session = await f.ok("sci", "POST", START, {**REAL, "max_weight_share": 0.4}, 201)
+            assert await f.state(session["session_id"], "completed", "failed") == "completed"
+            told = await f.ok("sci", "GET", f"/api/analytics/session/{session['session_id']}")
+            shares = {node: one["share"] for node, one in told["client_performance"].items()}
+            assert shares == {"a": pytest.approx(0.3), "b": pytest.approx(0.3), "c": pytest.approx(0.4)}
+
+    asyncio.run(body())
 
 
 def test_from_consent_to_task_and_from_reply_to_completed(tmp_path: Path) -> None:

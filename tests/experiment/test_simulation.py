@@ -50,6 +50,23 @@ def test_two_classes(model: str) -> None:
     assert not result.failures
 
 
+@pytest.mark.parametrize("model", BINARY[:-1])
+def test_a_share_that_no_site_has_more_of(model: str) -> None:
+    """A large site and three small ones; the model still learns, and the result says what each counted for."""
+    everything = pandas.concat(sites.cancer().values())
+    data = {"large": everything[:450], **{f"small{i}": everything[450 + 30 * i : 480 + 30 * i] for i in range(3)}}
+    result = learn(data, model, max_weight_share=0.4)
+    shares = {row["node"]: row["share"] for row in result.contributions}
+    assert shares["large"] == pytest.approx(0.4)
+    assert result.metrics["accuracy"] > 0.88
+
+
+@pytest.mark.parametrize(("model", "more"), [("random_forest", {}), ("xgboost", {"model_options": {"scaling": "sum"}})])
+def test_a_share_where_nothing_is_averaged_is_refused(model: str, more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="max_weight_share has nothing to bound"):
+        learn(sites.cancer(), model, max_weight_share=0.4, **more)
+
+
 @pytest.mark.parametrize("model", BINARY)
 def test_a_class_that_a_site_has_never_seen(model: str) -> None:
     data = sites.iris()

@@ -94,13 +94,15 @@ def test_what_leaves_the_node_has_no_path_and_no_exact_count(catalogue: Catalogu
     public = dataset.public()
     assert public == {
         "name": "visits-2024", "tags": [], "kind": "tabular", "columns": dict(dataset.schema),
-        "metadata_columns": [], "categories": {"sex": ["f", "m"]}, "rows": 20, "version": dataset.version,
-        "has_mock": True,
+        "metadata_columns": [], "categories": {"sex": ["f", "m"]}, "rows": 20, "most_rows": 29,
+        "version": dataset.version, "has_mock": True,
     }  # fmt: skip
     for text in (json.dumps(public), repr(dataset), str(dataset)):
         assert "private" not in text
         assert str(data.parent) not in text
     assert dataset.public(min_count=28)["rows"] is None
+    assert dataset.public(min_count=28)["most_rows"] == 27
+    assert dataset.public(min_count=27)["most_rows"] == 53
     assert dataset.public(min_count=27)["rows"] == 27
     with pytest.raises(ConfigError):
         dataset.public(min_count=0)

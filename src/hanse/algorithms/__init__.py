@@ -3,7 +3,8 @@
 A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False`` marks one that touches no data,
 ``NEEDS_MODEL = False`` one that reads rows as they are (:class:`hanse.kinds.Source`) and learns no
 model; all others run after the preparation and learn a model of :mod:`hanse.models`. A file may have
-``ingredients(options)``, further modules of the node's half that depend on the run's options.
+``ingredients(options)``, further modules of the node's half that depend on the run's options, and
+``averages(options)``, whether a node's weight decides what it counts for (True where it has none).
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
     settings = config.to_json()
     if needs_model(config):
         find("models", config.model_name)  # an unknown model is an error before anything is asked
+        module = find("algorithms", resolve(config))
+        if config.max_weight_share < 1 and hasattr(module, "averages") and not module.averages(config.model_options):
+            raise ConfigError(f"{config.model_name} does not average what the sites learn, so max_weight_share has "
+                              "nothing to bound; leave it out")  # fmt: skip
     stages = [find("algorithms", name).ALGORITHM() for name in files(config)]
     if start is not None:
         from hanse.algorithms._continued import Continued

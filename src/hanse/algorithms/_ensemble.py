@@ -48,7 +48,8 @@ def ask(state: State) -> Ask | Done:
     data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"], "base": state.data["base"],
             "rounds": state.data["rounds"]}  # fmt: skip
     arrays = {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")}
-    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None)
+    counts = {**evaluation.COUNTS, **({"importance_weight": None} if phase == "train" else {})}
+    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None, counts=counts)
 
 
 def model_at(site: Site, prepared: Record) -> Any:

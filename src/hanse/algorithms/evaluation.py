@@ -17,6 +17,7 @@ from hanse.kinds import Gathered, Task
 from hanse.messages import Array, Json
 
 BINS = 1000
+COUNTS: Mapping[str, int | None] = {"totals": 2, "positives": None, "negatives": None}  # what counts rows
 _EPSILON = float(np.finfo(np.float64).eps)
 
 

@@ -61,7 +61,8 @@ class FedAvg:
             return Done(f"{done} rounds")
         data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"]}
         record = Record(data, state.arrays)
-        return Ask(record, Combine.SUM, phase, done + 1 if phase == "train" else None)
+        counts = {} if phase == "initialise" else evaluation.COUNTS
+        return Ask(record, Combine.SUM, phase, done + 1 if phase == "train" else None, counts=counts)
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         prepared = preparation.unpack(ask)

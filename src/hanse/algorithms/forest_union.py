@@ -79,6 +79,11 @@ class ForestUnion:
 ALGORITHM = ForestUnion
 
 
+def averages(options: Mapping[str, Json]) -> bool:
+    """Never: all trees count alike."""
+    return False
+
+
 def share(quota: float, round: int, rounds: int, start: float) -> int:
     """Trees that a site grows in this round (from 1), of ``quota`` in all rounds.
 

@@ -49,7 +49,7 @@ class Preparation:
             return Ask(Record({"step": step}), Combine.MERGE, "prepare")
         if step == "done":
             return Done("the sites agree on classes, categories and scales")
-        return Ask(state, Combine.SUM, "prepare")
+        return Ask(state, Combine.SUM, "prepare", counts={"count": None, "rows": None, "classes": None})
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         step = ask.data["step"]

@@ -93,6 +93,11 @@ class TreeBagging:
 ALGORITHM = TreeBagging
 
 
+def averages(options: Mapping[str, Json]) -> bool:
+    """Whether a site's trees are scaled by its rows."""
+    return bool(options.get("scaling", "average") == "average")
+
+
 def base_score(prepared: Record | None) -> float | None:
     """What the empty ensemble predicts: the share of class 1 for binary, the mean for regression, and
     0.5 in each class's score for more (a constant there changes no probability)."""

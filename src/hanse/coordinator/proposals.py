@@ -13,6 +13,7 @@ from hanse.messages import Json
 from hanse.store.nodes import ENROLLED, Node
 
 Dataset = Mapping[str, Json]
+_HEAVY = 0.9  # of all rows: worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ def freeze(
     datasets = choose_datasets(config, usable)
     if not algorithms.needs_model(config):
         found = features.survey({node: _columns(d) for node, d in datasets.items()}, config.features)
-        named = {node: {"name": d["name"], "version": d["version"]} for node, d in datasets.items()}
-        frozen = bundle.freeze(config, found.to_json(), named)
+        frozen = bundle.freeze(config, found.to_json(), bundle.bound(datasets))
         return Proposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
     barred = metadata - set(config.features or ())
@@ -63,9 +63,10 @@ def freeze(
         {node: _columns(d) for node, d in datasets.items()}, config.feature_strategy,
         target=config.target_column, not_features=sorted(barred), only=config.features,
     )  # fmt: skip
-    named = {node: {"name": d["name"], "version": d["version"]} for node, d in datasets.items()}
+    named = bundle.bound(datasets)
     frozen = bundle.freeze(config, alignment.to_json(), named)
-    return Proposal(frozen, tuple(sorted(datasets)), (*alignment.warnings, *_warn(config, sorted(datasets))))
+    warnings = (*alignment.warnings, *_heavy(config, named), *_warn(config, sorted(datasets)))
+    return Proposal(frozen, tuple(sorted(datasets)), warnings)
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:
@@ -87,6 +88,16 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
         wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
         raise Conflict(f"no node has a dataset {wanted}; there are {len(nodes)} nodes")
     return found
+
+
+def _heavy(config: RunConfig, named: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:
+    total = sum(d["most_rows"] for d in named.values())
+    return tuple(
+        f"{node} declares {d['most_rows'] / total:.1%} of all rows, so its model is nearly that of the average; "
+        "max_weight_share bounds the share of one node"
+        for node, d in named.items()
+        if len(named) > 1 and d["most_rows"] > _HEAVY * total and config.max_weight_share > _HEAVY
+    )
 
 
 def _columns(dataset: Dataset) -> Mapping[str, str]:

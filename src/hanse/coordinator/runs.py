@@ -23,7 +23,6 @@ from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
-from hanse.coordinator.weights import Capped
 from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, Refused, RunFailed, Tampered
 from hanse.kinds import State, find
 from hanse.messages import Json, Message, Record
@@ -339,7 +338,7 @@ class RunDesk:
 
     async def _compute(self, run: Run) -> Run:
         config = RunConfig.parse(run.config)
-        frozen, start, facts, limits = await asyncio.to_thread(self._load, run)
+        frozen, start, facts = await asyncio.to_thread(self._load, run)
         algorithm = await asyncio.to_thread(lambda: algorithms.build(config, self._initial_model(config)))
 
         def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
@@ -352,9 +351,10 @@ class RunDesk:
         kept = algorithm.model if config.keep_models else lambda state: None
         journal = StoreJournal(self._store, run.id, note, shares, kept)
         loop = rounds.Run(
-            algorithm=Capped(algorithm, limits), config=config, nodes=run.nodes, transport=self._presence,
+            algorithm=algorithm, config=config, nodes=run.nodes, transport=self._presence,
             journal=journal, run_id=run.id, bundle=run.bundle_hash,
-            gather=find("gathering", str(frozen["gathering"])).GATHER(), facts=facts, resumed=self._gate(run.id),
+            gather=find("gathering", str(frozen["gathering"])).GATHER(), facts=facts, rows=_declared(frozen),
+            resumed=self._gate(run.id),
         )  # fmt: skip
         state = await loop.go(start)
 
@@ -369,22 +369,13 @@ class RunDesk:
 
     def _load(
         self, run: Run
-    ) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]], dict[str, float]]:
-        """The bundle, where to go on, facts about the nodes, and the limits of their weights."""
-        frozen = self._store.runs.bundle(run.id)
-        facts: dict[str, Mapping[str, Json]] = {}
-        limits: dict[str, float] = {}
-        for id in run.nodes:
-            node = self._store.nodes.get(id)
-            facts[id] = {**node.capabilities, "last_heartbeat": node.last_heartbeat}
-            wanted = frozen["datasets"].get(id)
-            if wanted is None:
-                continue
-            same = [d for d in node.datasets if all(d.get(key) == wanted[key] for key in ("name", "version"))]
-            rows = same[0].get("rows") if same else None
-            known = float(rows) if isinstance(rows, (int, float)) else 0.0
-            limits[id] = known * self._settings.weight_factor + self._settings.weight_slack
-        return frozen, self._latest(run.id), facts, limits
+    ) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]]]:
+        """The bundle, where to go on, and facts about the nodes."""
+        nodes = [self._store.nodes.get(id) for id in run.nodes]
+        facts: dict[str, Mapping[str, Json]] = {
+            node.id: {**node.capabilities, "last_heartbeat": node.last_heartbeat} for node in nodes
+        }
+        return self._store.runs.bundle(run.id), self._latest(run.id), facts
 
     def _latest(self, run_id: str) -> tuple[int, State] | None:
         """The step to go on with. A damaged checkpoint is passed over: from the one before, the same
@@ -432,6 +423,12 @@ class RunDesk:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+
+
+def _declared(frozen: Mapping[str, Json]) -> dict[str, float]:
+    """Node to the most rows of its dataset, as all owners read it. It is the bundle's number: what a
+    node registers later does not count for this run."""
+    return {node: float(dataset.get("most_rows", 0)) for node, dataset in frozen["datasets"].items()}
 
 
 def _text(value: Json) -> str:

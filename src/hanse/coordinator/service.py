@@ -228,7 +228,8 @@ def _dataset_list(data: Mapping[str, Json]) -> list[dict[str, Json]]:
             found = item.get(name) or []
             if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
                 raise WireError(f"the {name} of dataset {item['name'][:80]!r} are not a list of texts")
-        rows = item.get("rows")
-        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= _MAX_ROWS):
-            raise WireError(f"the rows of dataset {item['name'][:80]!r} are neither a whole number nor null")
+        for name in ("rows", "most_rows"):
+            rows = item.get(name)
+            if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= _MAX_ROWS):
+                raise WireError(f"the {name} of dataset {item['name'][:80]!r} are neither a whole number nor null")
     return [dict(item) for item in listed]

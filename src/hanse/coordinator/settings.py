@@ -15,8 +15,6 @@ class Settings:
             enrolled, or that the operator linked to the account.
         heartbeat_interval_s: a node that misses three is stale.
         small_cell: class counts below this are not shown.
-        weight_factor, weight_slack: a contribution may weigh at most ``rows * factor + slack`` of the
-            registered dataset (published rows are rounded down, hence the slack).
         enrol_per_minute: attempts per address.
         body_bytes: largest body of a REST request.
         relay_timeout_s: how long a node may take to take note of a proposal or a consent.
@@ -27,8 +25,6 @@ class Settings:
     open_registration: bool = False
     heartbeat_interval_s: float = 10.0
     small_cell: int = 5
-    weight_factor: float = 1.1
-    weight_slack: float = 100.0
     enrol_per_minute: int = 10
     body_bytes: int = 16 << 20
     relay_timeout_s: float = 10.0

@@ -134,8 +134,7 @@ class Connection:
         if run_id:
             return str(self.session(run_id)["code_preview"])
         found = self.fitting(config)
-        datasets = {node: {"name": d["name"], "version": d.get("version")} for node, d in found.items()}
-        return bundle.freeze(config, self._align(config, found), datasets).preview()
+        return bundle.freeze(config, self._align(config, found), bundle.bound(found)).preview()
 
     def fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
         """Node to the dataset that it would use, as the coordinator would choose it."""

@@ -217,7 +217,7 @@ class Simulation:
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
         tables = self._chosen(config)
-        datasets = {n: {"name": n, "version": self._version(n)} for n in tables}
+        datasets = {n: {"name": n, "version": self._version(n), "most_rows": t.rows} for n, t in tables.items()}
         return bundle.freeze(config, self._align(config, tables), datasets)
 
     def _version(self, node: str) -> str:

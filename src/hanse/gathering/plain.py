@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,22 @@ class Contributions:
     def without(self, nodes: Mapping[str, str]) -> Contributions:
         kept = tuple(pair for pair in self.found if pair[0].node not in nodes)
         return Contributions(kept, {**self.failures, **nodes}, self.combine)
+
+    def weighted(self, weights: Sequence[float]) -> Contributions:
+        found = [(replace(a, weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
+        return Contributions(tuple(found), self.failures, self.combine)
+
+    def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
+        wrong = {}
+        for answer, record in self.found:
+            most = rows.get(answer.node, math.inf)
+            for name in (f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")):
+                if name in record.arrays:
+                    said = np.asarray(record.arrays[name]).reshape(-1)[: counts[name[2:]]]
+                    if not np.all((said >= 0) & (said <= most)):
+                        wrong[answer.node] = (f"{name[2:]!r} counts rows, and holds a number that is not from 0 to "
+                                              f"the {most:g} that it declared for this run")  # fmt: skip
+        return wrong
 
     def sum(self) -> dict[str, Array]:
         self._may_add()

@@ -69,7 +69,8 @@ class Dataset:
 
     def public(self, min_count: int = MIN_COUNT) -> dict[str, Any]:
         """What may leave the node. ``rows`` is rounded down to a multiple of ``min_count``, and None
-        below it, so that neither a small dataset nor one row more is seen."""
+        below it, so that neither a small dataset nor one row more is seen. ``most_rows`` is the most that
+        it can be then: what a contribution made of it may count for."""
         if min_count < 1:
             raise ConfigError(f"min_count is {min_count}; expected 1 or more")
         return {
@@ -80,6 +81,7 @@ class Dataset:
             "metadata_columns": list(self.metadata_columns),
             "categories": {name: list(labels) for name, labels in self.public_categories.items()},
             "rows": self.rows // min_count * min_count if self.rows >= min_count else None,
+            "most_rows": self.rows // min_count * min_count + min_count - 1,
             "version": self.version,
             "has_mock": self.mock is not None,
         }

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import * as api from "./api.js";
 import { act, changed, edit, notify, readRun, readSessions, state, waiting } from "./model.js";
-import { STATES, count, number } from "./format.js";
+import { STATES, count, number, percent } from "./format.js";
 import { command, copyable, empty, fact, hash, moment, section, since, tag, title } from "./parts.js";
 
 export function consentsSection() {
@@ -16,8 +16,8 @@ function card(session, nodes) {
   const detail = state.details.get(session.session_id);
   const config = session.config ?? {};
   const features = detail?.alignment?.features ?? [];
-  const data = nodes.map((id) => detail?.datasets?.[id] && `${detail.datasets[id].name} at ${id}`).filter(Boolean);
-  const others = (session.expected_clients ?? []).filter((id) => !nodes.includes(id));
+  const data = nodes.map((id) => detail?.datasets?.[id] && `${detail.datasets[id].name} at ${id}${declared(detail, id)}`).filter(Boolean);
+  const others = (session.expected_clients ?? []).filter((id) => !nodes.includes(id)).map((id) => `${id}${declared(detail, id)}`);
   return h("article", { class: "card consent", key: session.session_id },
     h("header", null, h("h3", null, h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}` }, title(session))), tag("awaiting_consent", `asks ${nodes.join(", ")}`)),
     h("p", { class: "purpose" }, session.purpose || config.purpose || h("span", { class: "soft" }, "No purpose was given. You may ask for one before you decide.")),
@@ -33,6 +33,14 @@ function card(session, nodes) {
     h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),
     checked(detail),
     nodes.map((node) => decision(session, node, nodes.length > 1)));
+}
+
+/** What a node said that it has, which is what it may count for: " (at most 304 rows, 25% of all)". */
+export function declared(detail, id) {
+  const rows = Object.fromEntries(Object.entries(detail?.datasets ?? {}).map(([node, one]) => [node, one?.most_rows]));
+  if (typeof rows[id] !== "number") return "";
+  const all = Object.values(rows).reduce((sum, n) => sum + (typeof n === "number" ? n : 0), 0);
+  return ` (at most ${count(rows[id])} rows${all ? `, ${percent(rows[id] / all)} of all` : ""})`;
 }
 
 export function codeView(detail) {

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import * as api from "./api.js";
 import { ENDED, act, edit, is, mine, readDetail, readRun, readSessions, state, undecided } from "./model.js";
 import { bars, columns, curves, participation, tone } from "./charts.js";
-import { checked, codeView } from "./consents.js";
+import { checked, codeView, declared } from "./consents.js";
 import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
 import { command, copyable, empty, fact, hash, moment, progress, section, since, stateTag, tag, title } from "./parts.js";
 
@@ -150,7 +150,7 @@ function about(session) {
   const alignment = session.alignment ?? {};
   const config = Object.entries(session.config ?? {}).filter(([name, value]) => !["plan", "purpose", "name"].includes(name) && value !== null && !(Array.isArray(value) && !value.length) && !(typeof value === "object" && !Array.isArray(value) && !Object.keys(value).length));
   return h("details", { class: "section fold", key: "about", ontoggle: (event) => { edit("code", event.currentTarget.open); if (event.currentTarget.open && !state.details.has(session.session_id)) act(() => readDetail(session.session_id)); } }, h("summary", null, h("h2", null, "What was proposed")),
-    h("dl", { class: "facts" }, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
+    h("dl", { class: "facts" }, fact("Proposed by", session.proposer), fact("Proposed", moment(session.created_at)), fact("Started", moment(session.started_at, "not yet")), fact("Ended", moment(session.ended_at, "not yet")), fact("Features", alignment.features ? `${alignment.features.length}: ${alignment.features.join(", ")}` : "unknown"), Object.entries(session.datasets ?? {}).map(([id, data]) => fact(`Data at ${id}`, data.name, " ", h("code", null, (data.version ?? "").slice(0, 12)), declared(session, id))), session.result ? fact("Model", `version ${session.result.version}, `, h("code", null, session.result.sha256)) : null),
     (alignment.warnings ?? []).map((text) => h("p", { class: "warning", key: text }, text)),
     h("h4", null, "Settings"), h("dl", { class: "facts settings" }, config.map(([name, value]) => [h("dt", { key: `t${name}` }, h("code", null, name)), h("dd", { key: name }, typeof value === "object" ? JSON.stringify(value) : String(value))])),
     h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),
