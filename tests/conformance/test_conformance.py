@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROWS = {"M": 77, "B": 27, "S": 27}
+ROWS = {"M": 77, "A": 58, "B": 27, "S": 27}
 PARTS = ("Learning that equals pooled learning", "Privacy that is proved", "Governance", "Pages", "Engines", "Network",
          "Scale")  # fmt: skip
 LINES = [

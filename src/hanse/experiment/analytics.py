@@ -367,7 +367,8 @@ class FederatedAnalytics:
                 refused |= said
                 rest = [n for n in self._datasets() if n not in refused]
                 if self.require == "all" or not said or not rest:
-                    raise
+                    why = "; ".join(f"{n}: {reason}" for n, reason in sorted(refused.items()))
+                    raise Refused(f"the statistics were refused. {why}".strip()) from None
                 config = dataclasses.replace(config, expected_client_ids=rest)  # one no is not everybody's
         failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())} | refused
         if failures and self.require == "all":
