@@ -9,7 +9,8 @@ Memory: peak resident size of the coordinator above its idle size, and of the la
 worker. ``models_above_idle`` is told of large models only: what a round holds for itself (about 30 MB) is
 many small ones. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
 records show it (from the run's start to its first round's start); ``end_seconds``: from the last reply
-to ``completed``.
+to ``completed``. ``cpu_seconds_per_task``: of all processes together (user and system), so it does not depend
+on what else the machine does; a run of a few rounds is taken off, and with it the cost of a run's start and end.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from _report import Report, numbers, sizes
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
 
+SHORT = 3  # rounds of a run that is there for its start and end
+
 
 def peak_mb(pid: int) -> float:
     """Peak resident size of a process, in MB (10^6 bytes)."""
@@ -46,6 +49,16 @@ def reset_peak(pid: int) -> None:
 
 def family(pid: int) -> list[int]:
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def cpu_seconds(federation: Federation) -> float:
+    """User and system time of the coordinator, the nodes and their workers until now."""
+    total = 0.0
+    for process in (federation.coordinator, *federation.nodes.values()):
+        for pid in family(process.pid):
+            times = psutil.Process(pid).cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def when(text: str) -> float:
@@ -81,7 +94,10 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         for process in federation.nodes.values():
             process.wait_ready(300)
         scientist = federation.account("scientist", "data_scientist")
-        one_run(federation, scientist, 1024, 3)  # workers start, code is loaded
+        one_run(federation, scientist, 1024, SHORT)  # workers start, code is loaded
+        before = cpu_seconds(federation)
+        one_run(federation, scientist, nbytes, SHORT)
+        start_and_end = cpu_seconds(federation) - before
         pid = federation.coordinator.pid
         idle = psutil.Process(pid).memory_info().rss / 1e6
         idle_node = max(
@@ -89,13 +105,16 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
             for process in federation.nodes.values()
         )
         reset_peak(pid)
+        before = cpu_seconds(federation)
         done = one_run(federation, scientist, nbytes, rounds)
+        spent = cpu_seconds(federation) - before - start_and_end
         recorded, session = done["rounds"], done["session"]
         begins = [when(r["started"]) for r in recorded]
         periods = [b - a for a, b in zip(begins, begins[1:], strict=False)]
         node_peak = max(sum(peak_mb(p) for p in family(process.pid)) for process in federation.nodes.values())
         return {
             "seconds_per_round": statistics.median(periods),
+            "cpu_seconds_per_task": spent / (nodes * (rounds - SHORT)) if rounds > SHORT else None,
             "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle,
             "models_above_idle": (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None,
             "node_peak_mb": node_peak, "node_idle_mb": idle_node,
@@ -113,8 +132,9 @@ def main() -> None:
                         help="leave out what moves more than this each way in a round")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    columns = ["nodes", "bytes", "seconds_per_round", "floor_seconds", "ratio", "rounds", "coordinator_peak_mb",
-               "models_above_idle", "node_peak_mb", "node_idle_mb", "start_seconds", "end_seconds"]  # fmt: skip
+    columns = ["nodes", "bytes", "seconds_per_round", "floor_seconds", "ratio", "cpu_seconds_per_task", "rounds",
+               "coordinator_peak_mb", "models_above_idle", "node_peak_mb", "node_idle_mb", "start_seconds",
+               "end_seconds"]  # fmt: skip
     report = Report(columns, options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
