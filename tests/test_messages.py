@@ -292,3 +292,72 @@ def test_shapes_that_no_array_can_have_are_refused_with_the_header(shape: list[i
     head = json.dumps(table).encode()
     with pytest.raises(WireError, match="shape"):
         load(struct.pack("<Q", len(head)) + head + bytes(nbytes))
+
+
+GOOD = json.dumps({"kind": "k", "id": "i", "sender": "s", "hanse": "1", "data": "{}"}, separators=(",", ":"))
+PLACES = ',"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "after", "says"),
+    [
+        (GOOD[:-1] + ',"kind":"other"}', PLACES, "twice"),
+        (GOOD[:-1] + ',"more":1}', PLACES, "object of strings"),
+        (GOOD[:-1] + ',"more":{"a":[]}}', PLACES, "object of strings"),
+        (GOOD[:-1] + ',"more":"\\ud800"}', PLACES, "not JSON"),
+        (GOOD, ',"__metadata__":{}' + PLACES, "twice"),
+        (GOOD, PLACES.replace("[4]", "[4.0]"), "whole numbers"),
+        (GOOD, PLACES.replace("[4]", "[true]"), "whole numbers"),
+        (GOOD, PLACES + "}", "not JSON"),
+        (GOOD, PLACES[:-1], "not JSON"),
+        (GOOD, PLACES + " x", "not JSON"),
+        (GOOD[:-1], PLACES, "not JSON"),
+        (f'{GOOD},"y":{GOOD}', PLACES, "expected dtype"),
+        ("[]", PLACES, "object of strings"),
+    ],
+)
+def test_what_is_known_of_a_header_excuses_nothing_in_the_next(metadata: str, after: str, says: str) -> None:
+    def begin(metadata: str, after: str) -> bytes:
+        return struct.pack("<BIQ", 1, 1, 4) + f'{{"__metadata__":{metadata}{after}'.encode()
+
+    assert Assembler().feed(begin(GOOD, PLACES)) is None
+    with pytest.raises(WireError, match=says):
+        Assembler().feed(begin(metadata, after))
+    assert Assembler().feed(begin(GOOD, PLACES)) is None
+
+
+def test_a_header_that_was_read_before_is_read_the_same_again() -> None:
+    for value in ("a", "b", 'quotes " and \n lines', "ü"):
+        record = Record({"value": value}, {"x": np.arange(3, dtype=np.int16), "ä": np.ones((2, 0), bool)})
+        found = load(dump(record))
+        assert found.data == record.data
+        assert {n: (a.dtype, a.shape) for n, a in found.arrays.items()} == {
+            n: (a.dtype, a.shape) for n, a in record.arrays.items()
+        }
+
+
+@given(jsons, st.dictionaries(texts.filter(lambda name: name != "__metadata__"), arrays, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_a_header_is_plain_json_in_one_order(value: object, named: dict[str, object]) -> None:
+    record = Record({"value": value}, named)  # type: ignore[arg-type]
+    raw = dump(record)
+    (length,) = struct.unpack("<Q", raw[:8])
+    data = json.dumps(record.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    table: dict[str, object] = {"__metadata__": {"hanse": "1", "data": data}}
+    offset = 0
+    codes = {"f": "F", "i": "I", "u": "U"}
+    for name in sorted(record.arrays, key=lambda n: (-record.arrays[n].dtype.itemsize, n)):
+        array = record.arrays[name]
+        code = "BOOL" if array.dtype.kind == "b" else f"{codes[array.dtype.kind]}{8 * array.dtype.itemsize}"
+        table[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    assert raw[8 : 8 + length] == text + b" " * (-len(text) % 8)
+
+
+def test_what_contains_itself_cannot_travel() -> None:
+    endless: dict[str, object] = {}
+    endless["again"] = [endless]
+    with pytest.raises(WireError, match="not JSON"):
+        dump(Record(endless))
+    assert load(dump(Record({"after": 1}))).data == {"after": 1}

@@ -10,7 +10,8 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from hanse.errors import WireError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+KEPT_LAYOUTS = 64  # the messages of a run have the same few
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
@@ -47,28 +50,33 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of all arrays of a record, in the order of the bytes."""
+    """The places of all arrays of a record, in the order of the bytes. ``text`` is kept by the header."""
 
     places: Mapping[str, Place]
     nbytes: int
+    text: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:
         if isinstance(arrays, Buffered):
             return arrays.layout
-        places: dict[str, Place] = {}
-        offset = 0
-        for name in sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n)):
-            array = arrays[name]
-            dtype = array.dtype.newbyteorder("<")
-            if dtype not in CODES:
-                raise WireError(
-                    f"array {name!r} has dtype {array.dtype}, which does not travel; "
-                    f"use one of {', '.join(str(d) for d in CODES)}"
-                )
-            places[name] = Place(dtype, tuple(array.shape), offset)
-            offset += places[name].nbytes
-        return Layout(places, offset)
+        return _arranged(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
+
+
+@lru_cache(KEPT_LAYOUTS)
+def _arranged(arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> Layout:
+    places: dict[str, Place] = {}
+    offset = 0
+    for name, given, shape in sorted(arrays, key=lambda array: (-array[1].itemsize, array[0])):
+        dtype = given.newbyteorder("<")
+        if dtype not in CODES:
+            raise WireError(
+                f"array {name!r} has dtype {given}, which does not travel; "
+                f"use one of {', '.join(str(d) for d in CODES)}"
+            )
+        places[name] = Place(dtype, shape, offset)
+        offset += places[name].nbytes
+    return Layout(places, offset)
 
 
 class Buffer(Protocol):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from json import encoder
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,8 @@ Json = Any
 def dumps(value: Json) -> str:
     """Canonical JSON: sorted keys, no spaces, finite numbers only."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False,
-                          ensure_ascii=False, default=_plain)  # fmt: skip
-    except (TypeError, ValueError) as error:
+        return _canonical(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"this value is not JSON: {error}") from None
 
 
@@ -36,12 +36,27 @@ def _plain(value: object) -> Json:
     raise TypeError(f"{type(value).__name__} is not JSON; use numbers, strings, lists and objects")
 
 
+def _writer(sort_keys: bool) -> Callable[[Json], str]:
+    """``json.dumps`` without what it prepares anew for each call; that takes longer than a small object does."""
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # another Python
+        return json.JSONEncoder(sort_keys=sort_keys, separators=(",", ":"), allow_nan=False, ensure_ascii=False,
+                                default=_plain).encode  # fmt: skip
+    # markers (None: what contains itself ends in a RecursionError), default, strings, indent, separators, keys, NaN
+    parts = make(None, _plain, encoder.encode_basestring, None, ":", ",", sort_keys, False, False)
+    return lambda value: "".join(parts(value, 0))
+
+
+_canonical = _writer(sort_keys=True)
+in_order = _writer(sort_keys=False)  # keys as they come; raises as json.dumps
+
+
 def loads(text: str | bytes | memoryview) -> Json:
     """Strict JSON: a repeated key, NaN, Infinity, a number out of range, half a character (a lone
     surrogate) or nesting deeper than ``MAX_DEPTH`` is an error, so whatever is read can be written again."""
     try:
         plain = text if isinstance(text, str) else bytes(text).decode()
-        value = _DECODER.decode(plain)
+        value = DECODER.decode(plain)
         if "\\u" in plain:  # only an escape can smuggle in what UTF-8 cannot say
             json.dumps(value, ensure_ascii=False).encode()
     except WireError:
@@ -89,4 +104,4 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_real, parse_int=_whole)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_real, parse_int=_whole)
