@@ -524,7 +524,7 @@ def test_a_large_request_from_a_node_is_refused_before_it_is_stored(tmp_path: Pa
 def test_too_many_half_sent_messages_end_the_connection(tmp_path: Path) -> None:
     async def test() -> None:
         async with Federation(tmp_path) as federation, rogue(federation) as node:
-            for stream in range(2, 140, 2):
+            for stream in range(2, 132, 2):  # the last of these 65 is one too many
                 begin = next(iter(frames(Message("hello", f"{stream}", "rogue", big(0.1)), stream)))
                 await node.call.write(begin)
             assert "malformed" in await node.gone()
