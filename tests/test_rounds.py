@@ -15,8 +15,8 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, RunFailed, Unusable
-from hanse.gathering.plain import GATHER, Contributions
-from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Gathered, Handler, Site, State
+from hanse.gathering.plain import GATHER, Contributions, Plain
+from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Exchange, Gathered, Handler, Site, State
 from hanse.messages import Message, Record, digest
 from hanse.rounds import Forgetful, Run, Step, go
 from hanse.transports.local import LocalTransport
@@ -499,3 +499,38 @@ def test_a_mean_has_the_bits_of_its_definition(weights: tuple[float, ...], dtype
         exact = Contributions(found, {}, Combine.SUM).sum()["x"]
         assert exact.dtype == np.int64
         assert np.array_equal(exact, sum(value.astype(np.int64) for value in values))
+
+
+def test_asks_have_names_of_their_own_that_a_resumed_run_gives_again() -> None:
+    """A gather may ask several times in one step, also the same of the same node."""
+
+    class Twice:
+        reply = Plain.reply
+
+        async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+            async for _ in exchange(asks):
+                pass
+            return await Plain().collect(ask, asks, exchange)
+
+    def names(start: tuple[int, State] | None) -> list[str]:
+        algorithm, seen = Sum(), list[str]()
+
+        def noted(handler: Handler) -> Handler:
+            async def handle(peer: str, message: Message, progress: Callable[[], None] = lambda: None) -> Message:
+                seen.append(message.id)
+                return await handler(peer, message, progress)
+
+            return handle
+
+        nodes = {name: noted(handler) for name, handler in handlers(algorithm, 2).items()}
+        states: list[State] = []
+        running = run(algorithm, LocalTransport(nodes), Forgetful(look=states.append))
+        running.gather = Twice()  # type: ignore[assignment]
+        go(running, start)
+        found.append(states[0])
+        return sorted(seen)
+
+    found: list[State] = []
+    whole = names(None)
+    assert len(set(whole)) == len(whole) == 3 * 2 * 2
+    assert names((1, found[0])) == [name for name in whole if name.split("/")[1] != "0"]

@@ -19,7 +19,7 @@ from hanse import weights
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
 from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, find, generator
-from hanse.messages import Json, Message, Record, fingerprint
+from hanse.messages import Json, Message, Record
 
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 
@@ -91,7 +91,7 @@ class _Sky:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._flights: dict[asyncio.Task[Message], _Flight] = {}
-        self.bytes_down = self.bytes_up = 0
+        self.bytes_down = self.bytes_up = self.exchanges = 0  # of this attempt at the step
         self.seconds: dict[str, float] = {}  # node to the time from its ask to its reply, latest
 
     def busy(self) -> frozenset[str]:
@@ -100,11 +100,12 @@ class _Sky:
     async def exchange(
         self, asks: Mapping[str, Record], op: str, need: int | None, step: int, attempt: int, late: str
     ) -> AsyncIterator[Reply]:
-        marks: dict[int, str] = {}
+        # The name of an ask is the same in a run that was resumed, so that a node which has the answer already
+        # gives it again. Whether it is the same ask too, the node tells by its content.
+        name = f"{self._run.run_id}/{step}/{attempt}/{op}/{self.exchanges}"
+        self.exchanges += 1
         for node, ask in asks.items():
-            mark = marks.setdefault(id(ask), "") or fingerprint(ask)
-            marks[id(ask)] = mark
-            self._send(node, ask, op, step, attempt, mark)
+            self._send(node, ask, op, step, f"{name}/{node}")
         wanted = min(need or len(asks), len(self._flights))
         try:
             while wanted > 0 and self._flights:
@@ -119,11 +120,10 @@ class _Sky:
             if late == "drop":
                 await self.clear()
 
-    def _send(self, node: str, ask: Record, op: str, step: int, attempt: int, mark: str) -> None:
+    def _send(self, node: str, ask: Record, op: str, step: int, name: str) -> None:
         run, now = self._run, time.monotonic()
         flight = _Flight(node, step, now, now)
         data: dict[str, Json] = {"run": run.run_id, "step": step, "op": op, "bundle": run.bundle, "ask": ask.data}
-        name = f"{run.run_id}/{step}/{attempt}/{op}/{mark[:16]}/{node}"
         message = Message("task", name, "", Record(data, ask.arrays))
 
         def progress() -> None:
@@ -244,7 +244,7 @@ class Run:
                     break
                 chosen = await self._choose(ask, sky.busy(), step)
                 record, began = self._open(step, ask, chosen), time.perf_counter()
-                sky.bytes_down = sky.bytes_up = 0
+                sky.bytes_down = sky.bytes_up = sky.exchanges = 0
                 asks = {node: ask.each.get(node, ask.record) for node in chosen}
 
                 def exchange(
