@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,14 +141,16 @@ def test_data_that_change_while_they_are_read(
     catalogue: Catalogue, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue.add(data, "visits")
-    read = readers.read
+    def meddling(read: Any) -> Any:
+        def meddle(path: Path, **options: Any) -> Any:
+            found = read(path, **options)
+            data.write_text(CSV + "1,f,no\n")
+            return found
 
-    def meddle(path: Path, **options: object) -> Table:
-        table = read(path, **options)  # type: ignore[arg-type]
-        data.write_text(CSV + "1,f,no\n")
-        return table
+        return meddle
 
-    monkeypatch.setattr(readers, "read", meddle)
+    for name in ("read", "survey"):
+        monkeypatch.setattr(readers, name, meddling(getattr(readers, name)))
     with pytest.raises(DataError, match="has changed"):
         catalogue.load("visits")
     data.write_text(CSV)
@@ -198,13 +201,16 @@ def test_profiles_keep_their_metadata_columns_and_options(catalogue: Catalogue, 
     assert found["class_distribution"] == {"Healthy": 1, "IBS": 1}
 
 
-def test_large_files_are_registered_in_batches(
+def test_files_are_registered_in_batches_and_progress_is_told(
     catalogue: Catalogue, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = catalogue.add(data, "whole")
-    monkeypatch.setattr("hanse.node.catalogue.LARGE", 10)
     monkeypatch.setattr(csv_reader, "CHUNK", 50)
-    parts = catalogue.add(data, "parts")
+    told: list[float] = []
+    parts = catalogue.add(data, "parts", note=told.append)
+    assert told == sorted(told)
+    assert len(told) > 3
+    assert told[-1] == 1.0
     assert (parts.rows, parts.schema, parts.version) == (whole.rows, whole.schema, whole.version)
 
 

@@ -251,10 +251,12 @@ def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Ar
     """Whether a sum has the names and shapes that it must have. All nodes agree on them by now, so all
     of them are to blame where it has not."""
     groups = int(np.prod([len(labels) for labels in labels_by(query, known, item)], dtype=np.int64))
-    unit = _unit(item, known_of(query, known, item, 0))
-    wrong = set(found) != {*unit, WITHHELD}
-    for name, array in unit.items():
-        wrong = wrong or (item.stat != "levels" and found[name].shape != (groups, *array.shape))
+    units = [_unit(item, known_of(query, known, item, g)) for g in range(groups if statistic(item.stat).before else 1)]
+    shapes = {name: array.shape[1:] for name, array in _stacked(units or [_unit(item, known_of(query, known, item, 0))])
+              .items()}  # fmt: skip
+    wrong = set(found) != {*shapes, WITHHELD}
+    for name, shape in shapes.items():
+        wrong = wrong or (item.stat != "levels" and found[name].shape != (groups, *shape))
     if wrong:
         raise Unusable({a.node: f"its answer to {item.name} has other arrays than were asked for"
                         for a in gathered.answers})  # fmt: skip
@@ -433,7 +435,16 @@ def _unit(item: Item, known: Known) -> Arrays:
 
 
 def _stacked(groups: Sequence[Arrays]) -> dict[str, Array]:
-    return {name: np.stack([np.asarray(g[name]) for g in groups]) for name in groups[0]} if groups else {}
+    """Arrays of all groups. Each group has cells of its own (:mod:`hanse.statistics.cells`): where it has fewer of them
+    than another, zeros follow."""
+    found: dict[str, Array] = {}
+    for name in groups[0] if groups else ():
+        parts = [np.asarray(g[name]) for g in groups]
+        if len({part.shape for part in parts}) > 1 and all(part.ndim == 1 for part in parts):
+            longest = max(len(part) for part in parts)
+            parts = [np.pad(part, (0, longest - len(part))) for part in parts]
+        found[name] = np.stack(parts)
+    return found
 
 
 # ---------------------------------------------------------------- what leaves

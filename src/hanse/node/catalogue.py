@@ -14,7 +14,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,10 @@ from hanse.node.summary import summary as summary
 from hanse.queries import TableSource
 from hanse.table import Column, ColumnKind, Table
 
+Note = Callable[[float], None]
+
 FORMAT = 1
-LARGE = 256 << 20  # bytes from which a file is registered in batches, not as a whole
+ROWS = 1 << 16  # of a batch
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
 
@@ -91,6 +95,7 @@ class Catalogue:
     """The register in ``home``; safe with several processes on one home.
 
     >>> import tempfile
+import threading
     >>> home = Path(tempfile.mkdtemp())
     >>> _ = (home / "visits.csv").write_text("age,ill\\n61,yes\\n47,no\\n")
     >>> catalogue = Catalogue(home / "node")
@@ -109,15 +114,17 @@ class Catalogue:
         self, path: str | Path, name: str | None = None, tags: Iterable[str] = (),
         schema: Mapping[str, str] | None = None, mock: str | Path | None = None,
         reader_options: Mapping[str, Any] | None = None,
-        public_categories: Mapping[str, Sequence[str]] | None = None,
+        public_categories: Mapping[str, Sequence[str]] | None = None, note: Note = lambda done: None,
     ) -> Dataset:  # fmt: skip
-        """Register the file or folder at ``path``: it is read once, in full, and hashed.
+        """Register the file or folder at ``path``: it is read once, in full (a CSV or Parquet file of any size in
+        bounded memory), and hashed.
 
         Args:
             name: by default made of the file name.
             schema: column to kind; enforced now and at every load.
             mock: a file that others may see; must have the same columns and kinds.
             public_categories: labels of categorical columns that mock data may show.
+            note: told now and then which share of a file is done, in [0, 1].
 
         Raises:
             Conflict: the name is taken.
@@ -135,7 +142,8 @@ class Catalogue:
                 declared=None if schema is None else {k: str(v) for k, v in schema.items()},
                 options=_plain(reader_options or {}),
                 public_categories={k: tuple(map(str, v)) for k, v in (public_categories or {}).items()},
-            )
+            ),
+            note,
         )  # fmt: skip
         with self._changing() as datasets:
             if name in datasets:
@@ -197,9 +205,22 @@ class Catalogue:
 
         return FileSource(current.path, current.schema, current.rows, current.options, memory, unchanged)
 
-    def refresh(self, name: str) -> Dataset:
+    def batches(self, dataset: Dataset) -> Iterator[Table]:
+        """The table of :meth:`load` in batches; files are read without holding them whole. Raises as it does."""
+        current = self.get(dataset.name)
+        if not hasattr(readers.reader_for(current.path), "typed"):
+            yield self.load(dataset)
+            return
+        if dataset.version != current.version:
+            raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
+        stamp = self._unchanged(current)
+        yield from readers.typed(current.path, list(current.schema), ROWS, current.schema, **current.options)
+        if _stamp(current.path) != stamp:
+            raise _changed(current)
+
+    def refresh(self, name: str, note: Note = lambda done: None) -> Dataset:
         """Read and hash again, and register what is there now as the dataset's version."""
-        dataset = _describe(self.get(name))
+        dataset = _describe(self.get(name), note)
         with self._changing() as datasets:
             if _known(datasets, name).added_at != dataset.added_at:
                 raise Conflict(f"dataset {name!r} was added anew meanwhile; look at it and try again")
@@ -322,37 +343,53 @@ def make_mock(
     return Table(columns)
 
 
-def _describe(dataset: Dataset) -> Dataset:
+def _describe(dataset: Dataset, note: Note) -> Dataset:
     """The dataset with what its content says: kind, schema, rows, version."""
     path = dataset.path
     stamp = _stamp(path) if path.exists() else ""
     module = readers.reader_for(path)
     readers.check_options(module.read, module.KIND, dataset.options)
     metadata: tuple[str, ...] = ()
-    if hasattr(module, "stream") and path.stat().st_size > LARGE:
-        batches = readers.stream(path, schema=dataset.declared, **dataset.options)
-        table = next(batches)
-        rows = table.rows + sum(batch.rows for batch in batches)
+    shape: tuple[int, ...] = ()
+    if hasattr(module, "survey"):
+        size = max(path.stat().st_size, 1)
+        with _hashing(path) as version:
+            schema, rows = readers.survey(path, schema=dataset.declared, note=lambda done: note(min(done / size, 1.0)),
+                                          **dataset.options)  # fmt: skip
+            sha256 = version()
     else:
         if module.KIND == "profile":
             table, report = module.load(path, schema=dataset.declared, **dataset.options)
             metadata = report.metadata_columns
         else:
             table = readers.read(path, schema=dataset.declared, **dataset.options)
-        rows = table.rows
-    shapes = [c.values.shape[1:] for c in table.columns.values() if c.kind is ColumnKind.IMAGE]
+        schema, rows, sha256 = table.schema(), table.rows, version_of(path)
+        images = [c for c in table.columns.values() if c.kind is ColumnKind.IMAGE]
+        shape = tuple(map(int, images[0].values.shape[1:])) if images else ()
     for name in dataset.public_categories:
-        if name not in table.columns or table[name].kind is not ColumnKind.CATEGORICAL:
+        if schema.get(name) != ColumnKind.CATEGORICAL:
             raise DataError(f"public categories for {name!r}, which is not a categorical column")
     found = replace(
-        dataset, kind=module.KIND, schema=table.schema(), rows=rows, version=version_of(path), stamp=stamp,
-        metadata_columns=metadata, image_shape=tuple(map(int, shapes[0])) if shapes else (),
+        dataset, kind=module.KIND, schema=schema, rows=rows, version=sha256, stamp=stamp,
+        metadata_columns=metadata, image_shape=shape,
     )  # fmt: skip
     if _stamp(path) != stamp:
         raise DataError(f"{path.name} changes while it is read; try again when it is complete")
     if found.mock is not None:
         _read_mock(found)
     return found
+
+
+@contextlib.contextmanager
+def _hashing(path: Path) -> Iterator[Callable[[], str]]:
+    """The hash of a file, made beside what the block does; given up when the block raises."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        version = beside.submit(_hash, path, stop)
+        try:
+            yield version.result
+        finally:
+            stop.set()
 
 
 def _read_mock(dataset: Dataset) -> Table:
@@ -440,12 +477,15 @@ def _stamp(path: Path) -> str:
     return marks.hexdigest()
 
 
-def _hash(path: Path) -> str:
+def _hash(path: Path, stop: threading.Event | None = None) -> str:
+    found = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while (more := file.read(1 << 20)) and not (stop and stop.is_set()):
+                found.update(more)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}); is it still there?") from None
+    return found.hexdigest()
 
 
 def _to_json(dataset: Dataset) -> dict[str, Any]:

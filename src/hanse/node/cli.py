@@ -6,10 +6,12 @@ approvals file, and the agent tells the coordinator when it starts.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +23,7 @@ from hanse.terminal import line, visible
 if TYPE_CHECKING:
     from hanse.node.approvals import Proposal
     from hanse.node.catalogue import Dataset
+    from hanse.table import Table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -99,7 +102,6 @@ def start(home: Path, foreground: bool, verbose: bool) -> None:
 
 def _detach(home: Path) -> None:
     import subprocess
-    import time
 
     with open(home / "agent.log", "ab") as log:
         child = subprocess.Popen([sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home)],
@@ -158,7 +160,8 @@ def dataset_add(home: Path, path: Path, name: str | None, tags: str, mock: Path 
     """Register the file or folder at PATH."""
     from hanse.node.catalogue import Catalogue
 
-    added = Catalogue(home).add(path, name, _listed(tags), _schema(schema), mock)
+    with _shown("reading") as note:
+        added = Catalogue(home).add(path, name, _listed(tags), _schema(schema), mock, note=note)
     _after_change(home, added)
     click.echo(f"{added.name}: {added.rows} rows, {len(added.schema)} columns, version {added.version[:12]}")
 
@@ -192,7 +195,8 @@ def dataset_refresh(home: Path, name: str) -> None:
     """Register what is in the file now; approvals for the former version end."""
     from hanse.node.catalogue import Catalogue
 
-    found = Catalogue(home).refresh(name)
+    with _shown("reading") as note:
+        found = Catalogue(home).refresh(name, note)
     _after_change(home, found)
     click.echo(f"{found.name}: {found.rows} rows, version {found.version[:12]}")
 
@@ -212,13 +216,43 @@ def dataset_show(home: Path, name: str) -> None:
     click.echo(json.dumps(leaves, indent=2, ensure_ascii=False))
 
 
+@contextlib.contextmanager
+def _shown(what: str) -> Iterator[Callable[[float], None]]:
+    """Shows on the terminal how far something is, once it has taken a second."""
+    begun, last, wide = time.monotonic(), 0.0, 0
+
+    def note(done: float) -> None:
+        nonlocal last, wide
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - begun >= 1 and now - last >= 0.2:
+            last = now
+            left = (now - begun) / done * (1 - done) if done else 0.0
+            text = f"{what}: {done:4.0%}, {left:.0f} s left"
+            wide = max(wide, len(text))
+            click.echo("\r" + text.ljust(wide), nl=False, err=True)
+
+    try:
+        yield note
+    finally:
+        if wide:
+            click.echo("\r" + " " * wide + "\r", nl=False, err=True)
+
+
+def _counted(batches: Iterator[Table], rows: int, note: Callable[[float], None]) -> Iterator[Table]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += batch.rows
+        note(done / max(rows, 1))
+
+
 def _after_change(home: Path, changed: Dataset | None) -> None:
     """Writes the summary that leaves with the next greeting, and tells a running agent."""
     import os
 
     from hanse.node.catalogue import Catalogue
     from hanse.node.settings import Settings
-    from hanse.node.summary import summary
+    from hanse.node.summary import summary_of
 
     try:
         count = Settings.load(home).policy.minimum_count
@@ -227,8 +261,9 @@ def _after_change(home: Path, changed: Dataset | None) -> None:
     file = home / "summaries.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if changed is not None:
-        table = Catalogue(home).load(changed)
-        said = summary(table, None, min_count=count, metadata_columns=changed.metadata_columns)
+        with _shown("summarising") as note:
+            batches = _counted(Catalogue(home).batches(changed), changed.rows, note)
+            said = summary_of(batches, None, min_count=count, metadata_columns=changed.metadata_columns)
         known[changed.name] = {"version": changed.version, "summary": said}
     names = {d.name for d in Catalogue(home).list()}
     temporary = home / f".summaries-{os.getpid()}"

@@ -1,33 +1,25 @@
 """A dataset's rows in batches: what statistics read, so that a file larger than memory works.
 
 A registered file was read in full and strictly once, and its hash binds it; so here it is read by the
-fastest way that gives the same values. Where that way does not understand a cell (a number with
-spaces around it), the strict reader takes over.
+fastest way that gives the same values (:func:`hanse.node.readers.typed`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from hanse.errors import DataError
 from hanse.messages import Json
 from hanse.node import readers
-from hanse.table import Column, ColumnKind, Table
-
-if TYPE_CHECKING:
-    import polars as pl
+from hanse.table import Table
 
 ROWS = 1 << 17  # of a batch: a column of it is 1 MiB
-SLICE_BYTES = 64 << 20  # of a Parquet file in memory at a time
 SHOWN = "shown.json"
 
 
@@ -99,81 +91,9 @@ class FileSource:
     def batches(self, columns: Sequence[str]) -> Iterator[Table]:
         names = [self._names[c] for c in columns] or list(self._kinds)[:1]
         seen = 0
-        for batch in self._read(names):
+        for batch in readers.typed(self._path, names, ROWS, self._kinds, **self._options):
             seen += batch.rows
             yield Table({" ".join(n.split()): c for n, c in batch.columns.items()})
         self._unchanged()
         if seen != self.rows:
             raise DataError("the dataset gives another number of rows than it was registered with; refresh it")
-
-    def _read(self, names: list[str]) -> Iterator[Table]:
-        module = readers.reader_for(self._path)
-        frame = _typed(self._path, module.__name__.rsplit(".", 1)[1], self._kinds, names, self._options)
-        if frame is None:
-            yield from readers.stream(self._path, names, ROWS, schema=self._kinds, **self._options)
-            return
-        done = 0
-        try:
-            for part in _parts(frame, self._path.suffix.lower() in (".parquet", ".pq"), self.rows, len(names)):
-                table = Table({n: _column(part[n], ColumnKind(self._kinds[n]), self._path.name) for n in names})
-                done += table.rows
-                yield table
-        except _polars_errors() as error:
-            if done:
-                raise DataError(f"{self._path.name}: cannot be read ({type(error).__name__})") from None
-            yield from readers.stream(self._path, names, ROWS, schema=self._kinds, **self._options)
-            return
-        if not done:
-            yield from readers.stream(self._path, names, ROWS, schema=self._kinds, **self._options)
-
-
-def _parts(frame: pl.LazyFrame, typed: bool, rows: int, columns: int) -> Iterator[pl.DataFrame]:
-    """The frame in order. A Parquet file is read slice by slice: left to itself, the streaming engine
-    reads the further ahead the larger the file is. A slice of a CSV file would be read from the start."""
-    if not typed:
-        yield from frame.collect_batches(chunk_size=ROWS, maintain_order=True)
-        return
-    size = max(ROWS, SLICE_BYTES // (8 * max(columns, 1)))
-    for start in range(0, rows, size):
-        yield from frame.slice(start, size).collect().iter_slices(ROWS)
-    if frame.slice(rows, 1).collect().height:
-        raise DataError("the dataset gives more rows than it was registered with; refresh it")
-
-
-def _polars_errors() -> tuple[type[BaseException], ...]:
-    import polars as pl
-
-    return (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-
-
-def _typed(
-    path: Path, reader: str, kinds: Mapping[str, str], names: Sequence[str], options: Mapping[str, Any]
-) -> pl.LazyFrame | None:
-    """A lazy frame whose columns have the registered kinds; None where only the strict reader will do."""
-    import polars as pl
-
-    numeric = [n for n in names if kinds[n] == ColumnKind.NUMERIC]
-    with contextlib.suppress(*_polars_errors()):
-        if reader == "parquet":
-            frame = pl.scan_parquet(path, glob=False)
-            have = frame.collect_schema()
-            if not all(n in have for n in names) or any(not have[n].is_numeric() for n in numeric) or options:
-                return None
-            return frame.select(pl.col(n).cast(pl.Float64) if n in numeric else pl.col(n) for n in names)
-        if reader == "csv" and not options and len(names) == len(numeric) and path.suffix.lower() in (".csv", ".tsv"):
-            from hanse.node.readers._columns import MISSING
-
-            types = {n: pl.Float64 if n in numeric else pl.String for n in kinds}
-            frame = pl.scan_csv(path, glob=False, separator="\t" if path.suffix.lower() == ".tsv" else ",",
-                                schema=types, null_values=list(MISSING))  # fmt: skip
-            return frame.select(list(names))
-    return None
-
-
-def _column(series: pl.Series, kind: ColumnKind, file: str) -> Column:
-    from hanse.node.readers import _columns
-
-    if kind is ColumnKind.NUMERIC:
-        values = series.fill_null(float("nan")) if series.null_count() else series
-        return Column(kind, np.asarray(values.to_numpy()))
-    return _columns.from_typed(series, kind, (), _columns.Place(file, str))

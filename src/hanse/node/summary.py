@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.suppression import hidden
-from hanse.table import ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table
 
 MIN_COUNT = 10
 CLASSES = 20  # a numeric target with more distinct values is a measurement, not a class
@@ -40,21 +40,35 @@ def summary(
         DataError: there is no column ``target``.
         ConfigError: ``min_count`` is below 1.
     """
+    return summary_of([table], target, min_count, metadata_columns)
+
+
+def summary_of(
+    batches: Iterable[Table], target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = ()
+) -> dict[str, Any]:
+    """:func:`summary` of a table in batches (at least one), in bounded memory."""
     if min_count < 1:
         raise ConfigError(f"min_count is {min_count}; expected 1 or more")
-    counts = {} if target is None else _classes(table, target)
+    rows, sparse = 0, 0
+    names: tuple[str, ...] = ()
     not_features = {target, *metadata_columns}
-    features = [name for name in table.names if name not in not_features]
-    enough = table.rows >= min_count
-    sparsity = _sparsity(table, features, min_count) if enough else None
+    counts: Counter[str] | None = None if target is None else Counter()
+    for batch in batches:
+        rows, names = rows + batch.rows, batch.names
+        sparse += sum(_sparse(batch[name]) for name in names if name not in not_features)
+        if target is not None:
+            counts = _classes(batch[target], counts)
+    features = [name for name in names if name not in not_features]
+    enough = rows >= min_count
+    sparsity = _sparsity(sparse, rows * len(features), min_count) if enough else None
     return {
-        "num_samples": table.rows if enough else 0,
+        "num_samples": rows if enough else 0,
         "num_features": len(features),
         "data_sparsity": 0.0 if sparsity is None else sparsity,
-        "class_distribution": suppress(counts, min_count),
+        "class_distribution": suppress(counts or {}, min_count),
         "feature_coverage": 0.0 if sparsity is None else round(1.0 - sparsity, 2),
         "features": features,
-        "metadata_columns": [name for name in table.names if name in not_features],
+        "metadata_columns": [name for name in names if name in not_features],
     }
 
 
@@ -76,27 +90,26 @@ def suppress(counts: Mapping[str, int], min_count: int) -> dict[str, int]:
     return {label: counts[label] for label, gone in zip(labels, back, strict=True) if not gone and counts[label]}
 
 
-def _classes(table: Table, target: str) -> dict[str, int]:
-    column = table[target]
-    if column.kind in (ColumnKind.IMAGE, ColumnKind.DATE):
-        return {}
+def _classes(column: Column, before: Counter[str] | None) -> Counter[str] | None:
+    """The labels ``before`` and those of one more batch; None once it is clear that the target has no classes."""
+    if before is None or column.kind in (ColumnKind.IMAGE, ColumnKind.DATE):
+        return None
     if column.kind is ColumnKind.NUMERIC:
         present = column.values[~column.missing]
         if not np.isfinite(present).all() or len(np.unique(present)) > CLASSES:
-            return {}
-    return dict(Counter(label for label in column.labels() if label is not None))
+            return None
+    found = before + Counter(label for label in column.labels() if label is not None)
+    return None if column.kind is ColumnKind.NUMERIC and len(found) > CLASSES else found
 
 
-def _sparsity(table: Table, features: Collection[str], min_count: int) -> float | None:
-    cells = table.rows * len(features)
+def _sparse(column: Column) -> int:
+    zeros = column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN) and int((column.values == 0).sum())
+    return int(column.missing.sum()) + int(zeros)
+
+
+def _sparsity(sparse: int, cells: int, min_count: int) -> float | None:
     if not cells:
         return None
-    sparse = 0
-    for name in features:
-        column = table[name]
-        sparse += int(column.missing.sum())
-        if column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
-            sparse += int((column.values == 0).sum())
     if sparse < min_count:
         return 0.0
     return 1.0 if cells - sparse < min_count else round(sparse / cells, 2)

@@ -1,6 +1,7 @@
 """The labels of a column: those that stand in at least the owner's minimum of rows at some site.
 
-Other statistics need it, to count the same labels at all sites. Rare labels never leave a node.
+Other statistics need it, to count the same labels at all sites. Rare labels never leave a node. A column of more than
+100,000 different values (names, numbers of patients) has no labels: they would fill the memory of the node.
 """
 
 from __future__ import annotations
@@ -12,7 +13,22 @@ import numpy as np
 from hanse.errors import DataError
 from hanse.kinds import Combine
 from hanse.messages import Json
-from hanse.queries import LABELS, MOST_LABELS, Arrays, Known, Owner, Statistic, Values, labelled, ordered, pack, unpack
+from hanse.queries import (
+    LABELS,
+    MOST_LABELS,
+    Arrays,
+    Known,
+    Owner,
+    Statistic,
+    Values,
+    Withheld,
+    labelled,
+    ordered,
+    pack,
+    unpack,
+)
+
+MOST_VALUES = 100 * MOST_LABELS  # that a node counts one by one
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -23,6 +39,8 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 
 def merge(a: Arrays, b: Arrays) -> Arrays:
+    if any("over" in part and part["over"] for part in (a, b)):
+        return _over(int(a["n"] + b["n"]))
     found = dict(zip(unpack(a["labels"]), a["counts"].tolist(), strict=True))
     for label, count in zip(unpack(b["labels"]), b["counts"].tolist(), strict=True):
         found[label] = found.get(label, 0) + count
@@ -30,20 +48,28 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
 
 
 def _packed(found: Mapping[str, int]) -> Arrays:
-    if len(found) > 100 * MOST_LABELS:
-        raise DataError("the column has too many different values to be counted one by one; use a histogram")
+    if len(found) > MOST_VALUES:
+        return _over(sum(found.values()))
     labels = ordered(list(found))
     counts = np.array([found[label] for label in labels], np.int64)
-    return {"n": counts.sum(dtype=np.int64), "labels": pack(labels), "counts": counts}
+    return {"n": counts.sum(dtype=np.int64), "labels": pack(labels), "counts": counts, "over": np.asarray(0, np.int64)}
+
+
+def _over(rows: int) -> Arrays:
+    return {"n": np.asarray(rows, np.int64), "labels": pack([]), "counts": np.zeros(0, np.int64),
+            "over": np.asarray(1, np.int64)}  # fmt: skip
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     """Only names leave, each with the count 1; never how often it stands there."""
+    if arrays["over"]:
+        raise Withheld("the column has too many different values to be labels; ask for distinct, or a histogram")
     pairs = zip(unpack(arrays["labels"]), arrays["counts"], strict=True)
     kept = [label for label, count in pairs if count >= owner.minimum]
     if len(kept) > MOST_LABELS:
         raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram or distinct")
-    return {"n": np.asarray(len(kept), np.int64), "labels": pack(kept), "counts": np.ones(len(kept), np.int64)}
+    return {"n": np.asarray(len(kept), np.int64), "labels": pack(kept), "counts": np.ones(len(kept), np.int64),
+            "over": arrays["over"]}  # fmt: skip
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:

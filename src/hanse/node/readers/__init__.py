@@ -86,14 +86,47 @@ def stream(
     to know the others: go by label, not by code. A file without rows gives one empty table.
     """
     path = Path(path)
-    module = reader_for(path)
-    if not hasattr(module, "stream"):
-        raise DataError(f"{path.name} cannot be read in batches; only CSV, TSV and Parquet files can")
+    module = _streaming(path)
     if rows_per_batch < 1:
         raise ConfigError(f"rows_per_batch is {rows_per_batch}; expected 1 or more")
     check_options(module.stream, module.KIND, options)
     batches: Iterator[Table] = module.stream(path, columns, rows_per_batch, schema=schema, **options)
     return batches
+
+
+def survey(
+    path: str | Path, *, schema: Schema | None = None, note: Callable[[int], None] = lambda done: None, **options: Any
+) -> tuple[dict[str, str], int]:  # fmt: skip
+    """Kind of each column, and the number of rows: the whole file is read once, strictly, in bounded memory (CSV, TSV,
+    Parquet). ``note`` is told now and then how many bytes of the file are done.
+
+    Raises:
+        DataError: as :func:`read` does.
+    """
+    path = Path(path)
+    module = _streaming(path)
+    check_options(module.read, module.KIND, options)
+    found: tuple[dict[str, str], int] = module.survey(path, schema=schema, note=note, **options)
+    return found
+
+
+def typed(
+    path: str | Path, columns: Sequence[str], rows_per_batch: int, schema: Schema, **options: Any
+) -> Iterator[Table]:
+    """:func:`stream` of a file that :func:`survey` found to have this ``schema``, in the fastest way that gives the
+    same values (arrays may be read-only). A file that has changed since may go unnoticed: the caller watches it."""
+    path = Path(path)
+    module = _streaming(path)
+    check_options(module.read, module.KIND, options)
+    batches: Iterator[Table] = module.typed(path, columns, rows_per_batch, schema, **options)
+    return batches
+
+
+def _streaming(path: Path) -> Any:
+    module = reader_for(path)
+    if not hasattr(module, "stream"):
+        raise DataError(f"{path.name} cannot be read in batches; only CSV, TSV and Parquet files can")
+    return module
 
 
 def check_options(function: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:

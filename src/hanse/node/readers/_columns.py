@@ -85,8 +85,9 @@ def clean(series: pl.Series, missing: Collection[str]) -> pl.Series:
     return text.set(gone.fill_null(False), None) if gone.any() else text
 
 
-def look(series: pl.Series, missing: Collection[str], first_row: int = 0) -> Seen:
-    """Counts of a text column; ``first_row`` is the row number of its first value."""
+def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before: Seen = Seen()) -> Seen:
+    """Counts of a text column; ``first_row`` is the row number of its first value. What the rows ``before`` have shown
+    not to be boolean (or dates) throughout is not looked at for it again: :func:`decide` asks for all or nothing."""
     if (numbers := _plain_numbers(series)) is not None:
         present = int(np.count_nonzero(~np.isnan(numbers)))
         return Seen(present, present)
@@ -98,10 +99,10 @@ def look(series: pl.Series, missing: Collection[str], first_row: int = 0) -> See
     if count == present:
         return Seen(present, count)
     row = int((present_at & as_number.is_null()).arg_true()[0])
-    return Seen(
-        present, count, int(_booleans(text, TRUTH).is_not_null().sum()), int(_days(text).is_not_null().sum()),
-        (first_row + row, what(text[row])),
-    )  # fmt: skip
+    booleans = int(_booleans(text, TRUTH).is_not_null().sum()) if before.booleans == before.present else 0
+    dates = int(_days(text).is_not_null().sum()) if before.dates == before.present else 0
+    other = (first_row + row, what(text[row])) if before.other is None else None
+    return Seen(present, count, booleans, dates, other)
 
 
 def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
@@ -208,6 +209,17 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
             "found a number other than 0 and 1, expected true or false; declare the column numeric",
         )  # fmt: skip
     raise DataError(f"{file}: column {name!r} holds {own} values, but the schema says {kind}")
+
+
+def straight(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: Place) -> Column:
+    """:func:`from_text` or :func:`from_typed`, whichever it takes; numbers without a copy where they lie as they are
+    wanted."""
+    import polars as pl
+
+    if kind is ColumnKind.NUMERIC and series.dtype == pl.Float64:
+        values = series.fill_null(float("nan")) if series.null_count() else series
+        return Column(kind, np.asarray(values.to_numpy()))
+    return from_typed(series, kind, missing, place)
 
 
 def what(value: str | None) -> str:

@@ -23,7 +23,7 @@ QUOTE, NEWLINE, RETURN = 34, 10, 13
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Records of a text that begins at line ``line`` of its file, data row ``row`` (0-based).
+    """Records of a text that begins at line ``line`` of its file, byte ``offset``, data row ``row`` (0-based).
 
     ``ends``: (n,) offset just after each record's content (its line end, or the end of the text).
     """
@@ -32,6 +32,7 @@ class Records:
     ends: Array
     line: int = 1
     row: int = 0
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.ends)

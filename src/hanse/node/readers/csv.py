@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hanse.errors import ConfigError, DataError
 from hanse.node.readers import _columns, _records
@@ -18,6 +21,8 @@ KIND = "tabular"
 CHUNK = 8 << 20  # bytes that a stream reads at a time
 LONGEST = 64 << 20  # bytes of one record; beyond it, a quote was surely never closed
 BOM = b"\xef\xbb\xbf"
+T = TypeVar("T")
+Note = Callable[[int], None]  # bytes of the file that are done
 
 
 def read(
@@ -55,7 +60,8 @@ def read_text(path: Path, separator: str | None = None, unique: bool = True) -> 
     data = data.removeprefix(BOM)
     names, mark, body = _header(data, path, separator, unique)
     line = data.count(b"\n", 0, body) + 1
-    frame, records = _parse(data[body:], len(names), mark, path.name, line=line)
+    rows = _Piece(data[body:], line, body, final=True).rows(len(names))
+    frame, records = _parse(rows, len(names), mark, path.name, line=line)
     cells = [series.alias(name) for name, series in zip(names, frame, strict=True)]
     return cells, _columns.Place(path.name, records.where)
 
@@ -67,17 +73,15 @@ def stream(
 ) -> Iterator[Table]:  # fmt: skip
     """See :func:`hanse.node.readers.stream`. Columns that the schema does not name cost one more pass
     over the file, to find their kinds."""
-    names, chunks = _chunks(path, separator)
-    wanted = list(names if columns is None else columns)
-    for name in wanted:
-        if name not in names:
-            raise DataError(f"{path.name}: there is no column {name!r}")
-    declared = _columns.kinds(schema, names, path.name)
+    text = _pieces(path, separator)
+    wanted = _wanted(path, text, columns)
+    declared = _columns.kinds(schema, text.names, path.name)
     unknown = [name for name in wanted if name not in declared]
     if unknown:
-        declared |= _look(path, unknown, separator, missing)
+        found, _ = survey(path, schema=schema, separator=separator, missing=missing, only=unknown)
+        declared |= {name: ColumnKind(found[name]) for name in unknown}
     row = None
-    for frame, records in chunks:
+    for frame, records in _strict(text, path):
         for first in range(0, frame.height, rows_per_batch):
             row = records.row + first
             place = _columns.Place(path.name, lambda i, r=records, at=first: r.where(at + i))  # type: ignore[misc]
@@ -85,8 +89,87 @@ def stream(
     if row is None:
         import polars as pl
 
-        nothing = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+        nothing = pl.DataFrame(schema=dict.fromkeys(text.names, pl.String))
         yield _batch(nothing, wanted, declared, missing, _columns.Place(path.name, str))
+
+
+def survey(
+    path: Path, *, schema: Mapping[str, str] | None = None, separator: str | None = None,
+    missing: Collection[str] = _columns.MISSING, only: Sequence[str] | None = None, note: Note = lambda done: None,
+) -> tuple[dict[str, str], int]:  # fmt: skip
+    """See :func:`hanse.node.readers.survey`. ``only``: the columns to look at. One strict pass in bounded memory."""
+    text = _pieces(path, separator)
+    declared = _columns.kinds(schema, text.names, path.name)
+    wanted = _wanted(path, text, only)
+    unknown = [name for name in wanted if name not in declared]
+    seen = dict.fromkeys(unknown, _columns.Seen())
+    lines: dict[int, str] = {}  # where the first odd value of a column stands
+    rows = 0
+    for frame, records in _ahead(_strict(text, path)):
+        for name in unknown:
+            now = _columns.look(frame[name], missing, records.row, seen[name])
+            if seen[name].other is None and now.other is not None:
+                lines[now.other[0]] = records.where(now.other[0] - records.row)
+            seen[name] += now
+        for name in wanted:
+            if name in declared and declared[name] is not ColumnKind.CATEGORICAL:  # any text is a label
+                _columns.from_text(frame[name], declared[name], missing, _columns.Place(path.name, records.where))
+        rows += frame.height
+        note(records.offset + len(records.data))
+    if not rows:  # what may not be declared may not be declared of an empty file
+        import polars as pl
+
+        nothing = pl.DataFrame(schema=dict.fromkeys(text.names, pl.String))
+        _batch(nothing, [n for n in wanted if n in declared], declared, missing, _columns.Place(path.name, str))
+    place = _columns.Place(path.name, lines.__getitem__)
+    found = {name: _columns.decide(name, seen[name], place) for name in unknown}
+    return {name: str(declared.get(name) or found[name]) for name in wanted}, rows
+
+
+def typed(
+    path: Path, columns: Sequence[str], rows_per_batch: int, schema: Mapping[str, str],
+    *, separator: str | None = None, missing: Collection[str] = _columns.MISSING,
+) -> Iterator[Table]:  # fmt: skip
+    """Tables as :func:`stream` gives them, of a file that :func:`survey` found fit, much faster: numbers are read as
+    numbers. A piece with a number that this does not understand (with spaces around it) is read the strict way."""
+    text = _pieces(path, separator)
+    wanted = _wanted(path, text, columns)
+    kinds = _columns.kinds(schema, text.names, path.name)
+    place = _columns.Place(path.name, str)
+    for frame in _ahead(_quick(piece, text, wanted, kinds, missing, path.name) for piece in text):
+        for part in frame.iter_slices(rows_per_batch):
+            yield Table({n: _columns.straight(part[n], kinds[n], missing, place) for n in wanted})
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made while the caller looks at the one before: two at most are in memory."""
+    with ThreadPoolExecutor(1) as maker:
+        following = maker.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = maker.submit(next, items, None)
+            yield item
+            del item
+
+
+def _quick(
+    piece: _Piece, text: _Pieces, wanted: Sequence[str], kinds: Mapping[str, ColumnKind], missing: Collection[str],
+    file: str,
+) -> pl.DataFrame:  # fmt: skip
+    import polars as pl
+
+    data = piece.rows(len(text.names))
+    cells = [pl.Float64 if kinds[n] is ColumnKind.NUMERIC else pl.String for n in text.names]
+    schema = {str(i): cell for i, cell in enumerate(cells)}
+    place = {name: i for i, name in enumerate(text.names)}
+    try:
+        if not data:
+            return pl.DataFrame(schema={n: cells[place[n]] for n in wanted})
+        frame = pl.read_csv(data, has_header=False, separator=text.mark, schema=schema, null_values=list(missing),
+                            columns=[place[n] for n in wanted])  # fmt: skip
+        return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        frame, _ = _parse(data, len(text.names), text.mark, file, line=piece.line)
+        return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
 
 
 def _batch(
@@ -96,40 +179,48 @@ def _batch(
     return Table({n: _columns.from_text(frame[n], declared[n], missing, place) for n in wanted})
 
 
-def _look(path: Path, unknown: Sequence[str], separator: str | None, missing: Collection[str]) -> dict[str, ColumnKind]:
-    seen = dict.fromkeys(unknown, _columns.Seen())
-    lines: dict[int, str] = {}  # where the first odd value of a column stands
-    _, chunks = _chunks(path, separator)
-    for frame, records in chunks:
-        for name in unknown:
-            now = _columns.look(frame[name], missing, records.row)
-            if seen[name].other is None and now.other is not None:
-                lines[now.other[0]] = records.where(now.other[0] - records.row)
-            seen[name] += now
-    place = _columns.Place(path.name, lines.__getitem__)
-    return {name: _columns.decide(name, seen[name], place) for name in unknown}
+def _wanted(path: Path, text: _Pieces, columns: Sequence[str] | None) -> list[str]:
+    wanted = list(text.names if columns is None else columns)
+    for name in wanted:
+        if name not in text.names:
+            raise DataError(f"{path.name}: there is no column {name!r}")
+    return wanted
 
 
-def _chunks(path: Path, separator: str | None) -> tuple[list[str], Iterator[tuple[pl.DataFrame, _records.Records]]]:
-    """Column names, and the file's rows in pieces of about ``CHUNK`` bytes, cut between records."""
-    head = b""
-    with path.open("rb") as file:
-        while (end := _records.first_record(head)) is None and (more := file.read(1 << 16)):
-            head += more
-            _not_endless(head, path, 1)
-    _records.check_text(head[: len(head) if end is None else end + 1], path.name)
-    bom = len(BOM) if head.startswith(BOM) else 0
-    names, mark, body = _header(head[bom:], path, separator)
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Whole records of a file; the first begins on ``line``, at byte ``offset``. ``final``: the last ones."""
 
-    def pieces() -> Iterator[tuple[pl.DataFrame, _records.Records]]:
-        line, row, offset = head.count(b"\n", 0, bom + body) + 1, 0, bom + body
+    data: bytes
+    line: int
+    offset: int
+    final: bool
+
+    def rows(self, width: int) -> bytes:
+        """Without the empty lines at the end of the file; with one column an empty line is a missing value."""
+        return self.data.rstrip(b"\r\n") if self.final and width > 1 else self.data
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A file's column names and separator; iterated, its rows in pieces of about ``CHUNK`` bytes, cut between
+    records."""
+
+    path: Path
+    names: list[str]
+    mark: str
+    line: int
+    offset: int
+
+    def __iter__(self) -> Iterator[_Piece]:
+        line, offset = self.line, self.offset
         rest = b""
-        with path.open("rb") as file:
+        with self.path.open("rb") as file:
             file.seek(offset)
             while True:
                 more = file.read(CHUNK)
                 data = rest + more
-                _not_endless(rest, path, line)
+                _not_endless(rest, self.path, line)
                 cut = _records.last_record(data) if more else len(data)
                 data, rest = data[:cut], data[cut:]
                 # A blank line at the very end is no row; elsewhere it is one (or an error), so the
@@ -140,15 +231,34 @@ def _chunks(path: Path, separator: str | None) -> tuple[list[str], Iterator[tupl
                     if data and (more_end := rest.find(b"\n")) >= 0:
                         data, rest = data + rest[: more_end + 1], rest[more_end + 1 :]
                 if data:
-                    _records.check_text(data, path.name, line, offset)
-                    frame, records = _parse(data, len(names), mark, path.name, line=line, row=row, final=not more)
-                    frame.columns = names
-                    yield frame, records
-                    line, row, offset = line + data.count(b"\n"), row + frame.height, offset + len(data)
+                    yield _Piece(data, line, offset, not more)
+                    line, offset = line + data.count(b"\n"), offset + len(data)
                 if not more:
                     return
 
-    return names, pieces()
+
+def _pieces(path: Path, separator: str | None) -> _Pieces:
+    head = b""
+    with path.open("rb") as file:
+        while (end := _records.first_record(head)) is None and (more := file.read(1 << 16)):
+            head += more
+            _not_endless(head, path, 1)
+    _records.check_text(head[: len(head) if end is None else end + 1], path.name)
+    bom = len(BOM) if head.startswith(BOM) else 0
+    names, mark, body = _header(head[bom:], path, separator)
+    return _Pieces(path, names, mark, head.count(b"\n", 0, bom + body) + 1, bom + body)
+
+
+def _strict(text: _Pieces, path: Path) -> Iterator[tuple[pl.DataFrame, _records.Records]]:
+    """The rows of each piece as text, their shape checked."""
+    row = 0
+    for piece in text:
+        _records.check_text(piece.data, path.name, piece.line, piece.offset)
+        data = piece.rows(len(text.names))
+        frame, records = _parse(data, len(text.names), text.mark, path.name, line=piece.line, row=row)
+        frame.columns = text.names
+        yield frame, dataclasses.replace(records, offset=piece.offset)
+        row += frame.height
 
 
 def _not_endless(data: bytes, path: Path, line: int) -> None:
@@ -182,13 +292,11 @@ def _header(data: bytes, path: Path, separator: str | None, unique: bool = True)
 
 
 def _parse(
-    data: bytes, width: int, mark: str, file: str, *, line: int, row: int = 0, final: bool = True
+    data: bytes, width: int, mark: str, file: str, *, line: int, row: int = 0
 ) -> tuple[pl.DataFrame, _records.Records]:
     """Rows (without a header) as text; the columns are called by their number."""
     import polars as pl
 
-    if final and width > 1:  # with one column an empty line is a missing value
-        data = data.rstrip(b"\r\n")
     records = _records.find(data, width, mark, file, line=line, row=row)
     cells = dict.fromkeys(map(str, range(width)), pl.String)
     if not len(records):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hanse.errors import DataError
 from hanse.node.readers import _columns
-from hanse.table import Table
+from hanse.table import ColumnKind, Table
 
 EXTENSIONS = (".parquet", ".pq")
 KIND = "tabular"
+ROWS = 1 << 17  # that are checked at a time
+SLICE_BYTES = 32 << 20  # of values in memory at a time
+FEWEST = 1 << 13  # rows of a slice: of a table of very many columns
+Note = Callable[[int], None]  # bytes of the file that are done
 
 
 def read(path: Path, *, schema: Mapping[str, str] | None = None, missing: Collection[str] = ()) -> Table:
@@ -35,17 +39,70 @@ def stream(
     *, schema: Mapping[str, str] | None = None, missing: Collection[str] = (),
 ) -> Iterator[Table]:  # fmt: skip
     """See :func:`hanse.node.readers.stream`."""
-    frame = _open(path, columns)
     wanted = {n: k for n, k in (schema or {}).items() if columns is None or n in columns}
-    batches = iter(frame.collect_batches(chunk_size=rows_per_batch, maintain_order=True))
     row = 0
-    while (batch := _guarded(path, lambda: next(batches, None))) is not None:
-        for part in batch.iter_slices(rows_per_batch):
-            if part.height or not row:
-                yield _table(part, wanted, missing, path.name, row)
-                row += part.height
+    for part in _slices(path, _open(path, columns), rows_per_batch):
+        yield _table(part, wanted, missing, path.name, row)
+        row += part.height
     if not row:
-        yield _table(_guarded(path, frame.head(0).collect), wanted, missing, path.name, 0)
+        yield _table(_guarded(path, _open(path, columns).head(0).collect), wanted, missing, path.name, 0)
+
+
+def survey(
+    path: Path, *, schema: Mapping[str, str] | None = None, missing: Collection[str] = (),
+    note: Note = lambda done: None,
+) -> tuple[dict[str, str], int]:  # fmt: skip
+    """See :func:`hanse.node.readers.survey`. The file says the kinds; all of it is read, to know that it is whole, and
+    the columns of other declared kinds are checked value by value."""
+    frame = _open(path, None)
+    kinds = {n: str(c.kind) for n, c in _table(_guarded(path, frame.head(0).collect), schema, missing, path.name, 0)
+             .columns.items()}  # fmt: skip
+    rows = 0
+    size, whole = path.stat().st_size, _rows(path, frame)
+    declared = list(schema or {})
+    for part in _slices(path, frame, ROWS):
+        if declared:
+            _table(part.select(declared), schema, missing, path.name, rows)
+        rows += part.height
+        note(size * rows // max(whole, 1))
+    return kinds, rows
+
+
+def typed(
+    path: Path, columns: Sequence[str], rows_per_batch: int, schema: Mapping[str, str],
+    *, missing: Collection[str] = (),
+) -> Iterator[Table]:  # fmt: skip
+    """Tables as :func:`stream` gives them; numbers are made floats where they are decoded."""
+    import polars as pl
+
+    frame = _open(path, columns)
+    numbers = [n for n, dtype in frame.collect_schema().items() if dtype.is_numeric() and schema[n] == "numeric"]
+    place, any_rows = _columns.Place(path.name, str), False
+    for part in _slices(path, frame.with_columns(pl.col(numbers).cast(pl.Float64)), rows_per_batch):
+        yield Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
+        any_rows = True
+    if not any_rows:
+        yield from stream(path, columns, rows_per_batch, schema=schema, missing=missing)
+
+
+def _slices(path: Path, frame: Any, rows_per_batch: int) -> Iterator[Any]:
+    """The rows in order, a slice in memory at a time: left to itself, the streaming engine reads the further ahead the
+    larger the file is. What is read of the file for a slice is the columns' part of a row group."""
+    whole = _rows(path, frame)
+    width = max(len(frame.collect_schema()), 1)
+    size = max(SLICE_BYTES // (8 * width), FEWEST)
+    for start in range(0, whole, size):
+        part = _guarded(path, frame.slice(start, size).collect)
+        if part.height != min(size, whole - start):
+            raise DataError(f"{path.name}: has fewer rows than it says; is the file complete?")
+        yield from part.iter_slices(rows_per_batch)
+        del part  # before the next one is made
+
+
+def _rows(path: Path, frame: Any) -> int:
+    import polars as pl
+
+    return int(_guarded(path, frame.select(pl.len()).collect).item())
 
 
 def _open(path: Path, columns: Sequence[str] | None) -> Any:
