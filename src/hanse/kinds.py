@@ -34,6 +34,7 @@ class Combine(StrEnum):
 
 
 State = Record
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # array name to dtype and shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Ask:
             counts them in a later step, marked with the step they were asked in.
         counts: arrays (also of ``sums``) that count rows of one node, and how many of their first
             numbers do (None: all); a node that counts more than it declared is left out.
+        arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
+            coordinator knows them; who sends others is left out. None: what most nodes send.
     """
 
     record: Record
@@ -63,6 +66,8 @@ class Ask:
     need: int | None = None
     late: str = "drop"
     counts: Mapping[str, int | None] = field(default_factory=dict)
+    arrays: Shapes | None = None
+    sums: Shapes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Drive:
                 body = load(dump(body))
                 found.append((_answer(node, len(self.records), body.data), body))
             found.sort(key=lambda pair: pair[0].node)
-            gathered: Any = Contributions(tuple(found), failures, ask.combine)
+            gathered: Any = Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
             while True:
                 if not gathered.answers:
                     raise AssertionError(f"nobody left in {ask.label}: {dict(gathered.failures)}")

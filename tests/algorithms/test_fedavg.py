@@ -161,7 +161,7 @@ def test_a_common_but_wrong_shape_is_refused_too() -> None:
             return body
         return Record(body.data, {n: a for n, a in body.arrays.items() if n != "a.coef"})
 
-    with pytest.raises(AssertionError, match="other names or shapes than the model"):
+    with pytest.raises(AssertionError, match="than those that were asked for"):
         Drive(shares(toy(100), 50, 50), spoil=spoil, **settings("sgd_classifier")).run()
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,8 +18,9 @@ from hanse import algorithms, features
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
-from hanse.errors import HanseError, WireError
-from hanse.kinds import Progress, State, Task, find
+from hanse.errors import HanseError, Unusable, WireError
+from hanse.gathering.plain import Contributions
+from hanse.kinds import Answer, Combine, Progress, State, Task, find
 from hanse.messages import Message, Record, dump, dumps, load, loads
 from hanse.rounds import Forgetful, Run, Step
 from hanse.transports.local import LocalTransport
@@ -45,8 +46,8 @@ class Strict(Forgetful):
         await super().step(record, state)
 
 
-def learn(kind: str, lie: Lie) -> Strict:
-    """A run in which the liar lies."""
+def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
+    """A run in which the liars lie."""
     target = "regression" if kind == "numbers" else "binary"
     tables = shares(toy(200, target), 50, 50, 50, 50)
     config = RunConfig.parse({"target_column": "y", "sample_id_column": None, "num_rounds": 2,
@@ -59,7 +60,7 @@ def learn(kind: str, lie: Lie) -> Strict:
 
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
             reply = answerer.answer(message.body, bundle.content, progress)
-            if node == LIAR:
+            if node in liars:
                 ask = message.body.data["ask"]
                 reply = lie(str(ask.get("of", ask).get("phase", "prepare")), reply)
             return Message("reply", message.id, node, reply)
@@ -125,6 +126,44 @@ def test_a_node_that_sends_what_is_no_contribution_is_left_out(kind: str, what: 
     for step in trained:
         assert set(step.participants) == {"site-0", "site-1", "site-2"}, (what, step.failures)
         assert LIAR in step.failures
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("liar", ["site-0", "site-1", "site-2", "site-3"])
+def test_two_that_lie_alike_are_no_match_for_what_was_asked_for(kind: str, liar: str) -> None:
+    """Wherever the liars stand in the order, and though they are as many as the honest ones, or more: the
+    coordinator knows what it asked for."""
+    liars = {liar, "site-3", "site-2"}
+
+    def lie(label: str, reply: Record) -> Record:
+        if label == "prepare" and not reply.arrays:
+            return reply
+        return Record(reply.data, {n: np.zeros((*reply.arrays[n].shape, 1)) for n in reply.arrays})
+
+    for step in learn(kind, lie, liars).steps[1:]:
+        assert set(step.failures) == liars
+        assert all("were asked for" in reason or "its trees" in reason for reason in step.failures.values())
+
+
+def test_where_nobody_can_know_who_is_right_nobody_is_used() -> None:
+    """Only the nodes know how a model of a library looks that the coordinator does not have."""
+
+    def said(node: str, shape: tuple[int, ...]) -> tuple[Answer, Record]:
+        return Answer(node, 1.0, {}, {}, 0), Record({}, {"a.w": np.ones(shape)})
+
+    tie = Contributions((said("a", (2,)), said("b", (3,))), {}, Combine.SUM)
+    with pytest.raises(Unusable) as found:
+        tie.mean()
+    assert set(found.value.nodes) == {"a", "b"}
+    most = Contributions((said("a", (2,)), said("b", (3,)), said("c", (3,))), {}, Combine.SUM)
+    with pytest.raises(Unusable) as found:
+        most.mean()
+    assert set(found.value.nodes) == {"a"}
+    known = Contributions((said("a", (2,)), said("b", (3,)), said("c", (3,))), {}, Combine.SUM,
+                          {"a.": {"w": ("float64", (2,))}})  # fmt: skip
+    with pytest.raises(Unusable) as found:
+        known.mean()
+    assert set(found.value.nodes) == {"b", "c"}
 
 
 COUNTS = {"a.count": "prepare", "a.rows": "prepare", "a.classes": "prepare", "s.totals": "train",

@@ -48,8 +48,13 @@ def ask(state: State) -> Ask | Done:
     data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"], "base": state.data["base"],
             "rounds": state.data["rounds"]}  # fmt: skip
     arrays = {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")}
-    counts = {**evaluation.COUNTS, **({"importance_weight": None} if phase == "train" else {})}
-    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None, counts=counts)
+    task = preparation.task(preparation.unpack(state))
+    counts, sums = dict(evaluation.COUNTS), dict(evaluation.shapes(task))
+    if phase == "train":
+        counts["importance_weight"] = None
+        sums |= {"importance": ("float64", (len(task.features),)), "importance_weight": ("float64", (1,))}
+    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None,
+               counts=counts, sums=sums)  # fmt: skip
 
 
 def model_at(site: Site, prepared: Record) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from hanse.errors import Unusable
-from hanse.kinds import Gathered, Task
+from hanse.kinds import Gathered, Shapes, Task
 from hanse.messages import Array, Json
 
 BINS = 1000
@@ -145,14 +145,19 @@ def _auc(positives: Array, negatives: Array) -> float | None:
     return float(np.mean(areas))
 
 
+def shapes(task: Task) -> Shapes:
+    """Of a site's sums."""
+    if task.kind == "regression":
+        return {"totals": ("float64", (6,))}
+    bins = ("float64", (task.outputs, BINS))
+    return {"totals": ("float64", (4,)), "positives": bins, "negatives": bins}
+
+
 def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     """One entry of a history: the metrics of the model after ``round`` rounds, over all sites that
     answered, and their ``spread`` over sites. Raises ``Unusable`` for sums that are not of the task."""
     sums = gathered.sums()
-    shapes: dict[str, tuple[int, ...]] = {"totals": (6 if task.kind == "regression" else 4,)}
-    if task.kind != "regression":
-        shapes["positives"] = shapes["negatives"] = (task.outputs, BINS)
-    if any(name not in sums or sums[name].shape != shape for name, shape in shapes.items()):
+    if any(name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
     spread = over_sites([a.metrics for a in gathered.answers], METRICS)
     return {"round": round, **report(sums, task), "spread": spread}

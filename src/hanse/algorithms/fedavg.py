@@ -61,8 +61,12 @@ class FedAvg:
             return Done(f"{done} rounds")
         data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"]}
         record = Record(data, state.arrays)
-        counts = {} if phase == "initialise" else evaluation.COUNTS
-        return Ask(record, Combine.SUM, phase, done + 1 if phase == "train" else None, counts=counts)
+        if phase == "initialise":  # only the nodes can tell how the model looks
+            return Ask(record, Combine.SUM, phase)
+        trains = phase == "train"
+        sent = {n: (a.dtype.name, a.shape) for n, a in parameters(state).items()} if trains else {}
+        return Ask(record, Combine.SUM, phase, done + 1 if trains else None, counts=evaluation.COUNTS,
+                   arrays=sent, sums=evaluation.shapes(preparation.task(preparation.unpack(state))))  # fmt: skip
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         prepared = preparation.unpack(ask)

@@ -49,7 +49,8 @@ class Preparation:
             return Ask(Record({"step": step}), Combine.MERGE, "prepare")
         if step == "done":
             return Done("the sites agree on classes, categories and scales")
-        return Ask(state, Combine.SUM, "prepare", counts={"count": None, "rows": None, "classes": None})
+        return Ask(state, Combine.SUM, "prepare", counts={"count": None, "rows": None, "classes": None},
+                   arrays={name: ("float64", (size,)) for name, size in _sizes(state).items()}, sums={})  # fmt: skip
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         step = ask.data["step"]
@@ -424,15 +425,18 @@ def order_labels(labels: set[str]) -> list[str]:
     return listed if values.dtype.kind == "U" else [listed[i] for i in np.argsort(values)]
 
 
-def _check_shapes(state: State, found: Mapping[str, Array], gathered: Gathered) -> None:
+def _sizes(state: State) -> dict[str, int]:
+    """Lengths of the arrays that a site is asked for in this step."""
     columns = sum(c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE) for c in state.data["columns"])
     columns += _kind(state) == "regression"
-    expected = {"count": columns, "sum": columns, "rows": 3}
     if state.data["step"] == "squares":
-        expected = {"squares": columns}
-    if state.data["step"] == "sum" and _kind(state) != "regression":
-        expected["classes"] = len(state.data["task"]["classes"])
-    if {n: a.shape for n, a in found.items()} != {n: (size,) for n, size in expected.items()}:
+        return {"squares": columns}
+    classes = {} if _kind(state) == "regression" else {"classes": len(state.data["task"]["classes"])}
+    return {"count": columns, "sum": columns, "rows": 3, **classes}
+
+
+def _check_shapes(state: State, found: Mapping[str, Array], gathered: Gathered) -> None:
+    if {n: a.shape for n, a in found.items()} != {n: (size,) for n, size in _sizes(state).items()}:
         raise Unusable({a.node: "its sums are not of the columns that were agreed on" for a in gathered.answers})
     counts = [found[n] for n in ("count", "rows", "classes", "squares") if n in found]
     if any((a < 0).any() for a in counts) or any((found[n] >= 2**53).any() for n in ("count", "rows") if n in found):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import RunFailed, Unusable
-from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Site
+from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Shapes, Site
 from hanse.messages import Array, Json, Layout, Place, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
@@ -42,7 +42,7 @@ class Plain:
             except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 failures[reply.node] = f"its reply is not a contribution: {error}"
         found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
-        return Contributions(tuple(found), failures, ask.combine)
+        return Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
 
     def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
         if op != "answer":
@@ -88,6 +88,7 @@ class Contributions:
     found: tuple[tuple[Answer, Record], ...]
     failures: Mapping[str, str]
     combine: Combine
+    expected: Mapping[str, Shapes | None] = field(default_factory=dict)
     _checked: dict[str, Mapping[str, Place]] = field(default_factory=dict)
 
     @property
@@ -104,11 +105,11 @@ class Contributions:
 
     def without(self, nodes: Mapping[str, str]) -> Contributions:
         kept = tuple(pair for pair in self.found if pair[0].node not in nodes)
-        return Contributions(kept, {**self.failures, **nodes}, self.combine)
+        return Contributions(kept, {**self.failures, **nodes}, self.combine, self.expected)
 
     def weighted(self, weights: Sequence[float]) -> Contributions:
         found = [(replace(a, weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
-        return Contributions(tuple(found), self.failures, self.combine)
+        return Contributions(tuple(found), self.failures, self.combine, self.expected)
 
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
         wrong = {}
@@ -221,7 +222,8 @@ class Contributions:
             raise RunFailed(f"the sum of {name[2:]!r} over the nodes is too large for its type")
 
     def _common(self, prefix: str) -> Mapping[str, Place]:
-        """The layout that most contributions have; the others are unusable."""
+        """The layout that was asked for, or else that most contributions have; the others are unusable.
+        Where no layout is that of most, nobody can say who is right, and none of them is used."""
         if prefix in self._checked:
             return self._checked[prefix]
         if not self.found:
@@ -230,13 +232,17 @@ class Contributions:
         for _, record in self.found:
             places = Layout.of(record.arrays).places
             layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
-        counts = [sum(other == layout for other in layouts) for layout in layouts]
-        common = layouts[counts.index(max(counts))]
-        odd = {
-            answer.node: "its arrays have other names, types or shapes than those of the other nodes"
-            for (answer, _), layout in zip(self.found, layouts, strict=True)
-            if layout != common
-        }
+        wanted = self.expected.get(prefix)
+        if wanted is not None:
+            common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
+            reason = "its arrays have other names, types or shapes than those that were asked for"
+        else:
+            counts = [sum(other == layout for other in layouts) for layout in layouts]
+            common = layouts[counts.index(max(counts))]
+            reason = "its arrays have other names, types or shapes than those of the other nodes"
+            if any(n == max(counts) and layout != common for n, layout in zip(counts, layouts, strict=True)):
+                raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in self.found})
+        odd = {a.node: reason for (a, _), layout in zip(self.found, layouts, strict=True) if layout != common}
         if odd:
             raise Unusable(odd)
         places = Layout.of(self.found[0][1].arrays).places
