@@ -97,13 +97,15 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One node's contribution as the coordinator sees it. ``asked`` is the step it was asked in."""
+    """One node's contribution as the coordinator sees it. ``asked`` is the step it was asked in;
+    ``claimed`` the weight that the node gave, which ``weight`` may be lowered from (:mod:`hanse.weights`)."""
 
     node: str
     weight: float
     data: Mapping[str, Json]
     metrics: Mapping[str, float]
     asked: int
+    claimed: float = 0.0
 
 
 class Gathered(Protocol):

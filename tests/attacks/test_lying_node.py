@@ -339,6 +339,39 @@ def test_poisoned_trees_reach_no_native_code(kind: str, what: str) -> None:
         model.predict(trees, *((0.5,) if kind == "xgboost" else ()), np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("kind", ["boosting", "forest"])
+@pytest.mark.parametrize("what", ["deep", "large", "many"])
+def test_trees_are_as_many_and_as_large_as_rows_and_settings_allow(
+    kind: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site of 50 rows sends trees that are sound, and too large; nothing but their lengths is looked at."""
+    sent: list[int] = []
+    model: Any = find("models", KINDS[kind]["model_name"])
+    cls = type(model.build(Task("binary", ("a", "b", "c"), ("0", "1")), {}))
+    sound = cls.fault
+    monkeypatch.setattr(cls, "fault", lambda self, trees: (sent.append(len(trees["left"])), sound(self, trees))[1])
+
+    def lie(label: str, reply: Record) -> Record:
+        if label != "train":
+            return reply
+        if what == "many":  # trees that are one leaf
+            count = 300
+            trees = {n[2:]: np.zeros((count, *reply.arrays[n].shape[1:]), reply.arrays[n].dtype)
+                     for n in reply.arrays if n.startswith("a.")}  # fmt: skip
+            trees |= {n: np.full(count, -1, np.int32) for n in ("left", "right")}
+            trees["size"] = np.ones(count, np.int32)
+        else:
+            trees = chain(KINDS[kind]["model_name"], {"deep": 50, "large": 100_000}[what])[1]
+        return Record(reply.data, {n: reply.arrays[n] for n in reply.arrays if n.startswith("s.")}
+                      | {f"a.{n}": a for n, a in trees.items()})  # fmt: skip
+
+    for step in learn(kind, lie).steps:
+        if step.label == "train":
+            said = step.failures[LIAR]
+            assert ("were asked for" if what == "many" else "rows has at most") in said
+    assert 0 < max(sent) < 200  # what was too large was not even proved
+
+
 @pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_thresholds_are_numbers(kind: str, value: float) -> None:

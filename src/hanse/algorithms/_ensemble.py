@@ -8,7 +8,7 @@ evaluates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,15 +97,16 @@ def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
     return {"importance": importance * weight, "importance_weight": np.array([weight])}
 
 
-def received(state: State, gathered: Gathered, model: Any, most: int) -> list[tuple[str, float, dict[str, Array]]]:
-    """Node, weight and trees of each contribution. Raises ``Unusable`` for those that are not trees,
-    or more than ``most``."""
+def received(
+    gathered: Gathered, model: Any, most: Callable[[float], int]
+) -> list[tuple[str, float, dict[str, Array]]]:
+    """Node, weight and trees of each contribution. ``most``: how many trees a node of so many training
+    rows was asked for. Raises ``Unusable`` for those that are not trees, or more than that many rows
+    can give."""
     found, unusable = [], {}
     for answer, record in gathered.each():
         arrays = {name: record.arrays[name] for name in record.arrays}
-        wrong = model.fault(arrays)
-        if not wrong and len(arrays["size"]) > most:
-            wrong = f"{len(arrays['size'])} trees, but at most {most} were asked for"
+        wrong = model.too_many(arrays, most(answer.claimed), answer.claimed) or model.fault(arrays)
         if wrong:
             unusable[answer.node] = f"its trees are not usable: {wrong}"
         found.append((answer.node, answer.weight, arrays))

@@ -65,7 +65,8 @@ class ForestUnion:
         model = find("models", state.data["model_name"]).build(task, state.data["options"])
         if state.data["phase"] == "evaluate":
             return told(state, gathered, model, None)
-        found = received(state, gathered, model, model.options["n_estimators"] + 1)
+        wanted = model.options["n_estimators"] / (state.data["prepared"]["rows"] * state.data["rounds"])
+        found = received(gathered, model, lambda rows: int(wanted * rows) + 1)
         joined = model.merge([trees(state), *(new for _, weight, new in found if weight > 0)])
         return told(state, gathered, model, joined)
 

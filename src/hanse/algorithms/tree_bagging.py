@@ -72,7 +72,7 @@ class TreeBagging:
         if state.data["phase"] == "evaluate":
             return told(state, gathered, model, None)
         most = state.data["local_rounds"] * model.task.outputs
-        found = [(weight, new) for _, weight, new in received(state, gathered, model, most) if weight > 0]
+        found = [(weight, new) for _, weight, new in received(gathered, model, lambda rows: most) if weight > 0]
         total = sum(weight for weight, _ in found)
         average = model.options["scaling"] == "average"
         parts = [(weight / total if average else 1.0, new) for weight, new in found]

@@ -78,7 +78,7 @@ def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:
         raise ValueError(f"metrics are at most {_METRICS} numbers with printable names")
     if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in metrics.values()):
         raise ValueError("a metric is a number or null")
-    return Answer(node, float(weight), more, metrics, asked)
+    return Answer(node, float(weight), more, metrics, asked, claimed=float(weight))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,22 @@ def fault(
     return f"a tree is deeper than {MAX_DEPTH}"
 
 
+def too_many(trees: Trees, most: int, rows: float) -> str:
+    """What is too much of trees that were grown on ``rows`` rows; "" if nothing is. It looks at lengths
+    and at ``size`` only, so it is to be asked before :func:`fault`, which needs memory for each node.
+
+    A leaf holds a row at least, so a tree of n rows has at most n leaves, and 2n - 1 nodes.
+    """
+    count = int(np.size(trees.get("size", ())))
+    if count > most:
+        return f"{count} trees, but at most {most} were asked for"
+    largest = max(1, 2 * int(rows) - 1)
+    nodes = max((len(a) if a.ndim else 1 for a in map(np.asanyarray, trees.values())), default=0)
+    if nodes > count * largest or (np.asarray(trees.get("size", ())) > largest).any():
+        return f"a tree of {int(rows)} rows has at most {largest} nodes"
+    return ""
+
+
 def must_be(wrong: str) -> None:
     """Raises ``WireError`` for what :func:`fault` found: whoever hands trees to a library proves them
     first, wherever they came from (a coordinator, a file)."""

@@ -88,6 +88,10 @@ class Forest:
             return np.asarray(forest.predict(X), np.float64)
         return positive(forest.predict_proba(X), self.task)
 
+    def too_many(self, trees: Mapping[str, Array], most: int, rows: float) -> str:
+        """What is too much of ``most`` trees of so many rows; see :func:`hanse.models._trees.too_many`."""
+        return _trees.too_many(trees, most, rows)
+
     def fault(self, trees: Mapping[str, Array]) -> str:
         """What is wrong with trees that a site sent; "" if nothing is."""
         wrong = _trees.fault(trees, self._arrays, _PER_TREE, len(self.task.features))

@@ -124,6 +124,10 @@ class Boosting:
         score = np.exp(score - score.max(1, keepdims=True)) if len(score) else score
         return np.asarray(score / score.sum(1, keepdims=True))
 
+    def too_many(self, trees: Mapping[str, Array], most: int, rows: float) -> str:
+        """What is too much of ``most`` trees of so many rows; see :func:`hanse.models._trees.too_many`."""
+        return _trees.too_many(trees, most, rows)
+
     def fault(self, trees: Mapping[str, Array]) -> str:
         """What is wrong with trees that a site sent; "" if nothing is."""
         wrong = _trees.fault(trees, _ARRAYS, _PER_TREE, len(self.task.features))
