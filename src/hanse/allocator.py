@@ -1,8 +1,11 @@
-"""How the C library keeps memory between messages: a setting for long-lived processes.
+"""How the C library keeps memory between messages: settings for long-lived processes.
 
 A round moves buffers of a megabyte by the hundred. As glibc comes, each is mapped from the system, filled
 with zeros page by page and given back; kept instead, the same warm pages serve again. One arena rather
 than one per thread keeps what is free in one place, so that the peak does not grow with gRPC's threads.
+
+What is kept lies between what is used, in pieces that no model fits into. So whoever is about to make a
+model gives them back first.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import ctypes
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # as in malloc.h
 _SETTINGS = (
-    (_MMAP_THRESHOLD, 32 << 20),  # models are mapped, and go back to the system at once
+    (_MMAP_THRESHOLD, 4 << 20),  # models are mapped, and go back to the system at once
     (_TRIM_THRESHOLD, 64 << 20),
     (_TOP_PAD, 16 << 20),
     (_ARENA_MAX, 1),
@@ -25,5 +28,14 @@ def keep_warm() -> bool:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018  only glibc has it, and only its numbers mean this
         return all(libc.mallopt(what, value) == 1 for what, value in _SETTINGS)
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+def give_back() -> bool:
+    """Returns the pages of freed buffers to the system (some milliseconds, and they are cleared anew
+    when they are used again): worth it between two uses of much memory. Returns whether there were any."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):
         return False

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Shapes, Site
 from hanse.messages import Array, Json, Layout, Place, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
+LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 _METRICS = 1000  # of one node in one step; they are kept and shown
 _THREADS = min(4, os.cpu_count() or 1)
 _pool: list[ThreadPoolExecutor] = []
@@ -151,6 +153,8 @@ class Contributions:
 
     def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
         layout = self._common(prefix)
+        if self.nbytes >= LARGE_BYTES:
+            give_back()  # what the transfer held: the sum needs room now
         out: dict[str, Array] = {}
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
         for name, place in layout.items():

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from hanse.messages import Array, Message, begin, chunk_frame, parts
 
-KEPT_FRAMES = 8
+KEPT_FRAMES = 3
 FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
 
 

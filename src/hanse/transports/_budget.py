@@ -9,7 +9,7 @@ import numpy as np
 
 from hanse.messages import Buffer, Memory, Spool
 
-MEMORY_BYTES = 16 << 20  # more is no faster: the page cache is memory too
+MEMORY_BYTES = 4 << 20  # more is no faster: the page cache is memory too
 
 
 class Budget:

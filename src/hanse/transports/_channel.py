@@ -33,6 +33,9 @@ def options(keepalive: float) -> list[tuple[str, Any]]:
         # keeps a line of 1 Gbit/s and 15 ms full, and the coordinator's memory small.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 2 << 20),
+        # What gRPC once read at a time it keeps ready for the next read, at each connection: 1 to 2 MB
+        # after a large payload, though the connection has nothing to say for the rest of the round.
+        ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
         # A peer that vanished without a word is noticed by a ping that is not answered
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", milliseconds),

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-AT_ONCE = 4
+AT_ONCE = 2
 RATE = 32 << 20  # bytes per second
 PATIENCE = 0.1  # seconds
 
