@@ -339,3 +339,18 @@ def test_a_node_that_says_it_is_not_shown_cannot_put_numbers_among_the_others() 
     assert not any("@liar@" in name for name in after.arrays)
     assert float(after.arrays["1.sum"][0]) == 20.0
     assert len(after.data["alone"]["liar"]) == 300
+
+
+@pytest.mark.parametrize("column", [[0.0] * 3 + [1.0] * 37, [0.0] * 37 + [1.0] * 3, [0.0] * 5 + [1.0] * 4])
+def test_no_sparsity_stands_for_few_cells(column: list[float]) -> None:
+    [said] = answers(site({"x": column}, [["sparsity", ["x"], {}, []]]))
+    cells = said.record.arrays["0.cells"][0]
+    assert all(c == 0 or c >= 10 for c in cells)
+
+
+def test_rare_labels_together_are_not_shared_out() -> None:
+    """Two labels of nine rows each are 18 together: who knows that there are two would know both."""
+    data = {"city": ["Ulm"] * 60 + ["Bonn"] * 30 + ["a"] * 9 + ["b"] * 9}
+    counts = hanse.simulate({"a": data}).analytics().value_counts()["city"]
+    assert "(other)" not in counts
+    assert 108 - sum(counts.values()) >= 18 + 30

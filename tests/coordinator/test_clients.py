@@ -136,7 +136,8 @@ def test_an_enrolled_node_without_owner_cannot_be_taken(tmp_path: Path) -> None:
 def test_small_cells_are_hidden(tmp_path: Path) -> None:
     """M9, M18: counts below five are not shown, nor one more that the total would give away."""
     assert hide_small({"a": 100, "b": 3, "c": 40}, 5) == {"a": 100, "b": None, "c": None}
-    assert hide_small({"a": 1, "b": 2, "c": 40}, 5) == {"a": None, "b": None, "c": 40}
+    assert hide_small({"a": 1, "b": 2, "c": 40, "d": 9}, 5) == {"a": None, "b": None, "c": None, "d": 9}
+    assert hide_small({"a": 1, "b": None, "c": 40}, 5) == {"a": None, "b": None, "c": None}
     assert hide_small({"a": 3}, 5) == {"a": None}
 
     async def body() -> None:

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from one_node import FakeCoordinator, attack, probe, proposal, running
 
 from hanse.cli import group
-from hanse.errors import ConfigError, Conflict, HanseError, NodeLost, NotAuthenticated, NotFound
+from hanse.errors import ConfigError, Conflict, DataError, HanseError, NodeLost, NotAuthenticated, NotFound
 from hanse.identity import Authority, JoinToken, load_identity
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.settings import Settings
@@ -99,6 +99,23 @@ def test_datasets(home: Path, visits: Path) -> None:
     with pytest.raises(NotFound):
         hanse(home, "dataset", "show", "visits")
     assert json.loads((home / "summaries.json").read_text()) == {}
+
+
+def test_the_classes_of_a_target_are_in_the_summary(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "heart.csv"
+    file.write_text("age,ill\n" + "".join(f"{i},{'yes' if i % 3 else 'no'}\n" for i in range(60)))
+    with pytest.raises(DataError, match="no column 'sick'"):
+        hanse(home, "dataset", "add", str(file), "--target", "sick")
+    hanse(home, "dataset", "add", str(file), "--target", "ill")  # nothing was left of the first attempt
+    shown = json.loads(hanse(home, "dataset", "show", "heart"))["summary"]
+    assert shown["class_distribution"] == {"no": 20, "yes": 40}
+    assert shown["features"] == ["age"]
+    file.write_text(file.read_text() + "61,no\n" * 5 + "62,rare\n" * 2)
+    hanse(home, "dataset", "refresh", "heart")
+    assert json.loads(hanse(home, "dataset", "show", "heart"))["summary"]["class_distribution"] == {"yes": 40}
+    file.write_text("age\n" + "1\n" * 30)
+    hanse(home, "dataset", "refresh", "heart")
+    assert json.loads(hanse(home, "dataset", "show", "heart"))["summary"]["class_distribution"] == {}
 
 
 def test_decisions_without_a_running_agent(home: Path) -> None:

@@ -20,6 +20,8 @@ from hanse.errors import ConfigError, DataError, HanseError
 from hanse.node import readers
 from hanse.node.readers import csv as csv_reader
 from hanse.node.readers import profile
+from hanse.node.summary import asked_here
+from hanse.queries import TableSource, make_item
 from hanse.table import Table
 
 T = TypeVar("T")
@@ -182,9 +184,10 @@ def test_one_column_keeps_its_empty_lines(tmp_path: Path) -> None:
 def test_infinities_are_kept_and_reported(tmp_path: Path) -> None:
     table = readers.read(write(tmp_path, "x,c\ninf,a\n-inf,b\n1e999,\n1,a\n,a\n"))
     assert np.isinf(table["x"].values).sum() == 3
-    found = readers.inspect(table)
-    assert found["x"] == {"kind": "numeric", "missing": 1, "infinite": 3, "categories": 0}
-    assert found["c"] == {"kind": "categorical", "missing": 1, "infinite": 0, "categories": 2}
+    items = [make_item("missing", ["x"], {}), make_item("missing", ["c"], {})]
+    [x, c] = [asked_here(TableSource(table), [item], 1)["missing"] for item in items]
+    assert x == {"rows": 5, "missing": 1, "infinite": 3}
+    assert c == {"rows": 5, "missing": 1, "infinite": 0}
 
 
 def test_separators(tmp_path: Path) -> None:
@@ -358,7 +361,7 @@ def test_parquet_kinds(tmp_path: Path) -> None:
     assert table["d"].values[0] == 1
     assert table["t"].values[0] == 0.5
     assert table["c"].labels() == ["1", None, "x"]
-    assert readers.inspect(table)["f"]["infinite"] == 1
+    assert np.isinf(table["f"].values).sum() == 1
     assert readers.read(path, schema={"i": "categorical"})["i"].labels() == ["1", None, "3"]
     with pytest.raises(DataError, match="row 3, column 's': found text, expected a number"):
         readers.read(path, schema={"s": "numeric"})

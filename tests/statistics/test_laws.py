@@ -24,7 +24,7 @@ numbers = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan")), st.jus
 
 
 def item_of(name: str) -> Item:
-    columns = {"covariance": ["a", "b"], "correlation": ["a", "b"]}.get(name, ["a", "b"][: statistic(name).columns])
+    columns = ["a", "b"][: statistic(name).columns or 2]
     return make_item(name, columns, OPTIONS.get(name, {}))
 
 

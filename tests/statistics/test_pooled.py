@@ -164,6 +164,17 @@ def test_a_real_hospital_table() -> None:
             close(analytics.crosstab(a, b)["chi2"], expected.statistic, 1e-10)
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(frames())
+def test_sparsity_of_random_sites(case: tuple[pd.DataFrame, list[int]]) -> None:
+    frame, cuts = case
+    columns = ["heavy", "whole", "flag", "label"]
+    with federation(frame, cuts) as there:
+        [found] = there.analytics().fetch_stats("sparsity", columns).values("sparsity").values()
+    sparse = frame[columns].isna().sum().sum() + (frame[["heavy", "whole", "flag"]] == 0).sum().sum()
+    assert found == pytest.approx(sparse / frame[columns].size)
+
+
 def test_distinct_values_within_the_stated_error() -> None:
     rng = np.random.default_rng(1)
     for size in (5, 100, 3_000, 60_000):

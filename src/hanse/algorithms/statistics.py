@@ -124,6 +124,23 @@ def labels_by(query: Plan, arrays: Mapping[str, Array], item: Item) -> list[tupl
     return [unpack(sliced(arrays, query.items.index(level))["labels"][0]) for level in query.groups(item)]
 
 
+def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
+    """The final value of an item, of one of its groups; None where it was kept back everywhere: that is
+    not zero, but not known. ``prefix``: at one node."""
+    stat = statistic(item.stat)
+    known = known_of(query, arrays, item, group, prefix)
+    own: dict[str, Array] = {}
+    carriers = [n for n in stat.needs(item) if n.by == item.by and n.stat != "levels"]
+    if item in query.shared:
+        own = one_group(sliced(arrays, query.items.index(item), prefix), group)
+        carriers = [item]
+    for carrier in carriers:
+        found = sliced(arrays, query.items.index(carrier), prefix) if carrier in query.items else {}
+        if found and found[WITHHELD][group] and not np.any(found["n"][group]):
+            return None
+    return stat.final(own, item.options, known)
+
+
 # ---------------------------------------------------------------- the algorithm
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hanse import features
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
@@ -15,6 +17,7 @@ from hanse.store import Store
 from hanse.store.accounts import Account
 from hanse.store.database import iso
 from hanse.store.nodes import Certificate, Node
+from hanse.suppression import hidden
 
 _UNENROLLED = "unenrolled:"  # stands for the certificate of a node that registered by REST alone
 UNLABELLED = "unlabelled"
@@ -72,8 +75,8 @@ def check_summary(summary: Mapping[str, Any]) -> None:
 
 
 def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
-    """Counts with small cells as None; where one alone would follow from the total, the next one in
-    the order of labels is hidden too.
+    """Counts with None for small cells, and for those that go along so that the total gives none of them
+    away (:func:`hanse.suppression.hidden`); for what a node kept back as well.
 
     >>> hide_small({"a": 100, "b": 3, "c": 40}, 5)
     {'a': 100, 'b': None, 'c': None}
@@ -81,13 +84,9 @@ def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
     {'a': 100, 'b': 0}
     """
     shown: dict[str, int | None] = {k: v if isinstance(v, int) else None for k, v in counts.items()}
-    hidden = {label for label, count in shown.items() if count is None or 0 < count < below}
-    if len(hidden) == 1 and len(shown) > 1:
-        labels = sorted(shown)
-        first = labels.index(next(iter(hidden)))
-        around = [label for label in labels[first + 1 :] + labels[:first] if shown[label]]
-        hidden.update(around[:1])
-    return {label: None if label in hidden else count for label, count in shown.items()}
+    labels = sorted(label for label, count in shown.items() if count is not None)
+    back = hidden(np.array([shown[label] for label in labels], np.int64), below)
+    return shown | {label: None for label, gone in zip(labels, back, strict=True) if gone}
 
 
 def summary_of(node: Node, settings: Settings, columns: bool) -> dict[str, Json]:

@@ -107,28 +107,13 @@ class Fetched:
             raise ConfigError(f"{item.name} was not asked for")
         prefix = f"@{node}@" if node else ""
         if not item.by:
-            return _part(self._final(found, 0, prefix), found, item)
+            return _part(algorithm.value(self.plan, self.arrays, found, 0, prefix), found, item)
         labels = algorithm.labels_by(self.plan, self.arrays, found)
         values: dict[Any, Json] = {}
         for group, label in enumerate(product(*labels)):
-            value = _part(self._final(found, group, prefix), found, item)
+            value = _part(algorithm.value(self.plan, self.arrays, found, group, prefix), found, item)
             values[label[0] if len(label) == 1 else label] = value
         return values
-
-    def _final(self, item: Item, group: int, prefix: str) -> Json:
-        stat = statistic(item.stat)
-        needs = [n for n in stat.needs(item) if n.by == item.by and n.stat != "levels"]
-        known = algorithm.known_of(self.plan, self.arrays, item, group, prefix)
-        own: dict[str, Array] = {}
-        carriers = needs
-        if item in self.plan.shared:
-            own = algorithm.one_group(self._sliced(item, prefix), group)
-            carriers = [item]
-        for carrier in carriers:
-            arrays = self._sliced(carrier, prefix)
-            if arrays and arrays[algorithm.WITHHELD][group] and not np.any(arrays["n"][group]):
-                return None  # kept back everywhere: not zero, but not known
-        return stat.final(own, item.options, known)
 
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
         if item not in self.plan.items:

@@ -205,19 +205,6 @@ import threading
 
         return FileSource(current.path, current.schema, current.rows, current.options, memory, unchanged)
 
-    def batches(self, dataset: Dataset) -> Iterator[Table]:
-        """The table of :meth:`load` in batches; files are read without holding them whole. Raises as it does."""
-        current = self.get(dataset.name)
-        if not hasattr(readers.reader_for(current.path), "typed"):
-            yield self.load(dataset)
-            return
-        if dataset.version != current.version:
-            raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
-        stamp = self._unchanged(current)
-        yield from readers.typed(current.path, list(current.schema), ROWS, current.schema, **current.options)
-        if _stamp(current.path) != stamp:
-            raise _changed(current)
-
     def refresh(self, name: str, note: Note = lambda done: None) -> Dataset:
         """Read and hash again, and register what is there now as the dataset's version."""
         dataset = _describe(self.get(name), note)

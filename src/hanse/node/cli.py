@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hanse.errors import ConfigError, Conflict, HanseError, NotFound
+from hanse.errors import ConfigError, Conflict, DataError, HanseError, NotFound
 from hanse.terminal import line, visible
 
 if TYPE_CHECKING:
     from hanse.node.approvals import Proposal
     from hanse.node.catalogue import Dataset
-    from hanse.table import Table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -156,13 +155,21 @@ def dataset() -> None:
 @click.option("--tags", default="", metavar="A,B", help="What runs look for.")
 @click.option("--mock", type=click.Path(path_type=Path), help="A file that others may see in place of the data.")
 @click.option("--schema", default="", metavar="COLUMN=KIND,...", help="Kinds to be enforced.")
-def dataset_add(home: Path, path: Path, name: str | None, tags: str, mock: Path | None, schema: str) -> None:
+@click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
+def dataset_add(
+    home: Path, path: Path, name: str | None, tags: str, mock: Path | None, schema: str, target: str | None
+) -> None:
     """Register the file or folder at PATH."""
     from hanse.node.catalogue import Catalogue
 
+    catalogue = Catalogue(home)
     with _shown("reading") as note:
-        added = Catalogue(home).add(path, name, _listed(tags), _schema(schema), mock, note=note)
-    _after_change(home, added)
+        added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, note=note)
+    try:
+        _after_change(home, added, target)
+    except DataError:
+        catalogue.remove(added.name)
+        raise
     click.echo(f"{added.name}: {added.rows} rows, {len(added.schema)} columns, version {added.version[:12]}")
 
 
@@ -238,21 +245,14 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
             click.echo("\r" + " " * wide + "\r", nl=False, err=True)
 
 
-def _counted(batches: Iterator[Table], rows: int, note: Callable[[float], None]) -> Iterator[Table]:
-    done = 0
-    for batch in batches:
-        yield batch
-        done += batch.rows
-        note(done / max(rows, 1))
-
-
-def _after_change(home: Path, changed: Dataset | None) -> None:
-    """Writes the summary that leaves with the next greeting, and tells a running agent."""
+def _after_change(home: Path, changed: Dataset | None, target: str | None = None) -> None:
+    """Writes the summary that leaves with the next greeting, and tells a running agent. ``target``: None
+    for the one that was given when the dataset was added."""
     import os
 
     from hanse.node.catalogue import Catalogue
     from hanse.node.settings import Settings
-    from hanse.node.summary import summary_of
+    from hanse.node.summary import summary
 
     try:
         count = Settings.load(home).policy.minimum_count
@@ -261,10 +261,12 @@ def _after_change(home: Path, changed: Dataset | None) -> None:
     file = home / "summaries.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if changed is not None:
+        rows = Catalogue(home).source(changed)
+        before = known.get(changed.name, {}).get("target")
+        target = target or (before if before in rows.schema else None)
         with _shown("summarising") as note:
-            batches = _counted(Catalogue(home).batches(changed), changed.rows, note)
-            said = summary_of(batches, None, min_count=count, metadata_columns=changed.metadata_columns)
-        known[changed.name] = {"version": changed.version, "summary": said}
+            said = summary(rows, target, count, changed.metadata_columns, note)
+        known[changed.name] = {"version": changed.version, "summary": said, "target": target}
     names = {d.name for d in Catalogue(home).list()}
     temporary = home / f".summaries-{os.getpid()}"
     temporary.write_text(json.dumps({n: e for n, e in known.items() if n in names}), encoding="utf-8")

@@ -1,35 +1,40 @@
-"""What a node says about its data when it registers, and no more."""
+"""What a node says about its data when it registers, and no more.
+
+It is what a federation of this node alone would be told: a query of :mod:`hanse.statistics`, computed
+and protected by what answers every other query, with the owner's ``minimum_count`` as its smallest
+cell.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from hanse.errors import ConfigError
-from hanse.suppression import hidden
-from hanse.table import Column, ColumnKind, Table
+from hanse.errors import ConfigError, DataError
+from hanse.kinds import Source
+from hanse.messages import Json
+from hanse.queries import Item, TableSource, make_item
+from hanse.table import ColumnKind, Table
 
 MIN_COUNT = 10
 CLASSES = 20  # a numeric target with more distinct values is a measurement, not a class
 
 
 def summary(
-    table: Table, target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = ()
-) -> dict[str, Any]:
-    """The registration summary.
+    rows: Table | Source, target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = (),
+    note: Callable[[float], None] = lambda done: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The registration summary, in bounded memory where ``rows`` come in batches.
 
     - ``num_samples``: rows, 0 below ``min_count``. ``num_features``, ``features``: the columns that are
       neither the target nor in ``metadata_columns``.
-    - ``data_sparsity``: (zeros + missing) / (num_samples * num_features), in [0, 1], two decimals.
-      Zeros are counted in numeric and boolean columns; images have neither. A share that stands for
-      fewer than ``min_count`` cells (or all but fewer) is given as 0 (or 1). 0 without cells.
-    - ``feature_coverage``: the mean share of features that a sample has, 1 - data_sparsity; 0 without
-      cells.
-    - ``class_distribution``: label to count, see :func:`suppress`. Rows without a label count for
-      nothing. Empty for a target that is a measurement, a date or an image, and without a target.
+    - ``data_sparsity``: (zeros + missing) / cells of the features that are no images, in [0, 1], two
+      decimals; see :mod:`hanse.statistics.sparsity`. 0 without cells.
+    - ``feature_coverage``: the mean share of those features that a sample has, 1 - data_sparsity; 0
+      without cells.
+    - ``class_distribution``: label to count, see :mod:`hanse.statistics.value_counts`; what that keeps
+      back or counts together is left out. Rows without a label count for nothing. Empty for a target
+      that is a measurement, a date or an image, and without a target.
 
     >>> from hanse.table import Column
     >>> t = Table({"x": Column.numeric([0.0] * 10 + [1.0] * 10), "y": Column.categorical(["a", "b"] * 10)})
@@ -40,76 +45,84 @@ def summary(
         DataError: there is no column ``target``.
         ConfigError: ``min_count`` is below 1.
     """
-    return summary_of([table], target, min_count, metadata_columns)
-
-
-def summary_of(
-    batches: Iterable[Table], target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = ()
-) -> dict[str, Any]:
-    """:func:`summary` of a table in batches (at least one), in bounded memory."""
     if min_count < 1:
         raise ConfigError(f"min_count is {min_count}; expected 1 or more")
-    rows, sparse = 0, 0
-    names: tuple[str, ...] = ()
-    not_features = {target, *metadata_columns}
-    counts: Counter[str] | None = None if target is None else Counter()
-    for batch in batches:
-        rows, names = rows + batch.rows, batch.names
-        sparse += sum(_sparse(batch[name]) for name in names if name not in not_features)
-        if target is not None:
-            counts = _classes(batch[target], counts)
+    source = _Noted(TableSource(rows) if isinstance(rows, Table) else rows, note)
+    names = list(source.schema)
+    if target is not None and target not in names:
+        raise DataError(f"there is no column {target!r}; there are {', '.join(names[:50])}")
+    not_features = {target, *(" ".join(name.split()) for name in metadata_columns)}
     features = [name for name in names if name not in not_features]
-    enough = rows >= min_count
-    sparsity = _sparsity(sparse, rows * len(features), min_count) if enough else None
+    flat = [name for name in names if source.schema[name] != ColumnKind.IMAGE]
+    said = asked_here(source, _items(names, flat, features, target if _is_class(source, target) else None), min_count)
+    sparsity: Any = said.get("sparsity")
     return {
-        "num_samples": rows if enough else 0,
+        "num_samples": int((said.get("missing") or {}).get("rows", 0)) if flat else int(said.get("count") or 0),
         "num_features": len(features),
-        "data_sparsity": 0.0 if sparsity is None else sparsity,
-        "class_distribution": suppress(counts or {}, min_count),
-        "feature_coverage": 0.0 if sparsity is None else round(1.0 - sparsity, 2),
+        "data_sparsity": 0.0 if sparsity is None else round(sparsity, 2),
+        "class_distribution": _shown(said.get("value_counts")),
+        "feature_coverage": 0.0 if sparsity is None else round(1.0 - round(sparsity, 2), 2),
         "features": features,
         "metadata_columns": [name for name in names if name in not_features],
     }
 
 
-def suppress(counts: Mapping[str, int], min_count: int) -> dict[str, int]:
-    """``counts`` without the cells below ``min_count``, and without so many more that the total does
-    not give them away: among those left out is one of at least ``min_count``, and together they reach
-    twice that, if there are so many.
+class _Noted:
+    """A source that says how far each pass over it is."""
 
-    Which ones go along must not depend on their size, or "the smallest of the rest" would bound what is
-    hidden: it is the next label in sorted order, around the end. A test plays the attacker who knows
-    the labels, the total and this rule: for ``min_count`` above 2 no small cell has one value only,
-    unless each label has one row.
+    def __init__(self, source: Source, note: Callable[[float], None]) -> None:
+        self._source, self._note = source, note
+        self.schema, self.rows, self.memory = source.schema, source.rows, source.memory
 
-    >>> suppress({"common": 80, "rare": 3, "usual": 40}, 10)
-    {'common': 80}
-    """
-    labels = sorted(counts)
-    back = hidden(np.array([counts[label] for label in labels], np.int64), min_count)
-    return {label: counts[label] for label, gone in zip(labels, back, strict=True) if not gone and counts[label]}
+    def batches(self, columns: Sequence[str]) -> Iterator[Table]:
+        done = 0
+        for batch in self._source.batches(columns):
+            yield batch
+            done += batch.rows
+            self._note(done / max(self.rows, 1))
 
 
-def _classes(column: Column, before: Counter[str] | None) -> Counter[str] | None:
-    """The labels ``before`` and those of one more batch; None once it is clear that the target has no classes."""
-    if before is None or column.kind in (ColumnKind.IMAGE, ColumnKind.DATE):
-        return None
-    if column.kind is ColumnKind.NUMERIC:
-        present = column.values[~column.missing]
-        if not np.isfinite(present).all() or len(np.unique(present)) > CLASSES:
-            return None
-    found = before + Counter(label for label in column.labels() if label is not None)
-    return None if column.kind is ColumnKind.NUMERIC and len(found) > CLASSES else found
+def _items(names: Sequence[str], flat: Sequence[str], features: Sequence[str], target: str | None) -> list[Item]:
+    """One item of each statistic; the rows are counted with any column's missing values, or as images."""
+    found = [make_item("missing", flat[:1], {})] if flat else []
+    found += [make_item("count", [f"{names[0]}[shape]"], {})] if names and not flat else []
+    cells = [name for name in features if name in flat]
+    found += [make_item("sparsity", cells, {})] if cells else []
+    return found + ([make_item("value_counts", [target], {})] if target is not None else [])
 
 
-def _sparse(column: Column) -> int:
-    zeros = column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN) and int((column.values == 0).sum())
-    return int(column.missing.sum()) + int(zeros)
+def _is_class(source: Source, target: str | None) -> bool:
+    kind = None if target is None else source.schema[target]
+    if target is None or kind in (ColumnKind.IMAGE, ColumnKind.DATE):
+        return False
+    try:
+        known = asked_here(source, [make_item(s, [target], {}) for s in ("levels", "missing")], 1)  # not told
+    except DataError:  # more labels than are counted one by one
+        return False
+    labels, missing = known["levels"], known["missing"]
+    return kind != ColumnKind.NUMERIC or (len(labels) <= CLASSES and not missing["infinite"])
 
 
-def _sparsity(sparse: int, cells: int, min_count: int) -> float | None:
-    if not cells:
-        return None
-    if sparse < min_count:
-        return 0.0
-    return 1.0 if cells - sparse < min_count else round(sparse / cells, 2)
+def _shown(counts: Mapping[str, int] | None) -> dict[str, int]:
+    from hanse.statistics.value_counts import OTHER
+
+    return {label: count for label, count in (counts or {}).items() if label != OTHER}
+
+
+def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str, Any]:
+    """Statistic to value: the answer to a query for which this node is all nodes."""
+    from hanse.algorithms import statistics
+    from hanse.gathering.plain import Contributions, Plain
+    from hanse.kinds import Answer, Ask, Site
+
+    if not items:
+        return {}
+    config: dict[str, Json] = {"model_options": {"items": [i.to_json() for i in items]}, "minimum_cell": minimum}
+    algorithm, here = statistics.Statistics(), Site("here", Table(), config, source=source)
+    state = algorithm.init(config)
+    while isinstance(ask := algorithm.ask(state), Ask):
+        reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), here)
+        answer = Answer(here.node, 1.0, reply.data["data"], {}, 0)
+        state = algorithm.tell(state, Contributions(((answer, reply),), {}, ask.combine))
+    plan = statistics.Query.of(state.data["query"]).plan
+    return {i.stat: statistics.value(plan, state.arrays, i) for i in items}

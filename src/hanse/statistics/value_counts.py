@@ -1,7 +1,9 @@
 """Rows per label. Labels that no site has in its minimum of rows are counted together, as "(other)".
 
 Counts below the owner's minimum are kept back at a node, and as many more as it takes that
-subtraction from the total finds none; a count is then too small, and the result says so.
+subtraction from the total finds none; a count is then too small, and the result says so. Labels that
+are rare everywhere are as small together as each is alone: who knows how many there are could share
+out their sum.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    back = hidden(arrays["counts"], owner.minimum)
-    return {"n": arrays["n"], "counts": np.where(back, 0, arrays["counts"]), "hidden": back.astype(np.int64)}
+    counts = arrays["counts"]
+    back = hidden(np.append(counts[:-1], min(counts[-1], owner.minimum - 1)), owner.minimum)
+    return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:

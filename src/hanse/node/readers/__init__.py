@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hanse.errors import ConfigError, DataError
-from hanse.table import ColumnKind, Table
+from hanse.table import Table
 
 Schema = Mapping[str, str]  # column -> kind
 
@@ -139,23 +137,3 @@ def check_options(function: Callable[..., Any], what: str, options: Mapping[str,
     if unknown := sorted(set(options) - known):
         takes = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"the {what} reader has no option {unknown[0]!r}; it takes {takes}")
-
-
-def inspect(table: Table) -> dict[str, dict[str, Any]]:
-    """What an owner should look at before sharing: per column its kind, the number of missing and of
-    infinite values and of categories. **For the owner only**: the counts are exact.
-
-    >>> from hanse.table import Column
-    >>> inspect(Table({"x": Column.numeric([1.0, float("inf"), float("nan")])}))
-    {'x': {'kind': 'numeric', 'missing': 1, 'infinite': 1, 'categories': 0}}
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for name, column in table.columns.items():
-        real = column.kind not in (ColumnKind.IMAGE, ColumnKind.CATEGORICAL)
-        found[name] = {
-            "kind": str(column.kind),
-            "missing": int(column.missing.sum()),
-            "infinite": int(np.isinf(column.values).sum()) if real else 0,
-            "categories": len(column.categories),
-        }
-    return found

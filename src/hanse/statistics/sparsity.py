@@ -1,0 +1,45 @@
+"""The share of cells that are zero or missing, over several columns together.
+
+Zeros are counted in columns of numbers and booleans, missing values in all; an infinite value is
+neither. A share that stands for fewer cells than the owner's minimum is given as 0, one that all but
+fewer fill as 1; ``hidden`` then says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hanse.messages import Json
+from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
+from hanse.table import ColumnKind
+
+_WITH_ZEROS = (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
+
+
+def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
+    """``n`` rows; ``cells`` (2,): those that are zero or missing, and those that are not."""
+    sparse = 0
+    for column in values.columns:
+        sparse += int(column.missing.sum())
+        if column.kind in _WITH_ZEROS:
+            sparse += int((column.values == 0).sum())
+    cells = values.rows * len(values.columns)
+    return {"n": np.asarray(values.rows, np.int64), "cells": np.array([sparse, cells - sparse], np.int64)}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    sparse, full = (int(count) for count in arrays["cells"])
+    few = 0 < sparse < owner.minimum, 0 < full < owner.minimum
+    shown = [0, sparse + full] if few[0] else [sparse + full, 0] if few[1] else [sparse, full]
+    return {"n": arrays["n"], "cells": np.array(shown, np.int64), "hidden": np.asarray(int(any(few)), np.int64)}
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    total = int(arrays["cells"].sum())
+    return float(arrays["cells"][0] / total) if total else None
+
+
+STATISTIC = Statistic(doc="share of cells that are zero or missing", kinds=ANY, columns=0, observe=observe,
+                      protect=protect, final=final)  # fmt: skip
