@@ -485,5 +485,7 @@ def test_a_target_with_very_many_labels_is_no_class() -> None:
     table = Table({"y": Column.categorical([f"patient {i}" for i in range(3000)])})
     assert summary(table, "y", 1)["class_distribution"] == {}
     assert summary(table, "y", 5)["class_distribution"] == {}
+    numbers = Table({"y": Column.numeric(np.arange(3000.0))})
+    assert summary(numbers, "y", 1)["class_distribution"] == {}
     odd = Table({"an  age": Column.numeric([1.0] * 20), "x": Column.numeric([math.inf, -math.inf] * 10)})
     assert summary(odd, None, metadata_columns=["an  age"])["features"] == ["x"]

@@ -37,6 +37,7 @@ QUERY: dict[str, list[list[Json]]] = {  # every file of hanse.statistics
     "min": [["min", ["x0"], {}, []]],
     "max": [["max", ["x0"], {}, []]],
     "missing": [["missing", ["x2"], {}, []]],
+    "sparsity": [["sparsity", [*QUANTITIES, "ward", "seen"], {}, []]],
     "median": [["median", [c], {}, []] for c in QUANTITIES],
     "quantile": [["quantile", ["x3"], {"q": [0.01, 0.5], "depth": 2}, ["arm"]]],
     "cells": [["cells", ["x0"], {"depth": 1}, []]],

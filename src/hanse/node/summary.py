@@ -100,7 +100,8 @@ def _is_class(source: Source, target: str | None) -> bool:
     except DataError:  # more labels than are counted one by one
         return False
     labels, missing = known["levels"], known["missing"]
-    return kind != ColumnKind.NUMERIC or (len(labels) <= CLASSES and not missing["infinite"])
+    few = labels is not None and len(labels) <= CLASSES  # None: more than are counted one by one
+    return kind != ColumnKind.NUMERIC or (few and not missing["infinite"])
 
 
 def _shown(counts: Mapping[str, int] | None) -> dict[str, int]:
