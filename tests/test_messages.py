@@ -185,6 +185,13 @@ def header(table: object, stream: int = 1, nbytes: int = 0) -> bytes:
 META = {"hanse": "1", "kind": "k", "id": "i", "sender": "s", "data": "{}"}
 
 
+@pytest.mark.timeout(20)  # it was quadratic: hours
+def test_a_name_that_stands_twice_among_many_is_found_at_once() -> None:
+    text = "{" + ",".join(f'"k{i}":0' for i in range(400_000)) + ',"k399999":1}'
+    with pytest.raises(WireError, match="'k399999' stands twice"):
+        loads(text)
+
+
 @pytest.mark.parametrize(
     ("frame", "says"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -20,8 +21,9 @@ from grpc_federation import Federation, credentials_of, echo, identity, new_key
 from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost, NotAllowed, TooLarge
 from hanse.identity import Authority, NodeIdentity
 from hanse.kinds import Progress
-from hanse.messages import Assembler, Message, Record, Signal, frames, signal
+from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transports._channel import PATH, options
+from hanse.transports._link import REQUEST_HEADER
 from hanse.transports._outbox import pack, unpack
 from hanse.transports.grpc_coordinator import GrpcCoordinator
 from hanse.transports.grpc_node import GrpcNode
@@ -516,6 +518,64 @@ def test_a_large_request_from_a_node_is_refused_before_it_is_stored(tmp_path: Pa
     async def test() -> None:
         async with Federation(tmp_path, request_limit=1 << 20) as federation, rogue(federation) as node:
             await node.call.write(next(iter(frames(Message("hello", "1", "rogue", big(2)), 2))))
+            assert "too large" in await node.gone()
+
+    run(test())
+
+
+@pytest.mark.parametrize(("size", "beside"), [(1 << 10, False), (1 << 20, True)])
+def test_a_long_header_is_read_beside_the_event_loop(
+    size: int, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[int] = []
+    honest = framing.read_header
+
+    def watched(text: Any) -> Any:
+        if len(text) > size:
+            readers.append(threading.get_ident())
+        return honest(text)
+
+    monkeypatch.setattr(framing, "read_header", watched)
+
+    async def test() -> None:
+        async with Federation(tmp_path) as federation:
+            node = await federation.node("good")
+            data = {"columns": {"x" * size: "numeric"}}
+            answers = await asyncio.gather(  # a long one among short ones, both ways
+                *(node.request(Message("hello", f"h{i}", body=Record(data if i == 1 else {}))) for i in range(3)),
+                federation.coordinator.request("good", Message("task", "t", body=Record(data))),
+            )
+            assert [a.body.data for a in answers] == [{}, data, {}, data]
+            assert not federation.recorded
+
+    run(test())
+    assert len(readers) == 4
+    assert all((ident != threading.get_ident()) == beside for ident in readers)
+
+
+def test_a_long_header_that_is_wrong_is_refused_like_a_short_one(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Federation(tmp_path) as federation:
+            await federation.node("good")
+            for field in (b'"hanse"', b'"id"'):
+                frame = next(iter(frames(Message("hello", "1", "rogue", Record({"x": "y" * (1 << 20)})), 2)))
+                async with rogue(federation) as node:
+                    await node.call.write(pack([frame.replace(field, b"\xff" * len(field))]))
+                    assert "malformed" in await node.gone()
+            assert federation.kinds() == ["malformed"] * 2
+            assert (await federation.coordinator.request("good", Message("task", "2"))).id == "2"
+
+    run(test())
+
+
+def test_a_request_with_a_longer_header_than_is_read_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with Federation(tmp_path) as federation, rogue(federation) as node:
+            frame = next(iter(frames(Message("hello", "1", "rogue", Record({"x": "y" * REQUEST_HEADER})), 2)))
+            monkeypatch.setattr(framing, "read_header", lambda text: pytest.fail("it was read"))
+            await node.call.write(pack([frame]))
             assert "too large" in await node.gone()
 
     run(test())

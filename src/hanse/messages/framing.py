@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from hanse.errors import Tampered, TooLarge, WireError
+from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened
@@ -97,6 +97,7 @@ class Assembler:
     def __init__(self, allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES) -> None:
         self._allocate, self._limit = allocate, limit
         self._open: dict[int, _Partial] = {}
+        self._read: tuple[bytes, _Opened | HanseError] | None = None
         self.mark = ""
 
     @property
@@ -112,6 +113,14 @@ class Assembler:
     def drop(self, stream: int) -> None:
         """Forget the half of a message that is in; nobody waits for the rest."""
         self._open.pop(stream, None)
+
+    def read_ahead(self, frame: bytes) -> None:
+        """Reads the header of a BEGIN frame that is fed next; what is wrong with it is told then. For a
+        long header, which takes a while, and may be read in another thread."""
+        try:
+            self._read = frame, _opened(frame)
+        except HanseError as error:
+            self._read = frame, error
 
     def feed(self, frame: bytes) -> Message | Signal | None:
         if not frame:
@@ -137,12 +146,15 @@ class Assembler:
             raise TooLarge(f"a message of {nbytes} bytes is over the limit of {self._limit}")
         if len(self._open) >= 64:
             raise WireError("more than 64 messages are half in; finish some first")
-        text = memoryview(frame)[_BEGIN_HEAD.size :]
-        layout, metadata = read_header(text)
+        ahead, self._read = self._read, None
+        found = ahead[1] if ahead is not None and ahead[0] is frame else _opened(frame)
+        if isinstance(found, HanseError):
+            raise found
+        layout, (kind, id, sender, data) = found
         if layout.nbytes != nbytes:
             raise WireError(f"the frame announces {nbytes} bytes, its header {layout.nbytes}")
-        kind, id, sender, data = opened(layout, metadata)
-        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes), xxhash.xxh3_128(text))
+        marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
+        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes), marks)
         if nbytes == 0:
             return self._finished(partial)
         self._open[stream] = partial
@@ -178,6 +190,14 @@ class Assembler:
         partial.buffer.seal()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer))
         return Message(partial.kind, partial.id, partial.sender, body)
+
+
+_Opened = tuple[Layout, tuple[str, str, str, dict[str, Json]]]
+
+
+def _opened(frame: bytes) -> _Opened:
+    layout, metadata = read_header(memoryview(frame)[_BEGIN_HEAD.size :])
+    return layout, opened(layout, metadata)
 
 
 @dataclass(slots=True)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import hanse
-from hanse.errors import Conflict, HanseError, NodeLost, NotFound, WireError
+from hanse.errors import Conflict, HanseError, NodeLost, NotFound, TooLarge, WireError
 from hanse.kinds import Handler, Progress, names
-from hanse.messages import Allocate, Json, Message, Record
+from hanse.messages import Allocate, Json, Message, Record, head
 from hanse.node import control
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
@@ -31,6 +31,7 @@ from hanse.node.settings import Settings
 from hanse.node.shared_memory import SharedPool
 from hanse.node.worker import PROGRAM, Worker
 from hanse.store.audit import AuditLog
+from hanse.transports._link import REQUEST_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,12 @@ class Agent:
 
     async def _ask(self, kind: str, **data: Json) -> Mapping[str, Json]:
         id = f"{self.node}/{kind}/{secrets.token_hex(8)}"
-        return (await self.connection.request(Message(kind, id, "", Record(data)))).body.data
+        message = Message(kind, id, "", Record(data))
+        if (said := len(head(message))) > REQUEST_HEADER:
+            raise TooLarge(f"this node would say {said} bytes about its datasets, and a coordinator takes up to "
+                           f"{REQUEST_HEADER}: all columns are told by name; remove the dataset that has so many, "
+                           "or add it with fewer columns")  # fmt: skip
+        return (await self.connection.request(message)).body.data
 
     async def _greet(self) -> None:
         """At every connection: who we are, what we have, and what the coordinator has not heard."""
@@ -300,8 +306,12 @@ class Agent:
         return {}
 
     async def _announce(self) -> None:
-        with contextlib.suppress(HanseError):
+        try:
             await self._ask("datasets", datasets=self.datasets(), summary=summaries(self.home))
+        except NodeLost:
+            pass  # the next greeting tells it
+        except HanseError as error:
+            log.warning("the coordinator did not take the list of datasets: %s", error.message)
 
 
 def public(proposal: Proposal) -> dict[str, Json]:

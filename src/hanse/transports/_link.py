@@ -29,6 +29,7 @@ from typing import Any, Protocol
 from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, TooLarge, WireError, from_code
 from hanse.kinds import Handler, Progress
 from hanse.messages import (
+    MAX_HEADER_BYTES,
     MAX_MESSAGE_BYTES,
     Allocate,
     Assembler,
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
+REQUEST_HEADER = 4 << 20  # of a request to a coordinator: reading JSON holds up all that the process does
+_LONG_HEADER = 128 << 10  # is read beside the event loop
 ALIVE_SECONDS = 2.0
 _ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
 _STRIKES = 3  # broken connections by malformed bytes before waiting is given up
@@ -61,7 +64,7 @@ _ANSWERING = 256  # requests of one peer that are worked on at once
 _IGNORED = 1024
 _SIGNAL_BYTES = 1024
 _ERROR_CHARACTERS = 2000
-_CHUNK, _SIGNAL = 2, 3  # frame types, as in hanse.messages
+_BEGIN, _CHUNK, _SIGNAL = 1, 2, 3  # frame types, as in hanse.messages
 
 
 class Wire(Protocol):
@@ -97,7 +100,7 @@ class Traffic:
 class _Connection:
     """What is true of one connection only."""
 
-    def __init__(self, allocate: Allocate, limit: int, request_limit: int) -> None:
+    def __init__(self, allocate: Allocate, limit: int, request_limit: int, request_header: int) -> None:
         self.outbox = Outbox()
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
@@ -106,7 +109,7 @@ class _Connection:
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._allocate, self._request_limit = allocate, request_limit
+        self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request = False
         self.assembler = Assembler(self._land, limit)
         self._stream = 0
@@ -115,6 +118,12 @@ class _Connection:
         if self._is_request and nbytes > self._request_limit:
             raise TooLarge(f"a request of {nbytes} bytes is over the limit of {self._request_limit}")
         return self._allocate(nbytes)
+
+    def check_header(self, frame: bytes) -> None:
+        """Before a long BEGIN frame is read: raises ``TooLarge``."""
+        if not frame[1] & 1 and len(frame) > self._request_header:
+            raise TooLarge(f"a request with {len(frame)} bytes of names and numbers is over the limit of "
+                           f"{self._request_header}; has a dataset too many columns?")  # fmt: skip
 
     def feed(self, frame: bytes) -> tuple[int, Message | Signal | None]:
         stream = int.from_bytes(frame[1:5], "little")
@@ -171,7 +180,7 @@ class Link:
         refused: told (peer, what, detail) of everything that was not accepted.
         allocate: where incoming payloads land.
         limit: largest payload in bytes, both ways.
-        request_limit: largest payload of a request from the peer.
+        request_limit, request_header: largest payload and header of a request from the peer.
         alive_every: seconds between ``alive`` signals while a handler works.
         traffic: shared by the links of a process that has many peers.
     """
@@ -179,13 +188,14 @@ class Link:
     def __init__(
         self, me: str, peer: str, handler: Handler, refused: Refusal, *,
         allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES,
-        request_limit: int = REQUEST_LIMIT, alive_every: float = ALIVE_SECONDS,
+        request_limit: int = REQUEST_LIMIT, request_header: int = MAX_HEADER_BYTES, alive_every: float = ALIVE_SECONDS,
         traffic: Traffic | None = None,
     ) -> None:  # fmt: skip
         self._traffic = traffic
         self.me, self.peer = me, peer
         self._handler, self._refused = handler, refused
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
+        self._request_header = request_header
         self._alive_every = alive_every
         self._asked: dict[str, _Asked] = {}
         self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
@@ -279,7 +289,7 @@ class Link:
         """Serve one connection until it ends; returns why. A newer one ends an older one."""
         if self._connection is not None:
             self._connection.end("a newer connection took over")
-        connection = _Connection(self._allocate, self._limit, self._request_limit)
+        connection = _Connection(self._allocate, self._limit, self._request_limit, self._request_header)
         self._connection = connection
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
@@ -345,6 +355,9 @@ class Link:
         if data is None:
             return False
         for frame in unpack(data):
+            if len(frame) > _LONG_HEADER and frame[0] == _BEGIN:
+                connection.check_header(frame)
+                await asyncio.to_thread(connection.assembler.read_ahead, frame)
             self._frame(connection, frame)
         return True
 

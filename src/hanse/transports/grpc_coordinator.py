@@ -33,7 +33,7 @@ from hanse.transports._channel import (
     host_of,
     options,
 )
-from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._link import ALIVE_SECONDS, REQUEST_HEADER, REQUEST_LIMIT, Link, Refusal, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,8 @@ class GrpcCoordinator:
         if node not in self._links:
             self._links[node] = Link(
                 COORDINATOR, node, self._handler, self._refused, allocate=self._allocate, limit=self._limit,
-                request_limit=self._request_limit, alive_every=self._alive_every, traffic=self._traffic,
+                request_limit=self._request_limit, request_header=REQUEST_HEADER, alive_every=self._alive_every,
+                traffic=self._traffic,
             )  # fmt: skip
         return self._links[node]
 
