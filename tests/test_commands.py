@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
@@ -77,6 +78,34 @@ def find(words: str) -> click.Command:
         command = command.get_command(click.Context(command), word)
     assert command is not None, words
     return command
+
+
+def commands(of: click.Command, name: str = "") -> dict[str, click.Command]:
+    """All below a group, by their words."""
+    if not isinstance(of, click.Group):
+        return {name: of}
+    context = click.Context(of)
+    below = {word: of.get_command(context, word) for word in of.list_commands(context)}
+    return {n: c for word, one in below.items() if one for n, c in commands(one, f"{name} {word}".strip()).items()}
+
+
+def test_every_command_that_lists_something_has_json() -> None:
+    """As the quick start says. A command that lists is called ``list`` or by a plural."""
+    found = {n: c for n, c in commands(group).items() if n.split()[-1] == "list" or n.endswith("s")}
+    assert {"run list", "node dataset list", "coordinator account list", "coordinator join-tokens"} <= set(found)
+    assert not [n for n, c in found.items() if not any("--json" in p.opts for p in c.params)]
+
+
+def test_lists_as_json(tmp_path: Path) -> None:
+    with Store(None, tmp_path) as store:
+        store.nodes.register("clinic", Certificate("1", "f" * 64))
+        store.runs.create({"model_name": "x"}, proposer="ada", nodes=["clinic"])
+        store.nodes.join_tokens.create("op", "second")
+        store.accounts.create_account("ada", "data_scientist", ())
+    lists = ((["nodes"], "node"), (["runs"], "run"), (["join-tokens"], "id"), (["account", "list"], "account"))
+    for words, key in lists:
+        (listed,) = json.loads(hanse(tmp_path, *words, "--json"))
+        assert listed[key]
 
 
 def test_every_route_has_a_command() -> None:

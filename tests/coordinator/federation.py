@@ -53,6 +53,7 @@ class SiteNode:
         self.finished: list[str] = []
         self.hold: asyncio.Event | None = None
         self.inflate = 1.0
+        self.metadata: list[str] = []
         self.answerer = Answerer(name, self._load)
 
     def _load(self, bundle: Mapping[str, Json]) -> Table:
@@ -60,7 +61,8 @@ class SiteNode:
 
     def datasets(self) -> list[dict[str, Json]]:
         return [
-            {"name": n, "tags": self.tags.get(n, []), "kind": "tabular", "columns": t.schema(), "metadata_columns": [],
+            {"name": n, "tags": self.tags.get(n, []), "kind": "tabular", "columns": t.schema(),
+             "metadata_columns": self.metadata,
              "categories": {}, "rows": t.rows if self.rows is None else self.rows, "version": "v1", "has_mock": False}
             for n, t in self.tables.items()
         ]  # fmt: skip

@@ -244,7 +244,7 @@ def test_analyze(tmp_path: Path) -> None:
             assert found["clients"] == ["a", "b"]
             assert found["union"] == {"count": 4, "features": ["disease", "only_a", "x", "y"]}
             assert found["intersection"] == {"count": 3, "features": ["disease", "x", "y"]}
-            assert found["common_metadata_columns"] == ["disease", "x", "y"]
+            assert found["common_metadata_columns"] == []  # what may be a feature is none
             assert found["per_client"]["a"] == {"n_features": 4, "only_here": 1, "coverage": 1.0}
             assert found["per_client"]["b"]["coverage"] == 0.75
             assert "features" not in (await f.ok("sci", "GET", "/api/training/analyze?tags=heart"))["union"]
@@ -256,6 +256,12 @@ def test_analyze(tmp_path: Path) -> None:
             registered = await f.ok("sci", "GET", "/api/training/analyze?client_ids=r&include=features")
             assert registered["union"]["features"] == ["x", "y", "z"]
             assert registered["common_metadata_columns"] == ["Sample", "Study.Group"]
+            f.nodes["a"].metadata, f.nodes["b"].metadata = ["disease", "only_a"], ["disease", "y"]
+            for name in "ab":
+                await f.nodes[name].say("datasets", datasets=f.nodes[name].datasets())
+            told = await f.ok("sci", "GET", "/api/training/analyze?tags=heart&include=features")
+            assert told["common_metadata_columns"] == ["disease"]
+            assert told["intersection"]["features"] == ["x"]
             assert registered["label_sets"]["r"] == ["CD", "Control", "UC"]
 
     asyncio.run(body())

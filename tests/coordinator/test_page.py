@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import re
 import shutil
 import socket
@@ -134,7 +136,13 @@ def test_files_are_served_with_their_types_and_nothing_else_is(tmp_path: Path) -
                 assert answer.headers["content-type"].startswith(TYPES[Path(name).suffix or ".html"]), name
                 assert answer.headers["x-content-type-options"] == "nosniff"
                 assert "default-src 'self'" in answer.headers["content-security-policy"]
+                assert "inline" not in answer.headers["content-security-policy"]
                 assert "script-src" not in answer.headers["content-security-policy"]  # so 'self' and nothing inline
+            docs = await f.call(None, "GET", "/docs")
+            (style,) = re.findall("<style>(.*?)</style>", docs.text)
+            mark = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+            assert f"style-src 'sha256-{mark}'" in docs.headers["content-security-policy"]
+            assert "inline" not in docs.headers["content-security-policy"]
             for name in ("..%2fapp.py", "%2e%2e/app.py", "app.py", "../settings.py", "index.html%00.js"):
                 answer = await f.call(None, "GET", f"/page/{name}")
                 assert answer.status_code in (401, 403, 404), name

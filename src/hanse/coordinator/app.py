@@ -47,7 +47,7 @@ class Guard:
     """Bounds the bodies that come in, and says in every answer what a browser may do with it."""
 
     HEADERS = (
-        (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+        (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; "
          b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"),
         (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
     )  # fmt: skip

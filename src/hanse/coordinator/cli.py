@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -105,13 +106,14 @@ def account_add(name: str, role: str, nodes: tuple[str, ...], home: Path, databa
 @account.command("list")
 @home_option
 @database_option
-def account_list(home: Path, database: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def account_list(home: Path, database: str, as_json: bool) -> None:
     """List accounts."""
     with _store(home, database) as store:
         found = store.accounts.list()
     _table(("account", "role", "id", "nodes", "state"), [
         (a.name, str(a.role), a.id, ", ".join(a.nodes), "disabled" if a.disabled else "active") for a in found
-    ])  # fmt: skip
+    ], as_json)  # fmt: skip
 
 
 @account.command("disable")
@@ -193,7 +195,8 @@ def join_token(
 @click.option("--withdraw", default="", metavar="ID", help="Make this one, still unused, worthless.")
 @home_option
 @database_option
-def join_tokens(withdraw: str, home: Path, database: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def join_tokens(withdraw: str, home: Path, database: str, as_json: bool) -> None:
     """List join tokens, without their secrets."""
     from hanse.store.database import iso, now
 
@@ -204,7 +207,7 @@ def join_tokens(withdraw: str, home: Path, database: str) -> None:
     _table(("id", "node", "state", "expires", "made by"), [
         (t.id, t.node or "any", f"used by {t.used_by}" if t.used_by else "open" if t.expires > now() else "ended",
          iso(t.expires) or "", t.created_by) for t in found
-    ])  # fmt: skip
+    ], as_json)  # fmt: skip
 
 
 def _admission(name: str, help: str) -> None:
@@ -232,7 +235,8 @@ _admission("reinstate", "Let a revoked NODE_ID in again; it joins with a new tok
 @coordinator.command()
 @home_option
 @database_option
-def nodes(home: Path, database: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def nodes(home: Path, database: str, as_json: bool) -> None:
     """List nodes."""
     from hanse.store.database import iso
 
@@ -241,14 +245,15 @@ def nodes(home: Path, database: str) -> None:
     _table(("node", "state", "owner", "last heard", "datasets"), [
         (n.id, n.status, n.owner or "-", iso(n.last_heartbeat) or "never",
          ", ".join(str(d.get("name")) for d in n.datasets)) for n in found
-    ])  # fmt: skip
+    ], as_json)  # fmt: skip
 
 
 @coordinator.command()
 @click.option("--limit", default=50, show_default=True)
 @home_option
 @database_option
-def runs(limit: int, home: Path, database: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def runs(limit: int, home: Path, database: str, as_json: bool) -> None:
     """List runs, newest first."""
     from hanse.store.database import iso
 
@@ -257,7 +262,7 @@ def runs(limit: int, home: Path, database: str) -> None:
     _table(("run", "state", "model", "round", "nodes", "proposed", "reason"), [
         (r.id, str(r.state), str(r.config.get("model_name")), f"{r.round or 0}/{r.config.get('num_rounds')}",
          ", ".join(r.nodes), iso(r.created) or "", r.reason) for r in found
-    ])  # fmt: skip
+    ], as_json)  # fmt: skip
 
 
 @coordinator.command()
@@ -266,8 +271,6 @@ def runs(limit: int, home: Path, database: str) -> None:
 @home_option
 def audit(verify: bool, since: int, home: Path) -> None:
     """Print the audit log, or verify it."""
-    import json
-
     from hanse.errors import Tampered
     from hanse.store.audit import AuditLog
 
@@ -337,7 +340,10 @@ def _account(store: Store, name: str) -> Any:
     return found
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], as_json: bool = False) -> None:
+    if as_json:
+        click.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
+        return
     shown = [head, *(tuple(line(cell) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
     for row in shown:

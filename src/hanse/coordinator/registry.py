@@ -155,7 +155,7 @@ def analyze(
             warnings.append(f"{node.id} has not told its columns; it cannot be aligned")
             continue
         schemas[node.id] = {c: k for c, k in columns.items() if c not in extra}
-        metadata[node.id] = extra or set(columns)  # a plain table: any column may be the target
+        metadata[node.id] = set(features.canonical(sorted(extra)))
         labels[node.id] = _labels(node.summary)
     if not schemas:
         raise Conflict("no client has told its columns yet; add a dataset at a node, or register with 'features'")

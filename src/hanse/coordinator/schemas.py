@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hanse.errors import ConfigError, TooLarge
 from hanse.messages import loads
+
+_LONG_BODY = 128 << 10
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -105,7 +108,8 @@ async def read_object(request: Request) -> dict[str, Any]:
     raw = await request.body()
     if not raw:
         return {}
-    value = loads(raw)
+    # a long one beside the event loop, which has others to answer
+    value = await asyncio.to_thread(loads, raw) if len(raw) > _LONG_BODY else loads(raw)
     if not isinstance(value, dict):
         raise ConfigError(f"the body is a JSON {type(value).__name__}; expected an object")
     return value

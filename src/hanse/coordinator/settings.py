@@ -26,7 +26,7 @@ class Settings:
     heartbeat_interval_s: float = 10.0
     small_cell: int = 5
     enrol_per_minute: int = 10
-    body_bytes: int = 16 << 20
+    body_bytes: int = 4 << 20
     relay_timeout_s: float = 10.0
     url: str = ""
     grpc: str = ""

@@ -175,12 +175,17 @@ def dataset_add(
 
 @dataset.command("list")
 @_home
-def dataset_list(home: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def dataset_list(home: Path, as_json: bool) -> None:
     """The datasets that are registered."""
     from hanse.node.catalogue import Catalogue
 
     rows = [(d.name, ",".join(d.tags), d.kind, d.rows, len(d.schema), d.version[:12]) for d in Catalogue(home).list()]
-    _table(("name", "tags", "kind", "rows", "columns", "version"), rows)
+    head = ("name", "tags", "kind", "rows", "columns", "version")
+    if as_json:
+        click.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
+        return
+    _table(head, rows)
 
 
 @dataset.command("remove")

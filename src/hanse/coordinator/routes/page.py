@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -20,6 +22,9 @@ TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
 }  # fmt: skip
+
+
+_STYLE = "body{font:15px system-ui;margin:2em}td{padding:.2em 1em .2em 0;vertical-align:top}"
 
 
 @router.get("/")
@@ -60,9 +65,12 @@ async def docs(request: Request) -> Response:
             roles = ", ".join(sorted(r.replace("_", " ") for r in TABLE.get((method.upper(), path), ()))) or "everybody"
             rows.append(f"<tr><td>{method.upper()}</td><td><code>{escape(path)}</code></td><td>{roles}</td>"
                         f"<td>{escape(str(about.get('description', '')))}</td></tr>")  # fmt: skip
+    mark = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()  # this style, and no other
+    policy = f"default-src 'none'; style-src 'sha256-{mark}'; frame-ancestors 'none'; base-uri 'none'"
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Hanse: REST</title>"
-        "<style>body{font:15px system-ui;margin:2em}td{padding:.2em 1em .2em 0;vertical-align:top}</style>"
+        f"<style>{_STYLE}</style>"
         "<h1>Hanse coordinator: REST</h1><p>The machine-readable form is <a href='/openapi.json'>openapi.json</a>.</p>"
-        f"<table><tr><th>Method<th>Path<th>Who<th>What</tr>{''.join(rows)}</table></html>"
+        f"<table><tr><th>Method<th>Path<th>Who<th>What</tr>{''.join(rows)}</table></html>",
+        headers={"content-security-policy": policy},
     )
