@@ -46,7 +46,7 @@ def hanse(*arguments: str, timeout: float = 60) -> str:
 
 
 class Process:
-    """One ``hanse ... start`` and its log.
+    """One ``hanse ... start`` and its log. It ends when this process does (:mod:`demo.tied`).
 
     Args:
         arguments: of the command.
@@ -69,14 +69,15 @@ class Process:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._lines = queue.SimpleQueue()
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "hanse.cli", *self.arguments], text=True, env=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, str(Path(__file__).with_name("tied.py")), *self.arguments], text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         threading.Thread(target=self._read, args=(self.popen, self._lines), daemon=True).start()
 
     def _read(self, popen: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
         assert popen.stdout is not None
-        with popen.stdout, self.log.open("a") as log:
+        assert popen.stdin is not None
+        with popen.stdin, popen.stdout, self.log.open("a") as log:
             for line in popen.stdout:
                 log.write(line)
                 log.flush()

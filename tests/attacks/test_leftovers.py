@@ -111,6 +111,49 @@ def test_a_program_with_a_federation_is_stopped(tmp_path: Path, how: int) -> Non
             left.kill()
 
 
+def test_kill_9_of_a_program_with_a_federation(tmp_path: Path) -> None:
+    """As the demo is, its nodes started by threads that end before them. Coordinator, node and worker end with it."""
+    home = tmp_path / "f"
+    code = (
+        "import signal, threading\nfrom pathlib import Path\nfrom demo.federation import Federation\n"
+        f"with Federation(Path({str(home)!r})) as f:\n    f.enrol('a')\n"
+        "    thread = threading.Thread(target=f.start_node, args=('a',))\n    thread.start()\n    thread.join()\n"
+        "    print('up', flush=True)\n    signal.pause()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        until(lambda: any("worker_main" in " ".join(p.cmdline()) for p in related(home)), 20)
+        before = related(home)
+        assert len([p for p in before if p.pid != process.pid]) >= 3
+        process.kill()
+        process.wait(10)
+        assert until(lambda: not [p for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 20)
+        assert not related(home)
+    finally:
+        process.kill()
+        process.stdout.close()  # type: ignore[union-attr]
+        for left in related(home):
+            left.kill()
+
+
+def test_kill_9_of_a_node_takes_its_worker_along(tmp_path: Path) -> None:
+    with Federation(tmp_path / "f") as federation:
+        join(federation, 1)
+        node = federation.nodes["site-a"]
+        assert ended(federation, propose(federation, num_rounds=1))["state"] == "completed"
+        worker = psutil.Process(_worker(node.pid))
+        worker.suspend()  # not even one that does nothing at all lives on
+        node.kill()
+        assert until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 10)
+
+
+def _worker(agent: int) -> int:
+    children = psutil.Process(agent).children()
+    return next((c.pid for c in children if "worker_main" in " ".join(c.cmdline())), 0)
+
+
 def test_a_federation_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
     federation = Federation(tmp_path / "f")
     federation.coordinator.ready = "a line that never comes"
