@@ -45,6 +45,7 @@ long: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py
 	$(BIN)/python bench/rounds.py
+	$(BIN)/python bench/statistics.py --rows 2000000
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/pictures.py

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pooled import federation
+
+from hanse.statistics.histogram import counted
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -27,3 +31,26 @@ def test_quantiles_of_groups_of_very_different_sizes(depth: int, by: list[str]) 
             assert abs(float((rows < value).mean()) - q) < (0.08 if depth == 0 else 0.02 + 1 / len(rows))
             seen += 1
     assert seen == 9 * (2 if len(by) > 1 else 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_counts_by_arithmetic_are_those_of_a_search(data: st.DataObject) -> None:
+    """Even, nearly even and uneven edges far from zero and near it; values on, beside and far from the edges."""
+    bins = data.draw(st.integers(1, 300))
+    low = data.draw(st.floats(-1e12, 1e12) | st.sampled_from([0.0, -5.0, 0.1, 1e8, -1e300, 5e-324]))
+    width = data.draw(st.floats(1e-9, 1e12) | st.sampled_from([1.0, 10.0, 0.3, 1e300, 1e-310]))
+    edges = np.linspace(low, low + width, bins + 1)
+    if data.draw(st.booleans()):
+        edges = edges * (1 + 1e-9 * np.arange(len(edges)))
+    edges = np.unique(edges[np.isfinite(edges)])
+    if len(edges) < 2:
+        return
+    beside = [np.nextafter(edges, side) for side in (-np.inf, np.inf)]
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    with np.errstate(over="ignore"):
+        inside = rng.uniform(0, 1, 500) * (edges[-1] - edges[0]) + edges[0]
+    x = np.concatenate([edges, *beside, inside, [-1.7e308, 1.7e308, 0.0, -0.0]])
+    x = x[np.isfinite(x)]
+    expected = np.bincount(np.searchsorted(edges, x, "right"), minlength=len(edges) + 1)
+    assert np.array_equal(counted(x, edges), expected)

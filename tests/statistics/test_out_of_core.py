@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from hanse.kinds import Progress, names
 from hanse.messages import Json, Message, Record
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import Policy
+from hanse.node.settings import Limits, Policy
 from hanse.rounds import Forgetful, Run
 from hanse.transports.local import LocalTransport
 
@@ -139,3 +142,29 @@ def _with_small_pieces(init: Any) -> Any:
         init(self, home, connection, SMALL)
 
     return made
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_ten_million_rows_within_a_limit_that_is_a_fifth_of_them(tmp_path: Path, kind: str) -> None:
+    """The node's own limit on the worker's memory holds; the values alone are 1.6 GB."""
+    wanted = ("mean", "variance", "median")
+    items: list[list[Json]] = [[stat, [c], {}, []] for c in ("x0", "x7", "age") for stat in wanted]
+    items += [["histogram", ["x1"], {"bins": 50}, ["arm"]], ["crosstab", ["arm", "ward"], {}, []],
+              ["kaplan_meier", ["age", "event"], {}, ["arm"]], ["covariance", QUANTITIES, {}, []],
+              ["value_counts", ["id"], {}, []]]  # fmt: skip
+
+    async def main() -> tuple[dict[str, Any], float]:
+        subprocess.run([sys.executable, "-m", "hanse.cli", "node", "dataset", "add", str(path), "--home", str(tmp_path),
+                        "--name", "data"], check=True, preexec_fn=_little_memory)  # fmt: skip
+        async with running(tmp_path, policy=ALLOWED, limits=Limits(memory_mb=320)) as node:
+            return await asked(node, items)
+
+    path = write(tmp_path / f"data.{kind}", 10_000_000, columns=14)
+    found, peak = asyncio.run(main())
+    assert found["took"]
+    assert peak < 500
+
+
+def _little_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (800 << 20, 800 << 20))  # of which allocators use about a third
