@@ -35,8 +35,20 @@ def hidden(counts: Array, minimum: int) -> Array:
 
 def hidden_table(counts: Array, minimum: int) -> Array:
     """(r, c) bool: the same for a table whose row and column totals are known: in each row and each
-    column the hidden cells, if any, are hidden by :func:`hidden`'s rule."""
+    column the hidden cells, if any, are hidden by :func:`hidden`'s rule. Cells of an empty row or column
+    hide nothing: its total tells that they are 0.
+
+    >>> hidden_table(np.array([[50, 4, 0], [50, 56, 0]]), 10).tolist()
+    [[True, True, False], [True, True, False]]
+    """
     counts = np.asarray(counts)
+    full = np.ix_(counts.sum(1) > 0, counts.sum(0) > 0)
+    out = np.zeros(counts.shape, bool)
+    out[full] = _hidden_table(counts[full], minimum)
+    return out
+
+
+def _hidden_table(counts: Array, minimum: int) -> Array:
     out = (counts > 0) & (counts < minimum)
     while True:
         before = int(out.sum())

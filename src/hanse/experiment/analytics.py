@@ -24,7 +24,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hanse import features
 from hanse.config import RunConfig
@@ -35,6 +35,9 @@ from hanse.experiment.listing import Listing
 from hanse.messages import Json, dumps
 from hanse.queries import Item, make_item, parse_filter, statistic
 from hanse.table import ColumnKind
+
+if TYPE_CHECKING:
+    from hanse.experiment.table_one import TableOne
 
 DEFAULT = ("count", "mean", "variance")
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
@@ -227,6 +230,30 @@ class FederatedAnalytics:
         options = {"group": group, "groups": _list(groups)}
         return self._fetch(self._items("smd", options, dataset_schema, (), kinds)).values("smd")
 
+    def table_one(
+        self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
+    ) -> TableOne:  # fmt: skip
+        """How alike groups or sites are: standardised mean differences of all variables, with a love plot.
+
+        Args:
+            by: a column, whose labels make the groups (over all sites); None: the sites themselves, of
+                which only those take part whose owners let them be shown alone.
+            compare: ``rest``: each group against all others together, or ``pairs``. By default sites
+                are compared with the rest, and labels in pairs.
+            dataset_schema: variables; None: all but images.
+        """
+        from hanse.experiment import table_one
+
+        kinds = self._kinds()
+        if by is not None:
+            _chosen([by], kinds)
+            if kinds[by] not in table_one.GROUPING:
+                raise ConfigError(f"by is {by!r}, which is {kinds[by]}; groups are the labels of a column")
+        chosen = _chosen(dataset_schema, kinds)
+        if dataset_schema is None:
+            chosen = [c for c in chosen if not (c.endswith("]") and _is_image(c, self._seen))]
+        return table_one.make(self, by, compare, chosen, kinds)
+
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
         return self._described(dataset_schema).listing()
@@ -328,11 +355,11 @@ class FederatedAnalytics:
 
     def _fetch(self, wanted: Sequence[Item]) -> FAResult:
         wanted = list(dict.fromkeys(wanted))
-        fetched = self._known(wanted, per_node=False)
-        single = self._known(wanted, per_node=True) if self.per_node else ()
+        fetched = self.fetched(wanted, per_node=False)
+        single = self.fetched(wanted, per_node=True) if self.per_node else ()
         return FAResult(wanted, fetched, self.backend.simulated, single)
 
-    def _known(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
+    def fetched(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
         """What answers ``wanted``: from the cache, else from a run for what is missing there."""
         versions = tuple(sorted((n, str(d["name"]), str(d["version"])) for n, d in self._datasets().items()))
         key = (versions, dumps([list(part) for part in self.where]), per_node)

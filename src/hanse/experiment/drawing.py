@@ -107,7 +107,7 @@ def curve(line: Curve, colour: str = BLUE, width: int = 430, height: int = 196) 
     left, right, top, bottom = 40, 46, 8, 32
     known = [v for v in [*line.values, *line.low, *line.high] if v is not None and math.isfinite(v)]
     if not known or not line.rounds:
-        return _empty("no evaluated round yet", width, 60)
+        return empty("no evaluated round yet", width, 60)
     marks = ticks(min(known), max(known))
     if min(known) >= 0 and marks[0] < 0:
         marks = [m for m in marks if m >= 0]
@@ -210,9 +210,9 @@ def participation(
     """Nodes by rounds: filled where a node took part, marked where it failed (the reason shows on
     hovering), pale where it was not asked."""
     if not nodes or not rounds:
-        return _empty("no round yet", width, 60)
+        return empty("no round yet", width, 60)
     shown = list(nodes)[:24]
-    left = min(150, 12 + max(len(_clip(n, 20)) for n in shown) * 6.3)
+    left = min(150, 12 + max(len(clip(n, 20)) for n in shown) * 6.3)
     right, top = 46, 2
     groups = _grouped(list(rounds), int((width - left - right) // 5))
     pitch = min(30.0, (width - left - right) / len(groups))
@@ -223,7 +223,7 @@ def participation(
     for line, node in enumerate(shown):
         y = top + line * row
         parts.append(
-            f"<text class='ink' x='0' y='{y + 13.5}'><title>{escape(node)}</title>{escape(_clip(node, 20))}</text>"
+            f"<text class='ink' x='0' y='{y + 13.5}'><title>{escape(node)}</title>{escape(clip(node, 20))}</text>"
         )
         took = asked = 0
         for column, group in enumerate(groups):
@@ -283,15 +283,15 @@ def bars(values: Mapping[str, float], colour: str = BLUE, width: int = 430, most
     """Horizontal bars, the largest first."""
     chosen = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
     if not chosen or not chosen[0][1] > 0:
-        return _empty("nothing to show", width, 60)
-    left = min(190, 12 + max(len(_clip(n, 28)) for n, _ in chosen) * 6.1)
+        return empty("nothing to show", width, 60)
+    left = min(190, 12 + max(len(clip(n, 28)) for n, _ in chosen) * 6.1)
     right, row = 46, 21
     parts = [f"<svg viewBox='0 0 {width} {row * len(chosen) + 2}' role='img' aria-label='bars'>"]
     for line, (name, value) in enumerate(chosen):
         y, length = line * row, max(1.5, (width - left - right) * value / chosen[0][1])
         parts.append(
             f"<text class='ink' x='{left - 8:.1f}' y='{y + 14}' text-anchor='end'>"
-            f"<title>{escape(name)}</title>{escape(_clip(name, 28))}</text>"
+            f"<title>{escape(name)}</title>{escape(clip(name, 28))}</text>"
             f"<rect x='{left:.1f}' y='{y + 3}' width='{length:.1f}' height='{row - 7}' rx='2.5' fill='{colour}' "
             f"fill-opacity='.82'><title>{escape(name)}: {value:.4g}</title></rect>"
             f"<text x='{left + length + 6:.1f}' y='{y + 14}'>{value:.3f}</text>"
@@ -308,7 +308,7 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
         columns: key to heading.
     """
     if not rows:
-        return _empty("no site has answered yet", 430, 60)
+        return empty("no site has answered yet", 430, 60)
     head = "<th>site</th><th>share of rows</th>"
     head += "".join(f"<th>{escape(title)}</th>" for title in columns.values())
     body = []
@@ -321,7 +321,7 @@ def sites(rows: Sequence[Mapping[str, float | str | None]], columns: Mapping[str
         )
         values = "".join(f"<td>{escape(_figure(row.get(key)))}</td>" for key in columns)
         node = str(row["node"])
-        body.append(f"<tr><td title='{escape(node)}'>{escape(_clip(node, 22))}</td><td>{bar}</td>{values}</tr>")
+        body.append(f"<tr><td title='{escape(node)}'>{escape(clip(node, 22))}</td><td>{bar}</td>{values}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
@@ -341,12 +341,12 @@ def _figure(value: float | str | None) -> str:
     return "–" if value is None else value if isinstance(value, str) else short(value)
 
 
-def _empty(words: str, width: int, height: int) -> str:
+def empty(words: str, width: int, height: int) -> str:
     return (
         f"<svg viewBox='0 0 {width} {height}'><text x='{width / 2}' y='{height / 2}' "
         f"text-anchor='middle'>{escape(words)}</text></svg>"
     )
 
 
-def _clip(text: str, most: int) -> str:
+def clip(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -11,9 +11,18 @@ from hanse.queries import Arrays, Known, Statistic
 from hanse.statistics import _groups, t_test
 
 
+def difference(m1: float, v1: float, m2: float, v2: float) -> float | None:
+    """Of means and variances. None where nothing varies.
+
+    >>> difference(3.0, 4.0, 1.0, 4.0), difference(0.5, 0.0, 0.5, 0.0)
+    (1.0, None)
+    """
+    return (m1 - m2) / math.sqrt((v1 + v2) / 2) if v1 + v2 > 0 else None
+
+
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     _, _, (m1, m2), (v1, v2) = t_test.pair(options, known)
-    return (m1 - m2) / math.sqrt((v1 + v2) / 2) if v1 + v2 > 0 else None
+    return difference(m1, v1, m2, v2)
 
 
 STATISTIC = Statistic(doc="standardised mean difference of two groups", check=_groups.check, needs=t_test.needs,

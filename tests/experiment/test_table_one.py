@@ -1,0 +1,219 @@
+"""Table 1 against pooled rows: across groups and across sites, and what is kept back in it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import hanse
+from hanse.errors import ConfigError
+from hanse.experiment.table_one import TableOne
+
+OPEN = {"minimum_cell": 1, "allow_node_statistics": True}
+
+
+def people(rows: int, seed: int, gaps: float = 0.1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({
+        "age": rng.normal(60, 9, rows), "bmi": 1e4 + rng.normal(0, 4, rows), "smoker": rng.random(rows) < 0.3,
+        "stage": rng.choice(["I", "II", "III"], rows, p=[0.5, 0.3, 0.2]), "sex": rng.choice(["f", "m"], rows),
+        "arm": rng.choice(["a", "b", "c"], rows),
+    })  # fmt: skip
+    for name in ("age", "bmi"):
+        frame.loc[rng.random(rows) < gaps, name] = np.nan
+    frame.loc[rng.random(rows) < gaps, "stage"] = None
+    return frame
+
+
+def pooled(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float | None]:
+    """Austin (2009), by pandas."""
+    found: dict[str, float | None] = {}
+    for name in ("age", "bmi"):
+        both = [part[name].dropna() for part in (one, other)]
+        if min(map(len, both)) < 2:
+            found[name] = None
+            continue
+        spread = sum((x - x.mean()).pow(2).sum() / (len(x) - 1) for x in both)
+        found[name] = (both[0].mean() - both[1].mean()) / np.sqrt(spread / 2) if spread else None
+    for name, levels in (("smoker", [False, True]), ("stage", ["I", "II", "III"])):
+        for level in levels:
+            both = [part[name].dropna() for part in (one, other)]
+            key = f"{name} = {int(level) if name == 'smoker' else level}"
+            if not all(len(x) for x in both):
+                found[key] = None
+                continue
+            p, q = ((x == level).mean() for x in both)
+            spread = p * (1 - p) + q * (1 - q)
+            found[key] = (p - q) / np.sqrt(spread / 2) if spread else None
+    return found
+
+
+def same(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
+    for name, value in found.items():  # a level that no site has is not in it
+        if expected[name] is None:
+            assert value is None, name
+        else:
+            assert value == pytest.approx(expected[name], rel=1e-10, abs=1e-10), name
+
+
+VARIABLES = ["age", "bmi", "smoker", "stage"]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10_000), st.sampled_from([40, 300]), st.sampled_from([0.0, 0.1, 0.4]))
+def test_it_equals_pooled_rows(seed: int, rows: int, gaps: float) -> None:
+    frame = people(rows, seed, gaps)
+    cuts = [0, rows // 7, rows // 2, rows]
+    sites = {f"s{i}": frame[a:b] for i, (a, b) in enumerate(itertools.pairwise(cuts))}
+    analytics = hanse.simulate(sites, policy=OPEN, workers=1).analytics()
+    for by in ("sex", "arm"):
+        parts = {label: part for label, part in frame.groupby(by)}
+        for contrast, found in analytics.table_one(by, "pairs", VARIABLES).smd.items():
+            a, b = contrast.split(" vs ")
+            same(found, pooled(parts[a], parts[b]))
+    for contrast, found in analytics.table_one("arm", "rest", VARIABLES).smd.items():
+        a = contrast.split(" vs ")[0]
+        same(found, pooled(frame[frame["arm"] == a], frame[frame["arm"] != a]))
+    across = analytics.table_one(dataset_schema=VARIABLES)
+    assert list(across.contrasts) == ["s0 vs rest", "s1 vs rest", "s2 vs rest"]
+    for contrast, found in across.smd.items():
+        name = contrast.split(" vs ")[0]
+        rest = pd.concat([part for other, part in sites.items() if other != name])
+        same(found, pooled(sites[name], rest))
+    for contrast, found in analytics.table_one(compare="pairs", dataset_schema=VARIABLES).smd.items():
+        a, b = contrast.split(" vs ")
+        same(found, pooled(sites[a], sites[b]))
+
+
+def sites() -> dict[str, pd.DataFrame]:
+    return {"ulm": people(300, 1), "bonn": people(250, 2), "jena": people(200, 3).assign(age=lambda f: f["age"] + 9)}
+
+
+def test_numbers_and_shares_of_each_group() -> None:
+    parts = sites()
+    frame = pd.concat(parts.values())
+    table = hanse.simulate(parts).analytics().table_one("sex")
+    got = table.to_frame().set_index(["variable", "level"])
+    assert got.loc[("age", None)]["mean f"].item() == pytest.approx(frame[frame["sex"] == "f"]["age"].mean())
+    assert got.loc[("age", None)]["sd m"].item() == pytest.approx(frame[frame["sex"] == "m"]["age"].std())
+    men = frame[frame["sex"] == "m"]["stage"].dropna()
+    assert got.loc[("stage", "II")]["n m"] == (men == "II").sum()
+    assert got.loc[("stage", "II")]["mean m"] == pytest.approx((men == "II").mean())
+    assert table.groups == ["f", "m"]
+    assert list(table.contrasts) == ["f vs m"]
+    smd = hanse.simulate(parts).analytics().smd("sex", dataset_schema=["age"])["age"]
+    assert got.loc[("age", None)]["smd f vs m"].item() == pytest.approx(smd, rel=1e-14)
+
+
+def test_a_site_that_is_unlike_the_others_stands_first() -> None:
+    table = hanse.simulate(sites(), policy={"allow_node_statistics": True}).analytics().table_one()
+    assert next(iter(table.unbalanced())) == "age"
+    html = table._repr_html_()
+    assert "<svg" in html
+    assert html.index("<title>age</title>") < html.index("<title>bmi</title>")
+    assert "jena vs rest" in html
+    assert "age" in repr(table)
+    figure = table.plot()
+    [axes] = figure.axes
+    assert axes.get_yticklabels()[0].get_text() == "age"
+    assert len(axes.collections) == 3
+
+
+# ---------------------------------------------------------------- what is kept back
+
+
+
+
+def by_site(parts: dict[str, pd.DataFrame], **allowed: bool) -> Any:
+    """A federation where only some owners let their site be shown alone."""
+    from hanse.algorithms.statistics import Statistics
+
+    federation = hanse.simulate(parts)
+    answer = Statistics.answer
+
+    def own(self: Statistics, site: Any, ask: Any) -> Any:
+        site.config = {**site.config, "allow_node_statistics": allowed.get(site.node, False)}
+        return answer(self, site, ask)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Statistics, "answer", own)
+    return federation, patch
+
+
+def test_a_site_can_refuse_to_be_shown_and_does_not_follow_from_the_others() -> None:
+    parts = sites()
+    federation, patch = by_site(parts, ulm=True, bonn=True)
+    with patch.context():
+        try:
+            table: TableOne = federation.analytics().table_one(dataset_schema=VARIABLES)
+        finally:
+            patch.undo()
+    assert table.groups == ["bonn", "ulm"]
+    assert any(note.startswith("jena is not in it: its owner gives no statistics of it alone") for note in table.notes)
+    same(table.smd["bonn vs ulm"], pooled(parts["bonn"], parts["ulm"]))  # the rest is without jena, too
+    alone, patch = by_site(parts, ulm=True)
+    try:
+        with pytest.raises(ConfigError, match=r"there are ulm\. bonn is not in it: its owner"):
+            alone.analytics().table_one()
+    finally:
+        patch.undo()
+    with pytest.raises(ConfigError, match="there are none"):
+        hanse.simulate(parts).analytics().table_one()
+
+
+def test_few_are_kept_back_and_have_no_difference() -> None:
+    parts = sites()
+    parts["ulm"]["stage"] = ["I"] * 4 + ["II"] * 146 + ["III"] * 150
+    parts["ulm"].loc[6:, "bmi"] = np.nan
+    table = hanse.simulate(parts, policy={"allow_node_statistics": True}).analytics().table_one()
+    found = table.smd["ulm vs rest"]
+    assert found["stage = I"] is None
+    assert found["stage = II"] is None  # 300 - 150 - 146 would be 4
+    assert found["stage = III"] is not None
+    assert found["bmi"] is None
+    frame = table.to_frame().set_index(["variable", "level"])
+    assert not {4, 146} & set(frame["n ulm"].dropna())
+    assert "kept back" in repr(table)
+    assert any("kept back at ulm" in note for note in table.notes)
+
+
+def test_margins_do_not_give_a_level_of_a_group_away() -> None:
+    """Of the men four are ill: neither how many are not, nor how many women are, may be shown."""
+    ill = ["yes"] * 40 + ["no"] * 60 + ["yes"] * 4 + ["no"] * 56
+    frame = pd.DataFrame({"sex": ["f"] * 100 + ["m"] * 60, "ill": ill})
+    federation = hanse.simulate({"a": frame})
+    table = federation.analytics().table_one("sex", dataset_schema=["ill"])
+    assert all(value is None for value in table.smd["f vs m"].values())
+    assert table.to_frame()[["n f", "n m"]].isna().all(axis=None)
+    crosstab = federation.analytics().crosstab("ill", "sex")
+    assert crosstab["table"] == {}
+
+
+def test_what_cannot_be_compared_says_so() -> None:
+    analytics = hanse.simulate(sites(), policy=OPEN).analytics()
+    for call, says in (
+        (lambda: analytics.table_one("colour"), "no site has a column 'colour'"),
+        (lambda: analytics.table_one("sex", "all"), "expected rest"),
+        (lambda: analytics.table_one("sex", dataset_schema=["sex"]), "no variable"),
+        (lambda: hanse.simulate({"a": sites()["ulm"]}, policy=OPEN).analytics().table_one(), "there are a"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            call()
+    names = {s: part.assign(id=[f"P{s}{i}" for i in range(len(part))]) for s, part in sites().items()}
+    table = hanse.simulate(names).analytics().table_one("sex")
+    assert not any(line.variable == "id" for line in table.lines)
+    assert any("'id' has no label" in note for note in table.notes)
+
+
+def test_names_from_elsewhere_are_escaped() -> None:
+    rng = np.random.default_rng(0)
+    part = pd.DataFrame({"<x>": rng.normal(size=60), "t": rng.choice(["<y>", "v"], 60)})
+    table = hanse.simulate({"<z>": part, "w": part}, policy=OPEN).analytics().table_one()
+    for tag in ("<x>", "<y>", "<z>"):
+        assert tag not in table._repr_html_()
