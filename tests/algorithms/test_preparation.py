@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanse.algorithms import preparation
+from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Site
 from hanse.messages import Record
@@ -170,7 +171,47 @@ def test_what_is_rare_does_not_leave_its_site() -> None:
     drive = Drive(shares(labels, 6, 6), model_name="sgd_classifier", num_rounds=1, node_settings=config)
     result = drive.run()
     assert result.data["task"]["classes"] == ["n", "p"]
-    assert result.data["prepared"]["dropped"] == 1
+    assert result.data["prepared"]["dropped"] == 0  # one row: kept back
+
+
+def test_class_counts_below_the_minimum_stay_at_their_site() -> None:
+    """Though another site names the class; and no total gives them away."""
+    y = ["n"] * 40 + ["p"] * 2 + ["n"] * 20 + ["p"] * 20
+    table = Table.of({"x": np.arange(82.0), "y": y})
+    tables = {"few": table.take(np.arange(42)), "many": table.take(np.arange(42, 82))}
+    owner = {"few": {"min_count": 5}, "many": {"min_count": 5}}
+    drive = Drive(tables, model_name="xgboost", num_rounds=1, test_fraction=0.0, node_settings=owner)
+    result = drive.run()
+    assert drive.contributions[1]["few"].arrays["a.classes"].tolist() == [0, 0]
+    assert drive.contributions[1]["many"].arrays["a.classes"].tolist() == [20, 20]
+    assert result.data["prepared"]["class_counts"] == [20, 20]
+    assert result.data["base"] == 0.5
+    for body in drive.contributions[1].values():
+        assert not any(0 < v < 5 for v in body.arrays["a.classes"])
+
+
+@pytest.mark.parametrize("model", ["xgboost", "random_forest", "logistic_regression"])
+def test_it_learns_though_no_site_tells_its_class_counts(model: str) -> None:
+    table = Table.of({"x": [*np.arange(60.0), *np.arange(30.0, 90.0)], "y": ["n"] * 60 + ["p"] * 60})
+    table = table.take(np.arange(120).reshape(2, 60).T.reshape(-1))
+    owner = {f"site-{i}": {"min_count": 18} for i in range(3)}  # 20 of each class, 15 of them to train
+    drive = Drive(shares(table, 40, 40, 40), model_name=model, num_rounds=3, node_settings=owner)
+    result = drive.run()
+    assert result.data["prepared"]["class_counts"] == [0, 0]
+    assert result.data["history"][-1]["loss"] < 1
+
+
+def test_a_site_with_fewer_usable_rows_than_its_minimum_refuses() -> None:
+    """A coordinator that names one class after the other gets no count of them."""
+    table = Table.of({"x": np.arange(60.0), "y": ["n", "p"] * 28 + ["rare"] * 2 + [None] * 2})
+    site = Site("a", table, {**RunConfig.parse({"model_name": "sgd_classifier", "target_column": "y",
+                                                "sample_id_column": None}).to_json(), "min_count": 5})  # fmt: skip
+    drive = Drive({"a": table}, model_name="sgd_classifier", num_rounds=1)
+    drive.run()
+    ask = drive.algorithm.ask(drive.states[0])
+    data = {**ask.record.data["of"], "task": {**ask.record.data["of"]["task"], "classes": ["rare", "other"]}}
+    with pytest.raises(DataError, match="fewer rows with a usable target"):
+        preparation.Preparation().answer(site, Record(data, ask.record.arrays))
 
 
 def test_split_is_stratified_stable_and_leaves_a_row_to_train() -> None:

@@ -91,6 +91,14 @@ def evaluated(
     return sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
 
 
+def class_shares(prepared: Record) -> Array:
+    """(k,) shares of the classes in the training rows, as far as sites told them: where one has none, it
+    was kept back, and each class counts half a row more, so that none has a share of nothing."""
+    counts = np.array(prepared.data["class_counts"], np.float64)
+    counts = counts if counts.all() else counts + 0.5
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
 def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
     """A site's feature importance as sums: weighted by rows, where it split at all."""
     weight = float(rows) if importance.any() else 0.0

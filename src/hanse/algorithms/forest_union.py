@@ -18,6 +18,7 @@ from hanse.algorithms import preparation
 from hanse.algorithms._ensemble import (
     ask,
     begin,
+    class_shares,
     evaluated,
     importance_sums,
     metrics,
@@ -103,5 +104,5 @@ def _predict(model: Any, so_far: Mapping[str, Array], prepared: Record, X: Array
     task = preparation.task(prepared)
     if task.kind == "regression":
         return np.full(len(X), prepared.arrays["target_mean"][0])
-    shares = np.array(prepared.data["class_counts"]) / prepared.data["rows"]
+    shares = class_shares(prepared)
     return np.full(len(X), shares[1]) if task.kind == "binary" else np.tile(shares, (len(X), 1))

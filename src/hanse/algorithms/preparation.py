@@ -11,7 +11,10 @@ are those of the **training** rows (:func:`split`); what is held out for evaluat
 Infinite numbers count as missing.
 
 With ``min_count`` (a node's own setting), a class, a category or a missing value that occurs in
-fewer rows of a site does not leave that site; rows of a class that no site named are not used.
+fewer rows of a site does not leave that site; rows of a class that no site named are not used. Class
+counts only set where an ensemble begins, so a site keeps back those below ``min_count``, and so many
+more that its rows do not give them away (:func:`hanse.suppression.hidden`); they are 0 in the sum. So
+is the number of its rows that are not used. A site with fewer usable rows than that refuses.
 A site that is asked to settle a numeric target (``task_type`` "auto") names its values only if they
 are at most twenty whole numbers.
 """
@@ -28,6 +31,7 @@ import numpy as np
 from hanse.errors import ConfigError, DataError, Unusable
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, Task, find
 from hanse.messages import Array, Json, Record, digest
+from hanse.suppression import hidden
 from hanse.table import Column, ColumnKind, Table, label_values
 
 MAX_WHOLE_CLASSES = 20  # a whole-number target with more distinct values is a quantity
@@ -58,6 +62,9 @@ class Preparation:
             return Contribution(Record(_report(site)))
         kept, y = target(site.table, ask)
         train, _ = split(y, site.rng("split"), float(site.config["test_fraction"]))
+        atleast = _atleast(site)
+        if 0 < len(kept) < atleast:
+            raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
         values = _numeric(site.table.take(kept[train]), ask)
         if _kind(ask) == "regression":
             values = np.column_stack([values, y[train]])
@@ -65,13 +72,15 @@ class Preparation:
         if step == "squares":
             centred = np.where(present, values - ask.arrays["mean"], 0.0)
             return Contribution(Record({}, {"squares": (centred**2).sum(0)}))
+        dropped = site.table.rows - len(kept)
         arrays: dict[str, Array] = {
             "count": present.sum(0).astype(np.float64),
             "sum": np.where(present, values, 0.0).sum(0),
-            "rows": np.array([len(train), len(kept) - len(train), site.table.rows - len(kept)], np.float64),
+            "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
         if _kind(ask) != "regression":
-            arrays["classes"] = np.bincount(y[train], minlength=len(ask.data["task"]["classes"])).astype(np.float64)
+            counts = np.bincount(y[train], minlength=len(ask.data["task"]["classes"]))
+            arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
         return Contribution(Record({}, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
 
     def tell(self, state: State, gathered: Gathered) -> State:
@@ -266,8 +275,12 @@ def unpack(record: Record) -> Record:
 # ---------------------------------------------------------------- node: what a site reports
 
 
+def _atleast(site: Site) -> int:
+    return max(1, int(site.config.get("min_count", 1)))
+
+
 def _report(site: Site) -> dict[str, Json]:
-    name, atleast = site.config["target_column"], max(1, int(site.config.get("min_count", 1)))
+    name, atleast = site.config["target_column"], _atleast(site)
     if name not in site.table.columns:
         raise DataError(f"the target column {name!r} is not in the dataset of this site")
     column = site.table[name]
@@ -441,8 +454,8 @@ def _check_shapes(state: State, found: Mapping[str, Array], gathered: Gathered) 
     counts = [found[n] for n in ("count", "rows", "classes", "squares") if n in found]
     if any((a < 0).any() for a in counts) or any((found[n] >= 2**53).any() for n in ("count", "rows") if n in found):
         raise Unusable({a.node: "the sums over the sites are not counts of rows" for a in gathered.answers})
-    if "classes" in found and found["classes"].sum() != found["rows"][0]:
-        raise Unusable({a.node: "the classes do not add up to the training rows" for a in gathered.answers})
+    if "classes" in found and found["classes"].sum() > found["rows"][0]:
+        raise Unusable({a.node: "the classes are more than the training rows" for a in gathered.answers})
 
 
 # ---------------------------------------------------------------- columns to numbers

@@ -24,6 +24,7 @@ from hanse.algorithms import preparation
 from hanse.algorithms._ensemble import (
     ask,
     begin,
+    class_shares,
     evaluated,
     importance_sums,
     metrics,
@@ -107,8 +108,7 @@ def base_score(prepared: Record | None) -> float | None:
     if task.kind == "regression":
         return float(np.float32(prepared.arrays["target_mean"][0]))
     if task.kind == "binary":
-        counts = prepared.data["class_counts"]
-        return float(np.clip(np.float32(counts[1] / sum(counts)), 1e-6, 1 - 1e-6))
+        return float(np.clip(np.float32(class_shares(prepared)[1]), 1e-6, 1 - 1e-6))
     return 0.5
 
 
