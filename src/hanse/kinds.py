@@ -384,11 +384,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a rule said. ``reason`` is shown to people on both sides."""
+    """What a rule said. ``reason`` is shown to people on both sides; ``remedy``, to the owner alone, is the
+    setting that would allow it, as ``hanse node policy set`` takes it."""
 
     allowed: bool
     rule: str
     reason: str = ""
+    remedy: str = ""
 
 
 class Rule(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -203,7 +204,20 @@ def test_with_a_running_agent(tmp_path: Path, visits: Path) -> None:
             await type_in("policy", "set", "allowed_algorithms", "probe")
             assert "rule approved_algorithms: allows it" in await type_in("show", "run-1")
             assert "rule approved_algorithms: FORBIDS IT" in await type_in("show", "run-2")
-            assert "approved" in await type_in("approve", "run-1")
+            quiet = await type_in("approve", "run-1")
+            assert "approved" in quiet
+            assert "warning" not in quiet
+            await node.propose(probe(128), "run-3")
+            await type_in("policy", "set", "allowed_algorithms", "fedavg")
+            warned = await type_in("approve", "run-3")
+            assert "run-3" in warned
+            assert "will refuse the run all the same: rule approved_algorithms FORBIDS IT" in warned
+            remedy = re.search(r"hanse node (policy set allowed_algorithms \S+)\)", warned)
+            assert remedy
+            await type_in(*remedy[1].split())
+            assert "FORBIDS" not in await type_in("show", "run-3")
+            await type_in("policy", "set", "limits.steps", "2")
+            assert "limits.steps" in await type_in("show", "run-3")
             told = (await node.coordinator.until("consent"))[0].body.data
             assert told["decision"] == "accept"
             await type_in("dataset", "add", str(visits))

@@ -154,7 +154,7 @@ def test_code_that_differs_by_one_character_is_refused(tmp_path: Path) -> None:
         async with running(tmp_path) as node:
             honest = probe()
             code = dict(honest.content["code"])
-            code["hanse.algorithms.probe"] = code["hanse.algorithms.probe"].replace("full_like", "full_likE", 1)
+            code["hanse.algorithms.probe"] = code["hanse.algorithms.probe"].replace("def ", "deF ", 1)
             changed = Bundle({**honest.content, "code": code})
             await node.approved(changed)  # the owner was deceived; the node is not
             await refused(node, NotApproved, r"code shown is not the code installed here \(hanse.algorithms.probe\)",
@@ -434,7 +434,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
             assert facts == {
                 "sender": "coordinator", "run": "run-1", "bundle": bundle.sha256, "op": "answer", "step": 3,
                 "algorithm": "fedavg", "model": "logistic_regression", "plan": False, "needs_data": True,
-                "features": ["age", "marker", "town"], "nodes": 1, "rows": 60, "bytes": 100,
+                "features": ["age", "marker", "town"], "nodes": 1, "rounds": 2, "rows": 60, "bytes": 100,
             }  # fmt: skip
             for missing in facts:
                 said = policy.decide(node.agent.gate._rules, {k: v for k, v in facts.items() if k != missing})

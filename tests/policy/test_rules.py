@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hanse import policy
 from hanse.errors import NotAllowed
 from hanse.kinds import find, names
+from hanse.node.settings import Limits, Policy
 
 OWNER: dict[str, Any] = {"allowed_algorithms": ["fedavg", "probe"], "allow_training_plans": False,
                          "minimum_samples": 10, "minimum_count": 5, "message_bytes": 100, "steps": 5}  # fmt: skip
@@ -38,6 +40,9 @@ def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
     said = {d.rule: d for d in policy.decide(policy.rules(OWNER), FINE | wrong)}
     assert not said[rule].allowed
     assert said[rule].reason
+    if None not in wrong.values() and "many" not in wrong.values():  # facts that make sense
+        key = said[rule].remedy.split()[0]
+        assert key.removeprefix("limits.") in {f.name for c in (Policy, Limits) for f in dataclasses.fields(c)}
     assert all(d.allowed for name, d in said.items() if name != rule)
     with pytest.raises(NotAllowed, match=rule):
         policy.enforce(policy.rules(OWNER), FINE | wrong)

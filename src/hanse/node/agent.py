@@ -278,7 +278,7 @@ class Agent:
             return public(proposal)
         if do == "examine":
             said = await self.gate.examine(self.approvals.get(run, sha256))
-            return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason} for d in said]
+            return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason, "remedy": d.remedy} for d in said]
         if do == "status":
             return {"state": self.state, "detail": self.detail, "pid": os.getpid(), "worker": self.worker.pid,
                     "worker_offline": self.worker.offline, "busy": self.worker.busy}  # fmt: skip

@@ -320,8 +320,7 @@ def show(home: Path, run: str, sha256: str) -> None:
         click.echo("# " + line(said))
     try:
         for rule in _ask(home, "examine", run=found.run, sha256=found.sha256):
-            verdict = "allows it" if rule["allowed"] else "FORBIDS IT: " + rule["reason"]
-            click.echo("# " + line(f"rule {rule['rule']}: {verdict}"))
+            click.echo("# " + line(f"rule {rule['rule']}: {'allows it' if rule['allowed'] else _forbids(rule)}"))
     except ConnectionError:
         click.echo("# (start the node to see what its rules say)")
     click.echo(visible(thaw(found.text, found.sha256).preview()))
@@ -338,6 +337,26 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> None:
     def decide(home: Path, run: str, sha256: str, reason: str) -> None:
         done = _decide(home, name, run, sha256, reason)
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")
+        if name == "approve":
+            _warn_of_rules(home, done)
+
+
+def _forbids(rule: Mapping[str, Any]) -> str:
+    remedy = f" (to allow it: hanse node policy set {rule['remedy']})" if rule["remedy"] else ""
+    return f"FORBIDS IT: {rule['reason']}{remedy}"
+
+
+def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
+    """An approval does not go before the rules: what they will refuse is said now, not in a round."""
+    try:
+        said = _ask(home, "examine", run=approved["run"], sha256=approved["sha256"])
+    except ConnectionError:
+        click.echo("the node does not run, so its rules were not asked; hanse node show tells them then", err=True)
+        return
+    for rule in said:
+        if not rule["allowed"]:
+            click.echo("warning: this node will refuse the run all the same: "
+                       + line(f"rule {rule['rule']} {_forbids(rule)}"), err=True)  # fmt: skip
 
 
 _decision("approve", "Approve exactly what was proposed: this run, this hash.")

@@ -120,6 +120,7 @@ class Gate:
             "sender": sender, "run": proposal.run, "bundle": proposal.sha256, "op": op, "step": step,
             "algorithm": learned["algorithm"], "model": learned["model"], "plan": learned["plan"],
             "needs_data": learned["needs_data"], "features": learned["features"], "nodes": learned["nodes"],
+            "rounds": learned["rounds"],
             "rows": rows, "bytes": nbytes,
         }  # fmt: skip
 
@@ -199,9 +200,10 @@ class Gate:
         return proposal
 
     async def examine(self, proposal: Proposal) -> list[Decision]:
-        """What the rules would say of a proposal's tasks."""
+        """What the rules would say of a proposal's tasks, the last of which comes after its rounds."""
         try:
-            return policy.decide(self._rules, await self._facts(COORDINATOR, proposal, "proposal", 0, 0))
+            facts = await self._facts(COORDINATOR, proposal, "proposal", 0, 0)
+            return policy.decide(self._rules, {**facts, "step": facts["rounds"]})
         except HanseError as error:
             return [Decision(False, error.code, error.message)]
 

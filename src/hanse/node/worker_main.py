@@ -206,7 +206,8 @@ class Worker:
         config = bundle.config
         return {
             "algorithm": algorithms.resolve(config), "needs_data": algorithms.needs_data(config),
-            "model": config.model_name, "plan": config.plan is not None, "rounds": config.num_rounds,
+            "model": config.model_name, "plan": config.plan is not None,
+            "rounds": 0 if algorithms.needs_data(config) and not algorithms.needs_model(config) else config.num_rounds,
             "features": list(bundle.content["alignment"]["features"]),
             "nodes": len(bundle.content["datasets"]), "dataset": bundle.content["datasets"].get(self._node),
         }  # fmt: skip

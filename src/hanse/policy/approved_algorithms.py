@@ -25,7 +25,8 @@ class ApprovedAlgorithms:
             return Decision(True, self.name)
         known = ", ".join(allowed) or "none"
         return Decision(False, self.name, f"{facts['algorithm']!r} is not among the algorithms that this node "
-                                          f"allows ({known})")  # fmt: skip
+                                          f"allows ({known})",
+                        f"allowed_algorithms {','.join([*allowed, str(facts['algorithm'])])}")  # fmt: skip
 
 
 RULE = ApprovedAlgorithms

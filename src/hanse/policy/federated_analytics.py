@@ -25,14 +25,19 @@ class FederatedAnalytics:
             return Decision(True, self.name)
         if self.policy["allow_federated_analytics"] is not True:
             return Decision(False, self.name, "this node gives no statistics; its owner allows them with "
-                                              "allow_federated_analytics = true")  # fmt: skip
+                                              "allow_federated_analytics = true",
+                            "allow_federated_analytics true")  # fmt: skip
         if facts["nodes"] == 1 and self.policy["allow_node_statistics"] is not True:
             return Decision(False, self.name, "this node is asked alone, and gives no statistics of itself alone; its "
-                                              "owner allows them with allow_node_statistics = true")  # fmt: skip
+                                              "owner allows them with allow_node_statistics = true",
+                            "allow_node_statistics true")  # fmt: skip
         allowed, denied = self.policy["statistics_columns"], self.policy["statistics_denied_columns"]
         barred = sorted(c for c in facts["features"] if c in denied or ("*" not in allowed and c not in allowed))
         if barred:
-            return Decision(False, self.name, f"this node gives no statistics of {', '.join(barred)}")
+            left = [c for c in denied if c not in barred]
+            remedy = (f"statistics_denied_columns '{','.join(left)}'" if len(left) < len(denied) else
+                      f"statistics_columns '{','.join([*allowed, *barred])}'")  # fmt: skip
+            return Decision(False, self.name, f"this node gives no statistics of {', '.join(barred)}", remedy)
         return Decision(True, self.name)
 
 

@@ -19,7 +19,8 @@ class MinimumSamples:
         if facts["needs_data"] is False or facts["rows"] >= self.policy["minimum_samples"]:
             return Decision(True, self.name)
         return Decision(False, self.name, "the dataset has fewer rows than this node's minimum of "
-                                          f"{self.policy['minimum_samples']}")  # fmt: skip
+                                          f"{self.policy['minimum_samples']}",
+                        f"minimum_samples {facts['rows']}")  # fmt: skip
 
 
 RULE = MinimumSamples
