@@ -14,7 +14,7 @@ import hanse
 ROOT = Path(hanse.__file__).parent
 INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics", "privacy", "network")
 GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages", "terminal", "queries",
-          "suppression", "allocator")  # fmt: skip
+          "suppression", "allocator", "large_arrays")  # fmt: skip
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from hanse import weights
+from hanse import large_arrays, weights
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
 from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, find, generator
@@ -275,6 +275,7 @@ class Run:
             await sky.clear()
             if writing is not None:
                 await writing
+            large_arrays.release()
         return state
 
     async def _tell(self, ask: Ask, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:

@@ -20,6 +20,7 @@ import numpy as np
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Shapes, Site
+from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Layout, Place, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
@@ -168,7 +169,7 @@ class Contributions:
     def _add(
         self, name: str, place: Place, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
     ) -> Array:  # fmt: skip
-        total = np.empty(place.size, dtype)
+        total = empty(place.size, dtype)
         inner = np.int64 if whole else np.float64
         # The inverse of a power of two is exact, and a product is much quicker than a quotient
         exact = 1.0 / divide if divide != 1.0 and math.frexp(divide)[0] == 0.5 else None

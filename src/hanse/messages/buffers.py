@@ -110,15 +110,27 @@ class Spool:
 
     The bytes stay in the page cache while they are young, so this costs a copy, not a disk
     access, and the process does not grow.
+
+    Args:
+        fd: a file that was used before; what it holds is written over.
+        done: gets the descriptor when nobody reads the payload any more.
     """
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_done", "_fd", "_nbytes")
 
-    def __init__(self, nbytes: int, folder: str | os.PathLike[str] | None = None) -> None:
-        self._fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".spool", dir=folder)
-        os.unlink(path)
+    def __init__(
+        self, nbytes: int, folder: str | os.PathLike[str] | None = None, fd: int | None = None,
+        done: Callable[[int], None] = os.close,
+    ) -> None:  # fmt: skip
+        self._nbytes, self._done = nbytes, done
+        if fd is None:
+            fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".spool", dir=folder)
+            os.unlink(path)
+        self._fd = fd
 
     def write(self, offset: int, chunk: memoryview) -> None:
+        if offset < 0 or offset + len(chunk) > self._nbytes:
+            raise WireError(f"{len(chunk)} bytes at {offset} do not fit into {self._nbytes}")
         while chunk:
             done = os.pwrite(self._fd, chunk, offset)
             offset, chunk = offset + done, chunk[done:]
@@ -127,6 +139,8 @@ class Spool:
         pass
 
     def read(self, offset: int, nbytes: int) -> memoryview:
+        if offset < 0 or offset + nbytes > self._nbytes:  # behind it may lie what another payload left
+            raise WireError(f"{nbytes} bytes at {offset} of a payload that has {self._nbytes}")
         out = np.empty(nbytes, np.uint8)
         view, done = out.data, 0
         while done < nbytes:
@@ -139,7 +153,7 @@ class Spool:
     def __del__(self) -> None:
         fd = getattr(self, "_fd", None)
         if fd is not None:
-            os.close(fd)
+            self._done(fd)
 
 
 Allocate = Callable[[int], Buffer]

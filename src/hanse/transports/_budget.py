@@ -7,7 +7,8 @@ import weakref
 
 import numpy as np
 
-from hanse.messages import Buffer, Memory, Spool
+from hanse.messages import Buffer, Memory
+from hanse.transports._spools import Spools
 
 MEMORY_BYTES = 4 << 20  # more is no faster: the page cache is memory too
 
@@ -27,11 +28,11 @@ class Budget:
     """
 
     def __init__(self, memory: int = MEMORY_BYTES, folder: str | os.PathLike[str] | None = None) -> None:
-        self.memory, self.folder, self.held = memory, folder, 0
+        self.memory, self.held, self.spools = memory, 0, Spools(folder)
 
     def __call__(self, nbytes: int) -> Buffer:
         if self.held + nbytes > self.memory:
-            return Spool(nbytes, self.folder)
+            return self.spools.take(nbytes)
         storage = np.empty(nbytes, np.uint8)
         self.held += nbytes
         weakref.finalize(storage, self._release, nbytes).atexit = False

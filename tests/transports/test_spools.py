@@ -1,0 +1,120 @@
+"""Spool files are used again for a moment, hold nothing of each other, and go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hanse.errors import WireError
+from hanse.messages import Assembler, Message, Record, Spool, frames
+from hanse.transports import _spools
+from hanse.transports._spools import Spools
+
+SIZE = 1 << 20
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def filled(spool: Spool, byte: int, nbytes: int) -> Spool:
+    spool.write(0, memoryview(bytes([byte]) * nbytes))
+    return spool
+
+
+def test_a_file_is_used_again_and_what_it_held_cannot_be_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        spools = Spools(tmp_path)
+        first = filled(spools.take(SIZE), 1, SIZE)
+        fd = first._fd
+        del first
+        assert spools.kept_bytes == SIZE
+        second = filled(spools.take(10), 2, 10)
+        assert second._fd == fd
+        assert bytes(second.read(0, 10)) == b"\x02" * 10
+        for offset, nbytes in ((0, 11), (10, 1), (5, 6), (-1, 2)):
+            with pytest.raises(WireError):
+                second.read(offset, nbytes)
+        with pytest.raises(WireError):
+            second.write(5, memoryview(bytes(6)))
+        assert not list(tmp_path.iterdir())  # it has no name that could be left behind
+
+    asyncio.run(main())
+
+
+def test_a_message_in_a_file_that_was_used_before_is_the_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        spools, random = Spools(tmp_path), np.random.default_rng(1)
+        for size in (5000, 200, 9000, 0, 4999):
+            x = random.standard_normal(size)
+            assembler, message = Assembler(spools.take), None
+            for frame in frames(Message("reply", "1", "n", Record({}, {"x": x})), 1, 1024):
+                message = assembler.feed(frame)
+            assert isinstance(message, Message)
+            assert message.body.arrays["x"].tobytes() == x.tobytes()
+
+    asyncio.run(main())
+
+
+def test_two_payloads_never_share_a_file(tmp_path: Path) -> None:
+    async def main() -> None:
+        spools = Spools(tmp_path)
+        for _ in range(3):
+            held = [filled(spools.take(SIZE), k, SIZE) for k in range(4)]
+            assert len({spool._fd for spool in held}) == 4
+            assert [bytes(spool.read(SIZE - 1, 1)) for spool in held] == [bytes([k]) for k in range(4)]
+            thread = threading.Thread(target=held.clear)
+            thread.start()
+            thread.join()
+        assert spools.kept_bytes == 4 * SIZE
+
+    asyncio.run(main())
+
+
+def test_files_that_nobody_needs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spools, "IDLE_SECONDS", 0.05)
+
+    async def main() -> None:
+        before, spools = open_files(), Spools(tmp_path)
+        held = filled(spools.take(SIZE), 1, SIZE)
+        filled(spools.take(SIZE), 1, SIZE)
+        assert spools.kept_bytes == SIZE
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if spools._timer is None:
+                break
+        assert spools.kept_bytes == 0
+        del held  # the step took longer than that: nothing is kept that nobody would let go of
+        assert spools.kept_bytes == 0
+        assert open_files() == before
+
+    asyncio.run(main())
+
+
+def test_little_is_kept_and_nothing_without_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spools, "KEPT_BYTES", 3 * SIZE)
+
+    async def main() -> int:
+        spools = Spools(tmp_path)
+        held = [filled(spools.take(SIZE), k, SIZE) for k in range(5)]
+        held.clear()
+        assert spools.kept_bytes == 3 * SIZE
+        monkeypatch.setattr(_spools, "KEPT_FILES", 2)
+        filled(spools.take(SIZE), 1, SIZE)
+        return spools.kept_bytes
+
+    gc.collect()
+    before = open_files()
+    assert asyncio.run(main()) == 2 * SIZE
+    gc.collect()
+    assert open_files() == before
+    spools = Spools(tmp_path)
+    filled(spools.take(SIZE), 1, SIZE)
+    assert spools.kept_bytes == 0
+    assert open_files() == before
