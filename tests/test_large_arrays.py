@@ -82,6 +82,23 @@ def test_only_the_same_size_is_used_again_and_small_ones_are_none_of_its_busines
     assert len(large_arrays._kept) == before
 
 
+def test_sizes_that_change_do_not_pile_up() -> None:
+    held = empty(SIZE, F4)
+    for step in range(1, 6):
+        empty(SIZE + step, F4)
+    assert sum(memory.nbytes for _, memory in large_arrays._kept) == held.nbytes + LARGE_BYTES + 4 * 5
+
+
+def test_a_model_of_several_arrays_uses_all_of_its_memory_again() -> None:
+    places, state = [], []
+    for _ in range(5):
+        state = [empty(SIZE + k, F4) for k in range(3)]  # the last one is there until the next is made
+        places.append({place(array) for array in state})
+    assert places[2] == places[4] == places[0]
+    assert places[1] == places[3]
+    assert len(state) == 3
+
+
 def test_what_is_released_goes_with_its_last_array() -> None:
     array = empty(SIZE, F4)
     array.fill(3)

@@ -15,7 +15,7 @@ import numpy as np
 
 from hanse.messages import Array
 
-LARGE_BYTES = 32 << 20
+LARGE_BYTES = 4 << 20  # what the C library maps from the system, and gives back (``hanse.allocator``)
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _kept: list[tuple[weakref.ref[_Bytes], _Bytes]] = []
@@ -29,9 +29,14 @@ def empty(size: int, dtype: np.dtype[Any]) -> Array:
     if nbytes < LARGE_BYTES:
         return np.empty(size, dtype)
     with _lock:
-        gone = [memory for lent, memory in _kept if lent() is None and memory.nbytes == nbytes]
-        memory = gone[0] if gone else np.empty(nbytes, np.uint8)
-        _kept[:] = [pair for pair in _kept if pair[1] is not memory]
+        gone = [memory for lent, memory in _kept if lent() is None]
+        memory = next((memory for memory in gone if memory.nbytes == nbytes), None)
+        if memory is None:  # sizes have changed: what was kept for others would only pile up
+            _kept[:] = [(lent, other) for lent, other in _kept if lent() is not None]
+            memory = np.empty(nbytes, np.uint8)
+        else:
+            _kept[:] = [(lent, other) for lent, other in _kept if other is not memory]
+        del gone
         window = memory[:]
         _kept.append((weakref.ref(window), memory))
     # Its buffer, not a view of it: numpy would let a view refer to ``memory``, a buffer refers to who exports it
