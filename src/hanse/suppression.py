@@ -33,23 +33,23 @@ def hidden(counts: Array, minimum: int) -> Array:
     return out
 
 
-def hidden_table(counts: Array, minimum: int) -> Array:
+def hidden_table(counts: Array, minimum: int, back: Array | None = None) -> Array:
     """(r, c) bool: the same for a table whose row and column totals are known: in each row and each
     column the hidden cells, if any, are hidden by :func:`hidden`'s rule. Cells of an empty row or column
-    hide nothing: its total tells that they are 0.
+    hide nothing: its total tells that they are 0. ``back``: cells that are kept back for another reason.
 
     >>> hidden_table(np.array([[50, 4, 0], [50, 56, 0]]), 10).tolist()
     [[True, True, False], [True, True, False]]
     """
     counts = np.asarray(counts)
     full = np.ix_(counts.sum(1) > 0, counts.sum(0) > 0)
-    out = np.zeros(counts.shape, bool)
-    out[full] = _hidden_table(counts[full], minimum)
+    out = np.zeros(counts.shape, bool) if back is None else back.copy()
+    small = (counts > 0) & ((counts < minimum) | out)
+    out[full] |= _hidden_table(counts[full], small[full], minimum)
     return out
 
 
-def _hidden_table(counts: Array, minimum: int) -> Array:
-    out = (counts > 0) & (counts < minimum)
+def _hidden_table(counts: Array, out: Array, minimum: int) -> Array:
     while True:
         before = int(out.sum())
         for view, mask in ((counts, out), (counts.T, out.T)):

@@ -356,3 +356,40 @@ def test_rare_labels_together_are_not_shared_out() -> None:
     counts = hanse.simulate({"a": data}).analytics().value_counts()["city"]
     assert "(other)" not in counts
     assert 108 - sum(counts.values()) >= 18 + 30
+
+
+def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> None:
+    """Of the men four are ill: what is shown of the women and of all must not differ by them."""
+    ill = ["yes"] * 40 + ["no"] * 60 + ["yes"] * 4 + ["no"] * 56
+    rng = np.random.default_rng(4)
+    dose = np.where(np.array(ill) == "yes", 1.5, 0.5) + rng.uniform(-0.4, 0.4, 160)
+    federation = hanse.simulate({"a": {"sex": ["f"] * 100 + ["m"] * 60, "ill": ill, "dose": dose}})
+    total = federation.analytics().value_counts("ill")["ill"]
+    groups = federation.analytics(by="sex").value_counts("ill")["ill"]
+    assert total == {"yes": 44, "no": 116}
+    assert "yes" not in groups["f"]
+    bins = {"dose": {"histogram": {"bin_edges": [0, 1, 2]}}}
+    found = federation.analytics(by="sex").fetch_stats_with_args(bins).values("histogram")["dose"]
+    assert found["f"]["counts"][1] == 0
+    assert found["f"]["hidden"][1] == 1
+    large = hanse.simulate({"a": {"sex": ["f"] * 100 + ["m"] * 60, "ill": ["yes", "no"] * 80}})
+    assert large.analytics(by="sex").value_counts("ill")["ill"] == {"f": {"yes": 50, "no": 50},
+                                                                  "m": {"yes": 30, "no": 30}}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 25), min_size=3, max_size=3), min_size=2, max_size=4))
+def test_groups_and_their_total_leave_no_few(table: list[list[int]]) -> None:
+    """Whatever a label's total exceeds the shown groups by is nothing, or the minimum at least."""
+    counts = np.array(table)
+    rows = [(f"g{g}", "abc"[c]) for g, c in np.ndindex(counts.shape) for _ in range(counts[g, c])]
+    if not rows:
+        return
+    data = {"group": [g for g, _ in rows], "label": [c for _, c in rows]}
+    said = answers(site(data, [["value_counts", ["label"], {}, []], ["value_counts", ["label"], {}, ["group"]]]))
+    arrays = {k: v for one in said for k, v in one.record.arrays.items()}
+    single, grouped = sorted((k.partition(".")[0] for k in arrays if k.endswith(".hidden")), key=int)
+    back, told = arrays[f"{single}.hidden"][0], arrays[f"{single}.counts"][0]
+    rest = told - arrays[f"{grouped}.counts"].sum(0)
+    for shown, left in zip(back == 0, rest, strict=True):
+        assert not shown or left == 0 or left >= 10

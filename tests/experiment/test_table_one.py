@@ -195,6 +195,16 @@ def test_margins_do_not_give_a_level_of_a_group_away() -> None:
     assert crosstab["table"] == {}
 
 
+def test_a_site_without_values_of_a_variable_has_no_difference_in_it() -> None:
+    parts = sites()
+    parts["ulm"]["stage"], parts["ulm"]["age"] = None, np.nan
+    table = hanse.simulate(parts, policy=OPEN).analytics().table_one()
+    assert [line.level for line in table.lines if line.variable == "stage"] == ["I", "II", "III"]
+    assert table.smd["ulm vs rest"]["age"] is None
+    assert table.smd["ulm vs rest"]["stage = I"] is None
+    same({"stage = I": table.smd["bonn vs rest"]["stage = I"]}, pooled(parts["bonn"], parts["jena"]))
+
+
 def test_what_cannot_be_compared_says_so() -> None:
     analytics = hanse.simulate(sites(), policy=OPEN).analytics()
     for call, says in (

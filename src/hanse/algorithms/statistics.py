@@ -514,11 +514,40 @@ def _disclosed(
     if not sent:  # no label at all: arrays of no groups
         unit = _unit(item, known_of(plan, known, item, 0))
         return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in unit.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
+    if item.by and minimum > 1 and sent[0].get("counts", np.empty(0)).ndim == 1 and "hidden" in sent[0]:
+        sent = _over_groups(item, scan, plan, known, owner, sent, flags)
+        reason = reason or ("cells of few rows, and others with them" if any(s["hidden"].any() for s in sent) else "")
     if used:
         shown[_edge_key(item)] = sorted({*earlier, *used})
         if len(shown[_edge_key(item)]) > MOST_EDGES:
             raise NotAllowed("histograms of this column have used up all edges that this node shows")
     return {**_stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
+
+
+def _over_groups(
+    item: Item, scan: _Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, sent: Sequence[Arrays],
+    flags: Sequence[int],
+) -> list[Arrays]:  # fmt: skip
+    """Cells of all groups as one table, whose columns add up to what is told of all rows together: so that
+    no group's small cell is the rest of the others'."""
+    shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
+    inner = [_inner(group, shape) for group in range(len(scan.found[item]))]
+    all_seen = Owner(1, True, scan.cuts[item])
+    counts = np.stack([
+        statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]
+        for i, arrays in zip(inner, scan.found[item], strict=True)
+    ])  # fmt: skip
+    back = np.ones(counts.shape, bool)  # rows without a label are not told
+    for group, i in enumerate(inner):
+        if i is not None and not flags[i]:
+            back[group] = sent[i]["hidden"] > 0
+    back = hidden_table(counts, owner.minimum, back)
+    out = list(sent)
+    for group, i in enumerate(inner):
+        if i is not None and not flags[i]:
+            cells = {"counts": np.where(back[group], 0, sent[i]["counts"]), "hidden": back[group].astype(np.int64)}
+            out[i] = {**sent[i], **cells}
+    return out
 
 
 def _edge_key(item: Item) -> str:

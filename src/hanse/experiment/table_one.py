@@ -188,8 +188,8 @@ def _lines(column: str, labelled: bool, groups: Mapping[str, Sequence[Any]]) -> 
     labels = unpack(next(iter(groups.values()))[0]["labels"])
     found = [Line(column, label, {name: _share(arrays, place) for name, arrays in whole.items()})
              for place, label in enumerate([*labels, OTHER])]  # fmt: skip
-    rare = [part for part in found[-1].parts.values() if part is None or part.mean]
-    return found if rare and labels else found[:-1]
+    rare = any(arrays["counts"][-1] or arrays["hidden"][-1] for arrays in whole.values())
+    return found if rare else found[:-1]
 
 
 def _joined(parts: Sequence[Part | None]) -> Part | None:
