@@ -393,6 +393,26 @@ class Decision:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the owner that a rule brings along, in ``SETTINGS`` of its file: it stands in
+    ``[policy]`` of ``node.toml``, and the rule reads it from the policy that it is made with.
+
+    Args:
+        default: also says what kind of value it is.
+        help: one line, for people.
+        low: the least whole number.
+        names: the folder whose names a list may hold (beside ``*``).
+        imposed: under this name it goes before the run's own settings in the node's half of an algorithm.
+    """
+
+    default: bool | int | float | str | tuple[str, ...]
+    help: str
+    low: int = 0
+    names: str = ""
+    imposed: str = ""
+
+
 class Rule(Protocol):
     """One rule of the gate. Given the facts of a task, allows it or says why not. A rule that
     raises counts as a no."""

@@ -108,7 +108,8 @@ def test_garbage_is_no_proposal(wrong: dict[str, Any]) -> None:
 
 
 def test_settings_survive_the_file(tmp_path: Path) -> None:
-    settings = Settings("alpha", policy=Policy(("fedavg", 'odd "name" \\ ü\x7f'), True, 20), limits=Limits(12.5, 100))
+    policy = Policy(allowed_algorithms=("fedavg", 'odd "name" \\ ü\x7f'), allow_training_plans=True, minimum_samples=20)
+    settings = Settings("alpha", policy=policy, limits=Limits(12.5, 100))
     settings.save(tmp_path)
     assert Settings.load(tmp_path) == settings
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
@@ -135,10 +136,10 @@ def test_wrong_settings(raw: dict[str, Any], says: str) -> None:
 
 def test_settings_from_text(tmp_path: Path) -> None:
     settings = Settings("alpha")
-    assert settings.with_value("minimum_samples", "25").policy.minimum_samples == 25
+    assert settings.with_value("minimum_samples", "25").policy == Policy(minimum_samples=25)
     listed = settings.with_value("policy.allowed_algorithms", "fedavg, probe")
-    assert listed.policy.allowed_algorithms == ("fedavg", "probe")
-    assert settings.with_value("allow_training_plans", "True").policy.allow_training_plans is True
+    assert listed.policy == Policy(allowed_algorithms=("fedavg", "probe"))
+    assert settings.with_value("allow_training_plans", "True").policy == Policy(allow_training_plans=True)
     assert settings.with_value("limits.task_seconds", "0.5").limits.task_seconds == 0.5
     assert settings.with_value("consent", "coordinator").consent == "coordinator"
     for key, value in (("minimum_samples", "many"), ("allow_training_plans", "1"), ("node_id", "b"), ("standing", "x")):

@@ -170,7 +170,7 @@ def test_policy(home: Path) -> None:
     assert Settings.load(home).policy.minimum_samples == 30
     with pytest.raises(ConfigError, match="did you mean 'minimum_samples'"):
         hanse(home, "policy", "set", "minimum_sample", "30")
-    with pytest.raises(ConfigError, match="no algorithm 'fedavgg'"):
+    with pytest.raises(ConfigError, match="there is no 'fedavgg' in algorithms"):
         hanse(home, "policy", "set", "allowed_algorithms", "fedavg,fedavgg")
     assert [e.action for e in AuditLog(home / "audit.jsonl").entries()] == ["settings.changed"]
 

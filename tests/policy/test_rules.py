@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +58,41 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
                     "federated_analytics": True}  # fmt: skip
     with pytest.raises(NotAllowed, match="no rules"):
         policy.enforce((), FINE)
+
+
+def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
+    """Put into the folder, it is asked at the gate, and its setting is in node.toml, checked and documented."""
+    (tmp_path / "office_hours.py").write_text(
+        "from hanse.kinds import Decision, Setting\n"
+        "SETTINGS = {'closed_days': Setting(('sunday',), 'no task on these days'), 'most': Setting(3, 'x', low=2)}\n"
+        "class RULE:\n    name = 'office_hours'\n    def __init__(self, policy): self.policy = policy\n"
+        "    def decide(self, facts):\n"
+        "        return Decision('monday' not in self.policy['closed_days'], self.name, 'closed')\n"
+    )
+    code = (
+        "import sys, hanse.policy\nfrom pathlib import Path\nhanse.policy.__path__.append(sys.argv[1])\n"
+        "from hanse.errors import ConfigError\nfrom hanse.node.settings import Settings\nimport dataclasses\n"
+        "closed = Settings('a').with_value('closed_days', 'monday')\n"
+        "closed.save(Path(sys.argv[1]))\nassert Settings.load(Path(sys.argv[1])) == closed\n"
+        "assert 'closed_days = [\"monday\"]' in closed.to_toml()\n"
+        "facts = {**dataclasses.asdict(closed.policy), 'message_bytes': 9, 'steps': 9}\n"
+        "said = hanse.policy.decide(hanse.policy.rules(facts), {})\n"
+        "assert [d.reason for d in said if d.rule == 'office_hours'] == ['closed']\n"
+        "for key, value in (('most', '1'), ('closed_day', 'x')):\n"
+        "    try:\n        closed.with_value(key, value)\n        raise SystemExit('no error')\n"
+        "    except ConfigError as error:\n        print(error.message)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "at least 2" in done.stdout
+    assert "did you mean 'closed_days'" in done.stdout or "did you mean 'policy.closed_days'" in done.stdout
+
+
+def test_settings_of_rules_are_documented_where_people_look() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for name, setting in policy.settings().items():
+        assert f"`policy.{name}`" in text
+        assert setting.help
 
 
 def test_what_the_owner_sets_counts() -> None:

@@ -407,15 +407,12 @@ def policy_show(home: Path) -> None:
 @click.argument("value")
 def policy_set(home: Path, key: str, value: str) -> None:
     """Change one setting; a running node follows at once. Lists are separated by commas."""
-    from hanse.kinds import names
-    from hanse.node.settings import ALL, Settings
+    from hanse.node.settings import Settings
     from hanse.store.audit import AuditLog
 
     before = Settings.load(home)
     after = before.with_value(key, value)
-    unknown = [n for n in after.policy.allowed_algorithms if n != ALL and n not in names("algorithms")]
-    if unknown:
-        raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(names('algorithms'))}")
+    after.policy.check_names()
     after.save(home)
     try:
         _ask(home, "reload", actor=_actor())

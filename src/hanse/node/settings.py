@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hanse import policy
 from hanse.errors import ConfigError, NotFound
+from hanse.kinds import names
 from hanse.messages import Json
 
 FILE = "node.toml"
@@ -34,48 +36,47 @@ class Coordinator:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What may be computed here. The rules of :mod:`hanse.policy` read these.
+_OF_RULES = policy.settings()
+
+
+@dataclass(frozen=True)
+class OwnPolicy:
+    """The part of the policy that is no rule's.
 
     Args:
-        allowed_algorithms: names of :mod:`hanse.algorithms`; ``*`` for all that are shipped.
-        allow_training_plans: whether code that a researcher wrote may run at all.
-        minimum_samples: a dataset of fewer rows takes no part.
         minimum_count: groups of fewer rows are not told apart in what leaves.
         standing: ``ask`` the owner about each proposal, or ``accept-allowed``: accept at once what
             passes all rules.
         approval_days: an approval ends after so many days.
-        allow_federated_analytics: whether statistics are computed here; they are then accepted at once.
-        minimum_cell: no count, group or bin of fewer rows leaves in statistics.
-        allow_extremes: whether exact smallest and largest values may leave.
-        allow_node_statistics: whether statistics of this node alone may be shown.
-        statistics_columns, statistics_denied_columns: of which columns; ``*`` for all.
-        most_filters: so many different choices of rows are answered per version of a dataset.
     """
 
-    allowed_algorithms: tuple[str, ...] = (ALL,)
-    allow_training_plans: bool = False
-    minimum_samples: int = 10
     minimum_count: int = 5
     standing: str = "ask"
     approval_days: float = 30.0
-    allow_federated_analytics: bool = False
-    minimum_cell: int = 10
-    allow_extremes: bool = False
-    allow_node_statistics: bool = False
-    statistics_columns: tuple[str, ...] = (ALL,)
-    statistics_denied_columns: tuple[str, ...] = ()
-    most_filters: int = 20
 
     def imposed(self) -> dict[str, Json]:
         """What of this goes before the run's own settings in the node's half of an algorithm."""
-        return {
-            "min_count": self.minimum_count, "minimum_cell": self.minimum_cell,
-            "allow_extremes": self.allow_extremes, "allow_node_statistics": self.allow_node_statistics,
-            "allowed_columns": list(self.statistics_columns),
-            "denied_columns": list(self.statistics_denied_columns), "most_filters": self.most_filters,
-        }  # fmt: skip
+        said: dict[str, Json] = {"min_count": self.minimum_count}
+        for name, setting in _OF_RULES.items():
+            if setting.imposed:
+                value = getattr(self, name)
+                said[setting.imposed] = list(value) if isinstance(value, tuple) else value
+        return said
+
+    def check_names(self) -> None:
+        """Raises ``ConfigError`` where a list holds a name that nothing has."""
+        for name, setting in _OF_RULES.items():
+            known = names(setting.names) if setting.names else ()
+            for value in getattr(self, name) if setting.names else ():
+                if value != ALL and value not in known:
+                    raise ConfigError(f"{name}: there is no {value!r} in {setting.names}; there are {', '.join(known)}")
+
+
+# What may be computed here: the above, and what each file of hanse.policy declares in its SETTINGS
+Policy: Any = dataclasses.make_dataclass(
+    "Policy", [(n, type(s.default), field(default=s.default)) for n, s in _OF_RULES.items()],
+    bases=(OwnPolicy,), frozen=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Limits:
 
 
 _CHOICES = {"consent": ("node", "coordinator"), "policy.standing": ("ask", "accept-allowed")}
-_LOWEST = {"policy.minimum_samples": 1, "policy.minimum_count": 1, "policy.minimum_cell": 1, "policy.most_filters": 0,
+_LOWEST = {**{f"policy.{name}": setting.low for name, setting in _OF_RULES.items()}, "policy.minimum_count": 1,
            "limits.memory_mb": 64, "limits.message_mb": 1,
            "limits.threads": 0, "limits.steps": 1, "limits.reply_json_kb": 1}  # fmt: skip
 
@@ -105,7 +106,7 @@ class Settings:
     node_id: str = ""
     consent: str = "node"
     coordinator: Coordinator = field(default_factory=Coordinator)
-    policy: Policy = field(default_factory=Policy)
+    policy: OwnPolicy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

@@ -2,16 +2,28 @@
 
 A file has ``RULE``, a class that is made with the owner's policy (a mapping) and has
 :class:`hanse.kinds.Rule`'s ``name`` and ``decide``. A rule reads facts by subscription, so a fact
-that is missing raises, and what raises is a no.
+that is missing raises, and what raises is a no. ``SETTINGS`` of a file are the owner's settings that
+the rule brings along: a new rule with its settings is one new file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hanse.errors import NotAllowed
-from hanse.kinds import Decision, Rule, find, names
+from hanse.errors import ConfigError, NotAllowed
+from hanse.kinds import Decision, Rule, Setting, find, names
 from hanse.messages import Json
+
+
+def settings() -> dict[str, Setting]:
+    """The owner's settings of all rules, by name. Raises ``ConfigError`` where two rules claim one name."""
+    found: dict[str, Setting] = {}
+    for rule in names("policy"):
+        for name, setting in getattr(find("policy", rule), "SETTINGS", {}).items():
+            if name in found:
+                raise ConfigError(f"the setting {name!r} of the rule {rule!r} is another rule's already")
+            found[name] = setting
+    return found
 
 
 def rules(policy: Mapping[str, Json]) -> tuple[Rule, ...]:
@@ -46,4 +58,4 @@ def enforce(rules: tuple[Rule, ...], facts: Mapping[str, Json]) -> None:
         raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in refused))
 
 
-__all__ = ["decide", "enforce", "rules"]
+__all__ = ["decide", "enforce", "rules", "settings"]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.kinds import Decision
+from hanse.kinds import Decision, Setting
 from hanse.messages import Json
+
+SETTINGS = {
+    "allowed_algorithms": Setting(("*",), "names of algorithms; * for all that are shipped", names="algorithms"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.kinds import Decision
+from hanse.kinds import Decision, Setting
 from hanse.messages import Json
+
+SETTINGS = {
+    "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
+    "minimum_cell": Setting(10, "no count, group or bin of fewer rows leaves in statistics", low=1,
+                            imposed="minimum_cell"),
+    "allow_extremes": Setting(False, "whether exact smallest and largest values may leave", imposed="allow_extremes"),
+    "allow_node_statistics": Setting(False, "whether this node may be shown by itself in statistics, or asked alone",
+                                     imposed="allow_node_statistics"),
+    "statistics_columns": Setting(("*",), "statistics are of these columns; * for all", imposed="allowed_columns"),
+    "statistics_denied_columns": Setting((), "and not of these", imposed="denied_columns"),
+    "most_filters": Setting(20, "so many different choices of rows are answered per version of a dataset",
+                            imposed="most_filters"),
+}
 
 
 @dataclass(frozen=True, slots=True)
