@@ -14,7 +14,7 @@ import numpy as np
 
 import hanse
 from demo.hospitals import TARGET
-from hanse.algorithms.preparation import split
+from hanse.algorithms._preparation import split
 from hanse.config import RunConfig
 from hanse.experiment.results import Result
 from hanse.kinds import generator

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import hanse
+from hanse.bundle import node_code
+from hanse.config import RunConfig
+from hanse.kinds import find, names
 
 ROOT = Path(hanse.__file__).parent
 INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics", "privacy", "network")
@@ -75,6 +78,23 @@ def test_heavy_libraries_are_imported_only_by_their_owners(path: Path) -> None:
         top = name.split(".")[0]
         assert room(path) in OWNERS.get(top, {room(path)}), f"{path.name} imports {top}"
         assert top not in ("pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"), f"{path.name} imports {top}"
+
+
+def test_what_can_be_chosen_as_an_algorithm_is_one() -> None:
+    for name in names("algorithms"):
+        assert {"init", "ask", "answer", "tell", "result"} <= set(dir(find("algorithms", name).ALGORITHM)), name
+    assert not {"evaluation", "preparation"} & set(names("algorithms"))
+
+
+@pytest.mark.parametrize("model", sorted({"xgboost", "random_forest", "mlp_classifier", "logistic_regression"}))
+def test_an_owner_reads_every_ingredient_that_runs_at_the_node(model: str) -> None:
+    """Also those that one ingredient gets from the folder of another: ``from hanse.models import _trees``."""
+    code = node_code(RunConfig.parse({"model_name": model}))
+    for module in code:
+        if module.split(".")[1] in INGREDIENTS:
+            needed = imports(ROOT.parent / f"{module.replace('.', '/')}.py")
+            files = {n for n in needed if (ROOT.parent / f"{n.replace('.', '/')}.py").is_file()}
+            assert {n for n in files if n.split(".")[1] in INGREDIENTS} <= set(code), module
 
 
 def loaded(statement: str) -> set[str]:

@@ -20,7 +20,7 @@ import hanse
 from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import NotApproved, WireError
-from hanse.kinds import FOLDERS, names
+from hanse.kinds import FOLDERS, modules
 from hanse.messages import Json, dumps, loads
 
 
@@ -143,7 +143,7 @@ def _ingredients(source: str) -> tuple[str, ...]:
         if isinstance(item, ast.ImportFrom) and item.module:
             parts = item.module.split(".")
             if parts[0] == "hanse" and len(parts) == 2 and parts[1] in FOLDERS:
-                found += [f"{item.module}.{a.name}" for a in item.names if a.name in names(parts[1])]
+                found += [f"{item.module}.{a.name}" for a in item.names if a.name in modules(parts[1])]
             elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in FOLDERS:
                 found.append(item.module)
     return tuple(found)

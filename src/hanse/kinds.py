@@ -431,8 +431,13 @@ def names(folder: str) -> tuple[str, ...]:
     """What there is of a kind: the modules of ``hanse.<folder>`` without a leading underscore."""
     if folder not in FOLDERS:
         raise ConfigError(f"there is no kind {folder!r}; known are {', '.join(FOLDERS)}")
+    return tuple(name for name in modules(folder) if name[0] != "_")
+
+
+def modules(folder: str) -> tuple[str, ...]:
+    """All modules of ``hanse.<folder>``: what there is of the kind, and what that is made of."""
     package = importlib.import_module(f"hanse.{folder}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_"))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__)))
 
 
 def find(folder: str, name: str) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from hanse import features
-from hanse.algorithms import evaluation, preparation
+from hanse.algorithms import _evaluation as evaluation
+from hanse.algorithms import _preparation as preparation
 from hanse.errors import DataError, NotFound
 from hanse.kinds import find
 from hanse.messages import Array, Json, Record

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from hanse.algorithms.evaluation import BINS, evaluate, over_sites, report
+from hanse.algorithms._evaluation import BINS, evaluate, over_sites, report
 from hanse.kinds import Task
 
 BINARY = Task("binary", ("x",), ("no", "yes"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from drive import Drive, same, shares, toy
 
-from hanse.algorithms import build, preparation
+from hanse.algorithms import _preparation as preparation
+from hanse.algorithms import build
 from hanse.algorithms.fedavg import FedAvg, parameters
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed

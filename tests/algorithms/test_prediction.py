@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from drive import Drive, shares, toy
 
-from hanse.algorithms import preparation
-from hanse.algorithms.evaluation import evaluate
+from hanse.algorithms import _preparation as preparation
+from hanse.algorithms._evaluation import evaluate
 from hanse.errors import DataError, NotFound
 from hanse.kinds import Site, find
 from hanse.messages import Record, dump, load

@@ -10,7 +10,7 @@ from drive import Drive, prepare, same, shares, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Site

@@ -9,7 +9,7 @@ import pytest
 from drive import Drive, same, shares, toy
 from sklearn.metrics import log_loss, roc_auc_score
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import trees
 from hanse.algorithms.tree_bagging import base_score
 from hanse.kinds import find

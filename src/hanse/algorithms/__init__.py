@@ -1,6 +1,8 @@
 """Federated computations: one file each, both halves together (:class:`hanse.kinds.Algorithm`).
 
-A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False`` marks one that touches no data,
+A file without a leading underscore is an algorithm that a run can choose; the others are parts of them: what
+is agreed on before, how it is evaluated. A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False``
+marks one that touches no data,
 ``NEEDS_MODEL = False`` one that reads rows as they are (:class:`hanse.kinds.Source`) and learns no
 model; all others run after the preparation and learn a model of :mod:`hanse.models`. A file may have
 ``ingredients(options)``, further modules of the node's half that depend on the run's options, and
@@ -8,6 +10,8 @@ model; all others run after the preparation and learn a model of :mod:`hanse.mod
 """
 
 from __future__ import annotations
+
+import importlib
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
@@ -45,7 +49,7 @@ def needs_model(config: RunConfig) -> bool:
 
 def files(config: RunConfig) -> tuple[str, ...]:
     """The files of this folder that the run uses, in the order of its stages."""
-    return ("preparation", resolve(config)) if needs_model(config) else (resolve(config),)
+    return ("_preparation", resolve(config)) if needs_model(config) else (resolve(config),)
 
 
 def ingredients(config: RunConfig) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
         if config.max_weight_share < 1 and hasattr(module, "averages") and not module.averages(config.model_options):
             raise ConfigError(f"{config.model_name} does not average what the sites learn, so max_weight_share has "
                               "nothing to bound; leave it out")  # fmt: skip
-    stages = [find("algorithms", name).ALGORITHM() for name in files(config)]
+    stages = [importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM() for name in files(config)]
     if start is not None:
         from hanse.algorithms._continued import Continued
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State, find

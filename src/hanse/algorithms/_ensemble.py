@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import evaluation, preparation
+from hanse.algorithms import _evaluation as evaluation
+from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError, Unusable
 from hanse.kinds import Ask, Combine, Done, Gathered, Site, State, find
 from hanse.messages import Array, Json, Record

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import evaluation, preparation
+from hanse.algorithms import _evaluation as evaluation
+from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError, NodeFailed, RunFailed, Unusable
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site, State, Task, find, generator
 from hanse.messages import Array, Json, Record

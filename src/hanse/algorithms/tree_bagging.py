@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import (
     ask,
     begin,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.kinds import find
 from hanse.messages import Array, Record
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import preparation
+from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError
 from hanse.messages import Array, Record
 from hanse.prediction import native_model
