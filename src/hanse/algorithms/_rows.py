@@ -1,0 +1,203 @@
+"""A site's rows as a model sees them, by what all sites agreed on: design matrix, targets, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hanse.errors import DataError
+from hanse.kinds import Site, Task
+from hanse.messages import Array, Json, Record, digest
+from hanse.table import Column, ColumnKind, Table
+
+
+def task(prepared: Record) -> Task:
+    """The task that was settled."""
+    found = prepared.data["task"]
+    return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
+
+
+def feature_names(columns: Sequence[Mapping[str, Json]], standardise: bool) -> list[str]:
+    """Names of the design matrix: ``age``, ``age is missing``, ``cp=typical angina``."""
+    names: list[str] = []
+    for column in columns:
+        if column["kind"] == ColumnKind.CATEGORICAL:
+            names += [f"{column['name']}={c}" for c in column["categories"]]
+        else:
+            names.append(column["name"])
+            if standardise and column["missing"]:
+                names.append(f"{column['name']} is missing")
+    return names
+
+
+def design(table: Table, prepared: Record, standardise: bool) -> Array:
+    """The design matrix of a table.
+
+    Args:
+        table: has the features; further columns are ignored, rows are kept as they are.
+        prepared: the result of the preparation.
+        standardise: numbers and dates minus the mean over the scale, what is missing at the mean,
+            marked in a column of its own if any site has missing values there; else raw values with
+            NaN for what is missing. Booleans are 0 and 1, dates days since 1970, categories one
+            column each (an unknown one is 0 in all).
+
+    Returns:
+        (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
+    """
+    columns = prepared.data["columns"]
+    if any(c["kind"] == ColumnKind.IMAGE for c in columns):
+        image = _column(table, columns[0])
+        return np.asarray(image.values, np.float32) / np.float32(255)
+    parts: list[Array] = []
+    place = 0
+    for entry in columns:
+        column = _column(table, entry)
+        if column.kind is ColumnKind.CATEGORICAL:
+            parts.append(_one_hot(column, entry["categories"], standardise))
+            continue
+        values = np.where(np.isfinite(column.values), column.values, np.nan)
+        if standardise:
+            mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
+            missing = np.isnan(values)
+            values = np.where(missing, mean, values)
+            if entry["kind"] != ColumnKind.BOOLEAN:
+                values = (values - mean) / scale
+            parts.append(values[:, None])
+            if entry["missing"]:
+                parts.append(missing[:, None])
+        else:
+            parts.append(values[:, None])
+        place += 1
+    return np.concatenate(parts, axis=1, dtype=np.float64)
+
+
+def target(table: Table, prepared: Record) -> tuple[Array, Array]:
+    """The rows that have a usable target, (m,) int64, and their targets (m,): class indices
+    (int64), or numbers (float64)."""
+    name = prepared.data["target"]
+    if name not in table.columns:
+        raise DataError(f"the target column {name!r} is not in the dataset of this site")
+    column = table[name]
+    if kind_of(prepared) == "regression":
+        if column.kind is ColumnKind.CATEGORICAL:
+            if np.all(column.values < 0):
+                return np.zeros(0, np.int64), np.zeros(0)
+            raise DataError(f"the target {name!r} is text at this site; a regression needs numbers")
+        kept = np.flatnonzero(np.isfinite(column.values))
+        return kept, column.values[kept]
+    index = {label: i for i, label in enumerate(prepared.data["task"]["classes"])}
+    labels, codes = labelled(column)
+    known = np.array([index.get(label, -1) for label in labels] + [-1], np.int64)
+    y = known[codes]
+    kept = np.flatnonzero(y >= 0)
+    return kept, y[kept]
+
+
+def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Array, Array]:
+    """Positions for training and for evaluation, each sorted.
+
+    Args:
+        y: (n,) targets. Whole numbers (class indices) are stratified: each class is held out in
+            the same proportion, to the nearest row over all classes.
+        rng: ``site.rng("split")``: keyed by seed and node, so a site splits alike in every run step.
+        test_fraction: in [0, 1). At least one row is left for training, if there is any.
+
+    >>> train, test = split(np.array([0] * 8 + [1] * 4), np.random.default_rng(0), 0.25)
+    >>> len(train), len(test), int((test >= 8).sum())
+    (9, 3, 1)
+    """
+    order = rng.permutation(len(y))
+    if y.dtype.kind in "iub":
+        order = order[np.argsort(y[order], kind="stable")]
+    steps = np.floor(np.arange(len(y) + 1) * test_fraction + 0.5)
+    held = np.diff(steps) > 0
+    if len(y) and held.all():
+        held[0] = False
+    return np.sort(order[~held]), np.sort(order[held])
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A site's rows, ready for a model: ``X`` and ``y`` of all usable rows, the positions for
+    ``train`` and ``test``, and how many rows were ``dropped`` for want of a target."""
+
+    X: Array
+    y: Array
+    train: Array
+    test: Array
+    dropped: int
+
+
+def rows(site: Site, prepared: Record) -> Rows:
+    """The site's rows as this preparation sees them; made once and kept in the site's cache."""
+    key = digest(prepared)
+    found: tuple[str, Rows] | None = site.cache.get("rows")
+    if found is not None and found[0] == key:
+        return found[1]
+    kept, y = target(site.table, prepared)
+    train, test = split(y, site.rng("split"), float(site.config["test_fraction"]))
+    X = design(site.table.take(kept), prepared, prepared.data["needs"] == "standardised")
+    made = Rows(X, y, train, test, site.table.rows - len(kept))
+    site.cache["rows"] = (key, made)
+    return made
+
+
+def pack(prepared: Record) -> tuple[dict[str, Json], dict[str, Array]]:
+    """A prepared record as part of another one: ``data["prepared"]`` and arrays ``prepared.*``."""
+    return {"prepared": dict(prepared.data)}, {f"prepared.{n}": prepared.arrays[n] for n in prepared.arrays}
+
+
+def unpack(record: Record) -> Record:
+    """The prepared record that stands in another one (:func:`pack`)."""
+    arrays = {n.removeprefix("prepared."): record.arrays[n] for n in record.arrays if n.startswith("prepared.")}
+    return Record(record.data["prepared"], arrays)
+
+
+# ---------------------------------------------------------------- columns to numbers
+
+
+def labelled(column: Column) -> tuple[list[str], Array]:
+    """The distinct labels of a column, and each row's index among them (-1: missing)."""
+    if column.kind is ColumnKind.CATEGORICAL:
+        used = np.unique(column.values[column.values >= 0])
+        index = np.full(len(column.categories) + 1, -1, np.int64)
+        index[used] = np.arange(len(used))
+        return [column.categories[c] for c in used], index[column.values]
+    finite = np.isfinite(column.values)
+    distinct, inverse = np.unique(column.values[finite], return_inverse=True)
+    codes = np.full(len(column), -1, np.int64)
+    codes[finite] = inverse
+    return [str(label) for label in Column(ColumnKind.NUMERIC, distinct).labels()], codes
+
+
+def kind_of(record: Record) -> str:
+    """The kind of the task that was settled."""
+    return str(record.data["task"]["kind"])
+
+
+def _column(table: Table, entry: Mapping[str, Json]) -> Column:
+    column = table[entry["name"]]
+    numeric = (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
+    if column.kind != entry["kind"] and not (column.kind in numeric and entry["kind"] in numeric):
+        raise DataError(f"column {entry['name']!r} is {column.kind} here; the model was prepared for {entry['kind']}")
+    if column.kind is ColumnKind.IMAGE and list(column.values.shape[1:]) != entry["shape"]:
+        raise DataError(f"images {entry['name']!r} have shape {column.values.shape[1:]}, expected {entry['shape']}")
+    return column
+
+
+def numbers(table: Table, prepared: Record) -> Array:
+    """(n, c) numeric, boolean and date columns as they are."""
+    wanted = [c for c in prepared.data["columns"] if c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE)]
+    columns = [_column(table, entry).values for entry in wanted]
+    return np.column_stack(columns) if columns else np.zeros((table.rows, 0))
+
+
+def _one_hot(column: Column, categories: Sequence[str], standardise: bool) -> Array:
+    index = {c: i for i, c in enumerate(categories)}
+    common = np.array([index.get(c, -1) for c in column.categories] + [-1], np.int64)
+    hot: Array = (common[column.values][:, None] == np.arange(len(categories))).astype(np.float64)
+    if not standardise:
+        hot[column.values < 0] = np.nan
+    return hot
