@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,57 @@ def test_approve_and_revoke(approvals: Approvals, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="revoked already"):
         approvals.approve("run-1", actor="ada")
     assert oct((tmp_path / "approvals.db").stat().st_mode & 0o777) == "0o600"
+
+
+def reads(approvals: Approvals) -> list[str]:
+    """The statements that read proposals from now on."""
+    found: list[str] = []
+    approvals._db.set_trace_callback(lambda text: found.append(text) if "FROM proposals" in text else None)
+    return found
+
+
+def test_what_was_read_is_read_again_when_anything_was_written(approvals: Approvals, tmp_path: Path) -> None:
+    first, second = receive(approvals), receive(approvals, "run-2", 128)
+    approvals.approve("run-1", actor="ada")
+    approvals.approve("run-2", actor="ada")
+    statements = reads(approvals)
+    for _ in range(3):
+        assert approvals.approved("run-1", first.sha256).actor == "ada"
+        assert approvals.approved("run-2", second.sha256).actor == "ada"
+    assert len(statements) == 2
+    approvals.revoke("run-2", actor="ada")  # this connection
+    with pytest.raises(NotApproved, match="revoked"):
+        approvals.approved("run-2", second.sha256)
+    assert approvals.approved("run-1", first.sha256).state == "approved"
+    program = "import sys; from pathlib import Path; from hanse.node.approvals import Approvals; "
+    program += "Approvals(Path(sys.argv[1])).revoke('run-1', actor='ada')"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
+    with pytest.raises(NotApproved, match="revoked"):
+        approvals.approved("run-1", first.sha256)
+
+
+def test_what_was_read_is_forgotten_when_it_is_taken_away_or_comes(approvals: Approvals, tmp_path: Path) -> None:
+    found = receive(approvals)
+    assert approvals.decision("run-1", found.sha256) == found
+    assert approvals.decision("run-2", found.sha256) is None
+    with sqlite3.connect(tmp_path / "approvals.db") as other:
+        other.execute("DELETE FROM proposals")
+    assert approvals.decision("run-1", found.sha256) is None
+    again = Approvals(tmp_path)
+    late = receive(again, "run-2")
+    again.close()
+    assert approvals.decision("run-2", late.sha256) == late
+
+
+def test_what_was_read_expires(approvals: Approvals) -> None:
+    found = receive(approvals)
+    approvals.approve("run-1", actor="ada", days=0.2 / 86400)
+    assert approvals.approved("run-1", found.sha256)
+    statements = reads(approvals)
+    time.sleep(0.25)
+    with pytest.raises(NotApproved, match="expired"):
+        approvals.approved("run-1", found.sha256)
+    assert not statements
 
 
 def test_a_decision_is_not_turned_round(approvals: Approvals) -> None:

@@ -59,7 +59,18 @@ def test_detail_is_kept_as_it_will_be_read(tmp_path: Path) -> None:
     assert log.entries() == [entry]
 
 
-@pytest.mark.parametrize("detail", [{"x": float("nan")}, {"x": object()}, {"x": b"bytes"}])
+def test_plain_details_are_kept_as_they_will_be_read(tmp_path: Path) -> None:
+    log = filled(tmp_path, 0)
+    detail = {"b": True, "a": 1, "none": None, "text": 'a "quoted" ü\n\ud800', "most": 2**63 - 1, "over": 2**64}
+    entry = log.append("a", "b", "c", detail)
+    detail["a"] = 2  # the entry is what was written, not what the caller goes on with
+    assert entry.detail["a"] == 1
+    assert entry.detail["b"] is True
+    assert log.entries() == [entry]
+    assert log.verify().ok
+
+
+@pytest.mark.parametrize("detail", [{"x": float("nan")}, {"x": object()}, {"x": b"bytes"}, {"x": 10**5000}])
 def test_what_is_not_json_is_refused_and_nothing_written(tmp_path: Path, detail: dict[str, object]) -> None:
     log = filled(tmp_path, 1)
     with pytest.raises(ConfigError, match="JSON"):

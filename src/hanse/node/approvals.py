@@ -18,6 +18,7 @@ from hanse.messages import Json, dumps, loads
 
 _TEXT_BYTES = 16 << 20
 _UNDECIDED, _UNDECIDED_BYTES = 1000, 256 << 20  # of proposals; more than any owner reads
+_READ = 4  # proposals that are kept as they were read; their text may be long
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (
   run TEXT NOT NULL, sha256 TEXT NOT NULL, text TEXT NOT NULL, proposer TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -108,6 +109,8 @@ class Approvals:
         path = home / "approvals.db"
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+        self._read: dict[tuple[str, str], Proposal] = {}
+        self._read_at = (0, 0)
         try:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -172,9 +175,26 @@ class Approvals:
         return fitting[0]
 
     def decision(self, run: str, sha256: str) -> Proposal | None:
-        """The proposal of exactly this run and hash; None if there is none."""
-        row = self._db.execute(_JOINED + " WHERE p.run = ? AND p.sha256 = ?", (run, sha256)).fetchone()
-        return None if row is None else _proposal(row)
+        """The proposal of exactly this run and hash; None if there is none.
+
+        It is read again whenever anything was written: by another process or connection, of which
+        SQLite's data_version tells, or by this one, which counts its changes.
+        """
+        (others,) = self._db.execute("PRAGMA data_version").fetchone()
+        written = (others, self._db.total_changes)
+        if written != self._read_at:
+            self._read.clear()
+            self._read_at = written
+        found = self._read.get((run, sha256))
+        if found is None:
+            row = self._db.execute(_JOINED + " WHERE p.run = ? AND p.sha256 = ?", (run, sha256)).fetchone()
+            if row is None:
+                return None
+            found = _proposal(row)
+            if len(self._read) >= _READ:
+                self._read.clear()
+            self._read[run, sha256] = found
+        return found
 
     def approved(self, run: str, sha256: str) -> Proposal:
         """The proposal that allows a task of this run and hash. Raises ``NotApproved``."""

@@ -305,6 +305,8 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
     """As it will be read back, so that the hash fits later (keys are text, tuples are lists)."""
     if not detail:
         return {}
+    if all(type(key) is str and _reads_back(value) for key, value in detail.items()):
+        return dict(detail)
     try:
         plain = json.loads(json.dumps(dict(detail), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -313,8 +315,17 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
     return plain
 
 
+def _reads_back(value: Json) -> bool:
+    """Whether JSON gives it back as it was, at a glance."""
+    kind = type(value)
+    return kind is str or kind is bool or value is None or (kind is int and value.bit_length() < 64)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _canonical(fields: Mapping[str, Json]) -> str:
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(fields)
 
 
 def _line(entry: Entry) -> bytes:
