@@ -270,6 +270,55 @@ def test_a_node_that_goes_and_does_not_come_back_ends_by_the_reconnect_rule() ->
     assert journal.steps[1].asked == ["n0", "n1"]
 
 
+def test_a_node_that_goes_and_comes_back_in_time_is_waited_for() -> None:
+    algorithm, journal = Sum(rounds=1), Forgetful()
+    good = handlers(algorithm, 3)
+
+    async def scenario() -> None:
+        transport = LocalTransport(good)
+
+        async def stumble(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+            for _ in range(3):
+                transport.detach("n2")
+                await asyncio.sleep(0.1)
+                transport.attach("n2", stumble)
+                await asyncio.sleep(0.02)
+            return await good["n2"](peer, message, progress)
+
+        transport.attach("n2", stumble)
+        await run(algorithm, transport, journal, reconnect_timeout_s=0.3, round_timeout_s=20).go()
+
+    asyncio.run(scenario())
+    assert set(journal.steps[0].participants) == {"n0", "n1", "n2"}
+
+
+def test_a_reply_does_not_cost_a_look_at_all_nodes() -> None:
+    looks = 0
+
+    class Counted(LocalTransport):
+        def online(self) -> frozenset[str]:
+            nonlocal looks
+            looks += 1
+            return super().online()
+
+    async def one_by_one(message: Message, step: int) -> None:
+        await asyncio.sleep(0.002 * int(message.id.rsplit("n", 1)[1]))
+
+    algorithm, journal = Sum(rounds=3), Forgetful()
+    go(run(algorithm, Counted(handlers(algorithm, 40, one_by_one)), journal))
+    assert [len(step.participants) for step in journal.steps] == [40] * 3
+    assert looks < 20
+
+
+def test_nothing_watches_on_when_a_run_has_ended() -> None:
+    async def scenario() -> None:
+        algorithm = Sum()
+        await run(algorithm, LocalTransport(handlers(algorithm, 3))).go()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
 def test_a_run_waits_for_enough_nodes_and_then_gives_up() -> None:
     algorithm = Sum()
     good = handlers(algorithm, 2)

@@ -91,6 +91,10 @@ class _Sky:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._flights: dict[asyncio.Task[Message], _Flight] = {}
+        self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
+        self._news: asyncio.Future[None] | None = None  # what ``_landed`` waits for
+        self._look_at = 0.0  # nobody is late before then, and nobody's connection has changed
+        self._watching: asyncio.Task[None] | None = None
         self.bytes_down = self.bytes_up = self.exchanges = 0  # of this attempt at the step
         self.seconds: dict[str, float] = {}  # node to the time from its ask to its reply, latest
 
@@ -100,6 +104,9 @@ class _Sky:
     async def exchange(
         self, asks: Mapping[str, Record], op: str, need: int | None, step: int, attempt: int, late: str
     ) -> AsyncIterator[Reply]:
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        self._look_at = 0.0
         # The name of an ask is the same in a run that was resumed, so that a node which has the answer already
         # gives it again. Whether it is the same ask too, the node tells by its content.
         name = f"{self._run.run_id}/{step}/{attempt}/{op}/{self.exchanges}"
@@ -130,34 +137,62 @@ class _Sky:
             flight.moved = time.monotonic()
 
         self.bytes_down += ask.nbytes
-        self._flights[asyncio.ensure_future(run.transport.request(node, message, progress))] = flight
+        task = asyncio.ensure_future(run.transport.request(node, message, progress))
+        self._flights[task] = flight
+        task.add_done_callback(self._touched_down)
+
+    def _touched_down(self, task: asyncio.Task[Message]) -> None:
+        if task in self._flights:
+            self._back.append(task)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _watch(self) -> None:
+        """Has the flights looked at whenever a node comes or goes. Between looking away and listening again
+        nothing else runs, so no change is missed."""
+        while True:
+            self._look_at = 0.0
+            self._wake()
+            await self._run.transport.changed()
 
     async def _landed(self) -> list[Reply]:
-        """Waits until something happens: replies, or nodes that are now late."""
+        """Waits until something happens: replies, or nodes that are now late.
+
+        What it costs must not grow with the number of those that are still under way: it is done for each reply.
+        """
+        loop = asyncio.get_running_loop()
         while True:
-            online = self._run.transport.online()
+            back, self._back = self._back, []
+            replies = [self._reply(task) for task in back if task in self._flights]
             now = time.monotonic()
-            wake = float("inf")
-            for flight in self._flights.values():
-                flight.offline = None if flight.node in online else flight.offline or now
-                wake = min(wake, self._deadline(flight))
-            change = asyncio.ensure_future(self._run.transport.changed())
-            try:
-                await asyncio.sleep(0)  # lets ``changed`` begin to listen before we look again
-                if self._run.transport.online() != online:
-                    continue
-                done, _ = await asyncio.wait(
-                    [*self._flights, change], timeout=max(0.0, wake - now), return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                change.cancel()
-            replies = [self._reply(task) for task in list(self._flights) if task in done]
-            now = time.monotonic()
-            for task, flight in list(self._flights.items()):
-                if now >= self._deadline(flight):
-                    replies.append(self._late(task, now))
+            if now >= self._look_at:
+                replies += self._look(now)
             if replies:
                 return replies
+            self._news = loop.create_future()
+            timer = loop.call_later(self._look_at - now, self._wake)
+            try:
+                await self._news
+            finally:
+                timer.cancel()
+
+    def _look(self, now: float) -> list[Reply]:
+        """Looks at all flights; returns those that are late. Progress and landings only put deadlines off,
+        so the earliest of them is when to look again."""
+        online = self._run.transport.online()
+        late = []
+        self._look_at = now + self._run.config.round_timeout_s
+        for task, flight in list(self._flights.items()):
+            flight.offline = None if flight.node in online else flight.offline or now
+            deadline = self._deadline(flight)
+            if now < deadline:
+                self._look_at = min(self._look_at, deadline)
+            elif not task.done():
+                late.append(self._late(task, now))
+        return late
 
     def _deadline(self, flight: _Flight) -> float:
         config = self._run.config
@@ -189,6 +224,13 @@ class _Sky:
             task.cancel()
         if flights:
             await asyncio.gather(*flights, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Nothing is under way any more, and nobody is watched."""
+        await self.clear()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -272,7 +314,7 @@ class Run:
                         f"{self.config.min_completed} usable answers. {reasons}"
                     )
         finally:
-            await sky.clear()
+            await sky.close()
             if writing is not None:
                 await writing
             large_arrays.release()

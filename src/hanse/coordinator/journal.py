@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 
 from hanse.kinds import State
 from hanse.messages import Json, Record
@@ -35,7 +35,7 @@ class StoreJournal:
         await asyncio.to_thread(self._write, record, state)
 
     def _write(self, record: Step, state: State) -> None:
-        told = asdict(record)
+        told = {field.name: getattr(record, field.name) for field in fields(record)}  # asdict would copy every number
         if record.status == "ok" and record.round is not None:
             shares = self._importance(state)
             if shares:
