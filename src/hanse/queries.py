@@ -98,7 +98,7 @@ class Values:
         measurement: it counts as missing (and is counted by ``missing``)."""
         if self._finite is None:
             values = self.columns[0].values
-            with np.errstate(invalid="ignore"):  # inf - inf
+            with np.errstate(over="ignore", invalid="ignore"):
                 total = float(np.add.reduce(values)) if len(values) else 0.0  # NaN and inf survive a sum
             self._finite = values if np.isfinite(total) else values[np.isfinite(values)]
         return self._finite

@@ -242,12 +242,19 @@ def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gat
         try:
             own = {item: {k: np.array(v) for k, v in sliced(record.arrays, places[item]).items()} for item in items}
             for item in items:
+                if statistic(item.stat).combine is Combine.SUM and not _finite(own[item]):
+                    raise ValueError
                 total[item] = _joined(item, total[item], own[item]) if item in total else own[item]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             guilty[answer.node] = f"its arrays cannot be merged ({type(error).__name__})"
             continue
         if query.per_node:
             out |= {f"@{answer.node}@{places[i]}.{k}": v for i in items for k, v in own[i].items()}
+    if not guilty:
+        large = [i.name for i in items if i in total and statistic(i.stat).combine is Combine.SUM
+                 and not _finite(total[i])]  # fmt: skip
+        guilty = {a.node: f"{large[0]}: the sums of all nodes together are too large" for a in gathered.answers
+                  if large}  # fmt: skip
     if guilty:
         raise Unusable(guilty)
     return {**out, **{f"{places[i]}.{k}": v for i, found in total.items() for k, v in found.items()}}
@@ -259,7 +266,8 @@ def _joined(item: Item, a: Arrays, b: Arrays) -> dict[str, Array]:
     if add:
         if {k: v.shape for k, v in a.items()} != {k: v.shape for k, v in b.items()}:
             raise ValueError
-        return {k: a[k] + b[k] for k in a}
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {k: a[k] + b[k] for k in a}
     groups = [stat.merge(one_group(a, g), one_group(b, g)) for g in range(len(a["n"]))]
     return {**_stacked(groups), WITHHELD: a[WITHHELD] + b[WITHHELD]}
 
@@ -355,6 +363,10 @@ def _observed(
             rows = rows.take(np.flatnonzero(chosen(rows, query.where)))
         for part in _expanded(rows):
             scan.add(part)
+    for item, groups in scan.found.items():
+        if statistic(item.stat).combine is Combine.SUM and not all(_finite(arrays) for arrays in groups):
+            raise DataError(f"{item.name}: values here are too large, their sums are beyond a 64-bit number; mark "
+                            "impossible values as missing, or take other units")  # fmt: skip
     site.cache[f"statistics/{level}"] = scan
     return scan
 
@@ -507,6 +519,9 @@ def _disclosed(
             except Withheld as why:
                 out, reason = None, str(why)
             else:
+                if stat.combine is Combine.SUM and not _finite(out):
+                    raise DataError(f"{item.name}: values here are too far from the mean of all sites, their sums "
+                                    "about it are too large for a 64-bit number")  # fmt: skip
                 if "hidden" in out and out["hidden"].any():
                     reason = reason or "cells of few rows, and others with them"
         flags.append(int(out is None))
@@ -548,6 +563,10 @@ def _over_groups(
             cells = {"counts": np.where(back[group], 0, sent[i]["counts"]), "hidden": back[group].astype(np.int64)}
             out[i] = {**sent[i], **cells}
     return out
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in arrays.values())
 
 
 def _edge_key(item: Item) -> str:

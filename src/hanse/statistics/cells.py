@@ -1,7 +1,8 @@
 """A column's distribution in about 4,096 cells that need no known range; what quantiles come from.
 
 Cells hold values d = x - μ about the mean μ of all sites. At ``depth`` 0 they grow with the distance:
-16 to each power of two, from 2^-64 to 2^80 on both sides. At each further depth the cells of the
+16 to each power of two, from 2^-64 to 2^80 (1e24) on both sides; what stands farther out is counted
+in the last of them, and no quantile is told of it. At each further depth the cells of the
 depth before are divided evenly, each into as many parts as its share of all rows says, so that they
 hold about equally many rows. All of it is counts, so it adds over sites.
 
@@ -29,6 +30,7 @@ _LOW, _HIGH, _FINE = -64, 80, 4  # powers of two, and bits of the mantissa
 _KEYS = (_HIGH - _LOW) << _FINE
 _FIRST = (1023 + _LOW) << _FINE
 _SHIFT = 52 - _FINE
+FARTHEST = 2.0**_HIGH * (1 - 2.0 ** -(_FINE + 1))  # the cells beyond hold all that is farther from the mean, too
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -68,7 +70,8 @@ def _divided(edges: Array, counts: Array) -> Array:
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
-    d = values.finite - center(known[0])
+    with np.errstate(over="ignore"):
+        d = values.finite - center(known[0])
     if len(known) == 1:
         key = (np.abs(d).view(np.int64) >> _SHIFT) - _FIRST
         key = np.clip(key, -1, _KEYS - 1)

@@ -1,5 +1,5 @@
 """Pearson's correlation of all pairs of columns, each over the rows in which both are there; derived
-from what the covariance needs."""
+from what the covariance needs. None where a column does not vary."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.queries import Arrays, Known, Statistic, same
-from hanse.statistics.covariance import table
+from hanse.statistics import pair_means
+from hanse.statistics.covariance import central
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    n, a, b, d = (known[0][name] for name in ("N", "A", "B", "D"))
+    products, squares = central(known[0])
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = d - a**2 / n
-        found = (b - a * a.T / n) / np.sqrt(spread * spread.T)
-    return table(np.where(n > 1, np.clip(found, -1, 1), np.nan))
+        spread = np.sqrt(squares)  # of each by itself: the product of two squares may not be a float64
+        found = products / spread / spread.T
+    varies = (known[0]["N"] > 1) & (squares > 0) & (squares.T > 0)
+    return pair_means.table(np.where(varies, np.clip(found, -1, 1), np.nan))
 
 
 STATISTIC = Statistic(doc="correlations", columns=0, needs=lambda item: (same(item, "covariance"),), final=final,

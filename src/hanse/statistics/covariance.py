@@ -1,7 +1,12 @@
 """Covariances of all pairs of columns, each over the rows in which both are there (as pandas does).
 
-With masks M, values Z about the means of all sites (0 where missing), the site sends N = M'M, A = Z'M,
-B = Z'Z and D = (Z∘Z)'M, which add; then cov_ij = (B_ij - A_ij A_ji / N_ij) / (N_ij - ddof).
+With masks M and values Z about the means of each pair over all sites (0 where missing), the site
+sends N = M'M, A = Z'M, B = Z'Z and D = (Z∘Z)'M, which add; then
+cov_ij = (B_ij - A_ij A_ji / N_ij) / (N_ij - ddof). A is nearly 0, so nothing cancels.
+
+A node takes all products about the means of its columns at once. Where the rows of a pair stand so
+far from those, beside their own spread, that moving the sums would cost digits (one column of
+outliers, present where the other is missing), it takes that pair again about its own means.
 """
 
 from __future__ import annotations
@@ -11,72 +16,86 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Array, Json
-from hanse.queries import NUMBERS, Arrays, Item, Known, Owner, Statistic, Values, Withheld, same
-from hanse.statistics import variance
-from hanse.statistics._powers import center
+from hanse.queries import NUMBERS, Arrays, Item, Known, Statistic, Values, same
+from hanse.statistics import pair_means, variance
+
+_FAR = 1e-4  # share of a sum of squares that is left about the pair's own mean: fewer digits are lost above
 
 
 def needs(item: Item) -> tuple[Item, ...]:
-    return tuple(same(Item("mean", (name,), "{}", item.by), "mean") for name in item.columns)
+    return (same(item, "pair_means"),)
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
-    x = np.column_stack([c.values for c in values.columns]).astype(np.float64)
-    there = np.isfinite(x)
-    count = there.sum(0)
-    x[~there] = 0.0
-    pivot = x.sum(0) / np.maximum(count, 1)
-    z = x - pivot
-    z[~there] = 0.0
-    m = there.astype(np.float64)
-    pairs = np.rint(m.T @ m).astype(np.int64)
-    return {"n": pairs.max(), "N": pairs, "pivot": pivot, "A": z.T @ m, "B": z.T @ z, "D": (z * z).T @ m}
+    x, there = pair_means.rows(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = x.sum(0) / np.maximum(there.sum(0), 1)
+        z = x - mean if there.all() else np.where(there, x - mean, 0.0)
+        n = pair_means.pairs(there)
+        found: dict[str, Array] = {
+            "N": n, "pivot": np.repeat(mean[:, None], len(mean), 1),
+            "A": pair_means.products(z, there), "B": z.T @ z, "D": pair_means.products(z * z, there),
+        }  # fmt: skip
+        whole = found["D"]
+        if not there.all():
+            own = found["pivot"] + found["A"] / np.maximum(n, 1)
+            found |= {**moved(found, own), "pivot": own}
+        far = (n > 0) & ~(found["D"] - found["A"] ** 2 / np.maximum(n, 1) > _FAR * whole)
+        for i, j in np.argwhere(np.triu(far | far.T)):
+            both = there[:, i] & there[:, j]
+            _again(found, int(i), int(j), x[both, i], x[both, j])
+    return {"n": n.max(), **found}
+
+
+def _again(found: Arrays, i: int, j: int, x: Array, y: Array) -> None:
+    """The sums of one pair about the means of its own rows."""
+    own = [float(v[0]) if np.all(v == v[0]) else float(v.sum() / len(v)) for v in (x, y)]
+    u, v = x - own[0], y - own[1]
+    for (a, b), mean, d in (((i, j), own[0], u), ((j, i), own[1], v)):
+        found["pivot"][a, b], found["A"][a, b], found["D"][a, b] = mean, d.sum(), np.dot(d, d)
+    found["B"][i, j] = found["B"][j, i] = np.dot(u, v)
 
 
 def moved(arrays: Arrays, pivot: Array) -> dict[str, Array]:
-    """A, B and D about another pivot."""
+    """A, B and D about other (p, p) pivots."""
     n, a, b, d = arrays["N"], arrays["A"], arrays["B"], arrays["D"]
-    delta = (arrays["pivot"] - pivot)[:, None]
-    return {
-        "A": a + delta * n,
-        "B": b + delta.T * a + delta * a.T + delta * delta.T * n,
-        "D": d + 2 * delta * a + delta**2 * n,
-    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        delta = arrays["pivot"] - pivot
+        return {
+            "A": a + delta * n,
+            "B": b + (delta.T * a + delta * a.T) + delta * delta.T * n,  # symmetric to the last bit
+            "D": d + 2 * delta * a + delta**2 * n,
+        }
 
 
 def merge(a: Arrays, b: Arrays) -> Arrays:
-    pairs = a["N"] + b["N"]
-    own = [np.diagonal(part["N"]) for part in (a, b)]
-    there = np.maximum(own[0] + own[1], 1)
-    means = [p["pivot"] + np.diagonal(p["A"]) / np.maximum(n, 1) for p, n in zip((a, b), own, strict=True)]
-    pivot = np.where(own[0] > 0, means[0] + np.where(own[1] > 0, means[1] - means[0], 0) * own[1] / there, means[1])
-    one, two = moved(a, pivot), moved(b, pivot)
-    return {"n": pairs.max(), "N": pairs, "pivot": pivot, **{name: one[name] + two[name] for name in one}}
+    n = a["N"] + b["N"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        one, two = (part["pivot"] + part["A"] / np.maximum(part["N"], 1) for part in (a, b))
+        share = a["N"] / np.maximum(n, 1)
+        middle = np.where(one == two, one, one * share + two * (1 - share))
+    pivot = np.where(b["N"] == 0, a["pivot"], np.where(a["N"] == 0, b["pivot"], middle))
+    first, second = moved(a, pivot), moved(b, pivot)
+    return {"n": n.max(), "N": n, "pivot": pivot, **{name: first[name] + second[name] for name in first}}
 
 
 def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
-    pivot = np.array([center(mean) for mean in known])
-    return {"n": arrays["n"], "N": arrays["N"], **moved(arrays, pivot)}
+    return {"n": arrays["n"], "N": arrays["N"], **moved(arrays, pair_means.means(known[0]))}
 
 
-def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    if np.any((arrays["N"] > 0) & (arrays["N"] < owner.minimum)):
-        raise Withheld("a pair of columns has fewer common rows than this node's minimum")
-    return arrays
+def central(arrays: Arrays) -> tuple[Array, Array]:
+    """(p, p) sums of products and of squares about the means of each pair."""
+    n, a, b, d = (arrays[name] for name in ("N", "A", "B", "D"))
+    n = np.maximum(n, 1)
+    return b - a * a.T / n, d - a**2 / n
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    n, a, b = arrays["N"], arrays["A"], arrays["B"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = (b - a * a.T / n) / (n - options["ddof"])
-    return table(np.where(n > options["ddof"], found, np.nan))
-
-
-def table(matrix: Array) -> Json:
-    """Rows of numbers, None where undefined."""
-    return [[float(v) if np.isfinite(v) else None for v in row] for row in matrix]
+    n = arrays["N"]
+    found = central(arrays)[0] / np.maximum(n - options["ddof"], 1)
+    return pair_means.table(np.where(n > options["ddof"], found, np.nan))
 
 
 STATISTIC = Statistic(doc="covariances", kinds=NUMBERS, columns=0, check=variance.check, needs=needs, later=True,
-                      observe=observe, merge=merge, share=share, protect=protect, final=final,
+                      observe=observe, merge=merge, share=share, protect=pair_means.protect, final=final,
                       scalar=False)  # fmt: skip

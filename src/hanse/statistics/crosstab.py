@@ -16,6 +16,8 @@ from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values,
 from hanse.statistics.value_counts import OTHER
 from hanse.suppression import hidden_table
 
+_MOST = 3_000_000_000  # rows: the square of their number is still an int64
+
 
 def needs(item: Item) -> tuple[Item, ...]:
     return tuple(levels_of(name) for name in item.columns)
@@ -53,8 +55,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 def chi_square(counts: Any) -> dict[str, Json]:
     from scipy import special
 
-    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
-    chi2 = float(((counts - expected) ** 2 / expected).sum())
+    if counts.sum() >= _MOST:
+        counts = counts.astype(object)  # Python's whole numbers, of any size
+    n, expected = counts.sum(), np.outer(counts.sum(1), counts.sum(0))
+    # (counts - expected / n)^2 / (expected / n), with the difference in whole numbers
+    apart, expected = ((a.astype(float) / float(n)) for a in (counts * n - expected, expected))
+    chi2 = float((apart**2 / expected).sum())
     dof = (counts.shape[0] - 1) * (counts.shape[1] - 1)
     return {"chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
 

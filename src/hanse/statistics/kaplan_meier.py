@@ -84,14 +84,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     risk = at_risk(arrays["events"], arrays["gone"])[: len(grid)].astype(float)
     keep = risk > 0
     grid, events, risk = grid[keep], events[keep], risk[keep]
-    survival = np.cumprod(1 - events / risk)
+    survival = np.cumprod((risk - events) / risk)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.cumsum(events / (risk * (risk - events)))
-        log = np.log(survival)
-        width = NormalDist().inv_cdf(0.5 + options["level"] / 2) * np.sqrt(spread) / np.abs(log)
+        log = np.cumsum(np.log1p(-events / risk))  # of a product near 1, the logarithm has few digits
+        width = -NormalDist().inv_cdf((1 - options["level"]) / 2) * np.sqrt(spread) / np.abs(log)
         lower, upper = (np.exp(log * np.exp(sign * width)) for sign in (1, -1))
     lower, upper = (np.where(survival == 1, 1.0, bound) for bound in (lower, upper))
-    below = np.flatnonzero(survival <= 0.5)
+    below = np.flatnonzero(survival <= 0.5 * (1 + 1e-12))  # a product of shares that is one half, but for rounding
     return {
         "times": grid.tolist(), "survival": survival.tolist(),
         "lower": [_or_none(v) for v in lower], "upper": [_or_none(v) for v in upper],

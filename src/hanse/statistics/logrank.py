@@ -1,18 +1,22 @@
 """The log-rank test: do the groups survive alike? Derived from the Kaplan-Meier counts by group.
 
 Columns: time and event. Arguments: ``group``, and those of ``kaplan_meier``. With k groups, chi-square
-of k - 1 degrees of freedom from Z'V^-1 Z, Z the observed minus the expected events.
+of k - 1 degrees of freedom from Z'V^-1 Z, Z the observed minus the expected events. A group that is at
+risk with no other one when somebody dies adds no degree of freedom (as in R's survival package).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.messages import Json
+from hanse.messages import Array, Json
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, kaplan_meier
+
+_MOST = 3_000_000_000  # rows: the square of their number is still an int64
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -36,21 +40,53 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     groups = [labels[i] for i in full]
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
-    events = curves["events"][full][:, :-1].astype(float)
+    events = curves["events"][full][:, :-1]
     risk = np.array([kaplan_meier.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full],
-                                                               strict=True)])[:, :-1].astype(float)  # fmt: skip
+                                                               strict=True)])[:, :-1]  # fmt: skip
+    z, v = scores(events, risk)
+    chi2, dof = form(z, v)
+    if not dof:
+        return {"groups": groups, "chi2": None, "dof": None, "p": None}
+    return {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
+
+
+def scores(events: Array, risk: Array) -> tuple[Array, Array]:
+    """(k,) observed minus expected events, and (k, k) minus their covariances, 0 on the diagonal.
+
+    Args:
+        events, risk: (k, times) int64.
+    """
     d, n = events.sum(0), risk.sum(0)
     keep = (d > 0) & (n > 1)
-    share = risk[:, keep] / n[keep]
-    spread = d[keep] * (n[keep] - d[keep]) / (n[keep] - 1)
-    difference = events[:, keep].sum(1) - (share * d[keep]).sum(1)
-    inner = np.diag((share * spread).sum(1)) - (share * spread) @ share.T
-    k = len(full) - 1
-    try:
-        chi2 = float(difference[:k] @ np.linalg.solve(inner[:k, :k], difference[:k]))
-    except np.linalg.LinAlgError:
-        return {"groups": groups, "chi2": None, "dof": k, "p": None}
-    return {"groups": groups, "chi2": chi2, "dof": k, "p": float(special.chdtrc(k, chi2))}
+    events, risk, d, n = events[:, keep], risk[:, keep], d[keep], n[keep]
+    if n.max(initial=0) >= _MOST:
+        events, risk, d, n = (a.astype(object) for a in (events, risk, d, n))  # Python's, of any size
+    apart = (events * n - risk * d).astype(float)  # the difference in whole numbers
+    risk, d, n = (a.astype(float) for a in (risk, d, n))
+    apart, share = apart / n, risk / n
+    v = (share * (d * ((n - d) / (n - 1)))) @ share.T
+    np.fill_diagonal(v, 0.0)
+    return np.array([math.fsum(row) for row in apart]), v
+
+
+def form(z: Array, v: Array) -> tuple[float, int]:
+    """Chi-square and its degrees of freedom. Groups that are never at risk together (in one chain or
+    another) cannot be compared; each set of those that are gives one degree less than it has groups."""
+    chi2, dof, left = 0.0, 0, set(range(len(z)))
+    while left:
+        inside = [left.pop()]
+        for one in inside:
+            met = [j for j in left if v[one, j] > 0]
+            left.difference_update(met)
+            inside += met
+        if len(inside) > 1:
+            v_in, z_in = v[np.ix_(inside, inside)], z[inside]
+            degree = v_in.sum(1)  # a variance is the sum of the covariances with all others: nothing cancels
+            rest = np.arange(len(inside)) != int(np.argmax(degree))  # one group follows from the others
+            inner = (np.diag(degree) - v_in)[np.ix_(rest, rest)]
+            chi2 += float(z_in[rest] @ np.linalg.solve(inner, z_in[rest]))
+            dof += len(inside) - 1
+    return chi2, dof
 
 
 STATISTIC = Statistic(doc="log-rank test", columns=2, check=check, needs=needs, final=final, scalar=False)

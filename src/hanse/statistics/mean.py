@@ -12,7 +12,8 @@ from hanse.queries import Arrays, Known, Statistic, Values, same
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
     x = values.finite
-    return {"n": np.asarray(len(x), np.int64), "sum": np.asarray(np.add.reduce(x), np.float64)}
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite sum does not leave the node
+        return {"n": np.asarray(len(x), np.int64), "sum": np.asarray(np.add.reduce(x), np.float64)}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:

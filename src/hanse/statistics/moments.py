@@ -1,7 +1,10 @@
 """Skewness and kurtosis, from the third and fourth central sums about the mean of all sites.
 
 ``skewness`` is the adjusted Fisher-Pearson coefficient G1 and ``kurtosis`` the excess G2, as pandas
-and most statistics packages give them; with ``adjusted=False`` the plain g1 and g2.
+and most statistics packages give them; with ``adjusted=False`` the plain g1 and g2. None where they are
+undefined (all values equal, too few rows), and where the standard deviation is below 1e-70, since the
+fourth powers of such deviations are too small for a float64 (of those beyond 1e77 they are too large,
+and the node says so).
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from hanse.messages import Json
 from hanse.queries import Arrays, Known, Statistic, Values, same, take
 from hanse.statistics._powers import about_mean, center, merge, moved
 from hanse.statistics._powers import observe as powers
+
+_SMALLEST = 1e-140  # of a variance: the fourth powers of smaller deviations are no float64
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -37,9 +42,9 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     if not n:
         return found
     _, _, m2, m3, m4 = (float(v) / n for v in about_mean(n, arrays["s"]))
-    if m2 <= 0 or not math.isfinite(m2):
+    if m2 <= _SMALLEST:
         return found
-    g1, g2 = m3 / m2**1.5, m4 / m2**2 - 3
+    g1, g2 = m3 / m2 / math.sqrt(m2), m4 / m2 / m2 - 3
     if not options["adjusted"]:
         return {"skewness": g1, "kurtosis": g2}
     if n > 2:

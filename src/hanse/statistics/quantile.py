@@ -6,7 +6,8 @@ the data each); with ``bin_edges``, those of that histogram.
 
 The error is one of rank: the value stands at q give or take :func:`rank_error`, the largest share of
 rows that one cell on the way holds (about 1/4096 at the right depth), plus less than the owner's
-minimum of rows at each node. Quantiles of very few rows are therefore rough, by intent.
+minimum of rows at each node. Quantiles of very few rows are therefore rough, by intent. None where it
+stands more than 1e24 from the mean.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def value(known: Known, q: float) -> float | None:
     if not known[-1]["counts"].sum():
         return None
     cell, share, edges, _ = _cell(known, q)
+    if edges[cell] >= cells.FARTHEST or edges[cell + 1] <= -cells.FARTHEST:
+        return None  # not in this cell, but anywhere beyond
     return float(edges[cell] + (edges[cell + 1] - edges[cell]) * share) + center(known[0])
 
 

@@ -10,6 +10,7 @@ from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, variance
+from hanse.statistics._powers import center
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -25,12 +26,15 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 
 def pair(options: Mapping[str, Json], known: Known) -> tuple[list[str], list[int], list[float], list[float]]:
-    """Labels, rows, means and variances of the two groups."""
+    """Labels, rows, means and variances of the two groups. Means are told from a point between them, not
+    from 0: of two close numbers far from 0 the difference would have few digits."""
     labels = unpack(known[0]["labels"])
     chosen = _groups.two(options, labels, known[1]["n"], 2)
-    n = [int(known[1]["n"][i]) for i in chosen]
-    means = [float(known[1]["sum"][i] / max(known[1]["n"][i], 1)) for i in chosen]
+    centers = [center({name: known[1][name][i] for name in ("n", "sum")}) for i in chosen]
     parts = [{name: array[i] for name, array in known[2].items()} for i in chosen]
+    n = [int(part["n"]) for part in parts]
+    rest = [float(part["s"][0]) / max(int(part["n"]), 1) for part in parts]  # the mean's, about the center
+    means = [rest[0], (centers[1] - centers[0]) + rest[1]]
     spread = [variance.final(part, {"ddof": 1}, known) for part in parts]
     return [labels[i] for i in chosen], n, means, [math.nan if v is None else v for v in spread]
 
@@ -47,7 +51,8 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
         error = math.sqrt(((n1 - 1) * v1 + (n2 - 1) * v2) / dof * (1 / n1 + 1 / n2))
     else:
         a, b = v1 / n1, v2 / n2
-        dof = (a + b) ** 2 / (a**2 / (n1 - 1) + b**2 / (n2 - 1))
+        share = a / (a + b)  # not (a + b)^2 / ...: squares of variances may not be float64
+        dof = 1 / (share**2 / (n1 - 1) + (1 - share) ** 2 / (n2 - 1))
         error = math.sqrt(a + b)
     t = (m1 - m2) / error
     return {**found, "t": t, "dof": dof, "p": float(2 * special.stdtr(dof, -abs(t)))}
