@@ -57,6 +57,7 @@ class Rows:
         self.size = len(frame)
         self.numbers: dict[str, Vector] = {}
         self.labels: dict[str, Vector] = {}
+        self.dates = {name for name in frame.columns if frame[name].dtype.kind == "M"}
         for name in frame.columns:
             x = frame[name]
             if x.dtype.kind == "M":
@@ -68,7 +69,7 @@ class Rows:
 
     def part(self, inside: Vector) -> Rows:
         found = Rows.__new__(Rows)
-        found.size = int(inside.sum())
+        found.size, found.dates = int(inside.sum()), self.dates
         found.numbers = {name: x[inside] for name, x in self.numbers.items()}
         found.labels = {name: x[inside] for name, x in self.labels.items()}
         return found
@@ -144,6 +145,17 @@ def missing(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterator[Li
     missing = rows.size - len(rows.present(name)) - infinite
     for what, true in (("rows", rows.size), ("missing", missing), ("infinite", infinite)):
         yield Line(what, value[what], true)
+
+
+@compares
+def sparsity(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterator[Line]:
+    sparse = 0
+    for name in item.columns:
+        zeros = name in rows.numbers and name not in rows.dates
+        infinite = int(np.isinf(rows.numbers[name]).sum()) if name in rows.numbers else 0
+        sparse += rows.size - len(rows.present(name)) - infinite
+        sparse += int((rows.numbers[name] == 0).sum()) if zeros else 0
+    yield Line("sparsity", value, Fraction(sparse, rows.size * len(item.columns)) if rows.size else None)
 
 
 @compares

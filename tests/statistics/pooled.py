@@ -37,8 +37,8 @@ def cuts_of(kind: str, n: int, rng: np.random.Generator) -> list[int]:
     }[kind]  # fmt: skip
 
 
-def federation(sites: Mapping[str, pd.DataFrame], **policy: Any) -> Federation:
-    return hanse.simulate(sites, policy={**OPEN, **policy}, workers=1)
+def federation(frame: pd.DataFrame, cuts: Sequence[int], **policy: Any) -> Federation:
+    return hanse.simulate(split(frame, cuts), policy={**OPEN, **policy}, workers=1)
 
 
 def ask(sites: Mapping[str, pd.DataFrame], items: Sequence[Item], **settings: Any) -> Fetched:
@@ -101,7 +101,8 @@ def plain_items(numbers: Sequence[str], text: Sequence[str]) -> list[Item]:
     found += [make_item("quantile", [c], {"q": [0.05, 0.5, 0.9], "depth": 2}) for c in numbers]
     found += [make_item("cells", [c], {"depth": 1}) for c in numbers[:1]]
     found += [make_item("histogram", [c], {"bins": 7}) for c in numbers]
-    return found + [make_item("value_counts", [c], {}) for c in text]
+    found += [make_item("value_counts", [c], {}) for c in text]
+    return [*found, make_item("sparsity", [*numbers, *text], {})]
 
 
 def grouped_items(numbers: Sequence[str], by: Sequence[str]) -> list[Item]:

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import truth
 from compared import COMPARISONS, Line, Rows, lines
-from pooled import ask, comparison_items, cuts_of, federation, plain_items, split, table_items
+from pooled import OPEN, ask, comparison_items, cuts_of, plain_items, split, table_items
 
+import hanse
 from hanse.errors import DataError, RunFailed
 from hanse.queries import Known, make_item
 from hanse.statistics import crosstab, kaplan_meier, logrank
@@ -113,7 +114,7 @@ def test_what_is_too_large_is_said_by_the_node(stat: str, value: float) -> None:
         ask(sites, [make_item(stat, columns, {})])
     assert not any(c.isdigit() for c in error.value.message.replace("64-bit", ""))
     for per_node in (False, True):
-        with federation(sites) as there:
+        with hanse.simulate(sites, policy=OPEN, workers=1) as there:
             result = there.analytics(per_node=per_node).fetch_stats(stat, columns)
             assert "too large" in result.failures["a"]
             assert any("a is not in it" in note for note in result.notes)
@@ -124,7 +125,7 @@ def test_what_is_too_large_is_said_by_the_node(stat: str, value: float) -> None:
 def test_sums_that_are_too_large_only_together() -> None:
     one = pd.DataFrame({"x": [HUGE * 0.6]})
     for settings in ({}, {"per_node": True}):
-        with federation({"a": one, "b": one}) as there:
+        with hanse.simulate({"a": one, "b": one}, policy=OPEN, workers=1) as there:
             analytics = there.analytics(**settings)  # type: ignore[arg-type]
             with pytest.raises(RunFailed, match="too large"):
                 analytics.fetch_stats("mean", "x")

@@ -49,6 +49,7 @@ QUERY: dict[str, list[list[Json]]] = {  # every file of hanse.statistics
     "value_counts": [["value_counts", ["id"], {}, []], ["value_counts", ["age"], {}, []]],
     "distinct": [["distinct", ["id"], {}, []], ["distinct", ["x0"], {}, []]],
     "crosstab": [["crosstab", ["arm", "ward"], {}, []]],
+    "pair_means": [["pair_means", QUANTITIES, {}, []]],
     "covariance": [["covariance", QUANTITIES, {}, []]],
     "correlation": [["correlation", QUANTITIES, {}, []]],
     "kaplan_meier": [["kaplan_meier", ["age", "event"], {}, ["arm"]]],
