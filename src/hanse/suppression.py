@@ -77,23 +77,30 @@ def runs(parts: Array, minimum: int) -> Array:
         parts: (p, k) counts.
 
     From the first cell on, neighbours are joined until they are enough, and stand at the last of
-    them; what is left at the end joins the last that was enough. Where there is no such cell, all of
-    them are -1.
+    them; what is left at the end joins the last that was enough, and they stand at the last cell from
+    which on there are enough: an extreme is never where a cell stands. (Where all are joined to one
+    cell, it stands at their median.) Where there are too few, all of them are -1.
 
     >>> runs(np.array([[4, 4, 4, 30, 0, 3]]), 10).tolist()
     [2, 2, 2, 3, 3, 3]
+    >>> runs(np.array([[30, 9, 0, 1]]), 10).tolist()
+    [0, 1, 1, 1]
     """
     parts = np.atleast_2d(parts)
     place = np.full(parts.shape[1], -1, np.int64)
     total = np.zeros(parts.shape[0], np.int64)
-    start, last = 0, -1
-    for cell in np.flatnonzero(parts.sum(0)):
+    whole = parts.sum(0)
+    start, begin = 0, -1
+    for cell in np.flatnonzero(whole):
         total += parts[:, cell]
         if np.all((total == 0) | (total >= minimum)):
             place[start : cell + 1] = cell
-            start, last, total = int(cell) + 1, int(cell), np.zeros_like(total)
-    if last >= 0:
-        place[start:] = last
+            begin, start, total = start, int(cell) + 1, np.zeros_like(total)
+    if begin == 0:
+        upto = np.cumsum(whole)
+        place[:] = np.searchsorted(upto, (upto[-1] + 1) // 2)
+    elif begin > 0:
+        place[begin:] = np.flatnonzero(np.cumsum(whole[::-1])[::-1] >= minimum)[-1]
     return place
 
 

@@ -85,15 +85,37 @@ def test_exact_extremes_leave_only_where_the_owner_says_so() -> None:
     assert not any(abs(v - SECRET) < 1 for v in numbers(closed))
 
 
-def test_no_cell_of_a_quantile_sketch_stands_for_few_and_the_outlier_has_none() -> None:
+def test_no_cell_of_a_quantile_sketch_stands_for_few() -> None:
     data = {"x": [*RNG.normal(size=200), SECRET]}
     for one in answers(site(data, [["quantile", ["x"], {"q": 1.0, "depth": 3}, []]])):
         for name, array in one.record.arrays.items():
             if name.endswith("counts"):
                 assert array.sum() == 201
                 assert np.all((array == 0) | (array >= 10))
-    top = hanse.simulate({"a": data}).analytics().quantile(1.0)["x"]
-    assert top < SECRET / 100  # the largest cell is among the others
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("rows", [11, 25, 199, 200, 201])
+def test_an_outlier_is_in_no_quantile_of_its_own(rows: int, sign: int) -> None:
+    # Whatever rows the outlier happens to be joined with, where they stand is not its place.
+    for seed in range(12):
+        x = np.append(np.random.default_rng(seed).normal(size=rows - 1), sign * SECRET)
+        for depth in (1, 3):
+            found = hanse.simulate({"a": {"x": x}}).analytics().fetch_stats_with_args(
+                {"x": {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}}).values("quantile")["x"]
+            assert max(map(abs, found)) < SECRET / 100, (seed, depth, found)
+
+
+def test_the_longest_time_is_nobodys_own() -> None:
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        rows = int(random.integers(40, 120))
+        time = np.append(random.integers(1, 100, rows - 1), 5000).astype(float)
+        table = {"t": time, "e": np.ones(rows)}
+        [said] = answers(site(table, [["kaplan_meier", ["t", "e"], {"grid": [*map(float, range(1, 5001))]}, []]]))
+        for name, array in said.record.arrays.items():
+            if name.endswith(("events", "gone")):
+                assert not array[100:].any(), seed
 
 
 # ---------------------------------------------------------------- subtraction
@@ -285,6 +307,10 @@ def test_joined_cells_are_full_and_lose_nobody(counts: list[int], minimum: int) 
     assert out.sum() == cells.sum()
     assert np.all((out == 0) | (out >= minimum))
     assert np.max(np.abs(np.cumsum(out) - np.cumsum(cells))) < 2 * minimum
+    stands = np.flatnonzero(out)
+    if cells.sum() >= 2 * minimum:  # else no place has so many on both sides
+        assert cells[: stands[0] + 1].sum() >= minimum
+        assert cells[stands[-1] :].sum() >= minimum
 
 
 # ---------------------------------------------------------------- a node that lies

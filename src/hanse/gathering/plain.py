@@ -25,6 +25,7 @@ from hanse.messages import Array, Json, Layout, Place, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
+HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
 _METRICS = 1000  # of one node in one step; they are kept and shown
 _THREADS = min(4, os.cpu_count() or 1)
 _pool: list[ThreadPoolExecutor] = []
@@ -154,7 +155,7 @@ class Contributions:
 
     def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
         layout = self._common(prefix)
-        if self.nbytes >= LARGE_BYTES:
+        if LARGE_BYTES <= self.nbytes < HUGE_BYTES * len(self.found):
             give_back()  # what the transfer held: the sum needs room now
         out: dict[str, Array] = {}
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]

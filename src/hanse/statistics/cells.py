@@ -6,8 +6,8 @@ in the last of them, and no quantile is told of it. At each further depth the ce
 depth before are divided evenly, each into as many parts as its share of all rows says, so that they
 hold about equally many rows. All of it is counts, so it adds over sites.
 
-A node joins neighbouring cells until each holds the owner's minimum of rows (or none). So no cell
-stands for one person, and no extreme leaves; a cumulative count is off by less than the minimum at
+A node joins neighbouring cells until each holds the owner's minimum of rows (or none), and lets them
+stand where at least so many rows lie further out. So no cell stands for one person, and no extreme leaves; a cumulative count is off by less than the minimum at
 each node.
 """
 

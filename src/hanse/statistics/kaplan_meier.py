@@ -5,7 +5,7 @@ Columns: time and event (0: censored). Arguments: ``grid``, rising times; an eve
 the pooled one. Without a grid: 100 equal steps over the range of all sites. ``level``: of the band.
 
 A node joins neighbouring times until each holds its minimum of events, and of censorings, or none
-(they count at the last of the joined times).
+(they count at the last of the joined times, and the last of all where so many are left from it on).
 """
 
 from __future__ import annotations
