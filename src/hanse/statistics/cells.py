@@ -7,8 +7,8 @@ depth before are divided evenly, each into as many parts as its share of all row
 hold about equally many rows. All of it is counts, so it adds over sites.
 
 A node joins neighbouring cells until each holds the owner's minimum of rows (or none), and lets them
-stand where at least so many rows lie further out. So no cell stands for one person, and no extreme leaves; a cumulative count is off by less than the minimum at
-each node.
+stand where at least so many rows lie further out. So no cell stands for one person, and no extreme
+leaves; a cumulative count is off by less than twice the minimum at each node.
 """
 
 from __future__ import annotations
