@@ -6,7 +6,7 @@ gather, sum, checkpoint, record. In the same run a bare gRPC stream without TLS 
 bytes (``floor_seconds``); ``ratio`` is the median round over it.
 
 Memory: peak resident size of the coordinator above its idle size, and of the largest node with its
-worker. ``models_above_idle`` is told of large models only: what a round holds for itself (about 30 MB) is
+worker. ``models_above_idle`` is told of large models only: what a round holds for itself (some megabytes) is
 many small ones. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
 records show it (from the run's start to its first round's start); ``end_seconds``: from the last reply
 to ``completed``. ``cpu_seconds_per_task``: of all processes together (user and system), so it does not depend
@@ -95,16 +95,16 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
             process.wait_ready(300)
         scientist = federation.account("scientist", "data_scientist")
         one_run(federation, scientist, 1024, SHORT)  # workers start, code is loaded
-        before = cpu_seconds(federation)
-        one_run(federation, scientist, nbytes, SHORT)
-        start_and_end = cpu_seconds(federation) - before
         pid = federation.coordinator.pid
         idle = psutil.Process(pid).memory_info().rss / 1e6
         idle_node = max(
             sum(psutil.Process(p).memory_info().rss for p in family(process.pid)) / 1e6
             for process in federation.nodes.values()
         )
-        reset_peak(pid)
+        reset_peak(pid)  # idle is before any large model was there
+        before = cpu_seconds(federation)
+        one_run(federation, scientist, nbytes, SHORT)
+        start_and_end = cpu_seconds(federation) - before
         before = cpu_seconds(federation)
         done = one_run(federation, scientist, nbytes, rounds)
         spent = cpu_seconds(federation) - before - start_and_end
