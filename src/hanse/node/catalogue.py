@@ -95,7 +95,6 @@ class Catalogue:
     """The register in ``home``; safe with several processes on one home.
 
     >>> import tempfile
-import threading
     >>> home = Path(tempfile.mkdtemp())
     >>> _ = (home / "visits.csv").write_text("age,ill\\n61,yes\\n47,no\\n")
     >>> catalogue = Catalogue(home / "node")
