@@ -196,6 +196,9 @@ def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, 
     return arrays
 
 
+Across = Callable[[Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner], "list[Arrays | None]"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Statistic:
     """One statistic: all of its halves.
@@ -212,7 +215,12 @@ class Statistic:
             what is derived from ``needs`` alone.
         merge: joins the arrays of two sets of rows.
         share: what of the arrays leaves the node (after ``needs`` are known).
-        protect: what the owner's minimum and settings keep back; raises :class:`Withheld`.
+        protect: what the owner's minimum and settings keep back; raises :class:`Withheld`. An array
+            ``hidden`` is 1 where a cell was kept back.
+        across: what is kept back of groups besides, since what is told of all rows exceeds that of the groups by
+            what is not: (observed, protected, shape of the groups with one more of each axis for rows without
+            a label, owner) to protected arrays. None: rows without a label; no arrays: kept back.
+        few: what ``hidden`` keeps back, for people.
         combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         scalar: whether the value is one number (for tables).
@@ -230,6 +238,8 @@ class Statistic:
     merge: Callable[[Arrays, Arrays], Arrays] = add
     share: Callable[[Arrays, Mapping[str, Json], Known], Arrays] = _as_it_is
     protect: Callable[[Arrays, Mapping[str, Json], Owner, Known], Arrays] = _nothing_to_hide
+    across: Across | None = None
+    few: str = "cells of few rows, and others with them"
     combine: Combine = Combine.SUM
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     scalar: bool = True

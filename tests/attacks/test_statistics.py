@@ -420,3 +420,129 @@ def test_groups_and_their_total_leave_no_few(table: list[list[int]]) -> None:
     rest = told - arrays[f"{grouped}.counts"].sum(0)
     for shown, left in zip(back == 0, rest, strict=True):
         assert not shown or left == 0 or left >= 10
+
+
+# ---------------------------------------------------------------- rows that one column has, and another has not
+
+
+def moments_of(federation: Any, columns: list[str], by: str | tuple[str, ...] = ()) -> Any:
+    return federation.analytics(by=by)._pair("pair_means", tuple(columns), {})
+
+
+def with_gaps(rows: int = 200, **gone: Iterable[int]) -> dict[str, np.ndarray]:
+    """Columns of numbers that lack the rows named; the pay of row 0 is ``SECRET``."""
+    rng = np.random.default_rng(8)
+    data = {"pay": rng.normal(3000, 100, rows)} | {name: rng.normal(size=rows) for name in gone if name != "pay"}
+    data["pay"][0] = SECRET
+    for name, places in gone.items():
+        data[name][list(places)] = np.nan
+    return data
+
+
+def recovered(data: dict[str, Any], items: list[Any], columns: list[str]) -> float:
+    """The pay of the row that has no blood value: the sum of all pays, less those of the pair. NaN without rows."""
+    state = Statistics()
+    asked = site(data, [["mean", ["pay"], {}, []], *items])
+    query = state.init(asked.config)
+    arrays = {k: v for one in answers(asked) for k, v in one.record.arrays.items()}
+    from hanse.algorithms.statistics import Query
+
+    plan = Query.of(query.data["query"]).plan
+    at = {i.stat: str(n) for n, i in enumerate(plan.items)}
+    a, b = columns.index("pay"), columns.index("blood")
+    n, together = int(arrays[f"{at['mean']}.n"][0]), int(arrays[f"{at['pair_means']}.N"][0][a, b])
+    rest = float(arrays[f"{at['mean']}.sum"][0] - arrays[f"{at['pair_means']}.S"][0][a, b])
+    return rest / (n - together) if together else float("nan")
+
+
+@pytest.mark.parametrize("stat", ["pair_means", "covariance", "correlation"])
+def test_a_column_minus_its_pair_does_not_give_those_without_the_other_away(stat: str) -> None:
+    columns = ["pay", "blood"]
+    data = with_gaps(blood=[0])
+    assert np.isnan(recovered(data, [[stat, columns, {}, []]], columns))
+    data["pay"][20], data["blood"][0] = np.nan, 1.0  # and the other way round: one has blood, and no pay
+    assert np.isnan(recovered(data, [[stat, columns, {}, []]], columns))
+    many = with_gaps(blood=range(30))
+    assert abs(recovered(many, [[stat, columns, {}, []]], columns) - SECRET) > 5000  # a mean of thirty
+    found = hanse.simulate({"a": with_gaps(blood=[0], age=range(40, 80))}).analytics()
+    matrix = found._pair(stat, ("pay", "blood", "age"), {})
+    assert matrix[0][1] is matrix[1][0] is None
+    assert matrix[0][0] is not None
+    assert matrix[0][2] is not None  # another pair is told
+    assert matrix[1][2] is None  # row 0 has an age, and no blood value
+
+
+@pytest.mark.parametrize("stat", ["pair_means", "covariance"])
+def test_two_pairs_of_a_question_do_not_differ_by_few(stat: str) -> None:
+    data = with_gaps(blood=range(40), age=range(1, 40))  # of row 0 age is known, blood is not
+    [*_, said] = answers(site(data, [[stat, ["pay", "blood", "age"], {}, []]]))
+    [together] = (a[0] for name, a in said.record.arrays.items() if name.endswith(".N"))
+    assert together[0].tolist() == [200, 0, 0]
+    data["age"][:20] = 1.0
+    [*_, said] = answers(site(data, [[stat, ["pay", "blood", "age"], {}, []]]))
+    [together] = (a[0] for name, a in said.record.arrays.items() if name.endswith(".N"))
+    assert together[0].tolist() == [200, 160, 180]
+
+
+def test_all_pairs_minus_those_of_a_group_do_not_give_the_other_group_away() -> None:
+    """Of the men three have no blood value, of the women forty: all rows together lack many."""
+    data: dict[str, Any] = with_gaps(blood=[0, 1, 2, *range(100, 140)]) | {"sex": ["m"] * 100 + ["f"] * 100}
+    federation = hanse.simulate({"a": data})
+    assert moments_of(federation, ["pay", "blood"])[0][1] is not None
+    groups = moments_of(federation, ["pay", "blood"], "sex")
+    assert groups["m"][0][1] is None
+    assert groups["f"][0][1] is None  # or all minus hers would be his
+    data = with_gaps(blood=[*range(20), *range(100, 140)]) | {"sex": ["m"] * 100 + ["f"] * 100}
+    groups = moments_of(hanse.simulate({"a": data}), ["pay", "blood"], "sex")
+    assert groups["m"][0][1] is not None
+    assert groups["f"][0][1] is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.sampled_from([0.02, 0.1, 0.4]))
+def test_whatever_is_told_of_pairs_differs_from_what_else_is_by_none_or_the_minimum(
+    seed: int, groups: int, gaps: float
+) -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    there = rng.random((240, 3)) > gaps * rng.random(3)
+    label = rng.integers(0, groups, 240)
+    data = {f"c{i}": np.where(there[:, i], rng.normal(size=240), np.nan) for i in range(3)}
+    columns = list(data)
+    said = answers(site({**data, "g": [f"g{v}" for v in label]},
+                        [["pair_means", columns, {}, []], ["pair_means", columns, {}, ["g"]]]))  # fmt: skip
+    parts = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".N")]
+    [whole], by = sorted(parts, key=len)
+    for i, j in itertools.permutations(range(3), 2):
+        alone, both = there[:, i].sum(), whole[i, j]
+        assert both == 0 or alone == both or alone - both >= 10
+        hidden_here = np.isin(label, [g for g in range(groups) if not by[g, i, j]])
+        rest, lone = hidden_here & there[:, i] & there[:, j], hidden_here & there[:, i] & ~there[:, j]
+        if both and len(by) == groups:
+            assert rest.sum() == 0 or rest.sum() >= 10
+            assert lone.sum() == 0 or lone.sum() >= 10 or hidden_here.all()
+
+
+def test_a_table_of_two_columns_minus_the_labels_of_one_does_not_tell_who_lacks_the_other() -> None:
+    """The three without a sex are all ill: who knows one of them would know it."""
+    data = {"sex": [None] * 3 + ["f", "m"] * 100, "ill": ["yes"] * 3 + ["yes"] * 100 + ["no"] * 100}
+    analytics = hanse.simulate({"a": data}).analytics()
+    total = analytics.value_counts("ill")["ill"]
+    table = analytics.crosstab("sex", "ill")["table"]
+    assert total == {"no": 100, "yes": 103}
+    shown = sum(row.get("yes", 0) for row in table.values())
+    assert not 0 < total["yes"] - shown < 10
+    data["sex"][:3] = ["f"] * 3
+    table = hanse.simulate({"a": data}).analytics().crosstab("sex", "ill")["table"]
+    assert table == {"f": {"yes": 53, "no": 50}, "m": {"yes": 50, "no": 50}}
+
+
+def test_tables_of_groups_and_of_all_rows_leave_no_few() -> None:
+    """Of the ill men at the ward three smoke."""
+    ward, ill, smokes = (["a"] * 100 + ["b"] * 100, (["yes"] * 50 + ["no"] * 50) * 2,
+                         (["yes"] * 25 + ["no"] * 25) * 3 + ["yes"] * 3 + ["no"] * 47)  # fmt: skip
+    items = [["crosstab", ["ill", "smokes"], {}, by] for by in ([], ["ward"])]
+    said = answers(site({"ward": ward, "ill": ill, "smokes": smokes}, items))
+    tables = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".counts") and a.ndim == 3]
+    whole, by = sorted(tables, key=len)
+    rest = whole[0] - by.sum(0)
+    assert np.all((rest == 0) | (rest >= 10) | (whole[0] == 0))

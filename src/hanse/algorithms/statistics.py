@@ -499,39 +499,40 @@ def _disclosed(
     else:
         back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
     cuts, earlier, used = scan.cuts[item], tuple(shown.get(_edge_key(item), ())), list[float]()
-    sent: list[Arrays] = []
-    flags: list[int] = []
-    for group, arrays in enumerate(found):
-        inner = _inner(group, shape)
-        if inner is None:
-            continue
-        knows = known_of(plan, known, item, inner)
-        out: Arrays | None = None
-        if back[group]:
+    places = [_inner(group, shape) for group in range(len(found))]
+    knows = [None if place is None else known_of(plan, known, item, place) for place in places]
+    allowed = Owner(minimum, owner.extremes, cuts, earlier, used)
+    protected: list[Arrays | None] = []  # None: without a label, {}: kept back
+    for arrays, kept, mine in zip(found, back, knows, strict=True):
+        out: Arrays | None = None if mine is None else {}
+        if mine is not None and kept:
             reason = "fewer rows than this node's minimum" if not item.by else "some groups have fewer rows than " \
                      "this node's minimum, and others are kept back with them"  # fmt: skip
-        elif rows[group] == 0:
-            out = _unit(item, knows)
-        else:
+        elif mine is not None and not arrays["n"]:
+            out = stat.protect(_empty(item, Known(mine)), options, EVERYONE, mine)
+        elif mine is not None:
             try:
-                out = stat.protect(arrays, options, Owner(minimum, owner.extremes, cuts, earlier, used), knows)
-                out = stat.share(out, options, knows)
+                out = stat.protect(arrays, options, allowed, mine)
             except Withheld as why:
-                out, reason = None, str(why)
-            else:
-                if stat.combine is Combine.SUM and not _finite(out):
-                    raise DataError(f"{item.name}: values here are too far from the mean of all sites, their sums "
-                                    "about it are too large for a 64-bit number")  # fmt: skip
-                if "hidden" in out and out["hidden"].any():
-                    reason = reason or "cells of few rows, and others with them"
-        flags.append(int(out is None))
-        sent.append(_unit(item, knows) if out is None else out)
+                reason = str(why)
+        protected.append(out)
+    if item.by and minimum > 1 and stat.across is not None:
+        protected = stat.across(found, protected, shape, owner)
+    sent: list[Arrays] = []
+    for out, mine in zip(protected, knows, strict=True):
+        if mine is not None:
+            sent.append(stat.share(out, options, mine) if out else _unit(item, mine))
+            if stat.combine is Combine.SUM and not _finite(sent[-1]):
+                raise DataError(f"{item.name}: values here are too far from the mean of all sites, their sums "
+                                "about it are too large for a 64-bit number")  # fmt: skip
+    flags = [int(not out) for out in protected if out is not None]
     if not sent:  # no label at all: arrays of no groups
         unit = _unit(item, known_of(plan, known, item, 0))
         return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in unit.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
-    if item.by and minimum > 1 and sent[0].get("counts", np.empty(0)).ndim == 1 and "hidden" in sent[0]:
+    if item.by and minimum > 1 and "counts" in sent[0] and "hidden" in sent[0]:
         sent = _over_groups(item, scan, plan, known, owner, sent, flags)
-        reason = reason or ("cells of few rows, and others with them" if any(s["hidden"].any() for s in sent) else "")
+    if not reason and any("hidden" in s and s["hidden"].any() for s in sent):
+        reason = stat.few
     if used:
         shown[_edge_key(item)] = sorted({*earlier, *used})
         if len(shown[_edge_key(item)]) > MOST_EDGES:
@@ -556,13 +557,25 @@ def _over_groups(
     for group, i in enumerate(inner):
         if i is not None and not flags[i]:
             back[group] = sent[i]["hidden"] > 0
-    back = hidden_table(counts, owner.minimum, back)
+    back = _everywhere(counts, owner.minimum, back)
     out = list(sent)
     for group, i in enumerate(inner):
         if i is not None and not flags[i]:
             cells = {"counts": np.where(back[group], 0, sent[i]["counts"]), "hidden": back[group].astype(np.int64)}
             out[i] = {**sent[i], **cells}
     return out
+
+
+def _everywhere(counts: Array, minimum: int, back: Array) -> Array:
+    """Hidden cells of groups: as one table with those of all rows, and where a group has a table of its own,
+    as its cells too."""
+    while True:
+        out = hidden_table(counts.reshape(len(counts), -1), minimum, back.reshape(len(back), -1)).reshape(back.shape)
+        if out.ndim == 3:
+            out = np.stack([hidden_table(c, minimum, b) for c, b in zip(counts, out, strict=True)])
+        if np.array_equal(out, back):
+            return out
+        back = out
 
 
 def _finite(arrays: Arrays) -> bool:

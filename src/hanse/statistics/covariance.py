@@ -18,6 +18,7 @@ import numpy as np
 from hanse.messages import Array, Json
 from hanse.queries import NUMBERS, Arrays, Item, Known, Statistic, Values, same
 from hanse.statistics import pair_means, variance
+from hanse.statistics._pairs import pairs, triples
 
 _FAR = 1e-4  # share of a sum of squares that is left about the pair's own mean: fewer digits are lost above
 
@@ -31,7 +32,7 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
     with np.errstate(over="ignore", invalid="ignore"):
         mean = x.sum(0) / np.maximum(there.sum(0), 1)
         z = x - mean if there.all() else np.where(there, x - mean, 0.0)
-        n = pair_means.pairs(there)
+        n = pairs(there)
         found: dict[str, Array] = {
             "N": n, "pivot": np.repeat(mean[:, None], len(mean), 1),
             "A": pair_means.products(z, there), "B": z.T @ z, "D": pair_means.products(z * z, there),
@@ -44,7 +45,7 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
         for i, j in np.argwhere(np.triu(far | far.T)):
             both = there[:, i] & there[:, j]
             _again(found, int(i), int(j), x[both, i], x[both, j])
-    return {"n": n.max(), **found}
+    return {"n": n.max(), "three": triples(there), **found}
 
 
 def _again(found: Arrays, i: int, j: int, x: Array, y: Array) -> None:
@@ -76,11 +77,13 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
         middle = np.where(one == two, one, one * share + two * (1 - share))
     pivot = np.where(b["N"] == 0, a["pivot"], np.where(a["N"] == 0, b["pivot"], middle))
     first, second = moved(a, pivot), moved(b, pivot)
-    return {"n": n.max(), "N": n, "pivot": pivot, **{name: first[name] + second[name] for name in first}}
+    return {"n": n.max(), "N": n, "three": a["three"] + b["three"], "pivot": pivot,
+            **{name: first[name] + second[name] for name in first}}  # fmt: skip
 
 
 def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
-    return {"n": arrays["n"], "N": arrays["N"], **moved(arrays, pair_means.means(known[0]))}
+    kept = {name: arrays[name] for name in ("n", "N", "hidden")}
+    return {**kept, **moved(arrays, pair_means.means(known[0]))}
 
 
 def central(arrays: Arrays) -> tuple[Array, Array]:
@@ -97,5 +100,5 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="covariances", kinds=NUMBERS, columns=0, check=variance.check, needs=needs, later=True,
-                      observe=observe, merge=merge, share=share, protect=pair_means.protect, final=final,
-                      scalar=False)  # fmt: skip
+                      observe=observe, merge=merge, share=share, protect=pair_means.protect,
+                      across=pair_means.across, few=pair_means.FEW, final=final, scalar=False)  # fmt: skip

@@ -1,7 +1,8 @@
 """A contingency table of two columns, with Pearson's chi-square test of independence.
 
 ``chi2`` is without Yates' correction; it is None where a cell was kept back at some site (of 1 to
-minimum - 1 rows, or hidden so that row and column totals give none away).
+minimum - 1 rows, or hidden so that row and column totals give none away). The totals are those of each
+column by itself: rows that have a label of one column and none of the other are cells too, though untold.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ def needs(item: Item) -> tuple[Item, ...]:
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
     rows, columns = (unpack(k["labels"]) for k in known)
     r, c = values.codes(rows, 0), values.codes(columns, 1)
-    fine = (r >= 0) & (c >= 0)
-    shape = (len(rows) + 1, len(columns) + 1)
-    counts = np.bincount(r[fine] * shape[1] + c[fine], minlength=shape[0] * shape[1]).reshape(shape)
-    return {"n": counts.sum(dtype=np.int64), "counts": counts.astype(np.int64)}
+    shape = (len(rows) + 2, len(columns) + 2)  # labels, the others, and those that are missing
+    r, c = (np.where(code < 0, size - 1, code) for code, size in zip((r, c), shape, strict=True))
+    counts = np.bincount(r * shape[1] + c, minlength=shape[0] * shape[1]).reshape(shape)
+    return {"n": counts[:-1, :-1].sum(dtype=np.int64), "counts": counts.astype(np.int64)}
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    back = hidden_table(arrays["counts"], owner.minimum)
-    return {"n": arrays["n"], "counts": np.where(back, 0, arrays["counts"]), "hidden": back.astype(np.int64)}
+    counts = arrays["counts"].copy()
+    counts[-1, -1] = 0  # rows that have neither are in no count
+    back = hidden_table(counts, owner.minimum)[:-1, :-1]
+    return {"n": arrays["n"], "counts": np.where(back, 0, counts[:-1, :-1]), "hidden": back.astype(np.int64)}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:

@@ -2,16 +2,22 @@
 
 With masks M and rows X (0 where missing), the site sends N = M'M and S = X'M, which add; row i,
 column j of S/N is the mean of column i where j is there too. The covariance is summed about it.
+
+A pair that would give few rows away (:mod:`hanse.statistics._pairs`) is told as if no row had it, and
+``hidden`` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hanse.messages import Array, Json
-from hanse.queries import NUMBERS, Arrays, Known, Owner, Statistic, Values, Withheld
+from hanse.queries import NUMBERS, Arrays, Known, Owner, Statistic, Values
+from hanse.statistics._pairs import hidden, over_groups, pairs, triples
+
+FEW = "pairs of columns with few common rows, or few in which one of them is missing"
 
 
 def rows(values: Values) -> tuple[Array, Array]:
@@ -30,30 +36,37 @@ def products(x: Array, there: Array) -> Array:
     return np.asarray(x.T @ there.astype(np.float64))
 
 
-def pairs(there: Array) -> Array:
-    """(p, p) rows in which both columns are there."""
-    if there.all():
-        return np.full((there.shape[1],) * 2, len(there), np.int64)
-    m = there.astype(np.float64)
-    return np.rint(m.T @ m).astype(np.int64)
-
-
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
     x, there = rows(values)
     found = pairs(there)
     with np.errstate(over="ignore", invalid="ignore"):
-        return {"n": found.max(), "N": found, "S": products(x, there)}
+        return {"n": found.max(), "N": found, "three": triples(there), "S": products(x, there)}
 
 
 def merge(a: Arrays, b: Arrays) -> Arrays:
     found = a["N"] + b["N"]
-    return {"n": found.max(), "N": found, "S": a["S"] + b["S"]}
+    return {"n": found.max(), "N": found, "three": a["three"] + b["three"], "S": a["S"] + b["S"]}
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    if np.any((arrays["N"] > 0) & (arrays["N"] < owner.minimum)):
-        raise Withheld("a pair of columns has fewer common rows than this node's minimum")
-    return arrays
+    return told(arrays, hidden(arrays["N"], arrays["three"], owner.minimum))
+
+
+def across(
+    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner
+) -> list[Arrays | None]:  # fmt: skip
+    """What is told of groups beside that of all rows."""
+    n = np.stack([arrays["N"] for arrays in found])
+    # rows without a label are the rest of what is told: where they are many, that gives nobody away
+    back = np.stack([part["hidden"] > 0 if part else np.full(n.shape[1:], part is not None) for part in sent])
+    back = over_groups(n, back, shape, owner.minimum)
+    return [told(part, back[g]) if part else part for g, part in enumerate(sent)]
+
+
+def told(arrays: Arrays, back: Array) -> dict[str, Array]:
+    found = {name: np.where(back, np.zeros((), array.dtype), array) for name, array in arrays.items()
+             if name not in ("n", "three", "hidden")}  # fmt: skip
+    return {**found, "n": found["N"].max(), "hidden": back.astype(np.int64)}
 
 
 def means(arrays: Arrays) -> Array:
@@ -71,4 +84,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="means over the rows of each pair of columns", kinds=NUMBERS, columns=0, observe=observe,
-                      merge=merge, protect=protect, final=final, scalar=False)  # fmt: skip
+                      merge=merge, protect=protect, across=across, few=FEW, final=final, scalar=False)  # fmt: skip
