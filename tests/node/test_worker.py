@@ -20,8 +20,10 @@ from one_node import ATTACKS, Node, attack, carry, probe, running
 from hanse.bundle import Bundle
 from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDied
 from hanse.messages import Message, Record
+from hanse.node.pipe import FREED, KEPT, note, packed, small
 from hanse.node.settings import Limits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
+from hanse.node.worker import _Process
 
 LARGE = 1 << 20  # elements of float32
 
@@ -272,6 +274,38 @@ def test_what_an_algorithm_keeps_of_an_ask_is_never_overwritten(tmp_path: Path) 
             assert (body.arrays["a.x"] == 7).all()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("second", [FREED, KEPT])
+def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: int) -> None:
+    """The worker tells it after its answer; the next ask may be on its way by then."""
+
+    async def main() -> None:
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        with its, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
+                                   start_new_session=True) as child:  # fmt: skip
+            process, pool = _Process(child, ours), SharedPool()
+            answer = packed(small("done"), 0, inline=True)
+            first, other = pool.shared(1 << 20), pool.shared(1 << 20)
+            for ask, before in ((first, b""), (other, note(FREED))):
+                process.lent, ask.lent = ask, True
+                asked = asyncio.create_task(process.ask(b"task"))
+                if before:
+                    its.sendall(before)
+                    while first.lent:
+                        await asyncio.sleep(0)
+                    assert other.lent  # the worker is at work on it
+                its.sendall(answer)
+                await asked
+            assert other.lent
+            its.sendall(note(second) + note(FREED))  # a second one is of nothing
+            while process.answered is not None:
+                await asyncio.sleep(0)
+            assert other.lent == (second == KEPT)
+            process.end("the test is over")
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_shared_memory_that_is_still_looked_at_is_not_given_away() -> None:

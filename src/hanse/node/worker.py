@@ -61,7 +61,8 @@ class _Process:
         self.offline = False
         self.answer: asyncio.Future[Packet] | None = None
         self.progress: Progress = lambda: None
-        self.lent: SharedBuffer | None = None  # the last ask's memory, until the worker let go of it
+        self.lent: SharedBuffer | None = None  # memory of the ask in work
+        self.answered: SharedBuffer | None = None  # that of the one before, until the worker says what it kept of it
         self.receiver = Receiver()
         self.loop = asyncio.get_running_loop()
         self.loop.add_reader(sock.fileno(), self._readable)
@@ -88,11 +89,12 @@ class _Process:
     def _packet(self, packet: Packet) -> None:
         if packet.what == PROGRESS:
             self.progress()
-        elif packet.what != MESSAGE:
-            if self.lent is not None:
-                self.lent.lent = packet.what != FREED
-            self.lent = None
+        elif packet.what != MESSAGE:  # it follows the answer, so the next ask may be in work when it comes
+            if self.answered is not None:
+                self.answered.lent = packet.what != FREED
+            self.answered = None
         elif self.answer is not None and not self.answer.done():
+            self.answered, self.lent = self.lent, None
             self.answer.set_result(packet)
         else:
             for fd in packet.fds:
@@ -140,7 +142,7 @@ class _Process:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.sock.close()
         self.receiver.close()
-        self.lent = None
+        self.lent = self.answered = None
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(WorkerDied(f"the node's worker was lost: {self.why}"))
         self.loop.run_in_executor(None, self.process.wait)
