@@ -307,7 +307,7 @@ PARTS = {  # what the document's table of components is responsible for, and wha
     "registry": "hanse.queries:statistic",
     "primitive operations": "hanse.statistics._powers:observe",
     "rows": "hanse.queries:Values",
-    "images": "hanse.algorithms.statistics:_expanded",
+    "images": "hanse.algorithms._observation:expanded",
     "the abstract accumulator": "hanse.queries:Statistic",
     "the owner's flag": "hanse.node.settings:Policy.allow_federated_analytics",
     "routing at the node": "hanse.node.agent:Agent",

@@ -292,7 +292,9 @@ def test_a_query_is_a_run_with_a_bundle_that_shows_the_code() -> None:
     assert algorithms.needs_data(config)
     assert not algorithms.needs_model(config)
     code = bundle.node_code(config)
-    for module in ("algorithms.statistics", "statistics.variance", "statistics._powers", "suppression"):
+    parts = ("_query", "_owner", "_observation", "_disclosure", "statistics")
+    others = ("statistics.variance", "statistics._powers", "suppression")
+    for module in (*(f"algorithms.{part}" for part in parts), *others):
         assert f"hanse.{module}" in code
     assert not any(".models." in module or "preparation" in module for module in code)
 

@@ -1,0 +1,116 @@
+"""What of an item leaves a node: the cells that hold enough rows, so that no others follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hanse.algorithms._observation import Scan, Shown, edge_key
+from hanse.algorithms._query import EVERYONE, WITHHELD, empty, finite, group_number, known_of, labels_by, stacked, unit
+from hanse.errors import DataError, NotAllowed
+from hanse.kinds import Combine, Source
+from hanse.messages import Array
+from hanse.queries import Arrays, Item, Known, Owner, Plan, Withheld, statistic
+from hanse.suppression import hidden, hidden_table
+
+MOST_EDGES = 20_000
+
+
+def disclosed(
+    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, source: Source, shown: Shown
+) -> tuple[dict[str, Array], str]:
+    """What of an item leaves, and why something was kept back; adds to ``shown``."""
+    found = scan.found[item]
+    # rows of an image column are pixels, and it is images that are people
+    few_images = item.columns[0] not in source.schema and 0 < source.rows < owner.minimum
+    stat, options, reason = statistic(item.stat), item.options, ""
+    shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
+    rows = np.array([int(arrays["n"]) for arrays in found])
+    minimum = owner.minimum
+    if few_images:
+        back = np.ones(len(found), bool)
+    elif not item.by:
+        back = (rows > 0) & (rows < minimum) & (item.stat != "levels")
+    elif len(shape) == 1:
+        back = hidden(rows, minimum)
+    else:
+        back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
+    cuts, earlier, used = scan.cuts[item], tuple(shown.get(edge_key(item), ())), list[float]()
+    places = [group_number(group, shape) for group in range(len(found))]
+    knows = [None if place is None else known_of(plan, known, item, place) for place in places]
+    allowed = Owner(minimum, owner.extremes, cuts, earlier, used)
+    protected: list[Arrays | None] = []  # None: without a label, {}: kept back
+    for arrays, kept, mine in zip(found, back, knows, strict=True):
+        out: Arrays | None = None if mine is None else {}
+        if mine is not None and kept:
+            reason = "fewer rows than this node's minimum" if not item.by else "some groups have fewer rows than " \
+                     "this node's minimum, and others are kept back with them"  # fmt: skip
+        elif mine is not None and not arrays["n"]:
+            out = stat.protect(empty(item, Known(mine)), options, EVERYONE, mine)
+        elif mine is not None:
+            try:
+                out = stat.protect(arrays, options, allowed, mine)
+            except Withheld as why:
+                reason = str(why)
+        protected.append(out)
+    if item.by and minimum > 1 and stat.across is not None:
+        protected = stat.across(found, protected, shape, owner)
+    sent: list[Arrays] = []
+    for out, mine in zip(protected, knows, strict=True):
+        if mine is not None:
+            sent.append(stat.share(out, options, mine) if out else unit(item, mine))
+            if stat.combine is Combine.SUM and not finite(sent[-1]):
+                raise DataError(f"{item.name}: values here are too far from the mean of all sites, their sums "
+                                "about it are too large for a 64-bit number")  # fmt: skip
+    flags = [int(not out) for out in protected if out is not None]
+    if not sent:  # no label at all: arrays of no groups
+        none = unit(item, known_of(plan, known, item, 0))
+        return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in none.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
+    if item.by and minimum > 1 and "counts" in sent[0] and "hidden" in sent[0]:
+        sent = _over_groups(item, scan, plan, known, owner, sent, flags)
+    if not reason and any("hidden" in s and s["hidden"].any() for s in sent):
+        reason = stat.few
+    if used:
+        shown[edge_key(item)] = sorted({*earlier, *used})
+        if len(shown[edge_key(item)]) > MOST_EDGES:
+            raise NotAllowed("histograms of this column have used up all edges that this node shows")
+    return {**stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
+
+
+def _over_groups(
+    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, sent: Sequence[Arrays],
+    flags: Sequence[int],
+) -> list[Arrays]:  # fmt: skip
+    """Cells of all groups as one table, whose columns add up to what is told of all rows together: so that
+    no group's small cell is the rest of the others'."""
+    shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
+    inner = [group_number(group, shape) for group in range(len(scan.found[item]))]
+    all_seen = Owner(1, True, scan.cuts[item])
+    counts = np.stack([
+        statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]
+        for i, arrays in zip(inner, scan.found[item], strict=True)
+    ])  # fmt: skip
+    back = np.ones(counts.shape, bool)  # rows without a label are not told
+    for group, i in enumerate(inner):
+        if i is not None and not flags[i]:
+            back[group] = sent[i]["hidden"] > 0
+    back = _everywhere(counts, owner.minimum, back)
+    out = list(sent)
+    for group, i in enumerate(inner):
+        if i is not None and not flags[i]:
+            cells = {"counts": np.where(back[group], 0, sent[i]["counts"]), "hidden": back[group].astype(np.int64)}
+            out[i] = {**sent[i], **cells}
+    return out
+
+
+def _everywhere(counts: Array, minimum: int, back: Array) -> Array:
+    """Hidden cells of groups: as one table with those of all rows, and where a group has a table of its own,
+    as its cells too."""
+    while True:
+        out = hidden_table(counts.reshape(len(counts), -1), minimum, back.reshape(len(back), -1)).reshape(back.shape)
+        if out.ndim == 3:
+            out = np.stack([hidden_table(c, minimum, b) for c, b in zip(counts, out, strict=True)])
+        if np.array_equal(out, back):
+            return out
+        back = out

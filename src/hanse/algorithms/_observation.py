@@ -1,0 +1,137 @@
+"""Looking at the rows of a node: once for all items of a query that can be observed at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from hanse.algorithms._owner import base, check_filter
+from hanse.algorithms._query import Query, empty, finite, group_number, known_of, labels_by
+from hanse.errors import DataError
+from hanse.kinds import Combine, Site, Source, find
+from hanse.messages import Array, dumps
+from hanse.queries import MOST_GROUPS, Arrays, Item, Known, Owner, Plan, Values, chosen, codes, statistic
+from hanse.table import Column, ColumnKind, Table
+
+Found = dict[Item, list[Arrays]]  # per group; the last rows of each axis are those without a label
+Shown = dict[str, list[float]]  # column and groups to the edges that histograms have shown
+
+
+def observed(
+    site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner, shown: Shown
+) -> Scan:  # fmt: skip
+    """All items of a level, from one pass over the rows."""
+    kept: Scan | None = site.cache.get(f"statistics/{level}")
+    if kept is not None and kept.counts_at(shown):
+        return kept
+    if query.where and level == 0:
+        check_filter(site, source, query, owner)
+    items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
+    scan = Scan(query.plan, items, known, shown)
+    have = source.schema
+    touched = {c for i in items for c in (*i.columns, *i.by)} | {name for name, _, _ in query.where}
+    for batch in source.batches(sorted({base(c, have) for c in touched} & set(have))):
+        site.progress()
+        rows = Table(batch.columns)
+        if query.where:
+            rows = rows.take(np.flatnonzero(chosen(rows, query.where)))
+        for part in expanded(rows):
+            scan.add(part)
+    for item, groups in scan.found.items():
+        if statistic(item.stat).combine is Combine.SUM and not all(finite(arrays) for arrays in groups):
+            raise DataError(f"{item.name}: values here are too large, their sums are beyond a 64-bit number; mark "
+                            "impossible values as missing, or take other units")  # fmt: skip
+    site.cache[f"statistics/{level}"] = scan
+    return scan
+
+
+class Scan:
+    """Accumulates the items of one level over batches."""
+
+    def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown):
+        self._items, self._known = items, dict[Item, list[Known]]()
+        self._labels = {i.by: labels_by(plan, known, i) for i in items}
+        self._cuts: dict[str, set[float]] = {}
+        for item in items:
+            if item.stat == "histogram":
+                fresh = find("statistics", "histogram").cuts(item.options, known_of(plan, known, item, 0))
+                self._cuts.setdefault(edge_key(item), set(shown.get(edge_key(item), ()))).update(fresh)
+        self.cuts = {i: _cuts_of(self._cuts, i) for i in items}
+        self.found: Found = {}
+        for item in items:
+            shape = [len(labels) + 1 for labels in self._labels[item.by]]
+            groups = int(np.prod(shape, dtype=np.int64))
+            if groups > MOST_GROUPS:
+                raise DataError(f"{item.name} would have more than {MOST_GROUPS} groups; take fewer labels")
+            inner = [group_number(g, shape) for g in range(groups)]
+            self._known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
+            self.found[item] = [empty(item, k, self.cuts[item]) for k in self._known[item]]
+
+    def counts_at(self, shown: Shown) -> bool:
+        """Whether all edges that were shown since are among those at which rows were counted."""
+        return all(set(shown.get(key, ())) <= cuts for key, cuts in self._cuts.items())
+
+    def add(self, rows: Table) -> None:
+        """One batch; columns that it lacks are another part's."""
+        for by in {i.by for i in self._items}:
+            items = [i for i in self._items if i.by == by and all(c in rows.columns for c in (*i.columns, *by))]
+            if items:
+                for group, part in self._groups(rows, by, sorted({c for i in items for c in i.columns})):
+                    views: dict[tuple[str, ...], Values] = {}
+                    for item in items:
+                        view = views.get(item.columns)
+                        if view is None or view.cuts != self.cuts[item]:
+                            view = Values([part[c] for c in item.columns], self.cuts[item])
+                            views.setdefault(item.columns, view)
+                        stat, known = statistic(item.stat), self._known[item][group]
+                        _check_kind(item, view)
+                        assert stat.observe is not None
+                        fresh = stat.observe(view, item.options, known)
+                        self.found[item][group] = stat.merge(self.found[item][group], fresh)
+
+    def _groups(self, rows: Table, by: tuple[str, ...], columns: list[str]) -> Iterator[tuple[int, Table]]:
+        if not by:
+            yield 0, rows
+            return
+        place = np.zeros(rows.rows, np.int64)
+        for name, labels in zip(by, self._labels[by], strict=True):
+            code = codes(rows[name], labels)
+            place = place * (len(labels) + 1) + np.where(code < 0, len(labels), code)
+        order = np.argsort(place, kind="stable")
+        table, sorted_place = rows.select(columns).take(order), place[order]
+        if not len(order):
+            return
+        used, starts = np.unique(sorted_place, return_index=True)
+        for group, start, end in zip(used, starts, [*starts[1:], len(order)], strict=True):
+            yield int(group), Table({n: Column(c.kind, c.values[start:end], c.categories)
+                                     for n, c in table.columns.items()})  # fmt: skip
+
+
+def _check_kind(item: Item, values: Values) -> None:
+    fitting = statistic(item.stat).kinds
+    for name, column in zip(item.columns, values.columns, strict=True):
+        if column.kind not in fitting:
+            raise DataError(f"column {name!r} is {column.kind} here; {item.stat} takes {', '.join(sorted(fitting))}")
+
+
+def edge_key(item: Item) -> str:
+    return dumps([list(item.columns), list(item.by)])
+
+
+def _cuts_of(cuts: Mapping[str, set[float]], item: Item) -> tuple[float, ...]:
+    return tuple(sorted(cuts[edge_key(item)])) if item.stat == "histogram" else ()
+
+
+def expanded(rows: Table) -> Iterator[Table]:
+    """The rows, then the pixels of each channel of each image column as rows of their own, then the
+    images' shapes: ``scan[0]``, ``scan[1]``, ..., ``scan[shape]``."""
+    images = {n: c for n, c in rows.columns.items() if c.kind is ColumnKind.IMAGE}
+    yield rows.drop(images)
+    for name, column in images.items():
+        _, height, width, channels = column.values.shape
+        shape = Column(ColumnKind.CATEGORICAL, np.zeros(len(column), np.int32), (f"{height} x {width} x {channels}",))
+        yield Table({f"{name}[shape]": shape})
+        for channel in range(channels):
+            pixels = column.values[..., channel].reshape(-1).astype(np.float64)
+            yield Table({f"{name}[{channel}]": Column(ColumnKind.NUMERIC, pixels)})

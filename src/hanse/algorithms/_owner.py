@@ -1,0 +1,68 @@
+"""What the owner of a node allows of a query as a whole: columns, and choices of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from hanse.algorithms._query import Query
+from hanse.errors import DataError, NotAllowed
+from hanse.kinds import Site, Source
+from hanse.messages import Array, Json
+from hanse.queries import MINIMUM, Filter, Owner, chosen, parse_filter
+from hanse.table import Column, ColumnKind
+
+MOST_FILTERS = 20
+
+
+def owner_of(site: Site, query: Query, schema: Collection[str]) -> Owner:
+    """Raises ``NotAllowed`` where the owner's settings forbid the query as a whole."""
+    settings = site.config
+    columns = {base(c, schema) for c in query.plan.columns()} | {name for name, _, _ in query.where}
+    allowed = settings.get("allowed_columns", ["*"])
+    barred = {c for c in columns if c in settings.get("denied_columns", [])}
+    barred |= {c for c in columns if "*" not in allowed and c not in allowed}
+    if barred:
+        raise NotAllowed(f"the owner of this node gives no statistics of {', '.join(sorted(barred))}")
+    return Owner(int(settings.get("minimum_cell", MINIMUM)), settings.get("allow_extremes", False) is True)
+
+
+def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None:
+    """Refuses a choice of rows that, compared with an earlier one, would show too few."""
+    most = int(site.config.get("most_filters", MOST_FILTERS))
+    raw: list[Json] = list(source.memory.get("filters") or [])
+    earlier = [parse_filter(f) for f in raw]
+    if query.where in earlier:
+        return
+    if len(earlier) >= most:
+        raise NotAllowed(f"this node answers {most} different choices of rows per dataset, and they are used up")
+    others: list[Filter] = [(), *earlier]
+    columns = sorted(c for c in query.plan.columns() if c in source.schema)
+    touched = sorted({c for f in (*others, query.where) for c, _, _ in f})
+    if lacking := [c for c in touched if c not in source.schema]:
+        raise DataError(f"where: this site has no column {lacking[0]!r}")
+    differences = np.zeros((len(others), 2, len(columns) + 1), np.int64)
+    inside = np.zeros(len(columns) + 1, np.int64)
+    for batch in source.batches(sorted({*columns, *touched})):
+        here = chosen(batch, query.where)
+        there = np.column_stack([np.ones(batch.rows, bool), *(_present(batch[c]) for c in columns)])
+        inside += there[here].sum(0)
+        for i, other in enumerate(others):
+            rows = chosen(batch, other)
+            differences[i, 0] += there[here & ~rows].sum(0)
+            differences[i, 1] += there[rows & ~here].sum(0)
+    few = (differences > 0) & (differences < owner.minimum)
+    if few.any() or inside[0] < owner.minimum or np.any((inside > 0) & (inside < owner.minimum)):
+        raise NotAllowed("this choice of rows holds, or differs from an earlier one by, fewer rows than this "
+                         "node's minimum")  # fmt: skip
+    source.memory["filters"] = [*raw, [list(part) for part in query.where]]
+
+
+def _present(column: Column) -> Array:
+    return column.values >= 0 if column.kind is ColumnKind.CATEGORICAL else np.isfinite(column.values)
+
+
+def base(column: str, schema: Collection[str]) -> str:
+    """The column that a name stands for: ``scan`` for ``scan[0]``, unless there is one of that name."""
+    return column if column in schema or not column.endswith("]") else column.rsplit("[", 1)[0]

@@ -1,0 +1,147 @@
+"""What a query of statistics asks, and where in the arrays of its answers the numbers of an item are.
+
+Arrays are named by the place of their item in the plan, ``3.sum``, and have the groups of the item first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hanse.errors import ConfigError
+from hanse.kinds import Combine
+from hanse.messages import Array, Json
+from hanse.queries import (
+    Arrays,
+    Filter,
+    Item,
+    Known,
+    Owner,
+    Plan,
+    Values,
+    parse,
+    parse_filter,
+    plan,
+    statistic,
+    unpack,
+)
+from hanse.table import Column, ColumnKind
+
+EVERYONE = Owner(1, True)
+WITHHELD = "withheld"  # (groups,) at how many nodes a group was kept back
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: checked options of a run."""
+
+    plan: Plan
+    where: Filter = ()
+    per_node: bool = False
+
+    @staticmethod
+    def of(options: Mapping[str, Json]) -> Query:
+        unknown = sorted(set(options) - {"items", "where", "per_node"})
+        if unknown:
+            raise ConfigError(f"there is no option {unknown[0]!r} of a query; known are items, where, per_node")
+        where = parse_filter(options.get("where") or [])
+        found = plan(parse(options.get("items")))
+        for item in found.items if where else ():
+            if item.by or not statistic(item.stat).filtered:
+                raise ConfigError(f"{item.name} cannot be asked of chosen rows: breakdowns of overlapping choices "
+                                  "could be subtracted; ask for counts, means and variances, or use by")  # fmt: skip
+        return Query(found, where, bool(options.get("per_node", False)))
+
+    def combine(self, index: int) -> Combine:
+        return Combine.MERGE if self.per_node else self.plan.asks[index][1]
+
+
+def sliced(arrays: Mapping[str, Array], place: int, prefix: str = "") -> dict[str, Array]:
+    """The arrays of item number ``place``, groups first."""
+    start = f"{prefix}{place}."
+    return {name[len(start) :]: arrays[name] for name in arrays if name.startswith(start)}
+
+
+def one_group(arrays: Arrays, group: int) -> dict[str, Array]:
+    return {name: array[group] for name, array in arrays.items() if name != WITHHELD}
+
+
+def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str = "") -> Known:
+    """What is known of all that an item needs: of its own group where the need has the same groups, of
+    all rows where it has none, else of all groups. ``prefix``: of one node, but for what all nodes had
+    to agree on before they looked at their rows."""
+    found: list[Arrays] = []
+    stat = statistic(item.stat)
+    needs = stat.needs(item)
+    agreed = {n for n in needs if n in needs[: stat.before] or n.stat == "levels"}
+    for need in needs:
+        whole = sliced(arrays, query.items.index(need), "" if need in agreed else prefix)
+        if need.by == item.by:
+            found.append(one_group(whole, group))
+        else:
+            found.append(whole if need.by else one_group(whole, 0))
+    return Known(found)
+
+
+def labels_by(query: Plan, arrays: Mapping[str, Array], item: Item) -> list[tuple[str, ...]]:
+    """The labels of each grouping column."""
+    return [unpack(sliced(arrays, query.items.index(level))["labels"][0]) for level in query.groups(item)]
+
+
+def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
+    """The final value of an item, of one of its groups; None where it was kept back everywhere: that is
+    not zero, but not known. ``prefix``: at one node."""
+    stat = statistic(item.stat)
+    known = known_of(query, arrays, item, group, prefix)
+    own: dict[str, Array] = {}
+    carriers = [n for n in stat.needs(item) if n.by == item.by and n.stat != "levels"]
+    if item in query.shared:
+        own = one_group(sliced(arrays, query.items.index(item), prefix), group)
+        carriers = [item]
+    for carrier in carriers:
+        found = sliced(arrays, query.items.index(carrier), prefix) if carrier in query.items else {}
+        if found and found[WITHHELD][group] and not np.any(found["n"][group]):
+            return None
+    return stat.final(own, item.options, known)
+
+
+def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:
+    stat = statistic(item.stat)
+    kind = ColumnKind.NUMERIC if ColumnKind.NUMERIC in stat.kinds else ColumnKind.CATEGORICAL
+    assert stat.observe is not None
+    return stat.observe(Values([Column(kind, np.empty(0))] * len(item.columns), cuts), item.options, known)
+
+
+def unit(item: Item, known: Known) -> Arrays:
+    """What a node sends that has no rows, or keeps its own back."""
+    stat, options = statistic(item.stat), item.options
+    return stat.share(stat.protect(empty(item, Known(known)), options, EVERYONE, known), options, known)
+
+
+def stacked(groups: Sequence[Arrays]) -> dict[str, Array]:
+    """Arrays of all groups. Each group has cells of its own (:mod:`hanse.statistics.cells`): where it has fewer of them
+    than another, zeros follow."""
+    found: dict[str, Array] = {}
+    for name in groups[0] if groups else ():
+        parts = [np.asarray(g[name]) for g in groups]
+        if len({part.shape for part in parts}) > 1 and all(part.ndim == 1 for part in parts):
+            longest = max(len(part) for part in parts)
+            parts = [np.pad(part, (0, longest - len(part))) for part in parts]
+        found[name] = np.stack(parts)
+    return found
+
+
+def group_number(group: int, shape: Sequence[int]) -> int | None:
+    """The number of a group among those that have labels; None for rows without one."""
+    place = 0
+    for at, size in zip(np.unravel_index(group, shape) if shape else (), shape, strict=True):
+        if at == size - 1:
+            return None
+        place = place * (size - 1) + int(at)
+    return place
+
+
+def finite(arrays: Arrays) -> bool:
+    return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in arrays.values())
