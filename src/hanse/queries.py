@@ -222,6 +222,7 @@ class Statistic:
             a label, owner) to protected arrays. None: rows without a label; no arrays: kept back.
         few: what ``hidden`` keeps back, for people.
         combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
+        counts: the shared arrays that count rows: none of a node is more than the rows that it declared.
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         scalar: whether the value is one number (for tables).
         filtered: whether it may be asked of chosen rows only: what has no cells of its own.
@@ -241,6 +242,7 @@ class Statistic:
     across: Across | None = None
     few: str = "cells of few rows, and others with them"
     combine: Combine = Combine.SUM
+    counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     scalar: bool = True
     filtered: bool = False

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hanse
+from hanse import weights
 from hanse.algorithms.statistics import Statistics
 from hanse.errors import ConfigError, NotAllowed, RunFailed, Unusable
 from hanse.gathering.plain import Contributions
-from hanse.kinds import Answer, Combine, Contribution, Site
+from hanse.kinds import Answer, Ask, Combine, Contribution, Site
 from hanse.messages import Record
 from hanse.queries import TableSource
 from hanse.suppression import hidden, hidden_table, runs
@@ -546,3 +547,43 @@ def test_tables_of_groups_and_of_all_rows_leave_no_few() -> None:
     whole, by = sorted(tables, key=len)
     rest = whole[0] - by.sum(0)
     assert np.all((rest == 0) | (rest >= 10) | (whole[0] == 0))
+
+
+# ---------------------------------------------------------------- a node that counts more than it declared
+
+COUNTING: dict[str, tuple[list[str], dict[str, Any], str]] = {
+    "mean": (["x"], {}, "n"), "variance": (["x"], {}, "n"), "histogram": (["x"], {"bin_edges": [-9, 0, 9]}, "counts"),
+    "value_counts": (["t"], {}, "counts"), "crosstab": (["t", "u"], {}, "counts"), "covariance": (["x", "y"], {}, "N"),
+    "missing": (["x"], {}, "gone"), "kaplan_meier": (["y", "e"], {"grid": [1, 2, 3]}, "events"), "median": (["x"], {},
+    "counts"), "distinct": (["x"], {}, "n"), "sparsity": (["x"], {}, "n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stat", list(COUNTING))
+@pytest.mark.parametrize("said", [201, -1])
+def test_no_count_of_a_node_is_more_than_the_rows_that_it_declared(stat: str, said: int) -> None:
+    columns, options, array = COUNTING[stat]
+    rng = np.random.default_rng(2)
+    data = {"x": np.where(np.arange(200) < 30, np.nan, rng.normal(size=200)), "y": np.abs(rng.normal(size=200)),
+            "e": rng.random(200) < 0.5, "t": ["a", "b"] * 100, "u": ["c"] * 100 + ["d"] * 100}  # fmt: skip
+    here = site(data, [[stat, columns, options, []]])
+    algorithm, hit = Statistics(), 0
+    state = algorithm.init(here.config)
+    while isinstance(ask := algorithm.ask(state), Ask):
+        reply = algorithm.answer(here, ask.record)
+        arrays = {f"a.{k}": np.asarray(v) for k, v in reply.record.arrays.items()}
+
+        def gathered(of: dict[str, np.ndarray], ask: Ask = ask, reply: Contribution = reply) -> Contributions:
+            record = Record(reply.record.data, of)
+            return Contributions(((Answer("a", 1.0, record.data, {}, 0), record),), {}, ask.combine)
+
+        honest = weights.checked(ask, gathered(arrays), {"a": 200.0}, 1.0)
+        for name in (n for n in arrays if n.endswith(f".{array}")):
+            lie = arrays[name].copy()
+            lie.reshape(-1)[0] = said
+            with pytest.raises(Unusable) as error:
+                weights.checked(ask, gathered({**arrays, name: lie}), {"a": 200.0}, 1.0)
+            assert "that it declared for this run" in error.value.nodes["a"]
+            hit += 1
+        state = algorithm.tell(state, honest)
+    assert hit

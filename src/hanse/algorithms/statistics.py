@@ -75,7 +75,9 @@ class Statistics:
         wanted = tuple(f"{query.plan.items.index(n)}." for n in needed if query.plan.shared.get(n, level) < level)
         arrays = {k: v for k, v in state.arrays.items() if wanted and k.startswith(wanted)}
         to = state.data["took"][-1] if index else None  # who is not in the means is not in the variances
-        return Ask(Record({"ask": index}, arrays), query.combine(index), "statistics", None, to=to)
+        rows = [i for i in here if not any(column.endswith("]") for column in i.columns)]  # of images, pixels count
+        counts = {f"{query.plan.items.index(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
+        return Ask(Record({"ask": index}, arrays), query.combine(index), "statistics", None, to=to, counts=counts)
 
     # ------------------------------------------------------------ node
 

@@ -103,4 +103,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="distribution in cells of about equally many rows", check=check, needs=needs, before=99,
-                      observe=observe, protect=protect, final=final, scalar=False)  # fmt: skip
+                      observe=observe, protect=protect, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip

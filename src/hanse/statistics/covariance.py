@@ -101,4 +101,5 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 STATISTIC = Statistic(doc="covariances", kinds=NUMBERS, columns=0, check=variance.check, needs=needs, later=True,
                       observe=observe, merge=merge, share=share, protect=pair_means.protect,
-                      across=pair_means.across, few=pair_means.FEW, final=final, scalar=False)  # fmt: skip
+                      across=pair_means.across, few=pair_means.FEW, counts=("n", "N"), final=final,
+                      scalar=False)  # fmt: skip

@@ -69,4 +69,4 @@ def chi_square(counts: Any) -> dict[str, Json]:
 
 
 STATISTIC = Statistic(doc="contingency table with chi-square test", kinds=LABELS, columns=2, needs=needs, before=2,
-                      observe=observe, protect=protect, final=final, scalar=False)  # fmt: skip
+                      observe=observe, protect=protect, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip

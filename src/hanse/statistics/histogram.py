@@ -158,4 +158,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="rows per bin", check=check, needs=needs, before=2, observe=observe, protect=protect,
-                      final=final, scalar=False)  # fmt: skip
+                      counts=("n", "counts"), final=final, scalar=False)  # fmt: skip

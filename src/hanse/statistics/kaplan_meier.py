@@ -105,4 +105,4 @@ def _or_none(value: float) -> Json:
 
 
 STATISTIC = Statistic(doc="survival curve", columns=2, check=check, needs=needs, before=2, observe=observe,
-                      protect=protect, final=final, scalar=False)  # fmt: skip
+                      protect=protect, counts=("n", "events", "gone"), final=final, scalar=False)  # fmt: skip

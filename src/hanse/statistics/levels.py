@@ -77,4 +77,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="labels", kinds=LABELS, observe=observe, merge=merge, protect=protect,
-                      combine=Combine.MERGE, final=final, scalar=False)  # fmt: skip
+                      combine=Combine.MERGE, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip

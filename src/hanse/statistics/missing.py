@@ -36,4 +36,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="values that are missing or infinite", kinds=ANY, observe=observe, protect=protect,
-                      final=final, scalar=False)  # fmt: skip
+                      counts=("n", "gone"), final=final, scalar=False)  # fmt: skip

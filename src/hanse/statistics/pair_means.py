@@ -84,4 +84,5 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="means over the rows of each pair of columns", kinds=NUMBERS, columns=0, observe=observe,
-                      merge=merge, protect=protect, across=across, few=FEW, final=final, scalar=False)  # fmt: skip
+                      merge=merge, protect=protect, across=across, few=FEW, counts=("n", "N"), final=final,
+                      scalar=False)  # fmt: skip

@@ -42,4 +42,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="rows per label", kinds=LABELS, needs=needs, before=1, observe=observe, protect=protect,
-                      final=final, scalar=False)  # fmt: skip
+                      counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
