@@ -227,3 +227,21 @@ def test_names_from_elsewhere_are_escaped() -> None:
     table = hanse.simulate({"<z>": part, "w": part}, policy=OPEN).analytics().table_one()
     for tag in ("<x>", "<y>", "<z>"):
         assert tag not in table._repr_html_()
+
+
+@pytest.mark.parametrize("offset", [1e8, -3e11])
+def test_variables_far_from_zero_lose_no_digits(offset: float) -> None:
+    """Values on a grid that float64 holds at the offset: the same numbers near 0 have the same differences."""
+    rng = np.random.default_rng(6)
+    near = np.round(rng.normal(size=300) * 1024) / 1024 + np.repeat([0.0, 0.01, -0.02], 100)
+    near = np.round(near * 1024) / 1024
+    label = rng.choice(["x", "y", "z"], 300)
+
+    def split(values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        return {f"s{i}": {"v": values[i * 100 : i * 100 + 100], "g": label[i * 100 : i * 100 + 100]} for i in range(3)}
+
+    for by, compare in (("g", "rest"), ("g", "pairs"), (None, "rest"), (None, "pairs")):
+        expected, found = (hanse.simulate(split(v), policy=OPEN).analytics().table_one(by, compare, ["v"]).smd
+                           for v in (near, near + offset))  # fmt: skip
+        for contrast, of in expected.items():
+            assert found[contrast]["v"] == pytest.approx(of["v"], rel=1e-10, abs=1e-12)

@@ -24,6 +24,7 @@ from hanse.experiment.listing import Listing
 from hanse.messages import Array
 from hanse.queries import Item, add, levels_of, make_item, unpack
 from hanse.statistics import smd
+from hanse.statistics._powers import center
 from hanse.statistics.value_counts import OTHER
 
 if TYPE_CHECKING:
@@ -38,11 +39,23 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One variable, or one level of it, in one group. ``spread``: the variance; None for n < 2."""
+    """One variable, or one level of it, in one group. ``spread``: the variance; None for n < 2.
+
+    The mean is ``center`` + ``rest``: of two close means far from 0 the difference would have few digits,
+    so it is told from a point between them, as in a t-test (:func:`hanse.statistics.t_test.pair`)."""
 
     n: int
-    mean: float
+    center: float
     spread: float | None
+    rest: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.center + self.rest
+
+    def about(self, center: float) -> float:
+        """The mean, less ``center``."""
+        return (self.center - center) + self.rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,7 @@ def _difference(line: Line, a: str, b: str) -> float | None:
     one, other = line.parts.get(a), line.parts.get(b)
     if one is None or other is None or one.spread is None or other.spread is None:
         return None
-    return smd.difference(one.mean, one.spread, other.mean, other.spread)
+    return smd.difference(one.rest, one.spread, other.about(one.center), other.spread)
 
 
 def _text(line: Line, part: Part | None) -> str:
@@ -198,15 +211,25 @@ def _joined(parts: Sequence[Part | None]) -> Part | None:
     n = sum(part.n for part in found)
     if len(found) < 2 or not n:
         return found[0] if found else None
-    mean = sum(part.n * part.mean for part in found) / n
+    center = found[0].center
+    means = [part.about(center) for part in found]
+    mean = sum(part.n * m for part, m in zip(found, means, strict=True)) / n
     within = sum((part.n - 1) * (part.spread or 0.0) for part in found)
-    return Part(n, mean, (within + sum(part.n * (part.mean - mean) ** 2 for part in found)) / (n - 1))
+    between = sum(part.n * (m - mean) ** 2 for part, m in zip(found, means, strict=True))
+    return Part(n, center, (within + between) / (n - 1), mean)
 
 
 def _number(where: Fetched, column: str, by: Sequence[str] = (), group: int = 0, prefix: str = "") -> Part | None:
-    n, mean, spread = (algorithm.value(where.plan, where.arrays, make_item(s, [column], {}, by), group, prefix)
-                       for s in ("count", "mean", "variance"))  # fmt: skip
-    return Part(n, mean, spread) if n else None
+    """The mean is told from the one about which the variance was summed: of all nodes that answered."""
+    items = {s: make_item(s, [column], {}, by) for s in ("count", "mean", "variance")}
+    n, mean, spread = (algorithm.value(where.plan, where.arrays, i, group, prefix) for i in items.values())
+    if not n or mean is None:
+        return None
+    own, common = (algorithm.one_group(algorithm.sliced(where.arrays, where.plan.items.index(items[s]), p), group)
+                   for s, p in (("variance", prefix), ("mean", "")))  # fmt: skip
+    if not own["n"]:
+        return Part(n, mean, spread)
+    return Part(n, center(common), spread, float(own["s"][0]) / int(own["n"]))
 
 
 def _share(arrays: Arrays, place: int) -> Part | None:
