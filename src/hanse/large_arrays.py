@@ -15,7 +15,7 @@ import numpy as np
 
 from hanse.messages import Array
 
-LARGE_BYTES = 4 << 20  # what the C library maps from the system, and gives back (``hanse.allocator``)
+LARGE_BYTES = 32 << 20  # of smaller ones what a transfer holds beside them counts more than the time
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _kept: list[tuple[weakref.ref[_Bytes], _Bytes]] = []
