@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import ssl
 import subprocess
 import sys
 import threading
-import time
 import unicodedata
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -56,9 +56,10 @@ def visits(tmp_path: Path) -> Path:
 def test_help_is_quick() -> None:
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = os.times()  # of the processor: others may keep the cores busy
         done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", "--help"], capture_output=True, text=True)
-        times.append(time.perf_counter() - began)
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert "approve" in done.stdout
     assert min(times) < 0.5, times
 

@@ -119,6 +119,7 @@ def _peak(node: Node) -> float:
         return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
 
 
+@pytest.mark.timeout(600)  # it is about memory: on a busy machine it may take its time
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
 def test_the_peak_does_not_grow_with_the_rows(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "__init__", _with_small_pieces(Agent.__init__))
