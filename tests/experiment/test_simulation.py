@@ -14,10 +14,12 @@ import pytest
 
 import hanse
 from experiment import sites
+from hanse import large_arrays
 from hanse.errors import ConfigError, Conflict, DataError, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
 from hanse.experiment.simulation import harmonised
-from hanse.messages import dump
+from hanse.gathering import plain
+from hanse.messages import Array, digest, dump
 from hanse.rounds import Step
 from hanse.table import ColumnKind, Table
 
@@ -390,3 +392,44 @@ def test_the_probe_touches_no_data() -> None:
     with pytest.raises(NotFound, match="learned no model"):
         result.model()
     assert "no evaluated round yet" not in result._repr_html_()  # there is no curve to be empty
+
+
+def test_large_models_of_all_rounds_are_not_written_over_by_later_rounds_and_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memory of sums is used again, but not that of models, or of parts of them, that somebody still has."""
+    given: list[int] = []
+
+    def noted(size: int, dtype: np.dtype[Any]) -> Array:
+        array = large_arrays.empty(size, dtype)
+        if array.nbytes >= large_arrays.LARGE_BYTES:
+            given.append(array.ctypes.data)
+        return array
+
+    rng = np.random.default_rng(0)
+    data = {s: {"x": rng.normal(size=40), "y": rng.normal(size=40), "z": ["a", "b"] * 20} for s in ("one", "two")}
+    more = {"target": "z", "model_options": {"hidden_layer_sizes": [1024, 1030]}, "model": "mlp_classifier"}
+
+    def learned() -> tuple[dict[int, str], list[bytes]]:
+        models, parts = dict[int, Result](), list[Array]()
+
+        def look(number: int, result: Result) -> dict[str, float]:
+            arrays = [array for array in result.record.arrays.values() if array.ndim == 2]
+            parts.append(max(arrays, key=lambda array: array.nbytes)[3:5, ::7])
+            if number % 2:
+                models[number] = result
+            return {}
+
+        with hanse.simulate(data) as federation:
+            beside = federation.experiment(**more, rounds=4, seed=7)  # at the same time
+            beside.run(wait=False)
+            federation.experiment(**more, rounds=4).run(progress=False, global_evaluate=look)
+            beside.wait(progress=False)
+        return {number: digest(result.record) for number, result in models.items()}, [p.tobytes() for p in parts]
+
+    monkeypatch.setattr(plain, "empty", np.empty)
+    fresh = learned()
+    monkeypatch.setattr(plain, "empty", noted)
+    assert learned() == fresh
+    assert len(given) >= 8
+    assert len(set(fresh[0].values())) == len(fresh[0]) >= 2

@@ -6,6 +6,10 @@ the ``ack``: a request that comes again is recognised by id and content, so it i
 the same id with other content replaces the first. A reply is sent only on a connection on which
 its request arrived, hence a reply that nobody waits for is somebody's fault and is recorded.
 
+What recognises content (:attr:`Assembler.mark`) is not a cryptographic hash: a peer can make two requests
+that count as the same. All it gets is the reply to its own first one, instead of another. A reply that waits
+here passed all checks when it was made; who takes an approval back stops the next task, not this reply.
+
 Requests travel on even streams and replies on odd ones, so a reply is refused when it begins,
 before a byte of its payload is stored.
 
