@@ -427,6 +427,7 @@ def test_large_models_of_all_rounds_are_not_written_over_by_later_rounds_and_run
             beside.wait(progress=False)
         return {number: digest(result.record) for number, result in models.items()}, [p.tobytes() for p in parts]
 
+    monkeypatch.setattr(large_arrays, "LARGE_BYTES", 4 << 20)
     monkeypatch.setattr(plain, "empty", np.empty)
     fresh = learned()
     monkeypatch.setattr(plain, "empty", noted)

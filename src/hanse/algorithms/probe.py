@@ -13,6 +13,7 @@ import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.large_arrays import empty
 from hanse.messages import Json, Record
 
 NEEDS_DATA = False
@@ -37,10 +38,9 @@ class Probe:
     def answer(self, site: Site, ask: Record) -> Contribution:
         # a keyed number makes each node's and each round's answer different, and reproducible
         value = np.float32(site.rng("probe", ask.data["round"]).random())
-        # The same memory again: zeroing fresh pages of a large array would cost more than all else a node does
-        x = site.cache.get("x")
-        if x is None or x.shape != ask.arrays["x"].shape:
-            x = site.cache["x"] = np.empty_like(ask.arrays["x"])
+        # Zeroing fresh pages of a large array would cost more than all else a node does. Memory of an answer
+        # that somebody still has is not used again: it may have to be sent once more.
+        x = empty(ask.arrays["x"].size, ask.arrays["x"].dtype).reshape(ask.arrays["x"].shape)
         x.fill(value)
         return Contribution(Record({}, {"x": x}))
 

@@ -270,8 +270,11 @@ class Worker:
         return catalogue, dataset
 
     def _forget(self, run: str) -> None:
+        from hanse import large_arrays
+
         self._of_run.pop(run, None)
         self._mappings.clear()
+        large_arrays.release()
         if self._answerer is not None:
             self._answerer.forget(run)
         if not self._of_run:
