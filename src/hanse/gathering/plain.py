@@ -155,7 +155,8 @@ class Contributions:
 
     def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
         layout = self._common(prefix)
-        if LARGE_BYTES <= self.nbytes < HUGE_BYTES * len(self.found):
+        each = sum(place.nbytes for place in layout.values())
+        if each < HUGE_BYTES and each * len(self.found) >= LARGE_BYTES:
             give_back()  # what the transfer held: the sum needs room now
         out: dict[str, Array] = {}
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
