@@ -68,7 +68,10 @@ class Rogue:
 
     async def reply(self, id: str, sender: str, body: Record | None = None, stream: int = 1) -> None:
         for frame in frames(Message("reply", id, sender, body or Record()), stream):
-            await self.call.write(frame)
+            try:
+                await self.call.write(frame)
+            except (asyncio.InvalidStateError, aio.AioRpcError):
+                break  # the coordinator has read enough and hung up: `gone` says why
 
     async def gone(self) -> str:
         """Waits for the coordinator to hang up; why it did."""
