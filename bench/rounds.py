@@ -5,12 +5,13 @@ size that it was sent), so a round is what the federation itself costs: send, ga
 gather, sum, checkpoint, record. In the same run a bare gRPC stream without TLS moves and sums the same
 bytes (``floor_seconds``); ``ratio`` is the median round over it.
 
-Memory: peak resident size of the coordinator above its idle size, and of the largest node with its
-worker. ``models_above_idle`` is told of large models only: what a round holds for itself (some megabytes) is
-many small ones. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the
-records show it (from the run's start to its first round's start); ``end_seconds``: from the last reply
-to ``completed``. ``cpu_seconds_per_task``: of all processes together (user and system), so it does not depend
-on what else the machine does; a run of a few rounds is taken off, and with it the cost of a run's start and end.
+Memory: peak resident size of the coordinator above its idle size, and of the largest node with its worker.
+``models_above_idle`` is told of large models only: what a round holds for itself (some megabytes) is many small
+ones. ``start_seconds``: from the last consent to the first task's arrival at a node, as far as the records show
+it (from the run's start to its first round's start); ``end_seconds``: from the last reply to ``completed``,
+with the sum, the last record and the stored result. ``cpu_seconds_per_task``: of all processes together (user
+and system), so it does not depend on what else the machine does; a run of a few rounds is taken off, and with
+it the cost of a run's start and end.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ def cpu_seconds(federation: Federation) -> float:
 
 def when(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def last_reply(step: dict[str, Any]) -> float:
+    """When the last node's reply was in; all were asked when the step began."""
+    return when(step["started"]) + max(node["seconds"] for node in step["participants"].values())
 
 
 def one_run(federation: Federation, scientist: str, nbytes: int, rounds: int) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
             "models_above_idle": (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None,
             "node_peak_mb": node_peak, "node_idle_mb": idle_node,
             "start_seconds": begins[0] - when(session["started_at"]),
-            "end_seconds": when(session["ended_at"]) - when(recorded[-1]["ended"]),
+            "end_seconds": when(session["ended_at"]) - last_reply(recorded[-1]),
         }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
@@ -66,8 +67,8 @@ class Keeping(Forgetful):
         super().__init__()
         self.states: list[tuple[int, State]] = []
 
-    async def step(self, record: Step, state: State) -> None:
-        await super().step(record, state)
+    async def step(self, record: Step, state: State, last: bool) -> None:
+        await super().step(record, state, last)
         if record.status == "ok":
             self.states.append((record.step + 1, state))
 
@@ -126,6 +127,24 @@ def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bytes() -> None:
     assert len(journal.states) == 5
     for step, state in journal.states:  # the same nodes, which remember later steps
         assert digest(go(run(algorithm, LocalTransport(nodes)), (step, state))) == whole
+
+
+def test_nothing_of_a_step_is_held_while_the_next_one_gathers() -> None:
+    refs: list[weakref.ref[object]] = []
+
+    class Watching(Plain):
+        async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+            assert [ref() for ref in refs if ref() is not None] == []
+            gathered = await super().collect(ask, asks, exchange)
+            assert isinstance(gathered, Contributions)
+            refs.extend(weakref.ref(array) for _, record in gathered.found for array in record.arrays.values())
+            return gathered
+
+    algorithm = Sum(rounds=4)
+    it = run(algorithm, LocalTransport(handlers(algorithm, 3)))
+    it.gather = Watching()
+    go(it)
+    assert len(refs) == 12
 
 
 def test_steps_are_recorded() -> None:

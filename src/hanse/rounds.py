@@ -3,7 +3,8 @@
 Everything that a federation computes runs here, over any transport. A step ends when all that is
 needed is in, or when nobody who is still asked shows progress: a transfer that moves is not late, a
 node that is silent is. Each step leaves a record; the state after it is checkpointed while the next
-step is already under way, and a run that is resumed from any checkpoint ends with the same bytes.
+step is already under way, and a run that is resumed from any checkpoint ends with the same bytes. The last
+step leaves the result instead of a state.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class Step:
 
 class Journal(Protocol):
     """What the loop writes to. ``step`` makes record and state durable before it returns; it may
-    be called while the next step runs, but never twice at a time."""
+    be called while the next step runs, but never twice at a time. Nothing goes on from the state of the
+    ``last`` step, so only its record need be kept: the result comes next."""
 
-    async def step(self, record: Step, state: State) -> None: ...
+    async def step(self, record: Step, state: State, last: bool) -> None: ...
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None: ...
 
@@ -65,7 +67,7 @@ class Forgetful:
         self.events: list[tuple[str, Mapping[str, Json]]] = []
         self._show, self._look = show, look
 
-    async def step(self, record: Step, state: State) -> None:
+    async def step(self, record: Step, state: State, last: bool) -> None:
         self.steps.append(record)
         if self._look:
             self._look(state)
@@ -277,10 +279,10 @@ class Run:
         failed = 0
         await self._assemble(everyone=True)
         try:
+            ask = self.algorithm.ask(state)
             while True:
                 if self.resumed is not None and not self.resumed.is_set():
                     await self.resumed.wait()
-                ask = self.algorithm.ask(state)
                 if isinstance(ask, Done):
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
@@ -298,6 +300,7 @@ class Run:
                 gathered = await gather.collect(ask, asks, exchange)
                 told, gathered = await self._tell(ask, state, gathered)
                 self._close(record, gathered, sky, began)
+                del gathered  # the next step's contributions go where these were
                 if told is None:
                     failed += 1
                     record.status = "failed"
@@ -306,7 +309,13 @@ class Run:
                     record.metrics = dict(self.algorithm.metrics(state))
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(self.journal.step(record, state))
+                last = False
+                try:
+                    if told is not None:
+                        ask = self.algorithm.ask(state)
+                        last = isinstance(ask, Done)
+                finally:
+                    writing = asyncio.ensure_future(self.journal.step(record, state, last))
                 if failed > self.config.max_failed_rounds:
                     reasons = "; ".join(f"{n}: {r}" for n, r in sorted(record.failures.items()))
                     raise RunFailed(

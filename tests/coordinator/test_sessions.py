@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,61 @@ def test_pause_resume_cancel(tmp_path: Path) -> None:
             await f.refused("sci", "GET", f"/api/runs/{second['session_id']}/model", None, 404)
 
     asyncio.run(body())
+
+
+def test_who_ends_between_the_last_step_and_the_result_does_that_step_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last step only the record is kept: the state before it leads to the same bytes."""
+
+    async def undisturbed() -> str | None:
+        async with Federation(tmp_path / "whole") as f:
+            await federation(f, "a", "b")
+            return await result_of(f)
+
+    async def result_of(f: Federation) -> str | None:
+        session = await f.propose()
+        for name in f.nodes:
+            await f.consent(session, name)
+        await f.state(session["session_id"], "completed", "failed")
+        return f.store.runs.get(session["session_id"]).result
+
+    async def first(home: Path) -> str:
+        async with Federation(home) as f:
+            await federation(f, "a", "b")
+            ended = threading.Event()
+
+            def end(*_: object, **__: object) -> None:
+                ended.set()
+                raise asyncio.CancelledError
+
+            monkeypatch.setattr(f.store.models, "add", end)
+            session = await f.propose()
+            for name in f.nodes:
+                await f.consent(session, name)
+            assert await asyncio.to_thread(ended.wait, 20)
+            run = session["session_id"]
+            assert [r.step for r in f.store.rounds.list(run)] == [0, 1, 2]
+            assert f.store.rounds.checkpoints(run) == (0, 1)
+            return run
+
+    async def second(home: Path, run: str) -> str | None:
+        async with Federation(home) as f:
+            for name in ("a", "b"):
+                node = await f.node(name, online=False)
+                frozen = f.it.runs.proposal(f.store.runs.get(run), name)
+                node.proposals[run], node.approved[run] = frozen, frozen["sha256"]
+                await f.connect(name)
+            assert await f.state(run, "completed", "failed") == "completed"
+            assert all(f"{run}/2/" in task for node in f.nodes.values() for task in node.tasks)
+            assert [r.step for r in f.store.rounds.list(run)] == [0, 1, 2]
+            return f.store.runs.get(run).result
+
+    whole = asyncio.run(undisturbed())
+    run = asyncio.run(first(tmp_path / "killed"))
+    monkeypatch.undo()
+    assert whole is not None
+    assert asyncio.run(second(tmp_path / "killed", run)) == whole
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Sequence
 
 from hanse.messages import Spool
 
@@ -21,13 +22,14 @@ KEPT_BYTES = 1 << 30
 
 class Spools:
     """Makes spool files in ``folder`` (default: the system's temporary folder) and uses them again, as long
-    as there is an event loop to let go of them."""
+    as there is an event loop to let go of them. Letting go of a gigabyte of pages takes 0.1 s: a thread does it."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = folder
-        self._free: list[tuple[float, int, int]] = []  # since when, bytes, descriptor
+        self._free: list[tuple[float, int, int]] = []  # since when, bytes, descriptor; oldest first
         self._lock = threading.RLock()  # a payload may be freed in another thread, or inside these methods
-        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Handle | None = None  # for the next look at what is kept
 
     @property
     def kept_bytes(self) -> int:
@@ -35,8 +37,11 @@ class Spools:
 
     def take(self, nbytes: int) -> Spool:
         """Room for a payload: the smallest file that has it, else the largest, else a new one."""
-        self._watch()
         with self._lock:
+            try:
+                self._loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self._loop = None
             if not self._free:
                 return Spool(nbytes, self.folder, done=self._give)
             found = min(self._free, key=lambda kept: (kept[1] < nbytes, abs(kept[1] - nbytes)))
@@ -45,29 +50,35 @@ class Spools:
 
     def _give(self, fd: int) -> None:
         with self._lock:
-            if self._timer is None:
-                os.close(fd)
-                return
-            self._free.append((time.monotonic(), os.fstat(fd).st_size, fd))
-            while len(self._free) > KEPT_FILES or self.kept_bytes > KEPT_BYTES:
-                os.close(self._free.pop(0)[2])
-
-    def _watch(self) -> None:
-        if self._timer is None:
+            kept = (time.monotonic(), os.fstat(fd).st_size, fd)
+            self._free.append(kept)
             try:
-                self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._look)
-            except RuntimeError:  # no loop: nothing is kept
-                return
+                if self._loop is None:
+                    raise RuntimeError("nobody would let go of it")
+                if self._timer is None or self._over():
+                    self._timer = self._loop.call_soon_threadsafe(self._look)
+            except RuntimeError:  # the loop was closed
+                self._free.remove(kept)
+                os.close(fd)
+
+    def _over(self) -> bool:
+        return len(self._free) > KEPT_FILES or self.kept_bytes > KEPT_BYTES
 
     def _look(self) -> None:
+        """In the event loop: lets go of what is too old or too much, and looks again when the next will be too old."""
+        loop, now, gone = asyncio.get_running_loop(), time.monotonic(), []
         with self._lock:
-            self._timer = None
-            before = time.monotonic() - IDLE_SECONDS
-            while self._free and self._free[0][0] <= before:
-                os.close(self._free.pop(0)[2])
-            if self._free:
-                self._watch()
+            while self._free and (self._over() or self._free[0][0] <= now - IDLE_SECONDS):
+                gone.append(self._free.pop(0)[2])
+            later = self._free[0][0] + IDLE_SECONDS - now if self._free else None
+            self._timer = None if later is None else loop.call_later(later, self._look)
+        if gone:
+            loop.run_in_executor(None, _close, gone)
 
     def __del__(self) -> None:
-        for _, _, fd in self._free:
-            os.close(fd)
+        _close([fd for _, _, fd in self._free])
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
