@@ -558,7 +558,7 @@ class _Heart:
     def __init__(self, period: float, send: Callable[[], None]) -> None:
         self._period, self._send = period, send
         self._loop = asyncio.get_running_loop()
-        self._sent = 0.0
+        self._sent = time.monotonic()  # the request itself has just moved
 
     def __enter__(self) -> _Heart:
         self._timer = self._loop.call_later(self._period, self._tick)

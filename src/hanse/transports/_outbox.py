@@ -18,7 +18,7 @@ from hanse.errors import WireError
 from hanse.messages import signal
 
 PACK_BYTES = 64 << 10  # frames up to this size share a write
-_PATIENCE = 0.05  # seconds
+_PATIENCE = 0.5  # seconds
 _PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1, 2 or 3
 _LENGTH = struct.Struct("<I")
 
