@@ -77,31 +77,45 @@ def runs(parts: Array, minimum: int) -> Array:
         parts: (p, k) counts.
 
     From the first cell on, neighbours are joined until they are enough, and stand at the last of
-    them; what is left at the end joins the last that was enough, and they stand at the last cell from
-    which on there are enough: an extreme is never where a cell stands. (Where all are joined to one
-    cell, it stands at their median.) Where there are too few, all of them are -1.
+    them; what is left at the end joins the last that were enough, as many as it takes, and they stand at the
+    last cell from which on there are enough: an extreme is never where a cell stands. (Where all are joined to
+    one cell, it stands at their median.) Where there are too few, all of them are -1.
 
     >>> runs(np.array([[4, 4, 4, 30, 0, 3]]), 10).tolist()
     [2, 2, 2, 3, 3, 3]
     >>> runs(np.array([[30, 9, 0, 1]]), 10).tolist()
     [0, 1, 1, 1]
+    >>> runs(np.array([[20, 20, 0], [0, 0, 3]]), 10).tolist()
+    [-1, -1, -1]
     """
     parts = np.atleast_2d(parts)
     place = np.full(parts.shape[1], -1, np.int64)
     total = np.zeros(parts.shape[0], np.int64)
     whole = parts.sum(0)
-    start, begin = 0, -1
+    found: list[tuple[int, Array]] = []  # where each begins, and what is in it
+    start = 0
     for cell in np.flatnonzero(whole):
-        total += parts[:, cell]
-        if np.all((total == 0) | (total >= minimum)):
+        total = total + parts[:, cell]
+        if _enough(total, minimum):
             place[start : cell + 1] = cell
-            begin, start, total = start, int(cell) + 1, np.zeros_like(total)
+            found.append((start, total))
+            start, total = int(cell) + 1, np.zeros_like(total)
+    begin = start
+    while found and (begin == start or not _enough(total, minimum)):
+        begin, more = found.pop()
+        total = total + more
+    if not total.any() or not _enough(total, minimum):
+        return np.full_like(place, -1)
     if begin == 0:
         upto = np.cumsum(whole)
         place[:] = np.searchsorted(upto, (upto[-1] + 1) // 2)
-    elif begin > 0:
+    else:
         place[begin:] = np.flatnonzero(np.cumsum(whole[::-1])[::-1] >= minimum)[-1]
     return place
+
+
+def _enough(counts: Array, minimum: int) -> bool:
+    return bool(np.all((counts == 0) | (counts >= minimum)))
 
 
 def joined(counts: Array, place: Array) -> Array:

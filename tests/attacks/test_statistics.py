@@ -269,6 +269,24 @@ def test_choices_of_rows_whose_difference_has_few_values_in_a_column() -> None:
         federation.analytics(where=[["i", "<", 150.0]]).mean(["m"])
 
 
+def test_choices_that_were_answered_of_one_column_are_compared_anew_when_another_is_asked() -> None:
+    measured = RNG.normal(size=200)
+    measured[[*range(50, 120), *range(121, 150)]] = np.nan
+    measured[120] = SECRET  # one person between the two choices was measured
+    federation = hanse.simulate({"a": {"i": np.arange(200.0), "m": measured, "other": RNG.normal(size=200)}})
+
+    def mean(column: str, end: float) -> Any:
+        return federation.analytics(where=[["i", "<", end]]).mean([column])[column]
+
+    assert mean("other", 100.0) is not None
+    assert mean("other", 150.0) is not None
+    first = mean("m", 100.0)
+    with pytest.raises(RunFailed, match="fewer rows"):
+        mean("m", 150.0)
+    assert mean("other", 150.0) is not None  # what was answered is answered again
+    assert mean("m", 100.0) == first
+
+
 def test_the_number_of_choices_is_limited() -> None:
     federation = hanse.simulate({"a": {"x": np.arange(1000.0)}}, policy={"most_filters": 3})
     for i in range(3):
@@ -294,6 +312,37 @@ def test_survival_of_few() -> None:
         if name.endswith(("events", "gone")):
             assert np.all((array == 0) | (array >= 10))
             assert array.any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1, max_size=12), st.integers(1, 10))
+def test_joined_cells_are_full_of_both_counts(counts: list[tuple[int, int]], minimum: int) -> None:
+    """Also what is left at the end, where only one of them is enough."""
+    cells = np.array(counts).T
+    place = runs(cells, minimum)
+    if np.all(place < 0):
+        assert any(0 < total < minimum for total in cells.sum(1)) or not cells.any()
+        return
+    for part in cells:
+        out = np.zeros_like(part)
+        np.add.at(out, place, part)
+        assert out.sum() == part.sum()
+        assert np.all((out == 0) | (out >= minimum))
+
+
+def test_three_deaths_are_no_curve() -> None:
+    time = {"t": np.arange(100.0) % 9, "e": [1.0] * 3 + [0.0] * 97}
+    [said] = answers(site(time, [["kaplan_meier", ["t", "e"], {"grid": [*map(float, range(10))]}, []]]))
+    assert not {3.0, 97.0} & set(numbers([said]))
+
+
+def test_no_sketch_of_different_values_tells_which_there_are() -> None:
+    """Who hashes a list of names finds those whose registers are set."""
+    data = {"name": [f"patient {i}" for i in range(300)], "age": np.arange(300.0) % 80}
+    items = [["distinct", [c], {}, []] for c in data]
+    for allowed in (False, True):
+        [said] = answers(site(data, items, allow_extremes=allowed))
+        assert all(said.record.arrays[f"{i}.registers"].any() == allowed for i in range(2))
 
 
 @settings(max_examples=100, deadline=None)

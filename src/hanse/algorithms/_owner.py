@@ -9,7 +9,7 @@ import numpy as np
 from hanse.algorithms._query import Query
 from hanse.errors import DataError, NotAllowed
 from hanse.kinds import Site, Source
-from hanse.messages import Array, Json
+from hanse.messages import Array, Json, dumps
 from hanse.queries import MINIMUM, Filter, Owner, chosen, parse_filter
 from hanse.table import Column, ColumnKind
 
@@ -29,19 +29,28 @@ def owner_of(site: Site, query: Query, schema: Collection[str]) -> Owner:
 
 
 def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None:
-    """Refuses a choice of rows that, compared with an earlier one, would show too few."""
+    """Refuses a choice of rows that, compared with an earlier one, would show too few.
+
+    Choices are remembered with the columns that were asked of them: a choice that differs from another by
+    many rows may do so by few that have a value of a column, and is compared when that column is asked.
+    """
     most = int(site.config.get("most_filters", MOST_FILTERS))
     raw: list[Json] = list(source.memory.get("filters") or [])
     earlier = [parse_filter(f) for f in raw]
-    if query.where in earlier:
+    columns = sorted(c for c in query.plan.columns() if c in source.schema)  # of images none is missing
+    asked: dict[str, list[str]] = dict(source.memory.get("filter_columns") or {})
+    asked_of = [set(asked.get(_name(f), source.schema)) for f in earlier]  # of one without a list: of all
+    mine = asked_of[earlier.index(query.where)] if query.where in earlier else None
+    if mine is not None and mine >= set(columns):
         return
-    if len(earlier) >= most:
+    if mine is None and len(earlier) >= most:
         raise NotAllowed(f"this node answers {most} different choices of rows per dataset, and they are used up")
     others: list[Filter] = [(), *earlier]
-    columns = sorted(c for c in query.plan.columns() if c in source.schema)
     touched = sorted({c for f in (*others, query.where) for c, _, _ in f})
     if lacking := [c for c in touched if c not in source.schema]:
         raise DataError(f"where: this site has no column {lacking[0]!r}")
+    if images := [c for c, _, _ in query.where if source.schema[c] == ColumnKind.IMAGE]:
+        raise DataError(f"where: {images[0]!r} is an image; rows are chosen by numbers, dates and labels")
     differences = np.zeros((len(others), 2, len(columns) + 1), np.int64)
     inside = np.zeros(len(columns) + 1, np.int64)
     for batch in source.batches(sorted({*columns, *touched})):
@@ -53,10 +62,18 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
             differences[i, 0] += there[here & ~rows].sum(0)
             differences[i, 1] += there[rows & ~here].sum(0)
     few = (differences > 0) & (differences < owner.minimum)
+    told = np.array([[True, *(c in of for c in columns)] for of in (set(columns), *asked_of)])
+    few &= told[:, None, :]
     if few.any() or inside[0] < owner.minimum or np.any((inside > 0) & (inside < owner.minimum)):
         raise NotAllowed("this choice of rows holds, or differs from an earlier one by, fewer rows than this "
                          "node's minimum")  # fmt: skip
-    source.memory["filters"] = [*raw, [list(part) for part in query.where]]
+    source.memory["filter_columns"] = {**asked, _name(query.where): sorted({*columns, *(mine or ())})}
+    if mine is None:
+        source.memory["filters"] = [*raw, [list(part) for part in query.where]]
+
+
+def _name(where: Filter) -> str:
+    return dumps([list(part) for part in where])
 
 
 def _present(column: Column) -> Array:

@@ -14,7 +14,8 @@ SETTINGS = {
     "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
     "minimum_cell": Setting(10, "no count, group or bin of fewer rows leaves in statistics", low=1,
                             imposed="minimum_cell"),
-    "allow_extremes": Setting(False, "whether exact smallest and largest values may leave", imposed="allow_extremes"),
+    "allow_extremes": Setting(False, "whether what stands for single values may leave: the smallest, the largest, "
+                              "and which different ones there are", imposed="allow_extremes"),
     "allow_node_statistics": Setting(False, "whether this node may be shown by itself in statistics, or asked alone",
                                      imposed="allow_node_statistics"),
     "statistics_columns": Setting(("*",), "statistics are of these columns; * for all", imposed="allowed_columns"),

@@ -4,8 +4,9 @@ Standard error 1.04 / sqrt(2^14) = 0.81 %, whatever the number of values and sit
 are nearly exact. The estimate is Ertl's (2017, "New cardinality estimation algorithms for
 HyperLogLog sketches", algorithm 6), which has no bias at any size.
 
-The registers tell something of single values: who has a value in mind can find that it is *not*
-there. Where that matters, deny the column.
+The registers tell of single values: who has a value in mind finds that it is not there, and, where there are
+fewer values than registers, nearly surely that it is. A list of names, or of all ages, is found out so, the rare ones
+and the extremes too. They leave a node only where ``allow_extremes`` is set.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import xxhash
 
 from hanse.kinds import Combine
 from hanse.messages import Array, Json
-from hanse.queries import ANY, Arrays, Known, Statistic, Values
+from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values, Withheld
 from hanse.table import ColumnKind
 
 P = 14
@@ -53,6 +54,13 @@ def _mixed(bits: Array) -> Array:
 
 def merge(a: Arrays, b: Arrays) -> Arrays:
     return {"n": a["n"] + b["n"], "registers": np.maximum(a["registers"], b["registers"])}
+
+
+def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    if not owner.extremes:
+        raise Withheld("what counts different values tells which ones there are, so it does not leave this node; ask "
+                       "for levels, value_counts or a histogram")  # fmt: skip
+    return arrays
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
@@ -92,4 +100,4 @@ def _tau(x: float) -> float:
 
 
 STATISTIC = Statistic(doc="different values (0.8 % standard error)", kinds=ANY, observe=observe, merge=merge,
-                      combine=Combine.MERGE, final=final)  # fmt: skip
+                      protect=protect, combine=Combine.MERGE, final=final)  # fmt: skip

@@ -63,11 +63,11 @@ def _over(rows: int) -> Arrays:
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     """Only names leave, each with the count 1; never how often it stands there."""
     if arrays["over"]:
-        raise Withheld("the column has too many different values to be labels; ask for distinct, or a histogram")
+        raise Withheld("the column has too many different values to be labels; ask for a histogram")
     pairs = zip(unpack(arrays["labels"]), arrays["counts"], strict=True)
     kept = [label for label, count in pairs if count >= owner.minimum]
     if len(kept) > MOST_LABELS:
-        raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram or distinct")
+        raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram")
     return {"n": np.asarray(len(kept), np.int64), "labels": pack(kept), "counts": np.ones(len(kept), np.int64),
             "over": arrays["over"]}  # fmt: skip
 
