@@ -6,6 +6,8 @@ is safe by itself, whoever else takes part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hanse.messages import Array
@@ -47,6 +49,39 @@ def hidden_table(counts: Array, minimum: int, back: Array | None = None) -> Arra
     small = (counts > 0) & ((counts < minimum) | out)
     out[full] |= _hidden_table(counts[full], small[full], minimum)
     return out
+
+
+def hidden_groups(counts: Array, back: Array, shape: Sequence[int], minimum: int) -> Array:
+    """(g,) bool: groups to keep back as a whole, of each of which several counts are told: those with a small
+    one, ``back``, and so many more that in each line of groups the hidden ones together have none or the minimum of
+    every count.
+
+    Args:
+        counts: (g, p), the groups without a label included.
+        shape: of the groups, whose lines have totals.
+
+    >>> hidden_groups(np.array([[20, 80], [3, 97], [40, 60], [0, 0]]), np.zeros(4, bool), [4], 10).tolist()
+    [False, True, True, False]
+    """
+    out = np.asarray(back | ((counts > 0) & (counts < minimum)).any(1))
+    cells, before = np.arange(len(counts)).reshape(shape), -1
+    while int(out.sum()) != before:
+        before = int(out.sum())
+        for axis in range(cells.ndim):
+            for line in np.moveaxis(cells, axis, -1).reshape(-1, cells.shape[axis]):
+                _complete_line(counts[line], out, line, minimum)
+    return out
+
+
+def _complete_line(counts: Array, out: Array, line: Array, minimum: int) -> None:
+    if not out[line].any():
+        return
+    first = int(np.argmax(out[line]))
+    for step in range(len(line)):
+        left = counts[out[line]].sum(0)
+        if np.all((left == 0) | (left >= minimum)) and left.sum() >= 2 * minimum:
+            return
+        out[line[(first + step) % len(line)]] = True
 
 
 def _hidden_table(counts: Array, out: Array, minimum: int) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -143,7 +144,7 @@ class Table:
     @staticmethod
     def of(data: Any) -> Table:
         """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
-        categorical, numbers numeric, bool boolean."""
+        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates."""
         if isinstance(data, Table):
             return data
         if hasattr(data, "columns"):
@@ -166,15 +167,28 @@ def _column(name: str, values: Any) -> Column:
     if array.dtype.kind == "b":
         return Column(ColumnKind.BOOLEAN, array.astype(np.float64))
     if array.dtype.kind == "M":
-        days = array.astype("datetime64[ms]").astype(np.float64) / 86_400_000
+        days = array.astype("datetime64[us]").astype(np.float64) / 86_400_000_000
         return Column(ColumnKind.DATE, np.where(np.isnat(array), np.nan, days))
     listed = [None if _absent(v) else v for v in array.tolist()]
     present = [v for v in listed if v is not None]
     if present and all(isinstance(v, bool) for v in present):
         return Column(ColumnKind.BOOLEAN, np.array([np.nan if v is None else float(v) for v in listed]))
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present):
-        return Column.numeric([float("nan") if v is None else v for v in listed])
+        try:
+            return Column.numeric([float("nan") if v is None else v for v in listed])
+        except OverflowError:
+            raise DataError(f"column {name!r} holds a whole number beyond 1e308, which is no 64-bit number") from None
+    if all(isinstance(v, date) for v in present):
+        return Column(ColumnKind.DATE, np.array([np.nan if v is None else _days(v) for v in listed]))
     return Column.categorical([None if v is None else str(v) for v in listed])
+
+
+def _days(value: date) -> float:
+    """Days since 1970-01-01; a time zone is converted to UTC."""
+    if not isinstance(value, datetime):
+        return float((value - date(1970, 1, 1)).days)
+    there = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return float((there - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1))
 
 
 def _absent(value: Any) -> bool:

@@ -336,6 +336,31 @@ def test_three_deaths_are_no_curve() -> None:
     assert not {3.0, 97.0} & set(numbers([said]))
 
 
+def test_pixels_of_one_image_are_no_cell() -> None:
+    """Ten pixels are not ten people."""
+    images = np.zeros((50, 8, 8, 1), np.uint8)
+    images[:, 4:, :, 0] = 90
+    images[7] = 200  # 64 pixels of one of them
+    edges = {"scan[0]": {"histogram": {"bin_edges": [0, 50, 100, 255]}}}
+    for count, shown in ((1, [0, 1568, 0]), (30, [640, 640, 1920])):
+        images[7 : 7 + count] = 200
+        analytics = hanse.simulate({"a": {"scan": images}}).analytics()
+        assert analytics.fetch_stats_with_args(edges).values("histogram")["scan[0]"]["counts"] == shown
+        labels = analytics.fetch_stats("value_counts", ["scan[0]"]).values("value_counts")["scan[0]"]
+        assert ("200" in labels) == (count == 30)
+        assert max(analytics.quantile([0.5, 1.0], ["scan[0]"])["scan[0]"]) < 200 or count == 30
+
+
+def test_a_share_of_all_rows_minus_that_of_a_group_is_not_another_groups_few() -> None:
+    """Of ward b three are zero: all rows together and ward a must not tell."""
+    data = {"x": [0.0] * 20 + [1.0] * 80 + [0.0] * 3 + [2.0] * 97, "ward": ["a"] * 100 + ["b"] * 100}
+    federation = hanse.simulate({"a": data})
+    assert federation.analytics().fetch_stats("sparsity", ["x"]).values("sparsity") == {"x": 0.115}
+    found = federation.analytics(by="ward").fetch_stats("sparsity", ["x"])
+    assert found.values("sparsity")["x"] == {"a": None, "b": None}
+    assert any("kept back" in note for note in found.notes)
+
+
 def test_no_sketch_of_different_values_tells_which_there_are() -> None:
     """Who hashes a list of names finds those whose registers are set."""
     data = {"name": [f"patient {i}" for i in range(300)], "age": np.arange(300.0) % 80}

@@ -163,9 +163,9 @@ def test_dates_booleans_and_text() -> None:
 
 def test_images_per_channel() -> None:  # A10, A32, A42
     rng = np.random.default_rng(1)
-    pictures = rng.integers(0, 256, (30, 8, 6, 3), dtype=np.uint8)
-    sites = {n: Table({"scan": Column(ColumnKind.IMAGE, part), "age": Column.numeric(np.arange(15.0))})
-             for n, part in (("a", pictures[:15]), ("b", pictures[15:]))}  # fmt: skip
+    pictures = rng.integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
+    sites = {n: Table({"scan": Column(ColumnKind.IMAGE, part), "age": Column.numeric(np.arange(30.0))})
+             for n, part in (("a", pictures[:30]), ("b", pictures[30:]))}  # fmt: skip
     analytics = hanse.simulate(sites).analytics()
     got = analytics.fetch_stats(["count", "mean", "std"], "scan").global_stats()
     for channel in range(3):
@@ -176,7 +176,7 @@ def test_images_per_channel() -> None:  # A10, A32, A42
     histogram = analytics.fetch_stats_with_args({"scan[0]": {"histogram": {"bin_edges": [0, 128, 256]}}})
     expected = np.histogram(pictures[..., 0], [0, 128, 256])[0].tolist()
     assert histogram.values("histogram")["scan[0]"]["counts"] == expected
-    assert analytics.value_counts("scan[shape]") == {"scan[shape]": {"8 x 6 x 3": 30}}
+    assert analytics.value_counts("scan[shape]") == {"scan[shape]": {"8 x 6 x 3": 60}}
     grey = hanse.simulate({"a": Table({"scan": Column(ColumnKind.IMAGE, pictures[..., :1])})})
     assert set(grey.analytics().mean("scan")) == {"scan[0]"}
     few = hanse.simulate({"a": Table({"scan": Column(ColumnKind.IMAGE, pictures[:5])})})

@@ -28,6 +28,8 @@ def disclosed(
     shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
     rows = np.array([int(arrays["n"]) for arrays in found])
     minimum = owner.minimum
+    if minimum > 1 and item.columns[0] not in source.schema and not item.columns[0].endswith("[shape]"):
+        minimum *= max(1, int(rows.sum()) // max(1, source.rows))  # so many pixels stand for so many images
     if few_images:
         back = np.ones(len(found), bool)
     elif not item.by:
@@ -56,6 +58,8 @@ def disclosed(
         protected.append(out)
     if item.by and minimum > 1 and stat.across is not None:
         protected = stat.across(found, protected, shape, owner)
+        if not reason and any(out is not None and not out for out in protected):
+            reason = stat.few
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:

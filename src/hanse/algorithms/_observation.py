@@ -30,6 +30,11 @@ def observed(
     items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
     scan = Scan(query.plan, items, known, shown)
     have = source.schema
+    for item in items:
+        together = {*item.columns, *item.by}
+        if len(together) > 1 and (images := sorted(c for c in together if base(c, have) != c)):
+            raise DataError(f"{item.name}: {images[0]!r} is of an image; its pixels and shapes are told by themselves, "
+                            "not by or beside another column")  # fmt: skip
     touched = {c for i in items for c in (*i.columns, *i.by)} | {name for name, _, _ in query.where}
     for batch in source.batches(sorted({base(c, have) for c in touched} & set(have))):
         site.progress()

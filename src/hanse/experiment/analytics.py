@@ -33,7 +33,7 @@ from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
 from hanse.experiment.experiment import Backend, Experiment
 from hanse.experiment.listing import Listing
 from hanse.messages import Json, dumps
-from hanse.queries import Item, make_item, parse_filter, statistic
+from hanse.queries import LABELS, Item, make_item, parse_filter, statistic
 from hanse.table import ColumnKind
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class FederatedAnalytics:
     def overview(self, dataset_schema: str | Sequence[str] | None = None, bins: int = 20) -> FAResult:
         """What :meth:`describe` has, with a histogram of each column of numbers: one picture of the data."""
         kinds = self._kinds()
-        numbers = [c for c in _chosen(dataset_schema, kinds) if kinds[c] == "numeric"]
+        numbers = [c for c in self._described_columns(dataset_schema, kinds) if kinds[c] == "numeric"]
         found = self._described(dataset_schema)
         if not numbers:
             return found
@@ -269,7 +269,7 @@ class FederatedAnalytics:
 
     def _described(self, dataset_schema: str | Sequence[str] | None) -> FAResult:
         kinds = self._kinds()
-        chosen = _chosen(dataset_schema, kinds)
+        chosen = self._described_columns(dataset_schema, kinds)
         numbers = [c for c in chosen if kinds[c] in ("numeric", "boolean", "date")]
         labels = [c for c in chosen if kinds[c] == "categorical"]
         wanted: list[Item] = []
@@ -280,12 +280,18 @@ class FederatedAnalytics:
             wanted += self._items("quantile", {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}, numbers, self._by(None), kinds)
         return self._fetch(wanted)
 
+    def _described_columns(self, schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
+        chosen, by = _chosen(schema, kinds), self._by(None)
+        images = {c for c in chosen if by and schema is None and c.endswith("]") and _is_image(c, self._seen)}
+        return [c for c in chosen if c not in images and c not in by]
+
     def _one(self, stat: str, schema: str | Sequence[str] | None) -> dict[str, Any]:
         return self.fetch_stats(stat, schema).values(stat)
 
     def _matrix(self, stat: str, schema: Sequence[str] | None) -> dict[str, dict[str, float | None]]:
         kinds = self._kinds()
-        columns = [c for c in _chosen(schema, kinds) if schema is not None or kinds[c] in ("numeric", "boolean")]
+        columns = [c for c in _chosen(schema, kinds) if schema is not None or (
+            kinds[c] in ("numeric", "boolean") and not (c.endswith("]") and _is_image(c, self._seen)))]
         if len(columns) < 2:
             raise ConfigError(f"{stat} needs two columns or more; there are {', '.join(columns) or 'none'}")
         [item] = self._items(stat, {}, tuple(columns), self._by(None), kinds)
@@ -317,12 +323,22 @@ class FederatedAnalytics:
         chosen = _chosen(schema, kinds)
         for name in by:
             _chosen([name], kinds)
+            if kinds[name] not in LABELS:
+                raise ConfigError(f"by is {name!r}, which is {kinds[name]}; groups are the labels of "
+                                  f"{', '.join(sorted(LABELS))} columns")  # fmt: skip
         fitting = [c for c in chosen if kinds[c] in found.kinds and c not in by]
         if schema is None and stat == "value_counts":
             fitting = [c for c in fitting if kinds[c] in _LABELS]
         if schema is not None and (wrong := [c for c in chosen if kinds[c] not in found.kinds]):
             raise ConfigError(f"{stat} cannot be asked of {wrong[0]!r}, which is {kinds[wrong[0]]}; it takes "
                               f"{', '.join(sorted(found.kinds))} columns")  # fmt: skip
+        if together or by or "group" in options:
+            pixels = [c for c in (*fitting, *by) if c.endswith("]") and _is_image(c, self._seen)]
+            if schema is None and not set(pixels) & set(by):
+                fitting = [c for c in fitting if c not in pixels]
+            elif pixels:
+                raise ConfigError(f"{stat} cannot be asked of {pixels[0]!r}: the pixels and shapes of images are told "
+                                  "by themselves, not by or beside another column")  # fmt: skip
         if not fitting:
             raise ConfigError(f"there is no column that {stat} can be asked of")
         if together:

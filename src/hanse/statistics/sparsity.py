@@ -2,17 +2,19 @@
 
 Zeros are counted in columns of numbers and booleans, missing values in all; an infinite value is
 neither. A share that stands for fewer cells than the owner's minimum is given as 0, one that all but
-fewer fill as 1; ``hidden`` then says so.
+fewer fill as 1; ``hidden`` then says so. Of groups, those are kept back besides that the share of all rows would
+else give away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hanse.messages import Json
 from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
+from hanse.suppression import hidden_groups
 from hanse.table import ColumnKind
 
 _WITH_ZEROS = (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
@@ -36,10 +38,19 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     return {"n": arrays["n"], "cells": np.array(shown, np.int64), "hidden": np.asarray(int(any(few)), np.int64)}
 
 
+def across(
+    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner
+) -> list[Arrays | None]:  # fmt: skip
+    """Groups with few cells of either sort are not told, nor what the others leave of all rows."""
+    back = np.array([part is not None and not part for part in sent])
+    back = hidden_groups(np.stack([part["cells"] for part in found]), back, shape, owner.minimum)
+    return [{} if part is not None and back[g] else part for g, part in enumerate(sent)]
+
+
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     total = int(arrays["cells"].sum())
     return float(arrays["cells"][0] / total) if total else None
 
 
 STATISTIC = Statistic(doc="share of cells that are zero or missing", kinds=ANY, columns=0, observe=observe,
-                      protect=protect, final=final)  # fmt: skip
+                      protect=protect, across=across, final=final)  # fmt: skip
