@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.messages import digest, load
+from hanse.messages import Record, digest, load
 from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
@@ -421,6 +421,27 @@ def test_who_ends_between_the_last_step_and_the_result_does_that_step_again(
     monkeypatch.undo()
     assert whole is not None
     assert asyncio.run(second(tmp_path / "killed", run)) == whole
+
+
+def test_what_a_run_needed_to_go_on_goes_when_it_has_ended(tmp_path: Path) -> None:
+    """By itself, or, where the coordinator was killed as the run ended, at its next start."""
+
+    async def body() -> None:
+        async with Federation(tmp_path / "f") as f:
+            await federation(f, "a")
+            session = await f.propose()
+            run = session["session_id"]
+            await f.consent(session, "a")
+            assert await f.state(run, "completed", "failed") == "completed"
+            await f.until(lambda _: f.store.rounds.checkpoints(run) == ())
+            assert len(f.store.rounds.list(run)) == 3
+            killed = f.store.runs.create({}, proposer="sci")
+            f.store.rounds.checkpoint(killed.id, 0, Record({"left": "behind"}), {})
+            f.store.runs.transition(killed.id, "cancelled", "sci")
+        async with Federation(tmp_path / "f") as f:
+            assert f.store.rounds.checkpoints(killed.id) == ()
+
+    asyncio.run(body())
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Records of steps and checkpoints: one commit, the last two kept, pinned ones longer."""
+"""Records of steps and checkpoints: one commit, the last two kept, none of a run that has ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from hanse.errors import ConfigError, Conflict, NotFound, Tampered
+from hanse.errors import ConfigError, Conflict, NotFound, RunFailed, Tampered
 from hanse.messages import Record, digest
 from hanse.store.store import Store
 
@@ -61,22 +61,40 @@ def test_a_failed_step_leaves_no_state(store: Store, running: str) -> None:
     assert [r.status for r in store.rounds.list(running)] == ["ok", "failed", "ok"]
 
 
-def test_the_last_two_states_stay_and_pinned_ones(store: Store, running: str) -> None:
-    gone = [store.rounds.checkpoint(running, i, big(i), {**RECORD, "round": i}) for i in range(2)]
-    store.rounds.pin(running, 0, "best")
-    gone += [store.rounds.checkpoint(running, i, big(i), {**RECORD, "round": i}) for i in range(2, 5)]
-    assert gone == [(), (), (), (digest(big(1)),), (digest(big(2)),)]
-    assert store.rounds.checkpoints(running) == (0, 3, 4)
-    assert store.rounds.pinned(running) == {"best": 0}
-    store.rounds.pin(running, 3, "best")
-    store.rounds.pin(running, 4, "final")
-    assert store.rounds.checkpoint(running, 5, big(5), RECORD) == (digest(big(0)),)
-    assert store.rounds.checkpoints(running) == (3, 4, 5)
-    assert digest(store.rounds.load(running, 3)) == digest(big(3))
-    with pytest.raises(NotFound, match="pin it while"):
-        store.rounds.pin(running, 0, "best")
-    with pytest.raises(ConfigError, match="best or final"):
-        store.rounds.pin(running, 5, "nice")
+def test_the_last_two_states_stay(store: Store, running: str) -> None:
+    gone = [store.rounds.checkpoint(running, i, big(i), {**RECORD, "round": i}) for i in range(4)]
+    assert gone == [(), (), (digest(big(0)),), (digest(big(1)),)]
+    assert store.rounds.checkpoints(running) == (2, 3)
+    assert digest(store.rounds.load(running, 2)) == digest(big(2))
+
+
+def test_a_run_that_has_ended_keeps_its_records_and_no_state(store: Store, running: str) -> None:
+    kept = store.blobs.put(big(0))
+    store.models.add(running, kept, round=0)
+    for step, state in enumerate((kept, big(1))):
+        store.rounds.checkpoint(running, step, state, RECORD)
+    with pytest.raises(Conflict, match="is running"):
+        store.rounds.forget(running)
+    assert store.rounds.checkpoints(running) == (0, 1)
+    store.runs.transition(running, "cancelled", "ada")
+    assert store.rounds.forget(running) == (digest(big(1)),)  # the other is a model version too
+    assert store.rounds.checkpoints(running) == ()
+    assert store.rounds.latest_checkpoint(running) is None
+    assert [r.step for r in store.rounds.list(running)] == [0, 1]
+    assert store.rounds.forget(running) == ()
+    with pytest.raises(Conflict, match="not known"):
+        store.rounds.forget("run-x")
+
+
+def test_a_sweep_does_what_a_killed_coordinator_did_not(store: Store, running: str) -> None:
+    other = store.runs.create({}, proposer="ada")
+    for seed, run in enumerate((running, other.id)):
+        store.rounds.checkpoint(run, 0, big(seed), RECORD)
+        store.rounds.checkpoint(run, 1, SMALL, RECORD)
+    store.runs.transition(other.id, "cancelled", "ada")
+    assert store.sweep(grace_s=0) == (digest(big(1)),)
+    assert store.rounds.checkpoints(running) == (0, 1)
+    assert store.rounds.checkpoints(other.id) == ()
 
 
 def test_blobs_that_are_referred_to_are_never_named_for_deletion(store: Store, running: str) -> None:
@@ -92,7 +110,9 @@ def test_blobs_that_are_referred_to_are_never_named_for_deletion(store: Store, r
     assert set(store.blobs.sizes()) == {sha, same}
 
 
-def test_a_damaged_state_is_not_used_and_the_one_before_can_be(store: Store, running: str) -> None:
+def test_a_damaged_state_is_not_used_and_the_one_before_is(
+    store: Store, running: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store.rounds.checkpoint(running, 0, big(0), RECORD)
     store.rounds.checkpoint(running, 1, big(1), RECORD)
     path = store.blobs.path(digest(big(1)))
@@ -101,8 +121,13 @@ def test_a_damaged_state_is_not_used_and_the_one_before_can_be(store: Store, run
     path.chmod(0o600)
     path.write_bytes(raw)
     with pytest.raises(Tampered):
+        store.rounds.load(running, 1)
+    step, state = store.rounds.latest_checkpoint(running) or (None, Record())
+    assert (step, state.data) == (0, {"seed": 0})
+    assert "checkpoint 1 of run" in caplog.text
+    store.blobs.delete(digest(big(0)))
+    with pytest.raises(RunFailed, match="no checkpoint of this run can be read"):
         store.rounds.latest_checkpoint(running)
-    assert store.rounds.load(running, 0).data == {"seed": 0}
 
 
 def test_diverged_and_odd_values_do_not_stop_the_record(store: Store, running: str) -> None:

@@ -23,7 +23,7 @@ from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, Refused, RunFailed, Tampered
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, Refused
 from hanse.kinds import State, find
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
@@ -317,7 +317,12 @@ class RunDesk:
             except HanseError as error:
                 _log.debug("node %s did not take note that %s ended: %s", node, run.id, error.message)
 
+        def forget() -> None:
+            for sha in self._store.rounds.forget(run.id):
+                self._store.blobs.delete(sha)
+
         await asyncio.gather(*(tell(node) for node in run.nodes if node in self._presence.online()))
+        await asyncio.to_thread(forget)
 
     # ------------------------------------------------------------ the rounds
 
@@ -375,22 +380,8 @@ class RunDesk:
         facts: dict[str, Mapping[str, Json]] = {
             node.id: {**node.capabilities, "last_heartbeat": node.last_heartbeat} for node in nodes
         }
-        return self._store.runs.bundle(run.id), self._latest(run.id), facts
-
-    def _latest(self, run_id: str) -> tuple[int, State] | None:
-        """The step to go on with. A damaged checkpoint is passed over: from the one before, the same
-        steps lead to the same bytes."""
-        steps = self._store.rounds.checkpoints(run_id)
-        for step in reversed(steps):
-            try:
-                return step + 1, self._store.rounds.load(run_id, step)
-            except (Tampered, NotFound) as error:
-                _log.error("checkpoint %d of run %s cannot be read: %s", step, run_id, error.message)
-        if steps:
-            raise RunFailed(
-                "no checkpoint of this run can be read; restore the blobs from a backup, or start a new run"
-            )
-        return None
+        latest = self._store.rounds.latest_checkpoint(run.id)
+        return self._store.runs.bundle(run.id), latest and (latest[0] + 1, latest[1]), facts
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""

@@ -68,8 +68,10 @@ class Coordinator:
         self.runs = RunDesk(self.store, self.presence, self.chronicle, self.settings)
 
     async def start(self) -> None:
-        """Takes up what an earlier process left: open proposals, running runs, unaudited events."""
+        """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
+        removes what nobody needs of it."""
         await self.chronicle.start()
+        await asyncio.to_thread(self.store.sweep)
         self.presence.start()
         await self.runs.start()
 

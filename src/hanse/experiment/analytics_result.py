@@ -24,7 +24,6 @@ from hanse.queries import Item, Plan, levels_of, same, statistic
 from hanse.statistics import quantile
 
 _ROOTS = ("count", "mean", "variance")
-_QUANTILE_NAMES = ("quantile", "median")
 
 
 def statistic_names() -> tuple[str, ...]:

@@ -34,7 +34,6 @@ from hanse.table import Column, ColumnKind, Table
 Note = Callable[[float], None]
 
 FORMAT = 1
-ROWS = 1 << 16  # of a batch
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, String, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Integer, String, bindparam, delete, func, select, update
 
-from hanse.errors import ConfigError, Conflict, NotFound
+from hanse.errors import ConfigError, Conflict, NotFound, RunFailed, Tampered
 from hanse.messages import Json, Record, dump, load
 from hanse.store.blobs import Blobs
 from hanse.store.database import Database, Transaction, iso, now, words
 from hanse.store.events import Events
-from hanse.store.schema import checkpoints, model_versions, pins, rounds, runs
+from hanse.store.schema import checkpoints, model_versions, rounds, runs
 from hanse.store.states import TERMINAL
 
+_log = logging.getLogger(__name__)
 INLINE_BYTES = 256 << 10
 KEEP = 2
-PINS = ("best", "final")
 
 # The statements of every round, made once: building one takes longer than executing it.
 _OF_RUN = bindparam("run_id", type_=String)
@@ -32,11 +33,7 @@ _PROGRESS = (
         round=func.coalesce(bindparam("new_round", type_=Integer), runs.c.round),
     )
 )  # fmt: skip
-_HELD = (
-    select(checkpoints.c.step, checkpoints.c.sha, pins.c.name)
-    .outerjoin(pins, and_(pins.c.run == checkpoints.c.run, pins.c.step == checkpoints.c.step))
-    .where(checkpoints.c.run == _OF_RUN)
-)
+_HELD = select(checkpoints.c.step, checkpoints.c.sha).where(checkpoints.c.run == _OF_RUN)
 _DROP = delete(checkpoints).where(
     checkpoints.c.run == _OF_RUN, checkpoints.c.step == bindparam("old_step", type_=Integer)
 )
@@ -121,10 +118,19 @@ class Rounds:
 
     def latest_checkpoint(self, run_id: str) -> tuple[int, Record] | None:
         """The last step that left a state, and that state; go on with the step after it. None: begin
-        anew. Raises ``Tampered`` or ``NotFound`` if the state cannot be read: an earlier one may be
-        (``checkpoints``, ``load``)."""
+        anew. A damaged one is passed over: from the one before, the same steps lead to the same
+        bytes. Raises ``RunFailed`` if none of them can be read."""
         steps = self.checkpoints(run_id)
-        return (steps[-1], self.load(run_id, steps[-1])) if steps else None
+        for step in reversed(steps):
+            try:
+                return step, self.load(run_id, step)
+            except (Tampered, NotFound) as error:
+                _log.error("checkpoint %d of run %s cannot be read: %s", step, run_id, error.message)
+        if steps:
+            raise RunFailed(
+                "no checkpoint of this run can be read; restore the blobs from a backup, or start a new run"
+            )
+        return None
 
     def checkpoints(self, run_id: str) -> tuple[int, ...]:
         """Steps whose state is still there."""
@@ -141,22 +147,14 @@ class Rounds:
             raise NotFound(f"run {run_id!r} has no checkpoint of step {step}")
         return load(bytes(row["inline"])) if row["sha"] is None else self._blobs.get(row["sha"])
 
-    def pin(self, run_id: str, step: int, name: str) -> None:
-        """Keeps the checkpoint of ``step`` as ``best`` or ``final``; one step each, the last one wins."""
-        if name not in PINS:
-            raise ConfigError(f"a checkpoint is pinned as {' or '.join(PINS)}, not {name!r}")
+    def forget(self, run_id: str) -> tuple[str, ...]:
+        """Gives up the checkpoints of a run that has ended: nothing can go on from them. Its records stay.
+        Returns blobs that may be deleted, as ``checkpoint`` does. Raises ``Conflict`` if it has not ended."""
         with self._database.write() as tx:
-            known = select(checkpoints.c.step).where(checkpoints.c.run == words(run_id), checkpoints.c.step == step)
-            if not tx.execute(known).first():
-                raise NotFound(f"run {run_id!r} has no checkpoint of step {step}; pin it while it is there")
-            values = {"run": run_id, "name": name, "step": step}
-            tx.execute(self._database.upsert(pins, tuple(values), ("run", "name")), values)
-
-    def pinned(self, run_id: str) -> dict[str, int]:
-        """Name to step."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(pins.c.name, pins.c.step).where(pins.c.run == words(run_id)))
-            return {row.name: row.step for row in rows}
+            found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
+            if found not in TERMINAL:
+                raise Conflict(f"run {run_id} is {found or 'not known'}; its checkpoints are needed until it has ended")
+            return _retire(tx, run_id, keep=0)
 
     def _place(self, state: Record | str | None) -> dict[str, Any] | None:
         if state is None:
@@ -172,6 +170,12 @@ class Rounds:
         return {"sha": self._blobs.put(state), "inline": None}
 
 
+def forget_ended(tx: Transaction) -> None:
+    """As ``Rounds.forget``, of all runs: of one whose coordinator was killed as it ended, nobody did."""
+    ended = select(runs.c.id).where(runs.c.state.in_(sorted(TERMINAL)))
+    tx.execute(delete(checkpoints).where(checkpoints.c.run.in_(ended)))
+
+
 def referenced(connection: Connection) -> frozenset[str]:
     """Every blob that a checkpoint, a model version or a result refers to."""
     found: set[str] = set()
@@ -180,10 +184,9 @@ def referenced(connection: Connection) -> frozenset[str]:
     return frozenset(found)
 
 
-def _retire(tx: Transaction, run_id: str) -> tuple[str, ...]:
-    held = tx.execute(_HELD, {"run_id": run_id}).all()
-    newest = sorted({row.step for row in held}, reverse=True)[:KEEP]
-    old = {row.step: row.sha for row in held if row.name is None and row.step not in newest}
+def _retire(tx: Transaction, run_id: str, keep: int = KEEP) -> tuple[str, ...]:
+    held = {row.step: row.sha for row in tx.execute(_HELD, {"run_id": run_id})}
+    old = {step: held[step] for step in sorted(held)[: max(0, len(held) - keep)]}
     if not old:
         return ()
     for step in old:

@@ -127,13 +127,6 @@ checkpoints = Table(
     Column("inline", LargeBinary),  # ... the bytes themselves
 )  # fmt: skip
 
-pins = Table(
-    "pins", metadata,
-    Column("run", String(64), ForeignKey("runs.id"), primary_key=True),
-    Column("name", String(20), primary_key=True),
-    Column("step", Integer, nullable=False),
-)  # fmt: skip
-
 events = Table(
     "events", metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True),

@@ -27,7 +27,6 @@ from hanse.store.schema import consents, model_versions, nodes, rounds, runs
 from hanse.store.states import ACTIVE, TERMINAL, RunState
 
 FORMAT_VERSION = 1
-FILE_NAME = "federated_state.json"
 MAX_BYTES = 256 << 20
 _SAME_S = 1e-5  # times in the file are rounded to microseconds
 _REPLACED = (RunState.PENDING, RunState.AWAITING_CONSENT)  # what moves or has ended here stays as it is

@@ -14,7 +14,7 @@ from hanse.store.database import Database
 from hanse.store.events import Events
 from hanse.store.models import Models
 from hanse.store.nodes import Nodes
-from hanse.store.rounds import Rounds, referenced
+from hanse.store.rounds import Rounds, forget_ended, referenced
 from hanse.store.runs import Runs
 from hanse.store.state_file import StateFile
 
@@ -54,8 +54,10 @@ class Store:
         self.state_file = StateFile(self.database, self.events)
 
     def sweep(self, grace_s: float = _SWEEP_GRACE_S) -> tuple[str, ...]:
-        """Removes blobs that nothing refers to; the young may be about to be referred to and stay."""
+        """Removes what killed coordinators left: checkpoints of runs that have ended, and blobs that
+        nothing refers to. The young may be about to be referred to and stay."""
         with self.database.write() as tx:  # nobody can begin to refer to one meanwhile
+            forget_ended(tx)
             return self.blobs.prune(referenced(tx.connection), grace_s)
 
     def close(self) -> None:
