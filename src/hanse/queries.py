@@ -72,8 +72,10 @@ class Owner:
     minimum: int = MINIMUM
     extremes: bool = False
     cuts: tuple[float, ...] = ()  # as of the values: edges at which rows were counted besides an item's own
-    shown: tuple[float, ...] = ()  # edges of this column that histograms have shown before
+    shown: tuple[float, ...] = ()  # edges of these columns and this group that were shown before
+    others: tuple[tuple[float, ...], ...] = ()  # those that were shown of the same rows in other breakdowns
     used: list[float] = field(default_factory=list)  # edges that this one shows
+    grouped: bool = False  # whether ``across`` sees all groups after this one
 
 
 class Values:
@@ -81,7 +83,7 @@ class Values:
 
     Args:
         columns: equally long.
-        cuts: edges of the first column at which histograms count besides their own.
+        cuts: edges of the first column at which rows are counted besides an item's own.
     """
 
     __slots__ = ("_finite", "columns", "cuts", "rows")
@@ -196,7 +198,8 @@ def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, 
     return arrays
 
 
-Across = Callable[[Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner], "list[Arrays | None]"]
+Across = Callable[[Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner, Mapping[str, Json], Known],
+                  "list[Arrays | None]"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +222,8 @@ class Statistic:
             ``hidden`` is 1 where a cell was kept back.
         across: what is kept back of groups besides, since what is told of all rows exceeds that of the groups by
             what is not: (observed, protected, shape of the groups with one more of each axis for rows without
-            a label, owner) to protected arrays. None: rows without a label; no arrays: kept back.
+            a label, owner, options, known) to protected arrays. None: rows without a label; no arrays: kept back.
+        cuts: the edges at which it counts, where it does; others of the same columns have to know them.
         few: what ``hidden`` keeps back, for people.
         combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
         counts: the shared arrays that count rows: none of a node is more than the rows that it declared.
@@ -240,6 +244,7 @@ class Statistic:
     share: Callable[[Arrays, Mapping[str, Json], Known], Arrays] = _as_it_is
     protect: Callable[[Arrays, Mapping[str, Json], Owner, Known], Arrays] = _nothing_to_hide
     across: Across | None = None
+    cuts: Callable[[Mapping[str, Json], Known], list[float]] | None = None
     few: str = "cells of few rows, and others with them"
     combine: Combine = Combine.SUM
     counts: tuple[str, ...] = ("n",)

@@ -4,6 +4,7 @@ that leaves a node, knows the rules, and wants to learn about one person."""
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -285,6 +286,95 @@ def test_choices_that_were_answered_of_one_column_are_compared_anew_when_another
         mean("m", 150.0)
     assert mean("other", 150.0) is not None  # what was answered is answered again
     assert mean("m", 100.0) == first
+
+
+def binned(federation: Any, edges: list[float], by: str = "") -> Any:
+    analytics = federation.analytics(by=by) if by else federation.analytics()
+    return analytics.fetch_stats_with_args({"x": {"histogram": {"bin_edges": edges}}}).values("histogram")["x"]
+
+
+@pytest.mark.parametrize("groups_first", [False, True])
+def test_edges_of_groups_are_held_against_those_of_all_rows(groups_first: bool) -> None:
+    """All rows below one edge, less those of both groups below the next, would be one person."""
+    x = np.sort(RNG.uniform(0, 100, 400))
+    federation = hanse.simulate({"a": {"x": x, "g": ["a", "b"] * 200}})
+    edges = [0.0, float(x[200]), 100.0], [0.0, float(np.nextafter(x[200], 200)), 100.0]
+    first, second = [binned(federation, e, "g" if (i == 0) is groups_first else "") for i, e in enumerate(edges)]
+    for found, shown in ((first, 400), (second, 0)):
+        parts = [found] if "counts" in found else list(found.values())
+        assert sum(sum(part["counts"]) for part in parts) == shown
+
+
+def test_an_edge_that_one_group_was_shown_is_not_an_old_one_of_another() -> None:
+    x = np.concatenate([np.arange(100.0), np.full(3, 50.5), np.arange(100.0), np.full(30, 50.5)])
+    federation = hanse.simulate({"a": {"x": x, "g": ["a"] * 103 + ["b"] * 130}})
+    for edge in (50.25, 50.75, 50.75, 50.25):
+        found = binned(federation, [-1.0, edge, 200.0], "g")
+        below = {"a": int((x[:103] < edge).sum()), "b": int((x[103:] < edge).sum())}
+        told = {g: part["counts"][0] for g, part in found.items()}
+        assert told["a"] in ((below["a"],) if edge == 50.25 else (0,))
+        assert told["b"] in (below["b"], 0)
+
+
+def test_curves_of_two_grids_do_not_single_out_who_stands_between_their_times() -> None:
+    pay = np.sort(RNG.normal(3000, 200, 300))
+    federation = hanse.simulate({"a": {"pay": pay, "event": np.arange(300) % 2}})
+
+    def events(time: float) -> Any:
+        return federation.analytics().kaplan_meier("pay", "event", grid=[time, 1e6])["events"]
+
+    first = events(float(np.nextafter(pay[151], 0)))
+    assert first == [75, 75]
+    assert events(float(pay[151])) == [150]  # and not 76
+    assert events(float(np.nextafter(pay[151], 0))) == first
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_times_curves_tell_none_or_the_minimum_stand_between_them(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    n = int(rng.integers(40, 300))
+    time, event = rng.integers(0, 40, n).astype(float), rng.random(n) < rng.uniform(0.1, 0.9)
+    group = np.where(rng.random(n) < rng.uniform(0.2, 0.8), "f", "m")
+    source = TableSource(Table.of({"t": time, "e": event, "g": group}))
+
+    def upto(inside: Any, at: float) -> tuple[int, int]:
+        return int((inside & event & (time <= at)).sum()), int((inside & ~event & (time <= at)).sum())
+
+    everybody = np.ones(n, bool)
+    for _ in range(4):
+        grid = sorted({float(t) for t in rng.integers(-1, 42, int(rng.integers(2, 20)))} | {41.0, 42.0})
+        by = data.draw(st.sampled_from([[], ["g"]]))
+        said = answers(site({"t": time, "e": event, "g": group}, [["kaplan_meier", ["t", "e"], {"grid": grid}, by]],
+                            source))  # fmt: skip
+        shown = {tuple(json.loads(key)[1]): edges for key, edges in (source.memory.get("edges") or {}).items()}
+        [told] = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".events")]
+        for part, inside in zip(told, [group == g for g in sorted(set(group))] if by else [everybody], strict=False):
+            if part.any():  # what is told is what the node remembers
+                sums = {0, *(upto(inside, t)[0] for t in shown.get(tuple(by), []) if t in grid), upto(inside, 99.0)[0]}
+                assert set(np.cumsum(part).tolist()) <= sums
+        for key, times in shown.items():
+            for inside in [everybody, *([group == "f", group == "m"] if key else [])]:
+                ends = [(0, 0), *(upto(inside, t) for t in times), upto(inside, 99.0)]
+                if inside is everybody or told.any():
+                    steps = np.diff(np.array(ends), axis=0)
+                    few_of_all = ((steps > 0) & (steps < 10)).any()
+                    assert not few_of_all
+    for one, other in itertools.permutations(shown.values(), 2):  # all rows and the groups together
+        for t, u in itertools.product(one, other):
+            apart = np.abs(np.subtract(upto(everybody, t), upto(everybody, u)))
+            near = [v for v in other if min(t, u) < v < max(t, u)]
+            assert near or not ((apart > 0) & (apart < 10)).any()
+
+
+def test_all_events_minus_one_groups_are_not_another_groups_few() -> None:
+    """Of ward b three died: the curves of all rows and of ward a must not tell."""
+    data = {"t": [*map(float, RNG.integers(1, 9, 200))], "e": [1.0] * 20 + [0.0] * 80 + [1.0] * 3 + [0.0] * 97,
+            "ward": ["a"] * 100 + ["b"] * 100}  # fmt: skip
+    federation = hanse.simulate({"a": data})
+    grid = [float(i) for i in range(10)]
+    assert sum(federation.analytics().kaplan_meier("t", "e", grid=grid)["events"]) == 23
+    assert federation.analytics(by="ward").kaplan_meier("t", "e", grid=grid) == {"a": None, "b": None}
 
 
 def test_the_number_of_choices_is_limited() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from hanse.algorithms._observation import Scan, Shown, edge_key
 from hanse.algorithms._query import EVERYONE, WITHHELD, empty, finite, group_number, known_of, labels_by, stacked, unit
 from hanse.errors import DataError, NotAllowed
 from hanse.kinds import Combine, Source
-from hanse.messages import Array
+from hanse.messages import Array, dumps
 from hanse.queries import Arrays, Item, Known, Owner, Plan, Withheld, statistic
 from hanse.suppression import hidden, hidden_table
 
@@ -38,12 +39,12 @@ def disclosed(
         back = hidden(rows, minimum)
     else:
         back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
-    cuts, earlier, used = scan.cuts[item], tuple(shown.get(edge_key(item), ())), list[float]()
+    labels = [None if place is None else one for place, one in _named(labels_by(plan, known, item), shape)]
+    owners = [_earlier(item, one, scan, shown, owner, minimum) for one in labels]
     places = [group_number(group, shape) for group in range(len(found))]
     knows = [None if place is None else known_of(plan, known, item, place) for place in places]
-    allowed = Owner(minimum, owner.extremes, cuts, earlier, used)
     protected: list[Arrays | None] = []  # None: without a label, {}: kept back
-    for arrays, kept, mine in zip(found, back, knows, strict=True):
+    for arrays, kept, mine, allowed in zip(found, back, knows, owners, strict=True):
         out: Arrays | None = None if mine is None else {}
         if mine is not None and kept:
             reason = "fewer rows than this node's minimum" if not item.by else "some groups have fewer rows than " \
@@ -57,7 +58,9 @@ def disclosed(
                 reason = str(why)
         protected.append(out)
     if item.by and minimum > 1 and stat.across is not None:
-        protected = stat.across(found, protected, shape, owner)
+        together = _earlier(item, (), scan, shown, owner, minimum)
+        protected = stat.across(found, protected, shape, together, options, known_of(plan, known, item, 0))
+        _remember(shown, edge_key(item), together.used)
         if not reason and any(out is not None and not out for out in protected):
             reason = stat.few
     sent: list[Arrays] = []
@@ -75,11 +78,39 @@ def disclosed(
         sent = _over_groups(item, scan, plan, known, owner, sent, flags)
     if not reason and any("hidden" in s and s["hidden"].any() for s in sent):
         reason = stat.few
-    if used:
-        shown[edge_key(item)] = sorted({*earlier, *used})
-        if len(shown[edge_key(item)]) > MOST_EDGES:
-            raise NotAllowed("histograms of this column have used up all edges that this node shows")
+    for one, allowed in zip(labels, owners, strict=True):
+        _remember(shown, edge_key(item, one or ()), allowed.used)
     return {**stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
+
+
+def _named(labels: Sequence[Sequence[str]], shape: Sequence[int]) -> Iterator[tuple[int | None, tuple[str, ...]]]:
+    """Each group's number among those with labels, and its labels."""
+    for group in range(int(np.prod(shape, dtype=np.int64))):
+        at = np.unravel_index(group, shape) if shape else ()
+        place = group_number(group, shape)
+        yield place, () if place is None else tuple(of[int(i)] for of, i in zip(labels, at, strict=True))
+
+
+def _earlier(
+    item: Item, labels: tuple[str, ...] | None, scan: Scan, shown: Shown, owner: Owner, minimum: int
+) -> Owner:  # fmt: skip
+    """What the owner allows of a group: with the edges that were shown of it before, and those of all rows, or for
+    these the ones that every group of a breakdown shows."""
+    mine = edge_key(item, labels or ())
+    parts: dict[str, list[set[float]]] = {}
+    for key, edges in shown.items():
+        columns, by, of = (*json.loads(key), [])[:3]  # groups were not told apart once
+        if columns == list(item.columns) and key != mine and (not of or not labels):
+            parts.setdefault(dumps([by, [] if of else None]), []).append(set(edges))
+    others = [tuple(sorted(set.intersection(*sets))) for sets in parts.values()]
+    return Owner(minimum, owner.extremes, scan.cuts[item], tuple(shown.get(mine, ())), tuple(others), [], bool(item.by))
+
+
+def _remember(shown: Shown, key: str, used: Sequence[float]) -> None:
+    if used:
+        shown[key] = sorted({*shown.get(key, ()), *used})
+        if len(shown[key]) > MOST_EDGES:
+            raise NotAllowed("histograms and curves of this column have used up all edges that this node shows")
 
 
 def _over_groups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from hanse.algorithms._owner import base, check_filter
 from hanse.algorithms._query import Query, empty, finite, group_number, known_of, labels_by
 from hanse.errors import DataError
-from hanse.kinds import Combine, Site, Source, find
+from hanse.kinds import Combine, Site, Source
 from hanse.messages import Array, dumps
 from hanse.queries import MOST_GROUPS, Arrays, Item, Known, Owner, Plan, Values, chosen, codes, statistic
 from hanse.table import Column, ColumnKind, Table
 
 Found = dict[Item, list[Arrays]]  # per group; the last rows of each axis are those without a label
-Shown = dict[str, list[float]]  # column and groups to the edges that histograms have shown
+Shown = dict[str, list[float]]  # columns, grouping columns and group to the edges that were shown
 
 
 def observed(
@@ -57,11 +58,13 @@ class Scan:
     def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown):
         self._items, self._known = items, dict[Item, list[Known]]()
         self._labels = {i.by: labels_by(plan, known, i) for i in items}
-        self._cuts: dict[str, set[float]] = {}
+        self._cuts: dict[tuple[str, ...], set[float]] = {}
         for item in items:
-            if item.stat == "histogram":
-                fresh = find("statistics", "histogram").cuts(item.options, known_of(plan, known, item, 0))
-                self._cuts.setdefault(edge_key(item), set(shown.get(edge_key(item), ()))).update(fresh)
+            if (edges := statistic(item.stat).cuts) is not None:
+                earlier = {edge for key, found in shown.items() if of_columns(key, item) for edge in found}
+                fresh = edges(item.options, known_of(plan, known, item, 0))
+                self._cuts.setdefault(item.columns, earlier).update(fresh)
+        self._cutting = [i for i in items if i.columns in self._cuts]
         self.cuts = {i: _cuts_of(self._cuts, i) for i in items}
         self.found: Found = {}
         for item in items:
@@ -75,7 +78,8 @@ class Scan:
 
     def counts_at(self, shown: Shown) -> bool:
         """Whether all edges that were shown since are among those at which rows were counted."""
-        return all(set(shown.get(key, ())) <= cuts for key, cuts in self._cuts.items())
+        return all(set(found) <= self._cuts[i.columns] for i in self._cutting for key, found in shown.items()
+                   if of_columns(key, i))  # fmt: skip
 
     def add(self, rows: Table) -> None:
         """One batch; columns that it lacks are another part's."""
@@ -120,12 +124,16 @@ def _check_kind(item: Item, values: Values) -> None:
             raise DataError(f"column {name!r} is {column.kind} here; {item.stat} takes {', '.join(sorted(fitting))}")
 
 
-def edge_key(item: Item) -> str:
-    return dumps([list(item.columns), list(item.by)])
+def edge_key(item: Item, labels: Sequence[str] = ()) -> str:
+    return dumps([list(item.columns), list(item.by), list(labels)])
 
 
-def _cuts_of(cuts: Mapping[str, set[float]], item: Item) -> tuple[float, ...]:
-    return tuple(sorted(cuts[edge_key(item)])) if item.stat == "histogram" else ()
+def of_columns(key: str, item: Item) -> bool:
+    return bool(json.loads(key)[0] == list(item.columns))
+
+
+def _cuts_of(cuts: Mapping[tuple[str, ...], set[float]], item: Item) -> tuple[float, ...]:
+    return tuple(sorted(cuts[item.columns])) if statistic(item.stat).cuts is not None else ()
 
 
 def expanded(rows: Table) -> Iterator[Table]:

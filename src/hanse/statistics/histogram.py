@@ -5,8 +5,9 @@ bin holds its left edge, the last one both); or ``bins``, a number of equal bins
 sites, which is found from cells of at least the owner's minimum of rows, so that no extreme is seen.
 
 Two histograms whose edges differ a little would tell who stands between the edges. So a node
-remembers the edges that it has shown of a column: a new edge that would cut off fewer rows than the
-minimum from an earlier one is not shown; the bins on both sides of it are kept back. So are bins of
+remembers the edges that it has shown of a column and group: a new edge that would cut off fewer rows than
+the minimum from an earlier one is not shown; the bins on both sides of it are kept back. (Groups are held against
+all rows together, and these against groups that all show an edge.) So are bins of
 1 to minimum - 1 rows, and as many more as it takes that subtraction finds none (``hidden``: at how
 many sites; the count is then too small).
 """
@@ -126,6 +127,19 @@ def _between(fine: Array, border: Array, edges: Array) -> Array:
     return np.diff(np.concatenate([[0], upto, [fine.sum()]]))
 
 
+def _few_between(own: Array, earlier: Array, border: Array, upto: Array, minimum: int) -> Array:
+    """(k + 1,) bool: edges from which 1 to ``minimum`` - 1 rows stand up to the next earlier one on either side."""
+    out = np.zeros(len(own), bool)
+    if not len(earlier):
+        return out
+    below, then = (upto[np.searchsorted(border, edges)] for edges in (own, earlier))
+    at = np.searchsorted(earlier, own)
+    for side, there in ((at - 1, at > 0), (np.minimum(at, len(earlier) - 1), at < len(earlier))):
+        apart = np.abs(below - then[side])
+        out |= there & (apart > 0) & (apart < minimum)
+    return out & ~np.isin(own, earlier)
+
+
 def cuts(options: Mapping[str, Json], known: Known) -> list[float]:
     """The edges at which this item counts; other histograms of the column have to know them."""
     return [float(e) for e in _borders(edges_of(options, known))]
@@ -135,13 +149,15 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     """Joins the finer bins that earlier edges made, and hides what must not be seen."""
     own = _borders(edges_of(options, known))
     border = np.unique(np.concatenate([own, owner.cuts]))
-    seen = np.unique(np.concatenate([own, owner.shown]))
-    counts, between = (_between(arrays["counts"], border, edges) for edges in (own, seen))
+    counts = _between(arrays["counts"], border, own)
     back = hidden(counts, owner.minimum)
-    shown, few = set(owner.shown), (between > 0) & (between < owner.minimum)
-    for i, (edge, at) in enumerate(zip(own, np.searchsorted(seen, own), strict=True)):
-        if shown and edge not in shown and (few[at] or few[at + 1]):
-            back[i] = back[i + 1] = True
+    upto = np.cumsum(arrays["counts"])
+    close = np.zeros(len(own), bool)
+    for earlier in (owner.shown, *owner.others):
+        close |= _few_between(own, np.array(earlier), border, upto, owner.minimum)
+    close &= ~np.isin(own, owner.shown)
+    back[:-1] |= close
+    back[1:] |= close
     owner.used.extend(float(e) for i, e in enumerate(own) if not (back[i] and back[i + 1]))
     return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
 
@@ -158,4 +174,4 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(doc="rows per bin", check=check, needs=needs, before=2, observe=observe, protect=protect,
-                      counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+                      cuts=cuts, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip

@@ -53,7 +53,8 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def across(
-    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner
+    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner,
+    options: Mapping[str, Json], known: Known,
 ) -> list[Arrays | None]:  # fmt: skip
     """What is told of groups beside that of all rows."""
     n = np.stack([arrays["N"] for arrays in found])

@@ -39,7 +39,8 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def across(
-    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner
+    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner,
+    options: Mapping[str, Json], known: Known,
 ) -> list[Arrays | None]:  # fmt: skip
     """Groups with few cells of either sort are not told, nor what the others leave of all rows."""
     back = np.array([part is not None and not part for part in sent])
