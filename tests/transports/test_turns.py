@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hanse.messages import Assembler, Buffer, Memory, Message, Record, frames
 from hanse.transports import _turns
 from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
 from hanse.transports._link import Link, Traffic
-from hanse.transports._turns import Turns
+from hanse.transports._turns import Turn, Turns
 
 CHUNK = 1 << 10
 
@@ -118,19 +120,44 @@ def test_who_waits_shows_progress_and_does_not_wait_for_the_silent(monkeypatch: 
 
 
 def test_who_waits_for_a_quick_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_turns, "PATIENCE", 0.01)
+    clock = [0.0]
+    monkeypatch.setattr(_turns, "PATIENCE", 1000.0)  # its own timer does not come into this
+    monkeypatch.setattr(_turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     async def body() -> None:
         turns, begun, signs = Turns(1), [], []
         quick = turns.take(lambda: None, lambda: None)
         turns.take(lambda: begun.append(1), lambda: signs.append(1))
-        while len(signs) < 5:
-            quick.moved(_turns.RATE)
-            await asyncio.sleep(0.001)
+        for _ in range(5):
+            clock[0] += 999
+            quick.moved(_turns.RATE * 1000)
+            clock[0] += 1
+            turns._look()
         assert not begun
+        assert len(signs) == 5
         quick.release()
         assert begun
 
+    asyncio.run(body())
+
+
+def test_a_silent_node_costs_the_others_one_wait_and_not_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        turns, begun = Turns(1), []
+        silent = turns.take(lambda: None, lambda: None)
+        row = [turns.take(lambda k=k: begun.append(k), lambda: None) for k in range(5)]
+        while not begun:
+            await asyncio.sleep(0.001)
+        monkeypatch.setattr(_turns, "PATIENCE", 1000)  # from here on nobody begins because somebody waited
+        for k, turn in enumerate(row):
+            assert begun == list(range(k + 1))
+            turn.moved(_turns.RATE * 1000)
+            turn.release()
+        silent.moved(1)  # it goes on, and ends
+        silent.release()
+        assert not turns._holders
+
+    monkeypatch.setattr(_turns, "PATIENCE", 0.01)
     asyncio.run(body())
 
 
@@ -198,6 +225,12 @@ def many(
     return ours, theirs, connect
 
 
+def quick(turn: Turn) -> None:
+    """It moves, and does not count as silent however slow this machine is."""
+    turn.moved(_turns.RATE)
+    turn._seen = math.inf
+
+
 async def end(ours: list[Link], theirs: list[Link], running: list[asyncio.Task[str]]) -> None:
     for link in (*ours, *theirs):
         link.close("over")
@@ -232,7 +265,7 @@ def test_a_node_that_waits_for_its_turn_is_not_late() -> None:
 
         async def hold() -> None:  # another transfer, quick and long
             for _ in range(100):
-                holding.moved(_turns.RATE)
+                quick(holding)
                 await asyncio.sleep(0.005)
             holding.release()
 
@@ -275,7 +308,7 @@ def test_whoever_goes_gives_its_turn_back(how: str) -> None:
             await asyncio.wait_for(asyncio.gather(*asked), 10)
         else:
             await asyncio.gather(*asked, return_exceptions=True)
-        assert traffic.sending._holders == traffic.receiving._holders == 0
+        assert not traffic.sending._holders and not traffic.receiving._holders
         assert traffic.sending.waiting == traffic.receiving.waiting == 0
         await end(ours, theirs, running)
 
@@ -307,7 +340,7 @@ def test_what_nobody_can_take_yet_stays_at_the_node() -> None:
         while not traffic.receiving.waiting:
             await asyncio.sleep(0.001)
         for k in range(20):  # its connection is not stopped meanwhile
-            holding.moved(_turns.RATE)
+            quick(holding)
             small += (await ours[0].request(message({"w": np.zeros(k + 1)}, f"small{k}"))).kind == "reply"
         assert small == 20
         assert not asked.done()

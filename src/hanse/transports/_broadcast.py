@@ -1,7 +1,7 @@
 """One payload for many nodes: its chunks are copied and checked once, not once for each.
 
 The frames of a chunk differ between nodes only in the number of the stream, so all nodes get the same
-number. Nodes that go along together share frames; a few are kept, so whoever falls behind makes its own
+number. Nodes that go along together (over slow lines: :mod:`hanse.transports._turns`) share frames; two are kept, so whoever falls behind makes its own
 again and holds nobody's memory.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from hanse.messages import Array, Message, begin, chunk_frame, parts
 
-KEPT_FRAMES = 3
+KEPT_FRAMES = 2
 FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
 
 

@@ -1,12 +1,12 @@
-"""Turns of large transfers: a few at a time, so that memory does not grow with the number of nodes.
+"""Turns of large transfers: one at a time each way, so that memory does not grow with the number of nodes.
 
-What a transfer holds in memory (a chunk being encrypted, a window being read) is small, but fifty of them
-at once are a model or more. Where this process is the bottleneck, a few at a time are also no slower than
+What a transfer holds in memory (a chunk being encrypted, a window being read) is 4 MB, so fifty of them
+at once are a model or more. Where this process is the bottleneck, one at a time is also no slower than
 all at once, and the first nodes can begin to compute.
 
 Where the nodes' lines are the bottleneck, waiting would be a loss: as long as those whose turn it is move
-less than ``RATE`` together, one more begins every ``PATIENCE`` seconds. So nobody waits long for a slow or
-silent node either.
+less than ``RATE`` together, one more begins every ``PATIENCE`` seconds. A node that moved nothing for as
+long has lost its turn: it may go on, but nobody waits for it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-AT_ONCE = 2
-RATE = 32 << 20  # bytes per second
+AT_ONCE = 1
+RATE = 64 << 20  # bytes per second: the window of a connection over a line of 30 ms
 PATIENCE = 0.1  # seconds
 
 
 class Turn:
     """The right to move one payload. ``release`` it in the end."""
 
-    __slots__ = ("_begin", "_holds", "_progress", "_turns")
+    __slots__ = ("_begin", "_progress", "_seen", "_turns")
 
     def __init__(self, turns: Turns, begin: Callable[[], None], progress: Callable[[], None]) -> None:
-        self._turns, self._begin, self._progress, self._holds = turns, begin, progress, False
+        self._turns, self._begin, self._progress = turns, begin, progress
+        self._seen = 0.0  # when it began or moved last
 
     def moved(self, nbytes: int) -> None:
         """So many bytes went."""
+        self._seen = time.monotonic()
         self._turns.moved += nbytes
 
     def release(self) -> None:
@@ -47,7 +49,7 @@ class Turns:
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self.at_once, self.moved = at_once, 0
-        self._holders = 0
+        self._holders: set[Turn] = set()
         self._waiting: deque[Turn] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._looked, self._moved = 0.0, 0
@@ -65,21 +67,20 @@ class Turns:
         return turn
 
     def _admit(self) -> None:
-        while self._waiting and self._holders < self.at_once:
+        while self._waiting and len(self._holders) < self.at_once:
             self._let(self._waiting.popleft())
         if self._waiting and self._timer is None:
             self._look_later()
 
     def _let(self, turn: Turn) -> None:
-        self._holders += 1
-        turn._holds = True
+        self._holders.add(turn)
+        turn._seen = time.monotonic()
         begin, turn._begin = turn._begin, _nothing  # what it would begin is not held longer than needed
         begin()
 
     def _over(self, turn: Turn) -> None:
-        if turn._holds:
-            turn._holds = False
-            self._holders -= 1
+        if turn in self._holders:
+            self._holders.remove(turn)
             self._admit()
         elif turn in self._waiting:
             self._waiting.remove(turn)
@@ -92,7 +93,10 @@ class Turns:
         self._timer = None
         for turn in list(self._waiting):
             turn._progress()
-        if self._waiting and self.moved - self._moved < RATE * (time.monotonic() - self._looked):
+        now = time.monotonic()
+        silent = {turn for turn in self._holders if now - turn._seen >= PATIENCE}
+        self._holders -= silent
+        if self._waiting and (silent or self.moved - self._moved < RATE * (now - self._looked)):
             self._let(self._waiting.popleft())
         if self._waiting and self._timer is None:
             self._look_later()
