@@ -308,7 +308,8 @@ def test_whoever_goes_gives_its_turn_back(how: str) -> None:
             await asyncio.wait_for(asyncio.gather(*asked), 10)
         else:
             await asyncio.gather(*asked, return_exceptions=True)
-        assert not traffic.sending._holders and not traffic.receiving._holders
+        assert not traffic.sending._holders
+        assert not traffic.receiving._holders
         assert traffic.sending.waiting == traffic.receiving.waiting == 0
         await end(ours, theirs, running)
 

@@ -1,8 +1,8 @@
 """One payload for many nodes: its chunks are copied and checked once, not once for each.
 
 The frames of a chunk differ between nodes only in the number of the stream, so all nodes get the same
-number. Nodes that go along together (over slow lines: :mod:`hanse.transports._turns`) share frames; two are kept, so whoever falls behind makes its own
-again and holds nobody's memory.
+number. Nodes that go along together (over slow lines: ``_turns``) share frames; two are kept, so whoever
+falls behind makes its own again and holds nobody's memory.
 """
 
 from __future__ import annotations
