@@ -12,6 +12,8 @@ import numpy as np
 
 from hanse.messages import Array
 
+MOST_FOLLOWED = 100
+
 
 def hidden(counts: Array, minimum: int) -> Array:
     """(k,) bool: cells to keep back so that their total (which is known) gives none of them away.
@@ -85,23 +87,68 @@ def _complete_line(counts: Array, out: Array, line: Array, minimum: int) -> None
 
 
 def _hidden_table(counts: Array, out: Array, minimum: int) -> Array:
+    """Rows and columns are completed from the same cells, so that a table and its transpose, which are asked one after
+    the other, keep back the same."""
     while True:
-        before = int(out.sum())
-        for view, mask in ((counts, out), (counts.T, out.T)):
+        by_row, by_column = out.copy(), out.copy()
+        for view, mask in ((counts, by_row), (counts.T, by_column.T)):
             for line, flags in zip(view, mask, strict=True):
                 _complete(line, flags, minimum)
-        if int(out.sum()) == before:
+        found = by_row | by_column
+        if np.array_equal(found, out):
+            alone = _determined(counts, found, minimum)
+            found[alone.any(1)] = True
+            found[:, alone.any(0)] = True
+        if np.array_equal(found, out):
             return out
+        out = found
+
+
+def _in_squares(forth: Array, back: Array) -> Array:
+    """(r, c) bool: cells (i, j) for which (i, l) and (k, j) are in ``forth`` and (k, l) in ``back``."""
+    f, b = forth.astype(np.float64), back.astype(np.float64)
+    ways = f @ b.T  # from row i over some column to row k
+    np.fill_diagonal(ways, 0.0)
+    return np.asarray(ways @ f - f * ((b * f).sum(0) - b * f) > 0.5)  # but not over column j itself
+
+
+def _determined(counts: Array, out: Array, minimum: int) -> Array:
+    """(r, c) bool: small cells that follow from the others, since no rows can move through them: a cell can change
+    where it lies on a cycle of hidden cells in which every other one has rows to give. Most lie on one of four; of
+    many that do not, no more are followed than is quickly done, and the rest count as such."""
+    r, c = counts.shape
+    gives = out & (counts > 0)
+    alone = gives & (counts < minimum)
+    if not alone.any():
+        return alone
+    alone &= ~(_in_squares(out, gives) | _in_squares(gives, out))
+    for i, j in np.argwhere(alone)[:MOST_FOLLOWED]:
+        takes, lends = out.copy(), gives.copy()
+        takes[i, j] = lends[i, j] = False
+        rows, columns = np.zeros(r, bool), np.zeros(c, bool)
+        for forth, back in ((takes, lends), (lends, takes)):  # one row less in this cell, or one more
+            rows[:], columns[:] = False, False
+            rows[i] = True
+            for _ in range(r + c):
+                columns |= forth[rows].any(0)
+                rows |= back[:, columns].any(1)
+            if columns[j]:
+                break
+        alone[i, j] = not columns[j]
+    return alone
 
 
 def _complete(line: Array, flags: Array, minimum: int) -> None:
+    """From the first that is hidden on, around the end, as many more as it takes."""
     if not flags.any():
         return
-    first = int(np.argmax(flags))
-    for step in range(len(line)):
-        if flags.sum() > 1 and line[flags].max() >= minimum and line[flags].sum() >= 2 * minimum:
-            return
-        flags[(first + step) % len(line)] = True
+    order = (int(np.argmax(flags)) + np.arange(len(line))) % len(line)
+    fresh, cells = ~flags[order], line[order]
+    many = int(flags.sum()) + np.append(0, np.cumsum(fresh))
+    most = np.maximum.accumulate(np.append(line[flags].max(), cells))
+    total = int(line[flags].sum()) + np.append(0, np.cumsum(np.where(fresh, cells, 0)))
+    enough = np.flatnonzero((many > 1) & (most >= minimum) & (total >= 2 * minimum))
+    flags[order[: int(enough[0]) if len(enough) else len(line)]] = True
 
 
 def runs(parts: Array, minimum: int) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 import hanse
 from hanse import weights
@@ -180,6 +181,58 @@ def test_margins_do_not_give_a_hidden_cell_of_a_table_away(counts: list[int]) ->
     if big and min(full.shape) > 1:
         for i, j in zip(*np.nonzero((table > 0) & (table < 3)), strict=True):
             assert len({int(w[i, j]) for w in ways}) > 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from([0, 0, 3, 8, 12, 15, 25, 60])] * 4), min_size=2, max_size=4))
+def test_a_table_asked_in_three_ways_hides_the_same_cells(cells: list[tuple[int, ...]]) -> None:
+    """Rows by columns, columns by rows, and the labels of groups: a cell that one of them shows may give those away
+    that another hides. And none of the small ones follows from the margins and what is shown."""
+    counts = np.array(cells)
+    back = hidden_table(counts, 10)
+    assert np.array_equal(back, hidden_table(counts.T, 10).T)
+    at = [(int(i), int(j)) for i, j in np.argwhere(back)]
+    lines = [[float(cell[axis] == k) for cell in at] for axis in (0, 1) for k in range(counts.shape[axis])]
+    sums = [*np.where(back, counts, 0).sum(1), *np.where(back, counts, 0).sum(0)]
+    for place, cell in enumerate(at):
+        if 0 < counts[cell] < 10 and not back[counts.sum(1) > 0][:, counts.sum(0) > 0].all():
+            goal = np.eye(len(at))[place]
+            least, most = (sign * optimize.linprog(sign * goal, A_eq=lines, b_eq=sums).fun for sign in (1, -1))
+            assert most - least > 0.5
+    rows = [(f"g{g}", "abcd"[c]) for g, c in np.ndindex(counts.shape) for _ in range(counts[g, c])]
+    data = {"group": [g for g, _ in rows], "label": [c for _, c in rows]}
+    if not rows or any(0 < n < 10 for n in (*counts.sum(0), *counts.sum(1))):
+        return
+    said = [answers(site(data, [item])) for item in (
+        ["crosstab", ["group", "label"], {}, []], ["crosstab", ["label", "group"], {}, []],
+        ["value_counts", ["label"], {}, ["group"]])]  # fmt: skip
+    shapes = [a for one in said for c in one for name, a in c.record.arrays.items() if name.endswith(".hidden")]
+    table, turned, groups = shapes[0][0], shapes[1][0], shapes[2]
+    assert np.array_equal(table, turned.T)
+    assert np.array_equal(table[:-1], groups)
+
+
+def test_rare_labels_together_are_not_shared_out_in_a_table() -> None:
+    """Of two labels of nine rows each all eighteen are women."""
+    data = {"city": ["Ulm"] * 60 + ["Bonn"] * 60 + ["a"] * 9 + ["b"] * 9, "sex": ["f", "m"] * 60 + ["f"] * 18}
+    table = hanse.simulate({"a": data}).analytics().crosstab("city", "sex")["table"]
+    assert "(other)" not in table
+    assert sum(row.get("f", 0) for row in table.values()) < 60
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 25), min_size=3, max_size=3), min_size=3, max_size=4))
+def test_rows_without_a_group_are_no_few_either(table: list[list[int]]) -> None:
+    counts = np.array(table)
+    rows = [(f"g{g}" if g else None, "abc"[c]) for g, c in np.ndindex(counts.shape) for _ in range(counts[g, c])]
+    data = {"group": [g for g, _ in rows], "label": [c for _, c in rows]}
+    if not any(data["group"]) or any(0 < n < 10 for n in (*counts.sum(0), *counts.sum(1))):
+        return
+    [said] = [one for one in answers(site(data, [["value_counts", ["label"], {}, ["group"]]]))
+              if any(name.endswith(".hidden") for name in one.record.arrays)]  # fmt: skip
+    [told] = [a for name, a in said.record.arrays.items() if name.endswith(".counts")]
+    rest = counts.sum(0)[counts.sum(0) > 0] - told.sum(0)[: int((counts.sum(0) > 0).sum())]
+    assert all(n == 0 or n >= 10 for n in rest)
 
 
 def test_group_totals_minus_shown_groups() -> None:

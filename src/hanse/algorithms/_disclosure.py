@@ -126,7 +126,7 @@ def _over_groups(
         statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]
         for i, arrays in zip(inner, scan.found[item], strict=True)
     ])  # fmt: skip
-    back = np.ones(counts.shape, bool)  # rows without a label are not told
+    back = np.zeros(counts.shape, bool)  # of rows without a label only few matter: many are what is left of all
     for group, i in enumerate(inner):
         if i is not None and not flags[i]:
             back[group] = sent[i]["hidden"] > 0
@@ -144,8 +144,9 @@ def _everywhere(counts: Array, minimum: int, back: Array) -> Array:
     as its cells too."""
     while True:
         out = hidden_table(counts.reshape(len(counts), -1), minimum, back.reshape(len(back), -1)).reshape(back.shape)
-        if out.ndim == 3:
-            out = np.stack([hidden_table(c, minimum, b) for c, b in zip(counts, out, strict=True)])
+        if out.ndim == 2:
+            return out
+        out = np.stack([hidden_table(c, minimum, b) for c, b in zip(counts, out, strict=True)])
         if np.array_equal(out, back):
             return out
         back = out

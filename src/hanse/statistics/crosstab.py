@@ -36,7 +36,10 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     counts = arrays["counts"].copy()
     counts[-1, -1] = 0  # rows that have neither are in no count
-    back = hidden_table(counts, owner.minimum)[:-1, :-1]
+    rare = np.zeros(counts.shape, bool)
+    if owner.minimum > 1:  # who knows how many rare labels there are could share out their sum
+        rare[-2], rare[:, -2] = counts[-2] > 0, counts[:, -2] > 0
+    back = hidden_table(counts, owner.minimum, rare)[:-1, :-1]
     return {"n": arrays["n"], "counts": np.where(back, 0, counts[:-1, :-1]), "hidden": back.astype(np.int64)}
 
 

@@ -32,7 +32,9 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     counts = arrays["counts"]
-    back = hidden(np.append(counts[:-1], min(counts[-1], owner.minimum - 1)), owner.minimum)
+    cells = np.append(counts[:-1], min(counts[-1], owner.minimum - 1))
+    # of groups, all of them together choose what is kept back besides: as the table of both columns does
+    back = (cells > 0) & (cells < owner.minimum) if owner.grouped else hidden(cells, owner.minimum)
     return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
 
 
