@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -164,21 +166,19 @@ def test_a_killed_writer_leaves_whole_records_only(tmp_path: Path) -> None:
 
 
 def test_putting_holds_no_second_copy_and_is_quick(tmp_path: Path) -> None:
-    import resource
-
     blobs = Blobs(tmp_path, fsync=False)
     big = Record({}, {"w": np.random.default_rng(0).integers(0, 255, 64 << 20, np.uint8)})
     raw = big.arrays["w"]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
-    sha = blobs.put(big)
-    took = time.perf_counter() - began
+    took, floor = [], []
+    for _ in range(3):  # beside the same bytes hashed and written, of the processor's time: the machine is shared
+        began = time.process_time()
+        sha = blobs.put(big)
+        took.append(time.process_time() - began)
+        began = time.process_time()
+        hashlib.sha256(raw).digest()
+        (tmp_path / "plain").write_bytes(raw)
+        floor.append(time.process_time() - began)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 24 << 10  # KiB; the record has 64 MiB
-    import hashlib
-
-    began = time.perf_counter()
-    hashlib.sha256(raw).digest()
-    (tmp_path / "plain").write_bytes(raw)
-    floor = time.perf_counter() - began
-    assert took < 4 * floor + 0.1  # generous: the machine is shared
+    assert min(took) < 4 * min(floor)
     assert blobs.get(sha).nbytes == 64 << 20
