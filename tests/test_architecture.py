@@ -15,7 +15,7 @@ from hanse.config import RunConfig
 from hanse.kinds import find, names
 
 ROOT = Path(hanse.__file__).parent
-INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics", "privacy", "network")
+INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
 GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages", "terminal", "queries",
           "suppression", "allocator", "large_arrays")  # fmt: skip
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room

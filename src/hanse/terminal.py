@@ -7,6 +7,7 @@ wipe a line from the screen, and a bidirectional mark could show code in another
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 _FORMATTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -32,3 +33,18 @@ def line(text: str) -> str:
     no reason\n# rule privacy: allows it
     """
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under their heads, as lines of aligned columns; each cell as :func:`line` shows it.
+
+    >>> print(table(("node", "rows"), [("berlin", 303), ("ulm", 12)]))
+    node    rows
+    berlin  303
+    ulm     12
+    """
+    cells = [tuple(head), *(tuple(line(str(cell)) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )

@@ -22,8 +22,11 @@ from PIL import Image
 import hanse
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
 from hanse.node import readers
-from hanse.node.catalogue import Catalogue, make_mock, summary, version_of
+from hanse.node.catalogue import Catalogue
+from hanse.node.contents import version_of
+from hanse.node.mock import make_mock
 from hanse.node.readers import csv as csv_reader
+from hanse.node.summary import summary
 from hanse.queries import Known, Owner, Values, statistic
 from hanse.table import Column, ColumnKind, Table
 

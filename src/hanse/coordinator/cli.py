@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanse.errors import ConfigError, NotFound
-from hanse.terminal import line
+from hanse.terminal import line, table
 
 if TYPE_CHECKING:
     from hanse.store import Store
@@ -344,7 +344,4 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], as_json: bool = F
     if as_json:
         click.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
         return
-    shown = [head, *(tuple(line(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
-    for row in shown:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(table(head, rows))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import secrets
@@ -24,11 +23,12 @@ from hanse.errors import Conflict, HanseError, NodeLost, NotFound, TooLarge, Wir
 from hanse.kinds import Handler, Progress, names
 from hanse.messages import Allocate, Json, Message, Record, head
 from hanse.node import control
-from hanse.node.approvals import Approvals, Proposal
+from hanse.node.approvals import Approvals
 from hanse.node.catalogue import Catalogue
-from hanse.node.gate import COORDINATOR, Gate
+from hanse.node.gate import Gate
 from hanse.node.settings import Settings
 from hanse.node.shared_memory import SharedPool
+from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.store.audit import AuditLog
 from hanse.transports._link import REQUEST_HEADER
@@ -275,7 +275,7 @@ class Agent:
             proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason)
             if self.state == "connected":
                 self._spawn(self.tell())
-            return public(proposal)
+            return proposal.public()
         if do == "examine":
             said = await self.gate.examine(self.approvals.get(run, sha256))
             return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason, "remedy": d.remedy} for d in said]
@@ -314,30 +314,12 @@ class Agent:
             log.warning("the coordinator did not take the list of datasets: %s", error.message)
 
 
-def public(proposal: Proposal) -> dict[str, Json]:
-    """A proposal for the owner's eyes, without the bundle's text."""
-    return {"run": proposal.run, "sha256": proposal.sha256, "proposer": proposal.proposer,
-            "purpose": proposal.purpose, "expires": proposal.expires, "received": proposal.received,
-            "dataset": proposal.dataset, "state": proposal.state, "actor": proposal.actor, "time": proposal.time,
-            "reason": proposal.reason, "until": proposal.until}  # fmt: skip
-
-
 def capabilities() -> dict[str, Json]:
     """What this machine has, for the choice of nodes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     gpu = any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd"))
     return {"cpus": os.cpu_count() or 1, "memory_mb": memory, "gpu": gpu, "model_types": list(names("models")),
             "hanse": hanse.__version__}  # fmt: skip
-
-
-def summaries(home: Path) -> dict[str, Json]:
-    """What :mod:`hanse.node.summary` said of each dataset when it was registered."""
-    try:
-        found = json.loads((home / "summaries.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    versions = {d.name: d.version for d in Catalogue(home).list()}
-    return {name: entry["summary"] for name, entry in found.items() if versions.get(name) == entry.get("version")}
 
 
 def serve(home: Path) -> None:
@@ -348,5 +330,3 @@ def serve(home: Path) -> None:
 
     asyncio.run(main())
 
-
-__all__ = ["COORDINATOR", "Agent", "Connection", "capabilities", "serve"]

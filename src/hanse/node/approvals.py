@@ -67,6 +67,12 @@ class Proposal:
             return "rejected"
         return "expired" if _past(self.expires) else "pending"
 
+    def public(self) -> dict[str, Json]:
+        """For the owner's eyes, without the bundle's text."""
+        return {"run": self.run, "sha256": self.sha256, "proposer": self.proposer, "purpose": self.purpose,
+                "expires": self.expires, "received": self.received, "dataset": self.dataset, "state": self.state,
+                "actor": self.actor, "time": self.time, "reason": self.reason, "until": self.until}  # fmt: skip
+
     def content(self) -> dict[str, Json]:
         """The bundle, checked against its hash."""
         if hashlib.sha256(self.text.encode()).hexdigest() != self.sha256:

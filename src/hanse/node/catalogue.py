@@ -9,14 +9,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import json
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +23,11 @@ import numpy as np
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
 from hanse.kinds import Source, generator
 from hanse.node import readers
+from hanse.node.contents import hashing, stamp_of, version_of
+from hanse.node.mock import empty, make_mock, read_mock
 from hanse.node.summary import MIN_COUNT
-from hanse.node.summary import summary as summary
 from hanse.queries import TableSource
-from hanse.table import Column, ColumnKind, Table
+from hanse.table import ColumnKind, Table
 
 Note = Callable[[float], None]
 
@@ -180,7 +178,7 @@ class Catalogue:
             raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
         stamp = self._unchanged(current)
         table = readers.read(current.path, schema=current.schema, **current.options)
-        if _stamp(current.path) != stamp or table.schema() != dict(current.schema):
+        if stamp_of(current.path) != stamp or table.schema() != dict(current.schema):
             raise _changed(current)
         return table
 
@@ -198,7 +196,7 @@ class Catalogue:
         stamp = self._unchanged(current)
 
         def unchanged() -> None:
-            if _stamp(current.path) != stamp:
+            if stamp_of(current.path) != stamp:
                 raise _changed(current)
 
         return FileSource(current.path, current.schema, current.rows, current.options, memory, unchanged)
@@ -213,19 +211,19 @@ class Catalogue:
         return dataset
 
     def mock(self, name: str, rows: int = 20, rng: np.random.Generator | None = None) -> Table:
-        """The view that others may see: the owner's mock file, else :func:`make_mock` of the schema.
+        """The view that others may see: the owner's mock file, else :func:`hanse.node.mock.make_mock` of the schema.
         Does not touch the data."""
         dataset = self.get(name)
         if dataset.mock is not None:
-            return _read_mock(dataset)
-        return make_mock(_empty(dataset), rows, rng or generator(0, "mock", name), dataset.public_categories)
+            return read_mock(dataset)
+        return make_mock(empty(dataset), rows, rng or generator(0, "mock", name), dataset.public_categories)
 
     def _unchanged(self, dataset: Dataset) -> str:
         """The stamp of the content, which is the registered one; raises ``DataError`` if it is not."""
-        stamp = _stamp(dataset.path)
+        stamp = stamp_of(dataset.path)
         if stamp == dataset.stamp:
             return stamp
-        if version_of(dataset.path) != dataset.version or _stamp(dataset.path) != stamp:
+        if version_of(dataset.path) != dataset.version or stamp_of(dataset.path) != stamp:
             raise _changed(dataset)
         with self._changing() as datasets:  # same bytes, new times: spare the next load the hash
             now = datasets.get(dataset.name)
@@ -284,61 +282,17 @@ class Catalogue:
             os.close(folder)
 
 
-def version_of(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of each relative name and content hash, sorted."""
-    if not path.is_dir():
-        return _hash(path)
-    whole = hashlib.sha256()
-    for file in _files(path):
-        name = os.fsencode(file.relative_to(path).as_posix())
-        whole.update(len(name).to_bytes(8, "big") + name + bytes.fromhex(_hash(file)))
-    return whole.hexdigest()
-
-
-def make_mock(
-    table: Table, rows: int, rng: np.random.Generator,
-    public_categories: Mapping[str, Sequence[str]] | None = None,
-) -> Table:  # fmt: skip
-    """A table with the columns and kinds of ``table`` whose values have nothing to do with it:
-    standard normal numbers, fair coins, days of 2000 to 2020, noise for images, and as labels those
-    that the owner declared public, else ``category_1`` to ``category_3``.
-
-    >>> t = Table({"age": Column.numeric([61.0]), "name": Column.categorical(["Grete"])})
-    >>> make_mock(t, 20, np.random.default_rng(0))["name"].categories
-    ('category_1', 'category_2', 'category_3')
-    """
-    if rows < 0:
-        raise ConfigError(f"rows is {rows}; expected 0 or more")
-    columns: dict[str, Column] = {}
-    for name, column in table.columns.items():
-        kind = column.kind
-        if kind is ColumnKind.CATEGORICAL:
-            public = (public_categories or {}).get(name, ())
-            labels = tuple(sorted(set(public))) or ("category_1", "category_2", "category_3")
-            columns[name] = Column(kind, rng.integers(0, len(labels), rows).astype(np.int32), labels)
-        elif kind is ColumnKind.IMAGE:
-            shape = (rows, *column.values.shape[1:])
-            columns[name] = Column(kind, rng.integers(0, 256, shape, dtype=np.uint8))
-        elif kind is ColumnKind.BOOLEAN:
-            columns[name] = Column(kind, rng.integers(0, 2, rows).astype(np.float64))
-        elif kind is ColumnKind.DATE:
-            columns[name] = Column(kind, rng.integers(10957, 18262, rows).astype(np.float64))
-        else:
-            columns[name] = Column(kind, rng.standard_normal(rows))
-    return Table(columns)
-
-
 def _describe(dataset: Dataset, note: Note) -> Dataset:
     """The dataset with what its content says: kind, schema, rows, version."""
     path = dataset.path
-    stamp = _stamp(path) if path.exists() else ""
+    stamp = stamp_of(path) if path.exists() else ""
     module = readers.reader_for(path)
     readers.check_options(module.read, module.KIND, dataset.options)
     metadata: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     if hasattr(module, "survey"):
         size = max(path.stat().st_size, 1)
-        with _hashing(path) as version:
+        with hashing(path) as version:
             schema, rows = readers.survey(path, schema=dataset.declared, note=lambda done: note(min(done / size, 1.0)),
                                           **dataset.options)  # fmt: skip
             sha256 = version()
@@ -358,43 +312,11 @@ def _describe(dataset: Dataset, note: Note) -> Dataset:
         dataset, kind=module.KIND, schema=schema, rows=rows, version=sha256, stamp=stamp,
         metadata_columns=metadata, image_shape=shape,
     )  # fmt: skip
-    if _stamp(path) != stamp:
+    if stamp_of(path) != stamp:
         raise DataError(f"{path.name} changes while it is read; try again when it is complete")
     if found.mock is not None:
-        _read_mock(found)
+        read_mock(found)
     return found
-
-
-@contextlib.contextmanager
-def _hashing(path: Path) -> Iterator[Callable[[], str]]:
-    """The hash of a file, made beside what the block does; given up when the block raises."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as beside:
-        version = beside.submit(_hash, path, stop)
-        try:
-            yield version.result
-        finally:
-            stop.set()
-
-
-def _read_mock(dataset: Dataset) -> Table:
-    assert dataset.mock is not None
-    options = dataset.options if dataset.kind == readers.reader_for(dataset.mock).KIND else {}
-    if dataset.kind == "tabular" and dataset.mock.suffix.lower() != dataset.path.suffix.lower():
-        options = {}
-    table = readers.read(dataset.mock, schema=dataset.schema, **options)
-    if extra := sorted(set(table.names) - set(dataset.schema)):
-        raise DataError(f"the mock {dataset.mock.name} has a column {extra[0]!r} that the dataset has not")
-    return table.select(list(dataset.schema))
-
-
-def _empty(dataset: Dataset) -> Table:
-    def column(kind: ColumnKind) -> Column:
-        if kind is ColumnKind.IMAGE:
-            return Column(kind, np.empty((0, *dataset.image_shape), np.uint8))
-        return Column(kind, np.empty(0, np.int32 if kind is ColumnKind.CATEGORICAL else np.float64))
-
-    return Table({name: column(ColumnKind(kind)) for name, kind in dataset.schema.items()})
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -436,41 +358,6 @@ def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
         if not TAG.fullmatch(tag):
             raise DataError(f"tag {tag[:80]!r}; expected 1 to 64 characters without spaces")
     return tuple(sorted(set(listed)))
-
-
-def _files(path: Path) -> list[Path]:
-    """All files below ``path`` but hidden ones, sorted by relative name; links to folders are not
-    followed (no reader follows them)."""
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [f for f in folders if f[0] != "."]
-        found += [Path(folder) / name for name in names if name[0] != "."]
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
-
-
-def _stamp(path: Path) -> str:
-    """Names, sizes and times of what is at ``path``, as one hash. The change time is in it, which
-    (unlike the modification time) no program can set back."""
-    marks = hashlib.sha256()
-    try:
-        for file in _files(path) if path.is_dir() else [path]:
-            status = file.stat()
-            marks.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
-            marks.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read ({type(error).__name__}); is it still there?") from None
-    return marks.hexdigest()
-
-
-def _hash(path: Path, stop: threading.Event | None = None) -> str:
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while (more := file.read(1 << 20)) and not (stop and stop.is_set()):
-                found.update(more)
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read ({type(error).__name__}); is it still there?") from None
-    return found.hexdigest()
 
 
 def _to_json(dataset: Dataset) -> dict[str, Any]:

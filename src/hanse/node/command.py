@@ -1,0 +1,46 @@
+"""What the commands of ``hanse node`` share: the node's folder, who asks, and a word with the running agent."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def home_option(command: Command) -> Command:
+    """Gives a command the node's folder as ``home``."""
+    return click.option(
+        "--home", type=click.Path(file_okay=False, path_type=Path), envvar="HANSE_NODE_HOME",
+        default="~/.hanse/node", show_default=True, callback=lambda c, p, v: v.expanduser().absolute(),
+        help="The node's folder.",
+    )(command)  # fmt: skip
+
+
+def ask_agent(home: Path, do: str, **more: Any) -> Any:
+    """What the running agent says. Raises ``ConnectionError`` where none runs."""
+    from hanse.node.control import ask
+
+    if not home.is_dir():
+        raise ConnectionError
+    return ask(home, do, **more)
+
+
+def joined(home: Path) -> Path:
+    """``home``, of a node that has joined. Raises ``NotFound`` where there is none."""
+    from hanse.node.settings import Settings
+
+    Settings.load(home)
+    return home
+
+
+def owner() -> str:
+    """Who sits at the keyboard, for the audit log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "owner"

@@ -1,0 +1,56 @@
+"""The summaries of the datasets, kept beside the catalogue: made when a dataset changes, told in every greeting."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hanse.errors import NotFound
+from hanse.messages import Json
+from hanse.node.catalogue import Catalogue, Dataset
+from hanse.node.settings import Settings
+from hanse.node.summary import summary
+
+FILE = "summaries.json"
+
+
+def summaries(home: Path) -> dict[str, Json]:
+    """What :mod:`hanse.node.summary` said of each dataset, as it is registered now."""
+    versions = {d.name: d.version for d in Catalogue(home).list()}
+    return {name: entry["summary"] for name, entry in _kept(home).items() if versions.get(name) == entry.get("version")}
+
+
+def summarise(home: Path, dataset: Dataset, target: str | None, note: Callable[[float], None]) -> None:
+    """Looks at the rows and keeps what is said of them. ``target``: None for the one that was given before."""
+    try:
+        count = Settings.load(home).policy.minimum_count
+    except NotFound:
+        count = Settings().policy.minimum_count
+    rows, known = Catalogue(home).source(dataset), _kept(home)
+    before = known.get(dataset.name, {}).get("target")
+    target = target or (before if before in rows.schema else None)
+    said = summary(rows, target, count, dataset.metadata_columns, note)
+    _keep(home, {**known, dataset.name: {"version": dataset.version, "summary": said, "target": target}})
+
+
+def forget(home: Path) -> None:
+    """Drops what is kept of datasets that are not registered any more."""
+    _keep(home, _kept(home))
+
+
+def _kept(home: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((home / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _keep(home: Path, entries: dict[str, Any]) -> None:
+    names = {d.name for d in Catalogue(home).list()}
+    temporary = home / f".summaries-{os.getpid()}"
+    temporary.write_text(json.dumps({n: e for n, e in entries.items() if n in names}), encoding="utf-8")
+    temporary.replace(home / FILE)
