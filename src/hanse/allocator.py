@@ -16,7 +16,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # as in
 _SETTINGS = (
     (_MMAP_THRESHOLD, 4 << 20),  # models are mapped, and go back to the system at once
     (_TRIM_THRESHOLD, 64 << 20),
-    (_TOP_PAD, 16 << 20),
+    (_TOP_PAD, 2 << 20),
     (_ARENA_MAX, 1),
 )
 
