@@ -8,7 +8,8 @@ A node joins neighbouring times until each holds its minimum of events, and of c
 each of each of them, at the same times for all. They count at the last of the joined times, and the last of all
 where so many are left from it on (of fewer that stand after the grid, too). Curves of other grids would tell who
 stands between two of their times: so a node remembers the times that it has shown, and a new one that would cut
-off too few from an earlier one is joined.
+off too few from an earlier one is joined. ``hidden``: at how many sites times were joined; the curve, and what is
+computed from it, is then rough.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from hanse.statistics.histogram import checked_edges
 from hanse.suppression import hidden_groups
 
 STEPS = 100
+FEW = "times are joined until each holds the minimum of events and of censorings: curves are rough, and tests more so"
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -120,7 +122,7 @@ def _at(arrays: Arrays, times: Array, grid: Array, kept: Array) -> dict[str, Arr
         np.add.at(out[name], at, arrays[name])
     out["gone"][-1] += out["events"][-1]
     out["events"][-1] = 0
-    return out
+    return {**out, "hidden": np.asarray(0, np.int64)}
 
 
 def _told(parts: Sequence[Arrays], times: Array, grid: Array, owner: Owner) -> list[dict[str, Array]]:
@@ -133,12 +135,12 @@ def _told(parts: Sequence[Arrays], times: Array, grid: Array, owner: Owner) -> l
     left = np.cumsum(counts.sum(0)[::-1])[::-1]  # rows from each time on
     from_grid = left[np.searchsorted(times, grid)]
     if len(kept) and kept[-1] == grid[-1]:
-        return [_at(part, times, grid, kept) for part in parts]
+        return [_marked(_at(part, times, grid, kept), part, times, grid) for part in parts]
     after = int(left[np.searchsorted(times, grid[-1]) + 1])
     if after >= owner.minimum:
         if not len(kept):
             raise Withheld("fewer events, or fewer censorings, than this node's minimum at the times of this grid")
-        return [_at(part, times, grid, kept) for part in parts]
+        return [_marked(_at(part, times, grid, kept), part, times, grid) for part in parts]
     enough = np.flatnonzero(from_grid >= owner.minimum)[-1] if len(kept) else np.searchsorted(
         -from_grid, -((left[0] + 1) // 2), "right") - 1  # at the median, where all of them are one
     last = float(grid[max(int(enough), 0)])
@@ -151,7 +153,14 @@ def _told(parts: Sequence[Arrays], times: Array, grid: Array, owner: Owner) -> l
             before = int(out[name][:at].sum())
             out[name][at:] = 0
             out[name][at] = int(part[name].sum()) - before
-    return joined
+    return [_marked(out, part, times, grid) for out, part in zip(joined, parts, strict=True)]
+
+
+def _marked(out: Arrays, part: Arrays, times: Array, grid: Array) -> dict[str, Array]:
+    """With ``hidden`` where counts do not stand at their own times."""
+    exact = _at(part, times, grid, grid)
+    moved = any(not np.array_equal(out[name], exact[name]) for name in ("events", "gone"))
+    return {**out, "hidden": np.asarray(int(moved), np.int64)}
 
 
 def few(counts: Array, minimum: int) -> bool:
@@ -215,7 +224,8 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
         lower, upper = (np.exp(log * np.exp(sign * width)) for sign in (1, -1))
     lower, upper = (np.where(survival == 1, 1.0, bound) for bound in (lower, upper))
     below = np.flatnonzero(survival <= 0.5 * (1 + 1e-12))  # a product of shares that is one half, but for rounding
-    return {
+    hidden = {"hidden": int(arrays["hidden"])} if "hidden" in arrays and arrays["hidden"] else {}
+    return hidden | {
         "times": grid.tolist(), "survival": survival.tolist(),
         "lower": [_or_none(v) for v in lower], "upper": [_or_none(v) for v in upper],
         "at_risk": risk.astype(int).tolist(), "events": events.astype(int).tolist(),
@@ -228,5 +238,5 @@ def _or_none(value: float) -> Json:
 
 
 STATISTIC = Statistic(doc="survival curve", columns=2, check=check, needs=needs, before=2, observe=observe,
-                      protect=protect, across=across, cuts=cuts, counts=("n", "events", "gone"), final=final,
+                      protect=protect, across=across, cuts=cuts, few=FEW, counts=("n", "events", "gone"), final=final,
                       scalar=False)  # fmt: skip

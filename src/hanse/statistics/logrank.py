@@ -3,6 +3,9 @@
 Columns: time and event. Arguments: ``group``, and those of ``kaplan_meier``. With k groups, chi-square
 of k - 1 degrees of freedom from Z'V^-1 Z, Z the observed minus the expected events. A group that is at
 risk with no other one when somebody dies adds no degree of freedom (as in R's survival package).
+
+``hidden``: at how many sites times were joined, or groups of few events are missing. Chi-square is then that of the
+joined times and of the groups that are there, which may be far from that of the pooled rows.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     chi2, dof = form(z, v)
     if not dof:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
-    return {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
+    found: dict[str, Json] = {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
+    sites = int((curves["hidden"][full] + curves["withheld"][full]).max())
+    return {**found, "hidden": sites} if sites else found
 
 
 def scores(events: Array, risk: Array) -> tuple[Array, Array]:
