@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import datetime
 import ipaddress
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hanse.errors import ConfigError, NotAuthenticated, NotFound
+from hanse.whole_files import write_whole
 
 if TYPE_CHECKING:
     import grpc
@@ -114,7 +113,7 @@ class Authority:
         key = _load_key(_key_file(home, "authority.key"))
         path = home / "authority.crt"
         if not path.exists():
-            _write(path, _pem(_sign_authority(key)), 0o644, replace=False)
+            write_whole(path, _pem(_sign_authority(key)), 0o644, replace=False)
         certificate = _load_certificate(path.read_bytes(), "the authority's certificate")
         if certificate.public_key() != key.public_key():
             raise ConfigError("authority.crt does not belong to authority.key; restore both from one backup")
@@ -357,11 +356,11 @@ def save_identity(folder: str | os.PathLike[str], identity: NodeIdentity) -> Non
     identity.check()
     home = Path(folder)
     _private_folder(home)
-    _write(home / "node.key", identity.key_pem, 0o600)
-    _write(home / "authority.crt", identity.ca_pem, 0o644)
-    _write(home / "node.crt", identity.cert_pem, 0o644)
+    write_whole(home / "node.key", identity.key_pem, 0o600)
+    write_whole(home / "authority.crt", identity.ca_pem, 0o644)
+    write_whole(home / "node.crt", identity.cert_pem, 0o644)
     about = {"node_id": identity.node_id, "grpc": identity.grpc_address}
-    _write(home / "identity.json", json.dumps(about, indent=2).encode(), 0o644)
+    write_whole(home / "identity.json", json.dumps(about, indent=2).encode(), 0o644)
 
 
 def load_identity(folder: str | os.PathLike[str]) -> NodeIdentity:
@@ -425,7 +424,7 @@ def _key_file(home: Path, name: str) -> bytes:
     _private_folder(home)
     path = home / name
     if not path.exists():
-        _write(path, _private_pem(ec.generate_private_key(ec.SECP256R1())), 0o600, replace=False)
+        write_whole(path, _private_pem(ec.generate_private_key(ec.SECP256R1())), 0o600, replace=False)
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"{name} can be read by others; take their rights away (chmod 600)")
     return path.read_bytes()
@@ -434,22 +433,3 @@ def _key_file(home: Path, name: str) -> bytes:
 def _private_folder(home: Path) -> None:
     if not home.is_dir():
         home.mkdir(parents=True, mode=0o700)
-
-
-def _write(path: Path, content: bytes, mode: int, replace: bool = True) -> None:
-    """Write a whole file or nothing; ``replace=False`` lets one that is there stand."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)

@@ -24,6 +24,7 @@ from hanse.errors import ConfigError
 from hanse.identity import Authority, server_credentials
 from hanse.store import Store
 from hanse.transports.grpc_coordinator import GrpcCoordinator
+from hanse.whole_files import write_whole
 
 ADDRESS_FILE = "coordinator.json"
 TOKEN_FILE = "operator.token"
@@ -214,9 +215,7 @@ def _spool(home: Path) -> Path:
 def _remember(home: Path, where: Listening) -> None:
     """For the other commands on this machine: where it listens (no secrets)."""
     text = json.dumps({"url": where.url, "grpc": where.grpc, "authority": where.authority, "pid": os.getpid()})
-    temporary = home / f".{ADDRESS_FILE}"
-    temporary.write_text(text + "\n")
-    temporary.replace(home / ADDRESS_FILE)
+    write_whole(home / ADDRESS_FILE, text + "\n", 0o644)
 
 
 def addresses(home: Path) -> dict[str, str]:

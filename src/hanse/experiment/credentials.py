@@ -8,13 +8,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hanse.errors import ConfigError, NotAuthenticated
+from hanse.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,7 @@ def save(credentials: Credentials) -> Path:
     text = "".join(
         f"{name} = {json.dumps(getattr(credentials, name))}\n" for name in ("url", "token", "authority")
     )
-    handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".credentials-")  # made with mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(draft, place)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(place, text)
     return place
 
 

@@ -10,9 +10,7 @@ import contextlib
 import datetime
 import fcntl
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from hanse.node.mock import empty, make_mock, read_mock
 from hanse.node.summary import MIN_COUNT
 from hanse.queries import TableSource
 from hanse.table import ColumnKind, Table
+from hanse.whole_files import write_whole
 
 Note = Callable[[float], None]
 
@@ -265,21 +264,7 @@ class Catalogue:
 
     def _write(self, datasets: Mapping[str, Dataset]) -> None:
         content = {"format": FORMAT, "datasets": [_to_json(d) for _, d in sorted(datasets.items())]}
-        handle, temporary = tempfile.mkstemp(dir=self.home, prefix=".catalogue-")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        folder = os.open(self.home, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self._file, json.dumps(content, indent=1))
 
 
 def _describe(dataset: Dataset, note: Note) -> Dataset:

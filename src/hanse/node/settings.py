@@ -8,13 +8,10 @@ hanse.errors.ConfigError: there is no setting 'policy.minimum_sample'; did you m
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import json
 import math
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +22,7 @@ from hanse import policy
 from hanse.errors import ConfigError, NotFound
 from hanse.kinds import names
 from hanse.messages import Json
+from hanse.whole_files import write_whole
 
 FILE = "node.toml"
 ALL = "*"  # every algorithm that this release of Hanse ships
@@ -130,16 +128,7 @@ class Settings:
     def save(self, home: Path) -> None:
         """Writes the file whole or not at all."""
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd, temporary = tempfile.mkstemp(dir=home, prefix=f".{FILE}-")
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(self.to_toml())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, home / FILE)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        write_whole(home / FILE, self.to_toml())
 
     def to_toml(self) -> str:
         """The file's text. Raises nothing: every value was checked when it came in."""

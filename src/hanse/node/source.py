@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from hanse.errors import DataError
 from hanse.messages import Json
 from hanse.node import readers
 from hanse.table import Table
+from hanse.whole_files import write_whole
 
 ROWS = 1 << 17  # of a batch: a column of it is 1 MiB
 SHOWN = "shown.json"
@@ -49,16 +48,7 @@ class Shown(MutableMapping[str, Json]):
             fcntl.flock(lock, fcntl.LOCK_EX)
             whole = self._all()
             whole.setdefault(self._version, {})[key] = value
-            handle, draft = tempfile.mkstemp(dir=self._home, prefix=f".{SHOWN}-")
-            try:
-                with open(handle, "w", encoding="utf-8") as file:
-                    json.dump(whole, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(draft, self._file)
-            except BaseException:
-                Path(draft).unlink(missing_ok=True)
-                raise
+            write_whole(self._file, json.dumps(whole))
 
     def __delitem__(self, key: str) -> None:
         raise DataError("what was shown cannot be taken back")

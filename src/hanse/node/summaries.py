@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hanse.messages import Json
 from hanse.node.catalogue import Catalogue, Dataset
 from hanse.node.settings import Settings
 from hanse.node.summary import summary
+from hanse.whole_files import write_whole
 
 FILE = "summaries.json"
 
@@ -51,6 +51,4 @@ def _kept(home: Path) -> dict[str, Any]:
 
 def _keep(home: Path, entries: dict[str, Any]) -> None:
     names = {d.name for d in Catalogue(home).list()}
-    temporary = home / f".summaries-{os.getpid()}"
-    temporary.write_text(json.dumps({n: e for n, e in entries.items() if n in names}), encoding="utf-8")
-    temporary.replace(home / FILE)
+    write_whole(home / FILE, json.dumps({n: e for n, e in entries.items() if n in names}))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from hanse.store.events import Events
 from hanse.store.nodes import ENROLLED, REVOKED
 from hanse.store.schema import consents, model_versions, nodes, rounds, runs
 from hanse.store.states import ACTIVE, TERMINAL, RunState
+from hanse.whole_files import write_whole
 
 FORMAT_VERSION = 1
 MAX_BYTES = 256 << 20
@@ -95,21 +95,7 @@ class StateFile:
         """Writes the file: whole and synced, or the one that was there before stays."""
         target = Path(path)
         raw = (json.dumps(self.export_state(history), indent=1, allow_nan=False) + "\n").encode()
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(target, raw)
         return target
 
     def load(self, path: str | os.PathLike[str], actor: str) -> Imported:
