@@ -136,6 +136,27 @@ def test_a_cancelled_task_is_stopped_by_force_if_need_be(
     asyncio.run(main())
 
 
+def test_a_worker_that_is_being_started_ends_with_the_node(tmp_path: Path) -> None:
+    """The one before was lost a moment ago, and its successor has not said a word yet."""
+
+    async def main() -> None:
+        started: list[_Process] = []
+        async with running(tmp_path) as node:
+            worker, pid = node.agent.worker, node.agent.worker.pid
+            assert pid is not None
+            spawn = worker._spawn
+            worker._spawn = lambda: started.append(spawn()) or started[-1]  # type: ignore[method-assign, func-returns-value]
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                while not started:
+                    await asyncio.sleep(0)
+        assert len(started) == 1
+        assert not started[0].alive
+        assert started[0].process.wait(60) == -signal.SIGKILL
+
+    asyncio.run(main())
+
+
 def test_many_cancelled_tasks_never_mix_up_replies(tmp_path: Path) -> None:
     async def main() -> None:
         bundle = probe(4 * LARGE)

@@ -180,6 +180,7 @@ class Worker:
         self.pool = pool or SharedPool()
         self._died, self._program = died, tuple(program)
         self._process: _Process | None = None
+        self._starting: _Process | None = None  # it has not said yet that it is there
         self._turn = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -290,8 +291,9 @@ class Worker:
     async def close(self) -> None:
         """Ends the process at once."""
         self._closed = True
-        if self._process is not None:
-            self._process.end("the node was stopped")
+        for process in (self._process, self._starting):
+            if process is not None:
+                process.end("the node was stopped")
         await asyncio.gather(*self._background, return_exceptions=True)
         self.pool.clear()
 
@@ -384,17 +386,19 @@ class Worker:
         if self._closed:
             raise WorkerDied("the node was stopped")
         self._process = None
-        process = self._spawn()
+        process = self._starting = self._spawn()
         process.answer = process.loop.create_future()
         try:
             packet = await asyncio.wait_for(process.answer, _START_SECONDS)
+            process.offline = bool(_open(packet, Memory, process).body.data.get("offline"))
         except TimeoutError:
             process.end("it did not start")
             raise WorkerDied("the node's worker did not start; its owner finds the reason in worker.log") from None
         except BaseException:
             process.end("it was not wanted any more")
             raise
-        process.offline = bool(_open(packet, Memory, process).body.data.get("offline"))
+        finally:
+            self._starting = None
         process.ended = self._lost
         self._process = process
         return process
