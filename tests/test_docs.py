@@ -36,6 +36,15 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
+def test_files_that_code_and_pages_name_are_there() -> None:
+    """A docstring that sends its reader to a page or a test that nobody wrote, or that has moved."""
+    named = re.compile(r"\b(?:docs/\w+\.(?:md|py)|(?:tests|bench|demo)/[\w/]+\.py)\b")
+    files = [p for folder in ("src", "tests", "bench", "demo") for p in (ROOT / folder).rglob("*.py")]
+    found = {(name, page.name) for page in (*PAGES, *files) for name in named.findall(page.read_text())}
+    assert len(found) > 40
+    assert not {(name, page) for name, page in found if not (ROOT / name).exists()}
+
+
 @pytest.mark.parametrize("line", sorted({c for p in PAGES for c in COMMAND.findall(p.read_text())}))
 def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from hanse.errors import NotFound
 from hanse.messages import Record
-from hanse.store.models import Difference
+from hanse.store.models import Difference, difference
 from hanse.store.store import Store
 
 
@@ -27,22 +27,20 @@ def test_versions_count_from_one_in_each_run(store: Store, running: str) -> None
     assert store.models.list(running) == [first, second]
     assert store.models.get(running, 2) == second
     assert second.public()["sha"] == second.sha
-    difference = store.models.compare(running, 1, 2)
-    assert difference == Difference(0.25, pytest.approx(0.3), 800, 2)  # type: ignore[arg-type]
-    assert store.models.compare(running, 2, 1).loss_diff == pytest.approx(-0.3)
+    assert difference(first, second) == Difference(0.25, pytest.approx(0.3), 800, 2)  # type: ignore[arg-type]
+    assert difference(second, first).loss_diff == pytest.approx(-0.3)
 
 
 def test_absent_metrics_are_null(store: Store, running: str) -> None:
     store.models.add(running, put(store, 1), metrics={"loss": float("nan"), "accuracy": "high"})
     store.models.add(running, put(store, 2), round=2, metrics={"loss": 1.0})
-    assert store.models.compare(running, 1, 2) == Difference(None, None, 8, None)
+    assert difference(*store.models.list(running)) == Difference(None, None, 8, None)
 
 
 def test_what_is_missing(store: Store, running: str) -> None:
     sha = put(store, 1)
     for call in (
         lambda: store.models.get(running, 1),
-        lambda: store.models.compare(running, 1, 2),
         lambda: store.models.add(running, "0" * 64),
         lambda: store.models.add("run-x", sha),
     ):

@@ -173,10 +173,9 @@ def test_listing(store: Store) -> None:
     second = store.runs.create({"n": 2}, proposer="bob")
     store.runs.transition(second.id, "cancelled", "bob")
     assert [r.id for r in store.runs.list()] == [second.id, first.id]
-    assert [r.id for r in store.runs.list(["pending"])] == [r.id for r in store.runs.list(proposer="ada")] == ["run-a"]
+    assert [r.id for r in store.runs.list(["pending"])] == ["run-a"]
     assert [r.id for r in store.runs.list(limit=1, offset=1)] == ["run-a"]
     assert (store.runs.count(), store.runs.count(ACTIVE)) == (2, 1)
-    assert store.runs.set_result(first.id, "d" * 64).result == "d" * 64
 
 
 def test_what_is_refused(store: Store) -> None:

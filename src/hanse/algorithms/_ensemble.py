@@ -124,7 +124,7 @@ def received(
     return found
 
 
-def told(state: State, gathered: Gathered, model: Any, joined: Mapping[str, Array] | None) -> State:
+def told(state: State, gathered: Gathered, joined: Mapping[str, Array] | None) -> State:
     """The next state; ``joined`` are all trees after this round, None if it only evaluated."""
     task = preparation.task(preparation.unpack(state))
     done = state.data["round"]

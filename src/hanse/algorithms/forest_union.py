@@ -65,11 +65,11 @@ class ForestUnion:
         task = preparation.task(preparation.unpack(state))
         model = find("models", state.data["model_name"]).build(task, state.data["options"])
         if state.data["phase"] == "evaluate":
-            return told(state, gathered, model, None)
+            return told(state, gathered, None)
         wanted = model.options["n_estimators"] / (state.data["prepared"]["rows"] * state.data["rounds"])
         found = received(gathered, model, lambda rows: int(wanted * rows) + 1)
         joined = model.merge([trees(state), *(new for _, weight, new in found if weight > 0)])
-        return told(state, gathered, model, joined)
+        return told(state, gathered, joined)
 
     def result(self, state: State) -> Record:
         return result(state, "forest_union")

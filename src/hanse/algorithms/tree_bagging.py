@@ -10,7 +10,7 @@ global rate or mean of the target, not from each site's own; all local rounds ar
 keeps the class that it is for; and the step does not grow with the number of sites unless asked to.
 
 A site without training rows adds nothing. A site that lacks classes, or has only one, adds what it
-can. References: Flower's FedXgbBagging is the scheme that this corrects; docs/models.md compares.
+can. References: Flower's FedXgbBagging is the scheme that this corrects.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class TreeBagging:
     def tell(self, state: State, gathered: Gathered) -> State:
         model = self._model(state)
         if state.data["phase"] == "evaluate":
-            return told(state, gathered, model, None)
+            return told(state, gathered, None)
         most = state.data["local_rounds"] * model.task.outputs
         found = [(weight, new) for _, weight, new in received(gathered, model, lambda rows: most) if weight > 0]
         total = sum(weight for weight, _ in found)
         average = model.options["scaling"] == "average"
         parts = [(weight / total if average else 1.0, new) for weight, new in found]
-        return told(state, gathered, model, model.merge([(1.0, trees(state)), *parts]))
+        return told(state, gathered, model.merge([(1.0, trees(state)), *parts]))
 
     def result(self, state: State) -> Record:
         return result(state, "tree_bagging")

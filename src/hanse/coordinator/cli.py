@@ -296,10 +296,8 @@ def audit(verify: bool, since: int, home: Path) -> None:
 @database_option
 def export_state(file: Path, home: Path, database: str) -> None:
     """Write nodes and runs to FILE (federated_state.json), without secrets."""
-    from hanse.store.state_file import StateFile
-
     with _store(home, database) as store:
-        click.echo(StateFile(store.database, store.events).save(file))
+        click.echo(store.state_file.save(file))
 
 
 @coordinator.command("import")
@@ -308,10 +306,8 @@ def export_state(file: Path, home: Path, database: str) -> None:
 @database_option
 def import_state(file: Path, home: Path, database: str) -> None:
     """Merge FILE, which another coordinator exported; stop the coordinator first."""
-    from hanse.store.state_file import StateFile
-
     with _store(home, database) as store:
-        done = StateFile(store.database, store.events).load(file, "command line")
+        done = store.state_file.load(file, "command line")
     click.echo(f"{len(done.added)} added, {len(done.updated)} updated, {len(done.skipped)} skipped")
 
 

@@ -197,7 +197,7 @@ _Opened = tuple[Layout, tuple[str, str, str, dict[str, Json]]]
 
 def _opened(frame: bytes) -> _Opened:
     layout, metadata = read_header(memoryview(frame)[_BEGIN_HEAD.size :])
-    return layout, opened(layout, metadata)
+    return layout, opened(metadata)
 
 
 @dataclass(slots=True)

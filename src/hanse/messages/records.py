@@ -61,7 +61,7 @@ def envelope(message: Message) -> dict[str, str]:
             "sender": message.sender, "data": dumps(message.body.data)}  # fmt: skip
 
 
-def opened(layout: Layout, metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]:
+def opened(metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]:
     """Kind, id, sender and data of a header that was read. Raises ``WireError``."""
     version = metadata.get("hanse")
     if version != str(WIRE_VERSION):
@@ -101,7 +101,7 @@ def load(raw: bytes | memoryview) -> Record:
     body = view[8 + length :]
     if len(body) != layout.nbytes:
         raise WireError(f"expected {layout.nbytes} bytes of arrays, found {len(body)}")
-    _, _, _, data = opened(layout, metadata)
+    _, _, _, data = opened(metadata)
     return Record(data, Buffered(layout, Memory(0, body.toreadonly())))
 
 
@@ -137,5 +137,5 @@ def payload(record: Record, chunk: int = CHUNK_BYTES) -> Iterator[memoryview]:
 def arrived(head: bytes | memoryview, land: Callable[[int], Buffer]) -> Message:
     """The message of a header; ``land(nbytes)`` gives its payload, complete. Raises ``WireError``."""
     layout, metadata = read_header(head)
-    kind, id, sender, data = opened(layout, metadata)
+    kind, id, sender, data = opened(metadata)
     return Message(kind, id, sender, Record(data, Buffered(layout, land(layout.nbytes))))

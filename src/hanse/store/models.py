@@ -100,15 +100,17 @@ class Models:
             rows = connection.execute(query.order_by(model_versions.c.version)).mappings()
             return [ModelVersion(**row) for row in rows]
 
-    def compare(self, run_id: str, first: int, second: int) -> Difference:
-        """What changed from version ``first`` to ``second``. Raises ``NotFound`` if one is missing."""
-        a, b = self.get(run_id, first), self.get(run_id, second)
-        rounds = None if a.round is None or b.round is None else b.round - a.round
-        return Difference(_minus(b, a, "accuracy"), _minus(a, b, "loss"), b.nbytes - a.nbytes, rounds)
+
+def difference(first: ModelVersion, second: ModelVersion) -> Difference:
+    """What changed from ``first`` to ``second``, of the same run or of two."""
+    rounds = None if first.round is None or second.round is None else second.round - first.round
+    return Difference(
+        _minus(second, first, "accuracy"), _minus(first, second, "loss"), second.nbytes - first.nbytes, rounds
+    )
 
 
 def _minus(a: ModelVersion, b: ModelVersion, metric: str) -> float | None:
     x, y = a.metrics.get(metric), b.metrics.get(metric)
-    if not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (x, y)):
         return None
-    return float(x) - float(y)
+    return float(x) - float(y)  # type: ignore[arg-type]

@@ -150,12 +150,10 @@ class Nodes:
             row = connection.execute(_query().where(nodes.c.fingerprint == words(fingerprint))).mappings().first()
         return None if row is None or row["status"] != ENROLLED else _node(row)
 
-    def list(self, status: str | None = None, owner: str | None = None) -> Sequence[Node]:
+    def list(self, status: str | None = None) -> Sequence[Node]:
         query = _query().order_by(nodes.c.id)
         if status is not None:
             query = query.where(nodes.c.status == words(status))
-        if owner is not None:
-            query = query.where(owners.c.account == words(owner))
         with self._database.read() as connection:
             return [_node(row) for row in connection.execute(query).mappings()]
 

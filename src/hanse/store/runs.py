@@ -126,15 +126,6 @@ class Runs:
         self._events.record(tx, "run.state", run=run_id, actor=actor, detail=detail)
         return self.get_in(tx.connection, run_id)
 
-    def set_result(self, run_id: str, sha: str) -> Run:
-        """Notes the SHA-256 of the final model."""
-        with self._database.write() as tx:
-            if not tx.execute(
-                update(runs).where(runs.c.id == words(run_id)).values(result=sha, updated=now())
-            ).rowcount:
-                raise NotFound(f"there is no run {run_id!r}")
-            return self.get_in(tx.connection, run_id)
-
     def get(self, run_id: str) -> Run:
         with self._database.read() as connection:
             return self.get_in(connection, run_id)
@@ -154,26 +145,23 @@ class Runs:
         return dict(found[0])
 
     def list(
-        self, states: Collection[str] | None = None, *, proposer: str | None = None, limit: int = 100,
-        offset: int = 0,
-    ) -> Sequence[Run]:  # fmt: skip
+        self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[Run]:
         """Newest first."""
         query = _query().order_by(runs.c.created.desc(), runs.c.id).limit(limit).offset(offset)
         with self._database.read() as connection:
-            return [_run(row) for row in connection.execute(_filter(query, states, proposer)).mappings()]
+            return [_run(row) for row in connection.execute(_filter(query, states)).mappings()]
 
-    def count(self, states: Collection[str] | None = None, *, proposer: str | None = None) -> int:
-        query = _filter(select(func.count()).select_from(runs), states, proposer)
+    def count(self, states: Collection[str] | None = None) -> int:
+        query = _filter(select(func.count()).select_from(runs), states)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
 
-def _filter(query: Select[Any], states: Collection[str] | None, proposer: str | None) -> Select[Any]:
+def _filter(query: Select[Any], states: Collection[str] | None) -> Select[Any]:
     if states is not None:
         wanted = [states] if isinstance(states, str) else states
         query = query.where(runs.c.state.in_(sorted(str(state(s)) for s in wanted)))
-    if proposer is not None:
-        query = query.where(runs.c.proposer == words(proposer))
     return query
 
 

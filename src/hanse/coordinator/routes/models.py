@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from hanse.coordinator.access import coordinator
-from hanse.coordinator.analytics import number
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.store import Store
-from hanse.store.models import ModelVersion
+from hanse.store.models import ModelVersion, difference
 
 router = APIRouter(tags=["models"])
 
@@ -39,11 +39,7 @@ async def compare(request: Request, first: str, second: str) -> dict[str, Any]:
 
     def look() -> dict[str, Any]:
         a, b = _version(store, first), _version(store, second)
-        return {
-            "first": a.public(), "second": b.public(), "accuracy_diff": _minus(b, a, "accuracy"),
-            "loss_diff": _minus(a, b, "loss"), "size_diff": b.nbytes - a.nbytes,
-            "round_diff": None if a.round is None or b.round is None else b.round - a.round,
-        }  # fmt: skip
+        return {"first": a.public(), "second": b.public(), **dataclasses.asdict(difference(a, b))}
 
     return await asyncio.to_thread(look)
 
@@ -53,8 +49,3 @@ def _version(store: Store, text: str) -> ModelVersion:
     if not colon or not version.isdigit() or len(version) > 9:
         raise ConfigError(f"{text[:100]!r} does not name a model version; expected RUN:VERSION")
     return store.models.get(run, int(version))
-
-
-def _minus(a: ModelVersion, b: ModelVersion, metric: str) -> float | None:
-    x, y = number(a.metrics.get(metric)), number(b.metrics.get(metric))
-    return None if x is None or y is None else x - y

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 
 from hanse.coordinator.access import account, coordinator
 from hanse.coordinator.schemas import read_object
-from hanse.store.state_file import StateFile
 
 router = APIRouter(tags=["state"])
 
@@ -18,7 +17,7 @@ router = APIRouter(tags=["state"])
 async def export(request: Request) -> dict[str, Any]:
     """Nodes and runs, without secrets."""
     it = coordinator(request)
-    return await asyncio.to_thread(StateFile(it.store.database, it.store.events).export_state)
+    return await asyncio.to_thread(it.store.state_file.export_state)
 
 
 @router.post("/api/state")
@@ -26,7 +25,5 @@ async def bring_in(request: Request) -> dict[str, Any]:
     """Merges an exported state."""
     it = coordinator(request)
     state = await read_object(request)
-    done = await asyncio.to_thread(
-        StateFile(it.store.database, it.store.events).import_state, state, account(request).name
-    )
+    done = await asyncio.to_thread(it.store.state_file.import_state, state, account(request).name)
     return {"added": list(done.added), "updated": list(done.updated), "skipped": list(done.skipped)}
