@@ -67,8 +67,13 @@ def test_two_that_open_it_at_once_get_the_same(tmp_path: Path) -> None:
 
 def test_a_crash_between_key_and_certificate_is_made_good(tmp_path: Path) -> None:
     Authority.open(tmp_path)
+    key = (tmp_path / "authority.key").read_bytes()
     (tmp_path / "authority.crt").unlink()
-    Authority.open(tmp_path)
+    again = Authority.open(tmp_path)
+    assert (tmp_path / "authority.key").read_bytes() == key
+    _, signed = again.issue_server(["localhost"])
+    x509.load_pem_x509_certificate(signed).verify_directly_issued_by(x509.load_pem_x509_certificate(again.pem))
+    assert Authority.open(tmp_path).fingerprint() == again.fingerprint()
 
 
 def test_damaged_or_exposed_authority_files_are_refused(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_what_the_owner_sets_counts() -> None:
     for change, facts in (({"allowed_algorithms": ["*"]}, {"algorithm": "forest"}),
                           ({"allow_training_plans": True}, {"plan": True}), ({"minimum_samples": 1}, {"rows": 1}),
                           ({"message_bytes": 1000}, {"bytes": 1000}), ({"steps": 10}, {"step": 9})):  # fmt: skip
+        with pytest.raises(NotAllowed):
+            policy.enforce(policy.rules(OWNER), FINE | facts)
         policy.enforce(policy.rules(OWNER | change), FINE | facts)
     policy.enforce(policy.rules(OWNER), FINE | {"needs_data": False, "rows": None})
 

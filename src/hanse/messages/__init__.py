@@ -10,8 +10,8 @@ Hanse stored.
 Arrays stand in a canonical order (larger items first, then by name), so the same record is always
 the same bytes, and its SHA-256 names it.
 
-On a stream a message travels as **frames**: one BEGIN with the header, then CHUNKs of about
-2 MiB, each with its offset and an XXH3 checksum (accidents; TLS is what keeps attackers out).
+On a stream a message travels as **frames**: one BEGIN with the header, then CHUNKs of 1
+or 2 MiB, each with its offset and an XXH3 checksum (accidents; TLS is what keeps attackers out).
 The receiver decides where the bytes land: memory, a file (``Spool``), shared memory.
 
 Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (where arrays lie), ``header``, ``records``
