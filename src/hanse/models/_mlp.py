@@ -15,7 +15,7 @@ import numpy as np
 from hanse.kinds import Progress, Task
 from hanse.messages import Array
 from hanse.models._options import boolean, number, one_of, widths
-from hanse.models._results import diverged, positive, seed_of, sklearn
+from hanse.models._results import in_range, positive, seed_of, sklearn
 
 OPTIONS = {
     "hidden_layer_sizes": ([100], widths),
@@ -56,12 +56,8 @@ class Perceptron:
         model.random_state = np.random.RandomState(seed_of(rng))
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(epochs):
-                try:
+                with in_range():
                     model.partial_fit(X, y)
-                except ValueError as error:
-                    if "non-finite" in str(error):
-                        raise diverged() from None
-                    raise
                 if losses is not None:
                     losses.append(float(model.loss_))
                 progress()

@@ -6,8 +6,9 @@ a native model gives predictions in the target's own units, so the scale is fold
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,13 @@ def target_scale(result: Record) -> tuple[float, float]:
     return float(result.arrays["prepared.target_mean"][0]), float(result.arrays["prepared.target_scale"][0])
 
 
+def linear_in_units(result: Record) -> dict[str, Array]:
+    """``coef`` and ``intercept`` for the target's own units."""
+    mean, scale = target_scale(result)
+    found = parameters_of(result)
+    return {"coef": found["coef"] * scale, "intercept": found["intercept"] * scale + mean}
+
+
 def seed_of(rng: np.random.Generator) -> int:
     """A seed for libraries that want a 32-bit number."""
     return int(rng.integers(2**31 - 1))
@@ -70,5 +78,12 @@ def sklearn(part: str) -> Any:
         raise ConfigError("scikit-learn is not installed here; pip install 'hanse[node]'") from None
 
 
-def diverged() -> NodeFailed:
-    return NodeFailed("local training left the range of numbers; use a smaller learning_rate")
+@contextlib.contextmanager
+def in_range() -> Iterator[None]:
+    """Around scikit-learn's ``partial_fit``: what it says of numbers that are none becomes advice."""
+    try:
+        yield
+    except ValueError as error:
+        if "overflow" in str(error) or "non-finite" in str(error):
+            raise NodeFailed("local training left the range of numbers; use a smaller learning_rate") from None
+        raise

@@ -17,7 +17,7 @@ from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import boolean, checked, task_fits
-from hanse.models._results import options_of, parameters_of, sklearn, target_scale, task_of
+from hanse.models._results import linear_in_units, options_of, sklearn, task_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -68,10 +68,8 @@ def build(task: Task, options: Mapping[str, Json]) -> LinearRegression:
 
 def native(result: Record) -> Any:
     """A fitted ``LinearRegression`` for the design matrix, in the target's own units."""
-    mean, scale = target_scale(result)
-    found = parameters_of(result)
-    found = {"coef": found["coef"] * scale, "intercept": found["intercept"] * scale + mean}
-    return _estimator(task_of(result), checked("linear_regression", options_of(result), OPTIONS), found)
+    options = checked("linear_regression", options_of(result), OPTIONS)
+    return _estimator(task_of(result), options, linear_in_units(result))
 
 
 def predict(result: Record, X: Array) -> Array:

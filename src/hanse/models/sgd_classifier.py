@@ -17,7 +17,7 @@ from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import boolean, checked, either, nothing, number, one_of, task_fits
 from hanse.models._results import (
-    diverged,
+    in_range,
     labels_of,
     log_loss,
     options_of,
@@ -63,12 +63,8 @@ class SGDClassifier:
         model = _estimator(self.task, options, parameters, np.arange(len(self.task.classes)), learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
         for _ in range(epochs):
-            try:
+            with in_range():
                 model.partial_fit(X, y)
-            except ValueError as error:
-                if "overflow" in str(error):
-                    raise diverged() from None
-                raise
             if losses is not None:
                 losses.append(log_loss(positive(model.predict_proba(X), self.task), y, self.task))
             progress()

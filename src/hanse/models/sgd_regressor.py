@@ -15,7 +15,7 @@ from hanse.errors import WireError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import boolean, checked, number, one_of, task_fits
-from hanse.models._results import diverged, options_of, parameters_of, seed_of, sklearn, target_scale, task_of
+from hanse.models._results import in_range, linear_in_units, options_of, seed_of, sklearn, task_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -46,12 +46,8 @@ class SGDRegressor:
         model = _estimator(self.task, self.options, parameters, learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
         for _ in range(epochs):
-            try:
+            with in_range():
                 model.partial_fit(X, y)
-            except ValueError as error:
-                if "overflow" in str(error):
-                    raise diverged() from None
-                raise
             if losses is not None:
                 with np.errstate(over="ignore"):
                     losses.append(float(((model.predict(X) - y) ** 2).mean()))
@@ -82,10 +78,8 @@ def build(task: Task, options: Mapping[str, Json]) -> SGDRegressor:
 
 def native(result: Record) -> Any:
     """A fitted ``SGDRegressor`` for the design matrix, in the target's own units."""
-    mean, scale = target_scale(result)
-    found = parameters_of(result)
-    found = {"coef": found["coef"] * scale, "intercept": found["intercept"] * scale + mean}
-    return _estimator(task_of(result), checked("sgd_regressor", options_of(result), OPTIONS), found, 0.01)
+    options = checked("sgd_regressor", options_of(result), OPTIONS)
+    return _estimator(task_of(result), options, linear_in_units(result), 0.01)
 
 
 def predict(result: Record, X: Array) -> Array:
