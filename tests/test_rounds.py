@@ -257,16 +257,16 @@ def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
         raise AssertionError
 
     async def slow(peer: str, message: Message, progress: Callable[[], None]) -> Message:
-        for _ in range(10):
+        for _ in range(24):
             await asyncio.sleep(0.05)
             progress()
         return await good["n1"](peer, message, progress)
 
-    go(run(algorithm, LocalTransport({**good, "n1": slow, "n2": silent}), journal, round_timeout_s=0.2))
+    go(run(algorithm, LocalTransport({**good, "n1": slow, "n2": silent}), journal, round_timeout_s=1.0))
     (step,) = journal.steps
     assert set(step.participants) == {"n0", "n1"}
-    assert "no progress for 0.2 s" in step.failures["n2"]
-    assert step.seconds < 5
+    assert "no progress for 1 s" in step.failures["n2"]
+    assert step.seconds < 25  # not as long as the silent one takes
 
 
 def test_a_node_that_goes_and_does_not_come_back_ends_by_the_reconnect_rule() -> None:
