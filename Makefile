@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check bench long docs clean
+.PHONY: help demo test check search bench long docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make check  style and types only"
 	@echo "make bench  the figures of the README, measured here"
 	@echo "make docs   draws the pictures of the README anew"
+	@echo "make search all tests, with new random examples"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -41,6 +42,9 @@ test: check
 
 long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
+
+search: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=default
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py

@@ -15,8 +15,9 @@ from hanse.messages import Array
 MOST_FOLLOWED = 100
 
 
-def hidden(counts: Array, minimum: int) -> Array:
-    """(k,) bool: cells to keep back so that their total (which is known) gives none of them away.
+def hidden(counts: Array, minimum: int, back: Array | None = None) -> Array:
+    """(k,) bool: cells to keep back so that their total (which is known) gives none of them away. ``back``: cells
+    that are kept back however many rows they hold, and hide no others.
 
     Cells of 1 to ``minimum`` - 1 rows are kept back, and then so many more that among the hidden is
     one of at least ``minimum`` rows, and together they have twice that, if there are so many. Which
@@ -27,11 +28,12 @@ def hidden(counts: Array, minimum: int) -> Array:
     [False, True, True, False]
     """
     counts = np.asarray(counts)
-    out = (counts > 0) & (counts < minimum)
+    alone = np.zeros(len(counts), bool) if back is None else np.asarray(back)
+    out = alone | ((counts > 0) & (counts < minimum))
     if out.any():
         first = int(np.argmax(out))
         for step in range(len(counts)):
-            if counts[out].max() >= minimum and counts[out].sum() >= 2 * minimum:
+            if counts[out & ~alone].max(initial=0) >= minimum and counts[out].sum() >= 2 * minimum:
                 break
             out[(first + step) % len(counts)] = True
     return out

@@ -32,9 +32,10 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     counts = arrays["counts"]
-    cells = np.append(counts[:-1], min(counts[-1], owner.minimum - 1))
+    rare = (np.arange(len(counts)) == len(counts) - 1) & (counts > 0) & (owner.minimum > 1)
     # of groups, all of them together choose what is kept back besides: as the table of both columns does
-    back = (cells > 0) & (cells < owner.minimum) if owner.grouped else hidden(cells, owner.minimum)
+    small = rare | ((counts > 0) & (counts < owner.minimum))
+    back = small if owner.grouped else hidden(counts, owner.minimum, rare)
     return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
 
 
