@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check search bench long docs clean
+.PHONY: help demo test check format search bench long docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,8 +34,12 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m demo
 
 check: $(VENV)/.test
+	$(BIN)/ruff format --quiet --check src tests bench demo docs || { echo "run: make format"; exit 1; }
 	$(BIN)/ruff check src tests bench demo docs
 	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff format src tests bench demo docs
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile

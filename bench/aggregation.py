@@ -64,11 +64,17 @@ def main() -> None:
                 total = nodes * nbytes
                 seconds = median_seconds(gathered.mean, options.repeats)
                 floor = median_seconds(copy, options.repeats)
-                report.add({
-                    "where": where, "nodes": nodes, "bytes": nbytes, "seconds": seconds,
-                    "gb_per_second": total / seconds / 1e9, "copy_gb_per_second": total / floor / 1e9,
-                    "ratio": seconds / floor,
-                })  # fmt: skip
+                report.add(
+                    {
+                        "where": where,
+                        "nodes": nodes,
+                        "bytes": nbytes,
+                        "seconds": seconds,
+                        "gb_per_second": total / seconds / 1e9,
+                        "copy_gb_per_second": total / floor / 1e9,
+                        "ratio": seconds / floor,
+                    }
+                )
 
 
 if __name__ == "__main__":

@@ -73,10 +73,18 @@ def last_reply(step: dict[str, Any]) -> float:
 
 def one_run(federation: Federation, scientist: str, nbytes: int, rounds: int) -> dict[str, Any]:
     """Proposes a probe run, waits for its end, returns its session and rounds."""
-    proposed = federation.rest("POST", "/api/training/start", {
-        "federated_strategy": "probe", "num_rounds": rounds, "model_options": {"bytes": nbytes},
-        "min_available_nodes": len(federation.nodes), "min_completed": len(federation.nodes),
-    }, scientist)  # fmt: skip
+    proposed = federation.rest(
+        "POST",
+        "/api/training/start",
+        {
+            "federated_strategy": "probe",
+            "num_rounds": rounds,
+            "model_options": {"bytes": nbytes},
+            "min_available_nodes": len(federation.nodes),
+            "min_completed": len(federation.nodes),
+        },
+        scientist,
+    )
     run = proposed["session_id"]
     patience = time.monotonic() + 600
     while time.monotonic() < patience:
@@ -121,12 +129,14 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         return {
             "seconds_per_round": statistics.median(periods),
             "cpu_seconds_per_task": spent / (nodes * (rounds - SHORT)) if rounds > SHORT else None,
-            "coordinator_peak_mb": peak_mb(pid), "coordinator_idle_mb": idle,
+            "coordinator_peak_mb": peak_mb(pid),
+            "coordinator_idle_mb": idle,
             "models_above_idle": (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None,
-            "node_peak_mb": node_peak, "node_idle_mb": idle_node,
+            "node_peak_mb": node_peak,
+            "node_idle_mb": idle_node,
             "start_seconds": begins[0] - when(session["started_at"]),
             "end_seconds": when(session["ended_at"]) - last_reply(recorded[-1]),
-        }  # fmt: skip
+        }
 
 
 def main() -> None:
@@ -134,13 +144,26 @@ def main() -> None:
     parser.add_argument("--nodes", type=numbers, default=[2, 10, 50])
     parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20, 100 << 20], help="e.g. 1K,10M,100M")
     parser.add_argument("--rounds", type=int, default=0, help="0: 50 for small models, 10 for large ones")
-    parser.add_argument("--largest", type=sizes, default=[2 << 30],
-                        help="leave out what moves more than this each way in a round")  # fmt: skip
+    parser.add_argument(
+        "--largest", type=sizes, default=[2 << 30], help="leave out what moves more than this each way in a round"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    columns = ["nodes", "bytes", "seconds_per_round", "floor_seconds", "ratio", "cpu_seconds_per_task", "rounds",
-               "coordinator_peak_mb", "models_above_idle", "node_peak_mb", "node_idle_mb", "start_seconds",
-               "end_seconds"]  # fmt: skip
+    columns = [
+        "nodes",
+        "bytes",
+        "seconds_per_round",
+        "floor_seconds",
+        "ratio",
+        "cpu_seconds_per_task",
+        "rounds",
+        "coordinator_peak_mb",
+        "models_above_idle",
+        "node_peak_mb",
+        "node_idle_mb",
+        "start_seconds",
+        "end_seconds",
+    ]
     report = Report(columns, options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:

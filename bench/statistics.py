@@ -76,8 +76,11 @@ def _scan(paths: list[Path]) -> Any:
 def _moments(names: list[str]) -> list[Any]:
     import polars as pl
 
-    return [e for n in names for e in (pl.col(n).count().alias(f"{n}.n"), pl.col(n).mean().alias(f"{n}.m"),
-                                       pl.col(n).var().alias(f"{n}.v"))]  # fmt: skip
+    return [
+        e
+        for n in names
+        for e in (pl.col(n).count().alias(f"{n}.n"), pl.col(n).mean().alias(f"{n}.m"), pl.col(n).var().alias(f"{n}.v"))
+    ]
 
 
 def _place(name: str) -> Any:
@@ -167,8 +170,15 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     names = [f"x{c}" for c in range(columns)]
     items: list[Any] = [[s, [n], {}, []] for n in names for s in ("count", "mean", "variance")]
     items += [["histogram", [n], {"bin_edges": EDGES}, []] for n in names]
-    config = RunConfig.parse({"federated_strategy": "statistics", "model_options": {"items": items}, "num_rounds": 1,
-                              "target_column": "", "sample_id_column": None})  # fmt: skip
+    config = RunConfig.parse(
+        {
+            "federated_strategy": "statistics",
+            "model_options": {"items": items},
+            "num_rounds": 1,
+            "target_column": "",
+            "sample_id_column": None,
+        }
+    )
     policy = Policy(allow_federated_analytics=True, allow_node_statistics=True)
     agents: dict[str, tuple[Agent, Line]] = {}
     datasets, schemas = {}, {}
@@ -196,8 +206,15 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
 
     async def query(run: str) -> tuple[float, Any]:
         for node, (_, line) in agents.items():
-            said = {"run": run, "sha256": frozen.sha256, "text": frozen.text, "proposer": "bench", "purpose": "speed",
-                    "expires": expires, "dataset": datasets[node]}  # fmt: skip
+            said = {
+                "run": run,
+                "sha256": frozen.sha256,
+                "text": frozen.text,
+                "proposer": "bench",
+                "purpose": "speed",
+                "expires": expires,
+                "dataset": datasets[node],
+            }
             await line.handler("coordinator", Message("proposal", run, "coordinator", Record(said)), lambda: None)
         transport = LocalTransport({n: handler(line, run) for n, (_, line) in agents.items()}, "exact")
         begun = time.perf_counter()
@@ -217,9 +234,13 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     plan = Query.of(found.data["query"]).plan
     numbers: Numbers = {}
     for n in names:
-        of = {i.stat: {k.split(".", 1)[1]: found.arrays[k][0] for k in found.arrays
-                       if k.startswith(f"{plan.items.index(i)}.")}
-              for i in plan.items if i.columns == (n,)}  # fmt: skip
+        of = {
+            i.stat: {
+                k.split(".", 1)[1]: found.arrays[k][0] for k in found.arrays if k.startswith(f"{plan.items.index(i)}.")
+            }
+            for i in plan.items
+            if i.columns == (n,)
+        }
         spread = variance.final(of["variance"], {"ddof": 1}, Known())
         mean = float(of["mean"]["sum"] / of["mean"]["n"])
         numbers[n] = (int(of["count"]["n"]), mean, float(spread), of["histogram"]["counts"][1:-1].tolist())
@@ -264,8 +285,18 @@ def main() -> None:
         home, files, width = json.loads(options.child)
         print(json.dumps(asyncio.run(federated(Path(home), [Path(f) for f in files], width))))
         return
-    columns = ["rows", "columns", "nodes", "format", "seconds", "local_polars_seconds", "ratio", "node_peak_mb",
-               "cold_seconds", "polars_way"]  # fmt: skip
+    columns = [
+        "rows",
+        "columns",
+        "nodes",
+        "format",
+        "seconds",
+        "local_polars_seconds",
+        "ratio",
+        "node_peak_mb",
+        "cold_seconds",
+        "polars_way",
+    ]
     report = Report(columns, options.json, [f"{os.cpu_count()} cores; medians of {options.repeats} runs, interleaved"])
     names = [f"x{c}" for c in range(options.columns)]
     for rows in options.rows:
@@ -287,10 +318,20 @@ def main() -> None:
                         check_same(local, found)
                 best = min(theirs, key=lambda w: np.median(theirs[w]))
                 seconds, plain = float(np.median(ours)), float(np.median(theirs[best]))
-                report.add({"rows": rows, "columns": options.columns, "nodes": options.nodes, "format": kind,
-                            "seconds": seconds, "local_polars_seconds": plain, "ratio": seconds / plain,
-                            "node_peak_mb": max(peaks), "cold_seconds": float(np.median(cold)),
-                            "polars_way": best})  # fmt: skip
+                report.add(
+                    {
+                        "rows": rows,
+                        "columns": options.columns,
+                        "nodes": options.nodes,
+                        "format": kind,
+                        "seconds": seconds,
+                        "local_polars_seconds": plain,
+                        "ratio": seconds / plain,
+                        "node_peak_mb": max(peaks),
+                        "cold_seconds": float(np.median(cold)),
+                        "polars_way": best,
+                    }
+                )
     if not options.json:
         cite()
 

@@ -39,10 +39,16 @@ def learn(federation: Federation, token: str, name: str) -> Result:
     """Proposes, lets the four owners agree at their nodes, and waits for the result."""
     with hanse.connect(federation.url, token) as connected:
         experiment = connected.experiment(
-            target=hospitals.TARGET, sample_id_column=hospitals.SAMPLE_ID, tags=["heart"], seed=2026,
-            name=f"Heart disease: {name}", purpose="Find narrowed coronary vessels without a catheter.",
-            expected_client_ids=sorted(federation.nodes), min_available_nodes=4, **MODELS[name],
-        )  # fmt: skip
+            target=hospitals.TARGET,
+            sample_id_column=hospitals.SAMPLE_ID,
+            tags=["heart"],
+            seed=2026,
+            name=f"Heart disease: {name}",
+            purpose="Find narrowed coronary vessels without a catheter.",
+            expected_client_ids=sorted(federation.nodes),
+            min_available_nodes=4,
+            **MODELS[name],
+        )
         experiment.propose()
         say(f"\n{name}: run {experiment.run_id}; each owner reads the code and agrees at the own node:")
 

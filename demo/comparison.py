@@ -51,8 +51,11 @@ def compare(files: Mapping[str, Path], config: RunConfig, federated: Result) -> 
         return row(name, table.rows, result.evaluate(judge))
 
     sites = [alone(f"{name} alone", table) for name, table in train.items()]
-    mean = Row("mean of the single sites", round(np.mean([s.rows for s in sites])),
-               *(float(np.mean([getattr(s, m) for s in sites])) for m in ("auc", "accuracy", "loss")))  # fmt: skip
+    mean = Row(
+        "mean of the single sites",
+        round(np.mean([s.rows for s in sites])),
+        *(float(np.mean([getattr(s, m) for s in sites])) for m in ("auc", "accuracy", "loss")),
+    )
     total = sum(s.rows for s in sites)
     together = row("federated", total, federated.evaluate(judge))
     return [*sites, mean, together, alone("pooled", stack(list(train.values())))]

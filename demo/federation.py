@@ -69,9 +69,14 @@ class Process:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._lines = queue.SimpleQueue()
         self.popen = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("tied.py")), *self.arguments], text=True, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, str(Path(__file__).with_name("tied.py")), *self.arguments],
+            text=True,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         threading.Thread(target=self._read, args=(self.popen, self._lines), daemon=True).start()
 
     def _read(self, popen: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
@@ -134,10 +139,21 @@ class Federation:
         self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.http}"
         self.coordinator = Process(
-            ["coordinator", "start", "--home", str(self.home / "coordinator"), "--http", self.http,
-             "--grpc", self.grpc, "--plain-http", *arguments],
-            self.home / "coordinator.log", "ready",
-        )  # fmt: skip
+            [
+                "coordinator",
+                "start",
+                "--home",
+                str(self.home / "coordinator"),
+                "--http",
+                self.http,
+                "--grpc",
+                self.grpc,
+                "--plain-http",
+                *arguments,
+            ],
+            self.home / "coordinator.log",
+            "ready",
+        )
         self.nodes: dict[str, Process] = {}
 
     def __enter__(self) -> Federation:
@@ -162,10 +178,15 @@ class Federation:
     def rest(self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
         """One request; JSON in and out."""
         request = urllib.request.Request(
-            self.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token or self.operator_token}", "Content-Type": "application/json",
-                     "Accept": "application/json"},
-        )  # fmt: skip
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {token or self.operator_token}",
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+            },
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())

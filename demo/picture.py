@@ -27,8 +27,17 @@ def draw(results: Mapping[str, Result], tables: Mapping[str, Sequence[Row]], pat
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
-                         "xtick.color": QUIET, "ytick.color": INK, "axes.edgecolor": LINE})  # fmt: skip
+    plt.rcParams.update(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": QUIET,
+            "ytick.color": INK,
+            "axes.edgecolor": LINE,
+        }
+    )
     figure, panels = plt.subplots(1, 1 + len(tables), figsize=(5.2 + 5.0 * len(tables), 4.6), layout="constrained")
     curves = panels[0]
     for (name, result), colour in zip(results.items(), COLOURS, strict=False):

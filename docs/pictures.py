@@ -27,8 +27,15 @@ from demo.federation import hanse as command  # noqa: E402
 from demo.picture import draw  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def main() -> None:
@@ -70,10 +77,16 @@ def screenshot(federation: Federation, token: str) -> None:
         return
     with hanse.connect(federation.url, token) as connected:
         experiment = connected.experiment(
-            model="logistic_regression", target=hospitals.TARGET, sample_id_column=hospitals.SAMPLE_ID, tags=["heart"],
-            rounds=40, name="Heart disease", purpose="Find narrowed coronary vessels without a catheter.",
-            expected_client_ids=sorted(federation.nodes), seed=2026,
-        ).propose()  # fmt: skip
+            model="logistic_regression",
+            target=hospitals.TARGET,
+            sample_id_column=hospitals.SAMPLE_ID,
+            tags=["heart"],
+            rounds=40,
+            name="Heart disease",
+            purpose="Find narrowed coronary vessels without a catheter.",
+            expected_client_ids=sorted(federation.nodes),
+            seed=2026,
+        ).propose()
         for node in federation.nodes:
             command("node", "approve", experiment.run_id, "--home", str(federation.home / node))
         experiment.wait(progress=False)

@@ -16,8 +16,21 @@ from hanse.kinds import find, names
 
 ROOT = Path(hanse.__file__).parent
 INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
-GROUND = ("kinds", "messages", "errors", "table", "config", "features", "stages", "terminal", "queries",
-          "suppression", "allocator", "large_arrays", "whole_files")  # fmt: skip
+GROUND = (
+    "kinds",
+    "messages",
+    "errors",
+    "table",
+    "config",
+    "features",
+    "stages",
+    "terminal",
+    "queries",
+    "suppression",
+    "allocator",
+    "large_arrays",
+    "whole_files",
+)
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),

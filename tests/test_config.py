@@ -19,10 +19,15 @@ def test_the_defaults_of_the_session_configuration() -> None:
 
 def test_the_documents_example_is_accepted() -> None:
     example = {
-        "model_name": "random_forest", "task_type": "binary", "num_rounds": 10, "target_column": "disease",
-        "feature_strategy": "union", "sample_id_column": "Sample", "federated_strategy": "model_aggregation",
+        "model_name": "random_forest",
+        "task_type": "binary",
+        "num_rounds": 10,
+        "target_column": "disease",
+        "feature_strategy": "union",
+        "sample_id_column": "Sample",
+        "federated_strategy": "model_aggregation",
         "auto_start": True,
-    }  # fmt: skip
+    }
     assert RunConfig.parse(example).task_type == "binary"
 
 

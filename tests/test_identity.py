@@ -53,10 +53,7 @@ def test_the_authority_is_made_once_and_kept(tmp_path: Path) -> None:
 
 def test_two_that_open_it_at_once_get_the_same(tmp_path: Path) -> None:
     found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(Authority.open(tmp_path).fingerprint()))
-        for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(Authority.open(tmp_path).fingerprint())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -105,9 +102,7 @@ def test_a_certificate_says_what_the_authority_says_not_what_the_request_claims(
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "victim")]))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier("hanse://node/victim")]), False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier("hanse://node/victim")]), False)
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.PEM)
     )

@@ -294,8 +294,10 @@ def test_json_that_could_not_be_written_again_is_refused(text: str) -> None:
 def test_shapes_that_no_array_can_have_are_refused_with_the_header(shape: list[int]) -> None:
     """They cost no bytes, and would raise only where somebody looks at the array."""
     nbytes = 0 if 0 in shape else 4
-    table = {"__metadata__": {"hanse": "1", "data": "{}"},
-             "x": {"dtype": "F32", "shape": shape, "data_offsets": [0, nbytes]}}  # fmt: skip
+    table = {
+        "__metadata__": {"hanse": "1", "data": "{}"},
+        "x": {"dtype": "F32", "shape": shape, "data_offsets": [0, nbytes]},
+    }
     head = json.dumps(table).encode()
     with pytest.raises(WireError, match="shape"):
         load(struct.pack("<Q", len(head)) + head + bytes(nbytes))

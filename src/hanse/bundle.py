@@ -61,12 +61,16 @@ class Bundle:
         """Compares the bundle's code with this installation. Raises ``NotApproved`` where it differs."""
         here = node_code(self.config, self.content["gathering"])
         if self.content["hanse"] != hanse.__version__:
-            raise NotApproved(f"the bundle is of hanse {self.content['hanse']}, this node runs {hanse.__version__}; "
-                              "bring both to the same release and propose again")  # fmt: skip
+            raise NotApproved(
+                f"the bundle is of hanse {self.content['hanse']}, this node runs {hanse.__version__}; "
+                "bring both to the same release and propose again"
+            )
         differing = sorted(m for m in {*here, *self.content["code"]} if here.get(m) != self.content["code"].get(m))
         if differing:
-            raise NotApproved(f"the code shown is not the code installed here ({', '.join(differing)}); "
-                              "bring both sides to the same release and propose again")  # fmt: skip
+            raise NotApproved(
+                f"the code shown is not the code installed here ({', '.join(differing)}); "
+                "bring both sides to the same release and propose again"
+            )
 
 
 def freeze(
@@ -81,8 +85,16 @@ def freeze(
             what a contribution made of it may count for (:mod:`hanse.weights`).
     """
     code = node_code(config, gathering)
-    return Bundle({"hanse": hanse.__version__, "config": config.to_json(), "alignment": dict(alignment),
-                   "datasets": dict(datasets), "gathering": gathering, "code": code})  # fmt: skip
+    return Bundle(
+        {
+            "hanse": hanse.__version__,
+            "config": config.to_json(),
+            "alignment": dict(alignment),
+            "datasets": dict(datasets),
+            "gathering": gathering,
+            "code": code,
+        }
+    )
 
 
 def thaw(text: str, sha256: str) -> Bundle:
@@ -101,10 +113,13 @@ def bound(datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
     """What a bundle says of the datasets that nodes registered. One that told no number of rows counts
     for one row."""
     return {
-        node: {"name": d["name"], "version": d.get("version"),
-               "most_rows": next((d[k] for k in ("most_rows", "rows") if d.get(k) is not None), 0)}
+        node: {
+            "name": d["name"],
+            "version": d.get("version"),
+            "most_rows": next((d[k] for k in ("most_rows", "rows") if d.get(k) is not None), 0),
+        }
         for node, d in datasets.items()
-    }  # fmt: skip
+    }
 
 
 def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:

@@ -91,16 +91,22 @@ class RunConfig:
 
     # mllabiome's session configuration
     model_name: str = _setting("xgboost", _text(), "what is learned: a file of hanse.models")
-    task_type: str = _setting("auto", _one_of("auto", "binary", "multiclass", "regression"),
-                              "auto settles it from the labels of all sites")  # fmt: skip
+    task_type: str = _setting(
+        "auto", _one_of("auto", "binary", "multiclass", "regression"), "auto settles it from the labels of all sites"
+    )
     num_rounds: int = _setting(10, _number(1, 100_000, whole=True), "training rounds; for forests, batches of trees")
-    target_column: str = _setting("disease", _none_or(_text()), "the column to be predicted; empty: none, for "
-                                    "statistics")  # fmt: skip
-    feature_strategy: str = _setting("intersection", _one_of("intersection", "union"),
-                                     "features that all sites have, or that any has")  # fmt: skip
+    target_column: str = _setting(
+        "disease", _none_or(_text()), "the column to be predicted; empty: none, for statistics"
+    )
+    feature_strategy: str = _setting(
+        "intersection", _one_of("intersection", "union"), "features that all sites have, or that any has"
+    )
     sample_id_column: str | None = _setting("Sample", _maybe(_text()), "names the row; never a feature; null: none")
-    federated_strategy: str = _setting("auto", _text(), "a file of hanse.algorithms; auto (and mllabiome's "
-                                       "model_aggregation): the one made for the model")  # fmt: skip
+    federated_strategy: str = _setting(
+        "auto",
+        _text(),
+        "a file of hanse.algorithms; auto (and mllabiome's model_aggregation): the one made for the model",
+    )
     auto_start: bool = _setting(True, _bool, "start when the last expected node has accepted")
     expected_client_ids: list[str] | None = _setting(None, _maybe(_texts), "nodes to ask; null: all that have the tags")
     # what for, and on what
@@ -113,14 +119,19 @@ class RunConfig:
     # how it learns
     local_epochs: int = _setting(1, _number(1, 10_000, whole=True), "passes over a site's rows per round")
     batch_size: int = _setting(32, _number(1, 10_000_000, whole=True), "rows per local step")
-    learning_rate: float | None = _setting(None, _maybe(_number(0, 1000, above=True)), "of the local steps, or of each "
-                                           "boosted tree; null: the model's own (0.01; boosted trees 0.3)")  # fmt: skip
+    learning_rate: float | None = _setting(
+        None,
+        _maybe(_number(0, 1000, above=True)),
+        "of the local steps, or of each boosted tree; null: the model's own (0.01; boosted trees 0.3)",
+    )
     server_learning_rate: float = _setting(1.0, _number(0, 100, above=True), "1: the plain average (FedAvg)")
     model_options: dict[str, Json] = _setting({}, _object, "hyper-parameters by the library's own names")
-    initial_model: str | None = _setting(None, _maybe(_sha), "SHA-256 of a stored model version to go on from; "
-                                         "null: begin anew")  # fmt: skip
-    keep_models: bool = _setting(False, _bool, "keep the model after every round, not only the last, as for "
-                                 "evaluation on central data")  # fmt: skip
+    initial_model: str | None = _setting(
+        None, _maybe(_sha), "SHA-256 of a stored model version to go on from; null: begin anew"
+    )
+    keep_models: bool = _setting(
+        False, _bool, "keep the model after every round, not only the last, as for evaluation on central data"
+    )
     plan: dict[str, Json] | None = _setting(None, _maybe(_object), "a PyTorch training plan: {source, name}")
     # who takes part
     fraction: float = _setting(1.0, _number(0, 1, above=True), "share of the online nodes asked per round")
@@ -128,12 +139,15 @@ class RunConfig:
     min_available_nodes: int = _setting(1, _number(1, 100_000, whole=True), "a round starts when so many are online")
     min_fit_nodes: int = _setting(1, _number(1, 100_000, whole=True), "ask at least so many")
     min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")
-    max_weight_share: float = _setting(1.0, _number(0, 1, above=True), "largest share of one node in a round's "
-                                       "average; 1: that of its rows")  # fmt: skip
-    round_timeout_s: float = _setting(60.0, _number(0, 86_400, above=True), "a node that shows no progress for so "
-                                      "long is late")  # fmt: skip
-    reconnect_timeout_s: float = _setting(15.0, _number(0, 86_400), "a node that lost its connection in a round may "
-                                          "take so long to come back")  # fmt: skip
+    max_weight_share: float = _setting(
+        1.0, _number(0, 1, above=True), "largest share of one node in a round's average; 1: that of its rows"
+    )
+    round_timeout_s: float = _setting(
+        60.0, _number(0, 86_400, above=True), "a node that shows no progress for so long is late"
+    )
+    reconnect_timeout_s: float = _setting(
+        15.0, _number(0, 86_400), "a node that lost its connection in a round may take so long to come back"
+    )
     wait_timeout_s: float = _setting(600.0, _number(0, 30 * 86_400), "how long to wait for min_available_nodes")
     max_failed_rounds: int = _setting(3, _number(0, 1000, whole=True), "so many failed rounds in a row are retried")
     consent_timeout_s: float = _setting(7 * 86_400.0, _number(0, 366 * 86_400, above=True), "then the proposal expires")
@@ -159,8 +173,9 @@ class RunConfig:
             raise ConfigError(f"the target {config.target_column!r} cannot also be a feature")
         if config.min_completed > config.min_fit_nodes:
             if "min_fit_nodes" in raw:
-                raise ConfigError(f"min_completed ({config.min_completed}) is more than min_fit_nodes "
-                                  f"({config.min_fit_nodes})")  # fmt: skip
+                raise ConfigError(
+                    f"min_completed ({config.min_completed}) is more than min_fit_nodes ({config.min_fit_nodes})"
+                )
             config = dataclasses.replace(config, min_fit_nodes=config.min_completed)
         return config
 

@@ -39,8 +39,13 @@ class Alignment:
         return hashlib.sha256(dumps([[f, self.kinds[f]] for f in self.features]).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Json]:
-        return {"features": list(self.features), "kinds": dict(self.kinds), "filled": dict(self.filled),
-                "warnings": list(self.warnings), "sha256": self.sha256}  # fmt: skip
+        return {
+            "features": list(self.features),
+            "kinds": dict(self.kinds),
+            "filled": dict(self.filled),
+            "warnings": list(self.warnings),
+            "sha256": self.sha256,
+        }
 
 
 def canonical(names: Iterable[str], where: str = "") -> dict[str, str]:
@@ -63,9 +68,13 @@ def union_and_intersection(schemas: Schemas) -> tuple[list[str], list[str]]:
 
 
 def align(
-    schemas: Schemas, strategy: str, *, target: str, not_features: Sequence[str] = (),
+    schemas: Schemas,
+    strategy: str,
+    *,
+    target: str,
+    not_features: Sequence[str] = (),
     only: Sequence[str] | None = None,
-) -> Alignment:  # fmt: skip
+) -> Alignment:
     """The alignment of all sites' columns.
 
     Args:
@@ -80,8 +89,10 @@ def align(
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
-    kinds = {node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
-             for node, columns in schemas.items()}  # fmt: skip
+    kinds = {
+        node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
+        for node, columns in schemas.items()
+    }
     lacking = sorted(node for node, columns in kinds.items() if target not in columns)
     if lacking:
         raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
@@ -124,8 +135,10 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
-    kinds = {node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
-             for node, columns in schemas.items()}  # fmt: skip
+    kinds = {
+        node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
+        for node, columns in schemas.items()
+    }
     union = sorted({c for columns in kinds.values() for c in columns})
     absent = [name for name in only or () if name not in union]
     if absent:
@@ -142,8 +155,9 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
             raise ConfigError(f"column {name!r} is of different kinds: {says}")
         else:
             warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
-    filled = {node: round(sum(n not in columns for n in settled) / max(len(settled), 1), 6)
-              for node, columns in kinds.items()}  # fmt: skip
+    filled = {
+        node: round(sum(n not in columns for n in settled) / max(len(settled), 1), 6) for node, columns in kinds.items()
+    }
     return Alignment(tuple(settled), settled, filled, tuple(warnings))
 
 

@@ -92,9 +92,11 @@ def read_certificate(pem: bytes) -> Certificate:
     except ConfigError as error:
         raise NotAuthenticated(error.message) from None
     return Certificate(
-        node_id, f"{certificate.serial_number:x}", certificate.fingerprint(hashes.SHA256()).hex(),
+        node_id,
+        f"{certificate.serial_number:x}",
+        certificate.fingerprint(hashes.SHA256()).hex(),
         certificate.not_valid_after_utc,
-    )  # fmt: skip
+    )
 
 
 class Authority:
@@ -144,9 +146,7 @@ class Authority:
                 names.append(x509.IPAddress(ipaddress.ip_address(host)))
             except ValueError:
                 names.append(x509.DNSName(host))
-        certificate = self._issue(
-            "hanse coordinator", key.public_key(), names, ExtendedKeyUsageOID.SERVER_AUTH, days
-        )
+        certificate = self._issue("hanse coordinator", key.public_key(), names, ExtendedKeyUsageOID.SERVER_AUTH, days)
         return _private_pem(key), certificate
 
     def issue_node(self, csr_pem: bytes, node_id: str, days: float = NODE_DAYS) -> bytes:
@@ -175,9 +175,13 @@ class Authority:
         return self._issue(node_id, key, uri, ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def _issue(
-        self, name: str, key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName],
-        usage: x509.ObjectIdentifier, days: float,
-    ) -> bytes:  # fmt: skip
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        days: float,
+    ) -> bytes:
         now = _now()
         expires = min(now + datetime.timedelta(days=days), self._certificate.not_valid_after_utc)
         builder = (
@@ -192,9 +196,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         return _pem(builder.sign(self._key, hashes.SHA256()))
 
@@ -202,9 +204,16 @@ class Authority:
 def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now, name = _now(), _name("hanse authority")
     usage = x509.KeyUsage(
-        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -369,9 +378,7 @@ def load_identity(folder: str | os.PathLike[str]) -> NodeIdentity:
     home = Path(folder)
     try:
         about = json.loads((home / "identity.json").read_bytes())
-        key, certificate, ca = (
-            (home / name).read_bytes() for name in ("node.key", "node.crt", "authority.crt")
-        )
+        key, certificate, ca = ((home / name).read_bytes() for name in ("node.key", "node.crt", "authority.crt"))
         identity = NodeIdentity(check_node_id(about["node_id"]), key, certificate, ca, str(about["grpc"]))
     except FileNotFoundError:
         raise NotFound("this node has no identity yet; join a coordinator with a join token") from None

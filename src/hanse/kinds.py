@@ -361,9 +361,18 @@ class Model(Protocol):
         ...
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         """Parameters after local training on (n, f) ``X`` and (n,) ``y`` (class indices, or
         targets for regression). Must not keep anything between calls. The mean training loss of
         each epoch is appended to ``losses``."""

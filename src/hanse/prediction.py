@@ -73,8 +73,10 @@ class Predictor:
         raw = Table.of(table)
         kinds = {c["name"]: c["kind"] for c in columns}
         if raw.names and not set(features.canonical(raw.names)) & set(kinds):
-            raise DataError(f"the rows have none of the model's features ({', '.join(list(kinds)[:8])}); "
-                            f"they have {', '.join(raw.names[:8])}")  # fmt: skip
+            raise DataError(
+                f"the rows have none of the model's features ({', '.join(list(kinds)[:8])}); "
+                f"they have {', '.join(raw.names[:8])}"
+            )
         aligned = features.apply(_kinds(raw, columns), list(kinds), kinds)
         return preparation.design(aligned, self.prepared, self.prepared.data["needs"] == "standardised")
 
@@ -105,9 +107,11 @@ def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:
             keep[name] = column
     if not keep and table.rows:  # keeps the number of rows where no known column is left
         first = columns[0]
-        keep[first["name"]] = (Column(ColumnKind.CATEGORICAL, np.full(table.rows, -1, np.int32))
-                               if first["kind"] == ColumnKind.CATEGORICAL
-                               else Column(ColumnKind(first["kind"]), np.full(table.rows, np.nan)))  # fmt: skip
+        keep[first["name"]] = (
+            Column(ColumnKind.CATEGORICAL, np.full(table.rows, -1, np.int32))
+            if first["kind"] == ColumnKind.CATEGORICAL
+            else Column(ColumnKind(first["kind"]), np.full(table.rows, np.nan))
+        )
     return Table(keep)
 
 

@@ -155,6 +155,7 @@ def unpack(packed: Array) -> tuple[str, ...]:
 
 # ---------------------------------------------------------------- statistics
 
+
 class Known(tuple[Arrays, ...]):
     """What all nodes hold together of each item that is needed, in the order of ``needs``; with a
     place to keep what is computed from it, since a statistic sees many batches."""
@@ -198,8 +199,9 @@ def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, 
     return arrays
 
 
-Across = Callable[[Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner, Mapping[str, Json], Known],
-                  "list[Arrays | None]"]  # fmt: skip
+Across = Callable[
+    [Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner, Mapping[str, Json], Known], "list[Arrays | None]"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,8 +370,13 @@ def plan(wanted: tuple[Item, ...]) -> Plan:
 # ---------------------------------------------------------------- filters
 
 OPERATIONS: Mapping[str, Callable[[Array, Any], Array]] = {
-    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
-}  # fmt: skip
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
+}
 Filter = tuple[tuple[str, str, Any], ...]
 
 
@@ -390,8 +397,9 @@ def parse_filter(raw: Json) -> Filter:
             raise ConfigError(f"where: there is no operation {operation!r}; known are {', '.join(OPERATIONS)}")
         fine = isinstance(value, (int, float, str)) and (isinstance(value, str) or np.isfinite(value))
         if not fine or (isinstance(value, str) and operation not in ("==", "!=")):
-            raise ConfigError(f"where: {value!r} cannot be compared by {operation}; give a finite number "
-                              "(or text for == and !=)")  # fmt: skip
+            raise ConfigError(
+                f"where: {value!r} cannot be compared by {operation}; give a finite number (or text for == and !=)"
+            )
         found.append((column, operation, value if isinstance(value, str) else float(value)))
     return tuple(sorted(found, key=repr))
 

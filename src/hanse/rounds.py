@@ -292,9 +292,13 @@ class Run:
                 asks = {node: ask.each.get(node, ask.record) for node in chosen}
 
                 def exchange(
-                    asks: Mapping[str, Record], op: str = "answer", need: int | None = None,
-                    ask: Ask = ask, step: int = step, attempt: int = failed,
-                ) -> AsyncIterator[Reply]:  # fmt: skip
+                    asks: Mapping[str, Record],
+                    op: str = "answer",
+                    need: int | None = None,
+                    ask: Ask = ask,
+                    step: int = step,
+                    attempt: int = failed,
+                ) -> AsyncIterator[Reply]:
                     return sky.exchange(asks, op, need, step, attempt, ask.late)
 
                 gathered = await gather.collect(ask, asks, exchange)
@@ -393,11 +397,13 @@ class Run:
         record.bytes_down, record.bytes_up = sky.bytes_down, sky.bytes_up
         record.participants = {
             a.node: {
-                "weight": a.weight, "metrics": dict(a.metrics), "asked": a.asked,
+                "weight": a.weight,
+                "metrics": dict(a.metrics),
+                "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),
             }
             for a in gathered.answers
-        }  # fmt: skip
+        }
 
 
 def go(run: Run, start: tuple[int, State] | None = None) -> State:

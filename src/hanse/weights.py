@@ -29,8 +29,10 @@ def checked(ask: Ask, gathered: Gathered, rows: Mapping[str, float], share: floa
     for answer in gathered.answers:
         most = max(1.0, rows.get(answer.node, math.inf))  # one: what does not count rows weighs one
         if answer.weight > most:
-            wrong[answer.node] = (f"claims a weight of {answer.weight:g}; with the rows that it declared for this "
-                                  f"run it is at most {most:g}")  # fmt: skip
+            wrong[answer.node] = (
+                f"claims a weight of {answer.weight:g}; with the rows that it declared for this "
+                f"run it is at most {most:g}"
+            )
     if ask.counts and rows:
         wrong = {**gathered.beyond(ask.counts, rows), **wrong}
     if wrong:

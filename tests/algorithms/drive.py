@@ -109,5 +109,7 @@ def toy(n: int, kind: str = "binary", seed: int = 0) -> Table:
 def shares(table: Table, *sizes: int) -> dict[str, Table]:
     """Cuts a table into sites of these sizes."""
     edges = np.cumsum([0, *sizes])
-    return {f"site-{i}": table.take(np.arange(low, high)) for i, (low, high) in
-            enumerate(zip(edges[:-1], edges[1:], strict=True))}  # fmt: skip
+    return {
+        f"site-{i}": table.take(np.arange(low, high))
+        for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    }

@@ -18,10 +18,16 @@ from hanse.messages import Record
 from hanse.table import Table
 
 MODELS = [
-    ("sgd_classifier", "binary"), ("sgd_classifier", "multiclass"), ("logistic_regression", "binary"),
-    ("logistic_regression", "multiclass"), ("mlp_classifier", "binary"), ("mlp_classifier", "multiclass"),
-    ("sgd_regressor", "regression"), ("linear_regression", "regression"), ("mlp_regressor", "regression"),
-]  # fmt: skip
+    ("sgd_classifier", "binary"),
+    ("sgd_classifier", "multiclass"),
+    ("logistic_regression", "binary"),
+    ("logistic_regression", "multiclass"),
+    ("mlp_classifier", "binary"),
+    ("mlp_classifier", "multiclass"),
+    ("sgd_regressor", "regression"),
+    ("linear_regression", "regression"),
+    ("mlp_regressor", "regression"),
+]
 SMALL = {"model_options": {"hidden_layer_sizes": [8]}}
 
 
@@ -181,8 +187,12 @@ def test_local_divergence_is_the_sites_failure_not_the_models() -> None:
     table = toy(120, "regression")
     drive = Drive(shares(table, 60, 60), **settings("mlp_regressor", num_rounds=1))
     state = drive.algorithm.init(drive.config.to_json())
-    config = {**drive.config.to_json(), "learning_rate": 1000.0, "local_epochs": 200,
-              "model_options": {"hidden_layer_sizes": [8], "solver": "sgd", "momentum": 0.99}}  # fmt: skip
+    config = {
+        **drive.config.to_json(),
+        "learning_rate": 1000.0,
+        "local_epochs": 200,
+        "model_options": {"hidden_layer_sizes": [8], "solver": "sgd", "momentum": 0.99},
+    }
     prepared = preparation.unpack(drive.run())
     stage = FedAvg()
     state = stage.init(config, prepared)

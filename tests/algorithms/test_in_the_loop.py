@@ -34,8 +34,14 @@ def federate(tables: Any, wire: str, **settings: Any) -> tuple[Record, Forgetful
         return handle
 
     journal = Forgetful()
-    run = Run(algorithms.build(config), config, sorted(tables), LocalTransport({n: handler(n) for n in tables}, wire),
-              journal, bundle=bundle.sha256)  # fmt: skip
+    run = Run(
+        algorithms.build(config),
+        config,
+        sorted(tables),
+        LocalTransport({n: handler(n) for n in tables}, wire),
+        journal,
+        bundle=bundle.sha256,
+    )
     return run.algorithm.result(go(run)), journal
 
 

@@ -17,17 +17,27 @@ from hanse.messages import Record, dump, load
 from hanse.prediction import Predictor, native_model
 from hanse.table import Table
 
-PAIRS = [(m, k) for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "random_forest")
-         for k in ("binary", "multiclass")]  # fmt: skip
-PAIRS += [(m, "regression") for m in ("sgd_regressor", "linear_regression", "mlp_regressor", "xgboost",
-                                      "random_forest")]  # fmt: skip
+PAIRS = [
+    (m, k)
+    for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "random_forest")
+    for k in ("binary", "multiclass")
+]
+PAIRS += [
+    (m, "regression") for m in ("sgd_regressor", "linear_regression", "mlp_regressor", "xgboost", "random_forest")
+]
 
 
 def learn(model: str, kind: str, table: Table | None = None, **more: Any) -> tuple[Drive, Record]:
     options = {"hidden_layer_sizes": [8]} if "mlp" in model else {"n_estimators": 20} if "forest" in model else {}
     table = table or toy(200, kind)
-    drive = Drive(shares(table, 120, table.rows - 120), model_name=model, num_rounds=3, local_epochs=2,
-                  model_options=options, **more)  # fmt: skip
+    drive = Drive(
+        shares(table, 120, table.rows - 120),
+        model_name=model,
+        num_rounds=3,
+        local_epochs=2,
+        model_options=options,
+        **more,
+    )
     return drive, load(dump(drive.run()))
 
 
@@ -70,8 +80,13 @@ def test_number_labels_come_back_as_numbers() -> None:
 
 def test_frames_mappings_and_tables_are_alike() -> None:
     _, result = learn("logistic_regression", "binary")
-    rows = {"a": [50.0, None, 70.0], "b": [0.1, 0.2, None], "colour": ["red", "never seen", None],
-            "smokes": [True, False, None], "unused": [1, 2, 3]}  # fmt: skip
+    rows = {
+        "a": [50.0, None, 70.0],
+        "b": [0.1, 0.2, None],
+        "colour": ["red", "never seen", None],
+        "smokes": [True, False, None],
+        "unused": [1, 2, 3],
+    }
     predictor = Predictor(result)
     expected = predictor.predict_proba(rows)
     assert np.isfinite(expected).all()

@@ -28,13 +28,19 @@ def hard(n: int, seed: int = 0) -> Table:
     infinite[::7] = np.inf
     boolean = (rng.random(n) < 0.3).astype(float)
     boolean[::5] = np.nan
-    return Table({
-        "large": Column.numeric(large), "gaps": Column.numeric(gaps), "none": Column.numeric(np.full(n, np.nan)),
-        "constant": Column.numeric(np.full(n, 0.1)), "infinite": Column.numeric(infinite),
-        "boolean": Column(ColumnKind.BOOLEAN, boolean), "date": Column(ColumnKind.DATE, rng.integers(0, 2e4, n) * 1.0),
-        "text": Column.categorical([None if i % 11 == 0 else "abc"[i % 3] for i in range(n)]),
-        "y": Column.categorical([None if i % 13 == 0 else "np"[int(i % 4 == 0)] for i in range(n)]),
-    })  # fmt: skip
+    return Table(
+        {
+            "large": Column.numeric(large),
+            "gaps": Column.numeric(gaps),
+            "none": Column.numeric(np.full(n, np.nan)),
+            "constant": Column.numeric(np.full(n, 0.1)),
+            "infinite": Column.numeric(infinite),
+            "boolean": Column(ColumnKind.BOOLEAN, boolean),
+            "date": Column(ColumnKind.DATE, rng.integers(0, 2e4, n) * 1.0),
+            "text": Column.categorical([None if i % 11 == 0 else "abc"[i % 3] for i in range(n)]),
+            "y": Column.categorical([None if i % 13 == 0 else "np"[int(i % 4 == 0)] for i in range(n)]),
+        }
+    )
 
 
 def central(table: Table, test_fraction: float = 0.0) -> np.ndarray[Any, Any]:
@@ -132,8 +138,11 @@ def test_raw_keeps_nan_and_takes_one_exchange_less() -> None:
 def test_the_task_follows_from_the_labels(values: list[Any], kind: str, classes: list[str]) -> None:
     n = len(values)
     table = Table.of({"x": np.arange(n, dtype=float), "y": values})
-    prepared = prepare(shares(table, n // 2, n - n // 2), test_fraction=0.0,
-                       model_name="mlp_regressor" if kind == "regression" else "sgd_classifier")  # fmt: skip
+    prepared = prepare(
+        shares(table, n // 2, n - n // 2),
+        test_fraction=0.0,
+        model_name="mlp_regressor" if kind == "regression" else "sgd_classifier",
+    )
     assert (prepared.data["task"]["kind"], prepared.data["task"]["classes"]) == (kind, classes)
 
 
@@ -204,8 +213,16 @@ def test_it_learns_though_no_site_tells_its_class_counts(model: str) -> None:
 def test_a_site_with_fewer_usable_rows_than_its_minimum_refuses() -> None:
     """A coordinator that names one class after the other gets no count of them."""
     table = Table.of({"x": np.arange(60.0), "y": ["n", "p"] * 28 + ["rare"] * 2 + [None] * 2})
-    site = Site("a", table, {**RunConfig.parse({"model_name": "sgd_classifier", "target_column": "y",
-                                                "sample_id_column": None}).to_json(), "min_count": 5})  # fmt: skip
+    site = Site(
+        "a",
+        table,
+        {
+            **RunConfig.parse(
+                {"model_name": "sgd_classifier", "target_column": "y", "sample_id_column": None}
+            ).to_json(),
+            "min_count": 5,
+        },
+    )
     drive = Drive({"a": table}, model_name="sgd_classifier", num_rounds=1)
     drive.run()
     ask = drive.algorithm.ask(drive.states[0])
@@ -224,7 +241,7 @@ def test_split_is_stratified_stable_and_leaves_a_row_to_train() -> None:
     for n in range(4):
         train, test = preparation.split(np.zeros(n, int), np.random.default_rng(0), 0.9)
         assert len(train) + len(test) == n
-        assert (len(train) > 0 or n == 0)
+        assert len(train) > 0 or n == 0
     assert len(preparation.split(np.arange(8.0), np.random.default_rng(0), 0.0)[1]) == 0
 
 

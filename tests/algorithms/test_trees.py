@@ -100,11 +100,17 @@ def test_one_site_is_plain_xgboost() -> None:
     prepared = preparation.unpack(result)
     kept, y = preparation.target(table, prepared)
     X = raw(result, table.take(kept))
-    plain = {"objective": "binary:logistic", "max_depth": 3, "learning_rate": 0.3, "base_score": base_score(prepared),
-             "nthread": 1}  # fmt: skip
+    plain = {
+        "objective": "binary:logistic",
+        "max_depth": 3,
+        "learning_rate": 0.3,
+        "base_score": base_score(prepared),
+        "nthread": 1,
+    }
     central = xgboost.train(plain, xgboost.DMatrix(X, y), 8)
-    np.testing.assert_allclose(find("models", "xgboost").predict(result, X), central.predict(xgboost.DMatrix(X)),
-                               rtol=1e-4, atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(
+        find("models", "xgboost").predict(result, X), central.predict(xgboost.DMatrix(X)), rtol=1e-4, atol=1e-5
+    )
 
 
 def waves(n: int, seed: int) -> Table:
@@ -121,13 +127,20 @@ def test_three_classes_are_as_good_as_pooled() -> None:
     import xgboost
 
     train, test = waves(1500, 0), waves(1500, 1)
-    result = Drive(shares(train, 600, 500, 400), model_name="xgboost", num_rounds=10, local_epochs=2,
-                   test_fraction=0.0, model_options={"max_depth": 4}).run()  # fmt: skip
+    result = Drive(
+        shares(train, 600, 500, 400),
+        model_name="xgboost",
+        num_rounds=10,
+        local_epochs=2,
+        test_fraction=0.0,
+        model_options={"max_depth": 4},
+    ).run()
     X, Xt = raw(result, train), raw(result, test)
     y, yt = (np.array([int(label[1]) for label in t["y"].labels()]) for t in (train, test))  # type: ignore[index]
     p = find("models", "xgboost").predict(result, Xt)
-    central = xgboost.train({"objective": "multi:softprob", "num_class": 3, "max_depth": 4, "learning_rate": 0.3},
-                            xgboost.DMatrix(X, y), 20).predict(xgboost.DMatrix(Xt))  # fmt: skip
+    central = xgboost.train(
+        {"objective": "multi:softprob", "num_class": 3, "max_depth": 4, "learning_rate": 0.3}, xgboost.DMatrix(X, y), 20
+    ).predict(xgboost.DMatrix(Xt))
     assert log_loss(yt, p) < log_loss(yt, central) + 0.05
     assert roc_auc_score(yt, p, multi_class="ovr") > roc_auc_score(yt, central, multi_class="ovr") - 0.02
     assert (p.argmax(1) == yt).mean() > (central.argmax(1) == yt).mean() - 0.02

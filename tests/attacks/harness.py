@@ -18,9 +18,13 @@ ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
 Json = Any
 
 SETTINGS: dict[str, Json] = {
-    "model_name": "logistic_regression", "target_column": "y", "sample_id_column": None, "seed": 7,
-    "consent_timeout_s": 600.0, "wait_timeout_s": 60.0,
-}  # fmt: skip
+    "model_name": "logistic_regression",
+    "target_column": "y",
+    "sample_id_column": None,
+    "seed": 7,
+    "consent_timeout_s": 600.0,
+    "wait_timeout_s": 60.0,
+}
 
 
 def table(path: Path, site: int, rows: int = 120) -> Path:

@@ -95,14 +95,21 @@ def test_an_owner_decides_for_the_own_node_only(three: Federation) -> None:
     found = session(three, run)
     for who, token in (*tokens.items(), ("operator", three.operator_token)):
         with pytest.raises(Failed, match=" 403 "):
-            three.rest("POST", f"/api/training/sessions/{run}/consent",
-                       {"client_id": b, "decision": "accept", "code_hash": found["code_hash"]}, token)  # fmt: skip
+            three.rest(
+                "POST",
+                f"/api/training/sessions/{run}/consent",
+                {"client_id": b, "decision": "accept", "code_hash": found["code_hash"]},
+                token,
+            )
         assert who
     # nor may the owner decide here at all, where the node takes decisions only at the node
     with pytest.raises(Failed, match=" 409 "):
-        three.rest("POST", f"/api/training/sessions/{run}/consent",
-                   {"client_id": a, "decision": "reject", "code_hash": found["code_hash"]},
-                   tokens["owner-a"])  # fmt: skip
+        three.rest(
+            "POST",
+            f"/api/training/sessions/{run}/consent",
+            {"client_id": a, "decision": "reject", "code_hash": found["code_hash"]},
+            tokens["owner-a"],
+        )
     assert ended(three, run)["state"] == "completed"
 
 

@@ -62,8 +62,13 @@ def settled(process: subprocess.Popen[str], least: float, most: float) -> str | 
 
 def outcome(arguments: list[str], seconds: float = 6) -> tuple[int | None, str]:
     """What a command says, and how it ends; None: it was still at work and was then asked to stop."""
-    process = subprocess.Popen([sys.executable, "-m", "hanse.cli", *arguments], text=True, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hanse.cli", *arguments],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     said = settled(process, seconds, 60)
     if said is not None:
         return process.returncode, said
@@ -89,8 +94,17 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_damaged_files_of_a_node(homes: Path, tmp_path: Path) -> None:
-    files = ("node.toml", "catalogue.json", "approvals.db", "identity.json", "node.key", "node.crt", "authority.crt",
-             "audit.jsonl", "summaries.json")  # fmt: skip
+    files = (
+        "node.toml",
+        "catalogue.json",
+        "approvals.db",
+        "identity.json",
+        "node.key",
+        "node.crt",
+        "authority.crt",
+        "audit.jsonl",
+        "summaries.json",
+    )
     cases = [(file, how) for file in files for how in DAMAGE]
 
     def start(case: tuple[str, str]) -> tuple[tuple[str, str], int | None, str]:
@@ -115,8 +129,19 @@ def test_damaged_files_of_a_coordinator(homes: Path, tmp_path: Path) -> None:
     def start(case: tuple[str, str]) -> tuple[tuple[str, str], int | None, str]:
         name = f"{case[0]}-{case[1]}".replace(" ", "-").replace("/", "-")
         home = damaged(homes / "coordinator", tmp_path / name, *case)
-        return case, *outcome(["coordinator", "start", "--home", str(home), "--plain-http",
-                               "--http", f"127.0.0.1:{free_port()}", "--grpc", f"127.0.0.1:{free_port()}"])  # fmt: skip
+        return case, *outcome(
+            [
+                "coordinator",
+                "start",
+                "--home",
+                str(home),
+                "--plain-http",
+                "--http",
+                f"127.0.0.1:{free_port()}",
+                "--grpc",
+                f"127.0.0.1:{free_port()}",
+            ]
+        )
 
     with ThreadPoolExecutor(4) as pool:
         for case, code, said in pool.map(start, cases):

@@ -53,15 +53,28 @@ def test_nothing_is_left_and_no_secret_is_told(tmp_path: Path, monkeypatch: pyte
     home, secrets = tmp_path / "f", []
     with Federation(home) as federation:
         join(federation, 2)
-        secrets += [federation.operator_token, federation.account("sci", "data_scientist"),
-                    federation.account("own", "data_owner", ["site-a"])]  # fmt: skip
+        secrets += [
+            federation.operator_token,
+            federation.account("sci", "data_scientist"),
+            federation.account("own", "data_owner", ["site-a"]),
+        ]
         joined = federation.rest("POST", "/api/nodes/join-tokens", {"node": "spare"})["token"]
         secrets += [joined, JoinToken.decode(joined).secret]
         done = ended(federation, propose(federation, num_rounds=2))
         assert done["state"] == "completed"
-        told = [str(federation.rest("GET", path)) for path in (
-            "/api/state", "/api/events?limit=1000", "/api/audit?limit=1000", "/api/nodes", "/api/accounts",
-            "/api/nodes/join-tokens", "/api/me", f"/api/runs/{done['session_id']}/rounds")]  # fmt: skip
+        told = [
+            str(federation.rest("GET", path))
+            for path in (
+                "/api/state",
+                "/api/events?limit=1000",
+                "/api/audit?limit=1000",
+                "/api/nodes",
+                "/api/accounts",
+                "/api/nodes/join-tokens",
+                "/api/me",
+                f"/api/runs/{done['session_id']}/rounds",
+            )
+        ]
         alive = related(home)
         assert len(alive) >= 5  # coordinator, two nodes, two workers
         addresses = (federation.http, federation.grpc)

@@ -50,8 +50,9 @@ def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
     """A run in which the liars lie."""
     target = "regression" if kind == "numbers" else "binary"
     tables = shares(toy(200, target), 50, 50, 50, 50)
-    config = RunConfig.parse({"target_column": "y", "sample_id_column": None, "num_rounds": 2,
-                              "max_failed_rounds": 0, **KINDS[kind]})  # fmt: skip
+    config = RunConfig.parse(
+        {"target_column": "y", "sample_id_column": None, "num_rounds": 2, "max_failed_rounds": 0, **KINDS[kind]}
+    )
     alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", target="y")
     bundle = freeze(config, alignment.to_json(), {})
 
@@ -69,8 +70,15 @@ def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
 
     journal = Strict()
     # "references", so that what could not even be read as a message reaches the algorithm as well
-    run = Run(algorithms.build(config), config, sorted(tables), LocalTransport({n: handler(n) for n in tables}),
-              journal, bundle=bundle.sha256, rows={n: float(t.rows) for n, t in tables.items()})  # fmt: skip
+    run = Run(
+        algorithms.build(config),
+        config,
+        sorted(tables),
+        LocalTransport({n: handler(n) for n in tables}),
+        journal,
+        bundle=bundle.sha256,
+        rows={n: float(t.rows) for n, t in tables.items()},
+    )
     run.algorithm.result(asyncio.run(run.go()))
     return journal
 
@@ -109,9 +117,8 @@ MALFORMED: dict[str, Lie] = {
     "empty arrays": each_array(lambda a: a[:0]),
     "arrays of another type": each_array(lambda a: np.zeros(a.shape, np.int16)),
     "no arrays": lambda label, reply: Record(reply.data, {}),
-    "arrays of other names": lambda label, reply: Record(
-        reply.data, {f"a.x{i}": np.zeros(3) for i in range(10)}),
-}  # fmt: skip
+    "arrays of other names": lambda label, reply: Record(reply.data, {f"a.x{i}": np.zeros(3) for i in range(10)}),
+}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -159,15 +166,22 @@ def test_where_nobody_can_know_who_is_right_nobody_is_used() -> None:
     with pytest.raises(Unusable) as found:
         most.mean()
     assert set(found.value.nodes) == {"a"}
-    known = Contributions((said("a", (2,)), said("b", (3,)), said("c", (3,))), {}, Combine.SUM,
-                          {"a.": {"w": ("float64", (2,))}})  # fmt: skip
+    known = Contributions(
+        (said("a", (2,)), said("b", (3,)), said("c", (3,))), {}, Combine.SUM, {"a.": {"w": ("float64", (2,))}}
+    )
     with pytest.raises(Unusable) as found:
         known.mean()
     assert set(found.value.nodes) == {"b", "c"}
 
 
-COUNTS = {"a.count": "prepare", "a.rows": "prepare", "a.classes": "prepare", "s.totals": "train",
-          "s.positives": "train", "s.importance_weight": "train"}  # fmt: skip
+COUNTS = {
+    "a.count": "prepare",
+    "a.rows": "prepare",
+    "a.classes": "prepare",
+    "s.totals": "train",
+    "s.positives": "train",
+    "s.importance_weight": "train",
+}
 
 
 @pytest.mark.parametrize("most", [51.0, 1e12, -1.0, float("nan")])
@@ -356,14 +370,19 @@ def test_trees_are_as_many_and_as_large_as_rows_and_settings_allow(
             return reply
         if what == "many":  # trees that are one leaf
             count = 300
-            trees = {n[2:]: np.zeros((count, *reply.arrays[n].shape[1:]), reply.arrays[n].dtype)
-                     for n in reply.arrays if n.startswith("a.")}  # fmt: skip
+            trees = {
+                n[2:]: np.zeros((count, *reply.arrays[n].shape[1:]), reply.arrays[n].dtype)
+                for n in reply.arrays
+                if n.startswith("a.")
+            }
             trees |= {n: np.full(count, -1, np.int32) for n in ("left", "right")}
             trees["size"] = np.ones(count, np.int32)
         else:
             trees = chain(KINDS[kind]["model_name"], {"deep": 50, "large": 100_000}[what])[1]
-        return Record(reply.data, {n: reply.arrays[n] for n in reply.arrays if n.startswith("s.")}
-                      | {f"a.{n}": a for n, a in trees.items()})  # fmt: skip
+        return Record(
+            reply.data,
+            {n: reply.arrays[n] for n in reply.arrays if n.startswith("s.")} | {f"a.{n}": a for n, a in trees.items()},
+        )
 
     for step in learn(kind, lie).steps:
         if step.label == "train":
@@ -392,8 +411,14 @@ def test_a_very_deep_tree_does_not_end_the_process(kind: str) -> None:
         "print(model.fault(trees))\n"
         f"model.predict(trees, *((0.5,) if {kind!r} == 'xgboost' else ()), np.zeros((3, 2)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
-                          env={**os.environ, "PYTHONPATH": ":".join(sys.path)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
     assert done.returncode == 1, done.stderr[-500:]
     assert "deeper than" in done.stdout
     assert "WireError" in done.stderr
@@ -406,6 +431,13 @@ def test_parameters_of_another_shape_do_not_reach_native_code() -> None:
     wrong = ((np.zeros(4), np.zeros(1)), (np.zeros(1000), np.zeros(0)), (np.zeros((1, 1000)), np.zeros(1)))
     for coef, intercept in wrong:
         with pytest.raises(WireError, match="agreed features"):
-            model.train({"coef": coef, "intercept": intercept}, np.zeros((5, 1000)), np.zeros(5),
-                        np.random.default_rng(0), epochs=1, batch_size=1, learning_rate=0.1,
-                        progress=lambda: None)  # fmt: skip
+            model.train(
+                {"coef": coef, "intercept": intercept},
+                np.zeros((5, 1000)),
+                np.zeros(5),
+                np.random.default_rng(0),
+                epochs=1,
+                batch_size=1,
+                learning_rate=0.1,
+                progress=lambda: None,
+            )

@@ -19,10 +19,46 @@ from tests.coordinator.federation import PROBE, Federation
 from tests.coordinator.live import Live
 
 Json = Any
-ODD_IDS = ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%00", "%0a", "' OR 1=1 --", '"; DROP TABLE runs; --', "x" * 3000,  # noqa: E501
-           "%ff%fe", "*", "a/b", "${7*7}", "{{7*7}}", "<script>", "\u202e", "-1", "null"]  # fmt: skip
-ODD_VALUES: list[Json] = [None, True, -1, 0, 2**31, 2**63, 10**39, 1e308, -0.0, "", " ", "x" * 5000, "\0", "\u202e", [], [[]], {},  # noqa: E501
-                          {"a": {}}, "' OR 1=1 --", ["a"] * 1000]  # fmt: skip
+ODD_IDS = [
+    "../../etc/passwd",
+    "..%2f..%2fetc%2fpasswd",
+    "%00",
+    "%0a",
+    "' OR 1=1 --",
+    '"; DROP TABLE runs; --',
+    "x" * 3000,  # noqa: E501
+    "%ff%fe",
+    "*",
+    "a/b",
+    "${7*7}",
+    "{{7*7}}",
+    "<script>",
+    "\u202e",
+    "-1",
+    "null",
+]
+ODD_VALUES: list[Json] = [
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**63,
+    10**39,
+    1e308,
+    -0.0,
+    "",
+    " ",
+    "x" * 5000,
+    "\0",
+    "\u202e",
+    [],
+    [[]],
+    {},  # noqa: E501
+    {"a": {}},
+    "' OR 1=1 --",
+    ["a"] * 1000,
+]
 LEAKS = re.compile(
     r"Traceback|\.py\b|sqlalchemy|sqlite|site-packages|/tmp/|/home/|File \"|0x[0-9a-f]{8}", re.IGNORECASE
 )
@@ -40,19 +76,35 @@ def names(body: Json) -> list[str]:
 
 
 BODIES: dict[tuple[str, str], dict[str, Json]] = {
-    ("POST", "/api/training/start"): {**PROBE, "name": "n", "tags": ["a"], "model_options": {}, "seed": 1,
-                                      "fraction": 0.5, "expected_client_ids": ["a"], "features": ["x"]},
+    ("POST", "/api/training/start"): {
+        **PROBE,
+        "name": "n",
+        "tags": ["a"],
+        "model_options": {},
+        "seed": 1,
+        "fraction": 0.5,
+        "expected_client_ids": ["a"],
+        "features": ["x"],
+    },
     ("POST", "/api/clients/register"): {
-        "client_id": "a", "num_samples": 10, "num_features": 2, "data_sparsity": 0.1, "class_distribution": {"x": 10},
-        "feature_coverage": 1.0, "features": ["p", "q"], "metadata_columns": ["y"], "sample_id_column": "Sample",
-        "capabilities": {}},
+        "client_id": "a",
+        "num_samples": 10,
+        "num_features": 2,
+        "data_sparsity": 0.1,
+        "class_distribution": {"x": 10},
+        "feature_coverage": 1.0,
+        "features": ["p", "q"],
+        "metadata_columns": ["y"],
+        "sample_id_column": "Sample",
+        "capabilities": {},
+    },
     ("POST", "/register"): {"client_id": "a", "ip_address": "1.2.3.4", "capabilities": {"data_samples": 4}},
     ("POST", "/api/accounts"): {"name": "new", "role": "operator", "nodes": ["a"]},
     ("POST", "/api/nodes/join-tokens"): {"node": "b", "valid_s": 10.0, "owner": "owner-a"},
     ("POST", "/api/nodes/enrol"): {"token": "x", "node_id": "b", "csr": "x"},
     ("POST", "/api/state"): {"format": "federated_state", "version": 1, "runs": [], "nodes": []},
     ("POST", "/start"): {**PROBE},
-}  # fmt: skip
+}
 
 
 def test_odd_bodies_and_odd_ids(tmp_path: Path) -> None:
@@ -69,17 +121,46 @@ def test_odd_bodies_and_odd_ids(tmp_path: Path) -> None:
                 for odd in ODD_IDS:
                     if "{" in path:
                         clean(await f.call(who, method, re.sub(r"\{\w+\}", odd.replace("\0", "%00"), path), {}))
-                for query in ("limit=-1", "limit=99999999999999999999", "offset=-5", "since=x", "since=9223372036854775808",  # noqa: E501
-                              "state=' OR 1=1", "include=" + "x" * 500, "client_ids=" + ",".join("ab" * 500),
-                              "tags=%00", "kind=%27%3B", "window=1e9", "tolerance=nan", "first=a:b&second=%00:-1",
-                              "after=99999999999999999999", "run=%00", "version=-1", "limit=1&limit=2"):  # fmt: skip
+                for query in (
+                    "limit=-1",
+                    "limit=99999999999999999999",
+                    "offset=-5",
+                    "since=x",
+                    "since=9223372036854775808",  # noqa: E501
+                    "state=' OR 1=1",
+                    "include=" + "x" * 500,
+                    "client_ids=" + ",".join("ab" * 500),
+                    "tags=%00",
+                    "kind=%27%3B",
+                    "window=1e9",
+                    "tolerance=nan",
+                    "first=a:b&second=%00:-1",
+                    "after=99999999999999999999",
+                    "run=%00",
+                    "version=-1",
+                    "limit=1&limit=2",
+                ):
                     if method == "GET":
                         clean(await f.call(who, method, re.sub(r"\{\w+\}", "a", path) + "?" + query))
                 if method != "POST":
                     continue
                 plain = re.sub(r"\{\w+\}", "a", path)
-                for raw in (b"", b"null", b"[]", b"1", b'"x"', b"{", b"\xff\xfe", b"[" * 5000, b'{"a":1,"a":2}', b'{"a":NaN}',  # noqa: E501
-                            b'{"a":1e999}', b'{"a":"\\ud800"}', b"{" + b'"a":{' * 500 + b"}" * 501, b'{"' + b"x" * 9999):  # noqa: E501  # fmt: skip
+                for raw in (
+                    b"",
+                    b"null",
+                    b"[]",
+                    b"1",
+                    b'"x"',
+                    b"{",
+                    b"\xff\xfe",
+                    b"[" * 5000,
+                    b'{"a":1,"a":2}',
+                    b'{"a":NaN}',  # noqa: E501
+                    b'{"a":1e999}',
+                    b'{"a":"\\ud800"}',
+                    b"{" + b'"a":{' * 500 + b"}" * 501,
+                    b'{"' + b"x" * 9999,
+                ):  # noqa: E501
                     clean(await f.call(who, method, plain, raw=raw))
                 honest = BODIES.get((method, path), {})
                 for name in honest:
@@ -87,8 +168,19 @@ def test_odd_bodies_and_odd_ids(tmp_path: Path) -> None:
                         text = json.dumps({**honest, name: value})
                         clean(await f.call(who, method, plain, raw=text.encode()))
             # all that was taken can be shown
-            for path in ("/api/nodes", "/api/clients", "/api/training/sessions", "/api/accounts", "/api/events", "/status",  # noqa: E501
-                         "/metrics", "/clients", "/api/state", "/api/audit", "/api/training/analyze"):  # fmt: skip
+            for path in (
+                "/api/nodes",
+                "/api/clients",
+                "/api/training/sessions",
+                "/api/accounts",
+                "/api/events",
+                "/status",  # noqa: E501
+                "/metrics",
+                "/clients",
+                "/api/state",
+                "/api/audit",
+                "/api/training/analyze",
+            ):
                 answer = await f.call("op", "GET", path)
                 assert answer.status_code in (200, 409), (path, answer.text[:300])
 
@@ -98,8 +190,17 @@ def test_odd_bodies_and_odd_ids(tmp_path: Path) -> None:
 def test_files_that_are_not_the_pages(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:
-            for name in ("../server.py", "..%2fserver.py", "%2e%2e/server.py", "....//server.py", "/etc/passwd", "%2fetc%2fpasswd",  # noqa: E501
-                         "index.html%00.js", "..\\server.py", "__init__.py"):  # fmt: skip
+            for name in (
+                "../server.py",
+                "..%2fserver.py",
+                "%2e%2e/server.py",
+                "....//server.py",
+                "/etc/passwd",
+                "%2fetc%2fpasswd",  # noqa: E501
+                "index.html%00.js",
+                "..\\server.py",
+                "__init__.py",
+            ):
                 answer = await f.call(None, "GET", f"/page/{name}")
                 assert answer.status_code in (403, 404), (name, answer.status_code)
                 assert "import" not in answer.text
@@ -126,8 +227,10 @@ def test_races_of_owners_and_scientists(tmp_path: Path) -> None:
                     return f.call(f"owner-{node}", "POST", f"{base}/consent", given)
 
                 asked = [give("a", "accept"), give("b", "accept"), give("a", "accept"), give("b", "reject")]
-                asked += [f.call("sci", "POST", f"{base}/{what}", {}) for what in
-                          ("execute", "cancel", "execute", "pause", "resume", "cancel")]  # fmt: skip
+                asked += [
+                    f.call("sci", "POST", f"{base}/{what}", {})
+                    for what in ("execute", "cancel", "execute", "pause", "resume", "cancel")
+                ]
                 random.Random(turn).shuffle(asked)
                 for answer in await asyncio.gather(*asked):
                     assert answer.status_code in (200, 202, 409), answer.text
@@ -167,8 +270,13 @@ def test_a_token_in_another_place_is_none(tmp_path: Path) -> None:
         async with Federation(tmp_path) as f:
             f.people()
             token = f.tokens["op"]
-            for headers in ({"authorization": token}, {"authorization": f"Basic {token}"}, {"cookie": f"token={token}"},
-                            {"x-api-key": token}, {"authorization": f"Bearer {token}x"}):  # fmt: skip
+            for headers in (
+                {"authorization": token},
+                {"authorization": f"Basic {token}"},
+                {"cookie": f"token={token}"},
+                {"x-api-key": token},
+                {"authorization": f"Bearer {token}x"},
+            ):
                 assert (await f.call(None, "GET", "/api/me", headers=headers)).status_code == 401
             assert (await f.call(None, "GET", f"/api/me?token={token}")).status_code == 401
 
@@ -213,13 +321,19 @@ def test_clients_that_never_finish_their_request_are_put_out(tmp_path: Path) -> 
         assert live.stop() == 0
 
 
-@pytest.mark.parametrize("request_", [
-    b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01" + bytes(100), b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n\r\n",
-    b"POST /api/me HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
-    b"POST /api/me HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /api/me HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzz\r\n",
-    b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\n",
-], ids=["version", "TLS hello", "long path", "long body", "negative body", "smuggling", "many headers"])  # fmt: skip
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01" + bytes(100),
+        b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /api/me HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+        b"POST /api/me HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/me HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\n",
+    ],
+    ids=["version", "TLS hello", "long path", "long body", "negative body", "smuggling", "many headers"],
+)
 def test_requests_that_are_none(tmp_path_factory: pytest.TempPathFactory, request_: bytes, served: Live) -> None:
     with socket.create_connection(("127.0.0.1", served.http_port), timeout=10) as one:
         one.sendall(request_)

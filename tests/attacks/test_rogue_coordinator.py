@@ -35,8 +35,9 @@ def with_data(home: Path) -> None:
 def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
     dataset = Catalogue(home).get("visits")
     config = RunConfig.parse({"model_name": model, "num_rounds": 2, "target_column": "disease", **settings})
-    alignment = features.align({"alpha": dict(dataset.schema)}, "intersection", target=config.target_column,
-                               not_features=["Sample"])  # fmt: skip
+    alignment = features.align(
+        {"alpha": dict(dataset.schema)}, "intersection", target=config.target_column, not_features=["Sample"]
+    )
     return freeze(config, alignment.to_json(), {"alpha": {"name": dataset.name, "version": dataset.version}})
 
 
@@ -149,6 +150,7 @@ def test_a_proposal_that_is_none_is_not_kept_and_audited(tmp_path: Path, what: s
 
 def test_datasets_are_names_and_never_paths(tmp_path: Path) -> None:
     """A bundle that names a file instead of a dataset gets nothing, even when the owner approves it."""
+
     async def main() -> None:
         with_data(tmp_path)
         honest = data_bundle(tmp_path)
@@ -175,12 +177,20 @@ ASKS: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
     "a step that there is not": ({"stage": 0, "of": {"step": "rows"}}, {}),
     "prepared of nothing": ({"stage": 1, "of": {"phase": "train", "round": 1, "prepared": {}}}, {}),
     "a column that was not approved": (
-        {"stage": 0, "of": {"step": "sum", "target": "Sample", "needs": "raw", "task_type": "binary",
-                            "task": {"kind": "binary", "features": ["Sample"], "classes": ["PATIENT-0007", "x"]},
-                            "columns": [{"name": "Sample", "kind": "categorical", "categories": ["a"],
-                                         "missing": False}]}},
-        {"mean": np.zeros(0)}),
-}  # fmt: skip
+        {
+            "stage": 0,
+            "of": {
+                "step": "sum",
+                "target": "Sample",
+                "needs": "raw",
+                "task_type": "binary",
+                "task": {"kind": "binary", "features": ["Sample"], "classes": ["PATIENT-0007", "x"]},
+                "columns": [{"name": "Sample", "kind": "categorical", "categories": ["a"], "missing": False}],
+            },
+        },
+        {"mean": np.zeros(0)},
+    ),
+}
 
 
 @pytest.mark.parametrize("what", list(ASKS))
@@ -218,8 +228,14 @@ def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
         columns = [{"name": n, "kind": "numeric", "categories": [], "missing": False} for n in ("age", "marker")]
         if model == "sgd_regressor":
             task, columns = {"kind": "regression", "features": ["age"], "classes": []}, columns[:1]
-        prepared = {"task": task, "target": settings.get("target_column", "disease"), "columns": columns, "rows": 60,
-                    "needs": "standardised" if settings else "raw", "class_counts": [30, 30]}  # fmt: skip
+        prepared = {
+            "task": task,
+            "target": settings.get("target_column", "disease"),
+            "columns": columns,
+            "rows": 60,
+            "needs": "standardised" if settings else "raw",
+            "class_counts": [30, 30],
+        }
         arrays: dict[str, Any] = {f"prepared.{n}": np.ones(len(columns)) for n in ("count", "mean", "scale")}
         arrays |= {"prepared.target_mean": np.zeros(1), "prepared.target_scale": np.ones(1)}
         if model == "sgd_regressor":
@@ -230,8 +246,7 @@ def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
         ask = {"phase": "train", "round": 1, "prepared": prepared, "base": 0.5, "rounds": 2}
         async with running(tmp_path) as node:
             await node.approved(bundle)
-            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256,
-                    "ask": {"stage": 1, "of": ask}}  # fmt: skip
+            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256, "ask": {"stage": 1, "of": ask}}
             pid = node.agent.worker.pid
             with pytest.raises(HanseError) as found:
                 await node.coordinator.ask("task", data, arrays)
@@ -263,12 +278,23 @@ def test_random_asks(tmp_path: Path) -> None:
             report = await node.task(bundle, {"step": "merge"})
             columns = report.data["data"]["columns"]
             task = {"kind": "binary", "features": ["age", "marker", "town=Bremen"], "classes": ["0", "1"]}
-            honest = {"step": "sum", "task": task, "columns": columns, "target": "disease", "needs": "standardised",
-                      "task_type": "auto"}  # fmt: skip
+            honest = {
+                "step": "sum",
+                "task": task,
+                "columns": columns,
+                "target": "disease",
+                "needs": "standardised",
+                "task_type": "auto",
+            }
             await node.task(bundle, honest)
             for i in range(200):
-                data = {"run": "run-1", "step": twisted(i + 1), "op": twisted("answer"), "bundle": bundle.sha256,
-                        "ask": twisted(json.loads(json.dumps({"stage": 0, "of": honest})))}  # fmt: skip
+                data = {
+                    "run": "run-1",
+                    "step": twisted(i + 1),
+                    "op": twisted("answer"),
+                    "bundle": bundle.sha256,
+                    "ask": twisted(json.loads(json.dumps({"stage": 0, "of": honest}))),
+                }
                 try:
                     await node.coordinator.ask("task", data, {"mean": np.ones(int(rng.integers(4)))})
                 except HanseError as error:
@@ -291,5 +317,3 @@ def test_messages_of_other_kinds(tmp_path: Path) -> None:
             await fine(node, node.agent.worker.pid)
 
     asyncio.run(main())
-
-

@@ -45,8 +45,9 @@ def answers(here: Site) -> list[Contribution]:
         said = algorithm.answer(here, ask.record)
         found.append(said)
         record = Record(said.record.data, {f"a.{k}": np.asarray(v) for k, v in said.record.arrays.items()})
-        state = algorithm.tell(state, Contributions(((Answer("a", 1.0, said.record.data, {}, 0), record),), {},
-                                                    ask.combine))  # fmt: skip
+        state = algorithm.tell(
+            state, Contributions(((Answer("a", 1.0, said.record.data, {}, 0), record),), {}, ask.combine)
+        )
     return found
 
 
@@ -60,8 +61,12 @@ def numbers(said: Iterable[Contribution]) -> list[float]:
 @pytest.mark.parametrize("rows", [1, 2, 9])
 def test_a_small_dataset_tells_nothing_of_its_rows_nor_how_many_there_are(rows: int) -> None:
     items = [[s, ["x"], {}, []] for s in ("count", "mean", "variance", "moments", "min", "max", "distinct", "missing")]
-    items += [["histogram", ["x"], {"bin_edges": [0, 1e5]}, []], ["median", ["x"], {}, []],
-              ["value_counts", ["x"], {}, []], ["covariance", ["x", "y"], {}, []]]  # fmt: skip
+    items += [
+        ["histogram", ["x"], {"bin_edges": [0, 1e5]}, []],
+        ["median", ["x"], {}, []],
+        ["value_counts", ["x"], {}, []],
+        ["covariance", ["x", "y"], {}, []],
+    ]
     said = answers(site({"x": [SECRET + i for i in range(rows)], "y": [1.0] * rows}, items))
     assert {v for v in numbers(said) if v not in (0.0, 1.0)} <= {91.0, 93.0, np.inf, -np.inf}  # "[]", and flags
     reasons = " ".join(r for one in said for r in one.record.data["withheld"].values())
@@ -70,9 +75,15 @@ def test_a_small_dataset_tells_nothing_of_its_rows_nor_how_many_there_are(rows: 
     assert federation.analytics().mean() == {"x": None}
 
 
-@pytest.mark.parametrize("more", [{"where": [["x", ">", 1e9]]}, {"where": [["x", "<", 0.0]]},
-                                  {"denied_columns": ["x"]},
-                                  {"most_filters": 0, "where": [["x", "<", 9.0]]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"where": [["x", ">", 1e9]]},
+        {"where": [["x", "<", 0.0]]},
+        {"denied_columns": ["x"]},
+        {"most_filters": 0, "where": [["x", "<", 9.0]]},
+    ],
+)
 def test_errors_hold_no_count_and_no_value(more: dict[str, Any]) -> None:
     data = {"x": [-SECRET, *RNG.normal(3, 0.1, size=12)]}
     with pytest.raises(NotAllowed) as error:
@@ -104,8 +115,12 @@ def test_an_outlier_is_in_no_quantile_of_its_own(rows: int, sign: int) -> None:
     for seed in range(12):
         x = np.append(np.random.default_rng(seed).normal(size=rows - 1), sign * SECRET)
         for depth in (1, 3):
-            found = hanse.simulate({"a": {"x": x}}).analytics().fetch_stats_with_args(
-                {"x": {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}}).values("quantile")["x"]
+            found = (
+                hanse.simulate({"a": {"x": x}})
+                .analytics()
+                .fetch_stats_with_args({"x": {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}})
+                .values("quantile")["x"]
+            )
             assert max(map(abs, found)) < SECRET / 100, (seed, depth, found)
 
 
@@ -203,9 +218,14 @@ def test_a_table_asked_in_three_ways_hides_the_same_cells(cells: list[tuple[int,
     data = {"group": [g for g, _ in rows], "label": [c for _, c in rows]}
     if not rows or any(0 < n < 10 for n in (*counts.sum(0), *counts.sum(1))):
         return
-    said = [answers(site(data, [item])) for item in (
-        ["crosstab", ["group", "label"], {}, []], ["crosstab", ["label", "group"], {}, []],
-        ["value_counts", ["label"], {}, ["group"]])]  # fmt: skip
+    said = [
+        answers(site(data, [item]))
+        for item in (
+            ["crosstab", ["group", "label"], {}, []],
+            ["crosstab", ["label", "group"], {}, []],
+            ["value_counts", ["label"], {}, ["group"]],
+        )
+    ]
     shapes = [a for one in said for c in one for name, a in c.record.arrays.items() if name.endswith(".hidden")]
     table, turned, groups = shapes[0][0], shapes[1][0], shapes[2]
     assert np.array_equal(table, turned.T)
@@ -228,8 +248,11 @@ def test_rows_without_a_group_are_no_few_either(table: list[list[int]]) -> None:
     data = {"group": [g for g, _ in rows], "label": [c for _, c in rows]}
     if not any(data["group"]) or any(0 < n < 10 for n in (*counts.sum(0), *counts.sum(1))):
         return
-    [said] = [one for one in answers(site(data, [["value_counts", ["label"], {}, ["group"]]]))
-              if any(name.endswith(".hidden") for name in one.record.arrays)]  # fmt: skip
+    [said] = [
+        one
+        for one in answers(site(data, [["value_counts", ["label"], {}, ["group"]]]))
+        if any(name.endswith(".hidden") for name in one.record.arrays)
+    ]
     [told] = [a for name, a in said.record.arrays.items() if name.endswith(".counts")]
     rest = counts.sum(0)[counts.sum(0) > 0] - told.sum(0)[: int((counts.sum(0) > 0).sum())]
     assert all(n == 0 or n >= 10 for n in rest)
@@ -248,8 +271,14 @@ def test_group_totals_minus_shown_groups() -> None:
 
 def test_rare_labels_never_leave() -> None:
     data = {"city": ["Ulm"] * 60 + ["Bonn"] * 30 + ["Kleinkleckersdorf"] * 3}
-    said = answers(site(data, [["value_counts", ["city"], {}, []], ["crosstab", ["city", "city2"], {}, []]]
-                        if "city2" in data else [["value_counts", ["city"], {}, []]]))  # fmt: skip
+    said = answers(
+        site(
+            data,
+            [["value_counts", ["city"], {}, []], ["crosstab", ["city", "city2"], {}, []]]
+            if "city2" in data
+            else [["value_counts", ["city"], {}, []]],
+        )
+    )
     raw = b"".join(np.asarray(a).tobytes() for one in said for a in one.record.arrays.values())
     assert b"Ulm" in raw
     assert b"Klein" not in raw
@@ -306,8 +335,10 @@ def test_choices_of_rows_that_single_somebody_out() -> None:
     for statistic in ("value_counts", "histogram", "min", "median", "crosstab"):
         with pytest.raises(ConfigError):
             federation.analytics(where=[["age", "<", cut]])._pair(
-                statistic, ("cost", "age") if statistic == "crosstab" else ("cost",),
-                {"bins": 3} if statistic == "histogram" else {})  # fmt: skip
+                statistic,
+                ("cost", "age") if statistic == "crosstab" else ("cost",),
+                {"bins": 3} if statistic == "histogram" else {},
+            )
     with pytest.raises(ConfigError, match="chosen rows"):
         federation.analytics(where=[["age", "<", cut]], by="age").mean(["cost"])
 
@@ -398,8 +429,9 @@ def test_whatever_times_curves_tell_none_or_the_minimum_stand_between_them(data:
     for _ in range(4):
         grid = sorted({float(t) for t in rng.integers(-1, 42, int(rng.integers(2, 20)))} | {41.0, 42.0})
         by = data.draw(st.sampled_from([[], ["g"]]))
-        said = answers(site({"t": time, "e": event, "g": group}, [["kaplan_meier", ["t", "e"], {"grid": grid}, by]],
-                            source))  # fmt: skip
+        said = answers(
+            site({"t": time, "e": event, "g": group}, [["kaplan_meier", ["t", "e"], {"grid": grid}, by]], source)
+        )
         shown = {tuple(json.loads(key)[1]): edges for key, edges in (source.memory.get("edges") or {}).items()}
         [told] = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".events")]
         for part, inside in zip(told, [group == g for g in sorted(set(group))] if by else [everybody], strict=False):
@@ -422,8 +454,11 @@ def test_whatever_times_curves_tell_none_or_the_minimum_stand_between_them(data:
 
 def test_all_events_minus_one_groups_are_not_another_groups_few() -> None:
     """Of ward b three died: the curves of all rows and of ward a must not tell."""
-    data = {"t": [*map(float, RNG.integers(1, 9, 200))], "e": [1.0] * 20 + [0.0] * 80 + [1.0] * 3 + [0.0] * 97,
-            "ward": ["a"] * 100 + ["b"] * 100}  # fmt: skip
+    data = {
+        "t": [*map(float, RNG.integers(1, 9, 200))],
+        "e": [1.0] * 20 + [0.0] * 80 + [1.0] * 3 + [0.0] * 97,
+        "ward": ["a"] * 100 + ["b"] * 100,
+    }
     federation = hanse.simulate({"a": data})
     grid = [float(i) for i in range(10)]
     assert sum(federation.analytics().kaplan_meier("t", "e", grid=grid)["events"]) == 23
@@ -449,8 +484,12 @@ def test_asking_again_gives_the_same_bytes() -> None:
 
 def test_survival_of_few() -> None:
     time = RNG.integers(1, 200, 150).astype(float)
-    [said] = answers(site({"t": time, "e": RNG.random(150) < 0.6}, [
-        ["kaplan_meier", ["t", "e"], {"grid": [float(i) for i in range(1, 200)]}, []]]))  # fmt: skip
+    [said] = answers(
+        site(
+            {"t": time, "e": RNG.random(150) < 0.6},
+            [["kaplan_meier", ["t", "e"], {"grid": [float(i) for i in range(1, 200)]}, []]],
+        )
+    )
     for name, array in said.record.arrays.items():
         if name.endswith(("events", "gone")):
             assert np.all((array == 0) | (array >= 10))
@@ -535,12 +574,19 @@ def test_joined_cells_are_full_and_lose_nobody(counts: list[int], minimum: int) 
 # ---------------------------------------------------------------- a node that lies
 
 
-@pytest.mark.parametrize("bad", [
-    {"0.n": np.array([5]), "0.withheld": np.array([0])},
-    {"0.n": np.array([5]), "0.counts": np.array([1.0]), "0.labels": np.frombuffer(b"{not json", np.uint8)[None],
-     "0.withheld": np.array([0])},
-    {},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"0.n": np.array([5]), "0.withheld": np.array([0])},
+        {
+            "0.n": np.array([5]),
+            "0.counts": np.array([1.0]),
+            "0.labels": np.frombuffer(b"{not json", np.uint8)[None],
+            "0.withheld": np.array([0]),
+        },
+        {},
+    ],
+)
 def test_contributions_that_are_none_are_refused_by_name(bad: dict[str, np.ndarray]) -> None:
     algorithm = Statistics()
     config = {"model_options": {"items": [["value_counts", ["t"], {}, []]]}}
@@ -618,8 +664,10 @@ def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> Non
     assert found["f"]["counts"][1] == 0
     assert found["f"]["hidden"][1] == 1
     large = hanse.simulate({"a": {"sex": ["f"] * 100 + ["m"] * 60, "ill": ["yes", "no"] * 80}})
-    assert large.analytics(by="sex").value_counts("ill")["ill"] == {"f": {"yes": 50, "no": 50},
-                                                                  "m": {"yes": 30, "no": 30}}  # fmt: skip
+    assert large.analytics(by="sex").value_counts("ill")["ill"] == {
+        "f": {"yes": 50, "no": 50},
+        "m": {"yes": 30, "no": 30},
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -720,14 +768,18 @@ def test_all_pairs_minus_those_of_a_group_do_not_give_the_other_group_away() -> 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.sampled_from([0.02, 0.1, 0.4]))
 def test_whatever_is_told_of_pairs_differs_from_what_else_is_by_none_or_the_minimum(
     seed: int, groups: int, gaps: float
-) -> None:  # fmt: skip
+) -> None:
     rng = np.random.default_rng(seed)
     there = rng.random((240, 3)) > gaps * rng.random(3)
     label = rng.integers(0, groups, 240)
     data = {f"c{i}": np.where(there[:, i], rng.normal(size=240), np.nan) for i in range(3)}
     columns = list(data)
-    said = answers(site({**data, "g": [f"g{v}" for v in label]},
-                        [["pair_means", columns, {}, []], ["pair_means", columns, {}, ["g"]]]))  # fmt: skip
+    said = answers(
+        site(
+            {**data, "g": [f"g{v}" for v in label]},
+            [["pair_means", columns, {}, []], ["pair_means", columns, {}, ["g"]]],
+        )
+    )
     parts = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".N")]
     [whole], by = sorted(parts, key=len)
     for i, j in itertools.permutations(range(3), 2):
@@ -756,8 +808,11 @@ def test_a_table_of_two_columns_minus_the_labels_of_one_does_not_tell_who_lacks_
 
 def test_tables_of_groups_and_of_all_rows_leave_no_few() -> None:
     """Of the ill men at the ward three smoke."""
-    ward, ill, smokes = (["a"] * 100 + ["b"] * 100, (["yes"] * 50 + ["no"] * 50) * 2,
-                         (["yes"] * 25 + ["no"] * 25) * 3 + ["yes"] * 3 + ["no"] * 47)  # fmt: skip
+    ward, ill, smokes = (
+        ["a"] * 100 + ["b"] * 100,
+        (["yes"] * 50 + ["no"] * 50) * 2,
+        (["yes"] * 25 + ["no"] * 25) * 3 + ["yes"] * 3 + ["no"] * 47,
+    )
     items = [["crosstab", ["ill", "smokes"], {}, by] for by in ([], ["ward"])]
     said = answers(site({"ward": ward, "ill": ill, "smokes": smokes}, items))
     tables = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".counts") and a.ndim == 3]
@@ -769,11 +824,18 @@ def test_tables_of_groups_and_of_all_rows_leave_no_few() -> None:
 # ---------------------------------------------------------------- a node that counts more than it declared
 
 COUNTING: dict[str, tuple[list[str], dict[str, Any], str]] = {
-    "mean": (["x"], {}, "n"), "variance": (["x"], {}, "n"), "histogram": (["x"], {"bin_edges": [-9, 0, 9]}, "counts"),
-    "value_counts": (["t"], {}, "counts"), "crosstab": (["t", "u"], {}, "counts"), "covariance": (["x", "y"], {}, "N"),
-    "missing": (["x"], {}, "gone"), "kaplan_meier": (["y", "e"], {"grid": [1, 2, 3]}, "events"), "median": (["x"], {},
-    "counts"), "distinct": (["x"], {}, "n"), "sparsity": (["x"], {}, "n"),
-}  # fmt: skip
+    "mean": (["x"], {}, "n"),
+    "variance": (["x"], {}, "n"),
+    "histogram": (["x"], {"bin_edges": [-9, 0, 9]}, "counts"),
+    "value_counts": (["t"], {}, "counts"),
+    "crosstab": (["t", "u"], {}, "counts"),
+    "covariance": (["x", "y"], {}, "N"),
+    "missing": (["x"], {}, "gone"),
+    "kaplan_meier": (["y", "e"], {"grid": [1, 2, 3]}, "events"),
+    "median": (["x"], {}, "counts"),
+    "distinct": (["x"], {}, "n"),
+    "sparsity": (["x"], {}, "n"),
+}
 
 
 @pytest.mark.parametrize("stat", list(COUNTING))
@@ -781,8 +843,13 @@ COUNTING: dict[str, tuple[list[str], dict[str, Any], str]] = {
 def test_no_count_of_a_node_is_more_than_the_rows_that_it_declared(stat: str, said: int) -> None:
     columns, options, array = COUNTING[stat]
     rng = np.random.default_rng(2)
-    data = {"x": np.where(np.arange(200) < 30, np.nan, rng.normal(size=200)), "y": np.abs(rng.normal(size=200)),
-            "e": rng.random(200) < 0.5, "t": ["a", "b"] * 100, "u": ["c"] * 100 + ["d"] * 100}  # fmt: skip
+    data = {
+        "x": np.where(np.arange(200) < 30, np.nan, rng.normal(size=200)),
+        "y": np.abs(rng.normal(size=200)),
+        "e": rng.random(200) < 0.5,
+        "t": ["a", "b"] * 100,
+        "u": ["c"] * 100 + ["d"] * 100,
+    }
     here = site(data, [[stat, columns, options, []]])
     algorithm, hit = Statistics(), 0
     state = algorithm.init(here.config)

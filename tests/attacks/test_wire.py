@@ -82,8 +82,17 @@ def attacked(live: Live, attack: Callable[[Rogue, GrpcSite], Awaitable[None]]) -
             await until_online(live, 1)
             await attack(rogue, good)  # type: ignore[arg-type]
             before = worked(live)
-            for path in ("/api/nodes", "/api/clients?include=features", f"/api/nodes/{name}", "/status", "/clients",
-                         "/api/events?limit=1000", "/api/training/sessions", "/api/audit", "/api/state"):  # fmt: skip
+            for path in (
+                "/api/nodes",
+                "/api/clients?include=features",
+                f"/api/nodes/{name}",
+                "/status",
+                "/clients",
+                "/api/events?limit=1000",
+                "/api/training/sessions",
+                "/api/audit",
+                "/api/state",
+            ):
                 await live.ok("GET", path)
             assert worked(live) - before < 8
             settings = {**PROBE, "expected_client_ids": [good.name]}
@@ -138,8 +147,16 @@ def test_names_that_would_do_something_elsewhere(live: Live) -> None:
     """Control characters, HTML, SQL: kept as text or refused, and shown as text."""
 
     async def attack(rogue: Rogue, good: GrpcSite) -> None:
-        dataset = {"name": ODD, "version": ODD, "columns": {ODD: "numeric", "y": "numeric"}, "rows": 10,
-                   "tags": [ODD], "metadata_columns": [ODD], "kind": ODD, "categories": {ODD: [ODD]}}  # fmt: skip
+        dataset = {
+            "name": ODD,
+            "version": ODD,
+            "columns": {ODD: "numeric", "y": "numeric"},
+            "rows": 10,
+            "tags": [ODD],
+            "metadata_columns": [ODD],
+            "kind": ODD,
+            "categories": {ODD: [ODD]},
+        }
         summary = {"class_distribution": {ODD: 5, "a": -3, "b": "x"}, "num_samples": ODD}
         with contextlib.suppress(HanseError):
             await rogue.hello(datasets=[dataset], capabilities={ODD: ODD}, summary=summary)
@@ -162,9 +179,10 @@ def test_a_very_wide_greeting_again_and_again(live: Live) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["\\\\ud800", "1e999", "[" * 500 + "]" * 500, "1" * 5000, "NaN", "\\\\u0000"],
+    "text",
+    ["\\\\ud800", "1e999", "[" * 500 + "]" * 500, "1" * 5000, "NaN", "\\\\u0000"],
     ids=["half a character", "a number out of range", "deep", "many digits", "NaN", "NUL"],
-)  # fmt: skip
+)
 def test_json_that_could_not_be_shown_again(live: Live, text: str) -> None:
     async def attack(rogue: Rogue, good: GrpcSite) -> None:
         quoted = not text.startswith(("[", "1", "N"))
@@ -224,8 +242,10 @@ def test_unknown_kinds_and_floods(live: Live) -> None:
                 except HanseError:
                     pass
 
-        flood = asyncio.gather(*(ask(k, 250) for k in ["explode", "task", "finished", "proposal"] * 2),
-                               *(ask("heartbeat", 250) for _ in range(8)))  # fmt: skip
+        flood = asyncio.gather(
+            *(ask(k, 250) for k in ["explode", "task", "finished", "proposal"] * 2),
+            *(ask("heartbeat", 250) for _ in range(8)),
+        )
         worst, flooded = 0.0, time.perf_counter()
         while not flood.done():
             began = time.perf_counter()

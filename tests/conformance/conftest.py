@@ -20,8 +20,13 @@ from hanse.node.settings import Coordinator, Settings
 from .recorder import Recorder
 
 TOWN, VALUE, PATIENT = "Zwentibold-Sentinel", 1234.5678901, "PATIENT-"
-PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None, "min_available_nodes": 2,
-         "min_completed": 2}  # fmt: skip
+PROBE = {
+    "federated_strategy": "probe",
+    "num_rounds": 3,
+    "sample_id_column": None,
+    "min_available_nodes": 2,
+    "min_completed": 2,
+}
 HEART = {"num_rounds": 2, "tags": ["heart"], "purpose": "conformance", "min_available_nodes": 2, "min_completed": 2}
 
 

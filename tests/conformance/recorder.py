@@ -83,9 +83,7 @@ class Recorder:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._behind
         name = "localhost" if host in ("127.0.0.1", "::1") else host
-        behind_reader, behind_writer = await asyncio.open_connection(
-            host, port, ssl=self._client, server_hostname=name
-        )  # fmt: skip
+        behind_reader, behind_writer = await asyncio.open_connection(host, port, ssl=self._client, server_hostname=name)
         up, down = bytearray(), bytearray()
         self.connections.append((up, down))
         try:

@@ -11,8 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROWS = {"M": 77, "A": 58, "B": 27, "S": 27}
-PARTS = ("Learning that equals pooled learning", "Privacy that is proved", "Governance", "Pages", "Engines", "Network",
-         "Scale")  # fmt: skip
+PARTS = (
+    "Learning that equals pooled learning",
+    "Privacy that is proved",
+    "Governance",
+    "Pages",
+    "Engines",
+    "Network",
+    "Scale",
+)
 LINES = [
     [cell.strip() for cell in line.strip().strip("|").split("|")]
     for line in (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8").splitlines()

@@ -125,8 +125,10 @@ def test_the_schema_decides_what_is_read_and_each_row_is_read_once() -> None:
     """A5, A6, A53: from the dataset's schema the accumulators of a query, wired to their columns; one pass over the
     rows of the columns that are needed, for all of them; what leaves is partial statistics."""
     source = Counting(3)
-    sent = partial(source, [["variance", ["x"], {}, []], ["histogram", ["y"], {"bin_edges": [-1, 0, 1]}, []],
-                            ["count", ["t"], {}, []]])  # fmt: skip
+    sent = partial(
+        source,
+        [["variance", ["x"], {}, []], ["histogram", ["y"], {"bin_edges": [-1, 0, 1]}, []], ["count", ["t"], {}, []]],
+    )
     assert source.asked == [("t", "x", "y")]  # not z, and each row once, though a variance takes two asks
     assert len(sent) == 2
     whole = Table({n: Column.numeric(np.concatenate([b[n].values for b in source.batches([n])])) for n in ("x", "y")})
@@ -168,9 +170,12 @@ def test_arguments_hold_the_schema_themselves() -> None:
     assert "dataset_schema" not in inspect.signature(FederatedAnalytics.fetch_stats_with_args).parameters
     frame = pd.DataFrame({n: np.arange(40.0) * (i + 1) for i, n in enumerate(("year", "price", "mpg"))})
     analytics = two(frame, 20)
-    found = analytics.fetch_stats_with_args({
-        "price": {"histogram": {"bin_edges": [0, 40, 80]}}, "mpg": {"histogram": {"bin_edges": [0, 60]}, "mean": {}},
-    })  # fmt: skip
+    found = analytics.fetch_stats_with_args(
+        {
+            "price": {"histogram": {"bin_edges": [0, 40, 80]}},
+            "mpg": {"histogram": {"bin_edges": [0, 60]}, "mean": {}},
+        }
+    )
     assert set(found.values("histogram")) == {"price", "mpg"}
     assert found.values("histogram")["mpg"]["bin_edges"] == [0.0, 60.0]
     assert set(found.values("mean")) == {"mpg"}
@@ -185,7 +190,10 @@ def test_only_what_is_missing_is_asked() -> None:
     result = analytics.fetch_stats(["mean", "missing"], ["x", "y"])
     assert analytics.requests == 2
     assert {(i.stat, i.columns) for i in result.fetched[-1].plan.wanted} == {
-        ("mean", ("y",)), ("missing", ("x",)), ("missing", ("y",))}  # fmt: skip
+        ("mean", ("y",)),
+        ("missing", ("x",)),
+        ("missing", ("y",)),
+    }
     assert result.values("mean") == {"x": 19.5, "y": 1.0}
 
 
@@ -223,8 +231,13 @@ def test_nothing_counted_has_no_mean_and_one_row_no_variance() -> None:
     """A35, A36: None, not an error nor NaN; a node without values, or with one, does not spoil the others'."""
     open_ = {"minimum_cell": 1}
     none = two(pd.DataFrame({"x": [np.nan] * 9}), 4, **open_).fetch_stats(["mean", "variance", "std", "sum"])
-    assert none.global_stats() == {"count": {"x": 0}, "mean": {"x": None}, "variance": {"x": None},
-                                   "std": {"x": None}, "sum": {"x": 0.0}}  # fmt: skip
+    assert none.global_stats() == {
+        "count": {"x": 0},
+        "mean": {"x": None},
+        "variance": {"x": None},
+        "std": {"x": None},
+        "sum": {"x": 0.0},
+    }
     one = two(pd.DataFrame({"x": [7.0, np.nan]}), 1, **open_).fetch_stats(["mean", "variance"]).global_stats()
     assert (one["mean"]["x"], one["variance"]["x"]) == (7.0, None)
     values = [3.0, *np.arange(20.0)]  # the first node has one row: it counts between the sites, not within
@@ -254,8 +267,10 @@ def test_histograms_add_bin_by_bin_and_other_bins_are_refused_by_name() -> None:
 
     state, good = said(edges)
     _, other = said([-1.0, 0.0, 2.0])
-    both = [(Answer(n, 1.0, r.data, {}, 0), Record(r.data, {f"a.{k}": v for k, v in r.arrays.items()}))
-            for n, r in (("ulm", good), ("bonn", other))]  # fmt: skip
+    both = [
+        (Answer(n, 1.0, r.data, {}, 0), Record(r.data, {f"a.{k}": v for k, v in r.arrays.items()}))
+        for n, r in (("ulm", good), ("bonn", other))
+    ]
     with pytest.raises(Unusable) as error:
         algorithm.tell(state, Contributions(tuple(both), {}, Combine.SUM))
     assert "bonn" in error.value.nodes
@@ -325,8 +340,11 @@ def test_each_component_of_the_document_has_its_place(part: str) -> None:
     module, _, name = PARTS[part].partition(":")
     found: Any = importlib.import_module(module)
     for step in name.split("."):
-        found = found.__dataclass_fields__[step] if step in getattr(found, "__dataclass_fields__", ()) else getattr(
-            found, step)  # fmt: skip
+        found = (
+            found.__dataclass_fields__[step]
+            if step in getattr(found, "__dataclass_fields__", ())
+            else getattr(found, step)
+        )
     assert found is not None
 
 
@@ -391,5 +409,3 @@ def test_a_reply_that_does_not_come_is_in_the_result() -> None:
     assert result.values("mean")["x"] == frame["x"][:60].mean()
     with pytest.raises(RunFailed, match="c"):
         hanse.simulate(sites).analytics(require="all").fetch_stats("mean")
-
-

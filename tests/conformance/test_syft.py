@@ -36,8 +36,12 @@ def build(task, options):
 def patients(seed: int, rows: int = 80) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     age, marker = rng.normal(60, 9, rows), rng.normal(0, 1 + seed, rows)
-    return {"age": age, "marker": marker, "smoker": rng.choice(["yes", "no"], rows),
-            "disease": np.where((age - 60) / 9 + marker + rng.normal(0, 0.5, rows) > 0, "yes", "no")}  # fmt: skip
+    return {
+        "age": age,
+        "marker": marker,
+        "smoker": rng.choice(["yes", "no"], rows),
+        "disease": np.where((age - 60) / 9 + marker + rng.normal(0, 0.5, rows) > 0, "yes", "no"),
+    }
 
 
 def sites(*seeds: int) -> dict[str, dict[str, Any]]:
@@ -81,9 +85,7 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
         assert digest(reply) != digest(agreed), changed
     foreign = {**frozen.content, "config": {**frozen.content["config"], "shell": "rm"}}
     with pytest.raises(ConfigError, match="no setting 'shell'"):
-        Answerer("a", lambda content: table).answer(
-            Record({"run": "r", "step": 0, "op": "answer", "ask": {}}), foreign
-        )  # fmt: skip
+        Answerer("a", lambda content: table).answer(Record({"run": "r", "step": 0, "op": "answer", "ask": {}}), foreign)
 
 
 def _gathered(node: str, reply: Record, combine: Any) -> Any:

@@ -42,9 +42,16 @@ class SiteNode:
     """A node in this process: remembers what was proposed, answers only what was approved."""
 
     def __init__(
-        self, it: Coordinator, name: str, tables: Mapping[str, Table] | None = None, *, consent: str = "coordinator",
-        standing: str = "pending", tags: Mapping[str, list[str]] | None = None, rows: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        it: Coordinator,
+        name: str,
+        tables: Mapping[str, Table] | None = None,
+        *,
+        consent: str = "coordinator",
+        standing: str = "pending",
+        tags: Mapping[str, list[str]] | None = None,
+        rows: int | None = None,
+    ) -> None:
         self.it, self.name, self.consent, self.standing = it, name, consent, standing
         self.tables, self.tags, self.rows = dict(tables or {}), dict(tags or {}), rows
         self.proposals: dict[str, dict[str, Json]] = {}
@@ -61,18 +68,27 @@ class SiteNode:
 
     def datasets(self) -> list[dict[str, Json]]:
         return [
-            {"name": n, "tags": self.tags.get(n, []), "kind": "tabular", "columns": t.schema(),
-             "metadata_columns": self.metadata,
-             "categories": {}, "rows": t.rows if self.rows is None else self.rows, "version": "v1", "has_mock": False}
+            {
+                "name": n,
+                "tags": self.tags.get(n, []),
+                "kind": "tabular",
+                "columns": t.schema(),
+                "metadata_columns": self.metadata,
+                "categories": {},
+                "rows": t.rows if self.rows is None else self.rows,
+                "version": "v1",
+                "has_mock": False,
+            }
             for n, t in self.tables.items()
-        ]  # fmt: skip
+        ]
 
     async def say(self, kind: str, **data: Json) -> Message:
         return await self.it.handle(self.name, Message(kind, f"{self.name}/{kind}", "", Record(data)), quiet)
 
     async def hello(self, **more: Json) -> Message:
-        welcome = await self.say("hello", hanse="0", capabilities={"cpus": 2}, datasets=self.datasets(),
-                                 consent=self.consent, **more)  # fmt: skip
+        welcome = await self.say(
+            "hello", hanse="0", capabilities={"cpus": 2}, datasets=self.datasets(), consent=self.consent, **more
+        )
         for proposal in welcome.body.data.get("proposals", []):
             self.proposals[proposal["run"]] = proposal
         return welcome
@@ -222,6 +238,13 @@ class Federation:
 
 def summary(**changes: Json) -> dict[str, Json]:
     """A registration as in mllabiome's tutorial."""
-    return {"num_samples": 73, "num_features": 3, "data_sparsity": 0.95, "feature_coverage": 0.05,
-            "class_distribution": {"CD": 30, "UC": 33, "Control": 10}, "features": ["a", "b", "c"],
-            "metadata_columns": ["Sample", "Study.Group"], **changes}  # fmt: skip
+    return {
+        "num_samples": 73,
+        "num_features": 3,
+        "data_sparsity": 0.95,
+        "feature_coverage": 0.05,
+        "class_distribution": {"CD": 30, "UC": 33, "Control": 10},
+        "features": ["a", "b", "c"],
+        "metadata_columns": ["Sample", "Study.Group"],
+        **changes,
+    }

@@ -55,10 +55,26 @@ class Live:
 
     def _launch(self, errors: IO[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(self.home), "--plain-http",
-             "--http", f"127.0.0.1:{self.http_port}", "--grpc", f"127.0.0.1:{self.grpc_port}", *self.arguments],
-            stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "hanse.cli",
+                "coordinator",
+                "start",
+                "--home",
+                str(self.home),
+                "--plain-http",
+                "--http",
+                f"127.0.0.1:{self.http_port}",
+                "--grpc",
+                f"127.0.0.1:{self.grpc_port}",
+                *self.arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
 
     @property
     def operator(self) -> str:
@@ -98,16 +114,18 @@ class GrpcSite:
         self.proposals: dict[str, dict[str, Json]] = {}
         self.tasks: list[tuple[str, int]] = []
         self.slow = 0.0
-        self.link = GrpcNode(name, identity.grpc_address, self.handle, credentials=identity.channel_credentials,
-                             report=self._report)  # fmt: skip
+        self.link = GrpcNode(
+            name, identity.grpc_address, self.handle, credentials=identity.channel_credentials, report=self._report
+        )
         self._greetings: set[asyncio.Task[None]] = set()
 
     @staticmethod
     async def enrol(live: Live, name: str) -> GrpcSite:
         made = await live.ok("POST", "/api/nodes/join-tokens", {"node": name})
         token, key = JoinToken.decode(made["token"]), new_key()
-        answer = await live.ok("POST", "/api/nodes/enrol", {
-            "token": token.secret, "node_id": name, "csr": csr(key, name).decode()})  # fmt: skip
+        answer = await live.ok(
+            "POST", "/api/nodes/enrol", {"token": token.secret, "node_id": name, "csr": csr(key, name).decode()}
+        )
         return GrpcSite(
             name, NodeIdentity(name, key, answer["certificate"].encode(), answer["ca"].encode(), answer["grpc"])
         )

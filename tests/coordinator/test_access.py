@@ -14,8 +14,13 @@ from hanse.coordinator.routes import ROUTERS
 from .federation import Federation
 
 ROLES = {"op": "operator", "owner-a": "data_owner", "sci": "data_scientist"}
-ROUTES = sorted((method, route.path) for r in ROUTERS for route in r.routes if isinstance(route, APIRoute)
-                for method in route.methods)  # fmt: skip
+ROUTES = sorted(
+    (method, route.path)
+    for r in ROUTERS
+    for route in r.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods
+)
 
 
 def test_every_route_is_in_the_table_and_nothing_else() -> None:
@@ -23,8 +28,14 @@ def test_every_route_is_in_the_table_and_nothing_else() -> None:
 
 
 def concrete(path: str) -> str:
-    return (path.replace("{session_id}", "run-x").replace("{client_id}", "a").replace("{node_id}", "a")
-            .replace("{token_id}", "join-x").replace("{account_id}", "acc-x").replace("{name}", "app.js"))  # fmt: skip
+    return (
+        path.replace("{session_id}", "run-x")
+        .replace("{client_id}", "a")
+        .replace("{node_id}", "a")
+        .replace("{token_id}", "join-x")
+        .replace("{account_id}", "acc-x")
+        .replace("{name}", "app.js")
+    )
 
 
 @pytest.mark.databases
@@ -86,10 +97,19 @@ def test_disabled_and_rotated_tokens_open_nothing(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-@pytest.mark.parametrize(("raw", "status"), [
-    (b"{", 400), (b'{"reason": NaN}', 400), (b'{"reason": "a", "reason": "b"}', 400), (b"\xff\xfe", 400),
-    (b"[1]", 422), (b'{"because": "x"}', 422), (b'{"reason": 3}', 422), (b"[" * 100_000, 400),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"{", 400),
+        (b'{"reason": NaN}', 400),
+        (b'{"reason": "a", "reason": "b"}', 400),
+        (b"\xff\xfe", 400),
+        (b"[1]", 422),
+        (b'{"because": "x"}', 422),
+        (b'{"reason": 3}', 422),
+        (b"[" * 100_000, 400),
+    ],
+)
 def test_garbage_bodies(tmp_path: Path, raw: bytes, status: int) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:

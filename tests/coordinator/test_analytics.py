@@ -17,9 +17,20 @@ def step(
     number: int, round: int | None, parts: dict[str, Any], metrics: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
     participants = {n: {"seconds": s, "weight": w, "metrics": m, "asked": number} for n, (s, w, m) in parts.items()}
-    return {"step": number, "label": "train", "round": round, "status": "ok", "ended": f"t{number}", "seconds": 2.0,
-            "participants": participants, "failures": {}, "metrics": metrics or {}, "bytes_up": 30, "bytes_down": 10,
-            **more}  # fmt: skip
+    return {
+        "step": number,
+        "label": "train",
+        "round": round,
+        "status": "ok",
+        "ended": f"t{number}",
+        "seconds": 2.0,
+        "participants": participants,
+        "failures": {},
+        "metrics": metrics or {},
+        "bytes_up": 30,
+        "bytes_down": 10,
+        **more,
+    }
 
 
 TWO = [
@@ -68,37 +79,62 @@ def test_failed_steps_and_preparation_are_no_rounds() -> None:
 def test_contribution() -> None:
     """M50: shares of all weight, participation, failures, improvement of the own loss."""
     found = analytics.contribution(analytics.views(TWO), analytics.failures_of(TWO), ["a", "b", "c"])
-    assert found["a"] == {"rounds": 2, "failures": 0, "samples": 100, "share": pytest.approx(0.4), "seconds": 1.5,
-                          "metrics": {"loss": 0.4, "accuracy": 0.7}, "loss_improvement": pytest.approx(0.4),
-                          "participation": 1.0}  # fmt: skip
+    assert found["a"] == {
+        "rounds": 2,
+        "failures": 0,
+        "samples": 100,
+        "share": pytest.approx(0.4),
+        "seconds": 1.5,
+        "metrics": {"loss": 0.4, "accuracy": 0.7},
+        "loss_improvement": pytest.approx(0.4),
+        "participation": 1.0,
+    }
     assert (found["b"]["share"], found["b"]["failures"], found["b"]["participation"]) == (pytest.approx(0.6), 1, 0.5)
     assert (found["c"]["samples"], found["c"]["seconds"], found["c"]["loss_improvement"]) == (None, None, None)
 
 
 def test_importance() -> None:
     """M48: per round Σ n_c imp_cf / Σ n_c, then mean, std, rank and stability."""
+
     def of(**shares: float) -> dict[str, Any]:
         return {"feature_importance": shares}
 
-    sites = {"a": {"weight": 100, "seconds": 1, "metrics": of(x=3.0, y=1.0)},
-             "b": {"weight": 300, "seconds": 1, "metrics": of(x=1.0, y=1.0)}}  # fmt: skip
+    sites = {
+        "a": {"weight": 100, "seconds": 1, "metrics": of(x=3.0, y=1.0)},
+        "b": {"weight": 300, "seconds": 1, "metrics": of(x=1.0, y=1.0)},
+    }
     rounds = [RoundView(1, clients=sites), RoundView(2, metrics=of(x=1.0, y=3.0))]
     rows, stability = analytics.importance(rounds)
     x = (100 * 0.75 + 300 * 0.5) / 400
     assert [r["feature"] for r in rows] == ["y", "x"]
-    assert rows[1] == {"feature": "x", "latest": 0.25, "mean": pytest.approx((x + 0.25) / 2),
-                       "std": pytest.approx(abs(x - 0.25) / 2), "rank": 2}  # fmt: skip
+    assert rows[1] == {
+        "feature": "x",
+        "latest": 0.25,
+        "mean": pytest.approx((x + 0.25) / 2),
+        "std": pytest.approx(abs(x - 0.25) / 2),
+        "rank": 2,
+    }
     assert stability == pytest.approx(-1)
     assert analytics.importance([RoundView(1)]) == ([], None)
 
 
-@pytest.mark.parametrize(("losses", "status"), [
-    ([], "insufficient_data"), ([1.0, 0.9, 0.8], "insufficient_data"), ([None] * 9, "insufficient_data"),
-    ([1.0, 0.8, 0.6, 0.5], "improving"), ([1.0, 0.5, 0.3, 0.2995, 0.2994, 0.2993], "converged"),
-    ([0.7, 0.7, 0.7, 0.7], "plateaued"), ([1.0, 0.3, 0.5, 0.5, 0.5, 0.5], "plateaued"),
-    ([0.5, 0.6, 0.8, 1.2], "diverging"), ([1.0, 0.5, 0.9, 0.5, 0.9, 0.5], "oscillating"),
-    ([1.0, 0.5, float("nan")], "diverging"), ([1.0, 0.5, float("inf")], "diverging"), ([0.0] * 6, "plateaued"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("losses", "status"),
+    [
+        ([], "insufficient_data"),
+        ([1.0, 0.9, 0.8], "insufficient_data"),
+        ([None] * 9, "insufficient_data"),
+        ([1.0, 0.8, 0.6, 0.5], "improving"),
+        ([1.0, 0.5, 0.3, 0.2995, 0.2994, 0.2993], "converged"),
+        ([0.7, 0.7, 0.7, 0.7], "plateaued"),
+        ([1.0, 0.3, 0.5, 0.5, 0.5, 0.5], "plateaued"),
+        ([0.5, 0.6, 0.8, 1.2], "diverging"),
+        ([1.0, 0.5, 0.9, 0.5, 0.9, 0.5], "oscillating"),
+        ([1.0, 0.5, float("nan")], "diverging"),
+        ([1.0, 0.5, float("inf")], "diverging"),
+        ([0.0] * 6, "plateaued"),
+    ],
+)
 def test_convergence(losses: list[float | None], status: str) -> None:
     """M51: window 3, tolerance 1 %."""
     assert convergence(losses, range(1, len(losses) + 1))["status"] == status
@@ -126,9 +162,9 @@ def flopy(accuracies: list[float | None], losses: list[float], participants: lis
 
 def test_the_documents_own_series() -> None:
     """F38 to F42, F136, F137: the formulas give 0.1667 and 0.4167 for the document's example, not 0.85."""
-    found = training_metrics.metrics(flopy(
-        [0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75], [1.0, 0.93, 0.87, 0.8, 0.73, 0.67, 0.6], [3, 3, 2, 3, 3, 2, 3]
-    ))  # fmt: skip
+    found = training_metrics.metrics(
+        flopy([0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75], [1.0, 0.93, 0.87, 0.8, 0.73, 0.67, 0.6], [3, 3, 2, 3, 3, 2, 3])
+    )
     assert found["accuracy"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.72, 0.75]
     assert found["rounds"] == len(found["accuracy"]) == len(found["loss"]) == 7
     assert found["participants_per_round"] == [3, 3, 2, 3, 3, 2, 3]
@@ -148,8 +184,16 @@ def test_nothing_is_invented() -> None:
     """F16, F17, F131, F133, F138: no rounds, one round and rounds without an evaluation give null."""
     none = training_metrics.metrics([])
     assert none["accuracy"] == [] == none["round_metrics"]
-    assert all(none[k] is None for k in ("latest_accuracy", "latest_loss", "convergence_rate", "average_round_time",
-                                         "communication_efficiency"))  # fmt: skip
+    assert all(
+        none[k] is None
+        for k in (
+            "latest_accuracy",
+            "latest_loss",
+            "convergence_rate",
+            "average_round_time",
+            "communication_efficiency",
+        )
+    )
     assert none["convergence_metrics"] == {}
     one = training_metrics.metrics([step(0, 1, {"a": (1.0, 10, {})})])
     assert (one["accuracy"], one["loss"], one["convergence_metrics"]) == ([None], [None], {})
@@ -165,7 +209,19 @@ def test_round_and_client_records() -> None:
     """F130, F132."""
     found = training_metrics.metrics(TWO)
     first = found["round_metrics"][0]
-    assert first == {"round": 1, "timestamp": "t0", "participants": ["a", "b"], "global_accuracy": pytest.approx(0.75),
-                     "global_loss": pytest.approx(0.5), "communication_time": 1.5, "aggregation_time": 0.5}  # fmt: skip
-    assert found["client_metrics"]["b"]["1"] == {"local_accuracy": 0.8, "local_loss": 0.4, "training_time": 1.5,
-                                                 "data_samples": 300, "model_size": 15}  # fmt: skip
+    assert first == {
+        "round": 1,
+        "timestamp": "t0",
+        "participants": ["a", "b"],
+        "global_accuracy": pytest.approx(0.75),
+        "global_loss": pytest.approx(0.5),
+        "communication_time": 1.5,
+        "aggregation_time": 0.5,
+    }
+    assert found["client_metrics"]["b"]["1"] == {
+        "local_accuracy": 0.8,
+        "local_loss": 0.4,
+        "training_time": 1.5,
+        "data_samples": 300,
+        "model_size": 15,
+    }

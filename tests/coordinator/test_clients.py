@@ -50,12 +50,25 @@ def test_register_codes(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("changes", [
-    {"num_samples": -1}, {"num_samples": 1.5}, {"num_samples": "73"}, {"data_sparsity": 1.01}, {"data_sparsity": -0.1},
-    {"feature_coverage": 2}, {"class_distribution": {"CD": 72}}, {"class_distribution": {"CD": -1, "UC": 74}},
-    {"num_features": 4}, {"features": ["a", "a ", "b"]}, {"num_samples": True}, {"unheard": 1},
-    {"class_distribution": {}}, {"features": ["a", "b", ""]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_samples": -1},
+        {"num_samples": 1.5},
+        {"num_samples": "73"},
+        {"data_sparsity": 1.01},
+        {"data_sparsity": -0.1},
+        {"feature_coverage": 2},
+        {"class_distribution": {"CD": 72}},
+        {"class_distribution": {"CD": -1, "UC": 74}},
+        {"num_features": 4},
+        {"features": ["a", "a ", "b"]},
+        {"num_samples": True},
+        {"unheard": 1},
+        {"class_distribution": {}},
+        {"features": ["a", "b", ""]},
+    ],
+)
 def test_wrong_summaries_are_422(tmp_path: Path, changes: dict[str, Any]) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:
@@ -276,13 +289,18 @@ def test_what_nodes_send_is_checked(tmp_path: Path) -> None:
             node = await f.node("a", {"d": table("x")})
             before = f.store.nodes.get("a").datasets
             bad: list[tuple[str, dict[str, Any]]] = [
-                ("hello", {}), ("hello", {"datasets": "x"}), ("hello", {"datasets": [{"name": 1}]}),
+                ("hello", {}),
+                ("hello", {"datasets": "x"}),
+                ("hello", {"datasets": [{"name": 1}]}),
                 ("datasets", {"datasets": [{"name": "d", "version": "v", "columns": {"x": 1}}]}),
                 ("datasets", {"datasets": [{"name": "d", "version": "v", "columns": {}, "rows": -1}]}),
                 ("datasets", {"datasets": [{"name": "d", "version": "v", "columns": {}, "tags": "t"}]}),
-                ("hello", {"datasets": [], "consent": "anywhere"}), ("hello", {"datasets": [], "summary": [1]}),
-                ("consent", {"run": "x"}), ("train", {}), ("consent", {"run": "x", "sha256": "y", "decision": "maybe"}),
-            ]  # fmt: skip
+                ("hello", {"datasets": [], "consent": "anywhere"}),
+                ("hello", {"datasets": [], "summary": [1]}),
+                ("consent", {"run": "x"}),
+                ("train", {}),
+                ("consent", {"run": "x", "sha256": "y", "decision": "maybe"}),
+            ]
             for kind, data in bad:
                 assert (await node.say(kind, **data)).kind == "error", (kind, data)
             assert f.store.nodes.get("a").datasets == before

@@ -85,8 +85,11 @@ def test_register_and_clients(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:
             f.people("client-1")
-            sent = {"client_id": "client-1", "ip_address": "192.168.100.100", "capabilities": {
-                "model_types": ["pytorch"], "compute_power": "gpu", "data_samples": 1000}}  # fmt: skip
+            sent = {
+                "client_id": "client-1",
+                "ip_address": "192.168.100.100",
+                "capabilities": {"model_types": ["pytorch"], "compute_power": "gpu", "data_samples": 1000},
+            }
             made = await f.ok("owner-client-1", "POST", "/register", sent, 201)
             assert made["ip_address"] == "127.0.0.1"
             await f.ok("owner-client-1", "POST", "/register", sent, 200)

@@ -153,8 +153,22 @@ def test_events_as_a_stream(live: Live) -> None:
 def test_https_with_the_own_authority(tmp_path: Path) -> None:
     """Without --plain-http the page speaks TLS, with a certificate of the authority that nodes know."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(tmp_path / "h"),
-         "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "hanse.cli",
+            "coordinator",
+            "start",
+            "--home",
+            str(tmp_path / "h"),
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "127.0.0.1:0",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -262,9 +276,14 @@ async def probe_run(live: Live, rounds: int, sites: int, kills: list[float], slo
         node.slow = slow
         await node.connect()
     await until_online(live, sites)
-    settings = {**PROBE, "num_rounds": rounds, "seed": 7, "model_options": {"bytes": 600_000},
-                "reconnect_timeout_s": 20,
-                "expected_client_ids": [n.name for n in nodes]}  # fmt: skip
+    settings = {
+        **PROBE,
+        "num_rounds": rounds,
+        "seed": 7,
+        "model_options": {"bytes": 600_000},
+        "reconnect_timeout_s": 20,
+        "expected_client_ids": [n.name for n in nodes],
+    }
     run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
     await until_state(live, run, "running", "completed")
     for pause in kills:
@@ -335,7 +354,9 @@ def test_a_restart_loses_neither_nodes_nor_proposals(tmp_path: Path) -> None:
             assert [n["id"] for n in (await live.ok("GET", "/api/nodes"))["nodes"]] == ["n"]
             listed = (await live.ok("GET", "/api/training/sessions"))["sessions"]
             assert {s["session_id"]: s["state"] for s in listed if s["session_id"] != short} == {
-                done: "completed", open_: "awaiting_consent"}  # fmt: skip
+                done: "completed",
+                open_: "awaiting_consent",
+            }
             assert sum("operator token" in line for line in live.printed) == 1
             await until_state(live, short, "expired")
             back = GrpcSite("n", site.identity)

@@ -28,8 +28,12 @@ def patients(seed: int, rows: int = 60, extra: str = "") -> Table:
     rng = np.random.default_rng(seed)
     age, pressure = rng.normal(60, 9, rows), rng.normal(130, 15, rows)
     ill = (age + rng.normal(0, 5, rows) > 60).astype(float)
-    columns = {"Sample": Column.categorical([f"p{i}" for i in range(rows)]), "age": Column.numeric(age),
-               "pressure": Column.numeric(pressure), "disease": Column.numeric(ill)}  # fmt: skip
+    columns = {
+        "Sample": Column.categorical([f"p{i}" for i in range(rows)]),
+        "age": Column.numeric(age),
+        "pressure": Column.numeric(pressure),
+        "disease": Column.numeric(ill),
+    }
     if extra:
         columns[extra] = Column.numeric(rng.normal(size=rows))
     return Table(columns)
@@ -68,12 +72,23 @@ def test_a_proposal_and_its_code_preview(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("raw", [
-    {"num_rounds": 0}, {"num_rounds": "10"}, {"num_round": 3}, {"feature_strategy": "both"}, {"task_type": "ternary"},
-    {"model_name": "oracle", "federated_strategy": "auto"}, {"federated_strategy": "magic"},
-    {"expected_client_ids": []},
-    {"min_available_nodes": 3}, {"min_completed": 2, "min_fit_nodes": 1}, {"seed": -1}, {"model_options": {"bytes": 1}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"num_rounds": 0},
+        {"num_rounds": "10"},
+        {"num_round": 3},
+        {"feature_strategy": "both"},
+        {"task_type": "ternary"},
+        {"model_name": "oracle", "federated_strategy": "auto"},
+        {"federated_strategy": "magic"},
+        {"expected_client_ids": []},
+        {"min_available_nodes": 3},
+        {"min_completed": 2, "min_fit_nodes": 1},
+        {"seed": -1},
+        {"model_options": {"bytes": 1}},
+    ],
+)
 def test_wrong_settings_are_422(tmp_path: Path, raw: dict[str, Any]) -> None:
     """M27, M31, M52, M60: unknown values and names, and what cannot be built."""
 
@@ -121,8 +136,11 @@ def test_feature_alignment(tmp_path: Path) -> None:
             assert both["code_hash"] != union["code_hash"]
             for wrong in ({"target_column": "nothing"}, {"features": ["x"]}, {"features": ["disease"]}):
                 await f.refused("sci", "POST", START, {**REAL, **wrong}, 422)
-            await f.node("c", {"d": Table({"disease": Column.numeric([0, 1]), "other": Column.numeric([0, 1])})},
-                         tags={"d": ["heart"]})  # fmt: skip
+            await f.node(
+                "c",
+                {"d": Table({"disease": Column.numeric([0, 1]), "other": Column.numeric([0, 1])})},
+                tags={"d": ["heart"]},
+            )
             assert "no feature" in await f.refused("sci", "POST", START, REAL, 422)
 
     asyncio.run(body())
@@ -453,8 +471,9 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
             await federation(f, "a")
             session = await f.propose(max_failed_rounds=0)
             await f.until(lambda _: session["session_id"] in f.nodes["a"].proposals)
-            await f.nodes["a"].say("consent", run=session["session_id"], sha256=session["code_hash"], decision="accept",
-                                   actor="owner")  # fmt: skip
+            await f.nodes["a"].say(
+                "consent", run=session["session_id"], sha256=session["code_hash"], decision="accept", actor="owner"
+            )
             assert await f.state(session["session_id"], "completed", "failed") == "failed"
             assert "not approved" in f.store.runs.get(session["session_id"]).reason
             found = await f.ok("sci", "GET", "/api/training/sessions?state=failed")
@@ -650,7 +669,10 @@ def test_decisions_are_in_the_audit(tmp_path: Path) -> None:
             assert {"consent", "node.enrolled", "account.created", "node.refused", "model"} <= set(actions)
             consent = next(e for e in entries if e["action"] == "consent")
             assert (consent["actor"], consent["subject"], consent["detail"]["hash"]) == (
-                "owner-a", session["session_id"], session["code_hash"])  # fmt: skip
+                "owner-a",
+                session["session_id"],
+                session["code_hash"],
+            )
             numbers = [e["detail"]["event"] for e in entries]
             assert numbers == sorted(set(numbers))
             verdict = await f.ok("op", "GET", "/api/audit/verify")

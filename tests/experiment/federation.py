@@ -54,8 +54,14 @@ class Hospital:
         return Message("ok", message.id, self.name)
 
     def hello(self) -> Message:
-        dataset = {"name": "patients", "version": "v1", "tags": ["demo"], "kind": "table", "rows": self.table.rows,
-                   "columns": self.table.schema()}  # fmt: skip
+        dataset = {
+            "name": "patients",
+            "version": "v1",
+            "tags": ["demo"],
+            "kind": "table",
+            "rows": self.table.rows,
+            "columns": self.table.schema(),
+        }
         said = {"hanse": "0", "capabilities": {"cpus": 1}, "datasets": [dataset], "consent": "coordinator"}
         return Message("hello", "hello", self.name, Record(said))
 

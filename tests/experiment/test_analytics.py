@@ -22,11 +22,15 @@ from hanse.table import Column, ColumnKind, Table
 
 def cars(rows: int = 120) -> pd.DataFrame:
     rng = np.random.default_rng(4)
-    return pd.DataFrame({
-        "year": rng.integers(2000, 2021, rows).astype(float), "price": rng.lognormal(9, 1, rows),
-        "mileage": rng.exponential(3e4, rows), "mpg": rng.normal(55, 9, rows),
-        "fuel": rng.choice(["diesel", "petrol"], rows),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "year": rng.integers(2000, 2021, rows).astype(float),
+            "price": rng.lognormal(9, 1, rows),
+            "mileage": rng.exponential(3e4, rows),
+            "mpg": rng.normal(55, 9, rows),
+            "fuel": rng.choice(["diesel", "petrol"], rows),
+        }
+    )
 
 
 def two(frame: pd.DataFrame | None = None, **policy: Any) -> Federation:
@@ -118,7 +122,7 @@ def test_what_is_asked_wrongly_is_said_before_anything_is_sent() -> None:  # A9,
         (lambda: analytics.fetch_stats_with_args({"price": {"quantile": {"q": 2}}}), "q is 2"),
         (lambda: analytics.fetch_stats("mean", by=["fuel", "year", "mpg"]), "one or two"),
         (lambda: analytics.correlation(["price"]), "two columns"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError, match=says):
             call()
     assert analytics.requests == 0
@@ -128,8 +132,7 @@ def test_what_is_asked_wrongly_is_said_before_anything_is_sent() -> None:  # A9,
 def test_quantiles_come_from_a_histogram_as_in_the_document() -> None:  # A12, A39
     x = np.repeat([0.5, 1.5, 2.5, 3.5], 25)
     analytics = two(pd.DataFrame({"x": x})).analytics()
-    result = analytics.fetch_stats_with_args(
-        {"x": {"quantile": {"q": [0.25, 0.5, 0.9], "bin_edges": [0, 1, 2, 3, 4]}}})  # fmt: skip
+    result = analytics.fetch_stats_with_args({"x": {"quantile": {"q": [0.25, 0.5, 0.9], "bin_edges": [0, 1, 2, 3, 4]}}})
     assert result.values("quantile")["x"] == pytest.approx([1.0, 2.0, 3.6])
     assert result.values("histogram") == {}  # what was asked is what is shown
 
@@ -164,8 +167,10 @@ def test_dates_booleans_and_text() -> None:
 def test_images_per_channel() -> None:  # A10, A32, A42
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
-    sites = {n: Table({"scan": Column(ColumnKind.IMAGE, part), "age": Column.numeric(np.arange(30.0))})
-             for n, part in (("a", pictures[:30]), ("b", pictures[30:]))}  # fmt: skip
+    sites = {
+        n: Table({"scan": Column(ColumnKind.IMAGE, part), "age": Column.numeric(np.arange(30.0))})
+        for n, part in (("a", pictures[:30]), ("b", pictures[30:]))
+    }
     analytics = hanse.simulate(sites).analytics()
     got = analytics.fetch_stats(["count", "mean", "std"], "scan").global_stats()
     for channel in range(3):
@@ -281,8 +286,10 @@ def test_describe() -> None:
 def test_the_wire_changes_nothing() -> None:
     frame = cars()
     sites = {"a": frame[:50], "b": frame[50:]}
-    one, two_ = (hanse.simulate(sites, wire=w).analytics().fetch_stats(["mean", "std", "distinct", "value_counts"])
-                 for w in ("references", "exact"))  # fmt: skip
+    one, two_ = (
+        hanse.simulate(sites, wire=w).analytics().fetch_stats(["mean", "std", "distinct", "value_counts"])
+        for w in ("references", "exact")
+    )
     assert one.global_stats() == two_.global_stats()
 
 
@@ -324,8 +331,12 @@ def test_an_owner_must_allow_statistics() -> None:  # A4, A43, A44, A51
     from hanse.policy.federated_analytics import FederatedAnalytics as Rule
 
     facts = {"algorithm": "statistics", "features": ["age", "ssn"], "nodes": 2}
-    allowed = {"allow_federated_analytics": True, "statistics_columns": ["*"], "statistics_denied_columns": [],
-               "allow_node_statistics": False}  # fmt: skip
+    allowed = {
+        "allow_federated_analytics": True,
+        "statistics_columns": ["*"],
+        "statistics_denied_columns": [],
+        "allow_node_statistics": False,
+    }
     assert Rule(allowed).decide(facts).allowed
     assert not Rule({**allowed, "allow_federated_analytics": False}).decide(facts).allowed
     assert "ssn" in Rule({**allowed, "statistics_denied_columns": ["ssn"]}).decide(facts).reason

@@ -48,8 +48,18 @@ def call(real: Living, *arguments: str, by: str = "scientist", **more: Any) -> R
 
 
 def propose(real: Living, *more: str) -> str:
-    said = call(real, "run", "propose", "--model", "logistic_regression", "--rounds", "3", "--set",
-                "sample_id_column=null", *more)  # fmt: skip
+    said = call(
+        real,
+        "run",
+        "propose",
+        "--model",
+        "logistic_regression",
+        "--rounds",
+        "3",
+        "--set",
+        "sample_id_column=null",
+        *more,
+    )
     assert "awaiting consent of site1, site2, site3" in said.stderr
     return said.stdout.strip()
 

@@ -285,12 +285,19 @@ def odd() -> Iterator[tuple[str, type[Odd]]]:
         ((404, {}, b"no"), NotFound, "is it a coordinator"),
         ((401, {}, b"{}"), NotAuthenticated, "hanse login"),
         ((403, {}, b'{"error": {"code": "not_allowed", "message": "no"}}'), NotAllowed, "no"),
-        ((422, {}, b'{"error": {"code": "config", "message": "wrong", "details": [{"field": "x", "message": "y"}]}}'),
-         ConfigError, "wrong; x: y"),
+        (
+            (
+                422,
+                {},
+                b'{"error": {"code": "config", "message": "wrong", "details": [{"field": "x", "message": "y"}]}}',
+            ),
+            ConfigError,
+            "wrong; x: y",
+        ),
         ((418, {}, b'{"error": "text"}'), WireError, "status 418"),
         ((418, {}, b'{"error": {"code": "a code of tomorrow", "message": "new"}}'), HanseError, "new"),
     ],
-)  # fmt: skip
+)
 def test_odd_answers(odd: Any, answer: Any, error: type[HanseError], words: str) -> None:
     url, kind = odd
     kind.answer = answer

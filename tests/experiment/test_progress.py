@@ -38,10 +38,16 @@ def told(out: io.StringIO, rounds: int, show: bool = True) -> str:
 def test_plain_lines() -> None:
     lines = told(io.StringIO(), 3).splitlines()
     assert lines == [
-        "waiting for consent of ulm, bonn", "waiting for consent of bonn", "running", "prepared  2 sites",
-        "round 1/3  loss 1.0000  2 sites", "round 2/3  loss 0.5000  2 sites", "round 3/3  loss 0.3333  2 sites",
-        "evaluated  loss 0.5000  2 sites", "completed",
-    ]  # fmt: skip
+        "waiting for consent of ulm, bonn",
+        "waiting for consent of bonn",
+        "running",
+        "prepared  2 sites",
+        "round 1/3  loss 1.0000  2 sites",
+        "round 2/3  loss 0.5000  2 sites",
+        "round 3/3  loss 0.3333  2 sites",
+        "evaluated  loss 0.5000  2 sites",
+        "completed",
+    ]
 
 
 def test_a_long_run_does_not_flood_a_log() -> None:

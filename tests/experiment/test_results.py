@@ -42,18 +42,45 @@ def made(rounds: int = 6, names: tuple[str, ...] = ("a", "b", "c")) -> Result:
         failures = {names[-1]: "showed no progress for 60 s"} if r % 3 == 0 else {}
         there = [n for n in names if n not in failures and not (n == names[0] and r == 2)]
         asked = [n for n in names if not (n == names[0] and r == 2)]
-        parts = {n: _part(10 * (i + 1), {"loss": 1 / r + i / 10, "accuracy": 0.7 + i / 10, "n": 5.0, "n_test": 2.0,
-                                         "update_norm": 1.0 + i})
-                 for i, n in enumerate(names) if n in there}  # fmt: skip
+        parts = {
+            n: _part(
+                10 * (i + 1),
+                {"loss": 1 / r + i / 10, "accuracy": 0.7 + i / 10, "n": 5.0, "n_test": 2.0, "update_norm": 1.0 + i},
+            )
+            for i, n in enumerate(names)
+            if n in there
+        }
         if r == 4:
             lost = dict.fromkeys(names, "lost")
             found.append(Step(r, "train", r, f"first {r}", status="failed", asked=asked, failures=lost))
-        found.append(Step(r, "train", r, f"t{r}", seconds=0.5, asked=asked, participants=parts, failures=failures,
-                          metrics={"evaluated_round": r - 1, "loss": 1 / r, "accuracy": 0.8, "n": 6}, bytes_up=500,
-                          bytes_down=700))  # fmt: skip
+        found.append(
+            Step(
+                r,
+                "train",
+                r,
+                f"t{r}",
+                seconds=0.5,
+                asked=asked,
+                participants=parts,
+                failures=failures,
+                metrics={"evaluated_round": r - 1, "loss": 1 / r, "accuracy": 0.8, "n": 6},
+                bytes_up=500,
+                bytes_down=700,
+            )
+        )
     last = {n: _part(2, {"loss": 0.1 + i / 10, "accuracy": 0.9 + i / 100}) for i, n in enumerate(names)}
-    found.append(Step(rounds + 1, "evaluate", None, "end", seconds=0.1, asked=list(names), participants=last,
-                      metrics={"evaluated_round": rounds, "loss": 0.2, "accuracy": 0.91, "auc": None}))  # fmt: skip
+    found.append(
+        Step(
+            rounds + 1,
+            "evaluate",
+            None,
+            "end",
+            seconds=0.1,
+            asked=list(names),
+            participants=last,
+            metrics={"evaluated_round": rounds, "loss": 0.2, "accuracy": 0.91, "auc": None},
+        )
+    )
     return Result(Record(), RunConfig(num_rounds=rounds, model_name="logistic_regression"), found, "run-1", names)
 
 
@@ -236,8 +263,16 @@ def test_the_notebook_view_shows_what_happened() -> None:
     result = made()
     html = result._repr_html_()
     text = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
-    for words in ("logistic regression for &#x27;disease&#x27;", "Participation", "Contribution of each site", "Loss",
-                  "round 3: showed no progress for 60 s", "5 failed answers", "0.910", "run run-1"):  # fmt: skip
+    for words in (
+        "logistic regression for &#x27;disease&#x27;",
+        "Participation",
+        "Contribution of each site",
+        "Loss",
+        "round 3: showed no progress for 60 s",
+        "5 failed answers",
+        "0.910",
+        "run run-1",
+    ):
         assert words in text, words
     assert "simulation" not in text
     assert not re.search(r"https?://|<script|@import|url\(", html)  # a closed network shows it too
@@ -278,16 +313,24 @@ def test_numbers_that_are_no_numbers_do_not_break_a_picture() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 400), st.integers(1, 26),
+    st.integers(1, 400),
+    st.integers(1, 26),
     st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=5),
-)  # fmt: skip
+)
 def test_any_run_can_be_drawn(rounds: int, nodes: int, values: list[float]) -> None:
     names = tuple(f"node {i}" for i in range(nodes))
     found = [
-        Step(r, "train", r, str(r), asked=list(names), metrics={"loss": values[r % len(values)]},
-             participants={n: _part(1, {"loss": values[r % len(values)]}) for n in names})
+        Step(
+            r,
+            "train",
+            r,
+            str(r),
+            asked=list(names),
+            metrics={"loss": values[r % len(values)]},
+            participants={n: _part(1, {"loss": values[r % len(values)]}) for n in names},
+        )
         for r in range(1, min(rounds, 40) + 1)
-    ]  # fmt: skip
+    ]
     for step, number in zip(found, np.linspace(1, rounds, len(found)).astype(int), strict=True):
         step.round = int(number)
     html = Result(Record(), RunConfig(num_rounds=rounds), found)._repr_html_()

@@ -236,10 +236,15 @@ def test_short_names_and_wrong_names() -> None:
 
 @pytest.mark.parametrize(
     ("data", "wrong"),
-    [({}, "sites is empty"), ([], "sites is empty"), (None, "sites is empty"),
-     ({"a": {"x": [1, 2], "y": [1]}}, "unequal length"), ({"a": {"x": [1], " x": [2]}}, "the same name"),
-     ({"a": {"x": [[1, 2]]}}, "one value per row")],
-)  # fmt: skip
+    [
+        ({}, "sites is empty"),
+        ([], "sites is empty"),
+        (None, "sites is empty"),
+        ({"a": {"x": [1, 2], "y": [1]}}, "unequal length"),
+        ({"a": {"x": [1], " x": [2]}}, "the same name"),
+        ({"a": {"x": [[1, 2]]}}, "one value per row"),
+    ],
+)
 def test_data_that_is_no_data(data: Any, wrong: str) -> None:
     with pytest.raises((ConfigError, DataError), match=wrong):
         hanse.simulate(data).nodes()
@@ -370,8 +375,11 @@ def test_unknown_run() -> None:
 
 
 def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
-    tables = {"a": Table.of({"x": ["u", "v"], "y": [1.0, 2.0]}), "b": Table.of({"x": [None, None], "y": [None, None]}),
-              "c": Table.of({"x": [], "y": []})}  # fmt: skip
+    tables = {
+        "a": Table.of({"x": ["u", "v"], "y": [1.0, 2.0]}),
+        "b": Table.of({"x": [None, None], "y": [None, None]}),
+        "c": Table.of({"x": [], "y": []}),
+    }
     found = harmonised(tables)
     assert [t["x"].kind for t in found.values()] == [ColumnKind.CATEGORICAL] * 3
     assert [t["y"].kind for t in found.values()] == [ColumnKind.NUMERIC] * 3
@@ -380,8 +388,8 @@ def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
 
 
 def test_the_probe_touches_no_data() -> None:
-    result = hanse.simulate({"a": {"x": [1]}, "b": {}}).experiment(federated_strategy="probe", rounds=4).run(
-        progress=False
+    result = (
+        hanse.simulate({"a": {"x": [1]}, "b": {}}).experiment(federated_strategy="probe", rounds=4).run(progress=False)
     )
     assert not result.metrics
     assert not result.feature_importance

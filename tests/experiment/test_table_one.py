@@ -20,11 +20,16 @@ OPEN = {"minimum_cell": 1, "allow_node_statistics": True}
 
 def people(rows: int, seed: int, gaps: float = 0.1) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({
-        "age": rng.normal(60, 9, rows), "bmi": 1e4 + rng.normal(0, 4, rows), "smoker": rng.random(rows) < 0.3,
-        "stage": rng.choice(["I", "II", "III"], rows, p=[0.5, 0.3, 0.2]), "sex": rng.choice(["f", "m"], rows),
-        "arm": rng.choice(["a", "b", "c"], rows),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(60, 9, rows),
+            "bmi": 1e4 + rng.normal(0, 4, rows),
+            "smoker": rng.random(rows) < 0.3,
+            "stage": rng.choice(["I", "II", "III"], rows, p=[0.5, 0.3, 0.2]),
+            "sex": rng.choice(["f", "m"], rows),
+            "arm": rng.choice(["a", "b", "c"], rows),
+        }
+    )
     for name in ("age", "bmi"):
         frame.loc[rng.random(rows) < gaps, name] = np.nan
     frame.loc[rng.random(rows) < gaps, "stage"] = None
@@ -128,8 +133,6 @@ def test_a_site_that_is_unlike_the_others_stands_first() -> None:
 # ---------------------------------------------------------------- what is kept back
 
 
-
-
 def by_site(parts: dict[str, pd.DataFrame], **allowed: bool) -> Any:
     """A federation where only some owners let their site be shown alone."""
     from hanse.algorithms.statistics import Statistics
@@ -212,7 +215,7 @@ def test_what_cannot_be_compared_says_so() -> None:
         (lambda: analytics.table_one("sex", "all"), "expected rest"),
         (lambda: analytics.table_one("sex", dataset_schema=["sex"]), "no variable"),
         (lambda: hanse.simulate({"a": sites()["ulm"]}, policy=OPEN).analytics().table_one(), "there are a"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError, match=says):
             call()
     names = {s: part.assign(id=[f"P{s}{i}" for i in range(len(part))]) for s, part in sites().items()}
@@ -241,7 +244,9 @@ def test_variables_far_from_zero_lose_no_digits(offset: float) -> None:
         return {f"s{i}": {"v": values[i * 100 : i * 100 + 100], "g": label[i * 100 : i * 100 + 100]} for i in range(3)}
 
     for by, compare in (("g", "rest"), ("g", "pairs"), (None, "rest"), (None, "pairs")):
-        expected, found = (hanse.simulate(split(v), policy=OPEN).analytics().table_one(by, compare, ["v"]).smd
-                           for v in (near, near + offset))  # fmt: skip
+        expected, found = (
+            hanse.simulate(split(v), policy=OPEN).analytics().table_one(by, compare, ["v"]).smd
+            for v in (near, near + offset)
+        )
         for contrast, of in expected.items():
             assert found[contrast]["v"] == pytest.approx(of["v"], rel=1e-10, abs=1e-12)

@@ -40,11 +40,14 @@ def test_the_coordinators_halves_load_no_learning_library() -> None:
 
 @pytest.mark.parametrize(
     ("name", "blocked", "says"),
-    [("xgboost", "xgboost", r"hanse\[xgboost\]"), ("torch_module", "torch", r"hanse\[torch\]"),
-     ("sgd_classifier", "sklearn.linear_model", r"hanse\[node\]"),
-     ("mlp_classifier", "sklearn.neural_network", r"hanse\[node\]"),
-     ("random_forest", "sklearn.ensemble", r"hanse\[node\]")],
-)  # fmt: skip
+    [
+        ("xgboost", "xgboost", r"hanse\[xgboost\]"),
+        ("torch_module", "torch", r"hanse\[torch\]"),
+        ("sgd_classifier", "sklearn.linear_model", r"hanse\[node\]"),
+        ("mlp_classifier", "sklearn.neural_network", r"hanse\[node\]"),
+        ("random_forest", "sklearn.ensemble", r"hanse\[node\]"),
+    ],
+)
 def test_a_missing_library_is_named(name: str, blocked: str, says: str, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, blocked, None)
     model = find("models", name).build(TASK, {"plan": {"source": ""}} if name == "torch_module" else {})

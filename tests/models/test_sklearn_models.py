@@ -39,8 +39,13 @@ def test_sgd_is_partial_fit(kind: str) -> None:
     X, y = rows(kind)
     model = find("models", "sgd_classifier").build(TASKS[kind], {"alpha": 0.001})
     found = train(model, model.init(np.random.default_rng(0)), X, y)
-    theirs = SGDClassifier(loss="log_loss", alpha=0.001, learning_rate="constant", eta0=0.01,
-                           random_state=np.random.RandomState(seed_of(np.random.default_rng(0))))  # fmt: skip
+    theirs = SGDClassifier(
+        loss="log_loss",
+        alpha=0.001,
+        learning_rate="constant",
+        eta0=0.01,
+        random_state=np.random.RandomState(seed_of(np.random.default_rng(0))),
+    )
     for _ in range(3):
         theirs.partial_fit(X, y, classes=np.arange(len(TASKS[kind].classes)))
     np.testing.assert_array_equal(found["coef"], theirs.coef_)
@@ -51,8 +56,9 @@ def test_sgd_regressor_is_partial_fit() -> None:
     X, y = rows("regression")
     model = find("models", "sgd_regressor").build(NUMBER, {})
     found = train(model, model.init(np.random.default_rng(0)), X, y)
-    theirs = SGDRegressor(learning_rate="constant", eta0=0.01,
-                          random_state=np.random.RandomState(seed_of(np.random.default_rng(0))))  # fmt: skip
+    theirs = SGDRegressor(
+        learning_rate="constant", eta0=0.01, random_state=np.random.RandomState(seed_of(np.random.default_rng(0)))
+    )
     for _ in range(3):
         theirs.partial_fit(X, y)
     np.testing.assert_array_equal(found["coef"], theirs.coef_)
@@ -89,8 +95,9 @@ def test_a_perceptron_starts_from_its_own_weights_and_is_partial_fit() -> None:
     start = model.init(np.random.default_rng(1))
     assert [start[f"w{i}"].shape for i in range(3)] == [(3, 5), (5, 4), (4, 3)]
     found = train(model, start, X, y, learning_rate=0.05)
-    theirs = MLPClassifier((5, 4), solver="sgd", activation="tanh", learning_rate_init=0.05, batch_size=1,
-                           random_state=0)  # fmt: skip
+    theirs = MLPClassifier(
+        (5, 4), solver="sgd", activation="tanh", learning_rate_init=0.05, batch_size=1, random_state=0
+    )
     theirs.partial_fit(X[:1], y[:1], classes=[0, 1, 2])
     del theirs._optimizer, theirs.t_
     theirs.t_ = 1
@@ -148,9 +155,13 @@ def test_options_are_checked_by_name_and_value(name: str) -> None:
 def test_defaults_are_scikit_learns() -> None:
     from sklearn.ensemble import RandomForestClassifier
 
-    for name, library in (("sgd_classifier", SGDClassifier()), ("sgd_regressor", SGDRegressor()),
-                          ("mlp_classifier", MLPClassifier()), ("logistic_regression", LogisticRegression()),
-                          ("random_forest", RandomForestClassifier())):  # fmt: skip
+    for name, library in (
+        ("sgd_classifier", SGDClassifier()),
+        ("sgd_regressor", SGDRegressor()),
+        ("mlp_classifier", MLPClassifier()),
+        ("logistic_regression", LogisticRegression()),
+        ("random_forest", RandomForestClassifier()),
+    ):
         theirs = library.get_params()
         for option, (default, _) in find("models", name).OPTIONS.items():
             assert option in theirs

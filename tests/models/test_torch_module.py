@@ -40,8 +40,14 @@ def build(task, options):
 
 
 def settings(source: str = PLAN, **more: Any) -> dict[str, Any]:
-    return {"model_name": "torch_module", "plan": {"source": source, "name": "net"}, "num_rounds": 5, "local_epochs": 3,
-            "learning_rate": 0.1, **more}  # fmt: skip
+    return {
+        "model_name": "torch_module",
+        "plan": {"source": source, "name": "net"},
+        "num_rounds": 5,
+        "local_epochs": 3,
+        "learning_rate": 0.1,
+        **more,
+    }
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
@@ -59,8 +65,11 @@ def test_it_learns_and_the_module_comes_back(kind: str) -> None:
     X = torch.from_numpy(Predictor(result).design(table).astype(np.float32))
     with torch.no_grad():
         output = module(X)
-    theirs = {"binary": lambda: torch.sigmoid(output[:, 0]), "multiclass": lambda: torch.softmax(output, 1),
-              "regression": lambda: output[:, 0]}[kind]().numpy()  # fmt: skip
+    theirs = {
+        "binary": lambda: torch.sigmoid(output[:, 0]),
+        "multiclass": lambda: torch.softmax(output, 1),
+        "regression": lambda: output[:, 0],
+    }[kind]().numpy()
     ours = Predictor(result).predict(table) if kind == "regression" else Predictor(result).predict_proba(table)
     np.testing.assert_allclose(ours[:, 1] if kind == "binary" else ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -91,13 +100,16 @@ def test_the_global_generator_is_left_alone() -> None:
 
 
 def test_a_plan_may_bring_its_loss_and_optimizer() -> None:
-    source = PLAN + """
+    source = (
+        PLAN
+        + """
 def loss(output, y):
     return (output - y).abs().mean()
 
 def optimizer(module, learning_rate):
     return torch.optim.Adam(module.parameters(), lr=learning_rate)
 """
+    )
     history = Drive(shares(toy(300, "regression"), 200, 100), **settings(source)).run().data["history"]
     assert history[-1]["mae"] < 0.5 * history[0]["mae"]
 
@@ -121,10 +133,13 @@ def test_images() -> None:
         ("def build(task, options):\n    return 3", "returned int; expected an nn.Module"),
         ("import not_there", "ModuleNotFoundError in line 1"),
         ("from torch import nn\ndef build(task, options):\n    return nn.Linear(len(task.features), 5)", "gives shape"),
-        ("from torch import nn\nimport torch\ndef build(task, options):\n    return nn.Linear(1, 1).to(torch.bfloat16)",
-         "use float32"),
+        (
+            "from torch import nn\nimport torch\n"
+            "def build(task, options):\n    return nn.Linear(1, 1).to(torch.bfloat16)",
+            "use float32",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_plan_says_where_and_never_what(source: str, says: str) -> None:
     with pytest.raises((AssertionError, ConfigError, NodeFailed), match=says) as caught:
         Drive(shares(toy(60), 30, 30), **settings(source)).run()

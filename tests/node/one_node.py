@@ -79,9 +79,15 @@ class FakeCoordinator:
         return found
 
     async def ask(
-        self, kind: str, data: Mapping[str, Json], arrays: Mapping[str, Any] | None = None, *,
-        peer: str = "coordinator", sender: str = "coordinator", progress: Progress = lambda: None,
-    ) -> Record:  # fmt: skip
+        self,
+        kind: str,
+        data: Mapping[str, Json],
+        arrays: Mapping[str, Any] | None = None,
+        *,
+        peer: str = "coordinator",
+        sender: str = "coordinator",
+        progress: Progress = lambda: None,
+    ) -> Record:
         """Ask the node; what leaves is kept in ``left``, errors included."""
         message = carry(Message(kind, f"{kind}/{len(self.left)}", sender, Record(data, arrays or {})), self.allocate)
         try:
@@ -112,9 +118,16 @@ class Node:
         self.agent.gate.approve(run, bundle.sha256, actor="owner")
 
     async def task(
-        self, bundle: Bundle | str, ask: Mapping[str, Json], arrays: Mapping[str, Any] | None = None, *,
-        run: str = "run-1", step: int = 0, op: str = "answer", **more: Any,
-    ) -> Record:  # fmt: skip
+        self,
+        bundle: Bundle | str,
+        ask: Mapping[str, Json],
+        arrays: Mapping[str, Any] | None = None,
+        *,
+        run: str = "run-1",
+        step: int = 0,
+        op: str = "answer",
+        **more: Any,
+    ) -> Record:
         sha = bundle if isinstance(bundle, str) else bundle.sha256
         data = {"run": run, "step": step, "op": op, "bundle": sha, "ask": {"stage": 0, "of": dict(ask)}}
         return await self.coordinator.ask("task", data, arrays, **more)
@@ -122,8 +135,16 @@ class Node:
 
 def proposal(bundle: Bundle, run: str = "run-1", node: str = "alpha", **more: Json) -> dict[str, Json]:
     expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    return {"run": run, "sha256": bundle.sha256, "text": bundle.text, "proposer": "Ada", "purpose": "to test",
-            "expires": expires, "dataset": bundle.content["datasets"].get(node), **more}  # fmt: skip
+    return {
+        "run": run,
+        "sha256": bundle.sha256,
+        "text": bundle.text,
+        "proposer": "Ada",
+        "purpose": "to test",
+        "expires": expires,
+        "dataset": bundle.content["datasets"].get(node),
+        **more,
+    }
 
 
 def probe(nbytes: int = 64, **settings: Json) -> Bundle:
@@ -144,9 +165,14 @@ def attack() -> Bundle:
 
 @contextlib.asynccontextmanager
 async def running(
-    home: Path, *, attacks: bool = False, coordinator: FakeCoordinator | None = None, consent: str = "node",
-    policy: Policy | None = None, limits: Limits | None = None,
-) -> AsyncIterator[Node]:  # fmt: skip
+    home: Path,
+    *,
+    attacks: bool = False,
+    coordinator: FakeCoordinator | None = None,
+    consent: str = "node",
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Node]:
     home.mkdir(parents=True, exist_ok=True)
     Settings("alpha", consent, policy=policy or Policy(), limits=limits or Limits(threads=1)).save(home)
     fake = coordinator or FakeCoordinator()

@@ -91,8 +91,13 @@ def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
         second.pending = [proposal(bundle, "run-2")]
         async with running(tmp_path, coordinator=second) as node:
             consent = (await second.until("consent"))[0].body.data
-            assert consent == {"run": "run-1", "sha256": bundle.sha256, "decision": "accept", "reason": "",
-                               "actor": "ada"}  # fmt: skip
+            assert consent == {
+                "run": "run-1",
+                "sha256": bundle.sha256,
+                "decision": "accept",
+                "reason": "",
+                "actor": "ada",
+            }
             await asyncio.to_thread(control.ask, tmp_path, "reject", run="run-2", actor="ada", reason="no")
             told = (await second.until("consent", 2))[1].body.data
             assert (told["run"], told["decision"], told["reason"]) == ("run-2", "reject", "no")
@@ -290,8 +295,15 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                     await asyncio.to_thread(control.ask, tmp_path / name, "approve", run="run-1", actor="ada")
 
                 def run() -> rounds.Run:
-                    return rounds.Run(algorithms.build(bundle.config), bundle.config, ["alpha", "beta"], server,
-                                      rounds.Forgetful(), "run-1", bundle.sha256)  # fmt: skip
+                    return rounds.Run(
+                        algorithms.build(bundle.config),
+                        bundle.config,
+                        ["alpha", "beta"],
+                        server,
+                        rounds.Forgetful(),
+                        "run-1",
+                        bundle.sha256,
+                    )
 
                 first = await run().go()
                 assert any(first.arrays["x"])

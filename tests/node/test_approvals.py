@@ -147,11 +147,19 @@ def test_what_the_coordinator_has_not_heard(approvals: Approvals) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"run": ""}, {"run": "a\nb"}, {"run": 5}, {"text": None}, {"expires": "soon"}, {"expires": "2026-01-01"},
-        {"dataset": "visits"}, {"dataset": {"name": "visits"}}, {"dataset": {"name": 1, "version": 2}},
-        {"purpose": "x" * 20_000}, {"proposer": None},
+        {"run": ""},
+        {"run": "a\nb"},
+        {"run": 5},
+        {"text": None},
+        {"expires": "soon"},
+        {"expires": "2026-01-01"},
+        {"dataset": "visits"},
+        {"dataset": {"name": "visits"}},
+        {"dataset": {"name": 1, "version": 2}},
+        {"purpose": "x" * 20_000},
+        {"proposer": None},
     ],
-)  # fmt: skip
+)
 def test_garbage_is_no_proposal(wrong: dict[str, Any]) -> None:
     with pytest.raises(WireError):
         Proposal.parse(proposal(probe()) | wrong)
@@ -177,13 +185,16 @@ def test_settings_survive_the_file(tmp_path: Path) -> None:
         ({"policy": {"standin": "ask"}}, "did you mean 'policy.standing'"),
         ({"policy": {"standing": "accept"}}, "expected one of ask, accept-allowed"),
         ({"policy": 3}, "table of settings"),
-        ({"consent": "both"}, "expected one of"), ({"limits": {"task_seconds": 0}}, "above 0"),
-        ({"limits": {"task_seconds": float("nan")}}, "above 0"), ({"limits": {"memory_mb": True}}, "whole number"),
+        ({"consent": "both"}, "expected one of"),
+        ({"limits": {"task_seconds": 0}}, "above 0"),
+        ({"limits": {"task_seconds": float("nan")}}, "above 0"),
+        ({"limits": {"memory_mb": True}}, "whole number"),
         ({"policy": {"allow_training_plans": "yes"}}, "true or false"),
         ({"policy": {"allowed_algorithms": "a"}}, "a list"),
-        ({"policy": {"minimum_samples": 0}}, "at least 1"), ({"limits": {"threads": -1}}, "at least 0"),
+        ({"policy": {"minimum_samples": 0}}, "at least 1"),
+        ({"limits": {"threads": -1}}, "at least 0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_settings(raw: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Settings.parse(raw)

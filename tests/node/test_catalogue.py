@@ -99,10 +99,17 @@ def test_what_leaves_the_node_has_no_path_and_no_exact_count(catalogue: Catalogu
     dataset = catalogue.add(data, mock=data, public_categories={"sex": ["f", "m"]})
     public = dataset.public()
     assert public == {
-        "name": "visits-2024", "tags": [], "kind": "tabular", "columns": dict(dataset.schema),
-        "metadata_columns": [], "categories": {"sex": ["f", "m"]}, "rows": 20, "most_rows": 29,
-        "version": dataset.version, "has_mock": True,
-    }  # fmt: skip
+        "name": "visits-2024",
+        "tags": [],
+        "kind": "tabular",
+        "columns": dict(dataset.schema),
+        "metadata_columns": [],
+        "categories": {"sex": ["f", "m"]},
+        "rows": 20,
+        "most_rows": 29,
+        "version": dataset.version,
+        "has_mock": True,
+    }
     for text in (json.dumps(public), repr(dataset), str(dataset)):
         assert "private" not in text
         assert str(data.parent) not in text
@@ -146,6 +153,7 @@ def test_data_that_change_while_they_are_read(
     catalogue: Catalogue, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue.add(data, "visits")
+
     def meddling(read: Any) -> Any:
         def meddle(path: Path, **options: Any) -> Any:
             found = read(path, **options)
@@ -380,9 +388,14 @@ def test_summary_by_hand() -> None:
 def test_summary_of_the_ends() -> None:
     nothing = summary(Table(), None)
     assert nothing == {
-        "num_samples": 0, "num_features": 0, "data_sparsity": 0.0, "class_distribution": {},
-        "feature_coverage": 0.0, "features": [], "metadata_columns": [],
-    }  # fmt: skip
+        "num_samples": 0,
+        "num_features": 0,
+        "data_sparsity": 0.0,
+        "class_distribution": {},
+        "feature_coverage": 0.0,
+        "features": [],
+        "metadata_columns": [],
+    }
     empty = summary(Table({"x": Column.numeric([]), "y": Column.categorical([])}), "y")
     assert (empty["num_samples"], empty["num_features"], empty["class_distribution"]) == (0, 1, {})
     blank = Table({"x": Column.numeric([math.nan] * 30), "y": Column.categorical([None] * 30)})
@@ -458,10 +471,13 @@ def test_the_summary_is_what_a_federation_of_this_node_alone_would_be_told() -> 
     """One mechanism: the numbers of the registration are those of a query, kept back by the same rules."""
     rng = np.random.default_rng(3)
     x = rng.choice([0.0, 1.5, np.nan], 400, p=[0.3, 0.5, 0.2])
-    table = Table({
-        "x": Column.numeric(x), "c": Column.categorical(rng.choice(["u", "v"], 400).tolist()),
-        "y": labels(a=180, b=150, c=61, rare=6, rarer=3),
-    })  # fmt: skip
+    table = Table(
+        {
+            "x": Column.numeric(x),
+            "c": Column.categorical(rng.choice(["u", "v"], 400).tolist()),
+            "y": labels(a=180, b=150, c=61, rare=6, rarer=3),
+        }
+    )
     for min_count in (1, 5, 10):
         said = summary(table, "y", min_count)
         analytics = hanse.simulate({"here": table}, policy={"minimum_cell": min_count}).analytics()

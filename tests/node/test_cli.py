@@ -65,17 +65,22 @@ def test_help_is_quick() -> None:
 
 
 def test_heavy_libraries_are_not_loaded_by_an_idle_node() -> None:
-    code = ("import sys, hanse.node.agent, hanse.node.cli, hanse.node.worker_main, hanse.answers, hanse.bundle;"
-            "print(sorted({m.split('.')[0] for m in sys.modules} & {'sklearn', 'polars', 'torch', 'xgboost', 'scipy',"
-            "'pandas', 'sqlalchemy', 'fastapi', 'matplotlib'}))")  # fmt: skip
+    code = (
+        "import sys, hanse.node.agent, hanse.node.cli, hanse.node.worker_main, hanse.answers, hanse.bundle;"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'sklearn', 'polars', 'torch', 'xgboost', 'scipy',"
+        "'pandas', 'sqlalchemy', 'fastapi', 'matplotlib'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     for words in (["proposals"], ["approve", "x"], ["audit"], ["start"], ["status"], ["policy", "show"]):
-        done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", *words, "--home", str(tmp_path / "none")],
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "hanse.cli", "node", *words, "--home", str(tmp_path / "none")],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 1
         assert done.stderr.startswith("hanse: there is no node here yet")
         assert done.stderr.count("\n") == 1
@@ -83,8 +88,9 @@ def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
 
 
 def test_datasets(home: Path, visits: Path) -> None:
-    assert "visits: 40 rows, 4 columns" in hanse(home, "dataset", "add", str(visits), "--tags", "a,b", "--schema",
-                                                "age=numeric")  # fmt: skip
+    assert "visits: 40 rows, 4 columns" in hanse(
+        home, "dataset", "add", str(visits), "--tags", "a,b", "--schema", "age=numeric"
+    )
     assert "a,b" in hanse(home, "dataset", "list")
     shown = json.loads(hanse(home, "dataset", "show", "visits"))
     assert shown["dataset"]["rows"] == 40
@@ -195,8 +201,11 @@ def test_audit_and_its_verification(home: Path) -> None:
     assert "3 entries is whole" in out
     file = home / "audit.jsonl"
     file.write_text(file.read_text().replace('"r2"', '"r9"'))
-    done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", "audit", "--verify", "--home", str(home)],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "hanse.cli", "node", "audit", "--verify", "--home", str(home)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "broken at entry 2" in done.stderr
 
@@ -263,8 +272,12 @@ class Door:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 door.asked.append(body)
                 certificate = door.authority.issue_node(body["csr"].encode(), body["node_id"])
-                answer = {"certificate": certificate.decode(), "ca": door.authority.pem.decode(),
-                          "node_id": body["node_id"], "grpc": "localhost:7443"}  # fmt: skip
+                answer = {
+                    "certificate": certificate.decode(),
+                    "ca": door.authority.pem.decode(),
+                    "node_id": body["node_id"],
+                    "grpc": "localhost:7443",
+                }
                 self.reply(door.status, json.dumps(answer | door.answer).encode())
 
             def reply(self, status: int, body: bytes) -> None:

@@ -157,8 +157,14 @@ def test_code_that_differs_by_one_character_is_refused(tmp_path: Path) -> None:
             code["hanse.algorithms.probe"] = code["hanse.algorithms.probe"].replace("def ", "deF ", 1)
             changed = Bundle({**honest.content, "code": code})
             await node.approved(changed)  # the owner was deceived; the node is not
-            await refused(node, NotApproved, r"code shown is not the code installed here \(hanse.algorithms.probe\)",
-                          changed, ASK, X)  # fmt: skip
+            await refused(
+                node,
+                NotApproved,
+                r"code shown is not the code installed here \(hanse.algorithms.probe\)",
+                changed,
+                ASK,
+                X,
+            )
             other = Bundle({**honest.content, "hanse": "9.9"})
             await node.approved(other, "run-2")
             await refused(node, NotApproved, "bundle is of hanse 9.9", other, ASK, X, run="run-2")
@@ -180,10 +186,21 @@ def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     "data",
     [
-        {}, {"run": "run-1"}, {"step": "0"}, {"step": -1}, {"step": True}, {"step": 1.5}, {"run": 5}, {"run": None},
-        {"op": None}, {"bundle": ["x"]}, {"ask": "x"}, {"run": "\x00" * 5}, {"run": "x" * 100_000},
+        {},
+        {"run": "run-1"},
+        {"step": "0"},
+        {"step": -1},
+        {"step": True},
+        {"step": 1.5},
+        {"run": 5},
+        {"run": None},
+        {"op": None},
+        {"bundle": ["x"]},
+        {"ask": "x"},
+        {"run": "\x00" * 5},
+        {"run": "x" * 100_000},
     ],
-)  # fmt: skip
+)
 def test_malformed_tasks_are_refused_and_audited(tmp_path: Path, data: dict[str, Json]) -> None:
     async def main() -> None:
         async with running(tmp_path) as node:
@@ -432,10 +449,21 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
             kept = node.agent.approvals.get("run-1")
             facts = await node.agent.gate._facts("coordinator", kept, "answer", 3, 100)
             assert facts == {
-                "sender": "coordinator", "run": "run-1", "bundle": bundle.sha256, "op": "answer", "step": 3,
-                "algorithm": "fedavg", "model": "logistic_regression", "plan": False, "needs_data": True,
-                "features": ["age", "marker", "town"], "nodes": 1, "rounds": 2, "rows": 60, "bytes": 100,
-            }  # fmt: skip
+                "sender": "coordinator",
+                "run": "run-1",
+                "bundle": bundle.sha256,
+                "op": "answer",
+                "step": 3,
+                "algorithm": "fedavg",
+                "model": "logistic_regression",
+                "plan": False,
+                "needs_data": True,
+                "features": ["age", "marker", "town"],
+                "nodes": 1,
+                "rounds": 2,
+                "rows": 60,
+                "bytes": 100,
+            }
             for missing in facts:
                 said = policy.decide(node.agent.gate._rules, {k: v for k, v in facts.items() if k != missing})
                 used = missing in ("algorithm", "plan", "needs_data", "rows", "bytes", "step")

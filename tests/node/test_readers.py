@@ -60,8 +60,13 @@ def test_kinds_are_found(tmp_path: Path) -> None:
         write(tmp_path, "n,b,c,d,t,e\n1,true,x,2020-01-02,2020-01-01T12:00:00Z,\n-2.5e3,FALSE,y,NA,?,--\n,,,,,\n")
     )
     assert table.schema() == {
-        "n": "numeric", "b": "boolean", "c": "categorical", "d": "date", "t": "date", "e": "numeric"
-    }  # fmt: skip
+        "n": "numeric",
+        "b": "boolean",
+        "c": "categorical",
+        "d": "date",
+        "t": "date",
+        "e": "numeric",
+    }
     assert table["n"].values.tolist()[:2] == [1.0, -2500.0]
     assert table["b"].values.tolist()[:2] == [1.0, 0.0]
     assert table["c"].labels() == ["x", "y", None]
@@ -227,14 +232,50 @@ def test_garbage_is_read_or_refused_and_streaming_agrees(tmp_path: Path, data: b
             assert joined == _plain(whole, name)
 
 
-NUMBERS = ["5", "-0", "+5", " 5", "5 ", "1e3", "1E+3", ".5", "5.", "inf", "-inf", "Infinity", "infinity", "nan", "NaN",
-           "1e400", "1e-400", "0.1", "123456789012345678", "0x10", "1_000", '"7"', '" 7"', "", "NA", " NA", '""', "?",
-           "1.7976931348623157e308", "00012", "--", "5e", "\u0665"]  # fmt: skip
+NUMBERS = [
+    "5",
+    "-0",
+    "+5",
+    " 5",
+    "5 ",
+    "1e3",
+    "1E+3",
+    ".5",
+    "5.",
+    "inf",
+    "-inf",
+    "Infinity",
+    "infinity",
+    "nan",
+    "NaN",
+    "1e400",
+    "1e-400",
+    "0.1",
+    "123456789012345678",
+    "0x10",
+    "1_000",
+    '"7"',
+    '" 7"',
+    "",
+    "NA",
+    " NA",
+    '""',
+    "?",
+    "1.7976931348623157e308",
+    "00012",
+    "--",
+    "5e",
+    "\u0665",
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=6), st.integers(0, 1), st.integers(1, 60),
-       st.sampled_from(["", "\n", "\n\n", "\r\n"]))  # fmt: skip
+@given(
+    st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=6),
+    st.integers(0, 1),
+    st.integers(1, 60),
+    st.sampled_from(["", "\n", "\n\n", "\r\n"]),
+)
 def test_the_fast_way_gives_the_same_numbers(tmp_path: Path, cells: list[str], more: int, chunk: int, end: str) -> None:
     header, rest = ("x,y\n", ",1") if more else ("x\n", "")
     path = write(tmp_path, (header + "\n".join(cell + rest for cell in cells) + end).encode())
@@ -347,17 +388,30 @@ def test_parquet_kinds(tmp_path: Path) -> None:
 
     path = tmp_path / "x.parquet"
     frame = pl.DataFrame(
-        {"i": [1, None, 3], "f": [1.0, float("nan"), math.inf], "b": [True, None, False], "s": ["1", None, "x"],
-         "d": [datetime.date(1970, 1, 2), None, None], "t": [datetime.datetime(1970, 1, 1, 12), None, None],
-         "n": [None, None, None]}
-    )  # fmt: skip
+        {
+            "i": [1, None, 3],
+            "f": [1.0, float("nan"), math.inf],
+            "b": [True, None, False],
+            "s": ["1", None, "x"],
+            "d": [datetime.date(1970, 1, 2), None, None],
+            "t": [datetime.datetime(1970, 1, 1, 12), None, None],
+            "n": [None, None, None],
+        }
+    )
     frame = frame.with_columns(c=pl.col("s").cast(pl.Categorical), m=pl.col("i").cast(pl.Decimal(10, 2)))
     frame.write_parquet(path)
     table = readers.read(path)
     assert table.schema() == {
-        "i": "numeric", "f": "numeric", "b": "boolean", "s": "categorical", "d": "date", "t": "date",
-        "n": "numeric", "c": "categorical", "m": "numeric",
-    }  # fmt: skip
+        "i": "numeric",
+        "f": "numeric",
+        "b": "boolean",
+        "s": "categorical",
+        "d": "date",
+        "t": "date",
+        "n": "numeric",
+        "c": "categorical",
+        "m": "numeric",
+    }
     assert table["d"].values[0] == 1
     assert table["t"].values[0] == 0.5
     assert table["c"].labels() == ["1", None, "x"]
@@ -599,12 +653,15 @@ def test_duplicates_and_missing_ids_are_reported_and_refused(tmp_path: Path) -> 
         (PROFILE.replace("d__B\t", "\t"), METADATA, r"row 1 \(line 2\), column 'clade_name': nothing there"),
         (PROFILE.replace("clade_name", "x").replace("\ts", "\tz"), METADATA, "cannot tell features from samples"),
         (PROFILE.replace("\ts", "\tz"), METADATA, "no column has them"),
-        (PROFILE, METADATA.replace("age", "Alias").replace("40", "s3").replace("NA", "s1").replace("51", "s2"),
-         "fit equally well"),
+        (
+            PROFILE,
+            METADATA.replace("age", "Alias").replace("40", "s3").replace("NA", "s1").replace("51", "s2"),
+            "fit equally well",
+        ),
         (PROFILE, "Name\tage\n", "no column has them"),
         (PROFILE, "", "is empty"),
     ],
-)  # fmt: skip
+)
 def test_profiles_that_are_refused(tmp_path: Path, profiles: str, metadata: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         readers.read(cohort(tmp_path, profiles, metadata))

@@ -47,7 +47,7 @@ async def still_works(node: Node) -> None:
         ({"do": "raise system exit"}, {}, "status 4"),
     ],
     ids=lambda v: v["do"] if isinstance(v, dict) and "do" in v else None,
-)  # fmt: skip
+)
 def test_a_worker_that_ends_hangs_or_takes_too_much_is_replaced(
     tmp_path: Path, ask: dict[str, Any], limits: dict[str, Any], says: str
 ) -> None:
@@ -303,8 +303,10 @@ def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: 
     async def main() -> None:
         ours, its = socket.socketpair()
         ours.setblocking(False)
-        with its, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
-                                   start_new_session=True) as child:  # fmt: skip
+        with (
+            its,
+            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as child,
+        ):
             process, pool = _Process(child, ours), SharedPool()
             answer = packed(small("done"), 0, inline=True)
             first, other = pool.shared(1 << 20), pool.shared(1 << 20)

@@ -15,11 +15,29 @@ from hanse.errors import NotAllowed
 from hanse.kinds import find, names
 from hanse.node.settings import Limits, Policy
 
-OWNER: dict[str, Any] = {"allowed_algorithms": ["fedavg", "probe"], "allow_training_plans": False,
-                         "minimum_samples": 10, "minimum_count": 5, "message_bytes": 100, "steps": 5}  # fmt: skip
-FINE: dict[str, Any] = {"sender": "coordinator", "run": "r", "bundle": "b", "op": "answer", "algorithm": "fedavg",
-                        "model": "m", "plan": False, "needs_data": True, "rows": 10, "bytes": 100, "step": 4,
-                        "features": ["a"], "nodes": 2}  # fmt: skip
+OWNER: dict[str, Any] = {
+    "allowed_algorithms": ["fedavg", "probe"],
+    "allow_training_plans": False,
+    "minimum_samples": 10,
+    "minimum_count": 5,
+    "message_bytes": 100,
+    "steps": 5,
+}
+FINE: dict[str, Any] = {
+    "sender": "coordinator",
+    "run": "r",
+    "bundle": "b",
+    "op": "answer",
+    "algorithm": "fedavg",
+    "model": "m",
+    "plan": False,
+    "needs_data": True,
+    "rows": 10,
+    "bytes": 100,
+    "step": 4,
+    "features": ["a"],
+    "nodes": 2,
+}
 
 
 def test_all_rules_allow_what_is_fine() -> None:
@@ -32,13 +50,22 @@ def test_all_rules_allow_what_is_fine() -> None:
 @pytest.mark.parametrize(
     ("rule", "wrong"),
     [
-        ("approved_algorithms", {"algorithm": "forest"}), ("approved_algorithms", {"algorithm": None}),
-        ("training_plans", {"plan": True}), ("training_plans", {"plan": None}), ("training_plans", {"plan": 0}),
-        ("minimum_samples", {"rows": 9}), ("minimum_samples", {"rows": None}), ("minimum_samples", {"rows": "many"}),
-        ("minimum_samples", {"needs_data": 0, "rows": 1}), ("minimum_samples", {"rows": float("nan")}),
-        ("limits", {"bytes": 101}), ("limits", {"step": 5}), ("limits", {"step": -1}), ("limits", {"bytes": None}),
+        ("approved_algorithms", {"algorithm": "forest"}),
+        ("approved_algorithms", {"algorithm": None}),
+        ("training_plans", {"plan": True}),
+        ("training_plans", {"plan": None}),
+        ("training_plans", {"plan": 0}),
+        ("minimum_samples", {"rows": 9}),
+        ("minimum_samples", {"rows": None}),
+        ("minimum_samples", {"rows": "many"}),
+        ("minimum_samples", {"needs_data": 0, "rows": 1}),
+        ("minimum_samples", {"rows": float("nan")}),
+        ("limits", {"bytes": 101}),
+        ("limits", {"step": 5}),
+        ("limits", {"step": -1}),
+        ("limits", {"bytes": None}),
     ],
-)  # fmt: skip
+)
 def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
     said = {d.rule: d for d in policy.decide(policy.rules(OWNER), FINE | wrong)}
     assert not said[rule].allowed
@@ -54,8 +81,13 @@ def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
 def test_no_facts_and_no_settings_allow_nothing() -> None:
     assert not any(d.allowed for d in policy.decide(policy.rules(OWNER), {}))
     said = {d.rule: d.allowed for d in policy.decide(policy.rules({}), FINE)}
-    assert said == {"approved_algorithms": False, "training_plans": True, "minimum_samples": False, "limits": False,
-                    "federated_analytics": True}  # fmt: skip
+    assert said == {
+        "approved_algorithms": False,
+        "training_plans": True,
+        "minimum_samples": False,
+        "limits": False,
+        "federated_analytics": True,
+    }
     with pytest.raises(NotAllowed, match="no rules"):
         policy.enforce((), FINE)
 
@@ -96,9 +128,13 @@ def test_settings_of_rules_are_documented_where_people_look() -> None:
 
 
 def test_what_the_owner_sets_counts() -> None:
-    for change, facts in (({"allowed_algorithms": ["*"]}, {"algorithm": "forest"}),
-                          ({"allow_training_plans": True}, {"plan": True}), ({"minimum_samples": 1}, {"rows": 1}),
-                          ({"message_bytes": 1000}, {"bytes": 1000}), ({"steps": 10}, {"step": 9})):  # fmt: skip
+    for change, facts in (
+        ({"allowed_algorithms": ["*"]}, {"algorithm": "forest"}),
+        ({"allow_training_plans": True}, {"plan": True}),
+        ({"minimum_samples": 1}, {"rows": 1}),
+        ({"message_bytes": 1000}, {"bytes": 1000}),
+        ({"steps": 10}, {"step": 9}),
+    ):
         with pytest.raises(NotAllowed):
             policy.enforce(policy.rules(OWNER), FINE | facts)
         policy.enforce(policy.rules(OWNER | change), FINE | facts)

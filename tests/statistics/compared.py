@@ -375,11 +375,18 @@ def t_test(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterator[Lin
     both = truth.shift(np.concatenate([x, y]))
     test = _quiet(stats.ttest_ind, both[: len(x)], both[len(x) :], equal_var=item.options["equal_var"])
     # the scale of a difference of means: their standard error, so that of t is 1, or t itself where it is more
-    error = truth.real(true["difference"]) / true["t"] if true["t"] else truth.mp.sqrt(truth.real(
-        truth.variance(x) / len(x) + truth.variance(y) / len(y)))  # fmt: skip
-    yield Line("t difference", value["difference"], true["difference"],
-               float(np.mean(both[: len(x)]) - np.mean(both[len(x) :])),
-               max(abs(truth.real(true["difference"])), error))  # fmt: skip
+    error = (
+        truth.real(true["difference"]) / true["t"]
+        if true["t"]
+        else truth.mp.sqrt(truth.real(truth.variance(x) / len(x) + truth.variance(y) / len(y)))
+    )
+    yield Line(
+        "t difference",
+        value["difference"],
+        true["difference"],
+        float(np.mean(both[: len(x)]) - np.mean(both[len(x) :])),
+        max(abs(truth.real(true["difference"])), error),
+    )
     yield Line("t", value["t"], true["t"], test.statistic, max(abs(true["t"]), truth.mp.mpf(1)))
     yield Line("t dof", value["dof"], true["dof"], test.df)
     yield Line("t p", value["p"], true["p"], test.pvalue)
@@ -409,8 +416,11 @@ def mann_whitney(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterat
     yield Line("u within its error", int(abs(Fraction(value["u"]) - u) <= Fraction(value["error"])), 1)
     counted = statistic("mann_whitney").needs(item)[1]
     cells_used = int((fetched._sliced(counted)["counts"].sum(0) > 0).sum())
-    yield Line("u p within its range", int(p is None or value["p_range"][0] * (1 - 1e-10) <= p
-                                           <= value["p_range"][1] * (1 + 1e-10)), 1)  # fmt: skip
+    yield Line(
+        "u p within its range",
+        int(p is None or value["p_range"][0] * (1 - 1e-10) <= p <= value["p_range"][1] * (1 + 1e-10)),
+        1,
+    )
     if not value["error"] and cells_used == len({*x, *y}):
         test = _quiet(stats.mannwhitneyu, x, y, method="asymptotic")
         yield Line("u", value["u"], u, test.statistic)

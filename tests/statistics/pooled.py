@@ -32,9 +32,13 @@ def cuts_of(kind: str, n: int, rng: np.random.Generator) -> list[int]:
     """Where rows are cut into sites."""
     some = [int(c) for c in rng.integers(0, n + 1, 3)]
     return {
-        "two": [n // 2], "uneven": [min(1, n), max(n - 2, 0)], "empty": [0, some[0], some[0], n], "three": some,
-        "one row each": list(range(1, min(n, 30))), "fifty": [int(c) for c in rng.integers(0, n + 1, 49)],
-    }[kind]  # fmt: skip
+        "two": [n // 2],
+        "uneven": [min(1, n), max(n - 2, 0)],
+        "empty": [0, some[0], some[0], n],
+        "three": some,
+        "one row each": list(range(1, min(n, 30))),
+        "fifty": [int(c) for c in rng.integers(0, n + 1, 49)],
+    }[kind]
 
 
 def federation(frame: pd.DataFrame, cuts: Sequence[int], **policy: Any) -> Federation:
@@ -66,14 +70,23 @@ def frame_of(rng: np.random.Generator, n: int, gaps: float = 0.0, infinite: bool
     """Columns of all sorts: far from 0, of heavy tails, tiny, in whole numbers beyond 2^53, of both signs and
     all sizes, true or false, dates, labels; survival times."""
     swing = rng.normal(0, 1, n) * np.where(np.arange(n) % 2, 1e9, 1e-6)
-    frame = pd.DataFrame({
-        "offset": rng.normal(1e8, 1, n), "far": rng.normal(1e12, 1, n), "heavy": np.exp(rng.normal(0, 2, n)),
-        "tiny": rng.normal(0, 1e-9, n), "whole": rng.integers(-3, 60, n).astype(float),
-        "ids": rng.integers(2**53 - 5000, 2**53, n), "swing": swing, "flag": rng.random(n) < 0.4,
-        "day": pd.Timestamp("1950-03-01") + pd.to_timedelta(rng.integers(0, 30000, n), unit="D"),
-        "label": rng.choice(["a", "b", "c"], n, p=[0.7, 0.25, 0.05]), "arm": rng.choice(["x", "y"], n),
-        "weeks": rng.integers(1, 30, n).astype(float), "died": (rng.random(n) < 0.6).astype(float),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "offset": rng.normal(1e8, 1, n),
+            "far": rng.normal(1e12, 1, n),
+            "heavy": np.exp(rng.normal(0, 2, n)),
+            "tiny": rng.normal(0, 1e-9, n),
+            "whole": rng.integers(-3, 60, n).astype(float),
+            "ids": rng.integers(2**53 - 5000, 2**53, n),
+            "swing": swing,
+            "flag": rng.random(n) < 0.4,
+            "day": pd.Timestamp("1950-03-01") + pd.to_timedelta(rng.integers(0, 30000, n), unit="D"),
+            "label": rng.choice(["a", "b", "c"], n, p=[0.7, 0.25, 0.05]),
+            "arm": rng.choice(["x", "y"], n),
+            "weeks": rng.integers(1, 30, n).astype(float),
+            "died": (rng.random(n) < 0.6).astype(float),
+        }
+    )
     for name in ("offset", "heavy", "whole", "swing", "day"):
         frame.loc[rng.random(n) < gaps, name] = pd.NaT if name == "day" else np.nan
     if infinite:
@@ -94,8 +107,11 @@ def frames(draw: Any, part: int) -> tuple[pd.DataFrame, list[int], np.random.Gen
 def plain_items(numbers: Sequence[str], text: Sequence[str]) -> list[Item]:
     """Every statistic of one column."""
     found = [make_item(s, [c], {}) for s in ("count", "missing", "levels", "distinct") for c in text]
-    found += [make_item(s, [c], {}) for s in ("count", "missing", "distinct", "sum", "mean", "variance", "std", "min",
-                                              "max", "moments", "median") for c in numbers]  # fmt: skip
+    found += [
+        make_item(s, [c], {})
+        for s in ("count", "missing", "distinct", "sum", "mean", "variance", "std", "min", "max", "moments", "median")
+        for c in numbers
+    ]
     found += [make_item("variance", [c], {"ddof": 0}) for c in numbers[:2]]
     found += [make_item("moments", [c], {"adjusted": False}) for c in numbers[:2]]
     found += [make_item("quantile", [c], {"q": [0.05, 0.5, 0.9], "depth": 2}) for c in numbers]
@@ -122,6 +138,8 @@ def comparison_items(numbers: Sequence[str], group: str, pair: Sequence[str]) ->
 
 def survival_items(frame: pd.DataFrame, time: str, event: str, group: str) -> list[Item]:
     grid = sorted({0.0, *(float(v) for v in frame[time].dropna())})
-    return [make_item("kaplan_meier", [time, event], {"grid": grid}),
-            make_item("kaplan_meier", [time, event], {"grid": grid, "level": 0.9}, [group]),
-            make_item("logrank", [time, event], {"group": group, "grid": grid})]  # fmt: skip
+    return [
+        make_item("kaplan_meier", [time, event], {"grid": grid}),
+        make_item("kaplan_meier", [time, event], {"grid": grid, "level": 0.9}, [group]),
+        make_item("logrank", [time, event], {"group": group, "grid": grid}),
+    ]

@@ -32,8 +32,9 @@ ALLOWED = Policy(allow_federated_analytics=True)
 
 def query(dataset: Dataset, *items: list[Any], nodes: tuple[str, ...] = ("alpha", "beta"), **more: Any) -> Bundle:
     options: dict[str, Any] = {"items": [list(i) for i in items], **more}
-    config = RunConfig.parse({"federated_strategy": "statistics", "model_options": options, "target_column": "",
-                              "sample_id_column": None})  # fmt: skip
+    config = RunConfig.parse(
+        {"federated_strategy": "statistics", "model_options": options, "target_column": "", "sample_id_column": None}
+    )
     alignment = features.survey({"alpha": dict(dataset.schema)}, sorted({c for i in items for c in i[1]}))
     bound = {node: {"name": dataset.name, "version": dataset.version} for node in nodes}
     return hanse.bundle.freeze(config, alignment.to_json(), bound)
@@ -41,9 +42,14 @@ def query(dataset: Dataset, *items: list[Any], nodes: tuple[str, ...] = ("alpha"
 
 def people(home: Path, rows: int = 200) -> Dataset:
     rng = np.random.default_rng(0)
-    frame = pl.DataFrame({"age": rng.integers(20, 90, rows).astype(float), "sex": rng.choice(["f", "m"], rows),
-                          "weight": rng.normal(70, 9, rows),
-                          "name": [f"patient {i}" for i in range(rows)]})  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "age": rng.integers(20, 90, rows).astype(float),
+            "sex": rng.choice(["f", "m"], rows),
+            "weight": rng.normal(70, 9, rows),
+            "name": [f"patient {i}" for i in range(rows)],
+        }
+    )
     frame.write_csv(home / "people.csv")
     return Catalogue(home).add(home / "people.csv", name="people")
 
@@ -91,10 +97,13 @@ def test_answered_with_files_and_audited(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("policy", "says"), [
-    (dataclasses.replace(ALLOWED, statistics_denied_columns=("age",)), "age"),
-    (dataclasses.replace(ALLOWED, statistics_columns=("weight",)), "age"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (dataclasses.replace(ALLOWED, statistics_denied_columns=("age",)), "age"),
+        (dataclasses.replace(ALLOWED, statistics_columns=("weight",)), "age"),
+    ],
+)
 def test_denied_columns(tmp_path: Path, policy: Policy, says: str) -> None:
     bundle = query(people(tmp_path), ["mean", ["age"], {}, []])
 
@@ -139,8 +148,13 @@ def test_a_node_alone_is_asked_in_vain_unless_its_owner_allows_it(tmp_path: Path
 
 def test_what_a_node_shows_of_itself_has_no_small_cell(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    frame = pl.DataFrame({"age": rng.normal(60, 9, 60), "ill": ["yes"] * 4 + ["no"] * 56,
-                          "rare": [float(i) if i < 6 else None for i in range(60)]})  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "age": rng.normal(60, 9, 60),
+            "ill": ["yes"] * 4 + ["no"] * 56,
+            "rare": [float(i) if i < 6 else None for i in range(60)],
+        }
+    )
     frame.write_csv(tmp_path / "few.csv")
     dataset = Catalogue(tmp_path).add(tmp_path / "few.csv", name="few")
     items = [["mean", ["rare"], {}, []], ["value_counts", ["ill"], {}, []]]
@@ -152,13 +166,19 @@ def test_what_a_node_shows_of_itself_has_no_small_cell(tmp_path: Path) -> None:
             first = await answer(node, bundle)
             state = Statistics().init({"model_options": bundle.config.model_options})
             place = [i.stat for i in Query.of(state.data["query"]).plan.items].index("levels")
-            sent = {f"{place}.{k.rpartition('.')[2]}": v for k, v in first.arrays.items()
-                    if k.startswith(f"a.{place}.")}  # fmt: skip
+            sent = {
+                f"{place}.{k.rpartition('.')[2]}": v for k, v in first.arrays.items() if k.startswith(f"a.{place}.")
+            }
             return first, await node.task(bundle, {"ask": 1}, sent, step=1)
 
     first, second = asyncio.run(main())
-    numbers = [float(v) for r in (first, second) for k, a in r.arrays.items() if k.endswith((".n", ".sum", ".counts"))
-               for v in np.ravel(a)]  # fmt: skip
+    numbers = [
+        float(v)
+        for r in (first, second)
+        for k, a in r.arrays.items()
+        if k.endswith((".n", ".sum", ".counts"))
+        for v in np.ravel(a)
+    ]
     assert numbers
     assert not {4.0, 6.0, 15.0, 56.0} & set(numbers)  # neither the few, their sum, nor 60 - 4
 
@@ -188,10 +208,14 @@ def test_choices_of_rows_are_remembered_by_a_restarted_node(tmp_path: Path) -> N
 def test_a_file_in_batches_gives_what_the_whole_table_gives(tmp_path: Path, kind: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("hanse.node.source.ROWS", 64)
     rng = np.random.default_rng(2)
-    frame = pl.DataFrame({
-        "x": [None if rng.random() < 0.1 else float(v) for v in rng.normal(size=500)], "k": rng.integers(0, 5, 500),
-        "t": rng.choice(["a", "b c", "ü"], 500), "b": rng.random(500) < 0.5,
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "x": [None if rng.random() < 0.1 else float(v) for v in rng.normal(size=500)],
+            "k": rng.integers(0, 5, 500),
+            "t": rng.choice(["a", "b c", "ü"], 500),
+            "b": rng.random(500) < 0.5,
+        }
+    )
     path = tmp_path / f"data.{kind}"
     if kind == "parquet":
         frame.write_parquet(path)

@@ -44,11 +44,15 @@ def test_huge_and_small_in_turn(kind: str) -> None:
     rng = np.random.default_rng(5)
     n = 60
     turn, arm = np.arange(n) % 3, np.where(np.arange(n) % 2, "x", "y")
-    frame = pd.DataFrame({
-        "swing": np.select([turn == 0, turn == 1], [1e16, -1e16], rng.normal(0, 1, n)), "arm": arm,
-        "cliff": np.where(np.arange(n) < 50, 1e-9, 1e12) * rng.normal(1, 0.1, n),
-        "grows": 10.0 ** np.linspace(-17, 17, n), "far": rng.normal(1e15, 4, n),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "swing": np.select([turn == 0, turn == 1], [1e16, -1e16], rng.normal(0, 1, n)),
+            "arm": arm,
+            "cliff": np.where(np.arange(n) < 50, 1e-9, 1e12) * rng.normal(1, 0.1, n),
+            "grows": 10.0 ** np.linspace(-17, 17, n),
+            "far": rng.normal(1e15, 4, n),
+        }
+    )
     hold(frame, cuts_of(kind, n, rng), ["swing", "cliff", "grows", "far"])
 
 
@@ -104,8 +108,9 @@ def test_what_is_too_small_for_its_powers_is_not_told(unit: float) -> None:
     assert correlation[0][1] is None or abs(correlation[0][1] - np.corrcoef(x / unit, x[::-1] / unit)[0, 1]) < 1e-10
 
 
-@pytest.mark.parametrize(("stat", "value"), [("mean", HUGE), ("variance", 1e200), ("moments", 1e100),
-                                             ("covariance", 1e200)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stat", "value"), [("mean", HUGE), ("variance", 1e200), ("moments", 1e100), ("covariance", 1e200)]
+)
 def test_what_is_too_large_is_said_by_the_node(stat: str, value: float) -> None:
     rows = {"x": np.array([value, -value / 2, value]), "y": np.arange(3.0)}
     sites = {"a": pd.DataFrame(rows), "b": pd.DataFrame({"x": np.arange(9.0), "y": np.arange(9.0)})}
@@ -206,8 +211,13 @@ def test_half_are_alive() -> None:
 
 
 def test_groups_that_never_meet_add_no_degree_of_freedom() -> None:
-    frame = pd.DataFrame({"t": [1.0, 2, 3, 4, 5, 6, 0.5, 0.5, 0.25], "e": [1.0, 1, 0, 1, 1, 1, 0, 0, 0],
-                          "g": ["a", "b"] * 3 + ["early"] * 3})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "t": [1.0, 2, 3, 4, 5, 6, 0.5, 0.5, 0.25],
+            "e": [1.0, 1, 0, 1, 1, 1, 0, 0, 0],
+            "g": ["a", "b"] * 3 + ["early"] * 3,
+        }
+    )
     item = make_item("logrank", ["t", "e"], {"group": "g", "grid": sorted({0.0, *frame["t"]})})
     value: Any = ask(split(frame, [4]), [item]).value(item)
     assert value["dof"] == 1
@@ -227,12 +237,29 @@ def test_many_groups_by_exact_elimination() -> None:
     z, v = logrank.scores(events, risk)
     chi2, dof = logrank.form(z, v)
     d, n = events.sum(0), risk.sum(0)
-    exact_z = [sum((Fraction(int(e)) - Fraction(int(dt * r), int(nt)) for e, r, dt, nt in zip(events[i], risk[i], d, n,
-                                                                                           strict=True)), Fraction(0))
-               for i in range(6)]  # fmt: skip
-    exact_v = [[sum((Fraction(int(dt * (nt - dt) * r * ((nt if i == j else 0) - q)), int(nt) ** 2 * (int(nt) - 1))
-                     for r, q, dt, nt in zip(risk[i], risk[j], d, n, strict=True)), Fraction(0))
-                for j in range(6)] for i in range(6)]  # fmt: skip
+    exact_z = [
+        sum(
+            (
+                Fraction(int(e)) - Fraction(int(dt * r), int(nt))
+                for e, r, dt, nt in zip(events[i], risk[i], d, n, strict=True)
+            ),
+            Fraction(0),
+        )
+        for i in range(6)
+    ]
+    exact_v = [
+        [
+            sum(
+                (
+                    Fraction(int(dt * (nt - dt) * r * ((nt if i == j else 0) - q)), int(nt) ** 2 * (int(nt) - 1))
+                    for r, q, dt, nt in zip(risk[i], risk[j], d, n, strict=True)
+                ),
+                Fraction(0),
+            )
+            for j in range(6)
+        ]
+        for i in range(6)
+    ]
     found = truth._form(exact_z, exact_v)
     assert found is not None
     assert dof == found[2] == 5
@@ -256,5 +283,3 @@ def _numbers(value: Any) -> Any:
 
 def test_whole_numbers_beyond_2_to_53_are_rounded_when_they_are_read() -> None:
     assert Table.of({"id": np.array([2**53, 2**53 + 1])})["id"].values.tolist() == [2.0**53, 2.0**53]
-
-

@@ -44,10 +44,13 @@ def test_pixels_are_those_of_numpy(channels: int) -> None:
 def test_pixels_beside_other_columns_are_an_error_and_not_nothing() -> None:
     by = analytics(by="g")
     for question in (
-        lambda: by.mean(["scan"]), lambda: by.fetch_stats("histogram", ["scan"]),
-        lambda: analytics().correlation(["scan[0]", "x"]), lambda: analytics().crosstab("scan[shape]", "g"),
-        lambda: analytics(by="scan[shape]").mean(["x"]), lambda: analytics().t_test("scan[0]", "g"),
-    ):  # fmt: skip
+        lambda: by.mean(["scan"]),
+        lambda: by.fetch_stats("histogram", ["scan"]),
+        lambda: analytics().correlation(["scan[0]", "x"]),
+        lambda: analytics().crosstab("scan[shape]", "g"),
+        lambda: analytics(by="scan[shape]").mean(["x"]),
+        lambda: analytics().t_test("scan[0]", "g"),
+    ):
         with pytest.raises(ConfigError, match=re.escape("scan[") + ".*images"):
             question()
     with pytest.raises(DataError, match="scan"):  # who writes the question by hand

@@ -14,10 +14,14 @@ from hanse.queries import Arrays, Item, Known, Statistic, Values, make_item, ord
 from hanse.table import Column, ColumnKind
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "histogram": {"bin_edges": [-10.0, -1.0, 0.0, 0.5, 4.0]}, "kaplan_meier": {"grid": [1.0, 2.0, 5.0, 10.0]},
-    "t_test": {"group": "g"}, "smd": {"group": "g"}, "mann_whitney": {"group": "g"}, "logrank": {"group": "g"},
+    "histogram": {"bin_edges": [-10.0, -1.0, 0.0, 0.5, 4.0]},
+    "kaplan_meier": {"grid": [1.0, 2.0, 5.0, 10.0]},
+    "t_test": {"group": "g"},
+    "smd": {"group": "g"},
+    "mann_whitney": {"group": "g"},
+    "logrank": {"group": "g"},
     "quantile": {"q": 0.3},
-}  # fmt: skip
+}
 NAMES = kinds.names("statistics")
 OBSERVED = [n for n in NAMES if statistic(n).observe is not None]
 numbers = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan")), st.just(float("inf"))), max_size=30)
@@ -77,8 +81,9 @@ def assert_same(a: Arrays, b: Arrays) -> None:
         scale = max(float(np.max(np.abs(a[name]), initial=1.0)), 1.0) if a[name].dtype.kind == "f" else 0.0
         finite = np.isfinite(np.asarray(a[name], float))
         np.testing.assert_array_equal(finite, np.isfinite(np.asarray(b[name], float)))
-        np.testing.assert_allclose(np.asarray(a[name], float)[finite], np.asarray(b[name], float)[finite],
-                                   rtol=1e-10, atol=1e-11 * scale)  # fmt: skip
+        np.testing.assert_allclose(
+            np.asarray(a[name], float)[finite], np.asarray(b[name], float)[finite], rtol=1e-10, atol=1e-11 * scale
+        )
 
 
 @pytest.mark.parametrize("name", OBSERVED)
@@ -103,8 +108,12 @@ def test_merge_is_what_all_rows_together_give(name: str, x: list[float], y: list
     knows = known(name)
     stat = statistic(name)
     assert stat.observe is not None
-    both = Values([Column(c.kind, np.concatenate([c.values, d.values]), c.categories)
-                   for c, d in zip(rows(name, x).columns, rows(name, y).columns, strict=True)])  # fmt: skip
+    both = Values(
+        [
+            Column(c.kind, np.concatenate([c.values, d.values]), c.categories)
+            for c, d in zip(rows(name, x).columns, rows(name, y).columns, strict=True)
+        ]
+    )
     whole = stat.observe(both, item_of(name).options, knows)
     parts = stat.merge(observe(name, x, knows), observe(name, y, knows))
     assert_same(final(name, parts, knows), final(name, whole, knows))

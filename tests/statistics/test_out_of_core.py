@@ -65,13 +65,17 @@ def write(path: Path, rows: int, columns: int = 4) -> Path:
     rng = np.random.default_rng(0)
 
     def part(start: int, n: int) -> pl.DataFrame:
-        return pl.DataFrame({
-            **{f"x{c}": rng.standard_normal(n) for c in range(columns)}, "age": rng.integers(20, 90, n),
-            "event": rng.random(n) < 0.5, "arm": rng.choice(["x", "y"], n),
-            "ward": rng.choice([f"ward {w}" for w in range(12)], n),
-            "seen": np.datetime64("2020-01-01") + rng.integers(0, 900, n),
-            "id": [f"P{start + i:09d}" for i in range(n)],
-        })  # fmt: skip
+        return pl.DataFrame(
+            {
+                **{f"x{c}": rng.standard_normal(n) for c in range(columns)},
+                "age": rng.integers(20, 90, n),
+                "event": rng.random(n) < 0.5,
+                "arm": rng.choice(["x", "y"], n),
+                "ward": rng.choice([f"ward {w}" for w in range(12)], n),
+                "seen": np.datetime64("2020-01-01") + rng.integers(0, 900, n),
+                "id": [f"P{start + i:09d}" for i in range(n)],
+            }
+        )
 
     parts = [(start, min(200_000, rows - start)) for start in range(0, rows, 200_000)]
     if path.suffix == ".parquet":
@@ -97,8 +101,15 @@ def everything() -> list[list[Json]]:
 async def asked(node: Node, items: list[list[Json]], dataset: str = "data") -> tuple[dict[str, Any], float]:
     """The state after the query, and the peak memory of the worker that answered it, in MB."""
     found = Catalogue(node.home).get(dataset)
-    config = RunConfig.parse({"federated_strategy": "statistics", "model_options": {"items": items}, "num_rounds": 1,
-                              "target_column": "", "sample_id_column": None})  # fmt: skip
+    config = RunConfig.parse(
+        {
+            "federated_strategy": "statistics",
+            "model_options": {"items": items},
+            "num_rounds": 1,
+            "target_column": "",
+            "sample_id_column": None,
+        }
+    )
     alignment = features.survey({"alpha": dict(found.schema)}, sorted({c for i in items for c in i[1]}))
     bound = {"alpha": {"name": found.name, "version": found.version}}
     bundle = hanse.bundle.freeze(config, alignment.to_json(), bound)
@@ -152,13 +163,32 @@ def test_ten_million_rows_within_a_limit_that_is_a_fifth_of_them(tmp_path: Path,
     """The node's own limit on the worker's memory holds; the values alone are 1.6 GB."""
     wanted = ("mean", "variance", "median")
     items: list[list[Json]] = [[stat, [c], {}, []] for c in ("x0", "x7", "age") for stat in wanted]
-    items += [["histogram", ["x1"], {"bins": 50}, ["arm"]], ["crosstab", ["arm", "ward"], {}, []],
-              ["kaplan_meier", ["age", "event"], {}, ["arm"]], ["covariance", QUANTITIES, {}, []],
-              ["value_counts", ["id"], {}, []]]  # fmt: skip
+    items += [
+        ["histogram", ["x1"], {"bins": 50}, ["arm"]],
+        ["crosstab", ["arm", "ward"], {}, []],
+        ["kaplan_meier", ["age", "event"], {}, ["arm"]],
+        ["covariance", QUANTITIES, {}, []],
+        ["value_counts", ["id"], {}, []],
+    ]
 
     async def main() -> tuple[dict[str, Any], float]:
-        subprocess.run([sys.executable, "-m", "hanse.cli", "node", "dataset", "add", str(path), "--home", str(tmp_path),
-                        "--name", "data"], check=True, preexec_fn=_little_memory)  # fmt: skip
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "hanse.cli",
+                "node",
+                "dataset",
+                "add",
+                str(path),
+                "--home",
+                str(tmp_path),
+                "--name",
+                "data",
+            ],
+            check=True,
+            preexec_fn=_little_memory,
+        )
         async with running(tmp_path, policy=ALLOWED, limits=Limits(memory_mb=320)) as node:
             return await asked(node, items)
 

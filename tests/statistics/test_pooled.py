@@ -84,9 +84,14 @@ def hold(frame: pd.DataFrame, items: Sequence[Item], fetched: Fetched) -> None:
 def random_items(frame: pd.DataFrame, rng: np.random.Generator) -> list[Item]:
     """All statistics, of one column or two; tables of four."""
     one, two, *more = (str(c) for c in rng.choice(HARD, 5, replace=False))
-    items = [*plain_items([one], ["label"]), *grouped_items([one], ["label"]), *grouped_items([two], ["label", "arm"]),
-             *table_items([two, *more]), make_item("crosstab", ["label", "arm"], {}),
-             *survival_items(frame, "weeks", "died", "arm")[::2]]  # fmt: skip
+    items = [
+        *plain_items([one], ["label"]),
+        *grouped_items([one], ["label"]),
+        *grouped_items([two], ["label", "arm"]),
+        *table_items([two, *more]),
+        make_item("crosstab", ["label", "arm"], {}),
+        *survival_items(frame, "weeks", "died", "arm")[::2],
+    ]
     both = set(frame["arm"]) == {"x", "y"}
     return items + comparison_items([two], "arm", ["x", "y"]) if both else items
 
@@ -137,8 +142,9 @@ def rossi() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
 
 def lung() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    frame = load_lung().rename(columns={"ph.ecog": "ecog", "wt.loss": "loss"})[["time", "status", "age", "sex", "ecog",
-                                                                             "loss"]]  # fmt: skip
+    frame = load_lung().rename(columns={"ph.ecog": "ecog", "wt.loss": "loss"})[
+        ["time", "status", "age", "sex", "ecog", "loss"]
+    ]
     frame["status"] = frame["status"].eq(frame["status"].max())
     return frame, split(frame, [50, 50, 51, 227])
 
@@ -148,27 +154,48 @@ def _real() -> dict[str, tuple[Any, list[Item]]]:
     cells = ["mean_radius", "mean_area", "mean_smoothness", "area_error", "worst_symmetry", "worst_area"]
     prison = ["week", "arrest", "age", "prio"]
     return {
-        "heart": (heart, [
-            *plain_items(hospital, ["sex", "cp", "thal"]), *grouped_items(hospital, ["sex"]),
-            *grouped_items(hospital[:2], ["sex", "cp"]), *table_items(hospital),
-            make_item("crosstab", ["sex", "cp"], {}), make_item("crosstab", ["thal", "num"], {}),
-            *comparison_items(hospital, "sex", ["Male", "Female"]),
-        ]),
-        "cancer": (cancer, [
-            *plain_items(cells, []), *grouped_items(cells, ["target"]), *table_items(cells),
-            *comparison_items(cells, "target", ["0", "1"]),
-        ]),
-        "rossi": (rossi, [
-            *plain_items(prison, []), *grouped_items(prison[2:], ["race", "wexp"]), *table_items(prison),
-            make_item("crosstab", ["paro", "arrest"], {}), *comparison_items(prison[2:], "fin", ["0", "1"]),
-            *(i for g in ("fin", "wexp", "race") for i in survival_items(rossi()[0], "week", "arrest", g)),
-        ]),
-        "lung": (lung, [
-            *plain_items(["time", "age", "loss"], []), *table_items(["time", "age", "loss"]),
-            *comparison_items(["age", "loss"], "sex", ["1", "2"]),
-            *(i for g in ("sex", "ecog") for i in survival_items(lung()[0], "time", "status", g)),
-        ]),
-    }  # fmt: skip
+        "heart": (
+            heart,
+            [
+                *plain_items(hospital, ["sex", "cp", "thal"]),
+                *grouped_items(hospital, ["sex"]),
+                *grouped_items(hospital[:2], ["sex", "cp"]),
+                *table_items(hospital),
+                make_item("crosstab", ["sex", "cp"], {}),
+                make_item("crosstab", ["thal", "num"], {}),
+                *comparison_items(hospital, "sex", ["Male", "Female"]),
+            ],
+        ),
+        "cancer": (
+            cancer,
+            [
+                *plain_items(cells, []),
+                *grouped_items(cells, ["target"]),
+                *table_items(cells),
+                *comparison_items(cells, "target", ["0", "1"]),
+            ],
+        ),
+        "rossi": (
+            rossi,
+            [
+                *plain_items(prison, []),
+                *grouped_items(prison[2:], ["race", "wexp"]),
+                *table_items(prison),
+                make_item("crosstab", ["paro", "arrest"], {}),
+                *comparison_items(prison[2:], "fin", ["0", "1"]),
+                *(i for g in ("fin", "wexp", "race") for i in survival_items(rossi()[0], "week", "arrest", g)),
+            ],
+        ),
+        "lung": (
+            lung,
+            [
+                *plain_items(["time", "age", "loss"], []),
+                *table_items(["time", "age", "loss"]),
+                *comparison_items(["age", "loss"], "sex", ["1", "2"]),
+                *(i for g in ("sex", "ecog") for i in survival_items(lung()[0], "time", "status", g)),
+            ],
+        ),
+    }
 
 
 REAL = _real()

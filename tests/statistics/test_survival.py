@@ -23,8 +23,9 @@ def test_a_curve_needs_no_grid() -> None:
 def test_what_is_rough_says_so() -> None:
     """With joined times a log-rank test is not that of the pooled rows."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"t": rng.integers(1, 60, 600).astype(float), "e": rng.random(600) < 0.6,
-                          "g": rng.choice(["x", "y"], 600)})  # fmt: skip
+    frame = pd.DataFrame(
+        {"t": rng.integers(1, 60, 600).astype(float), "e": rng.random(600) < 0.6, "g": rng.choice(["x", "y"], 600)}
+    )
     grid = [float(i) for i in range(61)]
     for minimum in (1, 10):
         with federation(frame, [300], minimum_cell=minimum) as there:

@@ -182,7 +182,8 @@ def shift(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     pivot = float(np.sort(x)[len(x) // 2])
     numbers, unit = whole(x)
     moved = x - pivot
-    return moved if all(Fraction(float(m)) == n * unit - Fraction(pivot)
-                        for m, n in zip(moved, numbers, strict=True)) else x  # fmt: skip
-
-
+    return (
+        moved
+        if all(Fraction(float(m)) == n * unit - Fraction(pivot) for m, n in zip(moved, numbers, strict=True))
+        else x
+    )

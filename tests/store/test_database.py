@@ -59,10 +59,11 @@ def test_many_may_open_an_empty_database_at_once(url: str) -> None:
         "sys.stdin.readline(); Database(sys.argv[1]).close()"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code, url],
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(4)
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -78,8 +79,10 @@ def test_many_may_open_an_empty_database_at_once(url: str) -> None:
 def test_sqlite_is_set_for_durability(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     with database.read() as connection:
-        pragmas = {p: connection.execute(text(f"PRAGMA {p}")).scalar()
-                   for p in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")}  # fmt: skip
+        pragmas = {
+            p: connection.execute(text(f"PRAGMA {p}")).scalar()
+            for p in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
     database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
 

@@ -84,10 +84,14 @@ with Store(url, folder) as store:
 def test_of_two_processes_with_the_same_join_token_exactly_one_gets_in(store: Store, url: str, tmp_path: Path) -> None:
     _, secret = store.nodes.join_tokens.create("op")
     processes = [
-        subprocess.Popen([sys.executable, "-c", _CONSUMER, url, str(tmp_path / "store"), secret, me],
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _CONSUMER, url, str(tmp_path / "store"), secret, me],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for me in ("a", "b")
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

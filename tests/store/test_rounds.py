@@ -12,11 +12,19 @@ from hanse.store.store import Store
 
 SMALL = Record({"round": 1}, {"w": np.arange(5.0)})
 RECORD = {
-    "step": 0, "label": "train", "round": 1, "started": "2026-01-01T00:00:00+00:00",
-    "ended": "2026-01-01T00:00:02.5+00:00", "status": "ok", "seconds": 2.5,
+    "step": 0,
+    "label": "train",
+    "round": 1,
+    "started": "2026-01-01T00:00:00+00:00",
+    "ended": "2026-01-01T00:00:02.5+00:00",
+    "status": "ok",
+    "seconds": 2.5,
     "participants": {"a": {"seconds": 1.5, "weight": 10.0, "metrics": {"loss": 0.5}, "asked": 0}},
-    "failures": {"b": "lost its connection"}, "metrics": {"loss": 0.5}, "bytes_down": 40, "bytes_up": 40,
-}  # fmt: skip
+    "failures": {"b": "lost its connection"},
+    "metrics": {"loss": 0.5},
+    "bytes_down": 40,
+    "bytes_up": 40,
+}
 
 
 def big(seed: int) -> Record:

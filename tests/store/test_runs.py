@@ -13,20 +13,38 @@ from hanse.store.states import ACTIVE, TERMINAL, TRANSITIONS, RunState, check
 from hanse.store.store import Store
 
 ALLOWED = {
-    ("pending", "awaiting_consent"), ("pending", "failed"), ("pending", "cancelled"),
-    ("awaiting_consent", "running"), ("awaiting_consent", "rejected"), ("awaiting_consent", "expired"),
+    ("pending", "awaiting_consent"),
+    ("pending", "failed"),
+    ("pending", "cancelled"),
+    ("awaiting_consent", "running"),
+    ("awaiting_consent", "rejected"),
+    ("awaiting_consent", "expired"),
     ("awaiting_consent", "cancelled"),
-    ("running", "paused"), ("running", "stopping"), ("running", "completed"), ("running", "failed"),
+    ("running", "paused"),
+    ("running", "stopping"),
+    ("running", "completed"),
+    ("running", "failed"),
     ("running", "cancelled"),
-    ("paused", "running"), ("paused", "stopping"), ("paused", "failed"), ("paused", "cancelled"),
-    ("stopping", "completed"), ("stopping", "failed"), ("stopping", "cancelled"),
-}  # fmt: skip
+    ("paused", "running"),
+    ("paused", "stopping"),
+    ("paused", "failed"),
+    ("paused", "cancelled"),
+    ("stopping", "completed"),
+    ("stopping", "failed"),
+    ("stopping", "cancelled"),
+}
 WAY = {
-    "pending": [], "awaiting_consent": ["awaiting_consent"], "running": ["awaiting_consent", "running"],
-    "paused": ["awaiting_consent", "running", "paused"], "stopping": ["awaiting_consent", "running", "stopping"],
-    "completed": ["awaiting_consent", "running", "completed"], "rejected": ["awaiting_consent", "rejected"],
-    "expired": ["awaiting_consent", "expired"], "cancelled": ["cancelled"], "failed": ["failed"],
-}  # fmt: skip
+    "pending": [],
+    "awaiting_consent": ["awaiting_consent"],
+    "running": ["awaiting_consent", "running"],
+    "paused": ["awaiting_consent", "running", "paused"],
+    "stopping": ["awaiting_consent", "running", "stopping"],
+    "completed": ["awaiting_consent", "running", "completed"],
+    "rejected": ["awaiting_consent", "rejected"],
+    "expired": ["awaiting_consent", "expired"],
+    "cancelled": ["cancelled"],
+    "failed": ["failed"],
+}
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(RunState, RunState)))
@@ -129,10 +147,13 @@ def test_minds_may_change_until_the_run_starts(store: Store) -> None:
 def test_consent_that_is_refused(store: Store) -> None:
     run = proposed(store)
     cases = [
-        (run, "a", "accept", "other", Conflict), (run, "a", "accept", "", Conflict),
-        (run, "z", "accept", "h", NotAllowed), (run, "\0", "accept", "h", NotAllowed),
-        (run, "a", "maybe", "h", ConfigError), ("run-x", "a", "accept", "h", NotFound),
-    ]  # fmt: skip
+        (run, "a", "accept", "other", Conflict),
+        (run, "a", "accept", "", Conflict),
+        (run, "z", "accept", "h", NotAllowed),
+        (run, "\0", "accept", "h", NotAllowed),
+        (run, "a", "maybe", "h", ConfigError),
+        ("run-x", "a", "accept", "h", NotFound),
+    ]
     for run_id, node, decision, bundle_hash, error in cases:
         with pytest.raises(error):
             store.consents.record(run_id, node, decision, bundle_hash, actor="o")

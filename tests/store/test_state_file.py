@@ -127,8 +127,16 @@ def _wrong(state: dict[str, Any]) -> list[Any]:
 
     done = ("completed_sessions", 0)
     return [
-        None, [], "x", {}, {**state, "extra": 1}, {**state, "schema_version": 2}, {**state, "schema_version": True},
-        {**state, "active_sessions": {}}, {**state, "clients": []}, {**state, "saved_at": "now"},
+        None,
+        [],
+        "x",
+        {},
+        {**state, "extra": 1},
+        {**state, "schema_version": 2},
+        {**state, "schema_version": True},
+        {**state, "active_sessions": {}},
+        {**state, "clients": []},
+        {**state, "saved_at": "now"},
         changed("clients", "../x", to=state["clients"]["a"]),
         changed("clients", "a", "status", to="admin"),
         changed("clients", "a", "summary", to=[]),
@@ -137,14 +145,21 @@ def _wrong(state: dict[str, Any]) -> list[Any]:
         changed("clients", "a", "address", to="\ud800"),
         changed("clients", "a", "serial", to="1" * 500),
         changed("clients", "a", "token", to="x"),
-        changed(*done, "state", to="running"), changed(*done, "state", to="nonsense"),
-        changed(*done, "session_id", to="a b"), changed(*done, "seed", to=2**70), changed(*done, "seed", to=True),
-        changed(*done, "nodes", to=["/"]), changed(*done, "result", to="xyz"), changed(*done, "step", to=2**40),
-        changed(*done, "rounds", 0, "status", to="great"), changed(*done, "rounds", 0, "step", to=-1),
-        changed(*done, "models", 0, "sha", to="x"), changed(*done, "consents", 0, "decision", to="maybe"),
+        changed(*done, "state", to="running"),
+        changed(*done, "state", to="nonsense"),
+        changed(*done, "session_id", to="a b"),
+        changed(*done, "seed", to=2**70),
+        changed(*done, "seed", to=True),
+        changed(*done, "nodes", to=["/"]),
+        changed(*done, "result", to="xyz"),
+        changed(*done, "step", to=2**40),
+        changed(*done, "rounds", 0, "status", to="great"),
+        changed(*done, "rounds", 0, "step", to=-1),
+        changed(*done, "models", 0, "sha", to="x"),
+        changed(*done, "consents", 0, "decision", to="maybe"),
         changed(*done, "consents", to=state["completed_sessions"][0]["consents"] * 2),
         {**state, "completed_sessions": state["completed_sessions"] * 2},
-    ]  # fmt: skip
+    ]
 
 
 def test_what_is_wrong_is_refused_as_a_whole(store: Store, tmp_path: Path) -> None:

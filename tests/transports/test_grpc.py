@@ -172,9 +172,7 @@ def test_a_nodes_certificate_cannot_play_the_coordinator(tmp_path: Path) -> None
         server = grpc.ssl_server_credentials([(evil.key_pem, evil.cert_pem)], authority.pem, True)
         address = await fake.start("localhost:0", server)
         said, report = outcomes()
-        node = GrpcNode(
-            "a", address, echo, credentials=identity(authority, "a").channel_credentials, report=report
-        )
+        node = GrpcNode("a", address, echo, credentials=identity(authority, "a").channel_credentials, report=report)
         node.start()
         await until(lambda: len(said) > 1)
         assert fake.online() == frozenset()
@@ -218,9 +216,7 @@ def test_a_stream_ends_with_its_certificate(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def accept(node: str, fingerprint: str) -> None:
         raise OSError("/secret/database is locked")
 
@@ -372,9 +368,7 @@ def test_cancelling_in_the_middle_of_a_large_reply_drops_its_rest(tmp_path: Path
     async def test() -> None:
         async with Federation(tmp_path) as federation, rogue(federation) as node:
             moved = asyncio.Event()
-            task = asyncio.create_task(
-                federation.coordinator.request("rogue", Message("task", "1"), moved.set)
-            )
+            task = asyncio.create_task(federation.coordinator.request("rogue", Message("task", "1"), moved.set))
             await node.message()
             moved.clear()
             parts = list(frames(Message("reply", "1", "rogue", big(10)), 1))
@@ -627,17 +621,14 @@ def test_nodes_ask_the_coordinator_in_their_own_name(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_crash_of_a_handler_says_no_more_than_its_kind(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_crash_of_a_handler_says_no_more_than_its_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def crash(peer: str, request: Message, alive: Progress) -> Message:
         raise FileNotFoundError(2, "No such file", "/secret/patients.csv")
 
     async def test() -> None:
         async with Federation(tmp_path, crash) as federation:
             node = await federation.node("a", crash)
-            for ask in (federation.coordinator.request("a", Message("task", "1")),
-                        node.request(Message("hello", "2"))):  # fmt: skip
+            for ask in (federation.coordinator.request("a", Message("task", "1")), node.request(Message("hello", "2"))):
                 with pytest.raises(HanseError) as caught:
                     await ask
                 assert caught.value.code == "error"
@@ -693,9 +684,7 @@ def test_a_small_message_overtakes_a_large_one(tmp_path: Path) -> None:
     async def test() -> None:
         async with Federation(tmp_path) as federation:
             await federation.node("a")
-            large = asyncio.create_task(
-                federation.coordinator.request("a", Message("task", "large", body=big(60)))
-            )
+            large = asyncio.create_task(federation.coordinator.request("a", Message("task", "large", body=big(60))))
             await asyncio.sleep(0.01)
             await federation.coordinator.request("a", Message("task", "small"))
             assert not large.done()
@@ -726,9 +715,7 @@ def test_signs_of_life_while_a_handler_works(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_progress_callback_that_raises_hurts_nobody(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_progress_callback_that_raises_hurts_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def bad() -> None:
         raise RuntimeError("mine")
 

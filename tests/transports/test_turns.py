@@ -243,9 +243,7 @@ def test_however_many_nodes_few_replies_are_half_in() -> None:
         ours, theirs, connect = many(12, traffic, watched)
         running = connect()
         arrays = {"w": np.random.default_rng(2).normal(size=1 << 19)}  # 4 MiB
-        replies = await asyncio.gather(
-            *(link.request(message(arrays, f"m{k}")) for k, link in enumerate(ours))
-        )  # fmt: skip
+        replies = await asyncio.gather(*(link.request(message(arrays, f"m{k}")) for k, link in enumerate(ours)))
         assert all(np.array_equal(reply.body.arrays["w"], arrays["w"]) for reply in replies)
         assert 1 <= watched.most <= 2
         assert traffic.sending.waiting == traffic.receiving.waiting == 0

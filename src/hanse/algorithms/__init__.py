@@ -66,8 +66,10 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
         find("models", config.model_name)  # an unknown model is an error before anything is asked
         module = find("algorithms", resolve(config))
         if config.max_weight_share < 1 and hasattr(module, "averages") and not module.averages(config.model_options):
-            raise ConfigError(f"{config.model_name} does not average what the sites learn, so max_weight_share has "
-                              "nothing to bound; leave it out")  # fmt: skip
+            raise ConfigError(
+                f"{config.model_name} does not average what the sites learn, so max_weight_share has "
+                "nothing to bound; leave it out"
+            )
     stages = [importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM() for name in files(config)]
     if start is not None:
         from hanse.algorithms._continued import Continued

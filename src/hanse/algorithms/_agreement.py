@@ -80,8 +80,10 @@ def agreed(state: State, gathered: Gathered) -> State:
             reports[answer.node] = _checked(answer.data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             unusable[answer.node] = f"its report on its columns is not usable: {error}"
-    layouts = {node: tuple((c["name"], c["kind"], tuple(c.get("shape", ()))) for c in columns)
-               for node, (_, columns) in reports.items()}  # fmt: skip
+    layouts = {
+        node: tuple((c["name"], c["kind"], tuple(c.get("shape", ()))) for c in columns)
+        for node, (_, columns) in reports.items()
+    }
     if layouts:
         common = Counter(layouts[n] for n in sorted(layouts)).most_common(1)[0][0]
         for node, layout in layouts.items():
@@ -125,8 +127,10 @@ def _checked(data: Mapping[str, Json]) -> tuple[dict[str, Any], list[dict[str, A
 def _union(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     categories = sorted({c for e in entries for c in e["categories"]})
     if len(categories) > MAX_CATEGORIES:
-        raise ConfigError(f"feature {entries[0]['name']!r} has more than {MAX_CATEGORIES} categories; "
-                          "is it an identifier? Leave it out with features")  # fmt: skip
+        raise ConfigError(
+            f"feature {entries[0]['name']!r} has more than {MAX_CATEGORIES} categories; "
+            "is it an identifier? Leave it out with features"
+        )
     return {**entries[0], "categories": categories, "missing": any(e["missing"] for e in entries)}
 
 
@@ -142,24 +146,32 @@ def settle(wanted: str, target: str, said: Sequence[Mapping[str, Any]]) -> tuple
     text = not all(s["numeric"] for s in said)
     if wanted == "regression":
         if text:
-            raise ConfigError(f"task_type is regression, but the target {target!r} is text or true/false at some site; "
-                              "use auto, binary or multiclass")  # fmt: skip
+            raise ConfigError(
+                f"task_type is regression, but the target {target!r} is text or true/false at some site; "
+                "use auto, binary or multiclass"
+            )
         return "regression", []
     classes = order_labels({label for s in said for label in s["labels"]})
     many = any(s["many"] for s in said)
     if wanted == "auto" and not text and (many or len(classes) > MAX_WHOLE_CLASSES):
         return "regression", []
     if many or len(classes) > MAX_CLASSES:
-        raise ConfigError(f"the target {target!r} has more than {MAX_CLASSES} classes, or is a number at some sites "
-                          "and text at others; is it the right column?")  # fmt: skip
+        raise ConfigError(
+            f"the target {target!r} has more than {MAX_CLASSES} classes, or is a number at some sites "
+            "and text at others; is it the right column?"
+        )
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
     if len(classes) < 2:
-        raise ConfigError(f"the target {target!r} has {len(classes)} classes over all sites ({shown or 'none named'}); "
-                          "at least two are needed to learn anything")  # fmt: skip
+        raise ConfigError(
+            f"the target {target!r} has {len(classes)} classes over all sites ({shown or 'none named'}); "
+            "at least two are needed to learn anything"
+        )
     found = "binary" if len(classes) == 2 else "multiclass"
     if wanted not in ("auto", found):
-        raise ConfigError(f"task_type is {wanted}, but the target {target!r} has {len(classes)} classes over all sites "
-                          f"({shown}); use {found} or auto")  # fmt: skip
+        raise ConfigError(
+            f"task_type is {wanted}, but the target {target!r} has {len(classes)} classes over all sites "
+            f"({shown}); use {found} or auto"
+        )
     return found, classes
 
 

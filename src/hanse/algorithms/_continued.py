@@ -87,8 +87,9 @@ def settings(config: RunConfig, start: Record) -> RunConfig:
     if any(name not in start.data for name in known) or not _model(start):
         raise ConfigError("initial_model is not a model that can be trained on")
     if start.data["model_name"] != config.model_name:
-        raise ConfigError(f"initial_model is a {start.data['model_name']}, but the run is to learn a "
-                          f"{config.model_name}")  # fmt: skip
+        raise ConfigError(
+            f"initial_model is a {start.data['model_name']}, but the run is to learn a {config.model_name}"
+        )
     prepared = preparation.unpack(start).data
     if prepared["target"] != config.target_column:
         raise ConfigError(f"initial_model predicts {prepared['target']!r}, not {config.target_column!r}")
@@ -114,8 +115,9 @@ def _same_task(before: Record, now: Record) -> None:
     if old.kind != new.kind:
         raise ConfigError(f"initial_model is for a {old.kind} task, but the labels of the sites make it {new.kind}")
     if old.classes != new.classes:
-        raise ConfigError(f"initial_model knows the classes {', '.join(old.classes)}; the sites have "
-                          f"{', '.join(new.classes)}")  # fmt: skip
+        raise ConfigError(
+            f"initial_model knows the classes {', '.join(old.classes)}; the sites have {', '.join(new.classes)}"
+        )
     kinds = [{c["name"]: c["kind"] for c in prepared.data["columns"]} for prepared in (before, now)]
     differing = sorted(n for n in {*kinds[0], *kinds[1]} if kinds[0].get(n) != kinds[1].get(n))
     if differing:
@@ -126,7 +128,9 @@ def _same_shapes(own: Mapping[str, Any], learned: Mapping[str, Any]) -> None:
     for name in sorted({*own, *learned}):
         shapes = [a[name].shape if name in a else None for a in (own, learned)]
         if shapes[0] != shapes[1] or own[name].dtype != learned[name].dtype:
-            raise ConfigError(f"initial_model has other parameters than this model: {name.removeprefix('model.')} is "
-                              f"{shapes[1]}, expected {shapes[0]}")  # fmt: skip
+            raise ConfigError(
+                f"initial_model has other parameters than this model: {name.removeprefix('model.')} is "
+                f"{shapes[1]}, expected {shapes[0]}"
+            )
         if not np.isfinite(learned[name]).all():
             raise ConfigError(f"initial_model has parameters that are not finite ({name.removeprefix('model.')})")

@@ -47,8 +47,11 @@ def disclosed(
     for arrays, kept, mine, allowed in zip(found, back, knows, owners, strict=True):
         out: Arrays | None = None if mine is None else {}
         if mine is not None and kept:
-            reason = "fewer rows than this node's minimum" if not item.by else "some groups have fewer rows than " \
-                     "this node's minimum, and others are kept back with them"  # fmt: skip
+            reason = (
+                "fewer rows than this node's minimum"
+                if not item.by
+                else "some groups have fewer rows than this node's minimum, and others are kept back with them"
+            )
         elif mine is not None and not arrays["n"]:
             out = stat.protect(empty(item, Known(mine)), options, EVERYONE, mine)
         elif mine is not None:
@@ -68,8 +71,10 @@ def disclosed(
         if mine is not None:
             sent.append(stat.share(out, options, mine) if out else unit(item, mine))
             if stat.combine is Combine.SUM and not finite(sent[-1]):
-                raise DataError(f"{item.name}: values here are too far from the mean of all sites, their sums "
-                                "about it are too large for a 64-bit number")  # fmt: skip
+                raise DataError(
+                    f"{item.name}: values here are too far from the mean of all sites, their sums "
+                    "about it are too large for a 64-bit number"
+                )
     flags = [int(not out) for out in protected if out is not None]
     if not sent:  # no label at all: arrays of no groups
         none = unit(item, known_of(plan, known, item, 0))
@@ -91,9 +96,7 @@ def _named(labels: Sequence[Sequence[str]], shape: Sequence[int]) -> Iterator[tu
         yield place, () if place is None else tuple(of[int(i)] for of, i in zip(labels, at, strict=True))
 
 
-def _earlier(
-    item: Item, labels: tuple[str, ...] | None, scan: Scan, shown: Shown, owner: Owner, minimum: int
-) -> Owner:  # fmt: skip
+def _earlier(item: Item, labels: tuple[str, ...] | None, scan: Scan, shown: Shown, owner: Owner, minimum: int) -> Owner:
     """What the owner allows of a group: with the edges that were shown of it before, and those of all rows, or for
     these the ones that every group of a breakdown shows."""
     mine = edge_key(item, labels or ())
@@ -114,18 +117,25 @@ def _remember(shown: Shown, key: str, used: Sequence[float]) -> None:
 
 
 def _over_groups(
-    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, sent: Sequence[Arrays],
+    item: Item,
+    scan: Scan,
+    plan: Plan,
+    known: Mapping[str, Array],
+    owner: Owner,
+    sent: Sequence[Arrays],
     flags: Sequence[int],
-) -> list[Arrays]:  # fmt: skip
+) -> list[Arrays]:
     """Cells of all groups as one table, whose columns add up to what is told of all rows together: so that
     no group's small cell is the rest of the others'."""
     shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
     inner = [group_number(group, shape) for group in range(len(scan.found[item]))]
     all_seen = Owner(1, True, scan.cuts[item])
-    counts = np.stack([
-        statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]
-        for i, arrays in zip(inner, scan.found[item], strict=True)
-    ])  # fmt: skip
+    counts = np.stack(
+        [
+            statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]
+            for i, arrays in zip(inner, scan.found[item], strict=True)
+        ]
+    )
     back = np.zeros(counts.shape, bool)  # of rows without a label only few matter: many are what is left of all
     for group, i in enumerate(inner):
         if i is not None and not flags[i]:

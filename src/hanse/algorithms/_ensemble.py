@@ -34,10 +34,17 @@ def begin(config: Mapping[str, Json], previous: Record | None, base: float | Non
     prepared, arrays = preparation.pack(previous)
     features = len(previous.data["task"]["features"])
     data = {
-        **prepared, "phase": "train", "round": 0, "rounds": config["num_rounds"], "history": [], "base": base,
-        "held_out": config["test_fraction"] > 0, "model_name": config["model_name"],
-        "options": options, "importance_rounds": 0,
-    }  # fmt: skip
+        **prepared,
+        "phase": "train",
+        "round": 0,
+        "rounds": config["num_rounds"],
+        "history": [],
+        "base": base,
+        "held_out": config["test_fraction"] > 0,
+        "model_name": config["model_name"],
+        "options": options,
+        "importance_rounds": 0,
+    }
     importance = {f"importance.{n}": np.zeros(features) for n in ("latest", "sum", "squares")}
     return Record(data, {**arrays, **importance, **named(model.empty())})
 
@@ -46,16 +53,22 @@ def ask(state: State) -> Ask | Done:
     phase, done = state.data["phase"], state.data["round"]
     if phase == "done":
         return Done(f"{done} rounds, {len(state.arrays['model.size'])} trees")
-    data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"], "base": state.data["base"],
-            "rounds": state.data["rounds"]}  # fmt: skip
+    data = {
+        "phase": phase,
+        "round": done + 1,
+        "prepared": state.data["prepared"],
+        "base": state.data["base"],
+        "rounds": state.data["rounds"],
+    }
     arrays = {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")}
     task = preparation.task(preparation.unpack(state))
     counts, sums = dict(evaluation.COUNTS), dict(evaluation.shapes(task))
     if phase == "train":
         counts["importance_weight"] = None
         sums |= {"importance": ("float64", (len(task.features),)), "importance_weight": ("float64", (1,))}
-    return Ask(Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None,
-               counts=counts, sums=sums)  # fmt: skip
+    return Ask(
+        Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None, counts=counts, sums=sums
+    )
 
 
 def model_at(site: Site, prepared: Record) -> Any:
@@ -79,9 +92,7 @@ def named(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {f"model.{name}": array for name, array in arrays.items()}
 
 
-def evaluated(
-    predict: Any, rows: preparation.Rows, prepared: Record
-) -> tuple[dict[str, Array], dict[str, float]]:
+def evaluated(predict: Any, rows: preparation.Rows, prepared: Record) -> tuple[dict[str, Array], dict[str, float]]:
     """Sums and metrics of ``predict`` on the held-out rows."""
     task = preparation.task(prepared)
     if len(rows.test):
@@ -106,9 +117,7 @@ def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
     return {"importance": importance * weight, "importance_weight": np.array([weight])}
 
 
-def received(
-    gathered: Gathered, model: Any, most: Callable[[float], int]
-) -> list[tuple[str, float, dict[str, Array]]]:
+def received(gathered: Gathered, model: Any, most: Callable[[float], int]) -> list[tuple[str, float, dict[str, Array]]]:
     """Node, weight and trees of each contribution. ``most``: how many trees a node of so many training
     rows was asked for. Raises ``Unusable`` for those that are not trees, or more than that many rows
     can give."""
@@ -142,8 +151,11 @@ def told(state: State, gathered: Gathered, joined: Mapping[str, Array] | None) -
     latest = sums["importance"] / weight if weight > 0 else np.zeros_like(sums["importance"])
     # shares of a whole; other numbers are a site's lie, and are not shown
     if weight > 0 and (latest >= 0).all() and latest.sum() <= 1 + 1e-6:
-        arrays |= {"importance.latest": latest, "importance.sum": arrays["importance.sum"] + latest,
-                   "importance.squares": arrays["importance.squares"] + latest**2}  # fmt: skip
+        arrays |= {
+            "importance.latest": latest,
+            "importance.sum": arrays["importance.sum"] + latest,
+            "importance.squares": arrays["importance.squares"] + latest**2,
+        }
         data["importance_rounds"] += 1
     return Record(data, {**arrays, **named(joined)})
 
@@ -154,11 +166,13 @@ def result(state: State, algorithm: str) -> Record:
     history = state.data["history"]
     rated = [h for h in history if h.get("loss") is not None]
     data = {
-        "algorithm": algorithm, "task": state.data["prepared"]["task"], "history": history,
+        "algorithm": algorithm,
+        "task": state.data["prepared"]["task"],
+        "history": history,
         "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
         "feature_importance": importance_table(state),
         **{k: state.data[k] for k in ("model_name", "options", "prepared", "round", "base")},
-    }  # fmt: skip
+    }
     return Record(data, {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")})
 
 
@@ -171,8 +185,10 @@ def importance_table(state: State) -> list[dict[str, Json]]:
     spread = np.sqrt(np.maximum(state.arrays["importance.squares"] / rounds - mean**2, 0))
     latest, names = state.arrays["importance.latest"], state.data["prepared"]["task"]["features"]
     order = np.argsort(-mean, kind="stable")
-    return [{"feature": names[i], "mean": float(mean[i]), "std": float(spread[i]), "latest": float(latest[i]),
-             "rank": rank} for rank, i in enumerate(order, 1)]  # fmt: skip
+    return [
+        {"feature": names[i], "mean": float(mean[i]), "std": float(spread[i]), "latest": float(latest[i]), "rank": rank}
+        for rank, i in enumerate(order, 1)
+    ]
 
 
 def metrics(state: State) -> Mapping[str, Json]:
@@ -184,5 +200,9 @@ def metrics(state: State) -> Mapping[str, Json]:
     shown = {k: v for k, v in history[-1].items() if k != "round"}
     latest, names = state.arrays["importance.latest"], state.data["prepared"]["task"]["features"]
     top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
-    return {"evaluated_round": history[-1]["round"], **shown, "trees": len(state.arrays["model.size"]),
-            "feature_importance": {names[i]: float(latest[i]) for i in top}}  # fmt: skip
+    return {
+        "evaluated_round": history[-1]["round"],
+        **shown,
+        "trees": len(state.arrays["model.size"]),
+        "feature_importance": {names[i]: float(latest[i]) for i in top},
+    }

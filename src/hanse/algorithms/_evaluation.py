@@ -21,9 +21,7 @@ COUNTS: Mapping[str, int | None] = {"totals": 2, "positives": None, "negatives":
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
-def evaluate(
-    prediction: Array, y: Array, task: Task, center: float = 0.0
-) -> tuple[dict[str, Array], dict[str, float]]:
+def evaluate(prediction: Array, y: Array, task: Task, center: float = 0.0) -> tuple[dict[str, Array], dict[str, float]]:
     """A site's half.
 
     Args:
@@ -94,8 +92,7 @@ def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> d
     listed = list(metrics)
     spread: dict[str, dict[str, float]] = {}
     for name in names:
-        values = [float(m[name]) for m in listed
-                  if isinstance(m.get(name), (int, float)) and abs(m[name]) < 1e100]  # fmt: skip
+        values = [float(m[name]) for m in listed if isinstance(m.get(name), (int, float)) and abs(m[name]) < 1e100]
         if len(values) > 1:
             spread[name] = {"min": min(values), "max": max(values), "std": float(np.std(values)), "sites": len(values)}
     return spread

@@ -21,7 +21,7 @@ Shown = dict[str, list[float]]  # columns, grouping columns and group to the edg
 
 def observed(
     site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner, shown: Shown
-) -> Scan:  # fmt: skip
+) -> Scan:
     """All items of a level, from one pass over the rows."""
     kept: Scan | None = site.cache.get(f"statistics/{level}")
     if kept is not None and kept.counts_at(shown):
@@ -34,8 +34,10 @@ def observed(
     for item in items:
         together = {*item.columns, *item.by}
         if len(together) > 1 and (images := sorted(c for c in together if base(c, have) != c)):
-            raise DataError(f"{item.name}: {images[0]!r} is of an image; its pixels and shapes are told by themselves, "
-                            "not by or beside another column")  # fmt: skip
+            raise DataError(
+                f"{item.name}: {images[0]!r} is of an image; its pixels and shapes are told by themselves, "
+                "not by or beside another column"
+            )
     touched = {c for i in items for c in (*i.columns, *i.by)} | {name for name, _, _ in query.where}
     for batch in source.batches(sorted({base(c, have) for c in touched} & set(have))):
         site.progress()
@@ -46,8 +48,10 @@ def observed(
             scan.add(part)
     for item, groups in scan.found.items():
         if statistic(item.stat).combine is Combine.SUM and not all(finite(arrays) for arrays in groups):
-            raise DataError(f"{item.name}: values here are too large, their sums are beyond a 64-bit number; mark "
-                            "impossible values as missing, or take other units")  # fmt: skip
+            raise DataError(
+                f"{item.name}: values here are too large, their sums are beyond a 64-bit number; mark "
+                "impossible values as missing, or take other units"
+            )
     site.cache[f"statistics/{level}"] = scan
     return scan
 
@@ -78,8 +82,12 @@ class Scan:
 
     def counts_at(self, shown: Shown) -> bool:
         """Whether all edges that were shown since are among those at which rows were counted."""
-        return all(set(found) <= self._cuts[i.columns] for i in self._cutting for key, found in shown.items()
-                   if of_columns(key, i))  # fmt: skip
+        return all(
+            set(found) <= self._cuts[i.columns]
+            for i in self._cutting
+            for key, found in shown.items()
+            if of_columns(key, i)
+        )
 
     def add(self, rows: Table) -> None:
         """One batch; columns that it lacks are another part's."""
@@ -113,8 +121,10 @@ class Scan:
             return
         used, starts = np.unique(sorted_place, return_index=True)
         for group, start, end in zip(used, starts, [*starts[1:], len(order)], strict=True):
-            yield int(group), Table({n: Column(c.kind, c.values[start:end], c.categories)
-                                     for n, c in table.columns.items()})  # fmt: skip
+            yield (
+                int(group),
+                Table({n: Column(c.kind, c.values[start:end], c.categories) for n, c in table.columns.items()}),
+            )
 
 
 def _check_kind(item: Item, values: Values) -> None:

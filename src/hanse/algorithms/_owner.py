@@ -65,8 +65,9 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
     told = np.array([[True, *(c in of for c in columns)] for of in (set(columns), *asked_of)])
     few &= told[:, None, :]
     if few.any() or inside[0] < owner.minimum or np.any((inside > 0) & (inside < owner.minimum)):
-        raise NotAllowed("this choice of rows holds, or differs from an earlier one by, fewer rows than this "
-                         "node's minimum")  # fmt: skip
+        raise NotAllowed(
+            "this choice of rows holds, or differs from an earlier one by, fewer rows than this node's minimum"
+        )
     source.memory["filter_columns"] = {**asked, _name(query.where): sorted({*columns, *(mine or ())})}
     if mine is None:
         source.memory["filters"] = [*raw, [list(part) for part in query.where]]

@@ -55,8 +55,24 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State,
 from hanse.messages import Array, Json, Record
 from hanse.suppression import hidden
 
-__all__ = ["ALGORITHM", "MAX_CATEGORIES", "MAX_CLASSES", "MAX_WHOLE_CLASSES", "Preparation", "Rows", "design",
-           "feature_names", "order_labels", "pack", "rows", "settle", "split", "target", "task", "unpack"]  # fmt: skip
+__all__ = [
+    "ALGORITHM",
+    "MAX_CATEGORIES",
+    "MAX_CLASSES",
+    "MAX_WHOLE_CLASSES",
+    "Preparation",
+    "Rows",
+    "design",
+    "feature_names",
+    "order_labels",
+    "pack",
+    "rows",
+    "settle",
+    "split",
+    "target",
+    "task",
+    "unpack",
+]
 
 
 class Preparation:
@@ -64,8 +80,9 @@ class Preparation:
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         needs = str(find("models", config["model_name"]).NEEDS)
-        return Record({"step": "merge", "task_type": config["task_type"], "target": config["target_column"],
-                       "needs": needs})  # fmt: skip
+        return Record(
+            {"step": "merge", "task_type": config["task_type"], "target": config["target_column"], "needs": needs}
+        )
 
     def ask(self, state: State) -> Ask | Done:
         step = state.data["step"]
@@ -73,8 +90,14 @@ class Preparation:
             return Ask(Record({"step": step}), Combine.MERGE, "prepare")
         if step == "done":
             return Done("the sites agree on classes, categories and scales")
-        return Ask(state, Combine.SUM, "prepare", counts={"count": None, "rows": None, "classes": None},
-                   arrays={name: ("float64", (size,)) for name, size in sizes(state).items()}, sums={})  # fmt: skip
+        return Ask(
+            state,
+            Combine.SUM,
+            "prepare",
+            counts={"count": None, "rows": None, "classes": None},
+            arrays={name: ("float64", (size,)) for name, size in sizes(state).items()},
+            sums={},
+        )
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         step = ask.data["step"]

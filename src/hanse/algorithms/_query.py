@@ -50,8 +50,10 @@ class Query:
         found = plan(parse(options.get("items")))
         for item in found.items if where else ():
             if item.by or not statistic(item.stat).filtered:
-                raise ConfigError(f"{item.name} cannot be asked of chosen rows: breakdowns of overlapping choices "
-                                  "could be subtracted; ask for counts, means and variances, or use by")  # fmt: skip
+                raise ConfigError(
+                    f"{item.name} cannot be asked of chosen rows: breakdowns of overlapping choices "
+                    "could be subtracted; ask for counts, means and variances, or use by"
+                )
         return Query(found, where, bool(options.get("per_node", False)))
 
     def combine(self, index: int) -> Combine:

@@ -47,10 +47,16 @@ class FedAvg:
         model: Model = module.build(task, options)
         prepared, arrays = preparation.pack(previous)
         data = {
-            **prepared, "phase": "train", "round": 0, "rounds": config["num_rounds"], "history": [],
-            "rate": config["server_learning_rate"], "held_out": config["test_fraction"] > 0,
-            "model_name": config["model_name"], "options": options,
-        }  # fmt: skip
+            **prepared,
+            "phase": "train",
+            "round": 0,
+            "rounds": config["num_rounds"],
+            "history": [],
+            "rate": config["server_learning_rate"],
+            "held_out": config["test_fraction"] > 0,
+            "model_name": config["model_name"],
+            "options": options,
+        }
         if getattr(module, "INITIALISED_BY", "coordinator") == "nodes":
             return Record({**data, "phase": "initialise"}, arrays)
         initial = model.init(generator(config["seed"], "initialise"))
@@ -66,8 +72,15 @@ class FedAvg:
             return Ask(record, Combine.SUM, phase)
         trains = phase == "train"
         sent = {n: (a.dtype.name, a.shape) for n, a in parameters(state).items()} if trains else {}
-        return Ask(record, Combine.SUM, phase, done + 1 if trains else None, counts=evaluation.COUNTS,
-                   arrays=sent, sums=evaluation.shapes(preparation.task(preparation.unpack(state))))  # fmt: skip
+        return Ask(
+            record,
+            Combine.SUM,
+            phase,
+            done + 1 if trains else None,
+            counts=evaluation.COUNTS,
+            arrays=sent,
+            sums=evaluation.shapes(preparation.task(preparation.unpack(state))),
+        )
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         prepared = preparation.unpack(ask)
@@ -101,9 +114,15 @@ class FedAvg:
         return made[1]
 
     def _train(
-        self, site: Site, model: Model, common: Mapping[str, Array], rows: preparation.Rows, prepared: Record,
-        round: int, losses: list[float],
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        site: Site,
+        model: Model,
+        common: Mapping[str, Array],
+        rows: preparation.Rows,
+        prepared: Record,
+        round: int,
+        losses: list[float],
+    ) -> dict[str, Array]:
         if not len(rows.train):
             return {name: np.zeros_like(a) for name, a in common.items()}
         config = site.config
@@ -111,10 +130,16 @@ class FedAvg:
         if preparation.task(prepared).kind == "regression":
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         local = model.train(
-            common, rows.X[rows.train], y, site.rng("train", round), epochs=config["local_epochs"],
-            batch_size=config["batch_size"], learning_rate=config["learning_rate"] or LEARNING_RATE,
-            progress=site.progress, losses=losses,
-        )  # fmt: skip
+            common,
+            rows.X[rows.train],
+            y,
+            site.rng("train", round),
+            epochs=config["local_epochs"],
+            batch_size=config["batch_size"],
+            learning_rate=config["learning_rate"] or LEARNING_RATE,
+            progress=site.progress,
+            losses=losses,
+        )
         delta = {name: np.subtract(local[name], common[name], dtype=common[name].dtype) for name in common}
         if not all(np.isfinite(a).all() for a in delta.values()):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
@@ -153,10 +178,12 @@ class FedAvg:
         history = state.data["history"]
         rated = [h for h in history if h.get("loss") is not None]
         data = {
-            "algorithm": "fedavg", "task": state.data["prepared"]["task"], "history": history,
+            "algorithm": "fedavg",
+            "task": state.data["prepared"]["task"],
+            "history": history,
             "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
             **{k: state.data[k] for k in ("model_name", "options", "prepared", "round")},
-        }  # fmt: skip
+        }
         return Record(data, state.arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:

@@ -54,9 +54,13 @@ class ForestUnion:
         new = model.empty()
         if count:
             new = model.grow(
-                count, rows.X[rows.train], rows.y[rows.train], site.rng("train", ask.data["round"]),
-                min_leaf=int(site.config.get("min_count", 1)), progress=site.progress,
-            )  # fmt: skip
+                count,
+                rows.X[rows.train],
+                rows.y[rows.train],
+                site.rng("train", ask.data["round"]),
+                min_leaf=int(site.config.get("min_count", 1)),
+                progress=site.progress,
+            )
         sums |= importance_sums(model.importance(new), len(rows.train))
         shown["trees"] = float(count)
         return Contribution(Record({}, new), float(len(rows.train)), sums, shown)

@@ -58,8 +58,9 @@ class Statistics:
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         Query.of(config["model_options"])
-        return Record({"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": [],
-                       "alone": {}})  # fmt: skip
+        return Record(
+            {"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": [], "alone": {}}
+        )
 
     def ask(self, state: State) -> Ask | Done:
         query, index = Query.of(state.data["query"]), state.data["asked"]
@@ -127,8 +128,14 @@ class Statistics:
                 withheld.setdefault(number, {})[answer.node] = reason[:300]
             for column in answer.data.get("lacking") or ():
                 lacking[str(column)] = sorted({*lacking.get(str(column), []), answer.node})
-        data = {**state.data, "asked": index + 1, "withheld": withheld, "lacking": lacking,
-                "took": [*state.data["took"], took], "alone": {**state.data["alone"], **alone}}  # fmt: skip
+        data = {
+            **state.data,
+            "asked": index + 1,
+            "withheld": withheld,
+            "lacking": lacking,
+            "took": [*state.data["took"], took],
+            "alone": {**state.data["alone"], **alone},
+        }
         return Record(data, arrays)
 
     def result(self, state: State) -> Record:
@@ -162,10 +169,12 @@ def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gat
         if query.per_node:
             out |= {f"@{answer.node}@{places[i]}.{k}": v for i in items for k, v in own[i].items()}
     if not guilty:
-        large = [i.name for i in items if i in total and statistic(i.stat).combine is Combine.SUM
-                 and not finite(total[i])]  # fmt: skip
-        guilty = {a.node: f"{large[0]}: the sums of all nodes together are too large" for a in gathered.answers
-                  if large}  # fmt: skip
+        large = [
+            i.name for i in items if i in total and statistic(i.stat).combine is Combine.SUM and not finite(total[i])
+        ]
+        guilty = {
+            a.node: f"{large[0]}: the sums of all nodes together are too large" for a in gathered.answers if large
+        }
     if guilty:
         raise Unusable(guilty)
     return {**out, **{f"{places[i]}.{k}": v for i, found in total.items() for k, v in found.items()}}
@@ -188,16 +197,28 @@ def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Ar
     of them are to blame where it has not."""
     groups = int(np.prod([len(labels) for labels in labels_by(query, known, item)], dtype=np.int64))
     units = [unit(item, known_of(query, known, item, g)) for g in range(groups if statistic(item.stat).before else 1)]
-    shapes = {name: array.shape[1:] for name, array in stacked(units or [unit(item, known_of(query, known, item, 0))])
-              .items()}  # fmt: skip
+    shapes = {
+        name: array.shape[1:] for name, array in stacked(units or [unit(item, known_of(query, known, item, 0))]).items()
+    }
     wrong = set(found) != {*shapes, WITHHELD}
     for name, shape in shapes.items():
         wrong = wrong or (item.stat != "levels" and found[name].shape != (groups, *shape))
     if wrong:
-        raise Unusable({a.node: f"its answer to {item.name} has other arrays than were asked for"
-                        for a in gathered.answers})  # fmt: skip
+        raise Unusable(
+            {a.node: f"its answer to {item.name} has other arrays than were asked for" for a in gathered.answers}
+        )
 
 
 ALGORITHM = Statistics
-__all__ = ["ALGORITHM", "WITHHELD", "Query", "Statistics", "ingredients", "known_of", "labels_by", "one_group",
-           "sliced", "value"]  # fmt: skip
+__all__ = [
+    "ALGORITHM",
+    "WITHHELD",
+    "Query",
+    "Statistics",
+    "ingredients",
+    "known_of",
+    "labels_by",
+    "one_group",
+    "sliced",
+    "value",
+]

@@ -59,8 +59,16 @@ class TreeBagging:
         new, losses = model.empty(), list[float]()
         if len(rows.train):
             rng = site.rng("train", ask.data["round"])
-            new = model.grow(so_far, base, rows.X[rows.train], rows.y[rows.train], rng,
-                             rounds=site.config["local_epochs"], progress=site.progress, losses=losses)  # fmt: skip
+            new = model.grow(
+                so_far,
+                base,
+                rows.X[rows.train],
+                rows.y[rows.train],
+                rng,
+                rounds=site.config["local_epochs"],
+                progress=site.progress,
+                losses=losses,
+            )
         sums |= importance_sums(model.importance(new), len(rows.train))
         shown |= {f"train_loss_{i}": loss for i, loss in enumerate(losses[:20], 1)}
         if losses:
@@ -110,5 +118,3 @@ def base_score(prepared: Record | None) -> float | None:
     if task.kind == "binary":
         return float(np.clip(np.float32(class_shares(prepared)[1]), 1e-6, 1 - 1e-6))
     return 0.5
-
-

@@ -39,12 +39,18 @@ class RoundView:
     def public(self) -> dict[str, Json]:
         plain = {k: v for k, v in self.metrics.items() if not isinstance(v, (Mapping, list))}
         return {
-            "round": self.round, **{name: number(self.metrics.get(name)) for name in CURVES}, "metrics": plain,
-            "spread": self.spread, "n_clients": len(self.clients), "failures": self.failures,
-            "duration_s": self.seconds, "bytes_up": self.bytes_up, "bytes_down": self.bytes_down,
+            "round": self.round,
+            **{name: number(self.metrics.get(name)) for name in CURVES},
+            "metrics": plain,
+            "spread": self.spread,
+            "n_clients": len(self.clients),
+            "failures": self.failures,
+            "duration_s": self.seconds,
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
             "clients": {n: {k: c[k] for k in ("weight", "seconds", "metrics")} for n, c in self.clients.items()},
             "sites": self.evaluated,
-        }  # fmt: skip
+        }
 
 
 def number(value: Json) -> float | None:
@@ -67,8 +73,11 @@ def views(steps: Steps) -> list[RoundView]:
         if isinstance(trained, int):
             view = found.setdefault(trained, RoundView(trained))
             for node, part in participants.items():
-                view.clients[node] = {"weight": part.get("weight"), "seconds": part.get("seconds"),
-                                      "metrics": dict(part.get("metrics") or {})}  # fmt: skip
+                view.clients[node] = {
+                    "weight": part.get("weight"),
+                    "seconds": part.get("seconds"),
+                    "metrics": dict(part.get("metrics") or {}),
+                }
             view.failures.update(step.get("failures") or {})
             view.seconds += float(step.get("seconds") or 0.0)
             view.bytes_up += int(step.get("bytes_up") or 0)
@@ -186,14 +195,15 @@ def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes
         parts = [r.clients[node] for r in trained if node in r.clients]
         own = [x for x in (number(r.evaluated.get(node, {}).get("loss")) for r in rounds) if x is not None]
         found[node] = {
-            "rounds": len(parts), "failures": failures.get(node, 0),
+            "rounds": len(parts),
+            "failures": failures.get(node, 0),
             "samples": number(parts[-1]["weight"]) if parts else None,
             "share": weights[node] / total if total else None,
             "seconds": sum(number(p["seconds"]) or 0.0 for p in parts) if parts else None,
             "metrics": parts[-1]["metrics"] if parts else {},
             "loss_improvement": own[0] - own[-1] if len(own) > 1 else None,
             "participation": len(parts) / len(trained) if trained else None,
-        }  # fmt: skip
+        }
     return found
 
 
@@ -216,8 +226,10 @@ def importance(rounds: Sequence[RoundView]) -> tuple[list[dict[str, Json]], floa
         rows.append({"feature": name, "latest": values[-1], "mean": mean, "std": std})
     rows.sort(key=lambda row: (-float(row["mean"]), str(row["feature"])))  # type: ignore[arg-type]
     ranked: list[dict[str, Json]] = [{**row, "rank": i} for i, row in enumerate(rows, 1)]
-    pairs = [_spearman([a.get(n, 0.0) for n in names], [b.get(n, 0.0) for n in names])
-             for a, b in zip(series, series[1:], strict=False)]  # fmt: skip
+    pairs = [
+        _spearman([a.get(n, 0.0) for n in names], [b.get(n, 0.0) for n in names])
+        for a, b in zip(series, series[1:], strict=False)
+    ]
     known = [p for p in pairs if p is not None]
     return ranked, sum(known) / len(known) if known else None
 
@@ -284,7 +296,10 @@ def session(
     ranked, stability = importance(rounds)
     losses = [number(r.metrics.get("loss")) for r in rounds]
     return {
-        **run, "rounds": [r.public() for r in rounds], "feature_importance": ranked, "rank_stability": stability,
+        **run,
+        "rounds": [r.public() for r in rounds],
+        "feature_importance": ranked,
+        "rank_stability": stability,
         "client_performance": contribution(rounds, failures_of(steps), nodes),
         "convergence": convergence(losses, [r.round for r in rounds], window, tolerance),
-    }  # fmt: skip
+    }

@@ -29,9 +29,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 def create_app(coordinator: Coordinator) -> FastAPI:
     """The application for a coordinator that is started and stopped by the caller."""
     app = FastAPI(
-        title="Hanse coordinator", version=hanse.__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        dependencies=[Depends(authorize)], redirect_slashes=False,
-    )  # fmt: skip
+        title="Hanse coordinator",
+        version=hanse.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(authorize)],
+        redirect_slashes=False,
+    )
     app.state.coordinator = coordinator
     for router in ROUTERS:
         app.include_router(router)
@@ -47,10 +52,14 @@ class Guard:
     """Bounds the bodies that come in, and says in every answer what a browser may do with it."""
 
     HEADERS = (
-        (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; "
-         b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"),
-        (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
-    )  # fmt: skip
+        (
+            b"content-security-policy",
+            b"default-src 'self'; img-src 'self' data:; "
+            b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'",
+        ),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    )
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limit: int) -> None:
         self._app, self._limit = app, limit

@@ -18,12 +18,30 @@ from hanse.store.events import Event
 _log = logging.getLogger(__name__)
 
 AUDITED = (
-    "run.created", "run.state", "consent", "node.enrolled", "node.renewed", "node.revoked", "node.reinstated",
-    "node.refused", "node.registered", "task.refused", "proposal.refused",
-    "consent.refused", "account.created", "account.token", "account.disabled", "account.linked",
-    "account.unlinked", "account.login", "account.refused", "join_token.created", "join_token.revoked",
-    "state.imported", "model",
-)  # fmt: skip
+    "run.created",
+    "run.state",
+    "consent",
+    "node.enrolled",
+    "node.renewed",
+    "node.revoked",
+    "node.reinstated",
+    "node.refused",
+    "node.registered",
+    "task.refused",
+    "proposal.refused",
+    "consent.refused",
+    "account.created",
+    "account.token",
+    "account.disabled",
+    "account.linked",
+    "account.unlinked",
+    "account.login",
+    "account.refused",
+    "join_token.created",
+    "join_token.revoked",
+    "state.imported",
+    "model",
+)
 _BATCH = 500
 _WAITING = 10_000  # notes in memory; beyond, the oldest writer is behind a broken disk
 
@@ -74,9 +92,13 @@ class Chronicle:
         return self._wake
 
     def note(
-        self, kind: str, run: str | None = None, node: str | None = None, actor: str = "coordinator",
+        self,
+        kind: str,
+        run: str | None = None,
+        node: str | None = None,
+        actor: str = "coordinator",
         detail: Mapping[str, Json] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """An event that is written soon, in the order of the calls."""
         try:
             self._notes.put_nowait((kind, run, node, actor, dict(detail or {})))

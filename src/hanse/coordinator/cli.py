@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 home_option = click.option(
-    "--home", type=click.Path(file_okay=False, path_type=Path), envvar="HANSE_HOME", default=Path("hanse-coordinator"),
-    show_default=True, help="Folder of the coordinator: database, models, audit, keys. (HANSE_HOME)",
-)  # fmt: skip
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="HANSE_HOME",
+    default=Path("hanse-coordinator"),
+    show_default=True,
+    help="Folder of the coordinator: database, models, audit, keys. (HANSE_HOME)",
+)
 database_option = click.option(
     "--database",
     envvar="HANSE_DATABASE",
@@ -38,24 +42,55 @@ def coordinator() -> None:
 @coordinator.command()
 @home_option
 @database_option
-@click.option("--http", envvar="HANSE_HTTP", default="127.0.0.1:8000", show_default=True,
-              help="Where to serve the page and REST. (HANSE_HTTP)")  # fmt: skip
-@click.option("--grpc", envvar="HANSE_GRPC", default="127.0.0.1:8080", show_default=True,
-              help="Where nodes connect. (HANSE_GRPC)")  # fmt: skip
-@click.option("--host-name", "host_names", multiple=True, envvar="HANSE_HOST_NAME",
-              help="Name or address by which others reach it; may be repeated. (HANSE_HOST_NAME)")  # fmt: skip
+@click.option(
+    "--http",
+    envvar="HANSE_HTTP",
+    default="127.0.0.1:8000",
+    show_default=True,
+    help="Where to serve the page and REST. (HANSE_HTTP)",
+)
+@click.option(
+    "--grpc", envvar="HANSE_GRPC", default="127.0.0.1:8080", show_default=True, help="Where nodes connect. (HANSE_GRPC)"
+)
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    envvar="HANSE_HOST_NAME",
+    help="Name or address by which others reach it; may be repeated. (HANSE_HOST_NAME)",
+)
 @click.option("--tls-cert", envvar="HANSE_TLS_CERT", default="", help="Certificate for HTTPS (PEM). (HANSE_TLS_CERT)")
 @click.option("--tls-key", envvar="HANSE_TLS_KEY", default="", help="Its key (PEM). (HANSE_TLS_KEY)")
 @click.option("--plain-http", is_flag=True, help="HTTP without TLS; on loopback only.")
 @click.option("--plain-grpc", is_flag=True, help="gRPC without TLS; on loopback only, to try things out.")
-@click.option("--expect", "expected", multiple=True, envvar="HANSE_EXPECTED_CLIENT_IDS",
-              help="Whitelist of node ids; may be repeated. (HANSE_EXPECTED_CLIENT_IDS)")  # fmt: skip
-@click.option("--heartbeat", type=click.FloatRange(0.1, 3600), envvar="HANSE_HEARTBEAT_S", default=10.0,
-              show_default=True, help="Seconds between the heartbeats of a node. (HANSE_HEARTBEAT_S)")  # fmt: skip
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    envvar="HANSE_EXPECTED_CLIENT_IDS",
+    help="Whitelist of node ids; may be repeated. (HANSE_EXPECTED_CLIENT_IDS)",
+)
+@click.option(
+    "--heartbeat",
+    type=click.FloatRange(0.1, 3600),
+    envvar="HANSE_HEARTBEAT_S",
+    default=10.0,
+    show_default=True,
+    help="Seconds between the heartbeats of a node. (HANSE_HEARTBEAT_S)",
+)
 def start(
-    home: Path, database: str, http: str, grpc: str, host_names: tuple[str, ...], tls_cert: str, tls_key: str,
-    plain_http: bool, plain_grpc: bool, expected: tuple[str, ...], heartbeat: float,
-) -> None:  # fmt: skip
+    home: Path,
+    database: str,
+    http: str,
+    grpc: str,
+    host_names: tuple[str, ...],
+    tls_cert: str,
+    tls_key: str,
+    plain_http: bool,
+    plain_grpc: bool,
+    expected: tuple[str, ...],
+    heartbeat: float,
+) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
     import asyncio
     import logging
@@ -79,9 +114,9 @@ def start(
             click.echo(f"operator token {shown} in operator.token of the home)")
         click.echo("ready")
 
-    asyncio.run(serve(
-        Start(home, http, grpc, database, host_names, tls_cert, tls_key, plain_http, plain_grpc, settings), ready
-    ))  # fmt: skip
+    asyncio.run(
+        serve(Start(home, http, grpc, database, host_names, tls_cert, tls_key, plain_http, plain_grpc, settings), ready)
+    )
 
 
 @coordinator.group()
@@ -111,9 +146,11 @@ def account_list(home: Path, database: str, as_json: bool) -> None:
     """List accounts."""
     with _store(home, database) as store:
         found = store.accounts.list()
-    _table(("account", "role", "id", "nodes", "state"), [
-        (a.name, str(a.role), a.id, ", ".join(a.nodes), "disabled" if a.disabled else "active") for a in found
-    ], as_json)  # fmt: skip
+    _table(
+        ("account", "role", "id", "nodes", "state"),
+        [(a.name, str(a.role), a.id, ", ".join(a.nodes), "disabled" if a.disabled else "active") for a in found],
+        as_json,
+    )
 
 
 @account.command("disable")
@@ -171,9 +208,7 @@ def token_rotate(name: str, home: Path, database: str) -> None:
 @click.option("--grpc", default="", help="The same for its gRPC port.")
 @home_option
 @database_option
-def join_token(
-    node_id: str, valid: str, owner: str | None, url: str, grpc: str, home: Path, database: str
-) -> None:  # fmt: skip
+def join_token(node_id: str, valid: str, owner: str | None, url: str, grpc: str, home: Path, database: str) -> None:
     """Print a one-time token that lets NODE_ID join."""
     from hanse.coordinator.enrolment import owner_id
     from hanse.coordinator.server import addresses
@@ -204,10 +239,20 @@ def join_tokens(withdraw: str, home: Path, database: str, as_json: bool) -> None
         if withdraw:
             store.nodes.join_tokens.revoke(withdraw, actor="command line")
         found = store.nodes.join_tokens.list()
-    _table(("id", "node", "state", "expires", "made by"), [
-        (t.id, t.node or "any", f"used by {t.used_by}" if t.used_by else "open" if t.expires > now() else "ended",
-         iso(t.expires) or "", t.created_by) for t in found
-    ], as_json)  # fmt: skip
+    _table(
+        ("id", "node", "state", "expires", "made by"),
+        [
+            (
+                t.id,
+                t.node or "any",
+                f"used by {t.used_by}" if t.used_by else "open" if t.expires > now() else "ended",
+                iso(t.expires) or "",
+                t.created_by,
+            )
+            for t in found
+        ],
+        as_json,
+    )
 
 
 def _admission(name: str, help: str) -> None:
@@ -242,10 +287,20 @@ def nodes(home: Path, database: str, as_json: bool) -> None:
 
     with _store(home, database) as store:
         found = store.nodes.list()
-    _table(("node", "state", "owner", "last heard", "datasets"), [
-        (n.id, n.status, n.owner or "-", iso(n.last_heartbeat) or "never",
-         ", ".join(str(d.get("name")) for d in n.datasets)) for n in found
-    ], as_json)  # fmt: skip
+    _table(
+        ("node", "state", "owner", "last heard", "datasets"),
+        [
+            (
+                n.id,
+                n.status,
+                n.owner or "-",
+                iso(n.last_heartbeat) or "never",
+                ", ".join(str(d.get("name")) for d in n.datasets),
+            )
+            for n in found
+        ],
+        as_json,
+    )
 
 
 @coordinator.command()
@@ -259,10 +314,22 @@ def runs(limit: int, home: Path, database: str, as_json: bool) -> None:
 
     with _store(home, database) as store:
         found = store.runs.list(limit=limit)
-    _table(("run", "state", "model", "round", "nodes", "proposed", "reason"), [
-        (r.id, str(r.state), str(r.config.get("model_name")), f"{r.round or 0}/{r.config.get('num_rounds')}",
-         ", ".join(r.nodes), iso(r.created) or "", r.reason) for r in found
-    ], as_json)  # fmt: skip
+    _table(
+        ("run", "state", "model", "round", "nodes", "proposed", "reason"),
+        [
+            (
+                r.id,
+                str(r.state),
+                str(r.config.get("model_name")),
+                f"{r.round or 0}/{r.config.get('num_rounds')}",
+                ", ".join(r.nodes),
+                iso(r.created) or "",
+                r.reason,
+            )
+            for r in found
+        ],
+        as_json,
+    )
 
 
 @coordinator.command()

@@ -25,9 +25,13 @@ class StoreJournal:
     """
 
     def __init__(
-        self, store: Store, run: str, note: Note, importance: Importance = lambda state: {},
+        self,
+        store: Store,
+        run: str,
+        note: Note,
+        importance: Importance = lambda state: {},
         model: Callable[[State], Record | None] = lambda state: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._run, self._note, self._importance, self._model = store, run, note, importance, model
         self._kept: int | None = None
 

@@ -30,9 +30,11 @@ def post(home: Path, path: str, body: Mapping[str, Json]) -> bool:
     except OSError:
         raise NotAuthenticated(f"there is no {TOKEN_FILE} in this home; do it by REST, as an operator") from None
     request = urllib.request.Request(
-        url + path, json.dumps(body).encode(),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}, method="POST",
-    )  # fmt: skip
+        url + path,
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
     trust = ssl.create_default_context()
     trust.load_verify_locations(home / "authority" / "authority.crt")
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust), urllib.request.ProxyHandler({}))

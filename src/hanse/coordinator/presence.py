@@ -29,9 +29,12 @@ class Presence:
     """
 
     def __init__(
-        self, transport: Transport, interval_s: float, changed: Callable[[str, bool], None] = lambda node, on: None,
+        self,
+        transport: Transport,
+        interval_s: float,
+        changed: Callable[[str, bool], None] = lambda node, on: None,
         declined: Callable[[str, Message, HanseError], None] = lambda node, asked, error: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._transport, self._interval, self._tell, self._declined = transport, interval_s, changed, declined
         self._heard: dict[str, float] = {}
         self._greeted: set[str] = set()

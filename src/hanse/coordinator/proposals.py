@@ -60,9 +60,12 @@ def freeze(
     if config.sample_id_column is not None:
         barred.add(config.sample_id_column)
     alignment = features.align(
-        {node: _columns(d) for node, d in datasets.items()}, config.feature_strategy,
-        target=config.target_column, not_features=sorted(barred), only=config.features,
-    )  # fmt: skip
+        {node: _columns(d) for node, d in datasets.items()},
+        config.feature_strategy,
+        target=config.target_column,
+        not_features=sorted(barred),
+        only=config.features,
+    )
     named = bundle.bound(datasets)
     frozen = bundle.freeze(config, alignment.to_json(), named)
     warnings = (*alignment.warnings, *_heavy(config, named), *_warn(config, sorted(datasets)))

@@ -29,9 +29,14 @@ def enrolled(node: Node) -> bool:
 
 
 def register(
-    store: Store, settings: Settings, account: Account, node_id: str, summary: Mapping[str, Json],
-    capabilities: Mapping[str, Json] | None, address: str,
-) -> tuple[Node, bool]:  # fmt: skip
+    store: Store,
+    settings: Settings,
+    account: Account,
+    node_id: str,
+    summary: Mapping[str, Json],
+    capabilities: Mapping[str, Json] | None,
+    address: str,
+) -> tuple[Node, bool]:
     """Registers a node for a data owner's account; whether it is new.
 
     Raises:
@@ -111,25 +116,35 @@ def datasets_of(node: Node, columns: bool) -> list[dict[str, Json]]:
 def client(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
     """A node in mllabiome's words."""
     return {
-        "client_id": node.id, "status": presence.status(node.id, node.last_heartbeat),
-        "connected": node.id in presence.online(), "busy": presence.busy(node.id),
+        "client_id": node.id,
+        "status": presence.status(node.id, node.last_heartbeat),
+        "connected": node.id in presence.online(),
+        "busy": presence.busy(node.id),
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
-        "registered_at": iso(node.registered_at), "summary": summary_of(node, settings, columns),
+        "registered_at": iso(node.registered_at),
+        "summary": summary_of(node, settings, columns),
         "datasets": datasets_of(node, columns),
-    }  # fmt: skip
+    }
 
 
 def node_view(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
     """A node in our own words."""
     status = presence.status(node.id, node.last_heartbeat) if node.status == "enrolled" else node.status
     return {
-        "id": node.id, "status": status, "connected": node.id in presence.online(),
-        "busy": presence.busy(node.id), "enrolled": enrolled(node), "owner": node.owner, "address": node.address,
+        "id": node.id,
+        "status": status,
+        "connected": node.id in presence.online(),
+        "busy": presence.busy(node.id),
+        "enrolled": enrolled(node),
+        "owner": node.owner,
+        "address": node.address,
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
-        "registered_at": iso(node.registered_at), "consent_mode": node.consent_mode,
-        "capabilities": dict(node.capabilities), "summary": summary_of(node, settings, columns),
+        "registered_at": iso(node.registered_at),
+        "consent_mode": node.consent_mode,
+        "capabilities": dict(node.capabilities),
+        "summary": summary_of(node, settings, columns),
         "datasets": datasets_of(node, columns),
-    }  # fmt: skip
+    }
 
 
 def analyze(
@@ -165,8 +180,11 @@ def analyze(
     for id, columns in schemas.items():
         own = set(features.canonical(columns))
         others = {c for other, found in schemas.items() if other != id for c in features.canonical(found)}
-        per_client[id] = {"n_features": len(own), "only_here": len(own - others),
-                          "coverage": round(len(own) / len(union), 6) if union else None}  # fmt: skip
+        per_client[id] = {
+            "n_features": len(own),
+            "only_here": len(own - others),
+            "coverage": round(len(own) / len(union), 6) if union else None,
+        }
     if len({tuple(found) for found in labels.values() if found}) > 1:
         warnings.append("the clients do not have the same labels; classes that a site never saw are handled")
     return {
@@ -174,8 +192,10 @@ def analyze(
         "union": {"count": len(union), **({"features": union} if include_features else {})},
         "intersection": {"count": len(intersection), **({"features": intersection} if include_features else {})},
         "common_metadata_columns": sorted(set.intersection(*metadata.values())),
-        "per_client": per_client, "label_sets": labels, "warnings": warnings,
-    }  # fmt: skip
+        "per_client": per_client,
+        "label_sets": labels,
+        "warnings": warnings,
+    }
 
 
 def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
@@ -209,5 +229,8 @@ def _kind_warnings(schemas: Mapping[str, Mapping[str, str]]) -> list[str]:
     for columns in schemas.values():
         for name, kind in columns.items():
             kinds.setdefault(name, set()).add(kind)
-    return [f"{name!r} is {' and '.join(sorted(found))} at different sites" for name, found in sorted(kinds.items())
-            if len(found) > 1 and not found <= {"numeric", "boolean"}]  # fmt: skip
+    return [
+        f"{name!r} is {' and '.join(sorted(found))} at different sites"
+        for name, found in sorted(kinds.items())
+        if len(found) > 1 and not found <= {"numeric", "boolean"}
+    ]

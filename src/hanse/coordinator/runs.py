@@ -104,9 +104,14 @@ class RunDesk:
     def _record(self, config: RunConfig, proposal: proposals.Proposal, proposer: str) -> Run:
         run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)
         return self._store.runs.propose(
-            run.id, proposal.bundle.sha256, proposal.bundle.content, actor=proposer, nodes=proposal.nodes,
-            expires=time.time() + config.consent_timeout_s, reason=config.purpose,
-        )  # fmt: skip
+            run.id,
+            proposal.bundle.sha256,
+            proposal.bundle.content,
+            actor=proposer,
+            nodes=proposal.nodes,
+            expires=time.time() + config.consent_timeout_s,
+            reason=config.purpose,
+        )
 
     def _initial_model(self, config: RunConfig, of: str | None = None) -> Record | None:
         """The model that the run goes on from, if it does. Only a model version counts, not any stored
@@ -128,10 +133,14 @@ class RunDesk:
         """As it is sent to a node. Blocks."""
         frozen = self.bundle(run.id)
         return {
-            "run": run.id, "sha256": run.bundle_hash, "text": frozen.text, "proposer": run.proposer,
-            "purpose": str(run.config.get("purpose", "")), "expires": iso(run.expires),
+            "run": run.id,
+            "sha256": run.bundle_hash,
+            "text": frozen.text,
+            "proposer": run.proposer,
+            "purpose": str(run.config.get("purpose", "")),
+            "expires": iso(run.expires),
             "dataset": frozen.content["datasets"].get(node),
-        }  # fmt: skip
+        }
 
     def pending(self, node: str) -> list[Run]:
         """Runs that wait for this node's decision. Blocks."""
@@ -192,8 +201,10 @@ class RunDesk:
         if node not in run.nodes:
             raise NotAllowed(f"node {node!r} is not asked for run {run_id}")
         if sha256 != run.bundle_hash:
-            raise Conflict(f"this consent is for hash {sha256[:12]!r}, but run {run_id} proposes "
-                           f"{run.bundle_hash[:12]!r}; read the proposal again")  # fmt: skip
+            raise Conflict(
+                f"this consent is for hash {sha256[:12]!r}, but run {run_id} proposes "
+                f"{run.bundle_hash[:12]!r}; read the proposal again"
+            )
         if known.consent_mode == "node":
             raise Conflict(f"this node takes approvals only at the node: hanse node approve {run_id}")
         if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
@@ -201,8 +212,13 @@ class RunDesk:
         return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason)
 
     async def _relay(self, run: Run, node: str, decision: str, account: str) -> None:
-        data = {"run": run.id, "sha256": run.bundle_hash, "decision": decision, "account": account,
-                "time": iso(time.time())}  # fmt: skip
+        data = {
+            "run": run.id,
+            "sha256": run.bundle_hash,
+            "decision": decision,
+            "account": account,
+            "time": iso(time.time()),
+        }
         try:
             await self._ask(node, "consent", run.id, data)
         except NotAllowed as error:
@@ -356,11 +372,18 @@ class RunDesk:
         kept = algorithm.model if config.keep_models else lambda state: None
         journal = StoreJournal(self._store, run.id, note, shares, kept)
         loop = rounds.Run(
-            algorithm=algorithm, config=config, nodes=run.nodes, transport=self._presence,
-            journal=journal, run_id=run.id, bundle=run.bundle_hash,
-            gather=find("gathering", str(frozen["gathering"])).GATHER(), facts=facts, rows=_declared(frozen),
+            algorithm=algorithm,
+            config=config,
+            nodes=run.nodes,
+            transport=self._presence,
+            journal=journal,
+            run_id=run.id,
+            bundle=run.bundle_hash,
+            gather=find("gathering", str(frozen["gathering"])).GATHER(),
+            facts=facts,
+            rows=_declared(frozen),
             resumed=self._gate(run.id),
-        )  # fmt: skip
+        )
         state = await loop.go(start)
 
         def complete() -> Run:
@@ -372,9 +395,7 @@ class RunDesk:
 
         return await asyncio.to_thread(complete)
 
-    def _load(
-        self, run: Run
-    ) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]]]:
+    def _load(self, run: Run) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]]]:
         """The bundle, where to go on, and facts about the nodes."""
         nodes = [self._store.nodes.get(id) for id in run.nodes]
         facts: dict[str, Mapping[str, Json]] = {

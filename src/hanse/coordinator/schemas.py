@@ -120,9 +120,9 @@ async def read(request: Request, model: type[_Body]) -> _Body:
     try:
         return model.model_validate(await read_object(request))
     except ValidationError as error:
-        raise Invalid([
-            {"field": ".".join(str(p) for p in e["loc"]) or "body", "message": str(e["msg"])} for e in error.errors()
-        ]) from None  # fmt: skip
+        raise Invalid(
+            [{"field": ".".join(str(p) for p in e["loc"]) or "body", "message": str(e["msg"])} for e in error.errors()]
+        ) from None
 
 
 def documented(model: type[Body]) -> dict[str, Any]:

@@ -174,13 +174,21 @@ def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes
     if how.tls_cert:
         tls = {"ssl_certfile": how.tls_cert, "ssl_keyfile": how.tls_key}
     elif not how.plain_http:
-        tls = {"ssl_certfile": _private(how.home / "https.crt", certificate),
-               "ssl_keyfile": _private(how.home / "https.key", key)}  # fmt: skip
+        tls = {
+            "ssl_certfile": _private(how.home / "https.crt", certificate),
+            "ssl_keyfile": _private(how.home / "https.key", key),
+        }
     return uvicorn.Config(
-        create_app(coordinator), http=protocol(), lifespan="off", log_level="warning", access_log=False,
+        create_app(coordinator),
+        http=protocol(),
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=3, proxy_headers=False, **tls,
-    )  # fmt: skip
+        timeout_graceful_shutdown=3,
+        proxy_headers=False,
+        **tls,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

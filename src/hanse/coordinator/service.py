@@ -110,13 +110,18 @@ class Coordinator:
             return
         if count == _REFUSALS_PER_MINUTE:
             detail += " (and more of the like: no further ones are noted for a minute)"
-        self.chronicle.note("node.refused", node=node or None, actor=node or "unknown",
-                            detail={"what": what, "detail": detail})  # fmt: skip
+        self.chronicle.note(
+            "node.refused", node=node or None, actor=node or "unknown", detail={"what": what, "detail": detail}
+        )
 
     async def handle(self, peer: str, message: Message, progress: Progress) -> Message:
         """The answer to a node's request. ``peer`` is authenticated by the transport."""
-        handlers = {"hello": self._hello, "heartbeat": self._heartbeat, "datasets": self._datasets,
-                    "consent": self._consent}  # fmt: skip
+        handlers = {
+            "hello": self._hello,
+            "heartbeat": self._heartbeat,
+            "datasets": self._datasets,
+            "consent": self._consent,
+        }
         handler = handlers.get(message.kind)
         try:
             if handler is None:
@@ -140,8 +145,11 @@ class Coordinator:
 
         def describe() -> list[dict[str, Json]]:
             node = self.store.nodes.get(peer)
-            said: dict[str, Json] = {"capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40]},
-                                     "datasets": listed, "consent_mode": mode}  # fmt: skip
+            said: dict[str, Json] = {
+                "capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40]},
+                "datasets": listed,
+                "consent_mode": mode,
+            }
             if summary:
                 said["summary"] = _flat(summary)
             if any(getattr(node, k) != v for k, v in said.items()):
@@ -153,8 +161,12 @@ class Coordinator:
         proposals = await asyncio.to_thread(describe)
         self._written[peer] = time.monotonic()
         await self.runs.greet(peer)
-        return "welcome", {"node": peer, "heartbeat_interval_s": self.settings.heartbeat_interval_s,
-                           "proposals": proposals, "hanse": hanse.__version__}  # fmt: skip
+        return "welcome", {
+            "node": peer,
+            "heartbeat_interval_s": self.settings.heartbeat_interval_s,
+            "proposals": proposals,
+            "hanse": hanse.__version__,
+        }
 
     async def _heartbeat(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
         await self.heartbeat(peer, bool(data.get("busy", False)))

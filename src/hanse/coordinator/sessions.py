@@ -13,20 +13,36 @@ def brief(store: Store, run: Run) -> dict[str, Json]:
     """Without bundle. Blocks."""
     consents = {
         c.node: {"decision": c.decision, "time": iso(c.time), "actor": c.actor, "via": c.via, "reason": c.reason}
-        for c in store.consents.list(run.id) if c.hash == run.bundle_hash
-    }  # fmt: skip
+        for c in store.consents.list(run.id)
+        if c.hash == run.bundle_hash
+    }
     model = store.models.latest(run.id)
-    result = None if model is None else {"version": model.version, "sha256": model.sha, "bytes": model.nbytes,
-                                         "metrics": dict(model.metrics)}  # fmt: skip
+    result = (
+        None
+        if model is None
+        else {"version": model.version, "sha256": model.sha, "bytes": model.nbytes, "metrics": dict(model.metrics)}
+    )
     return {
-        "session_id": run.id, "state": str(run.state), "name": run.config.get("name", ""),
-        "purpose": run.config.get("purpose", ""), "config": dict(run.config), "proposer": run.proposer,
-        "expected_clients": list(run.nodes), "remaining": [n for n in run.nodes if n not in consents],
-        "consents": consents, "code_hash": run.bundle_hash, "created_at": iso(run.created),
-        "started_at": iso(run.started), "ended_at": iso(run.ended), "expires_at": iso(run.expires),
-        "reason": run.reason, "current_round": run.round, "num_rounds": run.config.get("num_rounds"),
-        "step": run.step, "result": result,
-    }  # fmt: skip
+        "session_id": run.id,
+        "state": str(run.state),
+        "name": run.config.get("name", ""),
+        "purpose": run.config.get("purpose", ""),
+        "config": dict(run.config),
+        "proposer": run.proposer,
+        "expected_clients": list(run.nodes),
+        "remaining": [n for n in run.nodes if n not in consents],
+        "consents": consents,
+        "code_hash": run.bundle_hash,
+        "created_at": iso(run.created),
+        "started_at": iso(run.started),
+        "ended_at": iso(run.ended),
+        "expires_at": iso(run.expires),
+        "reason": run.reason,
+        "current_round": run.round,
+        "num_rounds": run.config.get("num_rounds"),
+        "step": run.step,
+        "result": result,
+    }
 
 
 def full(store: Store, run: Run, frozen: Bundle | None = None) -> dict[str, Json]:
@@ -34,5 +50,9 @@ def full(store: Store, run: Run, frozen: Bundle | None = None) -> dict[str, Json
     frozen = frozen or Bundle(store.runs.bundle(run.id))
     if not frozen.content:
         return {**brief(store, run), "code_preview": None, "alignment": None, "datasets": None}
-    return {**brief(store, run), "code_preview": frozen.preview(), "alignment": frozen.content["alignment"],
-            "datasets": frozen.content["datasets"]}  # fmt: skip
+    return {
+        **brief(store, run),
+        "code_preview": frozen.preview(),
+        "alignment": frozen.content["alignment"],
+        "datasets": frozen.content["datasets"],
+    }

@@ -53,31 +53,44 @@ def metrics(steps: Steps) -> dict[str, Json]:
     loss = [number(r.metrics.get("loss")) for r in rounds]
     known: dict[str, Json] = {}
     if len(rounds) >= 2:
-        known = {"accuracy_trend": trend(accuracy), "loss_trend": trend(loss),
-                 "convergence_rate": convergence_rate(accuracy), "stability": stability(accuracy)}  # fmt: skip
+        known = {
+            "accuracy_trend": trend(accuracy),
+            "loss_trend": trend(loss),
+            "convergence_rate": convergence_rate(accuracy),
+            "stability": stability(accuracy),
+        }
     moved = sum(int(s.get("bytes_up") or 0) + int(s.get("bytes_down") or 0) for s in steps)
     used = sum(int(s.get("bytes_up") or 0) for s in steps if s.get("status", "ok") == "ok")
     return {
-        "accuracy": accuracy, "loss": loss, "rounds": len(rounds),
+        "accuracy": accuracy,
+        "loss": loss,
+        "rounds": len(rounds),
         "participants_per_round": [len(r.clients) for r in rounds],
-        "convergence_rate": convergence_rate(accuracy), "convergence_metrics": known, "total_rounds": len(rounds),
-        "latest_accuracy": accuracy[-1] if accuracy else None, "latest_loss": loss[-1] if loss else None,
+        "convergence_rate": convergence_rate(accuracy),
+        "convergence_metrics": known,
+        "total_rounds": len(rounds),
+        "latest_accuracy": accuracy[-1] if accuracy else None,
+        "latest_loss": loss[-1] if loss else None,
         "total_participants": len({n for r in rounds for n in r.clients}),
         "average_round_time": sum(r.seconds for r in rounds) / len(rounds) if rounds else None,
         "communication_efficiency": used / moved if moved else None,
-        "round_metrics": [_round(r) for r in rounds], "client_metrics": _clients(rounds),
-    }  # fmt: skip
+        "round_metrics": [_round(r) for r in rounds],
+        "client_metrics": _clients(rounds),
+    }
 
 
 def _round(view: RoundView) -> dict[str, Json]:
     waits = [s for s in (number(c["seconds"]) for c in view.clients.values()) if s is not None]
     slowest = max(waits) if waits else None
     return {
-        "round": view.round, "timestamp": view.ended, "participants": sorted(view.clients),
-        "global_accuracy": number(view.metrics.get("accuracy")), "global_loss": number(view.metrics.get("loss")),
+        "round": view.round,
+        "timestamp": view.ended,
+        "participants": sorted(view.clients),
+        "global_accuracy": number(view.metrics.get("accuracy")),
+        "global_loss": number(view.metrics.get("loss")),
         "communication_time": slowest,  # from asking the slowest node to its answer, its training included
         "aggregation_time": max(0.0, view.seconds - slowest) if slowest is not None else None,
-    }  # fmt: skip
+    }
 
 
 def _clients(rounds: Sequence[RoundView]) -> dict[str, Json]:
@@ -86,9 +99,10 @@ def _clients(rounds: Sequence[RoundView]) -> dict[str, Json]:
         for node, client in view.clients.items():
             measured = view.evaluated.get(node, {})
             found.setdefault(node, {})[str(view.round)] = {
-                "local_accuracy": number(measured.get("accuracy")), "local_loss": number(measured.get("loss")),
+                "local_accuracy": number(measured.get("accuracy")),
+                "local_loss": number(measured.get("loss")),
                 "training_time": number(client["seconds"]),
                 "data_samples": number(client["metrics"].get("n", client["weight"])),
                 "model_size": view.bytes_up // len(view.clients) if view.clients else None,
-            }  # fmt: skip
+            }
     return dict(found)

@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from hanse.experiment.simulation import simulate
 
 _PLACES = {
-    "connect": "connection", "Analysis": "experiment", "Experiment": "experiment", "Federation": "experiment",
-    "Update": "experiment", "Result": "results", "load_result": "results", "simulate": "simulation",
-}  # fmt: skip
+    "connect": "connection",
+    "Analysis": "experiment",
+    "Experiment": "experiment",
+    "Federation": "experiment",
+    "Update": "experiment",
+    "Result": "results",
+    "load_result": "results",
+    "simulate": "simulation",
+}
 
 __all__ = ["Analysis", "Experiment", "Federation", "Result", "Update", "connect", "load_result", "simulate"]
 

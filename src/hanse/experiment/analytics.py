@@ -89,9 +89,12 @@ class FederatedAnalytics:
     # ------------------------------------------------------------ the two ways to ask
 
     def fetch_stats(
-        self, stats: str | Sequence[str] | None = None, dataset_schema: str | Sequence[str] | None = None,
-        *, by: str | Sequence[str] | None = None,
-    ) -> FAResult:  # fmt: skip
+        self,
+        stats: str | Sequence[str] | None = None,
+        dataset_schema: str | Sequence[str] | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+    ) -> FAResult:
         """Statistics that need no arguments.
 
         Args:
@@ -114,7 +117,7 @@ class FederatedAnalytics:
 
     def fetch_stats_with_args(
         self, stats_args: Mapping[str, Any], *, by: str | Sequence[str] | None = None
-    ) -> FAResult:  # fmt: skip
+    ) -> FAResult:
         """Statistics with arguments: ``{column: {statistic: {argument: value}}}``.
 
         Columns that belong together are written with a comma: ``{"sex, disease": {"crosstab": {}}}``.
@@ -176,7 +179,7 @@ class FederatedAnalytics:
 
     def quantile(
         self, q: float | Sequence[float] = 0.5, dataset_schema: str | Sequence[str] | None = None
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Quantiles to a rank error of 0.001, or as fine as the owners' minimum lets them be."""
         listed = q if isinstance(q, (int, float)) else [float(x) for x in q]
         kinds = self._kinds()
@@ -207,7 +210,7 @@ class FederatedAnalytics:
 
     def kaplan_meier(
         self, time: str, event: str, grid: Sequence[float] | None = None, level: float = 0.95
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Survival with its confidence band; by group where this object has ``by``."""
         return self._pair("kaplan_meier", (time, event), {"grid": _list(grid), "level": level})
 
@@ -217,14 +220,18 @@ class FederatedAnalytics:
 
     def t_test(
         self, column: str, group: str, groups: Sequence[str] | None = None, equal_var: bool = False
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         return self._pair("t_test", (column,), {"group": group, "groups": _list(groups), "equal_var": equal_var})
 
     def mann_whitney(self, column: str, group: str, groups: Sequence[str] | None = None) -> dict[str, Any]:
         return self._pair("mann_whitney", (column,), {"group": group, "groups": _list(groups)})
 
-    def smd(self, group: str, groups: Sequence[str] | None = None, dataset_schema: str | Sequence[str] | None = None,
-            ) -> dict[str, Any]:  # fmt: skip
+    def smd(
+        self,
+        group: str,
+        groups: Sequence[str] | None = None,
+        dataset_schema: str | Sequence[str] | None = None,
+    ) -> dict[str, Any]:
         """Standardised mean differences of two groups, per column."""
         kinds = {k: v for k, v in self._kinds().items() if k != group}
         options = {"group": group, "groups": _list(groups)}
@@ -232,7 +239,7 @@ class FederatedAnalytics:
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
-    ) -> TableOne:  # fmt: skip
+    ) -> TableOne:
         """How alike groups or sites are: standardised mean differences of all variables, with a love plot.
 
         Args:
@@ -273,8 +280,13 @@ class FederatedAnalytics:
         numbers = [c for c in chosen if kinds[c] in ("numeric", "boolean", "date")]
         labels = [c for c in chosen if kinds[c] == "categorical"]
         wanted: list[Item] = []
-        for name, columns in (("count", [*numbers, *labels]), ("missing", [*numbers, *labels]), ("mean", numbers),
-                              ("std", numbers), ("value_counts", labels)):  # fmt: skip
+        for name, columns in (
+            ("count", [*numbers, *labels]),
+            ("missing", [*numbers, *labels]),
+            ("mean", numbers),
+            ("std", numbers),
+            ("value_counts", labels),
+        ):
             wanted += self._items(name, {}, columns, self._by(None), kinds) if columns else []
         if numbers:
             wanted += self._items("quantile", {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}, numbers, self._by(None), kinds)
@@ -290,8 +302,12 @@ class FederatedAnalytics:
 
     def _matrix(self, stat: str, schema: Sequence[str] | None) -> dict[str, dict[str, float | None]]:
         kinds = self._kinds()
-        columns = [c for c in _chosen(schema, kinds) if schema is not None or (
-            kinds[c] in ("numeric", "boolean") and not (c.endswith("]") and _is_image(c, self._seen)))]
+        columns = [
+            c
+            for c in _chosen(schema, kinds)
+            if schema is not None
+            or (kinds[c] in ("numeric", "boolean") and not (c.endswith("]") and _is_image(c, self._seen)))
+        ]
         if len(columns) < 2:
             raise ConfigError(f"{stat} needs two columns or more; there are {', '.join(columns) or 'none'}")
         [item] = self._items(stat, {}, tuple(columns), self._by(None), kinds)
@@ -313,9 +329,13 @@ class FederatedAnalytics:
         return (given,) if isinstance(given, str) else tuple(given)
 
     def _items(
-        self, stat: str, options: Mapping[str, Json], schema: str | Sequence[str] | None, by: tuple[str, ...],
+        self,
+        stat: str,
+        options: Mapping[str, Json],
+        schema: str | Sequence[str] | None,
+        by: tuple[str, ...],
         kinds: Mapping[str, str],
-    ) -> list[Item]:  # fmt: skip
+    ) -> list[Item]:
         if stat not in statistic_names():
             raise ConfigError(f"there is no statistic {stat!r}; known are {', '.join(statistic_names())}")
         found = statistic(stat)
@@ -324,21 +344,27 @@ class FederatedAnalytics:
         for name in by:
             _chosen([name], kinds)
             if kinds[name] not in LABELS:
-                raise ConfigError(f"by is {name!r}, which is {kinds[name]}; groups are the labels of "
-                                  f"{', '.join(sorted(LABELS))} columns")  # fmt: skip
+                raise ConfigError(
+                    f"by is {name!r}, which is {kinds[name]}; groups are the labels of "
+                    f"{', '.join(sorted(LABELS))} columns"
+                )
         fitting = [c for c in chosen if kinds[c] in found.kinds and c not in by]
         if schema is None and stat == "value_counts":
             fitting = [c for c in fitting if kinds[c] in _LABELS]
         if schema is not None and (wrong := [c for c in chosen if kinds[c] not in found.kinds]):
-            raise ConfigError(f"{stat} cannot be asked of {wrong[0]!r}, which is {kinds[wrong[0]]}; it takes "
-                              f"{', '.join(sorted(found.kinds))} columns")  # fmt: skip
+            raise ConfigError(
+                f"{stat} cannot be asked of {wrong[0]!r}, which is {kinds[wrong[0]]}; it takes "
+                f"{', '.join(sorted(found.kinds))} columns"
+            )
         if together or by or "group" in options:
             pixels = [c for c in (*fitting, *by) if c.endswith("]") and _is_image(c, self._seen)]
             if schema is None and not set(pixels) & set(by):
                 fitting = [c for c in fitting if c not in pixels]
             elif pixels:
-                raise ConfigError(f"{stat} cannot be asked of {pixels[0]!r}: the pixels and shapes of images are told "
-                                  "by themselves, not by or beside another column")  # fmt: skip
+                raise ConfigError(
+                    f"{stat} cannot be asked of {pixels[0]!r}: the pixels and shapes of images are told "
+                    "by themselves, not by or beside another column"
+                )
         if not fitting:
             raise ConfigError(f"there is no column that {stat} can be asked of")
         if together:
@@ -425,13 +451,26 @@ class FederatedAnalytics:
         nodes = None if self.nodes is None else list(self.nodes)
         asked = len(self._seen[1]) if self._seen and self.require == "all" and items else 1
         columns = sorted({_image(c) if c.endswith("]") and _is_image(c, self._seen) else c for c in touched})
-        return RunConfig.parse({
-            **seeds, "federated_strategy": "statistics", "model_options": dict(options), "target_column": self.target
-            if self.target not in columns else "", "sample_id_column": None, "num_rounds": 1, "tags": list(self.tags),
-            "expected_client_ids": nodes, "features": columns or None, "max_failed_rounds": 0,
-            "min_fit_nodes": asked, "min_completed": asked, "purpose": self.purpose,
-            "name": "statistics" if not items else f"statistics: {', '.join(sorted({i.stat for i in items}))}"[:200],
-        })  # fmt: skip
+        return RunConfig.parse(
+            {
+                **seeds,
+                "federated_strategy": "statistics",
+                "model_options": dict(options),
+                "target_column": self.target if self.target not in columns else "",
+                "sample_id_column": None,
+                "num_rounds": 1,
+                "tags": list(self.tags),
+                "expected_client_ids": nodes,
+                "features": columns or None,
+                "max_failed_rounds": 0,
+                "min_fit_nodes": asked,
+                "min_completed": asked,
+                "purpose": self.purpose,
+                "name": "statistics"
+                if not items
+                else f"statistics: {', '.join(sorted({i.stat for i in items}))}"[:200],
+            }
+        )
 
 
 def _rejections(status: Mapping[str, Json]) -> dict[str, str]:

@@ -13,8 +13,9 @@ from hanse.queries import Item
 _MOST_PANELS = 12
 
 
-def page(nodes: Sequence[str], values: Sequence[tuple[Item, Any]], table: Listing, notes: Sequence[str],
-         simulated: bool) -> str:  # fmt: skip
+def page(
+    nodes: Sequence[str], values: Sequence[tuple[Item, Any]], table: Listing, notes: Sequence[str], simulated: bool
+) -> str:
     """The whole card."""
     panels = []
     if len(table):
@@ -27,8 +28,9 @@ def page(nodes: Sequence[str], values: Sequence[tuple[Item, Any]], table: Listin
     tiles = {"sites": str(len(nodes))}
     if rows:
         tiles |= {"rows at most": f"{max(rows):,}", "columns": str(len({r["column"] for r in table}))}
-    return drawing.page("Federated statistics", ", ".join(nodes), "simulation" if simulated else "", tiles, panels,
-                        notes)  # fmt: skip
+    return drawing.page(
+        "Federated statistics", ", ".join(nodes), "simulation" if simulated else "", tiles, panels, notes
+    )
 
 
 def _drawn(item: Item, value: Any) -> tuple[str, str] | None:
@@ -89,13 +91,17 @@ def survival(value: Mapping[str, Any], width: int = 430, height: int = 180) -> s
 
     parts = [f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='survival'>"]
     for mark in (0.0, 0.5, 1.0):
-        parts.append(f"<line x1='{left}' x2='{width - right}' y1='{y(mark):.1f}' y2='{y(mark):.1f}' "
-                     f"stroke='var(--line)'/><text x='{left - 6}' y='{y(mark) + 4:.1f}' "
-                     f"text-anchor='end'>{mark:g}</text>")  # fmt: skip
+        parts.append(
+            f"<line x1='{left}' x2='{width - right}' y1='{y(mark):.1f}' y2='{y(mark):.1f}' "
+            f"stroke='var(--line)'/><text x='{left - 6}' y='{y(mark) + 4:.1f}' "
+            f"text-anchor='end'>{mark:g}</text>"
+        )
     band = [*steps(value["upper"]), *reversed(steps(value["lower"]))]
     parts.append(f"<polygon points='{' '.join(band)}' fill='{drawing.BLUE}' fill-opacity='.14'/>")
-    parts.append(f"<polyline points='{' '.join(steps(value['survival']))}' fill='none' stroke='{drawing.BLUE}' "
-                 "stroke-width='2'/>")  # fmt: skip
+    parts.append(
+        f"<polyline points='{' '.join(steps(value['survival']))}' fill='none' stroke='{drawing.BLUE}' "
+        "stroke-width='2'/>"
+    )
     parts.append(f"<text x='{left}' y='{height - 6}'>0</text>")
     parts.append(f"<text x='{width - right}' y='{height - 6}' text-anchor='end'>{end:.4g}</text>")
     return "".join(parts) + "</svg>"

@@ -55,6 +55,7 @@ def draw(result: FAResult) -> Any:
         for cell in drawn.get_celld().values():
             cell.set_edgecolor("#dfe3e8")
     words = f"Statistics of {len(result.nodes)} sites: {', '.join(result.nodes)}"
-    figure.suptitle(words + (" (simulation)" if result.simulated else ""), fontsize=11, x=0.01, ha="left",
-                    fontweight="bold")  # fmt: skip
+    figure.suptitle(
+        words + (" (simulation)" if result.simulated else ""), fontsize=11, x=0.01, ha="left", fontweight="bold"
+    )
     return figure

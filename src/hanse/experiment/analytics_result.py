@@ -59,8 +59,9 @@ class Fetched:
             plan = algorithm.Query.of(data["query"]).plan
             withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
             arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
-            return Fetched(plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id,
-                           dict(data["alone"]))  # fmt: skip
+            return Fetched(
+                plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id, dict(data["alone"])
+            )
         except (KeyError, TypeError, AttributeError, IndexError):
             raise WireError(f"run {run_id} is no run of statistics") from None
 
@@ -222,8 +223,11 @@ class FAResult:
     def notes(self) -> list[str]:
         """What one should know of these values: what was kept back, which site lacks a column, who failed."""
         found = [f"{node} is not in it: {reason}" for node, reason in sorted(self.failures.items())]
-        found += [f"{node} is not shown by itself: {reason}" for node, reason in sorted(self.alone.items())
-                  if node not in self.failures]  # fmt: skip
+        found += [
+            f"{node} is not shown by itself: {reason}"
+            for node, reason in sorted(self.alone.items())
+            if node not in self.failures
+        ]
         for fetched in self._used():
             mine = {i for w in self.wanted for i in (w, *statistic(w.stat).needs(w))}
             columns = {c for i in mine for c in (*i.columns, *i.by)}
@@ -238,11 +242,15 @@ class FAResult:
     def merge(self, other: FAResult) -> FAResult:
         """Both results as one. Raises ``ConfigError`` where they are of different nodes."""
         if set(self.nodes) != set(other.nodes):
-            raise ConfigError(f"results of different nodes cannot be merged ({', '.join(self.nodes) or 'none'}; "
-                              f"{', '.join(other.nodes) or 'none'})")  # fmt: skip
+            raise ConfigError(
+                f"results of different nodes cannot be merged ({', '.join(self.nodes) or 'none'}; "
+                f"{', '.join(other.nodes) or 'none'})"
+            )
         wanted = dict.fromkeys([*self.wanted, *other.wanted])
-        fetched, single = ({id(f): f for f in both}.values()
-                           for both in ([*self.fetched, *other.fetched], [*self.single, *other.single]))  # fmt: skip
+        fetched, single = (
+            {id(f): f for f in both}.values()
+            for both in ([*self.fetched, *other.fetched], [*self.single, *other.single])
+        )
         return FAResult(list(wanted), tuple(fetched), self.simulated or other.simulated, tuple(single))
 
     # ------------------------------------------------------------ pictures

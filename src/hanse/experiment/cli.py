@@ -57,8 +57,11 @@ def _show(value: Any, as_json: bool, columns: list[str] | None = None, empty: st
 @click.command()
 @click.argument("url")
 @click.option("--token", help="Your API token; asked for if it is not given (a command line can be seen by others).")
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-              help="Authority that signed the coordinator's certificate (PEM).")  # fmt: skip
+@click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    help="Authority that signed the coordinator's certificate (PEM).",
+)
 def login(url: str, token: str | None, ca: str | None) -> None:
     """Remember a coordinator's address and your token, after trying them."""
     from hanse.experiment import credentials
@@ -135,9 +138,17 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def gathered(
-    config: str | None, model: str | None, target: str | None, rounds: int | None, features: str | None,
-    tags: tuple[str, ...], asked: tuple[str, ...], name: str | None, purpose: str | None, more: tuple[str, ...],
-) -> dict[str, Any]:  # fmt: skip
+    config: str | None,
+    model: str | None,
+    target: str | None,
+    rounds: int | None,
+    features: str | None,
+    tags: tuple[str, ...],
+    asked: tuple[str, ...],
+    name: str | None,
+    purpose: str | None,
+    more: tuple[str, ...],
+) -> dict[str, Any]:
     """The settings of a proposal: a file first, then what stands on the command line."""
     from hanse.errors import ConfigError
 
@@ -151,10 +162,15 @@ def gathered(
         except ValueError:
             settings[key.strip()] = text
     given: dict[str, Any] = {
-        "model_name": model, "target_column": target, "num_rounds": rounds, "name": name, "purpose": purpose,
+        "model_name": model,
+        "target_column": target,
+        "num_rounds": rounds,
+        "name": name,
+        "purpose": purpose,
         "features": [f.strip() for f in features.split(",")] if features else None,
-        "tags": list(tags) or None, "expected_client_ids": list(asked) or None,
-    }  # fmt: skip
+        "tags": list(tags) or None,
+        "expected_client_ids": list(asked) or None,
+    }
     return settings | {k: v for k, v in given.items() if v is not None}
 
 
@@ -218,8 +234,17 @@ def settings(here: Connection, as_json: bool) -> None:
 @_connected
 def models(here: Connection, id: str, as_json: bool) -> None:
     """List the model versions of a run; without ID, the latest of every run."""
-    rows = [{"run": v["run"], "version": v["version"], "round": v["round"], "bytes": v["nbytes"],
-             "SHA-256": v["sha"], "loss": v["metrics"].get("loss")} for v in here.versions(id)]  # fmt: skip
+    rows = [
+        {
+            "run": v["run"],
+            "version": v["version"],
+            "round": v["round"],
+            "bytes": v["nbytes"],
+            "SHA-256": v["sha"],
+            "loss": v["metrics"].get("loss"),
+        }
+        for v in here.versions(id)
+    ]
     if as_json:
         _show(here.versions(id), True)
         return
@@ -262,12 +287,15 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
         return
     rows = [
         {
-            "run": s["session_id"], "state": s["state"], "name": s.get("name") or s["config"].get("model_name"),
-            "round": f"{s.get('current_round') or 0}/{s['num_rounds']}", "waiting for": s.get("remaining") or None,
+            "run": s["session_id"],
+            "state": s["state"],
+            "name": s.get("name") or s["config"].get("model_name"),
+            "round": f"{s.get('current_round') or 0}/{s['num_rounds']}",
+            "waiting for": s.get("remaining") or None,
             "proposed": str(s.get("created_at") or "")[:16].replace("T", " "),
         }
         for s in sessions
-    ]  # fmt: skip
+    ]
     _show(rows, False, empty="no runs yet; hanse run propose makes one")
 
 
@@ -286,21 +314,33 @@ def show(here: Connection, id: str, as_json: bool) -> None:
 
     config = session["config"]
     facts = {
-        "run": id, "state": session["state"], "reason": session.get("reason") or None,
-        "name": session.get("name") or None, "purpose": session.get("purpose") or None,
-        "model": config.get("model_name"), "target": config.get("target_column"),
-        "round": f"{session.get('current_round') or 0} of {session['num_rounds']}", "code": session.get("code_hash"),
+        "run": id,
+        "state": session["state"],
+        "reason": session.get("reason") or None,
+        "name": session.get("name") or None,
+        "purpose": session.get("purpose") or None,
+        "model": config.get("model_name"),
+        "target": config.get("target_column"),
+        "round": f"{session.get('current_round') or 0} of {session['num_rounds']}",
+        "code": session.get("code_hash"),
         "expires": session.get("expires_at"),
-    }  # fmt: skip
+    }
     for name, value in facts.items():
         if value is not None:
             click.echo(f"{name:<9}{visible(value) if name in ('code', 'purpose', 'reason') else plain(value)}")
     consents = session.get("consents") or {}
     rows = [
-        {"node": n, "decision": c.get("decision") or "waiting", "by": c.get("actor"), "via": c.get("via"),
-         "time": c.get("time"), "reason": c.get("reason") or None}
-        for n in session.get("expected_clients") or () for c in (consents.get(n) or {},)
-    ]  # fmt: skip
+        {
+            "node": n,
+            "decision": c.get("decision") or "waiting",
+            "by": c.get("actor"),
+            "via": c.get("via"),
+            "time": c.get("time"),
+            "reason": c.get("reason") or None,
+        }
+        for n in session.get("expected_clients") or ()
+        for c in (consents.get(n) or {},)
+    ]
     click.echo("")
     _show(rows, False, empty="no node is asked")
 
@@ -406,12 +446,19 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
         return
     rows = [
         {
-            "step": s.step, "phase": s.label, "round": s.round, "status": s.status, "seconds": s.seconds,
-            "answered": len(s.participants), "failed": len(s.failures),
-            "loss": s.metrics.get("loss"), "accuracy": s.metrics.get("accuracy"), "auc": s.metrics.get("auc"),
+            "step": s.step,
+            "phase": s.label,
+            "round": s.round,
+            "status": s.status,
+            "seconds": s.seconds,
+            "answered": len(s.participants),
+            "failed": len(s.failures),
+            "loss": s.metrics.get("loss"),
+            "accuracy": s.metrics.get("accuracy"),
+            "auc": s.metrics.get("auc"),
         }
         for s in steps
-    ]  # fmt: skip
+    ]
     _show(rows, False, empty="no step has ended yet")
     for step in steps:
         for node, reason in sorted(step.failures.items()):
@@ -430,8 +477,10 @@ def analytics(here: Connection, id: str, as_json: bool) -> None:
         return
     about = found["convergence"]
     change = f", loss changed by {-about['delta']:+.1%} over {about['window']} rounds" if about.get("delta") else ""
-    click.echo(f"{found['state']}, round {found.get('current_round') or 0} of {found['num_rounds']}: "
-               f"{about['status'].replace('_', ' ')}{change}\n")  # fmt: skip
+    click.echo(
+        f"{found['state']}, round {found.get('current_round') or 0} of {found['num_rounds']}: "
+        f"{about['status'].replace('_', ' ')}{change}\n"
+    )
     performance = [{"node": n, **_scalars(v)} for n, v in sorted(found["client_performance"].items())]
     _show(performance, False, empty="no node has answered yet")
     if found["feature_importance"]:
@@ -470,9 +519,12 @@ def probe(here: Connection, rounds: int, size: int, asked: tuple[str, ...], as_j
     from hanse.experiment.experiment import Experiment, configure
 
     settings: dict[str, Any] = {
-        "federated_strategy": "probe", "num_rounds": rounds, "model_options": {"bytes": size}, "name": "probe",
+        "federated_strategy": "probe",
+        "num_rounds": rounds,
+        "model_options": {"bytes": size},
+        "name": "probe",
         "purpose": "Measure the time of a round; no data is touched.",
-    }  # fmt: skip
+    }
     if asked:
         settings["expected_client_ids"] = list(asked)
     experiment = Experiment(here, configure(settings)).propose()
@@ -487,7 +539,13 @@ def timings(steps: list[Step]) -> list[dict[str, Any]]:
     for node in sorted({n for s in done for n in s.participants}):
         found[node] = [float(s.participants[node].get("seconds") or 0.0) for s in done if node in s.participants]
     return [
-        {"node": node, "rounds": len(values), "median s": round(statistics.median(values), 6),
-         "fastest s": round(min(values), 6), "slowest s": round(max(values), 6)}
-        for node, values in found.items() if values
-    ]  # fmt: skip
+        {
+            "node": node,
+            "rounds": len(values),
+            "median s": round(statistics.median(values), 6),
+            "fastest s": round(min(values), 6),
+            "slowest s": round(max(values), 6),
+        }
+        for node, values in found.items()
+        if values
+    ]

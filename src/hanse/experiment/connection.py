@@ -55,8 +55,10 @@ def connect(
         NotAuthenticated: the token is missing or wrong.
     """
     if verify is False:
-        raise ConfigError("verify=False would hand your token to whoever answers; give the path of the authority's "
-                          "certificate (PEM), which the operator of the coordinator has")  # fmt: skip
+        raise ConfigError(
+            "verify=False would hand your token to whoever answers; give the path of the authority's "
+            "certificate (PEM), which the operator of the coordinator has"
+        )
     known = credentials.resolve(url, token, None if verify is True else os.fspath(verify))
     connection = Connection(known)
     try:
@@ -91,9 +93,13 @@ class Connection:
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"the authority's certificate {known.authority} cannot be read: {error}") from None
         self._http = httpx.Client(
-            base_url=known.url, headers={"Authorization": f"Bearer {known.token}"}, verify=trust, transport=transport,
-            timeout=httpx.Timeout(30.0, connect=10.0, read=120.0), follow_redirects=False,
-        )  # fmt: skip
+            base_url=known.url,
+            headers={"Authorization": f"Bearer {known.token}"},
+            verify=trust,
+            transport=transport,
+            timeout=httpx.Timeout(30.0, connect=10.0, read=120.0),
+            follow_redirects=False,
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -105,29 +111,42 @@ class Connection:
         for node in self.call("GET", "/api/nodes")["nodes"]:
             sets = node.get("datasets") or []
             known = [d["rows"] for d in sets if d.get("rows") is not None]
-            rows.append({
-                "node": node["id"], "status": node["status"], "datasets": len(sets),
-                "rows": sum(known) if known else None, "busy": bool(node.get("busy")),
-                "last heartbeat": node.get("last_heartbeat"),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "node": node["id"],
+                    "status": node["status"],
+                    "datasets": len(sets),
+                    "rows": sum(known) if known else None,
+                    "busy": bool(node.get("busy")),
+                    "last heartbeat": node.get("last_heartbeat"),
+                }
+            )
         return rows
 
     def datasets(self) -> Sequence[Mapping[str, Json]]:
         rows = []
         for node in self.call("GET", "/api/nodes")["nodes"]:
             for found in node.get("datasets") or []:
-                rows.append({
-                    "node": node["id"], "dataset": found["name"], "kind": found.get("kind"), "rows": found.get("rows"),
-                    "tags": found.get("tags") or [], "version": str(found.get("version") or "")[:12],
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "node": node["id"],
+                        "dataset": found["name"],
+                        "kind": found.get("kind"),
+                        "rows": found.get("rows"),
+                        "tags": found.get("tags") or [],
+                        "version": str(found.get("version") or "")[:12],
+                    }
+                )
         return rows
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]:
         found = self.fitting(config)
         schemas = {node: dict(d.get("columns") or {}) for node, d in found.items()}
         union, common = features.union_and_intersection(schemas)
-        sites = [{"node": n, "dataset": d["name"], "rows": d.get("rows"), "columns": len(schemas[n])}
-                 for n, d in found.items()]  # fmt: skip
+        sites = [
+            {"node": n, "dataset": d["name"], "rows": d.get("rows"), "columns": len(schemas[n])}
+            for n, d in found.items()
+        ]
         return {**self._align(config, found), "union": union, "intersection": common, "sites": sites}
 
     def preview(self, config: RunConfig, run_id: str) -> str:
@@ -158,8 +177,9 @@ class Connection:
         metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or []} - set(config.features or [])
         barred = [*sorted(metadata), *([config.sample_id_column] if config.sample_id_column else [])]
         schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
-        return features.align(schemas, config.feature_strategy, target=config.target_column, not_features=barred,
-                              only=config.features).to_json()  # fmt: skip
+        return features.align(
+            schemas, config.feature_strategy, target=config.target_column, not_features=barred, only=config.features
+        ).to_json()
 
     def propose(self, config: RunConfig) -> str:
         return str(self.start(config.to_json())["session_id"])
@@ -176,10 +196,16 @@ class Connection:
         if raw["state"] in ("failed", "rejected", "expired", "cancelled"):
             raise RunFailed(f"run {run_id} has no result: {raw['state']}. {raw.get('reason') or ''}".strip())
         return results.Result(
-            self.model(run_id), RunConfig.parse(raw["config"]), self.rounds(run_id), run_id,
-            list(raw["expected_clients"]), raw.get("alignment") or {}, str(raw.get("code_hash") or ""), False,
+            self.model(run_id),
+            RunConfig.parse(raw["config"]),
+            self.rounds(run_id),
+            run_id,
+            list(raw["expected_clients"]),
+            raw.get("alignment") or {},
+            str(raw.get("code_hash") or ""),
+            False,
             str(raw.get("reason") or ""),
-        )  # fmt: skip
+        )
 
     def models(self, run_id: str, after: int) -> Iterator[tuple[int, results.Result]]:
         versions: dict[int, int] = {}  # of a round, the first is the one that was kept after it
@@ -191,10 +217,18 @@ class Connection:
         raw = self.session(run_id)
         for number, version in sorted(versions.items()):
             steps = [s for s in self.rounds(run_id) if s.round is None or s.round <= number]
-            yield number, results.Result(
-                self.model(run_id, version), RunConfig.parse(raw["config"]), steps, run_id,
-                list(raw["expected_clients"]), raw.get("alignment") or {}, str(raw.get("code_hash") or ""),
-            )  # fmt: skip
+            yield (
+                number,
+                results.Result(
+                    self.model(run_id, version),
+                    RunConfig.parse(raw["config"]),
+                    steps,
+                    run_id,
+                    list(raw["expected_clients"]),
+                    raw.get("alignment") or {},
+                    str(raw.get("code_hash") or ""),
+                ),
+            )
 
     def stored(self, record: Record) -> str:
         return digest(record)
@@ -369,8 +403,10 @@ class Connection:
                 f"the certificate of {self.url} is not signed by an authority that this machine knows; give "
                 "the path of the authority's certificate as verify='ca.pem' (hanse login URL --ca ca.pem)"
             )
-        return Unreachable(f"{self.url} does not answer ({str(error) or type(error).__name__}); "
-                           "is the coordinator running, and is the address right?")  # fmt: skip
+        return Unreachable(
+            f"{self.url} does not answer ({str(error) or type(error).__name__}); "
+            "is the coordinator running, and is the address right?"
+        )
 
     def _error(self, response: httpx.Response) -> HanseError:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):

@@ -40,9 +40,7 @@ def save(credentials: Credentials) -> Path:
     """Remembers them; only the user can read the file."""
     place = path()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = "".join(
-        f"{name} = {json.dumps(getattr(credentials, name))}\n" for name in ("url", "token", "authority")
-    )
+    text = "".join(f"{name} = {json.dumps(getattr(credentials, name))}\n" for name in ("url", "token", "authority"))
     write_whole(place, text)
     return place
 
@@ -81,11 +79,13 @@ def resolve(url: str | None, token: str | None, authority: str | os.PathLike[str
     if not token and (home is None or checked(home) == wanted):
         found = Credentials(wanted, os.environ.get("HANSE_TOKEN", ""), found.authority)
     if kept and kept.url == wanted:
-        found = Credentials(wanted, found.token or kept.token, found.authority or os.environ.get("HANSE_CA", "")
-                            or kept.authority)  # fmt: skip
+        found = Credentials(
+            wanted, found.token or kept.token, found.authority or os.environ.get("HANSE_CA", "") or kept.authority
+        )
     if not found.token:
-        raise NotAuthenticated(f"no token is known for {wanted}; give token=..., set HANSE_TOKEN, or run "
-                               f"hanse login {wanted}")  # fmt: skip
+        raise NotAuthenticated(
+            f"no token is known for {wanted}; give token=..., set HANSE_TOKEN, or run hanse login {wanted}"
+        )
     return Credentials(found.url, found.token, found.authority or os.environ.get("HANSE_CA", ""))
 
 

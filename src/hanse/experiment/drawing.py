@@ -49,8 +49,14 @@ font-variant-numeric:tabular-nums}
 </style>"""
 
 
-def page(title: str, subtitle: str, tag: str, tiles: Mapping[str, str], panels: Sequence[str], notes: Sequence[str],
-         ) -> str:  # fmt: skip
+def page(
+    title: str,
+    subtitle: str,
+    tag: str,
+    tiles: Mapping[str, str],
+    panels: Sequence[str],
+    notes: Sequence[str],
+) -> str:
     """A card: title, tiles of key figures, panels, and notes below them. ``panels`` is HTML; all
     else is text."""
     mark = f"<span class='tag' style='color:{ORANGE}'>{escape(tag)}</span>" if tag else ""

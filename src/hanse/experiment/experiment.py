@@ -108,8 +108,9 @@ class Analysis:
     sites: Sequence[Mapping[str, Json]] = ()
 
     def __repr__(self) -> str:
-        lines = [f"{len(self.features)} features; {len(self.intersection)} columns at all sites, "
-                 f"{len(self.union)} at any"]  # fmt: skip
+        lines = [
+            f"{len(self.features)} features; {len(self.intersection)} columns at all sites, {len(self.union)} at any"
+        ]
         lines += [repr(self._listing())] if self.sites else []
         return "\n".join([*lines, *(f"! {warning}" for warning in self.warnings)])
 
@@ -146,9 +147,13 @@ class Federation:
         return Listing(self._backend.datasets(), empty="no dataset is offered yet")
 
     def experiment(
-        self, model: str | None = None, target: str | None = None, features: Sequence[str] | None = None,
-        rounds: int | None = None, **settings: Any,
-    ) -> Experiment:  # fmt: skip
+        self,
+        model: str | None = None,
+        target: str | None = None,
+        features: Sequence[str] | None = None,
+        rounds: int | None = None,
+        **settings: Any,
+    ) -> Experiment:
         """A proposal, not yet sent.
 
         Args:
@@ -174,9 +179,15 @@ class Federation:
         return Experiment(self._backend, config)
 
     def analytics(
-        self, tags: Sequence[str] = (), nodes: Sequence[str] | None = None, by: str | Sequence[str] = (),
-        where: Sequence[Sequence[Any]] = (), require: str = "any", per_node: bool = False, purpose: str = "",
-    ) -> FederatedAnalytics:  # fmt: skip
+        self,
+        tags: Sequence[str] = (),
+        nodes: Sequence[str] | None = None,
+        by: str | Sequence[str] = (),
+        where: Sequence[Sequence[Any]] = (),
+        require: str = "any",
+        per_node: bool = False,
+        purpose: str = "",
+    ) -> FederatedAnalytics:
         """Federated statistics of the datasets that carry all ``tags``; see
         :class:`hanse.experiment.analytics.FederatedAnalytics`."""
         from hanse.experiment.analytics import FederatedAnalytics
@@ -268,8 +279,9 @@ class Experiment:
             from hanse.experiment.analytics import FederatedAnalytics
 
             config = self.config
-            self._analytics = FederatedAnalytics(self._backend, config.tags, config.expected_client_ids,
-                                                 target=config.target_column)  # fmt: skip
+            self._analytics = FederatedAnalytics(
+                self._backend, config.tags, config.expected_client_ids, target=config.target_column
+            )
         return self._analytics
 
     def analyze(self) -> Analysis:
@@ -320,9 +332,11 @@ class Experiment:
         return self.wait(progress, global_evaluate=global_evaluate) if wait else None
 
     def wait(
-        self, progress: bool = True, on_update: Callable[[Update], None] | None = None,
+        self,
+        progress: bool = True,
+        on_update: Callable[[Update], None] | None = None,
         global_evaluate: GlobalEvaluate | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
         ``global_evaluate`` (see :meth:`run`), leaves a run at a coordinator going."""
         if global_evaluate is not None and not self.config.keep_models:

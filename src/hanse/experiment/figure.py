@@ -38,8 +38,13 @@ def draw(result: Result) -> Any:
     if importance:
         axes = next(places)
         names = list(importance)[::-1]
-        axes.barh([n if len(n) <= 28 else n[:27] + "…" for n in names], [importance[n] for n in names],
-                  color=drawing.BLUE, alpha=0.82, height=0.66)  # fmt: skip
+        axes.barh(
+            [n if len(n) <= 28 else n[:27] + "…" for n in names],
+            [importance[n] for n in names],
+            color=drawing.BLUE,
+            alpha=0.82,
+            height=0.66,
+        )
         _plain(axes, "Feature importance", "share of the model's total")
     words = str(result)[1:-1].removeprefix("Result of ")
     figure.suptitle(words, fontsize=11, x=0.01, ha="left", fontweight="bold")
@@ -53,8 +58,15 @@ def _curve(axes: Any, curve: drawing.Curve, colour: str) -> None:
     axes.fill_between(curve.rounds, low, high, color=colour, alpha=0.14, linewidth=0, label="sites, worst to best")
     marker = "o" if len(curve.rounds) <= 30 else ""
     axes.plot(curve.rounds, curve.values, color=colour, linewidth=2, marker=marker, markersize=3.5, label="federation")
-    axes.annotate(drawing.short(curve.values[-1]), (curve.rounds[-1], curve.values[-1]), xytext=(7, -3),
-                  textcoords="offset points", color=colour, fontweight="bold", fontsize=9)  # fmt: skip
+    axes.annotate(
+        drawing.short(curve.values[-1]),
+        (curve.rounds[-1], curve.values[-1]),
+        xytext=(7, -3),
+        textcoords="offset points",
+        color=colour,
+        fontweight="bold",
+        fontsize=9,
+    )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.25)
     name = results.title(curve.name)
@@ -68,11 +80,16 @@ def _participation(axes: Any, result: Result) -> None:
     cells = results.cells(result.rounds)
     size = max(6.0, min(90.0, 9000.0 / max(1, len(rounds)) ** 1.4))
     for state, colour, marker, words in (
-        ("idle", "#e3e6ea", "s", "not asked"), ("ok", drawing.TEAL, "s", "took part"),
+        ("idle", "#e3e6ea", "s", "not asked"),
+        ("ok", drawing.TEAL, "s", "took part"),
         ("failed", drawing.RED, "x", "failed"),
-    ):  # fmt: skip
-        at = [(r, i) for i, n in enumerate(nodes) for r in rounds
-              if cells.get((n, r), drawing.Cell("idle")).state == state]  # fmt: skip
+    ):
+        at = [
+            (r, i)
+            for i, n in enumerate(nodes)
+            for r in rounds
+            if cells.get((n, r), drawing.Cell("idle")).state == state
+        ]
         if at:
             axes.scatter([r for r, _ in at], [i for _, i in at], s=size, c=colour, marker=marker, label=words)
     axes.set_yticks(range(len(nodes)), nodes)

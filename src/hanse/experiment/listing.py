@@ -69,9 +69,7 @@ class Listing(Sequence[Mapping[str, Any]]):
         if not self._rows:
             return f"<p>{escape(self._empty)}</p>"
         head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(_cell(row.get(name)) for name in self.columns) + "</tr>" for row in self._rows
-        )
+        body = "".join("<tr>" + "".join(_cell(row.get(name)) for name in self.columns) + "</tr>" for row in self._rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

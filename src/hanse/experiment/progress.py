@@ -12,10 +12,16 @@ from hanse.terminal import visible
 
 _SHOWN = ("loss", "accuracy", "auc", "r2")
 _STATES = {
-    "pending": "preparing", "awaiting_consent": "waiting for consent", "running": "running", "paused": "paused",
-    "completed": "completed", "failed": "failed", "rejected": "rejected", "expired": "expired",
+    "pending": "preparing",
+    "awaiting_consent": "waiting for consent",
+    "running": "running",
+    "paused": "paused",
+    "completed": "completed",
+    "failed": "failed",
+    "rejected": "rejected",
+    "expired": "expired",
     "cancelled": "cancelled",
-}  # fmt: skip
+}
 
 
 _LABELS = {"prepare": "prepared", "evaluate": "evaluated", "initialise": "initialised"}
@@ -103,11 +109,14 @@ class Progress:
         except ImportError:  # the bar is a comfort; hanse[scientist] brings it
             return None
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.fields[what]}{task.description}", markup=False), BarColumn(bar_width=28),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"), TimeElapsedColumn(),
+            SpinnerColumn(),
+            TextColumn("{task.fields[what]}{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[figures]}", style="dim", markup=False),
             console=Console(file=self._out) if self._out is not sys.stderr else Console(stderr=True),
-        )  # fmt: skip
+        )
         self._task = bar.add_task(
             "preparing", total=self._rounds, figures="", what="simulation: " if self._simulated else ""
         )

@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 FORMAT = 1
 LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
 _NAMES = {
-    "loss": "loss", "accuracy": "accuracy", "auc": "AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE",
-    "balanced_accuracy": "balanced accuracy", "f1": "F1",
-}  # fmt: skip
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+}
 
 
 @dataclass(slots=True)
@@ -98,11 +105,15 @@ class Result:
             asked = [s for s in self.rounds if s.round is not None and node in s.asked]
             answered = [s for s in asked if node in s.participants]
             seconds = [float(s.participants[node].get("seconds") or 0.0) for s in answered]
-            rows.append({
-                "node": node, "asked": len({s.round for s in asked}), "answered": len({s.round for s in answered}),
-                "failed": len({s.round for s in asked if node in s.failures}),
-                "seconds": sum(seconds) / len(seconds) if seconds else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "node": node,
+                    "asked": len({s.round for s in asked}),
+                    "answered": len({s.round for s in answered}),
+                    "failed": len({s.round for s in asked if node in s.failures}),
+                    "seconds": sum(seconds) / len(seconds) if seconds else None,
+                }
+            )
         return Listing(rows, ("node", "asked", "answered", "failed", "seconds"))
 
     @property
@@ -173,8 +184,10 @@ class Result:
 
     def _may_run(self, trusted: bool) -> None:
         if self.plan and not trusted and self.plan != self.trusted_plan:
-            raise Refused("this model's training plan is code from elsewhere; read result.plan, and if you trust it, "
-                          "give trust_plan=True")  # fmt: skip
+            raise Refused(
+                "this model's training plan is code from elsewhere; read result.plan, and if you trust it, "
+                "give trust_plan=True"
+            )
 
     # ------------------------------------------------------------ on disk
 
@@ -182,11 +195,18 @@ class Result:
         """Writes model and records as one safetensors file; there is no code in it.
         :func:`load_result` reads it."""
         content: dict[str, Json] = {
-            "hanse_result": FORMAT, "model": dict(self.record.data), "config": self.config.to_json(),
-            "rounds": [dataclasses.asdict(step) for step in self.rounds], "run_id": self.run_id,
-            "nodes": list(self.nodes), "alignment": dict(self.alignment), "bundle": self.bundle,
-            "simulated": self.simulated, "reason": self.reason, "central": self.central,
-        }  # fmt: skip
+            "hanse_result": FORMAT,
+            "model": dict(self.record.data),
+            "config": self.config.to_json(),
+            "rounds": [dataclasses.asdict(step) for step in self.rounds],
+            "run_id": self.run_id,
+            "nodes": list(self.nodes),
+            "alignment": dict(self.alignment),
+            "bundle": self.bundle,
+            "simulated": self.simulated,
+            "reason": self.reason,
+            "central": self.central,
+        }
         path = Path(path)
         draft = path.with_name(path.name + ".part")
         try:
@@ -235,22 +255,31 @@ class Result:
         if weights and len(panels) % 2:  # two in a row look best
             panels.append(drawing.panel("Feature importance", "Share of the model's total.", drawing.bars(weights)))
             weights = {}
-        panels.append(drawing.panel(
-            "Participation", "Every site in every round; a cross says why on hovering.",
-            drawing.participation(self._everyone(), rounds, cells(self.rounds)),
-        ))  # fmt: skip
+        panels.append(
+            drawing.panel(
+                "Participation",
+                "Every site in every round; a cross says why on hovering.",
+                drawing.participation(self._everyone(), rounds, cells(self.rounds)),
+            )
+        )
         rows = list(self.contributions)
-        shown = {k: title(k) for k in dict.fromkeys(k for r in rows for k in r)
-                 if k in (*_TILES, "n_test", "update_norm") and any(r.get(k) is not None for r in rows)}  # fmt: skip
+        shown = {
+            k: title(k)
+            for k in dict.fromkeys(k for r in rows for k in r)
+            if k in (*_TILES, "n_test", "update_norm") and any(r.get(k) is not None for r in rows)
+        }
         shown = {k: {"n_test": "test rows", "update_norm": "update"}.get(k, v) for k, v in shown.items()}
         if weights:
             panels.append(drawing.panel("Feature importance", "Share of the model's total.", drawing.bars(weights)))
-        panels.append(drawing.panel(
-            "Contribution of each site",
-            "Share of the training rows; how the last model that was tried there does"
-            f"{'; how far training there moved the model' if 'update_norm' in shown else ''}.",
-            drawing.sites(rows, shown), wide=True,
-        ))  # fmt: skip
+        panels.append(
+            drawing.panel(
+                "Contribution of each site",
+                "Share of the training rows; how the last model that was tried there does"
+                f"{'; how far training there moved the model' if 'update_norm' in shown else ''}.",
+                drawing.sites(rows, shown),
+                wide=True,
+            )
+        )
         notes = [str(w) for w in self.alignment.get("warnings", ())]
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])
@@ -289,14 +318,23 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         raise DataError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
     data = record.data
     if data.get("hanse_result") != FORMAT:
-        raise DataError(f"{os.fspath(path)} is not a result of hanse (format {data.get('hanse_result')!r}; "
-                        f"expected {FORMAT}); a model alone is read with hanse run model")  # fmt: skip
+        raise DataError(
+            f"{os.fspath(path)} is not a result of hanse (format {data.get('hanse_result')!r}; "
+            f"expected {FORMAT}); a model alone is read with hanse run model"
+        )
     try:
         return Result(
-            Record(data["model"], record.arrays), RunConfig.parse(data["config"]), steps(data["rounds"]),
-            data["run_id"], data["nodes"], data["alignment"], data["bundle"], data["simulated"], data["reason"],
+            Record(data["model"], record.arrays),
+            RunConfig.parse(data["config"]),
+            steps(data["rounds"]),
+            data["run_id"],
+            data["nodes"],
+            data["alignment"],
+            data["bundle"],
+            data["simulated"],
+            data["reason"],
             central=list(data.get("central", ())),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError) as error:
         raise WireError(f"{os.fspath(path)} is damaged: {error}") from None
 
@@ -406,8 +444,11 @@ def curves(history: Sequence[Mapping[str, Any]]) -> list[drawing.Curve]:
         if len(rows) > 4 and rows[0]["round"] == 0:  # untrained: far off, it would hide all that comes after
             rows = rows[1:]
         band = [row["spread"].get(name, (None, None)) for row in rows]
-        found.append(drawing.Curve(name, [r["round"] for r in rows], [r[name] for r in rows],
-                                   [b[0] for b in band], [b[1] for b in band]))  # fmt: skip
+        found.append(
+            drawing.Curve(
+                name, [r["round"] for r in rows], [r[name] for r in rows], [b[0] for b in band], [b[1] for b in band]
+            )
+        )
     return found
 
 

@@ -31,14 +31,23 @@ from hanse.rounds import Forgetful, Run, Step
 from hanse.table import Column, ColumnKind, Table
 from hanse.transports.local import LocalTransport
 
-POLICY = ("minimum_cell", "allow_extremes", "allow_node_statistics", "allowed_columns", "denied_columns",
-          "most_filters")  # fmt: skip
+POLICY = (
+    "minimum_cell",
+    "allow_extremes",
+    "allow_node_statistics",
+    "allowed_columns",
+    "denied_columns",
+    "most_filters",
+)
 
 
 def simulate(
-    sites: Mapping[str, Any], wire: str = "references", seed: int = 0, workers: int | None = None,
+    sites: Mapping[str, Any],
+    wire: str = "references",
+    seed: int = 0,
+    workers: int | None = None,
     policy: Mapping[str, Json] | None = None,
-) -> Federation:  # fmt: skip
+) -> Federation:
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
     Args:
@@ -136,8 +145,9 @@ class Simulation:
         return {**self._align(config, tables), "union": union, "intersection": intersection, "sites": sites}
 
     def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
-        return {n: {"name": n, "version": self._version(n), "columns": t.schema()}
-                for n, t in self._chosen(config).items()}  # fmt: skip
+        return {
+            n: {"name": n, "version": self._version(n), "columns": t.schema()} for n, t in self._chosen(config).items()
+        }
 
     def preview(self, config: RunConfig, run_id: str) -> str:
         return self._freeze(config).preview()
@@ -158,8 +168,15 @@ class Simulation:
     def status(self, run_id: str) -> Mapping[str, Json]:
         run = self._run(run_id)
         last = next((s.round for s in reversed(run.steps) if s.round is not None), 0)
-        return {"run": run_id, "state": run.state, "round": last, "rounds": run.config.num_rounds,
-                "nodes": list(run.tables), "reason": run.reason, "simulation": True}  # fmt: skip
+        return {
+            "run": run_id,
+            "state": run.state,
+            "round": last,
+            "rounds": run.config.num_rounds,
+            "nodes": list(run.tables),
+            "reason": run.reason,
+            "simulation": True,
+        }
 
     def watch(self, run_id: str) -> Iterator[Update]:
         return self._run(run_id).watch()
@@ -211,8 +228,9 @@ class Simulation:
             return features.survey({n: t.schema() for n, t in tables.items()}, config.features).to_json()
         barred = [config.sample_id_column] if config.sample_id_column else []
         schemas = {n: t.schema() for n, t in tables.items()}
-        alignment = features.align(schemas, config.feature_strategy, target=config.target_column,
-                                   not_features=barred, only=config.features)  # fmt: skip
+        alignment = features.align(
+            schemas, config.feature_strategy, target=config.target_column, not_features=barred, only=config.features
+        )
         return alignment.to_json()
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
@@ -244,9 +262,17 @@ class _Simulated:
     runs already (a notebook)."""
 
     def __init__(
-        self, run_id: str, config: RunConfig, frozen: bundle.Bundle, tables: Mapping[str, Table], wire: str,
-        workers: int, sources: Mapping[str, Source], policy: Mapping[str, Json], start: Record | None,
-    ) -> None:  # fmt: skip
+        self,
+        run_id: str,
+        config: RunConfig,
+        frozen: bundle.Bundle,
+        tables: Mapping[str, Table],
+        wire: str,
+        workers: int,
+        sources: Mapping[str, Source],
+        policy: Mapping[str, Json],
+        start: Record | None,
+    ) -> None:
         self._sources, self._policy = sources, policy
         self.run_id, self.config, self.bundle, self.tables = run_id, config, frozen, tables
         self._wire, self._workers = wire, workers
@@ -294,8 +320,19 @@ class _Simulated:
             waiting, steps = sorted(self._kept.items()), list(self.steps)
         for number, record in waiting:
             seen = [s for s in steps if s.round is None or s.round <= number]
-            yield number, Result(record, self.config, seen, self.run_id, list(self.tables),
-                                 self.bundle.content["alignment"], self.bundle.sha256, True)  # fmt: skip
+            yield (
+                number,
+                Result(
+                    record,
+                    self.config,
+                    seen,
+                    self.run_id,
+                    list(self.tables),
+                    self.bundle.content["alignment"],
+                    self.bundle.sha256,
+                    True,
+                ),
+            )
 
     def learned(self) -> list[Record]:
         """The models that are there."""
@@ -313,8 +350,17 @@ class _Simulated:
             raise Conflict(f"run {self.run_id} is {self.state}; wait() gives the result when it has ended")
         if self._final is None:
             raise RunFailed(f"run {self.run_id} has no result: {self.state}. {self.reason}") from self._error
-        return Result(self._final, self.config, list(self.steps), self.run_id, list(self.tables),
-                      self.bundle.content["alignment"], self.bundle.sha256, True, self.reason)  # fmt: skip
+        return Result(
+            self._final,
+            self.config,
+            list(self.steps),
+            self.run_id,
+            list(self.tables),
+            self.bundle.content["alignment"],
+            self.bundle.sha256,
+            True,
+            self.reason,
+        )
 
     def _tell(self, state: str, step: Step | None = None, reason: str = "") -> None:
         with self._news:
@@ -349,8 +395,9 @@ class _Simulated:
             try:
                 handlers = {node: self._handler(node, table, pool) for node, table in self.tables.items()}
                 transport = LocalTransport(handlers, self._wire)
-                run = Run(self.algorithm, self.config, list(self.tables), transport, journal, self.run_id,
-                          self.bundle.sha256)  # fmt: skip
+                run = Run(
+                    self.algorithm, self.config, list(self.tables), transport, journal, self.run_id, self.bundle.sha256
+                )
                 self._tell("running")
                 state = await run.go()
             finally:

@@ -91,8 +91,9 @@ class TableOne:
     @property
     def smd(self) -> dict[str, dict[str, float | None]]:
         """Contrast to variable (``sex = f`` for a level) to the standardised mean difference."""
-        return {name: {line.name: _difference(line, *pair) for line in self.lines}
-                for name, pair in self.contrasts.items()}  # fmt: skip
+        return {
+            name: {line.name: _difference(line, *pair) for line in self.lines} for name, pair in self.contrasts.items()
+        }
 
     def unbalanced(self, threshold: float = 0.1) -> dict[str, float]:
         """Variable to its largest absolute difference, where that is above ``threshold``; largest first."""
@@ -112,8 +113,11 @@ class TableOne:
             for group in self.groups:
                 part = line.parts.get(group)
                 spread = None if part is None or part.spread is None or line.level else part.spread**0.5
-                row |= {f"n {group}": part and (round(part.n * part.mean) if line.level else part.n),
-                        f"mean {group}": part and part.mean, f"sd {group}": spread}  # fmt: skip
+                row |= {
+                    f"n {group}": part and (round(part.n * part.mean) if line.level else part.n),
+                    f"mean {group}": part and part.mean,
+                    f"sd {group}": spread,
+                }
             rows.append(row | {f"smd {name}": found[line.name] for name, found in differences.items()})
         return Listing(rows).to_frame()
 
@@ -128,8 +132,9 @@ class TableOne:
 
     def __repr__(self) -> str:
         what = f"groups of {self.by}" if self.by else "sites"
-        return "\n".join([f"Table 1 of {len(self.groups)} {what}", repr(self.listing()),
-                          *(f"! {note}" for note in self.notes)])  # fmt: skip
+        return "\n".join(
+            [f"Table 1 of {len(self.groups)} {what}", repr(self.listing()), *(f"! {note}" for note in self.notes)]
+        )
 
     def _repr_html_(self) -> str:
         return table_one_drawing.page(self)
@@ -159,7 +164,7 @@ def _text(line: Line, part: Part | None) -> str:
 
 def make(
     analytics: FederatedAnalytics, by: str | None, compare: str | None, columns: Sequence[str], kinds: Mapping[str, str]
-) -> TableOne:  # fmt: skip
+) -> TableOne:
     """See :meth:`hanse.experiment.analytics.FederatedAnalytics.table_one`."""
     compare = compare or ("rest" if by is None else "pairs")
     if compare not in ("rest", "pairs"):
@@ -171,8 +176,9 @@ def make(
     read = _sites if by is None else _groups
     groups, cells, notes = read(analytics, by or "", numbers, labels)
     if len(groups) < 2:
-        raise ConfigError(f"two groups or more are compared; there are {', '.join(groups) or 'none'}. "
-                          f"{'; '.join(notes)}".strip())  # fmt: skip
+        raise ConfigError(
+            f"two groups or more are compared; there are {', '.join(groups) or 'none'}. {'; '.join(notes)}".strip()
+        )
     if len(groups) > MOST_GROUPS:
         raise ConfigError(f"{len(groups)} groups are too many for one table; at most {MOST_GROUPS}")
     every: dict[str, tuple[str, ...]] = {group: (group,) for group in groups}
@@ -184,8 +190,9 @@ def make(
     lines = []
     for column in columns:
         if column in cells:
-            lines += _lines(column, column in labels, {name: [cells[column][g] for g in those]
-                                                       for name, those in every.items()})  # fmt: skip
+            lines += _lines(
+                column, column in labels, {name: [cells[column][g] for g in those] for name, those in every.items()}
+            )
     return TableOne(lines, groups, contrasts, by or "", notes, analytics.backend.simulated)
 
 
@@ -196,11 +203,15 @@ def _lines(column: str, labelled: bool, groups: Mapping[str, Sequence[Any]]) -> 
     """Several parts or arrays of a group are those of its members."""
     if not labelled:
         return [Line(column, "", {name: _joined(parts) for name, parts in groups.items()})]
-    whole = {name: reduce(add, [{k: v for k, v in a.items() if k != "labels"} for a in parts])
-             for name, parts in groups.items()}  # fmt: skip
+    whole = {
+        name: reduce(add, [{k: v for k, v in a.items() if k != "labels"} for a in parts])
+        for name, parts in groups.items()
+    }
     labels = unpack(next(iter(groups.values()))[0]["labels"])
-    found = [Line(column, label, {name: _share(arrays, place) for name, arrays in whole.items()})
-             for place, label in enumerate([*labels, OTHER])]  # fmt: skip
+    found = [
+        Line(column, label, {name: _share(arrays, place) for name, arrays in whole.items()})
+        for place, label in enumerate([*labels, OTHER])
+    ]
     rare = any(arrays["counts"][-1] or arrays["hidden"][-1] for arrays in whole.values())
     return found if rare else found[:-1]
 
@@ -225,8 +236,10 @@ def _number(where: Fetched, column: str, by: Sequence[str] = (), group: int = 0,
     n, mean, spread = (algorithm.value(where.plan, where.arrays, i, group, prefix) for i in items.values())
     if not n or mean is None:
         return None
-    own, common = (algorithm.one_group(algorithm.sliced(where.arrays, where.plan.items.index(items[s]), p), group)
-                   for s, p in (("variance", prefix), ("mean", "")))  # fmt: skip
+    own, common = (
+        algorithm.one_group(algorithm.sliced(where.arrays, where.plan.items.index(items[s]), p), group)
+        for s, p in (("variance", prefix), ("mean", ""))
+    )
     if not own["n"]:
         return Part(n, mean, spread)
     return Part(n, center(common), spread, float(own["s"][0]) / int(own["n"]))
@@ -246,7 +259,7 @@ def _found(known: Sequence[Fetched], items: Sequence[Item]) -> dict[Item, Fetche
 
 def _sites(
     analytics: FederatedAnalytics, by: str, numbers: Sequence[str], labels: Sequence[str]
-) -> tuple[list[str], dict[str, Cells], list[str]]:  # fmt: skip
+) -> tuple[list[str], dict[str, Cells], list[str]]:
     """What each site shows of itself alone. No total is asked: it would give a site away that does not."""
     wanted = [make_item("variance", [c], {}) for c in numbers]  # which brings count and mean
     wanted += [make_item("value_counts", [c], {}) for c in labels]
@@ -270,8 +283,10 @@ def _sites(
         level = levels_of(column)
         names = algorithm.sliced(where[item].arrays, where[item].plan.items.index(level))["labels"][0]
         if unpack(names):
-            cells[column] = {n: {**algorithm.one_group(at(item, n), 0), "labels": names, "lost": np.zeros((), np.int64)}
-                             for n in shown}  # fmt: skip
+            cells[column] = {
+                n: {**algorithm.one_group(at(item, n), 0), "labels": names, "lost": np.zeros((), np.int64)}
+                for n in shown
+            }
         else:
             notes.append(f"{column!r} has no label of enough rows")
     return shown, cells, notes
@@ -279,7 +294,7 @@ def _sites(
 
 def _groups(
     analytics: FederatedAnalytics, by: str, numbers: Sequence[str], labels: Sequence[str]
-) -> tuple[list[str], dict[str, Cells], list[str]]:  # fmt: skip
+) -> tuple[list[str], dict[str, Cells], list[str]]:
     """What all sites together show of each label of ``by``. Labels are counted in a table with ``by``, whose
     cells are kept back so that neither margin gives one away."""
     wanted = [make_item("variance", [c], {}, [by]) for c in numbers]
@@ -305,15 +320,25 @@ def _groups(
         count, table = of(make_item("count", [column], {}, [by])), of(item)
         names = algorithm.sliced(where[item].arrays, where[item].plan.items.index(levels_of(column)))["labels"][0]
         if unpack(names):
-            cells[column] = {g: {"n": count["n"][i], "counts": table["counts"][0][:, i], "labels": names,
-                                 "hidden": table["hidden"][0][:, i], "lost": count[algorithm.WITHHELD][i]}
-                             for i, g in enumerate(groups)}  # fmt: skip
+            cells[column] = {
+                g: {
+                    "n": count["n"][i],
+                    "counts": table["counts"][0][:, i],
+                    "labels": names,
+                    "hidden": table["hidden"][0][:, i],
+                    "lost": count[algorithm.WITHHELD][i],
+                }
+                for i, g in enumerate(groups)
+            }
         else:
             notes.append(f"{column!r} has no label of enough rows")
     return groups, cells, notes
 
 
 def _withheld(where: Mapping[Item, Fetched]) -> list[str]:
-    found = [f"{item.name}: kept back at {node}: {why}" for item, f in where.items()
-             for node, why in sorted(f.withheld.get(item, {}).items())]  # fmt: skip
+    found = [
+        f"{item.name}: kept back at {node}: {why}"
+        for item, f in where.items()
+        for node, why in sorted(f.withheld.get(item, {}).items())
+    ]
     return list(dict.fromkeys(found))

@@ -123,8 +123,10 @@ class Contributions:
                 if name in record.arrays:
                     said = np.asarray(record.arrays[name]).reshape(-1)[: counts[name[2:]]]
                     if not np.all((said >= 0) & (said <= most)):
-                        wrong[answer.node] = (f"{name[2:]!r} counts rows, and holds a number that is not from 0 to "
-                                              f"the {most:g} that it declared for this run")  # fmt: skip
+                        wrong[answer.node] = (
+                            f"{name[2:]!r} counts rows, and holds a number that is not from 0 to "
+                            f"the {most:g} that it declared for this run"
+                        )
         return wrong
 
     def sum(self) -> dict[str, Array]:
@@ -135,8 +137,9 @@ class Contributions:
     def mean(self) -> dict[str, Array]:
         self._may_add()
         if not self.weight > 0:
-            raise RunFailed("the weights of all contributions are zero, so there is no mean; "
-                            "are there training rows at any site?")  # fmt: skip
+            raise RunFailed(
+                "the weights of all contributions are zero, so there is no mean; are there training rows at any site?"
+            )
         return self._reduce("a.", weighted=True, divide=self.weight, keep=True)
 
     def sums(self) -> dict[str, Array]:
@@ -170,7 +173,7 @@ class Contributions:
 
     def _add(
         self, name: str, place: Place, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         total = empty(place.size, dtype)
         inner = np.int64 if whole else np.float64
         # The inverse of a power of two is exact, and a product is much quicker than a quotient

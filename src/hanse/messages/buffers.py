@@ -23,11 +23,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 KEPT_LAYOUTS = 64  # the messages of a run have the same few
 
 DTYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
-    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
     "BOOL": np.dtype("bool"),
-}  # fmt: skip
+}
 CODES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -119,9 +127,12 @@ class Spool:
     __slots__ = ("_done", "_fd", "_nbytes")
 
     def __init__(
-        self, nbytes: int, folder: str | os.PathLike[str] | None = None, fd: int | None = None,
+        self,
+        nbytes: int,
+        folder: str | os.PathLike[str] | None = None,
+        fd: int | None = None,
         done: Callable[[int], None] = os.close,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._nbytes, self._done = nbytes, done
         if fd is None:
             fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".spool", dir=folder)

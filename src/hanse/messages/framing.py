@@ -170,8 +170,9 @@ class Assembler:
         body = memoryview(frame)[_CHUNK_HEAD.size :]
         try:
             if offset != partial.filled or offset + len(body) > partial.layout.nbytes or not body:
-                raise WireError(f"{len(body)} bytes at {offset}; expected bytes from {partial.filled} "
-                                f"of {partial.layout.nbytes}")  # fmt: skip
+                raise WireError(
+                    f"{len(body)} bytes at {offset}; expected bytes from {partial.filled} of {partial.layout.nbytes}"
+                )
             if xxhash.xxh3_64_intdigest(body) != checksum:
                 raise Tampered(f"the bytes at {offset} of message {partial.id!r} do not fit their checksum")
             partial.buffer.write(offset, body)

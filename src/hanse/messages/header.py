@@ -24,20 +24,28 @@ def header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     text = f"{_START}{in_order(metadata)}{_places(layout)}}}".encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
-        raise TooLarge(f"a header of {len(text)} bytes is over the limit of {MAX_HEADER_BYTES}; "
-                       "put long lists into arrays")  # fmt: skip
+        raise TooLarge(
+            f"a header of {len(text)} bytes is over the limit of {MAX_HEADER_BYTES}; put long lists into arrays"
+        )
     return text
 
 
 def _places(layout: Layout) -> str:
     """What follows the metadata; written once for a layout."""
     if not layout.text:
-        layout.text.append("".join(
-            f",{in_order(name)}:" + in_order({
-                "dtype": CODES[place.dtype], "shape": list(place.shape),
-                "data_offsets": [place.offset, place.offset + place.nbytes],
-            }) for name, place in layout.places.items()
-        ))  # fmt: skip
+        layout.text.append(
+            "".join(
+                f",{in_order(name)}:"
+                + in_order(
+                    {
+                        "dtype": CODES[place.dtype],
+                        "shape": list(place.shape),
+                        "data_offsets": [place.offset, place.offset + place.nbytes],
+                    }
+                )
+                for name, place in layout.places.items()
+            )
+        )
     return layout.text[0]
 
 
@@ -81,15 +89,13 @@ def _read_all(text: str) -> tuple[Layout, dict[str, str]]:
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise WireError(f"array {name!r}: expected dtype, shape and data_offsets")
         if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-            raise WireError(f"array {name!r} has unknown dtype {entry['dtype']!r}; "
-                            f"known are {', '.join(DTYPES)}")  # fmt: skip
+            raise WireError(f"array {name!r} has unknown dtype {entry['dtype']!r}; known are {', '.join(DTYPES)}")
         shape, span = entry["shape"], entry["data_offsets"]
         if not _naturals(shape) or not _naturals(span) or len(span) != 2:
             raise WireError(f"array {name!r}: shape and data_offsets must be lists of whole numbers")
         place = Place(DTYPES[entry["dtype"]], tuple(shape), span[0])
         if place.nbytes != span[1] - span[0]:
-            raise WireError(f"array {name!r}: {span[1] - span[0]} bytes, but dtype and shape "
-                            f"need {place.nbytes}")  # fmt: skip
+            raise WireError(f"array {name!r}: {span[1] - span[0]} bytes, but dtype and shape need {place.nbytes}")
         if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, n) for n in shape) >= 1 << 59:
             raise WireError(f"array {name!r} has a shape that no array has here")  # nor an empty one
         found[name] = place

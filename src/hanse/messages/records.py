@@ -57,16 +57,23 @@ class Message:
 
 def envelope(message: Message) -> dict[str, str]:
     """The strings of a message's header."""
-    return {"hanse": str(WIRE_VERSION), "kind": message.kind, "id": message.id,
-            "sender": message.sender, "data": dumps(message.body.data)}  # fmt: skip
+    return {
+        "hanse": str(WIRE_VERSION),
+        "kind": message.kind,
+        "id": message.id,
+        "sender": message.sender,
+        "data": dumps(message.body.data),
+    }
 
 
 def opened(metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]:
     """Kind, id, sender and data of a header that was read. Raises ``WireError``."""
     version = metadata.get("hanse")
     if version != str(WIRE_VERSION):
-        raise WireError(f"wire version {version!r} is not known here (this is {WIRE_VERSION}); "
-                        "bring both sides to the same release of hanse")  # fmt: skip
+        raise WireError(
+            f"wire version {version!r} is not known here (this is {WIRE_VERSION}); "
+            "bring both sides to the same release of hanse"
+        )
     data = loads(metadata.get("data", "{}"))
     if not isinstance(data, dict):
         raise WireError("the data of a record must be a JSON object")

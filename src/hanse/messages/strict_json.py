@@ -41,8 +41,9 @@ def _writer(sort_keys: bool) -> Callable[[Json], str]:
     """``json.dumps`` without what it prepares anew for each call; that takes longer than a small object does."""
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:  # another Python
-        return json.JSONEncoder(sort_keys=sort_keys, separators=(",", ":"), allow_nan=False, ensure_ascii=False,
-                                default=_plain).encode  # fmt: skip
+        return json.JSONEncoder(
+            sort_keys=sort_keys, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain
+        ).encode
     # markers (None: what contains itself ends in a RecursionError), default, strings, indent, separators, keys, NaN
     parts = make(None, _plain, encoder.encode_basestring, None, ":", ",", sort_keys, False, False)
     return lambda value: "".join(parts(value, 0))

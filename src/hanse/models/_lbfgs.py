@@ -23,6 +23,5 @@ def minimise(
         if losses is not None:
             losses.append(objective(x)[0])
 
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", callback=step,
-                     options={"maxiter": iterations})  # fmt: skip
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", callback=step, options={"maxiter": iterations})
     return np.asarray(found.x)

@@ -48,11 +48,26 @@ class Perceptron:
         return found
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
-        model = estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)),
-                          learning_rate_init=learning_rate, batch_size=min(batch_size, len(y)))  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
+        model = estimator(
+            self.task,
+            self.options,
+            parameters,
+            np.arange(len(self.task.classes)),
+            learning_rate_init=learning_rate,
+            batch_size=min(batch_size, len(y)),
+        )
         model.random_state = np.random.RandomState(seed_of(rng))
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(epochs):

@@ -53,8 +53,11 @@ def whole(low: int, high: int = 10**9) -> Check:
 
 
 def one_of(*allowed: Json) -> Check:
-    return lambda value: "" if any(value is a or value == a and type(value) is type(a) for a in allowed) else (
-        "one of " + ", ".join(str(a) for a in allowed))  # fmt: skip
+    return lambda value: (
+        ""
+        if any(value is a or value == a and type(value) is type(a) for a in allowed)
+        else ("one of " + ", ".join(str(a) for a in allowed))
+    )
 
 
 def either(*checks: Check) -> Check:

@@ -64,8 +64,9 @@ def positive(probabilities: Array, task: Task) -> Array:
 
 def log_loss(probability: Array, y: Array, task: Task) -> float:
     """Mean training loss of class probabilities."""
-    chosen = np.where(y == 1, probability, 1 - probability) if task.kind == "binary" else probability[
-        np.arange(len(y)), y]  # fmt: skip
+    chosen = (
+        np.where(y == 1, probability, 1 - probability) if task.kind == "binary" else probability[np.arange(len(y)), y]
+    )
     tiny = np.finfo(np.float64).eps
     return float(-np.log(np.clip(chosen, tiny, 1)).mean())
 

@@ -33,9 +33,18 @@ class LinearRegression:
         return {"coef": np.zeros(len(self.task.features)), "intercept": np.zeros(1)}
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         free = float(self.options["fit_intercept"])
 
         def objective(flat: Array) -> tuple[float, Array]:

@@ -35,9 +35,18 @@ class LogisticRegression:
         return {"coef": np.zeros((rows, len(self.task.features))), "intercept": np.zeros(rows)}
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         shape = np.shape(parameters["coef"])
         size, rows = shape[0] * shape[1], np.arange(len(y))
         alpha = 1.0 / (self.options["C"] * len(y))

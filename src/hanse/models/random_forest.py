@@ -57,10 +57,17 @@ class Forest:
         if options["max_samples"] is not None and not options["bootstrap"]:
             raise ConfigError("max_samples of random_forest needs bootstrap")
         self._arrays: dict[str, tuple[str, tuple[int, ...]]] = {
-            "size": ("int32", ()), "left": ("int32", ()), "right": ("int32", ()), "feature": ("int32", ()),
-            "threshold": ("float64", ()), "missing_left": ("uint8", ()), "impurity": ("float64", ()),
-            "samples": ("int64", ()), "weighted": ("float64", ()), "value": ("float64", (self.width,)),
-        }  # fmt: skip
+            "size": ("int32", ()),
+            "left": ("int32", ()),
+            "right": ("int32", ()),
+            "feature": ("int32", ()),
+            "threshold": ("float64", ()),
+            "missing_left": ("uint8", ()),
+            "impurity": ("float64", ()),
+            "samples": ("int64", ()),
+            "weighted": ("float64", ()),
+            "value": ("float64", (self.width,)),
+        }
 
     def empty(self) -> dict[str, Array]:
         return {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._arrays.items()}
@@ -77,8 +84,13 @@ class Forest:
             forest.n_estimators = min(count, forest.n_estimators + 10)
             forest.fit(X, y)
             progress()
-        parts = [self.empty(), *(self._read(tree.tree_, getattr(forest, "classes_", None)) for tree in
-                                 (forest.estimators_ if count else []))]  # fmt: skip
+        parts = [
+            self.empty(),
+            *(
+                self._read(tree.tree_, getattr(forest, "classes_", None))
+                for tree in (forest.estimators_ if count else [])
+            ),
+        ]
         return _trees.join(parts)
 
     def predict(self, trees: Mapping[str, Array], X: Array) -> Array:
@@ -157,10 +169,14 @@ class Forest:
         made["missing_go_to_left"], made["impurity"] = nodes["missing_left"], nodes["impurity"]
         made["n_node_samples"], made["weighted_n_node_samples"] = nodes["samples"], nodes["weighted"]
         tree = Tree(features, np.array([self.width], np.intp), 1)
-        tree.__setstate__({
-            "max_depth": _trees.depth(nodes["left"], nodes["right"]), "node_count": count, "nodes": made,
-            "values": np.ascontiguousarray(nodes["value"][:, None, :]),
-        })  # fmt: skip
+        tree.__setstate__(
+            {
+                "max_depth": _trees.depth(nodes["left"], nodes["right"]),
+                "node_count": count,
+                "nodes": made,
+                "values": np.ascontiguousarray(nodes["value"][:, None, :]),
+            }
+        )
         estimator = type(single)(**{p: getattr(forest, p) for p in forest.estimator_params if p != "random_state"})
         estimator.tree_, estimator.n_features_in_, estimator.n_outputs_ = tree, features, 1
         estimator.max_features_ = features
@@ -175,7 +191,8 @@ class Forest:
         value[:, columns] = tree.value[:, 0, :]
         leaf = nodes["left_child"] == -1
         return {
-            "size": np.array([len(nodes)], np.int32), "left": nodes["left_child"].astype(np.int32),
+            "size": np.array([len(nodes)], np.int32),
+            "left": nodes["left_child"].astype(np.int32),
             "right": nodes["right_child"].astype(np.int32),
             "feature": np.where(leaf, -1, nodes["feature"]).astype(np.int32),
             # "any number goes left, missing goes right" has an infinite threshold; the largest number does as well
@@ -183,8 +200,9 @@ class Forest:
             "impurity": nodes["impurity"].copy(),
             "missing_left": nodes["missing_go_to_left"].astype(np.uint8),
             "samples": nodes["n_node_samples"].astype(np.int64),
-            "weighted": nodes["weighted_n_node_samples"].copy(), "value": value,
-        }  # fmt: skip
+            "weighted": nodes["weighted_n_node_samples"].copy(),
+            "value": value,
+        }
 
     def _settings(self, features: int) -> dict[str, Any]:
         settings = {k: v for k, v in self.options.items() if k != "n_estimators"}

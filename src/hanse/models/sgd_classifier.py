@@ -52,9 +52,18 @@ class SGDClassifier:
         return {"coef": np.zeros((rows, len(self.task.features))), "intercept": np.zeros(rows)}
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         options = dict(self.options)
         if options["class_weight"] == "balanced":  # partial_fit wants the weights, of the classes that are here
             counts = np.bincount(y, minlength=len(self.task.classes))

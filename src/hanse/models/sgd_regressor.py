@@ -21,15 +21,14 @@ NEEDS = "standardised"
 ALGORITHM = "fedavg"
 TASKS = ("regression",)
 OPTIONS = {
-    "loss": ("squared_error", one_of("squared_error", "huber", "epsilon_insensitive",
-                                     "squared_epsilon_insensitive")),
+    "loss": ("squared_error", one_of("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")),
     "penalty": ("l2", one_of("l2", "l1", "elasticnet", None)),
     "alpha": (0.0001, number(0)),
     "l1_ratio": (0.15, number(0, 1)),
     "fit_intercept": (True, boolean),
     "shuffle": (True, boolean),
     "epsilon": (0.1, number(0)),
-}  # fmt: skip
+}
 
 
 class SGDRegressor:
@@ -40,9 +39,18 @@ class SGDRegressor:
         return {"coef": np.zeros(len(self.task.features)), "intercept": np.zeros(1)}
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         model = _estimator(self.task, self.options, parameters, learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
         for _ in range(epochs):

@@ -59,9 +59,18 @@ class TorchModule:
             return _arrays(self._build(plan))
 
     def train(
-        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator,
-        *, epochs: int, batch_size: int, learning_rate: float, progress: Progress, losses: list[float] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        progress: Progress,
+        losses: list[float] | None = None,
+    ) -> dict[str, Array]:
         torch = _library()
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.kind == "multiclass" else np.float32))
@@ -70,8 +79,11 @@ class TorchModule:
             module = _loaded(self._build(plan), parameters)
             loss_of = plan.get("loss") or _loss(self.task)
             trainable = [p for p in module.parameters() if p.requires_grad]
-            optimizer = (plan["optimizer"](module, learning_rate) if "optimizer" in plan
-                         else torch.optim.SGD(trainable, lr=learning_rate))  # fmt: skip
+            optimizer = (
+                plan["optimizer"](module, learning_rate)
+                if "optimizer" in plan
+                else torch.optim.SGD(trainable, lr=learning_rate)
+            )
             module.train()
             for _ in range(epochs):
                 order = torch.from_numpy(rng.permutation(len(y)))

@@ -57,10 +57,17 @@ OPTIONS = {
     "scaling": ("average", one_of("average", "sum")),
 }
 _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "size": ("int32", ()), "group": ("int32", ()), "left": ("int32", ()), "right": ("int32", ()),
-    "feature": ("int32", ()), "value": ("float32", ()), "default_left": ("uint8", ()),
-    "gain": ("float32", ()), "cover": ("float32", ()), "weight": ("float32", ()),
-}  # fmt: skip
+    "size": ("int32", ()),
+    "group": ("int32", ()),
+    "left": ("int32", ()),
+    "right": ("int32", ()),
+    "feature": ("int32", ()),
+    "value": ("float32", ()),
+    "default_left": ("uint8", ()),
+    "gain": ("float32", ()),
+    "cover": ("float32", ()),
+    "weight": ("float32", ()),
+}
 _PER_TREE = ("size", "group")
 _OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
 
@@ -75,15 +82,28 @@ class Boosting:
         return {name: np.zeros(0, dtype) for name, (dtype, _) in _ARRAYS.items()}
 
     def grow(
-        self, trees: Mapping[str, Array], base: float, X: Array, y: Array, rng: np.random.Generator,
-        *, rounds: int, progress: Progress, losses: list[float],
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        trees: Mapping[str, Array],
+        base: float,
+        X: Array,
+        y: Array,
+        rng: np.random.Generator,
+        *,
+        rounds: int,
+        progress: Progress,
+        losses: list[float],
+    ) -> dict[str, Array]:
         """New trees that boost ``trees`` on (n, f) ``X`` (NaN: missing) and (n,) ``y``, ``rounds``
         of one tree, or of one a class. One thread, so the same bytes every time."""
         xgboost = _library()
         settings = {k: v for k, v in self.options.items() if k not in ("scaling", "scale_pos_weight")}
-        settings |= {"objective": _OBJECTIVE[self.task.kind], "nthread": 1, "seed": seed_of(rng), "base_score": 0.5,
-                     "verbosity": 0}  # fmt: skip
+        settings |= {
+            "objective": _OBJECTIVE[self.task.kind],
+            "nthread": 1,
+            "seed": seed_of(rng),
+            "base_score": 0.5,
+            "verbosity": 0,
+        }
         if self.task.kind == "multiclass":
             settings["num_class"] = len(self.task.classes)
         if self.task.kind == "binary":
@@ -168,8 +188,14 @@ class Boosting:
             order = _breadth_first(left, right)  # without nodes that pruning took away
             place = np.full(len(left) + 1, -1, np.int32)
             place[order] = np.arange(len(order))
-            values = {"feature": "split_indices", "value": "split_conditions", "default_left": "default_left",
-                      "gain": "loss_changes", "cover": "sum_hessian", "weight": "base_weights"}  # fmt: skip
+            values = {
+                "feature": "split_indices",
+                "value": "split_conditions",
+                "default_left": "default_left",
+                "gain": "loss_changes",
+                "cover": "sum_hessian",
+                "weight": "base_weights",
+            }
             part = {n: np.array(tree[theirs], np.float64)[order].astype(_ARRAYS[n][0]) for n, theirs in values.items()}
             part |= {"left": place[left[order]], "right": place[right[order]]}
             part |= {"size": np.array([len(order)], np.int32), "group": np.array([group], np.int32)}
@@ -181,8 +207,10 @@ class Boosting:
         count, groups = len(trees["size"]), self.task.outputs
         edges = _trees.starts(trees)
         arrays = {n: np.asarray(trees[n]) for n in trees}
-        listed = [_tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
-                  for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))]  # fmt: skip
+        listed = [
+            _tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
+            for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        ]
         objective: dict[str, Any] = {"name": _OBJECTIVE[self.task.kind]}
         if self.task.kind == "multiclass":
             objective["softmax_multiclass_param"] = {"num_class": str(groups)}
@@ -191,18 +219,23 @@ class Boosting:
         model = {
             "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(count)},
             "iteration_indptr": list(range(0, count + 1, groups)),
-            "tree_info": arrays["group"].tolist(), "trees": listed,
-        }  # fmt: skip
+            "tree_info": arrays["group"].tolist(),
+            "trees": listed,
+        }
         learner = {
-            "attributes": {}, "feature_names": list(names), "feature_types": ["float"] * len(names),
+            "attributes": {},
+            "feature_names": list(names),
+            "feature_types": ["float"] * len(names),
             "gradient_booster": {"model": model, "name": "gbtree"},
             "learner_model_param": {
-                "base_score": str(np.float32(base)), "boost_from_average": "0", "num_target": "1",
+                "base_score": str(np.float32(base)),
+                "boost_from_average": "0",
+                "num_target": "1",
                 "num_class": str(groups if self.task.kind == "multiclass" else 0),
                 "num_feature": str(len(self.task.features)),
             },
             "objective": objective,
-        }  # fmt: skip
+        }
         return dumps({"learner": learner, "version": [2, 1, 0]})
 
 
@@ -214,14 +247,28 @@ def _tree(index: int, nodes: Mapping[str, Array], features: int) -> dict[str, An
         parents[child[inner]] = inner
     none32, none64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
     return {
-        "base_weights": nodes["weight"], "categories": none32, "categories_nodes": none32,
-        "categories_segments": none64, "categories_sizes": none64, "default_left": nodes["default_left"],
-        "id": index, "left_children": nodes["left"], "loss_changes": nodes["gain"], "parents": parents,
-        "right_children": nodes["right"], "split_conditions": nodes["value"], "split_indices": nodes["feature"],
-        "split_type": np.zeros(count, np.uint8), "sum_hessian": nodes["cover"],
-        "tree_param": {"num_deleted": "0", "num_feature": str(features), "num_nodes": str(count),
-                       "size_leaf_vector": "1"},
-    }  # fmt: skip
+        "base_weights": nodes["weight"],
+        "categories": none32,
+        "categories_nodes": none32,
+        "categories_segments": none64,
+        "categories_sizes": none64,
+        "default_left": nodes["default_left"],
+        "id": index,
+        "left_children": nodes["left"],
+        "loss_changes": nodes["gain"],
+        "parents": parents,
+        "right_children": nodes["right"],
+        "split_conditions": nodes["value"],
+        "split_indices": nodes["feature"],
+        "split_type": np.zeros(count, np.uint8),
+        "sum_hessian": nodes["cover"],
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(features),
+            "num_nodes": str(count),
+            "size_leaf_vector": "1",
+        },
+    }
 
 
 def _breadth_first(left: Array, right: Array) -> Array:
@@ -270,5 +317,3 @@ def predict(result: Record, X: Array) -> Array:
     """As :meth:`hanse.kinds.Model.predict`."""
     model = build(task_of(result), options_of(result))
     return model.predict(parameters_of(result), float(result.data["base"]), X)
-
-

@@ -124,9 +124,13 @@ class Agent:
         return Worker(self.home, self.node, self.settings.limits, overrides, self.pool, self._worker_died, program)
 
     def _grpc(
-        self, node: str, handler: Handler, allocate: Allocate, report: Callable[[str, str], None],
+        self,
+        node: str,
+        handler: Handler,
+        allocate: Allocate,
+        report: Callable[[str, str], None],
         refused: Callable[[str, str, str], None],
-    ) -> Connection:  # fmt: skip
+    ) -> Connection:
         from hanse.identity import load_identity
         from hanse.transports.grpc_node import GrpcNode
 
@@ -136,8 +140,16 @@ class Agent:
             return load_identity(self.home).channel_credentials()  # a renewed certificate is used at once
 
         address = self.settings.coordinator.grpc or identity.grpc_address
-        return GrpcNode(node, address, handler, credentials=credentials, allocate=allocate, report=report,
-                        refused=refused, limit=self.settings.limits.message_mb << 20)  # fmt: skip
+        return GrpcNode(
+            node,
+            address,
+            handler,
+            credentials=credentials,
+            allocate=allocate,
+            report=report,
+            refused=refused,
+            limit=self.settings.limits.message_mb << 20,
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -208,9 +220,11 @@ class Agent:
         id = f"{self.node}/{kind}/{secrets.token_hex(8)}"
         message = Message(kind, id, "", Record(data))
         if (said := len(head(message))) > REQUEST_HEADER:
-            raise TooLarge(f"this node would say {said} bytes about its datasets, and a coordinator takes up to "
-                           f"{REQUEST_HEADER}: all columns are told by name; remove the dataset that has so many, "
-                           "or add it with fewer columns")  # fmt: skip
+            raise TooLarge(
+                f"this node would say {said} bytes about its datasets, and a coordinator takes up to "
+                f"{REQUEST_HEADER}: all columns are told by name; remove the dataset that has so many, "
+                "or add it with fewer columns"
+            )
         return (await self.connection.request(message)).body.data
 
     async def _greet(self) -> None:
@@ -242,8 +256,14 @@ class Agent:
         for proposal in self.approvals.unsent():
             decision = "reject" if proposal.revoked else proposal.decision
             try:
-                await self._ask("consent", run=proposal.run, sha256=proposal.sha256, decision=decision,
-                                reason=proposal.reason, actor=proposal.actor)  # fmt: skip
+                await self._ask(
+                    "consent",
+                    run=proposal.run,
+                    sha256=proposal.sha256,
+                    decision=decision,
+                    reason=proposal.reason,
+                    actor=proposal.actor,
+                )
             except NodeLost:
                 return
             except HanseError as error:  # it knows better (the run is over, ...): nothing to tell again
@@ -259,8 +279,13 @@ class Agent:
 
     def hello(self) -> dict[str, Json]:
         """What this node says of itself."""
-        return {"hanse": hanse.__version__, "capabilities": capabilities(), "datasets": self.datasets(),
-                "consent": self.settings.consent, "summary": summaries(self.home)}  # fmt: skip
+        return {
+            "hanse": hanse.__version__,
+            "capabilities": capabilities(),
+            "datasets": self.datasets(),
+            "consent": self.settings.consent,
+            "summary": summaries(self.home),
+        }
 
     def datasets(self) -> list[dict[str, Json]]:
         return [d.public(self.settings.policy.minimum_count) for d in Catalogue(self.home).list()]
@@ -280,8 +305,14 @@ class Agent:
             said = await self.gate.examine(self.approvals.get(run, sha256))
             return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason, "remedy": d.remedy} for d in said]
         if do == "status":
-            return {"state": self.state, "detail": self.detail, "pid": os.getpid(), "worker": self.worker.pid,
-                    "worker_offline": self.worker.offline, "busy": self.worker.busy}  # fmt: skip
+            return {
+                "state": self.state,
+                "detail": self.detail,
+                "pid": os.getpid(),
+                "worker": self.worker.pid,
+                "worker_offline": self.worker.offline,
+                "busy": self.worker.busy,
+            }
         if do == "reload":
             return await self._reload(actor)
         if do == "datasets":
@@ -318,8 +349,13 @@ def capabilities() -> dict[str, Json]:
     """What this machine has, for the choice of nodes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     gpu = any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd"))
-    return {"cpus": os.cpu_count() or 1, "memory_mb": memory, "gpu": gpu, "model_types": list(names("models")),
-            "hanse": hanse.__version__}  # fmt: skip
+    return {
+        "cpus": os.cpu_count() or 1,
+        "memory_mb": memory,
+        "gpu": gpu,
+        "model_types": list(names("models")),
+        "hanse": hanse.__version__,
+    }
 
 
 def serve(home: Path) -> None:
@@ -329,4 +365,3 @@ def serve(home: Path) -> None:
         await Agent(home).run()
 
     asyncio.run(main())
-

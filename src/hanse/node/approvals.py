@@ -69,9 +69,20 @@ class Proposal:
 
     def public(self) -> dict[str, Json]:
         """For the owner's eyes, without the bundle's text."""
-        return {"run": self.run, "sha256": self.sha256, "proposer": self.proposer, "purpose": self.purpose,
-                "expires": self.expires, "received": self.received, "dataset": self.dataset, "state": self.state,
-                "actor": self.actor, "time": self.time, "reason": self.reason, "until": self.until}  # fmt: skip
+        return {
+            "run": self.run,
+            "sha256": self.sha256,
+            "proposer": self.proposer,
+            "purpose": self.purpose,
+            "expires": self.expires,
+            "received": self.received,
+            "dataset": self.dataset,
+            "state": self.state,
+            "actor": self.actor,
+            "time": self.time,
+            "reason": self.reason,
+            "until": self.until,
+        }
 
     def content(self) -> dict[str, Json]:
         """The bundle, checked against its hash."""
@@ -129,8 +140,10 @@ class Approvals:
             whole = False
         if not whole:
             self._db.close()
-            raise ConfigError("approvals.db is damaged; restore it from a backup, or move it away: then nothing is "
-                              "approved, and open proposals come again")  # fmt: skip
+            raise ConfigError(
+                "approvals.db is damaged; restore it from a backup, or move it away: then nothing is "
+                "approved, and open proposals come again"
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -151,9 +164,17 @@ class Approvals:
                 raise TooMany(f"{count} proposals wait for a decision at this node; its owner has to decide some first")
         self._db.execute(
             "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (proposal.run, proposal.sha256, proposal.text, proposal.proposer, proposal.purpose, proposal.expires,
-             dumps(proposal.dataset), proposal.received),
-        )  # fmt: skip
+            (
+                proposal.run,
+                proposal.sha256,
+                proposal.text,
+                proposal.proposer,
+                proposal.purpose,
+                proposal.expires,
+                dumps(proposal.dataset),
+                proposal.received,
+            ),
+        )
         return self.get(proposal.run, proposal.sha256)
 
     def proposals(self) -> list[Proposal]:
@@ -228,8 +249,10 @@ class Approvals:
         if found.decision != "accept" or found.revoked:
             raise Conflict(f"run {run!r} is {found.state}; only an approval can be revoked")
         text = f"revoked by {actor}" + (f": {reason}" if reason else "")
-        self._db.execute("UPDATE decisions SET revoked = ?, reason = ?, sent = 0 WHERE run = ? AND sha256 = ?",
-                         (_now(), text, found.run, found.sha256))  # fmt: skip
+        self._db.execute(
+            "UPDATE decisions SET revoked = ?, reason = ?, sent = 0 WHERE run = ? AND sha256 = ?",
+            (_now(), text, found.run, found.sha256),
+        )
         return self.get(found.run, found.sha256)
 
     def unsent(self) -> list[Proposal]:
@@ -238,8 +261,10 @@ class Approvals:
 
     def mark_sent(self, proposal: Proposal, sent: bool = True) -> None:
         """The coordinator knows this decision (unless it has changed meanwhile)."""
-        self._db.execute("UPDATE decisions SET sent = ? WHERE run = ? AND sha256 = ? AND revoked IS ?",
-                         (int(sent), proposal.run, proposal.sha256, proposal.revoked))  # fmt: skip
+        self._db.execute(
+            "UPDATE decisions SET sent = ? WHERE run = ? AND sha256 = ? AND revoked IS ?",
+            (int(sent), proposal.run, proposal.sha256, proposal.revoked),
+        )
 
     def _decide(
         self, run: str, sha256: str, decision: str, actor: str, reason: str, days: float, sent: bool
@@ -253,8 +278,10 @@ class Approvals:
             raise NotApproved(f"the proposal of run {run!r} expired at {found.expires}; ask for a new one")
         until = (datetime.now(UTC) + timedelta(days=days)).isoformat()
         try:
-            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)",
-                             (found.run, found.sha256, decision, actor, _now(), reason, until, int(sent)))  # fmt: skip
+            self._db.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+                (found.run, found.sha256, decision, actor, _now(), reason, until, int(sent)),
+            )
         except sqlite3.IntegrityError:
             raise Conflict(f"run {run!r} was decided at the same moment; look again") from None
         return self.get(found.run, found.sha256)

@@ -106,11 +106,16 @@ class Catalogue:
         self._file = self.home / "catalogue.json"
 
     def add(
-        self, path: str | Path, name: str | None = None, tags: Iterable[str] = (),
-        schema: Mapping[str, str] | None = None, mock: str | Path | None = None,
+        self,
+        path: str | Path,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        schema: Mapping[str, str] | None = None,
+        mock: str | Path | None = None,
         reader_options: Mapping[str, Any] | None = None,
-        public_categories: Mapping[str, Sequence[str]] | None = None, note: Note = lambda done: None,
-    ) -> Dataset:  # fmt: skip
+        public_categories: Mapping[str, Sequence[str]] | None = None,
+        note: Note = lambda done: None,
+    ) -> Dataset:
         """Register the file or folder at ``path``: it is read once, in full (a CSV or Parquet file of any size in
         bounded memory), and hashed.
 
@@ -131,7 +136,13 @@ class Catalogue:
             raise Conflict(f"there is a dataset {name!r} already; remove it, or choose another name")
         dataset = _describe(
             Dataset(
-                name=name, tags=_checked_tags(tags), kind="", schema={}, rows=0, version="", path=path,
+                name=name,
+                tags=_checked_tags(tags),
+                kind="",
+                schema={},
+                rows=0,
+                version="",
+                path=path,
                 added_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
                 mock=None if mock is None else Path(mock).expanduser().resolve(),
                 declared=None if schema is None else {k: str(v) for k, v in schema.items()},
@@ -139,7 +150,7 @@ class Catalogue:
                 public_categories={k: tuple(map(str, v)) for k, v in (public_categories or {}).items()},
             ),
             note,
-        )  # fmt: skip
+        )
         with self._changing() as datasets:
             if name in datasets:
                 raise Conflict(f"there is a dataset {name!r} already; remove it, or choose another name")
@@ -278,8 +289,9 @@ def _describe(dataset: Dataset, note: Note) -> Dataset:
     if hasattr(module, "survey"):
         size = max(path.stat().st_size, 1)
         with hashing(path) as version:
-            schema, rows = readers.survey(path, schema=dataset.declared, note=lambda done: note(min(done / size, 1.0)),
-                                          **dataset.options)  # fmt: skip
+            schema, rows = readers.survey(
+                path, schema=dataset.declared, note=lambda done: note(min(done / size, 1.0)), **dataset.options
+            )
             sha256 = version()
     else:
         if module.KIND == "profile":
@@ -294,9 +306,15 @@ def _describe(dataset: Dataset, note: Note) -> Dataset:
         if schema.get(name) != ColumnKind.CATEGORICAL:
             raise DataError(f"public categories for {name!r}, which is not a categorical column")
     found = replace(
-        dataset, kind=module.KIND, schema=schema, rows=rows, version=sha256, stamp=stamp,
-        metadata_columns=metadata, image_shape=shape,
-    )  # fmt: skip
+        dataset,
+        kind=module.KIND,
+        schema=schema,
+        rows=rows,
+        version=sha256,
+        stamp=stamp,
+        metadata_columns=metadata,
+        image_shape=shape,
+    )
     if stamp_of(path) != stamp:
         raise DataError(f"{path.name} changes while it is read; try again when it is complete")
     if found.mock is not None:

@@ -26,8 +26,13 @@ def node() -> None:
 
 
 node.add_command(cli_datasets.dataset)
-for _command in (cli_approvals.proposals, cli_approvals.show, cli_approvals.approve, cli_approvals.reject,
-                 cli_approvals.revoke):  # fmt: skip
+for _command in (
+    cli_approvals.proposals,
+    cli_approvals.show,
+    cli_approvals.approve,
+    cli_approvals.reject,
+    cli_approvals.revoke,
+):
     node.add_command(_command)
 
 
@@ -38,8 +43,13 @@ for _command in (cli_approvals.proposals, cli_approvals.show, cli_approvals.appr
 @home_option
 @click.option("--join", "token", required=True, metavar="TOKEN", help="The join token from the coordinator's operator.")
 @click.option("--name", "name", default="", metavar="ID", help="This node's id; needed unless the token names it.")
-@click.option("--consent", type=click.Choice(["node", "coordinator"]), default="node", show_default=True,
-              help="Where approvals are taken: only here, or also by you at the coordinator's page.")  # fmt: skip
+@click.option(
+    "--consent",
+    type=click.Choice(["node", "coordinator"]),
+    default="node",
+    show_default=True,
+    help="Where approvals are taken: only here, or also by you at the coordinator's page.",
+)
 def init(home: Path, token: str, name: str, consent: str) -> None:
     """Make a key, join a coordinator and write node.toml."""
     from hanse.identity import JoinToken
@@ -94,8 +104,13 @@ def _detach(home: Path) -> None:
     import subprocess
 
     with open(home / "agent.log", "ab") as log:
-        child = subprocess.Popen([sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home)],
-                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     for _ in range(300):  # until it listens, or has ended
         if _running(home):
             click.echo(f"the node runs (process {child.pid}); its log is agent.log")

@@ -33,10 +33,23 @@ def proposals(home: Path, everything: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([p.public() for p in found]))
         return
-    click.echo(table(("run", "hash", "state", "from", "dataset", "expires", "purpose"), [
-        (p.run, p.sha256[:12], p.state, p.proposer, (p.dataset or {}).get("name", "-"), p.expires[:16], p.purpose[:50])
-        for p in found
-    ]))  # fmt: skip
+    click.echo(
+        table(
+            ("run", "hash", "state", "from", "dataset", "expires", "purpose"),
+            [
+                (
+                    p.run,
+                    p.sha256[:12],
+                    p.state,
+                    p.proposer,
+                    (p.dataset or {}).get("name", "-"),
+                    p.expires[:16],
+                    p.purpose[:50],
+                )
+                for p in found
+            ],
+        )
+    )
 
 
 @click.command()
@@ -50,8 +63,12 @@ def show(home: Path, run: str, sha256: str) -> None:
 
     found = Approvals(joined(home)).get(run, sha256)
     dataset = "none" if found.dataset is None else f"{found.dataset['name']}, version {found.dataset['version'][:12]}"
-    for said in (f"run {found.run}: {found.state}", f"proposed by {found.proposer}, expires {found.expires}",
-                 f"purpose: {found.purpose or '(none given)'}", f"dataset: {dataset}"):  # fmt: skip
+    for said in (
+        f"run {found.run}: {found.state}",
+        f"proposed by {found.proposer}, expires {found.expires}",
+        f"purpose: {found.purpose or '(none given)'}",
+        f"dataset: {dataset}",
+    ):
         click.echo("# " + line(said))
     try:
         for rule in ask_agent(home, "examine", run=found.run, sha256=found.sha256):
@@ -92,8 +109,10 @@ def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
         return
     for rule in said:
         if not rule["allowed"]:
-            click.echo("warning: this node will refuse the run all the same: "
-                       + line(f"rule {rule['rule']} {_forbids(rule)}"), err=True)  # fmt: skip
+            click.echo(
+                "warning: this node will refuse the run all the same: " + line(f"rule {rule['rule']} {_forbids(rule)}"),
+                err=True,
+            )
 
 
 approve = _decision("approve", "Approve exactly what was proposed: this run, this hash.")

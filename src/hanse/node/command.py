@@ -15,10 +15,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def home_option(command: Command) -> Command:
     """Gives a command the node's folder as ``home``."""
     return click.option(
-        "--home", type=click.Path(file_okay=False, path_type=Path), envvar="HANSE_NODE_HOME",
-        default="~/.hanse/node", show_default=True, callback=lambda c, p, v: v.expanduser().absolute(),
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="HANSE_NODE_HOME",
+        default="~/.hanse/node",
+        show_default=True,
+        callback=lambda c, p, v: v.expanduser().absolute(),
         help="The node's folder.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def ask_agent(home: Path, do: str, **more: Any) -> Any:

@@ -55,9 +55,15 @@ class Gate:
     """
 
     def __init__(
-        self, node: str, home: Path, settings: Settings, approvals: Approvals, worker: Worker, audit: AuditLog,
+        self,
+        node: str,
+        home: Path,
+        settings: Settings,
+        approvals: Approvals,
+        worker: Worker,
+        audit: AuditLog,
         budget: Budget = lambda facts: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.node, self.approvals, self.worker, self.audit = node, approvals, worker, audit
         self._catalogue, self._file = Catalogue(home), home / "catalogue.json"
         self._budget = budget
@@ -69,8 +75,9 @@ class Gate:
         """From now on these settings. Raises what a broken rule raises; then the old ones stay."""
         facts: dict[str, Json] = {
             **dataclasses.asdict(settings.policy),
-            "message_bytes": settings.limits.message_mb << 20, "steps": settings.limits.steps,
-        }  # fmt: skip
+            "message_bytes": settings.limits.message_mb << 20,
+            "steps": settings.limits.steps,
+        }
         self._rules, self.settings = policy.rules(facts), settings
 
     # ------------------------------------------------------------ tasks
@@ -79,8 +86,12 @@ class Gate:
         """The reply to a task. Raises ``Refused`` or what went wrong; both are in the audit log."""
         data = message.body.data
         run = data.get("run")
-        detail: dict[str, Json] = {"step": data.get("step"), "op": data.get("op"),
-                                   "bundle": str(data.get("bundle"))[:64], "bytes_in": message.body.nbytes}  # fmt: skip
+        detail: dict[str, Json] = {
+            "step": data.get("step"),
+            "op": data.get("op"),
+            "bundle": str(data.get("bundle"))[:64],
+            "bytes_in": message.body.nbytes,
+        }
         try:
             self.authenticate(peer, message)
             worked = await self._pass(peer, message, progress)
@@ -93,8 +104,12 @@ class Gate:
             log.exception("a task of run %r", run)
             self._record("task.refused", peer, run, {**detail, "code": "error", "reason": type(error).__name__})
             raise NodeFailed("the node could not answer; its owner finds the reason in the node's log") from error
-        self._record("task.answered", peer, run, {**detail, "bytes_out": worked.record.nbytes,
-                                                  "weight": worked.record.data.get("weight")})  # fmt: skip
+        self._record(
+            "task.answered",
+            peer,
+            run,
+            {**detail, "bytes_out": worked.record.nbytes, "weight": worked.record.data.get("weight")},
+        )
         return Message("reply", message.id, self.node, worked.record)
 
     async def _pass(self, peer: str, message: Message, progress: Progress) -> Worked:
@@ -117,12 +132,21 @@ class Gate:
         if learned["needs_data"]:
             rows = self._approved_dataset(proposal, learned["dataset"]).rows
         return {
-            "sender": sender, "run": proposal.run, "bundle": proposal.sha256, "op": op, "step": step,
-            "algorithm": learned["algorithm"], "model": learned["model"], "plan": learned["plan"],
-            "needs_data": learned["needs_data"], "features": learned["features"], "nodes": learned["nodes"],
+            "sender": sender,
+            "run": proposal.run,
+            "bundle": proposal.sha256,
+            "op": op,
+            "step": step,
+            "algorithm": learned["algorithm"],
+            "model": learned["model"],
+            "plan": learned["plan"],
+            "needs_data": learned["needs_data"],
+            "features": learned["features"],
+            "nodes": learned["nodes"],
             "rounds": learned["rounds"],
-            "rows": rows, "bytes": nbytes,
-        }  # fmt: skip
+            "rows": rows,
+            "bytes": nbytes,
+        }
 
     def _approved_dataset(self, proposal: Proposal, bound: Json) -> Dataset:
         """The dataset, if what was approved, what the hash binds and what is here are the same."""
@@ -157,8 +181,9 @@ class Gate:
             raise TooLarge(f"the reply has {record.nbytes} bytes; this node sends up to {limits.message_mb} MB")
         text = len(dumps(record.data))
         if text > limits.reply_json_kb << 10:
-            raise TooLarge(f"the reply has {text} bytes beside its arrays; this node sends up to "
-                           f"{limits.reply_json_kb} kB")  # fmt: skip
+            raise TooLarge(
+                f"the reply has {text} bytes beside its arrays; this node sends up to {limits.reply_json_kb} kB"
+            )
         Layout.of(record.arrays)  # nothing but plain arrays
         weight = record.data.get("weight", 0)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
@@ -184,9 +209,17 @@ class Gate:
             self._record("proposal.refused", COORDINATOR, run, reason)
             raise
         if known is None:
-            self._record("proposal.received", COORDINATOR, proposal.run,
-                         {"sha256": proposal.sha256, "proposer": proposal.proposer, "purpose": proposal.purpose,
-                          "dataset": proposal.dataset})  # fmt: skip
+            self._record(
+                "proposal.received",
+                COORDINATOR,
+                proposal.run,
+                {
+                    "sha256": proposal.sha256,
+                    "proposer": proposal.proposer,
+                    "purpose": proposal.purpose,
+                    "dataset": proposal.dataset,
+                },
+            )
         # a question about statistics waits for nobody: the owner has answered all of them in the settings
         statistics = proposal.content()["config"].get("federated_strategy") == "statistics"
         if proposal.state == "pending" and (statistics or self.settings.policy.standing == "accept-allowed"):
@@ -244,8 +277,13 @@ class Gate:
         return self._decided(self.approvals.revoke(run, sha256, actor=actor, reason=reason), actor)
 
     def _decided(self, proposal: Proposal, actor: str) -> Proposal:
-        self.audit.append(actor, f"proposal.{proposal.state}", proposal.run,
-                          {"sha256": proposal.sha256, "reason": proposal.reason}, sync=True)  # fmt: skip
+        self.audit.append(
+            actor,
+            f"proposal.{proposal.state}",
+            proposal.run,
+            {"sha256": proposal.sha256, "reason": proposal.reason},
+            sync=True,
+        )
         return proposal
 
     def _record(self, action: str, actor: str, run: Json, detail: Mapping[str, Json]) -> None:
@@ -278,8 +316,12 @@ def _check_bundle(node: str, proposal: Proposal) -> None:
 
 def _plain(detail: Mapping[str, Json]) -> dict[str, Json]:
     """What a stranger sent must not make the log unwritable."""
-    return {k: v if isinstance(v, (int, float, str)) and v == v and abs(v if not isinstance(v, str) else 0) < 1e18
-            else str(v)[:2000] for k, v in detail.items()}  # fmt: skip
+    return {
+        k: v
+        if isinstance(v, (int, float, str)) and v == v and abs(v if not isinstance(v, str) else 0) < 1e18
+        else str(v)[:2000]
+        for k, v in detail.items()
+    }
 
 
 __all__ = ["COORDINATOR", "Budget", "Gate"]

@@ -49,8 +49,9 @@ def join(home: Path, token: JoinToken, node_id: str) -> NodeIdentity:
     certificate, ca, named, grpc = map(str, fields)
     if named != node_id:
         raise NotAuthenticated(f"asked to be {node_id!r}, the coordinator answered to {named[:80]!r}")
-    identity = NodeIdentity(node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256),
-                            grpc or token.grpc)  # fmt: skip
+    identity = NodeIdentity(
+        node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256), grpc or token.grpc
+    )
     save_identity(home, identity)
     return identity
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def make_mock(
-    table: Table, rows: int, rng: np.random.Generator,
+    table: Table,
+    rows: int,
+    rng: np.random.Generator,
     public_categories: Mapping[str, Sequence[str]] | None = None,
-) -> Table:  # fmt: skip
+) -> Table:
     """A table with the columns and kinds of ``table`` whose values have nothing to do with it:
     standard normal numbers, fair coins, days of 2000 to 2020, noise for images, and as labels those
     that the owner declared public, else ``category_1`` to ``category_3``.

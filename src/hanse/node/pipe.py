@@ -83,8 +83,12 @@ class Receiver:
                 raise WireError("a packet without the descriptors that it announces")
             start = _LENGTHS.size
             middle = start + header
-            packet = Packet(what, bytes(self._bytes[start:middle]), bytes(self._bytes[middle:end]),
-                            tuple(self._fds.popleft() for _ in range(fds)))  # fmt: skip
+            packet = Packet(
+                what,
+                bytes(self._bytes[start:middle]),
+                bytes(self._bytes[middle:end]),
+                tuple(self._fds.popleft() for _ in range(fds)),
+            )
             del self._bytes[:end]
             yield packet
 

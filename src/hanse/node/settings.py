@@ -72,9 +72,11 @@ class OwnPolicy:
 
 # What may be computed here: the above, and what each file of hanse.policy declares in its SETTINGS
 Policy: Any = dataclasses.make_dataclass(
-    "Policy", [(n, type(s.default), field(default=s.default)) for n, s in _OF_RULES.items()],
-    bases=(OwnPolicy,), frozen=True,
-)  # fmt: skip
+    "Policy",
+    [(n, type(s.default), field(default=s.default)) for n, s in _OF_RULES.items()],
+    bases=(OwnPolicy,),
+    frozen=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,15 @@ class Limits:
 
 
 _CHOICES = {"consent": ("node", "coordinator"), "policy.standing": ("ask", "accept-allowed")}
-_LOWEST = {**{f"policy.{name}": setting.low for name, setting in _OF_RULES.items()}, "policy.minimum_count": 1,
-           "limits.memory_mb": 64, "limits.message_mb": 1,
-           "limits.threads": 0, "limits.steps": 1, "limits.reply_json_kb": 1}  # fmt: skip
+_LOWEST = {
+    **{f"policy.{name}": setting.low for name, setting in _OF_RULES.items()},
+    "policy.minimum_count": 1,
+    "limits.memory_mb": 64,
+    "limits.message_mb": 1,
+    "limits.threads": 0,
+    "limits.steps": 1,
+    "limits.reply_json_kb": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)

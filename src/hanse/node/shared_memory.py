@@ -47,9 +47,15 @@ class SharedBuffer:
     __slots__ = ("_mapping", "_pool", "_used", "_window", "capacity", "fd", "lent", "nbytes")
 
     def __init__(
-        self, nbytes: int, fd: int, capacity: int, pool: SharedPool | None = None,
-        *, used: bool = False, mapping: mmap.mmap | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        nbytes: int,
+        fd: int,
+        capacity: int,
+        pool: SharedPool | None = None,
+        *,
+        used: bool = False,
+        mapping: mmap.mmap | None = None,
+    ) -> None:
         self.nbytes, self.fd, self.lent = nbytes, fd, False
         self.capacity, self._pool = capacity, pool
         self._used, self._mapping = used, mapping

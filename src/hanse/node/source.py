@@ -70,9 +70,14 @@ class FileSource:
     """
 
     def __init__(
-        self, path: Path, schema: Mapping[str, str], rows: int, options: Mapping[str, Any],
-        memory: MutableMapping[str, Json], unchanged: Any,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        schema: Mapping[str, str],
+        rows: int,
+        options: Mapping[str, Any],
+        memory: MutableMapping[str, Json],
+        unchanged: Any,
+    ) -> None:
         self._path, self._kinds, self._options, self._unchanged = path, dict(schema), dict(options), unchanged
         self._names = {" ".join(name.split()): name for name in schema}
         self.schema: Mapping[str, str] = {clean: schema[name] for clean, name in self._names.items()}

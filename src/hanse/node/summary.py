@@ -21,9 +21,12 @@ CLASSES = 20  # a numeric target with more distinct values is a measurement, not
 
 
 def summary(
-    rows: Table | Source, target: str | None, min_count: int = MIN_COUNT, metadata_columns: Collection[str] = (),
+    rows: Table | Source,
+    target: str | None,
+    min_count: int = MIN_COUNT,
+    metadata_columns: Collection[str] = (),
     note: Callable[[float], None] = lambda done: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The registration summary, in bounded memory where ``rows`` come in batches.
 
     - ``num_samples``: rows, 0 below ``min_count``. ``num_features``, ``features``: the columns that are

@@ -172,10 +172,15 @@ class Worker:
     """
 
     def __init__(
-        self, home: Path, node: str, limits: Limits, overrides: Mapping[str, Json],
-        pool: SharedPool | None = None, died: Callable[[str], None] = lambda why: None,
+        self,
+        home: Path,
+        node: str,
+        limits: Limits,
+        overrides: Mapping[str, Json],
+        pool: SharedPool | None = None,
+        died: Callable[[str], None] = lambda why: None,
         program: Sequence[str] = PROGRAM,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.home, self.node, self.limits, self.overrides = home, node, limits, dict(overrides)
         self.pool = pool or SharedPool()
         self._died, self._program = died, tuple(program)
@@ -406,17 +411,28 @@ class Worker:
     def _spawn(self) -> _Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
-        settings = {"home": str(self.home), "node": self.node, "memory_mb": self.limits.memory_mb,
-                    "overrides": self.overrides, "parent": os.getpid()}  # fmt: skip
+        settings = {
+            "home": str(self.home),
+            "node": self.node,
+            "memory_mb": self.limits.memory_mb,
+            "overrides": self.overrides,
+            "parent": os.getpid(),
+        }
         command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]
         log = os.open(self.home / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
         try:
             process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=_environment(self.limits.threads), cwd=self.home,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                command,
+                pass_fds=[theirs.fileno()],
+                env=_environment(self.limits.threads),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         finally:
             theirs.close()
             os.close(log)
@@ -438,10 +454,15 @@ def _environment(threads: int) -> dict[str, str]:
     """All that the worker gets to know of ours: no PATH, no tokens."""
     count = str(threads or os.cpu_count() or 1)
     return {
-        "PYTHONPATH": str(Path(hanse.__file__).parent.parent), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count,
-        "POLARS_MAX_THREADS": count, "MALLOC_ARENA_MAX": "2",
-    }  # fmt: skip
+        "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
+        "PYTHONHASHSEED": "0",
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "POLARS_MAX_THREADS": count,
+        "MALLOC_ARENA_MAX": "2",
+    }
 
 
 def _status(status: int | None) -> str:

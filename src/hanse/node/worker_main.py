@@ -179,8 +179,9 @@ class Worker:
                     else:
                         into[offset : offset + len(piece)] = piece
                     offset += len(piece)
-            message = Message("done", "", "", Record({"reply": reply.data, "rows": rows, "spare": use_spare},
-                                                     reply.arrays))  # fmt: skip
+            message = Message(
+                "done", "", "", Record({"reply": reply.data, "rows": rows, "spare": use_spare}, reply.arrays)
+            )
             fresh = fd is not None and not use_spare
             raw = packed(message, int(fresh), inline)
             self._write(raw, [fd] if fresh and fd is not None else [])
@@ -205,12 +206,15 @@ class Worker:
             self._bundles.popitem(last=False)
         config = bundle.config
         return {
-            "algorithm": algorithms.resolve(config), "needs_data": algorithms.needs_data(config),
-            "model": config.model_name, "plan": config.plan is not None,
+            "algorithm": algorithms.resolve(config),
+            "needs_data": algorithms.needs_data(config),
+            "model": config.model_name,
+            "plan": config.plan is not None,
             "rounds": 0 if algorithms.needs_data(config) and not algorithms.needs_model(config) else config.num_rounds,
             "features": list(bundle.content["alignment"]["features"]),
-            "nodes": len(bundle.content["datasets"]), "dataset": bundle.content["datasets"].get(self._node),
-        }  # fmt: skip
+            "nodes": len(bundle.content["datasets"]),
+            "dataset": bundle.content["datasets"].get(self._node),
+        }
 
     def _answer(self, message: Message) -> tuple[Record, int | None]:
         from hanse.answers import Answerer

@@ -28,9 +28,12 @@ class ApprovedAlgorithms:
         if facts["algorithm"] in allowed or "*" in allowed:
             return Decision(True, self.name)
         known = ", ".join(allowed) or "none"
-        return Decision(False, self.name, f"{facts['algorithm']!r} is not among the algorithms that this node "
-                                          f"allows ({known})",
-                        f"allowed_algorithms {','.join([*allowed, str(facts['algorithm'])])}")  # fmt: skip
+        return Decision(
+            False,
+            self.name,
+            f"{facts['algorithm']!r} is not among the algorithms that this node allows ({known})",
+            f"allowed_algorithms {','.join([*allowed, str(facts['algorithm'])])}",
+        )
 
 
 RULE = ApprovedAlgorithms

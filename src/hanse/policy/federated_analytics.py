@@ -12,16 +12,23 @@ from hanse.messages import Json
 
 SETTINGS = {
     "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
-    "minimum_cell": Setting(10, "no count, group or bin of fewer rows leaves in statistics", low=1,
-                            imposed="minimum_cell"),
-    "allow_extremes": Setting(False, "whether what stands for single values may leave: the smallest, the largest, "
-                              "and which different ones there are", imposed="allow_extremes"),
-    "allow_node_statistics": Setting(False, "whether this node may be shown by itself in statistics, or asked alone",
-                                     imposed="allow_node_statistics"),
+    "minimum_cell": Setting(
+        10, "no count, group or bin of fewer rows leaves in statistics", low=1, imposed="minimum_cell"
+    ),
+    "allow_extremes": Setting(
+        False,
+        "whether what stands for single values may leave: the smallest, the largest, "
+        "and which different ones there are",
+        imposed="allow_extremes",
+    ),
+    "allow_node_statistics": Setting(
+        False, "whether this node may be shown by itself in statistics, or asked alone", imposed="allow_node_statistics"
+    ),
     "statistics_columns": Setting(("*",), "statistics are of these columns; * for all", imposed="allowed_columns"),
     "statistics_denied_columns": Setting((), "and not of these", imposed="denied_columns"),
-    "most_filters": Setting(20, "so many different choices of rows are answered per version of a dataset",
-                            imposed="most_filters"),
+    "most_filters": Setting(
+        20, "so many different choices of rows are answered per version of a dataset", imposed="most_filters"
+    ),
 }
 
 
@@ -38,19 +45,29 @@ class FederatedAnalytics:
         if facts["algorithm"] != "statistics":
             return Decision(True, self.name)
         if self.policy["allow_federated_analytics"] is not True:
-            return Decision(False, self.name, "this node gives no statistics; its owner allows them with "
-                                              "allow_federated_analytics = true",
-                            "allow_federated_analytics true")  # fmt: skip
+            return Decision(
+                False,
+                self.name,
+                "this node gives no statistics; its owner allows them with allow_federated_analytics = true",
+                "allow_federated_analytics true",
+            )
         if facts["nodes"] == 1 and self.policy["allow_node_statistics"] is not True:
-            return Decision(False, self.name, "this node is asked alone, and gives no statistics of itself alone; its "
-                                              "owner allows them with allow_node_statistics = true",
-                            "allow_node_statistics true")  # fmt: skip
+            return Decision(
+                False,
+                self.name,
+                "this node is asked alone, and gives no statistics of itself alone; its "
+                "owner allows them with allow_node_statistics = true",
+                "allow_node_statistics true",
+            )
         allowed, denied = self.policy["statistics_columns"], self.policy["statistics_denied_columns"]
         barred = sorted(c for c in facts["features"] if c in denied or ("*" not in allowed and c not in allowed))
         if barred:
             left = [c for c in denied if c not in barred]
-            remedy = (f"statistics_denied_columns '{','.join(left)}'" if len(left) < len(denied) else
-                      f"statistics_columns '{','.join([*allowed, *barred])}'")  # fmt: skip
+            remedy = (
+                f"statistics_denied_columns '{','.join(left)}'"
+                if len(left) < len(denied)
+                else f"statistics_columns '{','.join([*allowed, *barred])}'"
+            )
             return Decision(False, self.name, f"this node gives no statistics of {', '.join(barred)}", remedy)
         return Decision(True, self.name)
 

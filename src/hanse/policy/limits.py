@@ -16,13 +16,19 @@ class Limits:
 
     def decide(self, facts: Mapping[str, Json]) -> Decision:
         if facts["bytes"] > self.policy["message_bytes"]:
-            return Decision(False, self.name, f"the task has {facts['bytes']} bytes; this node takes up to "
-                                              f"{self.policy['message_bytes']}",
-                            f"limits.message_mb {-(-facts['bytes'] >> 20)}")  # fmt: skip
+            return Decision(
+                False,
+                self.name,
+                f"the task has {facts['bytes']} bytes; this node takes up to {self.policy['message_bytes']}",
+                f"limits.message_mb {-(-facts['bytes'] >> 20)}",
+            )
         if not 0 <= facts["step"] < self.policy["steps"]:
-            return Decision(False, self.name, f"step {facts['step']} is over this node's limit of "
-                                              f"{self.policy['steps']} steps",
-                            f"limits.steps {facts['step'] + 1}")  # fmt: skip
+            return Decision(
+                False,
+                self.name,
+                f"step {facts['step']} is over this node's limit of {self.policy['steps']} steps",
+                f"limits.steps {facts['step'] + 1}",
+            )
         return Decision(True, self.name)
 
 

@@ -22,9 +22,12 @@ class MinimumSamples:
         """The reason does not say how many rows there are: it crosses the wire."""
         if facts["needs_data"] is False or facts["rows"] >= self.policy["minimum_samples"]:
             return Decision(True, self.name)
-        return Decision(False, self.name, "the dataset has fewer rows than this node's minimum of "
-                                          f"{self.policy['minimum_samples']}",
-                        f"minimum_samples {facts['rows']}")  # fmt: skip
+        return Decision(
+            False,
+            self.name,
+            f"the dataset has fewer rows than this node's minimum of {self.policy['minimum_samples']}",
+            f"minimum_samples {facts['rows']}",
+        )
 
 
 RULE = MinimumSamples

@@ -21,8 +21,12 @@ class TrainingPlans:
     def decide(self, facts: Mapping[str, Json]) -> Decision:
         if facts["plan"] is False or self.policy["allow_training_plans"] is True:
             return Decision(True, self.name)
-        return Decision(False, self.name, "this run brings a training plan of its own, which this node does not allow",
-                        "allow_training_plans true")  # fmt: skip
+        return Decision(
+            False,
+            self.name,
+            "this run brings a training plan of its own, which this node does not allow",
+            "allow_training_plans true",
+        )
 
 
 RULE = TrainingPlans

@@ -106,7 +106,11 @@ def _complete(counts: Array, flags: Array, line: Array, minimum: int) -> None:
     first = int(np.argmax(flags[line]))
     for step in range(len(line)):
         left = counts[:, line[flags[line]]]
-        if left.shape[1] > 1 and left[0].max() >= minimum and left[0].sum() >= 2 * minimum \
-                and not few(left.sum(1), minimum).any():  # fmt: skip
+        if (
+            left.shape[1] > 1
+            and left[0].max() >= minimum
+            and left[0].sum() >= 2 * minimum
+            and not few(left.sum(1), minimum).any()
+        ):
             return
         flags[line[(first + step) % len(line)]] = True

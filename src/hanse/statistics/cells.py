@@ -102,5 +102,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {"low": border[full].tolist(), "high": border[full + 1].tolist(), "counts": arrays["counts"][full].tolist()}
 
 
-STATISTIC = Statistic(doc="distribution in cells of about equally many rows", check=check, needs=needs, before=99,
-                      observe=observe, protect=protect, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="distribution in cells of about equally many rows",
+    check=check,
+    needs=needs,
+    before=99,
+    observe=observe,
+    protect=protect,
+    counts=("n", "counts"),
+    final=final,
+    scalar=False,
+)

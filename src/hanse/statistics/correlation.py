@@ -22,5 +22,6 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return pair_means.table(np.where(varies, np.clip(found, -1, 1), np.nan))
 
 
-STATISTIC = Statistic(doc="correlations", columns=0, needs=lambda item: (same(item, "covariance"),), final=final,
-                      scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="correlations", columns=0, needs=lambda item: (same(item, "covariance"),), final=final, scalar=False
+)

@@ -34,9 +34,12 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
         z = x - mean if there.all() else np.where(there, x - mean, 0.0)
         n = pairs(there)
         found: dict[str, Array] = {
-            "N": n, "pivot": np.repeat(mean[:, None], len(mean), 1),
-            "A": pair_means.products(z, there), "B": z.T @ z, "D": pair_means.products(z * z, there),
-        }  # fmt: skip
+            "N": n,
+            "pivot": np.repeat(mean[:, None], len(mean), 1),
+            "A": pair_means.products(z, there),
+            "B": z.T @ z,
+            "D": pair_means.products(z * z, there),
+        }
         whole = found["D"]
         if not there.all():
             own = found["pivot"] + found["A"] / np.maximum(n, 1)
@@ -77,8 +80,13 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
         middle = np.where(one == two, one, one * share + two * (1 - share))
     pivot = np.where(b["N"] == 0, a["pivot"], np.where(a["N"] == 0, b["pivot"], middle))
     first, second = moved(a, pivot), moved(b, pivot)
-    return {"n": n.max(), "N": n, "three": a["three"] + b["three"], "pivot": pivot,
-            **{name: first[name] + second[name] for name in first}}  # fmt: skip
+    return {
+        "n": n.max(),
+        "N": n,
+        "three": a["three"] + b["three"],
+        "pivot": pivot,
+        **{name: first[name] + second[name] for name in first},
+    }
 
 
 def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -99,7 +107,20 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return pair_means.table(np.where(n > options["ddof"], found, np.nan))
 
 
-STATISTIC = Statistic(doc="covariances", kinds=NUMBERS, columns=0, check=variance.check, needs=needs, later=True,
-                      observe=observe, merge=merge, share=share, protect=pair_means.protect,
-                      across=pair_means.across, few=pair_means.FEW, counts=("n", "N"), final=final,
-                      scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="covariances",
+    kinds=NUMBERS,
+    columns=0,
+    check=variance.check,
+    needs=needs,
+    later=True,
+    observe=observe,
+    merge=merge,
+    share=share,
+    protect=pair_means.protect,
+    across=pair_means.across,
+    few=pair_means.FEW,
+    counts=("n", "N"),
+    final=final,
+    scalar=False,
+)

@@ -47,9 +47,7 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     rows, columns = ([*unpack(k["labels"]), OTHER] for k in known)
     counts = arrays["counts"]
     r, c = counts.sum(1) > 0, counts.sum(0) > 0
-    table = {
-        rows[i]: {columns[j]: int(counts[i, j]) for j in np.flatnonzero(c)} for i in np.flatnonzero(r)
-    }  # fmt: skip
+    table = {rows[i]: {columns[j]: int(counts[i, j]) for j in np.flatnonzero(c)} for i in np.flatnonzero(r)}
     found: dict[str, Json] = {"table": table, "chi2": None, "dof": None, "p": None}
     if arrays["hidden"].any():
         found["hidden"] = int(arrays["hidden"].max())
@@ -71,5 +69,15 @@ def chi_square(counts: Any) -> dict[str, Json]:
     return {"chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
 
 
-STATISTIC = Statistic(doc="contingency table with chi-square test", kinds=LABELS, columns=2, needs=needs, before=2,
-                      observe=observe, protect=protect, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="contingency table with chi-square test",
+    kinds=LABELS,
+    columns=2,
+    needs=needs,
+    before=2,
+    observe=observe,
+    protect=protect,
+    counts=("n", "counts"),
+    final=final,
+    scalar=False,
+)

@@ -58,8 +58,10 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     if not owner.extremes:
-        raise Withheld("what counts different values tells which ones there are, so it does not leave this node; ask "
-                       "for levels, value_counts or a histogram")  # fmt: skip
+        raise Withheld(
+            "what counts different values tells which ones there are, so it does not leave this node; ask "
+            "for levels, value_counts or a histogram"
+        )
     return arrays
 
 
@@ -99,5 +101,12 @@ def _tau(x: float) -> float:
             return z / 3
 
 
-STATISTIC = Statistic(doc="different values (0.8 % standard error)", kinds=ANY, observe=observe, merge=merge,
-                      protect=protect, combine=Combine.MERGE, final=final)  # fmt: skip
+STATISTIC = Statistic(
+    doc="different values (0.8 % standard error)",
+    kinds=ANY,
+    observe=observe,
+    merge=merge,
+    protect=protect,
+    combine=Combine.MERGE,
+    final=final,
+)

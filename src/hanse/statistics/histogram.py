@@ -38,8 +38,10 @@ def check(options: Mapping[str, Json]) -> dict[str, Json]:
     if edges is not None:
         found["bin_edges"] = checked_edges(edges)
     elif bins is None:
-        raise ConfigError("a histogram needs bin_edges (a rising list of numbers), or bins (how many); "
-                          "give them in fetch_stats_with_args")  # fmt: skip
+        raise ConfigError(
+            "a histogram needs bin_edges (a rising list of numbers), or bins (how many); "
+            "give them in fetch_stats_with_args"
+        )
     elif not isinstance(bins, int) or isinstance(bins, bool) or not 1 <= bins <= MOST_BINS:
         raise ConfigError(f"bins is {bins!r}; expected a whole number from 1 to {MOST_BINS}")
     return found
@@ -165,13 +167,25 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     counts = arrays["counts"]
     found: dict[str, Json] = {
-        "counts": counts[1:-1].tolist(), "bin_edges": edges_of(options, known).tolist(),
-        "below": int(counts[0]), "above": int(counts[-1]),
-    }  # fmt: skip
+        "counts": counts[1:-1].tolist(),
+        "bin_edges": edges_of(options, known).tolist(),
+        "below": int(counts[0]),
+        "above": int(counts[-1]),
+    }
     if arrays["hidden"].any():
         found["hidden"] = arrays["hidden"][1:-1].tolist()
     return found
 
 
-STATISTIC = Statistic(doc="rows per bin", check=check, needs=needs, before=2, observe=observe, protect=protect,
-                      cuts=cuts, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="rows per bin",
+    check=check,
+    needs=needs,
+    before=2,
+    observe=observe,
+    protect=protect,
+    cuts=cuts,
+    counts=("n", "counts"),
+    final=final,
+    scalar=False,
+)

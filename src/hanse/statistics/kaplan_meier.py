@@ -90,14 +90,19 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def across(
-    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner,
-    options: Mapping[str, Json], known: Known,
-) -> list[Arrays | None]:  # fmt: skip
+    found: Sequence[Arrays],
+    sent: Sequence[Arrays | None],
+    shape: Sequence[int],
+    owner: Owner,
+    options: Mapping[str, Json],
+    known: Known,
+) -> list[Arrays | None]:
     """The curves of groups, at the same times; what they leave of that of all rows is one more part."""
     back = np.array([part is None or not part for part in sent])
     totals = np.array([[part["events"].sum(), part["gone"].sum()] for part in found])
-    back = hidden_groups(totals, back & (totals.sum(1) > 0) & np.array([part is not None for part in sent]), shape,
-                         owner.minimum)  # fmt: skip
+    back = hidden_groups(
+        totals, back & (totals.sum(1) > 0) & np.array([part is not None for part in sent]), shape, owner.minimum
+    )
     grid = grid_of(options, known)
     times = _times(grid, owner.cuts)
     out = [part is not None and not back[g] for g, part in enumerate(sent)]
@@ -108,8 +113,10 @@ def across(
         curves = iter(_told([*mine, *left], times, grid, owner) if mine else [])
     except Withheld:
         return [None if part is None else {} for part in sent]
-    return [None if part is None else {} if not told else next(curves) if arrays["n"] else
-            _at(arrays, times, grid, grid) for part, told, arrays in zip(sent, out, found, strict=True)]  # fmt: skip
+    return [
+        None if part is None else {} if not told else next(curves) if arrays["n"] else _at(arrays, times, grid, grid)
+        for part, told, arrays in zip(sent, out, found, strict=True)
+    ]
 
 
 def _at(arrays: Arrays, times: Array, grid: Array, kept: Array) -> dict[str, Array]:
@@ -141,8 +148,11 @@ def _told(parts: Sequence[Arrays], times: Array, grid: Array, owner: Owner) -> l
         if not len(kept):
             raise Withheld("fewer events, or fewer censorings, than this node's minimum at the times of this grid")
         return [_marked(_at(part, times, grid, kept), part, times, grid) for part in parts]
-    enough = np.flatnonzero(from_grid >= owner.minimum)[-1] if len(kept) else np.searchsorted(
-        -from_grid, -((left[0] + 1) // 2), "right") - 1  # at the median, where all of them are one
+    enough = (
+        np.flatnonzero(from_grid >= owner.minimum)[-1]
+        if len(kept)
+        else np.searchsorted(-from_grid, -((left[0] + 1) // 2), "right") - 1
+    )  # at the median, where all of them are one
     last = float(grid[max(int(enough), 0)])
     if len(kept) and last <= kept[-1]:
         last = float(grid[np.searchsorted(grid, kept[-1]) + 1])
@@ -173,8 +183,10 @@ def _boundaries(counts: Array, times: Array, grid: Array, owner: Owner) -> Array
     it can be, since what is after the last is not told."""
     upto = np.concatenate([np.zeros((len(counts), 1), np.int64), np.cumsum(counts, axis=1)], axis=1)
     whole = np.stack([upto[0::2].sum(0), upto[1::2].sum(0)])
-    places = [[0, *(int(np.searchsorted(times, t)) + 1 for t in shown), len(times) + 1]
-              for shown in (owner.shown, *owner.others)]  # fmt: skip
+    places = [
+        [0, *(int(np.searchsorted(times, t)) + 1 for t in shown), len(times) + 1]
+        for shown in (owner.shown, *owner.others)
+    ]
     own, others, mine = places[0], places[1:], set(owner.shown)
 
     def allowed(t: float, at: int, before: int) -> bool:
@@ -226,17 +238,32 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     below = np.flatnonzero(survival <= 0.5 * (1 + 1e-12))  # a product of shares that is one half, but for rounding
     hidden = {"hidden": int(arrays["hidden"])} if "hidden" in arrays and arrays["hidden"] else {}
     return hidden | {
-        "times": grid.tolist(), "survival": survival.tolist(),
-        "lower": [_or_none(v) for v in lower], "upper": [_or_none(v) for v in upper],
-        "at_risk": risk.astype(int).tolist(), "events": events.astype(int).tolist(),
+        "times": grid.tolist(),
+        "survival": survival.tolist(),
+        "lower": [_or_none(v) for v in lower],
+        "upper": [_or_none(v) for v in upper],
+        "at_risk": risk.astype(int).tolist(),
+        "events": events.astype(int).tolist(),
         "median": float(grid[below[0]]) if len(below) else None,
-    }  # fmt: skip
+    }
 
 
 def _or_none(value: float) -> Json:
     return float(value) if math.isfinite(value) else None
 
 
-STATISTIC = Statistic(doc="survival curve", columns=2, check=check, needs=needs, before=2, observe=observe,
-                      protect=protect, across=across, cuts=cuts, few=FEW, counts=("n", "events", "gone"), final=final,
-                      scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="survival curve",
+    columns=2,
+    check=check,
+    needs=needs,
+    before=2,
+    observe=observe,
+    protect=protect,
+    across=across,
+    cuts=cuts,
+    few=FEW,
+    counts=("n", "events", "gone"),
+    final=final,
+    scalar=False,
+)

@@ -56,8 +56,12 @@ def _packed(found: Mapping[str, int]) -> Arrays:
 
 
 def _over(rows: int) -> Arrays:
-    return {"n": np.asarray(rows, np.int64), "labels": pack([]), "counts": np.zeros(0, np.int64),
-            "over": np.asarray(1, np.int64)}  # fmt: skip
+    return {
+        "n": np.asarray(rows, np.int64),
+        "labels": pack([]),
+        "counts": np.zeros(0, np.int64),
+        "over": np.asarray(1, np.int64),
+    }
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
@@ -68,13 +72,26 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     kept = [label for label, count in pairs if count >= owner.minimum]
     if len(kept) > MOST_LABELS:
         raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram")
-    return {"n": np.asarray(len(kept), np.int64), "labels": pack(kept), "counts": np.ones(len(kept), np.int64),
-            "over": arrays["over"]}  # fmt: skip
+    return {
+        "n": np.asarray(len(kept), np.int64),
+        "labels": pack(kept),
+        "counts": np.ones(len(kept), np.int64),
+        "over": arrays["over"],
+    }
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return list(unpack(arrays["labels"]))
 
 
-STATISTIC = Statistic(doc="labels", kinds=LABELS, observe=observe, merge=merge, protect=protect,
-                      combine=Combine.MERGE, counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="labels",
+    kinds=LABELS,
+    observe=observe,
+    merge=merge,
+    protect=protect,
+    combine=Combine.MERGE,
+    counts=("n", "counts"),
+    final=final,
+    scalar=False,
+)

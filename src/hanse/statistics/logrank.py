@@ -44,8 +44,9 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
     events = curves["events"][full][:, :-1]
-    risk = np.array([kaplan_meier.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full],
-                                                               strict=True)])[:, :-1]  # fmt: skip
+    risk = np.array(
+        [kaplan_meier.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full], strict=True)]
+    )[:, :-1]
     z, v = scores(events, risk)
     chi2, dof = form(z, v)
     if not dof:

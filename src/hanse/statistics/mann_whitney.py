@@ -40,8 +40,13 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     first, second = _groups.two(options, labels, known[1]["n"])
     a, b = (known[1]["counts"][i] for i in (first, second))
     n1, n2 = int(a.sum()), int(b.sum())
-    found: dict[str, Json] = {"groups": [labels[first], labels[second]], "u": None, "p": None, "error": None,
-                              "p_range": None}  # fmt: skip
+    found: dict[str, Json] = {
+        "groups": [labels[first], labels[second]],
+        "u": None,
+        "p": None,
+        "error": None,
+        "p_range": None,
+    }
     if not n1 or not n2:
         return found
     # twice U, in whole numbers of any size, as the rest: differences of large ones lose nothing

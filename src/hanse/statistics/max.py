@@ -31,5 +31,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["max"]) if np.isfinite(arrays["max"]) else None
 
 
-STATISTIC = Statistic(doc="largest value", needs=lambda item: (same(item, "count"),), observe=observe, merge=merge,
-                      protect=protect, combine=Combine.MERGE, final=final)  # fmt: skip
+STATISTIC = Statistic(
+    doc="largest value",
+    needs=lambda item: (same(item, "count"),),
+    observe=observe,
+    merge=merge,
+    protect=protect,
+    combine=Combine.MERGE,
+    final=final,
+)

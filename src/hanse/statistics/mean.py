@@ -20,5 +20,6 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["sum"] / arrays["n"]) if arrays["n"] else None
 
 
-STATISTIC = Statistic(doc="arithmetic mean", needs=lambda item: (same(item, "count"),), observe=observe, final=final,
-                      filtered=True)  # fmt: skip
+STATISTIC = Statistic(
+    doc="arithmetic mean", needs=lambda item: (same(item, "count"),), observe=observe, final=final, filtered=True
+)

@@ -20,6 +20,9 @@ def _item(item: Item) -> Item:
 
 
 STATISTIC = Statistic(
-    doc="median", check=check, needs=lambda item: quantile.needs(_item(item)), before=-1,
+    doc="median",
+    check=check,
+    needs=lambda item: quantile.needs(_item(item)),
+    before=-1,
     final=lambda arrays, options, known: quantile.value(known, 0.5),
-)  # fmt: skip
+)

@@ -31,5 +31,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["min"]) if np.isfinite(arrays["min"]) else None
 
 
-STATISTIC = Statistic(doc="smallest value", needs=lambda item: (same(item, "count"),), observe=observe, merge=merge,
-                      protect=protect, combine=Combine.MERGE, final=final)  # fmt: skip
+STATISTIC = Statistic(
+    doc="smallest value",
+    needs=lambda item: (same(item, "count"),),
+    observe=observe,
+    merge=merge,
+    protect=protect,
+    combine=Combine.MERGE,
+    final=final,
+)

@@ -35,5 +35,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {**found, "hidden": hidden} if hidden else found
 
 
-STATISTIC = Statistic(doc="values that are missing or infinite", kinds=ANY, observe=observe, protect=protect,
-                      counts=("n", "gone"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="values that are missing or infinite",
+    kinds=ANY,
+    observe=observe,
+    protect=protect,
+    counts=("n", "gone"),
+    final=final,
+    scalar=False,
+)

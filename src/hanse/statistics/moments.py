@@ -54,6 +54,15 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found
 
 
-STATISTIC = Statistic(doc="skewness and kurtosis", check=check, needs=lambda item: (same(item, "mean"),), later=True,
-                      observe=observe, merge=merge, share=share, final=final, scalar=False,
-                      filtered=True)  # fmt: skip
+STATISTIC = Statistic(
+    doc="skewness and kurtosis",
+    check=check,
+    needs=lambda item: (same(item, "mean"),),
+    later=True,
+    observe=observe,
+    merge=merge,
+    share=share,
+    final=final,
+    scalar=False,
+    filtered=True,
+)

@@ -53,9 +53,13 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def across(
-    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner,
-    options: Mapping[str, Json], known: Known,
-) -> list[Arrays | None]:  # fmt: skip
+    found: Sequence[Arrays],
+    sent: Sequence[Arrays | None],
+    shape: Sequence[int],
+    owner: Owner,
+    options: Mapping[str, Json],
+    known: Known,
+) -> list[Arrays | None]:
     """What is told of groups beside that of all rows."""
     n = np.stack([arrays["N"] for arrays in found])
     # rows without a label are the rest of what is told: where they are many, that gives nobody away
@@ -65,8 +69,11 @@ def across(
 
 
 def told(arrays: Arrays, back: Array) -> dict[str, Array]:
-    found = {name: np.where(back, np.zeros((), array.dtype), array) for name, array in arrays.items()
-             if name not in ("n", "three", "hidden")}  # fmt: skip
+    found = {
+        name: np.where(back, np.zeros((), array.dtype), array)
+        for name, array in arrays.items()
+        if name not in ("n", "three", "hidden")
+    }
     return {**found, "n": found["N"].max(), "hidden": back.astype(np.int64)}
 
 
@@ -84,6 +91,16 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return table(np.where(arrays["N"] > 0, means(arrays), np.nan))
 
 
-STATISTIC = Statistic(doc="means over the rows of each pair of columns", kinds=NUMBERS, columns=0, observe=observe,
-                      merge=merge, protect=protect, across=across, few=FEW, counts=("n", "N"), final=final,
-                      scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="means over the rows of each pair of columns",
+    kinds=NUMBERS,
+    columns=0,
+    observe=observe,
+    merge=merge,
+    protect=protect,
+    across=across,
+    few=FEW,
+    counts=("n", "N"),
+    final=final,
+    scalar=False,
+)

@@ -25,5 +25,6 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return difference(m1, v1, m2, v2)
 
 
-STATISTIC = Statistic(doc="standardised mean difference of two groups", check=_groups.check, needs=t_test.needs,
-                      final=final)  # fmt: skip
+STATISTIC = Statistic(
+    doc="standardised mean difference of two groups", check=_groups.check, needs=t_test.needs, final=final
+)

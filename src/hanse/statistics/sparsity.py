@@ -39,9 +39,13 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def across(
-    found: Sequence[Arrays], sent: Sequence[Arrays | None], shape: Sequence[int], owner: Owner,
-    options: Mapping[str, Json], known: Known,
-) -> list[Arrays | None]:  # fmt: skip
+    found: Sequence[Arrays],
+    sent: Sequence[Arrays | None],
+    shape: Sequence[int],
+    owner: Owner,
+    options: Mapping[str, Json],
+    known: Known,
+) -> list[Arrays | None]:
     """Groups with few cells of either sort are not told, nor what the others leave of all rows."""
     back = np.array([part is not None and not part for part in sent])
     back = hidden_groups(np.stack([part["cells"] for part in found]), back, shape, owner.minimum)
@@ -53,5 +57,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["cells"][0] / total) if total else None
 
 
-STATISTIC = Statistic(doc="share of cells that are zero or missing", kinds=ANY, columns=0, observe=observe,
-                      protect=protect, across=across, final=final)  # fmt: skip
+STATISTIC = Statistic(
+    doc="share of cells that are zero or missing",
+    kinds=ANY,
+    columns=0,
+    observe=observe,
+    protect=protect,
+    across=across,
+    final=final,
+)

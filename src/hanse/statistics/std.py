@@ -15,6 +15,10 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return None if found is None else math.sqrt(max(found, 0.0))
 
 
-STATISTIC = Statistic(doc="standard deviation", check=variance.check,
-                      needs=lambda item: (same(item, "variance", **item.options),), final=final,
-                      filtered=True)  # fmt: skip
+STATISTIC = Statistic(
+    doc="standard deviation",
+    check=variance.check,
+    needs=lambda item: (same(item, "variance", **item.options),),
+    final=final,
+    filtered=True,
+)

@@ -44,5 +44,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {label: int(c) for label, c in zip(labels, arrays["counts"], strict=True) if c}
 
 
-STATISTIC = Statistic(doc="rows per label", kinds=LABELS, needs=needs, before=1, observe=observe, protect=protect,
-                      counts=("n", "counts"), final=final, scalar=False)  # fmt: skip
+STATISTIC = Statistic(
+    doc="rows per label",
+    kinds=LABELS,
+    needs=needs,
+    before=1,
+    observe=observe,
+    protect=protect,
+    counts=("n", "counts"),
+    final=final,
+    scalar=False,
+)

@@ -35,6 +35,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None
 
 
-STATISTIC = Statistic(doc="variance", check=check, needs=lambda item: (same(item, "mean"),), later=True,
-                      observe=observe, merge=merge, share=share, final=final,
-                      filtered=True)  # fmt: skip
+STATISTIC = Statistic(
+    doc="variance",
+    check=check,
+    needs=lambda item: (same(item, "mean"),),
+    later=True,
+    observe=observe,
+    merge=merge,
+    share=share,
+    final=final,
+    filtered=True,
+)

@@ -40,8 +40,14 @@ class Account:
     nodes: tuple[str, ...] = ()
 
     def public(self) -> dict[str, Json]:
-        return {"id": self.id, "name": self.name, "role": str(self.role), "created": iso(self.created),
-                "disabled": self.disabled, "nodes": list(self.nodes)}  # fmt: skip
+        return {
+            "id": self.id,
+            "name": self.name,
+            "role": str(self.role),
+            "created": iso(self.created),
+            "disabled": self.disabled,
+            "nodes": list(self.nodes),
+        }
 
 
 class Accounts:
@@ -76,8 +82,7 @@ class Accounts:
         token = tokens.make()
         with self._database.write() as tx:
             self._get(tx.connection, account_id)
-            tx.execute(update(accounts).where(accounts.c.id == account_id)
-                       .values(token_digest=tokens.digest(token)))  # fmt: skip
+            tx.execute(update(accounts).where(accounts.c.id == account_id).values(token_digest=tokens.digest(token)))
             self._events.record(tx, "account.token", actor=actor, detail={"account": account_id})
         return token
 
@@ -132,8 +137,7 @@ class Accounts:
             self._get(tx.connection, account_id)
             gone = tx.execute(delete(owners).where(owners.c.node == words(node_id), owners.c.account == account_id))
             if gone.rowcount:
-                self._events.record(tx, "account.unlinked", node=node_id, actor=actor,
-                                    detail={"account": account_id})  # fmt: skip
+                self._events.record(tx, "account.unlinked", node=node_id, actor=actor, detail={"account": account_id})
             return self._get(tx.connection, account_id)
 
     def _link(self, tx: Transaction, account_id: str, role: Role, node_id: str) -> None:
@@ -151,8 +155,9 @@ class Accounts:
         linked: tuple[str, ...] = ()
         if row["role"] == Role.DATA_OWNER:
             linked = tuple(connection.execute(_LINKED, {"account_id": row["id"]}).scalars())
-        return Account(row["id"], row["name"], Role(row["role"]), row["created"],
-                       row["disabled_at"] is not None, linked)  # fmt: skip
+        return Account(
+            row["id"], row["name"], Role(row["role"]), row["created"], row["disabled_at"] is not None, linked
+        )
 
 
 def claim(tx: Transaction, account_id: str, node_id: str) -> None:

@@ -84,9 +84,14 @@ class AuditLog:
     # ------------------------------------------------------------ writing
 
     def append(
-        self, actor: str, action: str, subject: str, detail: Mapping[str, Json] | None = None,
-        *, sync: bool | None = None,
-    ) -> Entry:  # fmt: skip
+        self,
+        actor: str,
+        action: str,
+        subject: str,
+        detail: Mapping[str, Json] | None = None,
+        *,
+        sync: bool | None = None,
+    ) -> Entry:
         """Adds an entry; when this returns, it is written.
 
         What a killed process left of a half-written line is cut off first, and an entry
@@ -186,8 +191,15 @@ class AuditLog:
 
     def _write(self, actor: str, action: str, subject: str, detail: Mapping[str, Json]) -> Entry:
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        fields: dict[str, Json] = {"seq": self._seq + 1, "time": now, "actor": actor, "action": action,
-                                   "subject": subject, "detail": detail, "previous": self._hash}  # fmt: skip
+        fields: dict[str, Json] = {
+            "seq": self._seq + 1,
+            "time": now,
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+            "detail": detail,
+            "previous": self._hash,
+        }
         text = _canonical(fields)
         digest = hashlib.sha256(text.encode()).hexdigest()
         line = f'{text[:-1]},"hash":"{digest}"}}\n'.encode()

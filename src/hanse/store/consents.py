@@ -33,9 +33,16 @@ class Consent:
     time: float
 
     def public(self) -> dict[str, Json]:
-        return {"run": self.run, "node": self.node, "decision": self.decision, "hash": self.hash,
-                "actor": self.actor, "via": self.via, "reason": self.reason,
-                "time": iso(self.time)}  # fmt: skip
+        return {
+            "run": self.run,
+            "node": self.node,
+            "decision": self.decision,
+            "hash": self.hash,
+            "actor": self.actor,
+            "via": self.via,
+            "reason": self.reason,
+            "time": iso(self.time),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,16 @@ class Consents:
         self._database, self._events, self._runs = database, events, runs
 
     def record(
-        self, run_id: str, node_id: str, decision: str, bundle_hash: str, *, actor: str,
-        via: str = "coordinator", reason: str = "",
-    ) -> Consent:  # fmt: skip
+        self,
+        run_id: str,
+        node_id: str,
+        decision: str,
+        bundle_hash: str,
+        *,
+        actor: str,
+        via: str = "coordinator",
+        reason: str = "",
+    ) -> Consent:
         """Notes a decision. The same again changes nothing, at any time; another one replaces it as
         long as the run awaits consent.
 
@@ -89,8 +103,13 @@ class Consents:
             consent = Consent(run_id, node_id, decision, bundle_hash, words(actor, 200), via, words(reason), now())
             values: dict[str, Any] = {name: getattr(consent, name) for name in Consent.__slots__}
             tx.execute(self._database.upsert(consents, tuple(values), ("run", "node")), values)
-            detail = {"decision": decision, "before": before.decision if before else None,
-                      "hash": bundle_hash, "via": via, "reason": consent.reason}  # fmt: skip
+            detail = {
+                "decision": decision,
+                "before": before.decision if before else None,
+                "hash": bundle_hash,
+                "via": via,
+                "reason": consent.reason,
+            }
             self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)
         return consent
 

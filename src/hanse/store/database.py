@@ -132,8 +132,11 @@ class Database:
 
     def _engine(self, wait_s: float) -> Engine:
         options: dict[str, Any] = {
-            "pool_size": 8, "max_overflow": 24, "json_serializer": to_json, "json_deserializer": json.loads,
-        }  # fmt: skip
+            "pool_size": 8,
+            "max_overflow": 24,
+            "json_serializer": to_json,
+            "json_deserializer": json.loads,
+        }
         if self.postgres:
             return create_engine(self.url, pool_pre_ping=True, **options)
         engine = create_engine(self.url, connect_args={"timeout": wait_s, "check_same_thread": False}, **options)

@@ -32,8 +32,15 @@ class Event:
     detail: Mapping[str, Json]
 
     def public(self) -> dict[str, Json]:
-        return {"id": self.id, "time": iso(self.time), "run": self.run, "node": self.node,
-                "kind": self.kind, "actor": self.actor, "detail": dict(self.detail)}  # fmt: skip
+        return {
+            "id": self.id,
+            "time": iso(self.time),
+            "run": self.run,
+            "node": self.node,
+            "kind": self.kind,
+            "actor": self.actor,
+            "detail": dict(self.detail),
+        }
 
 
 class Events:
@@ -45,21 +52,36 @@ class Events:
         self._subscribers: tuple[Callable[[Event], None], ...] = ()
 
     def append(
-        self, kind: str, *, run: str | None = None, node: str | None = None, actor: str = "",
+        self,
+        kind: str,
+        *,
+        run: str | None = None,
+        node: str | None = None,
+        actor: str = "",
         detail: Mapping[str, Json] | None = None,
-    ) -> Event:  # fmt: skip
+    ) -> Event:
         with self._database.write() as transaction:
             return self.record(transaction, kind, run=run, node=node, actor=actor, detail=detail)
 
     def record(
-        self, transaction: Transaction, kind: str, *, run: str | None = None, node: str | None = None,
-        actor: str = "", detail: Mapping[str, Json] | None = None,
-    ) -> Event:  # fmt: skip
+        self,
+        transaction: Transaction,
+        kind: str,
+        *,
+        run: str | None = None,
+        node: str | None = None,
+        actor: str = "",
+        detail: Mapping[str, Json] | None = None,
+    ) -> Event:
         """Appends within a transaction; subscribers hear of it when that is committed."""
         values: dict[str, Any] = {
-            "time": now(), "run": run, "node": node, "kind": words(kind, 64), "actor": words(actor, 200),
+            "time": now(),
+            "run": run,
+            "node": node,
+            "kind": words(kind, 64),
+            "actor": words(actor, 200),
             "detail": dict(detail or {}),
-        }  # fmt: skip
+        }
         key = transaction.execute(_INSERT, values).inserted_primary_key
         assert key is not None
         event = Event(id=int(key[0]), **values)
@@ -67,9 +89,14 @@ class Events:
         return event
 
     def since(
-        self, after: int = 0, limit: int = 500, *, run: str | None = None, node: str | None = None,
+        self,
+        after: int = 0,
+        limit: int = 500,
+        *,
+        run: str | None = None,
+        node: str | None = None,
         kinds: Collection[str] | None = None,
-    ) -> list[Event]:  # fmt: skip
+    ) -> list[Event]:
         """Events with an id over ``after``, oldest first, at most ``limit``."""
         query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         if run is not None:

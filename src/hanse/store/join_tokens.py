@@ -33,9 +33,16 @@ class JoinToken:
     used_by: str | None
 
     def public(self) -> dict[str, Json]:
-        return {"id": self.id, "node": self.node, "owner": self.owner, "created": iso(self.created),
-                "created_by": self.created_by, "expires": iso(self.expires), "used_at": iso(self.used_at),
-                "used_by": self.used_by}  # fmt: skip
+        return {
+            "id": self.id,
+            "node": self.node,
+            "owner": self.owner,
+            "created": iso(self.created),
+            "created_by": self.created_by,
+            "expires": iso(self.expires),
+            "used_at": iso(self.used_at),
+            "used_by": self.used_by,
+        }
 
 
 class JoinTokens:
@@ -56,17 +63,34 @@ class JoinTokens:
         if node_id is not None:
             name(node_id, "node")
         secret, created = tokens.make(), now()
-        token = JoinToken("join-" + secrets.token_hex(6), node_id, owner, created, words(created_by, 200),
-                          created + lifetime_s, None, None)  # fmt: skip
+        token = JoinToken(
+            "join-" + secrets.token_hex(6),
+            node_id,
+            owner,
+            created,
+            words(created_by, 200),
+            created + lifetime_s,
+            None,
+            None,
+        )
         with self._database.write() as tx:
             if owner is not None:
                 role = tx.execute(select(accounts.c.role).where(accounts.c.id == words(owner))).scalar()
                 if role != "data_owner":
                     raise ConfigError(f"{owner!r} is not the id of a data_owner's account")
-            tx.execute(insert(join_tokens).values(
-                id=token.id, digest=tokens.digest(secret), node=node_id, owner=owner, created=created,
-                created_by=token.created_by, expires=token.expires, used_at=None, used_by=None,
-            ))  # fmt: skip
+            tx.execute(
+                insert(join_tokens).values(
+                    id=token.id,
+                    digest=tokens.digest(secret),
+                    node=node_id,
+                    owner=owner,
+                    created=created,
+                    created_by=token.created_by,
+                    expires=token.expires,
+                    used_at=None,
+                    used_by=None,
+                )
+            )
             self._events.record(tx, "join_token.created", node=node_id, actor=created_by, detail={"id": token.id})
         return token, secret
 
@@ -85,15 +109,23 @@ class JoinTokens:
             raise NotAuthenticated("this join token is not known here; ask the operator for a new one")
         at = now()
         taken = tx.execute(
-            update(join_tokens).where(
-                join_tokens.c.id == row["id"], join_tokens.c.used_at.is_(None), join_tokens.c.expires > at,
+            update(join_tokens)
+            .where(
+                join_tokens.c.id == row["id"],
+                join_tokens.c.used_at.is_(None),
+                join_tokens.c.expires > at,
                 or_(join_tokens.c.node.is_(None), join_tokens.c.node == node_id),
-            ).values(used_at=at, used_by=node_id)
-        )  # fmt: skip
+            )
+            .values(used_at=at, used_by=node_id)
+        )
         if not taken.rowcount:
-            why = ("has been used" if row["used_at"] is not None
-                   else "has expired" if row["expires"] <= at
-                   else "is for another node")  # fmt: skip
+            why = (
+                "has been used"
+                if row["used_at"] is not None
+                else "has expired"
+                if row["expires"] <= at
+                else "is for another node"
+            )
             raise NotAuthenticated(f"this join token {why}; ask the operator for a new one")
         return _token({**row, "used_at": at, "used_by": node_id})
 

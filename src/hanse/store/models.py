@@ -29,9 +29,15 @@ class ModelVersion:
     created: float
 
     def public(self) -> dict[str, Json]:
-        return {"run": self.run, "version": self.version, "round": self.round, "sha": self.sha,
-                "nbytes": self.nbytes, "metrics": dict(self.metrics),
-                "created": iso(self.created)}  # fmt: skip
+        return {
+            "run": self.run,
+            "version": self.version,
+            "round": self.round,
+            "sha": self.sha,
+            "nbytes": self.nbytes,
+            "metrics": dict(self.metrics),
+            "created": iso(self.created),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +74,14 @@ class Models:
                 return ModelVersion(**row)
             last = tx.execute(select(func.max(model_versions.c.version)).where(of_run)).scalar() or 0
             values: dict[str, Any] = {
-                "run": run_id, "version": last + 1, "round": round, "sha": sha, "nbytes": nbytes,
-                "metrics": dict(metrics or {}), "created": now(),
-            }  # fmt: skip
+                "run": run_id,
+                "version": last + 1,
+                "round": round,
+                "sha": sha,
+                "nbytes": nbytes,
+                "metrics": dict(metrics or {}),
+                "created": now(),
+            }
             tx.execute(insert(model_versions).values(values))
             self._events.record(tx, "model", run=run_id, detail={"version": last + 1, "round": round, "sha": sha})
         return ModelVersion(**values)

@@ -48,13 +48,20 @@ class Node:
 
     def public(self) -> dict[str, Json]:
         return {
-            "id": self.id, "status": self.status, "owner": self.owner, "serial": self.serial,
-            "fingerprint": self.fingerprint, "registered_at": iso(self.registered_at),
-            "last_heartbeat": iso(self.last_heartbeat), "address": self.address,
-            "capabilities": dict(self.capabilities), "summary": dict(self.summary),
-            "datasets": [dict(d) for d in self.datasets], "consent_mode": self.consent_mode,
+            "id": self.id,
+            "status": self.status,
+            "owner": self.owner,
+            "serial": self.serial,
+            "fingerprint": self.fingerprint,
+            "registered_at": iso(self.registered_at),
+            "last_heartbeat": iso(self.last_heartbeat),
+            "address": self.address,
+            "capabilities": dict(self.capabilities),
+            "summary": dict(self.summary),
+            "datasets": [dict(d) for d in self.datasets],
+            "consent_mode": self.consent_mode,
             "updated": iso(self.updated),
-        }  # fmt: skip
+        }
 
 
 class Nodes:
@@ -65,30 +72,42 @@ class Nodes:
         self.join_tokens = JoinTokens(database, events)
 
     def enrol(
-        self, secret: str, node_id: str, issue: Callable[[], Certificate], *, address: str = "",
+        self,
+        secret: str,
+        node_id: str,
+        issue: Callable[[], Certificate],
+        *,
+        address: str = "",
         capabilities: Mapping[str, Json] | None = None,
-    ) -> Node:  # fmt: skip
+    ) -> Node:
         """Uses up a join token, calls ``issue`` for the certificate and registers the node: all of
         it or nothing. Raises ``NotAuthenticated`` for a token that does not fit, ``Conflict`` if
         the id is taken."""
         with self._database.write() as tx:
             token = self.join_tokens.consume_in(tx, secret, name(node_id, "node"))
-            node = self._register(tx, node_id, issue(), address=address, capabilities=capabilities or {},
-                                  actor=f"token {token.id}")  # fmt: skip
+            node = self._register(
+                tx, node_id, issue(), address=address, capabilities=capabilities or {}, actor=f"token {token.id}"
+            )
             if token.owner is not None:
                 claim(tx, token.owner, node_id)
                 node = self._get(tx.connection, node_id)
         return node
 
     def register(
-        self, node_id: str, certificate: Certificate, *, address: str = "",
-        capabilities: Mapping[str, Json] | None = None, actor: str = "system",
-    ) -> Node:  # fmt: skip
+        self,
+        node_id: str,
+        certificate: Certificate,
+        *,
+        address: str = "",
+        capabilities: Mapping[str, Json] | None = None,
+        actor: str = "system",
+    ) -> Node:
         """Registers a node without a token (by an operator). With the same certificate again it
         changes nothing; with another one it raises ``Conflict``."""
         with self._database.write() as tx:
-            return self._register(tx, name(node_id, "node"), certificate, address=address,
-                                  capabilities=capabilities or {}, actor=actor)  # fmt: skip
+            return self._register(
+                tx, name(node_id, "node"), certificate, address=address, capabilities=capabilities or {}, actor=actor
+            )
 
     def renew(self, node_id: str, certificate: Certificate, *, actor: str = "system") -> Node:
         """A new certificate for an enrolled node; the old one no longer counts."""
@@ -97,15 +116,19 @@ class Nodes:
                 raise Conflict(f"node {node_id} is revoked; reinstate it first")
             self._unused(tx, node_id, certificate)
             self._set(tx, node_id, serial=certificate.serial, fingerprint=certificate.fingerprint)
-            self._events.record(tx, "node.renewed", node=node_id, actor=actor,
-                                detail={"serial": certificate.serial})  # fmt: skip
+            self._events.record(tx, "node.renewed", node=node_id, actor=actor, detail={"serial": certificate.serial})
             return self._get(tx.connection, node_id)
 
     def describe(
-        self, node_id: str, *, summary: Mapping[str, Json] | None = None,
-        datasets: Sequence[Mapping[str, Json]] | None = None, capabilities: Mapping[str, Json] | None = None,
-        consent_mode: str | None = None, address: str | None = None,
-    ) -> Node:  # fmt: skip
+        self,
+        node_id: str,
+        *,
+        summary: Mapping[str, Json] | None = None,
+        datasets: Sequence[Mapping[str, Json]] | None = None,
+        capabilities: Mapping[str, Json] | None = None,
+        consent_mode: str | None = None,
+        address: str | None = None,
+    ) -> Node:
         """Replaces what the node says about itself; what is None stays. Counts as a heartbeat."""
         values: dict[str, Any] = {"last_heartbeat": now()}
         if summary is not None:
@@ -120,8 +143,13 @@ class Nodes:
             values["address"] = words(address)
         with self._database.write() as tx:
             self._set(tx, node_id, **values)
-            self._events.record(tx, "node.described", node=node_id, actor=node_id,
-                                detail={"changed": sorted(set(values) - {"last_heartbeat"})})  # fmt: skip
+            self._events.record(
+                tx,
+                "node.described",
+                node=node_id,
+                actor=node_id,
+                detail={"changed": sorted(set(values) - {"last_heartbeat"})},
+            )
             return self._get(tx.connection, node_id)
 
     def heartbeat(self, node_id: str, at: float | None = None) -> float:
@@ -158,9 +186,15 @@ class Nodes:
             return [_node(row) for row in connection.execute(query).mappings()]
 
     def _register(
-        self, tx: Transaction, node_id: str, certificate: Certificate, *, address: str,
-        capabilities: Mapping[str, Json], actor: str,
-    ) -> Node:  # fmt: skip
+        self,
+        tx: Transaction,
+        node_id: str,
+        certificate: Certificate,
+        *,
+        address: str,
+        capabilities: Mapping[str, Json],
+        actor: str,
+    ) -> Node:
         row = tx.execute(_query().where(nodes.c.id == node_id)).mappings().first()
         if row is not None:
             if row["fingerprint"] != certificate.fingerprint:
@@ -168,11 +202,22 @@ class Nodes:
             return _node(row)
         self._unused(tx, node_id, certificate)
         at = now()
-        tx.execute(insert(nodes).values(
-            id=node_id, status=ENROLLED, serial=certificate.serial, fingerprint=certificate.fingerprint,
-            registered_at=at, last_heartbeat=None, address=words(address), capabilities=dict(capabilities),
-            summary={}, datasets=[], consent_mode="ask", updated=at,
-        ))  # fmt: skip
+        tx.execute(
+            insert(nodes).values(
+                id=node_id,
+                status=ENROLLED,
+                serial=certificate.serial,
+                fingerprint=certificate.fingerprint,
+                registered_at=at,
+                last_heartbeat=None,
+                address=words(address),
+                capabilities=dict(capabilities),
+                summary={},
+                datasets=[],
+                consent_mode="ask",
+                updated=at,
+            )
+        )
         self._events.record(tx, "node.enrolled", node=node_id, actor=actor, detail={"serial": certificate.serial})
         return self._get(tx.connection, node_id)
 

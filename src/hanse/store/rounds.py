@@ -29,10 +29,11 @@ _PROGRESS = (
     update(runs)
     .where(runs.c.id == _OF_RUN)
     .values(
-        step=bindparam("new_step"), updated=bindparam("at"),
+        step=bindparam("new_step"),
+        updated=bindparam("at"),
         round=func.coalesce(bindparam("new_round", type_=Integer), runs.c.round),
     )
-)  # fmt: skip
+)
 _HELD = select(checkpoints.c.step, checkpoints.c.sha).where(checkpoints.c.run == _OF_RUN)
 _DROP = delete(checkpoints).where(
     checkpoints.c.run == _OF_RUN, checkpoints.c.step == bindparam("old_step", type_=Integer)
@@ -54,8 +55,16 @@ class Round:
     record: Mapping[str, Json]
 
     def public(self) -> dict[str, Json]:
-        return {**self.record, "run": self.run, "step": self.step, "label": self.label, "round": self.round,
-                "started": iso(self.started), "ended": iso(self.ended), "status": self.status}  # fmt: skip
+        return {
+            **self.record,
+            "run": self.run,
+            "step": self.step,
+            "label": self.label,
+            "round": self.round,
+            "started": iso(self.started),
+            "ended": iso(self.ended),
+            "status": self.status,
+        }
 
 
 class Rounds:
@@ -206,10 +215,15 @@ def _row(run_id: str, step: int, record: Mapping[str, Json]) -> dict[str, Any]:
         raise ConfigError(f"the status of a round is 'ok' or 'failed', not {status!r}")
     began = _seconds(record.get("started"), now())
     return {
-        "run": run_id, "step": step, "label": words(str(record.get("label", "")), 64),
-        "round": record.get("round"), "started": began, "ended": _seconds(record.get("ended"), now()),
-        "status": status, "record": dict(record),
-    }  # fmt: skip
+        "run": run_id,
+        "step": step,
+        "label": words(str(record.get("label", "")), 64),
+        "round": record.get("round"),
+        "started": began,
+        "ended": _seconds(record.get("ended"), now()),
+        "status": status,
+        "record": dict(record),
+    }
 
 
 def _seconds(value: Json, otherwise: float) -> float:
@@ -228,7 +242,12 @@ def _summary(row: Mapping[str, Any]) -> dict[str, Json]:
     next attempt at the step replaces."""
     record = row["record"]
     return {
-        "step": row["step"], "label": row["label"], "round": row["round"], "status": row["status"],
-        "seconds": row["ended"] - row["started"], "participants": sorted(record.get("participants") or ()),
-        "failures": dict(record.get("failures") or {}), "metrics": record.get("metrics") or {},
-    }  # fmt: skip
+        "step": row["step"],
+        "label": row["label"],
+        "round": row["round"],
+        "status": row["status"],
+        "seconds": row["ended"] - row["started"],
+        "participants": sorted(record.get("participants") or ()),
+        "failures": dict(record.get("failures") or {}),
+        "metrics": record.get("metrics") or {},
+    }

@@ -41,12 +41,23 @@ class Run:
 
     def public(self) -> dict[str, Json]:
         return {
-            "id": self.id, "state": str(self.state), "config": dict(self.config),
-            "bundle_hash": self.bundle_hash, "nodes": list(self.nodes), "proposer": self.proposer,
-            "seed": self.seed, "created": iso(self.created), "started": iso(self.started),
-            "ended": iso(self.ended), "expires": iso(self.expires), "reason": self.reason,
-            "result": self.result, "step": self.step, "round": self.round, "updated": iso(self.updated),
-        }  # fmt: skip
+            "id": self.id,
+            "state": str(self.state),
+            "config": dict(self.config),
+            "bundle_hash": self.bundle_hash,
+            "nodes": list(self.nodes),
+            "proposer": self.proposer,
+            "seed": self.seed,
+            "created": iso(self.created),
+            "started": iso(self.started),
+            "ended": iso(self.ended),
+            "expires": iso(self.expires),
+            "reason": self.reason,
+            "result": self.result,
+            "step": self.step,
+            "round": self.round,
+            "updated": iso(self.updated),
+        }
 
 
 class Runs:
@@ -54,17 +65,30 @@ class Runs:
         self._database, self._events = database, events
 
     def create(
-        self, config: Mapping[str, Json], *, proposer: str, nodes: Sequence[str] = (), seed: int = 0,
+        self,
+        config: Mapping[str, Json],
+        *,
+        proposer: str,
+        nodes: Sequence[str] = (),
+        seed: int = 0,
         run_id: str | None = None,
-    ) -> Run:  # fmt: skip
+    ) -> Run:
         """A run in state ``pending``. Raises ``Conflict`` if the id is taken."""
         run_id = "run-" + secrets.token_hex(6) if run_id is None else name(run_id, "run")
         at = now()
         values: dict[str, Any] = {
-            "id": run_id, "state": str(RunState.PENDING), "config": dict(config), "bundle_hash": "",
-            "bundle": {}, "nodes": sorted({name(n, "node") for n in nodes}), "proposer": words(proposer, 200),
-            "seed": int(seed), "created": at, "reason": "", "updated": at,
-        }  # fmt: skip
+            "id": run_id,
+            "state": str(RunState.PENDING),
+            "config": dict(config),
+            "bundle_hash": "",
+            "bundle": {},
+            "nodes": sorted({name(n, "node") for n in nodes}),
+            "proposer": words(proposer, 200),
+            "seed": int(seed),
+            "created": at,
+            "reason": "",
+            "updated": at,
+        }
         with self._database.write() as tx:
             if tx.execute(select(runs.c.id).where(runs.c.id == run_id)).first():
                 raise Conflict(f"there is a run {run_id} already")
@@ -73,9 +97,16 @@ class Runs:
             return self.get_in(tx.connection, run_id)
 
     def propose(
-        self, run_id: str, bundle_hash: str, bundle: Mapping[str, Json], *, actor: str,
-        nodes: Sequence[str] | None = None, expires: float | None = None, reason: str = "",
-    ) -> Run:  # fmt: skip
+        self,
+        run_id: str,
+        bundle_hash: str,
+        bundle: Mapping[str, Json],
+        *,
+        actor: str,
+        nodes: Sequence[str] | None = None,
+        expires: float | None = None,
+        reason: str = "",
+    ) -> Run:
         """Freezes the bundle and the nodes that are asked, and goes to ``awaiting_consent``.
 
         Args:
@@ -87,9 +118,16 @@ class Runs:
             asked = before.nodes if nodes is None else tuple(sorted({name(n, "node") for n in nodes}))
             if not asked or not bundle_hash:
                 raise Conflict(f"run {run_id} has no {'bundle' if asked else 'nodes'}; there is nothing to consent to")
-            tx.execute(update(runs).where(runs.c.id == run_id).values(
-                bundle_hash=words(bundle_hash, 128), bundle=dict(bundle), nodes=list(asked), expires=expires,
-            ))  # fmt: skip
+            tx.execute(
+                update(runs)
+                .where(runs.c.id == run_id)
+                .values(
+                    bundle_hash=words(bundle_hash, 128),
+                    bundle=dict(bundle),
+                    nodes=list(asked),
+                    expires=expires,
+                )
+            )
             return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
 
     def transition(self, run_id: str, to: str, actor: str, reason: str = "", *, result: str | None = None) -> Run:
@@ -105,9 +143,15 @@ class Runs:
             return self.transition_in(tx, run_id, state(to), actor, reason, result=result)
 
     def transition_in(
-        self, tx: Transaction, run_id: str, to: RunState, actor: str, reason: str = "",
-        *, result: str | None = None,
-    ) -> Run:  # fmt: skip
+        self,
+        tx: Transaction,
+        run_id: str,
+        to: RunState,
+        actor: str,
+        reason: str = "",
+        *,
+        result: str | None = None,
+    ) -> Run:
         """As ``transition``, as part of a larger transaction."""
         before = self.get_in(tx.connection, run_id)
         check(run_id, before.state, to)
@@ -144,9 +188,7 @@ class Runs:
             raise NotFound(f"there is no run {run_id!r}")
         return dict(found[0])
 
-    def list(
-        self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0
-    ) -> Sequence[Run]:
+    def list(self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0) -> Sequence[Run]:
         """Newest first."""
         query = _query().order_by(runs.c.created.desc(), runs.c.id).limit(limit).offset(offset)
         with self._database.read() as connection:

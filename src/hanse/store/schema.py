@@ -28,24 +28,27 @@ _Serial = BigInteger().with_variant(Integer, "sqlite")
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 accounts = Table(
-    "accounts", metadata,
+    "accounts",
+    metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
     Column("role", String(20), nullable=False),
     Column("token_digest", String(64), nullable=False, unique=True),
     Column("created", Double, nullable=False),
     Column("disabled_at", Double),
-)  # fmt: skip
+)
 
 # A node has one owner; the link may be made before the node enrols.
 owners = Table(
-    "owners", metadata,
+    "owners",
+    metadata,
     Column("node", String(64), primary_key=True),
     Column("account", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
-)  # fmt: skip
+)
 
 nodes = Table(
-    "nodes", metadata,
+    "nodes",
+    metadata,
     Column("id", String(64), primary_key=True),
     Column("status", String(20), nullable=False),
     Column("serial", String(80), nullable=False),
@@ -58,10 +61,11 @@ nodes = Table(
     Column("datasets", JSON, nullable=False),
     Column("consent_mode", String(20), nullable=False),
     Column("updated", Double, nullable=False),
-)  # fmt: skip
+)
 
 join_tokens = Table(
-    "join_tokens", metadata,
+    "join_tokens",
+    metadata,
     Column("id", String(64), primary_key=True),
     Column("digest", String(64), nullable=False, unique=True),
     Column("node", String(64)),
@@ -71,10 +75,11 @@ join_tokens = Table(
     Column("expires", Double, nullable=False),
     Column("used_at", Double),
     Column("used_by", String(64)),
-)  # fmt: skip
+)
 
 runs = Table(
-    "runs", metadata,
+    "runs",
+    metadata,
     Column("id", String(64), primary_key=True),
     Column("state", String(20), nullable=False, index=True),
     Column("config", JSON, nullable=False),
@@ -92,10 +97,11 @@ runs = Table(
     Column("step", Integer),
     Column("round", Integer),
     Column("updated", Double, nullable=False),
-)  # fmt: skip
+)
 
 consents = Table(
-    "consents", metadata,
+    "consents",
+    metadata,
     Column("run", String(64), ForeignKey("runs.id"), primary_key=True),
     Column("node", String(64), primary_key=True),
     Column("decision", String(10), nullable=False),
@@ -104,10 +110,11 @@ consents = Table(
     Column("via", String(20), nullable=False),
     Column("reason", Text, nullable=False),
     Column("time", Double, nullable=False),
-)  # fmt: skip
+)
 
 rounds = Table(
-    "rounds", metadata,
+    "rounds",
+    metadata,
     Column("run", String(64), ForeignKey("runs.id"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("label", String(64), nullable=False),
@@ -116,19 +123,21 @@ rounds = Table(
     Column("ended", Double, nullable=False),
     Column("status", String(10), nullable=False),
     Column("record", JSON, nullable=False),
-)  # fmt: skip
+)
 
 checkpoints = Table(
-    "checkpoints", metadata,
+    "checkpoints",
+    metadata,
     Column("run", String(64), ForeignKey("runs.id"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("time", Double, nullable=False),
     Column("sha", String(64), index=True),  # a blob, or ...
     Column("inline", LargeBinary),  # ... the bytes themselves
-)  # fmt: skip
+)
 
 events = Table(
-    "events", metadata,
+    "events",
+    metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True),
     Column("time", Double, nullable=False),
     Column("run", String(64)),
@@ -138,10 +147,11 @@ events = Table(
     Column("detail", JSON, nullable=False),
     Index("events_of_run", "run", "id"),
     sqlite_autoincrement=True,  # an id is never given twice
-)  # fmt: skip
+)
 
 model_versions = Table(
-    "model_versions", metadata,
+    "model_versions",
+    metadata,
     Column("run", String(64), ForeignKey("runs.id"), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("round", Integer),
@@ -150,7 +160,7 @@ model_versions = Table(
     Column("metrics", JSON, nullable=False),
     Column("created", Double, nullable=False),
     UniqueConstraint("run", "round", "sha"),
-)  # fmt: skip
+)
 
 _APPEND_ONLY = {
     "sqlite": tuple(

@@ -34,26 +34,66 @@ _SHA = re.compile(r"[0-9a-f]{64}")
 
 _TIME, _MAYBE_TIME = "a time in ISO 8601", "a time in ISO 8601 or null"
 _NODE: Mapping[str, Any] = {
-    "status": str, "serial": str, "fingerprint": str, "registered_at": _TIME, "last_heartbeat": _MAYBE_TIME,
-    "address": str, "capabilities": dict, "summary": dict, "datasets": list, "consent_mode": str,
+    "status": str,
+    "serial": str,
+    "fingerprint": str,
+    "registered_at": _TIME,
+    "last_heartbeat": _MAYBE_TIME,
+    "address": str,
+    "capabilities": dict,
+    "summary": dict,
+    "datasets": list,
+    "consent_mode": str,
     "updated": _TIME,
-}  # fmt: skip
+}
 _RUN: Mapping[str, Any] = {
-    "session_id": str, "state": str, "config": dict, "bundle_hash": str, "bundle": dict, "nodes": list,
-    "proposer": str, "seed": int, "created": _TIME, "started": _MAYBE_TIME, "ended": _MAYBE_TIME,
-    "expires": _MAYBE_TIME, "reason": str, "result": (str, type(None)), "step": (int, type(None)),
-    "round": (int, type(None)), "updated": _TIME, "consents": list, "rounds": list, "models": list,
-}  # fmt: skip
+    "session_id": str,
+    "state": str,
+    "config": dict,
+    "bundle_hash": str,
+    "bundle": dict,
+    "nodes": list,
+    "proposer": str,
+    "seed": int,
+    "created": _TIME,
+    "started": _MAYBE_TIME,
+    "ended": _MAYBE_TIME,
+    "expires": _MAYBE_TIME,
+    "reason": str,
+    "result": (str, type(None)),
+    "step": (int, type(None)),
+    "round": (int, type(None)),
+    "updated": _TIME,
+    "consents": list,
+    "rounds": list,
+    "models": list,
+}
 _CONSENT: Mapping[str, Any] = {
-    "node": str, "decision": str, "hash": str, "actor": str, "via": str, "reason": str, "time": _TIME,
-}  # fmt: skip
+    "node": str,
+    "decision": str,
+    "hash": str,
+    "actor": str,
+    "via": str,
+    "reason": str,
+    "time": _TIME,
+}
 _ROUND: Mapping[str, Any] = {
-    "step": int, "label": str, "round": (int, type(None)), "started": _TIME, "ended": _TIME, "status": str,
+    "step": int,
+    "label": str,
+    "round": (int, type(None)),
+    "started": _TIME,
+    "ended": _TIME,
+    "status": str,
     "record": dict,
-}  # fmt: skip
+}
 _MODEL: Mapping[str, Any] = {
-    "version": int, "round": (int, type(None)), "sha": str, "nbytes": int, "metrics": dict, "created": _TIME,
-}  # fmt: skip
+    "version": int,
+    "round": (int, type(None)),
+    "sha": str,
+    "nbytes": int,
+    "metrics": dict,
+    "created": _TIME,
+}
 _TIMES = {"registered_at", "last_heartbeat", "updated", "created", "started", "ended", "expires", "time"}
 _PARTS = (("consents", consents, _CONSENT), ("rounds", rounds, _ROUND), ("models", model_versions, _MODEL))
 
@@ -176,8 +216,13 @@ def _session(connection: Connection, row: dict[str, Any]) -> dict[str, Json]:
 
 
 def _validated(state: Json) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], dict[str, Any]]]]:
-    top = {"schema_version": int, "saved_at": _TIME, "clients": dict, "active_sessions": list,
-           "completed_sessions": list}  # fmt: skip
+    top = {
+        "schema_version": int,
+        "saved_at": _TIME,
+        "clients": dict,
+        "active_sessions": list,
+        "completed_sessions": list,
+    }
     version = state.get("schema_version") if isinstance(state, dict) else None
     if version != FORMAT_VERSION:
         raise ConfigError(f"the state file has schema version {version!r}; this release reads {FORMAT_VERSION}")

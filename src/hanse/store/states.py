@@ -23,18 +23,20 @@ class RunState(StrEnum):
 
 def _table() -> MappingProxyType[RunState, frozenset[RunState]]:
     s = RunState
-    return MappingProxyType({
-        s.PENDING: frozenset({s.AWAITING_CONSENT, s.CANCELLED, s.FAILED}),
-        s.AWAITING_CONSENT: frozenset({s.RUNNING, s.REJECTED, s.EXPIRED, s.CANCELLED}),
-        s.RUNNING: frozenset({s.PAUSED, s.STOPPING, s.COMPLETED, s.CANCELLED, s.FAILED}),
-        s.PAUSED: frozenset({s.RUNNING, s.STOPPING, s.CANCELLED, s.FAILED}),
-        s.STOPPING: frozenset({s.COMPLETED, s.CANCELLED, s.FAILED}),
-        s.COMPLETED: frozenset(),
-        s.REJECTED: frozenset(),
-        s.EXPIRED: frozenset(),
-        s.CANCELLED: frozenset(),
-        s.FAILED: frozenset(),
-    })  # fmt: skip
+    return MappingProxyType(
+        {
+            s.PENDING: frozenset({s.AWAITING_CONSENT, s.CANCELLED, s.FAILED}),
+            s.AWAITING_CONSENT: frozenset({s.RUNNING, s.REJECTED, s.EXPIRED, s.CANCELLED}),
+            s.RUNNING: frozenset({s.PAUSED, s.STOPPING, s.COMPLETED, s.CANCELLED, s.FAILED}),
+            s.PAUSED: frozenset({s.RUNNING, s.STOPPING, s.CANCELLED, s.FAILED}),
+            s.STOPPING: frozenset({s.COMPLETED, s.CANCELLED, s.FAILED}),
+            s.COMPLETED: frozenset(),
+            s.REJECTED: frozenset(),
+            s.EXPIRED: frozenset(),
+            s.CANCELLED: frozenset(),
+            s.FAILED: frozenset(),
+        }
+    )
 
 
 TRANSITIONS = _table()

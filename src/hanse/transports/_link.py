@@ -126,8 +126,10 @@ class _Connection:
     def check_header(self, frame: bytes) -> None:
         """Before a long BEGIN frame is read: raises ``TooLarge``."""
         if not frame[1] & 1 and len(frame) > self._request_header:
-            raise TooLarge(f"a request with {len(frame)} bytes of names and numbers is over the limit of "
-                           f"{self._request_header}; has a dataset too many columns?")  # fmt: skip
+            raise TooLarge(
+                f"a request with {len(frame)} bytes of names and numbers is over the limit of "
+                f"{self._request_header}; has a dataset too many columns?"
+            )
 
     def feed(self, frame: bytes) -> tuple[int, Message | Signal | None]:
         stream = int.from_bytes(frame[1:5], "little")
@@ -190,11 +192,19 @@ class Link:
     """
 
     def __init__(
-        self, me: str, peer: str, handler: Handler, refused: Refusal, *,
-        allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES,
-        request_limit: int = REQUEST_LIMIT, request_header: int = MAX_HEADER_BYTES, alive_every: float = ALIVE_SECONDS,
+        self,
+        me: str,
+        peer: str,
+        handler: Handler,
+        refused: Refusal,
+        *,
+        allocate: Allocate = Memory,
+        limit: int = MAX_MESSAGE_BYTES,
+        request_limit: int = REQUEST_LIMIT,
+        request_header: int = MAX_HEADER_BYTES,
+        alive_every: float = ALIVE_SECONDS,
         traffic: Traffic | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._traffic = traffic
         self.me, self.peer = me, peer
         self._handler, self._refused = handler, refused
@@ -348,9 +358,12 @@ class Link:
             self._refuse(what, error.message)
             connection.end(f"{what}: {error.message}")
             if self._strikes >= _STRIKES:
-                self._fail_all(NodeFailed(
-                    f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
-                    f"the last was {what}: {error.message}"))  # fmt: skip
+                self._fail_all(
+                    NodeFailed(
+                        f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
+                        f"the last was {what}: {error.message}"
+                    )
+                )
                 self._strikes = 0
 
     async def _read_one(self, wire: Wire, connection: _Connection) -> bool:
@@ -431,8 +444,10 @@ class Link:
 
     def _message(self, connection: _Connection, is_reply: bool, message: Message) -> None:
         if message.sender != self.peer:
-            raise _WrongSender(f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
-                               f"this connection is authenticated as {self.peer!r}")  # fmt: skip
+            raise _WrongSender(
+                f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
+                f"this connection is authenticated as {self.peer!r}"
+            )
         if is_reply != (message.kind in ("reply", "error")):
             expected = "replies" if is_reply else "requests"
             raise WireError(f"a {message.kind[:50]!r} on a stream for {expected}")

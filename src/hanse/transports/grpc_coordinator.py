@@ -140,10 +140,17 @@ class GrpcCoordinator:
     def _link(self, node: str) -> Link:
         if node not in self._links:
             self._links[node] = Link(
-                COORDINATOR, node, self._handler, self._refused, allocate=self._allocate, limit=self._limit,
-                request_limit=self._request_limit, request_header=REQUEST_HEADER, alive_every=self._alive_every,
+                COORDINATOR,
+                node,
+                self._handler,
+                self._refused,
+                allocate=self._allocate,
+                limit=self._limit,
+                request_limit=self._request_limit,
+                request_header=REQUEST_HEADER,
+                alive_every=self._alive_every,
                 traffic=self._traffic,
-            )  # fmt: skip
+            )
         return self._links[node]
 
     async def _serve(self, _: Any, context: Any) -> None:

@@ -85,9 +85,15 @@ class GrpcNode:
         if is_loopback(host):
             self._options.append(("grpc.enable_http_proxy", 0))
         self._link = Link(
-            node, COORDINATOR, handler, refused, allocate=allocate, limit=limit,
-            request_limit=limit, alive_every=alive_every,
-        )  # fmt: skip
+            node,
+            COORDINATOR,
+            handler,
+            refused,
+            allocate=allocate,
+            limit=limit,
+            request_limit=limit,
+            alive_every=alive_every,
+        )
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 

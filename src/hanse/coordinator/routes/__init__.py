@@ -4,5 +4,15 @@ from __future__ import annotations
 
 from hanse.coordinator.routes import accounts, audit, events, flopynet, mllabiome, models, nodes, page, runs, state
 
-ROUTERS = (page.router, mllabiome.router, runs.router, flopynet.router, nodes.router, accounts.router,
-           events.router, models.router, audit.router, state.router)  # fmt: skip
+ROUTERS = (
+    page.router,
+    mllabiome.router,
+    runs.router,
+    flopynet.router,
+    nodes.router,
+    accounts.router,
+    events.router,
+    models.router,
+    audit.router,
+    state.router,
+)

@@ -19,8 +19,11 @@ async def me(request: Request) -> dict[str, Any]:
     """Whose token this is."""
     it, who = coordinator(request), account(request)
     it.chronicle.note("account.login", actor=who.name, detail={"account": who.id})
-    about = {"version": hanse.__version__, "heartbeat_interval_s": it.settings.heartbeat_interval_s,
-             "grpc": it.settings.grpc}  # fmt: skip
+    about = {
+        "version": hanse.__version__,
+        "heartbeat_interval_s": it.settings.heartbeat_interval_s,
+        "grpc": it.settings.grpc,
+    }
     return {"account": who.public(), "coordinator": about}
 
 

@@ -15,9 +15,10 @@ router = APIRouter(tags=["audit"])
 
 @router.get("/api/audit")
 async def entries(
-    request: Request, since: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
+    request: Request,
+    since: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Entries after ``since``, oldest first."""
     found = await asyncio.to_thread(coordinator(request).store.audit.entries, since, limit)
     return {"entries": [asdict(e) for e in found]}

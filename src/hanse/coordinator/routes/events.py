@@ -25,10 +25,13 @@ _BATCH = 500
 
 @router.get("/api/events")
 async def events(
-    request: Request, since: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
+    request: Request,
+    since: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    run: str | None = None, node: str | None = None, kind: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    run: str | None = None,
+    node: str | None = None,
+    kind: str | None = None,
+) -> dict[str, Any]:
     """Events after ``since``, oldest first. ``last_event_id`` is where to go on."""
     it, who = coordinator(request), account(request)
 

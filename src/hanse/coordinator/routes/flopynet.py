@@ -21,10 +21,17 @@ from hanse.store.runs import Run
 
 router = APIRouter(tags=["FLOPY-NET"])
 STATUS = {
-    "pending": "waiting_for_clients", "awaiting_consent": "waiting_for_clients", "running": "training",
-    "paused": "paused", "stopping": "training", "completed": "completed", "failed": "error", "rejected": "error",
-    "expired": "error", "cancelled": "error",
-}  # fmt: skip
+    "pending": "waiting_for_clients",
+    "awaiting_consent": "waiting_for_clients",
+    "running": "training",
+    "paused": "paused",
+    "stopping": "training",
+    "completed": "completed",
+    "failed": "error",
+    "rejected": "error",
+    "expired": "error",
+    "cancelled": "error",
+}
 
 
 def now() -> str:
@@ -43,11 +50,20 @@ async def status(request: Request, run: str | None = None) -> dict[str, Any]:
     it, found = coordinator(request), await _the_run(request, run)
     registered = await _clients(request)
     body: dict[str, Any] = {
-        "status": "ready", "run": None, "rounds": None, "current_round": None, "max_rounds": None,
-        "clients": len(it.presence.online()), "registered_clients": len(registered), "current_accuracy": None,
-        "estimated_completion": None, "training_active": False, "training_paused": False, "stop_reason": None,
+        "status": "ready",
+        "run": None,
+        "rounds": None,
+        "current_round": None,
+        "max_rounds": None,
+        "clients": len(it.presence.online()),
+        "registered_clients": len(registered),
+        "current_accuracy": None,
+        "estimated_completion": None,
+        "training_active": False,
+        "training_paused": False,
+        "stop_reason": None,
         "timestamp": now(),
-    }  # fmt: skip
+    }
     if found is None:
         return body
     records = await asyncio.to_thread(_records, it.store, found)
@@ -59,11 +75,18 @@ async def status(request: Request, run: str | None = None) -> dict[str, Any]:
         ends = (datetime.now(UTC) + timedelta(seconds=mean * max(0, total - done))).isoformat()
     accuracies = [a for a in measured["accuracy"] if a is not None]
     return {
-        **body, "status": STATUS[str(found.state)], "run": found.id, "rounds": done, "current_round": found.round,
-        "max_rounds": total, "current_accuracy": accuracies[-1] if accuracies else None,
-        "estimated_completion": ends, "training_active": str(found.state) in ("running", "stopping"),
-        "training_paused": str(found.state) == "paused", "stop_reason": found.reason or None,
-    }  # fmt: skip
+        **body,
+        "status": STATUS[str(found.state)],
+        "run": found.id,
+        "rounds": done,
+        "current_round": found.round,
+        "max_rounds": total,
+        "current_accuracy": accuracies[-1] if accuracies else None,
+        "estimated_completion": ends,
+        "training_active": str(found.state) in ("running", "stopping"),
+        "training_paused": str(found.state) == "paused",
+        "stop_reason": found.reason or None,
+    }
 
 
 @router.post("/start", status_code=202)
@@ -146,11 +169,14 @@ def _shown(request: Request, node: Node) -> dict[str, Json]:
     if "gpu" in told and "compute_power" not in told:
         told["compute_power"] = "gpu" if told["gpu"] else "cpu"
     return {
-        "client_id": node.id, "status": seen["status"], "connected": seen["connected"],
+        "client_id": node.id,
+        "status": seen["status"],
+        "connected": seen["connected"],
         "ip_address": node.address or None,
-        "last_heartbeat": seen["last_heartbeat"], "registered_at": seen["registered_at"],
+        "last_heartbeat": seen["last_heartbeat"],
+        "registered_at": seen["registered_at"],
         "capabilities": {**told, "data_samples": samples},
-    }  # fmt: skip
+    }
 
 
 def _summary(store: Any, node_id: str) -> dict[str, Json]:

@@ -30,16 +30,27 @@ async def register(request: Request) -> JSONResponse:
     registry.check_summary(summary)
     it = coordinator(request)
     node, new = await asyncio.to_thread(
-        registry.register, it.store, it.settings, account(request), body.client_id, summary, body.capabilities,
+        registry.register,
+        it.store,
+        it.settings,
+        account(request),
+        body.client_id,
+        summary,
+        body.capabilities,
         address(request),
-    )  # fmt: skip
+    )
     it.presence.heard(node.id)
     if new:
         it.chronicle.note("node.registered", node=node.id, actor=account(request).name)
-    return JSONResponse({
-        "client_id": node.id, "status": "registered", "registered_at": iso(node.registered_at),
-        "heartbeat_interval_s": it.settings.heartbeat_interval_s,
-    }, 201 if new else 200)  # fmt: skip
+    return JSONResponse(
+        {
+            "client_id": node.id,
+            "status": "registered",
+            "registered_at": iso(node.registered_at),
+            "heartbeat_interval_s": it.settings.heartbeat_interval_s,
+        },
+        201 if new else 200,
+    )
 
 
 @router.get("/api/clients")
@@ -62,8 +73,10 @@ async def heartbeat(request: Request, client_id: str) -> dict[str, Any]:
     own_node(request, client_id)
     heard = await it.heartbeat(client_id, body.busy)
     waiting = await asyncio.to_thread(it.runs.pending, client_id)
-    actions = [{"action": "consent", "session_id": r.id, "code_hash": r.bundle_hash, "expires_at": iso(r.expires)}
-               for r in waiting]  # fmt: skip
+    actions = [
+        {"action": "consent", "session_id": r.id, "code_hash": r.bundle_hash, "expires_at": iso(r.expires)}
+        for r in waiting
+    ]
     return {"client_id": client_id, "last_heartbeat": iso(heard), "pending_actions": actions}
 
 
@@ -163,16 +176,22 @@ async def resume(request: Request, session_id: str) -> dict[str, Any]:
 
 @router.get("/api/analytics/session/{session_id}")
 async def session_analytics(
-    request: Request, session_id: str, window: Annotated[int, Query(ge=1, le=1000)] = 3,
+    request: Request,
+    session_id: str,
+    window: Annotated[int, Query(ge=1, le=1000)] = 3,
     tolerance: Annotated[float, Query(gt=0, le=1)] = 0.01,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Curves, importance, contributions, convergence."""
     run = await visible(request, session_id)
 
     def look() -> dict[str, Any]:
         records = [r.public() for r in coordinator(request).store.rounds.list(session_id)]
-        about = {"session_id": run.id, "state": str(run.state), "current_round": run.round,
-                 "num_rounds": run.config.get("num_rounds")}  # fmt: skip
+        about = {
+            "session_id": run.id,
+            "state": str(run.state),
+            "current_round": run.round,
+            "num_rounds": run.config.get("num_rounds"),
+        }
         return analytics.session(about, records, run.nodes, window, tolerance)
 
     return await asyncio.to_thread(look)

@@ -82,8 +82,12 @@ async def enrol(request: Request) -> dict[str, Any]:
         )
     except HanseError as error:
         it.attempts.failed(where)
-        it.chronicle.note("node.refused", node=None, actor=where or "unknown",
-                          detail={"what": "enrolment", "claimed": body.node_id, "detail": error.message})  # fmt: skip
+        it.chronicle.note(
+            "node.refused",
+            node=None,
+            actor=where or "unknown",
+            detail={"what": "enrolment", "claimed": body.node_id, "detail": error.message},
+        )
         raise
     it.presence.disconnect(node.id, "the node has a new certificate")
     return {"node_id": node.id, "certificate": pem, "ca": it.authority.pem.decode(), "grpc": it.settings.grpc}

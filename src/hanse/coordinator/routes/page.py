@@ -19,9 +19,14 @@ from hanse.errors import NotFound
 router = APIRouter(tags=["page"])
 FOLDER = Path(__file__).resolve().parent.parent / "page"
 TYPES = {
-    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
-}  # fmt: skip
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+}
 
 
 _STYLE = "body{font:15px system-ui;margin:2em}td{padding:.2em 1em .2em 0;vertical-align:top}"
@@ -33,10 +38,16 @@ async def root(request: Request) -> Response:
     if "text/html" in request.headers.get("accept", "") and (FOLDER / "index.html").is_file():
         return FileResponse(FOLDER / "index.html", media_type=TYPES[".html"], headers={"cache-control": "no-cache"})
     endpoints = [f"{method} {path}" for method, path in TABLE]
-    return JSONResponse({
-        "name": "Hanse coordinator", "version": hanse.__version__, "status": "healthy", "api": "/openapi.json",
-        "endpoints": endpoints, "timestamp": datetime.now(UTC).isoformat(),
-    })  # fmt: skip
+    return JSONResponse(
+        {
+            "name": "Hanse coordinator",
+            "version": hanse.__version__,
+            "status": "healthy",
+            "api": "/openapi.json",
+            "endpoints": endpoints,
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+    )
 
 
 @router.get("/page/{name}")
@@ -63,8 +74,10 @@ async def docs(request: Request) -> Response:
     for path, methods in sorted(request.app.openapi()["paths"].items()):
         for method, about in methods.items():
             roles = ", ".join(sorted(r.replace("_", " ") for r in TABLE.get((method.upper(), path), ()))) or "everybody"
-            rows.append(f"<tr><td>{method.upper()}</td><td><code>{escape(path)}</code></td><td>{roles}</td>"
-                        f"<td>{escape(str(about.get('description', '')))}</td></tr>")  # fmt: skip
+            rows.append(
+                f"<tr><td>{method.upper()}</td><td><code>{escape(path)}</code></td><td>{roles}</td>"
+                f"<td>{escape(str(about.get('description', '')))}</td></tr>"
+            )
     mark = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()  # this style, and no other
     policy = f"default-src 'none'; style-src 'sha256-{mark}'; frame-ancestors 'none'; base-uri 'none'"
     return HTMLResponse(

@@ -20,16 +20,21 @@ router = APIRouter(tags=["runs"])
 @router.get("/api/config/schema")
 async def schema(request: Request) -> dict[str, Any]:
     """The settings of a run, and the ingredients that they may name."""
-    return {"settings": RunConfig.describe(), "models": list(kinds.names("models")),
-            "algorithms": list(algorithms.names("algorithms")),
-            "selections": list(kinds.names("selection"))}  # fmt: skip
+    return {
+        "settings": RunConfig.describe(),
+        "models": list(kinds.names("models")),
+        "algorithms": list(algorithms.names("algorithms")),
+        "selections": list(kinds.names("selection")),
+    }
 
 
 @router.get("/api/runs/{session_id}/rounds")
 async def rounds(
-    request: Request, session_id: str, after: Annotated[int, Query(ge=-1_000_000_000, le=1_000_000_000)] = -1,
+    request: Request,
+    session_id: str,
+    after: Annotated[int, Query(ge=-1_000_000_000, le=1_000_000_000)] = -1,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The records of the steps, in order."""
     await visible(request, session_id)
     found = await asyncio.to_thread(coordinator(request).store.rounds.list, session_id, after=after, limit=limit)

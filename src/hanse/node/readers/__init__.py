@@ -69,15 +69,20 @@ def read(path: str | Path, *, schema: Schema | None = None, **options: Any) -> T
         extra = {"polars": "node", "PIL": "images"}.get(str(missing.name))
         if extra is None:
             raise
-        raise ConfigError(f"reading {path.name} needs a library that is not installed here; "
-                          f"pip install 'hanse[{extra}]'") from None  # fmt: skip
+        raise ConfigError(
+            f"reading {path.name} needs a library that is not installed here; pip install 'hanse[{extra}]'"
+        ) from None
     return table
 
 
 def stream(
-    path: str | Path, columns: Sequence[str] | None = None, rows_per_batch: int = 100_000,
-    *, schema: Schema | None = None, **options: Any,
-) -> Iterator[Table]:  # fmt: skip
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    rows_per_batch: int = 100_000,
+    *,
+    schema: Schema | None = None,
+    **options: Any,
+) -> Iterator[Table]:
     """Tables of at most ``rows_per_batch`` rows, in order, in bounded memory (CSV, TSV, Parquet).
 
     Kinds are the same in every batch; categories are those of the batch, so that a batch never has
@@ -94,7 +99,7 @@ def stream(
 
 def survey(
     path: str | Path, *, schema: Schema | None = None, note: Callable[[int], None] = lambda done: None, **options: Any
-) -> tuple[dict[str, str], int]:  # fmt: skip
+) -> tuple[dict[str, str], int]:
     """Kind of each column, and the number of rows: the whole file is read once, strictly, in bounded memory (CSV, TSV,
     Parquet). ``note`` is told now and then how many bytes of the file are done.
 

@@ -61,9 +61,12 @@ class Seen:
 
     def __add__(self, later: Seen) -> Seen:
         return Seen(
-            self.present + later.present, self.numbers + later.numbers,
-            self.booleans + later.booleans, self.dates + later.dates, self.other or later.other,
-        )  # fmt: skip
+            self.present + later.present,
+            self.numbers + later.numbers,
+            self.booleans + later.booleans,
+            self.dates + later.dates,
+            self.other or later.other,
+        )
 
 
 def kinds(schema: Mapping[str, str] | None, names: Collection[str], file: str) -> dict[str, ColumnKind]:
@@ -120,9 +123,11 @@ def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
     if seen.other is not None and seen.numbers >= MOSTLY * seen.present:
         row, found = seen.other
         raise place.error(
-            row, name, f"found {found}, while {seen.numbers} of {seen.present} values are numbers; "
+            row,
+            name,
+            f"found {found}, while {seen.numbers} of {seen.present} values are numbers; "
             "correct it, or declare the column categorical",
-        )  # fmt: skip
+        )
     return ColumnKind.CATEGORICAL
 
 
@@ -151,9 +156,10 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
     if len(wrong):
         row = int(wrong[0])
         raise place.error(
-            row, series.name, f"found {what(text[row])}, expected {_WANTED[kind]}; "
-            "correct it, or declare another kind for the column",
-        )  # fmt: skip
+            row,
+            series.name,
+            f"found {what(text[row])}, expected {_WANTED[kind]}; correct it, or declare another kind for the column",
+        )
     return Column(kind, _floats(values.cast(pl.Float64)))
 
 
@@ -205,9 +211,10 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
         if not len(wrong):
             return Column(kind, column.values)
         raise place.error(
-            int(wrong[0]), name,
+            int(wrong[0]),
+            name,
             "found a number other than 0 and 1, expected true or false; declare the column numeric",
-        )  # fmt: skip
+        )
     raise DataError(f"{file}: column {name!r} holds {own} values, but the schema says {kind}")
 
 

@@ -26,9 +26,12 @@ Note = Callable[[int], None]  # bytes of the file that are done
 
 
 def read(
-    path: Path, *, schema: Mapping[str, str] | None = None, separator: str | None = None,
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    separator: str | None = None,
     missing: Collection[str] = _columns.MISSING,
-) -> Table:  # fmt: skip
+) -> Table:
     """The table in a CSV or TSV file.
 
     Args:
@@ -67,10 +70,14 @@ def read_text(path: Path, separator: str | None = None, unique: bool = True) -> 
 
 
 def stream(
-    path: Path, columns: Sequence[str] | None, rows_per_batch: int,
-    *, schema: Mapping[str, str] | None = None, separator: str | None = None,
+    path: Path,
+    columns: Sequence[str] | None,
+    rows_per_batch: int,
+    *,
+    schema: Mapping[str, str] | None = None,
+    separator: str | None = None,
     missing: Collection[str] = _columns.MISSING,
-) -> Iterator[Table]:  # fmt: skip
+) -> Iterator[Table]:
     """See :func:`hanse.node.readers.stream`. Columns that the schema does not name cost one more pass
     over the file, to find their kinds."""
     text = _pieces(path, separator)
@@ -94,9 +101,14 @@ def stream(
 
 
 def survey(
-    path: Path, *, schema: Mapping[str, str] | None = None, separator: str | None = None,
-    missing: Collection[str] = _columns.MISSING, only: Sequence[str] | None = None, note: Note = lambda done: None,
-) -> tuple[dict[str, str], int]:  # fmt: skip
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    separator: str | None = None,
+    missing: Collection[str] = _columns.MISSING,
+    only: Sequence[str] | None = None,
+    note: Note = lambda done: None,
+) -> tuple[dict[str, str], int]:
     """See :func:`hanse.node.readers.survey`. ``only``: the columns to look at. One strict pass in bounded memory."""
     text = _pieces(path, separator)
     declared = _columns.kinds(schema, text.names, path.name)
@@ -127,9 +139,14 @@ def survey(
 
 
 def typed(
-    path: Path, columns: Sequence[str], rows_per_batch: int, schema: Mapping[str, str],
-    *, separator: str | None = None, missing: Collection[str] = _columns.MISSING,
-) -> Iterator[Table]:  # fmt: skip
+    path: Path,
+    columns: Sequence[str],
+    rows_per_batch: int,
+    schema: Mapping[str, str],
+    *,
+    separator: str | None = None,
+    missing: Collection[str] = _columns.MISSING,
+) -> Iterator[Table]:
     """Tables as :func:`stream` gives them, of a file that :func:`survey` found fit, much faster: numbers are read as
     numbers. A piece with a number that this does not understand (with spaces around it) is read the strict way."""
     text = _pieces(path, separator)
@@ -152,9 +169,13 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def _quick(
-    piece: _Piece, text: _Pieces, wanted: Sequence[str], kinds: Mapping[str, ColumnKind], missing: Collection[str],
+    piece: _Piece,
+    text: _Pieces,
+    wanted: Sequence[str],
+    kinds: Mapping[str, ColumnKind],
+    missing: Collection[str],
     file: str,
-) -> pl.DataFrame:  # fmt: skip
+) -> pl.DataFrame:
     import polars as pl
 
     data = piece.rows(len(text.names))
@@ -164,8 +185,14 @@ def _quick(
     try:
         if not data:
             return pl.DataFrame(schema={n: cells[place[n]] for n in wanted})
-        frame = pl.read_csv(data, has_header=False, separator=text.mark, schema=schema, null_values=list(missing),
-                            columns=[place[n] for n in wanted])  # fmt: skip
+        frame = pl.read_csv(
+            data,
+            has_header=False,
+            separator=text.mark,
+            schema=schema,
+            null_values=list(missing),
+            columns=[place[n] for n in wanted],
+        )
         return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         frame, _ = _parse(data, len(text.names), text.mark, file, line=piece.line)
@@ -173,9 +200,12 @@ def _quick(
 
 
 def _batch(
-    frame: pl.DataFrame, wanted: Sequence[str], declared: Mapping[str, ColumnKind], missing: Collection[str],
+    frame: pl.DataFrame,
+    wanted: Sequence[str],
+    declared: Mapping[str, ColumnKind],
+    missing: Collection[str],
     place: _columns.Place,
-) -> Table:  # fmt: skip
+) -> Table:
     return Table({n: _columns.from_text(frame[n], declared[n], missing, place) for n in wanted})
 
 

@@ -20,9 +20,12 @@ IGNORED = ("Thumbs.db", "desktop.ini")  # left behind by file managers, like nam
 
 
 def read(
-    path: Path, *, schema: Mapping[str, str] | None = None,
-    resize: Sequence[int] | None = None, mode: str | None = None,
-) -> Table:  # fmt: skip
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    resize: Sequence[int] | None = None,
+    mode: str | None = None,
+) -> Table:
     """A table with ``image``, uint8 of (n, height, width, channels), and ``label``; in the order of
     the class and file names, so the same on every machine.
 

@@ -35,9 +35,13 @@ def read(path: Path, *, schema: Mapping[str, str] | None = None, missing: Collec
 
 
 def stream(
-    path: Path, columns: Sequence[str] | None, rows_per_batch: int,
-    *, schema: Mapping[str, str] | None = None, missing: Collection[str] = (),
-) -> Iterator[Table]:  # fmt: skip
+    path: Path,
+    columns: Sequence[str] | None,
+    rows_per_batch: int,
+    *,
+    schema: Mapping[str, str] | None = None,
+    missing: Collection[str] = (),
+) -> Iterator[Table]:
     """See :func:`hanse.node.readers.stream`."""
     wanted = {n: k for n, k in (schema or {}).items() if columns is None or n in columns}
     row = 0
@@ -49,14 +53,19 @@ def stream(
 
 
 def survey(
-    path: Path, *, schema: Mapping[str, str] | None = None, missing: Collection[str] = (),
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    missing: Collection[str] = (),
     note: Note = lambda done: None,
-) -> tuple[dict[str, str], int]:  # fmt: skip
+) -> tuple[dict[str, str], int]:
     """See :func:`hanse.node.readers.survey`. The file says the kinds; all of it is read, to know that it is whole, and
     the columns of other declared kinds are checked value by value."""
     frame = _open(path, None)
-    kinds = {n: str(c.kind) for n, c in _table(_guarded(path, frame.head(0).collect), schema, missing, path.name, 0)
-             .columns.items()}  # fmt: skip
+    kinds = {
+        n: str(c.kind)
+        for n, c in _table(_guarded(path, frame.head(0).collect), schema, missing, path.name, 0).columns.items()
+    }
     rows = 0
     size, whole = path.stat().st_size, _rows(path, frame)
     declared = list(schema or {})
@@ -69,9 +78,13 @@ def survey(
 
 
 def typed(
-    path: Path, columns: Sequence[str], rows_per_batch: int, schema: Mapping[str, str],
-    *, missing: Collection[str] = (),
-) -> Iterator[Table]:  # fmt: skip
+    path: Path,
+    columns: Sequence[str],
+    rows_per_batch: int,
+    schema: Mapping[str, str],
+    *,
+    missing: Collection[str] = (),
+) -> Iterator[Table]:
     """Tables as :func:`stream` gives them; numbers are made floats where they are decoded."""
     import polars as pl
 

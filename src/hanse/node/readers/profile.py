@@ -25,9 +25,24 @@ PROFILES = ("*profiles.tsv", "*profile.tsv")
 METADATA = ("*metadata.tsv",)
 RANKS = "dkpcofgst"  # domain or kingdom, phylum, class, order, family, genus, species, strain
 FEATURE_HEADS = frozenset(
-    ("clade_name", "#clade_name", "clade", "feature", "features", "feature_id", "taxon", "taxa", "taxonomy",
-     "lineage", "otu", "otu_id", "#otu id", "asv", "asv_id")
-)  # fmt: skip
+    (
+        "clade_name",
+        "#clade_name",
+        "clade",
+        "feature",
+        "features",
+        "feature_id",
+        "taxon",
+        "taxa",
+        "taxonomy",
+        "lineage",
+        "otu",
+        "otu_id",
+        "#otu id",
+        "asv",
+        "asv_id",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +91,12 @@ def looks_like(path: Path) -> bool:
 
 
 def read(
-    path: Path, *, schema: Mapping[str, str] | None = None,
-    sample_id: str | None = None, rank: str | None = None,
-) -> Table:  # fmt: skip
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    sample_id: str | None = None,
+    rank: str | None = None,
+) -> Table:
     """The joined table: the sample id, the other metadata columns, then the features (numeric), rows
     sorted by sample id. Samples that are in one file only are left out, as :func:`join` reports.
 
@@ -101,9 +119,12 @@ def join(path: Path, *, sample_id: str | None = None) -> JoinReport:
 
 
 def load(
-    path: Path, *, schema: Mapping[str, str] | None = None,
-    sample_id: str | None = None, rank: str | None = None,
-) -> tuple[Table, JoinReport]:  # fmt: skip
+    path: Path,
+    *,
+    schema: Mapping[str, str] | None = None,
+    sample_id: str | None = None,
+    rank: str | None = None,
+) -> tuple[Table, JoinReport]:
     """Table (see :func:`read`) and report."""
     if rank is not None and (len(rank) != 1 or rank not in RANKS):
         raise ConfigError(f"rank is {rank!r}; expected one of {', '.join(RANKS)}")
