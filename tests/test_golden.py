@@ -1,0 +1,95 @@
+"""The results of fourteen runs, byte for byte as they were: a change of the code's order must not change a number.
+
+Last bits depend on processor and libraries, so the hashes are those of one environment, which stands beside
+them; elsewhere the test is skipped. Whoever changes results on purpose records them anew, and says so in the commit:
+``python tests/test_golden.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse
+from hanse.messages import digest
+
+RECORDED = Path(__file__).with_name("golden.json")
+ROUNDS: dict[str, Any] = {"rounds": 3, "local_epochs": 2, "target": "y", "sample_id_column": None}
+MLP = {"model_options": {"hidden_layer_sizes": [5]}, "learning_rate": 0.02}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "logistic_binary": ("binary", {"model": "logistic_regression"}),
+    "logistic_multiclass": ("multiclass", {"model": "logistic_regression"}),
+    "linear": ("regression", {"model": "linear_regression"}),
+    "sgd_binary": ("binary", {"model": "sgd_classifier", "server_learning_rate": 0.5}),
+    "sgd_multiclass": ("multiclass", {"model": "sgd_classifier", "test_fraction": 0.0}),
+    "sgd_regression": ("regression", {"model": "sgd_regressor", "max_weight_share": 0.5}),
+    "mlp_binary": ("binary", {"model": "mlp_classifier", **MLP}),
+    "mlp_regression": ("regression", {"model": "mlp_regressor", **MLP}),
+    "xgboost_binary": ("binary", {"model": "xgboost", "model_options": {"max_depth": 3}}),
+    "xgboost_multiclass": ("multiclass", {"model": "xgboost", "model_options": {"max_depth": 2}}),
+    "xgboost_regression": ("regression", {"model": "xgboost", "model_options": {"max_depth": 3}}),
+    "forest_binary": ("binary", {"model": "random_forest", "model_options": {"n_estimators": 9}}),
+    "forest_multiclass": ("multiclass", {"model": "random_forest", "model_options": {"n_estimators": 9}}),
+    "forest_regression": ("regression", {"model": "random_forest", "model_options": {"n_estimators": 9}}),
+}
+
+
+def sites(kind: str) -> dict[str, dict[str, Any]]:
+    """Three sites of unequal size with gaps, text and truth values."""
+    found = {}
+    for number, (name, n) in enumerate({"ulm": 90, "bonn": 60, "kiel": 30}.items()):
+        rng = np.random.default_rng(number)
+        a, b = rng.normal(50 + 5 * number, 10, n), rng.normal(0, 1, n)
+        colour, smokes = rng.choice(["red", "green", "blue"], n), rng.random(n) < 0.4
+        signal = (a - 50) / 10 + 1.5 * (colour == "red") - smokes + 0.3 * b + rng.normal(0, 0.5, n)
+        y: Any = 300 + 40 * signal
+        if kind != "regression":
+            edges = [0.0] if kind == "binary" else [-0.7, 0.7]
+            y = np.array(["low", "mid", "top"])[np.searchsorted(edges, signal)].tolist()
+        b[rng.random(n) < 0.1] = np.nan
+        found[name] = {"a": a, "b": b, "colour": colour.tolist(), "smokes": smokes, "y": y}
+    return found
+
+
+def learned(name: str) -> str:
+    """The SHA-256 of the run's result."""
+    kind, settings = RUNS[name]
+    with hanse.simulate(sites(kind), seed=3, workers=2) as federation:
+        return digest(federation.experiment(**{**ROUNDS, **settings}).run(progress=False).record)
+
+
+def environment() -> dict[str, str]:
+    """What last bits depend on."""
+    import scipy
+    import sklearn
+    import xgboost
+
+    found = {m.__name__: m.__version__ for m in (np, scipy, sklearn, xgboost)}
+    return {**found, "python": platform.python_version(), "processor": _processor()}
+
+
+def _processor() -> str:
+    """Which instructions numpy and its linear algebra choose by."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_result_has_the_bytes_that_were_recorded(name: str) -> None:
+    recorded = json.loads(RECORDED.read_text())
+    if recorded["environment"] != environment():
+        pytest.skip(f"recorded with {recorded['environment']}")
+    assert learned(name) == recorded["results"][name]
+
+
+if __name__ == "__main__":
+    made = {"environment": environment(), "results": {name: learned(name) for name in RUNS}}
+    RECORDED.write_text(json.dumps(made, indent=2) + "\n")
