@@ -279,7 +279,7 @@ def test_a_continued_run_survives_a_restart_of_the_coordinator(tmp_path: Path) -
             for name in "ab":
                 node = await it.node(name, tables[name], standing="accept")
                 node.approved[run] = second["code_hash"]
-                node.proposals[run] = it.it.runs.proposal(it.store.runs.get(run), name)
+                node.proposals[run] = it.it.runs.consent.proposal(it.store.runs.get(run), name)
             assert await it.state(run, "completed", "failed") == "completed"
             return str(it.store.runs.get(run).result)
 

@@ -329,7 +329,9 @@ def test_whoever_is_away_gets_it_at_hello(tmp_path: Path) -> None:
             assert (await f.consent(session, "a"))["state"] == "running"  # waits for the node
             await f.connect("a")
             assert node.approved == {session["session_id"]: session["code_hash"]}
-            node.proposals[session["session_id"]] = f.it.runs.proposal(f.store.runs.get(session["session_id"]), "a")
+            node.proposals[session["session_id"]] = f.it.runs.consent.proposal(
+                f.store.runs.get(session["session_id"]), "a"
+            )
             assert await f.state(session["session_id"], "completed", "failed") == "completed"
 
     asyncio.run(body())
@@ -427,7 +429,7 @@ def test_who_ends_between_the_last_step_and_the_result_does_that_step_again(
         async with Federation(home) as f:
             for name in ("a", "b"):
                 node = await f.node(name, online=False)
-                frozen = f.it.runs.proposal(f.store.runs.get(run), name)
+                frozen = f.it.runs.consent.proposal(f.store.runs.get(run), name)
                 node.proposals[run], node.approved[run] = frozen, frozen["sha256"]
                 await f.connect(name)
             assert await f.state(run, "completed", "failed") == "completed"

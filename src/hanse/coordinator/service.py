@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import hanse
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import Attempts
+from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
-from hanse.coordinator.runs import RunDesk
 from hanse.coordinator.settings import Settings
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, WireError
 from hanse.identity import Authority
@@ -50,7 +50,7 @@ class Coordinator:
         self.logins = Attempts(_LOGINS_PER_MINUTE)
         self._refusals = Attempts(_REFUSALS_PER_MINUTE)
         self.presence: Presence
-        self.runs: RunDesk
+        self.runs: RunLife
         self._written: dict[str, float] = {}
 
     def attach(self, transport: Transport) -> None:
@@ -65,7 +65,7 @@ class Coordinator:
             self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
 
         self.presence = Presence(transport, self.settings.heartbeat_interval_s, moved, declined)
-        self.runs = RunDesk(self.store, self.presence, self.chronicle, self.settings)
+        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings)
 
     async def start(self) -> None:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
@@ -156,11 +156,11 @@ class Coordinator:
                 self.store.nodes.describe(peer, **said)
             else:
                 self.store.nodes.heartbeat(peer)
-            return [self.runs.proposal(run, peer) for run in self.runs.pending(peer)]
+            return [self.runs.consent.proposal(run, peer) for run in self.runs.consent.pending(peer)]
 
         proposals = await asyncio.to_thread(describe)
         self._written[peer] = time.monotonic()
-        await self.runs.greet(peer)
+        await self.runs.consent.greet(peer)
         return "welcome", {
             "node": peer,
             "heartbeat_interval_s": self.settings.heartbeat_interval_s,
@@ -194,7 +194,7 @@ class Coordinator:
         if not (isinstance(run, str) and isinstance(sha256, str) and decision in ("accept", "reject")):
             raise WireError("a consent has run, sha256 and a decision (accept or reject)")
         actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
-        settled = await self.runs.decide(run, peer, str(decision), sha256, f"{actor} at {peer}", "node", reason)
+        settled = await self.runs.consent.decide(run, peer, str(decision), sha256, f"{actor} at {peer}", "node", reason)
         return "ok", {"state": str(settled.state)}
 
     # ------------------------------------------------------------ what an account may see

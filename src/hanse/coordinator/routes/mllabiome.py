@@ -72,7 +72,7 @@ async def heartbeat(request: Request, client_id: str) -> dict[str, Any]:
     await asyncio.to_thread(it.store.nodes.get, client_id)  # unknown is 404, also for those who may not ask
     own_node(request, client_id)
     heard = await it.heartbeat(client_id, body.busy)
-    waiting = await asyncio.to_thread(it.runs.pending, client_id)
+    waiting = await asyncio.to_thread(it.runs.consent.pending, client_id)
     actions = [
         {"action": "consent", "session_id": r.id, "code_hash": r.bundle_hash, "expires_at": iso(r.expires)}
         for r in waiting
@@ -132,7 +132,7 @@ async def consent(request: Request, session_id: str) -> dict[str, Any]:
     it = coordinator(request)
     await asyncio.to_thread(lambda: (it.store.runs.get(session_id), it.store.nodes.get(body.client_id)))  # 404
     own_node(request, body.client_id)
-    run = await it.runs.decide_here(
+    run = await it.runs.consent.decide_here(
         session_id, body.client_id, body.decision, body.code_hash, account(request).name, body.reason
     )
     shown = await asyncio.to_thread(sessions.brief, it.store, run)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from hanse import algorithms, kinds
+from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator.access import coordinator, own_run
 from hanse.coordinator.routes.mllabiome import visible
@@ -45,7 +46,7 @@ async def rounds(
 async def bundle(request: Request, session_id: str) -> Response:
     """What owners consent to, as canonical JSON; its SHA-256 is the ``code_hash``."""
     await visible(request, session_id)
-    frozen = await asyncio.to_thread(coordinator(request).runs.bundle, session_id)
+    frozen = Bundle(await asyncio.to_thread(coordinator(request).store.runs.bundle, session_id))
     if not frozen.content:
         raise NotFound(f"run {session_id} has not been proposed")
     return PlainTextResponse(frozen.text, media_type="application/json")

@@ -1,0 +1,176 @@
+"""How the owners of a run's data are asked, and what they say.
+
+A decision changes a run's state only through the store; what follows from the state is not decided
+here (:class:`hanse.coordinator.life.RunLife`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from hanse.bundle import Bundle
+from hanse.coordinator.background import Background
+from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.notices import Notices
+from hanse.coordinator.presence import Presence
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, Refused
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.database import iso
+from hanse.store.runs import Run
+from hanse.store.states import RunState
+
+_log = logging.getLogger(__name__)
+
+
+class ConsentDesk:
+    """Sends proposals to nodes and takes their owners' decisions, by either way: at the node or by REST.
+
+    Args:
+        follow: called with the run as it is after a decision.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        presence: Presence,
+        chronicle: Chronicle,
+        notices: Notices,
+        background: Background,
+        follow: Callable[[Run], None],
+    ) -> None:
+        self._store, self._presence, self._chronicle = store, presence, chronicle
+        self._notices, self._background, self._follow = notices, background, follow
+
+    # ------------------------------------------------------------ the proposal
+
+    def proposal(self, run: Run, node: str) -> dict[str, Json]:
+        """As it is sent to a node. Blocks."""
+        frozen = Bundle(self._store.runs.bundle(run.id))
+        return {
+            "run": run.id,
+            "sha256": run.bundle_hash,
+            "text": frozen.text,
+            "proposer": run.proposer,
+            "purpose": str(run.config.get("purpose", "")),
+            "expires": iso(run.expires),
+            "dataset": frozen.content["datasets"].get(node),
+        }
+
+    def pending(self, node: str) -> list[Run]:
+        """Runs that wait for this node's decision. Blocks."""
+        waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
+        return [r for r in waiting if node in r.nodes and node in self._store.consents.tally(r.id).remaining]
+
+    def send(self, run: Run) -> None:
+        """Sends a new proposal to its nodes; who is not on line gets it when it says hello."""
+        for node in run.nodes:
+            if node in self._presence.online():
+                self._background.spawn(self._send(run.id, node))
+
+    async def _send(self, run_id: str, node: str) -> None:
+        run = await asyncio.to_thread(self._store.runs.get, run_id)
+        data = await asyncio.to_thread(self.proposal, run, node)
+        try:
+            reply = await self._notices.send(node, "proposal", run_id, data)
+        except NodeFailed:
+            return  # it gets the proposal when it comes back
+        except HanseError as error:
+            if not isinstance(error, Refused):  # those are noted where they come in
+                detail: dict[str, Json] = {"code": error.code, "reason": error.message}
+                self._chronicle.note("proposal.refused", run_id, node, node, detail)
+            return
+        self._chronicle.note("proposal.sent", run_id, node, detail={"sha256": run.bundle_hash})
+        said = reply.body.data
+        if said.get("decision") in ("accept", "reject"):
+            actor = f"{said.get('actor') or 'standing policy'} at {node}"
+            try:
+                await self.decide(
+                    run_id, node, said["decision"], run.bundle_hash, actor, "node", _text(said.get("reason"))
+                )
+            except Conflict:
+                pass  # the run has ended meanwhile, or the node said so by a message of its own
+
+    # ------------------------------------------------------------ the decision
+
+    async def decide(
+        self, run_id: str, node: str, decision: str, sha256: str, actor: str, via: str, reason: str = ""
+    ) -> Run:
+        """Notes a node's decision and draws the conclusion. Raises as ``Consents.record``."""
+
+        def record() -> Run:
+            run = self._store.runs.get(run_id)
+            self._store.consents.record(run_id, node, decision, sha256, actor=actor, via=via, reason=reason)
+            return self._store.consents.settle(run_id, actor, start=bool(run.config.get("auto_start", True)))
+
+        run = await asyncio.to_thread(record)
+        self._follow(run)
+        return run
+
+    async def decide_here(
+        self, run_id: str, node: str, decision: str, sha256: str, account: str, reason: str = ""
+    ) -> Run:
+        """An owner's decision by REST. The node is told first, and may refuse to be told."""
+        run, known = await asyncio.to_thread(lambda: (self._store.runs.get(run_id), self._store.nodes.get(node)))
+        if node not in run.nodes:
+            raise NotAllowed(f"node {node!r} is not asked for run {run_id}")
+        if sha256 != run.bundle_hash:
+            raise Conflict(
+                f"this consent is for hash {sha256[:12]!r}, but run {run_id} proposes "
+                f"{run.bundle_hash[:12]!r}; read the proposal again"
+            )
+        if known.consent_mode == "node":
+            raise Conflict(f"this node takes approvals only at the node: hanse node approve {run_id}")
+        if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
+            await self._relay(run, node, decision, account)
+        return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason)
+
+    async def _relay(self, run: Run, node: str, decision: str, account: str) -> None:
+        data = {
+            "run": run.id,
+            "sha256": run.bundle_hash,
+            "decision": decision,
+            "account": account,
+            "time": iso(time.time()),
+        }
+        try:
+            await self._notices.send(node, "consent", run.id, data)
+        except NotAllowed as error:
+            raise Conflict(error.message) from None
+
+    async def greet(self, node: str) -> None:
+        """After a node's hello: tells it what its owner decided here while it was away, then counts it
+        as on line."""
+
+        def given() -> list[tuple[Run, str, str]]:
+            active = self._store.runs.list(
+                {RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED}, limit=1_000_000
+            )
+            asked = [run for run in active if node in run.nodes]
+            given_here = [
+                (run, c) for run in asked for c in self._store.consents.list(run.id) if c.via == "coordinator"
+            ]
+            return [(run, c.decision, c.actor) for run, c in given_here if c.node == node]
+
+        decided = await asyncio.to_thread(given)
+        if not decided:
+            self._presence.greet(node)
+            return
+
+        async def tell() -> None:
+            try:
+                for run, decision, actor in decided:
+                    await self._relay(run, node, decision, actor)
+            except HanseError as error:
+                _log.info("node %s did not take a decision: %s", node, error.message)
+            finally:
+                self._presence.greet(node)
+
+        self._background.spawn(tell())
+
+
+def _text(value: Json) -> str:
+    return value[:2000] if isinstance(value, str) else ""

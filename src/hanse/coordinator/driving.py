@@ -1,0 +1,151 @@
+"""Driving a run: its rounds, from the last checkpoint to a result or a reason why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from hanse import algorithms, rounds
+from hanse.config import RunConfig
+from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.importance import LARGEST, importance
+from hanse.coordinator.journal import StoreJournal
+from hanse.coordinator.presence import Presence
+from hanse.coordinator.starting_model import starting_model
+from hanse.errors import HanseError
+from hanse.kinds import State, find
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.runs import Run
+from hanse.store.states import TERMINAL, RunState
+
+_log = logging.getLogger(__name__)
+
+
+class RunDriver:
+    """Computes the runs that are in the state ``running``, each in a task of its own.
+
+    Args:
+        ended: called with the run as it is after its last step.
+    """
+
+    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, ended: Callable[[Run], None]) -> None:
+        self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resumed: dict[str, asyncio.Event] = {}
+
+    # ------------------------------------------------------------ what the life of a run asks for
+
+    def go(self, run: Run) -> None:
+        """Begins the run, or lets it go on after a pause."""
+        self._gate(run.id).set()
+        if run.id not in self._tasks:
+            self._tasks[run.id] = asyncio.ensure_future(self._drive(run))
+
+    def hold(self, run_id: str) -> None:
+        """The step that is under way is the last until :meth:`go`."""
+        self._gate(run_id).clear()
+
+    def end(self, run_id: str) -> None:
+        """The run has ended; what is still being computed for it is not needed."""
+        self._resumed.pop(run_id, None)
+        task = self._tasks.get(run_id)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Stops all; the runs keep their state, and go on from their checkpoints in another process."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _gate(self, run_id: str) -> asyncio.Event:
+        return self._resumed.setdefault(run_id, asyncio.Event())
+
+    # ------------------------------------------------------------ one run
+
+    async def _drive(self, run: Run) -> None:
+        try:
+            ended = await self._compute(run)
+        except asyncio.CancelledError:
+            raise
+        except HanseError as error:
+            ended = await asyncio.to_thread(self._end, run.id, RunState.FAILED, error.message, None)
+        except Exception as error:
+            _log.exception("run %s failed", run.id)
+            reason = f"an error of the coordinator ({type(error).__name__}); its log has the details"
+            ended = await asyncio.to_thread(self._end, run.id, RunState.FAILED, reason, None)
+        finally:
+            self._tasks.pop(run.id, None)
+        self._ended(ended)
+
+    async def _compute(self, run: Run) -> Run:
+        config = RunConfig.parse(run.config)
+        frozen, start, facts = await asyncio.to_thread(self._load, run)
+        algorithm = await asyncio.to_thread(lambda: algorithms.build(config, starting_model(self._store, config)))
+
+        def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
+            self._chronicle.note(kind, run_id, detail=detail)
+
+        def shares(state: State) -> Mapping[str, float]:
+            return importance(algorithm.result(state)) if learns and state.nbytes <= LARGEST else {}
+
+        learns = algorithms.needs_data(config)
+        kept = algorithm.model if config.keep_models else lambda state: None
+        journal = StoreJournal(self._store, run.id, note, shares, kept)
+        loop = rounds.Run(
+            algorithm=algorithm,
+            config=config,
+            nodes=run.nodes,
+            transport=self._presence,
+            journal=journal,
+            run_id=run.id,
+            bundle=run.bundle_hash,
+            gather=find("gathering", str(frozen["gathering"])).GATHER(),
+            facts=facts,
+            rows=_declared(frozen),
+            resumed=self._gate(run.id),
+        )
+        state = await loop.go(start)
+
+        def complete() -> Run:
+            record = algorithm.result(state)
+            sha = self._store.blobs.put(record)
+            round, metrics = self._last_metrics(run.id)
+            self._store.models.add(run.id, sha, round=round, metrics=metrics)
+            return self._end(run.id, RunState.COMPLETED, "", sha)
+
+        return await asyncio.to_thread(complete)
+
+    def _load(self, run: Run) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]]]:
+        """The bundle, where to go on, and facts about the nodes."""
+        nodes = [self._store.nodes.get(id) for id in run.nodes]
+        facts: dict[str, Mapping[str, Json]] = {
+            node.id: {**node.capabilities, "last_heartbeat": node.last_heartbeat} for node in nodes
+        }
+        latest = self._store.rounds.latest_checkpoint(run.id)
+        return self._store.runs.bundle(run.id), latest and (latest[0] + 1, latest[1]), facts
+
+    def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
+        """The last training round, and what was measured last: a step may evaluate the model of a round before."""
+        done = [r for r in self._store.rounds.list(run_id) if r.status == "ok"]
+        round = next((r.round for r in reversed(done) if r.round is not None), None)
+        measured = (r.record.get("metrics") for r in reversed(done))
+        return round, next((dict(metrics) for metrics in measured if metrics), {})
+
+    def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> Run:
+        """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""
+        run = self._store.runs.get(run_id)
+        if run.state in TERMINAL:
+            return run
+        if run.state is RunState.PAUSED and to is RunState.COMPLETED:
+            self._store.runs.transition(run_id, RunState.RUNNING, "coordinator", "the last step was done already")
+        return self._store.runs.transition(run_id, to, "coordinator", reason, result=result)
+
+
+def _declared(frozen: Mapping[str, Json]) -> dict[str, float]:
+    """Node to the most rows of its dataset, as all owners read it. It is the bundle's number: what a
+    node registers later does not count for this run."""
+    return {node: float(dataset.get("most_rows", 0)) for node, dataset in frozen["datasets"].items()}

@@ -1,0 +1,183 @@
+"""The life of a run: from a proposal through its states to the end, and what follows from each state.
+
+A state changes only through the store, in one commit with its event; what follows from the change
+(a timer, a task, a message to nodes) is done here, after the commit. Whoever is killed in between
+finds the state when it starts again and does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from hanse import algorithms
+from hanse.bundle import Bundle
+from hanse.config import RunConfig
+from hanse.coordinator import proposals
+from hanse.coordinator.background import Background
+from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.consent import ConsentDesk
+from hanse.coordinator.driving import RunDriver
+from hanse.coordinator.notices import Notices
+from hanse.coordinator.presence import Presence
+from hanse.coordinator.settings import Settings
+from hanse.coordinator.starting_model import starting_model
+from hanse.errors import Conflict, HanseError
+from hanse.messages import Json
+from hanse.store import Store
+from hanse.store.runs import Run
+from hanse.store.states import TERMINAL, RunState
+
+_log = logging.getLogger(__name__)
+_FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are moved, processes sleep
+
+
+class RunLife:
+    """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked."""
+
+    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, settings: Settings) -> None:
+        self._store, self._presence, self._settings = store, presence, settings
+        self._background, self._notices = Background(), Notices(presence, settings.relay_timeout_s)
+        self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)
+        self._driver = RunDriver(store, presence, chronicle, self._follow)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping = False
+
+    # ------------------------------------------------------------ begin and end of the process
+
+    async def start(self) -> None:
+        """Takes up what an earlier process left."""
+        waiting = await asyncio.to_thread(self._store.runs.list, {RunState.PENDING}, limit=1_000_000)
+        for run in waiting:  # killed between creating and proposing
+            await asyncio.to_thread(
+                self._store.runs.transition,
+                run.id,
+                RunState.FAILED,
+                "coordinator",
+                "was never proposed; propose it again",
+            )
+        for state in (RunState.AWAITING_CONSENT, RunState.RUNNING):
+            for run in await asyncio.to_thread(self._store.runs.list, {state}, limit=1_000_000):
+                if state is RunState.AWAITING_CONSENT:
+                    auto = bool(run.config.get("auto_start", True))
+                    run = await asyncio.to_thread(self._store.consents.settle, run.id, "coordinator", start=auto)
+                self._follow(run)
+
+    async def stop(self) -> None:
+        """Stops driving; runs stay in their state and go on after the next start."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        await asyncio.gather(self._driver.stop(), self._background.stop())
+
+    # ------------------------------------------------------------ what people want of a run
+
+    async def propose(
+        self, raw: Mapping[str, Json], proposer: str, any_model: bool = False
+    ) -> tuple[Run, Bundle, tuple[str, ...]]:
+        """Freezes a proposal and sends it to its nodes.
+        ``any_model``: it may go on from a model of somebody else's run."""
+        config = RunConfig.parse(raw)
+        start = await asyncio.to_thread(starting_model, self._store, config, None if any_model else proposer)
+        if start is not None:
+            config = algorithms.continuing(config, start)
+        nodes = await asyncio.to_thread(self._store.nodes.list)
+        allowed = self._settings.expected_client_ids
+        online = self._presence.online()
+        proposal = await asyncio.to_thread(proposals.freeze, config, nodes, online, allowed)
+        # what cannot be built is an error now, and its libraries are loaded when the run starts
+        algorithm = await asyncio.to_thread(algorithms.build, config, start)
+        await asyncio.to_thread(algorithm.init, config.to_json())
+        run = await asyncio.to_thread(self._record, config, proposal, proposer)
+        self._follow(run)
+        self.consent.send(run)
+        return run, proposal.bundle, proposal.warnings
+
+    def _record(self, config: RunConfig, proposal: proposals.Proposal, proposer: str) -> Run:
+        run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)
+        return self._store.runs.propose(
+            run.id,
+            proposal.bundle.sha256,
+            proposal.bundle.content,
+            actor=proposer,
+            nodes=proposal.nodes,
+            expires=time.time() + config.consent_timeout_s,
+            reason=config.purpose,
+        )
+
+    async def execute(self, run_id: str, actor: str) -> Run:
+        run = await asyncio.to_thread(self._store.consents.start, run_id, actor)
+        self._follow(run)
+        return run
+
+    async def cancel(self, run_id: str, actor: str, reason: str = "") -> Run:
+        return await self._move(run_id, RunState.CANCELLED, actor, reason)
+
+    async def pause(self, run_id: str, actor: str, reason: str = "") -> Run:
+        return await self._move(run_id, RunState.PAUSED, actor, reason)
+
+    async def resume(self, run_id: str, actor: str, reason: str = "") -> Run:
+        run = await asyncio.to_thread(self._store.runs.get, run_id)
+        if run.state is not RunState.PAUSED:
+            raise Conflict(f"run {run_id} is {run.state}; only a paused run can be resumed")
+        return await self._move(run_id, RunState.RUNNING, actor, reason)
+
+    async def _move(self, run_id: str, to: RunState, actor: str, reason: str) -> Run:
+        run = await asyncio.to_thread(self._store.runs.transition, run_id, to, actor, reason)
+        self._follow(run)
+        return run
+
+    # ------------------------------------------------------------ what follows from a state
+
+    def _follow(self, run: Run) -> None:
+        """Makes timers, tasks and nodes fit the state that the store has. Calling it again changes nothing."""
+        if self._stopping:
+            return
+        if run.state is RunState.AWAITING_CONSENT:
+            if run.id not in self._timers and run.expires is not None:
+                self._set_timer(run.id, run.expires)
+            return
+        if run.id in self._timers:
+            self._timers.pop(run.id).cancel()
+        if run.state is RunState.RUNNING:
+            self._driver.go(run)
+        elif run.state is RunState.PAUSED:
+            self._driver.hold(run.id)
+        elif run.state in TERMINAL:
+            self._driver.end(run.id)
+            self._background.spawn(self._finish(run))
+
+    def _set_timer(self, run_id: str, expires: float) -> None:
+        delay = min(_FAR_S, max(0.0, expires - time.time()) + 0.005)
+        self._timers[run_id] = asyncio.get_running_loop().call_later(delay, self._due, run_id, expires)
+
+    def _due(self, run_id: str, expires: float) -> None:
+        self._timers.pop(run_id, None)
+        if time.time() < expires:
+            self._set_timer(run_id, expires)
+        else:
+            self._background.spawn(self._expire(run_id))
+
+    async def _expire(self, run_id: str) -> None:
+        run = await asyncio.to_thread(self._store.consents.settle, run_id, "coordinator", start=False)
+        if run.state is RunState.AWAITING_CONSENT:  # all accepted, and nobody executed it
+            run = await asyncio.to_thread(
+                self._store.runs.transition, run_id, RunState.EXPIRED, "coordinator", "nobody started it in time"
+            )
+        self._follow(run)
+
+    async def _finish(self, run: Run) -> None:
+        async def tell(node: str) -> None:
+            try:
+                await self._notices.send(node, "finished", run.id, {"run": run.id, "state": str(run.state)})
+            except HanseError as error:
+                _log.debug("node %s did not take note that %s ended: %s", node, run.id, error.message)
+
+        def forget() -> None:
+            for sha in self._store.rounds.forget(run.id):
+                self._store.blobs.delete(sha)
+
+        await asyncio.gather(*(tell(node) for node in run.nodes if node in self._presence.online()))
+        await asyncio.to_thread(forget)
