@@ -19,6 +19,7 @@ INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "stat
 GROUND = (
     "kinds",
     "messages",
+    "codec",
     "errors",
     "table",
     "config",

@@ -1,0 +1,395 @@
+"""Values that travel: a frozen dataclass becomes a :class:`Record` and is checked when it comes back.
+
+States and asks are JSON and named arrays on the wire and on disk. An algorithm speaks of them as values, so
+that a wrong name is found by the type checker, and a wrong value of somebody else's by :func:`decode`, which
+says where it stands.
+
+A field may be a ``str``, ``int``, ``float``, ``bool``, ``Literal``, ``StrEnum``, another dataclass, a tuple or
+``Mapping[str, ...]`` of those, each of them ``| None``; ``Json``, which is taken as it is; and an ``Array``
+(:class:`ArrayOf` says of which type and shape), also in tuples and mappings. An array is named by its path:
+``model`` of type ``Mapping[str, Array]`` gives ``model.coef`` and ``model.intercept``.
+
+>>> @dataclass(frozen=True)
+... class Round:
+...     number: int
+...     model: Mapping[str, Array]
+>>> record = encode(Round(3, {"coef": np.zeros(2)}))
+>>> record.data, list(record.arrays)
+({'number': 3}, ['model.coef'])
+>>> decode(Round, record).number
+3
+>>> decode(Round, Record({"number": "three"}, record.arrays))
+Traceback (most recent call last):
+...
+hanse.errors.WireError: number of Round is text; expected a whole number
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from hanse.errors import WireError
+from hanse.messages import Array, Json, Record
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOf:
+    """Of what type and shape an array field is: ``Annotated[Array, ArrayOf("float64", "features", 2)]``.
+
+    Args:
+        dtype: as numpy names it; "" for any.
+        shape: a length for each dimension: a number; a name, which stands for one length everywhere in
+            the value; None for any. Without a shape, any shape.
+    """
+
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+    def __init__(self, dtype: str = "", *shape: int | str | None) -> None:
+        object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "shape", shape or None)
+
+
+def encode(value: Any) -> Record:
+    """The record of a dataclass instance. Raises ``TypeError`` where a field holds what its type does not allow."""
+    arrays: dict[str, Array] = {}
+    kind: Any = type(value)
+    try:
+        data = _coder(kind).encode(value, "", arrays)
+    except _Wrong as wrong:
+        raise TypeError(wrong.told(kind)) from None
+    return Record(data, arrays)
+
+
+def decode(kind: type[T], record: Record) -> T:
+    """The value of type ``kind`` in a record. Its arrays are those of the record, without a copy.
+
+    Raises:
+        WireError: a field is missing or unknown, or of another type or shape; names its path.
+    """
+    source, wanted = _Source(record.arrays, set(), {}), cast(Any, kind)
+    try:
+        found: T = _coder(wanted).decode(record.data, "", source)
+        unknown = sorted(set(record.arrays) - source.used)
+        if unknown:
+            raise _Wrong(unknown[0], "not known", "no array of this name")
+    except _Wrong as wrong:
+        raise WireError(wrong.told(kind)) from None
+    return found
+
+
+# ---------------------------------------------------------------- one coder a type
+
+
+class _Wrong(Exception):
+    """Something at ``path`` is ``found`` where it should be ``expected``."""
+
+    def __init__(self, path: str, found: str, expected: str) -> None:
+        super().__init__(path)
+        self.path, self.found, self.expected = path, found, expected
+
+    def told(self, kind: type) -> str:
+        where = f"{self.path} of {kind.__name__}" if self.path else kind.__name__
+        return f"{where} is {self.found}; expected {self.expected}"
+
+
+@dataclass(slots=True)
+class _Source:
+    """The arrays that a value is read from, which of them were, and the lengths of named dimensions."""
+
+    arrays: Mapping[str, Array]
+    used: set[str]
+    lengths: dict[str, int]
+
+    def under(self, path: str) -> list[str]:
+        return [n for n in self.arrays if n.startswith(f"{path}.")]
+
+
+class _Coder(Protocol):
+    arrays_only: bool  # nothing of it stands in the JSON
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json: ...
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any: ...
+
+
+class _Plain:
+    """What is JSON itself: ``check`` gives the value, or raises ``ValueError``."""
+
+    arrays_only = False
+
+    def __init__(
+        self, expected: str, check: Callable[[Json], Json], built: Callable[[Json], Any] = lambda v: v
+    ) -> None:
+        self._expected, self._check, self._built = expected, check, built
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        try:
+            return self._check(value)
+        except ValueError:
+            raise _Wrong(path, _said(value), self._expected) from None
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        return self._built(self.encode(data, path, {}))
+
+
+class _Array:
+    arrays_only = True
+
+    def __init__(self, of: ArrayOf) -> None:
+        self._of = of
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        if not isinstance(value, np.ndarray):
+            raise _Wrong(path, _said(value), "an array")
+        self._check(value, path, None)
+        if path in arrays:
+            raise _Wrong(path, "named twice", "names that differ")
+        arrays[path] = value
+        return None
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        if path not in source.arrays:
+            raise _Wrong(path, "missing", "an array")
+        array = source.arrays[path]
+        self._check(array, path, source.lengths)
+        source.used.add(path)
+        return array
+
+    def _check(self, array: Array, path: str, lengths: dict[str, int] | None) -> None:
+        dtype, shape = self._of.dtype, self._of.shape
+        fits = not dtype or array.dtype == np.dtype(dtype)
+        if fits and shape is not None:
+            fits = len(shape) == array.ndim
+            for wanted, length in zip(shape, array.shape, strict=False):
+                if isinstance(wanted, str) and lengths is not None:
+                    fits = fits and lengths.setdefault(wanted, length) == length
+                elif isinstance(wanted, int):
+                    fits = fits and wanted == length
+        if not fits:
+            known = tuple((lengths or {}).get(s, s) if isinstance(s, str) else s for s in shape or ())
+            kind = f"{dtype or 'any type'}" + (f" of shape {known}" if shape is not None else "")
+            raise _Wrong(path, f"{array.dtype} of shape {array.shape}", kind)
+
+
+class _Maybe:
+    """``X | None``. An array that is not there is None."""
+
+    def __init__(self, inner: _Coder) -> None:
+        self._inner, self.arrays_only = inner, inner.arrays_only
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        return None if value is None else self._inner.encode(value, path, arrays)
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        absent = path not in source.arrays if self.arrays_only else data is None
+        return None if absent else self._inner.decode(data, path, source)
+
+
+class _Tuple:
+    arrays_only = False  # how many there are stands in the JSON
+
+    def __init__(self, inner: tuple[_Coder, ...], endless: bool) -> None:
+        self._inner, self._endless = inner, endless
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        if not isinstance(value, tuple):
+            raise _Wrong(path, _said(value), "a tuple")
+        return [c.encode(v, f"{path}.{i}", arrays) for i, (c, v) in enumerate(self._paired(value, path))]
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        if not isinstance(data, list):
+            raise _Wrong(path, _said(data), "a list")
+        return tuple(c.decode(v, f"{path}.{i}", source) for i, (c, v) in enumerate(self._paired(data, path)))
+
+    def _paired(self, values: Any, path: str) -> Iterator[tuple[_Coder, Any]]:
+        coders = self._inner * len(values) if self._endless else self._inner
+        if len(coders) != len(values):
+            raise _Wrong(path, f"a list of {len(values)}", f"one of {len(coders)}")
+        return zip(coders, values, strict=True)
+
+
+class _Mapping:
+    """Names to values. Where they hold arrays alone, the names are those of the arrays."""
+
+    def __init__(self, inner: _Coder) -> None:
+        self._inner, self.arrays_only = inner, inner.arrays_only
+        self._deep = inner.arrays_only and not isinstance(inner, _Array)
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        found = {}
+        for name, item in _object(value, path).items():
+            if self._deep and ("." in name or not item):
+                raise _Wrong(f"{path}.{name}", "empty or named with a dot", "arrays under a name without one")
+            found[name] = self._inner.encode(item, f"{path}.{name}", arrays)
+        return found
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        if not self.arrays_only:
+            return {n: self._inner.decode(v, f"{path}.{n}", source) for n, v in _object(data, path).items()}
+        rests = [n[len(path) + 1 :] for n in source.under(path)]
+        names = dict.fromkeys(r.partition(".")[0] for r in rests) if self._deep else rests
+        return {n: self._inner.decode(None, f"{path}.{n}", source) for n in names}
+
+
+class _Dataclass:
+    def __init__(self, kind: type) -> None:
+        if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            raise TypeError(f"{kind.__name__} is not frozen; a value that travels does not change")
+        hints = get_type_hints(kind, include_extras=True)
+        self._kind = kind
+        self._fields = {f.name: (_coder(hints[f.name]), _optional(f)) for f in dataclasses.fields(kind)}
+        self.arrays_only = False
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        if type(value) is not self._kind:
+            raise _Wrong(path, _said(value), f"a {self._kind.__name__}")
+        found = {}
+        for name, (coder, _) in self._fields.items():
+            item = coder.encode(getattr(value, name), _joined(path, name), arrays)
+            if not coder.arrays_only:
+                found[name] = item
+        return found
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        given = _object(data, path)
+        unknown = sorted(n for n in given if n not in self._fields or self._fields[n][0].arrays_only)
+        if unknown:
+            raise _Wrong(_joined(path, unknown[0]), "not known", f"one of {', '.join(self._fields)}")
+        found = {}
+        for name, (coder, optional) in self._fields.items():
+            here = _joined(path, name)
+            present = name in given or here in source.arrays or bool(source.under(here))
+            if coder.arrays_only or name in given:
+                if present or not optional:
+                    found[name] = coder.decode(given.get(name), here, source)
+            elif not optional:
+                raise _Wrong(here, "missing", "a value")
+        return self._kind(**found)
+
+
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _object(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise _Wrong(path, _said(value), "an object")
+    return value
+
+
+def _said(value: Any) -> str:
+    """What kind of thing it is, without what it holds, which may be data."""
+    if value is None:
+        return "null"
+    known = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
+    return known.get(type(value), type(value).__name__)
+
+
+def _whole(value: Json) -> Json:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Json) -> Json:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError
+    try:
+        found = float(value)
+    except OverflowError:
+        raise ValueError from None
+    if not math.isfinite(found):
+        raise ValueError
+    return found
+
+
+def _text(value: Json) -> Json:
+    if not isinstance(value, str):
+        raise ValueError
+    return str(value)
+
+
+def _truth(value: Json) -> Json:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _among(allowed: tuple[Json, ...]) -> Callable[[Json], Json]:
+    def check(value: Json) -> Json:
+        for one in allowed:
+            if type(one) is type(value) and one == value:
+                return value
+        raise ValueError
+
+    return check
+
+
+def _enumerated(kind: type[StrEnum]) -> Callable[[Json], Json]:
+    def check(value: Json) -> Json:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(kind(value))
+
+    return check
+
+
+_SCALARS: dict[Any, _Plain] = {
+    str: _Plain("text", _text),
+    bool: _Plain("true or false", _truth),
+    int: _Plain("a whole number", _whole),
+    float: _Plain("a finite number", _number),
+    Any: _Plain("JSON", lambda value: value),
+}
+
+
+@functools.cache
+def _coder(kind: Any) -> _Coder:
+    """The coder of a type. Raises ``TypeError`` for one that cannot travel."""
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is np.ndarray:
+        return _Array(ArrayOf())
+    if origin is Annotated and get_origin(args[0]) is np.ndarray:
+        return _Array(next((a for a in args[1:] if isinstance(a, ArrayOf)), ArrayOf()))
+    if origin is Literal:
+        return _Plain("one of " + ", ".join(map(str, args)), _among(args))
+    if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:
+        inner = _coder(next(a for a in args if a is not types.NoneType))
+        if isinstance(inner, _Mapping) and inner.arrays_only:
+            raise TypeError(f"{kind}: no arrays and None look alike; leave None out")
+        return _Maybe(inner)
+    if origin is tuple:
+        endless = len(args) == 2 and args[1] is Ellipsis
+        return _Tuple(tuple(_coder(a) for a in (args[:1] if endless else args)), endless)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping) and args[0] is str:
+        return _Mapping(_coder(args[1]))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _Plain("one of " + ", ".join(kind), _enumerated(kind), kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _Dataclass(kind)
+    raise TypeError(f"{kind} does not travel; see hanse.codec for what does")
