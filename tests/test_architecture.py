@@ -12,12 +12,14 @@ import pytest
 import hanse
 from hanse.bundle import node_code
 from hanse.config import RunConfig
-from hanse.kinds import find, names
+from hanse.registry import find, names
 
 ROOT = Path(hanse.__file__).parent
 INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
 GROUND = (
     "kinds",
+    "registry",
+    "settings",
     "messages",
     "codec",
     "errors",

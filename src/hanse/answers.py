@@ -15,9 +15,10 @@ from typing import Any
 from hanse import algorithms, features
 from hanse.config import RunConfig
 from hanse.errors import WireError
-from hanse.kinds import Algorithm, Gather, Progress, Site, Source, find
+from hanse.kinds import Algorithm, Gather, Progress, Site, Source
 from hanse.messages import Json, Record
 from hanse.queries import TableSource
+from hanse.registry import find
 from hanse.table import Table
 
 KEPT_STEPS = 2

@@ -20,8 +20,8 @@ import hanse
 from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import NotApproved, WireError
-from hanse.kinds import FOLDERS, modules
 from hanse.messages import Json, dumps, loads
+from hanse.registry import FOLDERS, modules
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@
 contributions to the computation gives its next state.** An :class:`Algorithm` says what to ask,
 how to answer and what to make of it. A :class:`Gather` says how contributions come together. A
 :class:`Transport` carries messages. A :class:`Model` is what is learned. A :class:`Rule` may say
-no. Each is one file in the folder of its kind; the folder is the registry (:func:`find`).
+no. Each is one file in the folder of its kind; the folder is the registry (:mod:`hanse.registry`).
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hanse.errors import ConfigError
 from hanse.messages import Array, Json, Message, Record
 from hanse.table import Table
 
@@ -402,26 +399,6 @@ class Decision:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting of the owner that a rule brings along, in ``SETTINGS`` of its file: it stands in
-    ``[policy]`` of ``node.toml``, and the rule reads it from the policy that it is made with.
-
-    Args:
-        default: also says what kind of value it is.
-        help: one line, for people.
-        low: the least whole number.
-        names: the folder whose names a list may hold (beside ``*``).
-        imposed: under this name it goes before the run's own settings in the node's half of an algorithm.
-    """
-
-    default: bool | int | float | str | tuple[str, ...]
-    help: str
-    low: int = 0
-    names: str = ""
-    imposed: str = ""
-
-
 class Rule(Protocol):
     """One rule of the gate. Given the facts of a task, allows it or says why not. A rule that
     raises counts as a no."""
@@ -429,29 +406,3 @@ class Rule(Protocol):
     name: str
 
     def decide(self, facts: Mapping[str, Json]) -> Decision: ...
-
-
-# ---------------------------------------------------------------- the folder is the registry
-
-FOLDERS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
-
-
-def names(folder: str) -> tuple[str, ...]:
-    """What there is of a kind: the modules of ``hanse.<folder>`` without a leading underscore."""
-    if folder not in FOLDERS:
-        raise ConfigError(f"there is no kind {folder!r}; known are {', '.join(FOLDERS)}")
-    return tuple(name for name in modules(folder) if name[0] != "_")
-
-
-def modules(folder: str) -> tuple[str, ...]:
-    """All modules of ``hanse.<folder>``: what there is of the kind, and what that is made of."""
-    package = importlib.import_module(f"hanse.{folder}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__)))
-
-
-def find(folder: str, name: str) -> Any:
-    """The module ``hanse.<folder>.<name>``; only names that stand in the folder are accepted."""
-    known = names(folder)
-    if name not in known:
-        raise ConfigError(f"there is no {name!r} in {folder}; known are {', '.join(known)}")
-    return importlib.import_module(f"hanse.{folder}.{name}")

@@ -15,8 +15,8 @@ from hanse import features
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
 from hanse.errors import DataError, NotFound
-from hanse.kinds import find
 from hanse.messages import Array, Json, Record
+from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table, label_values
 
 

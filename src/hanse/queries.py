@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
-from hanse.kinds import Combine, find, names
+from hanse.kinds import Combine
 from hanse.messages import Array, Json, dumps
+from hanse.registry import find, names
 from hanse.table import Column, ColumnKind, Table
 
 Arrays = Mapping[str, Array]

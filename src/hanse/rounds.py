@@ -19,8 +19,9 @@ from typing import Protocol
 from hanse import large_arrays, weights
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
-from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, find, generator
+from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, generator
 from hanse.messages import Json, Message, Record
+from hanse.registry import find
 
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 

@@ -13,8 +13,9 @@ from hanse.algorithms import build
 from hanse.algorithms.fedavg import FedAvg, parameters
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed
-from hanse.kinds import Done, Site, find, generator
+from hanse.kinds import Done, Site, generator
 from hanse.messages import Record
+from hanse.registry import find
 from hanse.table import Table
 
 MODELS = [

@@ -12,9 +12,10 @@ from drive import Drive, shares, toy
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._evaluation import evaluate
 from hanse.errors import DataError, NotFound
-from hanse.kinds import Site, find
+from hanse.kinds import Site
 from hanse.messages import Record, dump, load
 from hanse.prediction import Predictor, native_model
+from hanse.registry import find
 from hanse.table import Table
 
 PAIRS = [

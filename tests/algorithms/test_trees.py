@@ -12,9 +12,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import trees
 from hanse.algorithms.tree_bagging import base_score
-from hanse.kinds import find
 from hanse.messages import Record
 from hanse.prediction import Predictor, native_model
+from hanse.registry import find
 from hanse.table import Column, Table
 
 KINDS = ("binary", "multiclass", "regression")

@@ -20,8 +20,9 @@ from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable, WireError
 from hanse.gathering.plain import Contributions
-from hanse.kinds import Answer, Combine, Progress, State, Task, find
+from hanse.kinds import Answer, Combine, Progress, State, Task
 from hanse.messages import Message, Record, dump, dumps, load, loads
+from hanse.registry import find
 from hanse.rounds import Forgetful, Run, Step
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy

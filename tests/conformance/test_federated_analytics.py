@@ -18,7 +18,7 @@ import pytest
 
 import demo.federation
 import hanse
-from hanse import kinds
+from hanse import registry
 from hanse.algorithms.statistics import Query, Statistics
 from hanse.errors import ConfigError, Refused, RunFailed, Unusable
 from hanse.experiment.analytics import FederatedAnalytics
@@ -315,7 +315,7 @@ def test_missing_values_are_left_out_and_counted() -> None:
 
 
 PARTS = {  # what the document's table of components is responsible for, and what is that here
-    "names of statistics": "hanse.kinds:names",
+    "names of statistics": "hanse.registry:names",
     "wire schemas": "hanse.messages:Message",
     "combining over nodes": "hanse.queries:Statistic.merge",
     "what a node computes, in which order": "hanse.queries:plan",
@@ -350,7 +350,7 @@ def test_each_component_of_the_document_has_its_place(part: str) -> None:
 
 def test_no_other_file_knows_a_single_statistic() -> None:
     """A8, A32: the folder is the registry of what combines over nodes; nothing lists the statistics a second time."""
-    names = set(kinds.names("statistics"))
+    names = set(registry.names("statistics"))
     for path in (ROOT / "src" / "hanse").rglob("*.py"):
         for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(item, (ast.List, ast.Tuple, ast.Set, ast.Dict)):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import hanse
-from hanse import algorithms, bundle, kinds
+from hanse import algorithms, bundle, registry
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
 from hanse.experiment.analytics import FederatedAnalytics
@@ -321,7 +321,7 @@ def test_a_new_statistic_touches_one_file(monkeypatch: pytest.MonkeyPatch, tmp_p
     import hanse.statistics
 
     monkeypatch.setattr(hanse.statistics, "__path__", [*hanse.statistics.__path__, str(tmp_path)])
-    assert "root_mean_square" in kinds.names("statistics")
+    assert "root_mean_square" in registry.names("statistics")
     frame = cars()
     got = two(frame).analytics().fetch_stats("root_mean_square", ["mpg"]).values("root_mean_square")
     assert got["mpg"] == pytest.approx(np.sqrt((frame["mpg"] ** 2).mean()))

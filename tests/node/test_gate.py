@@ -17,10 +17,11 @@ from hanse import algorithms, features, policy, rounds
 from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NotAllowed, NotApproved, NotAuthenticated, NotFound, RunFailed, WireError
-from hanse.kinds import Decision, find, names
+from hanse.kinds import Decision
 from hanse.messages import Json, Message, Record
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Policy
+from hanse.registry import find, names
 from hanse.transports.local import LocalTransport
 
 X = {"x": np.zeros(16, np.float32)}

@@ -12,8 +12,8 @@ import pytest
 
 from hanse import policy
 from hanse.errors import NotAllowed
-from hanse.kinds import find, names
 from hanse.node.settings import Limits, Policy
+from hanse.registry import find, names
 
 OWNER: dict[str, Any] = {
     "allowed_algorithms": ["fedavg", "probe"],
@@ -95,8 +95,8 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
 def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
     """Put into the folder, it is asked at the gate, and its setting is in node.toml, checked and documented."""
     (tmp_path / "office_hours.py").write_text(
-        "from hanse.kinds import Decision, Setting\n"
-        "SETTINGS = {'closed_days': Setting(('sunday',), 'no task on these days'), 'most': Setting(3, 'x', low=2)}\n"
+        "from hanse.kinds import Decision\nfrom hanse.settings import Setting, whole\n"
+        "SETTINGS = {'closed_days': Setting(('sunday',), 'no task on these days'), 'most': Setting(3, 'x', whole(2))}\n"
         "class RULE:\n    name = 'office_hours'\n    def __init__(self, policy): self.policy = policy\n"
         "    def decide(self, facts):\n"
         "        return Decision('monday' not in self.policy['closed_days'], self.name, 'closed')\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanse import kinds
+from hanse import registry
 from hanse.queries import Arrays, Item, Known, Statistic, Values, make_item, ordered, pack, statistic
 from hanse.table import Column, ColumnKind
 
@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "logrank": {"group": "g"},
     "quantile": {"q": 0.3},
 }
-NAMES = kinds.names("statistics")
+NAMES = registry.names("statistics")
 OBSERVED = [n for n in NAMES if statistic(n).observe is not None]
 numbers = st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan")), st.just(float("inf"))), max_size=30)
 
@@ -121,7 +121,7 @@ def test_merge_is_what_all_rows_together_give(name: str, x: list[float], y: list
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statistic_is_one_file_that_says_what_it_is(name: str) -> None:
-    found = kinds.find("statistics", name)
+    found = registry.find("statistics", name)
     assert isinstance(found.STATISTIC, Statistic)
     assert found.STATISTIC.doc
     assert found.__doc__

@@ -63,8 +63,8 @@ from sklearn import datasets
 
 import hanse
 from hanse.experiment.analytics_result import Fetched
-from hanse.kinds import names
 from hanse.queries import Item, make_item
+from hanse.registry import names
 
 RTOL = 1e-10
 RANDOM, PARTS = 200, 8  # parts, so that several cores may take them

@@ -15,8 +15,8 @@ import importlib
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.kinds import find, names
 from hanse.messages import Record
+from hanse.registry import find, names
 from hanse.stages import Stages
 
 AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it

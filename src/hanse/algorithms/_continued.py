@@ -17,8 +17,9 @@ import numpy as np
 from hanse.algorithms import _preparation as preparation
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State, find
+from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
+from hanse.registry import find
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood
 

@@ -16,8 +16,9 @@ import numpy as np
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import Ask, Combine, Done, Gathered, Site, State, find
+from hanse.kinds import Ask, Combine, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
+from hanse.registry import find
 from hanse.table import ColumnKind
 
 _SHOWN_FEATURES = 50

@@ -51,8 +51,9 @@ from hanse.algorithms._rows import (
     unpack,
 )
 from hanse.errors import ConfigError, DataError
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, find
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
+from hanse.registry import find
 from hanse.suppression import hidden
 
 __all__ = [

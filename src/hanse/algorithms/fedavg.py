@@ -25,8 +25,9 @@ import numpy as np
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError, NodeFailed, RunFailed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site, State, Task, find, generator
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site, State, Task, generator
 from hanse.messages import Array, Json, Record
+from hanse.registry import find
 from hanse.table import ColumnKind
 
 LEARNING_RATE = 0.01  # where the run has none

@@ -34,8 +34,9 @@ from hanse.algorithms._ensemble import (
     told,
     trees,
 )
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, find
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
+from hanse.registry import find
 
 
 class TreeBagging:

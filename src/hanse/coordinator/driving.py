@@ -14,8 +14,9 @@ from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError
-from hanse.kinds import State, find
+from hanse.kinds import State
 from hanse.messages import Json
+from hanse.registry import find
 from hanse.store import Store
 from hanse.store.runs import Run
 from hanse.store.states import TERMINAL, RunState

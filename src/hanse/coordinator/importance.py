@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hanse.algorithms import _preparation as preparation
-from hanse.kinds import find
 from hanse.messages import Array, Record
+from hanse.registry import find
 
 _log = logging.getLogger(__name__)
 LARGEST = 8 << 20  # bytes of a model; above, it would cost more than it tells

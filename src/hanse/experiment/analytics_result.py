@@ -18,9 +18,9 @@ from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError, WireError
 from hanse.experiment import analytics_drawing
 from hanse.experiment.listing import Listing
-from hanse.kinds import names
 from hanse.messages import Array, Json, Record
 from hanse.queries import Item, Plan, levels_of, same, statistic
+from hanse.registry import names
 from hanse.statistics import quantile
 
 _ROOTS = ("count", "mean", "variance")

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import hanse
 from hanse.errors import Conflict, HanseError, NodeLost, NotFound, TooLarge, WireError
-from hanse.kinds import Handler, Progress, names
+from hanse.kinds import Handler, Progress
 from hanse.messages import Allocate, Json, Message, Record, head
 from hanse.node import control
 from hanse.node.approvals import Approvals
@@ -30,6 +30,7 @@ from hanse.node.settings import Settings
 from hanse.node.shared_memory import SharedPool
 from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
+from hanse.registry import names
 from hanse.store.audit import AuditLog
 from hanse.transports._link import REQUEST_HEADER
 

@@ -9,9 +9,7 @@ hanse.errors.ConfigError: there is no setting 'policy.minimum_sample'; did you m
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +18,9 @@ from typing import Any
 
 from hanse import policy
 from hanse.errors import ConfigError, NotFound
-from hanse.kinds import names
 from hanse.messages import Json
+from hanse.registry import names
+from hanse.settings import Setting, as_field, checked, declared, number, one_of, settings_of, unknown, whole
 from hanse.whole_files import write_whole
 
 FILE = "node.toml"
@@ -30,8 +29,10 @@ ALL = "*"  # every algorithm that this release of Hanse ships
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    grpc: str = ""
-    url: str = ""
+    """Where the coordinator of the node is."""
+
+    grpc: str = declared("", "where the node dials: `host:port`. It opens no port itself")
+    url: str = declared("", "the coordinator's page, for people")
 
 
 _OF_RULES = policy.settings()
@@ -39,18 +40,15 @@ _OF_RULES = policy.settings()
 
 @dataclass(frozen=True)
 class OwnPolicy:
-    """The part of the policy that is no rule's.
+    """The part of the policy that is no rule's."""
 
-    Args:
-        minimum_count: groups of fewer rows are not told apart in what leaves.
-        standing: ``ask`` the owner about each proposal, or ``accept-allowed``: accept at once what
-            passes all rules.
-        approval_days: an approval ends after so many days.
-    """
-
-    minimum_count: int = 5
-    standing: str = "ask"
-    approval_days: float = 30.0
+    minimum_count: int = declared(5, "groups of fewer rows are not told apart in what leaves", whole(1))
+    standing: str = declared(
+        "ask",
+        "`ask` the owner about each proposal, or `accept-allowed`: accept at once what passes all rules",
+        one_of("ask", "accept-allowed"),
+    )
+    approval_days: float = declared(30.0, "an approval ends after so many days", number(0, above=True))
 
     def imposed(self) -> dict[str, Json]:
         """What of this goes before the run's own settings in the node's half of an algorithm."""
@@ -73,7 +71,7 @@ class OwnPolicy:
 # What may be computed here: the above, and what each file of hanse.policy declares in its SETTINGS
 Policy: Any = dataclasses.make_dataclass(
     "Policy",
-    [(n, type(s.default), field(default=s.default)) for n, s in _OF_RULES.items()],
+    [(name, type(setting.default), as_field(setting)) for name, setting in _OF_RULES.items()],
     bases=(OwnPolicy,),
     frozen=True,
 )
@@ -81,36 +79,26 @@ Policy: Any = dataclasses.make_dataclass(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a task may use. ``threads`` 0: one per processor. ``reply_json_kb`` bounds what leaves
-    beside arrays; ``steps`` the steps of one run."""
+    """What a task may use."""
 
-    task_seconds: float = 3600.0
-    memory_mb: int = 4096
-    message_mb: int = 2048
-    reply_json_kb: int = 4096
-    steps: int = 1_000_000
-    threads: int = 0
-
-
-_CHOICES = {"consent": ("node", "coordinator"), "policy.standing": ("ask", "accept-allowed")}
-_LOWEST = {
-    **{f"policy.{name}": setting.low for name, setting in _OF_RULES.items()},
-    "policy.minimum_count": 1,
-    "limits.memory_mb": 64,
-    "limits.message_mb": 1,
-    "limits.threads": 0,
-    "limits.steps": 1,
-    "limits.reply_json_kb": 1,
-}
+    task_seconds: float = declared(3600.0, "a task that takes longer is ended", number(0, above=True))
+    memory_mb: int = declared(4096, "memory of the worker", whole(64))
+    message_mb: int = declared(2048, "the largest message that is taken", whole(1))
+    reply_json_kb: int = declared(4096, "what may leave beside arrays", whole(1))
+    steps: int = declared(1_000_000, "steps of one run", whole(1))
+    threads: int = declared(0, "of the worker; 0: one per processor")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one node. ``consent``: where approvals are taken, only at the ``node`` or
-    also by its owner at the ``coordinator``."""
+    """All settings of one node."""
 
-    node_id: str = ""
-    consent: str = "node"
+    node_id: str = declared("", "the id in the node's certificate")
+    consent: str = declared(
+        "node",
+        "`node`: approvals are taken only here; `coordinator`: the owner may also decide at the coordinator",
+        one_of("node", "coordinator"),
+    )
     coordinator: Coordinator = field(default_factory=Coordinator)
     policy: OwnPolicy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
@@ -118,8 +106,7 @@ class Settings:
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Settings:
         """Checks every name and value. Raises ``ConfigError`` for the first that is wrong."""
-        settings: Settings = _build(cls, raw, "")
-        return settings
+        return _build(raw)
 
     @classmethod
     def load(cls, home: Path) -> Settings:
@@ -155,77 +142,40 @@ class Settings:
         """These settings with one changed, given as text: ``policy.minimum_samples``, or just
         ``minimum_samples``. Lists are separated by commas."""
         plain = self.to_json()
-        known = {f"{t}.{k}": (t, k) for t in ("policy", "limits") for k in plain[t]} | {"consent": ("", "consent")}
-        short = {k: pair for pair in known.values() for k in [pair[1]]}
-        if key not in known and key not in short:
-            raise ConfigError(_unknown(key, [*known, *short]))
-        table, name = known.get(key) or short[key]
-        group = plain[table] if table else plain
-        group[name] = _from_text(text, group[name], key)
+        settings = known()
+        full = next((name for name in settings if key in (name, name.rpartition(".")[2])), "")
+        if not full or full in _FIXED:
+            free = [name for name in settings if name not in _FIXED]
+            raise unknown(key, [*free, *(name.rpartition(".")[2] for name in free)])
+        table, _, name = full.rpartition(".")
+        (plain[table] if table else plain)[name] = settings[full].read(full, text)
         return Settings.parse(plain)
 
 
-def _build(cls: Any, raw: Mapping[str, Any], prefix: str) -> Any:
+_TABLES: dict[str, Any] = {"": Settings, "coordinator": Coordinator, "policy": Policy, "limits": Limits}
+_FIXED = ("node_id", "coordinator.grpc", "coordinator.url")  # what the join token said
+
+
+def known() -> dict[str, Setting]:
+    """Every setting of ``node.toml`` by its full name (``policy.minimum_samples``), those of rules among them."""
+    return {
+        f"{table}.{name}" if table else name: setting
+        for table, cls in _TABLES.items()
+        for name, setting in settings_of(cls).items()
+    }
+
+
+def _build(raw: Mapping[str, Any]) -> Settings:
+    own = _table(Settings, {name: value for name, value in raw.items() if name not in _TABLES}, "")
+    tables = {name: _TABLES[name](**_table(_TABLES[name], raw.get(name, {}), f"{name}.")) for name in _TABLES if name}
+    return Settings(**own, **tables)
+
+
+def _table(cls: Any, raw: Any, prefix: str) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{prefix.rstrip('.')} is {raw!r}; expected a table of settings")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    default = cls()
-    values: dict[str, Any] = {}
-    for name, value in raw.items():
-        if name not in fields:
-            raise ConfigError(_unknown(prefix + name, [prefix + known for known in fields]))
-        before = getattr(default, name)
-        if dataclasses.is_dataclass(before):
-            values[name] = _build(type(before), value, f"{prefix}{name}.")
-        else:
-            values[name] = _checked(prefix + name, value, before)
-    return cls(**values)
-
-
-def _checked(name: str, value: Any, default: Any) -> Any:
-    wrong = ""
-    if name in _CHOICES:
-        wrong = "" if value in _CHOICES[name] else "one of " + ", ".join(_CHOICES[name])
-    elif isinstance(default, bool):
-        wrong = "" if isinstance(value, bool) else "true or false"
-    elif isinstance(default, int):
-        low = _LOWEST.get(name, 0)
-        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= 1 << 40
-        wrong = "" if fits else f"a whole number of at least {low}"
-    elif isinstance(default, float):
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-        wrong = "" if fits else "a number above 0"
-        value = float(value) if fits else value
-    elif isinstance(default, tuple):
-        fits = isinstance(value, (list, tuple)) and all(isinstance(v, str) and v for v in value)
-        wrong = "" if fits else "a list of names"
-        value = tuple(value) if fits else value
-    elif not isinstance(value, str) or len(value) > 1000:
-        wrong = "text"
-    if wrong:
-        raise ConfigError(f"{name} is {value!r}; expected {wrong}")
-    return value
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    return f"there is no setting {name!r}; {hint}"
-
-
-def _from_text(text: str, before: Json, key: str) -> Json:
-    if isinstance(before, bool):
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{key} is {text!r}; expected true or false")
-        return text.lower() == "true"
-    if isinstance(before, list):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if isinstance(before, (int, float)):
-        try:
-            return type(before)(text)
-        except ValueError:
-            raise ConfigError(f"{key} is {text!r}; expected a number") from None
-    return text
+    values = checked(raw, settings_of(cls), prefix)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _toml(value: Json) -> str:

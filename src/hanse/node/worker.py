@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import hanse
+from hanse import registry
 from hanse.errors import HanseError, NotApproved, WireError, WorkerDied, from_code
 from hanse.kinds import Progress
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
@@ -456,6 +457,7 @@ def _environment(threads: int) -> dict[str, str]:
     return {
         "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
         "PYTHONHASHSEED": "0",
+        registry.VARIABLE: os.pathsep.join(registry.outside()),
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,

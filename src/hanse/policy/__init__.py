@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hanse.errors import ConfigError, NotAllowed
-from hanse.kinds import Decision, Rule, Setting, find, names
+from hanse.kinds import Decision, Rule
 from hanse.messages import Json
+from hanse.registry import find, names
+from hanse.settings import Setting
 
 
 def settings() -> dict[str, Setting]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.kinds import Decision, Setting
+from hanse.kinds import Decision
 from hanse.messages import Json
+from hanse.settings import Setting
 
 SETTINGS = {
     "allowed_algorithms": Setting(("*",), "names of algorithms; * for all that are shipped", names="algorithms"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.kinds import Decision, Setting
+from hanse.kinds import Decision
 from hanse.messages import Json
+from hanse.settings import Setting, whole
 
 SETTINGS = {
     "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
     "minimum_cell": Setting(
-        10, "no count, group or bin of fewer rows leaves in statistics", low=1, imposed="minimum_cell"
+        10, "no count, group or bin of fewer rows leaves in statistics", whole(1), imposed="minimum_cell"
     ),
     "allow_extremes": Setting(
         False,

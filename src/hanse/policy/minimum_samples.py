@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.kinds import Decision, Setting
+from hanse.kinds import Decision
 from hanse.messages import Json
+from hanse.settings import Setting, whole
 
 SETTINGS = {
-    "minimum_samples": Setting(10, "a dataset of fewer rows takes no part", low=1),
+    "minimum_samples": Setting(10, "a dataset of fewer rows takes no part", whole(1)),
 }
 
 

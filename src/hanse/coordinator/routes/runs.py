@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from hanse import algorithms, kinds
+from hanse import registry
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator.access import coordinator, own_run
@@ -23,9 +23,9 @@ async def schema(request: Request) -> dict[str, Any]:
     """The settings of a run, and the ingredients that they may name."""
     return {
         "settings": RunConfig.describe(),
-        "models": list(kinds.names("models")),
-        "algorithms": list(algorithms.names("algorithms")),
-        "selections": list(kinds.names("selection")),
+        "models": list(registry.names("models")),
+        "algorithms": list(registry.names("algorithms")),
+        "selections": list(registry.names("selection")),
     }
 
 
