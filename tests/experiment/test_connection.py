@@ -117,7 +117,7 @@ def test_a_run_that_fails_says_why(real: Living, federation: Federation) -> None
     experiment = federation.experiment(**FAST | {"model": "sgd_classifier"}, model_options={"loss": "no such loss"})
     experiment.propose()
     decide(real, experiment.run_id)
-    with pytest.raises(RunFailed, match=r"ended as failed\. option loss of sgd_classifier"):
+    with pytest.raises(RunFailed, match=r"ended as failed\. loss of sgd_classifier"):
         experiment.wait(progress=False)
 
 

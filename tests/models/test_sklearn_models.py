@@ -140,13 +140,13 @@ def test_training_is_pure(name: str) -> None:
 def test_options_are_checked_by_name_and_value(name: str) -> None:
     module = find("models", name)
     task = TASKS[module.TASKS[0]]
-    with pytest.raises(ConfigError, match=f"{name} has no option 'epohcs'.*known are"):
+    with pytest.raises(ConfigError, match=f"no setting 'epohcs' of {name}; known are"):
         module.build(task, {"epohcs": 3})
-    for option in module.OPTIONS:
+    for option in module.SETTINGS:
         for wrong in ("nonsense", -3.5, float("nan"), [], {"a": 1}):
             if option == "hidden_layer_sizes" and wrong == []:
                 continue
-            with pytest.raises(ConfigError, match=f"option {option} of {name}"):
+            with pytest.raises(ConfigError, match=f"{option} of {name} is"):
                 module.build(task, {option: wrong})
     for kind in set(TASKS) - set(module.TASKS):
         with pytest.raises(ConfigError, match=f"{name} learns"):
@@ -164,10 +164,10 @@ def test_defaults_are_scikit_learns() -> None:
         ("random_forest", RandomForestClassifier()),
     ):
         theirs = library.get_params()
-        for option, (default, _) in find("models", name).OPTIONS.items():
+        for option, setting in find("models", name).SETTINGS.items():
             assert option in theirs
             if option not in ("loss", "criterion", "max_features", "hidden_layer_sizes"):
-                assert default == theirs[option], (name, option)
+                assert setting.default == theirs[option], (name, option)
 
 
 def test_divergence_is_told_plainly() -> None:

@@ -18,7 +18,7 @@ from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError, Unusable
 from hanse.kinds import Ask, Combine, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
-from hanse.registry import find
+from hanse.registry import find, settings
 from hanse.table import ColumnKind
 
 _SHOWN_FEATURES = 50
@@ -80,7 +80,7 @@ def model_at(site: Site, prepared: Record) -> Any:
 def model_options(config: Mapping[str, Json]) -> dict[str, Any]:
     """The model's options; a learning rate of the run goes with them, where the model has one."""
     rate = config.get("learning_rate")
-    known = rate is not None and "learning_rate" in find("models", config["model_name"]).OPTIONS
+    known = rate is not None and "learning_rate" in settings("models", config["model_name"])
     return {**({"learning_rate": rate} if known else {}), **config["model_options"]}
 
 

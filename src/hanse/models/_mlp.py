@@ -14,19 +14,19 @@ import numpy as np
 
 from hanse.kinds import Progress, Task
 from hanse.messages import Array
-from hanse.models._options import boolean, number, one_of, widths
 from hanse.models._results import in_range, positive, seed_of, sklearn
+from hanse.settings import Setting, boolean, number, one_of, wholes
 
-OPTIONS = {
-    "hidden_layer_sizes": ([100], widths),
-    "activation": ("relu", one_of("relu", "tanh", "logistic", "identity")),
-    "solver": ("adam", one_of("adam", "sgd")),
-    "alpha": (0.0001, number(0)),
-    "momentum": (0.9, number(0, 1)),
-    "nesterovs_momentum": (True, boolean),
-    "beta_1": (0.9, number(0, 1, below=True)),
-    "beta_2": (0.999, number(0, 1, below=True)),
-    "epsilon": (1e-8, number(0, above=True)),
+SETTINGS = {
+    "hidden_layer_sizes": Setting([100], "neurons of each hidden layer", wholes(1, 100_000, 20)),
+    "activation": Setting("relu", "of the hidden layers", one_of("relu", "tanh", "logistic", "identity")),
+    "solver": Setting("adam", "how the weights are fitted", one_of("adam", "sgd")),
+    "alpha": Setting(0.0001, "strength of the L2 penalty", number(0)),
+    "momentum": Setting(0.9, "of the solver sgd", number(0, 1)),
+    "nesterovs_momentum": Setting(True, "Nesterov's momentum, in the solver sgd", boolean),
+    "beta_1": Setting(0.9, "decay of Adam's first moment", number(0, 1, below=True)),
+    "beta_2": Setting(0.999, "decay of Adam's second moment", number(0, 1, below=True)),
+    "epsilon": Setting(1e-8, "of Adam's denominator", number(0, above=True)),
 }
 
 

@@ -16,13 +16,14 @@ import numpy as np
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
-from hanse.models._options import boolean, checked, task_fits
+from hanse.models._options import task_fits
 from hanse.models._results import linear_in_units, options_of, sklearn, task_of
+from hanse.settings import Setting, boolean, checked
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
 TASKS = ("regression",)
-OPTIONS = {"fit_intercept": (True, boolean)}
+SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 
 
 class LinearRegression:
@@ -72,12 +73,12 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 def build(task: Task, options: Mapping[str, Json]) -> LinearRegression:
     task_fits("linear_regression", task, TASKS)
-    return LinearRegression(task, checked("linear_regression", options, OPTIONS))
+    return LinearRegression(task, checked(options, SETTINGS, of="linear_regression"))
 
 
 def native(result: Record) -> Any:
     """A fitted ``LinearRegression`` for the design matrix, in the target's own units."""
-    options = checked("linear_regression", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="linear_regression")
     return _estimator(task_of(result), options, linear_in_units(result))
 
 

@@ -17,13 +17,17 @@ import numpy as np
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
-from hanse.models._options import boolean, checked, number, task_fits
+from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
+from hanse.settings import Setting, boolean, checked, number
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
 TASKS = ("binary", "multiclass")
-OPTIONS = {"C": (1.0, number(0, above=True)), "fit_intercept": (True, boolean)}
+SETTINGS = {
+    "C": Setting(1.0, "inverse of the strength of the L2 penalty", number(0, above=True)),
+    "fit_intercept": Setting(True, "whether there is an intercept", boolean),
+}
 
 
 class LogisticRegression:
@@ -93,12 +97,12 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 def build(task: Task, options: Mapping[str, Json]) -> LogisticRegression:
     task_fits("logistic_regression", task, TASKS)
-    return LogisticRegression(task, checked("logistic_regression", options, OPTIONS))
+    return LogisticRegression(task, checked(options, SETTINGS, of="logistic_regression"))
 
 
 def native(result: Record) -> Any:
     """A fitted ``LogisticRegression`` for the design matrix, with the original labels."""
-    options = checked("logistic_regression", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="logistic_regression")
     return _estimator(task_of(result), options, parameters_of(result), labels_of(result))
 
 

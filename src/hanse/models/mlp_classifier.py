@@ -7,9 +7,10 @@ from typing import Any
 
 from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
-from hanse.models._mlp import OPTIONS, Perceptron, estimator
-from hanse.models._options import checked, task_fits
+from hanse.models._mlp import SETTINGS, Perceptron, estimator
+from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
+from hanse.settings import checked
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -18,12 +19,12 @@ TASKS = ("binary", "multiclass")
 
 def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
     task_fits("mlp_classifier", task, TASKS)
-    return Perceptron(task, checked("mlp_classifier", options, OPTIONS))
+    return Perceptron(task, checked(options, SETTINGS, of="mlp_classifier"))
 
 
 def native(result: Record) -> Any:
     """A fitted ``MLPClassifier`` for the design matrix, with the original labels."""
-    options = checked("mlp_classifier", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="mlp_classifier")
     return estimator(task_of(result), options, parameters_of(result), labels_of(result))
 
 

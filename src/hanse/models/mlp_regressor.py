@@ -10,9 +10,10 @@ import numpy as np
 
 from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
-from hanse.models._mlp import OPTIONS, Perceptron, estimator
-from hanse.models._options import checked, task_fits
+from hanse.models._mlp import SETTINGS, Perceptron, estimator
+from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, target_scale, task_of
+from hanse.settings import checked
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
@@ -21,7 +22,7 @@ TASKS = ("regression",)
 
 def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
     task_fits("mlp_regressor", task, TASKS)
-    return Perceptron(task, checked("mlp_regressor", options, OPTIONS))
+    return Perceptron(task, checked(options, SETTINGS, of="mlp_regressor"))
 
 
 def native(result: Record) -> Any:
@@ -32,7 +33,7 @@ def native(result: Record) -> Any:
     last = len(found) // 2 - 1
     found[f"w{last}"] = found[f"w{last}"] * scale
     found[f"b{last}"] = found[f"b{last}"] * scale + mean
-    options = checked("mlp_regressor", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="mlp_regressor")
     return estimator(task_of(result), options, found, np.zeros(0))
 
 

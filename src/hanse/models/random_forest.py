@@ -21,24 +21,39 @@ from hanse.errors import ConfigError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
-from hanse.models._options import boolean, checked, either, nothing, number, one_of, task_fits, whole
+from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
+from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of, whole
 
 NEEDS = "raw"
 ALGORITHM = "forest_union"
 TASKS = ("binary", "multiclass", "regression")
-OPTIONS = {
-    "n_estimators": (100, whole(1, 1_000_000)),
-    "criterion": (None, one_of(None, "gini", "entropy", "log_loss", "squared_error")),
-    "max_depth": (None, either(nothing, whole(1, 1000))),
-    "min_samples_split": (2, whole(2)),
-    "min_samples_leaf": (1, whole(1)),
-    "max_features": (None, either(one_of(None, "sqrt", "log2"), whole(1), number(0, 1, above=True))),
-    "max_leaf_nodes": (None, either(nothing, whole(2))),
-    "min_impurity_decrease": (0.0, number(0)),
-    "bootstrap": (True, boolean),
-    "max_samples": (None, either(nothing, number(0, 1, above=True))),
-    "class_weight": (None, one_of(None, "balanced", "balanced_subsample")),
+SETTINGS = {
+    "n_estimators": Setting(100, "trees in all, of all sites together", whole(1, 1_000_000)),
+    "criterion": Setting(
+        None,
+        "what a split lowers; null: gini, or the squared error",
+        one_of(None, "gini", "entropy", "log_loss", "squared_error"),
+    ),
+    "max_depth": Setting(None, "levels of a tree; null: no limit", either(nothing, whole(1, 1000))),
+    "min_samples_split": Setting(2, "least rows of a node that is split", whole(2)),
+    "min_samples_leaf": Setting(1, "least rows of a leaf", whole(1)),
+    "max_features": Setting(
+        None,
+        "columns looked at per split: a share, a number, sqrt or log2; null: sqrt, or all in a regression",
+        either(one_of(None, "sqrt", "log2"), whole(1), number(0, 1, above=True)),
+    ),
+    "max_leaf_nodes": Setting(None, "leaves of a tree; null: no limit", either(nothing, whole(2))),
+    "min_impurity_decrease": Setting(0.0, "least fall of the impurity by a split", number(0)),
+    "bootstrap": Setting(True, "each tree on rows drawn with replacement", boolean),
+    "max_samples": Setting(
+        None, "share of rows drawn per tree; null: as many as there are", either(nothing, number(0, 1, above=True))
+    ),
+    "class_weight": Setting(
+        None,
+        "balanced: classes weigh inversely to their share of rows, of the site or of each draw; null: all rows alike",
+        one_of(None, "balanced", "balanced_subsample"),
+    ),
 }
 _PER_TREE = ("size",)
 
@@ -223,7 +238,7 @@ class Forest:
 
 def build(task: Task, options: Mapping[str, Json]) -> Forest:
     task_fits("random_forest", task, TASKS)
-    return Forest(task, checked("random_forest", options, OPTIONS))
+    return Forest(task, checked(options, SETTINGS, of="random_forest"))
 
 
 def native(result: Record) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
-from hanse.models._options import boolean, checked, either, nothing, number, one_of, task_fits
+from hanse.models._options import task_fits
 from hanse.models._results import (
     in_range,
     labels_of,
@@ -27,19 +27,24 @@ from hanse.models._results import (
     sklearn,
     task_of,
 )
+from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
 TASKS = ("binary", "multiclass")
-OPTIONS = {
-    "loss": ("log_loss", one_of("log_loss", "modified_huber")),
-    "penalty": ("l2", one_of("l2", "l1", "elasticnet", None)),
-    "alpha": (0.0001, number(0)),
-    "l1_ratio": (0.15, number(0, 1)),
-    "fit_intercept": (True, boolean),
-    "shuffle": (True, boolean),
-    "epsilon": (0.1, number(0)),
-    "class_weight": (None, either(nothing, one_of("balanced"))),
+SETTINGS = {
+    "loss": Setting("log_loss", "the logistic loss, or the smoothed hinge loss", one_of("log_loss", "modified_huber")),
+    "penalty": Setting("l2", "the penalty on the coefficients; null: none", one_of("l2", "l1", "elasticnet", None)),
+    "alpha": Setting(0.0001, "strength of the penalty", number(0)),
+    "l1_ratio": Setting(0.15, "share of L1 in an elastic net", number(0, 1)),
+    "fit_intercept": Setting(True, "whether there is an intercept", boolean),
+    "shuffle": Setting(True, "new order of rows in each epoch", boolean),
+    "epsilon": Setting(0.1, "of losses that this model does not offer; has no effect", number(0)),
+    "class_weight": Setting(
+        None,
+        "balanced: classes weigh inversely to their share of rows; null: all rows alike",
+        either(nothing, one_of("balanced")),
+    ),
 }
 
 
@@ -97,12 +102,12 @@ def _estimator(
 
 def build(task: Task, options: Mapping[str, Json]) -> SGDClassifier:
     task_fits("sgd_classifier", task, TASKS)
-    return SGDClassifier(task, checked("sgd_classifier", options, OPTIONS))
+    return SGDClassifier(task, checked(options, SETTINGS, of="sgd_classifier"))
 
 
 def native(result: Record) -> Any:
     """A fitted ``SGDClassifier`` for the design matrix, with the original labels."""
-    options = checked("sgd_classifier", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="sgd_classifier")
     return _estimator(task_of(result), options, parameters_of(result), labels_of(result), 0.01)
 
 

@@ -14,20 +14,27 @@ import numpy as np
 from hanse.errors import WireError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
-from hanse.models._options import boolean, checked, number, one_of, task_fits
+from hanse.models._options import task_fits
 from hanse.models._results import in_range, linear_in_units, options_of, seed_of, sklearn, task_of
+from hanse.settings import Setting, boolean, checked, number, one_of
 
 NEEDS = "standardised"
 ALGORITHM = "fedavg"
 TASKS = ("regression",)
-OPTIONS = {
-    "loss": ("squared_error", one_of("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")),
-    "penalty": ("l2", one_of("l2", "l1", "elasticnet", None)),
-    "alpha": (0.0001, number(0)),
-    "l1_ratio": (0.15, number(0, 1)),
-    "fit_intercept": (True, boolean),
-    "shuffle": (True, boolean),
-    "epsilon": (0.1, number(0)),
+SETTINGS = {
+    "loss": Setting(
+        "squared_error",
+        "what is minimised",
+        one_of("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"),
+    ),
+    "penalty": Setting("l2", "the penalty on the coefficients; null: none", one_of("l2", "l1", "elasticnet", None)),
+    "alpha": Setting(0.0001, "strength of the penalty", number(0)),
+    "l1_ratio": Setting(0.15, "share of L1 in an elastic net", number(0, 1)),
+    "fit_intercept": Setting(True, "whether there is an intercept", boolean),
+    "shuffle": Setting(True, "new order of rows in each epoch", boolean),
+    "epsilon": Setting(
+        0.1, "within it errors cost nothing, or grow linearly beyond it (huber, epsilon_insensitive)", number(0)
+    ),
 }
 
 
@@ -81,12 +88,12 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 def build(task: Task, options: Mapping[str, Json]) -> SGDRegressor:
     task_fits("sgd_regressor", task, TASKS)
-    return SGDRegressor(task, checked("sgd_regressor", options, OPTIONS))
+    return SGDRegressor(task, checked(options, SETTINGS, of="sgd_regressor"))
 
 
 def native(result: Record) -> Any:
     """A fitted ``SGDRegressor`` for the design matrix, in the target's own units."""
-    options = checked("sgd_regressor", options_of(result), OPTIONS)
+    options = checked(options_of(result), SETTINGS, of="sgd_regressor")
     return _estimator(task_of(result), options, linear_in_units(result), 0.01)
 
 

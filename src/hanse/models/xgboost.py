@@ -30,31 +30,36 @@ from hanse.errors import ConfigError, WireError
 from hanse.kinds import Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
-from hanse.models._options import checked, number, one_of, task_fits, whole
+from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, task_of
 from hanse.models._ubjson import dumps
+from hanse.settings import Setting, checked, number, one_of, whole
 
 NEEDS = "raw"
 ALGORITHM = "tree_bagging"
 TASKS = ("binary", "multiclass", "regression")
-OPTIONS = {
-    "learning_rate": (0.3, number(0, 10, above=True)),
-    "max_depth": (6, whole(0, 30)),
-    "max_leaves": (0, whole(0, 1_000_000)),
-    "grow_policy": ("depthwise", one_of("depthwise", "lossguide")),
-    "min_child_weight": (1.0, number(0)),
-    "gamma": (0.0, number(0)),
-    "subsample": (1.0, number(0, 1, above=True)),
-    "colsample_bytree": (1.0, number(0, 1, above=True)),
-    "colsample_bylevel": (1.0, number(0, 1, above=True)),
-    "colsample_bynode": (1.0, number(0, 1, above=True)),
-    "reg_lambda": (1.0, number(0)),
-    "reg_alpha": (0.0, number(0)),
-    "max_delta_step": (0.0, number(0)),
-    "scale_pos_weight": (1.0, number(0, above=True)),
-    "max_bin": (256, whole(2, 65536)),
-    "tree_method": ("hist", one_of("hist", "approx", "exact")),
-    "scaling": ("average", one_of("average", "sum")),
+SETTINGS = {
+    "learning_rate": Setting(0.3, "what each new tree counts for (shrinkage)", number(0, 10, above=True)),
+    "max_depth": Setting(6, "levels of a tree; 0: no limit", whole(0, 30)),
+    "max_leaves": Setting(0, "leaves of a tree; 0: no limit", whole(0, 1_000_000)),
+    "grow_policy": Setting(
+        "depthwise", "split level by level, or where the loss falls most", one_of("depthwise", "lossguide")
+    ),
+    "min_child_weight": Setting(1.0, "least sum of Hessians in a leaf", number(0)),
+    "gamma": Setting(0.0, "least loss reduction of a split", number(0)),
+    "subsample": Setting(1.0, "share of rows per tree", number(0, 1, above=True)),
+    "colsample_bytree": Setting(1.0, "share of columns per tree", number(0, 1, above=True)),
+    "colsample_bylevel": Setting(1.0, "share of columns per level", number(0, 1, above=True)),
+    "colsample_bynode": Setting(1.0, "share of columns per split", number(0, 1, above=True)),
+    "reg_lambda": Setting(1.0, "L2 penalty on the values of leaves", number(0)),
+    "reg_alpha": Setting(0.0, "L1 penalty on the values of leaves", number(0)),
+    "max_delta_step": Setting(0.0, "largest value of a leaf; 0: no limit", number(0)),
+    "scale_pos_weight": Setting(1.0, "weight of the positive class", number(0, above=True)),
+    "max_bin": Setting(256, "bins of a column's histogram", whole(2, 65536)),
+    "tree_method": Setting("hist", "how splits are found", one_of("hist", "approx", "exact")),
+    "scaling": Setting(
+        "average", "average: the trees of a round count as their mean; sum: as they are", one_of("average", "sum")
+    ),
 }
 _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "size": ("int32", ()),
@@ -290,7 +295,7 @@ def _library() -> Any:
 
 def build(task: Task, options: Mapping[str, Json]) -> Boosting:
     task_fits("xgboost", task, TASKS)
-    return Boosting(task, checked("xgboost", options, OPTIONS))
+    return Boosting(task, checked(options, SETTINGS, of="xgboost"))
 
 
 def plain_names(features: Sequence[str]) -> tuple[str, ...]:
