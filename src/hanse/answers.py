@@ -45,14 +45,14 @@ class Answerer:
     Args:
         node: this node's id.
         load: gives the approved rows for a bundle (:mod:`hanse.bundle`).
-        overrides: settings that the node's owner imposes on the node half (``min_count``).
+        owner: the settings of the node's owner (:attr:`hanse.kinds.Site.owner`).
         open: the same rows in batches; None: those that ``load`` gives.
     """
 
     def __init__(
-        self, node: str, load: LoadTable, overrides: Mapping[str, Json] | None = None, open: OpenSource | None = None
+        self, node: str, load: LoadTable, owner: Mapping[str, Json] | None = None, open: OpenSource | None = None
     ) -> None:
-        self.node, self._load, self._overrides, self._open = node, load, dict(overrides or {}), open
+        self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
@@ -70,7 +70,7 @@ class Answerer:
         run = self._run(run_id, bundle)
         before = max((s for s in run.memories if s < step), default=None)
         memory = dict(run.memories[before]) if before is not None else {}
-        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step, run.source)
+        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step, run.source, self._owner)
         reply = run.gather.reply(op, Record(ask, task.arrays), lambda a: run.algorithm.answer(site, a), site)
         run.memories = {s: m for s, m in run.memories.items() if s < step}
         run.memories[step] = memory
@@ -95,8 +95,8 @@ class Answerer:
                 kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
                 own = {n: c for n, c in table.columns.items() if " ".join(n.split()) == config.target_column}
                 table = Table({**kept.columns, config.target_column: next(iter(own.values()))}) if own else kept
-            settings = {**config.to_json(), **self._overrides}
-            run = _Run(settings, algorithm, find("gathering", bundle["gathering"]).GATHER(), table, source)
+            gather = find("gathering", bundle["gathering"]).GATHER()
+            run = _Run(config.to_json(), algorithm, gather, table, source)
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))

@@ -193,6 +193,8 @@ class Site:
             earlier steps. May be lost.
         progress: call it now and then in long work; a silent node counts as late.
         source: the rows in batches, instead of ``table``, for an algorithm with ``NEEDS_MODEL = False``.
+        owner: the settings of this node's owner, by their names in ``[policy]`` of ``node.toml``; a setting
+            that the owner has not set, as in a simulation, may be absent.
     """
 
     node: str
@@ -203,6 +205,7 @@ class Site:
     progress: Callable[[], None] = lambda: None
     step: int = 0
     source: Source | None = None
+    owner: Mapping[str, Json] = field(default_factory=dict)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

@@ -57,14 +57,12 @@ class Setting:
         check: what it may be; None: what the default is (true or false, a whole number from 0, a number
             above 0, a text, a list of texts).
         names: the folder of ingredients whose names the value, or each of a list, may be.
-        imposed: under this name an owner's setting goes before the run's own in the node's half of an algorithm.
     """
 
     default: Json
     help: str
     check: Check = None  # type: ignore[assignment]  # set below, so that readers need not ask
     names: str = ""
-    imposed: str = ""
 
     def __post_init__(self) -> None:
         if self.check is None:

@@ -22,7 +22,7 @@ class Drive:
         self, tables: Mapping[str, Table], spoil: Any = None, forgetful: bool = False, **settings: Any
     ) -> None:
         settings = {"target_column": "y", "sample_id_column": None, **settings}
-        self.extra = settings.pop("node_settings", {})
+        self.owners = settings.pop("owners", {})
         self.config = RunConfig.parse(settings)
         self.tables, self.spoil, self.forgetful = tables, spoil, forgetful
         self.algorithm: Algorithm = build(self.config)
@@ -34,7 +34,7 @@ class Drive:
         self.states: list[Record] = []
 
     def _site(self, node: str) -> Site:
-        return Site(node, self.tables[node], {**self.config.to_json(), **self.extra.get(node, {})})
+        return Site(node, self.tables[node], self.config.to_json(), owner=self.owners.get(node, {}))
 
     def run(self, reverse: bool = False) -> Record:
         state = load(dump(self.algorithm.init(self.config.to_json())))

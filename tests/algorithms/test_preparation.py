@@ -171,13 +171,13 @@ def test_regression_never_sends_labels() -> None:
 
 def test_what_is_rare_does_not_leave_its_site() -> None:
     table = Table.of({"x": np.arange(12.0), "t": ["a"] * 5 + ["rare"] + ["b"] * 6, "y": ["n", "p"] * 6})
-    config = {"site-0": {"min_count": 3}, "site-1": {"min_count": 3}}
-    drive = Drive(shares(table, 6, 6), model_name="sgd_classifier", num_rounds=1, node_settings=config)
+    config = {"site-0": {"minimum_count": 3}, "site-1": {"minimum_count": 3}}
+    drive = Drive(shares(table, 6, 6), model_name="sgd_classifier", num_rounds=1, owners=config)
     result = drive.run()
     assert result.data["task"]["features"] == ["x", "t=a", "t=b"]
     assert "rare" not in str([r.data for r in drive.contributions[0].values()])
     labels = Table.of({"x": np.arange(12.0), "y": ["n", "p"] * 5 + ["n", "secret"]})
-    drive = Drive(shares(labels, 6, 6), model_name="sgd_classifier", num_rounds=1, node_settings=config)
+    drive = Drive(shares(labels, 6, 6), model_name="sgd_classifier", num_rounds=1, owners=config)
     result = drive.run()
     assert result.data["task"]["classes"] == ["n", "p"]
     assert result.data["prepared"]["dropped"] == 0  # one row: kept back
@@ -188,8 +188,8 @@ def test_class_counts_below_the_minimum_stay_at_their_site() -> None:
     y = ["n"] * 40 + ["p"] * 2 + ["n"] * 20 + ["p"] * 20
     table = Table.of({"x": np.arange(82.0), "y": y})
     tables = {"few": table.take(np.arange(42)), "many": table.take(np.arange(42, 82))}
-    owner = {"few": {"min_count": 5}, "many": {"min_count": 5}}
-    drive = Drive(tables, model_name="xgboost", num_rounds=1, test_fraction=0.0, node_settings=owner)
+    owner = {"few": {"minimum_count": 5}, "many": {"minimum_count": 5}}
+    drive = Drive(tables, model_name="xgboost", num_rounds=1, test_fraction=0.0, owners=owner)
     result = drive.run()
     assert drive.contributions[1]["few"].arrays["a.classes"].tolist() == [0, 0]
     assert drive.contributions[1]["many"].arrays["a.classes"].tolist() == [20, 20]
@@ -203,8 +203,8 @@ def test_class_counts_below_the_minimum_stay_at_their_site() -> None:
 def test_it_learns_though_no_site_tells_its_class_counts(model: str) -> None:
     table = Table.of({"x": [*np.arange(60.0), *np.arange(30.0, 90.0)], "y": ["n"] * 60 + ["p"] * 60})
     table = table.take(np.arange(120).reshape(2, 60).T.reshape(-1))
-    owner = {f"site-{i}": {"min_count": 18} for i in range(3)}  # 20 of each class, 15 of them to train
-    drive = Drive(shares(table, 40, 40, 40), model_name=model, num_rounds=3, node_settings=owner)
+    owner = {f"site-{i}": {"minimum_count": 18} for i in range(3)}  # 20 of each class, 15 of them to train
+    drive = Drive(shares(table, 40, 40, 40), model_name=model, num_rounds=3, owners=owner)
     result = drive.run()
     assert result.data["prepared"]["class_counts"] == [0, 0]
     assert result.data["history"][-1]["loss"] < 1
@@ -213,16 +213,8 @@ def test_it_learns_though_no_site_tells_its_class_counts(model: str) -> None:
 def test_a_site_with_fewer_usable_rows_than_its_minimum_refuses() -> None:
     """A coordinator that names one class after the other gets no count of them."""
     table = Table.of({"x": np.arange(60.0), "y": ["n", "p"] * 28 + ["rare"] * 2 + [None] * 2})
-    site = Site(
-        "a",
-        table,
-        {
-            **RunConfig.parse(
-                {"model_name": "sgd_classifier", "target_column": "y", "sample_id_column": None}
-            ).to_json(),
-            "min_count": 5,
-        },
-    )
+    config = RunConfig.parse({"model_name": "sgd_classifier", "target_column": "y", "sample_id_column": None})
+    site = Site("a", table, config.to_json(), owner={"minimum_count": 5})
     drive = Drive({"a": table}, model_name="sgd_classifier", num_rounds=1)
     drive.run()
     ask = drive.algorithm.ask(drive.states[0])

@@ -237,8 +237,8 @@ def test_a_rebuilt_forest_predicts_as_the_one_that_was_fitted(kind: str) -> None
 
 def test_leaves_hold_the_owners_minimum() -> None:
     tables = shares(toy(200), 100, 100)
-    own = {"site-0": {"min_count": 12}}
-    drive = Drive(tables, node_settings=own, **settings("random_forest"))
+    own = {"site-0": {"minimum_count": 12}}
+    drive = Drive(tables, owners=own, **settings("random_forest"))
     drive.run()
     for sent in drive.contributions[2:6]:
         arrays = sent["site-0"].arrays

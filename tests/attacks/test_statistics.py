@@ -33,7 +33,7 @@ SECRET = 12345.678
 def site(columns: dict[str, Any], items: list[Any], source: TableSource | None = None, **more: Any) -> Site:
     table = Table.of(columns)
     options = {"items": items, **{k: more.pop(k) for k in ("where", "per_node") if k in more}}
-    return Site("a", table, {"model_options": options, **more}, source=source or TableSource(table))
+    return Site("a", table, {"model_options": options}, source=source or TableSource(table), owner=more)
 
 
 def answers(here: Site) -> list[Contribution]:
@@ -80,7 +80,7 @@ def test_a_small_dataset_tells_nothing_of_its_rows_nor_how_many_there_are(rows: 
     [
         {"where": [["x", ">", 1e9]]},
         {"where": [["x", "<", 0.0]]},
-        {"denied_columns": ["x"]},
+        {"statistics_denied_columns": ["x"]},
         {"most_filters": 0, "where": [["x", "<", 9.0]]},
     ],
 )
@@ -606,7 +606,7 @@ def test_denied_columns_are_not_touched_even_as_groups_or_choices() -> None:
     for more in ({"where": [["ssn", "<", 20]]}, {}):
         items = [["mean", ["x"], {}, [] if more else ["ssn"]]]
         with pytest.raises(NotAllowed, match="ssn"):
-            answers(site(data, items, denied_columns=["ssn"], **more))
+            answers(site(data, items, statistics_denied_columns=["ssn"], **more))
 
 
 def test_a_node_that_is_not_shown_by_itself_sends_a_sentence_and_no_number() -> None:

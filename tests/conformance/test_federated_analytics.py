@@ -111,7 +111,7 @@ class Counting:
 def partial(source: Any, items: list[Any], **more: Any) -> list[Record]:
     """What a node that is alone sends to each ask."""
     algorithm = Statistics()
-    here = Site("a", Table(), {"model_options": {"items": items}, **more}, source=source)
+    here = Site("a", Table(), {"model_options": {"items": items}}, source=source, owner=more)
     state, sent = algorithm.init(here.config), []
     while isinstance(ask := algorithm.ask(state), Ask):
         said = algorithm.answer(here, ask.record).record

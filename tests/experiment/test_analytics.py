@@ -214,7 +214,7 @@ def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A
     with pytest.raises(RunFailed, match="huge"):
         federation.analytics(require="all").fetch_stats("mean", ["price"])
     with pytest.raises(RunFailed, match="price"):
-        two(denied_columns=["price"]).analytics().mean(["price"])
+        two(statistics_denied_columns=["price"]).analytics().mean(["price"])
 
 
 def test_single_nodes_only_where_their_owners_allow_it() -> None:  # A46

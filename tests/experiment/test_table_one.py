@@ -141,7 +141,7 @@ def by_site(parts: dict[str, pd.DataFrame], **allowed: bool) -> Any:
     answer = Statistics.answer
 
     def own(self: Statistics, site: Any, ask: Any) -> Any:
-        site.config = {**site.config, "allow_node_statistics": allowed.get(site.node, False)}
+        site.owner = {**site.owner, "allow_node_statistics": allowed.get(site.node, False)}
         return answer(self, site, ask)
 
     patch = pytest.MonkeyPatch()

@@ -49,9 +49,9 @@ def ask(sites: Mapping[str, pd.DataFrame], items: Sequence[Item], **settings: An
     """The answer to all items: the algorithm and the gathering of a run, without its transport."""
     algorithm = Statistics()
     options = {"items": [item.to_json() for item in items]}
-    config = {"model_options": options, **OPEN, **settings}
+    config, owner = {"model_options": options}, {**OPEN, **settings}
     tables = harmonised({name: Table.of(rows) for name, rows in sites.items()})
-    there = {name: Site(name, table, config) for name, table in tables.items()}
+    there = {name: Site(name, table, config, owner=owner) for name, table in tables.items()}
     state, plain = algorithm.init(config), Plain()
     while isinstance(step := algorithm.ask(state), Ask):
         found = []

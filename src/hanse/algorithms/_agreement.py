@@ -24,7 +24,7 @@ MAX_CATEGORIES = 1000
 
 def least(site: Site) -> int:
     """The fewest rows of which something is said, as the node's owner sets it."""
-    return max(1, int(site.config.get("min_count", 1)))
+    return max(1, int(site.owner.get("minimum_count", 1)))
 
 
 def report(site: Site) -> dict[str, Json]:

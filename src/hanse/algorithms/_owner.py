@@ -18,10 +18,10 @@ MOST_FILTERS = 20
 
 def owner_of(site: Site, query: Query, schema: Collection[str]) -> Owner:
     """Raises ``NotAllowed`` where the owner's settings forbid the query as a whole."""
-    settings = site.config
+    settings = site.owner
     columns = {base(c, schema) for c in query.plan.columns()} | {name for name, _, _ in query.where}
-    allowed = settings.get("allowed_columns", ["*"])
-    barred = {c for c in columns if c in settings.get("denied_columns", [])}
+    allowed = settings.get("statistics_columns", ["*"])
+    barred = {c for c in columns if c in settings.get("statistics_denied_columns", [])}
     barred |= {c for c in columns if "*" not in allowed and c not in allowed}
     if barred:
         raise NotAllowed(f"the owner of this node gives no statistics of {', '.join(sorted(barred))}")
@@ -34,7 +34,7 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
     Choices are remembered with the columns that were asked of them: a choice that differs from another by
     many rows may do so by few that have a value of a column, and is compared when that column is asked.
     """
-    most = int(site.config.get("most_filters", MOST_FILTERS))
+    most = int(site.owner.get("most_filters", MOST_FILTERS))
     raw: list[Json] = list(source.memory.get("filters") or [])
     earlier = [parse_filter(f) for f in raw]
     columns = sorted(c for c in query.plan.columns() if c in source.schema)  # of images none is missing

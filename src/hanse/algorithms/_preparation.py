@@ -10,9 +10,9 @@ The result is the same as on pooled rows, for every split over sites. Means, sca
 are those of the **training** rows (:func:`split`); what is held out for evaluation is not in them.
 Infinite numbers count as missing.
 
-With ``min_count`` (a node's own setting), a class, a category or a missing value that occurs in
+With ``minimum_count`` (a node's own setting), a class, a category or a missing value that occurs in
 fewer rows of a site does not leave that site; rows of a class that no site named are not used. Class
-counts only set where an ensemble begins, so a site keeps back those below ``min_count``, and so many
+counts only set where an ensemble begins, so a site keeps back those below ``minimum_count``, and so many
 more that its rows do not give them away (:func:`hanse.suppression.hidden`); they are 0 in the sum. So
 is the number of its rows that are not used. A site with fewer usable rows than that refuses.
 A site that is asked to settle a numeric target (``task_type`` "auto") names its values only if they

@@ -59,7 +59,7 @@ class ForestUnion:
                 rows.X[rows.train],
                 rows.y[rows.train],
                 site.rng("train", ask.data["round"]),
-                min_leaf=int(site.config.get("min_count", 1)),
+                min_leaf=int(site.owner.get("minimum_count", 1)),
                 progress=site.progress,
             )
         sums |= importance_sums(model.importance(new), len(rows.train))

@@ -8,8 +8,8 @@ Run options (``model_options``): ``items`` as of :meth:`hanse.queries.Item.to_js
 ``[column, operation, value]``; ``per_node``, to have the values of each node besides those of all. A node
 whose owner does not let it be shown by itself sends a sentence in place of numbers then, and is in neither.
 
-The owner's settings are imposed through the node's configuration: ``minimum_cell``,
-``allow_extremes``, ``allow_node_statistics``, ``allowed_columns``, ``denied_columns``, ``most_filters``.
+The owner's settings come in ``Site.owner``: ``minimum_cell``, ``allow_extremes``, ``allow_node_statistics``,
+``statistics_columns``, ``statistics_denied_columns``, ``most_filters``.
 All that keeps something back happens at the node, before anything leaves; what a node sends is safe by
 itself. What is sent as a SUM has bounded arrays of counts and sums with weight one, so a secure sum
 or noise takes hold in the gathering, without another line here.
@@ -86,7 +86,7 @@ class Statistics:
         query, index = Query.of(site.config["model_options"]), ask.data["ask"]
         if not isinstance(index, int) or not 0 <= index < len(query.plan.asks):
             raise ConfigError("the query has no such ask")
-        if query.per_node and site.config.get("allow_node_statistics", False) is not True:
+        if query.per_node and site.owner.get("allow_node_statistics", False) is not True:
             return Contribution(Record({"alone": ALONE}), 1.0)
         source = site.source if site.source is not None else TableSource(site.table)
         owner = owner_of(site, query, source.schema)

@@ -35,8 +35,8 @@ POLICY = (
     "minimum_cell",
     "allow_extremes",
     "allow_node_statistics",
-    "allowed_columns",
-    "denied_columns",
+    "statistics_columns",
+    "statistics_denied_columns",
     "most_filters",
 )
 
@@ -57,8 +57,8 @@ def simulate(
         seed: of the experiments, unless they have their own.
         workers: threads; None: one per site, at most one per core. Does not change any result.
         policy: what the sites' owners would set for statistics, where it is not the default:
-            ``minimum_cell`` (10), ``allow_extremes``, ``allow_node_statistics``, ``allowed_columns``,
-            ``denied_columns``, ``most_filters``.
+            ``minimum_cell`` (10), ``allow_extremes``, ``allow_node_statistics``, ``statistics_columns``,
+            ``statistics_denied_columns``, ``most_filters``.
 
     Raises:
         ConfigError: no sites, or ``wire`` is neither of the two.

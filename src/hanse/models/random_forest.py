@@ -7,7 +7,7 @@ class, after the arrays have been proven to be trees; nothing is unpickled. Miss
 and go where each tree learned to send them.
 
 Options have scikit-learn's names. ``n_estimators`` (default 100) is the size of the whole forest over
-all rounds and sites. Leaves hold at least the node's own ``min_count`` rows.
+all rounds and sites. Leaves hold at least the node's own ``minimum_count`` rows.
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ class Agent:
         return fd
 
     def _worker(self, program: Sequence[str]) -> Worker:
-        overrides = self.settings.policy.imposed()
-        return Worker(self.home, self.node, self.settings.limits, overrides, self.pool, self._worker_died, program)
+        owner = self.settings.policy.to_json()
+        return Worker(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
 
     def _grpc(
         self,
@@ -326,14 +326,14 @@ class Agent:
         """Takes the settings from the file; limits of the worker need a fresh one."""
         new = Settings.load(self.home)
         self.gate.configure(new)
-        before_worker = (self.settings.limits, self.settings.policy.imposed())
-        fresh = (new.limits, new.policy.imposed()) != before_worker
+        before_worker = (self.settings.limits, self.settings.policy)
+        fresh = (new.limits, new.policy) != before_worker
         before, self.settings = self.settings, new
         if before.consent != new.consent and self.state == "connected":
             self._report(self.state, self.detail)  # the coordinator has to know where approvals are taken
         self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)
         if fresh:
-            self.worker.limits, self.worker.overrides = new.limits, new.policy.imposed()
+            self.worker.limits, self.worker.owner = new.limits, new.policy.to_json()
             self._spawn(self.worker.restart())
         return {}
 

@@ -50,14 +50,11 @@ class OwnPolicy:
     )
     approval_days: float = declared(30.0, "an approval ends after so many days", number(0, above=True))
 
-    def imposed(self) -> dict[str, Json]:
-        """What of this goes before the run's own settings in the node's half of an algorithm."""
-        said: dict[str, Json] = {"min_count": self.minimum_count}
-        for name, setting in _OF_RULES.items():
-            if setting.imposed:
-                value = getattr(self, name)
-                said[setting.imposed] = list(value) if isinstance(value, tuple) else value
-        return said
+    def to_json(self) -> dict[str, Json]:
+        """All of it by name: what rules and the node's half of an algorithm (``Site.owner``) read."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
 
     def check_names(self) -> None:
         """Raises ``ConfigError`` where a list holds a name that nothing has."""

@@ -121,8 +121,9 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
 
     if not items:
         return {}
-    config: dict[str, Json] = {"model_options": {"items": [i.to_json() for i in items]}, "minimum_cell": minimum}
-    algorithm, here = statistics.Statistics(), Site("here", Table(), config, source=source)
+    config: dict[str, Json] = {"model_options": {"items": [i.to_json() for i in items]}}
+    owner: dict[str, Json] = {"minimum_cell": minimum}
+    algorithm, here = statistics.Statistics(), Site("here", Table(), config, source=source, owner=owner)
     state = algorithm.init(config)
     while isinstance(ask := algorithm.ask(state), Ask):
         reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), here)

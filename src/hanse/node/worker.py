@@ -166,7 +166,7 @@ class Worker:
         home: the node's folder.
         node: its id.
         limits: of time, memory and threads.
-        overrides: the owner's settings that go before the run's (``min_count``).
+        owner: the owner's settings, by name.
         pool: where its payloads lie; the same one that the transport allocates from.
         died: told why, whenever a worker was lost.
         program: what Python runs as the worker.
@@ -177,12 +177,12 @@ class Worker:
         home: Path,
         node: str,
         limits: Limits,
-        overrides: Mapping[str, Json],
+        owner: Mapping[str, Json],
         pool: SharedPool | None = None,
         died: Callable[[str], None] = lambda why: None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
-        self.home, self.node, self.limits, self.overrides = home, node, limits, dict(overrides)
+        self.home, self.node, self.limits, self.owner = home, node, limits, dict(owner)
         self.pool = pool or SharedPool()
         self._died, self._program = died, tuple(program)
         self._process: _Process | None = None
@@ -416,7 +416,7 @@ class Worker:
             "home": str(self.home),
             "node": self.node,
             "memory_mb": self.limits.memory_mb,
-            "overrides": self.overrides,
+            "owner": self.owner,
             "parent": os.getpid(),
         }
         command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]

@@ -74,12 +74,12 @@ def confine(memory_mb: int, parent: int) -> bool:
 class Worker:
     """The loop of the worker process."""
 
-    def __init__(self, sock: socket.socket, home: str, node: str, overrides: Mapping[str, Json]) -> None:
+    def __init__(self, sock: socket.socket, home: str, node: str, owner: Mapping[str, Json]) -> None:
         from hanse.node.pipe import Receiver
         from hanse.node.shared_memory import Mappings
 
         self._mappings = Mappings()
-        self._sock, self._home, self._node, self._overrides = sock, home, node, overrides
+        self._sock, self._home, self._node, self._owner = sock, home, node, owner
         self._receiver = Receiver()
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
         self._of_run: dict[str, str] = {}
@@ -230,7 +230,7 @@ class Worker:
             self._forget(run)
         self._of_run[run] = sha
         if self._answerer is None:
-            self._answerer = Answerer(self._node, self._load, self._overrides, self._source)
+            self._answerer = Answerer(self._node, self._load, self._owner, self._source)
         task = Record({name: data[name] for name in ("run", "step", "op", "ask")}, message.body.arrays)
         reply = self._answerer.answer(task, bundle.content, self._progress)
         return reply, self._rows.get(sha)
@@ -339,7 +339,7 @@ def main() -> None:
     os.set_inheritable(number, False)
     from hanse import answers, bundle  # noqa: F401  light: with them the first task is quick
 
-    worker = Worker(sock, settings["home"], settings["node"], settings["overrides"])
+    worker = Worker(sock, settings["home"], settings["node"], settings["owner"])
     signal.signal(signal.SIGUSR1, worker.interrupt)
     worker._say("ready", {"offline": offline})
     try:

@@ -13,23 +13,16 @@ from hanse.settings import Setting, whole
 
 SETTINGS = {
     "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
-    "minimum_cell": Setting(
-        10, "no count, group or bin of fewer rows leaves in statistics", whole(1), imposed="minimum_cell"
-    ),
+    "minimum_cell": Setting(10, "no count, group or bin of fewer rows leaves in statistics", whole(1)),
     "allow_extremes": Setting(
         False,
         "whether what stands for single values may leave: the smallest, the largest, "
         "and which different ones there are",
-        imposed="allow_extremes",
     ),
-    "allow_node_statistics": Setting(
-        False, "whether this node may be shown by itself in statistics, or asked alone", imposed="allow_node_statistics"
-    ),
-    "statistics_columns": Setting(("*",), "statistics are of these columns; * for all", imposed="allowed_columns"),
-    "statistics_denied_columns": Setting((), "and not of these", imposed="denied_columns"),
-    "most_filters": Setting(
-        20, "so many different choices of rows are answered per version of a dataset", imposed="most_filters"
-    ),
+    "allow_node_statistics": Setting(False, "whether this node may be shown by itself in statistics, or asked alone"),
+    "statistics_columns": Setting(("*",), "statistics are of these columns; * for all"),
+    "statistics_denied_columns": Setting((), "and not of these"),
+    "most_filters": Setting(20, "so many different choices of rows are answered per version of a dataset"),
 }
 
 
