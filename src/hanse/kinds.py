@@ -192,7 +192,7 @@ class Site:
         cache: derived from table and config alone (a design matrix, a loaded model); never from
             earlier steps. May be lost.
         progress: call it now and then in long work; a silent node counts as late.
-        source: the rows in batches, instead of ``table``, for an algorithm with ``NEEDS_MODEL = False``.
+        source: the rows in batches, instead of ``table``, for an algorithm that learns no model.
         owner: the settings of this node's owner, by their names in ``[policy]`` of ``node.toml``; a setting
             that the owner has not set, as in a simulation, may be absent.
     """

@@ -15,7 +15,7 @@ from hanse.table import Table
 @pytest.mark.parametrize("nbytes", [1024, LARGE_BYTES])
 def test_an_answer_does_not_change_with_the_next(nbytes: int) -> None:
     """A reply waits for its acknowledgement, and is sent again to a coordinator that was killed meanwhile."""
-    site, probe = Site("a", Table.of({}), {"seed": 1}), ALGORITHM()
+    site, probe = Site("a", Table.of({}), {"seed": 1}), ALGORITHM
     said, values = [], []
     for number in range(1, 4):
         ask = Record({"round": number}, {"x": np.zeros(nbytes // 4, np.float32)})

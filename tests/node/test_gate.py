@@ -21,7 +21,7 @@ from hanse.kinds import Decision
 from hanse.messages import Json, Message, Record
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Policy
-from hanse.registry import find, names
+from hanse.registry import names
 from hanse.transports.local import LocalTransport
 
 X = {"x": np.zeros(16, np.float32)}
@@ -383,13 +383,10 @@ def test_another_dataset_than_the_one_shown_is_refused(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def strategies(model: str) -> list[str]:
-    module = find("models", model)
-    return list(getattr(module, "ALGORITHMS", None) or [module.ALGORITHM])
-
-
 # torch_module needs a training plan, which is refused (above)
-CASES = [(strategy, model) for model in names("models") if model != "torch_module" for strategy in strategies(model)]
+# every model by its default, and every algorithm that learns by parameters with one of them
+CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model != "torch_module"]
+CASES += [(name, "logistic_regression") for name in algorithms.fitting("logistic_regression")[1:]]
 
 
 @pytest.mark.parametrize(("strategy", "model"), CASES)

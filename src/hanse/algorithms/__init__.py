@@ -1,12 +1,17 @@
 """Federated computations: one file each, both halves together (:class:`hanse.kinds.Algorithm`).
 
 A file without a leading underscore is an algorithm that a run can choose; the others are parts of them: what
-is agreed on before, how it is evaluated. A file has ``ALGORITHM``, its class. ``NEEDS_DATA = False``
-marks one that touches no data,
-``NEEDS_MODEL = False`` one that reads rows as they are (:class:`hanse.kinds.Source`) and learns no
-model; all others run after the preparation and learn a model of :mod:`hanse.models`. A file may have
-``ingredients(options)``, further modules of the node's half that depend on the run's options, and
-``averages(options)``, whether a node's weight decides what it counts for (True where it has none).
+is agreed on before, how it is evaluated. A file has
+
+- ``ALGORITHM``, the algorithm: a value, since it has no state of its own;
+- ``TAKES``, if it learns a model: the capability that a model must have (``LEARNS_BY`` of :mod:`hanse.models`).
+  It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
+  algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
+- ``NEEDS_DATA = False``, if it touches no data;
+- it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options, and
+  ``averages(options)``, whether a node's weight decides what it counts for (True where it has none).
+
+No algorithm knows a model by name and no model an algorithm: they meet by capability (:func:`resolve`).
 """
 
 from __future__ import annotations
@@ -25,16 +30,35 @@ AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for 
 def resolve(config: RunConfig) -> str:
     """The name of the algorithm that a configuration means. Raises ``ConfigError`` where the
     algorithm and the model do not fit."""
-    chosen = config.federated_strategy
+    chosen, model = config.federated_strategy, config.model_name
     if chosen in AUTOMATIC:
-        return str(find("models", config.model_name).ALGORITHM)
-    module = find("algorithms", chosen)
-    if getattr(module, "NEEDS_DATA", True) and getattr(module, "NEEDS_MODEL", True):
-        fitting = getattr(find("models", config.model_name), "ALGORITHMS", None)
-        fitting = fitting or (find("models", config.model_name).ALGORITHM,)
-        if chosen not in fitting:
-            raise ConfigError(f"{config.model_name} does not learn by {chosen}; it learns by {', '.join(fitting)}")
+        return _default(model)
+    takes = getattr(find("algorithms", chosen), "TAKES", None)
+    if takes is not None and takes not in find("models", model).LEARNS_BY:
+        known = ", ".join(fitting(model)) or "no algorithm that is installed here"
+        raise ConfigError(f"{model} does not learn by {chosen}; it learns by {known}")
     return chosen
+
+
+def fitting(model: str) -> tuple[str, ...]:
+    """The names of the algorithms that learn a model, those of its first capability first."""
+    takers = {name: getattr(find("algorithms", name), "TAKES", None) for name in names("algorithms")}
+    return tuple(name for ability in find("models", model).LEARNS_BY for name in takers if takers[name] == ability)
+
+
+def _default(model: str) -> str:
+    """The default algorithm of the model's first capability that has one."""
+    for ability in find("models", model).LEARNS_BY:
+        modules = {name: find("algorithms", name) for name in names("algorithms")}
+        takers = [
+            n for n, m in modules.items() if getattr(m, "TAKES", None) == ability and getattr(m, "DEFAULT", False)
+        ]
+        if len(takers) > 1:
+            raise ConfigError(f"{' and '.join(takers)} are both the DEFAULT for what {model} learns by ({ability})")
+        if takers:
+            return takers[0]
+    known = ", ".join(fitting(model)) or "none that is installed here"
+    raise ConfigError(f"no algorithm is the default for {model}; set federated_strategy to one that fits: {known}")
 
 
 def needs_data(config: RunConfig) -> bool:
@@ -44,7 +68,7 @@ def needs_data(config: RunConfig) -> bool:
 
 def needs_model(config: RunConfig) -> bool:
     """Whether the run learns a model, from prepared rows."""
-    return needs_data(config) and bool(getattr(find("algorithms", resolve(config)), "NEEDS_MODEL", True))
+    return hasattr(find("algorithms", resolve(config)), "TAKES")
 
 
 def files(config: RunConfig) -> tuple[str, ...]:
@@ -67,10 +91,10 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
         module = find("algorithms", resolve(config))
         if config.max_weight_share < 1 and hasattr(module, "averages") and not module.averages(config.model_options):
             raise ConfigError(
-                f"{config.model_name} does not average what the sites learn, so max_weight_share has "
+                f"{resolve(config)} does not average what the sites learn, so max_weight_share has "
                 "nothing to bound; leave it out"
             )
-    stages = [importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM() for name in files(config)]
+    stages = [importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM for name in files(config)]
     if start is not None:
         from hanse.algorithms._continued import Continued
 
@@ -88,4 +112,4 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
     return _continued.settings(config, start)
 
 
-__all__ = ["build", "continuing", "files", "ingredients", "names", "needs_data", "needs_model", "resolve"]
+__all__ = ["build", "continuing", "files", "fitting", "ingredients", "names", "needs_data", "needs_model", "resolve"]

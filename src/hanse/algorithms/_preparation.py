@@ -168,4 +168,4 @@ class Preparation:
         return {k: state.data[k] for k in ("rows", "held_out", "dropped", "class_counts") if k in state.data}
 
 
-ALGORITHM = Preparation
+ALGORITHM = Preparation()

@@ -30,6 +30,8 @@ from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import ColumnKind
 
+TAKES = "parameters"
+DEFAULT = True
 LEARNING_RATE = 0.01  # where the run has none
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
@@ -179,7 +181,7 @@ class FedAvg:
         history = state.data["history"]
         rated = [h for h in history if h.get("loss") is not None]
         data = {
-            "algorithm": "fedavg",
+            "algorithm": __name__.rpartition(".")[2],
             "task": state.data["prepared"]["task"],
             "history": history,
             "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
@@ -198,7 +200,7 @@ class FedAvg:
         return {"evaluated_round": history[-1]["round"], **shown, **({"no_updates": True} if no_updates else {})}
 
 
-ALGORITHM = FedAvg
+ALGORITHM = FedAvg()
 
 
 def model_options(config: Mapping[str, Json]) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 
+TAKES = "trees"
+DEFAULT = True
+
 
 class ForestUnion:
     combines = frozenset({Combine.EACH})
@@ -77,13 +80,13 @@ class ForestUnion:
         return told(state, gathered, joined)
 
     def result(self, state: State) -> Record:
-        return result(state, "forest_union")
+        return result(state, __name__.rpartition(".")[2])
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         return metrics(state)
 
 
-ALGORITHM = ForestUnion
+ALGORITHM = ForestUnion()
 
 
 def averages(options: Mapping[str, Json]) -> bool:

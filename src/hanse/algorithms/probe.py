@@ -56,4 +56,4 @@ class Probe:
         return {}
 
 
-ALGORITHM = Probe
+ALGORITHM = Probe()

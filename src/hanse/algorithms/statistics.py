@@ -42,7 +42,6 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.queries import Arrays, Item, Plan, TableSource, statistic
 
-NEEDS_MODEL = False
 ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
 
 
@@ -209,7 +208,7 @@ def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Ar
         )
 
 
-ALGORITHM = Statistics
+ALGORITHM = Statistics()
 __all__ = [
     "ALGORITHM",
     "WITHHELD",

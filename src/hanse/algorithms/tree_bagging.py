@@ -38,6 +38,9 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
 from hanse.registry import find
 
+TAKES = "boosted_trees"
+DEFAULT = True
+
 
 class TreeBagging:
     combines = frozenset({Combine.EACH})
@@ -89,7 +92,7 @@ class TreeBagging:
         return told(state, gathered, model.merge([(1.0, trees(state)), *parts]))
 
     def result(self, state: State) -> Record:
-        return result(state, "tree_bagging")
+        return result(state, __name__.rpartition(".")[2])
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         return metrics(state)
@@ -100,7 +103,7 @@ class TreeBagging:
         return find("models", state.data["model_name"]).build(task, state.data["options"])
 
 
-ALGORITHM = TreeBagging
+ALGORITHM = TreeBagging()
 
 
 def averages(options: Mapping[str, Json]) -> bool:

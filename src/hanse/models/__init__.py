@@ -1,1 +1,30 @@
-"""TODO."""
+"""What is learned: one adapter to a library's models a file, and the only files that import those libraries.
+
+A file without a leading underscore is a model that a run can choose; the others are parts of them. A file has
+
+- ``build(task, options)``, the adapter for a task (:class:`hanse.kinds.Task`). It checks the options, hyper-parameters
+  by the library's own names, and raises ``ConfigError`` naming what is wrong. It needs no library: the coordinator,
+  which has none, builds adapters too;
+- ``LEARNS_BY``, its capabilities, the preferred one first: what an algorithm may ask of the adapter (below);
+- ``TASKS``, the kinds of task that it learns, and ``SETTINGS``, the options that ``build`` takes;
+- ``NEEDS``: ``standardised`` rows (numbers of mean 0 and scale 1, without gaps) or ``raw`` ones (NaN: missing);
+- ``native(result)``, from the result of a run a normal, fitted model of the library, in the target's own units and
+  with the original labels, and ``predict(result, X)``, its predictions;
+- it may have ``IMAGES = True``, if it learns from images, and ``INITIALISED_BY = "nodes"``, if only a node can make the
+  first parameters.
+
+The capabilities, and what an adapter with one of them can do:
+
+``parameters``
+    Named arrays that can be averaged: ``init``, ``train``, ``predict`` (:class:`hanse.kinds.Model`).
+``trees``
+    Trees that count alike, grown independently of each other: ``empty``, ``grow(count, ...)``, ``merge``,
+    ``importance``; ``too_many`` and ``fault`` prove that arrays from elsewhere are trees (:mod:`hanse.models._trees`).
+``boosted_trees``
+    Trees that each correct those before: the same, but ``grow(trees, base, ...)`` goes on from an ensemble, and
+    ``merge`` scales each part.
+
+A capability is a word between models and algorithms (``TAKES`` of :mod:`hanse.algorithms`) and nothing else has to
+know it: a new one, such as summed gradients and Hessians, or histograms, is a method of an adapter and a file in
+``algorithms`` that calls it.
+"""

@@ -21,7 +21,7 @@ from hanse.models._results import linear_in_units, options_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("regression",)
 SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 

@@ -22,7 +22,7 @@ from hanse.models._results import labels_of, options_of, parameters_of, positive
 from hanse.settings import Setting, boolean, checked, number
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("binary", "multiclass")
 SETTINGS = {
     "C": Setting(1.0, "inverse of the strength of the L2 penalty", number(0, above=True)),

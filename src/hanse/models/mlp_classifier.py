@@ -13,7 +13,7 @@ from hanse.models._results import labels_of, options_of, parameters_of, positive
 from hanse.settings import checked
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("binary", "multiclass")
 
 

@@ -16,7 +16,7 @@ from hanse.models._results import options_of, parameters_of, target_scale, task_
 from hanse.settings import checked
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("regression",)
 
 

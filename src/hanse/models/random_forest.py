@@ -26,7 +26,7 @@ from hanse.models._results import labels_of, options_of, parameters_of, positive
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of, whole
 
 NEEDS = "raw"
-ALGORITHM = "forest_union"
+LEARNS_BY = ("trees",)
 TASKS = ("binary", "multiclass", "regression")
 SETTINGS = {
     "n_estimators": Setting(100, "trees in all, of all sites together", whole(1, 1_000_000)),
@@ -59,7 +59,7 @@ _PER_TREE = ("size",)
 
 
 class Forest:
-    """What :mod:`hanse.algorithms.forest_union` needs of a forest."""
+    """Learns by ``trees`` (:mod:`hanse.models`)."""
 
     def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
         self.task, self.options = task, options

@@ -30,7 +30,7 @@ from hanse.models._results import (
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("binary", "multiclass")
 SETTINGS = {
     "loss": Setting("log_loss", "the logistic loss, or the smoothed hinge loss", one_of("log_loss", "modified_huber")),

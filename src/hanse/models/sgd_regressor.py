@@ -19,7 +19,7 @@ from hanse.models._results import in_range, linear_in_units, options_of, seed_of
 from hanse.settings import Setting, boolean, checked, number, one_of
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("regression",)
 SETTINGS = {
     "loss": Setting(

@@ -37,7 +37,7 @@ from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
 
 NEEDS = "standardised"
-ALGORITHM = "fedavg"
+LEARNS_BY = ("parameters",)
 TASKS = ("binary", "multiclass", "regression")
 IMAGES = True
 INITIALISED_BY = "nodes"

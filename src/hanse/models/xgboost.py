@@ -36,7 +36,7 @@ from hanse.models._ubjson import dumps
 from hanse.settings import Setting, checked, number, one_of, whole
 
 NEEDS = "raw"
-ALGORITHM = "tree_bagging"
+LEARNS_BY = ("boosted_trees",)
 TASKS = ("binary", "multiclass", "regression")
 SETTINGS = {
     "learning_rate": Setting(0.3, "what each new tree counts for (shrinkage)", number(0, 10, above=True)),
@@ -78,7 +78,7 @@ _OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regr
 
 
 class Boosting:
-    """What :mod:`hanse.algorithms.tree_bagging` needs of a boosted ensemble."""
+    """Learns by ``boosted_trees`` (:mod:`hanse.models`)."""
 
     def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
         self.task, self.options = task, options

@@ -79,4 +79,4 @@ class Attack:
         return {}
 
 
-ALGORITHM = Attack
+ALGORITHM = Attack()
