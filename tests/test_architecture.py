@@ -33,6 +33,7 @@ GROUND = (
     "allocator",
     "large_arrays",
     "whole_files",
+    "home",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),

@@ -197,6 +197,19 @@ def test_two_coordinators_on_one_port(live: Live, tmp_path: Path) -> None:
         hanse("coordinator", "start", "--home", str(tmp_path), "--http", f"127.0.0.1:{live.http_port}", "--plain-http")
 
 
+def test_a_second_coordinator_on_the_same_home_is_refused(live: Live) -> None:
+    before = (live.home / "coordinator.json").read_text()
+    command = [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(live.home), "--plain-http"]
+    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert live.popen is not None
+    assert f"a coordinator is running in this folder already (process {live.popen.pid})" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ready" not in done.stdout
+    assert (live.home / "coordinator.json").read_text() == before
+
+
 def test_commands(live: Live) -> None:
     home = ["--home", str(live.home)]
     token = hanse("coordinator", "account", "add", "clara", "--role", "data_owner", "--node", "clinic", *home).split()[

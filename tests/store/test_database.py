@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, Conflict
+from hanse.store import migrations
 from hanse.store.database import Database, is_name, to_json, words
-from hanse.store.schema import SCHEMA_VERSION, schema_version
 from hanse.store.store import Store
 
 
@@ -42,15 +43,6 @@ def test_opening_twice_keeps_all(url: str, tmp_path: Path) -> None:
         run = store.runs.create({"x": 1}, proposer="ada")
     with Store(url, tmp_path) as first, Store(url, tmp_path) as second:
         assert first.runs.get(run.id) == second.runs.get(run.id) == run
-
-
-def test_a_database_of_a_newer_release_is_left_alone(url: str) -> None:
-    database = Database(url)
-    with database.write() as tx:
-        tx.execute(update(schema_version).values(version=SCHEMA_VERSION + 6))
-    database.close()
-    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 6}.*newer release"):
-        Database(url)
 
 
 def test_many_may_open_an_empty_database_at_once(url: str) -> None:
@@ -139,3 +131,47 @@ def test_values() -> None:
     assert is_name("Hospital_1.a-b")
     for wrong in ("", "-a", "a b", "a/b", "a" * 65, "a\n", "é", None, 3):
         assert not is_name(wrong)
+
+
+def test_one_coordinator_drives_a_database_and_others_may_look(url: str, tmp_path: Path) -> None:
+    with Store(url, tmp_path / "a", alone=True) as first:
+        with pytest.raises(Conflict, match="another coordinator is running on this database"):
+            Store(url, tmp_path / "b", alone=True)
+        with Store(url, tmp_path / "a") as beside:
+            beside.accounts.create_account("ada", "data_scientist")
+        assert first.database.claim is not None
+        assert first.database.claim.held()
+    Store(url, tmp_path / "b", alone=True).close()
+
+
+@pytest.mark.postgres
+def test_a_claim_that_the_server_forgot_is_made_again_or_lost(
+    postgres_server: Callable[[], str], tmp_path: Path
+) -> None:
+    import psycopg
+
+    url = postgres_server()
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with Store(url, tmp_path / "a", alone=True) as first:
+        assert first.database.claim is not None
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(end)
+        assert first.database.claim.held()
+        with pytest.raises(Conflict):
+            Store(url, tmp_path / "b", alone=True)
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(end)
+            with Store(url, tmp_path / "b", alone=True):
+                assert not first.database.claim.held()
+
+
+def test_a_schema_is_not_changed_under_a_coordinator(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(url, tmp_path / "a", alone=True) as first:
+        monkeypatch.setattr(migrations, "newest", lambda: 99)
+        with pytest.raises(Conflict, match="another coordinator is running"):
+            Database(url)
+        monkeypatch.undo()
+        assert not first.runs.list()

@@ -20,14 +20,17 @@ from hanse.coordinator.app import create_app
 from hanse.coordinator.patience import protocol
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, Conflict
+from hanse.home import check, hold
 from hanse.identity import Authority, server_credentials
 from hanse.store import Store
+from hanse.store.claim import DatabaseAway
 from hanse.transports.grpc_coordinator import GrpcCoordinator
 from hanse.whole_files import write_whole
 
 ADDRESS_FILE = "coordinator.json"
 TOKEN_FILE = "operator.token"
+_CLAIM_S = 5.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -75,8 +78,10 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def open_store(home: Path, database: str = "") -> Store:
-    return Store(database or None, home)
+def open_store(home: Path, database: str = "", alone: bool = False) -> Store:
+    """``alone``: for the coordinator itself, see :class:`hanse.store.database.Database`."""
+    check(home, "coordinator")
+    return Store(database or None, home, alone=alone)
 
 
 def first_operator(store: Store, home: Path) -> str | None:
@@ -103,7 +108,17 @@ async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = open_store(how.home, how.database)
+    held = hold(how.home, "coordinator")
+    try:
+        await _serve(how, ready, stop)
+    finally:
+        os.close(held)
+
+
+async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
+    host, port = split(how.http)
+    store = open_store(how.home, how.database, alone=True)
+    watching = asyncio.ensure_future(_still_alone(store, stop))
     try:
         token = first_operator(store, how.home)
         authority = Authority.open(how.home / "authority")
@@ -138,11 +153,29 @@ async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: N
             coordinator.chronicle.close_streams()
             server.should_exit = True
             await serving
+            if watching.done():
+                watching.result()
         finally:
             await coordinator.stop()
             await transport.stop()
     finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         store.close()
+
+
+async def _still_alone(store: Store, stop: asyncio.Event) -> None:
+    """A server of PostgreSQL that was started anew has forgotten whose the database is. Raises ``Conflict``, and stops
+    the coordinator, where another one was faster to say so."""
+    claim = store.database.claim
+    while claim is not None:
+        await asyncio.sleep(_CLAIM_S)
+        try:
+            if not await asyncio.to_thread(claim.held):
+                stop.set()
+                raise Conflict("another coordinator took over this database; this one stops")
+        except DatabaseAway:
+            continue  # nobody can take it now
 
 
 class _Server(uvicorn.Server):

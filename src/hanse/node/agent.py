@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import hanse
-from hanse.errors import Conflict, HanseError, NodeLost, NotFound, TooLarge, WireError
+from hanse import home as home_folder
+from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
 from hanse.kinds import Handler, Progress
 from hanse.messages import Allocate, Json, Message, Record, head
 from hanse.node import control
@@ -64,7 +64,7 @@ class Agent:
         self.home = Path(home)
         self.settings = Settings.load(self.home)
         self.node = self.settings.node_id
-        self._lock = self._take_lock()
+        self._lock = home_folder.hold(self.home, "node")
         self.audit = AuditLog(self.home / "audit.jsonl")
         self.approvals = Approvals(self.home)
         self.pool = SharedPool()
@@ -110,15 +110,6 @@ class Agent:
     async def _warm(self) -> None:
         with contextlib.suppress(HanseError):
             await self.worker.start()
-
-    def _take_lock(self) -> int:
-        fd = os.open(self.home / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            raise Conflict(f"a node is running in this folder already ({self.node})") from None
-        return fd
 
     def _worker(self, program: Sequence[str]) -> Worker:
         owner = self.settings.policy.to_json()

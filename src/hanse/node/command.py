@@ -20,9 +20,16 @@ def home_option(command: Command) -> Command:
         envvar="HANSE_NODE_HOME",
         default="~/.hanse/node",
         show_default=True,
-        callback=lambda c, p, v: v.expanduser().absolute(),
+        callback=lambda c, p, v: _checked(v.expanduser().absolute()),
         help="The node's folder.",
     )(command)
+
+
+def _checked(home: Path) -> Path:
+    from hanse.home import check
+
+    check(home, "node")
+    return home
 
 
 def ask_agent(home: Path, do: str, **more: Any) -> Any:

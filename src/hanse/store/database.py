@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event, select
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
@@ -31,7 +31,8 @@ from sqlalchemy.sql.dml import Insert
 
 from hanse.errors import ConfigError, HanseError
 from hanse.messages import Json
-from hanse.store.schema import SCHEMA_VERSION, metadata, schema_version
+from hanse.store import migrations
+from hanse.store.claim import Claim
 
 _log = logging.getLogger(__name__)
 _WRITER_LOCK = 0x68616E7365  # "hanse"; advisory locks are per PostgreSQL database
@@ -59,11 +60,15 @@ class Database:
     Args:
         url: ``sqlite:////absolute/path.db`` or ``postgresql://user:password@host/name``.
         wait_s: how long to wait for another process that writes, in seconds.
+        folder: where a copy goes before an older schema is changed; None: beside the file of SQLite, and of
+            PostgreSQL there is none.
+        alone: for a coordinator, of which there may be one (:mod:`hanse.store.claim`).
 
-    Raises ``ConfigError`` for a URL that cannot be used, or a database of a newer release.
+    Raises ``ConfigError`` for a URL that cannot be used, or a database of a newer release; ``Conflict`` where a
+    coordinator runs on it and this is another one, or would have to change its schema.
     """
 
-    def __init__(self, url: str, wait_s: float = 30.0) -> None:
+    def __init__(self, url: str, wait_s: float = 30.0, folder: Path | None = None, alone: bool = False) -> None:
         self.url = _parse(url)
         self.postgres = self.url.get_backend_name() == "postgresql"
         self._writing = threading.RLock()
@@ -72,16 +77,33 @@ class Database:
         self.engine = self._engine(wait_s)
         option = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {"hanse_read": True}
         self._reader = self.engine.execution_options(**option)
+        if folder is None and not self.postgres:
+            folder = Path(self.url.database or "").parent
+        self.claim: Claim | None = None
         try:
-            self._prepare()
+            if alone or self._is_old():  # nobody's schema is changed while a coordinator works with it
+                self.claim = Claim(self.engine)
+            with self.write() as transaction:
+                migrations.bring_up_to_date(transaction.connection, folder)
+            if not alone:
+                self._release()
         except DBAPIError as error:
-            self.engine.dispose()
+            self.close()
             raise ConfigError(
                 f"the database {self.url.render_as_string(hide_password=True)} cannot be opened: {error.orig}"
             ) from None
         except BaseException:
-            self.engine.dispose()
+            self.close()
             raise
+
+    def _is_old(self) -> bool:
+        with self.read() as connection:
+            return (migrations.found(connection) or migrations.newest()) < migrations.newest()
+
+    def _release(self) -> None:
+        if self.claim is not None:
+            self.claim.release()
+            self.claim = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -128,6 +150,7 @@ class Database:
         return statement
 
     def close(self) -> None:
+        self._release()
         self.engine.dispose()
 
     def _engine(self, wait_s: float) -> Engine:
@@ -154,20 +177,6 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
-
-    def _prepare(self) -> None:
-        with self.write() as transaction:
-            # A newer release may have changed any table, so look before creating what is missing.
-            schema_version.create(transaction.connection, checkfirst=True)
-            found = transaction.execute(select(schema_version.c.version)).scalar()
-            if found is not None and found > SCHEMA_VERSION:
-                raise ConfigError(
-                    f"the database has schema version {found}, and this release knows {SCHEMA_VERSION}; "
-                    "it was used by a newer release of hanse: install that one"
-                )
-            metadata.create_all(transaction.connection)
-            if found is None:
-                transaction.execute(schema_version.insert().values(version=SCHEMA_VERSION))
 
 
 def _use_wal(connection: sqlite3.Connection, wait_s: float) -> None:

@@ -20,7 +20,8 @@ from hanse.store.states import TERMINAL, RunState, check, state
 @dataclass(frozen=True, slots=True)
 class Run:
     """``nodes`` are those whose consent is asked, frozen with the proposal; ``result`` is the
-    SHA-256 of the final model; ``step`` and ``round`` are those last recorded."""
+    SHA-256 of the final model; ``step`` and ``round`` are those last recorded; ``retry_at`` is when the
+    coordinator goes on with a paused run by itself (None: when a person says so)."""
 
     id: str
     state: RunState
@@ -38,6 +39,7 @@ class Run:
     step: int | None
     round: int | None
     updated: float
+    retry_at: float | None = None
 
     def public(self) -> dict[str, Json]:
         return {
@@ -57,6 +59,7 @@ class Run:
             "step": self.step,
             "round": self.round,
             "updated": iso(self.updated),
+            "retry_at": iso(self.retry_at),
         }
 
 

@@ -20,12 +20,13 @@ from sqlalchemy import (
     event,
 )
 
-SCHEMA_VERSION = 1
-
 metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+# One row: the version (hanse.store.migrations) and the release of Hanse that made it
+schema_version = Table(
+    "schema_version", metadata, Column("version", Integer, primary_key=True), Column("release", String(40))
+)
 
 accounts = Table(
     "accounts",
@@ -97,6 +98,7 @@ runs = Table(
     Column("step", Integer),
     Column("round", Integer),
     Column("updated", Double, nullable=False),
+    Column("retry_at", Double),  # paused: when the coordinator goes on by itself; null: when a person says so
 )
 
 consents = Table(

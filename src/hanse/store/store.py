@@ -28,6 +28,7 @@ class Store:
         url: database; None is SQLite in ``folder``.
         folder: for blobs, the audit log and that database; made with mode 0700.
         fsync: see ``Blobs``.
+        alone: see ``Database``.
 
     All methods of all parts block and may be called from any thread.
 
@@ -38,10 +39,12 @@ class Store:
     'pending'
     """
 
-    def __init__(self, url: str | None, folder: str | os.PathLike[str], *, fsync: bool = True) -> None:
+    def __init__(
+        self, url: str | None, folder: str | os.PathLike[str], *, fsync: bool = True, alone: bool = False
+    ) -> None:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.database = Database(url or f"sqlite:///{self.folder / 'hanse.db'}")
+        self.database = Database(url or f"sqlite:///{self.folder / 'hanse.db'}", folder=self.folder, alone=alone)
         self.audit = AuditLog(self.folder / "audit.jsonl")
         self.blobs = Blobs(self.folder / "blobs", fsync=fsync)
         self.events = Events(self.database)
