@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,62 @@ def test_heavy_libraries_are_imported_only_by_their_owners(path: Path) -> None:
         top = name.split(".")[0]
         assert room(path) in OWNERS.get(top, {room(path)}), f"{path.name} imports {top}"
         assert top not in ("pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"), f"{path.name} imports {top}"
+
+
+def modules() -> dict[str, Path]:
+    found = {".".join(("hanse", *p.relative_to(ROOT).with_suffix("").parts)): p for p in FILES}
+    return {name.removesuffix(".__init__"): path for name, path in found.items()}
+
+
+def needed(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """The modules that are named; ``from hanse.models import _trees`` names the module, not its package."""
+    found: set[str] = set()
+    for item in ast.walk(ast.parse(path.read_text())):
+        if isinstance(item, ast.Import):
+            found.update(alias.name for alias in item.names)
+        elif isinstance(item, ast.ImportFrom) and item.module:
+            each = {f"{item.module}.{alias.name}" for alias in item.names}
+            found.update(name if name in known else item.module for name in each)
+    return found & known.keys()
+
+
+def test_no_module_needs_itself() -> None:
+    """Neither inside a room nor over rooms; an import for types alone counts too: what can only be
+    understood together is one idea, and stands in one file."""
+    known = modules()
+    needs = {name: needed(path, known) - {name} for name, path in known.items()}
+    while free := [name for name, those in needs.items() if not those & needs.keys()]:
+        for name in free:
+            del needs[name]
+    while outside := needs.keys() - {name for those in needs.values() for name in those}:
+        for name in outside:  # they need a circle, and stand in none
+            del needs[name]
+    assert not needs, f"these need each other: {', '.join(sorted(needs))}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_private_names_stay_where_they_are(path: Path) -> None:
+    """``_name`` belongs to its file, and a file ``_name.py`` to its folder."""
+    known, tree = modules(), ast.parse(path.read_text())
+    folder = ".".join(("hanse", *path.relative_to(ROOT).parent.parts))
+    imported: set[str] = set()
+    for item in ast.walk(tree):
+        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("hanse"):
+            for alias in item.names:
+                name = f"{item.module}.{alias.name}"
+                inside, _, last = (name if name in known else str(item.module)).rpartition(".")
+                assert name in known or not private(alias.name), f"{path.name} takes {alias.name} out of {item.module}"
+                if last in ("_preparation", "_evaluation"):
+                    continue  # until what is learned has a room of its own
+                assert inside == folder or not private(last), f"{path.name} imports {last}, a part of {inside}"
+                imported.add(alias.asname or alias.name)
+    for item in ast.walk(tree):
+        if isinstance(item, ast.Attribute) and private(item.attr) and isinstance(item.value, ast.Name):
+            assert item.value.id not in imported, f"{path.name} uses {item.value.id}.{item.attr}"
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("_")
 
 
 def test_what_can_be_chosen_as_an_algorithm_is_one() -> None:

@@ -329,7 +329,7 @@ PARTS = {  # what the document's table of components is responsible for, and wha
     "answering": "hanse.algorithms.statistics:Statistics.answer",
     "interface and cache": "hanse.experiment.analytics:FederatedAnalytics",
     "result": "hanse.experiment.analytics_result:FAResult",
-    "where it is found": "hanse.experiment.experiment:Experiment.analytics",
+    "where it is found": "hanse.experiment.proposal:Experiment.analytics",
     "sending and collecting": "hanse.rounds:Run",
 }
 

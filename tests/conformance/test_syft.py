@@ -216,7 +216,7 @@ def test_both_over_a_real_federation(world: World) -> None:
     rows = polars.read_csv(validation)
     here = Connection(Credentials(world.federation.url, world.scientist, ""))
     try:
-        federation = hanse.experiment.experiment.Federation(here)
+        federation = hanse.experiment.federation.Federation(here)
         seen: list[int] = []
 
         def evaluate(number: int, result: Result) -> Mapping[str, float]:

@@ -15,7 +15,7 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.analytics_result import FAResult
-from hanse.experiment.experiment import Federation
+from hanse.experiment.federation import Federation
 from hanse.queries import make_item, plan
 from hanse.table import Column, ColumnKind, Table
 

@@ -31,7 +31,9 @@ from hanse.errors import (
 )
 from hanse.experiment.connection import Connection
 from hanse.experiment.credentials import Credentials
-from hanse.experiment.experiment import Experiment, Federation, Update
+from hanse.experiment.federation import Federation
+from hanse.experiment.proposal import Experiment
+from hanse.experiment.seam import Update
 from hanse.identity import Authority
 from hanse.messages import dump
 
@@ -91,7 +93,7 @@ def test_a_run_from_the_proposal_to_the_model(real: Living, federation: Federati
     assert len(result.bundle) == 64
     assert "Contribution of each site" in result._repr_html_()
     assert list(result.model().classes_) == ["benign", "malignant"]
-    same = federation._backend.experiment(experiment.run_id)  # type: ignore[attr-defined]
+    same = federation.run(experiment.run_id)
     assert dump(same.result().record) == dump(result.record)
 
 

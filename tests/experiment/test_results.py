@@ -17,8 +17,9 @@ import hanse
 from experiment import sites
 from hanse.config import RunConfig
 from hanse.errors import DataError, WireError
-from hanse.experiment import figure
-from hanse.experiment.results import Result, _bytes, _duration, load_result, steps
+from hanse.experiment import drawing
+from hanse.experiment.records import steps
+from hanse.experiment.results import Result, load_result
 from hanse.messages import Record, dump
 from hanse.rounds import Step
 
@@ -121,7 +122,7 @@ def test_nothing_happened() -> None:
     assert list(empty.history) == []
     assert repr(empty.failures) == "no failures"
     assert "<svg" in empty._repr_html_()
-    assert figure.draw(empty) is not None
+    assert empty.plot() is not None
 
 
 def test_frames() -> None:
@@ -308,7 +309,7 @@ def test_numbers_that_are_no_numbers_do_not_break_a_picture() -> None:
         for part in step.participants.values():
             part["metrics"] = {"loss": float("inf"), "accuracy": "much", "n": None}
     drawings(result._repr_html_())
-    assert figure.draw(result) is not None
+    assert result.plot() is not None
 
 
 @settings(max_examples=40, deadline=None)
@@ -355,5 +356,5 @@ def test_steps_of_a_later_release_can_be_read() -> None:
 
 
 def test_units() -> None:
-    assert [_duration(s) for s in (0.0123, 3.21, 150, 9000)] == ["12 ms", "3.2 s", "2.5 min", "2.5 h"]
-    assert [_bytes(b) for b in (7, 1500, 123456, 2.5e9, 7e13)] == ["7 B", "1.5 KB", "123 KB", "2.5 GB", "70.0 TB"]
+    assert [drawing.duration(s) for s in (0.0123, 3.21, 150, 9000)] == ["12 ms", "3.2 s", "2.5 min", "2.5 h"]
+    assert [drawing.size(b) for b in (7, 1500, 123456, 2.5e9, 7e13)] == ["7 B", "1.5 KB", "123 KB", "2.5 GB", "70.0 TB"]

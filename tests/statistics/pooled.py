@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import hanse
 from hanse.algorithms.statistics import Statistics
 from hanse.experiment.analytics_result import Fetched
-from hanse.experiment.experiment import Federation
+from hanse.experiment.federation import Federation
 from hanse.experiment.simulation import harmonised
 from hanse.gathering.plain import Contributions, Plain, _answer
 from hanse.kinds import Ask, Site

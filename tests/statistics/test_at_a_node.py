@@ -23,7 +23,8 @@ from hanse.config import RunConfig
 from hanse.errors import DataError, HanseError, NotAllowed, NotApproved
 from hanse.kinds import Site
 from hanse.messages import Record
-from hanse.node.catalogue import Catalogue, Dataset
+from hanse.node.catalogue import Catalogue
+from hanse.node.dataset import Dataset
 from hanse.node.settings import Policy
 from hanse.node.source import SHOWN, FileSource
 

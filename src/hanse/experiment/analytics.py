@@ -24,20 +24,19 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hanse import features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
+from hanse.experiment import table_one
 from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
-from hanse.experiment.experiment import Backend, Experiment
 from hanse.experiment.listing import Listing
+from hanse.experiment.seam import Backend
+from hanse.experiment.waiting import wait
 from hanse.messages import Json, dumps
 from hanse.queries import LABELS, Item, make_item, parse_filter, statistic
 from hanse.table import ColumnKind
-
-if TYPE_CHECKING:
-    from hanse.experiment.table_one import TableOne
 
 DEFAULT = ("count", "mean", "variance")
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
@@ -239,7 +238,7 @@ class FederatedAnalytics:
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
-    ) -> TableOne:
+    ) -> table_one.TableOne:
         """How alike groups or sites are: standardised mean differences of all variables, with a love plot.
 
         Args:
@@ -249,8 +248,6 @@ class FederatedAnalytics:
                 are compared with the rest, and labels in pairs.
             dataset_schema: variables; None: all but images.
         """
-        from hanse.experiment import table_one
-
         kinds = self._kinds()
         if by is not None:
             _chosen([by], kinds)
@@ -259,7 +256,7 @@ class FederatedAnalytics:
         chosen = _chosen(dataset_schema, kinds)
         if dataset_schema is None:
             chosen = [c for c in chosen if not (c.endswith("]") and _is_image(c, self._seen))]
-        return table_one.make(self, by, compare, chosen, kinds)
+        return table_one.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated)
 
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
@@ -424,15 +421,15 @@ class FederatedAnalytics:
         config = self._config(options, items)
         refused: dict[str, str] = {}
         while True:
-            run = Experiment(self.backend, config)
+            run_id = self.backend.propose(config)
             self.requests += 1
             try:
-                result = run.run(progress=False)
+                result = wait(self.backend, run_id, config.num_rounds, progress=False)
                 break
             except RunFailed as error:
                 raise RunFailed(f"the statistics were not computed: {error.message}") from None
             except Refused:
-                said = _rejections(self.backend.status(run.run_id))
+                said = _rejections(self.backend.status(run_id))
                 refused |= said
                 rest = [n for n in self._datasets() if n not in refused]
                 if self.require == "all" or not said or not rest:

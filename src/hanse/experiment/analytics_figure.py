@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.experiment import drawing
-from hanse.experiment.listing import plain
-
-if TYPE_CHECKING:
-    from hanse.experiment.analytics_result import FAResult
+from hanse.experiment.listing import Listing, plain
+from hanse.queries import Item
 
 _ACROSS = 3
 
 
-def draw(result: FAResult) -> Any:
-    """Returns:
+def draw(nodes: Sequence[str], values: Sequence[tuple[Item, Any]], table: Listing, simulated: bool) -> Any:
+    """Histograms and labels, and the table below them.
+
+    Args:
+        values: items with what they gave.
+
+    Returns:
     A ``matplotlib.figure.Figure`` that belongs to no window.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plot() needs matplotlib: pip install 'hanse[scientist]'") from None
-    shown = [(i, result.value(i)) for i in result.wanted if i.stat in ("histogram", "value_counts") and not i.by]
-    table = result.listing()
+    shown = [(i, v) for i, v in values if i.stat in ("histogram", "value_counts")]
     lines = -(-len(shown) // _ACROSS)
     heights = [*[2.3] * lines, *([0.45 + 0.27 * len(table)] if len(table) else [])]
     if not heights:
@@ -54,8 +57,6 @@ def draw(result: FAResult) -> Any:
         drawn.set_fontsize(8.5)
         for cell in drawn.get_celld().values():
             cell.set_edgecolor("#dfe3e8")
-    words = f"Statistics of {len(result.nodes)} sites: {', '.join(result.nodes)}"
-    figure.suptitle(
-        words + (" (simulation)" if result.simulated else ""), fontsize=11, x=0.01, ha="left", fontweight="bold"
-    )
+    words = f"Statistics of {len(nodes)} sites: {', '.join(nodes)}"
+    figure.suptitle(words + (" (simulation)" if simulated else ""), fontsize=11, x=0.01, ha="left", fontweight="bold")
     return figure

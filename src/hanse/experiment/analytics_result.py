@@ -16,7 +16,7 @@ import numpy as np
 
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError, WireError
-from hanse.experiment import analytics_drawing
+from hanse.experiment import analytics_drawing, analytics_figure
 from hanse.experiment.listing import Listing
 from hanse.messages import Array, Json, Record
 from hanse.queries import Item, Plan, levels_of, same, statistic
@@ -285,9 +285,8 @@ class FAResult:
 
     def plot(self) -> Any:
         """The same as a ``matplotlib.figure.Figure``."""
-        from hanse.experiment import analytics_figure
-
-        return analytics_figure.draw(self)
+        shown = [(i, self.value(i)) for i in self.wanted if not i.by]
+        return analytics_figure.draw(self.nodes, shown, self.listing(), self.simulated)
 
     # ------------------------------------------------------------ where things are
 

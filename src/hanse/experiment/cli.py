@@ -197,7 +197,8 @@ def _read(path: Path) -> dict[str, Any]:
 @_connected
 def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None:
     """Propose a run to the data owners. Prints its id."""
-    from hanse.experiment.experiment import Experiment, configure
+    from hanse.experiment.configuring import configure
+    from hanse.experiment.proposal import Experiment
 
     experiment = Experiment(here, configure(gathered(**options))).propose()
     session = here.session(experiment.run_id)
@@ -266,7 +267,8 @@ def compare(here: Connection, first: str, second: str) -> None:
 @_connected
 def analyze(here: Connection, as_json: bool, **options: Any) -> None:
     """Show which columns the sites share, before anything is proposed."""
-    from hanse.experiment.experiment import Experiment, configure
+    from hanse.experiment.configuring import configure
+    from hanse.experiment.proposal import Experiment
 
     experiment = Experiment(here, configure(gathered(**options)))
     if as_json:
@@ -350,7 +352,9 @@ def show(here: Connection, id: str, as_json: bool) -> None:
 @_connected
 def watch(here: Connection, id: str) -> None:
     """Watch a run until it ends. Fails if the run does."""
-    click.echo(repr(here.experiment(id).wait()))
+    from hanse.experiment.federation import Federation
+
+    click.echo(repr(Federation(here).run(id).wait()))
 
 
 @run.command()
@@ -516,7 +520,8 @@ def preview(here: Connection, id: str, bundle: bool) -> None:
 @_connected
 def probe(here: Connection, rounds: int, size: int, asked: tuple[str, ...], as_json: bool) -> None:
     """Measure what a round costs in this federation. Touches no data, but needs consent as any run."""
-    from hanse.experiment.experiment import Experiment, configure
+    from hanse.experiment.configuring import configure
+    from hanse.experiment.proposal import Experiment
 
     settings: dict[str, Any] = {
         "federated_strategy": "probe",

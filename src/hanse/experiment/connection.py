@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,9 @@ from hanse.errors import (
     WireError,
     from_code,
 )
-from hanse.experiment import credentials, results
-from hanse.experiment.experiment import ENDED, Experiment, Federation, Update, configure
+from hanse.experiment import credentials, records
+from hanse.experiment.results import Result
+from hanse.experiment.seam import ENDED, Update
 from hanse.messages import Json, Record, digest, load
 from hanse.rounds import Step
 
@@ -37,36 +37,6 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _SILENCE_S = 90.0  # the coordinator says something at least every 15 s, be it a comment
 _LONGEST_PAUSE_S = 30.0
-
-
-def connect(
-    url: str | None = None, token: str | None = None, verify: str | os.PathLike[str] | bool = True
-) -> Federation:
-    """The federation of a coordinator.
-
-    Args:
-        url: ``https://host:port``; None: HANSE_URL, or what ``hanse login`` saved.
-        token: your API token; None: HANSE_TOKEN, or what ``hanse login`` saved for this address.
-        verify: path of the PEM file of the authority that signed the coordinator's certificate;
-            True: an authority that this machine knows.
-
-    Raises:
-        Unreachable: nobody answers there, or its certificate is not trusted.
-        NotAuthenticated: the token is missing or wrong.
-    """
-    if verify is False:
-        raise ConfigError(
-            "verify=False would hand your token to whoever answers; give the path of the authority's "
-            "certificate (PEM), which the operator of the coordinator has"
-        )
-    known = credentials.resolve(url, token, None if verify is True else os.fspath(verify))
-    connection = Connection(known)
-    try:
-        connection.me()
-    except BaseException:
-        connection.close()
-        raise
-    return Federation(connection)
 
 
 class Connection:
@@ -184,6 +154,9 @@ class Connection:
     def propose(self, config: RunConfig) -> str:
         return str(self.start(config.to_json())["session_id"])
 
+    def configuration(self, run_id: str) -> RunConfig:
+        return RunConfig.parse(self.session(run_id)["config"])
+
     def status(self, run_id: str) -> Mapping[str, Json]:
         raw = self.session(run_id)
         return {k: v for k, v in raw.items() if k not in ("code_preview", "config", "alignment")}
@@ -191,11 +164,11 @@ class Connection:
     def cancel(self, run_id: str) -> None:
         self.act(run_id, "cancel")
 
-    def result(self, run_id: str) -> results.Result:
+    def result(self, run_id: str) -> Result:
         raw = self.session(run_id)
         if raw["state"] in ("failed", "rejected", "expired", "cancelled"):
             raise RunFailed(f"run {run_id} has no result: {raw['state']}. {raw.get('reason') or ''}".strip())
-        return results.Result(
+        return Result(
             self.model(run_id),
             RunConfig.parse(raw["config"]),
             self.rounds(run_id),
@@ -207,7 +180,7 @@ class Connection:
             str(raw.get("reason") or ""),
         )
 
-    def models(self, run_id: str, after: int) -> Iterator[tuple[int, results.Result]]:
+    def models(self, run_id: str, after: int) -> Iterator[tuple[int, Result]]:
         versions: dict[int, int] = {}  # of a round, the first is the one that was kept after it
         for found in self.versions(run_id):
             if found["round"] is not None and found["round"] > after:
@@ -219,7 +192,7 @@ class Connection:
             steps = [s for s in self.rounds(run_id) if s.round is None or s.round <= number]
             yield (
                 number,
-                results.Result(
+                Result(
                     self.model(run_id, version),
                     RunConfig.parse(raw["config"]),
                     steps,
@@ -344,7 +317,7 @@ class Connection:
         while True:
             query = {"after": str(after), "limit": str(_PAGE)}
             page = self.call("GET", f"/api/runs/{_part(run_id)}/rounds", params=query)["rounds"]
-            found += results.steps(page)
+            found += records.steps(page)
             if len(page) < _PAGE:
                 return found
             after = int(page[-1]["step"])
@@ -370,10 +343,6 @@ class Connection:
         if wanted and digest(record) != wanted:
             raise Tampered(f"the model of run {run_id} does not fit its SHA-256 {wanted[:12]}…; fetch it again")
         return record
-
-    def experiment(self, run_id: str) -> Experiment:
-        """The experiment of a run that exists already."""
-        return Experiment(self, configure(self.session(run_id)["config"]), run_id)
 
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Json]:
         """One request; its JSON object."""

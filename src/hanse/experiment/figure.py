@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.experiment import drawing, results
+from hanse.experiment import drawing
+from hanse.experiment.metric_names import title
 
-if TYPE_CHECKING:
-    from hanse.experiment.results import Result
+Row = Mapping[str, Any]
 
 
-def draw(result: Result) -> Any:
+def draw(
+    words: str,
+    curves: Sequence[drawing.Curve],
+    nodes: Sequence[str],
+    rounds: Sequence[int],
+    cells: Mapping[tuple[str, int], drawing.Cell],
+    contributions: Sequence[Row],
+    importance: Mapping[str, float],
+) -> Any:
     """Learning curves with the band over the sites, participation, contributions, importance.
+
+    Args:
+        words: the title.
+        nodes, rounds: rows and columns of the participation, whose ``cells`` say what happened.
+        contributions: one row per site, with ``node`` and ``share`` (in [0, 1]).
+        importance: feature to its share; empty: the model has none.
 
     Returns:
         A ``matplotlib.figure.Figure`` that belongs to no window.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plot() needs matplotlib: pip install 'hanse[scientist]'") from None
-    curves = results.curves(list(result.history))
-    importance = dict(sorted(result.feature_importance.items(), key=lambda pair: -pair[1])[:12])
     figure = Figure(layout="constrained")
     half = len(curves) + 1 + bool(importance)  # panels of half the width; contributions fill a row, or what is left
     rows = half // 2 + 1
-    low = min(1.0, 0.3 + 0.1 * len(result.contributions)) if half % 2 == 0 else 1.0
+    low = min(1.0, 0.3 + 0.1 * len(contributions)) if half % 2 == 0 else 1.0
     figure.set_size_inches(11, 3.3 * (rows - 1 + low))
     grid = figure.add_gridspec(rows, 2, height_ratios=[*[1.0] * (rows - 1), low])
     places = iter([figure.add_subplot(grid[i // 2, i % 2]) for i in range(half)])
     last = figure.add_subplot(grid[-1, :] if half % 2 == 0 else grid[-1, 1])
     for curve, colour in zip(curves, (drawing.BLUE, drawing.TEAL), strict=False):
         _curve(next(places), curve, colour)
-    _participation(next(places), result)
-    _contributions(last, result)
+    _participation(next(places), nodes, rounds, cells)
+    _contributions(last, contributions)
     if importance:
         axes = next(places)
         names = list(importance)[::-1]
         axes.barh(
-            [n if len(n) <= 28 else n[:27] + "…" for n in names],
+            [drawing.clip(n, 28) for n in names],
             [importance[n] for n in names],
             color=drawing.BLUE,
             alpha=0.82,
             height=0.66,
         )
         _plain(axes, "Feature importance", "share of the model's total")
-    words = str(result)[1:-1].removeprefix("Result of ")
     figure.suptitle(words, fontsize=11, x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -69,15 +84,14 @@ def _curve(axes: Any, curve: drawing.Curve, colour: str) -> None:
     )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.25)
-    name = results.title(curve.name)
+    name = title(curve.name)
     _plain(axes, f"{name[0].upper()}{name[1:]}", "round")
     axes.legend(frameon=False, fontsize=8)
 
 
-def _participation(axes: Any, result: Result) -> None:
-    nodes = list(result.participation.column("node"))
-    rounds = sorted({s.round for s in result.rounds if s.round is not None})
-    cells = results.cells(result.rounds)
+def _participation(
+    axes: Any, nodes: Sequence[str], rounds: Sequence[int], cells: Mapping[tuple[str, int], drawing.Cell]
+) -> None:
     size = max(6.0, min(90.0, 9000.0 / max(1, len(rounds)) ** 1.4))
     for state, colour, marker, words in (
         ("idle", "#e3e6ea", "s", "not asked"),
@@ -100,19 +114,19 @@ def _participation(axes: Any, result: Result) -> None:
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
-def _contributions(axes: Any, result: Result) -> None:
-    rows = list(result.contributions)[::-1]
+def _contributions(axes: Any, contributions: Sequence[Row]) -> None:
+    rows = list(contributions)[::-1]
     axes.barh([r["node"] for r in rows], [r["share"] for r in rows], color=drawing.BLUE, alpha=0.82, height=0.6)
     for line, row in enumerate(rows):
         known = [k for k in ("accuracy", "auc", "r2", "loss") if row.get(k) is not None]
-        words = [f"{row['share']:.0%}", *(f"{results.title(k)} {row[k]:.3f}" for k in known[:2])]
+        words = [f"{row['share']:.0%}", *(f"{title(k)} {row[k]:.3f}" for k in known[:2])]
         axes.annotate("  " + ", ".join(words), (row["share"], line), va="center", fontsize=8)
     axes.set_xlim(0, max([r["share"] for r in rows] + [0.1]) * 1.75)
     _plain(axes, "Contribution of each site", "share of the training rows")
 
 
-def _plain(axes: Any, title: str, below: str) -> None:
-    axes.set_title(title, fontsize=10, loc="left", fontweight="bold")
+def _plain(axes: Any, above: str, below: str) -> None:
+    axes.set_title(above, fontsize=10, loc="left", fontweight="bold")
     axes.set_xlabel(below, fontsize=8.5)
     axes.tick_params(labelsize=8.5, length=0)
     for side in ("top", "right", "left"):

@@ -8,7 +8,6 @@ read from these two.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from hanse.config import RunConfig
 from hanse.errors import DataError, Refused, WireError
-from hanse.experiment import drawing
+from hanse.experiment import drawing, figure, records
+from hanse.experiment.importance import importance
 from hanse.experiment.listing import Listing
+from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER, title
 from hanse.messages import Json, Record, load, pieces
 from hanse.rounds import Step
 
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
     from hanse.prediction import Predictor
 
 FORMAT = 1
-LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
-_NAMES = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "r2": "R²",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "mse": "MSE",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-}
 
 
 @dataclass(slots=True)
@@ -77,15 +66,15 @@ class Result:
         """One row per evaluated round (0: before training): the federation's metrics, their
         ``spread`` as ``{metric: (lowest, highest)}`` over the sites, nodes that evaluated it, and of
         the round itself failures and seconds."""
-        return Listing(list(_history(self.rounds).values()), empty="no round was evaluated")
+        return Listing(list(records.history(self.rounds).values()), empty="no round was evaluated")
 
     @property
     def metrics(self) -> dict[str, float]:
         """The federation's metrics in the last evaluated round."""
-        history = list(_history(self.rounds).values())
+        history = list(records.history(self.rounds).values())
         if not history:
             return {}
-        return {k: v for k, v in history[-1].items() if k not in _ABOUT and isinstance(v, (int, float))}
+        return {k: v for k, v in history[-1].items() if k not in records.ABOUT and isinstance(v, (int, float))}
 
     @property
     def failures(self) -> Listing:
@@ -120,15 +109,13 @@ class Result:
     def contributions(self) -> Listing:
         """One row per site: its ``share`` of the training rows in [0, 1], ``update_norm`` (how far
         its training moved the model, in the mean over rounds) and the last model's metrics there."""
-        return Listing(_contributions(self.rounds, self._everyone()))
+        return Listing(records.contributions(self.rounds, self._everyone()))
 
     @property
     def feature_importance(self) -> dict[str, float]:
         """Feature to its share of the model's importance, largest first; empty where the model has
         none. Trees: total gain. Linear models: mean absolute coefficient of the standardised
         feature. One-hot columns count for the feature that they came from."""
-        from hanse.experiment.importance import importance
-
         return importance(self.record)
 
     def to_frame(self) -> Any:
@@ -221,7 +208,7 @@ class Result:
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in _TILES)
+        figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in FIRST)
         rounds = len({s.round for s in self.rounds if s.round is not None})
         failed = len(self.failures)
         return (
@@ -236,11 +223,15 @@ class Result:
         return f"{self.config.model_name.replace('_', ' ')} for {self.config.target_column!r}"
 
     def _repr_html_(self) -> str:
-        history = list(_history(self.rounds).values())
+        history = list(records.history(self.rounds).values())
         seconds = sum(s.seconds for s in self.rounds)
         moved = sum(s.bytes_up + s.bytes_down for s in self.rounds)
-        tiles = {title(k): drawing.short(v) for k, v in self.metrics.items() if k in _TILES}
-        tiles |= {"sites": str(len(self._everyone())), "time": _duration(seconds), "transferred": _bytes(moved)}
+        tiles = {title(k): drawing.short(v) for k, v in self.metrics.items() if k in FIRST}
+        tiles |= {
+            "sites": str(len(self._everyone())),
+            "time": drawing.duration(seconds),
+            "transferred": drawing.size(moved),
+        }
         rounds = sorted({s.round for s in self.rounds if s.round is not None})
         subtitle = f"{len(rounds)} round{'s' * (len(rounds) != 1)}, seed {self.config.seed}"
         if features := self.alignment.get("features"):
@@ -249,7 +240,7 @@ class Result:
             subtitle += f", run {self.run_id}"
         panels = [
             drawing.panel(f"{title(c.name)[0].upper()}{title(c.name)[1:]}", _reading(c), drawing.curve(c, colour))
-            for c, colour in zip(curves(history), (drawing.BLUE, drawing.TEAL), strict=False)
+            for c, colour in zip(records.curves(history), (drawing.BLUE, drawing.TEAL), strict=False)
         ]
         weights = self.feature_importance
         if weights and len(panels) % 2:  # two in a row look best
@@ -259,14 +250,14 @@ class Result:
             drawing.panel(
                 "Participation",
                 "Every site in every round; a cross says why on hovering.",
-                drawing.participation(self._everyone(), rounds, cells(self.rounds)),
+                drawing.participation(self._everyone(), rounds, records.cells(self.rounds)),
             )
         )
         rows = list(self.contributions)
         shown = {
             k: title(k)
             for k in dict.fromkeys(k for r in rows for k in r)
-            if k in (*_TILES, "n_test", "update_norm") and any(r.get(k) is not None for r in rows)
+            if k in (*FIRST, "n_test", "update_norm") and any(r.get(k) is not None for r in rows)
         }
         shown = {k: {"n_test": "test rows", "update_norm": "update"}.get(k, v) for k, v in shown.items()}
         if weights:
@@ -289,20 +280,16 @@ class Result:
 
     def plot(self) -> Any:
         """The same pictures as a matplotlib ``Figure``; ``.savefig(path)`` writes it."""
-        from hanse.experiment import figure
-
-        return figure.draw(self)
-
-
-_TILES = ("accuracy", "auc", "r2", "rmse", "mae", "loss")  # in this order, wherever they come from
-_COUNTERS = ("round", "evaluated_round")
-_SIZES = {"n", "n_test", "invalid"}  # a federation's is not one of a site, so they have no spread
-_ABOUT = ("round", "spread", "nodes", "failures", "seconds")
-
-
-def title(name: str) -> str:
-    """How a metric is called on a picture."""
-    return _NAMES.get(name, name.replace("_", " "))
+        weights = dict(sorted(self.feature_importance.items(), key=lambda pair: -pair[1])[:12])
+        return figure.draw(
+            str(self)[1:-1].removeprefix("Result of "),
+            records.curves(list(self.history)),
+            self._everyone(),
+            sorted({s.round for s in self.rounds if s.round is not None}),
+            records.cells(self.rounds),
+            list(self.contributions),
+            weights,
+        )
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
@@ -326,7 +313,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         return Result(
             Record(data["model"], record.arrays),
             RunConfig.parse(data["config"]),
-            steps(data["rounds"]),
+            records.steps(data["rounds"]),
             data["run_id"],
             data["nodes"],
             data["alignment"],
@@ -339,138 +326,6 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         raise WireError(f"{os.fspath(path)} is damaged: {error}") from None
 
 
-def steps(raw: Sequence[Mapping[str, Json]]) -> list[Step]:
-    """Step records from JSON; fields that this release does not know are left out."""
-    known = {f.name for f in dataclasses.fields(Step)}
-    return [Step(**{k: v for k, v in row.items() if k in known}) for row in raw]
-
-
-# ---------------------------------------------------------------- reading the records
-
-
-def _evaluated(step: Step) -> int | None:
-    """How many rounds had gone into the model that this step evaluated; None: it evaluated none. An
-    algorithm may evaluate the model that it is about to train, so this is not the step's own round."""
-    if step.status != "ok":
-        return None
-    said = step.metrics.get("evaluated_round", step.round)
-    return said if isinstance(said, int) else None
-
-
-def _numbers(values: Mapping[str, Json]) -> dict[str, float]:
-    return {
-        k: v
-        for k, v in sorted(values.items(), key=lambda pair: _place(pair[0]))
-        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and k not in _COUNTERS
-    }
-
-
-def _place(name: str) -> tuple[int, str]:
-    return (_TILES.index(name) if name in _TILES else len(_TILES), name)
-
-
-def _history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for step in rounds:
-        number = _evaluated(step)
-        values = _numbers(step.metrics)
-        if number is None or not values:
-            continue
-        row = found.setdefault(number, {"round": number})
-        row.update(values)
-        spread = row.setdefault("spread", {})
-        for name in sorted(values.keys() - _SIZES):
-            at = [_numbers(p.get("metrics") or {}).get(name) for p in step.participants.values()]
-            seen = [v for v in at if v is not None]
-            if seen:
-                spread[name] = (min(seen), max(seen))
-        row["nodes"] = len(step.participants)
-    for number, row in found.items():
-        of = [s for s in rounds if s.round == number]
-        row["failures"] = len({n for s in of for n in s.failures})
-        row["seconds"] = sum(s.seconds for s in of)
-    return dict(sorted(found.items()))
-
-
-def _contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
-    trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
-    weights = {n: 0.0 for n in nodes}
-    for node in nodes:
-        own = [float(s.participants[node].get("weight") or 0.0) for s in trained if node in s.participants]
-        weights[node] = own[-1] if own else 0.0
-    total = math.fsum(weights.values()) or 1.0
-    rows = []
-    for node in nodes:
-        last: dict[str, float] = {}
-        norms = []
-        for step in rounds:
-            if _evaluated(step) is None or node not in step.participants:
-                continue
-            values = _numbers(step.participants[node].get("metrics") or {})
-            if "update_norm" in values:
-                norms.append(values.pop("update_norm"))
-            last |= {k: v for k, v in values.items() if not k.startswith("train_loss")}
-        row = {"node": node, "share": weights[node] / total, **last}
-        if norms:
-            row["update_norm"] = math.fsum(norms) / len(norms)
-        rows.append(row)
-    return rows
-
-
-def cells(rounds: Sequence[Step]) -> dict[tuple[str, int], drawing.Cell]:
-    """What every node did in every round; a failure in any step of the round counts."""
-    found: dict[tuple[str, int], drawing.Cell] = {}
-    for step in rounds:
-        if step.round is None:
-            continue
-        for node in step.participants:
-            key = (node, step.round)
-            if key not in found:
-                seconds = step.participants[node].get("seconds") or 0.0
-                found[key] = drawing.Cell("ok", f"took part, {float(seconds):.2f} s")
-        for node, reason in step.failures.items():
-            found[node, step.round] = drawing.Cell("failed", reason)
-    return found
-
-
-def curves(history: Sequence[Mapping[str, Any]]) -> list[drawing.Curve]:
-    """The two curves worth a picture: the loss, and the best known measure of quality."""
-    names = [n for n in ("auc", "accuracy", "r2") if any(n in row for row in history)][:1]
-    if any("loss" in row for row in history):
-        names.insert(0, "loss")
-    found = []
-    for name in names:
-        rows = [row for row in history if name in row]
-        if len(rows) > 4 and rows[0]["round"] == 0:  # untrained: far off, it would hide all that comes after
-            rows = rows[1:]
-        band = [row["spread"].get(name, (None, None)) for row in rows]
-        found.append(
-            drawing.Curve(
-                name, [r["round"] for r in rows], [r[name] for r in rows], [b[0] for b in band], [b[1] for b in band]
-            )
-        )
-    return found
-
-
 def _reading(curve: drawing.Curve) -> str:
     better = "lower" if curve.name in LOWER_IS_BETTER else "higher"
     return f"On held-out rows, {better} is better; the band spans the sites."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-__all__ = ["Result", "load_result", "steps"]

@@ -9,10 +9,10 @@ of sums and counts that nodes have protected: what was kept back has no share, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +23,8 @@ from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.listing import Listing
 from hanse.messages import Array
 from hanse.queries import Item, add, levels_of, make_item, unpack
-from hanse.statistics import smd
-from hanse.statistics._powers import center
+from hanse.statistics import smd, variance
 from hanse.statistics.value_counts import OTHER
-
-if TYPE_CHECKING:
-    from hanse.experiment.analytics import FederatedAnalytics
 
 REST = "rest"
 MOST_GROUPS = 12
@@ -137,11 +133,20 @@ class TableOne:
         )
 
     def _repr_html_(self) -> str:
-        return table_one_drawing.page(self)
+        beyond = self.unbalanced(table_one_drawing.THRESHOLD)
+        tiles = {
+            f"groups of {self.by}" if self.by else "sites": str(len(self.groups)),
+            "variables": str(len({line.variable for line in self.lines})),
+            f"beyond {table_one_drawing.THRESHOLD}": str(len(beyond)),
+        }
+        plot = table_one_drawing.love(self.smd)
+        return table_one_drawing.page(self.groups, tiles, plot, self.listing(), self.notes, self.simulated)
 
     def plot(self) -> Any:
         """The love plot as a ``matplotlib.figure.Figure``."""
-        return table_one_drawing.figure(self)
+        what = f"groups of {self.by}" if self.by else "sites"
+        words = f"Balance of {len(self.groups)} {what}" + (" (simulation)" if self.simulated else "")
+        return table_one_drawing.figure(words, self.smd)
 
 
 def _difference(line: Line, a: str, b: str) -> float | None:
@@ -162,8 +167,16 @@ def _text(line: Line, part: Part | None) -> str:
 # ---------------------------------------------------------------- from a federation
 
 
+Fetch = Callable[[Sequence[Item], bool], Sequence[Fetched]]  # (items, of each node by itself?) to what answers them
+
+
 def make(
-    analytics: FederatedAnalytics, by: str | None, compare: str | None, columns: Sequence[str], kinds: Mapping[str, str]
+    fetch: Fetch,
+    by: str | None,
+    compare: str | None,
+    columns: Sequence[str],
+    kinds: Mapping[str, str],
+    simulated: bool = False,
 ) -> TableOne:
     """See :meth:`hanse.experiment.analytics.FederatedAnalytics.table_one`."""
     compare = compare or ("rest" if by is None else "pairs")
@@ -174,7 +187,7 @@ def make(
     if not numbers and not labels:
         raise ConfigError("there is no variable to compare")
     read = _sites if by is None else _groups
-    groups, cells, notes = read(analytics, by or "", numbers, labels)
+    groups, cells, notes = read(fetch, by or "", numbers, labels)
     if len(groups) < 2:
         raise ConfigError(
             f"two groups or more are compared; there are {', '.join(groups) or 'none'}. {'; '.join(notes)}".strip()
@@ -193,7 +206,7 @@ def make(
             lines += _lines(
                 column, column in labels, {name: [cells[column][g] for g in those] for name, those in every.items()}
             )
-    return TableOne(lines, groups, contrasts, by or "", notes, analytics.backend.simulated)
+    return TableOne(lines, groups, contrasts, by or "", notes, simulated)
 
 
 Cells = Mapping[str, Any]  # group to a Part of a column of numbers, to the arrays of one of labels
@@ -242,7 +255,8 @@ def _number(where: Fetched, column: str, by: Sequence[str] = (), group: int = 0,
     )
     if not own["n"]:
         return Part(n, mean, spread)
-    return Part(n, center(common), spread, float(own["s"][0]) / int(own["n"]))
+    center, rest = variance.mean_of(own, common)
+    return Part(n, center, spread, rest)
 
 
 def _share(arrays: Arrays, place: int) -> Part | None:
@@ -258,12 +272,12 @@ def _found(known: Sequence[Fetched], items: Sequence[Item]) -> dict[Item, Fetche
 
 
 def _sites(
-    analytics: FederatedAnalytics, by: str, numbers: Sequence[str], labels: Sequence[str]
+    fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]
 ) -> tuple[list[str], dict[str, Cells], list[str]]:
     """What each site shows of itself alone. No total is asked: it would give a site away that does not."""
     wanted = [make_item("variance", [c], {}) for c in numbers]  # which brings count and mean
     wanted += [make_item("value_counts", [c], {}) for c in labels]
-    known = analytics.fetched(wanted, per_node=True)
+    known = fetch(wanted, True)
     where = _found(known, wanted)
     used = list({id(f): f for f in where.values()}.values())
     alone = {n: why for f in used for n, why in (*f.failures.items(), *f.alone.items())}
@@ -293,14 +307,14 @@ def _sites(
 
 
 def _groups(
-    analytics: FederatedAnalytics, by: str, numbers: Sequence[str], labels: Sequence[str]
+    fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]
 ) -> tuple[list[str], dict[str, Cells], list[str]]:
     """What all sites together show of each label of ``by``. Labels are counted in a table with ``by``, whose
     cells are kept back so that neither margin gives one away."""
     wanted = [make_item("variance", [c], {}, [by]) for c in numbers]
     wanted += [make_item("count", [c], {}, [by]) for c in labels]
     wanted += [make_item("crosstab", [c, by], {}) for c in labels]
-    known = analytics.fetched(wanted, per_node=False)
+    known = fetch(wanted, False)
     where = _found(known, wanted)
 
     def of(item: Item) -> dict[str, Array]:

@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hanse.errors import ConfigError
 from hanse.experiment import drawing
-
-if TYPE_CHECKING:
-    from hanse.experiment.table_one import TableOne
+from hanse.experiment.listing import Listing
 
 THRESHOLD = 0.1  # below it, groups are commonly taken for balanced
 _COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.TEAL, drawing.RED, drawing.GREY)
 _MOST = 40
+Differences = Mapping[str, Mapping[str, float | None]]  # contrast to variable to its standardised mean difference
 
 
-def page(table: TableOne) -> str:
-    """The whole card."""
-    rows = table.listing()
+def page(
+    groups: Sequence[str],
+    tiles: Mapping[str, str],
+    plot: str,
+    rows: Listing,
+    notes: Sequence[str],
+    simulated: bool,
+) -> str:
+    """The whole card. ``plot`` is what :func:`love` gives."""
     panels = [
         drawing.panel(
             "Differences",
             f"absolute standardised mean difference; the line stands at {THRESHOLD}",
-            love(table),
+            plot,
             wide=True,
         ),
         drawing.panel("Variables", "mean (standard deviation), or rows (share)", rows._repr_html_(), wide=True),
     ]
-    beyond = table.unbalanced(THRESHOLD)
-    tiles = {
-        f"groups of {table.by}" if table.by else "sites": str(len(table.groups)),
-        "variables": str(len({line.variable for line in table.lines})),
-        f"beyond {THRESHOLD}": str(len(beyond)),
-    }
-    return drawing.page(
-        "Table 1", ", ".join(table.groups), "simulation" if table.simulated else "", tiles, panels, table.notes
-    )
+    return drawing.page("Table 1", ", ".join(groups), "simulation" if simulated else "", tiles, panels, notes)
 
 
-def _dots(table: TableOne) -> tuple[list[str], list[tuple[str, list[float | None]]], float]:
+def _dots(found: Differences) -> tuple[list[str], list[tuple[str, list[float | None]]], float]:
     """Names of the lines, the largest difference first; of each contrast the values; the largest value."""
-    found = table.smd
+    variables = dict.fromkeys(name for one in found.values() for name in one)
     worst = {
-        line.name: max((abs(v) for f in found.values() if (v := f[line.name]) is not None), default=-1.0)
-        for line in table.lines
+        variable: max((abs(v) for f in found.values() if (v := f[variable]) is not None), default=-1.0)
+        for variable in variables
     }
     names = sorted(worst, key=lambda name: -worst[name])[:_MOST]
     dots = [(c, [None if (v := f[name]) is None else abs(v) for name in names]) for c, f in found.items()]
     return names, dots, max([1.05 * w for w in worst.values()] + [2 * THRESHOLD])
 
 
-def love(table: TableOne, width: int = 900) -> str:
-    names, dots, most = _dots(table)
+def love(found: Differences, width: int = 900) -> str:
+    names, dots, most = _dots(found)
     if not names:
         return drawing.empty("nothing to show", width, 60)
     left, right, row, top = 210, 20, 20, 22 + 16 * ((len(dots) - 1) // 4)
@@ -82,22 +80,22 @@ def love(table: TableOne, width: int = 900) -> str:
             f"{escape(drawing.clip(name, 32))}</text>"
         )
         for place, (contrast, values) in enumerate(dots):
-            if (found := values[number]) is not None:
+            if (known := values[number]) is not None:
                 parts.append(
-                    f"<circle cx='{x(found):.1f}' cy='{y}' r='4.5' fill='{_COLOURS[place % 5]}' "
-                    f"fill-opacity='.85'><title>{escape(name)}, {escape(contrast)}: {found:.3f}</title>"
+                    f"<circle cx='{x(known):.1f}' cy='{y}' r='4.5' fill='{_COLOURS[place % 5]}' "
+                    f"fill-opacity='.85'><title>{escape(name)}, {escape(contrast)}: {known:.3f}</title>"
                     "</circle>"
                 )
     return "".join(parts) + "</svg>"
 
 
-def figure(table: TableOne) -> Any:
+def figure(words: str, found: Differences) -> Any:
     """The same as a ``matplotlib.figure.Figure`` that belongs to no window."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plot() needs matplotlib: pip install 'hanse[scientist]'") from None
-    names, dots, most = _dots(table)
+    names, dots, most = _dots(found)
     drawn = Figure(figsize=(7.5, 1.1 + 0.28 * len(names)), layout="constrained")
     axes = drawn.add_subplot()
     lines = list(range(len(names)))[::-1]
@@ -120,11 +118,5 @@ def figure(table: TableOne) -> Any:
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    what = f"groups of {table.by}" if table.by else "sites"
-    axes.set_title(
-        f"Balance of {len(table.groups)} {what}" + (" (simulation)" if table.simulated else ""),
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-    )
+    axes.set_title(words, loc="left", fontsize=11, fontweight="bold")
     return drawn

@@ -32,7 +32,7 @@ from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.registry import names
 from hanse.store.audit import AuditLog
-from hanse.transports._link import REQUEST_HEADER
+from hanse.transports import REQUEST_HEADER
 
 log = logging.getLogger(__name__)
 

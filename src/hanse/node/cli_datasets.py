@@ -17,7 +17,7 @@ from hanse.node.command import ask_agent, home_option
 from hanse.terminal import table
 
 if TYPE_CHECKING:
-    from hanse.node.catalogue import Dataset
+    from hanse.node.dataset import Dataset
 
 
 @click.group()

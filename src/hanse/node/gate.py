@@ -29,7 +29,8 @@ from hanse.errors import (
 from hanse.kinds import Decision, Progress
 from hanse.messages import Json, Layout, Message, dumps
 from hanse.node.approvals import Approvals, Proposal
-from hanse.node.catalogue import Catalogue, Dataset
+from hanse.node.catalogue import Catalogue
+from hanse.node.dataset import Dataset
 from hanse.node.settings import Settings
 from hanse.node.worker import Worked, Worker
 from hanse.store.audit import AuditLog

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hanse.errors import ConfigError, DataError
 from hanse.node import readers
+from hanse.node.dataset import Dataset
 from hanse.table import Column, ColumnKind, Table
-
-if TYPE_CHECKING:
-    from hanse.node.catalogue import Dataset
 
 
 def make_mock(

@@ -9,7 +9,8 @@ from typing import Any
 
 from hanse.errors import NotFound
 from hanse.messages import Json
-from hanse.node.catalogue import Catalogue, Dataset
+from hanse.node.catalogue import Catalogue
+from hanse.node.dataset import Dataset
 from hanse.node.settings import Settings
 from hanse.node.summary import summary
 from hanse.whole_files import write_whole

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from hanse.errors import HanseError
     from hanse.kinds import Source
     from hanse.messages import Json, Message, Record
-    from hanse.node.catalogue import Catalogue, Dataset
+    from hanse.node.catalogue import Catalogue
+    from hanse.node.dataset import Dataset
     from hanse.node.pipe import Packet
     from hanse.node.shared_memory import Window
     from hanse.table import Table

@@ -30,6 +30,12 @@ def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
     return {"n": arrays["n"], "s": moved(arrays, center(known[0]))}
 
 
+def mean_of(arrays: Arrays, mean: Arrays) -> tuple[float, float]:
+    """A mean as (center, rest), whose sum it is: the center about which the squares were summed, and how far
+    the rows of ``arrays`` are from it in the mean. ``mean``: what all sites hold of the mean."""
+    return center(mean), float(arrays["s"][0]) / max(int(arrays["n"]), 1)
+
+
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     n = int(arrays["n"])
     return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None

@@ -55,7 +55,6 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
-REQUEST_HEADER = 4 << 20  # of a request to a coordinator: reading JSON holds up all that the process does
 _LONG_HEADER = 128 << 10  # is read beside the event loop
 ALIVE_SECONDS = 2.0
 _ALIVE_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often

@@ -22,6 +22,7 @@ from hanse.errors import ConfigError, HanseError, NodeLost, NotAuthenticated
 from hanse.identity import check_node_id, read_certificate
 from hanse.kinds import Handler, Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Message
+from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
 from hanse.transports._channel import (
     COORDINATOR,
@@ -33,7 +34,7 @@ from hanse.transports._channel import (
     host_of,
     options,
 )
-from hanse.transports._link import ALIVE_SECONDS, REQUEST_HEADER, REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,91 @@
+"""The way in: a federation of institutions behind a coordinator, or one of tables in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from hanse import features
+from hanse.errors import ConfigError
+from hanse.experiment import credentials
+from hanse.experiment.connection import Connection
+from hanse.experiment.federation import Federation
+from hanse.experiment.simulation import POLICY, Simulation, harmonised
+from hanse.messages import Json
+from hanse.table import Table
+
+
+def connect(
+    url: str | None = None, token: str | None = None, verify: str | os.PathLike[str] | bool = True
+) -> Federation:
+    """The federation of a coordinator.
+
+    Args:
+        url: ``https://host:port``; None: HANSE_URL, or what ``hanse login`` saved.
+        token: your API token; None: HANSE_TOKEN, or what ``hanse login`` saved for this address.
+        verify: path of the PEM file of the authority that signed the coordinator's certificate;
+            True: an authority that this machine knows.
+
+    Raises:
+        Unreachable: nobody answers there, or its certificate is not trusted.
+        NotAuthenticated: the token is missing or wrong.
+    """
+    if verify is False:
+        raise ConfigError(
+            "verify=False would hand your token to whoever answers; give the path of the authority's "
+            "certificate (PEM), which the operator of the coordinator has"
+        )
+    known = credentials.resolve(url, token, None if verify is True else os.fspath(verify))
+    connection = Connection(known)
+    try:
+        connection.me()
+    except BaseException:
+        connection.close()
+        raise
+    return Federation(connection)
+
+
+def simulate(
+    sites: Mapping[str, Any],
+    wire: str = "references",
+    seed: int = 0,
+    workers: int | None = None,
+    policy: Mapping[str, Json] | None = None,
+) -> Federation:
+    """A federation of ``sites``, all in this process; results say that they are a simulation.
+
+    Args:
+        sites: site name to a pandas or Polars frame, a mapping of columns, or a Table.
+        wire: ``references`` passes arrays as they are; ``exact`` pushes every message through the
+            real wire format and gives the same bytes.
+        seed: of the experiments, unless they have their own.
+        workers: threads; None: one per site, at most one per core. Does not change any result.
+        policy: what the sites' owners would set for statistics, where it is not the default:
+            ``minimum_cell`` (10), ``allow_extremes``, ``allow_node_statistics``, ``statistics_columns``,
+            ``statistics_denied_columns``, ``most_filters``.
+
+    Raises:
+        ConfigError: no sites, or ``wire`` is neither of the two.
+        DataError: a site's columns are unequal, or two have the same name.
+
+    >>> import hanse
+    >>> federation = hanse.simulate({"ulm": {"age": [61, 58], "disease": ["yes", "no"]},
+    ...                              "bonn": {"age": [70], "disease": ["yes"]}})
+    >>> federation.nodes()
+    node  status  datasets  rows
+    bonn  online         1     1
+    ulm   online         1     2
+    """
+    if not isinstance(sites, Mapping) or not sites:
+        raise ConfigError("sites is empty; expected a mapping from each site's name to its rows")
+    if wire not in ("references", "exact"):
+        raise ConfigError(f"wire is {wire!r}; expected references or exact")
+    tables = harmonised({str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))})
+    for name, table in tables.items():
+        features.canonical(table.names, f"of {name} ")
+    workers = workers or min(len(tables), os.cpu_count() or 1)
+    unknown = sorted(set(policy or {}) - set(POLICY))
+    if unknown:
+        raise ConfigError(f"there is no setting {unknown[0]!r} of a policy here; known are {', '.join(POLICY)}")
+    return Federation(Simulation(tables, wire, workers, {"seed": seed}, policy=dict(policy or {})))

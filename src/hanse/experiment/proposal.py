@@ -1,0 +1,153 @@
+"""The experiment: one proposal, and one face for a simulation and for a federation of institutions.
+
+Look at what the sites have in common, read the code that will run, propose, watch, take the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, overload
+
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, Conflict
+from hanse.experiment.analysis import Analysis
+from hanse.experiment.analytics import FederatedAnalytics
+from hanse.experiment.results import Result
+from hanse.experiment.seam import Backend, Update
+from hanse.experiment.waiting import wait
+from hanse.messages import Json
+
+GlobalEvaluate = Callable[[int, Result], Mapping[str, float] | None]
+
+
+class Experiment:
+    """One proposal, from the first look to the result.
+
+    Nothing happens at the sites before :meth:`propose` (or :meth:`run`, which proposes and waits).
+    """
+
+    def __init__(self, backend: Backend, config: RunConfig, run_id: str = "") -> None:
+        self._backend, self.config, self.run_id = backend, config, run_id
+        # of a run that exists already the plan came from elsewhere; only one's own code runs unasked
+        self._analytics: FederatedAnalytics | None = None
+        self._own_plan = str((config.plan or {}).get("source", "")) if not run_id else ""
+
+    @property
+    def analytics(self) -> FederatedAnalytics:
+        """Federated statistics of the datasets that this experiment would learn from."""
+        if self._analytics is None:
+            config = self.config
+            self._analytics = FederatedAnalytics(
+                self._backend, config.tags, config.expected_client_ids, target=config.target_column
+            )
+        return self._analytics
+
+    def analyze(self) -> Analysis:
+        """Which columns the sites share, and what would be filled in where. Only names and kinds of
+        columns are looked at."""
+        raw = self._backend.analyze(self.config)
+        known = {f.name for f in dataclasses.fields(Analysis)}
+        return Analysis(**{k: v for k, v in raw.items() if k in known})
+
+    def preview(self) -> str:
+        """The settings and the code that will run at the sites, as their owners will read it."""
+        return self._backend.preview(self.config, self.run_id)
+
+    def propose(self) -> Experiment:
+        """Sends the proposal; the owners decide. Raises ``Conflict`` when it was sent already."""
+        if self.run_id:
+            raise Conflict(f"this is run {self.run_id} already; make another with federation.experiment(...)")
+        self.run_id = self._backend.propose(self.config)
+        return self
+
+    @overload
+    def run(
+        self, wait: Literal[True] = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result: ...
+    @overload
+    def run(
+        self, wait: bool, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result | None: ...
+    def run(
+        self, wait: bool = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+    ) -> Result | None:
+        """Proposes, waits for the owners and the training, and gives the result.
+
+        Args:
+            wait: False only proposes; :meth:`wait` then gives the result.
+            progress: show what happens.
+            global_evaluate: called with each round's number and model, 0 (before training) included, as
+                a :class:`Result`; the metrics that it returns, say of ``result.evaluate(validation)``, are
+                in ``central`` of the result. The run keeps its models for it (``keep_models``).
+
+        Raises:
+            Refused: an owner said no.
+            RunFailed: the run ended without a result.
+        """
+        if global_evaluate is not None and not self.run_id:
+            self.config = dataclasses.replace(self.config, keep_models=True)
+        self.propose()
+        return self.wait(progress, global_evaluate=global_evaluate) if wait else None
+
+    def wait(
+        self,
+        progress: bool = True,
+        on_update: Callable[[Update], None] | None = None,
+        global_evaluate: GlobalEvaluate | None = None,
+    ) -> Result:
+        """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
+        ``global_evaluate`` (see :meth:`run`), leaves a run at a coordinator going."""
+        if global_evaluate is not None and not self.config.keep_models:
+            raise ConfigError("this run does not keep its models; propose it with keep_models=True to evaluate each")
+        central = list[dict[str, Json]]()
+
+        def heard(update: Update) -> None:
+            if on_update:
+                on_update(update)
+            if global_evaluate and (update.step is not None or update.state == "completed"):
+                self._evaluate(global_evaluate, central)
+
+        result = wait(self._backend, self._sent(), self.config.num_rounds, progress, heard)
+        result.trusted_plan = self._own_plan
+        result.central = central
+        return result
+
+    def _evaluate(self, global_evaluate: GlobalEvaluate, central: list[dict[str, Json]]) -> None:
+        """Tells the models that are new, and writes down what is said of them."""
+        for number, result in self._backend.models(self.run_id, int(central[-1]["round"]) if central else -1):
+            result.trusted_plan = self._own_plan
+            said = {name: float(value) for name, value in (global_evaluate(number, result) or {}).items()}
+            known = {name: value if math.isfinite(value) else None for name, value in said.items()}
+            central.append({"round": number, **known})
+
+    def watch(self) -> Iterator[Update]:
+        """Everything that happens in the run, until it ends."""
+        return self._backend.watch(self._sent())
+
+    def status(self) -> Mapping[str, Json]:
+        """State, round and consents now."""
+        return self._backend.status(self._sent())
+
+    def cancel(self) -> None:
+        """Ends the run; what was learned so far is not kept as a result."""
+        self._backend.cancel(self._sent())
+
+    def result(self) -> Result:
+        """The result of a completed run."""
+        result = self._backend.result(self._sent())
+        result.trusted_plan = self._own_plan
+        return result
+
+    def _sent(self) -> str:
+        if not self.run_id:
+            raise Conflict("this experiment was not proposed yet; call propose() or run()")
+        return self.run_id
+
+    def __repr__(self) -> str:
+        config, where = self.config, f"run {self.run_id}" if self.run_id else "not proposed"
+        return (
+            f"<Experiment {config.model_name} for {config.target_column!r}, {config.num_rounds} rounds"
+            f"{', simulation' if self._backend.simulated else ''}: {where}>"
+        )

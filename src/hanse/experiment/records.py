@@ -1,0 +1,127 @@
+"""What the records of a run's steps say: curves over the rounds, what each site gave, who took part."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hanse.experiment import drawing
+from hanse.experiment.metric_names import FIRST
+from hanse.messages import Json
+from hanse.rounds import Step
+
+_COUNTERS = ("round", "evaluated_round")
+_SIZES = {"n", "n_test", "invalid"}  # a federation's is not one of a site, so they have no spread
+ABOUT = ("round", "spread", "nodes", "failures", "seconds")
+
+
+def steps(raw: Sequence[Mapping[str, Json]]) -> list[Step]:
+    """Step records from JSON; fields that this release does not know are left out."""
+    known = {f.name for f in dataclasses.fields(Step)}
+    return [Step(**{k: v for k, v in row.items() if k in known}) for row in raw]
+
+
+def _evaluated(step: Step) -> int | None:
+    """How many rounds had gone into the model that this step evaluated; None: it evaluated none. An
+    algorithm may evaluate the model that it is about to train, so this is not the step's own round."""
+    if step.status != "ok":
+        return None
+    said = step.metrics.get("evaluated_round", step.round)
+    return said if isinstance(said, int) else None
+
+
+def _numbers(values: Mapping[str, Json]) -> dict[str, float]:
+    return {
+        k: v
+        for k, v in sorted(values.items(), key=lambda pair: _place(pair[0]))
+        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and k not in _COUNTERS
+    }
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (FIRST.index(name) if name in FIRST else len(FIRST), name)
+
+
+def history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for step in rounds:
+        number = _evaluated(step)
+        values = _numbers(step.metrics)
+        if number is None or not values:
+            continue
+        row = found.setdefault(number, {"round": number})
+        row.update(values)
+        spread = row.setdefault("spread", {})
+        for name in sorted(values.keys() - _SIZES):
+            at = [_numbers(p.get("metrics") or {}).get(name) for p in step.participants.values()]
+            seen = [v for v in at if v is not None]
+            if seen:
+                spread[name] = (min(seen), max(seen))
+        row["nodes"] = len(step.participants)
+    for number, row in found.items():
+        of = [s for s in rounds if s.round == number]
+        row["failures"] = len({n for s in of for n in s.failures})
+        row["seconds"] = sum(s.seconds for s in of)
+    return dict(sorted(found.items()))
+
+
+def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
+    trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
+    weights = {n: 0.0 for n in nodes}
+    for node in nodes:
+        own = [float(s.participants[node].get("weight") or 0.0) for s in trained if node in s.participants]
+        weights[node] = own[-1] if own else 0.0
+    total = math.fsum(weights.values()) or 1.0
+    rows = []
+    for node in nodes:
+        last: dict[str, float] = {}
+        norms = []
+        for step in rounds:
+            if _evaluated(step) is None or node not in step.participants:
+                continue
+            values = _numbers(step.participants[node].get("metrics") or {})
+            if "update_norm" in values:
+                norms.append(values.pop("update_norm"))
+            last |= {k: v for k, v in values.items() if not k.startswith("train_loss")}
+        row = {"node": node, "share": weights[node] / total, **last}
+        if norms:
+            row["update_norm"] = math.fsum(norms) / len(norms)
+        rows.append(row)
+    return rows
+
+
+def cells(rounds: Sequence[Step]) -> dict[tuple[str, int], drawing.Cell]:
+    """What every node did in every round; a failure in any step of the round counts."""
+    found: dict[tuple[str, int], drawing.Cell] = {}
+    for step in rounds:
+        if step.round is None:
+            continue
+        for node in step.participants:
+            key = (node, step.round)
+            if key not in found:
+                seconds = step.participants[node].get("seconds") or 0.0
+                found[key] = drawing.Cell("ok", f"took part, {float(seconds):.2f} s")
+        for node, reason in step.failures.items():
+            found[node, step.round] = drawing.Cell("failed", reason)
+    return found
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> list[drawing.Curve]:
+    """The two curves worth a picture: the loss, and the best known measure of quality."""
+    names = [n for n in ("auc", "accuracy", "r2") if any(n in row for row in history)][:1]
+    if any("loss" in row for row in history):
+        names.insert(0, "loss")
+    found = []
+    for name in names:
+        rows = [row for row in history if name in row]
+        if len(rows) > 4 and rows[0]["round"] == 0:  # untrained: far off, it would hide all that comes after
+            rows = rows[1:]
+        band = [row["spread"].get(name, (None, None)) for row in rows]
+        found.append(
+            drawing.Curve(
+                name, [r["round"] for r in rows], [r[name] for r in rows], [b[0] for b in band], [b[1] for b in band]
+            )
+        )
+    return found

@@ -1,0 +1,73 @@
+"""What lies behind a federation: the seam between what people call and where it happens.
+
+Sites in this process (:mod:`hanse.experiment.simulation`) and a coordinator
+(:mod:`hanse.experiment.connection`) are each a :class:`Backend`, so all else is the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hanse.config import RunConfig
+from hanse.experiment.results import Result
+from hanse.messages import Json, Record
+from hanse.rounds import Step
+
+ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Something that happened in a run. ``waiting_for`` are nodes whose consent is missing."""
+
+    state: str
+    step: Step | None = None
+    waiting_for: Sequence[str] = ()
+    reason: str = ""
+
+
+class Backend(Protocol):
+    """What an experiment needs of a federation."""
+
+    simulated: bool
+    defaults: Mapping[str, Json]
+
+    def nodes(self) -> Sequence[Mapping[str, Json]]: ...
+
+    def datasets(self) -> Sequence[Mapping[str, Json]]: ...
+
+    def analyze(self, config: RunConfig) -> Mapping[str, Json]: ...
+
+    def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
+        """Node to the dataset that a run would use: name, version, columns and their kinds."""
+        ...
+
+    def preview(self, config: RunConfig, run_id: str) -> str: ...
+
+    def propose(self, config: RunConfig) -> str: ...
+
+    def configuration(self, run_id: str) -> RunConfig:
+        """Of a run that exists already."""
+        ...
+
+    def status(self, run_id: str) -> Mapping[str, Json]: ...
+
+    def watch(self, run_id: str) -> Iterator[Update]:
+        """Past and coming updates; ends when the run has ended. Waiting costs nothing."""
+        ...
+
+    def cancel(self, run_id: str) -> None: ...
+
+    def result(self, run_id: str) -> Result: ...
+
+    def models(self, run_id: str, after: int) -> Iterator[tuple[int, Result]]:
+        """The kept models of rounds above ``after``, in order, each with its round (0: before training)."""
+        ...
+
+    def stored(self, record: Record) -> str:
+        """The SHA-256 by which a run can go on from this model."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,40 @@
+"""Waiting for the end of a run, and what its end means to who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hanse.errors import Refused, RunFailed
+from hanse.experiment.progress import Progress
+from hanse.experiment.results import Result
+from hanse.experiment.seam import Backend, Update
+
+
+def wait(
+    backend: Backend,
+    run_id: str,
+    rounds: int,
+    progress: bool = True,
+    heard: Callable[[Update], None] = lambda update: None,
+) -> Result:
+    """The result of a run, when it has ended.
+
+    Args:
+        rounds: how many are planned.
+        progress: show what happens.
+        heard: called with each update.
+
+    Raises:
+        Refused: an owner said no.
+        RunFailed: the run ended without a result; says why.
+    """
+    last = Update("pending")
+    with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
+        for last in backend.watch(run_id):
+            bar.show(last.state, last.step, last.waiting_for, last.reason)
+            heard(last)
+    if last.state == "rejected":
+        raise Refused(f"run {run_id} was rejected. {last.reason}".strip())
+    if last.state != "completed":
+        raise RunFailed(f"run {run_id} ended as {last.state or 'unknown'}. {last.reason}".strip())
+    return backend.result(run_id)

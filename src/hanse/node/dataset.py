@@ -1,0 +1,63 @@
+"""One dataset of a node: what is known of it here, and the part of that which others get to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hanse.errors import ConfigError
+from hanse.node.summary import MIN_COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One registered dataset. ``path``, ``mock``, ``stamp`` and ``options`` are **local only**.
+
+    Args:
+        kind: ``tabular``, ``images`` or ``profile``.
+        schema: column to kind, of all columns.
+        version: SHA-256 (hex) of the bytes of the file; of a folder, of its sorted relative names
+            and the hashes of their contents.
+        metadata_columns: columns of a profile that are never features.
+        image_shape: (height, width, channels), empty without images.
+        public_categories: column to the labels that the owner lets others know.
+        options: of the reader.
+        stamp: cheap mark of the content (names, sizes, times); when it differs, the hash decides.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    kind: str
+    schema: Mapping[str, str]
+    rows: int
+    version: str
+    added_at: str
+    path: Path = field(repr=False)
+    mock: Path | None = field(default=None, repr=False)
+    metadata_columns: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+    public_categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    declared: Mapping[str, str] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    stamp: str = field(default="", repr=False)
+
+    def public(self, min_count: int = MIN_COUNT) -> dict[str, Any]:
+        """What may leave the node. ``rows`` is rounded down to a multiple of ``min_count``, and None
+        below it, so that neither a small dataset nor one row more is seen. ``most_rows`` is the most that
+        it can be then: what a contribution made of it may count for."""
+        if min_count < 1:
+            raise ConfigError(f"min_count is {min_count}; expected 1 or more")
+        return {
+            "name": self.name,
+            "tags": list(self.tags),
+            "kind": self.kind,
+            "columns": dict(self.schema),
+            "metadata_columns": list(self.metadata_columns),
+            "categories": {name: list(labels) for name, labels in self.public_categories.items()},
+            "rows": self.rows // min_count * min_count if self.rows >= min_count else None,
+            "most_rows": self.rows // min_count * min_count + min_count - 1,
+            "version": self.version,
+            "has_mock": self.mock is not None,
+        }
