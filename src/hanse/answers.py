@@ -90,6 +90,7 @@ class Answerer:
             table, source = Table(), None
             if algorithms.needs_data(config) and not algorithms.needs_model(config):
                 source = self._open(bundle) if self._open else TableSource(self._load(bundle))
+                source = features.SettledSource(source, bundle["alignment"]["kinds"])
             elif algorithms.needs_data(config):
                 table = self._load(bundle)
                 kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])

@@ -7,10 +7,11 @@ filled in at each site, since a filled column means "absent" and "never measured
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hanse.errors import ConfigError, DataError
+from hanse.kinds import Source
 from hanse.messages import Json, dumps
 from hanse.table import Column, ColumnKind, Table
 
@@ -110,11 +111,12 @@ def align(
     for name in list(names):
         seen = {columns[name] for columns in kinds.values() if name in columns}
         kind = _reconcile(seen)
-        if kind is None:
+        if kind is None or kind == ColumnKind.OPEN:
+            why = f"is {_where(kinds, name)}" if kind is None else "has no value at any site"
             if only is not None:
-                raise ConfigError(f"feature {name!r} is {' and '.join(sorted(seen))} at different sites")
+                raise ConfigError(f"feature {name!r} {why}")
             names.remove(name)
-            warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
+            warnings.append(f"{name!r} was left out: it {why}")
         else:
             settled[name] = kind
     if not names:
@@ -149,12 +151,11 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
         seen = {columns[name] for columns in kinds.values() if name in columns}
         kind = _reconcile(seen)
         if kind is not None:
-            settled[name] = kind
+            settled[name] = ColumnKind.NUMERIC.value if kind == ColumnKind.OPEN else kind
         elif only is not None:
-            says = "; ".join(f"{columns[name]} at {node}" for node, columns in sorted(kinds.items()) if name in columns)
-            raise ConfigError(f"column {name!r} is of different kinds: {says}")
+            raise ConfigError(f"column {name!r} is of different kinds: {_where(kinds, name)}")
         else:
-            warnings.append(f"{name!r} was left out: it is {' and '.join(sorted(seen))} at different sites")
+            warnings.append(f"{name!r} was left out: it is {_where(kinds, name)}")
     filled = {
         node: round(sum(n not in columns for n in settled) / max(len(settled), 1), 6) for node, columns in kinds.items()
     }
@@ -162,6 +163,8 @@ def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:
 
 
 def _reconcile(kinds: set[str]) -> str | None:
+    """The kind that all sites can use, None if there is none; ``open`` where no site has a value that tells."""
+    kinds = kinds - {ColumnKind.OPEN} or kinds
     if len(kinds) == 1:
         return next(iter(kinds))
     if kinds <= {"numeric", "boolean"}:
@@ -169,22 +172,54 @@ def _reconcile(kinds: set[str]) -> str | None:
     return None
 
 
+def _where(kinds: Schemas, name: str) -> str:
+    """Which kind a column is at which sites: ``categorical at ulm, numeric at bonn, köln``."""
+    at: dict[str, list[str]] = {}
+    for node, columns in sorted(kinds.items()):
+        if columns.get(name, ColumnKind.OPEN) != ColumnKind.OPEN:
+            at.setdefault(str(columns[name]), []).append(node)
+    return "; ".join(f"{kind} at {', '.join(nodes)}" for kind, nodes in sorted(at.items()))
+
+
+def as_settled(column: Column, kind: ColumnKind) -> Column:
+    """The column as the ``kind`` that the sites agreed on, if it is open; else as it is."""
+    if column.kind is ColumnKind.OPEN and kind not in (ColumnKind.OPEN, ColumnKind.IMAGE):
+        return Column.absent(kind, len(column))
+    return column
+
+
+class SettledSource:
+    """The rows of a source with its open columns as the kinds that the sites agreed on.
+
+    Args:
+        source: :class:`hanse.kinds.Source`.
+        kinds: of the alignment.
+    """
+
+    def __init__(self, source: Source, kinds: Mapping[str, str]) -> None:
+        self._source = source
+        self._open = {n: ColumnKind(kinds[n]) for n, k in source.schema.items() if k == ColumnKind.OPEN and n in kinds}
+        self.schema: Mapping[str, str] = {**source.schema, **{n: str(k) for n, k in self._open.items()}}
+        self.rows, self.memory = source.rows, source.memory
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Table]:
+        for batch in self._source.batches(columns):
+            if self._open.keys() & batch.columns.keys():
+                batch = Table({n: as_settled(c, self._open.get(n, c.kind)) for n, c in batch.columns.items()})
+            yield batch
+
+
 def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Table:
     """The table with exactly ``features``, in that order; a column that the site lacks is filled
     with missing values (what they become is the preparation's choice)."""
-    import numpy as np
-
     have = canonical(table.names)
     columns: dict[str, Column] = {}
     for name in features:
         kind = ColumnKind(kinds[name])
         if name not in have or _says_nothing(table[have[name]], kind):
-            if kind is ColumnKind.CATEGORICAL:
-                columns[name] = Column(kind, np.full(table.rows, -1, np.int32))
-            elif kind is ColumnKind.IMAGE:
+            if kind is ColumnKind.IMAGE:
                 raise DataError(f"this site has no images {name!r}; use feature_strategy intersection")
-            else:
-                columns[name] = Column(kind, np.full(table.rows, np.nan))
+            columns[name] = Column.absent(kind, table.rows)
             continue
         column = table[have[name]]
         if column.kind is not kind and {column.kind, kind} != {ColumnKind.NUMERIC, ColumnKind.BOOLEAN}:

@@ -23,13 +23,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class ColumnKind(StrEnum):
     """``numeric``: float64, NaN is missing. ``boolean``: float64 of 0, 1, NaN. ``categorical``:
     int32 codes into ``categories``, -1 is missing. ``date``: float64 days since 1970-01-01, NaN is
-    missing. ``image``: uint8 of (n, height, width, channels), nothing missing."""
+    missing. ``image``: uint8 of (n, height, width, channels), nothing missing. ``open``: float64, all NaN: no value
+    says of what kind the column is, so it is of whatever kind it has at the other sites."""
 
     NUMERIC = "numeric"
     BOOLEAN = "boolean"
     CATEGORICAL = "categorical"
     DATE = "date"
     IMAGE = "image"
+    OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,29 @@ class Column:
 
     def take(self, rows: Array) -> Column:
         return Column(self.kind, self.values[rows], self.categories)
+
+    @staticmethod
+    def absent(kind: ColumnKind, rows: int) -> Column:
+        """A column of ``rows`` missing values. Raises ``DataError`` for images, of which none can be missing.
+
+        >>> Column.absent(ColumnKind.CATEGORICAL, 2).values.tolist()
+        [-1, -1]
+        """
+        if kind is ColumnKind.CATEGORICAL:
+            return Column(kind, np.full(rows, -1, np.int32))
+        if kind is ColumnKind.IMAGE:
+            raise DataError("an image cannot be missing")
+        return Column(kind, np.full(rows, np.nan))
+
+    def undeclared(self) -> Column:
+        """The column, of open kind if it has no value that tells which.
+
+        >>> Column.categorical([None, None]).undeclared().kind
+        <ColumnKind.OPEN: 'open'>
+        """
+        if self.kind in (ColumnKind.IMAGE, ColumnKind.OPEN) or not self.missing.all():
+            return self
+        return Column.absent(ColumnKind.OPEN, len(self))
 
     @staticmethod
     def numeric(values: Iterable[float] | Array) -> Column:
@@ -144,17 +169,17 @@ class Table:
     @staticmethod
     def of(data: Any) -> Table:
         """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
-        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates."""
+        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates; a column without any value is
+        of open kind, unless it comes as a :class:`Column`."""
         if isinstance(data, Table):
             return data
         if hasattr(data, "columns"):
             data = {str(name): data[name] for name in data.columns}
-        return Table({str(name): _column(str(name), values) for name, values in data.items()})
+        made = ((str(name), values) for name, values in data.items())
+        return Table({n: v if isinstance(v, Column) else _column(n, v).undeclared() for n, v in made})
 
 
 def _column(name: str, values: Any) -> Column:
-    if isinstance(values, Column):
-        return values
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)

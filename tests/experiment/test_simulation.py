@@ -16,7 +16,6 @@ from experiment import sites
 from hanse import large_arrays
 from hanse.errors import ConfigError, Conflict, DataError, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
-from hanse.experiment.simulation import harmonised
 from hanse.gathering import plain
 from hanse.messages import Array, digest, dump
 from hanse.rounds import Step
@@ -375,16 +374,25 @@ def test_unknown_run() -> None:
 
 
 def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
-    tables = {
-        "a": Table.of({"x": ["u", "v"], "y": [1.0, 2.0]}),
-        "b": Table.of({"x": [None, None], "y": [None, None]}),
-        "c": Table.of({"x": [], "y": []}),
+    sites = {
+        "a": {"x": ["u", "v"] * 10, "y": [1.0, 2.0] * 10, "disease": [0, 1] * 10},
+        "b": {"x": [None] * 20, "y": [None] * 20, "disease": [1, 0] * 10},
+        "c": {"x": [], "y": [], "disease": []},
     }
-    found = harmonised(tables)
-    assert [t["x"].kind for t in found.values()] == [ColumnKind.CATEGORICAL] * 3
-    assert [t["y"].kind for t in found.values()] == [ColumnKind.NUMERIC] * 3
-    assert np.all(found["b"]["x"].missing)
-    assert found["c"].rows == 0
+    assert [Table.of(sites["b"])[n].kind for n in "xy"] == [ColumnKind.OPEN] * 2
+    federation = hanse.simulate(sites, policy={"minimum_cell": 1})
+    result = federation.experiment("logistic_regression", rounds=2).run(progress=False)
+    assert result.alignment["kinds"] == {"x": "categorical", "y": "numeric"}
+    assert not result.failures
+    assert federation.analytics().mean("y")["y"] == pytest.approx(1.5)
+    assert federation.analytics().value_counts("x")["x"] == {"u": 10, "v": 10}
+
+
+def test_a_column_without_values_anywhere_is_no_feature() -> None:
+    sites = {s: {"x": [None] * 20, "y": [1.0, 2.0] * 10, "disease": [0, 1] * 10} for s in "ab"}
+    result = hanse.simulate(sites).experiment("logistic_regression", rounds=1).run(progress=False)
+    assert result.alignment["features"] == ["y"]
+    assert result.alignment["warnings"] == ["'x' was left out: it has no value at any site"]
 
 
 def test_the_probe_touches_no_data() -> None:

@@ -22,7 +22,7 @@ from hanse.node.readers import csv as csv_reader
 from hanse.node.readers import profile
 from hanse.node.summary import asked_here
 from hanse.queries import TableSource, make_item
-from hanse.table import Table
+from hanse.table import ColumnKind, Table
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def test_kinds_are_found(tmp_path: Path) -> None:
         "c": "categorical",
         "d": "date",
         "t": "date",
-        "e": "numeric",
+        "e": "open",
     }
     assert table["n"].values.tolist()[:2] == [1.0, -2500.0]
     assert table["b"].values.tolist()[:2] == [1.0, 0.0]
@@ -172,9 +172,36 @@ def test_declared_kinds(tmp_path: Path) -> None:
 def test_header_only_is_typed(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, text)
     table = readers.read(path, schema={"b": "categorical"})
-    assert (table.rows, table.schema()) == (0, {"a": "numeric", "b": "categorical"})
+    assert (table.rows, table.schema()) == (0, {"a": "open", "b": "categorical"})
     (batch,) = readers.stream(path, schema={"b": "categorical"})
     assert same(batch, table)
+
+
+def test_a_column_without_values_is_open_and_must_stay_so(tmp_path: Path) -> None:
+    """Nothing in it says of what kind it is, so it must not take the column from the sites that have values."""
+    path = write(tmp_path, "a,b\n1,\n2,NA\n")
+    assert readers.survey(path)[0] == {"a": "numeric", "b": "open"}
+    stored = {"a": "numeric", "b": "open"}
+    assert readers.read(path, schema=stored)["b"].kind is ColumnKind.OPEN
+    changed = write(tmp_path, "a,b\n1,x\n")
+    with pytest.raises(DataError, match="column 'b': found text, expected nothing, as when the dataset was added"):
+        readers.read(changed, schema=stored)
+
+
+def test_a_typed_column_without_values_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pl.DataFrame({"a": [1.0, 2.0], "b": [math.nan, None], "c": [None, None]}).write_parquet(path)
+    stored = {"a": "numeric", "b": "open", "c": "open"}
+    assert readers.survey(path)[0] == readers.read(path).schema() == stored
+    assert [batch.schema() for batch in readers.stream(path, schema=stored)] == [stored]
+
+
+def test_decimal_commas_are_named(tmp_path: Path) -> None:
+    text = 'age;n\n"61,5";1\n70;2\n"58,25";3\n'
+    with pytest.raises(DataError, match=r"column 'age': found a number with a decimal comma"):
+        readers.read(write(tmp_path, text), separator=";")
+    assert readers.read(write(tmp_path, text), separator=";", schema={"age": "categorical"})["age"].categories
+    assert readers.read(write(tmp_path, 'x\n"1,5"\nhigh\n'))["x"].kind is ColumnKind.CATEGORICAL
 
 
 def test_one_column_keeps_its_empty_lines(tmp_path: Path) -> None:
@@ -408,7 +435,7 @@ def test_parquet_kinds(tmp_path: Path) -> None:
         "s": "categorical",
         "d": "date",
         "t": "date",
-        "n": "numeric",
+        "n": "open",
         "c": "categorical",
         "m": "numeric",
     }

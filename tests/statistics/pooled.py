@@ -10,13 +10,13 @@ import pandas as pd
 from hypothesis import strategies as st
 
 import hanse
+from hanse import features
 from hanse.algorithms.statistics import Statistics
 from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.federation import Federation
-from hanse.experiment.simulation import harmonised
 from hanse.gathering.plain import Contributions, Plain, _answer
 from hanse.kinds import Ask, Site
-from hanse.queries import Item, make_item
+from hanse.queries import Item, TableSource, make_item
 from hanse.table import Table
 
 OPEN = {"minimum_cell": 1, "allow_extremes": True, "allow_node_statistics": True}
@@ -50,8 +50,12 @@ def ask(sites: Mapping[str, pd.DataFrame], items: Sequence[Item], **settings: An
     algorithm = Statistics()
     options = {"items": [item.to_json() for item in items]}
     config, owner = {"model_options": options}, {**OPEN, **settings}
-    tables = harmonised({name: Table.of(rows) for name, rows in sites.items()})
-    there = {name: Site(name, table, config, owner=owner) for name, table in tables.items()}
+    tables = {name: Table.of(rows) for name, rows in sites.items()}
+    kinds = features.survey({name: table.schema() for name, table in tables.items()}).kinds
+    there = {
+        name: Site(name, Table(), config, source=features.SettledSource(TableSource(table), kinds), owner=owner)
+        for name, table in tables.items()
+    }
     state, plain = algorithm.init(config), Plain()
     while isinstance(step := algorithm.ask(state), Ask):
         found = []

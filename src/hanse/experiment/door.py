@@ -11,7 +11,7 @@ from hanse.errors import ConfigError
 from hanse.experiment import credentials
 from hanse.experiment.connection import Connection
 from hanse.experiment.federation import Federation
-from hanse.experiment.simulation import POLICY, Simulation, harmonised
+from hanse.experiment.simulation import POLICY, Simulation
 from hanse.messages import Json
 from hanse.table import Table
 
@@ -81,7 +81,7 @@ def simulate(
         raise ConfigError("sites is empty; expected a mapping from each site's name to its rows")
     if wire not in ("references", "exact"):
         raise ConfigError(f"wire is {wire!r}; expected references or exact")
-    tables = harmonised({str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))})
+    tables = {str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))}
     for name, table in tables.items():
         features.canonical(table.names, f"of {name} ")
     workers = workers or min(len(tables), os.cpu_count() or 1)

@@ -16,7 +16,7 @@ from hanse.experiment.seam import ENDED, Update
 from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.queries import TableSource
-from hanse.table import Column, ColumnKind, Table
+from hanse.table import Table
 
 POLICY = (
     "minimum_cell",
@@ -26,33 +26,6 @@ POLICY = (
     "statistics_denied_columns",
     "most_filters",
 )
-
-
-def harmonised(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """The tables, where a column without any value takes the kind that it has at the other sites
-    (nothing in it says of what kind it is)."""
-    kinds: dict[str, set[ColumnKind]] = {}
-    for table in tables.values():
-        for name, column in table.columns.items():
-            if not column.missing.all():
-                kinds.setdefault(" ".join(name.split()), set()).add(column.kind)
-    found = {}
-    for node, table in tables.items():
-        columns = dict(table.columns)
-        for name, column in table.columns.items():
-            seen = kinds.get(" ".join(name.split()), set())
-            if column.missing.all() and len(seen) == 1:
-                columns[name] = _empty(next(iter(seen)), column)
-        found[node] = Table(columns)
-    return found
-
-
-def _empty(kind: ColumnKind, column: Column) -> Column:
-    if kind is column.kind or kind is ColumnKind.IMAGE:
-        return column
-    if kind is ColumnKind.CATEGORICAL:
-        return Column(kind, np.full(len(column), -1, np.int32))
-    return Column(kind, np.full(len(column), np.nan))
 
 
 @dataclass(slots=True)

@@ -39,22 +39,25 @@ class Place:
         return DataError(f"{self.file}: {self.where(row)}, column {column!r}: {says}")
 
 
+_COMMA = r"^[+-]?\d{1,12},\d+$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
 _WANTED = {
     ColumnKind.NUMERIC: "a number",
     ColumnKind.BOOLEAN: "true or false",
     ColumnKind.DATE: "a date such as 2024-01-31",
+    ColumnKind.OPEN: "nothing, as when the dataset was added",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Counts of one text column: values that are there, and how many of them read as what.
-    ``other`` is the first row that is not a number, and what it is."""
+    ``commas``: numbers but for their decimal comma. ``other`` is the first row that is not a number, and what it is."""
 
     present: int = 0
     numbers: int = 0
+    commas: int = 0
     booleans: int = 0
     dates: int = 0
     other: tuple[int, str] | None = None
@@ -63,6 +66,7 @@ class Seen:
         return Seen(
             self.present + later.present,
             self.numbers + later.numbers,
+            self.commas + later.commas,
             self.booleans + later.booleans,
             self.dates + later.dates,
             self.other or later.other,
@@ -104,22 +108,32 @@ def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before
     row = int((present_at & as_number.is_null()).arg_true()[0])
     booleans = int(_booleans(text, TRUTH).is_not_null().sum()) if before.booleans == before.present else 0
     dates = int(_days(text).is_not_null().sum()) if before.dates == before.present else 0
+    commas = int(text.str.contains(_COMMA).sum()) if before.numbers + before.commas == before.present else 0
     other = (first_row + row, what(text[row])) if before.other is None else None
-    return Seen(present, count, booleans, dates, other)
+    return Seen(present, count, commas, booleans, dates, other)
 
 
 def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
-    """The kind of an undeclared column. Nothing there at all counts as numeric.
+    """The kind of an undeclared column; open, where it has no value that tells.
 
     Raises:
-        DataError: nearly all values are numbers; the rest is more likely a mistake than a category.
+        DataError: all values are numbers with a decimal comma, or nearly all are numbers; the rest is more likely a
+            mistake than a category.
     """
+    if not seen.present:
+        return ColumnKind.OPEN
     if seen.numbers == seen.present:
         return ColumnKind.NUMERIC
     if seen.booleans == seen.present:
         return ColumnKind.BOOLEAN
     if seen.dates == seen.present:
         return ColumnKind.DATE
+    if seen.other is not None and seen.commas and seen.numbers + seen.commas == seen.present:
+        raise place.error(
+            seen.other[0],
+            name,
+            "found a number with a decimal comma; write decimal points, or declare the column categorical",
+        )
     if seen.other is not None and seen.numbers >= MOSTLY * seen.present:
         row, found = seen.other
         raise place.error(
@@ -148,6 +162,8 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
         return categorical(text)
     if kind is ColumnKind.NUMERIC:
         values = _numbers(text)
+    elif kind is ColumnKind.OPEN:
+        values = text.set(text.is_not_null(), None)
     elif kind is ColumnKind.DATE:
         values = _days(text)
     else:
@@ -183,7 +199,7 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
         text = series.cast(pl.String)
         return from_text(text, kind or ColumnKind.CATEGORICAL, missing, place)
     if dtype == pl.Null:
-        return from_text(series.cast(pl.String), kind or ColumnKind.NUMERIC, (), place)
+        return from_text(series.cast(pl.String), kind or ColumnKind.OPEN, (), place)
     if dtype.is_numeric():
         own = ColumnKind.NUMERIC
     elif dtype == pl.Boolean:
@@ -206,6 +222,8 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
         return Column.categorical(column.labels())
     if kind is ColumnKind.CATEGORICAL and own is ColumnKind.BOOLEAN:
         return categorical(series.cast(pl.String))
+    if kind is ColumnKind.OPEN and column.missing.all():
+        return Column.absent(kind, len(column))
     if kind is ColumnKind.BOOLEAN and own is ColumnKind.NUMERIC:
         wrong = np.flatnonzero(~np.isin(column.values, (0.0, 1.0)) & ~column.missing)
         if not len(wrong):

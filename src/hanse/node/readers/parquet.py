@@ -24,14 +24,15 @@ def read(path: Path, *, schema: Mapping[str, str] | None = None, missing: Collec
     text is categorical unless the schema says otherwise.
 
     Args:
-        schema: column to kind; enforced. Columns that it does not name keep their own kind.
+        schema: column to kind; enforced. Columns that it does not name keep their own kind, or are open where they
+            have no value.
         missing: texts that mean "nothing there", besides null.
 
     Raises:
         DataError: not a Parquet file, two columns of one name, or values of another kind.
     """
-    frame = _open(path, None)
-    return _table(_guarded(path, frame.collect), schema, missing, path.name, 0)
+    table = _table(_guarded(path, _open(path, None).collect), schema, missing, path.name, 0)
+    return Table({n: c if n in (schema or {}) else c.undeclared() for n, c in table.columns.items()})
 
 
 def stream(
@@ -60,7 +61,8 @@ def survey(
     note: Note = lambda done: None,
 ) -> tuple[dict[str, str], int]:
     """See :func:`hanse.node.readers.survey`. The file says the kinds; all of it is read, to know that it is whole, and
-    the columns of other declared kinds are checked value by value."""
+    the columns of other declared kinds are checked value by value. A column without any value is open, whatever its
+    type: pandas writes a column of text without a value as one of numbers."""
     frame = _open(path, None)
     kinds = {
         n: str(c.kind)
@@ -69,12 +71,14 @@ def survey(
     rows = 0
     size, whole = path.stat().st_size, _rows(path, frame)
     declared = list(schema or {})
+    silent = {name for name in kinds if name not in declared}
     for part in _slices(path, frame, ROWS):
         if declared:
             _table(part.select(declared), schema, missing, path.name, rows)
+        silent -= {n for n in silent if not _table(part.select([n]), None, missing, path.name, rows)[n].missing.all()}
         rows += part.height
         note(size * rows // max(whole, 1))
-    return kinds, rows
+    return kinds | dict.fromkeys(silent, ColumnKind.OPEN.value), rows
 
 
 def typed(
