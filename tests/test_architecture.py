@@ -30,6 +30,7 @@ GROUND = (
     "stages",
     "terminal",
     "queries",
+    "presentation",
     "suppression",
     "allocator",
     "large_arrays",

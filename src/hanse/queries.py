@@ -20,6 +20,7 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.kinds import Combine
 from hanse.messages import Array, Json, dumps
+from hanse.presentation import Shown
 from hanse.registry import find, names
 from hanse.table import Column, ColumnKind, Table
 
@@ -233,6 +234,11 @@ class Statistic:
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         scalar: whether the value is one number (for tables).
         filtered: whether it may be asked of chosen rows only: what has no cells of its own.
+        matrix: whether its value is a number for each pair of its columns, so that a larger one answers a smaller.
+        follows: what is known besides, at no cost, where this is known.
+        error: (options, known) to a bound on the error of its value, where it has one.
+        finer: (item, known) to the item that answers better, where the answer is too rough and a better can be had.
+        shown: what people see of it, and how they ask for it by its name.
     """
 
     doc: str
@@ -254,6 +260,11 @@ class Statistic:
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     scalar: bool = True
     filtered: bool = False
+    matrix: bool = False
+    follows: Callable[[Item], tuple[Item, ...]] = _none
+    error: Callable[[Mapping[str, Json], Known], float] | None = None
+    finer: Callable[[Item, Known], Item | None] | None = None
+    shown: Shown = Shown()
 
 
 @functools.lru_cache(256)  # the folder is looked at once for each name

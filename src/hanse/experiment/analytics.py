@@ -31,6 +31,7 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment import table_one
 from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
+from hanse.experiment.by_name import ByName, basic, offered, summaries
 from hanse.experiment.listing import Listing
 from hanse.experiment.seam import Backend
 from hanse.experiment.waiting import wait
@@ -38,11 +39,8 @@ from hanse.messages import Json, dumps
 from hanse.queries import LABELS, Item, make_item, parse_filter, statistic
 from hanse.table import ColumnKind
 
-DEFAULT = ("count", "mean", "variance")
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
 FRESH_S = 30.0  # how long the versions of the datasets are taken for known
-GOOD_RANK = 1 / 1000  # a quantile's rank error from which on finer cells are asked for
-_LABELS = (ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN)
 
 
 @dataclass
@@ -107,7 +105,7 @@ class FederatedAnalytics:
         """
         if stats is not None and not stats:
             raise ConfigError("stats is empty; name a statistic, or leave it out for count, mean and variance")
-        listed = list(DEFAULT) if stats is None else [stats] if isinstance(stats, str) else list(stats)
+        listed = list(basic()) if stats is None else [stats] if isinstance(stats, str) else list(stats)
         kinds = self._kinds()
         wanted: list[Item] = []
         for name in listed:
@@ -134,107 +132,44 @@ class FederatedAnalytics:
                 wanted += self._items(str(name), options or {}, _columns(columns, kinds), self._by(by), kinds)
         return self._fetch(wanted)
 
-    # ------------------------------------------------------------ convenience
+    # ------------------------------------------------------------ by name
 
-    def count(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Values that are there, per column."""
-        return self._one("count", dataset_schema)
+    def __getattr__(self, name: str) -> ByName:
+        """Every statistic by its name: ``analytics.mean()``, ``analytics.kaplan_meier("time", "event")``."""
+        if name.startswith("_") or name not in offered():
+            raise AttributeError(f"there is no statistic {name!r}; known are {', '.join(offered())}")
+        return ByName(name, self.ask)
 
-    def mean(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        return self._one("mean", dataset_schema)
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *offered()})
 
-    def variance(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Of the sample (n - 1)."""
-        return self._one("variance", dataset_schema)
+    def ask(
+        self, stat: str, columns: str | Sequence[str] | None = None, options: Mapping[str, Any] | None = None
+    ) -> FAResult:
+        """One statistic, as finely as can be had.
 
-    def std(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        return self._one("std", dataset_schema)
+        Args:
+            stat: its name.
+            columns: None: all that are usual for it.
+            options: its arguments; None: those that are usual for it.
 
-    def sum(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        return self._one("sum", dataset_schema)
-
-    def min(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Where owners allow exact extremes (``allow_extremes``)."""
-        return self._one("min", dataset_schema)
-
-    def max(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Where owners allow exact extremes (``allow_extremes``)."""
-        return self._one("max", dataset_schema)
-
-    def missing(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        return self._one("missing", dataset_schema)
-
-    def value_counts(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Rows per label; of categorical and boolean columns unless others are named."""
-        return self._one("value_counts", dataset_schema)
-
-    def histogram(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        """Twenty equal bins over the range of all sites; for bins of your own, see
-        :meth:`fetch_stats_with_args`."""
-        kinds = self._kinds()
-        return self._fetch(self._items("histogram", {"bins": 20}, dataset_schema, self._by(None), kinds)).values(
-            "histogram"
-        )
-
-    def quantile(
-        self, q: float | Sequence[float] = 0.5, dataset_schema: str | Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Quantiles to a rank error of 0.001, or as fine as the owners' minimum lets them be."""
-        listed = q if isinstance(q, (int, float)) else [float(x) for x in q]
-        kinds = self._kinds()
-        found: dict[str, Any] = {}
-        pending = self._items("quantile", {"q": listed}, dataset_schema, self._by(None), kinds)
-        for depth in (1, 2, 3, 4):
-            now = [make_item("quantile", i.columns, {"q": listed, "depth": depth}, i.by) for i in pending]
-            result = self._fetch(now)
-            found |= result.values("quantile")
-            pending = [i for i in now if result.rank_error(i) > GOOD_RANK]
-            if not pending:
-                break
-        return {i: found[i] for i in sorted(found)}
-
-    def median(self, dataset_schema: str | Sequence[str] | None = None) -> dict[str, Any]:
-        return self.quantile(0.5, dataset_schema)
-
-    def correlation(self, dataset_schema: Sequence[str] | None = None) -> dict[str, dict[str, float | None]]:
-        """Pearson's r of each pair of columns."""
-        return self._matrix("correlation", dataset_schema)
-
-    def covariance(self, dataset_schema: Sequence[str] | None = None) -> dict[str, dict[str, float | None]]:
-        return self._matrix("covariance", dataset_schema)
-
-    def crosstab(self, rows: str, columns: str) -> dict[str, Any]:
-        """A contingency table, with chi-square test."""
-        return self._pair("crosstab", (rows, columns), {})
-
-    def kaplan_meier(
-        self, time: str, event: str, grid: Sequence[float] | None = None, level: float = 0.95
-    ) -> dict[str, Any]:
-        """Survival with its confidence band; by group where this object has ``by``."""
-        return self._pair("kaplan_meier", (time, event), {"grid": _list(grid), "level": level})
-
-    def logrank(self, time: str, event: str, group: str, grid: Sequence[float] | None = None) -> dict[str, Any]:
-        """Whether the groups survive alike."""
-        return self._pair("logrank", (time, event), {"group": group, "grid": _list(grid)})
-
-    def t_test(
-        self, column: str, group: str, groups: Sequence[str] | None = None, equal_var: bool = False
-    ) -> dict[str, Any]:
-        return self._pair("t_test", (column,), {"group": group, "groups": _list(groups), "equal_var": equal_var})
-
-    def mann_whitney(self, column: str, group: str, groups: Sequence[str] | None = None) -> dict[str, Any]:
-        return self._pair("mann_whitney", (column,), {"group": group, "groups": _list(groups)})
-
-    def smd(
-        self,
-        group: str,
-        groups: Sequence[str] | None = None,
-        dataset_schema: str | Sequence[str] | None = None,
-    ) -> dict[str, Any]:
-        """Standardised mean differences of two groups, per column."""
-        kinds = {k: v for k, v in self._kinds().items() if k != group}
-        options = {"group": group, "groups": _list(groups)}
-        return self._fetch(self._items("smd", options, dataset_schema, (), kinds)).values("smd")
+        Raises:
+            ConfigError: an unknown statistic, column or argument, or one that does not fit.
+        """
+        shown, kinds = statistic(stat).shown, self._kinds()
+        given = {name: _listed(value) for name, value in (options or shown.asked).items()}
+        if columns is None and isinstance(given.get("group"), str):
+            kinds = {name: kind for name, kind in kinds.items() if name != given["group"]}
+        pending = self._items(stat, given, columns, () if "group" in given else self._by(None), kinds)
+        answered: dict[Item, FAResult] = {}
+        while pending:
+            found = self._fetch(pending)
+            better = {item: found.finer(item) for item in pending}
+            answered |= {item: found for item in pending if better[item] is None}
+            pending = [item for item in better.values() if item is not None]
+        fetched = {id(one): one for found in answered.values() for one in found.fetched}.values()
+        single = {id(one): one for found in answered.values() for one in found.single}.values()
+        return FAResult(list(answered), tuple(fetched), self.backend.simulated, tuple(single), self._kinds())
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
@@ -264,60 +199,26 @@ class FederatedAnalytics:
 
     def overview(self, dataset_schema: str | Sequence[str] | None = None, bins: int = 20) -> FAResult:
         """What :meth:`describe` has, with a histogram of each column of numbers: one picture of the data."""
-        kinds = self._kinds()
-        numbers = [c for c in self._described_columns(dataset_schema, kinds) if kinds[c] == "numeric"]
         found = self._described(dataset_schema)
-        if not numbers:
-            return found
-        return self._fetch(self._items("histogram", {"bins": bins}, numbers, self._by(None), kinds)).merge(found)
+        drawn = self._described(dataset_schema, drawn=True, bins=bins)
+        return drawn.merge(found) if drawn.wanted else found
 
-    def _described(self, dataset_schema: str | Sequence[str] | None) -> FAResult:
+    def _described(self, dataset_schema: str | Sequence[str] | None, drawn: bool = False, **options: Json) -> FAResult:
+        """What statistics say of the columns in an overview: those that are ``drawn`` or those that are not."""
         kinds = self._kinds()
         chosen = self._described_columns(dataset_schema, kinds)
-        numbers = [c for c in chosen if kinds[c] in ("numeric", "boolean", "date")]
-        labels = [c for c in chosen if kinds[c] == "categorical"]
         wanted: list[Item] = []
-        for name, columns in (
-            ("count", [*numbers, *labels]),
-            ("missing", [*numbers, *labels]),
-            ("mean", numbers),
-            ("std", numbers),
-            ("value_counts", labels),
-        ):
-            wanted += self._items(name, {}, columns, self._by(None), kinds) if columns else []
-        if numbers:
-            wanted += self._items("quantile", {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}, numbers, self._by(None), kinds)
+        for name, summary in sorted(summaries().items(), key=lambda pair: pair[1].place):
+            columns = [c for c in chosen if kinds[c] in summary.kinds]
+            asked = {**summary.options, **{k: v for k, v in options.items() if k in summary.options}}
+            if columns and summary.drawn is drawn:
+                wanted += self._items(name, asked, columns, self._by(None), kinds)
         return self._fetch(wanted)
 
     def _described_columns(self, schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
         chosen, by = _chosen(schema, kinds), self._by(None)
         images = {c for c in chosen if by and schema is None and c.endswith("]") and _is_image(c, self._seen)}
         return [c for c in chosen if c not in images and c not in by]
-
-    def _one(self, stat: str, schema: str | Sequence[str] | None) -> dict[str, Any]:
-        return self.fetch_stats(stat, schema).values(stat)
-
-    def _matrix(self, stat: str, schema: Sequence[str] | None) -> dict[str, dict[str, float | None]]:
-        kinds = self._kinds()
-        columns = [
-            c
-            for c in _chosen(schema, kinds)
-            if schema is not None
-            or (kinds[c] in ("numeric", "boolean") and not (c.endswith("]") and _is_image(c, self._seen)))
-        ]
-        if len(columns) < 2:
-            raise ConfigError(f"{stat} needs two columns or more; there are {', '.join(columns) or 'none'}")
-        [item] = self._items(stat, {}, tuple(columns), self._by(None), kinds)
-        table: Any = self._fetch([item]).value(item)
-        if item.by or table is None:
-            return table  # type: ignore[no-any-return]
-        return {a: dict(zip(columns, row, strict=True)) for a, row in zip(columns, table, strict=True)}
-
-    def _pair(self, stat: str, columns: tuple[str, ...], options: Mapping[str, Json]) -> dict[str, Any]:
-        by = () if "group" in options else self._by(None)
-        [item] = self._items(stat, options, columns, by, self._kinds())
-        found: Any = self._fetch([item]).value(item)
-        return found  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------ from names to items
 
@@ -334,9 +235,10 @@ class FederatedAnalytics:
         kinds: Mapping[str, str],
     ) -> list[Item]:
         if stat not in statistic_names():
-            raise ConfigError(f"there is no statistic {stat!r}; known are {', '.join(statistic_names())}")
+            raise ConfigError(f"there is no statistic {stat!r}; known are {', '.join(offered())}")
         found = statistic(stat)
         together = found.columns != 1
+        usual = found.kinds if found.shown.usual is None else found.shown.usual
         chosen = _chosen(schema, kinds)
         for name in by:
             _chosen([name], kinds)
@@ -345,9 +247,7 @@ class FederatedAnalytics:
                     f"by is {name!r}, which is {kinds[name]}; groups are the labels of "
                     f"{', '.join(sorted(LABELS))} columns"
                 )
-        fitting = [c for c in chosen if kinds[c] in found.kinds and c not in by]
-        if schema is None and stat == "value_counts":
-            fitting = [c for c in fitting if kinds[c] in _LABELS]
+        fitting = [c for c in chosen if kinds[c] in (usual if schema is None else found.kinds) and c not in by]
         if schema is not None and (wrong := [c for c in chosen if kinds[c] not in found.kinds]):
             raise ConfigError(
                 f"{stat} cannot be asked of {wrong[0]!r}, which is {kinds[wrong[0]]}; it takes "
@@ -364,6 +264,8 @@ class FederatedAnalytics:
                 )
         if not fitting:
             raise ConfigError(f"there is no column that {stat} can be asked of")
+        if found.matrix and len(fitting) < 2:
+            raise ConfigError(f"{stat} needs two columns or more; there is only {fitting[0]}")
         if together:
             return [make_item(stat, fitting, options, by)]
         return [make_item(stat, [column], options, by) for column in fitting]
@@ -394,9 +296,11 @@ class FederatedAnalytics:
 
     def _fetch(self, wanted: Sequence[Item]) -> FAResult:
         wanted = list(dict.fromkeys(wanted))
+        if not wanted:
+            return FAResult([], ())
         fetched = self.fetched(wanted, per_node=False)
         single = self.fetched(wanted, per_node=True) if self.per_node else ()
-        return FAResult(wanted, fetched, self.backend.simulated, single)
+        return FAResult(wanted, fetched, self.backend.simulated, single, self._kinds())
 
     def fetched(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
         """What answers ``wanted``: from the cache, else from a run for what is missing there."""
@@ -492,8 +396,11 @@ def _is_image(column: str, seen: Any) -> bool:
     return seen is not None and not any(column in (d.get("columns") or {}) for d in seen[1].values())
 
 
-def _list(values: Sequence[Any] | None) -> list[Any] | None:
-    return None if values is None else [v if isinstance(v, str) else float(v) for v in values]
+def _listed(value: Any) -> Any:
+    """An array, a tuple or a series as a list of plain values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, (tuple, set, frozenset, range)) else value
 
 
 def _columns(given: str, kinds: Mapping[str, str]) -> list[str] | str:

@@ -7,8 +7,8 @@ quantiles and tests are never sent by a node.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError, WireError
-from hanse.experiment import analytics_drawing, analytics_figure
+from hanse.experiment import analytics_drawing, pictures_figure
 from hanse.experiment.listing import Listing
+from hanse.experiment.pictures import date_of
 from hanse.messages import Array, Json, Record
-from hanse.queries import Item, Plan, levels_of, same, statistic
+from hanse.presentation import Picture
+from hanse.queries import Item, Known, Plan, levels_of, statistic
 from hanse.registry import names
-from hanse.statistics import quantile
-
-_ROOTS = ("count", "mean", "variance")
+from hanse.table import ColumnKind
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -72,21 +72,16 @@ class Fetched:
 
     def finds(self, item: Item) -> Item | None:
         """The item that answers ``item``: itself, what it can be derived from, or a larger matrix."""
-        if item in self.plan.items:
-            return item
-        if item.stat in ("covariance", "correlation"):
-            for other in self.plan.items:
-                larger = other.stat == item.stat and set(item.columns) <= set(other.columns)
-                if larger and (other.args, other.by) == (item.args, item.by):
-                    return other
-                made = Item("covariance", item.columns, '{"ddof":1}', item.by)  # what a correlation is made of
-                larger = other.stat == made.stat and set(item.columns) <= set(other.columns)
-                if item.stat == "correlation" and larger and (other.args, other.by) == (made.args, item.by):
-                    return Item(item.stat, other.columns, item.args, item.by)
-            return None
         stat = statistic(item.stat)
-        needs = [*stat.needs(item), *(levels_of(name) for name in item.by)]
-        return item if stat.observe is None and needs and all(n in self.plan.items for n in needs) else None
+        larger = [i.columns for i in self.plan.items if stat.matrix and set(item.columns) <= set(i.columns)]
+        for columns in dict.fromkeys([item.columns, *larger]):
+            found = replace(item, columns=columns)
+            needs = [*stat.needs(found), *(levels_of(name) for name in item.by)]
+            if found in self.plan.items:
+                return found
+            if stat.observe is None and needs and all(n in self.plan.items for n in needs):
+                return found
+        return None
 
     def absent(self, item: Item) -> bool:
         """Whether no site has one of the columns: of an image, a channel that none of its pictures has."""
@@ -94,7 +89,7 @@ class Fetched:
             return True
         if not item.columns[0].endswith("]"):
             return False
-        found = [self._sliced(i) for i in _closure(item) if i in self.plan.shared and i.stat != "levels"]
+        found = [self._sliced(i) for i in _closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])]
         return not any(arrays["n"].any() or arrays[algorithm.WITHHELD].any() for arrays in found)
 
     def answers(self, item: Item) -> bool:
@@ -120,16 +115,22 @@ class Fetched:
             return {}
         return algorithm.sliced(self.arrays, self.plan.items.index(item), prefix)
 
-    def rank_error(self, item: Item) -> float:
-        """Of a quantile: see :func:`hanse.statistics.quantile.rank_error`; 0 where its cell is narrower
-        than a billionth of the range (many equal values)."""
-        worst = 0.0
+    def error(self, item: Item) -> float:
+        """The largest error of its value over all groups, by the statistic's own bound; 0 where it has none."""
+        stat = statistic(item.stat)
+        return max([0.0, *(stat.error(item.options, known) for known in self._known(item))]) if stat.error else 0.0
+
+    def finer(self, item: Item) -> Item | None:
+        """What answers better, where the answer of some group is too rough."""
+        stat = statistic(item.stat)
+        if stat.finer is None or self.absent(item):
+            return None
+        return next((better for known in self._known(item) if (better := stat.finer(item, known))), None)
+
+    def _known(self, item: Item) -> Iterator[Known]:
+        """Of each group, what the item follows from."""
         groups = math.prod(len(labels) for labels in algorithm.labels_by(self.plan, self.arrays, item))
-        for group in range(groups):
-            known = algorithm.known_of(self.plan, self.arrays, item, group)
-            share, width, span = quantile.rank_error(item.options, known)
-            worst = max(worst, 0.0 if width <= 1e-9 * span else share)
-        return worst
+        return (algorithm.known_of(self.plan, self.arrays, item, group) for group in range(groups))
 
 
 def _part(value: Json, found: Item, item: Item) -> Json:
@@ -149,12 +150,14 @@ class FAResult:
         fetched: the runs that answer it.
         simulated: all sites were in this process.
         single: the runs that answer it for each node by itself, where that was asked for.
+        kinds: column to kind.
     """
 
     wanted: Sequence[Item]
     fetched: Sequence[Fetched]
     simulated: bool = False
     single: Sequence[Fetched] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     # ------------------------------------------------------------ values
 
@@ -204,9 +207,12 @@ class FAResult:
         return found | {n: reason for f in self.single for n, reason in f.alone.items()}
 
     def rank_error(self, item: Item) -> float:
-        """The bound on the error of a quantile, as a share of all rows (see
-        :mod:`hanse.statistics.quantile`)."""
-        return self._of(item).rank_error(item)
+        """The bound on the error of its value that the statistic itself gives (of a quantile: a share of all rows)."""
+        return self._of(item).error(item)
+
+    def finer(self, item: Item) -> Item | None:
+        """What answers better than ``item``, where its answer is too rough and a better one can be had."""
+        return self._of(item).finer(item)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -251,7 +257,7 @@ class FAResult:
             {id(f): f for f in both}.values()
             for both in ([*self.fetched, *other.fetched], [*self.single, *other.single])
         )
-        return FAResult(list(wanted), tuple(fetched), self.simulated or other.simulated, tuple(single))
+        return FAResult(list(wanted), tuple(fetched), self.simulated or other.simulated, tuple(single), self.kinds)
 
     # ------------------------------------------------------------ pictures
 
@@ -267,7 +273,9 @@ class FAResult:
                     row = rows.setdefault((item.columns[0], group), {"column": item.columns[0]})
                     if item.by:
                         row.update(zip(item.by, group if isinstance(group, tuple) else (group,), strict=True))
-                    row.update(_cells(item, one))
+                    cells = _cells(item, one)
+                    dates = statistic(stat).shown.on_scale and self.kinds.get(item.columns[0]) == ColumnKind.DATE
+                    row.update({name: _dated(v) for name, v in cells.items()} if dates else cells)
         return Listing(list(rows.values()), empty="no statistic is one number per column; see global_stats()")
 
     def to_frame(self) -> Any:
@@ -279,14 +287,49 @@ class FAResult:
         head = f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"
         return "\n".join([head, repr(self.listing()), *(f"! {note}" for note in self.notes)])
 
+    def tables(self) -> list[tuple[str, Listing]]:
+        """What is more than a number per column, each as a table with its name."""
+        found = []
+        for item in self.wanted:
+            stat, value = statistic(item.stat), self.value(item)
+            if value is None or stat.scalar or stat.shown.cells is not None and len(item.columns) == 1:
+                continue
+            for group, one in self._grouped(item, value).items():
+                if one is not None:
+                    name = f"{item.name}: {group}" if group else item.name
+                    found.append((name, Listing(stat.shown.table(item.columns, item.options, one))))
+        return found
+
+    def pictures(self) -> list[tuple[str, Picture, bool]]:
+        """Title and description of each picture, and whether its column is one of dates."""
+        found = []
+        for item in self.wanted:
+            draw, value = statistic(item.stat).shown.pictures, self.value(item)
+            if draw is None or value is None:
+                continue
+            dates = self.kinds.get(item.columns[0]) == ColumnKind.DATE
+            for picture in draw(item.options, self._grouped(item, value)):
+                found.append((f"{item.name}: {picture.group}" if picture.group else item.name, picture, dates))
+        return found
+
+    @staticmethod
+    def _grouped(item: Item, value: Any) -> dict[str, Any]:
+        """Group to value; one without a name where there are no groups."""
+        if not item.by:
+            return {"": value}
+        return {", ".join(g) if isinstance(g, tuple) else str(g): one for g, one in value.items()}
+
     def _repr_html_(self) -> str:
-        shown = [(i, self.value(i)) for i in self.wanted if not i.by]
-        return analytics_drawing.page(self.nodes, shown, self.listing(), self.notes, self.simulated)
+        return analytics_drawing.page(
+            self.nodes, self.pictures(), self.listing(), self.tables(), self.notes, self.simulated
+        )
 
     def plot(self) -> Any:
         """The same as a ``matplotlib.figure.Figure``."""
-        shown = [(i, self.value(i)) for i in self.wanted if not i.by]
-        return analytics_figure.draw(self.nodes, shown, self.listing(), self.simulated)
+        words = f"Statistics of {len(self.nodes)} sites: {', '.join(self.nodes)}"
+        return pictures_figure.draw(
+            words + (" (simulation)" if self.simulated else ""), self.pictures(), self.listing()
+        )
 
     # ------------------------------------------------------------ where things are
 
@@ -305,12 +348,10 @@ class FAResult:
         """What was asked, what it needed, and what follows from that."""
         found: dict[Item, None] = {}
         for item in self.wanted:
-            roots = [i for i in _closure(item) if i.stat in _ROOTS and len(i.columns) == 1 and i.by == item.by]
-            for each in [*roots, item]:
-                found[each] = None
-            for root in roots:
-                found |= {same(root, "sum"): None} if root.stat == "mean" else {}
-                found |= {same(root, "std", **root.options): None} if root.stat == "variance" else {}
+            own = [i for i in _closure(item) if len(i.columns) == 1 and i.by == item.by]
+            basic = [i for i in own if statistic(i.stat).shown.basic]
+            found |= dict.fromkeys([*basic, item])
+            found |= dict.fromkeys(follows for i in basic for follows in statistic(i.stat).follows(i))
         return list(found)
 
     def _shown(self, stat: str) -> list[Item]:
@@ -329,18 +370,13 @@ def _closure(item: Item) -> list[Item]:
 
 
 def _cells(item: Item, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {item.stat: None} if statistic(item.stat).scalar and item.stat != "quantile" else {}
-    if item.stat == "quantile":
-        q = item.options["q"]
-        pairs = zip(q, value, strict=True) if isinstance(q, list) else [(q, value)]
-        return {f"{100 * one:g}%": v for one, v in pairs}
-    if item.stat == "missing":
-        return {"missing": value["missing"] + value["infinite"]}
-    if item.stat in ("value_counts",):
-        return {"labels": ", ".join(f"{k}: {v}" for k, v in sorted(value.items(), key=lambda p: (-p[1], p[0])))}
-    if statistic(item.stat).scalar:
-        return {item.stat: value}
-    if isinstance(value, Mapping) and item.stat == "moments":
-        return dict(value)
-    return {}
+    """A statistic's cells in a row per column."""
+    stat = statistic(item.stat)
+    if stat.shown.cells is None or value is None:
+        return {item.stat: value} if stat.scalar else {}
+    return stat.shown.cells(item.options, value)
+
+
+def _dated(value: Any) -> Any:
+    """Days since 1970-01-01 as a date."""
+    return date_of(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value

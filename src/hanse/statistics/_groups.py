@@ -10,6 +10,8 @@ from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.queries import Item, take
 
+ARGUMENTS = {"group": "the column whose labels make the groups", "groups": "the two of them to compare"}
+
 
 def check(options: Mapping[str, Json], **defaults: Json) -> dict[str, Json]:
     """``group``: the column whose labels make the groups; ``groups``: the two to compare."""

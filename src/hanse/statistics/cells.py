@@ -20,6 +20,7 @@ import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
 from hanse.statistics._powers import center
 from hanse.suppression import joined, runs
@@ -102,6 +103,8 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {"low": border[full].tolist(), "high": border[full + 1].tolist(), "counts": arrays["counts"][full].tolist()}
 
 
+ARGUMENTS = {"depth": "of the cells in which rows are counted; finer, and dearer, with each"}
+
 STATISTIC = Statistic(
     doc="distribution in cells of about equally many rows",
     check=check,
@@ -112,4 +115,5 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     scalar=False,
+    shown=Shown(offered=False),
 )

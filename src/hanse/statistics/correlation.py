@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Known, Statistic, same
 from hanse.statistics import pair_means
 from hanse.statistics.covariance import central
+from hanse.table import ColumnKind
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
@@ -23,5 +25,11 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(
-    doc="correlations", columns=0, needs=lambda item: (same(item, "covariance"),), final=final, scalar=False
+    doc="correlations",
+    columns=0,
+    needs=lambda item: (same(item, "covariance"),),
+    final=final,
+    scalar=False,
+    matrix=True,
+    shown=Shown(usual=frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN})),
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Shown, Summary
 from hanse.queries import ANY, Arrays, Known, Statistic, Values
 from hanse.table import ColumnKind
 
@@ -21,4 +22,11 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return int(arrays["n"])
 
 
-STATISTIC = Statistic(doc="values that are there", kinds=ANY, observe=observe, final=final, filtered=True)
+STATISTIC = Statistic(
+    doc="values that are there",
+    kinds=ANY,
+    observe=observe,
+    final=final,
+    filtered=True,
+    shown=Shown(basic=True, summary=Summary(ANY, 0)),
+)

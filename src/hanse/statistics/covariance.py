@@ -16,9 +16,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Array, Json
+from hanse.presentation import Shown
 from hanse.queries import NUMBERS, Arrays, Item, Known, Statistic, Values, same
 from hanse.statistics import pair_means, variance
 from hanse.statistics._pairs import pairs, triples
+from hanse.table import ColumnKind
 
 _FAR = 1e-4  # share of a sum of squares that is left about the pair's own mean: fewer digits are lost above
 
@@ -123,4 +125,6 @@ STATISTIC = Statistic(
     counts=("n", "N"),
     final=final,
     scalar=False,
+    matrix=True,
+    shown=Shown(usual=frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN}), arguments=variance.ARGUMENTS),
 )

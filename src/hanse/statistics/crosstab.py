@@ -7,12 +7,13 @@ column by itself: rows that have a label of one column and none of the other are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
 from hanse.statistics.value_counts import OTHER
 from hanse.suppression import hidden_table
@@ -69,6 +70,11 @@ def chi_square(counts: Any) -> dict[str, Json]:
     return {"chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
 
 
+def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
+    found, heads = value["table"], list(dict.fromkeys(head for row in value["table"].values() for head in row))
+    return [{columns[0]: label, **{head: row.get(head, 0) for head in heads}} for label, row in found.items()]
+
+
 STATISTIC = Statistic(
     doc="contingency table with chi-square test",
     kinds=LABELS,
@@ -80,4 +86,5 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     scalar=False,
+    shown=Shown(roles=("rows", "columns"), table=table),
 )

@@ -14,17 +14,20 @@ many sites; the count is then too small).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
+from hanse.presentation import Bins, Picture, Shown, Summary
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, same, take
 from hanse.statistics import cells
 from hanse.statistics._powers import center
 from hanse.suppression import hidden
+from hanse.table import ColumnKind
 
 MOST_BINS = 10_000
 _BLOCK = 1 << 14  # values: what is computed of them stays in the cache of a core
@@ -177,6 +180,28 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found
 
 
+def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
+    edges, hidden = value["bin_edges"], value.get("hidden") or [0] * len(value["counts"])
+    return [
+        {"from": low, "to": high, "rows": count, "kept back at": sites}
+        for low, high, count, sites in zip(edges, edges[1:], value["counts"], hidden, strict=False)
+    ]
+
+
+def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
+    return [
+        Bins(
+            f"rows per bin{'; paler bins are lower bounds' if value.get('hidden') else ''}",
+            value["bin_edges"],
+            value["counts"],
+            [bool(sites) for sites in value.get("hidden", ())],
+            group,
+        )
+        for group, value in values.items()
+        if value
+    ]
+
+
 STATISTIC = Statistic(
     doc="rows per bin",
     check=check,
@@ -188,4 +213,11 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     scalar=False,
+    shown=Shown(
+        arguments={"bins": "how many equal bins over the range of all sites", "bin_edges": "edges of your own, rising"},
+        asked={"bins": 20},
+        summary=Summary(frozenset({ColumnKind.NUMERIC}), 6, {"bins": 20}, drawn=True),
+        table=table,
+        pictures=pictures,
+    ),
 )

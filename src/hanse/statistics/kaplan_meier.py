@@ -19,11 +19,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
+from hanse.presentation import Picture, Shown, Step, Steps
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
 from hanse.statistics import cells
 from hanse.statistics._powers import center
@@ -252,6 +254,25 @@ def _or_none(value: float) -> Json:
     return float(value) if math.isfinite(value) else None
 
 
+ARGUMENTS = {"grid": "times at which survival is told, rising", "level": "of the confidence band"}
+
+
+def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
+    names = ("times", "survival", "lower", "upper", "at_risk", "events")
+    heads = ("time", "survival", "lower", "upper", "at risk", "events")
+    return [dict(zip(heads, row, strict=True)) for row in zip(*(value[name] for name in names), strict=True)]
+
+
+def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
+    """All groups in one picture, since they are to be compared."""
+    curves = {
+        group: Step(value["times"], value["survival"], value["lower"], value["upper"])
+        for group, value in values.items()
+        if value and value["times"]
+    }
+    return [Steps(f"share that survives, with its {options['level']:.0%} band", curves)] if curves else []
+
+
 STATISTIC = Statistic(
     doc="survival curve",
     columns=2,
@@ -266,4 +287,5 @@ STATISTIC = Statistic(
     counts=("n", "events", "gone"),
     final=final,
     scalar=False,
+    shown=Shown(roles=("time", "event"), arguments=ARGUMENTS, table=table, pictures=pictures),
 )

@@ -13,6 +13,7 @@ import numpy as np
 from hanse.errors import DataError
 from hanse.kinds import Combine
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import (
     LABELS,
     MOST_LABELS,
@@ -94,4 +95,5 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     scalar=False,
+    shown=Shown(offered=False),
 )

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Array, Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, kaplan_meier
 
@@ -95,4 +96,19 @@ def form(z: Array, v: Array) -> tuple[float, int]:
     return chi2, dof
 
 
-STATISTIC = Statistic(doc="log-rank test", columns=2, check=check, needs=needs, final=final, scalar=False)
+STATISTIC = Statistic(
+    doc="log-rank test",
+    columns=2,
+    check=check,
+    needs=needs,
+    final=final,
+    scalar=False,
+    shown=Shown(
+        roles=("time", "event"),
+        arguments={
+            "group": _groups.ARGUMENTS["group"],
+            **kaplan_meier.ARGUMENTS,
+            "groups": _groups.ARGUMENTS["groups"],
+        },
+    ),
+)

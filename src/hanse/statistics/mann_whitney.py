@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, cells
 
@@ -72,4 +73,11 @@ def _tails(twice: int, n1: int, n2: int, ties: int) -> float | None:
     return min(1.0, math.erfc(z / math.sqrt(2)))  # 1 - erf would have no digits far out
 
 
-STATISTIC = Statistic(doc="Mann-Whitney U test", check=check, needs=needs, final=final, scalar=False)
+STATISTIC = Statistic(
+    doc="Mann-Whitney U test",
+    check=check,
+    needs=needs,
+    final=final,
+    scalar=False,
+    shown=Shown(roles=("column",), arguments={**_groups.ARGUMENTS, **cells.ARGUMENTS}),
+)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from hanse.messages import Json
-from hanse.queries import Arrays, Known, Statistic, Values, same
+from hanse.presentation import Shown, Summary
+from hanse.queries import NUMBERS, Arrays, Known, Statistic, Values, same
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -21,5 +22,11 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(
-    doc="arithmetic mean", needs=lambda item: (same(item, "count"),), observe=observe, final=final, filtered=True
+    doc="arithmetic mean",
+    needs=lambda item: (same(item, "count"),),
+    observe=observe,
+    final=final,
+    filtered=True,
+    follows=lambda item: (same(item, "sum"),),
+    shown=Shown(basic=True, on_scale=True, summary=Summary(NUMBERS, 2)),
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from hanse.kinds import Combine
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Known, Owner, Statistic, Values, Withheld, same
 
 
@@ -39,4 +40,5 @@ STATISTIC = Statistic(
     protect=protect,
     combine=Combine.MERGE,
     final=final,
+    shown=Shown(on_scale=True),
 )

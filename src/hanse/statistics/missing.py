@@ -7,10 +7,12 @@ A number of missing or of infinite values below the owner's minimum is kept back
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Shown, Summary
 from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
 from hanse.table import ColumnKind
 
@@ -35,6 +37,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {**found, "hidden": hidden} if hidden else found
 
 
+def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
+    """Infinite values count as missing. What a site kept back is in no number: there are so many, or more."""
+    gone = value["missing"] + value["infinite"]
+    return {"missing": f"{gone} or more" if value.get("hidden") else gone}
+
+
 STATISTIC = Statistic(
     doc="values that are missing or infinite",
     kinds=ANY,
@@ -43,4 +51,5 @@ STATISTIC = Statistic(
     counts=("n", "gone"),
     final=final,
     scalar=False,
+    shown=Shown(summary=Summary(ANY, 1), cells=cells),
 )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Known, Statistic, Values, same, take
 from hanse.statistics._powers import about_mean, center, merge, moved
 from hanse.statistics._powers import observe as powers
@@ -65,4 +66,7 @@ STATISTIC = Statistic(
     final=final,
     scalar=False,
     filtered=True,
+    shown=Shown(
+        arguments={"adjusted": "of the sample, as most packages give them"}, cells=lambda options, value: dict(value)
+    ),
 )

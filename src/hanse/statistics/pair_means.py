@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hanse.messages import Array, Json
+from hanse.presentation import Shown
 from hanse.queries import NUMBERS, Arrays, Known, Owner, Statistic, Values
 from hanse.statistics._pairs import hidden, over_groups, pairs, triples
 
@@ -103,4 +104,5 @@ STATISTIC = Statistic(
     counts=("n", "N"),
     final=final,
     scalar=False,
+    shown=Shown(offered=False),
 )

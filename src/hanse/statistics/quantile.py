@@ -13,14 +13,18 @@ stands more than 1e24 from the mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
-from hanse.queries import Arrays, Item, Known, Statistic, same, take
+from hanse.presentation import Shown, Summary
+from hanse.queries import NUMBERS, Arrays, Item, Known, Statistic, same, take
 from hanse.statistics import cells, histogram
 from hanse.statistics._powers import center
+
+GOOD = 1 / 1000  # a rank error that asks for no finer cells
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -100,4 +104,39 @@ def _from_histogram(options: Mapping[str, Json], known: Known) -> Json:
     return [one(q) for q in options["q"]] if isinstance(options["q"], list) else one(options["q"])
 
 
-STATISTIC = Statistic(doc="quantiles", check=check, needs=needs, before=-1, final=final)
+def finer(item: Item, known: Known) -> Item | None:
+    """The next depth, until the rank error is good or the cell is narrower than a billionth of the range (many
+    equal values)."""
+    options = item.options
+    share, width, span = rank_error(options, known)
+    if share <= GOOD or width <= 1e-9 * span or options["bin_edges"] is not None or options["depth"] >= cells.DEEPEST:
+        return None
+    return same(item, item.stat, **{**options, "depth": options["depth"] + 1})
+
+
+def in_row(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
+    q = options["q"]
+    values = value if isinstance(value, list) else [value]
+    return {f"{100 * one:g}%": v for one, v in zip(q if isinstance(q, list) else [q], values, strict=True)}
+
+
+STATISTIC = Statistic(
+    doc="quantiles",
+    check=check,
+    needs=needs,
+    before=-1,
+    final=final,
+    error=lambda options, known: rank_error(options, known)[0],
+    finer=finer,
+    shown=Shown(
+        first=("q",),
+        arguments={
+            "q": "one or several, from 0 to 1",
+            **cells.ARGUMENTS,
+            "bin_edges": "edges of a histogram to take them from",
+        },
+        summary=Summary(NUMBERS, 5, {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}),
+        on_scale=True,
+        cells=in_row,
+    ),
+)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Known, Statistic
 from hanse.statistics import _groups, t_test
 
@@ -26,5 +27,9 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 
 
 STATISTIC = Statistic(
-    doc="standardised mean difference of two groups", check=_groups.check, needs=t_test.needs, final=final
+    doc="standardised mean difference of two groups",
+    check=_groups.check,
+    needs=t_test.needs,
+    final=final,
+    shown=Shown(first=("group", "groups"), arguments=_groups.ARGUMENTS),
 )

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from hanse.messages import Json
-from hanse.queries import Arrays, Known, Statistic, same
+from hanse.presentation import Shown, Summary
+from hanse.queries import NUMBERS, Arrays, Known, Statistic, same
 from hanse.statistics import variance
 
 
@@ -21,4 +22,5 @@ STATISTIC = Statistic(
     needs=lambda item: (same(item, "variance", **item.options),),
     final=final,
     filtered=True,
+    shown=Shown(arguments=variance.ARGUMENTS, summary=Summary(NUMBERS, 3)),
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, variance
 from hanse.statistics._powers import center
@@ -58,4 +59,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {**found, "t": t, "dof": dof, "p": float(2 * special.stdtr(dof, -abs(t)))}
 
 
-STATISTIC = Statistic(doc="two-sample t-test", check=check, needs=needs, final=final, scalar=False)
+STATISTIC = Statistic(
+    doc="two-sample t-test",
+    check=check,
+    needs=needs,
+    final=final,
+    scalar=False,
+    shown=Shown(
+        roles=("column",),
+        arguments={**_groups.ARGUMENTS, "equal_var": "Student's test, which takes the variances for equal"},
+    ),
+)

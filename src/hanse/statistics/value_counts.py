@@ -8,13 +8,16 @@ out their sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hanse.messages import Json
+from hanse.presentation import Bars, Picture, Shown, Summary
 from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
 from hanse.suppression import hidden
+from hanse.table import ColumnKind
 
 OTHER = "(other)"
 
@@ -44,6 +47,18 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return {label: int(c) for label, c in zip(labels, arrays["counts"], strict=True) if c}
 
 
+def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
+    return {"labels": ", ".join(f"{k}: {v}" for k, v in sorted(value.items(), key=lambda p: (-p[1], p[0])))}
+
+
+def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
+    return [{"label": label, "rows": rows} for label, rows in value.items()]
+
+
+def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
+    return [Bars("rows per label", value, group) for group, value in values.items() if value]
+
+
 STATISTIC = Statistic(
     doc="rows per label",
     kinds=LABELS,
@@ -54,4 +69,11 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     scalar=False,
+    shown=Shown(
+        usual=frozenset({ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN}),
+        summary=Summary(frozenset({ColumnKind.CATEGORICAL}), 4),
+        cells=cells,
+        table=table,
+        pictures=pictures,
+    ),
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
+from hanse.presentation import Shown
 from hanse.queries import Arrays, Known, Statistic, Values, same, take
 from hanse.statistics._powers import about_mean, center, merge, moved
 from hanse.statistics._powers import observe as powers
@@ -41,6 +42,8 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None
 
 
+ARGUMENTS = {"ddof": "1: of the sample; 0: of the population"}
+
 STATISTIC = Statistic(
     doc="variance",
     check=check,
@@ -51,4 +54,6 @@ STATISTIC = Statistic(
     share=share,
     final=final,
     filtered=True,
+    follows=lambda item: (same(item, "std", **item.options),),
+    shown=Shown(basic=True, arguments=ARGUMENTS),
 )
