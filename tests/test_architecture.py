@@ -23,6 +23,7 @@ GROUND = (
     "settings",
     "messages",
     "codec",
+    "training",
     "errors",
     "table",
     "config",

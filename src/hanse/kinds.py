@@ -18,6 +18,7 @@ import numpy as np
 
 from hanse.messages import Array, Json, Message, Record
 from hanse.table import Table
+from hanse.training import Learned, Training
 
 # ---------------------------------------------------------------- algorithms
 
@@ -361,21 +362,10 @@ class Model(Protocol):
         ...
 
     def train(
-        self,
-        parameters: Mapping[str, Array],
-        X: Array,
-        y: Array,
-        rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
-        """Parameters after local training on (n, f) ``X`` and (n,) ``y`` (class indices, or
-        targets for regression). Must not keep anything between calls. The mean training loss of
-        each epoch is appended to ``losses``."""
+        self, parameters: Mapping[str, Array], X: Array, y: Array, rng: np.random.Generator, training: Training
+    ) -> Learned:
+        """Local training on (n, f) ``X`` and (n,) ``y`` (class indices, or targets for regression), from
+        ``parameters``, with the term of ``training`` in the objective. Must not keep anything between calls."""
         ...
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:

@@ -17,6 +17,7 @@ from hanse.kinds import Done, Site, generator
 from hanse.messages import Record
 from hanse.registry import find
 from hanse.table import Table
+from hanse.training import Training
 
 MODELS = [
     ("sgd_classifier", "binary"),
@@ -53,9 +54,8 @@ def by_hand(drive: Drive, prepared: Record, rate: float = 1.0) -> dict[str, np.n
             y = rows.y[rows.train]
             if task.kind == "regression":
                 y = (y - prepared.arrays["target_mean"][0]) / prepared.arrays["target_scale"][0]
-            given = {"epochs": config.local_epochs, "batch_size": config.batch_size, "progress": lambda: None}
-            given["learning_rate"] = config.learning_rate or 0.01
-            learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), **given))
+            given = Training(config.local_epochs, config.batch_size, config.learning_rate or 0.01)
+            learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), given).parameters)
             weights.append(len(rows.train))
         average = {n: np.average([p[n] for p in learned], axis=0, weights=weights) for n in theta}
         theta = {n: (1 - rate) * theta[n] + rate * average[n] for n in theta}

@@ -24,6 +24,7 @@ from hanse.kinds import Answer, Combine, Progress, State, Task
 from hanse.messages import Message, Record, dump, dumps, load, loads
 from hanse.registry import find
 from hanse.rounds import Forgetful, Run, Step
+from hanse.training import Training
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy
 
@@ -437,8 +438,5 @@ def test_parameters_of_another_shape_do_not_reach_native_code() -> None:
                 np.zeros((5, 1000)),
                 np.zeros(5),
                 np.random.default_rng(0),
-                epochs=1,
-                batch_size=1,
-                learning_rate=0.1,
-                progress=lambda: None,
+                Training(epochs=1, batch_size=1, learning_rate=0.1),
             )

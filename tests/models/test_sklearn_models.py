@@ -13,6 +13,7 @@ from hanse.errors import ConfigError, NodeFailed
 from hanse.kinds import Task
 from hanse.models._results import seed_of
 from hanse.registry import find
+from hanse.training import Training
 
 BINARY = Task("binary", ("a", "b", "c"), ("n", "y"))
 THREE = Task("multiclass", ("a", "b", "c"), ("x", "y", "z"))
@@ -31,8 +32,7 @@ def rows(kind: str, n: int = 200) -> tuple[Any, Any]:
 
 
 def train(model: Any, parameters: Any, X: Any, y: Any, seed: int = 0, **more: Any) -> Any:
-    given = {"epochs": 3, "batch_size": 32, "learning_rate": 0.01, "progress": lambda: None, **more}
-    return model.train(parameters, X, y, np.random.default_rng(seed), **given)
+    return model.train(parameters, X, y, np.random.default_rng(seed), Training(**{"epochs": 3, **more})).parameters
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])

@@ -29,6 +29,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site,
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import ColumnKind
+from hanse.training import Training
 
 TAKES = "parameters"
 DEFAULT = True
@@ -132,17 +133,20 @@ class FedAvg:
         y = rows.y[rows.train]
         if preparation.task(prepared).kind == "regression":
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
-        local = model.train(
+        learned = model.train(
             common,
             rows.X[rows.train],
             y,
             site.rng("train", round),
-            epochs=config["local_epochs"],
-            batch_size=config["batch_size"],
-            learning_rate=config["learning_rate"] or LEARNING_RATE,
-            progress=site.progress,
-            losses=losses,
+            Training(
+                config["local_epochs"],
+                config["batch_size"],
+                config["learning_rate"] or LEARNING_RATE,
+                progress=site.progress,
+            ),
         )
+        losses += learned.losses
+        local = learned.parameters
         delta = {name: np.subtract(local[name], common[name], dtype=common[name].dtype) for name in common}
         if not all(np.isfinite(a).all() for a in delta.values()):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")

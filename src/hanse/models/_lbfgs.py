@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hanse.kinds import Progress
 from hanse.messages import Array
+from hanse.training import Arrays, Learned, Training
 
 Objective = Callable[[Array], tuple[float, Array]]  # flat parameters to loss and gradient
 
 
-def minimise(
-    objective: Objective, start: Array, iterations: int, progress: Progress, losses: list[float] | None
-) -> Array:
-    """Flat parameters after at most ``iterations`` steps; each step's loss goes to ``losses``."""
+def minimise(objective: Objective, start: Arrays, names: Sequence[str], training: Training) -> Learned:
+    """Parameters after at most ``training.epochs`` iterations on ``objective``, plus the term, in value and gradient.
+
+    The gradient, if wanted, is the objective's own at ``start``.
+
+    Args:
+        objective: of the parameters in the order of ``names``, flattened and joined.
+    """
     from scipy.optimize import minimize
 
-    def step(x: Array) -> None:
-        progress()
-        if losses is not None:
-            losses.append(objective(x)[0])
+    shapes = {name: np.shape(start[name]) for name in names}
+    cuts = np.cumsum([start[name].size for name in names])[:-1]
+    losses: list[float] = []
 
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", callback=step, options={"maxiter": iterations})
-    return np.asarray(found.x)
+    def named(flat: Array) -> dict[str, Array]:
+        parts = np.split(flat, cuts)
+        return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
+
+    def whole(flat: Array) -> tuple[float, Array]:
+        value, gradient = objective(flat)
+        if training.term is None:
+            return value, gradient
+        parameters = named(flat)
+        added = [np.ravel(training.term.gradient(name, parameters[name])) for name in names]
+        return value + training.term.value(parameters), gradient + np.concatenate(added)
+
+    def step(flat: Array) -> None:
+        training.progress()
+        losses.append(objective(flat)[0])
+
+    first = np.concatenate([np.ravel(start[name]) for name in names])
+    found = minimize(whole, first, jac=True, method="L-BFGS-B", callback=step, options={"maxiter": training.epochs})
+    own = named(objective(first)[1]) if training.gradient else None
+    return Learned(named(np.asarray(found.x)), losses, own)

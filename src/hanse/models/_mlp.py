@@ -2,7 +2,10 @@
 
 Parameters are ``w0, b0, w1, b1, ...`` (float64). Local training is ``partial_fit``, one pass per
 epoch in mini-batches of ``batch_size`` at ``learning_rate``; the optimiser begins anew in each
-round, since its moments belong to the site's own path.
+round, since its moments belong to the site's own path. A term of the objective takes hold between
+mini-batches, by a proximal step of size ``learning_rate`` (:mod:`hanse.models._proximal`; with Adam that is apart from
+its own scaling, as decoupled weight decay is). The gradient that is told is that of all rows at the parameters of the
+federation.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array
+from hanse.models._proximal import proximal_pass
 from hanse.models._results import in_range, positive, seed_of, sklearn
 from hanse.settings import Setting, boolean, number, one_of, wholes
+from hanse.training import Learned, Term, Training
 
 SETTINGS = {
     "hidden_layer_sizes": Setting([100], "neurons of each hidden layer", wholes(1, 100_000, 20)),
@@ -53,30 +58,52 @@ class Perceptron:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
-        model = estimator(
-            self.task,
-            self.options,
-            parameters,
-            np.arange(len(self.task.classes)),
-            learning_rate_init=learning_rate,
-            batch_size=min(batch_size, len(y)),
+        training: Training,
+    ) -> Learned:
+        model = self._estimator(
+            parameters, learning_rate_init=training.learning_rate, batch_size=min(training.batch_size, len(y))
         )
-        model.random_state = np.random.RandomState(seed_of(rng))
+        state = model.random_state = np.random.RandomState(seed_of(rng))
+        own = self._gradient(parameters, X, y) if training.gradient else None
+        losses: list[float] = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(epochs):
-                with in_range():
-                    model.partial_fit(X, y)
-                if losses is not None:
+            for _ in range(training.epochs):
+                if training.term is None:
+                    with in_range():
+                        model.partial_fit(X, y)
                     losses.append(float(model.loss_))
-                progress()
-        return unpack(model)
+                else:
+                    order = state.permutation(len(y))
+                    losses.append(self._proximal_epoch(model, X, y, order, training, training.term))
+                training.progress()
+        return Learned(unpack(model), losses, own)
+
+    def _proximal_epoch(self, model: Any, X: Array, y: Array, order: Array, training: Training, term: Term) -> float:
+        """One pass with the term; returns the mean loss."""
+        total = 0.0
+
+        def steps(rows: Array) -> float:
+            nonlocal total
+            model.batch_size = len(rows)
+            with in_range():
+                model.partial_fit(X[rows], y[rows])
+            total += float(model.loss_) * len(rows)
+            return training.learning_rate
+
+        proximal_pass(steps, lambda: _weights(model), order, training, term)
+        return total / len(y)
+
+    def _gradient(self, parameters: Mapping[str, Array], X: Array, y: Array) -> dict[str, Array]:
+        """Of the objective over all rows, at ``parameters``: what one plain gradient step of size one changes."""
+        plain = {**self.options, "solver": "sgd", "momentum": 0.0, "nesterovs_momentum": False}
+        model = Perceptron(self.task, plain)._estimator(parameters, learning_rate_init=1.0, batch_size=len(y))
+        with np.errstate(over="ignore", invalid="ignore"), in_range():
+            model.partial_fit(X, y)
+        after = unpack(model)
+        return {name: parameters[name] - after[name] for name in parameters}
+
+    def _estimator(self, parameters: Mapping[str, Array], **more: Any) -> Any:
+        return estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)), **more)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         model = self.native(parameters)
@@ -86,7 +113,7 @@ class Perceptron:
             return positive(model.predict_proba(X), self.task)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
-        return estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)))
+        return self._estimator(parameters)
 
 
 def estimator(
@@ -118,6 +145,10 @@ def estimator(
 
 def unpack(model: Any) -> dict[str, Array]:
     """The parameters of a fitted estimator."""
-    found = {f"w{i}": np.array(w) for i, w in enumerate(model.coefs_)}
-    found.update((f"b{i}", np.array(b)) for i, b in enumerate(model.intercepts_))
-    return found
+    return {name: np.array(w) for name, w in _weights(model).items()}
+
+
+def _weights(model: Any) -> dict[str, Array]:
+    """The same, as the estimator's own arrays."""
+    found = {f"w{i}": w for i, w in enumerate(model.coefs_)}
+    return found | {f"b{i}": b for i, b in enumerate(model.intercepts_)}

@@ -2,8 +2,9 @@
 
 Local training takes ``local_epochs`` iterations of L-BFGS, from the parameters of the federation,
 on half the mean squared error over the site's rows, for a target of mean 0 and scale 1. (A site's
-own closed solution would forget what the other sites know.) ``batch_size`` and ``learning_rate``
-have no meaning here.
+own closed solution would forget what the other sites know.) A term of the objective is in its value and its
+gradient; the gradient that is told is that of all rows at the parameters of the federation. ``batch_size`` and
+``learning_rate`` have no meaning here.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
 from hanse.models._results import linear_in_units, options_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked
+from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -39,13 +41,8 @@ class LinearRegression:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
+        training: Training,
+    ) -> Learned:
         free = float(self.options["fit_intercept"])
 
         def objective(flat: Array) -> tuple[float, Array]:
@@ -53,9 +50,7 @@ class LinearRegression:
             gradient = np.append(X.T @ error, free * error.sum()) / len(y)
             return float((error**2).mean() / 2), gradient
 
-        start = np.concatenate([parameters["coef"], parameters["intercept"]])
-        found = minimise(objective, start, epochs, progress, losses)
-        return {"coef": found[:-1], "intercept": found[-1:]}
+        return minimise(objective, parameters, ("coef", "intercept"), training)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return np.asarray(self.native(parameters).predict(X), np.float64)

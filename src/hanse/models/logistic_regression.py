@@ -3,8 +3,9 @@
 Local training takes ``local_epochs`` iterations of L-BFGS, from the parameters of the federation,
 on scikit-learn's objective over the site's rows: mean log loss + |coef|²/(2·C·n). scikit-learn's
 own ``fit`` refuses a site that lacks a class, so the objective is ours and the solver SciPy's, the
-same one. ``batch_size`` and ``learning_rate`` have no meaning here. ``C`` counts for each site's
-own rows: the sites' penalties are averaged, weighted by rows.
+same one. A term of the objective is in its value and its gradient; the gradient that is told is that of
+all rows at the parameters of the federation. ``batch_size`` and ``learning_rate`` have no meaning here. ``C`` counts
+for each site's own rows: the sites' penalties are averaged, weighted by rows.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, number
+from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -44,13 +46,8 @@ class LogisticRegression:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
+        training: Training,
+    ) -> Learned:
         shape = np.shape(parameters["coef"])
         size, rows = shape[0] * shape[1], np.arange(len(y))
         alpha = 1.0 / (self.options["C"] * len(y))
@@ -72,9 +69,7 @@ class LogisticRegression:
             free = error.mean(0) if self.options["fit_intercept"] else np.zeros(shape[0])
             return float(loss.mean() + alpha / 2 * (coef**2).sum()), np.concatenate([gradient.ravel(), free])
 
-        start = np.concatenate([np.ravel(parameters["coef"]), parameters["intercept"]])
-        found = minimise(objective, start, epochs, progress, losses)
-        return {"coef": found[:size].reshape(shape), "intercept": found[size:]}
+        return minimise(objective, parameters, ("coef", "intercept"), training)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return positive(self.native(parameters).predict_proba(X), self.task)

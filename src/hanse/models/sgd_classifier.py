@@ -1,8 +1,7 @@
 """scikit-learn's ``SGDClassifier``: a linear classifier by stochastic gradient descent.
 
-Local training is ``partial_fit``, one pass per epoch, one row per step (``batch_size`` has no
-meaning here) at the constant rate ``learning_rate``. Every site trains all classes, also those that
-it has never seen. Losses without probabilities (hinge) are not offered: there would be no loss and
+Local training is ``partial_fit`` (:mod:`hanse.models._sgd`). Every site trains all classes, also those that it has
+never seen. Losses without probabilities (hinge) are not offered: there would be no loss and
 no AUC to report.
 """
 
@@ -13,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import (
-    in_range,
     labels_of,
     log_loss,
     options_of,
@@ -27,7 +25,9 @@ from hanse.models._results import (
     sklearn,
     task_of,
 )
+from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
+from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -62,27 +62,16 @@ class SGDClassifier:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
+        training: Training,
+    ) -> Learned:
         options = dict(self.options)
         if options["class_weight"] == "balanced":  # partial_fit wants the weights, of the classes that are here
             counts = np.bincount(y, minlength=len(self.task.classes))
             present = np.maximum(counts, 1)
             options["class_weight"] = {c: len(y) / ((counts > 0).sum() * present[c]) for c in range(len(counts))}
-        model = _estimator(self.task, options, parameters, np.arange(len(self.task.classes)), learning_rate)
+        model = _estimator(self.task, options, parameters, np.arange(len(self.task.classes)), training.learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
-        for _ in range(epochs):
-            with in_range():
-                model.partial_fit(X, y)
-            if losses is not None:
-                losses.append(log_loss(positive(model.predict_proba(X), self.task), y, self.task))
-            progress()
-        return {"coef": np.array(model.coef_), "intercept": np.array(model.intercept_)}
+        return fit(model, X, y, training, lambda: log_loss(positive(model.predict_proba(X), self.task), y, self.task))
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return positive(self.native(parameters).predict_proba(X), self.task)

@@ -1,7 +1,6 @@
 """scikit-learn's ``SGDRegressor``: linear regression by stochastic gradient descent.
 
-Local training is ``partial_fit``, one pass per epoch, one row per step (``batch_size`` has no
-meaning here) at the constant rate ``learning_rate``, on a target of mean 0 and scale 1.
+Local training is ``partial_fit`` (:mod:`hanse.models._sgd`), on a target of mean 0 and scale 1.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import WireError
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
-from hanse.models._results import in_range, linear_in_units, options_of, seed_of, sklearn, task_of
+from hanse.models._results import linear_in_units, options_of, seed_of, sklearn, task_of
+from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, number, one_of
+from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -51,23 +52,11 @@ class SGDRegressor:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
-        model = _estimator(self.task, self.options, parameters, learning_rate)
+        training: Training,
+    ) -> Learned:
+        model = _estimator(self.task, self.options, parameters, training.learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
-        for _ in range(epochs):
-            with in_range():
-                model.partial_fit(X, y)
-            if losses is not None:
-                with np.errstate(over="ignore"):
-                    losses.append(float(((model.predict(X) - y) ** 2).mean()))
-            progress()
-        return {"coef": np.array(model.coef_), "intercept": np.array(model.intercept_)}
+        return fit(model, X, y, training, lambda: float(((model.predict(X) - y) ** 2).mean()))
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return np.asarray(self.native(parameters).predict(X), np.float64)

@@ -19,7 +19,9 @@ same everywhere). Whether plans are allowed at all is the gate's decision. What 
 kind of error and the line, never as text that it could have filled with data.
 
 Parameters and buffers (running means, counters) are the arrays of the module's ``state_dict``; all are
-averaged, whole-number ones are rounded. Regression learns on a target of mean 0 and scale 1.
+averaged, whole-number ones are rounded. A term of the objective is added to the gradients of the parameters before
+each step, whatever the optimiser; the gradient that is told is the mean over the steps. Regression learns on a target
+of mean 0 and scale 1.
 '''
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, HanseError, NodeFailed
-from hanse.kinds import Progress, Task
+from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
+from hanse.training import Learned, Term, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -64,13 +67,8 @@ class TorchModule:
         X: Array,
         y: Array,
         rng: np.random.Generator,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        progress: Progress,
-        losses: list[float] | None = None,
-    ) -> dict[str, Array]:
+        training: Training,
+    ) -> Learned:
         torch = _library()
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.kind == "multiclass" else np.float32))
@@ -80,27 +78,35 @@ class TorchModule:
             loss_of = plan.get("loss") or _loss(self.task)
             trainable = [p for p in module.parameters() if p.requires_grad]
             optimizer = (
-                plan["optimizer"](module, learning_rate)
+                plan["optimizer"](module, training.learning_rate)
                 if "optimizer" in plan
-                else torch.optim.SGD(trainable, lr=learning_rate)
+                else torch.optim.SGD(trainable, lr=training.learning_rate)
             )
+            added = _Added(module, training)
+            losses: list[float] = []
             module.train()
-            for _ in range(epochs):
+            for _ in range(training.epochs):
                 order = torch.from_numpy(rng.permutation(len(y)))
                 total = 0.0
-                for start in range(0, len(y), batch_size):
-                    rows = order[start : start + batch_size]
+                for start in range(0, len(y), training.batch_size):
+                    rows = order[start : start + training.batch_size]
                     if len(rows) == 1 and len(y) > 1 and _normalises(module):
                         continue  # a batch of one has no variance to normalise by
                     optimizer.zero_grad()
                     loss = loss_of(self._shaped(module(inputs[rows])), targets[rows])
                     loss.backward()
+                    added.to_gradients()
                     optimizer.step()
                     total += float(loss.detach()) * len(rows)
-                    progress()
-                if losses is not None:
-                    losses.append(total / len(y))
-            return _arrays(module)
+                    training.progress()
+                losses.append(total / len(y))
+            return Learned(_arrays(module), losses, added.mean(parameters))
+
+    def buffers(self, parameters: Mapping[str, Array]) -> tuple[str, ...]:
+        """Names of the arrays that are kept, not learned: running means, counters."""
+        with self._plan() as plan:
+            learned = {name for name, p in self._build(plan).named_parameters() if p.requires_grad}
+        return tuple(name for name in parameters if name not in learned)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         with self._plan() as plan, _threads(parameters, X):
@@ -165,6 +171,42 @@ def _threads(parameters: Mapping[str, Array], X: Array) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class _Added:
+    """What a term adds to the gradients of a module before each step, and the sum of its own gradients."""
+
+    def __init__(self, module: Any, training: Training) -> None:
+        torch, self._term = _library(), training.term
+        learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._learned = learned if training.term is not None or training.gradient else {}
+        self._sums = {name: torch.zeros_like(p) for name, p in learned.items()} if training.gradient else {}
+        self._steps = 0
+
+        def like(arrays: Mapping[str, Array]) -> dict[str, Any]:
+            return {name: torch.from_numpy(np.array(arrays[name])).to(p) for name, p in learned.items() if arrays}
+
+        term = training.term or Term()
+        self._anchor, self._linear = like(term.anchor), like(term.linear)
+
+    def to_gradients(self) -> None:
+        self._steps += 1
+        for name, p in self._learned.items():
+            if p.grad is None:
+                continue
+            if name in self._sums:
+                self._sums[name] += p.grad
+            if self._term is not None and self._term.mu:
+                p.grad.add_(p.detach() - self._anchor[name], alpha=self._term.mu)
+            if name in self._linear:
+                p.grad.add_(self._linear[name])
+
+    def mean(self, parameters: Mapping[str, Array]) -> dict[str, Array] | None:
+        """Of the gradients over the steps; zeros for what is not learned."""
+        if not self._sums:
+            return None
+        found = {name: (g / max(1, self._steps)).numpy() for name, g in self._sums.items()}
+        return {name: found.get(name, np.zeros_like(a)) for name, a in parameters.items()}
 
 
 def _line(error: Exception) -> str:
