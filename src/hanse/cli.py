@@ -14,6 +14,7 @@ _GROUPS = {
     "coordinator": ("hanse.coordinator.cli:coordinator", "Run the coordinator of a federation."),
     "node": ("hanse.node.cli:node", "Run a node beside an institution's data."),
     "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
+    "stats": ("hanse.experiment.cli_stats:stats", "Ask for statistics over all sites."),
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),

@@ -31,6 +31,9 @@ def statistic_names() -> tuple[str, ...]:
     return names("statistics")
 
 
+_MOST_ROWS = 24  # of a table, where a result is printed
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one run of statistics gave.
@@ -282,10 +285,28 @@ class FAResult:
         """:meth:`listing` as a pandas or Polars frame."""
         return self.listing().to_frame()
 
+    def to_json(self) -> dict[str, Json]:
+        """Values, tables and what one should know of them, as plain JSON."""
+        found = {stat: {_key(k): v for k, v in self.values(stat).items()} for stat in self._all()}
+        plain: dict[str, Json] = {
+            "statistics": {stat: {k: _keyed(v) for k, v in values.items()} for stat, values in found.items()},
+            "nodes": list(self.nodes),
+            "failures": self.failures,
+            "notes": self.notes,
+            "simulated": self.simulated,
+        }
+        return plain | ({"alone": self.alone, "per_node": self.node_stats()} if self.single else {})
+
     def __repr__(self) -> str:
         what = "Simulated statistics" if self.simulated else "Statistics"
-        head = f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"
-        return "\n".join([head, repr(self.listing()), *(f"! {note}" for note in self.notes)])
+        parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"]
+        rows, tables = self.listing(), self.tables()
+        if len(rows) or not tables:
+            parts.append(repr(rows))
+        for name, table in tables:
+            more = [f"... and {len(table) - _MOST_ROWS} more rows"] if len(table) > _MOST_ROWS else []
+            parts += ["", name, repr(table[:_MOST_ROWS]), *more]
+        return "\n".join([*parts, *(f"! {note}" for note in self.notes)])
 
     def tables(self) -> list[tuple[str, Listing]]:
         """What is more than a number per column, each as a table with its name."""
@@ -375,6 +396,15 @@ def _cells(item: Item, value: Any) -> dict[str, Any]:
     if stat.shown.cells is None or value is None:
         return {item.stat: value} if stat.scalar else {}
     return stat.shown.cells(item.options, value)
+
+
+def _key(key: Any) -> str:
+    return ", ".join(key) if isinstance(key, tuple) else str(key)
+
+
+def _keyed(value: Any) -> Any:
+    """With pairs of labels as one text, since JSON has no other keys."""
+    return {_key(k): _keyed(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _dated(value: Any) -> Any:

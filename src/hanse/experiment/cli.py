@@ -15,40 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hanse.experiment.cli_parts import connected, json_option, listed
+
 if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
     from hanse.rounds import Step
-
-
-def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command its connection as ``here``."""
-
-    @click.option("--url", help="The coordinator; else HANSE_URL or what hanse login saved.")
-    @click.option("--ca", type=click.Path(dir_okay=False), help="Authority that signed its certificate (PEM).")
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, url: str | None, ca: str | None, **options: Any) -> Any:
-        from hanse.experiment import credentials
-        from hanse.experiment.connection import Connection
-
-        here = Connection(credentials.resolve(url, None, ca))
-        try:
-            return command(here, *arguments, **options)
-        finally:
-            here.close()
-
-    return wrapped
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-
-
-def _show(value: Any, as_json: bool, columns: list[str] | None = None, empty: str = "nothing") -> None:
-    from hanse.experiment.listing import Listing
-
-    if as_json:
-        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
-    else:
-        click.echo(repr(Listing(value, columns or (), empty)))
 
 
 # ---------------------------------------------------------------- who and where
@@ -81,8 +52,8 @@ def login(url: str, token: str | None, ca: str | None) -> None:
 @click.command()
 @click.argument("node", default="")
 @click.option("--datasets", is_flag=True, help="What they offer, instead.")
-@_json
-@_connected
+@json_option
+@connected
 def nodes(here: Connection, node: str, datasets: bool, as_json: bool) -> None:
     """Show the nodes of the federation, or one NODE with the columns of its datasets."""
     if node:
@@ -91,7 +62,7 @@ def nodes(here: Connection, node: str, datasets: bool, as_json: bool) -> None:
         click.echo(visible(json.dumps(here.node(node), indent=2, ensure_ascii=False)))
         return
     rows = here.datasets() if datasets else here.nodes()
-    _show(list(rows), as_json, empty="no dataset is offered yet" if datasets else "no node has enrolled yet")
+    listed(list(rows), as_json, empty="no dataset is offered yet" if datasets else "no node has enrolled yet")
 
 
 @click.command()
@@ -99,8 +70,8 @@ def nodes(here: Connection, node: str, datasets: bool, as_json: bool) -> None:
 @click.option("--since", default=0, help="Events after this number.")
 @click.option("--run", "of", default="", help="Of this run only.")
 @click.option("--limit", default=100, show_default=True)
-@_json
-@_connected
+@json_option
+@connected
 def events(here: Connection, follow: bool, since: int, of: str, limit: int, as_json: bool) -> None:
     """Show what happened in the federation: proposals, decisions, rounds, nodes that come and go."""
     from hanse.terminal import line
@@ -193,8 +164,8 @@ def _read(path: Path) -> dict[str, Any]:
 @run.command()
 @_settings
 @click.option("--wait", is_flag=True, help="Stay until it has ended.")
-@_json
-@_connected
+@json_option
+@connected
 def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None:
     """Propose a run to the data owners. Prints its id."""
     from hanse.experiment.configuring import configure
@@ -215,13 +186,13 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
 
 
 @run.command()
-@_json
-@_connected
+@json_option
+@connected
 def settings(here: Connection, as_json: bool) -> None:
     """Show every setting of a run, and the models, algorithms and selections that there are."""
     found = here.call("GET", "/api/config/schema")
     if as_json:
-        _show(found, True)
+        listed(found, True)
         return
     for entry in found["settings"]:
         click.echo(f"{entry['name']:<22}{json.dumps(entry['default']):<16}{entry['help']}")
@@ -231,8 +202,8 @@ def settings(here: Connection, as_json: bool) -> None:
 
 @run.command()
 @click.argument("id", default="")
-@_json
-@_connected
+@json_option
+@connected
 def models(here: Connection, id: str, as_json: bool) -> None:
     """List the model versions of a run; without ID, the latest of every run."""
     rows = [
@@ -247,15 +218,15 @@ def models(here: Connection, id: str, as_json: bool) -> None:
         for v in here.versions(id)
     ]
     if as_json:
-        _show(here.versions(id), True)
+        listed(here.versions(id), True)
         return
-    _show([{**row, "SHA-256": row["SHA-256"][:12]} for row in rows], False, empty="no model is stored yet")
+    listed([{**row, "SHA-256": row["SHA-256"][:12]} for row in rows], False, empty="no model is stored yet")
 
 
 @run.command()
 @click.argument("first", metavar="RUN:VERSION")
 @click.argument("second", metavar="RUN:VERSION")
-@_connected
+@connected
 def compare(here: Connection, first: str, second: str) -> None:
     """Compare two model versions: what is better, what is smaller."""
     click.echo(json.dumps(here.call("GET", "/api/models/compare", params={"first": first, "second": second}), indent=2))
@@ -263,8 +234,8 @@ def compare(here: Connection, first: str, second: str) -> None:
 
 @run.command()
 @_settings
-@_json
-@_connected
+@json_option
+@connected
 def analyze(here: Connection, as_json: bool, **options: Any) -> None:
     """Show which columns the sites share, before anything is proposed."""
     from hanse.experiment.configuring import configure
@@ -279,13 +250,13 @@ def analyze(here: Connection, as_json: bool, **options: Any) -> None:
 
 @run.command(name="list")
 @click.option("--state", default="", help="Only these, with commas between.")
-@_json
-@_connected
+@json_option
+@connected
 def list_runs(here: Connection, state: str, as_json: bool) -> None:
     """List runs, newest first."""
     sessions = here.sessions(state)
     if as_json:
-        _show(sessions, True)
+        listed(sessions, True)
         return
     rows = [
         {
@@ -298,13 +269,13 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
         }
         for s in sessions
     ]
-    _show(rows, False, empty="no runs yet; hanse run propose makes one")
+    listed(rows, False, empty="no runs yet; hanse run propose makes one")
 
 
 @run.command()
 @click.argument("id")
-@_json
-@_connected
+@json_option
+@connected
 def show(here: Connection, id: str, as_json: bool) -> None:
     """Show one run: state, consents, settings."""
     session = here.session(id)
@@ -344,12 +315,12 @@ def show(here: Connection, id: str, as_json: bool) -> None:
         for c in (consents.get(n) or {},)
     ]
     click.echo("")
-    _show(rows, False, empty="no node is asked")
+    listed(rows, False, empty="no node is asked")
 
 
 @run.command()
 @click.argument("id")
-@_connected
+@connected
 def watch(here: Connection, id: str) -> None:
     """Watch a run until it ends. Fails if the run does."""
     from hanse.experiment.federation import Federation
@@ -363,7 +334,7 @@ def watch(here: Connection, id: str) -> None:
 @click.option("--node", help="For which of your nodes; may be left out if only one is asked.")
 @click.option("--hash", "code_hash", help="What you read: the SHA-256 that hanse run preview shows first.")
 @click.option("--reason", default="", help="Told to the data scientist.")
-@_connected
+@connected
 def consent(here: Connection, id: str, decision: str, node: str | None, code_hash: str | None, reason: str) -> None:
     """Decide, as a data owner, about exactly the code that --hash names."""
     from hanse.errors import Conflict
@@ -396,7 +367,7 @@ def _action(name: str, route: str, help: str) -> None:
     @run.command(name=name, help=help)
     @click.argument("id")
     @click.option("--reason", default="", help="Kept in the run's record.")
-    @_connected
+    @connected
     def act(here: Connection, id: str, reason: str) -> None:
         click.echo(here.act(id, route, reason)["state"])
 
@@ -412,7 +383,7 @@ _action("resume", "resume", "Let a paused run go on.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Where to write it.")
 @click.option("--result", "whole", is_flag=True, help="The records of all rounds too (hanse.load_result reads it).")
 @click.option("--version", type=int, help="Which version (hanse run models); without, the last.")
-@_connected
+@connected
 def model(here: Connection, id: str, output: str, whole: bool, version: int | None) -> None:
     """Fetch a run's model as a safetensors file."""
     from hanse.messages import digest, pieces
@@ -436,8 +407,8 @@ def model(here: Connection, id: str, output: str, whole: bool, version: int | No
 
 @run.command()
 @click.argument("id")
-@_json
-@_connected
+@json_option
+@connected
 def rounds(here: Connection, id: str, as_json: bool) -> None:
     """Show the record of every step of a run."""
     import dataclasses
@@ -446,7 +417,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
 
     steps = here.rounds(id)
     if as_json:
-        _show([dataclasses.asdict(s) for s in steps], True)
+        listed([dataclasses.asdict(s) for s in steps], True)
         return
     rows = [
         {
@@ -463,7 +434,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
         }
         for s in steps
     ]
-    _show(rows, False, empty="no step has ended yet")
+    listed(rows, False, empty="no step has ended yet")
     for step in steps:
         for node, reason in sorted(step.failures.items()):
             click.echo(f"! step {step.step}, {node}: {visible(reason)}")
@@ -471,8 +442,8 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
 
 @run.command()
 @click.argument("id")
-@_json
-@_connected
+@json_option
+@connected
 def analytics(here: Connection, id: str, as_json: bool) -> None:
     """Show importance, contributions and convergence of a run."""
     found = here.analytics(id)
@@ -486,10 +457,10 @@ def analytics(here: Connection, id: str, as_json: bool) -> None:
         f"{about['status'].replace('_', ' ')}{change}\n"
     )
     performance = [{"node": n, **_scalars(v)} for n, v in sorted(found["client_performance"].items())]
-    _show(performance, False, empty="no node has answered yet")
+    listed(performance, False, empty="no node has answered yet")
     if found["feature_importance"]:
         click.echo("")
-        _show(found["feature_importance"][:20], False)
+        listed(found["feature_importance"][:20], False)
 
 
 def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -501,7 +472,7 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
 @run.command()
 @click.argument("id")
 @click.option("--bundle", is_flag=True, help="The canonical text whose SHA-256 is what owners agree to.")
-@_connected
+@connected
 def preview(here: Connection, id: str, bundle: bool) -> None:
     """Print the settings and the code that will run at the nodes."""
     from hanse.terminal import visible
@@ -516,8 +487,8 @@ def preview(here: Connection, id: str, bundle: bool) -> None:
 @click.option("--rounds", default=20, show_default=True, help="How many.")
 @click.option("--bytes", "size", default=1024, show_default=True, help="Of the model that goes to and fro.")
 @click.option("--node", "asked", multiple=True, help="Ask this node; repeatable. Default: all.")
-@_json
-@_connected
+@json_option
+@connected
 def probe(here: Connection, rounds: int, size: int, asked: tuple[str, ...], as_json: bool) -> None:
     """Measure what a round costs in this federation. Touches no data, but needs consent as any run."""
     from hanse.experiment.configuring import configure
@@ -534,7 +505,7 @@ def probe(here: Connection, rounds: int, size: int, asked: tuple[str, ...], as_j
         settings["expected_client_ids"] = list(asked)
     experiment = Experiment(here, configure(settings)).propose()
     experiment.wait(progress=not as_json)
-    _show(timings(here.rounds(experiment.run_id)), as_json)
+    listed(timings(here.rounds(experiment.run_id)), as_json)
 
 
 def timings(steps: list[Step]) -> list[dict[str, Any]]:

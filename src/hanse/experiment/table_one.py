@@ -103,6 +103,9 @@ class TableOne:
     def to_frame(self) -> Any:
         """A pandas or Polars frame: per group ``n``, ``mean`` and ``sd`` (of a level: its rows and its
         share), then the difference of each contrast."""
+        return Listing(self._rows()).to_frame()
+
+    def _rows(self) -> list[dict[str, Any]]:
         differences, rows = self.smd, []
         for line in self.lines:
             row: dict[str, Any] = {"variable": line.variable, "level": line.level or None}
@@ -115,7 +118,7 @@ class TableOne:
                     f"sd {group}": spread,
                 }
             rows.append(row | {f"smd {name}": found[line.name] for name, found in differences.items()})
-        return Listing(rows).to_frame()
+        return rows
 
     def listing(self) -> Listing:
         """The same for people: mean (standard deviation), rows (share)."""
@@ -125,6 +128,16 @@ class TableOne:
             row |= {group: _text(line, line.parts.get(group)) for group in self.groups}
             rows.append(row | {f"smd {name}": found[line.name] for name, found in differences.items()})
         return Listing(rows, empty="no variable can be compared")
+
+    def to_json(self) -> dict[str, Any]:
+        """Variables with what is known of each group, differences, and notes, as plain JSON."""
+        return {
+            "groups": list(self.groups),
+            "rows": [dict(row) for row in self._rows()],
+            "smd": self.smd,
+            "notes": list(self.notes),
+            "simulated": self.simulated,
+        }
 
     def __repr__(self) -> str:
         what = f"groups of {self.by}" if self.by else "sites"
