@@ -16,7 +16,7 @@ from hanse.config import RunConfig
 from hanse.registry import find, names
 
 ROOT = Path(hanse.__file__).parent
-INGREDIENTS = ("algorithms", "models", "selection", "gathering", "policy", "statistics")
+INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "statistics")
 GROUND = (
     "kinds",
     "registry",
@@ -41,7 +41,8 @@ GROUND = (
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
-    **dict.fromkeys(("rounds", "answers", "bundle", "prediction", "store", "transports", "identity", "weights"), 3),
+    **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights"), 3),
+    **dict.fromkeys(("store", "transports", "identity"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
     **dict.fromkeys(GROUND, 1),
 }

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 import numpy as np
 import pytest
 
-from hanse import algorithms
+from hanse import algorithms, memories
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
-from hanse.errors import HanseError, NodeFailed, RunFailed, Unusable
+from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, Refused, RunFailed, TooMany, Unusable
 from hanse.gathering.plain import GATHER, Contributions, Plain
-from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Exchange, Gathered, Handler, Site, State
+from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Exchange, Gathered, Handler, Party, Site, State
+from hanse.memories import Memories
 from hanse.messages import Message, Record, digest
 from hanse.rounds import Forgetful, Run, Step, go
 from hanse.transports.local import LocalTransport
@@ -61,15 +62,16 @@ class Sum:
 
 
 class Keeping(Forgetful):
-    """Also keeps the states, so that a test can resume from any of them."""
+    """Also keeps the states, so that a test can resume from any of them; ``all``: also those that need not be."""
 
-    def __init__(self) -> None:
+    def __init__(self, all: bool = True) -> None:
         super().__init__()
+        self.all = all
         self.states: list[tuple[int, State]] = []
 
-    async def step(self, record: Step, state: State, last: bool) -> None:
-        await super().step(record, state, last)
-        if record.status == "ok":
+    async def step(self, record: Step, state: State, keep: bool) -> None:
+        await super().step(record, state, keep)
+        if record.status == "ok" and (keep or self.all):
             self.states.append((record.step + 1, state))
 
 
@@ -79,19 +81,20 @@ def handlers(
     """One handler per node that answers by the algorithm's own node half, memory kept as a node does."""
 
     def make(node: str) -> Handler:
-        memories: dict[int, dict[str, object]] = {}
+        kept = Memories()
 
         async def handle(peer: str, message: Message, progress: Callable[[], None]) -> Message:
-            step = message.body.data["step"]
+            task = message.body.data
+            step, exchange = task["step"], task["exchange"]
             if behave is not None:
                 await behave(message, step)
-            before = max((s for s in memories if s < step), default=None)
-            memory = dict(memories[before]) if before is not None else {}
-            site = Site(node, None, {"seed": 5}, memory, step=step)  # type: ignore[arg-type]
-            ask = Record(message.body.data["ask"], message.body.arrays)
+            memory = kept.before(step, exchange)
+            site = Site(node, None, {"seed": 5}, memory.algorithm, step=step)  # type: ignore[arg-type]
             answer = lambda a: algorithm.answer(site, a)  # type: ignore[attr-defined]  # noqa: E731
-            reply = (gather or GATHER()).reply(message.body.data["op"], ask, answer, site)  # type: ignore[attr-defined]
-            memories[step] = memory
+            party = Party(node, step, exchange, 5, memory.gather)
+            ask = Record(task["ask"], message.body.arrays)
+            reply = (gather or GATHER()).reply(task["op"], ask, answer, party)  # type: ignore[attr-defined]
+            kept.keep(step, exchange, memory, task.get("checkpoint", True))
             return Message("reply", message.id, node, reply)
 
         return handle
@@ -120,7 +123,8 @@ def test_the_result_is_the_same_for_every_order_of_arrival_and_every_wire() -> N
     assert len(found) == 1
 
 
-def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bytes() -> None:
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, "KEPT_CHECKPOINTS", 9)  # nodes that remember the whole run
     algorithm, journal = Sum(rounds=5), Keeping()
     nodes = handlers(algorithm, 3)
     whole = digest(go(run(algorithm, LocalTransport(nodes), journal)))
@@ -142,7 +146,7 @@ def test_nothing_of_a_step_is_held_while_the_next_one_gathers() -> None:
 
     algorithm = Sum(rounds=4)
     it = run(algorithm, LocalTransport(handlers(algorithm, 3)))
-    it.gather = Watching()
+    it.gathers = {Combine.SUM: Watching()}
     go(it)
     assert len(refs) == 12
 
@@ -210,6 +214,95 @@ def test_a_round_that_fails_once_is_tried_again() -> None:
     assert [s.status for s in journal.steps] == ["failed", "ok", "ok"]
     assert state.data["round"] == 2
     assert len(set(seen)) == 3
+
+
+def refusing(*nodes: str, error: HanseError, seen: list[str] | None = None) -> Behave:
+    async def behave(message: Message, step: int) -> None:
+        if seen is not None:
+            seen.append(message.id)
+        if message.id.rsplit("/", 1)[1] in nodes:
+            raise error
+
+    return behave
+
+
+@pytest.mark.parametrize("wire", ["references", "exact"])
+def test_a_refusal_is_final_and_is_what_the_data_scientist_hears(wire: str) -> None:
+    algorithm, journal, seen = Sum(), Keeping(), list[str]()
+    no = NotApproved("the owner's approval of run 'run' was taken back")
+    transport = LocalTransport(handlers(algorithm, 2, refusing("n0", "n1", error=no, seen=seen)), wire)
+    with pytest.raises(Refused, match="n0: the owner's approval of run 'run' was taken back; n1: the owner's"):
+        go(run(algorithm, transport, journal))
+    assert len(seen) == 2  # each once
+    assert [s.status for s in journal.steps] == ["failed"]
+
+
+def test_a_node_that_refuses_is_asked_nothing_more_and_the_others_go_on() -> None:
+    algorithm, journal, seen = Sum(), Forgetful(), list[str]()
+    no = NotAllowed("minimum_samples: too few rows")
+    go(run(algorithm, LocalTransport(handlers(algorithm, 3, refusing("n1", error=no, seen=seen))), journal))
+    assert [s.failures for s in journal.steps] == [{"n1": "minimum_samples: too few rows"}, {}, {}]
+    assert [s.asked for s in journal.steps] == [["n0", "n1", "n2"], ["n0", "n2"], ["n0", "n2"]]
+    assert sum(id.endswith("/n1") for id in seen) == 1
+
+
+def test_who_is_left_must_be_enough() -> None:
+    algorithm = Sum()
+    transport = LocalTransport(handlers(algorithm, 3, refusing("n1", error=NotAllowed("no"))))
+    with pytest.raises(Refused, match="2 of the 3 nodes needed do not refuse. n1: no"):
+        go(run(algorithm, transport, min_completed=3))
+    named = Sum(to=["n1"])
+    transport = LocalTransport(handlers(named, 3, refusing("n1", error=NotAllowed("no"))))
+    with pytest.raises(Refused, match="0 of the 1"):
+        go(run(named, transport))
+
+
+def test_what_passes_is_asked_again() -> None:
+    algorithm, journal, tries = Sum(rounds=1), Forgetful(), 0
+
+    async def busy(message: Message, step: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise TooMany("too many questions; wait")
+
+    go(run(algorithm, LocalTransport(handlers(algorithm, 1, busy)), journal))
+    assert [s.status for s in journal.steps] == ["failed", "failed", "ok"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_steps_that_need_no_checkpoint_are_done_again_and_give_the_same_bytes(every: int) -> None:
+    """The memory of the nodes goes into every answer (``seen``), so it has to be as it was too."""
+
+    class Now(Sum):
+        def ask(self, state: State) -> Ask | Done:
+            made = super().ask(state)
+            return (
+                made
+                if isinstance(made, Done)
+                else dataclasses.replace(made, checkpoint=state.data["round"] % every == 0)
+            )
+
+    algorithm, journal = Now(rounds=12), Keeping(all=False)
+    whole = digest(go(run(algorithm, LocalTransport(handlers(algorithm, 3)), journal)))
+    assert [step for step, _ in journal.states] == [r + 1 for r in range(12) if r % every == 0 and r < 11]
+    for killed_at in range(12):  # nodes that have answered up to this step, then a new coordinator
+        nodes = handlers(algorithm, 3)
+
+        class Killed(Exception):
+            pass
+
+        class Dying(Keeping):
+            async def step(self, record: Step, state: State, keep: bool, killed_at: int = killed_at) -> None:
+                if record.step == killed_at:
+                    raise Killed  # before this step is on disk; the nodes are at the next already
+                await super().step(record, state, keep)
+
+        before = Dying(all=False)
+        with pytest.raises(Killed):
+            go(run(algorithm, LocalTransport(nodes), before))
+        start = before.states[-1] if before.states else None
+        assert digest(go(run(algorithm, LocalTransport(nodes), Forgetful()), start)) == whole
 
 
 @pytest.mark.parametrize(
@@ -402,59 +495,6 @@ def test_buffered_asynchronous_rounds_keep_late_answers_and_know_their_age() -> 
     assert all(len(s.participants) >= 1 for s in journal.steps)
 
 
-def test_a_gather_may_have_several_exchanges_with_a_record_for_each_node() -> None:
-    class Masked:
-        """Pairwise masks from one exchange, values in another: the shape of a secure sum."""
-
-        async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: object) -> Gathered:
-            keys = {}
-            async for reply in exchange(asks, op="keys"):  # type: ignore[operator]
-                keys[reply.node] = reply.body.data["key"]
-            others = {n: Record({**asks[n].data, "keys": keys, "me": n}, asks[n].arrays) for n in asks}
-            found = []
-            async for reply in exchange(others, op="masked"):  # type: ignore[operator]
-                found.append((reply.node, reply.body))
-            self.seen = {n: b.arrays["a.x"].copy() for n, b in found}
-            total = np.sum([b.arrays["a.x"] for _, b in found], axis=0, dtype=np.int64)
-
-            class Total:
-                answers = tuple(Answer(n, 1.0, {}, {}, 0) for n, _ in found)
-                failures: Mapping[str, str] = {}
-                weight = float(len(found))
-                nbytes = 0
-
-                def sum(self) -> dict[str, np.ndarray]:
-                    return {"x": total}
-
-            return Total()  # type: ignore[return-value]
-
-        def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
-            if op == "keys":
-                return Record({"key": int(site.rng("key").integers(1 << 30))})
-            value = answer(ask).record.arrays["x"].astype(np.int64)
-            keys, me = ask.data["keys"], ask.data["me"]
-            for other, key in keys.items():
-                if other != me:
-                    mask = np.random.default_rng(keys[me] ^ key).integers(-(1 << 40), 1 << 40, 3)
-                    value = value + (mask if me < other else -mask)
-            return Record({}, {"a.x": value})
-
-    class Whole(Sum):
-        def answer(self, site: Site, ask: Record) -> Contribution:
-            return Contribution(Record({}, {"x": np.arange(3) + int(site.node[1])}))
-
-        def tell(self, state: State, gathered: Gathered) -> State:
-            return Record({"round": state.data["round"] + 1}, {"x": gathered.sum()["x"]})
-
-    algorithm, gather, journal = Whole(rounds=1), Masked(), Forgetful()
-    begun = run(algorithm, LocalTransport(handlers(algorithm, 4, gather=gather), "exact"), journal)
-    begun.gather = gather  # type: ignore[assignment]
-    state = go(begun)
-    np.testing.assert_array_equal(state.arrays["x"], [6, 10, 14])
-    assert set(journal.steps[0].participants) == {"n0", "n1", "n2", "n3"}
-    assert not any(np.array_equal(v, np.arange(3) + i) for i, v in enumerate(gather.seen.values()))
-
-
 def test_sums_only_means_that_single_contributions_cannot_be_looked_at() -> None:
     class Nosy(Sum):
         def tell(self, state: State, gathered: Gathered) -> State:
@@ -593,7 +633,7 @@ def test_asks_have_names_of_their_own_that_a_resumed_run_gives_again() -> None:
         nodes = {name: noted(handler) for name, handler in handlers(algorithm, 2).items()}
         states: list[State] = []
         running = run(algorithm, LocalTransport(nodes), Forgetful(look=states.append))
-        running.gather = Twice()  # type: ignore[assignment]
+        running.gathers = {Combine.SUM: Twice()}  # type: ignore[dict-item]
         go(running, start)
         found.append(states[0])
         return sorted(seen)

@@ -1,9 +1,7 @@
 """The node half of the loop: one task answered.
 
 The same code answers in a node's worker process and in a simulation. It keeps per run what may be
-kept: the table, caches, and the algorithm's memory. Memory is held as it was after each of the
-last steps, so a step that is asked again (the coordinator was killed, a reply was lost) starts from
-the same memory and gives the same bytes.
+kept: the table, caches, and what algorithm, gather and transforms remember (:mod:`hanse.memories`).
 """
 
 from __future__ import annotations
@@ -12,31 +10,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanse import algorithms, features
+from hanse import algorithms, features, gathering, transforms
 from hanse.config import RunConfig
-from hanse.errors import WireError
-from hanse.kinds import Algorithm, Gather, Progress, Site, Source
+from hanse.errors import NotAllowed, NotApproved, WireError
+from hanse.kinds import Algorithm, Combine, Contribution, Gather, Identity, Party, Progress, Site, Source
+from hanse.memories import Memories
 from hanse.messages import Json, Record
 from hanse.queries import TableSource
-from hanse.registry import find
 from hanse.table import Table
 
-KEPT_STEPS = 2
 KEPT_RUNS = 8
 
 LoadTable = Callable[[Mapping[str, Json]], Table]  # from a bundle to the rows that it was approved for
 OpenSource = Callable[[Mapping[str, Json]], Source]  # the same, to be read in batches
 
 
+_TASK = ("run", "step", "exchange", "op", "combine", "ask")
+
+
 @dataclass(slots=True)
 class _Run:
     config: Mapping[str, Json]
     algorithm: Algorithm
-    gather: Gather
+    gathers: Mapping[Combine, Gather]
+    alike: bool  # whether all kinds of combining are gathered in the same way
+    transforms: transforms.Chain
     table: Table
     source: Source | None = None
     cache: dict[str, Any] = field(default_factory=dict)
-    memories: dict[int, dict[str, Any]] = field(default_factory=dict)
+    memories: Memories = field(default_factory=Memories)
 
 
 class Answerer:
@@ -47,35 +49,55 @@ class Answerer:
         load: gives the approved rows for a bundle (:mod:`hanse.bundle`).
         owner: the settings of the node's owner (:attr:`hanse.kinds.Site.owner`).
         open: the same rows in batches; None: those that ``load`` gives.
+        identity: signs for this node in a gather; None: nodes have no names that can be checked.
     """
 
     def __init__(
-        self, node: str, load: LoadTable, owner: Mapping[str, Json] | None = None, open: OpenSource | None = None
+        self,
+        node: str,
+        load: LoadTable,
+        owner: Mapping[str, Json] | None = None,
+        open: OpenSource | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
+        self._identity = identity
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
         """The reply to ``task``.
 
         Args:
-            task: data ``{run, step, op, ask}`` and the ask's arrays.
+            task: data ``{run, step, exchange, op, combine, ask}`` and the ask's arrays; ``checkpoint`` False
+                where the coordinator keeps no state after this step.
             bundle: the approved bundle that the task belongs to.
             progress: called now and then, to show life.
         """
         try:
-            run_id, step, op, ask = (task.data[k] for k in ("run", "step", "op", "ask"))
+            run_id, step, exchange, op, how, ask = (task.data[k] for k in _TASK)
         except KeyError as missing:
             raise WireError(f"a task without {missing}") from None
         run = self._run(run_id, bundle)
-        before = max((s for s in run.memories if s < step), default=None)
-        memory = dict(run.memories[before]) if before is not None else {}
-        site = Site(self.node, run.table, run.config, memory, run.cache, progress, step, run.source, self._owner)
-        reply = run.gather.reply(op, Record(ask, task.arrays), lambda a: run.algorithm.answer(site, a), site)
-        run.memories = {s: m for s, m in run.memories.items() if s < step}
-        run.memories[step] = memory
-        for old in sorted(run.memories)[:-KEPT_STEPS]:
-            del run.memories[old]
+        if how not in run.gathers:
+            raise NotApproved(f"the approved bundle does not say how what combines by {str(how)[:40]!r} is gathered")
+        combine = Combine(how)
+        memory = run.memories.before(step, exchange)
+        remembered = memory.algorithm
+        site = Site(self.node, run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner)
+        seed = int(run.config.get("seed", 0))
+        party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress)
+
+        def answer(ask: Record) -> Contribution:
+            contribution = run.algorithm.answer(site, ask)
+            if contribution.combine not in (combine, None) or (contribution.combine is None and not run.alike):
+                raise NotAllowed(
+                    f"this contribution combines by {contribution.combine or 'what it does not say'}, and was asked "
+                    f"for to be combined by {combine}; only what the owner approved is gathered so"
+                )
+            return run.transforms.apply(contribution, memory.transforms, party)
+
+        reply = run.gathers[combine].reply(op, Record(ask, task.arrays), answer, party)
+        run.memories.keep(step, exchange, memory, bool(task.data.get("checkpoint", True)))
         return reply
 
     def forget(self, run_id: str) -> None:
@@ -96,8 +118,12 @@ class Answerer:
                 kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
                 own = {n: c for n, c in table.columns.items() if " ".join(n.split()) == config.target_column}
                 table = Table({**kept.columns, config.target_column: next(iter(own.values()))}) if own else kept
-            gather = find("gathering", bundle["gathering"]).GATHER()
-            run = _Run(config.to_json(), algorithm, gather, table, source)
+            settings = config.to_json()
+            gathers = gathering.build(bundle["gathering"], settings)
+            alike = len(set(bundle["gathering"].values())) == 1
+            demanded = [transforms.parse(text) for text in self._owner.get("transforms") or ()]
+            chain = transforms.Chain([*bundle["transforms"], *demanded])
+            run = _Run(settings, algorithm, gathers, alike, chain, table, source)
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))

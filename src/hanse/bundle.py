@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms
+from hanse import algorithms, gathering, transforms
 from hanse.config import RunConfig
-from hanse.errors import NotApproved, WireError
+from hanse.errors import ConfigError, NotApproved, WireError
 from hanse.messages import Json, dumps, loads
 from hanse.registry import FOLDERS, modules
 
@@ -50,6 +50,11 @@ class Bundle:
         lines += [f"#   {name} = {value!r}" for name, value in config.items() if name != "plan"]
         alignment = self.content["alignment"]
         lines += [f"# features ({len(alignment['features'])}): {', '.join(alignment['features'][:50])}"]
+        ways = sorted(self.content["gathering"].items())
+        lines += [f"# gathering: {', '.join(f'{combine} by {name}' for combine, name in ways)}"]
+        links = self.content["transforms"]
+        told = [" ".join([x["name"], *(f"{k}={v}" for k, v in x.items() if k != "name")]) for x in links]
+        lines += [f"# before it leaves: {', then '.join(told) or 'nothing is changed'}"]
         lines += [f"# data: {line}" for line in _data(self.content["datasets"])]
         if config.get("plan"):
             lines += ["", "# ---- the data scientist's training plan", config["plan"].get("source", "")]
@@ -59,7 +64,7 @@ class Bundle:
 
     def check_code(self) -> None:
         """Compares the bundle's code with this installation. Raises ``NotApproved`` where it differs."""
-        here = node_code(self.config, self.content["gathering"])
+        here = node_code(self.config)
         if self.content["hanse"] != hanse.__version__:
             raise NotApproved(
                 f"the bundle is of hanse {self.content['hanse']}, this node runs {hanse.__version__}; "
@@ -73,9 +78,7 @@ class Bundle:
             )
 
 
-def freeze(
-    config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[str, Json], gathering: str = "plain"
-) -> Bundle:
+def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[str, Json]) -> Bundle:
     """The bundle of a proposal.
 
     Args:
@@ -83,15 +86,18 @@ def freeze(
         alignment: :meth:`hanse.features.Alignment.to_json`, or ``{"features": [], "kinds": {}}``.
         datasets: node id to ``{name, version, most_rows}`` of the dataset that it would use; the last is
             what a contribution made of it may count for (:mod:`hanse.weights`).
+
+    Raises ``ConfigError`` where the run's gathering cannot combine what its algorithm asks for.
     """
-    code = node_code(config, gathering)
+    code = node_code(config)
     return Bundle(
         {
             "hanse": hanse.__version__,
             "config": config.to_json(),
             "alignment": dict(alignment),
             "datasets": dict(datasets),
-            "gathering": gathering,
+            "gathering": _gathering(config),
+            "transforms": _transforms(config),
             "code": code,
         }
     )
@@ -103,7 +109,7 @@ def thaw(text: str, sha256: str) -> Bundle:
     if found != sha256:
         raise NotApproved(f"the bundle has hash {found[:12]}…, announced was {sha256[:12]}…; nothing was run")
     content = loads(text)
-    wanted = {"hanse", "config", "alignment", "datasets", "gathering", "code"}
+    wanted = {"hanse", "config", "alignment", "datasets", "gathering", "transforms", "code"}
     if not isinstance(content, dict) or set(content) != wanted:
         raise WireError(f"a bundle has exactly {', '.join(sorted(wanted))}")
     return Bundle(content)
@@ -133,13 +139,32 @@ def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
     return said
 
 
-def node_code(config: RunConfig, gathering: str = "plain") -> dict[str, str]:
+def _gathering(config: RunConfig) -> dict[str, str]:
+    """How each kind of contribution of this run comes together."""
+    combines = {c for name in algorithms.files(config) for c in algorithms.combines(name)}
+    return gathering.settle(combines, config.gathering, config.gathering_fallback)
+
+
+def _transforms(config: RunConfig) -> list[dict[str, Json]]:
+    """What is done to contributions before they leave a node, with all settings."""
+    links = transforms.checked(config.transforms)
+    if links and not algorithms.sends_updates(config) and (idle := transforms.needs_updates(links)):
+        raise ConfigError(
+            f"{algorithms.resolve(config)} sends no updates of common parameters, so {', '.join(idle)} would change "
+            "nothing; leave it out of transforms"
+        )
+    return links
+
+
+def node_code(config: RunConfig) -> dict[str, str]:
     """Module name to source of every ingredient file of the node's half of this run."""
     roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
     if algorithms.needs_model(config):
         roots.append(f"hanse.models.{config.model_name}")
     roots += algorithms.ingredients(config)
-    roots += [f"hanse.gathering.{gathering}", "hanse.answers", "hanse.features", "hanse.stages"]
+    roots += [f"hanse.gathering.{name}" for name in sorted(set(_gathering(config).values()))]
+    roots += [f"hanse.transforms.{link['name']}" for link in transforms.checked(config.transforms)]
+    roots += ["hanse.answers", "hanse.memories", "hanse.features", "hanse.stages"]
     found: dict[str, str] = {}
     while roots:
         module = roots.pop()

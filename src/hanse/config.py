@@ -77,6 +77,11 @@ def _object(value: Json) -> str:
     return "" if isinstance(value, Mapping) and all(isinstance(k, str) for k in value) else "an object"
 
 
+def _objects(value: Json) -> str:
+    fits = isinstance(value, (list, tuple)) and all(not _object(v) for v in value)
+    return "" if fits else "a list of objects"
+
+
 def _setting(default: Any, check: Callable[[Json], str], help: str) -> Any:
     metadata = {"check": check, "help": help}
     if isinstance(default, (dict, list)):
@@ -139,6 +144,15 @@ class RunConfig:
     min_available_nodes: int = _setting(1, _number(1, 100_000, whole=True), "a round starts when so many are online")
     min_fit_nodes: int = _setting(1, _number(1, 100_000, whole=True), "ask at least so many")
     min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")
+    gathering: str = _setting("plain", _text(), "how sums come together: a file of hanse.gathering")
+    gathering_fallback: str = _setting(
+        "plain",
+        _text(empty=True),
+        "how contributions come together that it cannot combine; owners see it; empty: the run is refused",
+    )
+    transforms: list[dict[str, Json]] = _setting(
+        [], _objects, "what is done to each contribution before it leaves a node, in order: [{name: clip, norm: 1}]"
+    )
     max_weight_share: float = _setting(
         1.0, _number(0, 1, above=True), "largest share of one node in a round's average; 1: that of its rows"
     )

@@ -36,11 +36,13 @@ class HanseError(Exception):
     Args:
         message: one or two sentences: what was found, what was expected, what to do next.
 
-    ``code`` is a short, stable name for programs; ``status`` is the HTTP status it maps to.
+    ``code`` is a short, stable name for programs; ``status`` is the HTTP status it maps to. ``final`` says
+    that asking the same again is no use: the answer would be the same no.
     """
 
     code = "error"
     status = 500
+    final = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -68,7 +70,7 @@ class Tampered(WireError):
 
 
 class Refused(HanseError):
-    code, status = "refused", 403
+    code, status, final = "refused", 403, True
 
 
 class NotAuthenticated(Refused):
@@ -84,7 +86,7 @@ class NotApproved(Refused):
 
 
 class TooMany(Refused):
-    code, status = "too_many", 429
+    code, status, final = "too_many", 429, False
 
 
 class Unreachable(HanseError):
@@ -145,3 +147,12 @@ def _tree(root: type[HanseError]) -> dict[str, type[HanseError]]:
 def from_code(code: str, message: str) -> HanseError:
     """The exception for a code that came over the wire; an unknown code gives a ``HanseError``."""
     return _tree(HanseError).get(code, HanseError)(message)
+
+
+def is_final(code: str) -> bool:
+    """Whether who says so would say it again, however often it is asked.
+
+    >>> is_final("not_approved"), is_final("too_many"), is_final("worker_died")
+    (True, False, False)
+    """
+    return _tree(HanseError).get(code, HanseError).final

@@ -1,26 +1,29 @@
 """The one loop: select, ask, gather until the deadline, tell, checkpoint.
 
-Everything that a federation computes runs here, over any transport. A step ends when all that is
-needed is in, or when nobody who is still asked shows progress: a transfer that moves is not late, a
-node that is silent is. Each step leaves a record; the state after it is checkpointed while the next
-step is already under way, and a run that is resumed from any checkpoint ends with the same bytes. The last
-step leaves the result instead of a state.
+Everything that a federation computes runs here, over any transport. Each step leaves a record; the state
+after it is checkpointed while the next step is already under way, and a run that is resumed from any
+checkpoint ends with the same bytes. A step that says so (:attr:`hanse.kinds.Ask.checkpoint`) leaves its
+record alone: who is killed after it does it again. The last step leaves the result instead of a state.
+
+A node that refuses for good (its owner took the approval back, a rule says no, a budget is spent) is asked
+nothing more in this run. Where too few are left without it, the run ends with what the nodes said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from hanse import large_arrays, weights
+from hanse import gathering, large_arrays, transforms, weights
 from hanse.config import RunConfig
-from hanse.errors import HanseError, NodeLost, RunFailed, Unusable
-from hanse.kinds import Algorithm, Ask, Done, Gather, Gathered, Reply, State, Transport, generator
-from hanse.messages import Json, Message, Record
+from hanse.errors import Refused, RunFailed, Unusable
+from hanse.exchanges import Sky
+from hanse.kinds import Algorithm, Ask, Combine, Done, Gather, Gathered, State, Transport, generator
+from hanse.messages import Json
 from hanse.registry import find
 
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
@@ -51,11 +54,11 @@ class Step:
 
 
 class Journal(Protocol):
-    """What the loop writes to. ``step`` makes record and state durable before it returns; it may
-    be called while the next step runs, but never twice at a time. Nothing goes on from the state of the
-    ``last`` step, so only its record need be kept: the result comes next."""
+    """What the loop writes to. ``step`` makes the record durable before it returns, and the state where it is
+    to be kept; it may be called while the next step runs, but never twice at a time. Nothing goes on from a
+    state that is not kept: the step is done again, or it was the last and the result comes next."""
 
-    async def step(self, record: Step, state: State, last: bool) -> None: ...
+    async def step(self, record: Step, state: State, keep: bool) -> None: ...
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None: ...
 
@@ -68,7 +71,7 @@ class Forgetful:
         self.events: list[tuple[str, Mapping[str, Json]]] = []
         self._show, self._look = show, look
 
-    async def step(self, record: Step, state: State, last: bool) -> None:
+    async def step(self, record: Step, state: State, keep: bool) -> None:
         self.steps.append(record)
         if self._look:
             self._look(state)
@@ -77,163 +80,6 @@ class Forgetful:
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None:
         self.events.append((kind, detail))
-
-
-@dataclass(slots=True)
-class _Flight:
-    node: str
-    asked: int
-    started: float
-    moved: float
-    offline: float | None = None
-
-
-class _Sky:
-    """All exchanges of a run that are under way."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._flights: dict[asyncio.Task[Message], _Flight] = {}
-        self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
-        self._news: asyncio.Future[None] | None = None  # what ``_landed`` waits for
-        self._look_at = 0.0  # nobody is late before then, and nobody's connection has changed
-        self._watching: asyncio.Task[None] | None = None
-        self.bytes_down = self.bytes_up = self.exchanges = 0  # of this attempt at the step
-        self.seconds: dict[str, float] = {}  # node to the time from its ask to its reply, latest
-
-    def busy(self) -> frozenset[str]:
-        return frozenset(flight.node for flight in self._flights.values())
-
-    async def exchange(
-        self, asks: Mapping[str, Record], op: str, need: int | None, step: int, attempt: int, late: str
-    ) -> AsyncIterator[Reply]:
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
-        self._look_at = 0.0
-        # The name of an ask is the same in a run that was resumed, so that a node which has the answer already
-        # gives it again. Whether it is the same ask too, the node tells by its content.
-        name = f"{self._run.run_id}/{step}/{attempt}/{op}/{self.exchanges}"
-        self.exchanges += 1
-        for node, ask in asks.items():
-            self._send(node, ask, op, step, f"{name}/{node}")
-        wanted = min(need or len(asks), len(self._flights))
-        try:
-            while wanted > 0 and self._flights:
-                landed = await self._landed()
-                wanted -= sum(reply.body is not None for reply in landed)
-                wanted = min(wanted, len(self._flights))  # after all that landed together, or some are not waited for
-                for reply in landed:
-                    if reply.body is not None:
-                        self.bytes_up += reply.body.nbytes
-                    yield reply
-        finally:
-            if late == "drop":
-                await self.clear()
-
-    def _send(self, node: str, ask: Record, op: str, step: int, name: str) -> None:
-        run, now = self._run, time.monotonic()
-        flight = _Flight(node, step, now, now)
-        data: dict[str, Json] = {"run": run.run_id, "step": step, "op": op, "bundle": run.bundle, "ask": ask.data}
-        message = Message("task", name, "", Record(data, ask.arrays))
-
-        def progress() -> None:
-            flight.moved = time.monotonic()
-
-        self.bytes_down += ask.nbytes
-        task = asyncio.ensure_future(run.transport.request(node, message, progress))
-        self._flights[task] = flight
-        task.add_done_callback(self._touched_down)
-
-    def _touched_down(self, task: asyncio.Task[Message]) -> None:
-        if task in self._flights:
-            self._back.append(task)
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    async def _watch(self) -> None:
-        """Has the flights looked at whenever a node comes or goes. Between looking away and listening again
-        nothing else runs, so no change is missed."""
-        while True:
-            self._look_at = 0.0
-            self._wake()
-            await self._run.transport.changed()
-
-    async def _landed(self) -> list[Reply]:
-        """Waits until something happens: replies, or nodes that are now late.
-
-        What it costs must not grow with the number of those that are still under way: it is done for each reply.
-        """
-        loop = asyncio.get_running_loop()
-        while True:
-            back, self._back = self._back, []
-            replies = [self._reply(task) for task in back if task in self._flights]
-            now = time.monotonic()
-            if now >= self._look_at:
-                replies += self._look(now)
-            if replies:
-                return replies
-            self._news = loop.create_future()
-            timer = loop.call_later(self._look_at - now, self._wake)
-            try:
-                await self._news
-            finally:
-                timer.cancel()
-
-    def _look(self, now: float) -> list[Reply]:
-        """Looks at all flights; returns those that are late. Progress and landings only put deadlines off,
-        so the earliest of them is when to look again."""
-        online = self._run.transport.online()
-        late = []
-        self._look_at = now + self._run.config.round_timeout_s
-        for task, flight in list(self._flights.items()):
-            flight.offline = None if flight.node in online else flight.offline or now
-            deadline = self._deadline(flight)
-            if now < deadline:
-                self._look_at = min(self._look_at, deadline)
-            elif not task.done():
-                late.append(self._late(task, now))
-        return late
-
-    def _deadline(self, flight: _Flight) -> float:
-        config = self._run.config
-        silent = flight.moved + config.round_timeout_s
-        return silent if flight.offline is None else min(silent, flight.offline + config.reconnect_timeout_s)
-
-    def _reply(self, task: asyncio.Task[Message]) -> Reply:
-        flight = self._flights.pop(task)
-        seconds = self.seconds[flight.node] = time.monotonic() - flight.started
-        try:
-            return Reply(flight.node, flight.asked, task.result().body, seconds=seconds)
-        except HanseError as error:
-            return Reply(flight.node, flight.asked, None, error.message, seconds, error.code)
-
-    def _late(self, task: asyncio.Task[Message], now: float) -> Reply:
-        flight = self._flights.pop(task)
-        task.cancel()
-        config = self._run.config
-        if flight.offline is not None:
-            why = f"lost its connection and did not come back within {config.reconnect_timeout_s:g} s"
-        else:
-            why = f"showed no progress for {config.round_timeout_s:g} s"
-        return Reply(flight.node, flight.asked, None, why, now - flight.started, NodeLost.code)
-
-    async def clear(self) -> None:
-        """Cancels all that is under way."""
-        flights, self._flights = list(self._flights), {}
-        for task in flights:
-            task.cancel()
-        if flights:
-            await asyncio.gather(*flights, return_exceptions=True)
-
-    async def close(self) -> None:
-        """Nothing is under way any more, and nobody is watched."""
-        await self.clear()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -247,7 +93,8 @@ class Run:
         transport: how they are reached.
         journal: where records and states go.
         run_id, bundle: name the run and the approved bundle (SHA-256) in every task.
-        gather: how contributions come together (default: plainly).
+        gathers: how contributions come together, for each way to combine them (default: plainly).
+        transforms: names of those that nodes apply before they reply; they report on each step.
         facts: what is known about nodes, for the selection.
         rows: node to the most rows that it declared (:mod:`hanse.weights`); others are not bounded.
     """
@@ -259,7 +106,8 @@ class Run:
     journal: Journal
     run_id: str = "run"
     bundle: str = ""
-    gather: Gather | None = None
+    gathers: Mapping[Combine, Gather] = field(default_factory=lambda: gathering.build(gathering.PLAIN))
+    transforms: Sequence[str] = ()
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     rows: Mapping[str, float] = field(default_factory=dict)
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
@@ -272,10 +120,10 @@ class Run:
 
         Raises:
             RunFailed: too few nodes for too long, or too many failed steps in a row.
+            Refused: so many nodes refused for good that no step can succeed; says what they said.
         """
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
-        gather = self.gather or find("gathering", "plain").GATHER()
-        sky = _Sky(self)
+        sky = Sky(self.transport, self.config, self.run_id, self.bundle)
         writing: asyncio.Task[None] | None = None
         failed = 0
         await self._assemble(everyone=True)
@@ -287,23 +135,14 @@ class Run:
                 if isinstance(ask, Done):
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
-                chosen = await self._choose(ask, sky.busy(), step)
+                self._check_left(ask, sky.refused)
+                chosen = await self._choose(ask, sky, step)
                 record, began = self._open(step, ask, chosen), time.perf_counter()
-                sky.bytes_down = sky.bytes_up = sky.exchanges = 0
+                sky.begin(step, failed, ask)
                 asks = {node: ask.each.get(node, ask.record) for node in chosen}
-
-                def exchange(
-                    asks: Mapping[str, Record],
-                    op: str = "answer",
-                    need: int | None = None,
-                    ask: Ask = ask,
-                    step: int = step,
-                    attempt: int = failed,
-                ) -> AsyncIterator[Reply]:
-                    return sky.exchange(asks, op, need, step, attempt, ask.late)
-
-                gathered = await gather.collect(ask, asks, exchange)
+                gathered = await self._gather(ask).collect(ask, asks, sky.exchange)
                 told, gathered = await self._tell(ask, state, gathered)
+                changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
                 del gathered  # the next step's contributions go where these were
                 if told is None:
@@ -311,16 +150,16 @@ class Run:
                     record.status = "failed"
                 else:
                     failed, state, step = 0, told, step + 1
-                    record.metrics = dict(self.algorithm.metrics(state))
+                    record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
                     await writing
-                last = False
+                keep = ask.checkpoint
                 try:
                     if told is not None:
                         ask = self.algorithm.ask(state)
-                        last = isinstance(ask, Done)
+                        keep = keep and not isinstance(ask, Done)
                 finally:
-                    writing = asyncio.ensure_future(self.journal.step(record, state, last))
+                    writing = asyncio.ensure_future(self.journal.step(record, state, keep))
                 if failed > self.config.max_failed_rounds:
                     reasons = "; ".join(f"{n}: {r}" for n, r in sorted(record.failures.items()))
                     raise RunFailed(
@@ -349,10 +188,23 @@ class Run:
                     raise
                 gathered = gathered.without(error.nodes)
 
-    async def _choose(self, ask: Ask, busy: frozenset[str], step: int) -> list[str]:
+    def _gather(self, ask: Ask) -> Gather:
+        if ask.combine not in self.gathers:
+            raise RunFailed(f"the algorithm asks for {ask.combine}, and the run was not proposed to gather that")
+        return self.gathers[ask.combine]
+
+    def _check_left(self, ask: Ask, refused: Mapping[str, str]) -> None:
+        """Raises ``Refused`` where those that do not refuse are too few for any attempt at the step."""
+        left = set(self.nodes if ask.to is None else ask.to) - set(refused)
+        if refused and len(left) < max(1, self.config.min_completed):
+            said = "; ".join(f"{node}: {reason}" for node, reason in sorted(refused.items()))
+            raise Refused(f"{len(left)} of the {max(1, self.config.min_completed)} nodes needed do not refuse. {said}")
+
+    async def _choose(self, ask: Ask, sky: Sky, step: int) -> list[str]:
         if ask.to is not None:
-            return sorted(ask.to)
-        eligible = [n for n in await self._assemble() if n not in busy]
+            return sorted(set(ask.to) - set(sky.refused))
+        busy = sky.busy()
+        eligible = [n for n in await self._assemble() if n not in busy and n not in sky.refused]
         count = min(len(eligible), max(self.config.min_fit_nodes, int(len(eligible) * self.config.fraction)))
         if count == len(eligible):
             return eligible
@@ -391,7 +243,7 @@ class Run:
         return Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=chosen)
 
     @staticmethod
-    def _close(record: Step, gathered: Gathered, sky: _Sky, began: float) -> None:
+    def _close(record: Step, gathered: Gathered, sky: Sky, began: float) -> None:
         record.ended = datetime.now(UTC).isoformat()
         record.seconds = time.perf_counter() - began
         record.failures = dict(gathered.failures)

@@ -9,7 +9,7 @@ from hanse.algorithms import build
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import Algorithm, Done, Site
+from hanse.kinds import Algorithm, Done, Party, Site
 from hanse.messages import Record, digest, dump, load
 from hanse.table import Table
 
@@ -49,7 +49,9 @@ class Drive:
                 site.step = len(self.records)
                 record = load(dump(ask.each.get(node, ask.record)))
                 try:
-                    body = gather.reply("answer", record, lambda a, s=site: self.algorithm.answer(s, a), site)
+                    body = gather.reply(
+                        "answer", record, lambda a, s=site: self.algorithm.answer(s, a), Party(site.node)
+                    )
                 except HanseError as error:
                     failures[node] = error.message
                     continue

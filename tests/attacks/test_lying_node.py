@@ -42,10 +42,10 @@ KINDS: dict[str, dict[str, Json]] = {
 class Strict(Forgetful):
     """Writes and reads everything, as a store does."""
 
-    async def step(self, record: Step, state: State, last: bool) -> None:
+    async def step(self, record: Step, state: State, keep: bool) -> None:
         loads(dumps(asdict(record)))
         load(dump(state))
-        await super().step(record, state, last)
+        await super().step(record, state, keep)
 
 
 def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:

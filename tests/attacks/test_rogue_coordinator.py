@@ -202,7 +202,15 @@ def test_asks_that_are_none_get_an_error_and_the_worker_lives(tmp_path: Path, wh
             await node.approved(bundle)
             pid = node.agent.worker.pid
             ask, arrays = ASKS[what]
-            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256, "ask": ask}
+            data = {
+                "run": "run-1",
+                "step": 0,
+                "exchange": 0,
+                "op": "answer",
+                "combine": "sum",
+                "bundle": bundle.sha256,
+                "ask": ask,
+            }
             before = len(node.coordinator.left)
             with pytest.raises(HanseError) as found:
                 await node.coordinator.ask("task", data, arrays)
@@ -246,7 +254,15 @@ def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
         ask = {"phase": "train", "round": 1, "prepared": prepared, "base": 0.5, "rounds": 2}
         async with running(tmp_path) as node:
             await node.approved(bundle)
-            data = {"run": "run-1", "step": 0, "op": "answer", "bundle": bundle.sha256, "ask": {"stage": 1, "of": ask}}
+            data = {
+                "run": "run-1",
+                "step": 0,
+                "exchange": 0,
+                "op": "answer",
+                "combine": "sum",
+                "bundle": bundle.sha256,
+                "ask": {"stage": 1, "of": ask},
+            }
             pid = node.agent.worker.pid
             with pytest.raises(HanseError) as found:
                 await node.coordinator.ask("task", data, arrays)

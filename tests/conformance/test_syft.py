@@ -66,7 +66,14 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
     state, site = algorithm.init(config.to_json()), Answerer("a", lambda content: table)
 
     def answer(ask: Record, **more: Any) -> Record:
-        data = {"run": "r", "step": 9, "op": "answer", "ask": {**ask.data, "of": {**ask.data["of"], **more}}}
+        data = {
+            "run": "r",
+            "step": 9,
+            "exchange": 0,
+            "op": "answer",
+            "combine": "sum",
+            "ask": {**ask.data, "of": {**ask.data["of"], **more}},
+        }
         return site.answer(Record(data, ask.arrays), frozen.content)
 
     while state.data["stage"] == 0:  # until the preparation is done
@@ -80,12 +87,18 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
     for changed in ({"learning_rate": 0.5}, {"local_epochs": 2}):  # they do count where the owner agreed to them
         other = {**frozen.content, "config": {**frozen.content["config"], **changed}}
         reply = Answerer("a", lambda content: table).answer(
-            Record({"run": "r", "step": 9, "op": "answer", "ask": ask.record.data}, ask.record.arrays), other
+            Record(
+                {"run": "r", "step": 9, "exchange": 0, "op": "answer", "combine": "sum", "ask": ask.record.data},
+                ask.record.arrays,
+            ),
+            other,
         )
         assert digest(reply) != digest(agreed), changed
     foreign = {**frozen.content, "config": {**frozen.content["config"], "shell": "rm"}}
     with pytest.raises(ConfigError, match="no setting 'shell'"):
-        Answerer("a", lambda content: table).answer(Record({"run": "r", "step": 0, "op": "answer", "ask": {}}), foreign)
+        Answerer("a", lambda content: table).answer(
+            Record({"run": "r", "step": 0, "exchange": 0, "op": "answer", "combine": "sum", "ask": {}}), foreign
+        )
 
 
 def _gathered(node: str, reply: Record, combine: Any) -> Any:

@@ -126,10 +126,13 @@ class Node:
         run: str = "run-1",
         step: int = 0,
         op: str = "answer",
+        combine: str = "",
         **more: Any,
     ) -> Record:
         sha = bundle if isinstance(bundle, str) else bundle.sha256
-        data = {"run": run, "step": step, "op": op, "bundle": sha, "ask": {"stage": 0, "of": dict(ask)}}
+        combine = combine or ("sum" if isinstance(bundle, str) else min(bundle.content["gathering"]))
+        data = {"run": run, "step": step, "exchange": 0, "op": op, "combine": combine, "bundle": sha}
+        data["ask"] = {"stage": 0, "of": dict(ask)}
         return await self.coordinator.ask("task", data, arrays, **more)
 
 

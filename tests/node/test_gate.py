@@ -196,6 +196,10 @@ def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path
         {"run": 5},
         {"run": None},
         {"op": None},
+        {"exchange": -1},
+        {"exchange": True},
+        {"combine": None},
+        {"combine": "shuffle"},
         {"bundle": ["x"]},
         {"ask": "x"},
         {"run": "\x00" * 5},
@@ -205,7 +209,8 @@ def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path
 def test_malformed_tasks_are_refused_and_audited(tmp_path: Path, data: dict[str, Json]) -> None:
     async def main() -> None:
         async with running(tmp_path) as node:
-            whole = {"run": "run-1", "step": 0, "op": "answer", "bundle": probe().sha256, "ask": {}} | data
+            whole = {"run": "run-1", "step": 0, "exchange": 0, "op": "answer", "combine": "sum"}
+            whole |= {"bundle": probe().sha256, "ask": {}} | data
             with pytest.raises((WireError, NotApproved)):
                 await node.coordinator.ask("task", whole if data else {})
             assert node.actions() == ["task.refused"]
@@ -459,12 +464,23 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "features": ["age", "marker", "town"],
                 "nodes": 1,
                 "rounds": 2,
+                "gathering": {"merge": "plain", "sum": "plain"},
+                "transforms": [],
                 "rows": 60,
                 "bytes": 100,
             }
             for missing in facts:
                 said = policy.decide(node.agent.gate._rules, {k: v for k, v in facts.items() if k != missing})
-                used = missing in ("algorithm", "plan", "needs_data", "rows", "bytes", "step")
+                used = missing in (
+                    "algorithm",
+                    "plan",
+                    "needs_data",
+                    "rows",
+                    "bytes",
+                    "step",
+                    "gathering",
+                    "transforms",
+                )
                 assert all(d.allowed for d in said) != used, missing
 
     asyncio.run(main())

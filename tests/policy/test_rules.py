@@ -22,6 +22,8 @@ OWNER: dict[str, Any] = {
     "minimum_count": 5,
     "message_bytes": 100,
     "steps": 5,
+    "allow_single_contributions": True,
+    "transforms": [],
 }
 FINE: dict[str, Any] = {
     "sender": "coordinator",
@@ -37,6 +39,8 @@ FINE: dict[str, Any] = {
     "step": 4,
     "features": ["a"],
     "nodes": 2,
+    "gathering": {"sum": "plain"},
+    "transforms": [],
 }
 
 
@@ -64,13 +68,18 @@ def test_all_rules_allow_what_is_fine() -> None:
         ("limits", {"step": 5}),
         ("limits", {"step": -1}),
         ("limits", {"bytes": None}),
+        ("single_contributions", {"gathering": None}),
+        ("single_contributions", {"gathering": {}}),
+        ("transforms", {"transforms": None}),
     ],
 )
 def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
     said = {d.rule: d for d in policy.decide(policy.rules(OWNER), FINE | wrong)}
     assert not said[rule].allowed
     assert said[rule].reason
-    if None not in wrong.values() and "many" not in wrong.values():  # facts that make sense
+    if (
+        not {None, "many"} & {v for v in wrong.values() if not isinstance(v, dict)} and {} not in wrong.values()
+    ):  # facts that make sense
         key = said[rule].remedy.split()[0]
         assert key.removeprefix("limits.") in {f.name for c in (Policy, Limits) for f in dataclasses.fields(c)}
     assert all(d.allowed for name, d in said.items() if name != rule)
@@ -87,6 +96,8 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
         "minimum_samples": False,
         "limits": False,
         "federated_analytics": True,
+        "single_contributions": False,
+        "transforms": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):
         policy.enforce((), FINE)

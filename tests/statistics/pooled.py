@@ -15,7 +15,7 @@ from hanse.algorithms.statistics import Statistics
 from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.federation import Federation
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import Ask, Site
+from hanse.kinds import Ask, Party, Site
 from hanse.queries import Item, TableSource, make_item
 from hanse.table import Table
 
@@ -60,7 +60,9 @@ def ask(sites: Mapping[str, pd.DataFrame], items: Sequence[Item], **settings: An
     while isinstance(step := algorithm.ask(state), Ask):
         found = []
         for name, site in there.items():
-            reply = plain.reply("answer", step.record, lambda asked, site=site: algorithm.answer(site, asked), site)
+            reply = plain.reply(
+                "answer", step.record, lambda asked, site=site: algorithm.answer(site, asked), Party(site.node)
+            )
             found.append((_answer(name, 0, reply.data), reply))
         state = algorithm.tell(state, Contributions(tuple(found), {}, step.combine))
     return Fetched.of(algorithm.result(state), {}, "")

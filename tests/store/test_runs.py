@@ -32,6 +32,9 @@ ALLOWED = {
     ("stopping", "completed"),
     ("stopping", "failed"),
     ("stopping", "cancelled"),
+    ("running", "rejected"),
+    ("paused", "rejected"),
+    ("stopping", "rejected"),
 }
 WAY = {
     "pending": [],

@@ -8,6 +8,7 @@ is agreed on before, how it is evaluated. A file has
   It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
   algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
 - ``NEEDS_DATA = False``, if it touches no data;
+- ``UPDATES = True``, if its contributions are changes of common parameters, which transforms may make smaller;
 - it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options, and
   ``averages(options)``, whether a node's weight decides what it counts for (True where it has none).
 
@@ -20,6 +21,7 @@ import importlib
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
+from hanse.kinds import Combine
 from hanse.messages import Record
 from hanse.registry import find, names
 from hanse.stages import Stages
@@ -76,6 +78,16 @@ def files(config: RunConfig) -> tuple[str, ...]:
     return ("_preparation", resolve(config)) if needs_model(config) else (resolve(config),)
 
 
+def combines(name: str) -> frozenset[Combine]:
+    """The ways to combine that the algorithm in a file of this folder asks for."""
+    return frozenset(importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM.combines)
+
+
+def sends_updates(config: RunConfig) -> bool:
+    """Whether nodes send changes of what all hold in common (:attr:`hanse.kinds.Contribution.update`)."""
+    return bool(getattr(find("algorithms", resolve(config)), "UPDATES", False))
+
+
 def ingredients(config: RunConfig) -> tuple[str, ...]:
     """Further modules of the node's half that the run's options ask for."""
     module = find("algorithms", resolve(config))
@@ -112,4 +124,16 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
     return _continued.settings(config, start)
 
 
-__all__ = ["build", "continuing", "files", "fitting", "ingredients", "names", "needs_data", "needs_model", "resolve"]
+__all__ = [
+    "build",
+    "combines",
+    "continuing",
+    "files",
+    "fitting",
+    "ingredients",
+    "names",
+    "needs_data",
+    "needs_model",
+    "resolve",
+    "sends_updates",
+]

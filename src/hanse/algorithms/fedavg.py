@@ -33,6 +33,7 @@ from hanse.training import Training
 
 TAKES = "parameters"
 DEFAULT = True
+UPDATES = True  # contributions are changes of common parameters, which transforms may make smaller
 LEARNING_RATE = 0.01  # where the run has none
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
@@ -108,7 +109,7 @@ class FedAvg:
             metrics[f"train_loss_{epoch}"] = loss
         if losses:
             metrics["train_loss"] = losses[-1]
-        return Contribution(Record({}, delta), float(len(rows.train)), sums, metrics)
+        return Contribution(Record({}, delta), float(len(rows.train)), sums, metrics, update=True)
 
     def _model(self, site: Site, task: Task) -> Model:
         made: tuple[Task, Model] | None = site.cache.get("model")

@@ -6,17 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from hanse import algorithms, rounds
+from hanse import algorithms, gathering, rounds
 from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
-from hanse.errors import HanseError
+from hanse.errors import HanseError, Refused
 from hanse.kinds import State
 from hanse.messages import Json
-from hanse.registry import find
 from hanse.store import Store
 from hanse.store.runs import Run
 from hanse.store.states import TERMINAL, RunState
@@ -73,7 +72,8 @@ class RunDriver:
         except asyncio.CancelledError:
             raise
         except HanseError as error:
-            ended = await asyncio.to_thread(self._end, run.id, RunState.FAILED, error.message, None)
+            to = RunState.REJECTED if isinstance(error, Refused) else RunState.FAILED
+            ended = await asyncio.to_thread(self._end, run.id, to, error.message, None)
         except Exception as error:
             _log.exception("run %s failed", run.id)
             reason = f"an error of the coordinator ({type(error).__name__}); its log has the details"
@@ -104,7 +104,8 @@ class RunDriver:
             journal=journal,
             run_id=run.id,
             bundle=run.bundle_hash,
-            gather=find("gathering", str(frozen["gathering"])).GATHER(),
+            gathers=gathering.build(frozen["gathering"], run.config),
+            transforms=[link["name"] for link in frozen["transforms"]],
             facts=facts,
             rows=_declared(frozen),
             resumed=self._gate(run.id),

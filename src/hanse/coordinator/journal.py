@@ -35,10 +35,10 @@ class StoreJournal:
         self._store, self._run, self._note, self._importance, self._model = store, run, note, importance, model
         self._kept: int | None = None
 
-    async def step(self, record: Step, state: State, last: bool) -> None:
-        await asyncio.to_thread(self._write, record, state, last)
+    async def step(self, record: Step, state: State, keep: bool) -> None:
+        await asyncio.to_thread(self._write, record, state, keep)
 
-    def _write(self, record: Step, state: State, last: bool) -> None:
+    def _write(self, record: Step, state: State, keep: bool) -> None:
         told = {field.name: getattr(record, field.name) for field in fields(record)}  # asdict would copy every number
         if record.status == "ok" and record.round is not None:
             shares = self._importance(state)
@@ -46,7 +46,7 @@ class StoreJournal:
                 told["feature_importance"] = dict(shares)
         if record.status == "ok":
             self._keep(self._model(state))
-        for sha in self._store.rounds.checkpoint(self._run, record.step, None if last else state, told):
+        for sha in self._store.rounds.checkpoint(self._run, record.step, state if keep else None, told):
             self._store.blobs.delete(sha)
 
     def _keep(self, model: Record | None) -> None:

@@ -332,12 +332,12 @@ class FederatedAnalytics:
                 break
             except RunFailed as error:
                 raise RunFailed(f"the statistics were not computed: {error.message}") from None
-            except Refused:
+            except Refused as error:
                 said = _rejections(self.backend.status(run_id))
                 refused |= said
                 rest = [n for n in self._datasets() if n not in refused]
                 if self.require == "all" or not said or not rest:
-                    why = "; ".join(f"{n}: {reason}" for n, reason in sorted(refused.items()))
+                    why = "; ".join(f"{n}: {reason}" for n, reason in sorted(refused.items())) or error.message
                     raise Refused(f"the statistics were refused. {why}".strip()) from None
                 config = dataclasses.replace(config, expected_client_ids=rest)  # one no is not everybody's
         failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())} | refused

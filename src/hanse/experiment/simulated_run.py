@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hanse import algorithms, bundle
+from hanse import algorithms, bundle, gathering
 from hanse.answers import Answerer
 from hanse.config import RunConfig
-from hanse.errors import Conflict, HanseError, NodeFailed, RunFailed
+from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Update
 from hanse.kinds import Handler, Progress, Source, State
@@ -150,7 +150,7 @@ class SimulatedRun:
             self._tell("cancelled", reason="cancelled by the data scientist")
         except HanseError as error:
             self._error = error
-            self._tell("failed", reason=error.message)
+            self._tell("rejected" if isinstance(error, Refused) else "failed", reason=error.message)
         except BaseException as error:  # a mistake in an algorithm: the one who watches must hear of it
             self._error = error
             self._tell("failed", reason=f"{type(error).__name__}: {error}")
@@ -169,7 +169,15 @@ class SimulatedRun:
                 handlers = {node: self._handler(node, table, pool) for node, table in self.tables.items()}
                 transport = LocalTransport(handlers, self._wire)
                 run = Run(
-                    self.algorithm, self.config, list(self.tables), transport, journal, self.run_id, self.bundle.sha256
+                    self.algorithm,
+                    self.config,
+                    list(self.tables),
+                    transport,
+                    journal,
+                    self.run_id,
+                    self.bundle.sha256,
+                    gathers=gathering.build(self.bundle.content["gathering"], self.config.to_json()),
+                    transforms=[link["name"] for link in self.bundle.content["transforms"]],
                 )
                 self._tell("running")
                 state = await run.go()

@@ -1,1 +1,55 @@
-"""How contributions come together: one file each (:class:`hanse.kinds.Gather`)."""
+"""How contributions come together: one file each (:class:`hanse.kinds.Gather`).
+
+A run names one gather for what adds up (``gathering``) and a fallback for what that one cannot combine
+(``gathering_fallback``). What follows from both for the ways in which its algorithm combines stands in the
+bundle, so owners read it and a node gathers no other way: ``{"sum": "plain", "merge": "plain"}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from hanse.errors import ConfigError
+from hanse.kinds import Combine, Gather
+from hanse.messages import Json
+from hanse.registry import find, settings
+from hanse.settings import checked
+
+PLAIN: Mapping[str, str] = {str(combine): "plain" for combine in Combine}
+
+
+def settle(combines: Collection[Combine], wanted: str, fallback: str) -> dict[str, str]:
+    """Way to combine to gather, for each of ``combines``.
+
+    Args:
+        wanted: a file of this folder, for all that it can combine.
+        fallback: for the rest; empty: the rest is refused.
+
+    Raises:
+        ConfigError: neither of them can combine something that the algorithm asks for.
+
+    >>> settle({Combine.SUM, Combine.MERGE}, "plain", "")
+    {'merge': 'plain', 'sum': 'plain'}
+    """
+    found = {}
+    for combine in sorted(combines):
+        fitting = [name for name in (wanted, fallback) if name and combine in find("gathering", name).COMBINES]
+        if not fitting:
+            able = ", ".join(sorted(find("gathering", wanted).COMBINES))
+            raise ConfigError(
+                f"this run has contributions that combine by {combine}, and {wanted!r} gathers only {able}; take an "
+                "algorithm whose contributions add up, or name a gathering_fallback, which the owners are shown"
+            )
+        found[str(combine)] = fitting[0]
+    return found
+
+
+def build(names: Mapping[str, str], config: Mapping[str, Json] | None = None) -> dict[Combine, Gather]:
+    """The gathers of a bundle (what :func:`settle` gave), made with their settings."""
+    made: dict[str, Gather] = {}
+    for name in names.values():
+        if name not in made:
+            known = settings("gathering", name)
+            given = {key: value for key, value in (config or {}).items() if key in known}
+            made[name] = find("gathering", name).GATHER(**checked(given, known))
+    return {Combine(combine): made[name] for combine, name in names.items()}

@@ -19,16 +19,20 @@ import numpy as np
 
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
-from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Shapes, Site
+from hanse.gathering import _checks
+from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Party, Shapes
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Layout, Place, Record, block
+from hanse.messages import Array, Json, Place, Record, block
 
-BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
 _METRICS = 1000  # of one node in one step; they are kept and shown
 _THREADS = min(4, os.cpu_count() or 1)
 _pool: list[ThreadPoolExecutor] = []
+
+
+COMBINES = frozenset(Combine)
+HIDES = False
 
 
 class Plain:
@@ -48,7 +52,7 @@ class Plain:
         found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
         return Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
 
-    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], site: Site) -> Record:
+    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
         if op != "answer":
             raise Unusable(f"plain gathering has no operation {op!r}")
         contribution = answer(ask)
@@ -116,18 +120,11 @@ class Contributions:
         return Contributions(tuple(found), self.failures, self.combine, self.expected)
 
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
-        wrong = {}
-        for answer, record in self.found:
-            most = rows.get(answer.node, math.inf)
-            for name in (f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")):
-                if name in record.arrays:
-                    said = np.asarray(record.arrays[name]).reshape(-1)[: counts[name[2:]]]
-                    if not np.all((said >= 0) & (said <= most)):
-                        wrong[answer.node] = (
-                            f"{name[2:]!r} counts rows, and holds a number that is not from 0 to "
-                            f"the {most:g} that it declared for this run"
-                        )
-        return wrong
+        return _checks.beyond(self.found, counts, rows)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        return ()
 
     def sum(self) -> dict[str, Array]:
         self._may_add()
@@ -181,10 +178,10 @@ class Contributions:
 
         def part(start: int, stop: int) -> bool:
             fine = True
-            accumulator = np.empty(min(BLOCK, stop - start), inner)
+            accumulator = np.empty(min(_checks.BLOCK, stop - start), inner)
             scratch = np.empty_like(accumulator)
-            for low in range(start, stop, BLOCK):
-                high = min(low + BLOCK, stop)
+            for low in range(start, stop, _checks.BLOCK):
+                high = min(low + _checks.BLOCK, stop)
                 into, product = accumulator[: high - low], scratch[: high - low]
                 empty = True
                 for (_, record), weight in zip(self.found, weights, strict=True):
@@ -216,57 +213,25 @@ class Contributions:
         return total.reshape(place.shape)
 
     def _blame(self, name: str, place: Place, total: Array) -> None:
-        guilty, most = {}, np.finfo(np.float64).max / (4 * len(self.found))
-        for answer, record in self.found:
-            for low in range(0, place.size, BLOCK):
-                values = block(record.arrays, name, low, min(low + BLOCK, place.size))
-                if not np.all(np.isfinite(values)):
-                    guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
-                    break
-                if np.abs(values.astype(np.float64)).max(initial=0) > most / max(1.0, answer.weight):
-                    guilty[answer.node] = f"array {name[2:]!r} holds numbers too large to be added"
-                    break
+        guilty = _checks.not_finite(self.found, name, place)
         if guilty:
             raise Unusable(guilty)
         if not np.all(np.isfinite(total)):
             raise RunFailed(f"the sum of {name[2:]!r} over the nodes is too large for its type")
 
     def _common(self, prefix: str) -> Mapping[str, Place]:
-        """The layout that was asked for, or else that most contributions have; the others are unusable.
-        Where no layout is that of most, nobody can say who is right, and none of them is used."""
-        if prefix in self._checked:
-            return self._checked[prefix]
-        if not self.found:
-            return {}
-        layouts = []
-        for _, record in self.found:
-            places = Layout.of(record.arrays).places
-            layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
-        wanted = self.expected.get(prefix)
-        if wanted is not None:
-            common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
-            reason = "its arrays have other names, types or shapes than those that were asked for"
-        else:
-            counts = [sum(other == layout for other in layouts) for layout in layouts]
-            common = layouts[counts.index(max(counts))]
-            reason = "its arrays have other names, types or shapes than those of the other nodes"
-            if any(n == max(counts) and layout != common for n, layout in zip(counts, layouts, strict=True)):
-                raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in self.found})
-        odd = {a.node: reason for (a, _), layout in zip(self.found, layouts, strict=True) if layout != common}
-        if odd:
-            raise Unusable(odd)
-        places = Layout.of(self.found[0][1].arrays).places
-        self._checked[prefix] = {n: p for n, p in places.items() if n.startswith(prefix)}
+        if prefix not in self._checked:
+            self._checked[prefix] = _checks.layout(self.found, prefix, self.expected.get(prefix))
         return self._checked[prefix]
 
 
 def _parallel(part: Callable[[int, int], bool], size: int) -> bool:
     """Runs ``part`` over ``size`` elements, on several cores when it is worth a thread."""
-    if size < 8 * BLOCK or _THREADS == 1:
+    if size < 8 * _checks.BLOCK or _THREADS == 1:
         return part(0, size)
     if not _pool:
         _pool.append(ThreadPoolExecutor(_THREADS, "hanse-sum"))
-    step = -(-size // _THREADS // BLOCK) * BLOCK
+    step = -(-size // _THREADS // _checks.BLOCK) * _checks.BLOCK
     spans = [(low, min(low + step, size)) for low in range(0, size, step)]
     with np.errstate(over="ignore", invalid="ignore"):
         return all(list(_pool[0].map(lambda span: part(*span), spans)))

@@ -145,6 +145,8 @@ class Gate:
             "features": learned["features"],
             "nodes": learned["nodes"],
             "rounds": learned["rounds"],
+            "gathering": learned["gathering"],
+            "transforms": learned["transforms"],
             "rows": rows,
             "bytes": nbytes,
         }
@@ -292,11 +294,13 @@ class Gate:
 
 
 def _check_task(data: Mapping[str, Json]) -> None:
-    step = data.get("step")
-    if not all(isinstance(data.get(name), str) for name in ("run", "op", "bundle")):
-        raise WireError("a task has run, step, op, bundle and ask")
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(data.get("ask"), dict):
-        raise WireError("a task's step is a whole number and its ask an object")
+    if not all(isinstance(data.get(name), str) for name in ("run", "op", "combine", "bundle")):
+        raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
+    numbers = (data.get("step"), data.get("exchange"))
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        raise WireError("a task's step and exchange are whole numbers")
+    if not isinstance(data.get("ask"), dict):
+        raise WireError("a task's ask is an object")
 
 
 def _check_bundle(node: str, proposal: Proposal) -> None:

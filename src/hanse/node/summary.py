@@ -117,7 +117,7 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
     """Statistic to value: the answer to a query for which this node is all nodes."""
     from hanse.algorithms import statistics
     from hanse.gathering.plain import Contributions, Plain
-    from hanse.kinds import Answer, Ask, Site
+    from hanse.kinds import Answer, Ask, Party, Site
 
     if not items:
         return {}
@@ -126,7 +126,7 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
     algorithm, here = statistics.Statistics(), Site("here", Table(), config, source=source, owner=owner)
     state = algorithm.init(config)
     while isinstance(ask := algorithm.ask(state), Ask):
-        reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), here)
+        reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), Party(here.node))
         answer = Answer(here.node, 1.0, reply.data["data"], {}, 0)
         state = algorithm.tell(state, Contributions(((answer, reply),), {}, ask.combine))
     plan = statistics.Query.of(state.data["query"]).plan

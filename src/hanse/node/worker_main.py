@@ -215,12 +215,13 @@ class Worker:
             "features": list(bundle.content["alignment"]["features"]),
             "nodes": len(bundle.content["datasets"]),
             "dataset": bundle.content["datasets"].get(self._node),
+            "gathering": bundle.content["gathering"],
+            "transforms": [link["name"] for link in bundle.content["transforms"]],
         }
 
     def _answer(self, message: Message) -> tuple[Record, int | None]:
         from hanse.answers import Answerer
         from hanse.errors import NotApproved
-        from hanse.messages import Record
 
         data = message.body.data
         run, sha = data["run"], data["bundle"]
@@ -232,8 +233,7 @@ class Worker:
         self._of_run[run] = sha
         if self._answerer is None:
             self._answerer = Answerer(self._node, self._load, self._owner, self._source)
-        task = Record({name: data[name] for name in ("run", "step", "op", "ask")}, message.body.arrays)
-        reply = self._answerer.answer(task, bundle.content, self._progress)
+        reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
 
     def _load(self, content: Mapping[str, Json]) -> Table:

@@ -15,7 +15,7 @@ class RunState(StrEnum):
     PAUSED = "paused"
     STOPPING = "stopping"  # asked to end after the step that is on its way
     COMPLETED = "completed"
-    REJECTED = "rejected"
+    REJECTED = "rejected"  # an owner said no, or nodes refused what they had agreed to
     EXPIRED = "expired"  # not everybody answered in time
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -27,9 +27,9 @@ def _table() -> MappingProxyType[RunState, frozenset[RunState]]:
         {
             s.PENDING: frozenset({s.AWAITING_CONSENT, s.CANCELLED, s.FAILED}),
             s.AWAITING_CONSENT: frozenset({s.RUNNING, s.REJECTED, s.EXPIRED, s.CANCELLED}),
-            s.RUNNING: frozenset({s.PAUSED, s.STOPPING, s.COMPLETED, s.CANCELLED, s.FAILED}),
-            s.PAUSED: frozenset({s.RUNNING, s.STOPPING, s.CANCELLED, s.FAILED}),
-            s.STOPPING: frozenset({s.COMPLETED, s.CANCELLED, s.FAILED}),
+            s.RUNNING: frozenset({s.PAUSED, s.STOPPING, s.COMPLETED, s.CANCELLED, s.FAILED, s.REJECTED}),
+            s.PAUSED: frozenset({s.RUNNING, s.STOPPING, s.CANCELLED, s.FAILED, s.REJECTED}),
+            s.STOPPING: frozenset({s.COMPLETED, s.CANCELLED, s.FAILED, s.REJECTED}),
             s.COMPLETED: frozenset(),
             s.REJECTED: frozenset(),
             s.EXPIRED: frozenset(),

@@ -1,0 +1,215 @@
+"""What of a run is under way: asks on their way to nodes, and the replies that land.
+
+An exchange ends when all that is needed is in, or when nobody who is still asked shows progress: a
+transfer that moves is not late, a node that is silent is. A node that refuses for good is remembered,
+so that the loop asks it nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from hanse.config import RunConfig
+from hanse.errors import HanseError, NodeLost, is_final
+from hanse.kinds import Ask, Reply, Transport
+from hanse.messages import Json, Message, Record
+
+
+@dataclass(slots=True)
+class _Flight:
+    node: str
+    step: int
+    op: str
+    exchange: int
+    started: float
+    moved: float
+    offline: float | None = None
+
+
+class Sky:
+    """All exchanges of a run that are under way.
+
+    Args:
+        transport: how nodes are reached.
+        config: deadlines are read from here.
+        run_id, bundle: name the run and the approved bundle in every task.
+
+    Attributes:
+        refused: node to the sentence with which it refused for good (:func:`hanse.errors.is_final`).
+        exchanges, bytes_down, bytes_up: of this attempt at the step, since :meth:`begin`.
+        seconds: node to the time from its ask to its reply, latest.
+    """
+
+    def __init__(self, transport: Transport, config: RunConfig, run_id: str, bundle: str) -> None:
+        self._transport, self._config, self._run_id, self._bundle = transport, config, run_id, bundle
+        self._flights: dict[asyncio.Task[Message], _Flight] = {}
+        self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
+        self._news: asyncio.Future[None] | None = None  # what ``_landed`` waits for
+        self._look_at = 0.0  # nobody is late before then, and nobody's connection has changed
+        self._watching: asyncio.Task[None] | None = None
+        self._ask: Ask | None = None
+        self._step = self._attempt = 0
+        self.bytes_down = self.bytes_up = self.exchanges = 0
+        self.seconds: dict[str, float] = {}
+        self.refused: dict[str, str] = {}
+
+    def busy(self) -> frozenset[str]:
+        """Nodes that still work on something that was asked."""
+        return frozenset(flight.node for flight in self._flights.values())
+
+    def begin(self, step: int, attempt: int, ask: Ask) -> None:
+        """The exchanges that follow are of this step."""
+        self._step, self._attempt, self._ask = step, attempt, ask
+        self.bytes_down = self.bytes_up = self.exchanges = 0
+
+    async def exchange(
+        self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
+    ) -> AsyncIterator[Reply]:
+        """The next exchange of the step (:class:`hanse.kinds.Exchange`)."""
+        assert self._ask is not None, "no step has begun"
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        self._look_at = 0.0
+        number, late = self.exchanges, self._ask.late
+        self.exchanges += 1
+        # The name of an ask is the same in a run that was resumed, so that a node which has the answer already
+        # gives it again. Whether it is the same ask too, the node tells by its content.
+        name = f"{self._run_id}/{self._step}/{self._attempt}/{op}/{number}"
+        task: dict[str, Json] = {
+            "run": self._run_id,
+            "step": self._step,
+            "exchange": number,
+            "op": op,
+            "combine": str(self._ask.combine),
+            "bundle": self._bundle,
+        }
+        if not self._ask.checkpoint:
+            task["checkpoint"] = False
+        for node, record in asks.items():
+            self._send(node, record, task, f"{name}/{node}")
+        wanted = min(need or len(asks), len(self._flights))
+        try:
+            while wanted > 0 and self._flights:
+                landed = await self._landed()
+                wanted -= sum(reply.body is not None for reply in landed)
+                wanted = min(wanted, len(self._flights))  # after all that landed together, or some are not waited for
+                for reply in landed:
+                    if reply.body is not None:
+                        self.bytes_up += reply.body.nbytes
+                    yield reply
+        finally:
+            if late == "drop":
+                await self.clear()
+
+    def _send(self, node: str, ask: Record, task: Mapping[str, Json], name: str) -> None:
+        now = time.monotonic()
+        flight = _Flight(node, task["step"], task["op"], task["exchange"], now, now)
+        message = Message("task", name, "", Record({**task, "ask": ask.data}, ask.arrays))
+
+        def progress() -> None:
+            flight.moved = time.monotonic()
+
+        self.bytes_down += ask.nbytes
+        future = asyncio.ensure_future(self._transport.request(node, message, progress))
+        self._flights[future] = flight
+        future.add_done_callback(self._touched_down)
+
+    def _touched_down(self, task: asyncio.Task[Message]) -> None:
+        if task in self._flights:
+            self._back.append(task)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _watch(self) -> None:
+        """Has the flights looked at whenever a node comes or goes. Between looking away and listening again
+        nothing else runs, so no change is missed."""
+        while True:
+            self._look_at = 0.0
+            self._wake()
+            await self._transport.changed()
+
+    async def _landed(self) -> list[Reply]:
+        """Waits until something happens: replies, or nodes that are now late.
+
+        What it costs must not grow with the number of those that are still under way: it is done for each reply.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            back, self._back = self._back, []
+            replies = [self._reply(task) for task in back if task in self._flights]
+            now = time.monotonic()
+            if now >= self._look_at:
+                replies += self._look(now)
+            if replies:
+                return replies
+            self._news = loop.create_future()
+            timer = loop.call_later(self._look_at - now, self._wake)
+            try:
+                await self._news
+            finally:
+                timer.cancel()
+
+    def _look(self, now: float) -> list[Reply]:
+        """Looks at all flights; returns those that are late. Progress and landings only put deadlines off,
+        so the earliest of them is when to look again."""
+        online = self._transport.online()
+        late = []
+        self._look_at = now + self._config.round_timeout_s
+        for task, flight in list(self._flights.items()):
+            flight.offline = None if flight.node in online else flight.offline or now
+            deadline = self._deadline(flight)
+            if now < deadline:
+                self._look_at = min(self._look_at, deadline)
+            elif not task.done():
+                late.append(self._late(task, now))
+        return late
+
+    def _deadline(self, flight: _Flight) -> float:
+        config = self._config
+        silent = flight.moved + config.round_timeout_s
+        return silent if flight.offline is None else min(silent, flight.offline + config.reconnect_timeout_s)
+
+    def _reply(self, task: asyncio.Task[Message]) -> Reply:
+        flight = self._flights.pop(task)
+        seconds = self.seconds[flight.node] = time.monotonic() - flight.started
+        try:
+            return self._of(flight, seconds, task.result().body)
+        except HanseError as error:
+            if is_final(error.code):
+                self.refused[flight.node] = error.message
+            return self._of(flight, seconds, error=error.message, code=error.code)
+
+    @staticmethod
+    def _of(flight: _Flight, seconds: float, body: Record | None = None, error: str = "", code: str = "") -> Reply:
+        return Reply(flight.node, flight.step, body, error, seconds, code, flight.op, flight.exchange)
+
+    def _late(self, task: asyncio.Task[Message], now: float) -> Reply:
+        flight = self._flights.pop(task)
+        task.cancel()
+        config = self._config
+        if flight.offline is not None:
+            why = f"lost its connection and did not come back within {config.reconnect_timeout_s:g} s"
+        else:
+            why = f"showed no progress for {config.round_timeout_s:g} s"
+        return self._of(flight, now - flight.started, error=why, code=NodeLost.code)
+
+    async def clear(self) -> None:
+        """Cancels all that is under way."""
+        flights, self._flights = list(self._flights), {}
+        for task in flights:
+            task.cancel()
+        if flights:
+            await asyncio.gather(*flights, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Nothing is under way any more, and nobody is watched."""
+        await self.clear()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)

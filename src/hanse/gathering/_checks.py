@@ -1,0 +1,78 @@
+"""What can be checked of single contributions, and only where they are seen (:data:`hanse.kinds.CHECKS`).
+
+Each check names the nodes whose contribution cannot be used, with the reason. A gather that hides single
+contributions cannot make these checks, and says so in ``Gathered.unchecked``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hanse.errors import Unusable
+from hanse.kinds import Answer, Shapes
+from hanse.messages import Layout, Place, Record, block
+
+BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
+
+Found = Sequence[tuple[Answer, Record]]
+
+
+def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
+    """Counts: the nodes with a number in ``counts`` (:attr:`hanse.kinds.Ask.counts`) that is not from 0 to
+    the ``rows`` that the node declared."""
+    wrong = {}
+    for answer, record in found:
+        most = rows.get(answer.node, math.inf)
+        for name in (f"{prefix}{name}" for name in counts for prefix in ("a.", "s.")):
+            if name in record.arrays:
+                said = np.asarray(record.arrays[name]).reshape(-1)[: counts[name[2:]]]
+                if not np.all((said >= 0) & (said <= most)):
+                    wrong[answer.node] = (
+                        f"{name[2:]!r} counts rows, and holds a number that is not from 0 to "
+                        f"the {most:g} that it declared for this run"
+                    )
+    return wrong
+
+
+def not_finite(found: Found, name: str, place: Place) -> dict[str, str]:
+    """Finite: the nodes whose array ``name`` holds NaN, infinity, or numbers too large to be added."""
+    guilty, most = {}, np.finfo(np.float64).max / (4 * len(found))
+    for answer, record in found:
+        for low in range(0, place.size, BLOCK):
+            values = block(record.arrays, name, low, min(low + BLOCK, place.size))
+            if not np.all(np.isfinite(values)):
+                guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
+                break
+            if np.abs(values.astype(np.float64)).max(initial=0) > most / max(1.0, answer.weight):
+                guilty[answer.node] = f"array {name[2:]!r} holds numbers too large to be added"
+                break
+    return guilty
+
+
+def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Place]:
+    """Layout: that of the arrays with this ``prefix``, as it was asked for, or else as most contributions
+    have it; the others are unusable. Where no layout is that of most, nobody can say who is right, and none
+    of them is used. Raises ``Unusable``."""
+    if not found:
+        return {}
+    layouts = []
+    for _, record in found:
+        places = Layout.of(record.arrays).places
+        layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
+    if wanted is not None:
+        common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
+        reason = "its arrays have other names, types or shapes than those that were asked for"
+    else:
+        counts = [sum(other == layout for other in layouts) for layout in layouts]
+        common = layouts[counts.index(max(counts))]
+        reason = "its arrays have other names, types or shapes than those of the other nodes"
+        if any(n == max(counts) and layout != common for n, layout in zip(counts, layouts, strict=True)):
+            raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in found})
+    odd = {a.node: reason for (a, _), layout in zip(found, layouts, strict=True) if layout != common}
+    if odd:
+        raise Unusable(odd)
+    places = Layout.of(found[0][1].arrays).places
+    return {n: p for n, p in places.items() if n.startswith(prefix)}

@@ -1,0 +1,74 @@
+"""What a node remembers of one run, as it was after each of the last exchanges.
+
+An exchange that is asked again (the coordinator was killed, a reply was lost, the step failed) starts from
+the same memory as before, and gives the same bytes. How far back a run may go, its checkpoints decide: the
+coordinator goes on after the last state that it kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# While a step is asked, the state after the one before may not be on disk yet, and a damaged checkpoint is
+# passed over for the one before it.
+KEPT_CHECKPOINTS = 3
+MOST = 256  # exchanges; a coordinator that never keeps a state does not fill the node
+
+
+@dataclass(slots=True)
+class Memory:
+    """Of the algorithm, of the gather, and of each outgoing transform, by its place."""
+
+    algorithm: dict[str, Any] = field(default_factory=dict)
+    gather: dict[str, Any] = field(default_factory=dict)
+    transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def copy(self) -> Memory:
+        return Memory(dict(self.algorithm), dict(self.gather), {k: dict(v) for k, v in self.transforms.items()})
+
+
+class Memories:
+    """Memories by (step, exchange).
+
+    >>> kept = Memories()
+    >>> for step in range(3):
+    ...     memory = kept.before(step, 0)
+    ...     memory.algorithm["steps"] = memory.algorithm.get("steps", 0) + 1
+    ...     kept.keep(step, 0, memory)
+    >>> kept.before(1, 0).algorithm, kept.before(3, 0).algorithm
+    ({'steps': 1}, {'steps': 3})
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], Memory] = {}
+        self._checkpoints: list[int] = []  # steps after which the coordinator keeps its state, ascending
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def before(self, step: int, exchange: int) -> Memory:
+        """A copy of the memory as it was before this exchange; empty where there is none."""
+        last = max((at for at in self._kept if at < (step, exchange)), default=None)
+        return Memory() if last is None else self._kept[last].copy()
+
+    def keep(self, step: int, exchange: int, memory: Memory, checkpoint: bool = True) -> None:
+        """Keeps the memory after this exchange, and lets go of what no run comes back to.
+
+        Args:
+            checkpoint: whether the coordinator keeps the state after this step.
+        """
+        at = (step, exchange)
+        self._kept = {other: m for other, m in self._kept.items() if other < at}
+        self._kept[at] = memory
+        self._checkpoints = [other for other in self._checkpoints if other < step]
+        if checkpoint:
+            self._checkpoints.append(step)
+        if len(self._checkpoints) > KEPT_CHECKPOINTS:
+            self._checkpoints = self._checkpoints[-KEPT_CHECKPOINTS:]
+        if len(self._checkpoints) == KEPT_CHECKPOINTS:
+            # the oldest that a run may come back to starts from the memory after this step
+            oldest = max((other for other in self._kept if other[0] <= self._checkpoints[0]), default=at)
+            self._kept = {other: m for other, m in self._kept.items() if other >= oldest}
+        while len(self._kept) > MOST:
+            del self._kept[min(self._kept)]

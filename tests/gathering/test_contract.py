@@ -1,0 +1,213 @@
+"""The contract of gathering, with a gather of several exchanges that is one file (``masked.py``)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import hanse.gathering
+from hanse import algorithms, gathering
+from hanse.answers import Answerer
+from hanse.bundle import Bundle, freeze
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, NodeFailed, NotAllowed, NotApproved
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Handler, Progress, Site, State
+from hanse.messages import Message, Record, digest
+from hanse.policy import single_contributions
+from hanse.rounds import Forgetful, Run, Step, go
+from hanse.transports.local import LocalTransport
+
+N = 4
+
+
+@pytest.fixture(autouse=True)
+def masked(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The folder is the registry: with the file in it, the gather is there."""
+    here = str(Path(__file__).parent)
+    monkeypatch.setattr(hanse.gathering, "__path__", [*hanse.gathering.__path__, here])
+    yield importlib.import_module("hanse.gathering.masked")
+    sys.modules.pop("hanse.gathering.masked", None)
+
+
+class Whole:
+    """Each node's k-th answer is k times its number, so memory that is not as it was shows."""
+
+    combines = frozenset({Combine.SUM})
+
+    def init(self, config: object, previous: Record | None = None) -> State:
+        return Record({"round": 0}, {"x": np.zeros(3)})
+
+    def ask(self, state: State) -> Ask | Done:
+        if state.data["round"] == 4:
+            return Done("4 rounds")
+        return Ask(Record({"r": state.data["round"]}), Combine.SUM, "sum", state.data["round"] + 1)
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        site.memory["k"] = site.memory.get("k", 0) + 1
+        return Contribution(Record({}, {"x": site.memory["k"] * np.array([0.5, -3, int(site.node[1])])}))
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        return Record({"round": state.data["round"] + 1}, {"x": state.arrays["x"] * 10 + gathered.sum()["x"]})
+
+    def result(self, state: State) -> Record:
+        return state
+
+    def metrics(self, state: State) -> dict[str, object]:
+        return {}
+
+
+class Federation:
+    """Real node halves, with faults: ``(node, step, op)`` to what is raised there, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gather: str = "masked") -> None:
+        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Whole())
+        self.config = RunConfig.parse({"federated_strategy": "probe", "gathering": gather})
+        self.bundle: Bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
+        self.seen: list[tuple[str, int, int, str]] = []
+        self.said: dict[tuple[str, int, int], Record] = {}
+        self.faults: dict[tuple[str, int, str], Exception] = {}
+        self.nodes = {f"n{k}": self._handler(f"n{k}") for k in range(N)}
+
+    def _handler(self, node: str) -> Handler:
+        answerer = Answerer(node, lambda bundle: None)  # type: ignore[arg-type, return-value]
+
+        async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            task = message.body.data
+            fault = self.faults.pop((node, task["step"], task["op"]), None)
+            if fault is not None:
+                raise fault
+            self.seen.append((node, task["step"], task["exchange"], task["op"]))
+            body = answerer.answer(message.body, self.bundle.content, progress)
+            self.said[node, task["step"], task["exchange"]] = body
+            return Message("reply", message.id, node, body)
+
+        return handle
+
+    def run(self, journal: Forgetful | None = None, **config: object) -> Run:
+        settings = RunConfig.parse({**self.config.to_json(), **config})
+        gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
+        transport = LocalTransport(self.nodes, "exact")
+        return Run(Whole(), settings, sorted(self.nodes), transport, journal or Forgetful(), gathers=gathers)
+
+
+def test_two_exchanges_give_the_plain_sum_and_show_nobody_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = Federation(monkeypatch)
+    found, plain = go(hidden.run()), go(Federation(monkeypatch, "plain").run())
+    assert digest(found) == digest(plain)
+    assert [s for s in hidden.seen if s[0] == "n2"][:3] == [
+        ("n2", 0, 0, "keys"),
+        ("n2", 0, 1, "masked"),
+        ("n2", 1, 0, "keys"),
+    ]
+    for k in range(N):
+        alone = hidden.said[f"n{k}", 0, 1].arrays["x"].view(np.int64) / 2**20
+        assert not np.isclose(alone, np.array([0.5, -3, k])).any()
+
+
+@pytest.mark.parametrize("op", ["keys", "masked"])
+def test_a_node_that_is_lost_in_an_exchange_is_left_out_of_the_sum(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    federation, journal = Federation(monkeypatch), Forgetful()
+    federation.faults[("n1", 0, op)] = NodeFailed("the worker ran out of memory")
+    go(federation.run(journal))
+    assert journal.steps[0].failures == {"n1": "the worker ran out of memory"}
+    assert ("reveal" in {s[3] for s in federation.seen}) == (op == "masked")
+    plain = Federation(monkeypatch, "plain")
+    plain.faults[("n1", 0, "answer")] = NodeFailed("the worker ran out of memory")
+    first: list[State] = []
+    go(plain.run(Forgetful(look=first.append)))
+    states: list[State] = []
+    again = Federation(monkeypatch)
+    again.faults[("n1", 0, op)] = NodeFailed("x")
+    go(again.run(Forgetful(look=states.append)))
+    np.testing.assert_array_equal(states[0].arrays["x"], first[0].arrays["x"])
+
+
+def test_a_step_that_fails_in_its_last_exchange_is_done_again_with_the_memory_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    federation, journal = Federation(monkeypatch), Forgetful()
+    federation.faults = {(f"n{k}", 2, "masked"): NodeFailed("x") for k in range(1, N)}
+    whole = digest(go(Federation(monkeypatch).run()))
+    assert digest(go(federation.run(journal, min_completed=N, min_fit_nodes=N))) == whole
+    assert [s.status for s in journal.steps] == ["ok", "ok", "failed", "ok", "ok"]
+
+
+@pytest.mark.parametrize("killed", [(s, e) for s in range(4) for e in range(2)])
+def test_a_run_that_was_killed_in_any_exchange_ends_with_the_same_bytes(
+    killed: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole = digest(go(Federation(monkeypatch).run()))
+    federation, states = Federation(monkeypatch), list[tuple[int, State]]()
+
+    class Keeping(Forgetful):
+        async def step(self, record: Step, state: State, keep: bool) -> None:
+            states.append((record.step + 1, state))
+
+    inner = federation.nodes["n3"]
+
+    async def dying(peer: str, message: Message, progress: Progress) -> Message:
+        reply = await inner(peer, message, progress)  # computed, kept by the node, and never heard of
+        if (message.body.data["step"], message.body.data["exchange"]) == killed:
+            raise Killed
+        return reply
+
+    federation.nodes["n3"] = dying
+    with pytest.raises(Killed):
+        asyncio.run(federation.run(Keeping()).go())
+    federation.nodes["n3"] = inner
+    assert digest(go(federation.run(), states[-1] if states else None)) == whole
+
+
+def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() -> None:
+    trees = {"model_name": "xgboost", "gathering": "masked"}
+    with pytest.raises(ConfigError, match="combine by each, and 'masked' gathers only sum"):
+        freeze(RunConfig.parse({**trees, "gathering_fallback": ""}), {"features": [], "kinds": {}}, {})
+    found = freeze(RunConfig.parse(trees), {"features": [], "kinds": {}}, {})
+    assert found.content["gathering"]["each"] == "plain"
+    assert "hanse.gathering.masked" in found.content["code"]
+    assert "# gathering: each by plain" in found.preview()
+    with pytest.raises(ConfigError, match="there is no 'mask' in gathering"):
+        freeze(RunConfig.parse({**trees, "gathering": "mask"}), {"features": [], "kinds": {}}, {})
+
+
+def test_an_owner_who_wants_only_hidden_sums() -> None:
+    rule = single_contributions.RULE({"allow_single_contributions": False})
+    assert rule.decide({"gathering": {"sum": "masked"}}).allowed
+    said = rule.decide({"gathering": {"sum": "masked", "merge": "plain"}})
+    assert not said.allowed
+    assert "alone contributes by merge" in said.reason
+    assert (
+        single_contributions.RULE({"allow_single_contributions": True}).decide({"gathering": {"sum": "plain"}}).allowed
+    )
+
+
+@pytest.mark.parametrize("said", [None, Combine.SUM])
+def test_what_the_coordinator_asks_for_does_not_decide_what_it_sees(
+    said: Combine | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum that is asked for as if it were to be merged would be gathered plainly."""
+
+    class Sum(Whole):
+        combines = frozenset({Combine.SUM, Combine.MERGE})
+
+        def answer(self, site: Site, ask: Record) -> Contribution:
+            return Contribution(Record({}, {"x": np.ones(3)}), combine=said)
+
+    federation = Federation(monkeypatch)
+    monkeypatch.setattr(algorithms, "build", lambda config, start=None: Sum())
+    content = {**federation.bundle.content, "gathering": {"sum": "masked", "merge": "plain"}}
+    task = {"run": "r", "step": 0, "exchange": 0, "op": "answer", "combine": "merge", "ask": {}}
+    with pytest.raises(NotAllowed, match="asked for to be combined by merge"):
+        Answerer("n0", lambda bundle: None).answer(Record(task), content)  # type: ignore[arg-type, return-value]
+    with pytest.raises(NotApproved, match="combines by 'each'"):
+        Answerer("n0", lambda bundle: None).answer(Record({**task, "combine": "each"}), content)  # type: ignore[arg-type, return-value]
