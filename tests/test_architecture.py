@@ -20,6 +20,8 @@ INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "
 GROUND = (
     "kinds",
     "registry",
+    "curvature",
+    "convex",
     "settings",
     "messages",
     "codec",
@@ -42,7 +44,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
     **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights"), 3),
-    **dict.fromkeys(("store", "transports", "identity"), 3),
+    **dict.fromkeys(("coefficients", "store", "transports", "identity"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
     **dict.fromkeys(GROUND, 1),
 }

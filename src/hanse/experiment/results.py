@@ -118,6 +118,17 @@ class Result:
         feature. One-hot columns count for the feature that they came from."""
         return importance(self.record)
 
+    def coefficients(self, level: float = 0.95) -> Listing:
+        """The regression table of a model that was fitted exactly, in the units of the data: one row a term
+        (:class:`hanse.coefficients.Term`), as on pooled rows. ``level`` is that of the confidence intervals.
+
+        Raises:
+            NotFound: the model was not fitted exactly.
+        """
+        from hanse import coefficients
+
+        return Listing([dataclasses.asdict(term) for term in coefficients.of(self.record, level)])
+
     def to_frame(self) -> Any:
         """:attr:`history` as a pandas or Polars frame, the spread as ``<metric>_min``, ``_max``."""
         rows = []

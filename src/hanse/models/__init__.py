@@ -24,6 +24,10 @@ The capabilities, and what an adapter with one of them can do:
     Trees that each correct those before: the same, but ``grow(trees, base, ...)`` goes on from an ensemble, and
     ``merge`` scales each part.
 
+``sums``
+    Convex losses of linear scores, which summed gradients and Hessians fit exactly: ``convex``, the loss
+    (:class:`hanse.convex.Convex`), ``parameters(theta)``, its parameters as the model names them, and ``predict``.
+
 A capability is a word between models and algorithms (``TAKES`` of :mod:`hanse.algorithms`) and nothing else has to
 know it: a new one, such as summed gradients and Hessians, or histograms, is a method of an adapter and a file in
 ``algorithms`` that calls it.

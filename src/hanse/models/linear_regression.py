@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse.convex import Convex, squared
 from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
@@ -23,7 +24,7 @@ from hanse.settings import Setting, boolean, checked
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "sums")
 TASKS = ("regression",)
 SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 
@@ -51,6 +52,14 @@ class LinearRegression:
             return float((error**2).mean() / 2), gradient
 
         return minimise(objective, parameters, ("coef", "intercept"), training)
+
+    @property
+    def convex(self) -> Convex:
+        free = bool(self.options["fit_intercept"])
+        return Convex(squared, 1, len(self.task.features), intercept=free, dispersed=True)
+
+    def parameters(self, theta: Array) -> dict[str, Array]:
+        return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return np.asarray(self.native(parameters).predict(X), np.float64)

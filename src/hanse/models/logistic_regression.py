@@ -15,19 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from hanse.convex import Convex, logistic, multinomial
 from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
-from hanse.settings import Setting, boolean, checked, number
+from hanse.settings import Setting, boolean, checked, either, number, one_of
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "sums")
 TASKS = ("binary", "multiclass")
 SETTINGS = {
-    "C": Setting(1.0, "inverse of the strength of the L2 penalty", number(0, above=True)),
+    "C": Setting(
+        1.0, "inverse of the strength of the L2 penalty; inf: none", either(number(0, above=True), one_of("inf"))
+    ),
     "fit_intercept": Setting(True, "whether there is an intercept", boolean),
 }
 
@@ -50,7 +53,7 @@ class LogisticRegression:
     ) -> Learned:
         shape = np.shape(parameters["coef"])
         size, rows = shape[0] * shape[1], np.arange(len(y))
-        alpha = 1.0 / (self.options["C"] * len(y))
+        alpha = 1.0 / (float(self.options["C"]) * len(y))
 
         def objective(flat: Array) -> tuple[float, Array]:
             coef, intercept = flat[:size].reshape(shape), flat[size:]
@@ -71,6 +74,15 @@ class LogisticRegression:
 
         return minimise(objective, parameters, ("coef", "intercept"), training)
 
+    @property
+    def convex(self) -> Convex:
+        family = logistic if self.task.outputs == 1 else multinomial
+        penalty, free = 1.0 / float(self.options["C"]), bool(self.options["fit_intercept"])  # 1 / inf: none
+        return Convex(family, self.task.outputs, len(self.task.features), penalty, free)
+
+    def parameters(self, theta: Array) -> dict[str, Array]:
+        return {"coef": theta[:, :-1].copy(), "intercept": theta[:, -1].copy()}
+
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return positive(self.native(parameters).predict_proba(X), self.task)
 
@@ -84,7 +96,7 @@ def _sigmoid(z: Array) -> Array:
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array) -> Any:
-    model = sklearn("linear_model").LogisticRegression(**options)
+    model = sklearn("linear_model").LogisticRegression(**{**options, "C": float(options["C"])})
     model.classes_, model.n_features_in_ = classes, len(task.features)
     model.coef_, model.intercept_ = np.array(parameters["coef"]), np.array(parameters["intercept"])
     return model
