@@ -30,7 +30,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Counts between edges. ``unsure``: the bins whose count is a lower bound."""
+    """Counts between edges. ``unsure``: the bins whose count is an estimate."""
 
     caption: str
     edges: Sequence[float]

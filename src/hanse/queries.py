@@ -201,6 +201,7 @@ def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, 
     return arrays
 
 
+Bounds = Any  # (least, most), each None where nothing is known; of a list of values, a list of them
 Across = Callable[
     [Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner, Mapping[str, Json], Known], "list[Arrays | None]"
 ]
@@ -232,6 +233,8 @@ class Statistic:
         combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
         counts: the shared arrays that count rows: none of a node is more than the rows that it declared.
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
+        bounds: (arrays of all nodes, options, known) to between which numbers the pooled value lies, where the value is
+            a number, or several, that joined cells may move. None: it is the pooled value itself.
         scalar: whether the value is one number (for tables).
         filtered: whether it may be asked of chosen rows only: what has no cells of its own.
         matrix: whether its value is a number for each pair of its columns, so that a larger one answers a smaller.
@@ -258,6 +261,7 @@ class Statistic:
     combine: Combine = Combine.SUM
     counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
+    bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None
     scalar: bool = True
     filtered: bool = False
     matrix: bool = False

@@ -4,7 +4,6 @@ that leaves a node, knows the rules, and wants to learn about one person."""
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +22,9 @@ from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Ask, Combine, Contribution, Site
 from hanse.messages import Record
 from hanse.queries import TableSource
-from hanse.suppression import hidden, hidden_table, runs
+from hanse.statistics import _joined
+from hanse.statistics.kaplan_meier import cell_end
+from hanse.suppression import hidden, hidden_table
 from hanse.table import Table
 
 RNG = np.random.default_rng(3)
@@ -49,6 +50,10 @@ def answers(here: Site) -> list[Contribution]:
             state, Contributions(((Answer("a", 1.0, said.record.data, {}, 0), record),), {}, ask.combine)
         )
     return found
+
+
+def packed(said: Iterable[Contribution]) -> list[tuple[str, bytes]]:
+    return [(name, np.asarray(array).tobytes()) for one in said for name, array in one.record.arrays.items()]
 
 
 def numbers(said: Iterable[Contribution]) -> list[float]:
@@ -103,8 +108,9 @@ def test_no_cell_of_a_quantile_sketch_stands_for_few() -> None:
     data = {"x": [*RNG.normal(size=200), SECRET]}
     for one in answers(site(data, [["quantile", ["x"], {"q": 1.0, "depth": 3}, []]])):
         for name, array in one.record.arrays.items():
-            if name.endswith("counts"):
+            if name.endswith((".counts", ".first", ".last")):
                 assert array.sum() == 201
+            if name.endswith((".first", ".last")):  # the rest follows from these
                 assert np.all((array == 0) | (array >= 10))
 
 
@@ -121,20 +127,20 @@ def test_an_outlier_is_in_no_quantile_of_its_own(rows: int, sign: int) -> None:
                 .fetch_stats_with_args({"x": {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}})
                 .values("quantile")["x"]
             )
-            assert max(map(abs, found)) < SECRET / 100, (seed, depth, found)
+            assert max([abs(v) for v in found if v is not None], default=0.0) < SECRET / 100, (seed, depth, found)
 
 
 def test_the_longest_time_is_nobodys_own() -> None:
+    """Whether the last one left after 100 days or after 5000 is in no byte."""
     for seed in range(60):
         random = np.random.default_rng(seed)
         rows = int(random.integers(40, 120))
-        time = np.append(random.integers(1, 100, rows - 1), 5000).astype(float)
-        table = {"t": time, "e": np.ones(rows)}
-        [said] = answers(site(table, [["kaplan_meier", ["t", "e"], {"grid": [*map(float, range(1, 5001))]}, []]]))
-        for name, array in said.record.arrays.items():
-            if name.endswith(("events", "gone")):
-                assert np.ravel(array).any() == name.endswith("events"), seed
-                assert not np.ravel(array)[100:].any(), seed
+        time, said = random.integers(1, 100, rows).astype(float), []
+        for longest in (100.0, 5000.0):
+            time[0] = longest
+            items = [["kaplan_meier", ["t", "e"], {"grid": [*map(float, range(1, 5001))]}, []]]
+            said.append(answers(site({"t": time, "e": np.ones(rows)}, items)))
+        assert packed(said[0]) == packed(said[1])
 
 
 # ---------------------------------------------------------------- subtraction
@@ -301,14 +307,14 @@ def test_histograms_with_edges_close_together_do_not_single_out_who_stands_betwe
             data, memory = {"x": x}, TableSource(Table.of({"x": x}))
             items = [["histogram", ["x"], {"bin_edges": e}, []] for e in edges]
             [said] = answers(site(data, items, memory))
-            found = [said.record.arrays[f"{i}.counts"][0] for i in range(2)]
+            found = [said.record.arrays[f"{i}.least"][0][1:-1] for i in range(2)]
         else:
             for e in edges:
                 got = federation.analytics().fetch_stats_with_args({"x": {"histogram": {"bin_edges": e}}})
                 value = got.values("histogram")["x"]
-                found.append(np.array([0, *value["counts"], 0]))
+                found.append(np.array(sure(value)))
         assert found[0].sum() == 400
-        assert found[1].sum() == 0  # both bins at the second edge are kept back
+        assert found[1].tolist() == [200, 0]  # what was told before, and not that one more stands below the second edge
     wide = federation.analytics().fetch_stats_with_args({"x": {"histogram": {"bin_edges": [0, 25, 75, 100]}}})
     assert sum(wide.values("histogram")["x"]["counts"]) == 400  # edges with enough rows between are fine
 
@@ -334,7 +340,7 @@ def test_choices_of_rows_that_single_somebody_out() -> None:
     assert mean(["age", "<", float(ages[100])])["cost"] is not None
     for statistic in ("value_counts", "histogram", "min", "median", "crosstab"):
         with pytest.raises(ConfigError):
-            federation.analytics(where=[["age", "<", cut]])._pair(
+            federation.analytics(where=[["age", "<", cut]]).ask(
                 statistic,
                 ("cost", "age") if statistic == "crosstab" else ("cost",),
                 {"bins": 3} if statistic == "histogram" else {},
@@ -372,6 +378,11 @@ def test_choices_that_were_answered_of_one_column_are_compared_anew_when_another
     assert mean("m", 100.0) == first
 
 
+def sure(histogram: Any) -> list[int]:
+    """How many rows are told to be in each bin."""
+    return [low for low, _ in histogram["counts_range"]] if "counts_range" in histogram else histogram["counts"]
+
+
 def binned(federation: Any, edges: list[float], by: str = "") -> Any:
     analytics = federation.analytics(by=by) if by else federation.analytics()
     return analytics.fetch_stats_with_args({"x": {"histogram": {"bin_edges": edges}}}).values("histogram")["x"]
@@ -386,7 +397,7 @@ def test_edges_of_groups_are_held_against_those_of_all_rows(groups_first: bool) 
     first, second = [binned(federation, e, "g" if (i == 0) is groups_first else "") for i, e in enumerate(edges)]
     for found, shown in ((first, 400), (second, 0)):
         parts = [found] if "counts" in found else list(found.values())
-        assert sum(sum(part["counts"]) for part in parts) == shown
+        assert sum(sum(sure(part)) for part in parts) == shown
 
 
 def test_an_edge_that_one_group_was_shown_is_not_an_old_one_of_another() -> None:
@@ -395,61 +406,81 @@ def test_an_edge_that_one_group_was_shown_is_not_an_old_one_of_another() -> None
     for edge in (50.25, 50.75, 50.75, 50.25):
         found = binned(federation, [-1.0, edge, 200.0], "g")
         below = {"a": int((x[:103] < edge).sum()), "b": int((x[103:] < edge).sum())}
-        told = {g: part["counts"][0] for g, part in found.items()}
+        told = {g: sure(part)[0] for g, part in found.items()}
         assert told["a"] in ((below["a"],) if edge == 50.25 else (0,))
         assert told["b"] in (below["b"], 0)
 
 
 def test_curves_of_two_grids_do_not_single_out_who_stands_between_their_times() -> None:
     pay = np.sort(RNG.normal(3000, 200, 300))
-    federation = hanse.simulate({"a": {"pay": pay, "event": np.arange(300) % 2}})
+    for event in (0.0, 1.0):
+        said = []
+        for place in (float(np.nextafter(pay[151], 0)), float(pay[151])):
+            table = {"pay": pay, "event": np.where(np.arange(300) == 151, event, np.arange(300) % 2)}
+            items = [["kaplan_meier", ["pay", "event"], {"grid": [place, 1e6]}, []]]
+            said.append(packed(answers(site(table, items))))
+        assert said[0] == said[1]
 
-    def events(time: float) -> Any:
-        return federation.analytics().kaplan_meier("pay", "event", grid=[time, 1e6])["events"]
 
-    first = events(float(np.nextafter(pay[151], 0)))
-    assert first == [75, 75]
-    assert events(float(pay[151])) == [150]  # and not 76
-    assert events(float(np.nextafter(pay[151], 0))) == first
+def shuffled(table: dict[str, Any], time: str, rng: np.random.Generator) -> dict[str, Any]:
+    """The same rows, but whose time is whose is mixed within each of the shortest runs that the node tells of."""
+    ends, cell = np.unique(cell_end(table[time]), return_inverse=True)
+    found = _joined.runs(np.bincount(cell.reshape(-1), minlength=len(ends)), 10)
+    out = {name: column.copy() for name, column in table.items()}
+    for first, last in found:
+        inside = np.flatnonzero((cell.reshape(-1) >= first) & (cell.reshape(-1) <= last))
+        mixed = rng.permutation(inside)
+        for name in out:
+            if name != time:
+                out[name][inside] = table[name][mixed]
+    return out
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_whatever_times_curves_tell_none_or_the_minimum_stand_between_them(data: st.DataObject) -> None:
+def test_no_sequence_of_curves_tells_one_order_of_rows_from_another(data: st.DataObject) -> None:
+    """Whatever is asked one after the other, of all rows, of groups, of those of two columns, on any grids: where the
+    rows of a run stand in it, and of what kind and group those are, changes no byte. So none of it can follow."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     n = int(rng.integers(40, 300))
-    time, event = rng.integers(0, 40, n).astype(float), rng.random(n) < rng.uniform(0.1, 0.9)
-    group = np.where(rng.random(n) < rng.uniform(0.2, 0.8), "f", "m")
-    source = TableSource(Table.of({"t": time, "e": event, "g": group}))
-
-    def upto(inside: Any, at: float) -> tuple[int, int]:
-        return int((inside & event & (time <= at)).sum()), int((inside & ~event & (time <= at)).sum())
-
-    everybody = np.ones(n, bool)
+    coarse = rng.random() < 0.5
+    table = {
+        "t": rng.integers(0, 40, n).astype(float) if coarse else rng.exponential(100, n),
+        "e": (rng.random(n) < rng.uniform(0.1, 0.9)).astype(float),
+        "g": np.where(rng.random(n) < rng.uniform(0.2, 0.8), "f", "m").astype(object),
+        "h": np.where(rng.random(n) < rng.uniform(0.2, 0.8), "x", "y").astype(object),
+    }
+    table["h"][rng.random(n) < 0.05] = None
+    other = shuffled(table, "t", rng)
+    sources = [TableSource(Table.of(part)) for part in (table, other)]
     for _ in range(4):
-        grid = sorted({float(t) for t in rng.integers(-1, 42, int(rng.integers(2, 20)))} | {41.0, 42.0})
-        by = data.draw(st.sampled_from([[], ["g"]]))
-        said = answers(
-            site({"t": time, "e": event, "g": group}, [["kaplan_meier", ["t", "e"], {"grid": grid}, by]], source)
-        )
-        shown = {tuple(json.loads(key)[1]): edges for key, edges in (source.memory.get("edges") or {}).items()}
-        [told] = [a for one in said for name, a in one.record.arrays.items() if name.endswith(".events")]
-        for part, inside in zip(told, [group == g for g in sorted(set(group))] if by else [everybody], strict=False):
-            if part.any():  # what is told is what the node remembers
-                sums = {0, *(upto(inside, t)[0] for t in shown.get(tuple(by), []) if t in grid), upto(inside, 99.0)[0]}
-                assert set(np.cumsum(part).tolist()) <= sums
-        for key, times in shown.items():
-            for inside in [everybody, *([group == "f", group == "m"] if key else [])]:
-                ends = [(0, 0), *(upto(inside, t) for t in times), upto(inside, 99.0)]
-                if inside is everybody or told.any():
-                    steps = np.diff(np.array(ends), axis=0)
-                    few_of_all = ((steps > 0) & (steps < 10)).any()
-                    assert not few_of_all
-    for one, other in itertools.permutations(shown.values(), 2):  # all rows and the groups together
-        for t, u in itertools.product(one, other):
-            apart = np.abs(np.subtract(upto(everybody, t), upto(everybody, u)))
-            near = [v for v in other if min(t, u) < v < max(t, u)]
-            assert near or not ((apart > 0) & (apart < 10)).any()
+        grid = sorted({float(t) for t in rng.uniform(0, 200, int(rng.integers(2, 20)))})
+        by = data.draw(st.sampled_from([[], ["g"], ["h"], ["g", "h"]]))
+        items = [["kaplan_meier", ["t", "e"], {"grid": grid}, by]]
+        one, two = (answers(site(part, items, source)) for part, source in zip((table, other), sources, strict=True))
+        assert packed(one) == packed(two)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_curves_of_groups_of_all_rows_and_of_two_columns_leave_no_few_between_them(seed: int) -> None:
+    """Between any two times that two questions tell, rows, events and censorings are none or the minimum, of all that
+    both tell."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(60, 400))
+    t, e = rng.integers(0, 60, n).astype(float), rng.random(n) < rng.uniform(0.2, 0.8)
+    g, h = (np.where(rng.random(n) < rng.uniform(0.2, 0.8), "a", "b").astype(object) for _ in range(2))
+    grid = [float(i) for i in range(61)]
+    told: dict[tuple[str, ...], set[int]] = {}
+    for by in ((), ("g",), ("h",), ("g", "h")):
+        said = answers(site({"t": t, "e": e, "g": g, "h": h}, [["kaplan_meier", ["t", "e"], {"grid": grid}, list(by)]]))
+        arrays = {name.rpartition(".")[2]: a for one in said for name, a in one.record.arrays.items()}
+        if arrays["rows_last"].any():
+            ends = np.flatnonzero(arrays["rows_last"].sum(0)[:-1])  # where runs end
+            told[by] = {int((t <= grid[end]).sum()) for end in ends}
+    for inner, outer in ((("g",), ()), (("h",), ()), (("g", "h"), ("g",)), (("g", "h"), ("h",))):
+        if inner in told and outer in told:
+            assert told[inner] <= told[outer]
 
 
 def test_all_events_minus_one_groups_are_not_another_groups_few() -> None:
@@ -490,26 +521,60 @@ def test_survival_of_few() -> None:
             [["kaplan_meier", ["t", "e"], {"grid": [float(i) for i in range(1, 200)]}, []]],
         )
     )
-    for name, array in said.record.arrays.items():
-        if name.endswith(("events", "gone")):
-            assert np.all((array == 0) | (array >= 10))
-            assert array.any()
+    for end in ("first", "last"):
+        array = said.record.arrays[f"0.rows_{end}"]
+        assert np.all((array == 0) | (array >= 10))
+        assert array.sum() == 150
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1, max_size=12), st.integers(1, 10))
-def test_joined_cells_are_full_of_both_counts(counts: list[tuple[int, int]], minimum: int) -> None:
-    """Also what is left at the end, where only one of them is enough."""
-    cells = np.array(counts).T
-    place = runs(cells, minimum)
-    if np.all(place < 0):
-        assert any(0 < total < minimum for total in cells.sum(1)) or not cells.any()
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 10),
+    st.integers(1, 3),
+)
+def test_joined_cells_are_full_of_every_count(counts: list[tuple[int, int, int]], minimum: int, parts: int) -> None:
+    """Also what is left at the end, where only one of them is enough; and no run ends between two of the whole's."""
+    cells = np.array(counts).T[:parts]
+    whole = _joined.runs(cells.sum(0), minimum)
+    found = _joined.runs(cells, minimum, whole)
+    if not len(found):
+        assert any(0 < total < minimum for total in [*cells.sum(1), cells.sum()]) or not cells.any()
         return
-    for part in cells:
-        out = np.zeros_like(part)
-        np.add.at(out, place, part)
-        assert out.sum() == part.sum()
-        assert np.all((out == 0) | (out >= minimum))
+    assert np.all(found[1:, 0] > found[:-1, 1])
+    assert np.isin(found[:, 0], whole[:, 0]).all()
+    assert np.isin(found[:, 1], whole[:, 1]).all()
+    low, high, edges = found[:, 0] * 1.0, found[:, 1] + 1.0, np.arange(cells.shape[1] + 1.0)
+    for part, told in zip(cells, _joined.told(list(cells), found, low, high, edges), strict=True):
+        rows = _joined.sums(part, found)
+        assert rows.sum() == part.sum()  # nobody is lost
+        assert np.all((rows == 0) | (rows >= minimum))
+        assert {int(a.sum()) for a in told.values()} == {int(part.sum())}
+        assert np.all(np.cumsum(told["last"]) <= np.cumsum(part))
+        assert np.all(np.cumsum(part) <= np.cumsum(told["first"]))
+        assert np.all(np.cumsum(told["last"]) <= np.cumsum(told["counts"]))
+        assert np.all(np.cumsum(told["counts"]) <= np.cumsum(told["first"]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=12), st.randoms())
+def test_what_leaves_of_joined_cells_follows_from_their_sums(counts: list[int], random: Any) -> None:
+    """Rows that stand elsewhere in a run leave the same arrays: the spread tells nothing of where they stood."""
+    cells = np.array(counts)
+    found, edges = _joined.runs(cells, 10), np.arange(len(cells) + 1.0)
+    if not len(found):
+        return
+    other = cells.copy()
+    for first, last in found:
+        n, inside = int(cells[first : last + 1].sum()), np.zeros(last - first + 1, np.int64)
+        for _ in range(n):
+            inside[random.randrange(len(inside))] += 1
+        other[first : last + 1] = inside
+    one, two = (
+        _joined.told([part], found, *_joined.extents(edges, found, _joined.sums(part, found)), edges)[0]
+        for part in (cells, other)
+    )
+    assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
 def test_three_deaths_are_no_curve() -> None:
@@ -524,13 +589,14 @@ def test_pixels_of_one_image_are_no_cell() -> None:
     images[:, 4:, :, 0] = 90
     images[7] = 200  # 64 pixels of one of them
     edges = {"scan[0]": {"histogram": {"bin_edges": [0, 50, 100, 255]}}}
-    for count, shown in ((1, [0, 1568, 0]), (30, [640, 640, 1920])):
+    for count, shown in ((1, [1568, None, None]), (30, [640, 640, 1920])):
         images[7 : 7 + count] = 200
         analytics = hanse.simulate({"a": {"scan": images}}).analytics()
         assert analytics.fetch_stats_with_args(edges).values("histogram")["scan[0]"]["counts"] == shown
         labels = analytics.fetch_stats("value_counts", ["scan[0]"]).values("value_counts")["scan[0]"]
         assert ("200" in labels) == (count == 30)
-        assert max(analytics.quantile([0.5, 1.0], ["scan[0]"])["scan[0]"]) < 200 or count == 30
+        largest = analytics.quantile([0.5, 1.0], ["scan[0]"])["scan[0]"][1]
+        assert largest is None or largest < 200 or count == 30
 
 
 def test_a_share_of_all_rows_minus_that_of_a_group_is_not_another_groups_few() -> None:
@@ -550,25 +616,6 @@ def test_no_sketch_of_different_values_tells_which_there_are() -> None:
     for allowed in (False, True):
         [said] = answers(site(data, items, allow_extremes=allowed))
         assert all(said.record.arrays[f"{i}.registers"].any() == allowed for i in range(2))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 10))
-def test_joined_cells_are_full_and_lose_nobody(counts: list[int], minimum: int) -> None:
-    cells = np.array(counts)
-    place = runs(cells, minimum)
-    if np.all(place < 0):
-        assert cells.sum() < minimum
-        return
-    out = np.zeros_like(cells)
-    np.add.at(out, place, cells)
-    assert out.sum() == cells.sum()
-    assert np.all((out == 0) | (out >= minimum))
-    assert np.max(np.abs(np.cumsum(out) - np.cumsum(cells))) < 2 * minimum
-    stands = np.flatnonzero(out)
-    if cells.sum() >= 2 * minimum:  # else no place has so many on both sides
-        assert cells[: stands[0] + 1].sum() >= minimum
-        assert cells[stands[-1] :].sum() >= minimum
 
 
 # ---------------------------------------------------------------- a node that lies
@@ -661,7 +708,7 @@ def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> Non
     assert "yes" not in groups["f"]
     bins = {"dose": {"histogram": {"bin_edges": [0, 1, 2]}}}
     found = federation.analytics(by="sex").fetch_stats_with_args(bins).values("histogram")["dose"]
-    assert found["f"]["counts"][1] == 0
+    assert found["f"]["counts"][1] is None
     assert found["f"]["hidden"][1] == 1
     large = hanse.simulate({"a": {"sex": ["f"] * 100 + ["m"] * 60, "ill": ["yes", "no"] * 80}})
     assert large.analytics(by="sex").value_counts("ill")["ill"] == {
@@ -692,7 +739,8 @@ def test_groups_and_their_total_leave_no_few(table: list[list[int]]) -> None:
 
 
 def moments_of(federation: Any, columns: list[str], by: str | tuple[str, ...] = ()) -> Any:
-    return federation.analytics(by=by)._pair("pair_means", tuple(columns), {})
+    found = federation.analytics(by=by).ask("pair_means", columns)
+    return found.value(found.wanted[0])
 
 
 def with_gaps(rows: int = 200, **gone: Iterable[int]) -> dict[str, np.ndarray]:
@@ -731,7 +779,8 @@ def test_a_column_minus_its_pair_does_not_give_those_without_the_other_away(stat
     many = with_gaps(blood=range(30))
     assert abs(recovered(many, [[stat, columns, {}, []]], columns) - SECRET) > 5000  # a mean of thirty
     found = hanse.simulate({"a": with_gaps(blood=[0], age=range(40, 80))}).analytics()
-    matrix = found._pair(stat, ("pay", "blood", "age"), {})
+    asked = found.ask(stat, ("pay", "blood", "age"))
+    matrix = asked.value(asked.wanted[0])
     assert matrix[0][1] is matrix[1][0] is None
     assert matrix[0][0] is not None
     assert matrix[0][2] is not None  # another pair is told

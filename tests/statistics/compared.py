@@ -333,27 +333,31 @@ def correlation(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterato
 # ---------------------------------------------------------------- sketches: within their bounds
 
 
-def _stands(x: Vector, q: float, found: Any, item: Item, fetched: Fetched) -> Line:
-    """A quantile stands in the cell of one of the two rows that NumPy interpolates between."""
+def _stands(x: Vector, q: float, found: Any, item: Item, fetched: Fetched) -> Iterator[Line]:
+    """A quantile and NumPy's stand between the same bounds."""
     if not len(x):
-        return Line("quantile", found, None)
+        yield Line("quantile", found, None)
+        return
     known = known_of(fetched.plan, fetched.arrays, item, 0)
-    _, width, _ = quantiles.rank_error({"q": q, "bin_edges": None}, known)
-    near = [np.quantile(x, q, method=method) for method in ("lower", "higher")]
-    slack = width + 4 * np.spacing(np.abs(x).max())
-    return Line("quantile", int(any(abs(found - v) <= slack for v in near)), 1)
+    least, most = quantiles.between(known, q)
+    if least is None or most is None:
+        yield Line("quantile", found, None)
+        return
+    slack = 8 * np.spacing(np.abs(x).max())
+    low, high = least - slack, most + slack
+    yield Line("quantile in its bounds", int(low <= found <= high and low <= np.quantile(x, q) <= high), 1)
 
 
 @compares
 def quantile(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterator[Line]:
     [x] = rows.there(item.columns[0])
     for q, found in zip(item.options["q"], value, strict=True):
-        yield _stands(x, q, found, item, fetched)
+        yield from _stands(x, q, found, item, fetched)
 
 
 @compares
 def median(rows: Rows, item: Item, value: Any, fetched: Fetched) -> Iterator[Line]:
-    yield _stands(rows.there(item.columns[0])[0], 0.5, value, item, fetched)
+    yield from _stands(rows.there(item.columns[0])[0], 0.5, value, item, fetched)
 
 
 @compares

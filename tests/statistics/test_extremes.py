@@ -186,7 +186,8 @@ def test_counts_of_billions() -> None:
         near(found["chi2"], chi2)
         near(found["p"], p)
     events, gone = np.array([1, 0, 2, 0]), np.array([0, 3, 0, 10**9])
-    arrays = {"n": np.asarray(10**9), "events": events, "gone": gone}
+    exact = {"off": np.zeros((), int), "hidden": np.zeros((), int)}
+    arrays = {"n": np.asarray(10**9), "events": events, "gone": gone, **exact}
     curve: Any = kaplan_meier.final(arrays, {"grid": [1.0, 2.0, 3.0], "level": 0.95}, Known())
     risk = [int(v) for v in (events + gone)[::-1].cumsum()[::-1]]
     survival, spread = Fraction(1), Fraction(0)
@@ -205,7 +206,8 @@ def test_half_are_alive() -> None:
     """A median at a curve that is one half exactly, whatever the rounding of its factors."""
     for n in range(2, 80, 2):
         time = np.arange(1.0, n + 1)
-        arrays = {"n": np.asarray(n), "events": np.append(np.ones(n, int), 0), "gone": np.zeros(n + 1, int)}
+        exact = {"off": np.zeros((), int), "hidden": np.zeros((), int)}
+        arrays = {"n": np.asarray(n), "events": np.append(np.ones(n, int), 0), "gone": np.zeros(n + 1, int), **exact}
         curve: Any = kaplan_meier.final(arrays, {"grid": time.tolist(), "level": 0.95}, Known())
         assert curve["median"] == n / 2
 

@@ -20,7 +20,7 @@ t_test: dof, p; crosstab: chi2, p       themselves (SciPy's chi2: itself or 1e-6
 logrank: chi2                           itself or 1e-6, whichever is more; p: itself
 kaplan_meier: survival, both bounds     themselves
 mann_whitney: u, p                      themselves where a cell holds one value; always within error, p_range
-quantile, median; cells                 in the cell of a row that NumPy interpolates between; every row in one
+quantile, median; cells                 between the same bounds as the value of NumPy; every row in one
 distinct                                5 standard errors
 ======================================  ==========================================================================
 

@@ -17,7 +17,7 @@ def test_a_curve_needs_no_grid() -> None:
     exact = KaplanMeierFitter().fit(frame["t"], frame["e"])
     at = [5.0, 10.0, 20.0]
     mine = np.interp(at, got["times"], got["survival"])
-    np.testing.assert_allclose(mine, exact.predict(at), atol=0.04)
+    np.testing.assert_allclose(mine, exact.predict(at), atol=0.01)
 
 
 def test_what_is_rough_says_so() -> None:
@@ -34,9 +34,13 @@ def test_what_is_rough_says_so() -> None:
         test = found.values("logrank")["t, e"]
         assert test.get("hidden") == (2 if minimum > 1 else None)
         assert ("hidden" in curve) == (minimum > 1)
-        assert any("rough" in note for note in found.notes) == (minimum > 1)
+        assert any("in runs" in note for note in found.notes) == (minimum > 1)
         exact = multivariate_logrank_test(frame["t"], frame["g"], frame["e"]).test_statistic
-        assert (abs(test["chi2"] - exact) < 1e-9) == (minimum == 1)
+        if minimum == 1:
+            assert abs(test["chi2"] - exact) < 1e-9
+        else:
+            assert test["p"] is None
+            assert test["chi2_range"][0] <= exact <= test["chi2_range"][1]
 
 
 def test_a_grid_that_ends_early_counts_nothing_twice() -> None:
@@ -45,8 +49,8 @@ def test_a_grid_that_ends_early_counts_nothing_twice() -> None:
     for end in (15, 30, 55, 59, 80):
         with federation(frame, [400], minimum_cell=10) as there:
             curve = there.analytics().kaplan_meier("t", "e", grid=[float(i) for i in range(end)])
-        assert curve["at_risk"][0] == 900
+        assert curve["at_risk_range"][0][1] == 900
         inside = int((frame["e"] & (frame["t"] < end)).sum())
-        assert abs(sum(curve["events"]) - inside) < 2 * 10 * 2  # fewer than twice the minimum at each site
+        assert curve["events_range"][-1][0] <= inside <= curve["events_range"][-1][1]
         exact = KaplanMeierFitter().fit(frame["t"], frame["e"]).predict(curve["times"]).to_numpy()
-        assert np.abs(np.array(curve["survival"]) - exact).mean() < 0.1
+        assert np.abs(np.array(curve["survival"]) - exact).mean() < 0.02

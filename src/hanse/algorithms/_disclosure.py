@@ -144,8 +144,9 @@ def _over_groups(
     out = list(sent)
     for group, i in enumerate(inner):
         if i is not None and not flags[i]:
-            cells = {"counts": np.where(back[group], 0, sent[i]["counts"]), "hidden": back[group].astype(np.int64)}
-            out[i] = {**sent[i], **cells}
+            alike = {name: a for name, a in sent[i].items() if a.shape == back[group].shape}
+            cells = {name: np.where(back[group], 0, array) for name, array in alike.items()}
+            out[i] = {**sent[i], **cells, "hidden": back[group].astype(np.int64)}
     return out
 
 

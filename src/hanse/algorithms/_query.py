@@ -109,6 +109,14 @@ def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, 
     return stat.final(own, item.options, known)
 
 
+def bounds(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
+    """Between which numbers the pooled value of :func:`value` lies. None: it is that value."""
+    find = statistic(item.stat).bounds
+    known = known_of(query, arrays, item, group, prefix)
+    own = one_group(sliced(arrays, query.items.index(item), prefix), group) if item in query.shared else {}
+    return find(own, item.options, known) if find is not None else None
+
+
 def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:
     stat = statistic(item.stat)
     kind = ColumnKind.NUMERIC if ColumnKind.NUMERIC in stat.kinds else ColumnKind.CATEGORICAL

@@ -28,6 +28,7 @@ from hanse.algorithms._owner import base, owner_of
 from hanse.algorithms._query import (
     WITHHELD,
     Query,
+    bounds,
     finite,
     known_of,
     labels_by,
@@ -214,6 +215,7 @@ __all__ = [
     "WITHHELD",
     "Query",
     "Statistics",
+    "bounds",
     "ingredients",
     "known_of",
     "labels_by",

@@ -113,6 +113,20 @@ class Fetched:
             values[label[0] if len(label) == 1 else label] = value
         return values
 
+    def bounds(self, item: Item, node: str = "") -> Json:
+        """Between which numbers the pooled value lies, as :meth:`value` has the values; None: it is the value."""
+        found = self.finds(item)
+        if found is None or statistic(item.stat).bounds is None:
+            return None
+        prefix = f"@{node}@" if node else ""
+        if not item.by:
+            return algorithm.bounds(self.plan, self.arrays, found, 0, prefix)
+        labels = product(*algorithm.labels_by(self.plan, self.arrays, found))
+        return {
+            label[0] if len(label) == 1 else label: algorithm.bounds(self.plan, self.arrays, found, group, prefix)
+            for group, label in enumerate(labels)
+        }
+
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
         if item not in self.plan.items:
             return {}

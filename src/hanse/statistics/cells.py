@@ -6,9 +6,10 @@ in the last of them, and no quantile is told of it. At each further depth the ce
 depth before are divided evenly, each into as many parts as its share of all rows says, so that they
 hold about equally many rows. All of it is counts, so it adds over sites.
 
-A node joins neighbouring cells until each holds the owner's minimum of rows (or none), and lets them
-stand where at least so many rows lie further out. So no cell stands for one person, and no extreme
-leaves; a cumulative count is off by less than twice the minimum at each node.
+A node tells neighbouring cells together until they hold the owner's minimum of rows
+(:mod:`hanse.statistics._joined`), with groups at the same cells for all of them where these are ``pooled``, at ends
+of the runs of all rows. So no cell stands for one person, no extreme leaves, and a cumulative count lies between
+``first`` and ``last``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
+from hanse.statistics import _joined
 from hanse.statistics._powers import center
-from hanse.suppression import joined, runs
 
 CELLS = 4096
 DEEPEST = 4
@@ -48,7 +49,7 @@ def needs(item: Item) -> tuple[Item, ...]:
     return (same(base, "mean"), *(same(base, "cells", depth=d) for d in range(options["depth"])))
 
 
-def edges(known: Sequence[Arrays]) -> Array:
+def edges_of(known: Sequence[Arrays]) -> Array:
     """(k + 1,) edges of the cells in terms of d, for the depth ``len(known) - 1``."""
     steps = 2.0 ** np.arange(_LOW, _HIGH)[:, None] * (1 + np.arange(1 << _FINE) / (1 << _FINE))
     outward = np.append(steps.reshape(-1), 2.0**_HIGH)
@@ -80,25 +81,66 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
         place[key < 0] = _KEYS  # nearer to the mean than any cell
         counts = np.bincount(place, minlength=2 * _KEYS + 1)
     else:
-        border = known.keep("edges", lambda: edges(known))
+        border = known.keep("edges", lambda: edges_of(known))
         place = np.searchsorted(border, d, "right") - 1
         counts = np.bincount(np.clip(place, 0, len(border) - 2), minlength=len(border) - 1)
     return {"n": np.asarray(len(d), np.int64), "counts": counts.astype(np.int64)}
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    counts = arrays["counts"]
     if owner.minimum <= 1 or not arrays["n"]:
-        return arrays
-    place = runs(counts, owner.minimum)
-    if np.all(place < 0):
+        return {**arrays, "first": arrays["counts"], "last": arrays["counts"]}
+    if owner.grouped and options["pooled"]:
+        return {"n": arrays["n"]}  # all groups together, below
+    [found] = _told([arrays["counts"]], arrays["counts"], owner, known)
+    return {"n": arrays["n"], **found}
+
+
+def across(
+    found: Sequence[Arrays],
+    sent: Sequence[Arrays | None],
+    shape: Sequence[int],
+    owner: Owner,
+    options: Mapping[str, Json],
+    known: Known,
+) -> list[Arrays | None]:
+    """Groups that are counted in the same cells are joined alike; those that are not told are one more part."""
+    if not options["pooled"]:
+        return list(sent)
+    mine = [arrays["counts"] for arrays, part in zip(found, sent, strict=True) if part and arrays["n"]]
+    rest = [arrays["counts"] for arrays, part in zip(found, sent, strict=True) if not part and arrays["n"]]
+    left = [np.sum(rest, axis=0)] if rest else []
+    try:
+        parts = iter(_told([*mine, *left], np.sum([*mine, *left], axis=0), owner, known) if mine else [])
+    except Withheld:
+        return [None if part is None else {} for part in sent]
+    return [
+        {"n": arrays["n"], **next(parts)} if part and arrays["n"] else part
+        for arrays, part in zip(found, sent, strict=True)
+    ]
+
+
+def _told(parts: Sequence[Array], whole: Array, owner: Owner, known: Known) -> list[dict[str, Array]]:
+    """Raises ``Withheld`` where there are too few rows."""
+    joined = _joined.runs(np.array(parts), owner.minimum, _joined.runs(whole, owner.minimum))
+    if not len(joined):
         raise Withheld("fewer rows than this node's minimum")
-    return {"n": arrays["n"], "counts": joined(counts, place)}
+    cells = len(whole)
+    if len(known) > 1:  # these hold about equally many rows of all sites each, but for the last on both sides
+        edges = np.arange(cells + 1.0)
+        low, high = np.maximum(joined[:, 0], 1.0), np.minimum(joined[:, 1] + 1.0, cells - 1.0)
+    else:
+        edges = edges_of(known)
+        low, high = _joined.extents(edges, joined, _joined.sums(whole, joined))
+        if len(joined) == 1 and joined[0, 0] < joined[0, 1]:  # with nothing around, they stand at their median
+            middle = np.searchsorted(np.cumsum(whole), (whole.sum() + 1) // 2)
+            low, high = edges[[middle]], edges[[middle + 1]]
+    return _joined.told(parts, joined, low, high, edges)
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     """Edges and counts of the cells that are not empty."""
-    border = edges(known) + center(known[0])
+    border = edges_of(known) + center(known[0])
     full = np.flatnonzero(arrays["counts"])
     return {"low": border[full].tolist(), "high": border[full + 1].tolist(), "counts": arrays["counts"][full].tolist()}
 
@@ -112,7 +154,8 @@ STATISTIC = Statistic(
     before=99,
     observe=observe,
     protect=protect,
-    counts=("n", "counts"),
+    across=across,
+    counts=("n", "counts", "first", "last"),
     final=final,
     scalar=False,
     shown=Shown(offered=False),

@@ -4,12 +4,14 @@ Arguments: ``bin_edges``, at least two finite numbers in rising order (as in ``n
 bin holds its left edge, the last one both); or ``bins``, a number of equal bins over the range of all
 sites, which is found from cells of at least the owner's minimum of rows, so that no extreme is seen.
 
-Two histograms whose edges differ a little would tell who stands between the edges. So a node
-remembers the edges that it has shown of a column and group: a new edge that would cut off fewer rows than
-the minimum from an earlier one is not shown; the bins on both sides of it are kept back. (Groups are held against
-all rows together, and these against groups that all show an edge.) So are bins of
-1 to minimum - 1 rows, and as many more as it takes that subtraction finds none (``hidden``: at how
-many sites; the count is then too small).
+Bins of 1 to minimum - 1 rows are told together with their neighbours (:mod:`hanse.statistics._joined`), those of groups
+kept back with as many others as it takes that subtraction finds none. Two histograms whose edges differ a little
+would tell who stands between the edges. So a node remembers the edges that it has shown of a column and group: a new
+edge that would cut off fewer rows than the minimum from an earlier one is not shown; what lies around is told between
+the earlier ones. (Groups are held against all rows together, and these against groups that all show an edge.)
+
+Where a bin is not told by itself at some site (``hidden``: at how many), its count is an estimate, rows being spread
+evenly over what they are told of, and ``counts_range`` holds it; None where that is wider than ``MOST`` of all rows.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Bins, Picture, Shown, Summary
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, same, take
-from hanse.statistics import cells
+from hanse.statistics import _joined, cells
 from hanse.statistics._powers import center
 from hanse.suppression import hidden
 from hanse.table import ColumnKind
 
 MOST_BINS = 10_000
+MOST = 0.25  # share of all rows that may be open in a bin of which a count is given
 _BLOCK = 1 << 14  # values: what is computed of them stays in the cache of a core
 
 
@@ -74,7 +77,7 @@ def edges_of(options: Mapping[str, Json], known: Known) -> Array:
     """(bins + 1,) edges: those given, or equal bins over the cells that are not empty."""
     if options["bin_edges"] is not None:
         return np.array(options["bin_edges"])
-    border = cells.edges(known[:1]) + center(known[0])
+    border = cells.edges_of(known[:1]) + center(known[0])
     full = np.flatnonzero(known[1]["counts"])
     low, high = (border[full[0]], border[full[-1] + 1]) if len(full) else (0.0, 1.0)
     found = np.linspace(low, high, options["bins"] + 1)
@@ -151,33 +154,85 @@ def cuts(options: Mapping[str, Json], known: Known) -> list[float]:
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    """Joins the finer bins that earlier edges made, and hides what must not be seen."""
+    """Counts the finer bins that earlier edges made in those of the query.
+
+    Besides ``counts`` (k + 2,): the rows of each run at the ``first`` and at the ``last`` bin in which they can be, and
+    the ``least`` and the ``most`` that can be in each bin."""
     own = _borders(edges_of(options, known))
     border = np.unique(np.concatenate([own, owner.cuts]))
     counts = _between(arrays["counts"], border, own)
-    back = hidden(counts, owner.minimum)
+    if owner.minimum <= 1:
+        return _told(arrays["n"], counts, np.zeros(len(counts), bool))
     upto = np.cumsum(arrays["counts"])
     close = np.zeros(len(own), bool)
     for earlier in (owner.shown, *owner.others):
         close |= _few_between(own, np.array(earlier), border, upto, owner.minimum)
     close &= ~np.isin(own, owner.shown)
+    if not owner.grouped:
+        return _in_runs(arrays, np.union1d(own[~close], owner.shown), border, own, owner)
+    back = hidden(counts, owner.minimum)
     back[:-1] |= close
     back[1:] |= close
     owner.used.extend(float(e) for i, e in enumerate(own) if not (back[i] and back[i + 1]))
-    return {"n": arrays["n"], "counts": np.where(back, 0, counts), "hidden": back.astype(np.int64)}
+    return _told(arrays["n"], counts, back)
+
+
+def _told(n: Array, counts: Array, back: Array) -> dict[str, Array]:
+    shown = np.where(back, 0, counts)
+    return {
+        "n": n,
+        **dict.fromkeys(("counts", "first", "last", "least", "most"), shown),
+        "hidden": back.astype(np.int64),
+    }
+
+
+def _in_runs(arrays: Arrays, ends: Array, border: Array, own: Array, owner: Owner) -> dict[str, Array]:
+    """The rows between ``ends``, joined until they are enough, in the bins of ``own`` edges in which they can be."""
+    inside = _between(arrays["counts"], border, ends)
+    found = _joined.runs(inside, owner.minimum)
+    rows = _joined.sums(inside, found)
+    around = np.concatenate([[-np.inf], ends, [np.inf]])
+    low, high = around[found[:, 0]], around[found[:, 1] + 1]
+    owner.used.extend(float(e) for e in np.unique([low, high]) if np.isfinite(e))
+    first, last = np.searchsorted(own, low, "right"), np.searchsorted(own, high, "left")
+    bins = len(own) + 1
+    least, most, counts = (np.zeros(bins, np.int64) for _ in range(3))
+    for n, a, b, begin, end in zip(rows.tolist(), first.tolist(), last.tolist(), low, high, strict=True):
+        most[a : b + 1] += n
+        least[a] += n if a == b else 0
+        begin, end = max(begin, float(own[0])), min(end, float(own[-1]))  # nothing is spread below and above all bins
+        share = np.clip((np.append(own[a:b], np.inf) - begin) / max(end - begin, 1e-300), 0.0, 1.0)
+        counts[a : b + 1] += np.diff(np.floor(n * share + 0.5), prepend=0).astype(np.int64)
+    ends_at = {name: _joined.at(rows, place, bins) for name, place in (("first", first), ("last", last))}
+    alone = {"least": least, "most": most, "hidden": (least != most).astype(np.int64)}
+    return {"n": arrays["n"], "counts": counts, **ends_at, **alone}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    counts = arrays["counts"]
-    found: dict[str, Json] = {
-        "counts": counts[1:-1].tolist(),
-        "bin_edges": edges_of(options, known).tolist(),
-        "below": int(counts[0]),
-        "above": int(counts[-1]),
+    counts, back = arrays["counts"], arrays["hidden"]
+    found: dict[str, Json] = {"bin_edges": edges_of(options, known).tolist()}
+    if not back.any():
+        whole = counts.tolist()
+        return {"counts": whole[1:-1], **found, "below": whole[0], "above": whole[-1]}
+    lost = int(arrays["n"] - counts.sum())  # of groups: in some of the bins that were kept back
+    ranges = [
+        [int(a), int(b) + (lost if h else 0)] for a, b, h in zip(arrays["least"], arrays["most"], back, strict=True)
+    ]
+    shared = counts + lost * back / back.sum()
+    values = [
+        None if h and high - low > MOST * arrays["n"] else min(max(round(float(c)), low), high)
+        for c, h, (low, high) in zip(shared, back, ranges, strict=True)
+    ]
+    return {
+        "counts": values[1:-1],
+        **found,
+        "below": values[0],
+        "above": values[-1],
+        "hidden": back[1:-1].tolist(),
+        "counts_range": ranges[1:-1],
+        "below_range": ranges[0],
+        "above_range": ranges[-1],
     }
-    if arrays["hidden"].any():
-        found["hidden"] = arrays["hidden"][1:-1].tolist()
-    return found
 
 
 def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
@@ -191,7 +246,7 @@ def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> li
 def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
     return [
         Bins(
-            f"rows per bin{'; paler bins are lower bounds' if value.get('hidden') else ''}",
+            f"rows per bin{'; paler bins are estimates' if value.get('hidden') else ''}",
             value["bin_edges"],
             value["counts"],
             [bool(sites) for sites in value.get("hidden", ())],
@@ -210,7 +265,7 @@ STATISTIC = Statistic(
     observe=observe,
     protect=protect,
     cuts=cuts,
-    counts=("n", "counts"),
+    counts=("n", "counts", "first", "last", "least", "most"),
     final=final,
     scalar=False,
     shown=Shown(

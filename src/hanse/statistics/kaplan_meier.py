@@ -1,39 +1,42 @@
 """The Kaplan-Meier estimate of survival, with Greenwood's band on the log-log scale.
 
-Columns: time and event (0: censored). Arguments: ``grid``, rising times; an event or a censoring in
+Columns: time (not negative) and event (0: censored). Arguments: ``grid``, rising times; an event or a censoring in
 (g[k-1], g[k]] counts at g[k], so with a grid that holds all times (such as every day) the curve is
 the pooled one. Without a grid: 100 equal steps over the range of all sites. ``level``: of the band.
 
-A node joins neighbouring times until each holds its minimum of events, and of censorings, or none; of groups,
-each of each of them, at the same times for all. They count at the last of the joined times, and the last of all
-where so many are left from it on (of fewer that stand after the grid, too). Curves of other grids would tell who
-stands between two of their times: so a node remembers the times that it has shown, and a new one that would cut
-off too few from an earlier one is joined. ``hidden``: at how many sites times were joined; the curve, and what is
-computed from it, is then rough.
+What a node tells does not depend on the grid. It counts events and censorings in cells of its own, the numbers of
+``BITS`` binary digits, and joins those to runs (:mod:`hanse.statistics._joined`) that hold its minimum of rows; events
+and censorings are told of several runs together that hold the minimum of both, or none. The runs of groups are made
+of those of all rows, and those of two columns' groups of those of each. Every grid is answered from these runs alone:
+two grids tell no more than one, and no answer makes another rougher. A run ends at the shortest number before the next
+row, which is no row's own time.
+
+The pooled curve lies in ``survival_range`` wherever the rows of a run stand in it (:mod:`hanse.statistics._survival`);
+the band is wide enough for all that lies between, too.
 """
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
 from hanse.presentation import Picture, Shown, Step, Steps
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
-from hanse.statistics import cells
+from hanse.statistics import _joined, _survival, cells
 from hanse.statistics._powers import center
 from hanse.statistics.histogram import checked_edges
-from hanse.suppression import hidden_groups
+from hanse.suppression import hidden, hidden_groups
 
 STEPS = 100
-FEW = "times are joined until each holds the minimum of events and of censorings: curves are rough, and tests more so"
+BITS = 13  # whole numbers up to 8192 (days of 22 years) are cells of their own
+KINDS = ("events", "gone")
+FEW = "times are told in runs of the minimum of events and of censorings: least and most say how far that may move it"
+_REST = np.int64((1 << (53 - BITS)) - 1)
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -56,39 +59,101 @@ def grid_of(options: Mapping[str, Json], known: Known) -> Array:
     if options["grid"] is not None:
         return np.array(options["grid"])
     full = np.flatnonzero(known[1]["counts"])
-    high = float(cells.edges(known[:1])[full[-1] + 1] + center(known[0])) if len(full) else 1.0
+    high = float(cells.edges_of(known[:1])[full[-1] + 1] + center(known[0])) if len(full) else 1.0
     return np.linspace(0, max(high, 1e-300), STEPS + 1)[1:]
 
 
+def cell_end(time: Array, bits: int = BITS) -> Array:
+    """The end of the cell in which each time (>= 0) stands: the next number of so many binary digits."""
+    rest = np.int64((1 << (53 - bits)) - 1)
+    return np.asarray((((time + 0.0).view(np.int64) + rest) & ~rest).view(np.float64))
+
+
+def cell_start(end: Array) -> Array:
+    """Where the cell that ends there begins; below 0 for that of 0."""
+    return np.asarray(
+        np.where(end > 0, (np.maximum((end + 0.0).view(np.int64) - 1, 0) & ~_REST).view(np.float64), -1.0)
+    )
+
+
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
-    """``events`` and ``gone`` (k + 1,) at the times of the grid and of ``cuts``, and after all of them."""
-    times = known.keep("times", lambda: _times(grid_of(options, known), values.cuts))
+    """``events`` and ``gone`` at each of ``times``, which are those of the grid and the ends of cells; ``off``: rows
+    that are at no time of the grid."""
+    grid = known.keep("grid", lambda: grid_of(options, known))
     time, event = (c.values for c in values.columns)
     fine = np.isfinite(time) & np.isfinite(event)
     time, event = time[fine], event[fine] != 0
-    at = np.searchsorted(times, time, "left")
-    event = event & (at < len(times))  # after the last time: still there
-    events, gone = (np.bincount(at[which], minlength=len(times) + 1) for which in (event, ~event))
-    return {"n": np.asarray(len(time), np.int64), "events": events.astype(np.int64), "gone": gone.astype(np.int64)}
+    if np.any(time < 0):
+        raise DataError("there are negative survival times here; a time counts from 0, mark what is none as missing")
+    at = np.searchsorted(grid, time, "left")
+    next_time = np.append(grid, np.inf)[at]
+    times, place = np.unique(np.minimum(next_time, cell_end(time)), return_inverse=True)
+    events, gone = (np.bincount(place.reshape(-1)[which], minlength=len(times)) for which in (event, ~event))
+    return {
+        "n": np.asarray(len(time), np.int64),
+        "times": times,
+        "events": events.astype(np.int64),
+        "gone": gone.astype(np.int64),
+        "off": np.asarray(int(((next_time != time) & (at < len(grid))).sum()), np.int64),
+    }
 
 
-def _times(grid: Array, cuts: Sequence[float]) -> Array:
-    return np.unique(np.concatenate([grid, cuts])) if len(cuts) else grid
-
-
-def cuts(options: Mapping[str, Json], known: Known) -> list[float]:
-    """The times at which this item counts."""
-    return [float(t) for t in grid_of(options, known)]
+def merge(a: Arrays, b: Arrays) -> Arrays:
+    times = np.union1d(a["times"], b["times"])
+    out: dict[str, Array] = {"n": a["n"] + b["n"], "times": times, "off": a["off"] + b["off"]}
+    for kind in KINDS:
+        out[kind] = np.zeros(len(times), np.int64)
+        for part in (a, b):
+            out[kind][np.searchsorted(times, part["times"])] += part[kind]
+    return out
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     grid = grid_of(options, known)
-    times = _times(grid, owner.cuts)
     if owner.minimum <= 1 or not arrays["n"]:
-        return _at(arrays, times, grid, grid)
+        return _exact(arrays, grid)
     if owner.grouped:
         return {"n": arrays["n"]}  # all groups together, below
-    return _told([arrays], times, grid, owner)[0]
+    here = _Cells([arrays])
+    [out] = _told([arrays], here, here.counts(arrays), [], grid, owner)
+    return out
+
+
+def _exact(arrays: Arrays, grid: Array) -> dict[str, Array]:
+    """Counts at the times of the grid, and after all of them."""
+    at = np.searchsorted(grid, arrays["times"], "left")
+    counts = {kind: np.zeros(len(grid) + 1, np.int64) for kind in KINDS}
+    for kind in KINDS:
+        np.add.at(counts[kind], at, arrays[kind])
+    rows = counts["events"] + counts["gone"]
+    out = {f"{name}{end}": c for name, c in [*counts.items(), ("rows", rows)] for end in ("_first", "_last")}
+    off = np.asarray(int(arrays["off"] > 0), np.int64)
+    return {"n": arrays["n"], **counts, **out, "off": off, "hidden": np.zeros((), np.int64)}
+
+
+class _Cells:
+    """The cells in which rows stand, with the counts of parts of the rows."""
+
+    def __init__(self, parts: Sequence[Arrays]) -> None:
+        ends = [cell_end(part["times"]) for part in parts]
+        self.ends = np.unique(np.concatenate(ends))
+        self.starts = np.maximum(cell_start(self.ends), -1.0)
+        self._at = {id(part): np.searchsorted(self.ends, end) for part, end in zip(parts, ends, strict=True)}
+
+    def borders(self) -> Array:
+        """(cells,) the number of the fewest binary digits from the end of each cell to the begin of the next."""
+        out, until = self.ends.copy(), np.append(self.starts[1:], self.ends[-1:])
+        for bits in range(BITS, 0, -1):
+            rounded = cell_end(self.ends, bits)
+            out = np.where(rounded <= until, rounded, out)
+        return out
+
+    def counts(self, part: Arrays) -> Array:
+        """(2, cells) events and censorings."""
+        out = np.zeros((2, len(self.ends)), np.int64)
+        for row, kind in enumerate(KINDS):
+            np.add.at(out[row], self._at[id(part)], part[kind])
+        return out
 
 
 def across(
@@ -99,159 +164,151 @@ def across(
     options: Mapping[str, Json],
     known: Known,
 ) -> list[Arrays | None]:
-    """The curves of groups, at the same times; what they leave of that of all rows is one more part."""
-    back = np.array([part is None or not part for part in sent])
-    totals = np.array([[part["events"].sum(), part["gone"].sum()] for part in found])
-    back = hidden_groups(
-        totals, back & (totals.sum(1) > 0) & np.array([part is not None for part in sent]), shape, owner.minimum
-    )
-    grid = grid_of(options, known)
-    times = _times(grid, owner.cuts)
-    out = [part is not None and not back[g] for g, part in enumerate(sent)]
+    """The curves of groups, in the same runs; what they leave of that of all rows is one more part."""
+    grid, here = grid_of(options, known), _Cells([part for part in found if part["n"]] or list(found))
+    counts = np.array([here.counts(part) if part["n"] else np.zeros((2, len(here.ends)), np.int64) for part in found])
+    back = np.array([part is not None and not part for part in sent])
+    named = np.array([part is not None for part in sent])
+    out = named & ~_back(counts, back, shape, owner.minimum)
     mine = [arrays for arrays, told in zip(found, out, strict=True) if told and arrays["n"]]
-    rest = [arrays for arrays, told in zip(found, out, strict=True) if not told and arrays["n"]]
-    left = [{name: np.sum([part[name] for part in rest], axis=0) for name in rest[0]}] if rest else []
     try:
-        curves = iter(_told([*mine, *left], times, grid, owner) if mine else [])
+        parts = _told(mine, here, _parts(counts, out), _margins(counts, shape, owner), grid, owner) if mine else []
     except Withheld:
         return [None if part is None else {} for part in sent]
+    curves = iter(parts)
     return [
-        None if part is None else {} if not told else next(curves) if arrays["n"] else _at(arrays, times, grid, grid)
+        None if part is None else {} if not told else next(curves) if arrays["n"] else _exact(arrays, grid)
         for part, told, arrays in zip(sent, out, found, strict=True)
     ]
 
 
-def _at(arrays: Arrays, times: Array, grid: Array, kept: Array) -> dict[str, Array]:
-    """Counts at all ``times`` joined to those that are ``kept``, which stand on the grid; what is after the last of
-    these is gone, with nothing known of it."""
-    place = np.append(np.searchsorted(kept, times), len(kept))
-    at = np.append(np.searchsorted(grid, kept), len(grid))[place]
-    out = {"n": arrays["n"], **{name: np.zeros(len(grid) + 1, np.int64) for name in ("events", "gone")}}
-    for name in ("events", "gone"):
-        np.add.at(out[name], at, arrays[name])
-    out["gone"][-1] += out["events"][-1]
-    out["events"][-1] = 0
-    return {**out, "hidden": np.asarray(0, np.int64)}
+def _back(counts: Array, back: Array, shape: Sequence[int], minimum: int) -> Array:
+    """(g,) groups that are kept back: with few events or few censorings in all, and others with them."""
+    totals = counts.sum(-1)
+    return hidden_groups(totals, back & (totals.sum(1) > 0), shape, minimum)
 
 
-def _told(parts: Sequence[Arrays], times: Array, grid: Array, owner: Owner) -> list[dict[str, Array]]:
-    """The parts' counts, joined at the same times of the grid. Raises ``Withheld``."""
-    counts = np.array([part[name] for part in parts for name in ("events", "gone")])
-    if few(counts.sum(1), owner.minimum):
+def _parts(counts: Array, told: Array) -> Array:
+    """(p, cells) of the groups that are told, and of all others together."""
+    mine = counts[told].reshape(-1, counts.shape[-1])
+    return np.concatenate([mine, counts[~told].sum(0)])
+
+
+def _margins(counts: Array, shape: Sequence[int], owner: Owner) -> list[Array]:
+    """Of two columns the parts of each by itself, as if its groups were asked alone."""
+    found = []
+    for axis in range(len(shape)) if len(shape) > 1 else ():
+        groups = np.moveaxis(counts.reshape(*shape, *counts.shape[1:]), axis, 0).sum(1)
+        back = hidden(groups.sum((1, 2)), owner.minimum)
+        back[-1] = False  # rows without a label
+        told = ~_back(groups, back, [len(groups)], owner.minimum)
+        told[-1] = False
+        found.append(_parts(groups, told))
+    return found
+
+
+def _told(
+    mine: Sequence[Arrays], here: _Cells, parts: Array, margins: Sequence[Array], grid: Array, owner: Owner
+) -> list[dict[str, Array]]:
+    """The curves of ``mine`` in the runs of ``parts``, which end where those of all rows and of each of ``margins``
+    end. Raises ``Withheld``."""
+    both, rows = _runs(parts, margins, owner.minimum)
+    if not len(both):
         raise Withheld("fewer events, or fewer censorings, than this node's minimum")
-    kept = _boundaries(counts, times, grid, owner)
-    owner.used.extend(float(t) for t in kept)
-    left = np.cumsum(counts.sum(0)[::-1])[::-1]  # rows from each time on
-    from_grid = left[np.searchsorted(times, grid)]
-    if len(kept) and kept[-1] == grid[-1]:
-        return [_marked(_at(part, times, grid, kept), part, times, grid) for part in parts]
-    after = int(left[np.searchsorted(times, grid[-1]) + 1])
-    if after >= owner.minimum:
-        if not len(kept):
-            raise Withheld("fewer events, or fewer censorings, than this node's minimum at the times of this grid")
-        return [_marked(_at(part, times, grid, kept), part, times, grid) for part in parts]
-    enough = (
-        np.flatnonzero(from_grid >= owner.minimum)[-1]
-        if len(kept)
-        else np.searchsorted(-from_grid, -((left[0] + 1) // 2), "right") - 1
-    )  # at the median, where all of them are one
-    last = float(grid[max(int(enough), 0)])
-    if len(kept) and last <= kept[-1]:
-        last = float(grid[np.searchsorted(grid, kept[-1]) + 1])
-    joined = [_at(part, times, grid, np.append(kept, last)) for part in parts]
-    at = int(np.searchsorted(grid, last))
-    for part, out in zip(parts, joined, strict=True):  # those after it stand there, too
-        for name in ("events", "gone"):
-            before = int(out[name][:at].sum())
-            out[name][at:] = 0
-            out[name][at] = int(part[name].sum()) - before
-    return [_marked(out, part, times, grid) for out, part in zip(joined, parts, strict=True)]
+    n = _joined.sums(parts.sum(0), rows)
+    borders = here.borders()
+    alone = rows[:, 0] == rows[:, 1]
+    begins, ends = (rows[:, 0] == 0) & ~alone, (rows[:, 1] == len(borders) - 1) & ~alone  # runs without an extent
+    low, high = _joined.extents(np.concatenate([[0.0], borders[:-1], [np.inf]]), rows, n, 0.0)
+    low, high = np.where(alone, here.starts[rows[:, 0]], low), np.where(alone, here.ends[rows[:, 1]], high)
+    if len(rows) == 1 and not alone[0]:  # it has no neighbour to say how long it is
+        high[0] = 2 * here.ends[np.searchsorted(np.cumsum(parts.sum(0)), (n[0] + 1) // 2)]
+    first = np.where(begins, 0, np.searchsorted(grid, low, "right"))
+    last = np.where(ends, len(grid), np.searchsorted(grid, np.where(alone, here.ends[rows[:, 1]], borders[rows[:, 1]])))
+    place = np.searchsorted(both[:, 1], rows[:, 1])  # of each run of rows, the run of both kinds
+    out = []
+    for part in mine:
+        counts = here.counts(part)
+        inside = _joined.sums(counts.sum(0), rows)
+        kinds = [_joined.sums(kind, both) for kind in counts]
+        found: dict[str, Array] = {}
+        for name, own, other in zip(KINDS, kinds, kinds[::-1], strict=True):
+            even, most, least = _shares(inside, place, own, other)
+            found[name] = _spread(even, low, high, first, last, grid)
+            found[f"{name}_first"] = _joined.at(most, first, len(grid) + 1)
+            found[f"{name}_last"] = _joined.at(least, last, len(grid) + 1)
+        found["rows_first"], found["rows_last"] = (_joined.at(inside, at, len(grid) + 1) for at in (first, last))
+        moved = any(not np.array_equal(found[f"{k}{end}"], found[k]) for k in KINDS for end in ("_first", "_last"))
+        # whether all stand on the grid would tell of single rows, if one asked for grids that lack a time each
+        off, hidden_here = np.ones((), np.int64), np.asarray(int(moved), np.int64)
+        out.append({"n": part["n"], **found, "off": off, "hidden": hidden_here})
+    return out
 
 
-def _marked(out: Arrays, part: Arrays, times: Array, grid: Array) -> dict[str, Array]:
-    """With ``hidden`` where counts do not stand at their own times."""
-    exact = _at(part, times, grid, grid)
-    moved = any(not np.array_equal(out[name], exact[name]) for name in ("events", "gone"))
-    return {**out, "hidden": np.asarray(int(moved), np.int64)}
+def _runs(parts: Array, margins: Sequence[Array], minimum: int) -> tuple[Array, Array]:
+    """Runs of which both kinds are told, and those inside of them of which all rows are."""
+    whole = np.stack([parts[0::2].sum(0), parts[1::2].sum(0)])
+    rows = _joined.runs(whole.sum(0), minimum)
+    both = _joined.runs(whole, minimum, rows)  # so what kind of row completes it is not told
+    around = []
+    for margin in margins:
+        inner = _joined.runs(margin, minimum, both)
+        if len(inner):
+            around.append((inner, _inside(margin, inner, rows, minimum)))
+    for inner, short in around:
+        both, rows = _joined.ending(both, inner), _joined.ending(rows, short)
+    both = _joined.runs(parts, minimum, both)
+    return both, _inside(parts, both, rows, minimum)
 
 
-def few(counts: Array, minimum: int) -> bool:
-    return bool(np.any((counts != 0) & (np.abs(counts) < minimum)))
+def _inside(parts: Array, both: Array, within: Array, minimum: int) -> Array:
+    counts = parts[0::2] + parts[1::2]
+    found = [within[:0]]
+    for first, last in both:
+        found.append(_joined.runs(counts, minimum, within[(within[:, 0] >= first) & (within[:, 1] <= last)]))
+    return np.concatenate(found)
 
 
-def _boundaries(counts: Array, times: Array, grid: Array, owner: Owner) -> Array:
-    """Times of the grid at which counts may be told: from one to the next, and to those that were shown, none or the
-    minimum of each count. Of other breakdowns only the total is told beside them. The grid's end is one of them where
-    it can be, since what is after the last is not told."""
-    upto = np.concatenate([np.zeros((len(counts), 1), np.int64), np.cumsum(counts, axis=1)], axis=1)
-    whole = np.stack([upto[0::2].sum(0), upto[1::2].sum(0)])
-    places = [
-        [0, *(int(np.searchsorted(times, t)) + 1 for t in shown), len(times) + 1]
-        for shown in (owner.shown, *owner.others)
-    ]
-    own, others, mine = places[0], places[1:], set(owner.shown)
+def _shares(inside: Array, place: Array, own: Array, other: Array) -> tuple[Array, Array, Array]:
+    """Of one kind in each run of rows: evenly shared out, and as many as can be up to its end, and as few.
 
-    def allowed(t: float, at: int, before: int) -> bool:
-        if t in mine:
-            return True
-        on = bisect.bisect_right(own, at)
-        left, right = upto[:, at] - upto[:, max(before, own[on - 1])], upto[:, own[on]] - upto[:, at]
-        if not left.any() or not right.any() or few(left, owner.minimum) or few(right, owner.minimum):
-            return False
-        return not any(_close(whole, at, other, owner.minimum) for other in others)
-
-    steps = [(float(t), int(at) + 1) for t, at in zip(grid, np.searchsorted(times, grid), strict=True)]
-    kept = [(0.0, 0)]
-    for t, at in steps:
-        if allowed(t, at, kept[-1][1]):
-            kept.append((t, at))
-    for last in range(len(kept) - 1, -1, -1) if kept[-1][1] != steps[-1][1] else ():
-        if allowed(*steps[-1], kept[last][1]):
-            kept = [*kept[: last + 1], steps[-1]]
-            break
-    return np.array([t for t, _ in kept[1:]])
+    Args:
+        inside: (r,) rows.
+        place: (r,) in which run of both kinds it lies.
+        own, other: (b,) how many of this kind, and of the other one, that holds.
+    """
+    upto = np.cumsum(inside)
+    begin = np.searchsorted(place, np.arange(len(own)))
+    so_far = upto - np.concatenate([[0], upto])[begin][place]  # rows of the run of both kinds up to here
+    whole = np.maximum(own + other, 1)[place]
+    cumulative = (
+        np.floor(own[place] * (so_far / whole) + 0.5).astype(np.int64),
+        np.minimum(own[place], so_far),
+        np.maximum(0, so_far - other[place]),
+    )
+    new = np.concatenate([[True], place[1:] != place[:-1]])
+    even, most, least = (np.where(new, c, c - np.concatenate([[0], c[:-1]])) for c in cumulative)
+    return even, most, least
 
 
-def _close(whole: Array, at: int, other: Sequence[int], minimum: int) -> bool:
-    on = bisect.bisect_left(other, at)
-    near = () if other[on] == at else (other[on - 1], other[on])
-    return any(few(whole[:, at] - whole[:, one], minimum) for one in near)
-
-
-def at_risk(events: Array, gone: Array) -> Array:
-    """(k,) subjects at risk just before each time."""
-    left = events + gone
-    return np.asarray(left.sum() - np.cumsum(left) + left)
+def _spread(n: Array, low: Array, high: Array, first: Array, last: Array, grid: Array) -> Array:
+    """(k + 1,) the rows of each run evenly in time, at the next time of the grid."""
+    out = np.zeros(len(grid) + 1, np.int64)
+    for rows, a, b, one, end in zip(n.tolist(), low, high, first.tolist(), last.tolist(), strict=True):
+        if one == end or not rows:
+            out[one] += rows
+            continue
+        share = np.clip((np.append(grid[one:end], np.inf) - a) / max(b - a, 1e-300), 0, 1)
+        out[one : end + 1] += np.diff(np.concatenate([[0.0], np.floor(rows * share + 0.5)])).astype(np.int64)
+    return out
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     grid = grid_of(options, known)
-    events = arrays["events"][: len(grid)].astype(float)
-    risk = at_risk(arrays["events"], arrays["gone"])[: len(grid)].astype(float)
-    keep = risk > 0
-    grid, events, risk = grid[keep], events[keep], risk[keep]
-    survival = np.cumprod((risk - events) / risk)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.cumsum(events / (risk * (risk - events)))
-        log = np.cumsum(np.log1p(-events / risk))  # of a product near 1, the logarithm has few digits
-        width = -NormalDist().inv_cdf((1 - options["level"]) / 2) * np.sqrt(spread) / np.abs(log)
-        lower, upper = (np.exp(log * np.exp(sign * width)) for sign in (1, -1))
-    lower, upper = (np.where(survival == 1, 1.0, bound) for bound in (lower, upper))
-    below = np.flatnonzero(survival <= 0.5 * (1 + 1e-12))  # a product of shares that is one half, but for rounding
-    hidden = {"hidden": int(arrays["hidden"])} if "hidden" in arrays and arrays["hidden"] else {}
-    return hidden | {
-        "times": grid.tolist(),
-        "survival": survival.tolist(),
-        "lower": [_or_none(v) for v in lower],
-        "upper": [_or_none(v) for v in upper],
-        "at_risk": risk.astype(int).tolist(),
-        "events": events.astype(int).tolist(),
-        "median": float(grid[below[0]]) if len(below) else None,
-    }
-
-
-def _or_none(value: float) -> Json:
-    return float(value) if math.isfinite(value) else None
+    found = _survival.curve(arrays, grid, options["level"])
+    if arrays["hidden"] or arrays["off"]:
+        found |= _survival.ranges(arrays, grid, options["level"])
+    return found | ({"hidden": int(arrays["hidden"])} if arrays["hidden"] else {})
 
 
 ARGUMENTS = {"grid": "times at which survival is told, rising", "level": "of the confidence band"}
@@ -280,11 +337,11 @@ STATISTIC = Statistic(
     needs=needs,
     before=2,
     observe=observe,
+    merge=merge,
     protect=protect,
     across=across,
-    cuts=cuts,
     few=FEW,
-    counts=("n", "events", "gone"),
+    counts=("n", *KINDS, *(f"{kind}_{end}" for kind in (*KINDS, "rows") for end in ("first", "last"))),
     final=final,
     scalar=False,
     shown=Shown(roles=("time", "event"), arguments=ARGUMENTS, table=table, pictures=pictures),

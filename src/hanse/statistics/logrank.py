@@ -4,8 +4,9 @@ Columns: time and event. Arguments: ``group``, and those of ``kaplan_meier``. Wi
 of k - 1 degrees of freedom from Z'V^-1 Z, Z the observed minus the expected events. A group that is at
 risk with no other one when somebody dies adds no degree of freedom (as in R's survival package).
 
-``hidden``: at how many sites times were joined, or groups of few events are missing. Chi-square is then that of the
-joined times and of the groups that are there, which may be far from that of the pooled rows.
+Where times are joined at some site (``hidden``: at how many), chi2 and p of two groups lie within ``chi2_range`` and
+``p_range`` wherever the rows stand, and p is given where that range is no wider than ``CLEAR``; of more groups, there
+is none. ``hidden`` also counts the sites that keep groups of few events back, whose rows are in neither.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
-from hanse.statistics import _groups, kaplan_meier
+from hanse.statistics import _groups, _survival, kaplan_meier
 
+CLEAR = 0.1  # how wide a range of p may be where one p is given for it
 _MOST = 3_000_000_000  # rows: the square of their number is still an int64
 
 
@@ -44,17 +46,35 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     groups = [labels[i] for i in full]
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
-    events = curves["events"][full][:, :-1]
+    times = curves["events"].shape[1] - (options["grid"] is not None)  # a grid that was given ends the test
+    events = curves["events"][full][:, :times]
     risk = np.array(
-        [kaplan_meier.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full], strict=True)]
-    )[:, :-1]
+        [_survival.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full], strict=True)]
+    )[:, :times]
     z, v = scores(events, risk)
     chi2, dof = form(z, v)
     if not dof:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
     found: dict[str, Json] = {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
     sites = int((curves["hidden"][full] + curves["withheld"][full]).max())
-    return {**found, "hidden": sites} if sites else found
+    if sites or curves["off"][full].any():
+        found |= _ranges({name: array[full] for name, array in curves.items()}, times, chi2, found["p"])
+    return found | ({"hidden": sites} if sites else {})
+
+
+def _ranges(curves: Arrays, times: int, chi2: float, p: Json) -> dict[str, Json]:
+    """What is known of the test where times are joined."""
+    if len(curves["n"]) != 2:
+        return {"chi2": None, "p": None, "chi2_range": None, "p_range": None}
+    one, two = ({name: array[i] for name, array in curves.items()} for i in range(2))
+    chi2_range, p_range = _survival.logrank((one, two), times)
+    clear = p_range[1] - p_range[0] <= CLEAR
+    return {
+        "chi2": min(max(chi2, chi2_range[0]), chi2_range[1]) if clear else None,
+        "p": min(max(p, p_range[0]), p_range[1]) if clear else None,
+        "chi2_range": [chi2_range[0], chi2_range[1] if math.isfinite(chi2_range[1]) else None],
+        "p_range": p_range,
+    }
 
 
 def scores(events: Array, risk: Array) -> tuple[Array, Array]:

@@ -2,13 +2,14 @@
 corrections for ties and continuity.
 
 Arguments: ``group``, ``groups`` as in ``t_test``; ``depth`` of the cells (:mod:`hanse.statistics.cells`)
-in which both groups are counted. Rows of one cell count as ties. ``error`` bounds how far U is from
-its exact value for that: half of the pairs that stand in one cell, 0 where no cell holds rows of both
-groups. ``p_range`` holds the p-value whatever stands in the cells, all of it tied or nothing.
+in which both groups are counted. Rows of one cell count as ties, and those of joined cells as spread evenly over them,
+the same way in both groups. ``u_range`` and ``p_range`` hold U and p of the pooled rows whatever stands where inside: U
+is largest with one group at the ``last`` of its cells and the other at the ``first`` of its. ``error`` is how far U may
+be off. p is None where the range of p is wider than ``CLEAR`` and says so little; U, where more than ``MOST`` of all
+pairs are open.
 
 Values with few different numbers (such as ages in years) stand one to a cell from depth 2 on; U and p
-are then exact where the owner's minimum is 1. Otherwise joining cells moves fewer than the minimum of
-rows past any value at each node and group.
+are then exact where the owner's minimum is 1.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from hanse.messages import Json
+from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, cells
+
+MOST = 0.5  # share of all pairs that may be open where U is given
+CLEAR = 0.1  # how wide a range of p may be where one p is given for it
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -39,28 +43,46 @@ def needs(item: Item) -> tuple[Item, ...]:
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     labels = unpack(known[0]["labels"])
     first, second = _groups.two(options, labels, known[1]["n"])
-    a, b = (known[1]["counts"][i] for i in (first, second))
-    n1, n2 = int(a.sum()), int(b.sum())
+    a, b = ({name: known[1][name][i] for name in ("counts", "first", "last")} for i in (first, second))
+    n1, n2 = int(a["counts"].sum()), int(b["counts"].sum())
     found: dict[str, Json] = {
         "groups": [labels[first], labels[second]],
         "u": None,
         "p": None,
         "error": None,
+        "u_range": None,
         "p_range": None,
     }
     if not n1 or not n2:
         return found
     # twice U, in whole numbers of any size, as the rest: differences of large ones lose nothing
-    twice = sum(x * y for x, y in zip(a.tolist(), (2 * np.cumsum(b) - b).tolist(), strict=True))
-    unsure = sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
-    ties = sum(t**3 - t for t in (a + b).tolist() if t > 1)
-    found |= {"u": twice / 2, "error": unsure / 2}
-    p = _tails(twice, n1, n2, ties)
+    twice = _pairs(a["counts"], 2 * np.cumsum(b["counts"]) - b["counts"])
+    least = 2 * _pairs(a["first"], np.cumsum(b["last"]) - b["last"])
+    most = 2 * _pairs(a["last"], np.cumsum(b["first"]))
+    twice = min(max(twice, least), most)
+    exact = all(np.array_equal(part[name], part["counts"]) for part in (a, b) for name in ("first", "last"))
+    found |= {"u_range": [least / 2, most / 2], "error": max(most - twice, twice - least) / 2}
+    found["u"] = twice / 2 if exact or most - least <= 2 * MOST * n1 * n2 else None
+    both = a["counts"] + b["counts"]
+    ties = sum(t**3 - t for t in both.tolist() if t > 1)
+    p = _tails(twice, n1, n2, ties if exact else 0)
     if p is not None:
-        far = abs(twice - n1 * n2)
-        least, most = _tails(n1 * n2 + far + unsure, n1, n2, ties), _tails(n1 * n2 + max(far - unsure, 0), n1, n2, 0)
-        found |= {"p": p, "p_range": [least, most]}
+        n, half = n1 + n2, n1 * n2
+        # rows that may have one value: those that can stand in a cell, so many at most
+        early, late = np.cumsum(a["first"] + b["first"]), np.cumsum(a["last"] + b["last"])
+        crowd = int((early - late + a["last"] + b["last"]).max())
+        tied = ties if exact else n * (crowd**2 - 1)
+        far = max(abs(least - half), abs(most - half))
+        near = 0 if least <= half <= most else min(abs(least - half), abs(most - half))
+        low, high = _tails(half + far, n1, n2, tied), _tails(half + near, n1, n2, 0)
+        found["p_range"] = [0.0 if low is None else low, high]
+        if exact or (high is not None and high - found["p_range"][0] <= CLEAR):
+            found["p"] = p
     return found
+
+
+def _pairs(a: Array, b: Array) -> int:
+    return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
 
 def _tails(twice: int, n1: int, n2: int, ties: int) -> float | None:

@@ -31,6 +31,7 @@ STATISTIC = Statistic(
     needs=lambda item: quantile.needs(_item(item)),
     before=-1,
     final=lambda arrays, options, known: quantile.value(known, 0.5),
+    bounds=lambda arrays, options, known: quantile.between(known, 0.5),
     finer=finer,
     shown=Shown(on_scale=True, arguments=cells.ARGUMENTS),
 )

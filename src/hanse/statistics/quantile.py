@@ -1,17 +1,19 @@
-"""Quantiles, by linear interpolation in counts that add over sites.
+"""Quantiles, by linear interpolation between rows (as in NumPy), in counts that add over sites.
 
 Arguments: ``q``, a number or a list of numbers in [0, 1]. By default the counts are those of
 :mod:`hanse.statistics.cells` at ``depth`` (1 to 4; more is finer, at the price of one more pass over
 the data each); with ``bin_edges``, those of that histogram.
 
-The error is one of rank: the value stands at q give or take :func:`rank_error`, the largest share of
-rows that one cell on the way holds (about 1/4096 at the right depth), plus less than the owner's
-minimum of rows at each node. Quantiles of very few rows are therefore rough, by intent. None where it
-stands more than 1e24 from the mean.
+The pooled quantile lies between :func:`bounds`: the row of rank r is, whatever stands where in the joined cells, not
+before the cell in which cum(first) reaches r, nor behind that in which cum(last) does. The value between them is that
+of the rows spread evenly over their runs; in a cell so narrow that a round number in it can hardly be chance, it is
+that number (whole years, 0 and 1). There is no value, None, where a bound lies outside all runs, as nothing is told of
+extremes, and where it stands more than 1e24 from the mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +22,12 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Shown, Summary
-from hanse.queries import NUMBERS, Arrays, Item, Known, Statistic, same, take
+from hanse.queries import NUMBERS, Arrays, Bounds, Item, Known, Statistic, same, take
 from hanse.statistics import cells, histogram
 from hanse.statistics._powers import center
 
 GOOD = 1 / 1000  # a rank error that asks for no finer cells
+CHANCE = 0.01  # of a round number to lie in a cell of a column that has none
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -53,7 +56,7 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 def _cell(known: Known, q: float) -> tuple[int, float, Array, Array]:
     """The cell in which q stands, how far inside it, all edges and counts."""
-    edges, counts = cells.edges(known[:-1]), known[-1]["counts"]
+    edges, counts = cells.edges_of(known[:-1]), known[-1]["counts"]
     upto = np.cumsum(counts)
     n = int(upto[-1])
     rank = min(max(q * (n - 1) + 0.5, 0.5), n - 0.5)  # the i-th of n rows stands at i + 1/2
@@ -65,10 +68,53 @@ def _cell(known: Known, q: float) -> tuple[int, float, Array, Array]:
 def value(known: Known, q: float) -> float | None:
     if not known[-1]["counts"].sum():
         return None
+    least, most = between(known, q)
+    if least is None or most is None:
+        return None
     cell, share, edges, _ = _cell(known, q)
-    if edges[cell] >= cells.FARTHEST or edges[cell + 1] <= -cells.FARTHEST:
-        return None  # not in this cell, but anywhere beyond
-    return float(edges[cell] + (edges[cell + 1] - edges[cell]) * share) + center(known[0])
+    low, high = float(edges[cell]) + center(known[0]), float(edges[cell + 1]) + center(known[0])
+    found = _round(low, high)
+    found = low + (high - low) * share if found is None else found
+    return min(max(found, least), most)
+
+
+def between(known: Known, q: float) -> tuple[float | None, float | None]:
+    """Between which values the pooled quantile lies; None where nothing is known of that side."""
+    edges, own = cells.edges_of(known[:-1]), known[-1]
+    early, late = np.cumsum(own["first"]), np.cumsum(own["last"])
+    if not len(early) or not early[-1]:
+        return None, None
+    place = q * (int(early[-1]) - 1)
+    rank, part = int(math.floor(place)), place - math.floor(place)
+    rows = [(rank, 1 - part), (min(rank + 1, int(early[-1]) - 1), part)]
+    low = [(int(np.searchsorted(early, r, "right")), share) for r, share in rows if share]
+    high = [(int(np.searchsorted(late, r, "right")) + 1, share) for r, share in rows if share]
+    ends = [None if any(c in (0, len(edges) - 1) for c, _ in side) else side for side in (low, high)]
+    least, most = (
+        None if e is None else sum(float(edges[c]) * share for c, share in e) + center(known[0]) for e in ends
+    )
+    return least, most
+
+
+def _round(low: float, high: float) -> float | None:
+    """The number with the fewest decimals in [low, high], where that many would not be there by chance."""
+    width = high - low
+    for decimals in range(7):
+        if width * 10**decimals > CHANCE:
+            return None
+        found = round((low + high) / 2, decimals)
+        slack = 4 * math.ulp(max(abs(low), abs(high)))
+        if low - slack <= found <= high + slack:
+            return found + 0.0
+    return None
+
+
+def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
+    def one(q: float) -> Bounds:
+        return between(known, q) if options["bin_edges"] is None else _histogram_bounds(options, known, q)
+
+    q = options["q"]
+    return [one(x) for x in q] if isinstance(q, list) else one(q)
 
 
 def rank_error(options: Mapping[str, Json], known: Known) -> tuple[float, float, float]:
@@ -92,14 +138,34 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return [value(known, one) for one in q] if isinstance(q, list) else value(known, q)
 
 
+def _curves(options: Mapping[str, Json], known: Known) -> tuple[Array, Array, int]:
+    """(bins + 1,) the fewest and the most rows that can lie below each edge, and how many there are."""
+    whole, n = known[0], int(known[0]["n"])
+    early, late = np.cumsum(whole["first"])[:-1], np.cumsum(whole["last"])[:-1]
+    lost = n - int(whole["counts"].sum())  # rows of bins that were kept back: nobody says in which of them
+    back = np.cumsum(whole["hidden"] > 0)
+    return late + np.where(back[:-1] == back[-1], lost, 0), early + np.where(back[:-1] > 0, lost, 0), n
+
+
+def _histogram_bounds(options: Mapping[str, Json], known: Known, q: float) -> tuple[float | None, float | None]:
+    edges, (fewest, most, n) = np.array(options["bin_edges"]), _curves(options, known)
+    if not n:
+        return None, None
+    place = q * (n - 1)
+    low = np.flatnonzero(most <= math.floor(place))  # at each of these edges no more rows lie below than come before
+    high = np.flatnonzero(fewest > math.ceil(place))
+    return float(edges[low[-1]]) if len(low) else None, float(edges[high[0]]) if len(high) else None
+
+
 def _from_histogram(options: Mapping[str, Json], known: Known) -> Json:
-    whole = known[0]["counts"]
-    n, below = int(whole.sum()), int(whole[0])
-    edges, counts = np.array(options["bin_edges"]), whole[1:-1]
-    upto = np.concatenate([[0], np.cumsum(counts)]) + below
+    edges, (fewest, most, n) = np.array(options["bin_edges"]), _curves(options, known)
 
     def one(q: float) -> float | None:
-        return float(np.interp(q * n, upto, edges)) if counts.sum() and below <= q * n <= upto[-1] else None
+        least, highest = _histogram_bounds(options, known, q)
+        if least is None or highest is None:
+            return None
+        middle = (fewest + most) / 2
+        return float(np.clip(np.interp(q * n, middle, edges), least, highest))
 
     return [one(q) for q in options["q"]] if isinstance(options["q"], list) else one(options["q"])
 
@@ -126,6 +192,7 @@ STATISTIC = Statistic(
     needs=needs,
     before=-1,
     final=final,
+    bounds=bounds,
     error=lambda options, known: rank_error(options, known)[0],
     finer=finer,
     shown=Shown(

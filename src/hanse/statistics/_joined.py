@@ -1,0 +1,161 @@
+"""Ordered cells of which neighbours are told together, until each sum holds enough rows.
+
+Of a run of cells, first to last, a node tells how many rows it holds and no more. Three arrays carry that, and each
+adds over sites, though every site has runs of its own:
+
+- ``first`` and ``last``: the rows of a run at its first cell, and at its last. Whatever the rows' true cells are, the
+  true cumulative count lies between theirs: cum(last) <= cum(true) <= cum(first), at each site and so in the sum.
+- the rows spread over the run: what is taken for the truth. Put all at one end, every site and group moves the same
+  way, and no number of sites mends it; spread, what is left is small and differs from site to site.
+
+All three follow from runs and their sums. The spread needs an extent for the outermost runs, which have none (what
+reaches farthest is one person's value): they get their neighbour's rows per length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hanse.messages import Array
+
+
+def runs(parts: Array, minimum: int, within: Array | None = None) -> Array:
+    """(r, 2) first and last cell of each run of the ``k`` ordered cells, so that each of the ``p`` counts of a run is 0
+    or at least ``minimum``. Cells that are in no run are empty; no run: there are too few rows.
+
+    Args:
+        parts: (p, k) counts.
+        within: (r', 2) runs of other counts, whose ends only may be ends.
+
+    A cell that is enough by itself stands by itself if nothing is pending. Otherwise neighbours are joined from the end
+    of the run before; what is left at the end is joined to the last runs, as many as it takes. So the outermost
+    runs begin with the first cell and end with the last one: no extreme is told, unless enough rows share it.
+
+    >>> runs(np.array([[4, 4, 4, 30, 0, 3]]), 10).tolist()
+    [[0, 2], [3, 5]]
+    >>> runs(np.array([[30, 9, 0, 1, 0]]), 10).tolist()
+    [[0, 0], [1, 4]]
+    >>> runs(np.array([[20, 20, 0], [0, 0, 3]]), 10).tolist()
+    []
+    >>> runs(np.array([[5, 5, 5, 5, 12]]), 10, np.array([[0, 3], [4, 4]])).tolist()
+    [[0, 3], [4, 4]]
+    """
+    parts = np.atleast_2d(parts)
+    if within is not None:
+        if not len(within):
+            return within
+        upto = np.concatenate([np.zeros((len(parts), 1), parts.dtype), np.cumsum(parts, 1)], 1)
+        blocks = upto[:, within[:, 1] + 1] - upto[:, within[:, 0]]
+        found = runs(blocks, minimum)
+        # what lies between two runs is empty for the others, and so for these
+        return np.stack([within[found[:, 0], 0], within[found[:, 1], 1]], 1) if len(found) else found
+    full, length = np.flatnonzero(parts.any(0)), parts.shape[1]
+    alone = _enough(parts[:, full], minimum)
+    total = np.zeros(len(parts), np.int64)
+    found_runs: list[tuple[int, int, Array]] = []
+    start, pending = 0, False
+    for cell, fine in zip(full.tolist(), alone.tolist(), strict=True):
+        if fine and not pending:
+            found_runs.append((cell, cell, parts[:, cell]))
+            start = cell + 1
+            continue
+        total, pending = total + parts[:, cell], True
+        if _enough(total, minimum):
+            found_runs.append((start, cell, total))
+            start, total, pending = cell + 1, np.zeros_like(total), False
+    while pending and found_runs:
+        start, _, more = found_runs.pop()
+        total = total + more
+        pending = not _enough(total, minimum)
+        if not pending:
+            found_runs.append((start, length - 1, total))
+    if pending:
+        return np.zeros((0, 2), np.int64)
+    if found_runs and found_runs[-1][0] < found_runs[-1][1]:  # many rows end it: where the last stands is not told
+        found_runs[-1] = (found_runs[-1][0], length - 1, found_runs[-1][2])
+    return np.array([(a, b) for a, b, _ in found_runs], np.int64).reshape(-1, 2)
+
+
+def ending(found: Array, other: Array) -> Array:
+    """The runs of ``found``, joined to end only where runs of ``other`` do, which are made of them.
+
+    >>> ending(np.array([[0, 1], [2, 3], [4, 4]]), np.array([[0, 3], [4, 4]])).tolist()
+    [[0, 3], [4, 4]]
+    """
+    last = np.isin(found[:, 1], other[:, 1])
+    first = np.concatenate([[True], last[:-1]])
+    return np.stack([found[first, 0], found[last, 1]], 1)
+
+
+def _enough(counts: Array, minimum: int) -> Array:
+    return np.asarray(np.all((counts == 0) | (counts >= minimum), axis=0))
+
+
+def sums(counts: Array, found: Array) -> Array:
+    """(r,) rows of each run."""
+    upto = np.concatenate([[0], np.cumsum(counts)])
+    return np.asarray(upto[found[:, 1] + 1] - upto[found[:, 0]], np.int64)
+
+
+def at(rows: Array, places: Array, cells: int) -> Array:
+    """(k,) the ``rows`` of the runs at one place of each."""
+    out = np.zeros(cells, np.int64)
+    np.add.at(out, places, rows)
+    return out
+
+
+def extents(edges: Array, found: Array, rows: Array, begin: float | None = None) -> tuple[Array, Array]:
+    """(r,) low and high of each run on the scale of ``edges`` (k + 1,), the outermost as long as their neighbours'
+    density says, or one cell where there is none that has an extent.
+
+    Args:
+        rows: (r,) of all parts.
+        begin: where the first run begins, if that is known.
+    """
+    low, high = edges[found[:, 0]].astype(float), edges[found[:, 1] + 1].astype(float)
+    first, last = found[0, 0] == 0 < found[0, 1], found[-1, 0] < found[-1, 1] == len(edges) - 2
+    inner = rows[int(first and begin is None) : len(rows) - int(last)]  # those that have an extent
+    if first and begin is not None:
+        low[0] = max(low[0], begin)
+    elif first:
+        near = _near(inner, int(rows[0]))
+        low[0] = high[0] - (high[near] - low[1]) * rows[0] / rows[1 : near + 1].sum() if near else edges[found[0, 1]]
+    if last:
+        near = _near(inner[::-1], int(rows[-1]))
+        at = len(rows) - 1 - near
+        high[-1] = low[-1] + (high[-2] - low[at]) * rows[-1] / rows[at:-1].sum() if near else edges[found[-1, 0] + 1]
+    return low, high
+
+
+def _near(inner: Array, rows: int) -> int:
+    """Of how many of the runs, from the nearest on, it takes to have as many rows; all, if they have fewer."""
+    return min(int(np.searchsorted(np.cumsum(inner), rows)) + 1, len(inner))
+
+
+def spread(rows: Array, found: Array, low: Array, high: Array, edges: Array) -> Array:
+    """(k,) the ``rows`` of each run evenly between its ``low`` and ``high``, in whole rows."""
+    out = np.zeros(len(edges) - 1, np.int64)
+    for n, (first, last), a, b in zip(rows.tolist(), found.tolist(), low, high, strict=True):
+        if first == last or not n:
+            out[first] += n
+            continue
+        share = np.clip((edges[first : last + 2] - a) / max(b - a, 1e-300), 0.0, 1.0)
+        share[0], share[-1] = 0.0, 1.0
+        out[first : last + 1] += np.diff(np.floor(n * share + 0.5).astype(np.int64))
+    return out
+
+
+def told(parts: Sequence[Array], found: Array, low: Array, high: Array, edges: Array) -> list[dict[str, Array]]:
+    """Of each part (k,) its rows spread, at the first and at the last cell of each run.
+
+    Args:
+        low, high: (r,) between which the rows of each run are spread, on the scale of ``edges`` (k + 1,).
+    """
+    cells, out = len(edges) - 1, []
+    for part in parts:
+        rows = sums(part, found)
+        ends = {name: at(rows, found[:, side], cells) for side, name in enumerate(("first", "last"))}
+        out.append({"counts": spread(rows, found, low, high, edges), **ends})
+    return out
