@@ -108,6 +108,7 @@ def start(
         click.echo(f"page and REST  {where.url}")
         click.echo(f"nodes (gRPC)   {where.grpc}")
         click.echo(f"authority      {where.authority}")
+        click.echo(f"               people need its certificate: {home / 'authority' / 'authority.crt'}")
         if where.token is not None:
             # what is not a terminal is a log, and a log is no place for it
             shown = f"{where.token}   (shown only now; also" if sys.stdout.isatty() else "(it stands"
