@@ -17,10 +17,25 @@ from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, Refused, RunFailed, TooMany, Unusable
 from hanse.gathering.plain import GATHER, Contributions, Plain
-from hanse.kinds import Answer, Ask, Combine, Contribution, Done, Exchange, Gathered, Handler, Party, Site, State
+from hanse.kinds import (
+    SAMPLE,
+    Answer,
+    Ask,
+    Choice,
+    Combine,
+    Contribution,
+    Done,
+    Exchange,
+    Gathered,
+    Handler,
+    Party,
+    Site,
+    State,
+)
 from hanse.memories import Memories
-from hanse.messages import Message, Record, digest
+from hanse.messages import Array, Message, Record, digest
 from hanse.rounds import Forgetful, Run, Step, go
+from hanse.selection import uniform
 from hanse.transports.local import LocalTransport
 
 Behave = Callable[[Message, int], Awaitable[None]]
@@ -449,7 +464,7 @@ def test_a_run_waits_for_enough_nodes_and_then_gives_up() -> None:
 
 
 def test_a_fraction_is_sampled_and_every_node_has_its_turn() -> None:
-    algorithm, journal = Sum(rounds=40), Forgetful()
+    algorithm, journal = Sum(rounds=40, to=SAMPLE), Forgetful()
     go(run(algorithm, LocalTransport(handlers(algorithm, 10)), journal, fraction=0.8, min_fit_nodes=2))
     assert {len(s.asked) for s in journal.steps} == {8}
     counts = {f"n{i}": sum(f"n{i}" in s.asked for s in journal.steps) for i in range(10)}
@@ -457,6 +472,77 @@ def test_a_fraction_is_sampled_and_every_node_has_its_turn() -> None:
     again = Forgetful()
     go(run(algorithm, LocalTransport(handlers(algorithm, 10)), again, fraction=0.8, min_fit_nodes=2))
     assert [s.asked for s in again.steps] == [s.asked for s in journal.steps]
+    assert journal.steps[0].chosen == {"reason": "8 of 10, each as likely as any other", "reasons": {}}
+
+
+def test_what_is_not_training_asks_everyone_whatever_the_fraction() -> None:
+    algorithm, journal = Sum(rounds=3), Forgetful()
+    go(run(algorithm, LocalTransport(handlers(algorithm, 5)), journal, fraction=0.2))
+    assert [len(s.asked) for s in journal.steps] == [5, 5, 5]
+    assert [s.chosen for s in journal.steps] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("chosen", [[], ["n0", "stranger"]])
+def test_a_selection_that_chooses_nobody_or_strangers_ends_the_run(
+    chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uniform, "choose", lambda situation: Choice(chosen, "mine"))
+    algorithm = Sum(to=SAMPLE)
+    with pytest.raises(RunFailed, match="selection uniform chose"):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 4)), fraction=0.5))
+
+
+class Median(Sum):
+    """Needs the single contributions: the median of each coordinate."""
+
+    combines = frozenset({Combine.EACH})
+
+    def ask(self, state: State) -> Ask | Done:
+        made = super().ask(state)
+        return made if isinstance(made, Done) else dataclasses.replace(made, combine=Combine.EACH)
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        found = np.stack([record.arrays["x"] for _, record in gathered.each()])
+        return Record({"round": state.data["round"] + 1}, {"x": np.median(found, axis=0)})
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"x": np.array([1.0, np.nan, 0])},
+        {"x": np.array([np.inf, 0, 0])},
+        {"x": np.zeros(2)},
+        {"x": np.zeros((3, 1))},
+        {"x": np.zeros(3, np.float32)},
+        {"x": np.zeros(3, np.int64)},
+        {"y": np.zeros(3)},
+        {"x": np.zeros(3), "y": np.zeros(3)},
+        {},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("arrays", [None, {"x": ("float64", (3,))}, {"x": ("float64", (None,))}], ids=str)
+def test_a_lie_among_single_contributions_is_left_out_with_its_reason(lie: dict[str, Array], arrays: object) -> None:
+    class Lying(Median):
+        def answer(self, site: Site, ask: Record) -> Contribution:
+            return Contribution(Record({}, lie)) if site.node == "n1" else super().answer(site, ask)
+
+    free = arrays == {"x": ("float64", (None,))}
+    if free and lie.keys() == {"x"} and lie["x"].dtype == np.float64 and lie["x"].shape == (2,):
+        pytest.skip("any length was asked for")
+    algorithm, journal = Lying(arrays=arrays), Forgetful()
+    poisoned = go(run(algorithm, LocalTransport(handlers(algorithm, 4)), journal))
+    without = Median(arrays=arrays)
+    clean = go(run(without, LocalTransport(handlers(without, ["n0", "n2", "n3"]))))
+    assert digest(poisoned) == digest(clean)
+    assert all(list(s.failures) == ["n1"] for s in journal.steps)
+    assert "NaN" in journal.steps[0].failures["n1"] or "shapes" in journal.steps[0].failures["n1"]
+
+
+def test_arrays_of_any_length_do_not_add() -> None:
+    algorithm = Sum(arrays={"x": ("float64", (None,))})
+    with pytest.raises(RunFailed, match="any length, which do not add"):
+        go(run(algorithm, LocalTransport(handlers(algorithm, 2))))
 
 
 def test_one_ask_for_each_node() -> None:

@@ -139,8 +139,14 @@ class RunConfig:
     )
     plan: dict[str, Json] | None = _setting(None, _maybe(_object), "a PyTorch training plan: {source, name}")
     # who takes part
-    fraction: float = _setting(1.0, _number(0, 1, above=True), "share of the online nodes asked per round")
-    selection: str = _setting("uniform", _text(), "who is asked: a file of hanse.selection")
+    fraction: float = _setting(1.0, _number(0, 1, above=True), "share of the online nodes asked per training round")
+    selection: str = _setting("uniform", _text(), "who is asked to train: a file of hanse.selection")
+    evaluate_every: int = _setting(
+        10,
+        _number(0, 100_000, whole=True),
+        "where a round asks a sample (fraction below 1), everybody evaluates the model after each so many rounds, "
+        "and after the last; 0: only after the last",
+    )
     min_available_nodes: int = _setting(1, _number(1, 100_000, whole=True), "a round starts when so many are online")
     min_fit_nodes: int = _setting(1, _number(1, 100_000, whole=True), "ask at least so many")
     min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,8 +31,17 @@ class Combine(StrEnum):
     EACH = "each"  # every single contribution is needed (Krum, median, forests)
 
 
+class Who(Enum):
+    """Whom an ask goes to, where it names no nodes."""
+
+    EVERYONE = "everyone"  # all nodes of the run that are on line: what is agreed on or measured rests on all
+    SAMPLE = "sample"  # those that the run's selection draws (``fraction``): for training alone
+
+
+EVERYONE, SAMPLE = Who.EVERYONE, Who.SAMPLE
+
 State = Record
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # array name to dtype and shape
+Shapes = Mapping[str, tuple[str, tuple[int | None, ...]]]  # array name to dtype and shape; None: any length
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +54,16 @@ class Ask:
         label: the phase, for people: ``prepare``, ``train``, ``evaluate``, ...
         round: the training round this belongs to, counted from 1; None if it is none.
         each: a record of its own for some nodes, by node id, instead of ``record``.
-        to: ask exactly these nodes; None leaves it to the run's selection.
+        to: all nodes, a sample of them (training), or exactly these. **No quotient of numbers from two
+            gatherings**: what is divided by what another ask gave is asked of the nodes that answered that one.
         need: this many answers are enough (buffered-asynchronous); None waits for all asked.
         late: what becomes of answers that were not waited for: ``drop`` cancels them, ``keep``
             counts them in a later step, marked with the step they were asked in.
         counts: arrays (also of ``sums``) that count rows of one node, and how many of their first
             numbers do (None: all); a node that counts more than it declared is left out.
         arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
-            coordinator knows them; who sends others is left out. None: what most nodes send.
+            coordinator knows them; who sends others is left out. None: what most nodes send (of a MERGE,
+            whose contributions may differ: what the algorithm itself takes).
         checkpoint: False where the state after this step need not be kept, because doing the step again
             costs less than writing it. A killed coordinator goes on after the last state that was kept.
     """
@@ -62,7 +73,7 @@ class Ask:
     label: str
     round: int | None = None
     each: Mapping[str, Record] = field(default_factory=dict)
-    to: Sequence[str] | None = None
+    to: Who | Sequence[str] = EVERYONE
     need: int | None = None
     late: str = "drop"
     counts: Mapping[str, int | None] = field(default_factory=dict)
@@ -132,6 +143,11 @@ class Gathered(Protocol):
         ...
 
     @property
+    def nodes(self) -> Sequence[str]:
+        """All nodes of the run, also those that were not asked; empty where nobody said (:meth:`among`)."""
+        ...
+
+    @property
     def weight(self) -> float:
         """Sum of the weights."""
         ...
@@ -139,6 +155,10 @@ class Gathered(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes of all contributions."""
+        ...
+
+    def among(self, nodes: Sequence[str]) -> Gathered:
+        """The same, as part of a run of these nodes."""
         ...
 
     def without(self, nodes: Mapping[str, str]) -> Gathered:
@@ -169,7 +189,9 @@ class Gathered(Protocol):
         ...
 
     def each(self) -> Iterator[tuple[Answer, Record]]:
-        """The single contributions (MERGE and EACH only), one in memory at a time."""
+        """The single contributions (MERGE and EACH only), one in memory at a time. Those of EACH have the
+        layout that was asked for, or that most have, and finite numbers, as those of a sum; of a MERGE,
+        what is asked for. Raises ``Unusable`` for the others, before it gives the first."""
         ...
 
     @property
@@ -278,6 +300,67 @@ class Algorithm(Protocol):
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Numbers about the last step for the round's record (global loss, accuracy, ...)."""
         ...
+
+
+# ---------------------------------------------------------------- selection
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an earlier step of the run was like, as its durable record says.
+
+    Args:
+        step, round, label: which step it was; ``round`` is None where it trained nothing.
+        asked: the nodes that were asked.
+        answered: node to its metrics, and ``seconds`` and ``weight`` of its answer.
+        failures: node to why it gave nothing usable.
+    """
+
+    step: int
+    round: int | None
+    label: str
+    asked: Sequence[str]
+    answered: Mapping[str, Mapping[str, Json]]
+    failures: Mapping[str, str]
+
+    @staticmethod
+    def of(record: Mapping[str, Json]) -> Past:
+        """From the record of a step (:class:`hanse.rounds.Step` as JSON)."""
+        parts: Mapping[str, Mapping[str, Json]] = record.get("participants") or {}
+        answered = {
+            node: {**(part.get("metrics") or {}), "seconds": part.get("seconds"), "weight": part.get("weight")}
+            for node, part in parts.items()
+        }
+        asked, failures = tuple(record.get("asked") or ()), dict(record.get("failures") or {})
+        return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a selection chooses by.
+
+    Args:
+        eligible: nodes that can be asked, sorted.
+        count: so many are to be asked; fewer than there are.
+        rng: keyed by the run's seed and the step.
+        facts: what is known about each node.
+        past: the steps that were done before, in order. A run that is resumed sees the same.
+    """
+
+    eligible: Sequence[str]
+    count: int
+    rng: np.random.Generator
+    facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    past: Sequence[Past] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is asked. ``reason`` is for people; ``reasons`` of single nodes, where they differ."""
+
+    nodes: Sequence[str]
+    reason: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- gathering

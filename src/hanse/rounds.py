@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -22,10 +22,26 @@ from hanse import gathering, large_arrays, transforms, weights
 from hanse.config import RunConfig
 from hanse.errors import Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
-from hanse.kinds import Algorithm, Ask, Combine, Done, Gather, Gathered, State, Transport, generator
+from hanse.kinds import (
+    EVERYONE,
+    Algorithm,
+    Ask,
+    Choice,
+    Combine,
+    Done,
+    Gather,
+    Gathered,
+    Past,
+    Situation,
+    State,
+    Transport,
+    Who,
+    generator,
+)
 from hanse.messages import Json
 from hanse.registry import find
 
+_PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 
 
@@ -35,7 +51,7 @@ class Step:
 
     Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
     maps a node to ``{seconds, weight, metrics, asked}`` (``weight``: what it counted for), ``failures``
-    to the reason.
+    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``.
     """
 
     step: int
@@ -51,6 +67,7 @@ class Step:
     metrics: dict[str, Json] = field(default_factory=dict)
     bytes_down: int = 0
     bytes_up: int = 0
+    chosen: dict[str, Json] = field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -97,6 +114,7 @@ class Run:
         transforms: names of those that nodes apply before they reply; they report on each step.
         facts: what is known about nodes, for the selection.
         rows: node to the most rows that it declared (:mod:`hanse.weights`); others are not bounded.
+        past: the steps before the one that ``go`` starts with, for the selection.
     """
 
     algorithm: Algorithm
@@ -110,6 +128,7 @@ class Run:
     transforms: Sequence[str] = ()
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     rows: Mapping[str, float] = field(default_factory=dict)
+    past: Sequence[Past] = ()
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -125,7 +144,7 @@ class Run:
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
         sky = Sky(self.transport, self.config, self.run_id, self.bundle)
         writing: asyncio.Task[None] | None = None
-        failed = 0
+        failed, past = 0, recent(self.past)
         await self._assemble(everyone=True)
         try:
             ask = self.algorithm.ask(state)
@@ -136,11 +155,11 @@ class Run:
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
                 self._check_left(ask, sky.refused)
-                chosen = await self._choose(ask, sky, step)
-                record, began = self._open(step, ask, chosen), time.perf_counter()
+                choice = await self._choose(ask, sky, step, past)
+                record, began = self._open(step, ask, choice), time.perf_counter()
                 sky.begin(step, failed, ask)
-                asks = {node: ask.each.get(node, ask.record) for node in chosen}
-                gathered = await self._gather(ask).collect(ask, asks, sky.exchange)
+                asks = {node: ask.each.get(node, ask.record) for node in choice.nodes}
+                gathered = (await self._gather(ask).collect(ask, asks, sky.exchange)).among(self.nodes)
                 told, gathered = await self._tell(ask, state, gathered)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
@@ -149,6 +168,8 @@ class Run:
                     failed += 1
                     record.status = "failed"
                 else:
+                    if self.config.fraction < 1:
+                        past = recent([*past, Past.of({f.name: getattr(record, f.name) for f in fields(record)})])
                     failed, state, step = 0, told, step + 1
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
@@ -195,21 +216,30 @@ class Run:
 
     def _check_left(self, ask: Ask, refused: Mapping[str, str]) -> None:
         """Raises ``Refused`` where those that do not refuse are too few for any attempt at the step."""
-        left = set(self.nodes if ask.to is None else ask.to) - set(refused)
+        left = set(self.nodes if isinstance(ask.to, Who) else ask.to) - set(refused)
         if refused and len(left) < max(1, self.config.min_completed):
             said = "; ".join(f"{node}: {reason}" for node, reason in sorted(refused.items()))
             raise Refused(f"{len(left)} of the {max(1, self.config.min_completed)} nodes needed do not refuse. {said}")
 
-    async def _choose(self, ask: Ask, sky: Sky, step: int) -> list[str]:
-        if ask.to is not None:
-            return sorted(set(ask.to) - set(sky.refused))
+    async def _choose(self, ask: Ask, sky: Sky, step: int, past: Sequence[Past]) -> Choice:
+        """Whom to ask. An empty ``reason``: it was not for the selection to say."""
+        if not isinstance(ask.to, Who):
+            return Choice(sorted(set(ask.to) - set(sky.refused)), "")
         busy = sky.busy()
         eligible = [n for n in await self._assemble() if n not in busy and n not in sky.refused]
         count = min(len(eligible), max(self.config.min_fit_nodes, int(len(eligible) * self.config.fraction)))
-        if count == len(eligible):
-            return eligible
-        choose = find("selection", self.config.selection).choose
-        return list(choose(eligible, count, generator(self.config.seed, "selection", step), self.facts))
+        if ask.to is EVERYONE or count == len(eligible):
+            return Choice(eligible, "")
+        rng = generator(self.config.seed, "selection", step)
+        chosen: Choice = find("selection", self.config.selection).choose(
+            Situation(eligible, count, rng, self.facts, past)
+        )
+        if len(chosen.nodes) == 0 or not set(chosen.nodes) <= set(eligible):
+            raise RunFailed(
+                f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'}; expected some of "
+                f"{', '.join(eligible)}"
+            )
+        return chosen
 
     async def _assemble(self, everyone: bool = False) -> list[str]:
         """The run's nodes that are online, as soon as they are enough.
@@ -239,8 +269,11 @@ class Run:
             except TimeoutError:
                 continue
 
-    def _open(self, step: int, ask: Ask, chosen: list[str]) -> Step:
-        return Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=chosen)
+    def _open(self, step: int, ask: Ask, choice: Choice) -> Step:
+        record = Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=list(choice.nodes))
+        if choice.reason:
+            record.chosen = {"reason": choice.reason, "reasons": dict(choice.reasons)}
+        return record
 
     @staticmethod
     def _close(record: Step, gathered: Gathered, sky: Sky, began: float) -> None:
@@ -257,6 +290,15 @@ class Run:
             }
             for a in gathered.answers
         }
+
+
+def recent(past: Sequence[Past]) -> list[Past]:
+    """The latest steps, with no more answers in all than are kept for a selection."""
+    kept, answers = len(past), 0
+    while kept and answers + len(past[kept - 1].asked) <= _PAST_ANSWERS:
+        kept -= 1
+        answers += len(past[kept].asked)
+    return list(past[kept:])
 
 
 def go(run: Run, start: tuple[int, State] | None = None) -> State:

@@ -1,6 +1,6 @@
 """Drives an algorithm without a network: ask, answer at each node, gather plainly, tell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,22 +9,29 @@ from hanse.algorithms import build
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import Algorithm, Done, Party, Site
+from hanse.kinds import SAMPLE, Algorithm, Ask, Done, Party, Site, Who
 from hanse.messages import Record, digest, dump, load
 from hanse.table import Table
 
 
 class Drive:
     """All steps of a run over tables; ``order`` is the order of arrival, ``spoil`` may change what a
-    node sends."""
+    node sends, ``there(node, step)`` says whether it answers, ``draw(step)`` who is the sample."""
 
     def __init__(
-        self, tables: Mapping[str, Table], spoil: Any = None, forgetful: bool = False, **settings: Any
+        self,
+        tables: Mapping[str, Table],
+        spoil: Any = None,
+        forgetful: bool = False,
+        there: Any = None,
+        draw: Any = None,
+        **settings: Any,
     ) -> None:
         settings = {"target_column": "y", "sample_id_column": None, **settings}
         self.owners = settings.pop("owners", {})
         self.config = RunConfig.parse(settings)
         self.tables, self.spoil, self.forgetful = tables, spoil, forgetful
+        self.there, self.draw = there, draw
         self.algorithm: Algorithm = build(self.config)
         self.sites = {n: self._site(n) for n in tables}
         self.records: list[dict[str, Any]] = []
@@ -36,6 +43,11 @@ class Drive:
     def _site(self, node: str) -> Site:
         return Site(node, self.tables[node], self.config.to_json(), owner=self.owners.get(node, {}))
 
+    def _asked(self, ask: Ask) -> Sequence[str]:
+        if not isinstance(ask.to, Who):
+            return ask.to
+        return self.draw(len(self.records)) if ask.to is SAMPLE and self.draw else list(self.tables)
+
     def run(self, reverse: bool = False) -> Record:
         state = load(dump(self.algorithm.init(self.config.to_json())))
         gather = Plain()
@@ -44,7 +56,10 @@ class Drive:
             if isinstance(ask, Done):
                 break
             found, failures, sent = [], {}, {}
-            for node in sorted(self.tables, reverse=reverse):
+            for node in sorted(self._asked(ask), reverse=reverse):
+                if self.there and not self.there(node, len(self.records)):
+                    failures[node] = "lost its connection"
+                    continue
                 site = self._site(node) if self.forgetful else self.sites[node]
                 site.step = len(self.records)
                 record = load(dump(ask.each.get(node, ask.record)))
@@ -61,7 +76,8 @@ class Drive:
                 body = load(dump(body))
                 found.append((_answer(node, len(self.records), body.data), body))
             found.sort(key=lambda pair: pair[0].node)
-            gathered: Any = Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
+            made = Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
+            gathered: Any = made.among(sorted(self.tables))
             while True:
                 if not gathered.answers:
                     raise AssertionError(f"nobody left in {ask.label}: {dict(gathered.failures)}")

@@ -94,6 +94,40 @@ def test_every_split_gives_the_same_preparation(cuts: list[int]) -> None:
     np.testing.assert_allclose(np.delete(split.arrays["scale"], 0), np.delete(whole.arrays["scale"], 0), rtol=1e-10)
 
 
+@given(
+    answering=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=3, max_size=9),
+    offset=st.sampled_from([0.0, 1.0, 1e9]),
+    fraction=st.sampled_from([0.0, 0.25]),
+)
+@settings(max_examples=60, deadline=None)
+def test_whoever_answers_which_exchange_all_numbers_are_those_of_the_same_rows(
+    answering: list[set[int]], offset: float, fraction: float
+) -> None:
+    """Never a mean of some sites with the scale or the counts of others."""
+    whole = hard(160)
+    shifted = whole["gaps"].values + offset * np.repeat([0.0, 1.0, 2.0, 3.0], 40)
+    whole = Table({**whole.columns, "gaps": Column.numeric(shifted), "large": whole["gaps"]})
+    tables = shares(whole, 40, 40, 40, 40)
+    here = {f"site-{i}" for i in set.intersection(*answering)}
+
+    def there(node: str, step: int) -> bool:
+        return int(node[-1]) in answering[step] if step < len(answering) else node in here
+
+    if not here:
+        return
+    drive = Drive(tables, there=there, model_name="sgd_classifier", num_rounds=1, test_fraction=fraction)
+    drive.algorithm.stages = drive.algorithm.stages[:1]  # type: ignore[attr-defined]
+    prepared = drive.run()
+    last = sorted(drive.contributions[-1])
+    counted = Drive({n: tables[n] for n in last}, model_name="sgd_classifier", num_rounds=1, test_fraction=fraction)
+    counted.algorithm.stages = counted.algorithm.stages[:1]  # type: ignore[attr-defined]
+    alone = counted.run()
+    for name in ("rows", "held_out", "dropped", "class_counts"):
+        assert prepared.data[name] == alone.data[name], name
+    np.testing.assert_allclose(prepared.arrays["mean"], alone.arrays["mean"], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(prepared.arrays["scale"], alone.arrays["scale"], rtol=1e-8)
+
+
 def test_means_are_those_of_training_rows_only() -> None:
     drive = Drive(shares(toy(200), 120, 80), model_name="sgd_classifier", num_rounds=1, test_fraction=0.3)
     prepared = preparation.unpack(drive.run())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,10 +97,14 @@ class Total:
     total: Mapping[str, Array]
     nbytes: int = 0
     unchecked: Sequence[str] = CHECKS
+    nodes: Sequence[str] = ()
 
     @property
     def weight(self) -> float:
         return float(len(self.answers))
+
+    def among(self, nodes: Sequence[str]) -> Gathered:
+        return replace(self, nodes=tuple(nodes))
 
     def without(self, nodes: Mapping[str, str]) -> Gathered:
         raise RunFailed("nobody can be taken out of a sum that hides who gave what")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hanse.algorithms.statistics import Statistics
 from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.federation import Federation
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import Ask, Party, Site
+from hanse.kinds import Ask, Party, Site, Who
 from hanse.queries import Item, TableSource, make_item
 from hanse.table import Table
 
@@ -45,26 +45,37 @@ def federation(frame: pd.DataFrame, cuts: Sequence[int], **policy: Any) -> Feder
     return hanse.simulate(split(frame, cuts), policy={**OPEN, **policy}, workers=1)
 
 
-def ask(sites: Mapping[str, pd.DataFrame], items: Sequence[Item], **settings: Any) -> Fetched:
-    """The answer to all items: the algorithm and the gathering of a run, without its transport."""
+def ask(
+    sites: Mapping[str, pd.DataFrame],
+    items: Sequence[Item],
+    there: Callable[[str, int], bool] | None = None,
+    **settings: Any,
+) -> Fetched:
+    """The answer to all items: the algorithm and the gathering of a run, without its transport. ``there(site,
+    number)`` says whether a site answers the ask of that number."""
     algorithm = Statistics()
     options = {"items": [item.to_json() for item in items]}
     config, owner = {"model_options": options}, {**OPEN, **settings}
     tables = {name: Table.of(rows) for name, rows in sites.items()}
     kinds = features.survey({name: table.schema() for name, table in tables.items()}).kinds
-    there = {
+    here = {
         name: Site(name, Table(), config, source=features.SettledSource(TableSource(table), kinds), owner=owner)
         for name, table in tables.items()
     }
     state, plain = algorithm.init(config), Plain()
+    number = 0
     while isinstance(step := algorithm.ask(state), Ask):
         found = []
-        for name, site in there.items():
+        for name in here if isinstance(step.to, Who) else step.to:
+            if there is not None and not there(name, number):
+                continue
+            site = here[name]
             reply = plain.reply(
                 "answer", step.record, lambda asked, site=site: algorithm.answer(site, asked), Party(site.node)
             )
             found.append((_answer(name, 0, reply.data), reply))
         state = algorithm.tell(state, Contributions(tuple(found), {}, step.combine))
+        number += 1
     return Fetched.of(algorithm.result(state), {}, "")
 
 

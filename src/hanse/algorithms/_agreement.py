@@ -190,10 +190,9 @@ def sizes(state: State) -> dict[str, int]:
     """Lengths of the arrays that a site is asked for in this step."""
     columns = sum(c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE) for c in state.data["columns"])
     columns += kind_of(state) == "regression"
-    if state.data["step"] == "squares":
-        return {"squares": columns}
+    squares = {"squares": columns} if state.data["step"] == "squares" else {}
     classes = {} if kind_of(state) == "regression" else {"classes": len(state.data["task"]["classes"])}
-    return {"count": columns, "sum": columns, "rows": 3, **classes}
+    return {"count": columns, "sum": columns, "rows": 3, **classes, **squares}
 
 
 def check_sums(state: State, found: Mapping[str, Array], gathered: Gathered) -> None:

@@ -2,8 +2,8 @@
 
 The ask of round r carries the ensemble after r-1 rounds. A site first evaluates it on its held-out
 rows, then grows new trees; only those travel up. The coordinator proves that what comes is trees
-(:mod:`hanse.models._trees`) before anybody else gets them. After the last round one more ask only
-evaluates.
+(:mod:`hanse.models._trees`) before anybody else gets them. When one more ask only evaluates, says
+:mod:`hanse.algorithms._schedule`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
+from hanse.algorithms import _schedule as schedule
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import Ask, Combine, Done, Gathered, Site, State
+from hanse.kinds import Ask, Combine, Done, Gathered, Shapes, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find, settings
 from hanse.table import ColumnKind
@@ -36,12 +37,8 @@ def begin(config: Mapping[str, Json], previous: Record | None, base: float | Non
     features = len(previous.data["task"]["features"])
     data = {
         **prepared,
-        "phase": "train",
-        "round": 0,
-        "rounds": config["num_rounds"],
-        "history": [],
+        **schedule.begin(config),
         "base": base,
-        "held_out": config["test_fraction"] > 0,
         "model_name": config["model_name"],
         "options": options,
         "importance_rounds": 0,
@@ -51,24 +48,34 @@ def begin(config: Mapping[str, Json], previous: Record | None, base: float | Non
 
 
 def ask(state: State) -> Ask | Done:
-    phase, done = state.data["phase"], state.data["round"]
+    phase, done, measures = state.data["phase"], state.data["round"], schedule.measures(state.data)
     if phase == "done":
         return Done(f"{done} rounds, {len(state.arrays['model.size'])} trees")
     data = {
         "phase": phase,
         "round": done + 1,
+        "measures": measures,
         "prepared": state.data["prepared"],
         "base": state.data["base"],
         "rounds": state.data["rounds"],
     }
     arrays = {n: state.arrays[n] for n in state.arrays if not n.startswith("importance.")}
     task = preparation.task(preparation.unpack(state))
-    counts, sums = dict(evaluation.COUNTS), dict(evaluation.shapes(task))
+    counts, sums = dict(evaluation.COUNTS), dict(evaluation.shapes(task)) if measures else {}
+    sent: Shapes = {}
     if phase == "train":
+        sent = {name: (a.dtype.name, (None, *a.shape[1:])) for name, a in trees(state).items()}  # any number of nodes
         counts["importance_weight"] = None
         sums |= {"importance": ("float64", (len(task.features),)), "importance_weight": ("float64", (1,))}
     return Ask(
-        Record(data, arrays), Combine.EACH, phase, done + 1 if phase == "train" else None, counts=counts, sums=sums
+        Record(data, arrays),
+        Combine.EACH,
+        phase,
+        done + 1 if phase == "train" else None,
+        to=schedule.whom(phase),
+        counts=counts,
+        arrays=sent,
+        sums=sums,
     )
 
 
@@ -93,15 +100,20 @@ def named(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {f"model.{name}": array for name, array in arrays.items()}
 
 
-def evaluated(predict: Any, rows: preparation.Rows, prepared: Record) -> tuple[dict[str, Array], dict[str, float]]:
-    """Sums and metrics of ``predict`` on the held-out rows."""
+def evaluated(
+    predict: Any, rows: preparation.Rows, prepared: Record, ask: Record
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Sums and metrics of ``predict`` on the held-out rows, where the ask measures the model."""
     task = preparation.task(prepared)
+    sizes = {"n": float(len(rows.train)), "n_test": float(len(rows.test))}
+    if not ask.data["measures"]:
+        return {}, sizes
     if len(rows.test):
         prediction = predict(rows.X[rows.test])
     else:
         prediction = np.zeros((0, task.outputs)) if task.kind == "multiclass" else np.zeros(0)
     sums, metrics = evaluation.evaluate(prediction, rows.y[rows.test], task, float(prepared.arrays["target_mean"][0]))
-    return sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
+    return sums, {**metrics, **sizes}
 
 
 def class_shares(prepared: Record) -> Array:
@@ -137,13 +149,11 @@ def received(gathered: Gathered, model: Any, most: Callable[[float], int]) -> li
 def told(state: State, gathered: Gathered, joined: Mapping[str, Array] | None) -> State:
     """The next state; ``joined`` are all trees after this round, None if it only evaluated."""
     task = preparation.task(preparation.unpack(state))
-    done = state.data["round"]
-    history = [*state.data["history"], evaluation.summary(gathered, task, done)]
+    measured = schedule.measures(state.data)
+    entry = evaluation.summary(gathered, task, state.data["round"]) if measured else None
     if joined is None:
-        return Record({**state.data, "phase": "done", "history": history}, state.arrays)
-    last = done + 1 >= state.data["rounds"]
-    phase = "train" if not last else "evaluate" if state.data["held_out"] else "done"
-    data = {**state.data, "phase": phase, "round": done + 1, "history": history}
+        return Record(schedule.evaluated(state.data, entry), state.arrays)
+    data = schedule.trained(state.data, entry)
     arrays = {n: state.arrays[n] for n in state.arrays}
     sums = gathered.sums()
     if sums["importance"].shape != arrays["importance.latest"].shape or sums["importance_weight"].shape != (1,):
@@ -165,12 +175,11 @@ def result(state: State, algorithm: str) -> Record:
     """Data ``{algorithm, model_name, options, task, prepared, base, history, best, round,
     feature_importance}``; arrays ``model.*`` and ``prepared.*``."""
     history = state.data["history"]
-    rated = [h for h in history if h.get("loss") is not None]
     data = {
         "algorithm": algorithm,
         "task": state.data["prepared"]["task"],
         "history": history,
-        "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
+        "best": schedule.best(history),
         "feature_importance": importance_table(state),
         **{k: state.data[k] for k in ("model_name", "options", "prepared", "round", "base")},
     }
@@ -195,15 +204,12 @@ def importance_table(state: State) -> list[dict[str, Json]]:
 def metrics(state: State) -> Mapping[str, Json]:
     """Those of the ensemble that the last step evaluated (after ``evaluated_round`` rounds), the size of
     the ensemble now, and the most important features of the last round."""
-    history = state.data["history"]
-    if not history:
+    if not state.data["round"]:
         return {}
-    shown = {k: v for k, v in history[-1].items() if k != "round"}
     latest, names = state.arrays["importance.latest"], state.data["prepared"]["task"]["features"]
     top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
     return {
-        "evaluated_round": history[-1]["round"],
-        **shown,
+        **schedule.shown(state.data),
         "trees": len(state.arrays["model.size"]),
         "feature_importance": {names[i]: float(latest[i]) for i in top},
     }

@@ -7,6 +7,7 @@ curve over all sites is exact to the width of a bin. What is undefined is null, 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
@@ -152,9 +153,20 @@ def shapes(task: Task) -> Shapes:
 
 def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     """One entry of a history: the metrics of the model after ``round`` rounds, over all sites that
-    answered, and their ``spread`` over sites. Raises ``Unusable`` for sums that are not of the task."""
+    answered, their ``spread`` over sites, and which sites they rest on (:func:`rests_on`). Raises
+    ``Unusable`` for sums that are not of the task."""
     sums = gathered.sums()
     if any(name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
     spread = over_sites([a.metrics for a in gathered.answers], METRICS)
-    return {"round": round, **report(sums, task), "spread": spread}
+    return {"round": round, **report(sums, task), "spread": spread, **rests_on(gathered)}
+
+
+def rests_on(gathered: Gathered) -> dict[str, Json]:
+    """``{sites: {answered, of, which}}`` where not all nodes of the run answered: how many of how many, and a
+    name that is the same for the same ones. {} where all did."""
+    answered = {answer.node for answer in gathered.answers}
+    if not set(gathered.nodes) - answered:
+        return {}
+    which = hashlib.sha256("\n".join(sorted(answered)).encode()).hexdigest()[:16]
+    return {"sites": {"answered": len(answered), "of": len(gathered.nodes), "which": which}}

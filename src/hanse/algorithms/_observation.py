@@ -20,12 +20,20 @@ Shown = dict[str, list[float]]  # columns, grouping columns and group to the edg
 
 
 def observed(
-    site: Site, source: Source, query: Query, level: int, known: Mapping[str, Array], owner: Owner, shown: Shown
+    site: Site,
+    source: Source,
+    query: Query,
+    level: int,
+    known: Mapping[str, Array],
+    owner: Owner,
+    shown: Shown,
+    again: int = 0,
 ) -> Scan:
-    """All items of a level, from one pass over the rows."""
-    kept: Scan | None = site.cache.get(f"statistics/{level}")
-    if kept is not None and kept.counts_at(shown):
-        return kept
+    """All items of a level, from one pass over the rows. ``again``: how often the query has begun anew, so that
+    what ``known`` says of all sites is another."""
+    kept: tuple[int, Scan] | None = site.cache.get(f"statistics/{level}")
+    if kept is not None and kept[0] == again and kept[1].counts_at(shown):
+        return kept[1]
     if query.where and level == 0:
         check_filter(site, source, query, owner)
     items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
@@ -52,7 +60,7 @@ def observed(
                 f"{item.name}: values here are too large, their sums are beyond a 64-bit number; mark "
                 "impossible values as missing, or take other units"
             )
-    site.cache[f"statistics/{level}"] = scan
+    site.cache[f"statistics/{level}"] = (again, scan)
     return scan
 
 

@@ -3,8 +3,13 @@
 1. *merge*: the classes of the target, the categories of each text feature, and which features have
    missing values anywhere (unions, so MERGE).
 2. *sum*: count and sum of each numeric column, class counts, rows (SUM).
-3. *squares*: the sum of squares about the global mean (SUM). Two passes, so nothing cancels.
-   Models that take raw values (trees) do without it.
+3. *squares*: the same once more, about the mean c of the second exchange, and sums of squares about it (SUM).
+   Two passes, so nothing cancels. Models that take raw values (trees) do without it.
+
+Each exchange goes to all nodes that answered the one before. What is divided comes from one exchange, so where
+a node is lost between two, rows, class counts, means and scales are those of the nodes that answered the last:
+mean c + Σ(x - c)/n, variance Σ(x - c)²/n - (Σ(x - c)/n)². Where that mean is far from c, the variance
+would cancel, and the third exchange is made once more, about the new mean.
 
 The result is the same as on pooled rows, for every split over sites. Means, scales and class counts
 are those of the **training** rows (:func:`split`); what is held out for evaluation is not in them.
@@ -76,6 +81,9 @@ __all__ = [
 ]
 
 
+_FAR = 1e6  # (distance of two means)² over the variance: 10 of 16 digits are left
+
+
 class Preparation:
     combines = frozenset({Combine.MERGE, Combine.SUM})
 
@@ -91,10 +99,12 @@ class Preparation:
             return Ask(Record({"step": step}), Combine.MERGE, "prepare")
         if step == "done":
             return Done("the sites agree on classes, categories and scales")
+        told = {k: v for k, v in state.data.items() if k != "took"}
         return Ask(
-            state,
+            Record(told, state.arrays),
             Combine.SUM,
             "prepare",
+            to=state.data["took"],
             counts={"count": None, "rows": None, "classes": None},
             arrays={name: ("float64", (size,)) for name, size in sizes(state).items()},
             sums={},
@@ -113,50 +123,55 @@ class Preparation:
         if kind_of(ask) == "regression":
             values = np.column_stack([values, y[train]])
         present = np.isfinite(values)
-        if step == "squares":
-            centred = np.where(present, values - ask.arrays["mean"], 0.0)
-            return Contribution(Record({}, {"squares": (centred**2).sum(0)}))
+        centre = ask.arrays["mean"] if step == "squares" else 0.0
+        centred = np.where(present, values - centre, 0.0)
         dropped = site.table.rows - len(kept)
         arrays: dict[str, Array] = {
             "count": present.sum(0).astype(np.float64),
-            "sum": np.where(present, values, 0.0).sum(0),
+            "sum": centred.sum(0),
             "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
         if kind_of(ask) != "regression":
             counts = np.bincount(y[train], minlength=len(ask.data["task"]["classes"]))
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
+        if step == "squares":
+            arrays["squares"] = (centred**2).sum(0)
         return Contribution(Record({}, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
 
     def tell(self, state: State, gathered: Gathered) -> State:
         step = state.data["step"]
         if step == "merge":
-            return agreed(state, gathered)
+            told = agreed(state, gathered)
+            return Record({**told.data, "took": [a.node for a in gathered.answers]}, told.arrays)
         found = gathered.sum()
         check_sums(state, found, gathered)
+        rows, took = [int(v) for v in found["rows"]], [answer.node for answer in gathered.answers]
+        if rows[0] == 0:
+            raise ConfigError(f"no site has a training row with a value of {state.data['target']!r}")
+        data = {**state.data, "rows": rows[0], "held_out": rows[1], "dropped": rows[2], "took": took}
+        if "classes" in found:
+            data["class_counts"] = [int(v) for v in found["classes"]]
+        count = np.asarray(found["count"], np.float64)
+        mean = np.divide(found["sum"], count, out=np.zeros_like(count), where=count > 0)
         if step == "sum":
-            count = np.asarray(found["count"], np.float64)
-            mean = np.divide(found["sum"], count, out=np.zeros_like(count), where=count > 0)
-            rows = [int(v) for v in found["rows"]]
-            if rows[0] == 0:
-                raise ConfigError(f"no site has a training row with a value of {state.data['target']!r}")
-            data = {**state.data, "rows": rows[0], "held_out": rows[1], "dropped": rows[2]}
-            if "classes" in found:
-                data["class_counts"] = [int(v) for v in found["classes"]]
-            done = state.data["needs"] == "raw"
-            data["step"] = "done" if done else "squares"
+            data["step"] = "done" if state.data["needs"] == "raw" else "squares"
             return Record(data, {"count": count, "mean": mean, "scale": np.ones_like(mean)})
-        count, mean = state.arrays["count"], state.arrays["mean"]
-        variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0)
+        # where all that made the centre are here, it is their mean, and what is left of it is rounding
+        shift = np.zeros_like(mean) if took == state.data["took"] else mean
+        mean = np.where(count > 0, state.arrays["mean"] + shift, 0.0)
+        variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
+        if (shift**2 > _FAR * variance).any():
+            return Record(data, {"count": count, "mean": mean, "scale": np.ones_like(mean)})
         # a constant column has variance zero up to the rounding of its mean
         rounding = (count * mean * np.finfo(float).eps) ** 2 + count * np.finfo(float).eps * variance
         scale = np.where(variance > rounding, np.sqrt(variance), 1.0)
-        return Record({**state.data, "step": "done"}, {"count": count, "mean": mean, "scale": scale})
+        return Record({**data, "step": "done"}, {"count": count, "mean": mean, "scale": scale})
 
     def result(self, state: State) -> Record:
         """Data ``{task: {kind, features, classes}, target, columns, needs, rows, ...}``; arrays
         ``mean`` and ``scale`` of the numeric columns in order, ``target_mean`` and ``target_scale``
         (1,) (0 and 1 for classes)."""
-        data = {k: v for k, v in state.data.items() if k not in ("step", "task_type")}
+        data = {k: v for k, v in state.data.items() if k not in ("step", "task_type", "took")}
         mean, scale = state.arrays["mean"], state.arrays["scale"]
         if kind_of(state) == "regression":
             arrays = {"mean": mean[:-1], "scale": scale[:-1], "target_mean": mean[-1:], "target_scale": scale[-1:]}

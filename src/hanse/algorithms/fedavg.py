@@ -5,8 +5,9 @@ With parameters θ, sites k of n_k training rows and the server's learning rate 
     θ ← θ + η · Σ_k n_k (θ_k - θ) / Σ_k n_k
 
 The ask of round r carries θ after r-1 rounds. A site first evaluates *that* θ on its held-out rows,
-then trains, so evaluation costs no exchange of its own; after the last round one more ask only
-evaluates. The settings of training come from the approved configuration, not from the ask.
+then trains, so evaluation costs no exchange of its own; after the last round, and now and then where a round
+asks a sample, one more ask only evaluates (:mod:`hanse.algorithms._schedule`). The settings of training come
+from the approved configuration, not from the ask.
 
 A round without training rows keeps θ. The sums must be finite and of the shapes of θ; the sites
 whose are not are left out of the round, with the reason.
@@ -24,8 +25,9 @@ import numpy as np
 
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
+from hanse.algorithms import _schedule as schedule
 from hanse.errors import ConfigError, NodeFailed, RunFailed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Model, Site, State, Task, generator
+from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Model, Site, State, Task, generator
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import ColumnKind
@@ -53,12 +55,8 @@ class FedAvg:
         prepared, arrays = preparation.pack(previous)
         data = {
             **prepared,
-            "phase": "train",
-            "round": 0,
-            "rounds": config["num_rounds"],
-            "history": [],
+            **schedule.begin(config),
             "rate": config["server_learning_rate"],
-            "held_out": config["test_fraction"] > 0,
             "model_name": config["model_name"],
             "options": options,
         }
@@ -71,10 +69,11 @@ class FedAvg:
         phase, done = state.data["phase"], state.data["round"]
         if phase == "done":
             return Done(f"{done} rounds")
-        data = {"phase": phase, "round": done + 1, "prepared": state.data["prepared"]}
+        measures = schedule.measures(state.data)
+        data = {"phase": phase, "round": done + 1, "measures": measures, "prepared": state.data["prepared"]}
         record = Record(data, state.arrays)
-        if phase == "initialise":  # only the nodes can tell how the model looks
-            return Ask(record, Combine.SUM, phase)
+        if phase == "initialise":  # only the nodes can tell how the model looks; it is the same at each of them
+            return Ask(record, Combine.SUM, phase, to=SAMPLE)
         trains = phase == "train"
         sent = {n: (a.dtype.name, a.shape) for n, a in parameters(state).items()} if trains else {}
         return Ask(
@@ -82,9 +81,10 @@ class FedAvg:
             Combine.SUM,
             phase,
             done + 1 if trains else None,
+            to=schedule.whom(phase),
             counts=evaluation.COUNTS,
             arrays=sent,
-            sums=evaluation.shapes(preparation.task(preparation.unpack(state))),
+            sums=evaluation.shapes(preparation.task(preparation.unpack(state))) if measures else {},
         )
 
     def answer(self, site: Site, ask: Record) -> Contribution:
@@ -98,7 +98,7 @@ class FedAvg:
         rows = preparation.rows(site, prepared)
         site.progress()
         common = parameters(ask)
-        sums, metrics = evaluate(model, common, rows, prepared)
+        sums, metrics = evaluate(model, common, rows, prepared) if ask.data["measures"] else ({}, {})
         metrics = {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
         if ask.data["phase"] == "evaluate":
             return Contribution(Record(), float(len(rows.test)), sums, metrics)
@@ -163,16 +163,13 @@ class FedAvg:
             initial = {n: a.astype(np.int64) if n in kinds else a for n, a in initial.items()}
             return Record({**state.data, "phase": "train"}, {**state.arrays, **_named(initial)})
         task = preparation.task(preparation.unpack(state))
-        done = state.data["round"]
-        entry = evaluation.summary(gathered, task, done)
-        history = [*state.data["history"], entry]
+        measured = schedule.measures(state.data)
+        entry = evaluation.summary(gathered, task, state.data["round"]) if measured else None
         if state.data["phase"] == "evaluate":
-            return Record({**state.data, "phase": "done", "history": history}, state.arrays)
-        last = done + 1 >= state.data["rounds"]
-        phase = "train" if not last else "evaluate" if state.data["held_out"] else "done"
-        data = {**state.data, "phase": phase, "round": done + 1, "history": history}
+            return Record(schedule.evaluated(state.data, entry), state.arrays)
+        data = schedule.trained(state.data, entry)
         if not gathered.weight > 0:
-            return Record({**data, "kept": [*state.data.get("kept", []), done + 1]}, state.arrays)
+            return Record({**data, "kept": [*state.data.get("kept", []), data["round"]]}, state.arrays)
         common = parameters(state)
         mean = gathered.mean()
         if {n: a.shape for n, a in mean.items()} != {n: a.shape for n, a in common.items()}:
@@ -184,12 +181,11 @@ class FedAvg:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays
         ``model.*`` and ``prepared.*``."""
         history = state.data["history"]
-        rated = [h for h in history if h.get("loss") is not None]
         data = {
             "algorithm": __name__.rpartition(".")[2],
             "task": state.data["prepared"]["task"],
             "history": history,
-            "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
+            "best": schedule.best(history),
             **{k: state.data[k] for k in ("model_name", "options", "prepared", "round")},
         }
         return Record(data, state.arrays)
@@ -197,12 +193,8 @@ class FedAvg:
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the model that the last step evaluated: ``evaluated_round`` is the number of
         rounds that had gone into it."""
-        history = state.data["history"]
-        if not history:
-            return {}
-        shown = {k: v for k, v in history[-1].items() if k != "round"}
         no_updates = state.data["round"] in state.data.get("kept", [])
-        return {"evaluated_round": history[-1]["round"], **shown, **({"no_updates": True} if no_updates else {})}
+        return {**schedule.shown(state.data), **({"no_updates": True} if no_updates else {})}
 
 
 ALGORITHM = FedAvg()

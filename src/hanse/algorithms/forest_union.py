@@ -49,7 +49,7 @@ class ForestUnion:
         prepared = preparation.unpack(ask)
         model, rows = model_at(site, prepared), preparation.rows(site, prepared)
         so_far = trees(ask)
-        sums, shown = evaluated(lambda X: _predict(model, so_far, prepared, X), rows, prepared)
+        sums, shown = evaluated(lambda X: _predict(model, so_far, prepared, X), rows, prepared, ask)
         if ask.data["phase"] == "evaluate":
             return Contribution(Record(), float(len(rows.test)), sums, shown)
         site.progress()

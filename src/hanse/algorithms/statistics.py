@@ -4,6 +4,9 @@ What adds over sites is asked as a SUM, what must be merged (sketches, sets of l
 node looks at its rows once for all that can be observed at the same time, and keeps what it found
 (in ``cache``), so a centred sum about the mean of all sites costs another ask but no other pass.
 
+Every ask goes to the nodes that answered the first, so all numbers are of the same rows. Where one of them is lost
+on the way, all is asked once more, of those that are left: a sum about a mean is of no use without it.
+
 Run options (``model_options``): ``items`` as of :meth:`hanse.queries.Item.to_json`; ``where``, a list of
 ``[column, operation, value]``; ``per_node``, to have the values of each node besides those of all. A node
 whose owner does not let it be shown by itself sends a sentence in place of numbers then, and is in neither.
@@ -39,7 +42,7 @@ from hanse.algorithms._query import (
     value,
 )
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.queries import Arrays, Item, Plan, TableSource, statistic
 
@@ -75,10 +78,18 @@ class Statistics:
         needed = {n for i in users for n in (*statistic(i.stat).needs(i), *query.plan.groups(i))}
         wanted = tuple(f"{query.plan.items.index(n)}." for n in needed if query.plan.shared.get(n, level) < level)
         arrays = {k: v for k, v in state.arrays.items() if wanted and k.startswith(wanted)}
-        to = state.data["took"][-1] if index else None  # who is not in the means is not in the variances
+        to = state.data["took"][-1] if index else state.data.get("left", EVERYONE)
         rows = [i for i in here if not any(column.endswith("]") for column in i.columns)]  # of images, pixels count
         counts = {f"{query.plan.items.index(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
-        return Ask(Record({"ask": index}, arrays), query.combine(index), "statistics", None, to=to, counts=counts)
+        again = state.data.get("again", 0)
+        return Ask(
+            Record({"ask": index, "again": again}, arrays),
+            query.combine(index),
+            "statistics",
+            None,
+            to=to,
+            counts=counts,
+        )
 
     # ------------------------------------------------------------ node
 
@@ -96,7 +107,8 @@ class Statistics:
         shown: Shown = dict(source.memory.get("edges") or {})
         before = dict(shown)
         for item in query.plan.asked(index):
-            scan = observed(site, source, query, query.plan.observed[item], ask.arrays, owner, before)
+            level, again = query.plan.observed[item], int(ask.data.get("again", 0))
+            scan = observed(site, source, query, level, ask.arrays, owner, before, again)
             place = query.plan.items.index(item)
             sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, source, shown)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
@@ -119,6 +131,10 @@ class Statistics:
             arrays |= _merged(query, items, places, gathered)
         alone = {a.node: str(a.data["alone"])[:300] for a in gathered.answers if query.per_node and "alone" in a.data}
         took = [a.node for a in gathered.answers if a.node not in alone]
+        if index and took != state.data["took"][-1]:  # each time fewer, so this ends
+            begun = self.init({"model_options": state.data["query"]})
+            again = state.data.get("again", 0) + 1
+            return Record({**begun.data, "alone": {**state.data["alone"], **alone}, "left": took, "again": again})
         for item, place in places.items() if took else ():
             _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
         withheld = {k: dict(v) for k, v in state.data["withheld"].items()}

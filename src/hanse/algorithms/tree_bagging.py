@@ -56,7 +56,7 @@ class TreeBagging:
         prepared = preparation.unpack(ask)
         model, rows = model_at(site, prepared), preparation.rows(site, prepared)
         so_far, base = trees(ask), ask.data["base"]
-        sums, shown = evaluated(lambda X: model.predict(so_far, base, X), rows, prepared)
+        sums, shown = evaluated(lambda X: model.predict(so_far, base, X), rows, prepared, ask)
         if ask.data["phase"] == "evaluate":
             return Contribution(Record(), float(len(rows.test)), sums, shown)
         site.progress()

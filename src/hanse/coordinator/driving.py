@@ -14,7 +14,7 @@ from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, Refused
-from hanse.kinds import State
+from hanse.kinds import Past, State
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.runs import Run
@@ -84,7 +84,7 @@ class RunDriver:
 
     async def _compute(self, run: Run) -> Run:
         config = RunConfig.parse(run.config)
-        frozen, start, facts = await asyncio.to_thread(self._load, run)
+        frozen, start, facts, past = await asyncio.to_thread(self._load, run, config)
         algorithm = await asyncio.to_thread(lambda: algorithms.build(config, starting_model(self._store, config)))
 
         def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
@@ -108,6 +108,7 @@ class RunDriver:
             transforms=[link["name"] for link in frozen["transforms"]],
             facts=facts,
             rows=_declared(frozen),
+            past=past,
             resumed=self._gate(run.id),
         )
         state = await loop.go(start)
@@ -121,14 +122,18 @@ class RunDriver:
 
         return await asyncio.to_thread(complete)
 
-    def _load(self, run: Run) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]]]:
-        """The bundle, where to go on, and facts about the nodes."""
+    def _load(
+        self, run: Run, config: RunConfig
+    ) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]], list[Past]]:
+        """The bundle, where to go on, facts about the nodes, and the steps before, for a run that selects."""
         nodes = [self._store.nodes.get(id) for id in run.nodes]
         facts: dict[str, Mapping[str, Json]] = {
             node.id: {**node.capabilities, "last_heartbeat": node.last_heartbeat} for node in nodes
         }
         latest = self._store.rounds.latest_checkpoint(run.id)
-        return self._store.runs.bundle(run.id), latest and (latest[0] + 1, latest[1]), facts
+        done = self._store.rounds.list(run.id) if config.fraction < 1 and latest else ()
+        past = [Past.of(r.record) for r in done if latest and r.step <= latest[0] and r.status == "ok"]
+        return self._store.runs.bundle(run.id), latest and (latest[0] + 1, latest[1]), facts, past
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""

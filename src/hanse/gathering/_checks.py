@@ -7,17 +7,19 @@ contributions cannot make these checks, and says so in ``Gathered.unchecked``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hanse.errors import Unusable
 from hanse.kinds import Answer, Shapes
-from hanse.messages import Layout, Place, Record, block
+from hanse.messages import Array, Layout, Place, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 
 Found = Sequence[tuple[Answer, Record]]
+Forms = Mapping[str, tuple[np.dtype[Any], tuple[int | None, ...]]]  # array name to dtype and shape; None: any length
 
 
 def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
@@ -41,8 +43,7 @@ def not_finite(found: Found, name: str, place: Place) -> dict[str, str]:
     """Finite: the nodes whose array ``name`` holds NaN, infinity, or numbers too large to be added."""
     guilty, most = {}, np.finfo(np.float64).max / (4 * len(found))
     for answer, record in found:
-        for low in range(0, place.size, BLOCK):
-            values = block(record.arrays, name, low, min(low + BLOCK, place.size))
+        for values in _blocks(record, name, place.size):
             if not np.all(np.isfinite(values)):
                 guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
                 break
@@ -52,18 +53,30 @@ def not_finite(found: Found, name: str, place: Place) -> dict[str, str]:
     return guilty
 
 
+def unsound(found: Found, places: Mapping[str, Place]) -> dict[str, str]:
+    """Finite: the nodes of which one of these arrays holds NaN or infinity, for contributions that do not add."""
+    guilty = {}
+    for answer, record in found:
+        sizes = Layout.of(record.arrays).places  # a length may be each node's own
+        for name in (name for name, place in places.items() if place.dtype.kind == "f"):
+            if not all(bool(np.all(np.isfinite(values))) for values in _blocks(record, name, sizes[name].size)):
+                guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
+    return guilty
+
+
 def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Place]:
     """Layout: that of the arrays with this ``prefix``, as it was asked for, or else as most contributions
     have it; the others are unusable. Where no layout is that of most, nobody can say who is right, and none
     of them is used. Raises ``Unusable``."""
     if not found:
         return {}
-    layouts = []
+    layouts: list[Forms] = []
     for _, record in found:
         places = Layout.of(record.arrays).places
         layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
     if wanted is not None:
-        common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
+        common: Forms = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
+        layouts = [_like(layout, common) for layout in layouts]
         reason = "its arrays have other names, types or shapes than those that were asked for"
     else:
         counts = [sum(other == layout for other in layouts) for layout in layouts]
@@ -71,8 +84,39 @@ def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Pla
         reason = "its arrays have other names, types or shapes than those of the other nodes"
         if any(n == max(counts) and layout != common for n, layout in zip(counts, layouts, strict=True)):
             raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in found})
-    odd = {a.node: reason for (a, _), layout in zip(found, layouts, strict=True) if layout != common}
+    odd = {
+        a.node: f"{reason}: {_difference(layout, common)}"
+        for (a, _), layout in zip(found, layouts, strict=True)
+        if layout != common
+    }
     if odd:
         raise Unusable(odd)
     places = Layout.of(found[0][1].arrays).places
     return {n: p for n, p in places.items() if n.startswith(prefix)}
+
+
+def _blocks(record: Record, name: str, size: int) -> Iterator[Array]:
+    for low in range(0, size, BLOCK):
+        yield block(record.arrays, name, low, min(low + BLOCK, size))
+
+
+def _like(layout: Forms, wanted: Forms) -> Forms:
+    """``layout`` with None for each length that ``wanted`` leaves open."""
+    found = {}
+    for name, (dtype, shape) in layout.items():
+        open_to = wanted[name][1] if name in wanted and len(wanted[name][1]) == len(shape) else shape
+        found[name] = (dtype, tuple(None if w is None else n for n, w in zip(shape, open_to, strict=True)))
+    return found
+
+
+def _difference(found: Forms, expected: Forms) -> str:
+    """The first array that is not as expected, in words."""
+
+    def form(forms: Forms, name: str) -> str:
+        if name not in forms:
+            return "missing"
+        dtype, shape = forms[name]
+        return f"{dtype} ({', '.join('any' if n is None else str(n) for n in shape)})"
+
+    name = next(n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n))
+    return f"{name[2:][:100]!r} is {form(found, name)}, expected {form(expected, name)}"

@@ -97,6 +97,7 @@ class Contributions:
     failures: Mapping[str, str]
     combine: Combine
     expected: Mapping[str, Shapes | None] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
     _checked: dict[str, Mapping[str, Place]] = field(default_factory=dict)
 
     @property
@@ -111,13 +112,16 @@ class Contributions:
     def nbytes(self) -> int:
         return sum(record.nbytes for _, record in self.found)
 
+    def among(self, nodes: Sequence[str]) -> Contributions:
+        return replace(self, nodes=tuple(nodes))
+
     def without(self, nodes: Mapping[str, str]) -> Contributions:
         kept = tuple(pair for pair in self.found if pair[0].node not in nodes)
-        return Contributions(kept, {**self.failures, **nodes}, self.combine, self.expected)
+        return replace(self, found=kept, failures={**self.failures, **nodes}, _checked={})
 
     def weighted(self, weights: Sequence[float]) -> Contributions:
         found = [(replace(a, weight=w), record) for (a, record), w in zip(self.found, weights, strict=True)]
-        return Contributions(tuple(found), self.failures, self.combine, self.expected)
+        return replace(self, found=tuple(found), _checked={})
 
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
         return _checks.beyond(self.found, counts, rows)
@@ -145,6 +149,10 @@ class Contributions:
     def each(self) -> Iterator[tuple[Answer, Record]]:
         if self.combine is Combine.SUM:
             raise RunFailed("this step asked for sums only; single contributions are not to be looked at")
+        if self.combine is Combine.EACH or self.expected.get("a.") is not None:
+            guilty = _checks.unsound(self.found, self._common("a."))
+            if guilty:
+                raise Unusable(guilty)
         for answer, record in self.found:
             arrays = {name[2:]: record.arrays[name] for name in record.arrays if name.startswith("a.")}
             yield answer, Record(answer.data, arrays)
@@ -155,6 +163,8 @@ class Contributions:
 
     def _reduce(self, prefix: str, *, weighted: bool, divide: float, keep: bool) -> dict[str, Array]:
         layout = self._common(prefix)
+        if any(None in shape for _, shape in (self.expected.get(prefix) or {}).values()):
+            raise RunFailed("this step asked for arrays of any length, which do not add; name their lengths")
         each = sum(place.nbytes for place in layout.values())
         if each < HUGE_BYTES and each * len(self.found) >= LARGE_BYTES:
             give_back()  # what the transfer held: the sum needs room now

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-
-from hanse.messages import Json
+from hanse.kinds import Choice, Situation
 
 
-def choose(
-    eligible: Sequence[str], count: int, rng: np.random.Generator, facts: Mapping[str, Mapping[str, Json]]
-) -> list[str]:
-    """``count`` of the ``eligible`` nodes without replacement, sorted.
+def choose(situation: Situation) -> Choice:
+    """``count`` of the ``eligible`` nodes without replacement.
 
-    >>> choose(["a", "b", "c"], 2, np.random.default_rng(0), {})
-    ['b', 'c']
-    >>> choose([], 2, np.random.default_rng(0), {})
-    []
+    >>> import numpy as np
+    >>> choose(Situation(["a", "b", "c"], 2, np.random.default_rng(0)))
+    Choice(nodes=['b', 'c'], reason='2 of 3, each as likely as any other', reasons={})
     """
-    ordered = sorted(eligible)
-    if count >= len(ordered):
-        return ordered
-    return sorted(ordered[i] for i in rng.choice(len(ordered), count, replace=False))
+    drawn = situation.rng.choice(len(situation.eligible), situation.count, replace=False)
+    nodes = sorted(situation.eligible[i] for i in drawn)
+    return Choice(nodes, f"{len(nodes)} of {len(situation.eligible)}, each as likely as any other")
