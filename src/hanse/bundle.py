@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, gathering, transforms
+from hanse import algorithms, gathering, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, WireError
 from hanse.messages import Json, dumps, loads
@@ -87,8 +87,11 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
         datasets: node id to ``{name, version, most_rows}`` of the dataset that it would use; the last is
             what a contribution made of it may count for (:mod:`hanse.weights`).
 
-    Raises ``ConfigError`` where the run's gathering cannot combine what its algorithm asks for.
+    Raises:
+        ConfigError: an ingredient that the configuration names is unknown or does not fit the run, or its
+            gathering cannot combine what its algorithm asks for.
     """
+    selection.check(config)
     code = node_code(config)
     return Bundle(
         {

@@ -150,7 +150,7 @@ def test_two_that_lie_alike_are_no_match_for_what_was_asked_for(kind: str, liar:
         return Record(reply.data, {n: np.zeros((*reply.arrays[n].shape, 1)) for n in reply.arrays})
 
     for step in learn(kind, lie, liars).steps[1:]:
-        assert set(step.failures) == liars
+        assert set(step.failures) == liars & set(step.asked)  # one left out of a sum is not asked for its squares
         assert all("were asked for" in reason or "its trees" in reason for reason in step.failures.values())
 
 
@@ -209,7 +209,8 @@ def test_a_node_counts_no_more_rows_than_it_declared(name: str, most: float) -> 
 def test_a_weight_over_what_was_declared_changes_nothing(kind: str) -> None:
     for weight in (51.0, 1e12, 1e300):
         for step in learn(kind, data(weight=weight)).steps:
-            assert "claims a weight" in step.failures[LIAR]
+            # one that is left out of an exchange of the preparation is not asked what follows from it
+            assert "claims a weight" in step.failures[LIAR] if LIAR in step.asked else step.label == "prepare"
             assert LIAR not in step.participants
 
 

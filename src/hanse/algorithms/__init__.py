@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import importlib
 
-from hanse import selection
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.kinds import Combine
@@ -99,7 +98,6 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
     """The algorithm of a run, its stages in turn. ``start``: the model that the training goes on from
     (coordinator); nodes get it with their first task, as any other parameters."""
     settings = config.to_json()
-    selection.check(config)
     if needs_model(config):
         find("models", config.model_name)  # an unknown model is an error before anything is asked
         module = find("algorithms", resolve(config))
