@@ -20,6 +20,7 @@ INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "
 GROUND = (
     "kinds",
     "registry",
+    "comparison",
     "curvature",
     "convex",
     "settings",

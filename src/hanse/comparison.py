@@ -1,0 +1,124 @@
+"""Whether sites mean the same by the labels of one column: what people should hear of before they train.
+
+Sites code alike what they mean alike, or a model learns which site a row came from. What is found here is said where a
+run is proposed, when the sites have settled what they learn, and in the result; a target that cannot work is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from hanse.errors import ConfigError
+
+CODINGS = (  # sets of labels that say the same thing; the order within a line is that of meaning
+    (
+        ("no", "yes"),
+        ("n", "y"),
+        ("0", "1"),
+        ("false", "true"),
+        ("f", "t"),
+        ("negative", "positive"),
+        ("neg", "pos"),
+        ("-", "+"),
+        ("absent", "present"),
+        ("control", "case"),
+        ("nein", "ja"),
+        ("non", "oui"),
+        ("1", "2"),
+    ),
+    (("female", "male"), ("f", "m"), ("w", "m"), ("woman", "man"), ("0", "1"), ("1", "2"), ("2", "1")),
+)
+_MOST = 6  # labels that a sentence names
+
+
+def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
+    """What is odd about the labels that sites have in ``column``, a sentence each.
+
+    Args:
+        found: site to its labels, as far as they are known; a site without any says nothing.
+
+    >>> labels({"ulm": ["no", "yes"], "bonn": ["No", "yes"]}, "sick")[0]
+    "'sick': 'No' at bonn and 'no' at ulm differ in case, blanks or signs alone; they count as 2 labels"
+    >>> labels({"ulm": ["no", "yes"], "bonn": ["0", "1"]}, "sick")[0]
+    "'sick' is coded in 2 ways: 0, 1 at bonn; no, yes at ulm; recode it at one side, or these count as 4 labels"
+    """
+    said: list[str] = []
+    sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
+    alike: dict[str, dict[str, list[str]]] = {}
+    for site, own in sites.items():
+        for label in own:
+            alike.setdefault(plain(label), {}).setdefault(label, []).append(site)
+    for spellings in alike.values():
+        if len(spellings) > 1:
+            each = " and ".join(f"{label!r} at {_some(at)}" for label, at in sorted(spellings.items()))
+            said.append(
+                f"{column!r}: {each} differ in case, blanks or signs alone; they count as {len(spellings)} labels"
+            )
+    ways: dict[tuple[str, ...], list[str]] = {}
+    for site, own in sites.items():
+        ways.setdefault(tuple(sorted({plain(label) for label in own})), []).append(site)
+    if coded := _codings(list(ways)):
+        each = "; ".join(f"{', '.join(way)} at {_some(ways[way])}" for way in coded)
+        total = len({label for way in coded for label in way})
+        said.append(
+            f"{column!r} is coded in {len(coded)} ways: {each}; recode it at one side, or these count as {total} labels"
+        )
+    elif not said and len({label for own in sites.values() for label in own}) > 2 and (alone := _alone(sites)):
+        each = "; ".join(f"{_some(own)} only at {site}" for site, own in alone.items())
+        said.append(f"{column!r} has labels that no other site has: {each}")
+    return said
+
+
+def shared(found: Mapping[str, Iterable[str]], column: str) -> None:
+    """Raises ``ConfigError`` where no two sites share a label of the target although some site tells several apart:
+    such a model would tell sites apart and not rows. (Sites of one label each may be such as treat one group.)
+
+    >>> shared({"ulm": ["no", "yes"], "bonn": ["0", "1"]}, "sick")
+    Traceback (most recent call last):
+    ...
+    hanse.errors.ConfigError: no two sites share a label of 'sick': 0, 1 at bonn; no, yes at ulm; code it alike first
+    """
+    sites = {site: set(own) for site, own in sorted(found.items())}
+    sites = {site: own for site, own in sites.items() if own}
+    seen: set[str] = set()
+    for own in sites.values():
+        if own & seen:
+            return
+        seen |= own
+    if len(sites) > 1 and any(len(own) > 1 for own in sites.values()):
+        each = "; ".join(f"{_some(sorted(own))} at {site}" for site, own in sites.items())
+        raise ConfigError(f"no two sites share a label of {column!r}: {each}; code it alike first")
+
+
+def plain(label: str) -> str:
+    """A label without what often differs by accident: case, blanks, a decimal .0, quotes and full stops.
+
+    >>> plain(" Yes. "), plain("1.0"), plain("NON-SMOKER"), plain("non smoker"), plain("-")
+    ('yes', '1', 'non smoker', 'non smoker', '-')
+    """
+    text = re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().casefold())
+    bare = " ".join(re.sub(r"[\s_./'\"-]+", " ", text).split())
+    return bare if bare and not re.fullmatch(r"-?\d+([.,]\d+)?", text) else text
+
+
+def _codings(ways: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those of the ways to label that say the same by different words; empty unless there are two."""
+    for family in CODINGS:
+        known = {tuple(sorted(pair)) for pair in family}
+        found = [way for way in ways if any(set(way) <= set(pair) and len(way) > 1 for pair in known)]
+        if len({frozenset(way) for way in found}) > 1:
+            return sorted(found)
+    return []
+
+
+def _alone(sites: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The labels that one site has and no other, of sites that share some."""
+    held = [label for own in sites.values() for label in own]
+    alone = {site: [label for label in own if held.count(label) == 1] for site, own in sites.items()}
+    return {site: own for site, own in alone.items() if own}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more

@@ -1,0 +1,63 @@
+"""What sites mean by their labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from hanse import comparison
+from hanse.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["no", "yes"], ["0", "1"]),
+        (["No", "Yes"], ["0.0", "1.0"]),
+        (["female", "male"], ["f", "m"]),
+        (["false", "true"], ["nein", "ja"]),
+        (["1", "2"], ["0", "1"]),
+    ],
+)
+def test_codings_are_named(one: list[str], other: list[str]) -> None:
+    found = " ".join(comparison.labels({"a": one, "b": other}, "y"))
+    assert "is coded in 2 ways" in found
+
+
+@pytest.mark.parametrize("odd", ["Yes", "yes ", "YES", "'yes'", "yes."])
+def test_spellings_are_named(odd: str) -> None:
+    (said,) = comparison.labels({"a": ["no", "yes"], "b": ["no", odd]}, "y")
+    assert "differ in case, blanks or signs alone" in said
+    assert repr(odd) in said
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        {"a": ["no", "yes"], "b": ["no", "yes"], "c": []},
+        {"a": ["0", "1"], "b": ["1"]},
+        {"a": ["i", "ii", "iii"], "b": ["iii", "ii", "i"]},
+    ],
+)
+def test_sites_that_agree_are_not_bothered(sites: dict[str, list[str]]) -> None:
+    assert comparison.labels(sites, "y") == []
+    comparison.shared(sites, "y")
+
+
+def test_a_label_of_one_site_is_named() -> None:
+    assert comparison.labels({"a": ["0", "1"], "b": ["0", "1", "9"]}, "y") == [
+        "'y' has labels that no other site has: 9 only at b"
+    ]
+
+
+def test_what_no_two_sites_share_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no two sites share a label of 'y'"):
+        comparison.shared({"a": ["no", "yes"], "b": ["0", "1"], "c": ["x"]}, "y")
+    comparison.shared({"a": ["no"], "b": ["yes"]}, "y")  # a site of the ill and a site of the well
+    comparison.shared({"a": ["no", "yes"]}, "y")
+    comparison.shared({}, "y")
+
+
+def test_many_labels_stay_readable() -> None:
+    (said,) = comparison.labels({"a": ["x", *map(str, range(300))], "b": ["x"]}, "y")
+    assert len(said) < 120
+    assert "and 294 more" in said
