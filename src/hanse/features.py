@@ -172,6 +172,18 @@ def _reconcile(kinds: set[str]) -> str | None:
     return None
 
 
+def conflicts(schemas: Schemas) -> dict[str, str]:
+    """The columns that are of kinds which do not go together, and where they are of which, sorted by name.
+
+    >>> conflicts({"ulm": {"age": "numeric", "sex": "open"}, "bonn": {"age": "categorical", "sex": "categorical"}})
+    {'age': 'categorical at bonn; numeric at ulm'}
+    """
+    kinds = {node: {c: columns[n] for c, n in canonical(columns).items()} for node, columns in schemas.items()}
+    names = sorted({name for columns in kinds.values() for name in columns})
+    at = {name: {columns[name] for columns in kinds.values() if name in columns} for name in names}
+    return {name: _where(kinds, name) for name in names if _reconcile(at[name]) is None}
+
+
 def _where(kinds: Schemas, name: str) -> str:
     """Which kind a column is at which sites: ``categorical at ulm, numeric at bonn, köln``."""
     at: dict[str, list[str]] = {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hanse import algorithms, bundle, features
+from hanse import algorithms, bundle, comparison, features
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
+from hanse.coordinator import registry
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
 from hanse.messages import Json
 from hanse.store.nodes import ENROLLED, Node
@@ -68,7 +69,15 @@ def freeze(
     )
     named = bundle.bound(datasets)
     frozen = bundle.freeze(config, alignment.to_json(), named)
-    warnings = (*alignment.warnings, *_heavy(config, named), *_warn(config, sorted(datasets)))
+    labels = {node: registry.labels_of(usable[node], config.target_column) for node in datasets}
+    if config.task_type != "regression":
+        comparison.shared(labels, config.target_column)
+    warnings = (
+        *alignment.warnings,
+        *comparison.labels(labels, config.target_column),
+        *_heavy(config, named),
+        *_warn(config, sorted(datasets)),
+    )
     return Proposal(frozen, tuple(sorted(datasets)), warnings)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse import features
+from hanse import comparison, features
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
@@ -171,11 +171,11 @@ def analyze(
             continue
         schemas[node.id] = {c: k for c, k in columns.items() if c not in extra}
         metadata[node.id] = set(features.canonical(sorted(extra)))
-        labels[node.id] = _labels(node.summary)
+        labels[node.id] = _labels(*_summaries(node.summary))
     if not schemas:
         raise Conflict("no client has told its columns yet; add a dataset at a node, or register with 'features'")
     union, intersection = features.union_and_intersection(schemas)
-    warnings += _kind_warnings(schemas)
+    warnings += [f"{name!r} is {where}" for name, where in features.conflicts(schemas).items()]
     per_client = {}
     for id, columns in schemas.items():
         own = set(features.canonical(columns))
@@ -185,8 +185,7 @@ def analyze(
             "only_here": len(own - others),
             "coverage": round(len(own) / len(union), 6) if union else None,
         }
-    if len({tuple(found) for found in labels.values() if found}) > 1:
-        warnings.append("the clients do not have the same labels; classes that a site never saw are handled")
+    warnings += comparison.labels(labels, "the target")
     return {
         "clients": sorted(schemas),
         "union": {"count": len(union), **({"features": union} if include_features else {})},
@@ -212,25 +211,22 @@ def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
     return columns, extra
 
 
-def _labels(summary: Mapping[str, Json]) -> list[str]:
-    """All labels that the node told."""
-    inner = summary.get("datasets")
-    several = [s for s in inner.values() if isinstance(s, Mapping)] if isinstance(inner, Mapping) else []
-    found = [s.get("class_distribution") for s in (summary, *several)]
+def labels_of(node: Node, target: str) -> list[str]:
+    """The labels of a target column, as far as the node told them when it registered."""
+    return _labels(*(s for s in _summaries(node.summary) if target in _texts(s.get("target_columns"))))
+
+
+def _labels(*summaries: Mapping[str, Json]) -> list[str]:
+    found = [s.get("class_distribution") for s in summaries]
     return sorted({str(label) for d in found if isinstance(d, Mapping) for label in d})
+
+
+def _summaries(summary: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    """What the node told of itself, and of each of its datasets."""
+    inner = summary.get("datasets")
+    several = list(inner.values()) if isinstance(inner, Mapping) else []
+    return [summary, *(s for s in several if isinstance(s, Mapping))]
 
 
 def _texts(value: Json) -> list[str]:
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
-
-
-def _kind_warnings(schemas: Mapping[str, Mapping[str, str]]) -> list[str]:
-    kinds: dict[str, set[str]] = {}
-    for columns in schemas.values():
-        for name, kind in columns.items():
-            kinds.setdefault(name, set()).add(kind)
-    return [
-        f"{name!r} is {' and '.join(sorted(found))} at different sites"
-        for name, found in sorted(kinds.items())
-        if len(found) > 1 and not found <= {"numeric", "boolean"}
-    ]

@@ -37,7 +37,7 @@ def summary(
       without cells.
     - ``class_distribution``: label to count, see :mod:`hanse.statistics.value_counts`; what that keeps
       back or counts together is left out. Rows without a label count for nothing. Empty for a target
-      that is a measurement, a date or an image, and without a target.
+      that is a measurement, a date or an image, and without a target. ``target_columns`` names the target.
 
     >>> from hanse.table import Column
     >>> t = Table({"x": Column.numeric([0.0] * 10 + [1.0] * 10), "y": Column.categorical(["a", "b"] * 10)})
@@ -67,6 +67,7 @@ def summary(
         "feature_coverage": 0.0 if sparsity is None else round(1.0 - round(sparsity, 2), 2),
         "features": features,
         "metadata_columns": [name for name in names if name in not_features],
+        **({"target_columns": [target]} if target is not None else {}),
     }
 
 
