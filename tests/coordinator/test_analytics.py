@@ -56,6 +56,19 @@ def test_the_global_metric_is_taken_where_there_is_one() -> None:
     assert "spread" not in view["metrics"]
 
 
+def test_rounds_that_were_measured_on_other_sites_say_so_and_are_not_compared() -> None:
+    some = {"answered": 1, "of": 2, "which": "a"}
+    whole = [
+        step(2 * r, r, {"a": (1, 10, {"loss": 9.0})}, {"loss": 9.0, "evaluated_round": r - 1, "sites": some})
+        for r in range(1, 6)
+    ]
+    whole.append(step(20, None, {"a": (1, 10, {"loss": 0.3}), "b": (1, 10, {})}, {"loss": 0.3, "evaluated_round": 5}))
+    rounds = [r.public() for r in analytics.views(whole)]
+    assert [r["measured_on"] for r in rounds] == [{"answered": 1, "of": 2}] * 5 + [None]
+    assert [r.round for r in analytics.comparable(analytics.views(whole))] == [5]
+    assert analytics.session({}, whole, ["a", "b"])["convergence"]["status"] == "insufficient_data"
+
+
 def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
     steps = [
         step(0, 1, {"a": (1, 10, {"loss": 0.9})}, {"loss": 0.9, "evaluated_round": 0}),

@@ -89,6 +89,16 @@ def _part(weight: float, metrics: dict[str, Any]) -> dict[str, Any]:
     return {"weight": weight, "seconds": 0.25, "asked": 0, "metrics": metrics}
 
 
+def test_a_result_says_where_its_figures_rest_on_some_sites_only() -> None:
+    result = made()
+    assert "of 3" not in repr(result)
+    result.rounds[-1].metrics["sites"] = {"answered": 2, "of": 3, "which": "x"}
+    result.rounds[-1].participants.pop(next(iter(result.rounds[-1].participants)))
+    assert "(of 2 of 3 sites)" in repr(result)
+    assert "rests on 2 of 3 sites" in result._repr_html_()
+    assert (result.history[-1]["nodes"], result.history[-1]["of"]) == (2, 3)
+
+
 def test_history_says_how_good_the_model_was_after_each_round() -> None:
     result = made()
     assert result.history.column("round") == [0, 1, 2, 3, 4, 5, 6]

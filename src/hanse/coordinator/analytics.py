@@ -35,6 +35,7 @@ class RoundView:
     bytes_down: int = 0
     ended: str | None = None
     importance: dict[str, float] = field(default_factory=dict)  # of the model that the round left
+    sites: Mapping[str, Json] | None = None  # which sites ``metrics`` rest on; None: all of the run
 
     def public(self) -> dict[str, Json]:
         plain = {k: v for k, v in self.metrics.items() if not isinstance(v, (Mapping, list))}
@@ -43,6 +44,7 @@ class RoundView:
             **{name: number(self.metrics.get(name)) for name in CURVES},
             "metrics": plain,
             "spread": self.spread,
+            "measured_on": self.sites and {"answered": self.sites.get("answered"), "of": self.sites.get("of")},
             "n_clients": len(self.clients),
             "failures": self.failures,
             "duration_s": self.seconds,
@@ -88,13 +90,20 @@ def views(steps: Steps) -> list[RoundView]:
         measured = metrics.get("evaluated_round", trained)
         if isinstance(measured, int) and (metrics or isinstance(trained, int)):
             view = found.setdefault(measured, RoundView(measured))
-            view.metrics.update({k: v for k, v in metrics.items() if k not in ("spread", "evaluated_round")})
+            view.metrics.update({k: v for k, v in metrics.items() if k not in ("spread", "evaluated_round", "sites")})
+            view.sites = metrics.get("sites") if isinstance(metrics.get("sites"), Mapping) else None
             view.evaluated.update({n: dict(p.get("metrics") or {}) for n, p in participants.items()})
             for name in CURVES:
                 if number(view.metrics.get(name)) is None:
                     view.metrics[name] = weighted_mean(participants, name)
             view.spread.update(spread(participants))
     return [view for _, view in sorted(found.items())]
+
+
+def comparable(rounds: Sequence[RoundView]) -> list[RoundView]:
+    """The rounds whose model was measured on the same sites as the latest that was: only these compare."""
+    measured = [view for view in rounds if number(view.metrics.get("loss")) is not None]
+    return [view for view in measured if view.sites == measured[-1].sites]
 
 
 def weighted_mean(participants: Mapping[str, Any], name: str) -> float | None:
@@ -294,12 +303,13 @@ def session(
     """The body of ``GET /api/analytics/session/{id}``."""
     rounds = views(steps)
     ranked, stability = importance(rounds)
-    losses = [number(r.metrics.get("loss")) for r in rounds]
+    alike = comparable(rounds) if any(r.sites for r in rounds) else rounds
+    losses = [number(r.metrics.get("loss")) for r in alike]
     return {
         **run,
         "rounds": [r.public() for r in rounds],
         "feature_importance": ranked,
         "rank_stability": stability,
         "client_performance": contribution(rounds, failures_of(steps), nodes),
-        "convergence": convergence(losses, [r.round for r in rounds], window, tolerance),
+        "convergence": convergence(losses, [r.round for r in alike], window, tolerance),
     }

@@ -14,7 +14,7 @@ from hanse.rounds import Step
 
 _COUNTERS = ("round", "evaluated_round")
 _SIZES = {"n", "n_test", "invalid"}  # a federation's is not one of a site, so they have no spread
-ABOUT = ("round", "spread", "nodes", "failures", "seconds")
+ABOUT = ("round", "spread", "nodes", "of", "failures", "seconds")
 
 
 def steps(raw: Sequence[Mapping[str, Json]]) -> list[Step]:
@@ -60,11 +60,27 @@ def history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
             if seen:
                 spread[name] = (min(seen), max(seen))
         row["nodes"] = len(step.participants)
+        rests = step.metrics.get("sites")
+        row["of"] = rests["of"] if isinstance(rests, Mapping) else len(step.participants)
     for number, row in found.items():
         of = [s for s in rounds if s.round == number]
         row["failures"] = len({n for s in of for n in s.failures})
         row["seconds"] = sum(s.seconds for s in of)
     return dict(sorted(found.items()))
+
+
+def rests_on(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where metrics do not rest on all sites, sentences that say so; the last row's first."""
+    said = []
+    if rows and rows[-1]["nodes"] < rows[-1]["of"]:
+        said.append(f"the last measurement rests on {rows[-1]['nodes']} of {rows[-1]['of']} sites")
+    fewer = [str(row["round"]) for row in rows[:-1] if row["nodes"] < row["of"]]
+    if fewer:
+        shown = ", ".join(fewer[:10]) + (", ..." if len(fewer) > 10 else "")
+        said.append(
+            f"other sites than those of the last were measured after round {shown}; do not compare their metrics"
+        )
+    return said
 
 
 def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:

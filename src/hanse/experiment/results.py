@@ -64,8 +64,8 @@ class Result:
     @property
     def history(self) -> Listing:
         """One row per evaluated round (0: before training): the federation's metrics, their
-        ``spread`` as ``{metric: (lowest, highest)}`` over the sites, nodes that evaluated it, and of
-        the round itself failures and seconds."""
+        ``spread`` as ``{metric: (lowest, highest)}`` over the sites, ``nodes`` that evaluated it ``of`` how
+        many in the run, and of the round itself failures and seconds."""
         return Listing(list(records.history(self.rounds).values()), empty="no round was evaluated")
 
     @property
@@ -224,9 +224,14 @@ class Result:
         failed = len(self.failures)
         return (
             f"<Result of {self._title()}{' (simulation)' if self.simulated else ''}: {rounds} rounds over "
-            f"{len(self._everyone())} sites{', ' + figures if figures else ''}"
+            f"{len(self._everyone())} sites{', ' + figures if figures else ''}{self._basis()}"
             f"{f', {failed} failures' if failed else ''}>"
         )
+
+    def _basis(self) -> str:
+        """Where the figures do not rest on all sites: on how many."""
+        last = list(records.history(self.rounds).values())[-1:]
+        return "".join(f" (of {row['nodes']} of {row['of']} sites)" for row in last if row["nodes"] < row["of"])
 
     def _title(self) -> str:
         if self.config.name:
@@ -282,7 +287,7 @@ class Result:
                 wide=True,
             )
         )
-        notes = [str(w) for w in self.alignment.get("warnings", ())]
+        notes = [str(w) for w in self.alignment.get("warnings", ())] + records.rests_on(history)
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])
             notes.append(f"{len(failed)} failed answers. {first}{' …' if len(failed) > 3 else ''}")

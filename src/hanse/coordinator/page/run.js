@@ -86,7 +86,8 @@ function figures(session, analytics, run) {
   const tile = (name, value, note = "") => h("div", { class: "tile", key: name }, h("span", { class: "name" }, name), h("span", { class: value === UNKNOWN ? "value none" : "value" }, value), h("span", { class: "soft" }, note || " "));
   const times = analytics.rounds.filter((row) => row.n_clients).map((row) => row.duration_s).filter((v) => typeof v === "number").sort((a, b) => a - b);
   const traffic = run.steps.length ? run.steps.reduce((sum, step) => sum + (step.bytes_down ?? 0) + (step.bytes_up ?? 0), 0) : NaN;
-  const spread = (metric) => { const row = latest(metric), s = row?.spread?.[metric]; return s ? `sites ${number(s.min)} to ${number(s.max)}` : ""; };
+  const basis = (row) => (row?.measured_on ? `on ${row.measured_on.answered} of ${row.measured_on.of} sites; ` : "");
+  const spread = (metric) => { const row = latest(metric), s = row?.spread?.[metric]; return basis(row) + (s ? `sites ${number(s.min)} to ${number(s.max)}` : ""); };
   const failed = run.steps.reduce((sum, step) => sum + Object.keys(step.failures ?? {}).length, 0);
   return h("div", { class: "tiles" },
     h("div", { class: "tile wide", key: "progress" }, h("span", { class: "name" }, "Progress"), progress({ ...session, current_round: analytics.current_round ?? session.current_round }), h("span", { class: "soft" }, session.ended_at ? h("span", null, "ended ", moment(session.ended_at)) : session.started_at ? h("span", null, "started ", since(session.started_at)) : "not started")),
