@@ -32,6 +32,7 @@ from _report import Report, numbers
 
 from hanse.kinds import Handler, Progress
 from hanse.messages import Message, Record
+from hanse.transports import Caller
 
 BINS = 100
 EDGES = [float(e) for e in np.linspace(-3, 3, BINS + 1)]  # of normal numbers: no bin of less than the owners' minimum
@@ -134,8 +135,8 @@ def check_same(a: Numbers, b: Numbers) -> None:
 class Line:
     """An agent's line to a coordinator in the same process."""
 
-    def __call__(self, node: str, handler: Handler, allocate: object, report: Any, refused: object) -> Line:
-        self.node, self.handler, self.report = node, handler, report
+    def __call__(self, caller: Caller) -> Line:
+        self.node, self.handler, self.report = caller.node, caller.handler, caller.report
         return self
 
     def start(self) -> None:

@@ -137,6 +137,7 @@ class Federation:
         self.home = Path(home)
         self.home.mkdir(parents=True, exist_ok=True)
         self.http, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.address = f"grpc://{self.grpc}"
         self.url = f"http://{self.http}"
         self.coordinator = Process(
             [
@@ -146,8 +147,8 @@ class Federation:
                 str(self.home / "coordinator"),
                 "--http",
                 self.http,
-                "--grpc",
-                self.grpc,
+                "--listen",
+                self.address,
                 "--plain-http",
                 *arguments,
             ],

@@ -38,7 +38,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def identity(authority: Authority, folder: Path, node: str = "a", days: int = 30) -> NodeIdentity:
     key = create_key(folder)
     certificate = authority.issue_node(csr(key, node), node, days)
-    return NodeIdentity(node, key, certificate, authority.pem, "localhost:7443")
+    return NodeIdentity(node, key, certificate, authority.pem, "grpc://localhost:7443")
 
 
 def test_the_authority_is_made_once_and_kept(tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_what_is_no_node_id(bad: str) -> None:
 
 # ------------------------------------------------------------ join tokens
 
-TOKEN = JoinToken("https://example.org:8443", "example.org:7443", "secret-word", "0f" * 32, "site-1")
+TOKEN = JoinToken("https://example.org:8443", "grpc://example.org:7443", "secret-word", "0f" * 32, "site-1")
 
 
 def test_a_token_survives_mail_programs() -> None:
     text = TOKEN.encode()
     assert "\n" not in text
     assert JoinToken.decode(f"  {text[:40]}\r\n {text[40:]}\n") == TOKEN
-    anyone = JoinToken("http://localhost:1", "localhost:2", "s", "0f" * 32)
+    anyone = JoinToken("http://localhost:1", "grpc://localhost:2", "s", "0f" * 32)
     assert JoinToken.decode(anyone.encode()) == anyone
 
 
@@ -181,7 +181,7 @@ def encoded(value: object) -> str:
     return "hanse-join-v1." + base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-FIELDS = {"url": "https://x", "grpc": "x:1", "secret": "secret-word", "ca_sha256": "0f" * 32, "node_id": ""}
+FIELDS = {"url": "https://x", "address": "grpc://x:1", "secret": "secret-word", "ca_sha256": "0f" * 32, "node_id": ""}
 BAD_TOKENS = {
     "empty": "",
     "another text": "hello",
@@ -255,7 +255,7 @@ def test_an_expired_certificate_says_when_and_what_to_do(authority: Authority, t
 
 def test_damaged_identity_files_are_named(authority: Authority, tmp_path: Path) -> None:
     save_identity(tmp_path, identity(authority, tmp_path))
-    for content in (b"", b"{}", b"[1]", b"\xff", b'{"node_id": "../x", "grpc": "a:1"}'):
+    for content in (b"", b"{}", b"[1]", b"\xff", b'{"node_id": "../x", "address": "grpc://a:1"}'):
         (tmp_path / "identity.json").write_bytes(content)
         with pytest.raises(ConfigError):
             load_identity(tmp_path)

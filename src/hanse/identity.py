@@ -15,10 +15,9 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -26,15 +25,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hanse import addresses
 from hanse.errors import ConfigError, NotAuthenticated, NotFound
 from hanse.whole_files import write_whole
-
-if TYPE_CHECKING:
-    import grpc
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 NODE_DAYS = 365
+ServerIdentity = Callable[
+    [Sequence[str]], tuple[bytes, bytes, bytes]
+]  # host names -> key, certificate, authority (PEM)
 _BACKDATED = datetime.timedelta(minutes=5)  # clocks of two machines differ
 _NODE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _RESERVED = ("coordinator", "localhost")
@@ -238,18 +238,18 @@ class JoinToken:
 
     Args:
         url: the coordinator's HTTP address, where the certificate is asked for.
-        grpc: its ``host:port`` for the node's stream.
+        address: where the node calls; its scheme names the transport (:mod:`hanse.addresses`).
         secret: proves that the bearer was invited; good for one node.
         ca_sha256: :meth:`Authority.fingerprint`; anything else that answers is an impostor.
         node_id: the id this token is for; "" lets the node choose.
 
-    >>> token = JoinToken("http://localhost:8000", "localhost:7443", "s3cret", "ab" * 32, "site-1")
+    >>> token = JoinToken("http://localhost:8000", "grpc://localhost:7443", "s3cret", "ab" * 32, "site-1")
     >>> JoinToken.decode(token.encode()) == token
     True
     """
 
     url: str
-    grpc: str
+    address: str
     secret: str = field(repr=False)
     ca_sha256: str
     node_id: str = ""
@@ -274,9 +274,10 @@ class JoinToken:
             found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         except (ValueError, binascii.Error, RecursionError):
             raise broken from None
-        names = {"url", "grpc", "secret", "ca_sha256", "node_id"}
+        names = {"url", "address", "secret", "ca_sha256", "node_id"}
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise broken
+        found = addresses.renamed(found)
         if not names - {"node_id"} <= set(found) <= names:
             raise ConfigError("the join token has other fields than expected; is it of another release?")
         token = cls(**found)
@@ -311,7 +312,7 @@ class NodeIdentity:
     key_pem: bytes = field(repr=False)
     cert_pem: bytes = field(repr=False)
     ca_pem: bytes = field(repr=False)
-    grpc_address: str
+    address: str
 
     def check(self) -> None:
         """Raises ``NotAuthenticated`` where the certificate has expired, is another node's or
@@ -332,20 +333,6 @@ class NodeIdentity:
             certificate.verify_directly_issued_by(authority)
         except (ValueError, TypeError, InvalidSignature):
             raise NotAuthenticated("the node's certificate is of another authority; join again") from None
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """gRPC credentials: show this certificate, believe this authority only. See ``check``."""
-        import grpc
-
-        self.check()
-        return grpc.ssl_channel_credentials(self.ca_pem, self.key_pem, self.cert_pem)
-
-
-def server_credentials(key_pem: bytes, cert_pem: bytes, ca_pem: bytes) -> grpc.ServerCredentials:
-    """gRPC credentials of the coordinator: only nodes with a certificate of this authority."""
-    import grpc
-
-    return grpc.ssl_server_credentials([(key_pem, cert_pem)], ca_pem, require_client_auth=True)
 
 
 def create_key(folder: str | os.PathLike[str]) -> bytes:
@@ -368,7 +355,7 @@ def save_identity(folder: str | os.PathLike[str], identity: NodeIdentity) -> Non
     write_whole(home / "node.key", identity.key_pem, 0o600)
     write_whole(home / "authority.crt", identity.ca_pem, 0o644)
     write_whole(home / "node.crt", identity.cert_pem, 0o644)
-    about = {"node_id": identity.node_id, "grpc": identity.grpc_address}
+    about = {"node_id": identity.node_id, "address": identity.address}
     write_whole(home / "identity.json", json.dumps(about, indent=2).encode(), 0o644)
 
 
@@ -379,7 +366,7 @@ def load_identity(folder: str | os.PathLike[str]) -> NodeIdentity:
     try:
         about = json.loads((home / "identity.json").read_bytes())
         key, certificate, ca = ((home / name).read_bytes() for name in ("node.key", "node.crt", "authority.crt"))
-        identity = NodeIdentity(check_node_id(about["node_id"]), key, certificate, ca, str(about["grpc"]))
+        identity = NodeIdentity(check_node_id(about["node_id"]), key, certificate, ca, addresses.told(about))
     except FileNotFoundError:
         raise NotFound("this node has no identity yet; join a coordinator with a join token") from None
     except (ValueError, KeyError, TypeError):

@@ -31,7 +31,7 @@ from typing import Any
 from hanse.errors import ConfigError
 from hanse.settings import Setting
 
-FOLDERS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "statistics")
+FOLDERS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "statistics", "transports")
 GROUP = "hanse.ingredients"
 VARIABLE = "HANSE_INGREDIENTS"
 

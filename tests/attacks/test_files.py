@@ -138,8 +138,8 @@ def test_damaged_files_of_a_coordinator(homes: Path, tmp_path: Path) -> None:
                 "--plain-http",
                 "--http",
                 f"127.0.0.1:{free_port()}",
-                "--grpc",
-                f"127.0.0.1:{free_port()}",
+                "--listen",
+                f"grpc://127.0.0.1:{free_port()}",
             ]
         )
 

@@ -17,7 +17,7 @@ from grpc import aio
 
 from hanse.errors import HanseError
 from hanse.messages import Message, Record, frames
-from hanse.transports._channel import PATH
+from hanse.transports._grpc_channel import PATH, channel_credentials
 from tests.coordinator.live import GrpcSite, Live, until_online, until_state
 
 Json = Any
@@ -48,7 +48,9 @@ class Rogue(GrpcSite):
 
     async def raw(self, frame: bytes) -> None:
         """Sends a frame on a connection of its own, and waits until that is ended, or answers."""
-        async with aio.secure_channel(self.identity.grpc_address, self.identity.channel_credentials()) as channel:
+        async with aio.secure_channel(
+            self.identity.address.removeprefix("grpc://"), channel_credentials(self.identity)
+        ) as channel:
             call = channel.stream_stream(PATH)()
             await call.write(frame)
             try:

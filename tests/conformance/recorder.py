@@ -34,7 +34,7 @@ class Recorder:
         self._client.load_cert_chain(*_files(folder / "node", identity.cert_pem, identity.key_pem))
         for context in (self._server, self._client):
             context.set_alpn_protocols(["h2"])
-        host, _, port = identity.grpc_address.rpartition(":")
+        host, _, port = identity.address.removeprefix("grpc://").rpartition(":")
         self._behind = (host, int(port))
         self.connections: list[tuple[bytearray, bytearray]] = []
         self._loop = asyncio.new_event_loop()

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hanse import registry, transports
 from hanse.errors import ConfigError, HanseError, NotApproved
 from hanse.kinds import Handler, Progress, Transport
-from hanse.messages import Message, Record
+from hanse.messages import Memory, Message, Record
 from hanse.transports.local import LocalTransport
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
 from grpc_federation import Federation
+
+registry.extend(Path(__file__).parents[1] / "ingredients")
 
 
 @dataclass
@@ -66,10 +69,37 @@ async def grpc() -> Lab:
     return Lab(federation.coordinator, join, leave, close)
 
 
+async def inbox() -> Lab:
+    async def nobody(peer: str, message: Message, progress: Progress) -> Message:
+        raise AssertionError("no node asks anything here")
+
+    hub = transports.Hub(nobody, lambda node, mark: None, lambda *what: None, lambda hosts: (b"", b"", b""), Path())
+    listener = transports.listener("inbox://contract", hub)
+    address = await listener.start()
+    nodes: dict[str, transports.Line] = {}
+
+    async def join(node: str, handler: Handler) -> None:
+        caller = transports.Caller(node, no_identity, handler, Memory, lambda *said: None, lambda *what: None, 1 << 30)
+        nodes[node] = transports.line(address, caller)
+        nodes[node].start()
+        while node not in listener.online():
+            await listener.changed()
+
+    async def leave(node: str) -> None:
+        await nodes.pop(node).close()
+
+    return Lab(listener, join, leave, listener.stop)
+
+
+def no_identity() -> Any:
+    raise AssertionError("there are no certificates here")
+
+
 MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
     "local": lambda: local("references"),
     "local exact": lambda: local("exact"),
     "grpc": grpc,
+    "a transport of one file": inbox,
 }
 
 

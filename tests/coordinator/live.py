@@ -18,9 +18,9 @@ from hanse.answers import Answerer
 from hanse.bundle import thaw
 from hanse.identity import JoinToken, NodeIdentity, csr
 from hanse.kinds import Progress
-from hanse.messages import Message, Record
+from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message, Record
 from hanse.table import Table
-from hanse.transports.grpc_node import GrpcNode
+from hanse.transports import Caller, line
 from tests.transports.grpc_federation import new_key
 
 Json = Any
@@ -41,15 +41,15 @@ class Live:
         assert self.popen.stdout is not None
         too_late = threading.Timer(30, self.popen.kill)
         too_late.start()
-        for line in self.popen.stdout:
-            self.printed.append(line)
-            if line.startswith("ready"):
+        for text in self.popen.stdout:
+            self.printed.append(text)
+            if text.startswith("ready"):
                 break
         too_late.cancel()
         assert self.printed[-1].startswith("ready"), (self.home.parent / "coordinator.err").read_text()[-2000:]
         where = json.loads((self.home / "coordinator.json").read_text())
-        self.url, self.grpc = where["url"], where["grpc"]
-        self.http_port, self.grpc_port = int(self.url.rsplit(":", 1)[1]), int(self.grpc.rsplit(":", 1)[1])
+        self.url, self.address = where["url"], where["address"]
+        self.http_port, self.grpc_port = int(self.url.rsplit(":", 1)[1]), int(self.address.rsplit(":", 1)[1])
         self.printed.append("")
         return self
 
@@ -66,8 +66,8 @@ class Live:
                 "--plain-http",
                 "--http",
                 f"127.0.0.1:{self.http_port}",
-                "--grpc",
-                f"127.0.0.1:{self.grpc_port}",
+                "--listen",
+                f"grpc://127.0.0.1:{self.grpc_port}",
                 *self.arguments,
             ],
             stdout=subprocess.PIPE,
@@ -114,9 +114,16 @@ class GrpcSite:
         self.proposals: dict[str, dict[str, Json]] = {}
         self.tasks: list[tuple[str, int]] = []
         self.slow = 0.0
-        self.link = GrpcNode(
-            name, identity.grpc_address, self.handle, credentials=identity.channel_credentials, report=self._report
+        caller = Caller(
+            name,
+            lambda: identity,
+            self.handle,
+            Memory,
+            self._report,
+            lambda peer, what, detail: None,
+            MAX_MESSAGE_BYTES,
         )
+        self.link = line(identity.address, caller)
         self._greetings: set[asyncio.Task[None]] = set()
 
     @staticmethod
@@ -127,7 +134,7 @@ class GrpcSite:
             "POST", "/api/nodes/enrol", {"token": token.secret, "node_id": name, "csr": csr(key, name).decode()}
         )
         return GrpcSite(
-            name, NodeIdentity(name, key, answer["certificate"].encode(), answer["ca"].encode(), answer["grpc"])
+            name, NodeIdentity(name, key, answer["certificate"].encode(), answer["ca"].encode(), answer["address"])
         )
 
     def _report(self, what: str, detail: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hanse.coordinator.registry import hide_small
 from hanse.coordinator.settings import Settings
 from hanse.table import Column, Table
+from hanse.transports import Patience
 
 from .federation import Federation, summary
 
@@ -173,7 +174,7 @@ def test_heartbeat_and_staleness(tmp_path: Path) -> None:
     """M13: 404 for unknown; stale after three missed intervals; offline later."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(heartbeat_interval_s=0.05)) as f:
+        async with Federation(tmp_path, Settings(patience=Patience(heartbeat_s=0.05))) as f:
             f.people("a", "b")
             await f.refused("owner-a", "POST", "/api/clients/nobody/heartbeat", None, 404)
             await f.ok("owner-a", "POST", "/api/clients/register", {"client_id": "a", **summary()}, 201)
@@ -199,7 +200,7 @@ def test_a_silent_node_is_no_longer_counted(tmp_path: Path) -> None:
     """S23: connected is not enough; three missed heartbeats take a node off line, the next one brings it back."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(heartbeat_interval_s=0.05)) as f:
+        async with Federation(tmp_path, Settings(patience=Patience(heartbeat_s=0.05))) as f:
             node = await f.node("a")
             assert f.it.presence.online() == {"a"}
             await f.until(lambda events: any(e.kind == "node.offline" for e in events))

@@ -50,7 +50,7 @@ def test_first_start(live: Live) -> None:
     assert stat.S_IMODE(live.home.stat().st_mode) == 0o700
     me = asyncio.run(live.ok("GET", "/api/me"))
     assert me["account"]["role"] == "operator"
-    assert me["coordinator"]["grpc"] == live.grpc
+    assert me["coordinator"]["address"] == live.address
 
 
 def test_enrolment_is_for_one_node_once(live: Live) -> None:
@@ -59,7 +59,7 @@ def test_enrolment_is_for_one_node_once(live: Live) -> None:
     async def body() -> None:
         made = await live.ok("POST", "/api/nodes/join-tokens", {"node": "one"})
         token, key = JoinToken.decode(made["token"]), new_key()
-        assert (token.url, token.grpc, token.node_id) == (live.url, live.grpc, "one")
+        assert (token.url, token.address, token.node_id) == (live.url, live.address, "one")
         request = {"token": token.secret, "node_id": "one", "csr": csr(key, "one").decode()}
         async with live.client() as http:
             other = await http.post("/api/nodes/enrol", json={**request, "node_id": "two"})
@@ -163,8 +163,8 @@ def test_https_with_the_own_authority(tmp_path: Path) -> None:
             str(tmp_path / "h"),
             "--http",
             "127.0.0.1:0",
-            "--grpc",
-            "127.0.0.1:0",
+            "--listen",
+            "grpc://127.0.0.1:0",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -200,7 +200,7 @@ def test_two_coordinators_on_one_port(live: Live, tmp_path: Path) -> None:
 def test_a_second_coordinator_on_the_same_home_is_refused(live: Live) -> None:
     before = (live.home / "coordinator.json").read_text()
     command = [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(live.home), "--plain-http"]
-    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    command += ["--http", "127.0.0.1:0", "--listen", "grpc://127.0.0.1:0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode != 0
     assert live.popen is not None
@@ -220,7 +220,7 @@ def test_commands(live: Live) -> None:
     new = hanse("coordinator", "token", "rotate", "clara", *home).strip()
     assert asyncio.run(live.ok("GET", "/api/me", token=new))["account"]["name"] == "clara"
     join = JoinToken.decode(hanse("coordinator", "join-token", "clinic", "--valid", "30m", "--owner", "clara", *home))
-    assert (join.url, join.grpc, join.node_id) == (live.url, live.grpc, "clinic")
+    assert (join.url, join.address, join.node_id) == (live.url, live.address, "clinic")
     assert "node" in hanse("coordinator", "nodes", *home)
     assert "run" in hanse("coordinator", "runs", *home)
     file = live.home.parent / "federated_state.json"

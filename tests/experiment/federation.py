@@ -24,6 +24,7 @@ from hanse.messages import Message, Record
 from hanse.store import Store
 from hanse.store.nodes import Certificate
 from hanse.table import Table
+from hanse.transports import Patience
 from hanse.transports.local import LocalTransport
 
 
@@ -87,7 +88,7 @@ def living(home: Path, sites: Mapping[str, Any]) -> Iterator[Living]:
 
     async def serve() -> None:
         store = Store(None, home)
-        coordinator = Coordinator(store, Settings(heartbeat_interval_s=60))
+        coordinator = Coordinator(store, Settings(patience=Patience(heartbeat_s=60)))
         transport = LocalTransport({name: h.handle for name, h in hospitals.items()})
         coordinator.attach(transport)
         await coordinator.start()

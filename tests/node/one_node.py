@@ -16,11 +16,12 @@ import hanse.bundle
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.errors import HanseError
-from hanse.kinds import Handler, Progress
+from hanse.kinds import Progress
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
 from hanse.node.settings import Limits, Policy, Settings
 from hanse.store.audit import Entry
+from hanse.transports import Caller
 
 ATTACKS = Path(__file__).parent / "attacks"
 WITH_ATTACKS = (str(ATTACKS / "worker_with_attacks.py"),)
@@ -50,8 +51,9 @@ class FakeCoordinator:
         self.reports: list[Any] = []
         self._up = False
 
-    def __call__(self, node: str, handler: Handler, allocate: Allocate, report: Any, refused: Any) -> FakeCoordinator:
-        self.node, self.handler, self.allocate, self.report = node, handler, allocate, report
+    def __call__(self, caller: Caller) -> FakeCoordinator:
+        self.node, self.handler = caller.node, caller.handler
+        self.allocate, self.report = caller.allocate, caller.report
         return self
 
     def start(self) -> None:

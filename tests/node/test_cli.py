@@ -276,7 +276,7 @@ class Door:
                     "certificate": certificate.decode(),
                     "ca": door.authority.pem.decode(),
                     "node_id": body["node_id"],
-                    "grpc": "localhost:7443",
+                    "address": "grpc://localhost:7443",
                 }
                 self.reply(door.status, json.dumps(answer | door.answer).encode())
 
@@ -305,7 +305,12 @@ class Door:
         self.url = f"http{'s' if https else ''}://localhost:{self.server.server_port}"
 
     def token(self, **more: str) -> str:
-        values = {"url": self.url, "grpc": "localhost:1", "secret": "s3cret", "ca_sha256": self.authority.fingerprint()}
+        values = {
+            "url": self.url,
+            "address": "grpc://localhost:1",
+            "secret": "s3cret",
+            "ca_sha256": self.authority.fingerprint(),
+        }
         return JoinToken(**(values | more)).encode()
 
 
@@ -333,7 +338,11 @@ def test_a_node_joins(tmp_path: Path, https: bool) -> None:
     identity = load_identity(home)
     identity.check()
     settings = Settings.load(home)
-    assert (settings.node_id, settings.consent, settings.coordinator.grpc) == ("alpha", "coordinator", "localhost:7443")
+    assert (settings.node_id, settings.consent, settings.coordinator.address) == (
+        "alpha",
+        "coordinator",
+        "grpc://localhost:7443",
+    )
     assert (home / "node.key").stat().st_mode & 0o777 == 0o600
     assert home.stat().st_mode & 0o777 == 0o700
     with pytest.raises(Conflict, match="belongs to node 'alpha'"):
@@ -351,7 +360,7 @@ def test_the_secret_is_not_shown_to_an_impostor(tmp_path: Path) -> None:
 def test_another_authority_or_name_in_the_answer_is_not_believed(tmp_path: Path) -> None:
     other = Authority.open(tmp_path / "other")
     with door(tmp_path) as coordinator:
-        wrong = [("ca", other.pem.decode()), ("node_id", "beta"), ("certificate", "x"), ("grpc", None), ("ca", "x")]
+        wrong = [("ca", other.pem.decode()), ("node_id", "beta"), ("certificate", "x"), ("address", None), ("ca", "x")]
         for answer in ({name: value} for name, value in wrong):
             coordinator.answer = answer
             with pytest.raises(HanseError):

@@ -9,11 +9,12 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hanse.identity import Authority, NodeIdentity, csr, server_credentials
+from hanse.identity import Authority, NodeIdentity, csr
 from hanse.kinds import Handler, Progress
 from hanse.messages import Message
-from hanse.transports.grpc_coordinator import GrpcCoordinator
-from hanse.transports.grpc_node import GrpcNode
+from hanse.transports._grpc_channel import channel_credentials, server_credentials
+from hanse.transports._grpc_coordinator import GrpcCoordinator
+from hanse.transports._grpc_node import GrpcNode
 
 
 def new_key() -> bytes:
@@ -66,7 +67,7 @@ class Federation:
         await self.coordinator.stop()
 
     async def node(self, name: str, handler: Handler = echo, *, wait: bool = True, **options: Any) -> GrpcNode:
-        options.setdefault("credentials", identity(self.authority, name).channel_credentials)
+        options.setdefault("credentials", functools.partial(channel_credentials, identity(self.authority, name)))
         node = GrpcNode(name, self.address, handler, **options)
         self.nodes.append(node)
         node.start()

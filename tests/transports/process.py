@@ -13,8 +13,9 @@ from grpc_federation import credentials_of
 from hanse.identity import Authority, load_identity
 from hanse.kinds import Progress
 from hanse.messages import Message, Record
-from hanse.transports.grpc_coordinator import GrpcCoordinator
-from hanse.transports.grpc_node import GrpcNode
+from hanse.transports._grpc_channel import channel_credentials
+from hanse.transports._grpc_coordinator import GrpcCoordinator
+from hanse.transports._grpc_node import GrpcNode
 
 
 def say(*words: str) -> None:
@@ -29,7 +30,7 @@ async def node(folder: str, pace: str, address: str) -> None:
         return Message("reply", request.id, body=Record({"pace": pace}, dict(request.body.arrays)))
 
     identity = load_identity(folder)
-    GrpcNode(identity.node_id, address, work, credentials=identity.channel_credentials).start()
+    GrpcNode(identity.node_id, address, work, credentials=lambda: channel_credentials(identity)).start()
     await asyncio.Event().wait()
 
 

@@ -22,11 +22,11 @@ from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost
 from hanse.identity import Authority, NodeIdentity
 from hanse.kinds import Progress
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
-from hanse.transports._channel import PATH, options
+from hanse.transports._grpc_channel import PATH, channel_credentials, options
+from hanse.transports._grpc_coordinator import GrpcCoordinator
+from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._link import REQUEST_HEADER
 from hanse.transports._outbox import pack, unpack
-from hanse.transports.grpc_coordinator import GrpcCoordinator
-from hanse.transports.grpc_node import GrpcNode
 
 
 def run(test: Coroutine[Any, Any, None], seconds: float = 20) -> None:
@@ -83,7 +83,7 @@ class Rogue:
 
 @asynccontextmanager
 async def rogue(federation: Federation, name: str = "rogue") -> AsyncIterator[Rogue]:
-    credentials = identity(federation.authority, name).channel_credentials()
+    credentials = channel_credentials(identity(federation.authority, name))
     async with aio.secure_channel(federation.address, credentials, options(10)) as channel:
         call = channel.stream_stream(PATH)()
         await call.initial_metadata()
@@ -106,7 +106,7 @@ def test_another_authority_is_refused_by_both_sides(tmp_path: Path) -> None:
             said, report = outcomes()
             # the node believes its own authority only
             await federation.node(
-                "x", credentials=identity(stranger, "x").channel_credentials, wait=False, report=report
+                "x", credentials=lambda: channel_credentials(identity(stranger, "x")), wait=False, report=report
             )
             # the coordinator believes its own authority only
             theirs = identity(stranger, "y")
@@ -145,7 +145,7 @@ def test_a_node_is_who_its_certificate_says_whatever_it_claims(tmp_path: Path) -
     async def test() -> None:
         async with Federation(tmp_path) as federation:
             mallory = identity(federation.authority, "mallory")
-            await federation.node("victim", credentials=mallory.channel_credentials)
+            await federation.node("victim", credentials=lambda: channel_credentials(mallory))
             assert federation.coordinator.online() == {"mallory"}
 
     run(test())
@@ -172,7 +172,9 @@ def test_a_nodes_certificate_cannot_play_the_coordinator(tmp_path: Path) -> None
         server = grpc.ssl_server_credentials([(evil.key_pem, evil.cert_pem)], authority.pem, True)
         address = await fake.start("localhost:0", server)
         said, report = outcomes()
-        node = GrpcNode("a", address, echo, credentials=identity(authority, "a").channel_credentials, report=report)
+        node = GrpcNode(
+            "a", address, echo, credentials=lambda: channel_credentials(identity(authority, "a")), report=report
+        )
         node.start()
         await until(lambda: len(said) > 1)
         assert fake.online() == frozenset()
@@ -188,7 +190,7 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
         async with Federation(tmp_path) as federation:
             old = identity(federation.authority, "old", days=-1)
             said, report = outcomes()
-            await federation.node("old", credentials=old.channel_credentials, wait=False, report=report)
+            await federation.node("old", credentials=lambda: channel_credentials(old), wait=False, report=report)
             await until(lambda: bool(said))
             assert said[0][0] == "not possible"
             assert "expired on" in said[0][1]
@@ -207,7 +209,7 @@ def test_a_stream_ends_with_its_certificate(tmp_path: Path) -> None:
         async with Federation(tmp_path) as federation:
             brief = identity(federation.authority, "a", days=2 / 86400)
             said, report = outcomes()
-            await federation.node("a", credentials=brief.channel_credentials, report=report)
+            await federation.node("a", credentials=lambda: channel_credentials(brief), report=report)
             await until(lambda: "not possible" in {what for what, _ in said})
             assert said[1] == ("disconnected", "the node has to show its certificate again")
             assert "expired" in said[-1][1]
@@ -499,7 +501,7 @@ def test_a_frame_over_the_limit_ends_the_connection(tmp_path: Path) -> None:
             async with rogue(federation) as node:
                 with pytest.raises(aio.AioRpcError):
                     await node.call.write(bytes(30 << 20))
-            credentials = identity(federation.authority, "rogue").channel_credentials()
+            credentials = channel_credentials(identity(federation.authority, "rogue"))
             unlimited = [("grpc.max_send_message_length", -1)]
             async with aio.secure_channel(federation.address, credentials, unlimited) as channel:
                 call = channel.stream_stream(PATH)()
@@ -592,7 +594,7 @@ def test_too_many_half_sent_messages_end_the_connection(tmp_path: Path) -> None:
 def test_another_method_is_not_served(tmp_path: Path) -> None:
     async def test() -> None:
         async with Federation(tmp_path) as federation:
-            credentials = identity(federation.authority, "x").channel_credentials()
+            credentials = channel_credentials(identity(federation.authority, "x"))
             async with aio.secure_channel(federation.address, credentials) as channel:
                 with pytest.raises(aio.AioRpcError) as caught:
                     await channel.unary_unary("/hanse.v1.Link/Admin")(b"")
@@ -1009,7 +1011,7 @@ def test_a_renewed_identity_is_used_at_the_next_connection(tmp_path: Path) -> No
             proxied(federation) as proxy,
         ):
             current: list[NodeIdentity] = [identity(federation.authority, "a")]
-            await federation.node("a", credentials=lambda: current[0].channel_credentials())
+            await federation.node("a", credentials=lambda: channel_credentials(current[0]))
             current[0] = identity(federation.authority, "a")
             proxy.cut()
             await federation.coordinator.changed()

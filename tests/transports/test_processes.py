@@ -15,7 +15,8 @@ from grpc_federation import Federation, authority, identity
 from hanse.identity import save_identity
 from hanse.kinds import Progress
 from hanse.messages import Message, Record
-from hanse.transports.grpc_node import GrpcNode
+from hanse.transports._grpc_channel import channel_credentials
+from hanse.transports._grpc_node import GrpcNode
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -83,7 +84,7 @@ def test_a_coordinator_killed_and_started_again_finds_its_nodes_and_their_work(t
 
         async with process("coordinator", tmp_path, "localhost:0", "same") as first:
             address = (await line(first)).removeprefix("listening ")
-            node = GrpcNode("a", address, work, credentials=identity(signer, "a").channel_credentials)
+            node = GrpcNode("a", address, work, credentials=lambda: channel_credentials(identity(signer, "a")))
             node.start()
             await began.wait()
             first.kill()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hanse.addresses import LISTEN, full
 from hanse.errors import ConfigError, NotFound
 from hanse.terminal import line, table
+from hanse.transports import patience
 
 if TYPE_CHECKING:
     from hanse.store import Store
@@ -50,7 +52,11 @@ def coordinator() -> None:
     help="Where to serve the page and REST. (HANSE_HTTP)",
 )
 @click.option(
-    "--grpc", envvar="HANSE_GRPC", default="127.0.0.1:8080", show_default=True, help="Where nodes connect. (HANSE_GRPC)"
+    "--listen",
+    envvar="HANSE_LISTEN",
+    default=LISTEN,
+    show_default=True,
+    help="The address for nodes; its scheme names the transport. (HANSE_LISTEN)",
 )
 @click.option(
     "--host-name",
@@ -62,7 +68,6 @@ def coordinator() -> None:
 @click.option("--tls-cert", envvar="HANSE_TLS_CERT", default="", help="Certificate for HTTPS (PEM). (HANSE_TLS_CERT)")
 @click.option("--tls-key", envvar="HANSE_TLS_KEY", default="", help="Its key (PEM). (HANSE_TLS_KEY)")
 @click.option("--plain-http", is_flag=True, help="HTTP without TLS; on loopback only.")
-@click.option("--plain-grpc", is_flag=True, help="gRPC without TLS; on loopback only, to try things out.")
 @click.option(
     "--expect",
     "expected",
@@ -74,25 +79,24 @@ def coordinator() -> None:
     "--heartbeat",
     type=click.FloatRange(0.1, 3600),
     envvar="HANSE_HEARTBEAT_S",
-    default=10.0,
-    show_default=True,
-    help="Seconds between the heartbeats of a node. (HANSE_HEARTBEAT_S)",
+    default=None,
+    help="Seconds between the heartbeats of a node; without, as the transport needs. (HANSE_HEARTBEAT_S)",
 )
 def start(
     home: Path,
     database: str,
     http: str,
-    grpc: str,
+    listen: str,
     host_names: tuple[str, ...],
     tls_cert: str,
     tls_key: str,
     plain_http: bool,
-    plain_grpc: bool,
     expected: tuple[str, ...],
-    heartbeat: float,
+    heartbeat: float | None,
 ) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
     import asyncio
+    import dataclasses
     import logging
 
     from hanse.allocator import keep_warm
@@ -102,11 +106,14 @@ def start(
     from hanse.coordinator.settings import Settings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings(expected_client_ids=expected or None, heartbeat_interval_s=heartbeat)
+    patient = patience(listen)
+    if heartbeat is not None:
+        patient = dataclasses.replace(patient, heartbeat_s=heartbeat)
+    settings = Settings(expected_client_ids=expected or None, patience=patient)
 
     def ready(where: Listening) -> None:
         click.echo(f"page and REST  {where.url}")
-        click.echo(f"nodes (gRPC)   {where.grpc}")
+        click.echo(f"nodes          {where.address}")
         click.echo(f"authority      {where.authority}")
         click.echo(f"               people need its certificate: {home / 'authority' / 'authority.crt'}")
         if where.token is not None:
@@ -115,9 +122,7 @@ def start(
             click.echo(f"operator token {shown} in operator.token of the home)")
         click.echo("ready")
 
-    asyncio.run(
-        serve(Start(home, http, grpc, database, host_names, tls_cert, tls_key, plain_http, plain_grpc, settings), ready)
-    )
+    asyncio.run(serve(Start(home, http, listen, database, host_names, tls_cert, tls_key, plain_http, settings), ready))
 
 
 @coordinator.group()
@@ -206,10 +211,10 @@ def token_rotate(name: str, home: Path, database: str) -> None:
 @click.option("--valid", default="24h", show_default=True, help="How long: 30m, 24h, 7d.")
 @click.option("--owner", default=None, help="Account that will decide for the node.")
 @click.option("--url", default="", help="Address of the coordinator's HTTP port, if it is not that of its last start.")
-@click.option("--grpc", default="", help="The same for its gRPC port.")
+@click.option("--address", default="", help="The same for the address where nodes call.")
 @home_option
 @database_option
-def join_token(node_id: str, valid: str, owner: str | None, url: str, grpc: str, home: Path, database: str) -> None:
+def join_token(node_id: str, valid: str, owner: str | None, url: str, address: str, home: Path, database: str) -> None:
     """Print a one-time token that lets NODE_ID join."""
     from hanse.coordinator.enrolment import owner_id
     from hanse.coordinator.server import addresses
@@ -217,14 +222,14 @@ def join_token(node_id: str, valid: str, owner: str | None, url: str, grpc: str,
 
     check_node_id(node_id)
     known = addresses(home)
-    url, grpc = url or known.get("url", ""), grpc or known.get("grpc", "")
-    if not url or not grpc:
-        raise ConfigError("the coordinator has not been started yet; start it first, or give --url and --grpc")
+    url, address = url or known.get("url", ""), full(address) if address else known.get("address", "")
+    if not url or not address:
+        raise ConfigError("the coordinator has not been started yet; start it first, or give --url and --address")
     with _store(home, database) as store:
         _, secret = store.nodes.join_tokens.create(
             "command line", node_id, owner=owner_id(store, owner), lifetime_s=duration(valid)
         )
-    click.echo(JoinToken(url, grpc, secret, Authority.open(home / "authority").fingerprint(), node_id).encode())
+    click.echo(JoinToken(url, address, secret, Authority.open(home / "authority").fingerprint(), node_id).encode())
 
 
 @coordinator.command("join-tokens")

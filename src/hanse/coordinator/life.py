@@ -39,7 +39,7 @@ class RunLife:
 
     def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, settings: Settings) -> None:
         self._store, self._presence, self._settings = store, presence, settings
-        self._background, self._notices = Background(), Notices(presence, settings.relay_timeout_s)
+        self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
         self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)
         self._driver = RunDriver(store, presence, chronicle, self._follow)
         self._timers: dict[str, asyncio.TimerHandle] = {}

@@ -1,4 +1,4 @@
-"""Who is really on line: connected, greeted, and heard of within three heartbeats.
+"""Who is really on line: connected, greeted, and heard of as lately as the transport's patience asks.
 
 It stands in front of the transport, so whoever counts nodes (a run's ``min_available_nodes``) counts
 these and no others.
@@ -13,9 +13,7 @@ from collections.abc import Callable
 from hanse.errors import HanseError, Refused
 from hanse.kinds import Progress, Transport
 from hanse.messages import Message
-
-MISSED = 3  # heartbeats until a node is stale
-GONE = 30  # heartbeats until it is offline
+from hanse.transports import Patience
 
 
 class Presence:
@@ -23,7 +21,7 @@ class Presence:
 
     Args:
         transport: the real one.
-        interval_s: seconds between heartbeats.
+        patience: of the transport: heartbeats, and how many may be missed.
         changed: called with (node, is on line) in the event loop.
         declined: called with (node, request, error) where a node's gate said no.
     """
@@ -31,11 +29,13 @@ class Presence:
     def __init__(
         self,
         transport: Transport,
-        interval_s: float,
+        patience: Patience = Patience(),  # noqa: B008 (frozen)
         changed: Callable[[str, bool], None] = lambda node, on: None,
         declined: Callable[[str, Message, HanseError], None] = lambda node, asked, error: None,
     ) -> None:
-        self._transport, self._interval, self._tell, self._declined = transport, interval_s, changed, declined
+        self._transport, self._tell, self._declined = transport, changed, declined
+        self._stale_s = patience.missed * patience.heartbeat_s
+        self._gone_s = patience.gone * patience.heartbeat_s
         self._heard: dict[str, float] = {}
         self._greeted: set[str] = set()
         self._busy: dict[str, bool] = {}
@@ -55,7 +55,7 @@ class Presence:
 
     def online(self) -> frozenset[str]:
         """Nodes that can be asked now."""
-        oldest = time.monotonic() - MISSED * self._interval
+        oldest = time.monotonic() - self._stale_s
         fresh = self._transport.online() & self._greeted
         return frozenset(n for n in fresh if self._heard.get(n, 0.0) > oldest)
 
@@ -84,7 +84,7 @@ class Presence:
 
     def heard(self, node: str, busy: bool | None = None) -> None:
         """The node gave a sign of life."""
-        stale = time.monotonic() - self._heard.get(node, 0.0) > MISSED * self._interval
+        stale = time.monotonic() - self._heard.get(node, 0.0) > self._stale_s
         self._heard[node] = time.monotonic()
         if busy is not None:
             self._busy[node] = busy
@@ -109,9 +109,7 @@ class Presence:
             silent = max(0.0, time.time() - last)
         else:
             return "offline"
-        return (
-            "online" if silent < MISSED * self._interval else "stale" if silent < GONE * self._interval else "offline"
-        )
+        return "online" if silent < self._stale_s else "stale" if silent < self._gone_s else "offline"
 
     def last_heard(self, node: str, last: float | None) -> float | None:
         """Seconds since 1970."""
@@ -157,4 +155,4 @@ class Presence:
         if not self._seen:
             return None
         first = min(self._heard.get(node, 0.0) for node in self._seen)
-        return max(0.05, first + MISSED * self._interval - time.monotonic() + 0.01)
+        return max(0.05, first + self._stale_s - time.monotonic() + 0.01)

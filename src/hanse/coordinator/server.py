@@ -1,4 +1,4 @@
-"""A coordinator as a process: one folder, one event loop, an HTTP port and a gRPC port."""
+"""A coordinator as a process: one folder, one event loop, an HTTP port, and an address where nodes call."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from typing import Any
 
 import uvicorn
 
+from hanse import transports
+from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
 from hanse.coordinator.patience import protocol
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
 from hanse.errors import ConfigError, Conflict
 from hanse.home import check, hold
-from hanse.identity import Authority, server_credentials
+from hanse.identity import Authority
 from hanse.store import Store
 from hanse.store.claim import DatabaseAway
-from hanse.transports.grpc_coordinator import GrpcCoordinator
 from hanse.whole_files import write_whole
 
 ADDRESS_FILE = "coordinator.json"
@@ -40,23 +41,23 @@ class Start:
 
     Args:
         home: database, blobs, audit, keys.
-        http, grpc: ``host:port`` to listen on; port 0 picks one.
+        http: ``host:port`` to serve people on; port 0 picks one.
+        listen: the address for nodes (:mod:`hanse.transports`).
         database: URL; "" is SQLite in ``home``.
         host_names: names and addresses by which others reach it; they stand in its certificate, and the
             first in join tokens.
         tls_cert, tls_key: files for HTTPS; without, a certificate of the own authority.
-        plain_http: no TLS for HTTP (loopback only). ``plain_grpc``: none for gRPC (loopback only).
+        plain_http: no TLS for HTTP (loopback only).
     """
 
     home: Path
     http: str = "127.0.0.1:8000"
-    grpc: str = "127.0.0.1:8080"
+    listen: str = LISTEN
     database: str = ""
     host_names: tuple[str, ...] = ()
     tls_cert: str = ""
     tls_key: str = ""
     plain_http: bool = False
-    plain_grpc: bool = False
     settings: Settings = field(default_factory=Settings)
 
 
@@ -65,7 +66,7 @@ class Listening:
     """Where it can be reached. ``token``: the operator's, at the first start only."""
 
     url: str
-    grpc: str
+    address: str
     authority: str
     token: str | None
 
@@ -130,21 +131,24 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         reached = how.host_names[0] if how.host_names else "localhost" if _is_any(host) else host
         url = f"{'http' if how.plain_http else 'https'}://{_bracket(reached)}:{listener.getsockname()[1]}"
         coordinator = Coordinator(store, replace(how.settings, url=url), authority)
-        transport = GrpcCoordinator(
-            coordinator.handle, accept=coordinator.accept, refused=coordinator.refused, spool=_spool(how.home)
+        hub = transports.Hub(
+            handler=coordinator.handle,
+            accept=coordinator.accept,
+            refused=coordinator.refused,
+            identity=lambda hosts: (*authority.issue_server((*hosts, *names)), authority.pem),
+            spool=_spool(how.home),
+            names=how.host_names,
         )
+        transport = transports.listener(how.listen, hub)
         coordinator.attach(transport)
         await coordinator.start()
         try:
-            credentials = None if how.plain_grpc else server_credentials(key, certificate, authority.pem)
-            listening = await transport.start(how.grpc, credentials, insecure=how.plain_grpc)
-            grpc_host = how.host_names[0] if how.host_names else split(listening)[0]
-            grpc = f"{_bracket('localhost' if _is_any(grpc_host) else grpc_host)}:{split(listening)[1]}"
-            coordinator.settings = replace(coordinator.settings, grpc=grpc)
+            address = await transport.start()
+            coordinator.settings = replace(coordinator.settings, address=address)
             server = _Server(_config(how, coordinator, key, certificate + authority.pem))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             await _started(server, serving)
-            where = Listening(url, grpc, authority.fingerprint(), token)
+            where = Listening(url, address, authority.fingerprint(), token)
             _remember(how.home, where)
             ready(where)
             waiting = asyncio.ensure_future(stop.wait())
@@ -255,7 +259,7 @@ def _spool(home: Path) -> Path:
 
 def _remember(home: Path, where: Listening) -> None:
     """For the other commands on this machine: where it listens (no secrets)."""
-    text = json.dumps({"url": where.url, "grpc": where.grpc, "authority": where.authority, "pid": os.getpid()})
+    text = json.dumps({"url": where.url, "address": where.address, "authority": where.authority, "pid": os.getpid()})
     write_whole(home / ADDRESS_FILE, text + "\n", 0o644)
 
 
@@ -263,7 +267,7 @@ def addresses(home: Path) -> dict[str, str]:
     """Where the coordinator of ``home`` listened last; {} before its first start."""
     try:
         found = json.loads((home / ADDRESS_FILE).read_text())
-        return {"url": str(found["url"]), "grpc": str(found["grpc"])}
+        return {"url": str(found["url"]), "address": told(found)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

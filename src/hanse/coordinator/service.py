@@ -64,7 +64,7 @@ class Coordinator:
             detail: dict[str, Json] = {"code": error.code, "reason": error.message[:2000], "asked": asked.id[:300]}
             self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
 
-        self.presence = Presence(transport, self.settings.heartbeat_interval_s, moved, declined)
+        self.presence = Presence(transport, self.settings.patience, moved, declined)
         self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings)
 
     async def start(self) -> None:
@@ -163,7 +163,7 @@ class Coordinator:
         await self.runs.consent.greet(peer)
         return "welcome", {
             "node": peer,
-            "heartbeat_interval_s": self.settings.heartbeat_interval_s,
+            "heartbeat_interval_s": self.settings.patience.heartbeat_s,
             "proposals": proposals,
             "hanse": hanse.__version__,
         }

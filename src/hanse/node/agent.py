@@ -15,13 +15,14 @@ import secrets
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import hanse
 from hanse import home as home_folder
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
-from hanse.kinds import Handler, Progress
-from hanse.messages import Allocate, Json, Message, Record, head
+from hanse.identity import load_identity
+from hanse.kinds import Progress
+from hanse.messages import Json, Message, Record, head
 from hanse.node import control
 from hanse.node.approvals import Approvals
 from hanse.node.catalogue import Catalogue
@@ -32,22 +33,14 @@ from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.registry import names
 from hanse.store.audit import AuditLog
-from hanse.transports import REQUEST_HEADER
+from hanse.transports import REQUEST_HEADER, Caller, Line, line
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 
 
-class Connection(Protocol):
-    """What the agent needs of a transport; :class:`hanse.transports.grpc_node.GrpcNode` is one."""
-
-    def start(self) -> None: ...
-    async def request(self, message: Message, progress: Progress = lambda: None) -> Message: ...
-    async def close(self) -> None: ...
-
-
-Connect = Callable[[str, Handler, Allocate, Callable[[str, str], None], Callable[[str, str, str], None]], Connection]
+Connect = Callable[[Caller], Line]
 
 
 class Agent:
@@ -55,8 +48,7 @@ class Agent:
 
     Args:
         home: the node's folder.
-        connect: makes the connection from (node id, handler, allocate, report, refused); by default
-            gRPC with this node's certificate.
+        connect: makes the connection; by default by the address of the coordinator, with this node's certificate.
         program: what Python runs as the worker.
     """
 
@@ -70,8 +62,7 @@ class Agent:
         self.pool = SharedPool()
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit)
-        make = connect or self._grpc
-        self.connection = make(self.node, self.handle, self.pool.allocate, self._report, self._refused)
+        self.connection = (connect or self._connect)(self._caller())
         self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -115,33 +106,19 @@ class Agent:
         owner = self.settings.policy.to_json()
         return Worker(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
 
-    def _grpc(
-        self,
-        node: str,
-        handler: Handler,
-        allocate: Allocate,
-        report: Callable[[str, str], None],
-        refused: Callable[[str, str, str], None],
-    ) -> Connection:
-        from hanse.identity import load_identity
-        from hanse.transports.grpc_node import GrpcNode
-
-        identity = load_identity(self.home)
-
-        def credentials() -> Any:
-            return load_identity(self.home).channel_credentials()  # a renewed certificate is used at once
-
-        address = self.settings.coordinator.grpc or identity.grpc_address
-        return GrpcNode(
-            node,
-            address,
-            handler,
-            credentials=credentials,
-            allocate=allocate,
-            report=report,
-            refused=refused,
+    def _caller(self) -> Caller:
+        return Caller(
+            node=self.node,
+            identity=lambda: load_identity(self.home),
+            handler=self.handle,
+            allocate=self.pool.allocate,
+            report=self._report,
+            refused=self._refused,
             limit=self.settings.limits.message_mb << 20,
         )
+
+    def _connect(self, caller: Caller) -> Line:
+        return line(self.settings.coordinator.address or load_identity(self.home).address, caller)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

@@ -69,7 +69,7 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
     home.chmod(0o700)
     import dataclasses
 
-    where = Coordinator(identity.grpc_address, decoded.url)
+    where = Coordinator(identity.address, decoded.url)
     dataclasses.replace(before, node_id=chosen, consent=consent, coordinator=where).save(home)
     click.echo(f"{chosen} has joined {decoded.url}. Next: hanse node dataset add PATH, then hanse node start")
 
@@ -131,7 +131,7 @@ def status(home: Path, as_json: bool) -> None:
     from hanse.node.settings import Settings
 
     settings = Settings.load(home)
-    found: dict[str, Any] = {"node": settings.node_id, "coordinator": settings.coordinator.grpc, "running": False}
+    found: dict[str, Any] = {"node": settings.node_id, "coordinator": settings.coordinator.address, "running": False}
     try:
         found |= ask_agent(home, "status") | {"running": True}
     except ConnectionError:

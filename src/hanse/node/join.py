@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from hanse.addresses import renamed
 from hanse.errors import HanseError, NodeLost, NotAuthenticated, WireError, from_code
 from hanse.identity import JoinToken, NodeIdentity, check_authority, check_node_id, create_key, csr, save_identity
 from hanse.messages import loads
@@ -43,14 +44,15 @@ def join(home: Path, token: JoinToken, node_id: str) -> NodeIdentity:
         except ssl.SSLCertVerificationError as error:
             reason = error.verify_message
             raise NotAuthenticated(f"the coordinator's certificate does not fit {base}: {reason}") from None
-    fields = [answer.get(name) for name in ("certificate", "ca", "node_id", "grpc")]
+    answer = renamed(answer)
+    fields = [answer.get(name) for name in ("certificate", "ca", "node_id", "address")]
     if not all(isinstance(value, str) for value in fields):
-        raise WireError("the coordinator's answer lacks certificate, ca, node_id or grpc")
-    certificate, ca, named, grpc = map(str, fields)
+        raise WireError("the coordinator's answer lacks certificate, ca, node_id or address")
+    certificate, ca, named, address = map(str, fields)
     if named != node_id:
         raise NotAuthenticated(f"asked to be {node_id!r}, the coordinator answered to {named[:80]!r}")
     identity = NodeIdentity(
-        node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256), grpc or token.grpc
+        node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256), address or token.address
     )
     save_identity(home, identity)
     return identity

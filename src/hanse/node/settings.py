@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse import policy
+from hanse.addresses import renamed
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
 from hanse.registry import names
@@ -31,7 +32,7 @@ ALL = "*"  # every algorithm that this release of Hanse ships
 class Coordinator:
     """Where the coordinator of the node is."""
 
-    grpc: str = declared("", "where the node dials: `host:port`. It opens no port itself")
+    address: str = declared("", "where the node calls, as in `grpc://host:port`. It opens no port itself")
     url: str = declared("", "the coordinator's page, for people")
 
 
@@ -150,7 +151,7 @@ class Settings:
 
 
 _TABLES: dict[str, Any] = {"": Settings, "coordinator": Coordinator, "policy": Policy, "limits": Limits}
-_FIXED = ("node_id", "coordinator.grpc", "coordinator.url")  # what the join token said
+_FIXED = ("node_id", "coordinator.address", "coordinator.url")  # what the join token said
 
 
 def known() -> dict[str, Setting]:
@@ -163,6 +164,9 @@ def known() -> dict[str, Setting]:
 
 
 def _build(raw: Mapping[str, Any]) -> Settings:
+    where = raw.get("coordinator")
+    if isinstance(where, Mapping):
+        raw = {**raw, "coordinator": renamed(where)}
     own = _table(Settings, {name: value for name, value in raw.items() if name not in _TABLES}, "")
     tables = {name: _TABLES[name](**_table(_TABLES[name], raw.get(name, {}), f"{name}.")) for name in _TABLES if name}
     return Settings(**own, **tables)

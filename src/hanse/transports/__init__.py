@@ -1,3 +1,144 @@
-"""How messages travel between the coordinator and the nodes; each way keeps ``kinds.Transport``."""
+"""How messages travel between the coordinator and the nodes. The folder is the registry: an address names its file,
+``grpc://coordinator.example:8080`` is carried by ``grpc.py``.
+
+A transport is one file with
+
+- ``PATIENCE``: how long silence means nothing on this way (:class:`Patience`);
+- ``listener(address, hub)``: the coordinator's end, a :class:`Listener` that is not started yet;
+- ``line(address, caller)``: the node's end, a :class:`Line` that is not started yet.
+
+Both get the whole address and raise ``ConfigError`` where it is none of theirs. Only :mod:`hanse.transports.local` has
+no address: it carries the simulation inside one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hanse.addresses import full, scheme_of
+from hanse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hanse.identity import NodeIdentity, ServerIdentity
+    from hanse.kinds import Handler, Progress
+    from hanse.messages import Allocate, Message
 
 REQUEST_HEADER = 4 << 20  # bytes of a request to a coordinator: reading JSON holds up all that the process does
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a way may take.
+
+    Args:
+        heartbeat_s: seconds between the signs of life of a node; one that misses ``missed`` is stale, and offline after
+            ``gone``.
+        relay_s: how long a node may take to take note of a short message.
+    """
+
+    heartbeat_s: float = 10.0
+    missed: int = 3
+    gone: int = 30
+    relay_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """What a coordinator lends to the end that it listens with.
+
+    Args:
+        handler: answers requests of nodes, with the authenticated node id.
+        accept: called (node id, SHA-256 of its certificate, "" where there is none); raises to turn the node away.
+        refused: told (node, what, detail) of everything that was not accepted.
+        identity: makes the coordinator's key and certificate for the host names by which nodes reach it.
+        spool: a folder for payloads that are too large for memory.
+        names: host names and addresses by which others reach this machine, the public one first; may be empty.
+    """
+
+    handler: Handler
+    accept: Callable[[str, str], Any]
+    refused: Callable[[str, str, str], None]
+    identity: ServerIdentity
+    spool: Path
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a node lends to the end that it calls with.
+
+    Args:
+        node: its id. ``identity`` is read anew at every attempt, so that a renewed certificate is used at once.
+        handler: answers the coordinator's requests.
+        allocate: where payloads that come in land.
+        report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` or ``not possible``.
+        refused: told (peer, what, detail) of everything that was not accepted.
+        limit: largest payload in bytes.
+    """
+
+    node: str
+    identity: Callable[[], NodeIdentity]
+    handler: Handler
+    allocate: Allocate
+    report: Callable[[str, str], None]
+    refused: Callable[[str, str, str], None]
+    limit: int
+
+
+class Listener(Protocol):
+    """The coordinator's end: a :class:`hanse.kinds.Transport` that begins and ends."""
+
+    def online(self) -> frozenset[str]: ...
+    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message: ...
+    async def changed(self) -> None: ...
+
+    async def start(self) -> str:
+        """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
+        ...
+
+    def disconnect(self, node: str, reason: str) -> None:
+        """Ends the node's connection and what it was asked (``NodeLost``)."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends all connections; pending requests raise ``NodeLost``."""
+        ...
+
+
+class Line(Protocol):
+    """The node's end. It calls again, more and more slowly, until it is closed."""
+
+    def start(self) -> None: ...
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message: ...
+    async def close(self) -> None: ...
+
+
+def listener(address: str, hub: Hub) -> Listener:
+    """The coordinator's end at this address; to be started. Raises ``ConfigError`` for an address of no transport."""
+    made: Listener = _file(address).listener(full(address), hub)
+    return made
+
+
+def line(address: str, caller: Caller) -> Line:
+    """The node's end towards this address; to be started. Raises ``ConfigError`` for an address of no transport."""
+    made: Line = _file(address).line(full(address), caller)
+    return made
+
+
+def patience(address: str) -> Patience:
+    """How long silence means nothing on the way to this address."""
+    found: Patience = _file(address).PATIENCE
+    return found
+
+
+def _file(address: str) -> Any:
+    from hanse.registry import find, names
+
+    scheme = scheme_of(address)
+    able = [name for name in names("transports") if hasattr(find("transports", name), "listener")]
+    if scheme not in able:
+        raise ConfigError(f"no transport carries {address[:200]!r}; there are {', '.join(f'{n}://' for n in able)}")
+    return find("transports", scheme)

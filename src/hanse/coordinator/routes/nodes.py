@@ -47,7 +47,7 @@ async def new_join_token(request: Request) -> dict[str, Any]:
 
     token, secret = await asyncio.to_thread(make)
     url = it.settings.url or str(request.base_url).rstrip("/")
-    line = JoinToken(url, it.settings.grpc, secret, it.authority.fingerprint(), body.node or "")
+    line = JoinToken(url, it.settings.address, secret, it.authority.fingerprint(), body.node or "")
     return {"id": token.id, "node": token.node, "expires": iso(token.expires), "token": line.encode()}
 
 
@@ -90,7 +90,7 @@ async def enrol(request: Request) -> dict[str, Any]:
         )
         raise
     it.presence.disconnect(node.id, "the node has a new certificate")
-    return {"node_id": node.id, "certificate": pem, "ca": it.authority.pem.decode(), "grpc": it.settings.grpc}
+    return {"node_id": node.id, "certificate": pem, "ca": it.authority.pem.decode(), "address": it.settings.address}
 
 
 @router.get("/api/nodes/{node_id}")

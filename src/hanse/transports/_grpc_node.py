@@ -20,7 +20,7 @@ from hanse.errors import HanseError
 from hanse.identity import check_node_id
 from hanse.kinds import Handler, Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
-from hanse.transports._channel import (
+from hanse.transports._grpc_channel import (
     COORDINATOR,
     KEEPALIVE_SECONDS,
     NODE_METADATA,
@@ -49,7 +49,7 @@ class GrpcNode:
         address: the coordinator's ``host:port``.
         handler: answers the coordinator's requests.
         credentials: makes the channel's credentials, called for every attempt, so that a renewed
-            certificate is used and an expired one is named (``NodeIdentity.channel_credentials``).
+            certificate is used and an expired one is named (``channel_credentials``).
         insecure: plaintext, for loopback addresses only, when there are no credentials.
         allocate: where incoming payloads land.
         report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` (with the

@@ -24,7 +24,7 @@ from hanse.kinds import Handler, Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Message
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
-from hanse.transports._channel import (
+from hanse.transports._grpc_channel import (
     COORDINATOR,
     KEEPALIVE_SECONDS,
     NODE_METADATA,

@@ -9,6 +9,7 @@ import grpc
 from grpc import aio
 
 from hanse.errors import ConfigError
+from hanse.identity import NodeIdentity
 from hanse.messages import CHUNK_BYTES, MAX_HEADER_BYTES
 
 SERVICE, METHOD = "hanse.v1.Link", "Connect"
@@ -77,6 +78,17 @@ def check_plaintext(address: str, insecure: bool) -> None:
         )
 
 
+def channel_credentials(identity: NodeIdentity) -> grpc.ChannelCredentials:
+    """A node's: show its certificate, believe its authority only. Raises as ``NodeIdentity.check``."""
+    identity.check()
+    return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+
+
+def server_credentials(key_pem: bytes, cert_pem: bytes, ca_pem: bytes) -> grpc.ServerCredentials:
+    """The coordinator's: only nodes with a certificate of this authority."""
+    return grpc.ssl_server_credentials([(key_pem, cert_pem)], ca_pem, require_client_auth=True)
+
+
 class GrpcWire:
     """One bidirectional call, from either end, as a :class:`hanse.transports._link.Wire`."""
 
@@ -89,6 +101,3 @@ class GrpcWire:
 
     async def write(self, data: bytes) -> None:
         await self._call.write(data)
-
-
-__all__ = ["COORDINATOR", "PATH", "GrpcWire", "check_plaintext", "grpc", "host_of", "is_loopback", "options"]

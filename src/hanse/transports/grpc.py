@@ -1,0 +1,82 @@
+"""``grpc://HOST:PORT``: one TLS port at the coordinator, and nodes that dial in and keep one stream open.
+
+``grpc+plain://`` has no TLS, and stays on this machine: to try things out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from hanse.errors import ConfigError
+from hanse.kinds import Progress
+from hanse.messages import Message
+from hanse.transports import Caller, Hub, Patience
+from hanse.transports._grpc_channel import channel_credentials, host_of, server_credentials
+
+PATIENCE = Patience()
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+_TLS, _PLAIN = "grpc://", "grpc+plain://"
+
+
+def listener(address: str, hub: Hub) -> Listener:
+    return Listener(address, hub)
+
+
+def line(address: str, caller: Caller) -> Any:
+    from hanse.transports._grpc_node import GrpcNode
+
+    scheme, where = _split(address)
+
+    def credentials() -> Any:
+        return channel_credentials(caller.identity())
+
+    return GrpcNode(
+        caller.node,
+        where,
+        caller.handler,
+        credentials=credentials if scheme == _TLS else None,
+        insecure=scheme == _PLAIN,
+        allocate=caller.allocate,
+        report=caller.report,
+        refused=caller.refused,
+        limit=caller.limit,
+    )
+
+
+class Listener:
+    """A :class:`hanse.transports.Listener`."""
+
+    def __init__(self, address: str, hub: Hub) -> None:
+        from hanse.transports._grpc_coordinator import GrpcCoordinator
+
+        self._scheme, self._where = _split(address)
+        self._hub = hub
+        self._inner = GrpcCoordinator(hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool)
+        self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
+
+    async def start(self) -> str:
+        host = host_of(self._where)
+        own = (host,) if host not in _EVERYWHERE else ()
+        plain = self._scheme == _PLAIN
+        credentials = None if plain else server_credentials(*self._hub.identity((*self._hub.names, *own)))
+        where = await self._inner.start(self._where, credentials, insecure=plain)
+        public = (*self._hub.names, *own, "localhost")[0]
+        public = f"[{public}]" if ":" in public else public
+        return f"{self._scheme}{public}:{where.rpartition(':')[2]}"
+
+    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+        return await self._inner.request(node, message, progress)
+
+    async def stop(self) -> None:
+        await self._inner.stop()
+
+
+def _split(address: str) -> tuple[str, str]:
+    for scheme in (_TLS, _PLAIN):
+        if address.startswith(scheme):
+            where = address.removeprefix(scheme)
+            with contextlib.suppress(ConfigError):
+                host_of(where)
+                return scheme, where
+    raise ConfigError(f"{address[:200]!r} is no address of gRPC; expected {_TLS}HOST:PORT or {_PLAIN}HOST:PORT")
