@@ -27,6 +27,7 @@ GROUND = (
     "messages",
     "codec",
     "training",
+    "typed",
     "errors",
     "table",
     "config",

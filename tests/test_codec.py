@@ -47,6 +47,7 @@ class Everything:
     model: Mapping[str, Array]
     optimiser: Mapping[str, Mapping[str, Array]]
     parts: tuple[Array, ...]
+    other: Record
     seen: Annotated[Array, ArrayOf("int64", None, 2)] | None
     kept: tuple[int, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +82,7 @@ everything = st.builds(
     model=st.dictionaries(words, arrays, max_size=3),
     optimiser=st.dictionaries(plain, st.dictionaries(words, arrays, min_size=1, max_size=2), max_size=2),
     parts=st.lists(arrays, max_size=2).map(tuple),
+    other=st.builds(Record, st.dictionaries(words, json, max_size=2), st.dictionaries(words, arrays, max_size=2)),
     seen=st.none() | st.just(np.zeros((4, 2), np.int64)),
     kept=st.lists(st.integers(0, 9), max_size=2).map(tuple),
     counts=st.dictionaries(words, st.integers(), max_size=2),
@@ -102,6 +104,7 @@ ONE = Everything(
     {"coef": np.zeros(2)},
     {"momentum": {"0.weight": np.zeros(2)}},
     (np.zeros(1),),
+    Record({"a": [1]}, {"b": np.zeros(1)}),
     np.zeros((1, 2), np.int64),
 )
 

@@ -5,8 +5,8 @@ that a wrong name is found by the type checker, and a wrong value of somebody el
 says where it stands.
 
 A field may be a ``str``, ``int``, ``float``, ``bool``, ``Literal``, ``StrEnum``, another dataclass, a tuple or
-``Mapping[str, ...]`` of those, each of them ``| None``; ``Json``, which is taken as it is; and an ``Array``
-(:class:`ArrayOf` says of which type and shape), also in tuples and mappings. An array is named by its path:
+``Mapping[str, ...]`` of those, each of them ``| None``; ``Json`` and ``Record``, which are taken as they are; and an
+``Array`` (:class:`ArrayOf` says of which type and shape), also in tuples and mappings. An array is named by its path:
 ``model`` of type ``Mapping[str, Array]`` gives ``model.coef`` and ``model.intercept``.
 
 >>> @dataclass(frozen=True)
@@ -181,6 +181,23 @@ class _Array:
             known = tuple((lengths or {}).get(s, s) if isinstance(s, str) else s for s in shape or ())
             kind = f"{dtype or 'any type'}" + (f" of shape {known}" if shape is not None else "")
             raise _Wrong(path, f"{array.dtype} of shape {array.shape}", kind)
+
+
+class _Record:
+    """A record as it is: its JSON under the path, and all arrays below it."""
+
+    arrays_only = False
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        if not isinstance(value, Record):
+            raise _Wrong(path, _said(value), "a record")
+        arrays.update((f"{path}.{name}", value.arrays[name]) for name in value.arrays)
+        return value.data
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        names = source.under(path)
+        source.used.update(names)
+        return Record(_object(data, path), {name[len(path) + 1 :]: source.arrays[name] for name in names})
 
 
 class _Maybe:
@@ -372,6 +389,8 @@ def _coder(kind: Any) -> _Coder:
     if kind in _SCALARS:
         return _SCALARS[kind]
     origin, args = get_origin(kind), get_args(kind)
+    if kind is Record:
+        return _Record()
     if origin is np.ndarray:
         return _Array(ArrayOf())
     if origin is Annotated and get_origin(args[0]) is np.ndarray:

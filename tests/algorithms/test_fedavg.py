@@ -10,7 +10,7 @@ from drive import Drive, same, shares, toy
 
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms import build
-from hanse.algorithms.fedavg import FedAvg, parameters
+from hanse.algorithms.fedavg import ALGORITHM
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed
 from hanse.kinds import Done, Site, generator
@@ -30,6 +30,13 @@ MODELS = [
     ("linear_regression", "regression"),
     ("mlp_regressor", "regression"),
 ]
+
+
+def parameters(record: Record) -> dict[str, Any]:
+    """The arrays of the model in a result."""
+    return {n.removeprefix("model."): record.arrays[n] for n in record.arrays if n.startswith("model.")}
+
+
 SMALL = {"model_options": {"hidden_layer_sizes": [8]}}
 
 
@@ -148,9 +155,9 @@ def test_poisoned_contributions_are_left_out_with_the_reason() -> None:
             return body
         arrays = {n: body.arrays[n] for n in body.arrays}
         if node == "site-1":
-            arrays["a.coef"] = np.full_like(arrays["a.coef"], np.nan)
+            arrays["a.change.coef"] = np.full_like(arrays["a.change.coef"], np.nan)
         elif node == "site-2":
-            arrays["a.coef"] = arrays["a.coef"][:, :2]
+            arrays["a.change.coef"] = arrays["a.change.coef"][:, :2]
         return Record(body.data, arrays)
 
     tables = shares(toy(300), 100, 60, 60, 80)
@@ -167,7 +174,7 @@ def test_a_common_but_wrong_shape_is_refused_too() -> None:
     def spoil(node: str, label: str, body: Record) -> Record:
         if label != "train":
             return body
-        return Record(body.data, {n: a for n, a in body.arrays.items() if n != "a.coef"})
+        return Record(body.data, {n: a for n, a in body.arrays.items() if n != "a.change.coef"})
 
     with pytest.raises(AssertionError, match="than those that were asked for"):
         Drive(shares(toy(100), 50, 50), spoil=spoil, **settings("sgd_classifier")).run()
@@ -195,7 +202,7 @@ def test_local_divergence_is_the_sites_failure_not_the_models() -> None:
         "model_options": {"hidden_layer_sizes": [8], "solver": "sgd", "momentum": 0.99},
     }
     prepared = preparation.unpack(drive.run())
-    stage = FedAvg()
+    stage = ALGORITHM
     state = stage.init(config, prepared)
     ask = stage.ask(state)
     assert not isinstance(ask, Done)

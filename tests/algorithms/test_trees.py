@@ -10,7 +10,6 @@ from drive import Drive, same, shares, toy
 from sklearn.metrics import log_loss, roc_auc_score
 
 from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._ensemble import trees
 from hanse.algorithms.tree_bagging import base_score
 from hanse.messages import Record
 from hanse.prediction import Predictor, native_model
@@ -19,6 +18,11 @@ from hanse.table import Column, Table
 
 KINDS = ("binary", "multiclass", "regression")
 MODELS = ("xgboost", "random_forest")
+
+
+def trees(record: Record) -> dict[str, Any]:
+    """The arrays of the trees in a result."""
+    return {n.removeprefix("model."): record.arrays[n] for n in record.arrays if n.startswith("model.")}
 
 
 def settings(model: str, **more: Any) -> dict[str, Any]:

@@ -8,9 +8,14 @@ is agreed on before, how it is evaluated. A file has
   It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
   algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
 - ``NEEDS_DATA = False``, if it touches no data;
-- ``UPDATES = True``, if its contributions are changes of common parameters, which transforms may make smaller;
-- it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options, and
-  ``averages(options)``, whether a node's weight decides what it counts for (True where it has none).
+- ``SETTINGS``, what a run may set for it (:class:`hanse.settings.Setting`);
+- it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options. Its
+  ``ALGORITHM`` may have ``averages(options)``, whether a node's weight decides what it counts for (True where it has
+  none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
+  (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run.
+
+A strategy of averaging is one file that names a local step, an aggregation and a server's step
+(:mod:`hanse.algorithms._averaging`); :mod:`hanse.algorithms.fedprox` is one to read.
 
 No algorithm knows a model by name and no model an algorithm: they meet by capability (:func:`resolve`).
 """
@@ -85,7 +90,7 @@ def combines(name: str) -> frozenset[Combine]:
 
 def sends_updates(config: RunConfig) -> bool:
     """Whether nodes send changes of what all hold in common (:attr:`hanse.kinds.Contribution.update`)."""
-    return bool(getattr(find("algorithms", resolve(config)), "UPDATES", False))
+    return bool(getattr(find("algorithms", resolve(config)).ALGORITHM, "updates", False))
 
 
 def ingredients(config: RunConfig) -> tuple[str, ...]:
@@ -100,8 +105,8 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
     settings = config.to_json()
     if needs_model(config):
         find("models", config.model_name)  # an unknown model is an error before anything is asked
-        module = find("algorithms", resolve(config))
-        if config.max_weight_share < 1 and hasattr(module, "averages") and not module.averages(config.model_options):
+        averages = getattr(find("algorithms", resolve(config)).ALGORITHM, "averages", None)
+        if config.max_weight_share < 1 and averages is not None and not averages(config.model_options):
             raise ConfigError(
                 f"{resolve(config)} does not average what the sites learn, so max_weight_share has "
                 "nothing to bound; leave it out"
@@ -121,6 +126,8 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
 
     if not needs_model(config):
         raise ConfigError(f"{resolve(config)} learns no model; leave initial_model out")
+    if not hasattr(find("algorithms", resolve(config)).ALGORITHM, "begun"):
+        raise ConfigError(f"{resolve(config)} does not go on from a model; leave initial_model out")
     return _continued.settings(config, start)
 
 

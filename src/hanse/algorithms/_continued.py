@@ -10,25 +10,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from hanse.algorithms import _preparation as preparation
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
-from hanse.registry import find
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood
+
+
+class Continuable(Algorithm, Protocol):
+    """A training stage that can go on from a model."""
+
+    def begun(self, state: State, start: Record) -> State:
+        """``state``, which has the first parameters, with those of ``start`` instead. Raises ``ConfigError`` where the
+        two do not fit."""
+        ...
 
 
 class Continued:
     """The training stage ``inner``, begun with the model ``start`` (:meth:`hanse.kinds.Algorithm.result`
     of an earlier run)."""
 
-    def __init__(self, inner: Algorithm, start: Record) -> None:
+    def __init__(self, inner: Continuable, start: Record) -> None:
         self._inner, self._start = inner, start
 
     @property
@@ -43,7 +49,7 @@ class Continued:
         kept = {name: before.data[name] for name in _PREPARED}
         prepared = Record({**previous.data, **kept}, before.arrays)
         state = self._inner.init(config, prepared)
-        return state if _waits_for_nodes(state) else self._begun(state)
+        return self._begun(state) if _model(state) else state
 
     def ask(self, state: State) -> Ask | Done:
         return self._inner.ask(state)
@@ -53,7 +59,7 @@ class Continued:
 
     def tell(self, state: State, gathered: Gathered) -> State:
         told = self._inner.tell(state, gathered)
-        return self._begun(told) if _waits_for_nodes(state) else told
+        return told if _model(state) else self._begun(told)  # the nodes made the first parameters just now
 
     def result(self, state: State) -> Record:
         return self._inner.result(state)
@@ -63,19 +69,7 @@ class Continued:
 
     def _begun(self, state: State) -> State:
         """The state with the parameters of the model that is continued."""
-        learned, own = _model(self._start), _model(state)
-        data = dict(state.data)
-        if "base" in data:  # an ensemble: any number of trees, each of them sound
-            adapter: Any = find("models", data["model_name"]).build(
-                preparation.task(preparation.unpack(state)), data["options"]
-            )
-            wrong = adapter.fault({name.removeprefix("model."): array for name, array in learned.items()})
-            if wrong:
-                raise ConfigError(f"the trees of initial_model cannot be continued: {wrong}")
-            data["base"] = self._start.data.get("base")
-        else:
-            _same_shapes(own, learned)
-        return Record(data, {**{n: a for n, a in state.arrays.items() if n not in own}, **learned})
+        return self._inner.begun(state, self._start)
 
 
 def settings(config: RunConfig, start: Record) -> RunConfig:
@@ -103,10 +97,6 @@ def settings(config: RunConfig, start: Record) -> RunConfig:
     return config
 
 
-def _waits_for_nodes(state: State) -> bool:
-    return bool(state.data.get("phase") == "initialise")
-
-
 def _model(record: Record) -> dict[str, Any]:
     return {name: record.arrays[name] for name in record.arrays if name.startswith("model.")}
 
@@ -123,15 +113,3 @@ def _same_task(before: Record, now: Record) -> None:
     differing = sorted(n for n in {*kinds[0], *kinds[1]} if kinds[0].get(n) != kinds[1].get(n))
     if differing:
         raise ConfigError(f"initial_model was learned from other columns or kinds: {', '.join(differing[:10])}")
-
-
-def _same_shapes(own: Mapping[str, Any], learned: Mapping[str, Any]) -> None:
-    for name in sorted({*own, *learned}):
-        shapes = [a[name].shape if name in a else None for a in (own, learned)]
-        if shapes[0] != shapes[1] or own[name].dtype != learned[name].dtype:
-            raise ConfigError(
-                f"initial_model has other parameters than this model: {name.removeprefix('model.')} is "
-                f"{shapes[1]}, expected {shapes[0]}"
-            )
-        if not np.isfinite(learned[name]).all():
-            raise ConfigError(f"initial_model has parameters that are not finite ({name.removeprefix('model.')})")

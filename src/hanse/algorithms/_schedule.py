@@ -8,76 +8,94 @@ does. A round whose model was measured on everybody is not measured on the next 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from hanse.kinds import EVERYONE, SAMPLE, Who
 from hanse.messages import Json
 
-TRAIN, EVALUATE, DONE = "train", "evaluate", "done"
+Phase = Literal["initialise", "train", "evaluate", "done"]
 
 
-def begin(config: Mapping[str, Json]) -> dict[str, Json]:
-    """What the state of a training stage keeps of its schedule, before the first round."""
-    return {
-        "phase": TRAIN,
-        "round": 0,
-        "rounds": config["num_rounds"],
-        "history": [],
-        "held_out": config["test_fraction"] > 0,
-        "every": config["evaluate_every"] if config["fraction"] < 1 else 0,
-        "measured": False,
-    }
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Where a training stage stands.
 
-
-def whom(phase: str) -> Who:
-    """A sample for what is learned, everyone for what is measured."""
-    return EVERYONE if phase == EVALUATE else SAMPLE
-
-
-def measures(data: Mapping[str, Json]) -> bool:
-    """Whether the next step measures the model, or this was done already."""
-    history = data["history"]
-    return not (history and history[-1]["round"] == data["round"])
-
-
-def trained(data: Mapping[str, Json], entry: Mapping[str, Json] | None) -> dict[str, Json]:
-    """After a training round; ``entry`` is what was measured of the model before it."""
-    done = data["round"] + 1
-    if done >= data["rounds"]:
-        phase = EVALUATE if data["held_out"] else DONE
-    else:
-        phase = EVALUATE if data["held_out"] and data["every"] and done % data["every"] == 0 else TRAIN
-    return {**_noted(data, entry), "phase": phase, "round": done}
-
-
-def evaluated(data: Mapping[str, Json], entry: Mapping[str, Json] | None) -> dict[str, Json]:
-    """After a step that measured the model and trained nothing."""
-    return {**_noted(data, entry), "phase": DONE if data["round"] >= data["rounds"] else TRAIN}
-
-
-def shown(data: Mapping[str, Json]) -> dict[str, Json]:
-    """The latest entry of the history as metrics of the step that measured it; {} of one that measured nothing."""
-    if not data["measured"]:
-        return {}
-    last = data["history"][-1]
-    return {"evaluated_round": last["round"], **{k: v for k, v in last.items() if k != "round"}}
-
-
-def best(history: Sequence[Mapping[str, Json]]) -> int | None:
-    """The round of the least loss, of those that were measured on the same sites as the latest one.
-
-    >>> every, other = {"answered": 3, "of": 4, "which": "a"}, {"answered": 3, "of": 4, "which": "b"}
-    >>> best([{"round": 1, "loss": 0.1, "sites": other}, {"round": 2, "loss": 0.5, "sites": every},
-    ...       {"round": 3, "loss": 0.7, "sites": every}])
-    2
+    Args:
+        rounds: to be trained.
+        held_out: whether there are rows to measure on.
+        every: the model is measured on everybody after so many rounds; 0: with every round.
+        phase: of the next step. ``initialise``: the nodes make the first parameters.
+        round: so many are done.
+        history: an entry of metrics for each model that was measured.
+        measured: whether the last step measured one.
     """
-    rated = [entry for entry in history if entry.get("loss") is not None]
-    if not rated:
-        return None
-    alike = [entry for entry in rated if entry.get("sites") == rated[-1].get("sites")]
-    return int(min(alike, key=lambda entry: entry["loss"])["round"])
 
+    rounds: int
+    held_out: bool
+    every: int
+    phase: Phase = "train"
+    round: int = 0
+    history: tuple[Mapping[str, Json], ...] = ()
+    measured: bool = False
 
-def _noted(data: Mapping[str, Json], entry: Mapping[str, Json] | None) -> dict[str, Json]:
-    history = [*data["history"], *([entry] if entry is not None else [])]
-    return {**data, "history": history, "measured": entry is not None}
+    @staticmethod
+    def of(config: Mapping[str, Json]) -> Schedule:
+        """Before the first round."""
+        every = config["evaluate_every"] if config["fraction"] < 1 else 0
+        return Schedule(config["num_rounds"], config["test_fraction"] > 0, every)
+
+    @property
+    def whom(self) -> Who:
+        """A sample for what is learned, everyone for what is measured."""
+        return EVERYONE if self.phase == "evaluate" else SAMPLE
+
+    @property
+    def measures(self) -> bool:
+        """Whether the next step measures the model, or this was done already."""
+        return not (self.history and self.history[-1]["round"] == self.round)
+
+    def initialised(self) -> Schedule:
+        """After the nodes have made the first parameters."""
+        return replace(self, phase="train")
+
+    def trained(self, entry: Mapping[str, Json] | None) -> Schedule:
+        """After a training round; ``entry`` is what was measured of the model before it."""
+        done = self.round + 1
+        phase: Phase = "train"
+        if done >= self.rounds:
+            phase = "evaluate" if self.held_out else "done"
+        elif self.held_out and self.every and done % self.every == 0:
+            phase = "evaluate"
+        return replace(self._noted(entry), phase=phase, round=done)
+
+    def evaluated(self, entry: Mapping[str, Json] | None) -> Schedule:
+        """After a step that measured the model and trained nothing."""
+        return replace(self._noted(entry), phase="done" if self.round >= self.rounds else "train")
+
+    def shown(self) -> dict[str, Json]:
+        """The latest entry of the history as metrics of the step that measured it; {} of one that measured nothing."""
+        if not self.measured:
+            return {}
+        last = self.history[-1]
+        return {"evaluated_round": last["round"], **{k: v for k, v in last.items() if k != "round"}}
+
+    def best(self) -> int | None:
+        """The round of the least loss, of those that were measured on the same sites as the latest one.
+
+        >>> every, other = {"answered": 3, "of": 4, "which": "a"}, {"answered": 3, "of": 4, "which": "b"}
+        >>> Schedule(9, True, 0, history=({"round": 1, "loss": 0.1, "sites": other},
+        ...     {"round": 2, "loss": 0.5, "sites": every}, {"round": 3, "loss": 0.7, "sites": every})).best()
+        2
+        """
+        rated = [entry for entry in self.history if entry.get("loss") is not None]
+        if not rated:
+            return None
+        alike = [entry for entry in rated if entry.get("sites") == rated[-1].get("sites")]
+        return int(min(alike, key=lambda entry: entry["loss"])["round"])
+
+    def _noted(self, entry: Mapping[str, Json] | None) -> Schedule:
+        if entry is None:
+            return replace(self, measured=False)
+        return replace(self, history=(*self.history, entry), measured=True)

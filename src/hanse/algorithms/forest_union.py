@@ -9,89 +9,57 @@ in a round grow none, and the forest is smaller.) All trees count alike, so a si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._ensemble import (
-    ask,
-    begin,
-    class_shares,
-    evaluated,
-    importance_sums,
-    metrics,
-    model_at,
-    received,
-    result,
-    told,
-    trees,
-)
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
-from hanse.messages import Array, Json, Record
-from hanse.registry import find
+from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
+from hanse.kinds import Site
+from hanse.messages import Array
+from hanse.settings import Setting
 
 TAKES = "trees"
 DEFAULT = True
+SETTINGS: dict[str, Setting] = {}
 
 
-class ForestUnion:
-    combines = frozenset({Combine.EACH})
-
-    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
-        return begin(config, previous)
-
-    def ask(self, state: State) -> Ask | Done:
-        return ask(state)
-
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        prepared = preparation.unpack(ask)
-        model, rows = model_at(site, prepared), preparation.rows(site, prepared)
-        so_far = trees(ask)
-        sums, shown = evaluated(lambda X: _predict(model, so_far, prepared, X), rows, prepared, ask)
-        if ask.data["phase"] == "evaluate":
-            return Contribution(Record(), float(len(rows.test)), sums, shown)
-        site.progress()
-        quota = model.options["n_estimators"] * len(rows.train) / prepared.data["rows"]
-        count = share(quota, ask.data["round"], site.config["num_rounds"], site.rng("share").random())
-        new = model.empty()
-        if count:
-            new = model.grow(
-                count,
-                rows.X[rows.train],
-                rows.y[rows.train],
-                site.rng("train", ask.data["round"]),
-                min_leaf=int(site.owner.get("minimum_count", 1)),
-                progress=site.progress,
-            )
-        sums |= importance_sums(model.importance(new), len(rows.train))
-        shown["trees"] = float(count)
-        return Contribution(Record({}, new), float(len(rows.train)), sums, shown)
-
-    def tell(self, state: State, gathered: Gathered) -> State:
-        task = preparation.task(preparation.unpack(state))
-        model = find("models", state.data["model_name"]).build(task, state.data["options"])
-        if state.data["phase"] == "evaluate":
-            return told(state, gathered, None)
-        wanted = model.options["n_estimators"] / (state.data["prepared"]["rows"] * state.data["rounds"])
-        found = received(gathered, model, lambda rows: int(wanted * rows) + 1)
-        joined = model.merge([trees(state), *(new for _, weight, new in found if weight > 0)])
-        return told(state, gathered, joined)
-
-    def result(self, state: State) -> Record:
-        return result(state, __name__.rpartition(".")[2])
-
-    def metrics(self, state: State) -> Mapping[str, Json]:
-        return metrics(state)
+def _predict(model: Any, ask: Question, X: Array) -> Array:
+    """Of the forest so far; an empty one predicts the training rows' shares of classes, or their mean."""
+    if len(ask.model["size"]):
+        predicted: Array = model.predict(ask.model, X)
+        return predicted
+    task = preparation.task(ask.prepared)
+    if task.kind == "regression":
+        return np.full(len(X), ask.prepared.arrays["target_mean"][0])
+    shares = class_shares(ask.prepared)
+    return np.full(len(X), shares[1]) if task.kind == "binary" else np.tile(shares, (len(X), 1))
 
 
-ALGORITHM = ForestUnion()
+def _grow(model: Any, site: Site, ask: Question, rows: preparation.Rows) -> tuple[Trees, list[float]]:
+    quota = model.options["n_estimators"] * len(rows.train) / ask.prepared.data["rows"]
+    count = share(quota, ask.round, site.config["num_rounds"], site.rng("share").random())
+    if not count:
+        return model.empty(), []
+    new: Trees = model.grow(
+        count,
+        rows.X[rows.train],
+        rows.y[rows.train],
+        site.rng("train", ask.round),
+        min_leaf=int(site.owner.get("minimum_count", 1)),
+        progress=site.progress,
+    )
+    return new, []
 
 
-def averages(options: Mapping[str, Json]) -> bool:
-    """Never: all trees count alike."""
-    return False
+def _most(model: Any, state: State, rows: float) -> int:
+    wanted = model.options["n_estimators"] / (state.prepared.data["rows"] * state.schedule.rounds)
+    return int(wanted * rows) + 1
+
+
+def _joined(model: Any, state: State, found: list[tuple[float, Trees]]) -> Trees:
+    joined: Trees = model.merge([state.model, *(new for _, new in found)])
+    return joined
 
 
 def share(quota: float, round: int, rounds: int, start: float) -> int:
@@ -104,13 +72,7 @@ def share(quota: float, round: int, rounds: int, start: float) -> int:
     return int(np.floor(done)) - int(np.floor(before))
 
 
-def _predict(model: Any, so_far: Mapping[str, Array], prepared: Record, X: Array) -> Array:
-    """Of the forest so far; an empty one predicts the training rows' shares of classes, or their mean."""
-    if len(so_far["size"]):
-        predicted: Array = model.predict(so_far, X)
-        return predicted
-    task = preparation.task(prepared)
-    if task.kind == "regression":
-        return np.full(len(X), prepared.arrays["target_mean"][0])
-    shares = class_shares(prepared)
-    return np.full(len(X), shares[1]) if task.kind == "binary" else np.tile(shares, (len(X), 1))
+# all trees count alike, so a weight decides nothing
+ALGORITHM = pooling(
+    __name__, SETTINGS, Growth(lambda prepared: None, _predict, _grow, _most, _joined, averages=lambda options: False)
+)

@@ -28,7 +28,7 @@ import numpy as np
 
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
-from hanse.algorithms.fedavg import evaluate
+from hanse.algorithms._averaging import evaluate
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, RunFailed, Unusable
@@ -161,6 +161,10 @@ class Newton:
             return _ended(kept, data, theta, model, f"not converged after {done} steps")
         kept = Record(state.data, {**kept.arrays, "base": theta, "direction": direction})
         return _at(kept, {**data, "step": 1.0}, _moved(theta, direction, 1.0), model)
+
+    def begun(self, state: State, start: Record) -> State:
+        """The state itself: the fit is the same from wherever it begins."""
+        return state
 
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round, fit}``; arrays ``model.*``,

@@ -1,0 +1,388 @@
+"""Averaging, the algorithm that all strategies of averaging share: local step, aggregation, server's step.
+
+Each round, every site trains from the common parameters θ (``parameters`` of :mod:`hanse.models`) on its objective and
+what the **local step** adds to it; the **aggregation** makes one of the changes of all sites; the **server's step**
+makes the next θ of it. A strategy is a file that names the three (:func:`averaging`), and is whole with that.
+
+The ask of round r carries θ after r-1 rounds. A site first evaluates *that* θ on its held-out rows,
+then trains, so evaluation costs no exchange of its own; after the last round, and now and then where a round
+asks a sample, one more ask only evaluates (:mod:`hanse.algorithms._schedule`). The settings of training come
+from the approved configuration, not from the ask.
+
+A round without training rows keeps θ. Contributions must be finite and of the shapes of θ; the sites
+whose are not are left out of the round, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms import _evaluation as evaluation
+from hanse.algorithms import _preparation as preparation
+from hanse.algorithms._aggregation import Aggregation, weighted_mean
+from hanse.algorithms._local import LocalStep, Named, Visit, kept, recalled, training
+from hanse.algorithms._schedule import Phase, Schedule
+from hanse.algorithms._server import ServerStep, Update, applied, plain
+from hanse.codec import encode
+from hanse.errors import ConfigError, NodeFailed, RunFailed
+from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Model, Site, Task, generator
+from hanse.messages import Array, Json, Record
+from hanse.registry import find
+from hanse.settings import Setting, maybe, number, whole
+from hanse.table import ColumnKind
+from hanse.training import Arrays, Training
+from hanse.typed import Typed
+
+TRAINING = {
+    "local_epochs": Setting(1, "passes over a site's rows per round", whole(1, 10_000)),
+    "batch_size": Setting(32, "rows per local step", whole(1, 10_000_000)),
+    "learning_rate": Setting(None, "of the local steps; null: 0.01", maybe(number(0, 1000, above=True))),
+}
+LEARNING_RATE = 0.01  # where the run has none
+_SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
+_CHANGE = "change"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows.
+
+    Args:
+        prepared: the result of the preparation.
+        model: the parameters θ.
+        server: what the server's step keeps.
+        settings: those of the strategy.
+        buffers: names of what is kept and not learned, such as running means.
+        counted: nodes that keep something, and the round in which they were last counted.
+        kept_rounds: those in which no site trained.
+        lost: nodes that had lost what they kept, in the last round.
+    """
+
+    schedule: Schedule
+    prepared: Record
+    model_name: str
+    options: Mapping[str, Json]
+    settings: Mapping[str, Json]
+    model: Mapping[str, Array] = field(default_factory=dict)
+    server: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    buffers: tuple[str, ...] = ()
+    counted: Mapping[str, int] = field(default_factory=dict)
+    kept_rounds: tuple[int, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> dict[str, Array]:
+        """The parameters that are learned by gradients."""
+        return _learned(self.model, self.buffers)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: to make the first parameters, to measure these, to train from them."""
+
+    phase: Phase
+    round: int
+    measures: bool
+    prepared: Record
+    model: Mapping[str, Array] = field(default_factory=dict)
+    buffers: tuple[str, ...] = ()
+    server: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
+
+
+def averaging(
+    module: str,
+    settings: Mapping[str, Setting],
+    local: LocalStep = training,
+    aggregation: Aggregation = weighted_mean,
+    server: ServerStep = plain,
+) -> Typed[State, Question]:
+    """A strategy of averaging.
+
+    Args:
+        module: ``__name__`` of its file, whose last part is the strategy's name.
+        settings: what a run may set for it, ``SETTINGS`` of its file.
+        local: a site's part; by default plain training.
+        aggregation: how changes come together; by default their mean, weighted by training rows.
+        server: the server's part; by default the change is added.
+    """
+    return Typed(Averaging(module.rpartition(".")[2], settings, local, aggregation, server), State, Question)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """A :class:`hanse.typed.Computation`; made by :func:`averaging`."""
+
+    name: str
+    settings: Mapping[str, Setting]
+    local: LocalStep
+    aggregation: Aggregation
+    server: ServerStep
+
+    @property
+    def combines(self) -> frozenset[Combine]:
+        """That of the aggregation, and sums for what is measured."""
+        return frozenset({self.aggregation.combine, Combine.SUM})
+
+    @property
+    def updates(self) -> bool:
+        """Whether all that a site sends is a change of θ. What a strategy adds must come as it was kept."""
+        return not self.local.adds
+
+    def averages(self, options: Mapping[str, Json]) -> bool:
+        """Whether a site counts by its weight."""
+        return self.aggregation.averages
+
+    # ------------------------------------------------------------ coordinator
+
+    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
+        """No round yet; without parameters where only nodes can make them."""
+        if previous is None:
+            raise ConfigError(f"{self.name} follows the preparation; build the run with hanse.algorithms.build")
+        module, options = find("models", config["model_name"]), model_options(config)
+        images = any(c["kind"] == ColumnKind.IMAGE for c in previous.data["columns"])
+        if images and not getattr(module, "IMAGES", False):
+            raise ConfigError(f"{config['model_name']} does not learn from images; use torch_module")
+        model: Model = module.build(preparation.task(previous), options)
+        state = State(Schedule.of(config), previous, config["model_name"], options, self._chosen(config))
+        if getattr(module, "INITIALISED_BY", "coordinator") == "nodes":
+            return replace(state, schedule=replace(state.schedule, phase="initialise"))
+        return self._with(state, model.init(generator(config["seed"], "initialise")))
+
+    def ask(self, state: State) -> Ask | Done:
+        """Train and measure, or measure alone, or make the first parameters."""
+        phase, done = state.schedule.phase, state.schedule.round
+        if phase == "done":
+            return Done(f"{done} rounds")
+        question = Question(phase, done + 1, state.schedule.measures, state.prepared)
+        if phase == "initialise":  # only the nodes can tell how the model looks; it is the same at each of them
+            return Ask(encode(question), Combine.SUM, phase, to=SAMPLE)
+        trains = phase == "train"
+        sent = {f"{_CHANGE}.{n}": (a.dtype.name, a.shape) for n, a in state.model.items()}
+        more = {f"{part}.{n}": (a.dtype.name, a.shape) for part in self.local.adds for n, a in state.learned.items()}
+        along = {name: state.server[name] for name in self.server.sends} if trains else {}
+        counted = state.counted if trains else {}
+        task = preparation.task(state.prepared)
+        return Ask(
+            encode(replace(question, model=state.model, buffers=state.buffers, server=along, counted=counted)),
+            self.aggregation.combine if trains else Combine.SUM,
+            phase,
+            done + 1 if trains else None,
+            to=state.schedule.whom,
+            counts=evaluation.COUNTS,
+            arrays={**sent, **more} if trains else {},
+            sums=evaluation.shapes(task) if question.measures else {},
+        )
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        """The next θ, or what was measured of it."""
+        if state.schedule.phase == "initialise":
+            return self._initialised(state, gathered)
+        task, schedule = preparation.task(state.prepared), state.schedule
+        entry = evaluation.summary(gathered, task, schedule.round) if schedule.measures else None
+        if schedule.phase == "evaluate":
+            return replace(state, schedule=schedule.evaluated(entry), lost=())
+        schedule = schedule.trained(entry)
+        state = replace(state, schedule=schedule, lost=())
+        if not gathered.weight > 0:
+            return replace(state, kept_rounds=(*state.kept_rounds, schedule.round))
+        together = self.aggregation.together(gathered, state.settings)
+        parts = {name: _under(name, together) for name in (_CHANGE, *self.local.adds)}
+        change, server = self._stepped(state, gathered, parts)
+        return self._counted(replace(state, model=applied(state.model, change), server=server), gathered)
+
+    def _stepped(
+        self, state: State, gathered: Gathered, parts: dict[str, dict[str, Array]]
+    ) -> tuple[dict[str, Array], Named]:
+        change, learned = parts.pop(_CHANGE), state.learned
+        stepped = change if self.server.everything else {name: change[name] for name in learned}
+        claimed = sum(answer.claimed for answer in gathered.answers)
+        share = min(1.0, claimed / state.prepared.data["rows"])
+        moved, server = self.server.step(Update(stepped, parts, share, state.settings), state.server)
+        return {**change, **moved}, server
+
+    def _counted(self, state: State, gathered: Gathered) -> State:
+        """Who keeps what, after a round. Where one has lost it, all begin anew: the sums of what they kept would not
+        be those of what they have."""
+        if not self.local.keeps:
+            return state
+        lost = tuple(a.node for a in gathered.answers if a.data.get("lost") is True)
+        if lost:
+            return replace(state, server=self.server.init(state.learned, state.settings), counted={}, lost=lost)
+        now = {answer.node: state.schedule.round for answer in gathered.answers if answer.claimed > 0}
+        return replace(state, counted={**state.counted, **now})
+
+    def _initialised(self, state: State, gathered: Gathered) -> State:
+        initial = gathered.mean()
+        if not initial:
+            raise RunFailed("the model has no parameters to be trained")
+        # counters are whole numbers, which a mean turns into float64
+        said = gathered.answers[0].data
+        initial = {n: a.astype(np.int64) if n in said.get("whole", []) else a for n, a in initial.items()}
+        buffers = tuple(n for n in initial if n in said.get("buffers", []))
+        return self._with(replace(state, schedule=state.schedule.initialised(), buffers=buffers), initial)
+
+    def _with(self, state: State, model: Mapping[str, Array]) -> State:
+        """The state that begins with these parameters."""
+        state = replace(state, model=dict(model))
+        return replace(state, server=self.server.init(state.learned, state.settings))
+
+    def begun(self, state: State, start: Record) -> State:
+        """The state that goes on from the model of an earlier run, of the same names, shapes and types."""
+        learned = _under("model", start.arrays)
+        for name in sorted({*state.model, *learned}):
+            own, other = state.model.get(name), learned.get(name)
+            if own is None or other is None or own.shape != other.shape or own.dtype != other.dtype:
+                shapes = [a.shape if a is not None else None for a in (other, own)]
+                raise ConfigError(
+                    f"initial_model has other parameters than this model: {name} is {shapes[0]}, expected {shapes[1]}"
+                )
+            if not np.isfinite(other).all():
+                raise ConfigError(f"initial_model has parameters that are not finite ({name})")
+        return self._with(state, learned)
+
+    def result(self, state: State) -> Record:
+        """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays
+        ``model.*`` and ``prepared.*``."""
+        data = {
+            "algorithm": self.name,
+            "task": state.prepared.data["task"],
+            "history": list(state.schedule.history),
+            "best": state.schedule.best(),
+            "model_name": state.model_name,
+            "options": state.options,
+            "prepared": state.prepared.data,
+            "round": state.schedule.round,
+        }
+        parts = {"model": state.model, "prepared": state.prepared.arrays}
+        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        """Those of the model that the last step evaluated (``evaluated_round``: so many rounds had gone into it);
+        ``no_updates`` where no site trained; ``lost``, the nodes that had lost what they kept."""
+        no_updates = {"no_updates": True} if state.schedule.round in state.kept_rounds else {}
+        return {**state.schedule.shown(), **no_updates, **({"lost": list(state.lost)} if state.lost else {})}
+
+    # ------------------------------------------------------------ node
+
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """The node's half: measure the parameters, train from them, say how they changed."""
+        task = preparation.task(ask.prepared)
+        model = _model(site, task)
+        if ask.phase == "initialise":
+            # the same at every site: the seed is the run's, not the site's
+            initial = model.init(generator(site.config["seed"], "initialise"))
+            whole = [n for n, a in initial.items() if a.dtype.kind in "iu"]
+            buffers: Any = getattr(model, "buffers", lambda parameters: ())
+            said = {"whole": whole, "buffers": list(buffers(initial))}
+            return Contribution(Record(said, initial), combine=Combine.SUM)
+        rows = preparation.rows(site, ask.prepared)
+        site.progress()
+        sums, metrics = evaluate(model, ask.model, rows, ask.prepared) if ask.measures else ({}, {})
+        metrics = {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
+        if ask.phase == "evaluate":
+            return Contribution(Record(), float(len(rows.test)), sums, metrics, Combine.SUM)
+        record, more = self._trained(site, model, rows, ask)
+        combine = self.aggregation.combine
+        return Contribution(record, float(len(rows.train)), sums, {**metrics, **more}, combine, self.updates)
+
+    def _trained(
+        self, site: Site, model: Model, rows: preparation.Rows, ask: Question
+    ) -> tuple[Record, dict[str, float]]:
+        """What training changed and the strategy adds, and numbers about it."""
+        learned, memory = _learned(ask.model, ask.buffers), recalled(site, ask.counted)
+        nothing = {name: {n: np.zeros_like(a) for n, a in learned.items()} for name in self.local.adds}
+        if not len(rows.train):
+            change = {n: np.zeros_like(a) for n, a in ask.model.items()}
+            return Record({}, _arrays(change, nothing)), {"update_norm": 0.0}
+        visit = Visit(ask.model, learned, ask.server, memory or {}, self._chosen(site.config))
+        found = model.train(
+            ask.model,
+            rows.X[rows.train],
+            _targets(rows, ask.prepared),
+            site.rng("train", ask.round),
+            Training(
+                visit.settings["local_epochs"],
+                visit.settings["batch_size"],
+                visit.settings["learning_rate"] or LEARNING_RATE,
+                self.local.term(visit) if memory is not None else None,
+                self.local.gradient and memory is not None,
+                site.progress,
+            ),
+        )
+        change = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in ask.model.items()}
+        if not all(np.isfinite(a).all() for a in change.values()):
+            raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
+        metrics = {"update_norm": norm(change)}
+        metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
+        if found.losses:
+            metrics["train_loss"] = found.losses[-1]
+        if memory is None:
+            return Record({"lost": True}, _arrays(change, nothing)), metrics
+        sent, now = self.local.told(visit, found)
+        if self.local.keeps:
+            kept(site, ask.counted, memory, ask.round, now)
+        return Record({}, _arrays(change, sent)), metrics
+
+    def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
+        """The strategy's settings in a run."""
+        return {name: config.get(name, setting.default) for name, setting in self.settings.items()}
+
+
+def _targets(rows: preparation.Rows, prepared: Record) -> Array:
+    y = rows.y[rows.train]
+    if preparation.task(prepared).kind == "regression":
+        y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
+    return y
+
+
+def _model(site: Site, task: Task) -> Model:
+    made: tuple[Task, Model] | None = site.cache.get("model")
+    if made is None or made[0] != task:
+        model = find("models", site.config["model_name"]).build(task, model_options(site.config))
+        made = site.cache["model"] = (task, model)
+    return made[1]
+
+
+def model_options(config: Mapping[str, Json]) -> dict[str, Any]:
+    """Options for the model's ``build``: a training plan goes with them."""
+    plan = {"plan": config["plan"]} if config.get("plan") is not None else {}
+    return {**config["model_options"], **plan}
+
+
+def evaluate(
+    model: Model, common: Arrays, rows: preparation.Rows, prepared: Record
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Sums and metrics of the parameters on the held-out rows."""
+    task = preparation.task(prepared)
+    mean, scale = prepared.arrays["target_mean"], prepared.arrays["target_scale"]
+    if len(rows.test):
+        prediction = model.predict(common, rows.X[rows.test])
+    else:
+        prediction = np.zeros((0, task.outputs)) if task.kind == "multiclass" else np.zeros(0)
+    if task.kind == "regression":
+        prediction = prediction * scale + mean
+    return evaluation.evaluate(prediction, rows.y[rows.test], task, float(mean[0]))
+
+
+def norm(arrays: Arrays) -> float:
+    """Euclidean norm over all arrays."""
+    return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
+
+
+def _under(prefix: str, arrays: Arrays) -> dict[str, Array]:
+    return {n.removeprefix(f"{prefix}."): arrays[n] for n in arrays if n.startswith(f"{prefix}.")}
+
+
+def _arrays(change: Arrays, added: Named) -> dict[str, Array]:
+    """Those of a contribution."""
+    parts = {_CHANGE: change, **added}
+    return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def _learned(model: Arrays, buffers: Collection[str]) -> dict[str, Array]:
+    return {n: a for n, a in model.items() if a.dtype.kind == "f" and n not in buffers}
