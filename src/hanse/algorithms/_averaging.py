@@ -370,8 +370,9 @@ def evaluate(
 
 
 def norm(arrays: Arrays) -> float:
-    """Euclidean norm over all arrays."""
-    return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
+    """Euclidean norm over all arrays; infinite where the squares are too large."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
 
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, Array]:

@@ -1,0 +1,30 @@
+"""FedAdagrad: federated averaging with Adagrad at the server (:mod:`hanse.algorithms._adaptive`)::
+
+    v ← v + Δ²
+
+The paper runs it without momentum, so β₁ is 0 unless it is set.
+
+References: Reddi et al. 2021, "Adaptive federated optimization", algorithm 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from hanse.algorithms import _adaptive
+from hanse.algorithms._averaging import averaging
+from hanse.messages import Array, Json
+
+TAKES = "parameters"
+SETTINGS = {
+    **_adaptive.SETTINGS,
+    "server_beta_1": dataclasses.replace(_adaptive.SETTINGS["server_beta_1"], default=0.0),
+}
+
+
+def _second(v: Array, squared: Array, settings: Mapping[str, Json]) -> Array:
+    return v + squared
+
+
+ALGORITHM = averaging(__name__, SETTINGS, server=_adaptive.adaptive(_second))
