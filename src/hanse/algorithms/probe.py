@@ -8,52 +8,70 @@ float32 state, from 4.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from hanse.codec import encode
 from hanse.errors import ConfigError
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.large_arrays import empty
-from hanse.messages import Json, Record
+from hanse.messages import Array, Json, Record
+from hanse.typed import Typed
 
 NEEDS_DATA = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """So many rounds are done, of so many; ``x`` is the sum of their means."""
+
+    round: int
+    rounds: int
+    x: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An array to answer with one of its size."""
+
+    round: int
+    x: Array
 
 
 class Probe:
     combines = frozenset({Combine.SUM})
 
-    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
         nbytes = config["model_options"].get("bytes", 1024)
         if not isinstance(nbytes, int) or not 4 <= nbytes <= 4 << 30:
             raise ConfigError(f"bytes is {nbytes!r}; expected a whole number from 4 to 4294967296")
-        data = {"round": 0, "rounds": config["num_rounds"]}
-        return Record(data, {"x": np.zeros(nbytes // 4, np.float32)})
+        return State(0, config["num_rounds"], np.zeros(nbytes // 4, np.float32))
 
     def ask(self, state: State) -> Ask | Done:
-        if state.data["round"] >= state.data["rounds"]:
-            return Done(f"{state.data['rounds']} rounds")
-        record = Record({"round": state.data["round"] + 1}, state.arrays)
-        return Ask(record, Combine.SUM, "probe", state.data["round"] + 1)
+        if state.round >= state.rounds:
+            return Done(f"{state.rounds} rounds")
+        return Ask(encode(Question(state.round + 1, state.x)), Combine.SUM, "probe", state.round + 1)
 
-    def answer(self, site: Site, ask: Record) -> Contribution:
+    def answer(self, site: Site, ask: Question) -> Contribution:
         # a keyed number makes each node's and each round's answer different, and reproducible
-        value = np.float32(site.rng("probe", ask.data["round"]).random())
+        value = np.float32(site.rng("probe", ask.round).random())
         # Zeroing fresh pages of a large array would cost more than all else a node does. Memory of an answer
         # that somebody still has is not used again: it may have to be sent once more.
-        x = empty(ask.arrays["x"].size, ask.arrays["x"].dtype).reshape(ask.arrays["x"].shape)
+        x = empty(ask.x.size, ask.x.dtype).reshape(ask.x.shape)
         x.fill(value)
         return Contribution(Record({}, {"x": x}))
 
     def tell(self, state: State, gathered: Gathered) -> State:
         mean = gathered.mean()["x"]
-        mean += state.arrays["x"]
-        return Record({**state.data, "round": state.data["round"] + 1}, {"x": mean})
+        mean += state.x
+        return State(state.round + 1, state.rounds, mean)
 
     def result(self, state: State) -> Record:
-        return state
+        return encode(state)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         return {}
 
 
-ALGORITHM = Probe()
+ALGORITHM = Typed(Probe(), State, Question)
