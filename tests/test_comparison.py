@@ -54,6 +54,7 @@ def test_what_no_two_sites_share_is_refused() -> None:
         comparison.shared({"a": ["no", "yes"], "b": ["0", "1"], "c": ["x"]}, "y")
     comparison.shared({"a": ["no"], "b": ["yes"]}, "y")  # a site of the ill and a site of the well
     comparison.shared({"a": ["no", "yes"]}, "y")
+    comparison.shared({"a": ["1", "2"], "b": ["10"]}, "y")
     comparison.shared({}, "y")
 
 

@@ -43,18 +43,8 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     >>> labels({"ulm": ["no", "yes"], "bonn": ["0", "1"]}, "sick")[0]
     "'sick' is coded in 2 ways: 0, 1 at bonn; no, yes at ulm; recode it at one side, or these count as 4 labels"
     """
-    said: list[str] = []
+    said = spellings(found, column)
     sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
-    alike: dict[str, dict[str, list[str]]] = {}
-    for site, own in sites.items():
-        for label in own:
-            alike.setdefault(plain(label), {}).setdefault(label, []).append(site)
-    for spellings in alike.values():
-        if len(spellings) > 1:
-            each = " and ".join(f"{label!r} at {_some(at)}" for label, at in sorted(spellings.items()))
-            said.append(
-                f"{column!r}: {each} differ in case, blanks or signs alone; they count as {len(spellings)} labels"
-            )
     ways: dict[tuple[str, ...], list[str]] = {}
     for site, own in sites.items():
         ways.setdefault(tuple(sorted({plain(label) for label in own})), []).append(site)
@@ -70,9 +60,26 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     return said
 
 
+def spellings(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
+    """The labels that differ in case, blanks or signs alone, a sentence each; arguments as of :func:`labels`."""
+    sites = {site: sorted(set(own)) for site, own in sorted(found.items())}
+    said: list[str] = []
+    alike: dict[str, dict[str, list[str]]] = {}
+    for site, own in sites.items():
+        for label in own:
+            alike.setdefault(plain(label), {}).setdefault(label, []).append(site)
+    for each_way in alike.values():
+        if len(each_way) > 1:
+            each = " and ".join(f"{label!r} at {_some(at)}" for label, at in sorted(each_way.items()))
+            said.append(
+                f"{column!r}: {each} differ in case, blanks or signs alone; they count as {len(each_way)} labels"
+            )
+    return said
+
+
 def shared(found: Mapping[str, Iterable[str]], column: str) -> None:
-    """Raises ``ConfigError`` where no two sites share a label of the target although some site tells several apart:
-    such a model would tell sites apart and not rows. (Sites of one label each may be such as treat one group.)
+    """Raises ``ConfigError`` where no two sites share a label of the target although two of them tell several apart:
+    such a model would tell sites apart and not rows. (A site of one label may be one that treats one group.)
 
     >>> shared({"ulm": ["no", "yes"], "bonn": ["0", "1"]}, "sick")
     Traceback (most recent call last):
@@ -86,7 +93,7 @@ def shared(found: Mapping[str, Iterable[str]], column: str) -> None:
         if own & seen:
             return
         seen |= own
-    if len(sites) > 1 and any(len(own) > 1 for own in sites.values()):
+    if sum(len(own) > 1 for own in sites.values()) > 1:
         each = "; ".join(f"{_some(sorted(own))} at {site}" for site, own in sites.items())
         raise ConfigError(f"no two sites share a label of {column!r}: {each}; code it alike first")
 

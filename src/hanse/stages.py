@@ -43,7 +43,12 @@ class Stages:
 
     def tell(self, state: State, gathered: Gathered) -> State:
         index, inner = self._unwrap(self._advance(state))
-        return self._advance(self._wrap(index, self.stages[index].tell(inner, gathered)))
+        told = self.stages[index].tell(inner, gathered)
+        after = self._advance(self._wrap(index, told))
+        if after.data["stage"] == index:
+            return after
+        # the step that ended a stage is recorded with what that stage says of it
+        return Record({**after.data, "ended": dict(self.stages[index].metrics(told))}, after.arrays)
 
     def result(self, state: State) -> Record:
         index, inner = self._unwrap(state)
@@ -58,7 +63,7 @@ class Stages:
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         index, inner = self._unwrap(state)
-        return self.stages[index].metrics(inner)
+        return {**state.data.get("ended", {}), **self.stages[index].metrics(inner)}
 
     def _advance(self, state: State) -> State:
         index, inner = self._unwrap(state)

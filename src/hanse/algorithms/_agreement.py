@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import comparison
 from hanse.algorithms._rows import feature_names, kind_of, labelled
 from hanse.errors import ConfigError, DataError, Unusable
 from hanse.kinds import Gathered, Site, State
@@ -17,6 +18,7 @@ from hanse.table import Column, ColumnKind, label_values
 MAX_WHOLE_CLASSES = 20  # a whole-number target with more distinct values is a quantity
 MAX_CLASSES = 1000
 MAX_CATEGORIES = 1000
+MAX_WARNINGS = 100
 
 
 # ---------------------------------------------------------------- node: what a site reports
@@ -98,10 +100,20 @@ def agreed(state: State, gathered: Gathered) -> State:
     images = [c["name"] for c in columns if c["kind"] == ColumnKind.IMAGE]
     if images and len(columns) > 1:
         raise ConfigError(f"images ({', '.join(images)}) cannot be mixed with other features; choose one with features")
+    told = {node: said["labels"] for node, (said, _) in reports.items()}
+    odd = []
+    if classes:
+        comparison.shared(told, state.data["target"])
+        odd = comparison.labels(told, state.data["target"])
+    for i, column in enumerate(columns):
+        if column["kind"] == ColumnKind.CATEGORICAL:
+            own = {node: described[i]["categories"] for node, (_, described) in reports.items()}
+            odd += comparison.spellings(own, column["name"])
     task = {"kind": kind, "features": feature_names(columns, state.data["needs"] == "standardised"), "classes": classes}
     if not task["features"]:
         raise ConfigError("no feature has a value at any site")
-    return Record({**state.data, "step": "sum", "task": task, "columns": columns})
+    warned = {"warnings": odd[:MAX_WARNINGS]} if odd else {}
+    return Record({**state.data, "step": "sum", "task": task, "columns": columns, **warned})
 
 
 def _checked(data: Mapping[str, Json]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

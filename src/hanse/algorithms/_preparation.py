@@ -33,6 +33,7 @@ import numpy as np
 from hanse.algorithms._agreement import (
     MAX_CATEGORIES,
     MAX_CLASSES,
+    MAX_WARNINGS,
     MAX_WHOLE_CLASSES,
     agreed,
     check_sums,
@@ -42,6 +43,7 @@ from hanse.algorithms._agreement import (
     settle,
     sizes,
 )
+from hanse.algorithms._oddities import coded, unlike
 from hanse.algorithms._rows import (
     Rows,
     design,
@@ -60,6 +62,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.suppression import hidden
+from hanse.table import ColumnKind
 
 __all__ = [
     "ALGORITHM",
@@ -134,9 +137,16 @@ class Preparation:
         if kind_of(ask) != "regression":
             counts = np.bincount(y[train], minlength=len(ask.data["task"]["classes"]))
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
+        said: dict[str, Json] = {}
         if step == "squares":
             arrays["squares"] = (centred**2).sum(0)
-        return Contribution(Record({}, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
+            columns = [c for c in ask.data["columns"] if c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE)]
+            places = [i for i, c in enumerate(columns) if c["kind"] == ColumnKind.NUMERIC]
+            names, own = [columns[i]["name"] for i in places], values[:, places]
+            count, mean = (np.asarray(ask.arrays[n])[places] for n in ("count", "mean"))
+            odd = {"unlike": unlike(names, own, count, mean, atleast), "coded": coded(names, own, atleast)}
+            said = {what: found for what, found in odd.items() if found}
+        return Contribution(Record(said, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
 
     def tell(self, state: State, gathered: Gathered) -> State:
         step = state.data["step"]
@@ -160,6 +170,7 @@ class Preparation:
         shift = np.zeros_like(mean) if took == state.data["took"] else mean
         mean = np.where(count > 0, state.arrays["mean"] + shift, 0.0)
         variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
+        data |= _warned(state, gathered)
         if (shift**2 > _FAR * variance).any():
             return Record(data, {"count": count, "mean": mean, "scale": np.ones_like(mean)})
         # a constant column has variance zero up to the rounding of its mean
@@ -180,7 +191,25 @@ class Preparation:
         return Record(data, arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
-        return {k: state.data[k] for k in ("rows", "held_out", "dropped", "class_counts") if k in state.data}
+        shown = ("rows", "held_out", "dropped", "class_counts", "warnings")
+        return {k: state.data[k] for k in shown if k in state.data}
 
 
 ALGORITHM = Preparation()
+
+_ODD = {
+    "unlike": "lies far from its values at the other sites; look at its unit, its decimal sign and its codes",
+    "coded": "seems to hold a code for missing values; leave those cells empty",
+}
+
+
+def _warned(state: State, gathered: Gathered) -> dict[str, Json]:
+    """What sites found odd in their own columns, beside what was said before."""
+    known = {c["name"] for c in state.data["columns"]}
+    said = list(state.data.get("warnings", ()))
+    for answer in gathered.answers:
+        for what, sentence in _ODD.items():
+            told = answer.data.get(what, ())
+            named = [n for n in told if n in known] if isinstance(told, list) else []
+            said += [f"{name!r} at {answer.node} {sentence}" for name in named]
+    return {"warnings": list(dict.fromkeys(said))[:MAX_WARNINGS]} if said else {}

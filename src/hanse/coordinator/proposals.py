@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,6 @@ def freeze(
         only=config.features,
     )
     named = bundle.bound(datasets)
-    frozen = bundle.freeze(config, alignment.to_json(), named)
     labels = {node: registry.labels_of(usable[node], config.target_column) for node in datasets}
     if config.task_type != "regression":
         comparison.shared(labels, config.target_column)
@@ -78,7 +78,8 @@ def freeze(
         *_heavy(config, named),
         *_warn(config, sorted(datasets)),
     )
-    return Proposal(frozen, tuple(sorted(datasets)), warnings)
+    said = dataclasses.replace(alignment, warnings=warnings)  # owners read them too
+    return Proposal(bundle.freeze(config, said.to_json(), named), tuple(sorted(datasets)), warnings)
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:

@@ -157,6 +157,9 @@ class Connection:
     def configuration(self, run_id: str) -> RunConfig:
         return RunConfig.parse(self.session(run_id)["config"])
 
+    def warnings(self, run_id: str) -> Sequence[str]:
+        return [str(w) for w in (self.session(run_id).get("alignment") or {}).get("warnings", ())]
+
     def status(self, run_id: str) -> Mapping[str, Json]:
         raw = self.session(run_id)
         return {k: v for k, v in raw.items() if k not in ("code_preview", "config", "alignment")}

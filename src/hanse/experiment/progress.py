@@ -46,6 +46,7 @@ class Progress:
         self._task: Any = None
         self._said = ""
         self._show = show
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self._show and (self._out.isatty() or "ipykernel" in sys.modules):
@@ -57,6 +58,16 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def warn(self, text: str) -> None:
+        """Something odd, said once."""
+        if not self._show or text in self._warned:
+            return
+        self._warned.add(text)
+        if self._bar is not None:
+            self._bar.console.print(f"! {visible(text)}", markup=False)
+        else:
+            self._line(f"! {visible(text)}")
 
     def show(self, state: str, step: Step | None = None, waiting: Sequence[str] = (), reason: str = "") -> None:
         """One update: the run's state, the step that has just ended if any."""
@@ -72,6 +83,8 @@ class Progress:
         words = visible(words)
         nodes = failed = 0
         if step is not None:
+            for warning in step.metrics.get("warnings") or ():
+                self.warn(str(warning))
             nodes, failed = len(step.participants), len(step.failures)
             self._figures |= {k: step.metrics[k] for k in _SHOWN if isinstance(step.metrics.get(k), (int, float))}
             if step.round is not None:

@@ -77,6 +77,13 @@ class Result:
         return {k: v for k, v in history[-1].items() if k not in records.ABOUT and isinstance(v, (int, float))}
 
     @property
+    def warnings(self) -> list[str]:
+        """What is odd about the sites and may spoil the model, a sentence each: kinds, labels, units, codes."""
+        said = [str(w) for w in self.alignment.get("warnings", ())]
+        said += [str(w) for step in self.rounds for w in list(step.metrics.get("warnings") or ())]
+        return list(dict.fromkeys(said))
+
+    @property
     def failures(self) -> Listing:
         """Every node that was asked and gave nothing usable, with the reason."""
         rows = [
@@ -225,7 +232,8 @@ class Result:
         return (
             f"<Result of {self._title()}{' (simulation)' if self.simulated else ''}: {rounds} rounds over "
             f"{len(self._everyone())} sites{', ' + figures if figures else ''}{self._basis()}"
-            f"{f', {failed} failures' if failed else ''}>"
+            f"{f', {failed} failures' if failed else ''}"
+            f"{f', {len(self.warnings)} warnings' if self.warnings else ''}>"
         )
 
     def _basis(self) -> str:
@@ -287,7 +295,7 @@ class Result:
                 wide=True,
             )
         )
-        notes = [str(w) for w in self.alignment.get("warnings", ())] + records.rests_on(history)
+        notes = self.warnings + records.rests_on(history)
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])
             notes.append(f"{len(failed)} failed answers. {first}{' …' if len(failed) > 3 else ''}")

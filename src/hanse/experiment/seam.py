@@ -52,6 +52,10 @@ class Backend(Protocol):
         """Of a run that exists already."""
         ...
 
+    def warnings(self, run_id: str) -> Sequence[str]:
+        """What was odd about the sites when the run was proposed, for people."""
+        ...
+
     def status(self, run_id: str) -> Mapping[str, Json]: ...
 
     def watch(self, run_id: str) -> Iterator[Update]:

@@ -83,6 +83,9 @@ class Simulation:
     def configuration(self, run_id: str) -> RunConfig:
         return self._run(run_id).config
 
+    def warnings(self, run_id: str) -> Sequence[str]:
+        return [str(w) for w in self._run(run_id).bundle.content["alignment"].get("warnings", ())]
+
     def status(self, run_id: str) -> Mapping[str, Json]:
         run = self._run(run_id)
         last = next((s.round for s in reversed(run.steps) if s.round is not None), 0)

@@ -30,6 +30,8 @@ def wait(
     """
     last = Update("pending")
     with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
+        for warning in backend.warnings(run_id) if progress else ():
+            bar.warn(warning)
         for last in backend.watch(run_id):
             bar.show(last.state, last.step, last.waiting_for, last.reason)
             heard(last)

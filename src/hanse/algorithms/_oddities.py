@@ -1,0 +1,68 @@
+"""What a site finds odd in its own numbers, held against those of all sites: other units, codes for missing values.
+
+The site looks for itself and names columns, nothing else: how far off they are does not leave it. It says nothing of
+columns with fewer values than its owner's minimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hanse.messages import Array
+
+CODES = (-9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)  # often written where nothing was measured
+APART = 2.0  # own standard deviations between two means of which one is twice the other, ...
+FROM_ZERO = 3.0  # ... and the larger lies so many from zero
+FAR = 8.0  # own standard deviations between two means, whatever their ratio
+FEWEST = 10  # values, or their spread is not known well enough
+
+
+def unlike(names: Sequence[str], values: Array, count: Array, mean: Array, least: int) -> list[str]:
+    """The columns whose values lie as far from those of the other sites as another unit would put them.
+
+    Args:
+        names: of the columns.
+        values: (n, c) of this site, NaN where missing.
+        count, mean: (c,) over all sites, this one among them.
+        least: fewest values of which something is said, here and at the other sites together.
+
+    >>> here = np.linspace(165, 182, 20)[:, None]
+    >>> unlike(["height"], here, np.array([40.0]), (here.mean(0) + 1.74) / 2, 5)
+    ['height']
+    """
+    found = []
+    for name, column, total, middle in zip(names, values.T, count, mean, strict=True):
+        own = column[np.isfinite(column)]
+        others = total - len(own)
+        if len(own) < max(FEWEST, least) or others < max(FEWEST, least):
+            continue
+        here, there = float(own.mean()), (total * middle - own.sum()) / others
+        spread, gap = float(own.std()), abs(here - there)
+        small, large = sorted((abs(here), abs(there)))
+        doubled = large > 2 * small and large > FROM_ZERO * spread
+        if gap > 1e-9 * large and gap > (APART if doubled else FAR) * spread * (1 + 2 / len(own) ** 0.5):
+            found.append(name)
+    return found
+
+
+def coded(names: Sequence[str], values: Array, least: int) -> list[str]:
+    """The columns that hold a code for missing values: one of :data:`CODES` that stands in several rows, half the
+    range of all other values away from them.
+
+    >>> coded(["age"], np.array([[61.0], [58.0], [70.0], [-9.0], [-9.0], [-9.0]]), 3)
+    ['age']
+    """
+    found = []
+    for name, column in zip(names, values.T, strict=True):
+        own = column[np.isfinite(column)]
+        for code in CODES:
+            rest = own[own != code]
+            if len(own) - len(rest) < max(3, least) or len(rest) < max(3, least):
+                continue
+            low, high = float(rest.min()), float(rest.max())
+            if code < low - (high - low) / 2 or code > high + (high - low) / 2:
+                found.append(name)
+                break
+    return found

@@ -1,0 +1,94 @@
+"""Sites that do not mean the same: said before training, by the simulation and by a federation alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse
+from hanse.algorithms._oddities import coded, unlike
+from hanse.errors import RunFailed
+
+
+def site(seed: int, n: int = 60, **changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    frame: dict[str, Any] = {
+        "height": rng.normal(1.72, 0.09, n),
+        "weight": rng.normal(75, 12, n),
+        "temperature": rng.normal(37.0, 0.4, n),
+        "sex": rng.choice(["f", "m"], n).tolist(),
+        "disease": rng.choice(["no", "yes"], n).tolist(),
+    }
+    return frame | {name: change(frame[name]) for name, change in changes.items()}
+
+
+def run(**sites: Any) -> Any:
+    federation = hanse.simulate(sites)
+    return federation.experiment("logistic_regression", target="disease", rounds=1).run(progress=False)
+
+
+def test_sites_that_agree_are_not_bothered() -> None:
+    assert run(a=site(1), b=site(2), c=site(3)).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("height", lambda v: v * 100),
+        ("weight", lambda v: v * 2.2),
+        ("temperature", lambda v: v * 1.8 + 32),
+    ],
+)
+def test_another_unit_is_named_with_its_site(column: str, change: Any) -> None:
+    said = run(a=site(1), b=site(2), c=site(3, **{column: change})).warnings
+    assert any(w.startswith(f"{column!r} at c lies far from its values at the other sites") for w in said)
+
+
+def test_codes_for_missing_values_are_named() -> None:
+    def code(values: Any) -> Any:
+        values[::5] = -9.0
+        return values
+
+    said = run(a=site(1), b=site(2, weight=code)).warnings
+    assert "'weight' at b seems to hold a code for missing values; leave those cells empty" in said
+
+
+@pytest.mark.parametrize("odd", ["Yes", "YES"])
+def test_another_spelling_of_the_target_is_named(odd: str) -> None:
+    sites = {"a": site(1), "b": site(2, disease=lambda v: [odd if x == "yes" else x for x in v])}
+    assert any("'yes' at a differ in case" in w for w in run(**sites).warnings)
+
+
+def test_another_spelling_of_a_feature_is_named() -> None:
+    said = run(a=site(1), b=site(2, sex=lambda v: [x.upper() for x in v])).warnings
+    assert any("'sex'" in w and "'F' at b and 'f' at a" in w for w in said)
+
+
+def test_a_target_whose_labels_no_two_sites_share_is_refused() -> None:
+    with pytest.raises(RunFailed, match="no two sites share a label of 'disease'"):
+        run(a=site(1), b=site(2, disease=lambda v: [int(x == "yes") for x in v]))
+
+
+def test_a_third_coding_among_three_is_named() -> None:
+    said = run(a=site(1), b=site(2), c=site(3, disease=lambda v: [int(x == "yes") for x in v])).warnings
+    assert any("coded in 2 ways: 0, 1 at c; no, yes at a, b" in w for w in said)
+
+
+def test_few_values_say_nothing() -> None:
+    few = np.array([[1.0], [2.0], [-9.0], [-9.0], [-9.0]])
+    assert coded(["x"], few, 5) == []
+    assert unlike(["x"], few, np.array([100.0]), np.array([1e6]), 6) == []
+
+
+def test_honest_differences_are_quiet() -> None:
+    """Over many random federations of sites that differ a little, nothing is said."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n, others = int(rng.integers(20, 300)), int(rng.integers(20, 3000))
+        centre, spread = rng.normal(0, 100), rng.exponential(20) + 1e-3
+        here = rng.normal(centre + rng.normal(0, 0.5) * spread, spread, (n, 1))
+        there = rng.normal(centre, spread, others)
+        mean = (here.sum() + there.sum()) / (n + others)
+        assert unlike(["x"], here, np.array([float(n + others)]), np.array([mean]), 5) == []
