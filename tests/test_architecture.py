@@ -38,6 +38,7 @@ GROUND = (
     "presentation",
     "suppression",
     "allocator",
+    "event_loop",
     "large_arrays",
     "whole_files",
     "home",

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import numpy as np
 import pytest
 
-from hanse import algorithms, memories
+from hanse import algorithms, memories, rounds
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
@@ -286,8 +286,11 @@ def test_what_passes_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
-def test_steps_that_need_no_checkpoint_are_done_again_and_give_the_same_bytes(every: int) -> None:
+def test_steps_that_need_no_checkpoint_are_done_again_and_give_the_same_bytes(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The memory of the nodes goes into every answer (``seen``), so it has to be as it was too."""
+    monkeypatch.setattr(rounds, "REPEATABLE_SECONDS", 1e9)
 
     class Now(Sum):
         def ask(self, state: State) -> Ask | Done:
@@ -318,6 +321,13 @@ def test_steps_that_need_no_checkpoint_are_done_again_and_give_the_same_bytes(ev
             go(run(algorithm, LocalTransport(nodes), before))
         start = before.states[-1] if before.states else None
         assert digest(go(run(algorithm, LocalTransport(nodes), Forgetful()), start)) == whole
+
+
+def test_slow_steps_are_kept_whatever_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "REPEATABLE_SECONDS", 0.0)
+    algorithm, journal = Sum(rounds=4, checkpoint=False), Keeping(all=False)
+    go(run(algorithm, LocalTransport(handlers(algorithm, 2)), journal))
+    assert [step for step, _ in journal.states] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,9 @@ class Ask:
         arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
             coordinator knows them; who sends others is left out. None: what most nodes send (of a MERGE,
             whose contributions may differ: what the algorithm itself takes).
-        checkpoint: False where the state after this step need not be kept, because doing the step again
-            costs less than writing it. A killed coordinator goes on after the last state that was kept.
+        checkpoint: False where the state after this step need not be kept, because writing it would cost more
+            than doing the step again. A killed coordinator goes on after the last state that was kept; where
+            the steps since then took some seconds, it is kept all the same.
     """
 
     record: Record

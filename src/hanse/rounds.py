@@ -42,6 +42,7 @@ from hanse.messages import Json
 from hanse.registry import find
 
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
+REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 
 
@@ -146,6 +147,7 @@ class Run:
         writing: asyncio.Task[None] | None = None
         failed, past = 0, recent(self.past)
         await self._assemble(everyone=True)
+        kept = time.perf_counter()
         try:
             ask = self.algorithm.ask(state)
             while True:
@@ -174,12 +176,13 @@ class Run:
                     record.metrics = {**self.algorithm.metrics(state), **changed}
                 if writing is not None:
                     await writing
-                keep = ask.checkpoint
+                keep = told is not None and (ask.checkpoint or time.perf_counter() - kept >= REPEATABLE_SECONDS)
                 try:
                     if told is not None:
                         ask = self.algorithm.ask(state)
                         keep = keep and not isinstance(ask, Done)
                 finally:
+                    kept = time.perf_counter() if keep else kept
                     writing = asyncio.ensure_future(self.journal.step(record, state, keep))
                 if failed > self.config.max_failed_rounds:
                     reasons = "; ".join(f"{n}: {r}" for n, r in sorted(record.failures.items()))

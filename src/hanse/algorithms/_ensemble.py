@@ -27,6 +27,7 @@ from hanse.settings import Setting
 from hanse.table import ColumnKind
 from hanse.typed import Typed
 
+CHECKPOINT_EVERY = 10  # rounds: a state holds all trees so far, so every one of 100 would be 50 times the model
 _SHOWN_FEATURES = 50
 _SHOWN_ROUNDS = 20  # losses of further local rounds are not reported, but for the last
 Trees = dict[str, Array]
@@ -181,6 +182,7 @@ class Pooling:
             counts=counts,
             arrays=sent,
             sums=sums,
+            checkpoint=(done + 1) % CHECKPOINT_EVERY == 0,
         )
 
     def tell(self, state: State, gathered: Gathered) -> State:

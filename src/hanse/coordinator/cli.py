@@ -95,11 +95,11 @@ def start(
     heartbeat: float | None,
 ) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
-    import asyncio
     import dataclasses
     import logging
 
-    from hanse.allocator import keep_warm
+    from hanse import event_loop
+    from hanse.allocator import keep_warm, settle
 
     keep_warm()
     from hanse.coordinator.server import Listening, Start, serve
@@ -120,9 +120,12 @@ def start(
             # what is not a terminal is a log, and a log is no place for it
             shown = f"{where.token}   (shown only now; also" if sys.stdout.isatty() else "(it stands"
             click.echo(f"operator token {shown} in operator.token of the home)")
+        settle()
         click.echo("ready")
 
-    asyncio.run(serve(Start(home, http, listen, database, host_names, tls_cert, tls_key, plain_http, settings), ready))
+    event_loop.run(
+        serve(Start(home, http, listen, database, host_names, tls_cert, tls_key, plain_http, settings), ready)
+    )
 
 
 @coordinator.group()

@@ -339,7 +339,9 @@ def main() -> None:
     sock = socket.socket(fileno=number)
     os.set_inheritable(number, False)
     from hanse import answers, bundle  # noqa: F401  light: with them the first task is quick
+    from hanse.allocator import settle
 
+    settle()
     worker = Worker(sock, settings["home"], settings["node"], settings["owner"])
     signal.signal(signal.SIGUSR1, worker.interrupt)
     worker._say("ready", {"offline": offline})
