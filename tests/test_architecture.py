@@ -16,9 +16,10 @@ from hanse.config import RunConfig
 from hanse.registry import find, names
 
 ROOT = Path(hanse.__file__).parent
-INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "statistics")
+INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "ledgers", "statistics")
 GROUND = (
     "kinds",
+    "facts",
     "registry",
     "comparison",
     "curvature",

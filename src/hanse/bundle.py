@@ -43,6 +43,27 @@ class Bundle:
     def config(self) -> RunConfig:
         return RunConfig.parse(self.content["config"])
 
+    def facts(self, node: str) -> dict[str, Json]:
+        """What it says of every task of its run at ``node``, by the names of :class:`hanse.facts.Facts`;
+        ``dataset`` is what the hash binds of that node. Raises ``ConfigError`` where the configuration is wrong."""
+        config = self.config
+        learns = algorithms.needs_model(config) or not algorithms.needs_data(config)
+        return {
+            "algorithm": algorithms.resolve(config),
+            "model": config.model_name,
+            "settings": config.to_json(),
+            "rounds": config.num_rounds if learns else 0,
+            "steps": algorithms.most_steps(config),
+            "nodes": len(self.content["datasets"]),
+            "features": list(self.content["alignment"]["features"]),
+            "plan": config.plan is not None,
+            "at_once": algorithms.at_once(config.federated_strategy),
+            "needs_data": algorithms.needs_data(config),
+            "dataset": self.content["datasets"].get(node),
+            "gathering": dict(self.content["gathering"]),
+            "transforms": [link["name"] for link in self.content["transforms"]],
+        }
+
     def preview(self) -> str:
         """The text that a data owner reads: settings first, then the code that will run."""
         config = self.content["config"]

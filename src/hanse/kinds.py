@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hanse.facts import Facts
 from hanse.messages import Array, Json, Message, Record
 from hanse.table import Table
 from hanse.training import Learned, Training
@@ -561,9 +562,48 @@ class Decision:
 
 
 class Rule(Protocol):
-    """One rule of the gate. Given the facts of a task, allows it or says why not. A rule that
-    raises counts as a no."""
+    """One rule of the gate. Given the facts of a task, allows it or says why not. ``decide`` may be a
+    coroutine. A rule that raises, or takes too long, counts as a no."""
 
     name: str
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision: ...
+    def decide(self, facts: Facts) -> Decision | Awaitable[Decision]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What answers are booked on: the name, and the run with which the account ends (none: it never does)."""
+
+    name: str
+    run: str = ""
+
+
+class Ledger(Protocol):
+    """What answering uses up, and how much of it there is. The node keeps the book (:mod:`hanse.node.spending`):
+    an answer is reserved before anything is computed, and on disk as spent before it leaves.
+
+    The law: ``add`` is associative and commutative, so that the order in which answers were booked does not
+    matter. Amounts are plain JSON. A ledger that raises counts as a no.
+    """
+
+    name: str
+
+    def account(self, facts: Facts) -> Account | None:
+        """What an answer to this task is booked on; None where it uses nothing up."""
+        ...
+
+    def most(self, facts: Facts) -> Json:
+        """The most that answering may use up."""
+        ...
+
+    def add(self, spent: Json, more: Json) -> Json:
+        """Both together."""
+        ...
+
+    def refuses(self, spent: Json, facts: Facts) -> Decision:
+        """Whether an account may hold so much, with the answer to this task among it."""
+        ...
+
+    def describe(self, spent: Json) -> str:
+        """What was spent and how much there is, for the owner."""
+        ...

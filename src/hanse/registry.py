@@ -31,7 +31,17 @@ from typing import Any
 from hanse.errors import ConfigError
 from hanse.settings import Setting
 
-FOLDERS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "statistics", "transports")
+FOLDERS = (
+    "algorithms",
+    "models",
+    "selection",
+    "gathering",
+    "transforms",
+    "policy",
+    "ledgers",
+    "statistics",
+    "transports",
+)
 GROUP = "hanse.ingredients"
 VARIABLE = "HANSE_INGREDIENTS"
 

@@ -56,6 +56,8 @@ class Setting:
         help: one line, for people.
         check: what it may be; None: what the default is (true or false, a whole number from 0, a number
             above 0, a text, a list of texts).
+        simulated: what it is in a simulation, where nobody else's data is, or that by the number of sites; None: the
+            default.
         names: the folder of ingredients whose names the value, or each of a list, may be.
     """
 
@@ -63,12 +65,19 @@ class Setting:
     help: str
     check: Check = None  # type: ignore[assignment]  # set below, so that readers need not ask
     names: str = ""
+    simulated: Json | Callable[[int], Json] = None
 
     def __post_init__(self) -> None:
         if self.check is None:
             object.__setattr__(self, "check", _like(self.default))
         if not self.check.fits(self.default):
             raise ConfigError(f"the default {self.default!r} is not {self.check.expected}")
+
+    def in_simulation(self, sites: int) -> Json:
+        """Its value in a simulation of so many sites where nobody sets it."""
+        if self.simulated is None:
+            return self.default
+        return self.simulated(sites) if callable(self.simulated) else self.simulated
 
     def describe(self, name: str) -> dict[str, Json]:
         """Name, default, meaning and JSON Schema, for documentation and forms."""

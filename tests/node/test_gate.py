@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,25 @@ from one_node import Node, carry, probe, proposal, running
 from hanse import algorithms, features, policy, rounds
 from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
-from hanse.errors import HanseError, NotAllowed, NotApproved, NotAuthenticated, NotFound, RunFailed, WireError
-from hanse.kinds import Decision
+from hanse.errors import (
+    HanseError,
+    NodeFailed,
+    NotAllowed,
+    NotApproved,
+    NotAuthenticated,
+    NotFound,
+    RunFailed,
+    WireError,
+)
+from hanse.facts import Facts
+from hanse.kinds import Account, Decision
 from hanse.messages import Json, Message, Record
 from hanse.node.catalogue import Catalogue
+from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
 from hanse.registry import names
 from hanse.transports.local import LocalTransport
+from tests.policy.some_facts import without
 
 X = {"x": np.zeros(16, np.float32)}
 ASK = {"round": 1}
@@ -253,46 +265,168 @@ def test_a_rule_that_fails_or_misses_a_fact_says_no(tmp_path: Path, monkeypatch:
     class Broken:
         name = "broken"
 
-        def decide(self, facts: Mapping[str, Json]) -> Decision:
+        def decide(self, facts: Any) -> Decision:
             raise RuntimeError("the text of an exception stays here")
 
     class Curious(Broken):
         name = "curious"
 
-        def decide(self, facts: Mapping[str, Json]) -> Decision:
-            return Decision(bool(facts["phase of the moon"]), self.name)
+        def decide(self, facts: Any) -> Decision:
+            return Decision(bool(facts.phase_of_the_moon), self.name)
 
     class Careless(Broken):
         name = "careless"
 
-        def decide(self, facts: Mapping[str, Json]) -> Any:
+        def decide(self, facts: Any) -> Any:
             return True
 
     async def main() -> None:
         async with running(tmp_path) as node:
             bundle = probe()
             await node.approved(bundle)
-            rules = node.agent.gate._rules
-            for rule, says in ((Broken(), "RuntimeError"), (Curious(), "phase of the moon"), (Careless(), "failed")):
-                node.agent.gate._rules = (*rules, rule)
+            rules = node.agent.gate.rules
+            for rule, says in ((Broken(), "RuntimeError"), (Curious(), "phase_of_the_moon"), (Careless(), "failed")):
+                rule_by(node, *rules, rule)
                 await refused(node, NotAllowed, says, bundle, ASK, X)
-            node.agent.gate._rules = ()
+            rule_by(node)
             await refused(node, NotAllowed, "no rules", bundle, ASK, X)
 
     asyncio.run(main())
 
 
-def test_the_budget_has_a_say(tmp_path: Path) -> None:
-    def spent(facts: Mapping[str, Json]) -> None:
-        assert facts["run"] == "run-1"
-        raise NotAllowed("the privacy budget of this dataset is spent")
+def rule_by(node: Node, *rules: Any) -> None:
+    """The gate decides by these rules alone."""
+    gate = node.agent.gate
+    gate.stages = tuple(Allowed(rules) if isinstance(stage, Allowed) else stage for stage in gate.stages)
+
+
+def test_a_ledger_has_a_say(tmp_path: Path) -> None:
+    class Spent:
+        name = "spent"
+
+        def account(self, facts: Facts) -> Account:
+            assert facts.run == "run-1"
+            return Account("all")
+
+        def most(self, facts: Facts) -> Json:
+            return 1
+
+        def refuses(self, spent: Json, facts: Facts) -> Decision:
+            return Decision(False, self.name, "the privacy budget of this dataset is spent")
+
+    class Broken(Spent):
+        def most(self, facts: Facts) -> Json:
+            raise RuntimeError("the text of an exception stays here")
 
     async def main() -> None:
         async with running(tmp_path) as node:
             bundle = probe()
             await node.approved(bundle)
-            node.agent.gate._budget = spent
-            await refused(node, NotAllowed, "budget", bundle, ASK, X)
+            for ledger, says in ((Spent(), "budget"), (Broken(), "the ledger failed")):
+                node.agent.book.ledgers = (ledger,)  # type: ignore[assignment]
+                await refused(node, NotAllowed, says, bundle, ASK, X)
+                assert node.audit()[-1].detail["stage"] == "reserve"
+
+    asyncio.run(main())
+
+
+def test_the_stages_of_the_gate_in_their_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            assert [stage.name for stage in node.agent.gate.stages] == [
+                "authenticate",
+                "approved",
+                "facts",
+                "rules",
+                "reserve",
+                "work",
+                "approved",
+                "rules",
+                "settle",
+                "what leaves",
+                "audit",
+                "reply",
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_stage_that_fails_is_a_no_and_gives_back_what_was_reserved(tmp_path: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        async def __call__(self, task: Passage) -> None:
+            raise RuntimeError("stays here")
+
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            bundle = data_bundle(tmp_path)
+            await node.approved(bundle)
+            first = first_ask(bundle)
+            whole, gate = node.agent.gate.stages, node.agent.gate
+            for i in range(len(whole) + 1):
+                gate.stages = (*whole[:i], Broken(), *whole[i:])
+                with pytest.raises(NodeFailed, match="could not answer"):
+                    await node.task(bundle, first.data["of"], first.arrays)
+                assert not node.agent.book._reserved
+                settled = [stage.name for stage in whole[:i]].count("settle")
+                assert [line.spent for line in node.agent.book.lines("visits")] == [1] * settled  # the same ask: once
+            gate.stages = whole
+            await node.task(bundle, first.data["of"], first.arrays)
+            assert [line.spent for line in node.agent.book.lines("visits")] == [1]
+
+    asyncio.run(main())
+
+
+def first_ask(bundle: Bundle) -> Record:
+    """What a run asks first."""
+    algorithm = algorithms.build(bundle.config)
+    return algorithm.ask(algorithm.init(bundle.config.to_json())).record  # type: ignore[union-attr]
+
+
+def test_consent_binds_the_amount(tmp_path: Path) -> None:
+    """Two rounds were approved: no step after them is answered, no other round, and no step in ever other words."""
+
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            bundle = data_bundle(tmp_path, "sgd_classifier", max_failed_rounds=2)
+            await node.approved(bundle)
+            await refused(node, NotAllowed, "step 999000 was not consented", bundle, {"round": 1}, step=999_000)
+            await refused(node, NotAllowed, "round 999000 was not consented", bundle, {"round": 999_000}, step=3)
+            await refused(node, NotAllowed, "at most 7 steps", bundle, {}, step=7)
+            first = first_ask(bundle)
+            for _ in range(5):  # the same ask, five times: once
+                await node.task(bundle, first.data["of"], first.arrays)
+            for number in range(2):  # two more attempts at the step that ask otherwise
+                await node.task(bundle, {**first.data["of"], "nonce": number}, first.arrays)
+            await refused(
+                node, NotAllowed, "asked in 3 ways already", bundle, {**first.data["of"], "nonce": 2}, first.arrays
+            )
+            await node.task(bundle, first.data["of"], first.arrays)  # what was paid for is answered again
+            few = probe(num_rounds=2)
+            await node.approved(few, "run-2")
+            await refused(node, NotAllowed, "round 999000", few, {"round": 999_000}, X, run="run-2", step=1)
+
+    asyncio.run(main())
+
+
+def test_answers_are_counted_over_all_runs_and_people(tmp_path: Path) -> None:
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path, policy=Policy(most_queries=2)) as node:
+            bundle = data_bundle(tmp_path)
+            first = first_ask(bundle)
+            for run in ("run-1", "run-2", "run-3"):
+                await node.approved(bundle, run)
+            await node.task(bundle, first.data["of"], first.arrays)
+            await node.task(bundle, first.data["of"], first.arrays)  # the reply was lost
+            await node.task(bundle, first.data["of"], first.arrays, run="run-2")
+            await refused(node, NotAllowed, "are used up", bundle, first.data["of"], first.arrays, run="run-3")
+            assert [line.said for line in node.agent.book.lines("visits")] == ["2 of at most 2 asks answered"]
+        async with running(tmp_path, policy=Policy(most_queries=2)) as node:  # after a restart it is still so
+            await refused(node, NotAllowed, "are used up", bundle, first.data["of"], first.arrays, run="run-3")
 
     asyncio.run(main())
 
@@ -345,8 +479,7 @@ def test_a_catalogue_that_promises_more_rows_than_there_are(tmp_path: Path) -> N
         async with running(tmp_path) as node:
             bundle = data_bundle(tmp_path)
             await node.approved(bundle)
-            ask = algorithms.build(bundle.config)
-            first = ask.ask(ask.init(bundle.config.to_json())).record  # type: ignore[union-attr]
+            first = first_ask(bundle)
             await refused(node, NotAllowed, "minimum_samples", bundle, first.data["of"], first.arrays)
 
     asyncio.run(main())
@@ -359,8 +492,7 @@ def test_a_changed_dataset_is_refused(tmp_path: Path) -> None:
             bundle = data_bundle(tmp_path)
             await node.approved(bundle)
             write_csv(tmp_path / "visits.csv", 61)
-            algorithm = algorithms.build(bundle.config)
-            first = algorithm.ask(algorithm.init(bundle.config.to_json())).record  # type: ignore[union-attr]
+            first = first_ask(bundle)
             with pytest.raises(HanseError, match="has changed since"):
                 await node.task(bundle, first.data["of"], first.arrays)
             assert node.audit()[-1].action == "task.refused"
@@ -408,7 +540,11 @@ def test_no_raw_row_is_in_any_outgoing_message(tmp_path: Path, strategy: str, mo
         with_data(tmp_path)
         async with running(tmp_path) as node:
             await node.coordinator.until("hello")
-            task = "regression" if model.endswith(("regressor", "linear_regression")) else "auto"
+            task = (
+                "regression"
+                if model.endswith(("regressor", "linear_regression", "ridge", "poisson_regression"))
+                else "auto"
+            )
             bundle = data_bundle(tmp_path, model, federated_strategy=strategy, task_type=task)
             await node.approved(bundle)
 
@@ -450,37 +586,55 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
             found = (await node.propose(bundle)).data
             assert found["decision"] == "pending"
             kept = node.agent.approvals.get("run-1")
-            facts = await node.agent.gate._facts("coordinator", kept, "answer", 3, 100)
-            assert facts == {
+            said = await node.agent.gate._known.facts(
+                kept, operation="answer", combine="sum", step=3, round=1, nbytes=100
+            )
+            version = Catalogue(tmp_path).get("visits").version
+            assert dataclasses.asdict(said) == {
                 "sender": "coordinator",
+                "proposer": "Ada",
+                "purpose": "to test",
                 "run": "run-1",
                 "bundle": bundle.sha256,
-                "op": "answer",
-                "step": 3,
                 "algorithm": "fedavg",
                 "model": "logistic_regression",
-                "plan": False,
-                "needs_data": True,
-                "features": ["age", "marker", "town"],
-                "nodes": 1,
+                "settings": bundle.config.to_json(),
                 "rounds": 2,
+                "steps": 7,
+                "nodes": 1,
+                "features": ("age", "marker", "town"),
+                "plan": False,
+                "at_once": False,
+                "needs_data": True,
                 "gathering": {"merge": "plain", "sum": "plain"},
-                "transforms": [],
+                "transforms": (),
+                "dataset": {"name": "visits", "version": version, "tags": ()},
                 "rows": 60,
+                "step": 3,
+                "exchange": 0,
+                "operation": "answer",
+                "combine": "sum",
+                "round": 1,
                 "bytes": 100,
+                "exposed": said.exposed,
+                "time": said.time,
             }
-            for missing in facts:
-                said = policy.decide(node.agent.gate._rules, {k: v for k, v in facts.items() if k != missing})
-                used = missing in (
-                    "algorithm",
-                    "plan",
-                    "needs_data",
-                    "rows",
-                    "bytes",
-                    "step",
-                    "gathering",
-                    "transforms",
-                )
-                assert all(d.allowed for d in said) != used, missing
+            used = {
+                "algorithm",
+                "plan",
+                "at_once",
+                "needs_data",
+                "rows",
+                "rounds",
+                "bytes",
+                "step",
+                "steps",
+                "round",
+                "gathering",
+                "transforms",
+            }
+            for missing in dataclasses.asdict(said):
+                decided = await policy.decide(node.agent.gate.rules, without(missing, of=said))
+                assert all(d.allowed for d in decided) != (missing in used), missing
 
     asyncio.run(main())

@@ -159,7 +159,7 @@ def test_a_worker_that_is_being_started_ends_with_the_node(tmp_path: Path) -> No
 
 def test_many_cancelled_tasks_never_mix_up_replies(tmp_path: Path) -> None:
     async def main() -> None:
-        bundle = probe(4 * LARGE)
+        bundle = probe(4 * LARGE, num_rounds=200)
         async with running(tmp_path) as node:
             await node.approved(bundle)
             for step in range(30):
@@ -415,7 +415,7 @@ def test_a_small_task_costs_little(tmp_path: Path) -> None:
     the data again, is never that quick. The figure is measured in bench/."""
 
     async def main() -> None:
-        bundle = probe(1024)
+        bundle = probe(1024, num_rounds=100)
         async with running(tmp_path) as node:
             await node.approved(bundle)
             x = {"x": np.zeros(256, np.float32)}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from some_facts import FINE, facts, without
 
 from hanse import policy
-from hanse.errors import NotAllowed
+from hanse.errors import ConfigError, NotAllowed
+from hanse.facts import Facts
+from hanse.kinds import Decision, Rule
 from hanse.node.settings import Limits, Policy
 from hanse.registry import find, names
 
@@ -21,34 +26,25 @@ OWNER: dict[str, Any] = {
     "minimum_samples": 10,
     "minimum_count": 5,
     "message_bytes": 100,
-    "steps": 5,
+    "steps": 30,
     "allow_single_contributions": True,
     "transforms": [],
 }
-FINE: dict[str, Any] = {
-    "sender": "coordinator",
-    "run": "r",
-    "bundle": "b",
-    "op": "answer",
-    "algorithm": "fedavg",
-    "model": "m",
-    "plan": False,
-    "needs_data": True,
-    "rows": 10,
-    "bytes": 100,
-    "step": 4,
-    "features": ["a"],
-    "nodes": 2,
-    "gathering": {"sum": "plain"},
-    "transforms": [],
-}
+
+
+def decide(rules: Sequence[Rule], known: Facts) -> list[Decision]:
+    return asyncio.run(policy.decide(rules, known))
+
+
+def enforce(rules: Sequence[Rule], known: Facts) -> None:
+    asyncio.run(policy.enforce(rules, known))
 
 
 def test_all_rules_allow_what_is_fine() -> None:
     rules = policy.rules(OWNER)
     assert {r.name for r in rules} == set(names("policy"))  # file and rule have one name
-    assert all(d.allowed for d in policy.decide(rules, FINE))
-    policy.enforce(rules, FINE)
+    assert all(d.allowed for d in decide(rules, FINE))
+    enforce(rules, FINE)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +59,14 @@ def test_all_rules_allow_what_is_fine() -> None:
         ("minimum_samples", {"rows": None}),
         ("minimum_samples", {"rows": "many"}),
         ("minimum_samples", {"needs_data": 0, "rows": 1}),
+        ("training_plans", {"plan": True, "exposed": ("the network",)}),
+        ("amount", {"step": 15}),
+        ("amount", {"round": 12}),
+        ("amount", {"round": 0}),
+        ("amount", {"steps": None}),
         ("minimum_samples", {"rows": float("nan")}),
         ("limits", {"bytes": 101}),
-        ("limits", {"step": 5}),
-        ("limits", {"step": -1}),
+        ("limits", {"step": 30, "steps": 40}),
         ("limits", {"bytes": None}),
         ("single_contributions", {"gathering": None}),
         ("single_contributions", {"gathering": {}}),
@@ -74,33 +74,34 @@ def test_all_rules_allow_what_is_fine() -> None:
     ],
 )
 def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
-    said = {d.rule: d for d in policy.decide(policy.rules(OWNER), FINE | wrong)}
+    said = {d.rule: d for d in decide(policy.rules(OWNER), facts(**wrong))}
     assert not said[rule].allowed
     assert said[rule].reason
-    if (
-        not {None, "many"} & {v for v in wrong.values() if not isinstance(v, dict)} and {} not in wrong.values()
-    ):  # facts that make sense
-        key = said[rule].remedy.split()[0]
+    if not any(v is None or v in ("many", {}) for v in wrong.values()):  # facts that make sense
+        key = (said[rule].remedy or "policy.standing").split(".")[-1].split()[0]  # some no setting allows
         assert key.removeprefix("limits.") in {f.name for c in (Policy, Limits) for f in dataclasses.fields(c)}
     assert all(d.allowed for name, d in said.items() if name != rule)
     with pytest.raises(NotAllowed, match=rule):
-        policy.enforce(policy.rules(OWNER), FINE | wrong)
+        enforce(policy.rules(OWNER), facts(**wrong))
 
 
 def test_no_facts_and_no_settings_allow_nothing() -> None:
-    assert not any(d.allowed for d in policy.decide(policy.rules(OWNER), {}))
-    said = {d.rule: d.allowed for d in policy.decide(policy.rules({}), FINE)}
+    assert not any(
+        d.allowed for d in decide(policy.rules(OWNER), without(*(f.name for f in dataclasses.fields(Facts))))
+    )
+    said = {d.rule: d.allowed for d in decide(policy.rules({}), FINE)}
     assert said == {
         "approved_algorithms": False,
         "training_plans": True,
         "minimum_samples": False,
         "limits": False,
         "federated_analytics": True,
+        "amount": True,
         "single_contributions": False,
         "transforms": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):
-        policy.enforce((), FINE)
+        enforce((), FINE)
 
 
 def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
@@ -113,13 +114,13 @@ def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
         "        return Decision('monday' not in self.policy['closed_days'], self.name, 'closed')\n"
     )
     code = (
-        "import sys, hanse.policy\nfrom pathlib import Path\nhanse.policy.__path__.append(sys.argv[1])\n"
+        "import asyncio, sys, hanse.policy\nfrom pathlib import Path\nhanse.policy.__path__.append(sys.argv[1])\n"
         "from hanse.errors import ConfigError\nfrom hanse.node.settings import Settings\nimport dataclasses\n"
         "closed = Settings('a').with_value('closed_days', 'monday')\n"
         "closed.save(Path(sys.argv[1]))\nassert Settings.load(Path(sys.argv[1])) == closed\n"
         "assert 'closed_days = [\"monday\"]' in closed.to_toml()\n"
         "facts = {**dataclasses.asdict(closed.policy), 'message_bytes': 9, 'steps': 9}\n"
-        "said = hanse.policy.decide(hanse.policy.rules(facts), {})\n"
+        "said = asyncio.run(hanse.policy.decide(hanse.policy.rules(facts), {}))\n"
         "assert [d.reason for d in said if d.rule == 'office_hours'] == ['closed']\n"
         "for key, value in (('most', '1'), ('closed_day', 'x')):\n"
         "    try:\n        closed.with_value(key, value)\n        raise SystemExit('no error')\n"
@@ -139,19 +140,80 @@ def test_settings_of_rules_are_documented_where_people_look() -> None:
 
 
 def test_what_the_owner_sets_counts() -> None:
-    for change, facts in (
+    for change, known in (
         ({"allowed_algorithms": ["*"]}, {"algorithm": "forest"}),
         ({"allow_training_plans": True}, {"plan": True}),
         ({"minimum_samples": 1}, {"rows": 1}),
         ({"message_bytes": 1000}, {"bytes": 1000}),
-        ({"steps": 10}, {"step": 9}),
+        ({"steps": 40}, {"step": 30, "steps": 40}),
     ):
         with pytest.raises(NotAllowed):
-            policy.enforce(policy.rules(OWNER), FINE | facts)
-        policy.enforce(policy.rules(OWNER | change), FINE | facts)
-    policy.enforce(policy.rules(OWNER), FINE | {"needs_data": False, "rows": None})
+            enforce(policy.rules(OWNER), facts(**known))
+        enforce(policy.rules(OWNER | change), facts(**known))
+    enforce(policy.rules(OWNER), facts(needs_data=False, rows=None))
 
 
 def test_the_number_of_rows_is_in_no_reason() -> None:
     rule = find("policy", "minimum_samples").RULE(OWNER)
-    assert "7" not in rule.decide(FINE | {"rows": 7}).reason
+    assert "7" not in rule.decide(facts(rows=7)).reason
+
+
+class Patient:
+    """A rule that asks somebody else, and takes its time."""
+
+    name = "patient"
+
+    def __init__(self, seconds: float, says: Any = True) -> None:
+        self.seconds, self.says = seconds, says
+
+    async def decide(self, known: Facts) -> Decision:
+        await asyncio.sleep(self.seconds)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return Decision(self.says, self.name)
+
+
+def test_rules_may_wait_and_wait_together() -> None:
+    async def main() -> list[Decision]:
+        async with asyncio.timeout(5):
+            return await policy.decide([Patient(0.2)] * 50, FINE)
+
+    assert all(d.allowed for d in asyncio.run(main()))
+    assert not decide([Patient(0, False)], FINE)[0].allowed
+    assert "RuntimeError" in decide([Patient(0, RuntimeError("stays here"))], FINE)[0].reason
+    assert "stays here" not in decide([Patient(0, RuntimeError("stays here"))], FINE)[0].reason
+    assert not decide([Patient(0, "yes")], FINE)[0].allowed
+
+
+def test_a_rule_that_takes_too_long_says_no() -> None:
+    [said] = asyncio.run(policy.decide([Patient(30)], FINE, seconds=0.05))
+    assert not said.allowed
+    assert "within 0.05 s" in said.reason
+
+
+def test_a_fact_that_is_not_there_is_a_no_and_named() -> None:
+    class Curious:
+        name = "curious"
+
+        def decide(self, known: Any) -> Decision:
+            return Decision(bool(known.phase_of_the_moon), self.name)
+
+    [said] = decide([Curious()], FINE)
+    assert not said.allowed
+    assert "'phase_of_the_moon' is missing" in said.reason
+    with pytest.raises(TypeError):
+        Facts(sender="coordinator")  # type: ignore[call-arg]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FINE.step = 0  # type: ignore[misc]
+
+
+def test_the_least_that_a_simulation_asks_of_its_sites() -> None:
+    there = policy.simulated({"minimum_cell": 3}, 2)
+    assert there["minimum_cell"] == 3
+    assert there["allow_federated_analytics"] is True
+    assert policy.simulated({}, 1)["allow_node_statistics"] is True
+    assert there["allow_node_statistics"] is False
+    with pytest.raises(ConfigError, match="did you mean 'minimum_cell'"):
+        policy.simulated({"minimum_cel": 3}, 2)
+    with pytest.raises(ConfigError, match="expected"):
+        policy.simulated({"minimum_cell": 0}, 2)

@@ -12,7 +12,10 @@ is agreed on before, how it is evaluated. A file has
 - it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options. Its
   ``ALGORITHM`` may have ``averages(options)``, whether a node's weight decides what it counts for (True where it has
   none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
-  (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run.
+  (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run;
+- it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
+  training rounds and the evaluations between them, where it has none);
+- ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
 
 A strategy of averaging is one file that names a local step, an aggregation and a server's step
 (:mod:`hanse.algorithms._averaging`); :mod:`hanse.algorithms.fedprox` is one to read.
@@ -27,7 +30,7 @@ import importlib
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.kinds import Combine
-from hanse.messages import Record
+from hanse.messages import Json, Record
 from hanse.registry import find, names
 from hanse.stages import Stages
 
@@ -99,6 +102,24 @@ def ingredients(config: RunConfig) -> tuple[str, ...]:
     return tuple(module.ingredients(config.model_options)) if hasattr(module, "ingredients") else ()
 
 
+def most_steps(config: RunConfig) -> int:
+    """The most steps that a run of this configuration takes, over all its stages."""
+    from hanse.algorithms import _schedule
+
+    modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
+    return sum(m.most_steps(config) if hasattr(m, "most_steps") else _schedule.most_steps(config) for m in modules)
+
+
+def at_once(chosen: Json) -> bool:
+    """Whether owners answer the questions of an algorithm at once, in their settings. What is no algorithm, or
+    is left to the model, has to be decided on."""
+    return isinstance(chosen, str) and chosen in names("algorithms") and _at_once(chosen)
+
+
+def _at_once(name: str) -> bool:
+    return bool(getattr(find("algorithms", name), "AT_ONCE", False))
+
+
 def build(config: RunConfig, start: Record | None = None) -> Stages:
     """The algorithm of a run, its stages in turn. ``start``: the model that the training goes on from
     (coordinator); nodes get it with their first task, as any other parameters."""
@@ -132,12 +153,14 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
 
 
 __all__ = [
+    "at_once",
     "build",
     "combines",
     "continuing",
     "files",
     "fitting",
     "ingredients",
+    "most_steps",
     "names",
     "needs_data",
     "needs_model",

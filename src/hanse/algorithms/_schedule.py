@@ -12,10 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hanse.config import RunConfig
 from hanse.kinds import EVERYONE, SAMPLE, Who
 from hanse.messages import Json
 
 Phase = Literal["initialise", "train", "evaluate", "done"]
+
+
+def most_steps(config: RunConfig) -> int:
+    """One to begin with, where the nodes tell how the model looks; one for each round; and those that measure."""
+    between = config.num_rounds // config.evaluate_every if config.fraction < 1 else 0
+    return 1 + config.num_rounds + between + 1
 
 
 @dataclass(frozen=True, slots=True)

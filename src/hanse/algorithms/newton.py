@@ -29,6 +29,7 @@ import numpy as np
 from hanse.algorithms import _evaluation as evaluation
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._averaging import evaluate
+from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, RunFailed, Unusable
@@ -52,6 +53,12 @@ _SHORTEST = 2.0**-20  # a step that is shorter goes nowhere
 def ingredients(options: Mapping[str, Json]) -> list[str]:
     """Modules of the node's half beside the model's, for the bundle."""
     return ["hanse.convex"]
+
+
+def most_steps(config: RunConfig) -> int:
+    """An exchange for each iteration, and the one that finds it at its end."""
+    most: int = config.to_json().get("max_iterations") or SETTINGS["max_iterations"].default
+    return most + 1
 
 
 class Newton:

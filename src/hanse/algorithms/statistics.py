@@ -41,11 +41,13 @@ from hanse.algorithms._query import (
     unit,
     value,
 )
+from hanse.config import RunConfig
 from hanse.errors import ConfigError, Unusable
 from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.queries import Arrays, Item, Plan, TableSource, statistic
 
+AT_ONCE = True
 ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
 
 
@@ -54,6 +56,11 @@ def ingredients(options: Mapping[str, Json]) -> list[str]:
     query = Query.of(options)
     files = sorted({f"hanse.statistics.{item.stat}" for item in query.plan.items})
     return ["hanse.queries", "hanse.suppression", *files]
+
+
+def most_steps(config: RunConfig) -> int:
+    """One for each ask of the query."""
+    return len(Query.of(config.model_options).plan.asks)
 
 
 class Statistics:
@@ -235,6 +242,7 @@ __all__ = [
     "ingredients",
     "known_of",
     "labels_by",
+    "most_steps",
     "one_group",
     "sliced",
     "value",

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hanse import features
+from hanse import policy as owners
 from hanse.errors import ConfigError
 from hanse.experiment import credentials
 from hanse.experiment.connection import Connection
 from hanse.experiment.federation import Federation
-from hanse.experiment.simulation import POLICY, Simulation
+from hanse.experiment.simulation import Simulation
 from hanse.messages import Json
 from hanse.table import Table
 
@@ -61,12 +62,12 @@ def simulate(
             real wire format and gives the same bytes.
         seed: of the experiments, unless they have their own.
         workers: threads; None: one per site, at most one per core. Does not change any result.
-        policy: what the sites' owners would set for statistics, where it is not the default:
-            ``minimum_cell`` (10), ``allow_extremes``, ``allow_node_statistics``, ``statistics_columns``,
-            ``statistics_denied_columns``, ``most_filters``.
+        policy: settings of the sites' owners that are not as in a simulation, where data scientist and owner
+            are one: any of ``[policy]`` of ``node.toml`` that a rule brings along, such as ``minimum_cell`` or
+            ``allow_node_statistics``. The rules of a node decide by them here too.
 
     Raises:
-        ConfigError: no sites, or ``wire`` is neither of the two.
+        ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.
         DataError: a site's columns are unequal, or two have the same name.
 
     >>> import hanse
@@ -85,7 +86,6 @@ def simulate(
     for name, table in tables.items():
         features.canonical(table.names, f"of {name} ")
     workers = workers or min(len(tables), os.cpu_count() or 1)
-    unknown = sorted(set(policy or {}) - set(POLICY))
-    if unknown:
-        raise ConfigError(f"there is no setting {unknown[0]!r} of a policy here; known are {', '.join(POLICY)}")
-    return Federation(Simulation(tables, wire, workers, {"seed": seed}, policy=dict(policy or {})))
+    return Federation(
+        Simulation(tables, wire, workers, {"seed": seed}, policy=owners.simulated(policy or {}, len(tables)))
+    )

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hanse import algorithms, bundle, gathering
+from hanse import algorithms, bundle, gathering, policy
 from hanse.answers import Answerer
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Update
+from hanse.facts import Data, Facts, now, round_of
 from hanse.kinds import Handler, Progress, Source, State
 from hanse.messages import Json, Message, Record
 from hanse.rounds import Forgetful, Run, Step
@@ -187,6 +188,35 @@ class SimulatedRun:
         self.reason = str(done[-1].get("reason", "")) if done else ""
         return self.algorithm.result(state)
 
+    def _facts(self, node: str, rows: int) -> Callable[[str, Record], Facts]:
+        """What the rules of ``node`` decide by, of a task from somebody."""
+        said = self.bundle.facts(node)
+        bound = said.pop("dataset")
+        about = Data(name=node, version=str(bound["version"])) if said["needs_data"] else None
+        said["features"], said["transforms"] = tuple(said["features"]), tuple(said["transforms"])
+
+        def facts(sender: str, task: Record) -> Facts:
+            return Facts(
+                **said,
+                sender=sender,
+                proposer="",
+                purpose=self.config.purpose,
+                run=self.run_id,
+                bundle=self.bundle.sha256,
+                dataset=about,
+                rows=rows if about else None,
+                step=task.data["step"],
+                exchange=task.data["exchange"],
+                operation=task.data["op"],
+                combine=task.data["combine"],
+                round=round_of(task.data["ask"]),
+                bytes=task.nbytes,
+                exposed=(),  # whose code it is, their machine it is
+                time=now(),
+            )
+
+        return facts
+
     def _handler(self, node: str, table: Table, pool: ThreadPoolExecutor) -> Handler:
         answerer = Answerer(node, lambda bundle: table, self._policy, lambda bundle: self._sources[node])
 
@@ -195,7 +225,10 @@ class SimulatedRun:
                 raise _Cancelled
             progress()
 
+        rules, facts = policy.rules(self._policy), self._facts(node, table.rows)
+
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            await policy.enforce(rules, facts(peer, message.body))
             work = functools.partial(answerer.answer, message.body, self.bundle.content, lambda: alive(progress))
             future = asyncio.get_running_loop().run_in_executor(pool, work)
             try:

@@ -18,15 +18,6 @@ from hanse.messages import Json, Record, digest
 from hanse.queries import TableSource
 from hanse.table import Table
 
-POLICY = (
-    "minimum_cell",
-    "allow_extremes",
-    "allow_node_statistics",
-    "statistics_columns",
-    "statistics_denied_columns",
-    "most_filters",
-)
-
 
 @dataclass(slots=True)
 class Simulation:

@@ -31,6 +31,7 @@ from hanse.node.catalogue import Catalogue
 from hanse.node.gate import Gate
 from hanse.node.settings import Settings
 from hanse.node.shared_memory import SharedPool
+from hanse.node.spending import Book
 from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.registry import names
@@ -61,9 +62,10 @@ class Agent:
         self._lock = home_folder.hold(self.home, "node")
         self.audit = AuditLog(self.home / "audit.jsonl")
         self.approvals = Approvals(self.home)
+        self.book = Book(self.home)
         self.pool = SharedPool()
         self.worker = self._worker(program)
-        self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit)
+        self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
         self.connection = (connect or self._connect)(self._caller())
         self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
         self._stopping = asyncio.Event()
@@ -93,6 +95,7 @@ class Agent:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.worker.close()
             self.approvals.close()
+            self.book.close()
             self.audit.close()
             os.close(self._lock)
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from hanse.errors import ConfigError, Conflict, HanseError
-from hanse.node import cli_approvals, cli_datasets
+from hanse.node import cli_approvals, cli_budget, cli_datasets
 from hanse.node.command import ask_agent, home_option, joined, owner
 from hanse.terminal import table
 
@@ -32,6 +32,7 @@ for _command in (
     cli_approvals.approve,
     cli_approvals.reject,
     cli_approvals.revoke,
+    cli_budget.budget,
 ):
     node.add_command(_command)
 

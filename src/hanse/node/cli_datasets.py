@@ -96,15 +96,20 @@ def dataset_refresh(home: Path, name: str) -> None:
 @home_option
 @click.argument("name")
 def dataset_show(home: Path, name: str) -> None:
-    """All that the coordinator gets to know of a dataset without a run."""
+    """All that the coordinator gets to know of a dataset without a run; and, for you, what was answered of it."""
     from hanse.node.catalogue import Catalogue
+    from hanse.node.cli_budget import lines
     from hanse.node.settings import Settings
     from hanse.node.summaries import summaries
 
     found = Catalogue(home).get(name)
     count = Settings.load(home).policy.minimum_count
-    leaves = {"dataset": found.public(count), "summary": summaries(home).get(name)}
-    click.echo(json.dumps(leaves, indent=2, ensure_ascii=False))
+    shown = {
+        "dataset": found.public(count),
+        "summary": summaries(home).get(name),
+        "spent": {line.ledger: line.said for line in lines(home, name)},
+    }
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 @contextlib.contextmanager

@@ -43,7 +43,6 @@ _OF_RULES = policy.settings()
 class OwnPolicy:
     """The part of the policy that is no rule's."""
 
-    minimum_count: int = declared(5, "groups of fewer rows are not told apart in what leaves", whole(1))
     standing: str = declared(
         "ask",
         "`ask` the owner about each proposal, or `accept-allowed`: accept at once what passes all rules",
@@ -98,7 +97,7 @@ class Settings:
         one_of("node", "coordinator"),
     )
     coordinator: Coordinator = field(default_factory=Coordinator)
-    policy: OwnPolicy = field(default_factory=Policy)
+    policy: Any = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

@@ -203,6 +203,11 @@ class Worker:
         """Whether the worker has no network."""
         return self._process is not None and self._process.offline
 
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """What code of a stranger could reach from the worker besides the approved data set, in words."""
+        return () if self.offline else ("the network",)
+
     async def start(self) -> None:
         """Starts the process now, so that the first task need not wait for it."""
         async with self._turn:

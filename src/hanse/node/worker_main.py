@@ -194,7 +194,6 @@ class Worker:
 
     def _learn(self, data: Mapping[str, Json]) -> dict[str, Json]:
         """Checks a bundle against the code installed here; returns the facts that rules look at."""
-        from hanse import algorithms
         from hanse.bundle import thaw
 
         bundle = thaw(data["text"], data["sha256"])
@@ -205,19 +204,7 @@ class Worker:
         self._bundles[data["sha256"]] = bundle
         while len(self._bundles) > KEPT_BUNDLES:
             self._bundles.popitem(last=False)
-        config = bundle.config
-        return {
-            "algorithm": algorithms.resolve(config),
-            "needs_data": algorithms.needs_data(config),
-            "model": config.model_name,
-            "plan": config.plan is not None,
-            "rounds": 0 if algorithms.needs_data(config) and not algorithms.needs_model(config) else config.num_rounds,
-            "features": list(bundle.content["alignment"]["features"]),
-            "nodes": len(bundle.content["datasets"]),
-            "dataset": bundle.content["datasets"].get(self._node),
-            "gathering": bundle.content["gathering"],
-            "transforms": [link["name"] for link in bundle.content["transforms"]],
-        }
+        return bundle.facts(self._node)
 
     def _answer(self, message: Message) -> tuple[Record, int | None]:
         from hanse.answers import Answerer

@@ -1,31 +1,51 @@
 """Rules: each may say no. One file each; the folder is the registry.
 
 A file has ``RULE``, a class that is made with the owner's policy (a mapping) and has
-:class:`hanse.kinds.Rule`'s ``name`` and ``decide``. A rule reads facts by subscription, so a fact
-that is missing raises, and what raises is a no. ``SETTINGS`` of a file are the owner's settings that
-the rule brings along: a new rule with its settings is one new file.
+:class:`hanse.kinds.Rule`'s ``name`` and ``decide``, which may be a coroutine. ``SETTINGS`` of a file are the
+owner's settings that the rule brings along: a new rule with its settings is one new file.
+
+At a node and in a simulation the same rules are asked by the same :func:`enforce`: before the work, and
+again with what was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
 
+from hanse import registry
 from hanse.errors import ConfigError, NotAllowed
+from hanse.facts import Facts
 from hanse.kinds import Decision, Rule
 from hanse.messages import Json
 from hanse.registry import find, names
-from hanse.settings import Setting
+from hanse.settings import Setting, checked
+
+FOLDERS = ("policy", "ledgers")  # whose settings are the owner's
+SECONDS = 10.0  # a rule that takes longer says no
 
 
 def settings() -> dict[str, Setting]:
-    """The owner's settings of all rules, by name. Raises ``ConfigError`` where two rules claim one name."""
+    """The owner's settings of all rules and ledgers, by name. Raises ``ConfigError`` where two claim one name."""
     found: dict[str, Setting] = {}
-    for rule in names("policy"):
-        for name, setting in getattr(find("policy", rule), "SETTINGS", {}).items():
-            if name in found:
-                raise ConfigError(f"the setting {name!r} of the rule {rule!r} is another rule's already")
-            found[name] = setting
+    for folder in FOLDERS:
+        for file in names(folder):
+            for name, setting in registry.settings(folder, file).items():
+                if name in found:
+                    raise ConfigError(f"the setting {name!r} of {file!r} in {folder} is another file's already")
+                found[name] = setting
     return found
+
+
+def simulated(given: Mapping[str, Json], sites: int) -> dict[str, Json]:
+    """The policy of a simulation of so many sites, where data scientist and owner are one: as given, else what
+    each setting is there. Raises ``ConfigError`` for a setting that there is not, or a value that does not fit."""
+    known = settings()
+    there = {name: setting.in_simulation(sites) for name, setting in known.items()}
+    said = checked(given, known, of="a policy")
+    return {**there, **{name: said[name] for name in given}, "message_bytes": 1 << 62, "steps": 1 << 62}
 
 
 def rules(policy: Mapping[str, Json]) -> tuple[Rule, ...]:
@@ -33,26 +53,22 @@ def rules(policy: Mapping[str, Json]) -> tuple[Rule, ...]:
     return tuple(find("policy", name).RULE(policy) for name in names("policy"))
 
 
-def decide(rules: tuple[Rule, ...], facts: Mapping[str, Json]) -> list[Decision]:
-    """What every rule says; a rule that raises, or says something else than a decision, says no."""
-    found = []
-    for rule in rules:
-        name = str(getattr(rule, "name", type(rule).__name__))
-        try:
-            decision = rule.decide(facts)
-            if not isinstance(decision, Decision) or not isinstance(decision.allowed, bool):
-                raise TypeError
-        except KeyError as missing:
-            decision = Decision(False, name, f"the fact {missing} is missing, so the rule says no")
-        except Exception as error:
-            decision = Decision(False, name, f"the rule failed ({type(error).__name__}), which counts as a no")
-        found.append(decision)
-    return found
+async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) -> list[Decision]:
+    """What every rule says. One that raises, takes longer than ``seconds`` or says something else than a decision
+    says no. Those that wait, wait together."""
+    said = [_ask(rule, facts) for rule in rules]
+    waiting = [i for i, one in enumerate(said) if inspect.isawaitable(one)]
+    if waiting:
+        for i, decision in zip(
+            waiting, await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting)), strict=True
+        ):
+            said[i] = decision
+    return [_checked(rule, one) for rule, one in zip(rules, said, strict=True)]
 
 
-def enforce(rules: tuple[Rule, ...], facts: Mapping[str, Json]) -> None:
+async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
     """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, says yes."""
-    said = decide(rules, facts)
+    said = await decide(rules, facts)
     refused = [d for d in said if not d.allowed]
     if not said:
         raise NotAllowed("there are no rules here, and without rules nothing is allowed")
@@ -60,4 +76,38 @@ def enforce(rules: tuple[Rule, ...], facts: Mapping[str, Json]) -> None:
         raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in refused))
 
 
-__all__ = ["decide", "enforce", "rules", "settings"]
+def _ask(rule: Rule, facts: Facts) -> Any:
+    try:
+        return rule.decide(facts)
+    except Exception as error:
+        return _failed(rule, error)
+
+
+async def _wait(rule: Rule, said: Awaitable[Any], seconds: float) -> Any:
+    try:
+        async with asyncio.timeout(seconds):
+            return await said
+    except TimeoutError:
+        return Decision(False, _name(rule), f"the rule did not decide within {seconds:g} s, which counts as a no")
+    except Exception as error:
+        return _failed(rule, error)
+
+
+def _failed(rule: Rule, error: Exception) -> Decision:
+    missing = error.args[0] if isinstance(error, KeyError) and error.args else getattr(error, "name", None)
+    if isinstance(error, (KeyError, AttributeError)):
+        return Decision(False, _name(rule), f"the fact {str(missing)!r} is missing, so the rule says no")
+    return Decision(False, _name(rule), f"the rule failed ({type(error).__name__}), which counts as a no")
+
+
+def _checked(rule: Rule, said: Any) -> Decision:
+    if isinstance(said, Decision) and isinstance(said.allowed, bool):
+        return said
+    return _failed(rule, TypeError())
+
+
+def _name(rule: Rule) -> str:
+    return str(getattr(rule, "name", type(rule).__name__))
+
+
+__all__ = ["decide", "enforce", "rules", "settings", "simulated"]

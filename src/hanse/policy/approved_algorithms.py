@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.settings import Setting
@@ -19,21 +20,22 @@ class ApprovedAlgorithms:
     policy: Mapping[str, Json]
     name: str = "approved_algorithms"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
+    def decide(self, facts: Facts) -> Decision:
         """
+        >>> from types import SimpleNamespace
         >>> rule = ApprovedAlgorithms({"allowed_algorithms": ["fedavg"]})
-        >>> rule.decide({"algorithm": "forest"}).reason
+        >>> rule.decide(SimpleNamespace(algorithm="forest")).reason
         "'forest' is not among the algorithms that this node allows (fedavg)"
         """
         allowed = self.policy["allowed_algorithms"]
-        if facts["algorithm"] in allowed or "*" in allowed:
+        if facts.algorithm in allowed or "*" in allowed:
             return Decision(True, self.name)
         known = ", ".join(allowed) or "none"
         return Decision(
             False,
             self.name,
-            f"{facts['algorithm']!r} is not among the algorithms that this node allows ({known})",
-            f"allowed_algorithms {','.join([*allowed, str(facts['algorithm'])])}",
+            f"{facts.algorithm!r} is not among the algorithms that this node allows ({known})",
+            f"allowed_algorithms {','.join([*allowed, str(facts.algorithm)])}",
         )
 
 

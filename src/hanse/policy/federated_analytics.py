@@ -7,19 +7,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.settings import Setting, whole
 
 SETTINGS = {
-    "allow_federated_analytics": Setting(False, "whether statistics are computed here; they are then accepted at once"),
+    "allow_federated_analytics": Setting(
+        False, "whether statistics are computed here; they are then accepted at once", simulated=True
+    ),
     "minimum_cell": Setting(10, "no count, group or bin of fewer rows leaves in statistics", whole(1)),
     "allow_extremes": Setting(
         False,
         "whether what stands for single values may leave: the smallest, the largest, "
         "and which different ones there are",
     ),
-    "allow_node_statistics": Setting(False, "whether this node may be shown by itself in statistics, or asked alone"),
+    "allow_node_statistics": Setting(
+        False,
+        "whether this node may be shown by itself in statistics, or asked alone",
+        simulated=lambda sites: sites == 1,  # who simulates one site asks about it
+    ),
     "statistics_columns": Setting(("*",), "statistics are of these columns; * for all"),
     "statistics_denied_columns": Setting((), "and not of these"),
     "most_filters": Setting(20, "so many different choices of rows are answered per version of a dataset"),
@@ -31,12 +38,9 @@ class FederatedAnalytics:
     policy: Mapping[str, Json]
     name: str = "federated_analytics"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
-        """
-        >>> FederatedAnalytics({"allow_federated_analytics": False}).decide({"algorithm": "statistics"}).reason
-        'this node gives no statistics; its owner allows them with allow_federated_analytics = true'
-        """
-        if facts["algorithm"] != "statistics":
+    def decide(self, facts: Facts) -> Decision:
+        """What owners answer at once in their settings is what this rule is for."""
+        if facts.at_once is False:
             return Decision(True, self.name)
         if self.policy["allow_federated_analytics"] is not True:
             return Decision(
@@ -45,7 +49,7 @@ class FederatedAnalytics:
                 "this node gives no statistics; its owner allows them with allow_federated_analytics = true",
                 "allow_federated_analytics true",
             )
-        if facts["nodes"] == 1 and self.policy["allow_node_statistics"] is not True:
+        if facts.nodes == 1 and self.policy["allow_node_statistics"] is not True:
             return Decision(
                 False,
                 self.name,
@@ -54,7 +58,7 @@ class FederatedAnalytics:
                 "allow_node_statistics true",
             )
         allowed, denied = self.policy["statistics_columns"], self.policy["statistics_denied_columns"]
-        barred = sorted(c for c in facts["features"] if c in denied or ("*" not in allowed and c not in allowed))
+        barred = sorted(c for c in facts.features if c in denied or ("*" not in allowed and c not in allowed))
         if barred:
             left = [c for c in denied if c not in barred]
             remedy = (

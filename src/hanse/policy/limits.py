@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 
@@ -14,20 +15,20 @@ class Limits:
     policy: Mapping[str, Json]
     name: str = "limits"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
-        if facts["bytes"] > self.policy["message_bytes"]:
+    def decide(self, facts: Facts) -> Decision:
+        if facts.bytes > self.policy["message_bytes"]:
             return Decision(
                 False,
                 self.name,
-                f"the task has {facts['bytes']} bytes; this node takes up to {self.policy['message_bytes']}",
-                f"limits.message_mb {-(-facts['bytes'] >> 20)}",
+                f"the task has {facts.bytes} bytes; this node takes up to {self.policy['message_bytes']}",
+                f"limits.message_mb {-(-facts.bytes >> 20)}",
             )
-        if not 0 <= facts["step"] < self.policy["steps"]:
+        if not 0 <= facts.step < self.policy["steps"]:
             return Decision(
                 False,
                 self.name,
-                f"step {facts['step']} is over this node's limit of {self.policy['steps']} steps",
-                f"limits.steps {facts['step'] + 1}",
+                f"step {facts.step} is over this node's limit of {self.policy['steps']} steps",
+                f"limits.steps {facts.step + 1}",
             )
         return Decision(True, self.name)
 

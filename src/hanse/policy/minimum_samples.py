@@ -1,16 +1,19 @@
-"""A dataset of too few rows takes no part (``minimum_samples``): what is said of few is said of each."""
+"""A dataset of too few rows takes no part (``minimum_samples``), and groups of too few are not told apart
+(``minimum_count``): what is said of few is said of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.settings import Setting, whole
 
 SETTINGS = {
-    "minimum_samples": Setting(10, "a dataset of fewer rows takes no part", whole(1)),
+    "minimum_samples": Setting(10, "a dataset of fewer rows takes no part", whole(1), simulated=0),
+    "minimum_count": Setting(5, "groups of fewer rows are not told apart in what leaves", whole(1), simulated=1),
 }
 
 
@@ -19,15 +22,16 @@ class MinimumSamples:
     policy: Mapping[str, Json]
     name: str = "minimum_samples"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
+    def decide(self, facts: Facts) -> Decision:
         """The reason does not say how many rows there are: it crosses the wire."""
-        if facts["needs_data"] is False or facts["rows"] >= self.policy["minimum_samples"]:
+        least = self.policy["minimum_samples"]
+        if facts.needs_data is False or (facts.rows is not None and facts.rows >= least):
             return Decision(True, self.name)
         return Decision(
             False,
             self.name,
-            f"the dataset has fewer rows than this node's minimum of {self.policy['minimum_samples']}",
-            f"minimum_samples {facts['rows']}",
+            f"the dataset has fewer rows than this node's minimum of {least}",
+            f"minimum_samples {facts.rows}",
         )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.registry import find
@@ -23,13 +24,14 @@ class SingleContributions:
     policy: Mapping[str, Json]
     name: str = "single_contributions"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
+    def decide(self, facts: Facts) -> Decision:
         """
-        >>> facts = {"gathering": {"each": "plain", "sum": "plain"}}
+        >>> from types import SimpleNamespace
+        >>> facts = SimpleNamespace(gathering={"each": "plain", "sum": "plain"})
         >>> SingleContributions({"allow_single_contributions": False}).decide(facts).reason
         'the coordinator would see what this node alone contributes by each, sum, and its owner allows only hidden sums'
         """
-        ways = facts["gathering"]
+        ways = facts.gathering
         if not isinstance(ways, Mapping) or not ways:
             return Decision(False, self.name, "nobody knows how this run gathers what nodes contribute")
         seen = [] if self.policy["allow_single_contributions"] is True else [w for w in sorted(ways) if _seen(ways[w])]

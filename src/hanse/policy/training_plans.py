@@ -1,16 +1,18 @@
-"""Code that a researcher wrote runs only where the owner allows it (``allow_training_plans``)."""
+"""Code that a researcher wrote runs only where the owner allows it (``allow_training_plans``), and only
+where the worker is shut in: without a network, and with no other file than the approved data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.settings import Setting
 
 SETTINGS = {
-    "allow_training_plans": Setting(False, "whether code that a researcher wrote may run at all"),
+    "allow_training_plans": Setting(False, "whether code that a researcher wrote may run at all", simulated=True),
 }
 
 
@@ -19,8 +21,17 @@ class TrainingPlans:
     policy: Mapping[str, Json]
     name: str = "training_plans"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
-        if facts["plan"] is False or self.policy["allow_training_plans"] is True:
+    def decide(self, facts: Facts) -> Decision:
+        if facts.plan is False:
+            return Decision(True, self.name)
+        if facts.exposed:
+            return Decision(
+                False,
+                self.name,
+                "this run brings a training plan of its own, and this node's system cannot keep the code of a plan "
+                f"from {', '.join(facts.exposed)}",
+            )
+        if self.policy["allow_training_plans"] is True:
             return Decision(True, self.name)
         return Decision(
             False,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hanse.facts import Facts
 from hanse.kinds import Decision
 from hanse.messages import Json
 from hanse.registry import names
@@ -21,12 +22,13 @@ class Transforms:
     policy: Mapping[str, Json]
     name: str = "transforms"
 
-    def decide(self, facts: Mapping[str, Json]) -> Decision:
+    def decide(self, facts: Facts) -> Decision:
         """
-        >>> Transforms({"transforms": ("clamp norm=1",)}).decide({"transforms": []}).reason
+        >>> from types import SimpleNamespace
+        >>> Transforms({"transforms": ("clamp norm=1",)}).decide(SimpleNamespace(transforms=())).reason
         'this node demands clamp before anything leaves, and there is no such transform here'
         """
-        if not isinstance(facts["transforms"], list):
+        if not isinstance(facts.transforms, tuple):
             return Decision(False, self.name, "nobody knows what this run does to contributions before they leave")
         known = names("transforms") if self.policy["transforms"] else ()
         missing = [text for text in self.policy["transforms"] if not text.split() or text.split()[0] not in known]

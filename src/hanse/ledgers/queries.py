@@ -1,0 +1,57 @@
+"""How many asks were answered of a data set, over all runs and people (``most_queries``).
+
+Every ask that computes from the rows counts: each pass of a statistic, each step of a training. The same ask
+answered again, because a reply was lost or a run went on after a crash, counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanse.facts import Facts
+from hanse.kinds import Account, Decision
+from hanse.messages import Json
+from hanse.settings import Setting
+
+SETTINGS = {
+    "most_queries": Setting(0, "so many asks are answered of a data set, over all runs and people; 0: no limit"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    policy: Mapping[str, Json]
+    name: str = "queries"
+
+    def account(self, facts: Facts) -> Account | None:
+        """The data set by its name: a new version of it goes on from what was spent of the old."""
+        return Account(facts.dataset.name) if facts.dataset is not None else None
+
+    def most(self, facts: Facts) -> Json:
+        return 1
+
+    def add(self, spent: Json, more: Json) -> Json:
+        return spent + more
+
+    def refuses(self, spent: Json, facts: Facts) -> Decision:
+        most = self.policy["most_queries"]
+        if most == 0 or spent <= most:
+            return Decision(True, self.name)
+        return Decision(
+            False,
+            self.name,
+            f"this node answers at most {most} asks of one data set, and they are used up",
+            f"most_queries {spent}",
+        )
+
+    def describe(self, spent: Json) -> str:
+        """
+        >>> Queries({"most_queries": 0}).describe(3), Queries({"most_queries": 9}).describe(3)
+        ('3 asks answered, no limit', '3 of at most 9 asks answered')
+        """
+        most = self.policy["most_queries"]
+        return f"{spent} of at most {most} asks answered" if most else f"{spent} asks answered, no limit"
+
+
+LEDGER = Queries

@@ -1,0 +1,305 @@
+"""The stages that a task passes at the gate: each a small object, and each can only say no.
+
+A stage is given the :class:`Passage` of one task, reads what the stages before it have found, and adds its
+own. It raises where the answer is no; the gate (:mod:`hanse.node.gate`) says in which order they stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from hanse import policy
+from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
+from hanse.facts import Data, Facts, now, round_of
+from hanse.kinds import Progress, Rule
+from hanse.messages import Json, Layout, Message, Record, dumps
+from hanse.node.approvals import Approvals, Proposal
+from hanse.node.catalogue import Catalogue
+from hanse.node.dataset import Dataset
+from hanse.node.settings import Limits
+from hanse.node.spending import Book, Reservation
+from hanse.node.worker import Worked, Worker
+from hanse.store.audit import AuditLog
+
+COORDINATOR = "coordinator"
+_LARGE = 1 << 20  # a payload that takes long enough to hash that others should not wait for it
+
+
+@dataclass(slots=True)
+class Passage:
+    """One task on its way through the gate. What no stage has found yet cannot be read."""
+
+    peer: str
+    message: Message
+    progress: Progress
+    proposal: Proposal = field(init=False)
+    facts: Facts = field(init=False)
+    reservation: Reservation | None = None
+    worked: Worked = field(init=False)
+    reply: Message = field(init=False)
+
+    @property
+    def data(self) -> Mapping[str, Json]:
+        """The task: ``{run, step, exchange, op, combine, bundle, ask}``."""
+        return self.message.body.data
+
+    @property
+    def ask(self) -> Record:
+        """What is asked, with its arrays."""
+        return Record(self.data["ask"], self.message.body.arrays)
+
+    def detail(self) -> dict[str, Json]:
+        """What the audit log says of the task, whatever becomes of it."""
+        named = {name: self.data.get(name) for name in ("step", "op")}
+        return {**named, "bundle": str(self.data.get("bundle"))[:64], "bytes_in": self.message.body.nbytes}
+
+
+class Stage(Protocol):
+    """One stage. ``name`` is what the audit log calls it where it said no."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(self, task: Passage) -> None: ...
+
+
+def authenticate(peer: str, message: Message) -> None:
+    """Raises ``NotAuthenticated`` unless the coordinator is at the other end and says so."""
+    if peer != COORDINATOR or message.sender not in ("", peer):
+        raise NotAuthenticated(f"only this node's coordinator may ask it; {(message.sender or peer)[:80]!r} did")
+
+
+class Authenticated:
+    """Who asks."""
+
+    name = "authenticate"
+
+    async def __call__(self, task: Passage) -> None:
+        authenticate(task.peer, task.message)
+        data = task.data
+        if not all(isinstance(data.get(name), str) for name in ("run", "op", "combine", "bundle")):
+            raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
+        for name in ("step", "exchange"):
+            value = data.get(name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise WireError(f"a task's {name} is a whole number")
+        if not isinstance(data.get("ask"), dict):
+            raise WireError("a task's ask is an object")
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """Is exactly this hash approved for this run. It stands before the work and after it: an approval may have
+    been taken back meanwhile."""
+
+    approvals: Approvals
+    name: str = "approved"
+
+    async def __call__(self, task: Passage) -> None:
+        task.proposal = self.approvals.approved(task.data["run"], task.data["bundle"])
+
+
+class Known:
+    """The facts. The worker has compared the bundle's code with its own for them, and the data set here is the
+    one that was approved."""
+
+    name = "facts"
+
+    def __init__(self, home: Path, worker: Worker) -> None:
+        self._catalogue, self._file, self._worker = Catalogue(home), home / "catalogue.json", worker
+        self._datasets: dict[str, Dataset] = {}
+        self._read_at: tuple[int, int, int] | None = None
+
+    async def __call__(self, task: Passage) -> None:
+        data = task.data
+        found = round_of(data["ask"])
+        if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
+            raise WireError("a round is a whole number")
+        task.facts = await self.facts(
+            task.proposal,
+            sender=task.peer,
+            operation=data["op"],
+            combine=data["combine"],
+            step=data["step"],
+            exchange=data["exchange"],
+            round=found,
+            nbytes=task.message.body.nbytes,
+        )
+
+    async def facts(
+        self,
+        proposal: Proposal,
+        *,
+        sender: str = COORDINATOR,
+        operation: str = "proposal",
+        combine: str = "",
+        step: int | None = None,
+        exchange: int = 0,
+        round: int | None = None,
+        nbytes: int = 0,
+    ) -> Facts:
+        """Of a task of this proposal; of its last, where no ``step`` is given."""
+        said = dict(await self._worker.learn(proposal.text, proposal.sha256))
+        bound, dataset = said.pop("dataset"), None
+        if said["needs_data"]:
+            dataset = self._approved(proposal, bound)
+        said["features"], said["transforms"] = tuple(said["features"]), tuple(said["transforms"])
+        return Facts(
+            **said,
+            sender=sender,
+            proposer=proposal.proposer,
+            purpose=proposal.purpose,
+            run=proposal.run,
+            bundle=proposal.sha256,
+            dataset=Data(name=dataset.name, version=dataset.version, tags=dataset.tags) if dataset else None,
+            rows=dataset.rows if dataset else None,
+            step=max(0, said["steps"] - 1) if step is None else step,
+            exchange=exchange,
+            operation=operation,
+            combine=combine,
+            round=round,
+            bytes=nbytes,
+            exposed=self._worker.exposed,
+            time=now(),
+        )
+
+    def _approved(self, proposal: Proposal, bound: Json) -> Dataset:
+        """The dataset, if what was approved, what the hash binds and what is here are the same."""
+        if proposal.dataset is None or not isinstance(bound, Mapping):
+            raise NotApproved(f"run {proposal.run!r} needs data, and no dataset of this node was approved for it")
+        name, version = proposal.dataset["name"], proposal.dataset["version"]
+        if (bound.get("name"), bound.get("version")) != (name, version):
+            raise NotApproved("the bundle names another dataset than the proposal that was approved")
+        dataset = self._dataset(name)
+        if dataset.version != version:
+            raise NotApproved(f"dataset {name!r} has changed since it was approved; propose the run again")
+        return dataset
+
+    def _dataset(self, name: str) -> Dataset:
+        """From the catalogue, which is read again when its file has changed."""
+        try:
+            status = os.stat(self._file)
+        except FileNotFoundError:
+            raise NotFound("this node has no datasets") from None
+        mark = (status.st_mtime_ns, status.st_ino, status.st_size)
+        if mark != self._read_at:
+            self._datasets = {dataset.name: dataset for dataset in self._catalogue.list()}
+            self._read_at = mark
+        if name not in self._datasets:
+            raise NotFound(f"dataset {name!r} is not here any more")
+        return self._datasets[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What all rules say. It stands before the work and after it, when the rows that were found are known: the
+    catalogue's count was a promise."""
+
+    rules: Sequence[Rule]
+    name: str = "rules"
+
+    async def __call__(self, task: Passage) -> None:
+        await policy.enforce(self.rules, task.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What answering may use up is set aside."""
+
+    book: Book
+    name: str = "reserve"
+
+    async def __call__(self, task: Passage) -> None:
+        if task.message.body.nbytes > _LARGE:
+            task.reservation = await asyncio.to_thread(self.book.reserve, task.facts, task.ask)
+        else:
+            task.reservation = self.book.reserve(task.facts, task.ask)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The worker computes, with its limits."""
+
+    worker: Worker
+    name: str = "work"
+
+    async def __call__(self, task: Passage) -> None:
+        task.worked = await self.worker.answer(task.message.body, task.proposal.text, task.progress)
+        if task.facts.needs_data:
+            task.facts = replace(task.facts, rows=task.worked.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the answer used up is on disk before it leaves."""
+
+    book: Book
+    name: str = "settle"
+
+    async def __call__(self, task: Passage) -> None:
+        assert task.reservation is not None
+        if task.reservation.charges:  # the disk may be slow; nobody else waits for it
+            await asyncio.to_thread(self.book.settle, task.reservation)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Looks at what is about to leave."""
+
+    limits: Limits
+    name: str = "what leaves"
+
+    async def __call__(self, task: Passage) -> None:
+        limits, record = self.limits, task.worked.record
+        if record.nbytes > limits.message_mb << 20:
+            raise TooLarge(f"the reply has {record.nbytes} bytes; this node sends up to {limits.message_mb} MB")
+        text = len(dumps(record.data))
+        if text > limits.reply_json_kb << 10:
+            raise TooLarge(
+                f"the reply has {text} bytes beside its arrays; this node sends up to {limits.reply_json_kb} kB"
+            )
+        Layout.of(record.arrays)  # nothing but plain arrays
+        weight = record.data.get("weight", 0)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+            raise NotAllowed("the reply's weight is not a finite number of at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A line in the audit log; what cannot be written down does not leave."""
+
+    audit: AuditLog
+    name: str = "audit"
+
+    async def __call__(self, task: Passage) -> None:
+        record = task.worked.record
+        detail = {**task.detail(), "bytes_out": record.nbytes, "weight": record.data.get("weight")}
+        note(self.audit, "task.answered", task.peer, task.data["run"], detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The reply."""
+
+    node: str
+    name: str = "reply"
+
+    async def __call__(self, task: Passage) -> None:
+        task.reply = Message("reply", task.message.id, self.node, task.worked.record)
+
+
+def note(audit: AuditLog, action: str, actor: str, run: Json, detail: Mapping[str, Json]) -> None:
+    """A line in the audit log. What a stranger sent must not make the log unwritable."""
+    plain = {
+        k: v
+        if isinstance(v, (int, float, str)) and v == v and abs(v if not isinstance(v, str) else 0) < 1e18
+        else str(v)[:2000]
+        for k, v in detail.items()
+    }
+    audit.append(actor[:200], action, str(run)[:200], plain, sync=False)

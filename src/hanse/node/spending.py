@@ -1,0 +1,238 @@
+"""What was answered, kept so that nothing of it is ever forgotten: the book of the ledgers, one SQLite file.
+
+An answer is *reserved* before anything is computed, *settled* before it leaves, and *released* where nothing
+left. A reservation is in memory: what was not settled did not leave. Settling is one transaction that is on
+disk when it returns, so a process that is killed at any moment has either spent and told, or spent and not
+told, never told and not spent. Each answer is booked under the digest of its ask: the same ask, answered
+again because the reply was lost or a run went on after a crash, is spent once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hanse.errors import ConfigError, NotAllowed
+from hanse.facts import Facts
+from hanse.kinds import Account, Ledger
+from hanse.messages import Json, Record, digest, dumps, loads
+
+FILE = "spending.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+  digest TEXT NOT NULL, ledger TEXT NOT NULL, account TEXT NOT NULL, run TEXT NOT NULL,
+  PRIMARY KEY (digest, ledger, account)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_of_runs ON answers (run);
+CREATE TABLE IF NOT EXISTS accounts (
+  ledger TEXT NOT NULL, account TEXT NOT NULL, run TEXT NOT NULL, spent TEXT NOT NULL,
+  PRIMARY KEY (ledger, account)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was set aside for one answer: ledger to account and the most that it may use up. Empty where it is
+    free, or was paid for before."""
+
+    number: int
+    digest: str
+    run: str
+    charges: Mapping[str, tuple[Account, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One account, for the owner's eyes. ``said``: what was spent of how much, in words."""
+
+    ledger: str
+    account: str
+    spent: Json
+    said: str
+
+
+class Book:
+    """The file ``spending.db`` in the node's folder.
+
+    Args:
+        home: the node's folder.
+        ledgers: what is counted; may be replaced when the owner changes the settings.
+    """
+
+    def __init__(self, home: Path, ledgers: Sequence[Ledger] = ()) -> None:
+        path = home / FILE
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self.ledgers = tuple(ledgers)
+        self._reserved: dict[int, Reservation] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
+        self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+            whole = self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
+                raise
+            whole = False
+        if not whole:
+            self._db.close()
+            raise ConfigError(
+                f"{FILE} is damaged; restore it from a backup. Without it nobody knows what was answered already, "
+                "so nothing is"
+            )
+
+    def close(self) -> None:
+        """Lets the file go."""
+        self._db.close()
+
+    # ------------------------------------------------------------ one answer
+
+    def reserve(self, facts: Facts, ask: Record) -> Reservation:
+        """Sets aside the most that answering may use up of each ledger.
+
+        Args:
+            facts: of the task.
+            ask: what is asked; with the facts that name its place in the run, it names the answer.
+
+        Raises:
+            NotAllowed: what is left of some account does not suffice, or a ledger failed.
+        """
+        accounts: dict[str, tuple[Ledger, Account]] = {}
+        for ledger in self.ledgers:
+            with _failing(ledger):
+                account = ledger.account(facts)
+            if account is not None:
+                accounts[ledger.name] = (ledger, account)
+        if not accounts:
+            return Reservation(next(self._numbers), "", facts.run, {})
+        named = digest_of(facts, ask)
+        charges: dict[str, tuple[Account, Json]] = {}
+        with self._lock:
+            for name, (ledger, account) in accounts.items():
+                if self._paid(named, name, account):
+                    continue
+                with _failing(ledger):
+                    most = ledger.most(facts)
+                    said = ledger.refuses(self._with(ledger, account, most), facts)
+                if not said.allowed:
+                    raise NotAllowed(f"{said.rule}: {said.reason}")
+                charges[name] = (account, most)
+            reservation = Reservation(next(self._numbers), named, facts.run, charges)
+            self._reserved[reservation.number] = reservation
+        return reservation
+
+    def settle(self, reservation: Reservation, spent: Mapping[str, Json] | None = None) -> None:
+        """Books an answer; when this returns, it is on disk.
+
+        Args:
+            reservation: of :meth:`reserve`.
+            spent: ledger to what was really used up, where it is less than what was reserved.
+        """
+        if reservation.charges:
+            known = {ledger.name: ledger for ledger in self.ledgers}
+            with self._lock:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    for name, (account, most) in reservation.charges.items():
+                        used = most if spent is None else spent.get(name, most)
+                        self._enter(known[name], account, reservation, used)
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                    raise
+        self.release(reservation)
+
+    def release(self, reservation: Reservation) -> None:
+        """Gives back what was set aside; of an answer that was settled, nothing is."""
+        with self._lock:
+            self._reserved.pop(reservation.number, None)
+
+    def forget(self, run: str) -> None:
+        """Drops what ends with a run that nothing is answered for any more."""
+        with self._lock:
+            self._db.execute("DELETE FROM answers WHERE run = ?", (run,))
+            self._db.execute("DELETE FROM accounts WHERE run = ?", (run,))
+
+    # ------------------------------------------------------------ for the owner
+
+    def lines(self, account: str | None = None) -> list[Line]:
+        """Every account that outlives its run, or those named ``account``, as the ledgers describe them."""
+        known = {ledger.name: ledger for ledger in self.ledgers}
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT ledger, account, spent FROM accounts WHERE run = '' ORDER BY account, ledger"
+            ).fetchall()
+        return [
+            Line(ledger, name, loads(spent), known[ledger].describe(loads(spent)) if ledger in known else "")
+            for ledger, name, spent in rows
+            if account in (None, name)
+        ]
+
+    # ------------------------------------------------------------ inside
+
+    def _paid(self, named: str, ledger: str, account: Account) -> bool:
+        found = self._db.execute(
+            "SELECT 1 FROM answers WHERE digest = ? AND ledger = ? AND account = ?", (named, ledger, account.name)
+        )
+        return found.fetchone() is not None
+
+    def _spent(self, ledger: str, account: Account) -> Json:
+        found = self._db.execute(
+            "SELECT spent FROM accounts WHERE ledger = ? AND account = ?", (ledger, account.name)
+        ).fetchone()
+        return None if found is None else loads(found[0])
+
+    def _with(self, ledger: Ledger, account: Account, most: Json) -> Json:
+        """What the account would hold with ``most`` and all that is set aside on it."""
+        total, before = most, self._spent(ledger.name, account)
+        if before is not None:
+            total = ledger.add(before, total)
+        for reservation in self._reserved.values():
+            charge = reservation.charges.get(ledger.name)
+            if charge is not None and charge[0] == account:
+                total = ledger.add(total, charge[1])
+        return total
+
+    def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json) -> None:
+        entered = self._db.execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
+            (reservation.digest, ledger.name, account.name, reservation.run),
+        )
+        if not entered.rowcount:
+            return  # the same ask was answered beside this one
+        before = self._spent(ledger.name, account)
+        total = used if before is None else ledger.add(before, used)
+        self._db.execute(
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
+            (ledger.name, account.name, account.run, dumps(total)),
+        )
+
+
+def digest_of(facts: Facts, ask: Record) -> str:
+    """The name of an answer: SHA-256 of what is asked and of its place in the run."""
+    place: dict[str, Json] = {
+        "run": facts.run,
+        "bundle": facts.bundle,
+        "step": facts.step,
+        "exchange": facts.exchange,
+        "operation": facts.operation,
+        "combine": facts.combine,
+    }
+    return digest(Record({**place, "ask": ask.data}, ask.arrays))
+
+
+@contextlib.contextmanager
+def _failing(ledger: Ledger) -> Iterator[None]:
+    """A ledger that fails says no."""
+    try:
+        yield
+    except Exception as error:
+        raise NotAllowed(f"{ledger.name}: the ledger failed ({type(error).__name__}), which counts as a no") from error
