@@ -59,6 +59,8 @@ COMMANDS = {  # route to the command that does the same
     ("GET", "/api/runs/{session_id}/rounds"): "run rounds",
     ("GET", "/api/runs/{session_id}/bundle"): "run preview",
     ("GET", "/api/runs/{session_id}/model"): "run model",
+    ("GET", "/api/runs/{session_id}/statistics"): "stats overview",
+    ("GET", "/api/statistics"): "stats overview",
     ("GET", "/api/models"): "run models",
     ("GET", "/api/models/compare"): "run compare",
     ("GET", "/api/events"): "events",

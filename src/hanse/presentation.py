@@ -108,6 +108,7 @@ class Shown:
         summary: its place in the overview of all columns, if it has one.
         cells: (arguments, value) to its cells in a row per column; None: one cell where it is one number.
         table: (columns, arguments, value) to a table of its own.
+        dated: columns of that table which stand on the column's own scale, and so are dates where it is one of dates.
         pictures: (arguments, group to value; the group is empty where there are none) to pictures.
     """
 
@@ -122,4 +123,5 @@ class Shown:
     summary: Summary | None = None
     cells: Callable[[Options, Any], Row] | None = None
     table: Callable[[Sequence[str], Options, Any], list[Row]] = _named
+    dated: tuple[str, ...] = ()
     pictures: Callable[[Options, Mapping[str, Any]], Sequence[Picture]] | None = None

@@ -162,7 +162,7 @@ def test_convergence_says_since_when_and_by_how_much() -> None:
 
 @given(st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(1, 5))
 def test_convergence_always_has_an_answer(losses: list[float | None], window: int) -> None:
-    known = {"insufficient_data", "improving", "converged", "plateaued", "diverging", "oscillating"}
+    known = {"insufficient_data", "improving", "converged", "plateaued", "past_best", "diverging", "oscillating"}
     assert convergence(losses, range(len(losses)), window)["status"] in known
 
 

@@ -681,3 +681,27 @@ def test_decisions_are_in_the_audit(tmp_path: Path) -> None:
             assert (verdict["ok"], verdict["head"][0]) == (True, len(f.store.audit.entries()))
 
     asyncio.run(body())
+
+
+def test_a_misspelt_target_is_named_where_a_node_has_several_datasets(tmp_path: Path) -> None:
+    """Not as a question of tags, which would not help."""
+    from hanse.config import RunConfig
+    from hanse.coordinator.proposals import choose_datasets
+    from hanse.errors import ConfigError
+    from hanse.store import Store
+    from hanse.store.nodes import Certificate, Node
+
+    with Store(None, tmp_path) as store:
+        store.nodes.register("a", Certificate("1", "f" * 64))
+        sets = [
+            {"name": n, "version": "1", "tags": [], "columns": {"age": "numeric", c: "categorical"}}
+            for n, c in (("heart", "disease"), ("visits", "reason"))
+        ]
+        store.nodes.describe("a", datasets=sets)
+        nodes: dict[str, Node] = {"a": store.nodes.get("a")}
+        chosen = choose_datasets(RunConfig.parse({"target_column": "disease"}), nodes)
+        assert chosen["a"]["name"] == "heart"
+        with pytest.raises(
+            ConfigError, match=r"'diseese' is in no dataset of node a that fits \(heart, visits\); did you"
+        ):
+            choose_datasets(RunConfig.parse({"target_column": "diseese"}), nodes)

@@ -54,6 +54,8 @@ def propose(real: Living, *more: str) -> str:
         "propose",
         "--model",
         "logistic_regression",
+        "--target",
+        "disease",
         "--rounds",
         "3",
         "--set",
@@ -87,7 +89,11 @@ def test_login_remembers(real: Living) -> None:
 
 def test_a_run_by_commands_alone(real: Living, tmp_path: Path) -> None:
     assert "patients" in call(real, "nodes", "--datasets").stdout
-    assert "10 features" in call(real, "run", "analyze", "--set", "sample_id_column=null").stdout
+    said = call(real, "run", "analyze", "--target", "disease", "--set", "sample_id_column=null").stdout
+    assert "10 features" in said
+    assert "11 columns at all sites" in call(real, "run", "analyze").stdout  # no target is guessed
+    with pytest.raises(ConfigError, match="name the column to be predicted"):
+        call(real, "run", "propose", "--model", "logistic_regression")
     assert json.loads(call(real, "run", "analyze", "--json").stdout)["union"]["count"] > 0
     run_id = propose(real, "--purpose", "find out", "--name", "first")
     assert "class LogisticRegression" in call(real, "run", "preview", run_id).stdout
@@ -175,7 +181,7 @@ def test_a_run_started_by_hand(real: Living) -> None:
 
 def test_settings_from_files(real: Living, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('model_name = "sgd_classifier"\nnum_rounds = 7\ntarget_column = "disease"\n')
-    (tmp_path / "b.json").write_text('{"model": "sgd_classifier", "rounds": 7}')
+    (tmp_path / "b.json").write_text('{"model": "sgd_classifier", "target": "disease", "rounds": 7}')
     for name in ("a.toml", "b.json"):
         more = ("--rounds", "2") if name == "a.toml" else ()
         said = call(real, "run", "propose", "--config", str(tmp_path / name), "--json", *more)

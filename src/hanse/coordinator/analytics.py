@@ -180,13 +180,14 @@ def _status(series: Sequence[float], window: int, tolerance: float) -> str:
         at_best = recent[-1] - best <= tolerance * _scale(best)
         better = first - recent[-1] > tolerance * _scale(first)
         return "converged" if at_best and better else "plateaued"
+    rising = "diverging" if recent[-1] > series[0] else "past_best"
     if all(c > 0 for c in changes):
-        return "diverging"
+        return rising
     turns = sum(a * b < 0 for a, b in zip(changes, changes[1:], strict=False))
     if len(changes) > 1 and turns == len(changes) - 1 and min(abs(c) for c in changes) / scale > tolerance:
         return "oscillating"
     if recent[-1] - recent[0] > tolerance * scale:
-        return "diverging"
+        return rising
     return "improving" if recent[0] - recent[-1] > tolerance * scale else "plateaued"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ def freeze(
         found = features.survey({node: _columns(d) for node, d in datasets.items()}, config.features)
         frozen = bundle.freeze(config, found.to_json(), bundle.bound(datasets))
         return Proposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
+    if not config.target_column:
+        raise ConfigError("name the column to be predicted (target_column); hanse run analyze lists the columns")
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
     barred = metadata - set(config.features or ())
     if config.sample_id_column is not None:
@@ -87,8 +90,8 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
     found: dict[str, Dataset] = {}
     for id, node in sorted(nodes.items()):
         fitting = [d for d in node.datasets if set(config.tags) <= set(d.get("tags") or ())]
-        if len(fitting) > 1:  # the target may tell which is meant
-            fitting = [d for d in fitting if config.target_column in features.canonical(_columns(d))] or fitting
+        if len(fitting) > 1 and config.target_column:  # the target may tell which is meant
+            fitting = _with_target(config.target_column, id, fitting)
         if len(fitting) > 1:
             names = ", ".join(str(d.get("name")) for d in fitting)
             raise ConfigError(f"node {id} has several datasets that fit ({names}); give tags that only one carries")
@@ -100,6 +103,19 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
     if not found:
         wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
         raise Conflict(f"no node has a dataset {wanted}; there are {len(nodes)} nodes")
+    return found
+
+
+def _with_target(target: str, node: str, datasets: Sequence[Dataset]) -> list[Dataset]:
+    """The datasets that have the column to be predicted. Raises ``ConfigError`` where none has."""
+    columns = {str(d.get("name")): list(features.canonical(_columns(d))) for d in datasets}
+    found = [d for d in datasets if target in columns[str(d.get("name"))]]
+    if not found:
+        close = difflib.get_close_matches(target, sorted({c for own in columns.values() for c in own}), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(
+            f"the target column {target!r} is in no dataset of node {node} that fits ({', '.join(columns)}){hint}"
+        )
     return found
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hanse.bundle import Bundle
 from hanse.messages import Json
+from hanse.registry import find, names
 from hanse.store import Store
 from hanse.store.database import iso
 from hanse.store.runs import Run
@@ -28,6 +31,7 @@ def brief(store: Store, run: Run) -> dict[str, Json]:
         "name": run.config.get("name", ""),
         "purpose": run.config.get("purpose", ""),
         "config": dict(run.config),
+        "learns": learns(run.config),
         "proposer": run.proposer,
         "expected_clients": list(run.nodes),
         "remaining": [n for n in run.nodes if n not in consents],
@@ -43,6 +47,12 @@ def brief(store: Store, run: Run) -> dict[str, Json]:
         "step": run.step,
         "result": result,
     }
+
+
+def learns(config: Mapping[str, Json]) -> bool:
+    """Whether a model comes of the run; of statistics and probes none does."""
+    name = str(config.get("federated_strategy", "auto"))
+    return name not in names("algorithms") or bool(getattr(find("algorithms", name), "TAKES", ""))
 
 
 def full(store: Store, run: Run, frozen: Bundle | None = None) -> dict[str, Json]:

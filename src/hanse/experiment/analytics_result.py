@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
 
+from hanse import tabulated
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError, WireError
 from hanse.experiment import analytics_drawing, pictures_figure
 from hanse.experiment.listing import Listing
-from hanse.experiment.pictures import date_of
 from hanse.messages import Array, Json, Record
 from hanse.presentation import Picture
 from hanse.queries import Item, Known, Plan, levels_of, statistic
 from hanse.registry import names
-from hanse.table import ColumnKind
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -104,28 +102,10 @@ class Fetched:
         if found is None:
             raise ConfigError(f"{item.name} was not asked for")
         prefix = f"@{node}@" if node else ""
-        if not item.by:
-            return _part(algorithm.value(self.plan, self.arrays, found, 0, prefix), found, item)
-        labels = algorithm.labels_by(self.plan, self.arrays, found)
-        values: dict[Any, Json] = {}
-        for group, label in enumerate(product(*labels)):
-            value = _part(algorithm.value(self.plan, self.arrays, found, group, prefix), found, item)
-            values[label[0] if len(label) == 1 else label] = value
-        return values
-
-    def bounds(self, item: Item, node: str = "") -> Json:
-        """Between which numbers the pooled value lies, as :meth:`value` has the values; None: it is the value."""
-        found = self.finds(item)
-        if found is None or statistic(item.stat).bounds is None:
-            return None
-        prefix = f"@{node}@" if node else ""
-        if not item.by:
-            return algorithm.bounds(self.plan, self.arrays, found, 0, prefix)
-        labels = product(*algorithm.labels_by(self.plan, self.arrays, found))
-        return {
-            label[0] if len(label) == 1 else label: algorithm.bounds(self.plan, self.arrays, found, group, prefix)
-            for group, label in enumerate(labels)
-        }
+        value = tabulated.value_of(self.plan, self.arrays, found, prefix)
+        if not item.by or not isinstance(value, dict):
+            return _part(value, found, item)
+        return {label: _part(one, found, item) for label, one in value.items()}
 
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
         if item not in self.plan.items:
@@ -257,9 +237,8 @@ class FAResult:
             for column, nodes in sorted(fetched.lacking.items()):
                 if column in columns and not set(nodes) >= set(fetched.nodes):
                     found.append(f"{column!r} is not at {', '.join(nodes)}")
-            for item, reasons in fetched.withheld.items():
-                if item in mine:
-                    found += [f"{item.name}: kept back at {node}: {why}" for node, why in sorted(reasons.items())]
+            back = {item: reasons for item, reasons in fetched.withheld.items() if item in mine}
+            found += tabulated.kept_back((i.name, n, why) for i, those in back.items() for n, why in those.items())
         return list(dict.fromkeys(found))
 
     def merge(self, other: FAResult) -> FAResult:
@@ -280,20 +259,14 @@ class FAResult:
 
     def listing(self) -> Listing:
         """One row per column (and group): all that is one number, quantiles, and labels."""
-        rows: dict[tuple[str, Any], dict[str, Any]] = {}
-        for stat in self._all():
-            for item in self._shown(stat):
-                if len(item.columns) > 1 or self._of(item).absent(item):
-                    continue
-                value: Any = self.value(item)
-                for group, one in value.items() if item.by else [(None, value)]:
-                    row = rows.setdefault((item.columns[0], group), {"column": item.columns[0]})
-                    if item.by:
-                        row.update(zip(item.by, group if isinstance(group, tuple) else (group,), strict=True))
-                    cells = _cells(item, one)
-                    dates = statistic(stat).shown.on_scale and self.kinds.get(item.columns[0]) == ColumnKind.DATE
-                    row.update({name: _dated(v) for name, v in cells.items()} if dates else cells)
-        return Listing(list(rows.values()), empty="no statistic is one number per column; see global_stats()")
+        values = [
+            (item, self.value(item))
+            for stat in self._all()
+            for item in self._shown(stat)
+            if not self._of(item).absent(item)
+        ]
+        rows = tabulated.rows(values, self.kinds)
+        return Listing(rows, empty="no statistic is one number per column; see global_stats()")
 
     def to_frame(self) -> Any:
         """:meth:`listing` as a pandas or Polars frame."""
@@ -315,6 +288,9 @@ class FAResult:
         what = "Simulated statistics" if self.simulated else "Statistics"
         parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"]
         rows, tables = self.listing(), self.tables()
+        if len({item.stat for item in self.wanted}) > 1:  # of an overview, pictures are enough
+            drawn = {title for title, _, _ in self.pictures()}
+            tables = [(name, table) for name, table in tables if name not in drawn]
         if len(rows) or not tables:
             parts.append(repr(rows))
         for name, table in tables:
@@ -324,35 +300,14 @@ class FAResult:
 
     def tables(self) -> list[tuple[str, Listing]]:
         """What is more than a number per column, each as a table with its name."""
-        found = []
-        for item in self.wanted:
-            stat, value = statistic(item.stat), self.value(item)
-            if value is None or stat.scalar or stat.shown.cells is not None and len(item.columns) == 1:
-                continue
-            for group, one in self._grouped(item, value).items():
-                if one is not None:
-                    name = f"{item.name}: {group}" if group else item.name
-                    found.append((name, Listing(stat.shown.table(item.columns, item.options, one))))
-        return found
+        return [(name, Listing(rows)) for name, rows in tabulated.tables(self._values(), self.kinds)]
 
     def pictures(self) -> list[tuple[str, Picture, bool]]:
         """Title and description of each picture, and whether its column is one of dates."""
-        found = []
-        for item in self.wanted:
-            draw, value = statistic(item.stat).shown.pictures, self.value(item)
-            if draw is None or value is None:
-                continue
-            dates = self.kinds.get(item.columns[0]) == ColumnKind.DATE
-            for picture in draw(item.options, self._grouped(item, value)):
-                found.append((f"{item.name}: {picture.group}" if picture.group else item.name, picture, dates))
-        return found
+        return tabulated.pictures(self._values(), self.kinds)
 
-    @staticmethod
-    def _grouped(item: Item, value: Any) -> dict[str, Any]:
-        """Group to value; one without a name where there are no groups."""
-        if not item.by:
-            return {"": value}
-        return {", ".join(g) if isinstance(g, tuple) else str(g): one for g, one in value.items()}
+    def _values(self) -> list[tuple[Item, Json]]:
+        return [(item, self.value(item)) for item in self.wanted]
 
     def _repr_html_(self) -> str:
         return analytics_drawing.page(
@@ -404,14 +359,6 @@ def _closure(item: Item) -> list[Item]:
     return [*found, item]
 
 
-def _cells(item: Item, value: Any) -> dict[str, Any]:
-    """A statistic's cells in a row per column."""
-    stat = statistic(item.stat)
-    if stat.shown.cells is None or value is None:
-        return {item.stat: value} if stat.scalar else {}
-    return stat.shown.cells(item.options, value)
-
-
 def _key(key: Any) -> str:
     return ", ".join(key) if isinstance(key, tuple) else str(key)
 
@@ -419,8 +366,3 @@ def _key(key: Any) -> str:
 def _keyed(value: Any) -> Any:
     """With pairs of labels as one text, since JSON has no other keys."""
     return {_key(k): _keyed(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _dated(value: Any) -> Any:
-    """Days since 1970-01-01 as a date."""
-    return date_of(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value

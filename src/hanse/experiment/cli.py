@@ -145,6 +145,11 @@ def gathered(
     return settings | {k: v for k, v in given.items() if v is not None}
 
 
+def _without_guess(settings: dict[str, Any]) -> dict[str, Any]:
+    """No column is meant where none is named: the default of the REST interface is for its own callers."""
+    return settings if {"target", "target_column"} & settings.keys() else {**settings, "target_column": ""}
+
+
 def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
@@ -171,7 +176,7 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
     from hanse.experiment.configuring import configure
     from hanse.experiment.proposal import Experiment
 
-    experiment = Experiment(here, configure(gathered(**options))).propose()
+    experiment = Experiment(here, configure(_without_guess(gathered(**options)))).propose()
     session = here.session(experiment.run_id)
     if as_json:
         click.echo(json.dumps({k: v for k, v in session.items() if k != "code_preview"}, indent=2))
@@ -241,7 +246,7 @@ def analyze(here: Connection, as_json: bool, **options: Any) -> None:
     from hanse.experiment.configuring import configure
     from hanse.experiment.proposal import Experiment
 
-    experiment = Experiment(here, configure(gathered(**options)))
+    experiment = Experiment(here, configure(_without_guess(gathered(**options))))
     if as_json:
         click.echo(json.dumps(here.overview(experiment.config), indent=2, ensure_ascii=False))
     else:
@@ -262,8 +267,8 @@ def list_runs(here: Connection, state: str, as_json: bool) -> None:
         {
             "run": s["session_id"],
             "state": s["state"],
-            "name": s.get("name") or s["config"].get("model_name"),
-            "round": f"{s.get('current_round') or 0}/{s['num_rounds']}",
+            "name": s.get("name") or s["config"].get("model_name" if s.get("learns", True) else "federated_strategy"),
+            "round": f"{s.get('current_round') or 0}/{s['num_rounds']}" if s.get("learns", True) else None,
             "waiting for": s.get("remaining") or None,
             "proposed": str(s.get("created_at") or "")[:16].replace("T", " "),
         }

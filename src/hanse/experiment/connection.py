@@ -141,7 +141,7 @@ class Connection:
     def _align(self, config: RunConfig, datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
         if not algorithms.needs_data(config):
             return {"features": [], "kinds": {}}
-        if not algorithms.needs_model(config):
+        if not algorithms.needs_model(config) or not config.target_column:
             schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
             return features.survey(schemas, config.features).to_json()
         metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or []} - set(config.features or [])

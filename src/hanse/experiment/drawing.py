@@ -300,7 +300,7 @@ def bars(values: Mapping[str, float], colour: str = BLUE, width: int = 430, most
             f"<title>{escape(name)}</title>{escape(clip(name, 28))}</text>"
             f"<rect x='{left:.1f}' y='{y + 3}' width='{length:.1f}' height='{row - 7}' rx='2.5' fill='{colour}' "
             f"fill-opacity='.82'><title>{escape(name)}: {value:.4g}</title></rect>"
-            f"<text x='{left + length + 6:.1f}' y='{y + 14}'>{value:.3f}</text>"
+            f"<text x='{left + length + 6:.1f}' y='{y + 14}'>{short(value)}</text>"
         )
     more = f"<p style='margin:4px 0 0'>and {len(values) - most} more</p>" if len(values) > most else ""
     return "".join(parts) + "</svg>" + more
@@ -337,7 +337,7 @@ def short(value: float) -> str:
     >>> short(0.98765), short(54.321), short(2983.0), short(1234567.8)
     ('0.988', '54.3', '2983', '1.23e+06')
     """
-    if float(value).is_integer() and abs(value) >= 10:
+    if float(value).is_integer() and (abs(value) >= 10 or isinstance(value, int)):
         return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.3g}"
     digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
     return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"

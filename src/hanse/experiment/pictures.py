@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Sequence
 from html import escape
 
 from hanse.experiment import drawing
 from hanse.presentation import Bars, Bins, Picture, Step, Steps
+from hanse.tabulated import dated
 
 COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.TEAL, drawing.RED, drawing.GREY)
 
@@ -103,12 +103,4 @@ def on_scale(value: float, dates: bool) -> str:
     >>> on_scale(18262.0, True), on_scale(3.14159, False)
     ('2020-01-01', '3.142')
     """
-    return date_of(value) if dates else f"{value:.4g}"
-
-
-def date_of(days: float) -> str:
-    """Days since 1970-01-01 as a date; beyond the years 1 to 9999, as they are."""
-    try:
-        return (datetime.date(1970, 1, 1) + datetime.timedelta(days=round(days))).isoformat()
-    except (OverflowError, ValueError):
-        return f"{days:.4g}"
+    return str(dated(value)) if dates else f"{value:.4g}"

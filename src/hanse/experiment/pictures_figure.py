@@ -10,7 +10,7 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.experiment import drawing
 from hanse.experiment.listing import Listing, plain
-from hanse.experiment.pictures import COLOURS, date_of
+from hanse.experiment.pictures import COLOURS, on_scale
 from hanse.presentation import Bars, Bins, Picture, Steps
 
 _ACROSS = 3
@@ -80,7 +80,7 @@ def _picture(axes: Any, picture: Picture, dates: bool) -> None:
     else:
         _steps(axes, picture)
     if dates:
-        axes.xaxis.set_major_formatter(lambda value, place: date_of(value))
+        axes.xaxis.set_major_formatter(lambda value, place: on_scale(value, True))
         axes.xaxis.get_major_locator().set_params(nbins=3)
 
 

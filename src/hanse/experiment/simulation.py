@@ -136,7 +136,7 @@ class Simulation:
     def _align(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, Json]:
         if not algorithms.needs_data(config):
             return {"features": [], "kinds": {}}
-        if not algorithms.needs_model(config):
+        if not algorithms.needs_model(config) or not config.target_column:
             return features.survey({n: t.schema() for n, t in tables.items()}, config.features).to_json()
         barred = [config.sample_id_column] if config.sample_id_column else []
         schemas = {n: t.schema() for n, t in tables.items()}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import tabulated
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError
 from hanse.experiment import table_one_drawing
@@ -363,9 +364,6 @@ def _groups(
 
 
 def _withheld(where: Mapping[Item, Fetched]) -> list[str]:
-    found = [
-        f"{item.name}: kept back at {node}: {why}"
-        for item, f in where.items()
-        for node, why in sorted(f.withheld.get(item, {}).items())
-    ]
-    return list(dict.fromkeys(found))
+    return tabulated.kept_back(
+        (item.name, node, why) for item, f in where.items() for node, why in f.withheld.get(item, {}).items()
+    )

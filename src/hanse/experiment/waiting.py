@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
-from hanse.errors import Refused, RunFailed
+from hanse.errors import Conflict, Refused, RunFailed
 from hanse.experiment.progress import Progress
 from hanse.experiment.results import Result
 from hanse.experiment.seam import Backend, Update
@@ -19,6 +20,8 @@ def wait(
 ) -> Result:
     """The result of a run, when it has ended.
 
+    Interrupting it, or an error in ``heard``, ends a run in this process and leaves one at a coordinator going.
+
     Args:
         rounds: how many are planned.
         progress: show what happens.
@@ -29,12 +32,18 @@ def wait(
         RunFailed: the run ended without a result; says why.
     """
     last = Update("pending")
-    with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
-        for warning in backend.warnings(run_id) if progress else ():
-            bar.warn(warning)
-        for last in backend.watch(run_id):
-            bar.show(last.state, last.step, last.waiting_for, last.reason)
-            heard(last)
+    try:
+        with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
+            for warning in backend.warnings(run_id) if progress else ():
+                bar.warn(warning)
+            for last in backend.watch(run_id):
+                bar.show(last.state, last.step, last.waiting_for, last.reason)
+                heard(last)
+    except BaseException:  # interrupted: nobody waits any more; a run at a coordinator goes on
+        if backend.simulated:
+            with contextlib.suppress(Conflict):
+                backend.cancel(run_id)
+        raise
     if last.state == "rejected":
         raise Refused(f"run {run_id} was rejected. {last.reason}".strip())
     if last.state != "completed":

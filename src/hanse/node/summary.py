@@ -29,7 +29,8 @@ def summary(
 ) -> dict[str, Any]:
     """The registration summary, in bounded memory where ``rows`` come in batches.
 
-    - ``num_samples``: rows, 0 below ``min_count``. ``num_features``, ``features``: the columns that are
+    - ``num_samples``: rows, rounded down to a multiple of ``min_count`` as those of the dataset are, so that one row
+      more is not seen. ``num_features``, ``features``: the columns that are
       neither the target nor in ``metadata_columns``.
     - ``data_sparsity``: (zeros + missing) / cells of the features that are no images, in [0, 1], two
       decimals; see :mod:`hanse.statistics.sparsity`. 0 without cells.
@@ -59,8 +60,9 @@ def summary(
     flat = [name for name in names if source.schema[name] != ColumnKind.IMAGE]
     said = asked_here(source, _items(names, flat, features, target if _is_class(source, target) else None), min_count)
     sparsity: Any = said.get("sparsity")
+    samples = int((said.get("missing") or {}).get("rows", 0)) if flat else int(said.get("count") or 0)
     return {
-        "num_samples": int((said.get("missing") or {}).get("rows", 0)) if flat else int(said.get("count") or 0),
+        "num_samples": samples // min_count * min_count,
         "num_features": len(features),
         "data_sparsity": 0.0 if sparsity is None else round(sparsity, 2),
         "class_distribution": _shown(said.get("value_counts")),

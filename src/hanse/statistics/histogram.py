@@ -238,7 +238,7 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
     edges, hidden = value["bin_edges"], value.get("hidden") or [0] * len(value["counts"])
     return [
-        {"from": low, "to": high, "rows": count, "kept back at": sites}
+        {"from": low, "to": high, "rows": None if sites and not count else count, "kept back at": sites}
         for low, high, count, sites in zip(edges, edges[1:], value["counts"], hidden, strict=False)
     ]
 
@@ -273,6 +273,7 @@ STATISTIC = Statistic(
         asked={"bins": 20},
         summary=Summary(frozenset({ColumnKind.NUMERIC}), 6, {"bins": 20}, drawn=True),
         table=table,
+        dated=("from", "to"),
         pictures=pictures,
     ),
 )

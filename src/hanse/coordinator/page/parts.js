@@ -32,6 +32,7 @@ export const section = (id, title, extra, ...body) => h("section", { class: "sec
 export const fact = (name, ...value) => [h("dt", null, name), h("dd", null, ...value)];
 
 export function progress(session) {
+  if (session.learns === false) return h("span", { class: "soft" }, session.state === "running" ? "asking" : "");
   const total = session.num_rounds ?? session.config?.num_rounds ?? 0, done = session.current_round ?? 0;
   return h("div", { class: "progress" },
     h("progress", { max: total || 1, value: Math.min(done, total || 1), class: session.state, "aria-label": `${done} of ${total} rounds` }),
@@ -39,4 +40,4 @@ export function progress(session) {
 }
 
 export const origin = () => state.coordinator.url || location.origin;
-export const title = (session) => session.name || `${session.config?.model_name ?? "run"} for ${session.config?.target_column ?? "a target"}`;
+export const title = (session) => session.name || (session.learns === false ? session.config?.federated_strategy ?? "run" : "") || `${session.config?.model_name ?? "run"} for ${session.config?.target_column ?? "a target"}`;

@@ -69,7 +69,7 @@ const wrong = (name) => state.form.refused?.details.find((one) => one.field === 
 function field(setting) {
   const { name } = setting, what = kind(setting), id = `f-${name}`, help = `${id}-help`;
   const common = { id, name, "aria-describedby": help, "aria-invalid": wrong(name) ? "true" : null };
-  const value = name === "consent_timeout_s" ? setting.default / DAY : setting.default;
+  const value = name === "consent_timeout_s" ? setting.default / DAY : name === "target_column" ? "" : setting.default;
   let control;
   if (what === "choice") {
     const listed = choices(setting);
@@ -82,7 +82,7 @@ function field(setting) {
   else if (what === "plan") control = h("div", { class: "stack" }, h("input", { id, name: "plan.name", type: "text", placeholder: "name of the plan in the source" }), h("textarea", { name: "plan.source", rows: 6, spellcheck: "false", class: "mono", "aria-label": "Source of the plan", placeholder: "Python source; the owners read it before they agree" }));
   else if (what === "nodes") control = nodesField();
   else if (what === "list") control = h("input", { ...common, type: "text", list: name === "tags" ? "tags" : "columns", placeholder: name === "tags" ? "all datasets; or: heart, 2024" : "all; or: age, sex", autocomplete: "off" });
-  else control = h("input", { ...common, type: "text", value: value ?? "", list: name === "target_column" ? "columns" : null, autocomplete: "off", placeholder: setting.nullable || NULLABLE.has(name) ? "none" : "" });
+  else control = h("input", { ...common, type: "text", value: value ?? "", list: name === "target_column" ? "columns" : null, autocomplete: "off", placeholder: name === "target_column" ? "which one?" : setting.nullable || NULLABLE.has(name) ? "none" : "" });
   const text = HELP[name] ?? setting.help;
   return h(what === "nodes" ? "fieldset" : "div", { key: name, class: `field kind-${what} ${name}` }, h(what === "nodes" ? "legend" : "label", what === "nodes" ? null : { for: id }, label(name), h("code", { class: "setting" }, name)), control, h("p", { id: help, class: wrong(name) ? "help bad" : "help" }, wrong(name) ?? text),
     name === "tags" ? h("datalist", { id: "tags" }, allTags().map((one) => h("option", { key: one, value: one }))) : null,
@@ -149,8 +149,8 @@ export function read(form, settings) {
         try { value = JSON.parse(text); } catch (error) { details.push({ field: name, message: `${label(name)} is not JSON: ${error.message}` }); continue; }
       } else value = text === "" && (setting.nullable || NULLABLE.has(name)) ? null : text;
     }
-    if (value === "" && setting.default !== "") continue;
-    if (JSON.stringify(value) !== JSON.stringify(setting.default)) body[name] = value;
+    if (value === "" && setting.default !== "" && name !== "target_column") continue;
+    if (name === "target_column" || JSON.stringify(value) !== JSON.stringify(setting.default)) body[name] = value;
   }
   return { body, details };
 }

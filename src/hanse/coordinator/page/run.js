@@ -6,6 +6,7 @@ import { ENDED, act, edit, is, mine, readDetail, readRun, readSessions, state, u
 import { bars, columns, curves, participation, tone } from "./charts.js";
 import { checked, codeView, declared } from "./consents.js";
 import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
+import { given } from "./statistics.js";
 import { command, copyable, empty, fact, hash, moment, progress, section, since, stateTag, tag, title } from "./parts.js";
 
 export function runView() {
@@ -19,15 +20,16 @@ export function runView() {
     h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null), actions(session)),
     session.reason && session.reason !== session.purpose && (ENDED.has(session.state) ? session.state !== "completed" : session.state === "paused") ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
     session.state === "awaiting_consent" ? consents(session) : null,
-    figures(session, analytics, run),
-    section("curves", "Learning", convergence(analytics.convergence), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
-    section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
+    session.learns === false ? given(run) : null,
+    session.learns === false ? null : figures(session, analytics, run),
+    session.learns === false ? null : section("curves", "Learning", convergence(analytics.convergence), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
+    session.learns === false ? null : section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
       h("div", { class: "charts two" },
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
-    h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
+    session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
     section("failures", "Failures", null, failures(run.steps)),
-    numbers(analytics, session),
+    session.learns === false ? null : numbers(analytics, session),
     about(session),
     log(run));
 }
@@ -57,7 +59,7 @@ function actions(session) {
     if (session.state === "awaiting_consent") buttons.push(h("button", { key: "execute", type: "button", class: "main", disabled: undecided(session).length > 0, title: undecided(session).length ? "Not everybody has agreed yet" : null, onclick: call("execute", "/api/training/sessions/{id}/execute", "The run starts.") }, "Start"));
     if (session.state === "running") buttons.push(h("button", { key: "pause", type: "button", onclick: call("pause", "/api/training/sessions/{id}/pause", "It pauses before the next step.") }, "Pause"));
     if (session.state === "paused") buttons.push(h("button", { key: "resume", type: "button", class: "main", onclick: call("resume", "/api/training/sessions/{id}/resume", "The run goes on.") }, "Resume"));
-    if (session.result) buttons.push(h("button", { key: "model", type: "button", class: session.state === "completed" ? "main" : "", onclick: () => act(() => api.save(api.path("/api/runs/{id}/model", { id }), `${id}.safetensors`)) }, `Download model (${bytes(session.result.bytes, "size unknown")})`));
+    if (session.result) buttons.push(h("button", { key: "model", type: "button", class: session.state === "completed" ? "main" : "", onclick: () => act(() => api.save(api.path("/api/runs/{id}/model", { id }), `${id}.safetensors`)) }, `Download ${session.learns === false ? "result" : "model"} (${bytes(session.result.bytes, "size unknown")})`));
     if (!ENDED.has(session.state)) {
       buttons.push(state.form.confirm === id
         ? h("span", { key: "sure", class: "sure" }, "End this run for good? ", h("button", { type: "button", class: "danger", onclick: call("cancel", "/api/training/sessions/{id}/cancel", "Cancelled.") }, "Yes, cancel it"), h("button", { type: "button", onclick: () => edit("confirm", null) }, "No"))
@@ -101,7 +103,8 @@ const STATUS = {
   improving: ["running", "improving", "the loss still falls"],
   plateaued: ["paused", "plateaued", "the loss is flat, but not at its best"],
   oscillating: ["paused", "oscillating", "the loss goes up and down; a smaller learning rate may help"],
-  diverging: ["failed", "diverging", "the loss rises; a smaller learning rate may help"],
+  past_best: ["paused", "past its best", "the loss rises again; the model of an earlier round was better"],
+  diverging: ["failed", "diverging", "the loss is above that of the start; a smaller learning rate may help"],
   insufficient_data: ["offline", "too early to say", "more rounds are needed to judge"],
 };
 
@@ -179,5 +182,5 @@ export const eventRow = (event) => h("li", { key: event.id }, h("time", { dateti
 
 function log(run) {
   const events = [...(run.events ?? [])].reverse();
-  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").result("${run.id}").model()`)) : null);
+  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" && run.session.learns !== false ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").result("${run.id}").model()`)) : null);
 }

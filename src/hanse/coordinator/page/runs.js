@@ -30,7 +30,7 @@ function row(session) {
   const [name, value] = ["auc", "accuracy", "r2", "loss"].map((one) => [one, metrics[one]]).find(([, one]) => typeof one === "number") ?? [];
   return h("li", { key: session.session_id, class: session.state },
     h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}`, class: "row" },
-      h("span", { class: "what" }, h("b", null, title(session)), h("span", { class: "soft" }, `${session.config?.model_name ?? ""} · ${nodes(session.expected_clients ?? [])} · by ${session.proposer}`)),
+      h("span", { class: "what" }, h("b", null, title(session)), h("span", { class: "soft" }, `${session.learns === false ? session.config?.federated_strategy ?? "" : session.config?.model_name ?? ""} · ${nodes(session.expected_clients ?? [])} · by ${session.proposer}`)),
       stateTag(session.state),
       session.state === "awaiting_consent" ? h("span", { class: "soft grow" }, left.length ? `waits for ${left.join(", ")}` : "all agreed; to be started") : progress(session),
       h("span", { class: "figure" }, name ? `${name === "auc" ? "AUC" : name === "r2" ? "R²" : name} ${number(value)}` : ""),

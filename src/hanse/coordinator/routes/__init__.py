@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from hanse.coordinator.routes import accounts, audit, events, flopynet, mllabiome, models, nodes, page, runs, state
+from hanse.coordinator.routes import (
+    accounts,
+    audit,
+    events,
+    flopynet,
+    mllabiome,
+    models,
+    nodes,
+    page,
+    runs,
+    state,
+    statistics,
+)
 
 ROUTERS = (
     page.router,
     mllabiome.router,
     runs.router,
+    statistics.router,
     flopynet.router,
     nodes.router,
     accounts.router,

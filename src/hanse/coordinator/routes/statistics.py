@@ -1,0 +1,38 @@
+"""Statistics for the page: what can be asked, and what a run of them gave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from hanse.coordinator import statistics_view
+from hanse.coordinator.access import coordinator, own_run
+from hanse.coordinator.routes.mllabiome import visible
+from hanse.errors import NotFound
+
+router = APIRouter(tags=["statistics"])
+
+
+@router.get("/api/statistics")
+async def statistics(request: Request) -> dict[str, Any]:
+    """Every statistic, with its arguments; a run of them is proposed like any other."""
+    return {"statistics": await asyncio.to_thread(statistics_view.offered)}
+
+
+@router.get("/api/runs/{session_id}/statistics")
+async def of_run(request: Request, session_id: str) -> dict[str, Any]:
+    """What a completed run of statistics gave: rows per column, tables, pictures as descriptions, notes."""
+    run = await visible(request, session_id)
+    own_run(request, run.proposer)
+    store = coordinator(request).store
+
+    def read() -> dict[str, Any]:
+        model = store.models.latest(session_id)
+        if model is None:
+            raise NotFound(f"run {session_id} is {run.state}; it has no result yet")
+        alignment = store.runs.bundle(session_id)["alignment"]
+        return {"session_id": session_id, **statistics_view.shown(store.blobs.get(model.sha), alignment["kinds"])}
+
+    return await asyncio.to_thread(read)

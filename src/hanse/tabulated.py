@@ -1,0 +1,137 @@
+"""What statistics gave, as rows, tables and pictures: for a notebook, a terminal and the page alike.
+
+A statistic says itself what is seen of it (:mod:`hanse.presentation`); here this is applied to values, group by
+group, and days are made dates where a column is one of dates.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from hanse.algorithms import statistics as algorithm
+from hanse.messages import Array, Json
+from hanse.presentation import Picture
+from hanse.queries import Item, Plan, statistic
+from hanse.table import ColumnKind
+
+Row = dict[str, Any]
+Kinds = Mapping[str, str]
+Values = Iterable[tuple[Item, Any]]  # items with what they gave; of a grouped one, group to value
+
+
+def value_of(plan: Plan, arrays: Mapping[str, Array], item: Item, prefix: str = "") -> Json:
+    """The value; by label (one grouping column) or tuple of labels (two) where there are groups.
+
+    Args:
+        prefix: of the arrays of a single node.
+    """
+    if not item.by:
+        return algorithm.value(plan, arrays, item, 0, prefix)
+    labels = product(*algorithm.labels_by(plan, arrays, item))
+    return {
+        label[0] if len(label) == 1 else label: algorithm.value(plan, arrays, item, group, prefix)
+        for group, label in enumerate(labels)
+    }
+
+
+def grouped(item: Item, value: Any) -> dict[str, Any]:
+    """Group to value; one without a name where there are no groups."""
+    if not item.by:
+        return {"": value}
+    return {", ".join(g) if isinstance(g, tuple) else str(g): one for g, one in (value or {}).items()}
+
+
+def rows(values: Values, kinds: Kinds) -> list[Row]:
+    """One row per column (and group): all that is one number, and what else has cells in such a row."""
+    found: dict[tuple[str, Any], Row] = {}
+    for item, value in values:
+        if len(item.columns) > 1:
+            continue
+        dates = statistic(item.stat).shown.on_scale and kinds.get(item.columns[0]) == ColumnKind.DATE
+        for group, one in (value or {}).items() if item.by else [(None, value)]:
+            cells = _cells(item, one)
+            if not cells:
+                continue
+            row = found.setdefault((item.columns[0], group), {"column": item.columns[0]})
+            if item.by:
+                row.update(zip(item.by, group if isinstance(group, tuple) else (group,), strict=True))
+            row.update({name: dated(v) for name, v in cells.items()} if dates else cells)
+    return list(found.values())
+
+
+def tables(values: Values, kinds: Kinds) -> list[tuple[str, list[Row]]]:
+    """What is more than cells in a row, each as a table with its name."""
+    found = []
+    for item, value in values:
+        stat = statistic(item.stat)
+        if value is None or stat.scalar or (stat.shown.cells is not None and len(item.columns) == 1):
+            continue
+        dates = stat.shown.dated if kinds.get(item.columns[0]) == ColumnKind.DATE else ()
+        for group, one in grouped(item, value).items():
+            if one is not None:
+                lines = stat.shown.table(item.columns, item.options, one)
+                told = [{name: dated(v) if name in dates else v for name, v in line.items()} for line in lines]
+                found.append((named(item, group), told))
+    return found
+
+
+def pictures(values: Values, kinds: Kinds) -> list[tuple[str, Picture, bool]]:
+    """Title and description of each picture, and whether its column is one of dates."""
+    found = []
+    for item, value in values:
+        draw = statistic(item.stat).shown.pictures
+        if draw is None or value is None:
+            continue
+        dates = kinds.get(item.columns[0]) == ColumnKind.DATE
+        found += [(named(item, one.group), one, dates) for one in draw(item.options, grouped(item, value))]
+    return found
+
+
+def kept_back(found: Iterable[tuple[str, str, str]]) -> list[str]:
+    """(what, node, why) as few sentences as say the same.
+
+    >>> kept_back([("mean of age", "ulm", "few rows"), ("mean of age", "bonn", "few rows"),
+    ...            ("mean of size", "bonn", "few rows"), ("mean of size", "ulm", "few rows")])
+    ['kept back at bonn, ulm (few rows): mean of age, mean of size']
+    """
+    nodes: dict[tuple[str, str], set[str]] = {}
+    for what, node, why in found:
+        nodes.setdefault((what, why), set()).add(node)
+    whats: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (what, why), those in nodes.items():
+        whats.setdefault((why, tuple(sorted(those))), []).append(what)
+    return [f"kept back at {', '.join(those)} ({why}): {_some(names)}" for (why, those), names in whats.items()]
+
+
+def named(item: Item, group: str) -> str:
+    """What a table or a picture is called."""
+    return f"{item.name}: {group}" if group else item.name
+
+
+def dated(value: Any) -> Any:
+    """Days since 1970-01-01 as a date; beyond the years 1 to 9999, and what is no number, as it is.
+
+    >>> dated(18262.4), dated(None), dated("5 or more")
+    ('2020-01-01', None, '5 or more')
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return value
+    try:
+        return (datetime.date(1970, 1, 1) + datetime.timedelta(days=round(value))).isoformat()
+    except (OverflowError, ValueError):
+        return value
+
+
+def _cells(item: Item, value: Any) -> Row:
+    stat = statistic(item.stat)
+    if stat.shown.cells is None or value is None:
+        return {item.stat: value} if stat.scalar else {}
+    return stat.shown.cells(item.options, value)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
