@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from one_node import Node, carry, probe, proposal, running
 
 from hanse import algorithms, features, policy, rounds
 from hanse.bundle import Bundle, freeze
+from hanse.cli import group
 from hanse.config import RunConfig
 from hanse.errors import (
+    Conflict,
     HanseError,
     NodeFailed,
     NotAllowed,
@@ -29,6 +32,7 @@ from hanse.errors import (
 from hanse.facts import Facts
 from hanse.kinds import Account, Decision
 from hanse.messages import Json, Message, Record
+from hanse.node import control
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
@@ -408,6 +412,49 @@ def test_consent_binds_the_amount(tmp_path: Path) -> None:
             few = probe(num_rounds=2)
             await node.approved(few, "run-2")
             await refused(node, NotAllowed, "round 999000", few, {"round": 999_000}, X, run="run-2", step=1)
+
+    asyncio.run(main())
+
+
+def test_an_approval_ends_with_its_run(tmp_path: Path) -> None:
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            bundle = data_bundle(tmp_path)
+            first = first_ask(bundle)
+            await node.approved(bundle)
+            await node.task(bundle, first.data["of"], first.arrays)
+            await node.coordinator.ask("finished", {"run": "run-1", "state": "completed"})
+            await refused(node, NotApproved, "completed", bundle, first.data["of"], first.arrays)
+            assert [line.spent for line in node.agent.book.lines("visits")] == [1]  # this outlives it
+            await node.propose(bundle, "run-2")
+            await node.coordinator.ask("finished", {"run": "run-2", "state": "cancelled"})
+            with pytest.raises(Conflict, match=r"has ended \(cancelled\)"):
+                node.agent.gate.approve("run-2", actor="owner")
+            assert [p.run for p in node.agent.approvals.pending()] == []
+            await node.coordinator.ask("finished", {"run": "nobody knows it", "state": "\x00" * 99})
+            assert node.actions().count("run.ended") == 3
+
+    asyncio.run(main())
+
+
+def test_the_owner_hears_that_the_coordinator_did_not_take_the_decision(tmp_path: Path) -> None:
+    """The node was away when the run was cancelled, so it does not know yet."""
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            await node.coordinator.until("hello")
+            await node.propose(probe())
+            node.coordinator.refuse["consent"] = Conflict("run run-1 is cancelled")
+            said = await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1", actor="owner")
+            assert said["refused"] == "run run-1 is cancelled"
+            await node.propose(probe(128), "run-2")
+            node.coordinator.refuse["consent"] = Conflict("run run-2 is cancelled")
+            done = await asyncio.to_thread(
+                CliRunner().invoke, group, ["node", "approve", "run-2", "--home", str(tmp_path)]
+            )
+            assert isinstance(done.exception, Conflict)
+            assert "did not take it: run run-2 is cancelled" in done.exception.message
 
     asyncio.run(main())
 

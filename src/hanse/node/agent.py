@@ -41,6 +41,7 @@ from hanse.transports import REQUEST_HEADER, Caller, Line, line
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
+_TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
 
 
 Connect = Callable[[Caller], Line]
@@ -179,6 +180,7 @@ class Agent:
             run = data.get("run")
             if not isinstance(run, str):
                 raise WireError("finished names a run")
+            self.gate.finished(run, data.get("state"))
             self._spawn(self.worker.forget(run))  # the worker may be busy; the coordinator need not wait
             return self._reply(message)
         unknown = WireError(f"a node is not asked {message.kind[:50]!r}; is the coordinator of another release?")
@@ -225,8 +227,10 @@ class Agent:
         except HanseError as error:
             log.warning("the coordinator did not accept this node's greeting: %s", error.message)
 
-    async def tell(self) -> None:
-        """Tells the coordinator the decisions that it has not heard of."""
+    async def tell(self) -> dict[str, str]:
+        """Tells the coordinator the decisions that it has not heard of. Returns the runs of which it did not take
+        the decision, and why (the run is over, ...)."""
+        refused: dict[str, str] = {}
         for proposal in self.approvals.unsent():
             decision = "reject" if proposal.revoked else proposal.decision
             try:
@@ -239,10 +243,19 @@ class Agent:
                     actor=proposal.actor,
                 )
             except NodeLost:
-                return
-            except HanseError as error:  # it knows better (the run is over, ...): nothing to tell again
+                break
+            except HanseError as error:  # it knows better: nothing to tell again
                 log.warning("the coordinator did not take the decision on %s: %s", proposal.run, error.message)
+                refused[proposal.run] = error.message
             self.approvals.mark_sent(proposal)
+        return refused
+
+    async def _told(self) -> dict[str, str]:
+        """What :meth:`tell` returns, if that does not take long: an owner waits for it."""
+        telling = self._spawn(self.tell())
+        with contextlib.suppress(TimeoutError):
+            return dict(await asyncio.wait_for(asyncio.shield(telling), _TELL_SECONDS))
+        return {}
 
     async def _beat(self) -> None:
         with contextlib.suppress(HanseError):
@@ -272,9 +285,8 @@ class Agent:
         actor, reason = str(asked.get("actor", "owner")), str(asked.get("reason", ""))
         if do in ("approve", "reject", "revoke"):
             proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason)
-            if self.state == "connected":
-                self._spawn(self.tell())
-            return proposal.public()
+            refused = await self._told() if self.state == "connected" else {}
+            return {**proposal.public(), "refused": refused.get(proposal.run, "")}
         if do == "examine":
             said = await self.gate.examine(self.approvals.get(run, sha256))
             return [{"allowed": d.allowed, "rule": d.rule, "reason": d.reason, "remedy": d.remedy} for d in said]

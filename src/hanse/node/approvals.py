@@ -1,6 +1,6 @@
 """What was proposed to this node, and what its owner decided: one SQLite file.
 
-An approval is for exactly one run and one hash. It can be revoked, and ends by itself.
+An approval is for exactly one run and one hash. It can be revoked, and ends with the run, or by itself.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ CREATE TABLE IF NOT EXISTS decisions (
   run TEXT NOT NULL, sha256 TEXT NOT NULL, decision TEXT NOT NULL, actor TEXT NOT NULL, time TEXT NOT NULL,
   reason TEXT NOT NULL, until TEXT NOT NULL, revoked TEXT, sent INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run, sha256), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
+CREATE TABLE IF NOT EXISTS ended (run TEXT PRIMARY KEY, state TEXT NOT NULL, time TEXT NOT NULL);
 """
 _JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
-  d.decision, d.actor, d.time, d.reason, d.until, d.revoked
-  FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256"""
+  coalesce(e.state, ''), d.decision, d.actor, d.time, d.reason, d.until, d.revoked
+  FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256 LEFT JOIN ended e ON e.run = p.run"""
 
 _OPEN = """ FROM proposals p WHERE NOT EXISTS
-  (SELECT 1 FROM decisions d WHERE d.run = p.run AND d.sha256 = p.sha256)"""
+  (SELECT 1 FROM decisions d WHERE d.run = p.run AND d.sha256 = p.sha256)
+  AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.run = p.run)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A proposal and what was decided. ``decision``: ``pending``, ``accept`` or ``reject``;
-    ``dataset``: ``{name, version}``, or None where the run needs no data. Times are ISO, UTC."""
+    ``dataset``: ``{name, version}``, or None where the run needs no data; ``ended``: how the run ended, as the
+    coordinator told. Times are ISO, UTC."""
 
     run: str
     sha256: str
@@ -49,6 +52,7 @@ class Proposal:
     expires: str
     dataset: Mapping[str, Json] | None
     received: str
+    ended: str = ""
     decision: str = "pending"
     actor: str = ""
     time: str = ""
@@ -61,6 +65,8 @@ class Proposal:
         """In one word, for people."""
         if self.revoked:
             return "revoked"
+        if self.ended:
+            return self.ended
         if self.decision == "accept":
             return "expired" if _past(self.until) else "approved"
         if self.decision == "reject":
@@ -255,6 +261,11 @@ class Approvals:
         )
         return self.get(found.run, found.sha256)
 
+    def end(self, run: str, state: str) -> None:
+        """The run has ended: nothing of it is answered any more, and nothing can be decided."""
+        if self._db.execute("SELECT 1 FROM proposals WHERE run = ?", (run,)).fetchone() is not None:
+            self._db.execute("INSERT OR IGNORE INTO ended VALUES (?, ?, ?)", (run, state, _now()))
+
     def unsent(self) -> list[Proposal]:
         """Decisions that the coordinator has not heard of."""
         return [_proposal(row) for row in self._db.execute(_JOINED + " WHERE d.sent = 0 ORDER BY d.time")]
@@ -270,8 +281,10 @@ class Approvals:
         self, run: str, sha256: str, decision: str, actor: str, reason: str, days: float, sent: bool
     ) -> Proposal:
         found = self.get(run, sha256)
-        if found.decision == decision and not found.revoked:
+        if found.decision == decision and not found.revoked and not found.ended:
             return found
+        if found.ended:
+            raise Conflict(f"run {run!r} has ended ({found.ended}); there is nothing to decide any more")
         if found.decision != "pending":
             raise Conflict(f"run {run!r} is {found.state} already, by {found.actor} at {found.time}")
         if decision == "accept" and _past(found.expires):
@@ -290,7 +303,7 @@ class Approvals:
 def _proposal(row: tuple[str, ...]) -> Proposal:
     known = list(row)
     known[6] = loads(known[6])
-    return Proposal(*known[:8], *(known[8:] if known[8] is not None else ()))  # type: ignore[arg-type]
+    return Proposal(*known[:9], *(known[9:] if known[9] is not None else ()))  # type: ignore[arg-type]
 
 
 def _now() -> str:

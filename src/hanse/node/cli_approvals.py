@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hanse.errors import Conflict
 from hanse.node.command import ask_agent, home_option, joined, owner
 from hanse.terminal import line, table, visible
 
@@ -88,6 +89,8 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
     @click.option("--reason", help="Told to the data scientist.", **optional)
     def decide(home: Path, run: str, sha256: str, reason: str) -> None:
         done = _decide(home, name, run, sha256, reason)
+        if done.get("refused"):
+            raise Conflict(f"noted here, but the coordinator did not take it: {line(done['refused'])}")
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")
         if name == "approve":
             _warn_of_rules(home, done)

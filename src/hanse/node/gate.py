@@ -186,6 +186,13 @@ class Gate:
             self._record("consent.refused", COORDINATOR, run, {"code": error.code, "reason": error.message})
             raise
 
+    def finished(self, run: str, state: Json) -> None:
+        """The run is over: its approval ends, and what was booked for it alone goes."""
+        word = state if isinstance(state, str) and state.isalpha() and len(state) <= 40 else "finished"
+        self.approvals.end(run, word)
+        self.book.forget(run)
+        self._record("run.ended", COORDINATOR, run, {"state": word})
+
     # ------------------------------------------------------------ the owner's decisions
 
     def approve(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
