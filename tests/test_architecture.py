@@ -16,7 +16,17 @@ from hanse.config import RunConfig
 from hanse.registry import find, names
 
 ROOT = Path(hanse.__file__).parent
-INGREDIENTS = ("algorithms", "models", "selection", "gathering", "transforms", "policy", "ledgers", "statistics")
+INGREDIENTS = (
+    "algorithms",
+    "models",
+    "tasks",
+    "selection",
+    "gathering",
+    "transforms",
+    "policy",
+    "ledgers",
+    "statistics",
+)
 GROUND = (
     "kinds",
     "facts",

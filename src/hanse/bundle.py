@@ -21,7 +21,7 @@ from hanse import algorithms, gathering, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, WireError
 from hanse.messages import Json, dumps, loads
-from hanse.registry import FOLDERS, modules
+from hanse.registry import FOLDERS, find, modules, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,9 @@ def node_code(config: RunConfig) -> dict[str, str]:
     """Module name to source of every ingredient file of the node's half of this run."""
     roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
     if algorithms.needs_model(config):
-        roots.append(f"hanse.models.{config.model_name}")
+        settling = find("tasks", config.task_type).TASK
+        tasks = (config.task_type,) if hasattr(settling, "target") else names("tasks")  # any may be settled
+        roots += [f"hanse.models.{config.model_name}", *(f"hanse.tasks.{task}" for task in tasks)]
     roots += algorithms.ingredients(config)
     roots += [f"hanse.gathering.{name}" for name in sorted(set(_gathering(config).values()))]
     roots += [f"hanse.transforms.{link['name']}" for link in transforms.checked(config.transforms)]

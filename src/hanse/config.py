@@ -23,6 +23,7 @@ from typing import Any
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
+from hanse.registry import names
 
 
 def _number(low: float, high: float, *, whole: bool = False, above: bool = False) -> Callable[[Json], str]:
@@ -41,6 +42,11 @@ def _number(low: float, high: float, *, whole: bool = False, above: bool = False
 
 def _one_of(*allowed: str) -> Callable[[Json], str]:
     return lambda value: "" if value in allowed else "one of " + ", ".join(allowed)
+
+
+def _named(folder: str) -> Callable[[Json], str]:
+    """A name in the folder, as it is when the value comes in."""
+    return lambda value: "" if value in names(folder) else "one of " + ", ".join(names(folder))
 
 
 def _text(longest: int = 200, *, empty: bool = False) -> Callable[[Json], str]:
@@ -97,7 +103,7 @@ class RunConfig:
     # mllabiome's session configuration
     model_name: str = _setting("xgboost", _text(), "what is learned: a file of hanse.models")
     task_type: str = _setting(
-        "auto", _one_of("auto", "binary", "multiclass", "regression"), "auto settles it from the labels of all sites"
+        "auto", _named("tasks"), "what is learned: a file of hanse.tasks; auto settles it from the labels of all sites"
     )
     num_rounds: int = _setting(10, _number(1, 100_000, whole=True), "training rounds; for forests, batches of trees")
     target_column: str = _setting(

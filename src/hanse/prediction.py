@@ -42,30 +42,21 @@ class Predictor:
         self._model = find("models", _name(result))
         self.feature_names_in_: Array = np.array([c["name"] for c in self.prepared.data["columns"]], object)
         self.n_features_in_ = len(self.feature_names_in_)
-        if self.task.kind != "regression":
+        if self.task.classes:
             self.classes_: Array = label_values(self.task.classes)
 
     def predict(self, table: Any) -> Array:
         """(n,) class labels, or values."""
-        found = self._predict(table)
-        if self.task.kind == "regression":
-            return found
-        chosen = (found > 0.5).astype(int) if self.task.kind == "binary" else found.argmax(1)
-        return np.asarray(self.classes_[chosen])
+        return self.task.of.answer(self._predict(table), self.task)
 
     def predict_proba(self, table: Any) -> Array:
         """(n, k) probabilities in the order of ``classes_``."""
-        if self.task.kind == "regression":
-            raise DataError("a regression gives values, not probabilities; use predict")
-        found = self._predict(table)
-        return np.column_stack([1 - found, found]) if self.task.kind == "binary" else found
+        return self.task.of.probabilities(self._predict(table), self.task)
 
     def score(self, table: Any, y: Any) -> float:
         """Accuracy, or R² for a regression, as scikit-learn's ``score``."""
-        truth, found = np.asarray(y), self.predict(table)
-        if self.task.kind != "regression":
-            return float((truth.astype(str) == found.astype(str)).mean())
-        return float(1 - ((truth - found) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+        columns = list(Table.of({"y": y} if not isinstance(y, Mapping) else y).columns.values())
+        return self.task.of.score(self._predict(table), columns, self.task)
 
     def design(self, table: Any) -> Array:
         """The design matrix that the native model wants."""
@@ -94,7 +85,7 @@ class Predictor:
         X = self.design(table)
         if len(X):
             return np.asarray(self._model.predict(self.result, X), np.float64)
-        return np.zeros((0, self.task.outputs)) if self.task.kind == "multiclass" else np.zeros(0)
+        return np.zeros(self.task.shape(0))
 
 
 def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:

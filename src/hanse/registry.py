@@ -34,6 +34,7 @@ from hanse.settings import Setting
 FOLDERS = (
     "algorithms",
     "models",
+    "tasks",
     "selection",
     "gathering",
     "transforms",

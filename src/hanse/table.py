@@ -54,6 +54,11 @@ class Column:
             return np.zeros(len(self.values), bool)
         return np.isnan(self.values)
 
+    @property
+    def given(self) -> Array:
+        """(n,) whether each row has a value that can be used; infinite numbers count as missing."""
+        return ~self.missing if self.kind is ColumnKind.CATEGORICAL else np.isfinite(self.values)
+
     def take(self, rows: Array) -> Column:
         return Column(self.kind, self.values[rows], self.categories)
 

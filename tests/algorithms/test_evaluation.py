@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from hanse.algorithms._evaluation import BINS, evaluate, over_sites, report
+from hanse.algorithms._evaluation import evaluate, over_sites, report
 from hanse.kinds import Task
+from hanse.tasks._classes import BINS
 
 BINARY = Task("binary", ("x",), ("no", "yes"))
 THREE = Task("multiclass", ("x",), ("a", "b", "c"))
@@ -19,7 +20,7 @@ NUMBER = Task("regression", ("x",))
 def summed(prediction: Any, y: Any, task: Task, edges: list[int], center: float = 0.0) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for low, high in zip([0, *edges], [*edges, len(y)], strict=True):
-        sums, _ = evaluate(prediction[low:high], y[low:high], task, center)
+        sums, _ = evaluate(prediction[low:high], y[low:high], task, np.array([center]))
         total = {n: total.get(n, 0) + a for n, a in sums.items()}
     return report(total, task)
 

@@ -88,7 +88,7 @@ def test_the_servers_learning_rate_mixes_old_and_new() -> None:
 
 @pytest.mark.parametrize(("model", "kind"), MODELS)
 def test_every_model_learns_every_task_it_claims(model: str, kind: str) -> None:
-    assert kind in find("models", model).TASKS
+    assert find("tasks", kind).TASK.predicts in find("models", model).PREDICTS
     drive = Drive(shares(toy(400, kind), 200, 150, 50), **settings(model, local_epochs=5, num_rounds=6))
     history = drive.run().data["history"]
     assert [h["round"] for h in history] == list(range(7))
@@ -226,7 +226,7 @@ def test_a_pair_that_does_not_fit_is_refused(given: dict[str, Any], says: str) -
 
 
 def test_a_model_that_cannot_learn_the_task_says_what_it_can() -> None:
-    with pytest.raises(ConfigError, match="learns regression, but the task is binary"):
+    with pytest.raises(ConfigError, match="predicts a number; a binary task needs probabilities"):
         Drive(shares(toy(50), 25, 25), **settings("linear_regression")).run()
     with pytest.raises(ConfigError, match="did you mean 'alpha'"):
         Drive(shares(toy(50), 25, 25), **settings("sgd_classifier", model_options={"alhpa": 1})).run()

@@ -29,7 +29,7 @@ from hanse.algorithms._schedule import Phase, Schedule
 from hanse.algorithms._server import ServerStep, Update, applied, plain
 from hanse.codec import encode
 from hanse.errors import ConfigError, NodeFailed, RunFailed
-from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Model, Site, Task, generator
+from hanse.kinds import NUMBER, SAMPLE, Ask, Combine, Contribution, Done, Gathered, Model, Site, Task, generator
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
@@ -173,9 +173,9 @@ class Averaging:
             phase,
             done + 1 if trains else None,
             to=state.schedule.whom,
-            counts=evaluation.COUNTS,
+            counts=task.of.counts,
             arrays={**sent, **more} if trains else {},
-            sums=evaluation.shapes(task) if question.measures else {},
+            sums=task.of.shapes(task) if question.measures else {},
         )
 
     def tell(self, state: State, gathered: Gathered) -> State:
@@ -335,7 +335,7 @@ class Averaging:
 
 def _targets(rows: preparation.Rows, prepared: Record) -> Array:
     y = rows.y[rows.train]
-    if preparation.task(prepared).kind == "regression":
+    if preparation.task(prepared).predicts == NUMBER:
         y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
     return y
 
@@ -363,10 +363,10 @@ def evaluate(
     if len(rows.test):
         prediction = model.predict(common, rows.X[rows.test])
     else:
-        prediction = np.zeros((0, task.outputs)) if task.kind == "multiclass" else np.zeros(0)
-    if task.kind == "regression":
+        prediction = np.zeros(task.shape(0))
+    if task.predicts == NUMBER:
         prediction = prediction * scale + mean
-    return evaluation.evaluate(prediction, rows.y[rows.test], task, float(mean[0]))
+    return evaluation.evaluate(prediction, rows.y[rows.test], task, mean)
 
 
 def norm(arrays: Arrays) -> float:

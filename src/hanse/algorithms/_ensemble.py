@@ -165,7 +165,7 @@ class Pooling:
         if phase == "done":
             return Done(f"{done} rounds, {len(state.model['size'])} trees")
         task = preparation.task(state.prepared)
-        counts, sums = dict(evaluation.COUNTS), dict(evaluation.shapes(task)) if schedule.measures else {}
+        counts, sums = dict(task.of.counts), dict(task.of.shapes(task)) if schedule.measures else {}
         sent: Shapes = {}
         if phase == "train":  # trees of any number of nodes
             sent = {name: (a.dtype.name, (None, *a.shape[1:])) for name, a in state.model.items()}
@@ -272,8 +272,8 @@ class Pooling:
         if len(rows.test):
             prediction = self.growth.predict(model, ask, rows.X[rows.test])
         else:
-            prediction = np.zeros((0, task.outputs)) if task.kind == "multiclass" else np.zeros(0)
-        center = float(ask.prepared.arrays["target_mean"][0])
+            prediction = np.zeros(task.shape(0))
+        center = ask.prepared.arrays["target_mean"]
         return evaluation.evaluate(prediction, rows.y[rows.test], task, center)
 
 

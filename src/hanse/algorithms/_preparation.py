@@ -32,15 +32,11 @@ import numpy as np
 
 from hanse.algorithms._agreement import (
     MAX_CATEGORIES,
-    MAX_CLASSES,
     MAX_WARNINGS,
-    MAX_WHOLE_CLASSES,
     agreed,
     check_sums,
     least,
-    order_labels,
     report,
-    settle,
     sizes,
 )
 from hanse.algorithms._oddities import coded, unlike
@@ -48,13 +44,13 @@ from hanse.algorithms._rows import (
     Rows,
     design,
     feature_names,
-    kind_of,
     numbers,
     pack,
     rows,
     split,
     target,
     task,
+    task_at,
     unpack,
 )
 from hanse.config import RunConfig
@@ -68,16 +64,12 @@ from hanse.table import ColumnKind
 __all__ = [
     "ALGORITHM",
     "MAX_CATEGORIES",
-    "MAX_CLASSES",
-    "MAX_WHOLE_CLASSES",
     "Preparation",
     "Rows",
     "design",
     "feature_names",
-    "order_labels",
     "pack",
     "rows",
-    "settle",
     "split",
     "target",
     "task",
@@ -129,8 +121,9 @@ class Preparation:
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
         values = numbers(site.table.take(kept[train]), ask)
-        if kind_of(ask) == "regression":
-            values = np.column_stack([values, y[train]])
+        settled = task_at(site, ask)
+        if settled.of.moments:
+            values = np.column_stack([values, y.reshape(len(y), -1)[train, : settled.of.moments]])
         present = np.isfinite(values)
         centre = ask.arrays["mean"] if step == "squares" else 0.0
         centred = np.where(present, values - centre, 0.0)
@@ -140,8 +133,8 @@ class Preparation:
             "sum": centred.sum(0),
             "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
-        if kind_of(ask) != "regression":
-            counts = np.bincount(y[train], minlength=len(ask.data["task"]["classes"]))
+        if settled.classes:
+            counts = np.bincount(y[train], minlength=len(settled.classes))
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
         said: dict[str, Json] = {}
         if step == "squares":
@@ -187,11 +180,12 @@ class Preparation:
     def result(self, state: State) -> Record:
         """Data ``{task: {kind, features, classes}, target, columns, needs, rows, ...}``; arrays
         ``mean`` and ``scale`` of the numeric columns in order, ``target_mean`` and ``target_scale``
-        (1,) (0 and 1 for classes)."""
+        of the numbers in the target (0 and 1 where there are none)."""
         data = {k: v for k, v in state.data.items() if k not in ("step", "task_type", "took")}
         mean, scale = state.arrays["mean"], state.arrays["scale"]
-        if kind_of(state) == "regression":
-            arrays = {"mean": mean[:-1], "scale": scale[:-1], "target_mean": mean[-1:], "target_scale": scale[-1:]}
+        if own := task(state).of.moments:
+            arrays = {"mean": mean[:-own], "scale": scale[:-own]}
+            arrays |= {"target_mean": mean[-own:], "target_scale": scale[-own:]}
         else:
             arrays = {"mean": mean, "scale": scale, "target_mean": np.zeros(1), "target_scale": np.ones(1)}
         return Record(data, arrays)

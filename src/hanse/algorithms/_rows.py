@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.errors import DataError
-from hanse.kinds import Site, Task
+from hanse.kinds import Settling, Site, Task
 from hanse.messages import Array, Json, Record, digest
+from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table
 
 
@@ -73,26 +74,27 @@ def design(table: Table, prepared: Record, standardise: bool) -> Array:
     return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
+def task_at(site: Site, prepared: Record) -> Task:
+    """The same at a node, which learns nothing else than its owner agreed to."""
+    settled, wanted = task(prepared), site.config["task_type"]
+    if wanted != settled.kind and hasattr(find("tasks", wanted).TASK, "target"):
+        raise DataError(f"the run was agreed on for a {wanted} task, and is asked to learn a {settled.kind} one")
+    return settled
+
+
 def target(table: Table, prepared: Record) -> tuple[Array, Array]:
-    """The rows that have a usable target, (m,) int64, and their targets (m,): class indices
-    (int64), or numbers (float64)."""
-    name = prepared.data["target"]
-    if name not in table.columns:
-        raise DataError(f"the target column {name!r} is not in the dataset of this site")
-    column = table[name]
-    if kind_of(prepared) == "regression":
-        if column.kind is ColumnKind.CATEGORICAL:
-            if np.all(column.values < 0):
-                return np.zeros(0, np.int64), np.zeros(0)
-            raise DataError(f"the target {name!r} is text at this site; a regression needs numbers")
-        kept = np.flatnonzero(np.isfinite(column.values))
-        return kept, column.values[kept]
-    index = {label: i for i, label in enumerate(prepared.data["task"]["classes"])}
-    labels, codes = labelled(column)
-    known = np.array([index.get(label, -1) for label in labels] + [-1], np.int64)
-    y = known[codes]
-    kept = np.flatnonzero(y >= 0)
-    return kept, y[kept]
+    """The rows that have a usable target, (m,) int64, and their targets, as the task takes them."""
+    settled = task(prepared)
+    return settled.of.target(target_columns(table, settled.of, prepared.data["target"]), settled)
+
+
+def target_columns(table: Table, settling: Settling, target: str) -> list[Column]:
+    """The columns that the target stands in. Raises ``DataError`` for one that is not there."""
+    names = settling.columns(target)
+    for name in names:
+        if name not in table.columns:
+            raise DataError(f"the target column {name!r} is not in the dataset of this site")
+    return [table[name] for name in names]
 
 
 def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Array, Array]:
@@ -136,6 +138,7 @@ def rows(site: Site, prepared: Record) -> Rows:
     found: tuple[str, Rows] | None = site.cache.get("rows")
     if found is not None and found[0] == key:
         return found[1]
+    task_at(site, prepared)
     kept, y = target(site.table, prepared)
     train, test = split(y, site.rng("split"), float(site.config["test_fraction"]))
     X = design(site.table.take(kept), prepared, prepared.data["needs"] == "standardised")
@@ -156,25 +159,6 @@ def unpack(record: Record) -> Record:
 
 
 # ---------------------------------------------------------------- columns to numbers
-
-
-def labelled(column: Column) -> tuple[list[str], Array]:
-    """The distinct labels of a column, and each row's index among them (-1: missing)."""
-    if column.kind is ColumnKind.CATEGORICAL:
-        used = np.unique(column.values[column.values >= 0])
-        index = np.full(len(column.categories) + 1, -1, np.int64)
-        index[used] = np.arange(len(used))
-        return [column.categories[c] for c in used], index[column.values]
-    finite = np.isfinite(column.values)
-    distinct, inverse = np.unique(column.values[finite], return_inverse=True)
-    codes = np.full(len(column), -1, np.int64)
-    codes[finite] = inverse
-    return [str(label) for label in Column(ColumnKind.NUMERIC, distinct).labels()], codes
-
-
-def kind_of(record: Record) -> str:
-    """The kind of the task that was settled."""
-    return str(record.data["task"]["kind"])
 
 
 def _column(table: Table, entry: Mapping[str, Json]) -> Column:

@@ -15,7 +15,7 @@ import numpy as np
 
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
-from hanse.kinds import Site
+from hanse.kinds import NUMBER, Site
 from hanse.messages import Array
 from hanse.settings import Setting
 
@@ -30,10 +30,10 @@ def _predict(model: Any, ask: Question, X: Array) -> Array:
         predicted: Array = model.predict(ask.model, X)
         return predicted
     task = preparation.task(ask.prepared)
-    if task.kind == "regression":
+    if task.predicts == NUMBER:
         return np.full(len(X), ask.prepared.arrays["target_mean"][0])
     shares = class_shares(ask.prepared)
-    return np.full(len(X), shares[1]) if task.kind == "binary" else np.tile(shares, (len(X), 1))
+    return np.full(len(X), shares[1]) if task.outputs == 1 else np.tile(shares, (len(X), 1))
 
 
 def _grow(model: Any, site: Site, ask: Question, rows: preparation.Rows) -> tuple[Trees, list[float]]:

@@ -33,7 +33,7 @@ from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, RunFailed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, Task
+from hanse.kinds import NUMBER, Ask, Combine, Contribution, Done, Gathered, Site, State, Task
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole
@@ -99,9 +99,9 @@ class Newton:
             Combine.SUM,
             "train",
             state.data["round"] + 1,
-            counts={**evaluation.COUNTS, "rows": None},
+            counts={**task.of.counts, "rows": None},
             arrays=_model(state).convex.shapes(),
-            sums=evaluation.shapes(task),
+            sums=task.of.shapes(task),
         )
 
     def answer(self, site: Site, ask: Record) -> Contribution:
@@ -111,7 +111,7 @@ class Newton:
         rows = preparation.rows(site, prepared)
         theta = np.asarray(ask.arrays["theta"], np.float64)
         y = rows.y[rows.train]
-        if task.kind == "regression":
+        if task.predicts == NUMBER:
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         with np.errstate(over="ignore", invalid="ignore"):
             found = model.convex.sums(theta, rows.X[rows.train], y, site.progress)

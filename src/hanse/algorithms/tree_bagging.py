@@ -22,7 +22,7 @@ import numpy as np
 
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
-from hanse.kinds import Site
+from hanse.kinds import NUMBER, Site
 from hanse.messages import Array, Json, Record
 from hanse.settings import Setting, maybe, number, whole
 
@@ -78,9 +78,9 @@ def base_score(prepared: Record) -> float:
     """What the empty ensemble predicts: the share of class 1 for binary, the mean for regression, and
     0.5 in each class's score for more (a constant there changes no probability)."""
     task = preparation.task(prepared)
-    if task.kind == "regression":
+    if task.predicts == NUMBER:
         return float(np.float32(prepared.arrays["target_mean"][0]))
-    if task.kind == "binary":
+    if task.outputs == 1:
         return float(np.clip(np.float32(class_shares(prepared)[1]), 1e-6, 1 - 1e-6))
     return 0.5
 

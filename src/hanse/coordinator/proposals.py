@@ -12,7 +12,9 @@ from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator import registry
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
+from hanse.kinds import PROBABILITIES
 from hanse.messages import Json
+from hanse.registry import find
 from hanse.store.nodes import ENROLLED, Node
 
 Dataset = Mapping[str, Json]
@@ -73,7 +75,7 @@ def freeze(
     )
     named = bundle.bound(datasets)
     labels = {node: registry.labels_of(usable[node], config.target_column) for node in datasets}
-    if config.task_type != "regression":
+    if getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES:
         comparison.shared(labels, config.target_column)
     warnings = (
         *alignment.warnings,

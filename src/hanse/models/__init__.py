@@ -6,7 +6,8 @@ A file without a leading underscore is a model that a run can choose; the others
   by the library's own names, and raises ``ConfigError`` naming what is wrong. It needs no library: the coordinator,
   which has none, builds adapters too;
 - ``LEARNS_BY``, its capabilities, the preferred one first: what an algorithm may ask of the adapter (below);
-- ``TASKS``, the kinds of task that it learns, and ``SETTINGS``, the options that ``build`` takes;
+- ``PREDICTS``, what it can predict, in words that tasks mean the same by (:mod:`hanse.tasks`), and ``SETTINGS``, the
+  options that ``build`` takes;
 - ``NEEDS``: ``standardised`` rows (numbers of mean 0 and scale 1, without gaps) or ``raw`` ones (NaN: missing);
 - ``native(result)``, from the result of a run a normal, fitted model of the library, in the target's own units and
   with the original labels, and ``predict(result, X)``, its predictions;

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, Task
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
 from hanse.models._results import in_range, positive, seed_of, sklearn
@@ -108,7 +108,7 @@ class Perceptron:
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         model = self.native(parameters)
         with np.errstate(over="ignore", invalid="ignore"):
-            if self.task.kind == "regression":
+            if self.task.predicts == NUMBER:
                 return np.asarray(model.predict(X), np.float64)
             return positive(model.predict_proba(X), self.task)
 
@@ -125,13 +125,13 @@ def estimator(
     weights; the weights are then ours, and the optimiser is forgotten.
     """
     networks = sklearn("neural_network")
-    library = networks.MLPRegressor if task.kind == "regression" else networks.MLPClassifier
+    library = networks.MLPRegressor if task.predicts == NUMBER else networks.MLPClassifier
     settings = {**options, "hidden_layer_sizes": tuple(options["hidden_layer_sizes"])}
     model = library(**settings, **{"batch_size": 1, **more}, random_state=0)
     asked = model.get_params()["batch_size"]
     model.batch_size = 1
     row = np.zeros((1, len(task.features)))
-    if task.kind == "regression":
+    if task.predicts == NUMBER:
         model.partial_fit(row, np.zeros(1))
     else:
         model.partial_fit(row, classes[:1], classes=classes)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from hanse.errors import ConfigError
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, PROBABILITIES, Task
+
+_SAID = {NUMBER: "a number", PROBABILITIES: "probabilities of classes"}
 
 
-def task_fits(model: str, task: Task, tasks: tuple[str, ...]) -> None:
-    """Raises ``ConfigError`` where a model cannot learn the task."""
-    if task.kind not in tasks:
-        raise ConfigError(f"{model} learns {' and '.join(tasks)}, but the task is {task.kind}; choose another model")
+def task_fits(model: str, task: Task, predicts: tuple[str, ...]) -> None:
+    """Raises ``ConfigError`` where a model cannot predict what the task needs."""
+    if task.predicts not in predicts:
+        raise ConfigError(
+            f"{model} predicts {' and '.join(_SAID.get(p, p) for p in predicts)}; a {task.kind} task needs "
+            f"{_SAID.get(task.predicts, task.predicts)}. Choose another model"
+        )

@@ -59,14 +59,12 @@ def seed_of(rng: np.random.Generator) -> int:
 def positive(probabilities: Array, task: Task) -> Array:
     """From a library's (n, k) probabilities to ours: (n,) of class 1 for binary."""
     wide = np.asarray(probabilities, np.float64)
-    return wide[:, 1] if task.kind == "binary" else wide
+    return wide[:, 1] if task.outputs == 1 else wide
 
 
 def log_loss(probability: Array, y: Array, task: Task) -> float:
     """Mean training loss of class probabilities."""
-    chosen = (
-        np.where(y == 1, probability, 1 - probability) if task.kind == "binary" else probability[np.arange(len(y)), y]
-    )
+    chosen = np.where(y == 1, probability, 1 - probability) if task.outputs == 1 else probability[np.arange(len(y)), y]
     tiny = np.finfo(np.float64).eps
     return float(-np.log(np.clip(chosen, tiny, 1)).mean())
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, squared
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
@@ -25,7 +25,7 @@ from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters", "sums")
-TASKS = ("regression",)
+PREDICTS = (NUMBER,)
 SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 
 
@@ -76,7 +76,7 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 
 def build(task: Task, options: Mapping[str, Json]) -> LinearRegression:
-    task_fits("linear_regression", task, TASKS)
+    task_fits("linear_regression", task, PREDICTS)
     return LinearRegression(task, checked(options, SETTINGS, of="linear_regression"))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, logistic, multinomial
-from hanse.kinds import Task
+from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
@@ -26,7 +26,7 @@ from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters", "sums")
-TASKS = ("binary", "multiclass")
+PREDICTS = (PROBABILITIES,)
 SETTINGS = {
     "C": Setting(
         1.0, "inverse of the strength of the L2 penalty; inf: none", either(number(0, above=True), one_of("inf"))
@@ -103,7 +103,7 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 
 def build(task: Task, options: Mapping[str, Json]) -> LogisticRegression:
-    task_fits("logistic_regression", task, TASKS)
+    task_fits("logistic_regression", task, PREDICTS)
     return LogisticRegression(task, checked(options, SETTINGS, of="logistic_regression"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hanse.kinds import Task
+from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._mlp import SETTINGS, Perceptron, estimator
 from hanse.models._options import task_fits
@@ -14,11 +14,11 @@ from hanse.settings import checked
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
-TASKS = ("binary", "multiclass")
+PREDICTS = (PROBABILITIES,)
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
-    task_fits("mlp_classifier", task, TASKS)
+    task_fits("mlp_classifier", task, PREDICTS)
     return Perceptron(task, checked(options, SETTINGS, of="mlp_classifier"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._mlp import SETTINGS, Perceptron, estimator
 from hanse.models._options import task_fits
@@ -17,11 +17,11 @@ from hanse.settings import checked
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
-TASKS = ("regression",)
+PREDICTS = (NUMBER,)
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Perceptron:
-    task_fits("mlp_regressor", task, TASKS)
+    task_fits("mlp_regressor", task, PREDICTS)
     return Perceptron(task, checked(options, SETTINGS, of="mlp_regressor"))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
-from hanse.kinds import Progress, Task
+from hanse.kinds import NUMBER, PROBABILITIES, Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
 from hanse.models._options import task_fits
@@ -27,7 +27,7 @@ from hanse.settings import Setting, boolean, checked, either, nothing, number, o
 
 NEEDS = "raw"
 LEARNS_BY = ("trees",)
-TASKS = ("binary", "multiclass", "regression")
+PREDICTS = (PROBABILITIES, NUMBER)
 SETTINGS = {
     "n_estimators": Setting(100, "trees in all, of all sites together", whole(1, 1_000_000)),
     "criterion": Setting(
@@ -63,8 +63,8 @@ class Forest:
 
     def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
         self.task, self.options = task, options
-        self.width = 1 if task.kind == "regression" else len(task.classes)
-        regression = task.kind == "regression"
+        self.width = 1 if task.predicts == NUMBER else len(task.classes)
+        regression = task.predicts == NUMBER
         if options["criterion"] not in (None, *(("squared_error",) if regression else ("gini", "entropy", "log_loss"))):
             raise ConfigError(f"criterion {options['criterion']} of random_forest does not fit a {task.kind} task")
         if regression and options["class_weight"] is not None:
@@ -111,7 +111,7 @@ class Forest:
     def predict(self, trees: Mapping[str, Array], X: Array) -> Array:
         """As :meth:`hanse.kinds.Model.predict`; at least one tree and one row."""
         forest = self.estimator(trees, np.arange(len(self.task.classes)))
-        if self.task.kind == "regression":
+        if self.task.predicts == NUMBER:
             return np.asarray(forest.predict(X), np.float64)
         return positive(forest.predict_proba(X), self.task)
 
@@ -126,7 +126,7 @@ class Forest:
             return wrong
         if (trees["samples"] < 1).any() or (trees["weighted"] <= 0).any():
             return "a node without rows"
-        if self.task.kind != "regression":
+        if self.task.predicts != NUMBER:
             value = trees["value"]
             if (value < 0).any() or (value > 2).any() or (np.abs(value.sum(1) - 1) > 1e-6).any():
                 return "the class shares of a node do not sum to one"
@@ -162,7 +162,7 @@ class Forest:
         forest = self._library()(**self._settings(features), n_estimators=count, random_state=0)
         single = forest.estimator
         forest.estimator_, forest.n_features_in_, forest.n_outputs_ = single, features, 1
-        if self.task.kind != "regression":
+        if self.task.predicts != NUMBER:
             forest.classes_, forest.n_classes_ = classes, self.width
         edges = _trees.starts(trees)
         arrays = {n: np.asarray(trees[n]) for n in trees if n != "size"}
@@ -195,7 +195,7 @@ class Forest:
         estimator = type(single)(**{p: getattr(forest, p) for p in forest.estimator_params if p != "random_state"})
         estimator.tree_, estimator.n_features_in_, estimator.n_outputs_ = tree, features, 1
         estimator.max_features_ = features
-        if self.task.kind != "regression":
+        if self.task.predicts != NUMBER:
             estimator.classes_, estimator.n_classes_ = np.arange(self.width), self.width
         return estimator
 
@@ -222,22 +222,22 @@ class Forest:
     def _settings(self, features: int) -> dict[str, Any]:
         settings = {k: v for k, v in self.options.items() if k != "n_estimators"}
         if settings["criterion"] is None:
-            settings["criterion"] = "squared_error" if self.task.kind == "regression" else "gini"
+            settings["criterion"] = "squared_error" if self.task.predicts == NUMBER else "gini"
         if settings["max_features"] is None:
-            settings["max_features"] = 1.0 if self.task.kind == "regression" else "sqrt"
+            settings["max_features"] = 1.0 if self.task.predicts == NUMBER else "sqrt"
         elif isinstance(settings["max_features"], int):
             settings["max_features"] = min(settings["max_features"], features)
-        if self.task.kind == "regression":
+        if self.task.predicts == NUMBER:
             del settings["class_weight"]
         return {**settings, "n_jobs": 1}
 
     def _library(self) -> Any:
         ensemble = sklearn("ensemble")
-        return ensemble.RandomForestRegressor if self.task.kind == "regression" else ensemble.RandomForestClassifier
+        return ensemble.RandomForestRegressor if self.task.predicts == NUMBER else ensemble.RandomForestClassifier
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Forest:
-    task_fits("random_forest", task, TASKS)
+    task_fits("random_forest", task, PREDICTS)
     return Forest(task, checked(options, SETTINGS, of="random_forest"))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, squared
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import linear_in_units, options_of, sklearn, task_of
@@ -20,7 +20,7 @@ from hanse.settings import Setting, boolean, checked, number
 
 NEEDS = "standardised"
 LEARNS_BY = ("sums",)
-TASKS = ("regression",)
+PREDICTS = (NUMBER,)
 SETTINGS = {
     "alpha": Setting(1.0, "strength of the L2 penalty", number(0)),
     "fit_intercept": Setting(True, "whether there is an intercept", boolean),
@@ -44,7 +44,7 @@ class Ridge:
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Ridge:
-    task_fits("ridge", task, TASKS)
+    task_fits("ridge", task, PREDICTS)
     return Ridge(task, checked(options, SETTINGS, of="ridge"))
 
 

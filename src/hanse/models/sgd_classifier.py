@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Task
+from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import (
@@ -31,7 +31,7 @@ from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
-TASKS = ("binary", "multiclass")
+PREDICTS = (PROBABILITIES,)
 SETTINGS = {
     "loss": Setting("log_loss", "the logistic loss, or the smoothed hinge loss", one_of("log_loss", "modified_huber")),
     "penalty": Setting("l2", "the penalty on the coefficients; null: none", one_of("l2", "l1", "elasticnet", None)),
@@ -90,7 +90,7 @@ def _estimator(
 
 
 def build(task: Task, options: Mapping[str, Json]) -> SGDClassifier:
-    task_fits("sgd_classifier", task, TASKS)
+    task_fits("sgd_classifier", task, PREDICTS)
     return SGDClassifier(task, checked(options, SETTINGS, of="sgd_classifier"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import WireError
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import linear_in_units, options_of, seed_of, sklearn, task_of
@@ -21,7 +21,7 @@ from hanse.training import Learned, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
-TASKS = ("regression",)
+PREDICTS = (NUMBER,)
 SETTINGS = {
     "loss": Setting(
         "squared_error",
@@ -76,7 +76,7 @@ def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, 
 
 
 def build(task: Task, options: Mapping[str, Json]) -> SGDRegressor:
-    task_fits("sgd_regressor", task, TASKS)
+    task_fits("sgd_regressor", task, PREDICTS)
     return SGDRegressor(task, checked(options, SETTINGS, of="sgd_regressor"))
 
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, HanseError, NodeFailed
-from hanse.kinds import Task
+from hanse.kinds import NUMBER, PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
@@ -41,7 +41,7 @@ from hanse.training import Learned, Term, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
-TASKS = ("binary", "multiclass", "regression")
+PREDICTS = (PROBABILITIES, NUMBER)
 IMAGES = True
 INITIALISED_BY = "nodes"
 _FILE = "<training plan>"
@@ -71,7 +71,7 @@ class TorchModule:
     ) -> Learned:
         torch = _library()
         inputs = _inputs(X)
-        targets = torch.from_numpy(np.array(y, np.int64 if self.task.kind == "multiclass" else np.float32))
+        targets = torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32))
         with self._plan() as plan, torch.random.fork_rng(devices=[]), _threads(parameters, X):
             torch.manual_seed(seed_of(rng))
             module = _loaded(self._build(plan), parameters)
@@ -123,16 +123,14 @@ class TorchModule:
         with torch.inference_mode():
             for start in range(0, len(X), _PREDICT_ROWS):
                 score = self._shaped(module(_inputs(X[start : start + _PREDICT_ROWS]))).double()
-                if self.task.kind == "binary":
-                    score = torch.sigmoid(score)
-                elif self.task.kind == "multiclass":
-                    score = torch.softmax(score, 1)
+                if self.task.predicts == PROBABILITIES:
+                    score = torch.softmax(score, 1) if self.task.outputs > 1 else torch.sigmoid(score)
                 parts.append(score.numpy())
         return np.concatenate(parts)
 
     def _shaped(self, output: Any) -> Any:
-        expected = (len(output), self.task.outputs) if self.task.kind == "multiclass" else (len(output),)
-        if self.task.kind != "multiclass" and output.ndim == 2 and output.shape[1] == 1:
+        expected = self.task.shape(len(output))
+        if self.task.outputs == 1 and output.ndim == 2 and output.shape[1] == 1:
             output = output[:, 0]
         if tuple(output.shape) != expected:
             raise ConfigError(f"the training plan's module gives shape {tuple(output.shape)}; expected {expected}")
@@ -221,10 +219,10 @@ def _line(error: Exception) -> str:
 
 def _loss(task: Task) -> Callable[[Any, Any], Any]:
     functional = _library().nn.functional
-    if task.kind == "binary":
-        found = functional.binary_cross_entropy_with_logits
+    if task.predicts == NUMBER:
+        found = functional.mse_loss
     else:
-        found = functional.cross_entropy if task.kind == "multiclass" else functional.mse_loss
+        found = functional.cross_entropy if task.outputs > 1 else functional.binary_cross_entropy_with_logits
     chosen: Callable[[Any, Any], Any] = found
     return chosen
 
@@ -266,7 +264,7 @@ def _library() -> Any:
 
 def build(task: Task, options: Mapping[str, Json]) -> TorchModule:
     """``options["plan"]`` is the training plan; all others are for the plan's own ``build``."""
-    task_fits("torch_module", task, TASKS)
+    task_fits("torch_module", task, PREDICTS)
     plan = options.get("plan")
     if not isinstance(plan, Mapping) or not isinstance(plan.get("source"), str):
         raise ConfigError("torch_module needs a training plan: plan = {source: Python text, name: text}")
@@ -281,7 +279,7 @@ def native(result: Record) -> Any:
     only results whose plan you know. A regression's output is in the target's own units."""
     task = task_of(result)
     module = build(task, options_of(result)).native(parameters_of(result))
-    if task.kind != "regression":
+    if task.predicts != NUMBER:
         return module
     mean, scale = target_scale(result)
     nn = _library().nn
@@ -303,7 +301,7 @@ def predict(result: Record, X: Array) -> Array:
     """As :meth:`hanse.kinds.Model.predict`. **Executes the plan** of the result."""
     task = task_of(result)
     found = build(task, options_of(result)).predict(parameters_of(result), X)
-    if task.kind != "regression":
+    if task.predicts != NUMBER:
         return found
     mean, scale = target_scale(result)
     return found * scale + mean

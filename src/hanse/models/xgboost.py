@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, WireError
-from hanse.kinds import Progress, Task
+from hanse.kinds import NUMBER, PROBABILITIES, Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
 from hanse.models._options import task_fits
@@ -37,7 +37,7 @@ from hanse.settings import Setting, checked, number, one_of, whole
 
 NEEDS = "raw"
 LEARNS_BY = ("boosted_trees",)
-TASKS = ("binary", "multiclass", "regression")
+PREDICTS = (PROBABILITIES, NUMBER)
 SETTINGS = {
     "learning_rate": Setting(0.3, "what each new tree counts for (shrinkage)", number(0, 10, above=True)),
     "max_depth": Setting(6, "levels of a tree; 0: no limit", whole(0, 30)),
@@ -74,7 +74,6 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "weight": ("float32", ()),
 }
 _PER_TREE = ("size", "group")
-_OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
 
 
 class Boosting:
@@ -82,6 +81,17 @@ class Boosting:
 
     def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
         self.task, self.options = task, options
+
+    @property
+    def _two(self) -> bool:
+        """Whether one output is the probability of the second of two classes."""
+        return self.task.predicts == PROBABILITIES and self.task.outputs == 1
+
+    @property
+    def _objective(self) -> str:
+        if self.task.predicts == NUMBER:
+            return "reg:squarederror"
+        return "binary:logistic" if self._two else "multi:softprob"
 
     def empty(self) -> dict[str, Array]:
         return {name: np.zeros(0, dtype) for name, (dtype, _) in _ARRAYS.items()}
@@ -103,15 +113,15 @@ class Boosting:
         xgboost = _library()
         settings = {k: v for k, v in self.options.items() if k not in ("scaling", "scale_pos_weight")}
         settings |= {
-            "objective": _OBJECTIVE[self.task.kind],
+            "objective": self._objective,
             "nthread": 1,
             "seed": seed_of(rng),
             "base_score": 0.5,
             "verbosity": 0,
         }
-        if self.task.kind == "multiclass":
+        if self.task.outputs > 1:
             settings["num_class"] = len(self.task.classes)
-        if self.task.kind == "binary":
+        if self._two:
             settings["scale_pos_weight"] = self.options["scale_pos_weight"]
         margin = self.margin(trees, base, X)
         data = xgboost.DMatrix(X, np.asarray(y, np.float64), base_margin=margin, nthread=1)
@@ -127,12 +137,12 @@ class Boosting:
     def margin(self, trees: Mapping[str, Array], base: float, X: Array) -> Array:
         """(n,) or (n, k) raw scores, float32: the base plus the outputs of all trees."""
         xgboost = _library()
-        shape = (len(X), self.task.outputs) if self.task.kind == "multiclass" else (len(X),)
-        if not math.isfinite(base) or (self.task.kind == "binary" and not 0 < base < 1):
+        shape = self.task.shape(len(X))
+        if not math.isfinite(base) or (self._two and not 0 < base < 1):
             raise WireError(f"the base score {base!r} is not one of a {self.task.kind} task")
         if not len(X):
             return np.zeros(shape, np.float32)
-        start = base if self.task.kind != "binary" else float(np.log(base / (1 - base)))
+        start = base if not self._two else float(np.log(base / (1 - base)))
         if not len(trees["size"]):
             return np.full(shape, start, np.float32)
         booster = self.booster(trees, base)
@@ -142,9 +152,9 @@ class Boosting:
     def predict(self, trees: Mapping[str, Array], base: float, X: Array) -> Array:
         """As :meth:`hanse.kinds.Model.predict`."""
         score = self.margin(trees, base, X).astype(np.float64)
-        if self.task.kind == "regression":
+        if self.task.predicts == NUMBER:
             return score
-        if self.task.kind == "binary":
+        if self._two:
             return np.exp(-np.logaddexp(0.0, -score))
         score = np.exp(score - score.max(1, keepdims=True)) if len(score) else score
         return np.asarray(score / score.sum(1, keepdims=True))
@@ -216,8 +226,8 @@ class Boosting:
             _tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
             for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
         ]
-        objective: dict[str, Any] = {"name": _OBJECTIVE[self.task.kind]}
-        if self.task.kind == "multiclass":
+        objective: dict[str, Any] = {"name": self._objective}
+        if self.task.outputs > 1:
             objective["softmax_multiclass_param"] = {"num_class": str(groups)}
         else:
             objective["reg_loss_param"] = {"scale_pos_weight": "1"}
@@ -236,7 +246,7 @@ class Boosting:
                 "base_score": str(np.float32(base)),
                 "boost_from_average": "0",
                 "num_target": "1",
-                "num_class": str(groups if self.task.kind == "multiclass" else 0),
+                "num_class": str(groups if self.task.outputs > 1 else 0),
                 "num_feature": str(len(self.task.features)),
             },
             "objective": objective,
@@ -294,7 +304,7 @@ def _library() -> Any:
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Boosting:
-    task_fits("xgboost", task, TASKS)
+    task_fits("xgboost", task, PREDICTS)
     return Boosting(task, checked(options, SETTINGS, of="xgboost"))
 
 

@@ -21,7 +21,7 @@ const GROUPS = {
   "Who takes part, and how long one waits": ["auto_start", "consent_timeout_s", "fraction", "selection", "evaluate_every", "min_available_nodes", "min_fit_nodes", "min_completed", "max_weight_share", "round_timeout_s", "reconnect_timeout_s", "wait_timeout_s", "max_failed_rounds"],
 };
 const NULLABLE = new Set(["sample_id_column", "features", "expected_client_ids", "plan"]);
-const CHOICES = { task_type: ["auto", "binary", "multiclass", "regression"], feature_strategy: ["intersection", "union"] };
+const CHOICES = { feature_strategy: ["intersection", "union"] };
 const WORDS = { intersection: "intersection: what all sites have", union: "union: what any site has", auto: "auto" };
 const HELP = { consent_timeout_s: "then it expires, and nobody is bound", expected_client_ids: "none chosen: all whose data carry the tags", features: "none named: all that the strategy gives", sample_id_column: "never a feature; leave it empty if there is none" };
 const DAY = 86400;
@@ -59,7 +59,7 @@ function kind(setting) {
 
 function choices(setting) {
   if (setting.choices?.length) return setting.choices;
-  const named = { model_name: state.schema.models, selection: state.schema.selections, federated_strategy: state.schema.algorithms && ["auto", ...state.schema.algorithms.filter((a) => a !== "auto")] }[setting.name] ?? CHOICES[setting.name];
+  const named = { model_name: state.schema.models, selection: state.schema.selections, task_type: state.schema.tasks, federated_strategy: state.schema.algorithms && ["auto", ...state.schema.algorithms.filter((a) => a !== "auto")] }[setting.name] ?? CHOICES[setting.name];
   return named?.length ? named.map((one) => (typeof one === "object" ? one.name : one)) : null;
 }
 

@@ -34,13 +34,13 @@ export function runView() {
     log(run));
 }
 
-const METRIC_SETS = { regression: ["loss", "rmse", "r2"], other: ["loss", "accuracy", "auc"] };
+const BEFORE = ["loss", "accuracy", "auc"]; // until something was measured
+const FIRST = ["loss", "accuracy", "auc", "rmse", "r2"]; // of what was, in this order
 
 function metricsOf(session, analytics) {
-  const found = new Set(analytics.rounds.flatMap((row) => [...Object.keys(row.metrics ?? {}), ...Object.keys(row.spread ?? {})]));
-  const model = session.config?.model_name ?? "";
-  const numeric = session.config?.task_type === "regression" || found.has("rmse") || found.has("r2") || /regress(or|ion)/.test(model.replace("logistic", ""));
-  return numeric && session.config?.task_type !== "binary" && session.config?.task_type !== "multiclass" && model !== "logistic_regression" ? METRIC_SETS.regression : METRIC_SETS.other;
+  const found = new Set(analytics.rounds.flatMap((row) => [...Object.entries(row.metrics ?? {}).filter(([, value]) => typeof value === "number").map(([name]) => name), ...Object.keys(row.spread ?? {})]));
+  const measured = [...FIRST.filter((name) => found.has(name)), ...[...found].filter((name) => METRICS[name] && !FIRST.includes(name))];
+  return measured.length > 1 ? measured.slice(0, 3) : BEFORE;
 }
 
 // ---- what one may do

@@ -25,6 +25,7 @@ async def schema(request: Request) -> dict[str, Any]:
         "settings": RunConfig.describe(),
         "models": list(registry.names("models")),
         "algorithms": list(registry.names("algorithms")),
+        "tasks": list(registry.names("tasks")),
         "selections": list(registry.names("selection")),
     }
 

@@ -1,0 +1,14 @@
+"""What is to be learned: one file each, with ``TASK``, an object as of :class:`hanse.kinds.Learnable`.
+
+A task says which columns it needs, how sites settle it from their reports, a node's targets, the sums that its
+metrics follow from, what a prediction looks like and how it is scored. No other file knows one by name: models
+say what they can predict (``PREDICTS``), a task what is predicted of it, and both mean the same words:
+
+``probabilities``
+    Of classes: (n,) of the second of two, (n, k) of more.
+``number``
+    Any real number. A gradient model learns it at mean 0 and scale 1, and what it predicts is scaled back.
+
+A file may bring a word of its own (a positive rate, a hazard); the models that can predict it say so. ``task_type``
+of a run is a name in this folder. Files with an underscore are parts of others.
+"""
