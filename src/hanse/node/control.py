@@ -1,6 +1,11 @@
 """The owner's way to a running agent: a Unix socket in the node's folder that only its owner can open.
 
 One line of JSON each way: ``{"do": ..., ...}`` and ``{"ok": ...}`` or ``{"error": {code, message}}``.
+
+The worker runs as the same user, so the folder's rights do not keep it out: code of a stranger in it could approve in
+the owner's name. The worker, and whatever it started, is known by its network namespace, which is not the agent's and
+which it cannot leave; a node whose worker could not be cut off runs no code of strangers
+(:mod:`hanse.policy.training_plans`).
 """
 
 from __future__ import annotations
@@ -11,10 +16,11 @@ import json
 import logging
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
-from hanse.errors import HanseError, NodeFailed, WireError, from_code
+from hanse.errors import HanseError, NodeFailed, NotAllowed, WireError, from_code
 from hanse.messages import Json, loads
 
 log = logging.getLogger(__name__)
@@ -31,7 +37,9 @@ async def listen(home: Path, do: Do) -> asyncio.Server:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            asked = loads(await asyncio.wait_for(reader.readline(), _SECONDS))
+            line = await asyncio.wait_for(reader.readline(), _SECONDS)
+            _check_peer(writer.get_extra_info("socket"))  # once it has spoken, so that it reads why it is refused
+            asked = loads(line)
             if not isinstance(asked, dict):
                 raise WireError("expected an object")
             answer: dict[str, Json] = {"ok": await do(asked)}
@@ -52,6 +60,21 @@ async def listen(home: Path, do: Do) -> asyncio.Server:
             return await asyncio.start_unix_server(serve, path, limit=_LINE_BYTES)
         finally:
             os.umask(before)
+
+
+def _check_peer(sock: socket.socket) -> None:
+    """Raises ``NotAllowed`` for a process that is cut off from the network as a worker is. Who cannot be looked at
+    counts as one, but for the system's administrator where the node is another user's."""
+    pid, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if user == 0 and os.geteuid() != 0:
+        return
+    try:
+        ours = os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        ours = False
+    if not ours:
+        log.warning("process %d, which is not the owner's, was refused at the control socket", pid)
+        raise NotAllowed("only the owner decides here, not a process that the node computes with")
 
 
 def ask(home: Path, do: str, **more: Json) -> Json:
