@@ -171,6 +171,11 @@ class RunConfig:
     round_timeout_s: float = _setting(
         60.0, _number(0, 86_400, above=True), "a node that shows no progress for so long is late"
     )
+    round_deadline_s: float | None = _setting(
+        None,
+        _maybe(_number(0, 30 * 86_400, above=True)),
+        "the most that a node may take for one answer, however it progresses; null: as long as it progresses",
+    )
     reconnect_timeout_s: float = _setting(
         15.0, _number(0, 86_400), "a node that lost its connection in a round may take so long to come back"
     )

@@ -21,6 +21,7 @@
     │   ├── NodeLost         the connection is gone or silent
     │   ├── WorkerDied       the node's worker ended, hung or hit a limit
     │   └── Unusable         some contributions cannot be combined; names the nodes
+    ├── StorageFailed        a disk is full, or a database cannot be reached; it may pass
     └── RunFailed            a run ended without a result
 
 An error says what was found, what was expected and what to do next. What crosses the wire is
@@ -130,6 +131,10 @@ class Unusable(NodeFailed):
     def __init__(self, nodes: dict[str, str] | str) -> None:
         self.nodes = nodes if isinstance(nodes, dict) else {}
         super().__init__("; ".join(f"{n}: {r}" for n, r in sorted(self.nodes.items())) or str(nodes))
+
+
+class StorageFailed(HanseError):
+    code, status = "storage_failed", 503
 
 
 class RunFailed(HanseError):

@@ -173,6 +173,8 @@ class Sky:
     def _deadline(self, flight: _Flight) -> float:
         config = self._config
         silent = flight.moved + config.round_timeout_s
+        if config.round_deadline_s is not None:
+            silent = min(silent, flight.started + config.round_deadline_s)
         return silent if flight.offline is None else min(silent, flight.offline + config.reconnect_timeout_s)
 
     def _reply(self, task: asyncio.Task[Message]) -> Reply:
@@ -193,7 +195,9 @@ class Sky:
         flight = self._flights.pop(task)
         task.cancel()
         config = self._config
-        if flight.offline is not None:
+        if config.round_deadline_s is not None and now >= flight.started + config.round_deadline_s:
+            why = f"took more than the {config.round_deadline_s:g} s that the run allows for an answer"
+        elif flight.offline is not None:
             why = f"lost its connection and did not come back within {config.reconnect_timeout_s:g} s"
         else:
             why = f"showed no progress for {config.round_timeout_s:g} s"

@@ -42,6 +42,7 @@ FOLDERS = (
     "ledgers",
     "statistics",
     "transports",
+    "engines",
 )
 GROUP = "hanse.ingredients"
 VARIABLE = "HANSE_INGREDIENTS"

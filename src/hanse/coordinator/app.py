@@ -16,7 +16,8 @@ from hanse.coordinator.access import authorize
 from hanse.coordinator.routes import ROUTERS
 from hanse.coordinator.schemas import Invalid, check_length
 from hanse.coordinator.service import Coordinator
-from hanse.errors import HanseError, NotAuthenticated, TooLarge
+from hanse.errors import HanseError, NotAuthenticated, StorageFailed, TooLarge
+from hanse.store.faults import passing
 
 _log = logging.getLogger(__name__)
 _CODES = {404: "not_found", 405: "not_allowed_here", 413: "too_large", 422: "config"}
@@ -123,5 +124,9 @@ async def _query_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    fault = passing(error)
+    if fault:
+        _log.warning("%s %s: %s", request.method, request.url.path, fault)
+        return _answer(StorageFailed(f"the coordinator's storage failed ({fault}); try again in a moment"))
     _log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
     return _answer(HanseError("the coordinator could not do this; its log has the details"))

@@ -8,12 +8,14 @@ when it starts again, so no decision is missing from the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.events import Event
+from hanse.store.faults import passing
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ AUDITED = (
     "model",
 )
 _BATCH = 500
+_RETRY_S = 1.0  # between attempts to write while the storage fails
+_LAST_NOTES_S = 10.0  # at the end of the process, for what is still to be written
 _WAITING = 10_000  # notes in memory; beyond, the oldest writer is behind a broken disk
 
 
@@ -75,11 +79,17 @@ class Chronicle:
         """Writes what is waiting, then ends."""
         self.close_streams()
         if self._tasks:
-            await self._notes.join()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._notes.join(), _LAST_NOTES_S)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.to_thread(self._catch_up)
+            try:
+                await asyncio.to_thread(self._catch_up)
+            except Exception as error:
+                if not passing(error):
+                    raise
+                _log.error("the audit log is behind (%s); the next start catches up", passing(error))
         self._unsubscribe()
 
     def close_streams(self) -> None:
@@ -115,11 +125,25 @@ class Chronicle:
         while True:
             kind, run, node, actor, detail = await self._notes.get()
             try:
-                await asyncio.to_thread(self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail)
+                await self._write(kind, run, node, actor, detail)
             except Exception:
                 _log.exception("an event could not be written: %s", kind)
             finally:
                 self._notes.task_done()
+
+    async def _write(
+        self, kind: str, run: str | None, node: str | None, actor: str, detail: Mapping[str, Json]
+    ) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail)
+                return
+            except Exception as error:
+                fault = passing(error)
+                if not fault:
+                    raise
+                _log.warning("an event waits (%s): %s", fault, kind)
+                await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
         while True:
@@ -127,8 +151,13 @@ class Chronicle:
             self._audit_due.clear()
             try:
                 await asyncio.to_thread(self._catch_up)
-            except Exception:
-                _log.exception("the audit log could not be written")
+            except Exception as error:
+                if not passing(error):
+                    _log.exception("the audit log could not be written")
+                    continue
+                _log.warning("the audit log waits (%s)", passing(error))
+                await asyncio.sleep(_RETRY_S)
+                self._audit_due.set()
 
     def _catch_up(self) -> None:
         while True:

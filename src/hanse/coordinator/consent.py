@@ -16,6 +16,7 @@ from hanse.coordinator.background import Background
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
+from hanse.coordinator.registry import check_enrolled
 from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, Refused
 from hanse.messages import Json
 from hanse.store import Store
@@ -103,6 +104,7 @@ class ConsentDesk:
 
         def record() -> Run:
             run = self._store.runs.get(run_id)
+            check_enrolled(self._store.nodes.get(node))
             self._store.consents.record(run_id, node, decision, sha256, actor=actor, via=via, reason=reason)
             return self._store.consents.settle(run_id, actor, start=bool(run.config.get("auto_start", True)))
 
@@ -124,6 +126,7 @@ class ConsentDesk:
             )
         if known.consent_mode == "node":
             raise Conflict(f"this node takes approvals only at the node: hanse node approve {run_id}")
+        check_enrolled(known)
         if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
             await self._relay(run, node, decision, account)
         return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason)

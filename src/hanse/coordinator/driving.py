@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from hanse import algorithms, gathering, rounds
@@ -16,11 +17,14 @@ from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, Refused
 from hanse.kinds import Past, State
 from hanse.messages import Json
+from hanse.registry import find
 from hanse.store import Store
+from hanse.store.faults import passing
 from hanse.store.runs import Run
 from hanse.store.states import TERMINAL, RunState
 
 _log = logging.getLogger(__name__)
+_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0  # between attempts to write while the storage fails
 
 
 class RunDriver:
@@ -28,10 +32,19 @@ class RunDriver:
 
     Args:
         ended: called with the run as it is after its last step.
+        engine: what drives them (:mod:`hanse.engines`).
     """
 
-    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, ended: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        presence: Presence,
+        chronicle: Chronicle,
+        ended: Callable[[Run], None],
+        engine: str = "native",
+    ) -> None:
         self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
+        self._engine = engine
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resumed: dict[str, asyncio.Event] = {}
 
@@ -67,20 +80,73 @@ class RunDriver:
     # ------------------------------------------------------------ one run
 
     async def _drive(self, run: Run) -> None:
+        """To the end, whatever the storage does meanwhile: no run is left in ``running`` with nobody who drives it."""
+        verdict: tuple[RunState, str] | None = None
+        delay = _RETRY_S
         try:
-            ended = await self._compute(run)
-        except asyncio.CancelledError:
-            raise
-        except HanseError as error:
-            to = RunState.REJECTED if isinstance(error, Refused) else RunState.FAILED
-            ended = await asyncio.to_thread(self._end, run.id, to, error.message, None)
-        except Exception as error:
-            _log.exception("run %s failed", run.id)
-            reason = f"an error of the coordinator ({type(error).__name__}); its log has the details"
-            ended = await asyncio.to_thread(self._end, run.id, RunState.FAILED, reason, None)
+            while True:
+                try:
+                    if verdict is None:
+                        ended = await self._compute(run)
+                    else:
+                        ended = await asyncio.to_thread(self._end, run.id, *verdict, None)
+                    break
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:
+                    fault = passing(error)
+                    if not fault and verdict is None:
+                        verdict = self._verdict(run, error)
+                        continue
+                    if not fault:
+                        _log.exception("the end of run %s could not be written", run.id)
+                    await self._wait(run, fault or f"an error of the coordinator ({type(error).__name__})", delay)
+                    delay = min(_LONGEST_RETRY_S, 2 * delay)
         finally:
             self._tasks.pop(run.id, None)
         self._ended(ended)
+
+    @staticmethod
+    def _verdict(run: Run, error: Exception) -> tuple[RunState, str]:
+        if isinstance(error, HanseError):
+            return (RunState.REJECTED if isinstance(error, Refused) else RunState.FAILED), error.message
+        _log.error("run %s failed", run.id, exc_info=error)
+        return RunState.FAILED, f"an error of the coordinator ({type(error).__name__}); its log has the details"
+
+    async def _wait(self, run: Run, fault: str, delay: float) -> None:
+        """Until the storage works again: paused, with the reason, where even that can be written."""
+        _log.warning("run %s waits: %s", run.id, fault)
+        said = f"the coordinator's storage failed ({fault}); it goes on by itself as soon as it can"
+
+        def pause() -> None:
+            if self._store.runs.get(run.id).state is RunState.RUNNING:
+                retry = time.time() + delay
+                self._store.runs.transition(run.id, RunState.PAUSED, "coordinator", said, retry_at=retry)
+
+        def go_on() -> bool:
+            now = self._store.runs.get(run.id)
+            if now.state is RunState.PAUSED and now.retry_at is not None:
+                self._store.runs.transition(run.id, RunState.RUNNING, "coordinator", "the storage works again")
+            return True
+
+        written = await self._try(run, pause)
+        while True:
+            await asyncio.sleep(delay)
+            if not written:
+                written = await self._try(run, pause)
+            if written and await self._try(run, go_on):
+                return
+            delay = min(_LONGEST_RETRY_S, 2 * delay)
+
+    @staticmethod
+    async def _try(run: Run, write: Callable[[], object]) -> bool:
+        try:
+            await asyncio.to_thread(write)
+        except Exception as error:
+            if not passing(error):
+                _log.exception("run %s: what became of it could not be written", run.id)
+            return False
+        return True
 
     async def _compute(self, run: Run) -> Run:
         config = RunConfig.parse(run.config)
@@ -111,7 +177,7 @@ class RunDriver:
             past=past,
             resumed=self._gate(run.id),
         )
-        state = await loop.go(start)
+        state: State = await find("engines", self._engine).drive(loop, start)
 
         def complete() -> Run:
             record = algorithm.result(state)

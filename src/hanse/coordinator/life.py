@@ -41,7 +41,7 @@ class RunLife:
         self._store, self._presence, self._settings = store, presence, settings
         self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
         self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)
-        self._driver = RunDriver(store, presence, chronicle, self._follow)
+        self._driver = RunDriver(store, presence, chronicle, self._follow, settings.engine)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -58,6 +58,10 @@ class RunLife:
                 "coordinator",
                 "was never proposed; propose it again",
             )
+        for run in await asyncio.to_thread(self._store.runs.list, {RunState.PAUSED}, limit=1_000_000):
+            if run.retry_at is not None:  # it waited for the storage; nobody else paused it
+                why = "the storage works again"
+                await asyncio.to_thread(self._store.runs.transition, run.id, RunState.RUNNING, "coordinator", why)
         for state in (RunState.AWAITING_CONSENT, RunState.RUNNING):
             for run in await asyncio.to_thread(self._store.runs.list, {state}, limit=1_000_000):
                 if state is RunState.AWAITING_CONSENT:

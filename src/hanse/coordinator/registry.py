@@ -16,7 +16,7 @@ from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.accounts import Account
 from hanse.store.database import iso
-from hanse.store.nodes import Certificate, Node
+from hanse.store.nodes import ENROLLED, Certificate, Node
 from hanse.suppression import hidden
 
 _UNENROLLED = "unenrolled:"  # stands for the certificate of a node that registered by REST alone
@@ -26,6 +26,12 @@ UNLABELLED = "unlabelled"
 def enrolled(node: Node) -> bool:
     """Whether the node has a certificate, so that it can connect."""
     return not node.fingerprint.startswith(_UNENROLLED)
+
+
+def check_enrolled(node: Node) -> None:
+    """Raises ``NotAllowed`` for a node that was shut out: nobody speaks for it any more."""
+    if node.status != ENROLLED:
+        raise NotAllowed(f"node {node.id} is {node.status}; ask the operator to reinstate it")
 
 
 def register(
@@ -48,6 +54,8 @@ def register(
         known: Node | None = store.nodes.get(node_id)
     except NotFound:
         known = None
+    if known is not None:
+        check_enrolled(known)
     if settings.expected_client_ids is not None:
         if node_id not in settings.expected_client_ids:
             raise NotAllowed(f"{node_id} is not on this coordinator's whitelist (expected_client_ids)")

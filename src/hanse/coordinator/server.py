@@ -19,19 +19,22 @@ import uvicorn
 from hanse import transports
 from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
-from hanse.coordinator.patience import protocol
+from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
-from hanse.errors import ConfigError, Conflict
+from hanse.errors import ConfigError, Conflict, HanseError, StorageFailed
 from hanse.home import check, hold
 from hanse.identity import Authority
 from hanse.store import Store
 from hanse.store.claim import DatabaseAway
+from hanse.store.faults import passing
 from hanse.whole_files import write_whole
 
 ADDRESS_FILE = "coordinator.json"
 TOKEN_FILE = "operator.token"
 _CLAIM_S = 5.0
+_EVERYWHERE = ("0.0.0.0", "[::]")
+_log = logging.getLogger(__name__)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -109,11 +112,19 @@ async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    held = hold(how.home, "coordinator")
     try:
-        await _serve(how, ready, stop)
-    finally:
-        os.close(held)
+        held = hold(how.home, "coordinator")
+        try:
+            await _serve(how, ready, stop)
+        finally:
+            os.close(held)
+    except Exception as error:
+        fault = passing(error)
+        if not fault or isinstance(error, HanseError):
+            raise
+        raise StorageFailed(
+            f"the coordinator's home {how.home} cannot be used: {fault}; make room, then start again"
+        ) from None
 
 
 async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
@@ -148,6 +159,8 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             server = _Server(_config(how, coordinator, key, certificate + authority.pem))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             await _started(server, serving)
+            if not how.host_names and (_is_any(host) or any(every in how.listen for every in _EVERYWHERE)):
+                _log.warning("join tokens name %s, which others cannot reach: give --host-name NAME", address)
             where = Listening(url, address, authority.fingerprint(), token)
             _remember(how.home, where)
             ready(where)
@@ -217,7 +230,7 @@ def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes
         }
     return uvicorn.Config(
         create_app(coordinator),
-        http=protocol(),
+        http=protocol(raise_limit()),
         lifespan="off",
         log_level="warning",
         access_log=False,
@@ -273,7 +286,7 @@ def addresses(home: Path) -> dict[str, str]:
 
 
 def _is_any(host: str) -> bool:
-    return host in ("0.0.0.0", "::", "")  # noqa: S104
+    return host in ("0.0.0.0", "::", "")
 
 
 def _bracket(host: str) -> str:

@@ -19,6 +19,7 @@ class Settings:
         small_cell: class counts below this are not shown.
         enrol_per_minute: attempts per address.
         body_bytes: largest body of a REST request.
+        engine: what drives runs (:mod:`hanse.engines`).
         url, address: where people and nodes reach this coordinator, for join tokens.
     """
 
@@ -28,5 +29,6 @@ class Settings:
     small_cell: int = 5
     enrol_per_minute: int = 10
     body_bytes: int = 4 << 20
+    engine: str = "native"
     url: str = ""
     address: str = ""

@@ -100,6 +100,12 @@ class Blobs:
         except WireError as error:
             raise Tampered(f"the stored record {sha[:12]} cannot be read: {error.message}") from None
 
+    def check(self, sha: str) -> None:
+        """Reads the bytes that are on disk now, whatever was known of them. Raises as :meth:`get`."""
+        with self._lock:
+            self._verified.pop(sha, None)
+        self.get(sha)
+
     def path(self, sha: str) -> Path:
         """Where the record lies or would lie. Raises ``NotFound`` if ``sha`` is not a SHA-256."""
         if not isinstance(sha, str) or not _SHA.fullmatch(sha):

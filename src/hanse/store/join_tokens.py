@@ -129,6 +129,18 @@ class JoinTokens:
             raise NotAuthenticated(f"this join token {why}; ask the operator for a new one")
         return _token({**row, "used_at": at, "used_by": node_id})
 
+    def is_open(self, secret: str) -> bool:
+        """Whether this is the secret of a token that was neither used nor has expired."""
+        if not tokens.is_token(secret):
+            return False
+        query = _query().where(
+            join_tokens.c.digest == tokens.digest(secret),
+            join_tokens.c.used_at.is_(None),
+            join_tokens.c.expires > now(),
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
     def revoke(self, token_id: str, *, actor: str) -> JoinToken:
         """Makes an unused token worthless. Raises ``Conflict`` if it has been used."""
         with self._database.write() as tx:

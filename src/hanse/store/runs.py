@@ -133,17 +133,27 @@ class Runs:
             )
             return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
 
-    def transition(self, run_id: str, to: str, actor: str, reason: str = "", *, result: str | None = None) -> Run:
+    def transition(
+        self,
+        run_id: str,
+        to: str,
+        actor: str,
+        reason: str = "",
+        *,
+        result: str | None = None,
+        retry_at: float | None = None,
+    ) -> Run:
         """Moves the run to another state, with its event, in one commit. Of two at the same time one
         comes first and the other is judged by what it left.
 
         Args:
             result: SHA-256 of the final model, to be noted with the state.
+            retry_at: when the coordinator goes on by itself with what it paused (seconds since 1970).
 
         Raises ``IllegalTransition`` naming both states and what is possible.
         """
         with self._database.write() as tx:
-            return self.transition_in(tx, run_id, state(to), actor, reason, result=result)
+            return self.transition_in(tx, run_id, state(to), actor, reason, result=result, retry_at=retry_at)
 
     def transition_in(
         self,
@@ -154,12 +164,13 @@ class Runs:
         reason: str = "",
         *,
         result: str | None = None,
+        retry_at: float | None = None,
     ) -> Run:
         """As ``transition``, as part of a larger transaction."""
         before = self.get_in(tx.connection, run_id)
         check(run_id, before.state, to)
         at, said = now(), words(reason)
-        values: dict[str, Any] = {"state": str(to), "reason": said, "updated": at}
+        values: dict[str, Any] = {"state": str(to), "reason": said, "updated": at, "retry_at": retry_at}
         if to is RunState.RUNNING and before.started is None:
             values["started"] = at
         if to in TERMINAL:

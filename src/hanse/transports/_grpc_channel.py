@@ -37,6 +37,8 @@ def options(keepalive: float) -> list[tuple[str, Any]]:
         # What gRPC once read at a time it keeps ready for the next read, at each connection: 1 to 2 MB
         # after a large payload, though the connection has nothing to say for the rest of the round.
         ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
+        # Who connects and shows no certificate holds a file of ours for so long
+        ("grpc.server_handshake_timeout_ms", 20_000),
         # A peer that vanished without a word is noticed by a ping that is not answered
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", milliseconds),

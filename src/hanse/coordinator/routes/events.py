@@ -20,6 +20,7 @@ from hanse.store.events import Event
 router = APIRouter(tags=["events"])
 _OPERATORS = ("account.", "join_token.", "node.refused", "state.")
 _ALIVE_S = 15.0
+_RIGHTS = ("account.disabled", "account.token", "account.linked", "account.unlinked")
 _BATCH = 500
 
 
@@ -68,6 +69,8 @@ async def _stream(it: Coordinator, who: Account, last: int) -> AsyncIterator[byt
         found = await asyncio.to_thread(it.store.events.since, last, _BATCH)
         if found:
             last = found[-1].id
+            if any(e.kind in _RIGHTS and e.detail.get("account") == who.id for e in found):
+                return  # who comes back is looked at anew
             shown = await asyncio.to_thread(sight.of, found)
             if shown:
                 yield "".join(_frame(event) for event in shown).encode()

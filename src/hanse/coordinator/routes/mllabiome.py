@@ -69,8 +69,9 @@ async def heartbeat(request: Request, client_id: str) -> dict[str, Any]:
     """Signals that the node is alive; answers with what waits for its owner."""
     body = await read(request, Heartbeat)
     it = coordinator(request)
-    await asyncio.to_thread(it.store.nodes.get, client_id)  # unknown is 404, also for those who may not ask
+    node = await asyncio.to_thread(it.store.nodes.get, client_id)  # unknown is 404, also for those who may not ask
     own_node(request, client_id)
+    registry.check_enrolled(node)
     heard = await it.heartbeat(client_id, body.busy)
     waiting = await asyncio.to_thread(it.runs.consent.pending, client_id)
     actions = [

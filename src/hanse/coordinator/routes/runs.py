@@ -68,6 +68,7 @@ async def model(
             raise NotFound(f"run {session_id} is {run.state} and has no result")
         if not store.blobs.has(found.sha):
             raise NotFound(f"the model {found.sha[:12]} is not stored here; restore it from a backup")
+        store.blobs.check(found.sha)
         return found.sha, str(store.blobs.path(found.sha))
 
     sha, path = await asyncio.to_thread(look)

@@ -1,0 +1,150 @@
+"""Who drives a run, and what becomes of it while the storage fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hanse import registry
+from hanse.coordinator import driving
+from hanse.coordinator.settings import Settings
+
+from .federation import Federation
+from .live import GrpcSite, Live, until_online, until_state
+
+registry.extend(Path(__file__).parents[1] / "ingredients")
+
+
+def test_an_engine_in_one_file_drives_a_run(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path, Settings(engine="counted")) as f:
+            f.people("a")
+            await f.node("a", standing="accept")
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed"
+            assert (run, None) in registry.find("engines", "counted").DRIVEN
+
+    asyncio.run(body())
+
+
+def test_a_fault_of_storage_pauses_a_run_with_its_reason_and_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "_RETRY_S", 0.05)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", standing="accept")
+            real, left = f.store.rounds.checkpoint, [2]
+
+            def full(*args: object, **more: object) -> object:
+                if left[0]:
+                    left[0] -= 1
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return real(*args, **more)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(f.store.rounds, "checkpoint", full)
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed"
+            told = [e.detail for e in f.store.events.since(run=run, kinds=["run.state"])]
+            assert [t["to"] for t in told if t["to"] == "paused"] == ["paused", "paused"]
+            assert any("No space left" in t["reason"] and "by itself" in t["reason"] for t in told)
+            assert f.store.runs.get(run).retry_at is None
+
+    asyncio.run(body())
+
+
+def test_a_verdict_that_cannot_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driving, "_RETRY_S", 0.05)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            site = await f.node("a", standing="accept")
+            real, left = f.store.runs.transition, [3]
+
+            def full(run: str, to: str, *args: object, **more: object) -> object:
+                if str(to) in ("failed", "rejected", "paused") and left[0]:
+                    left[0] -= 1
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return real(run, to, *args, **more)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(f.store.runs, "transition", full)
+            site.answerer = None  # type: ignore[assignment]  # it breaks
+            run = (await f.propose(max_failed_rounds=0))["session_id"]
+            assert await f.state(run, "completed", "failed", "rejected") in ("failed", "rejected")
+            assert left == [0]
+
+    asyncio.run(body())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Takes all room that is left."""
+    file = folder / "filler"
+    with file.open("wb", buffering=0) as out, pytest.raises(OSError, match="No space"):
+        while True:
+            out.write(b"x" * 4096)
+    return file
+
+
+def test_a_full_disk_delays_a_run_and_no_more(small_disk: Path) -> None:
+    async def body() -> None:
+        live = Live(small_disk).start()
+        try:
+            site = await GrpcSite.enrol(live, "n")
+            site.slow = 0.05
+            await site.connect()
+            await until_online(live, 1)
+            settings = {
+                "federated_strategy": "probe",
+                "num_rounds": 20,
+                "sample_id_column": None,
+                "expected_client_ids": ["n"],
+                "model_options": {"bytes": 600_000},
+            }
+            run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
+            await until_state(live, run, "running")
+            filler = await asyncio.to_thread(fill, small_disk)
+            await asyncio.sleep(3)
+            filler.unlink()
+            session = await until_state(live, run, "completed", "failed", "cancelled")
+            assert session["state"] == "completed", session["reason"]
+            records = (await live.ok("GET", f"/api/runs/{run}/rounds"))["rounds"]
+            assert [r["round"] for r in records] == list(range(1, 21))
+            assert (await live.ok("GET", "/api/audit/verify"))["ok"]
+            await site.link.close()
+        finally:
+            live.stop()
+
+    asyncio.run(body())
+
+
+def test_starting_on_a_full_disk_is_a_sentence(small_disk: Path) -> None:
+    fill(small_disk)
+    command = [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(small_disk / "home")]
+    command += ["--plain-http", "--http", "127.0.0.1:0", "--listen", "grpc://127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr or "full" in done.stderr
