@@ -366,6 +366,21 @@ def test_a_reply_that_is_no_contribution() -> None:
     assert "not a contribution" in journal.steps[0].failures["n9"]
 
 
+def test_a_deadline_ends_also_what_progresses() -> None:
+    algorithm, journal = Sum(rounds=1), Forgetful()
+    good = handlers(algorithm, 3)
+
+    async def endless(peer: str, message: Message, progress: Callable[[], None]) -> Message:
+        while True:
+            await asyncio.sleep(0.02)
+            progress()
+
+    go(run(algorithm, LocalTransport({**good, "n1": endless}), journal, round_timeout_s=20, round_deadline_s=0.5))
+    (step,) = journal.steps
+    assert set(step.participants) == {"n0", "n2"}
+    assert "took more than the 0.5 s" in step.failures["n1"]
+
+
 def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
     algorithm, journal = Sum(rounds=1), Forgetful()
     good = handlers(algorithm, 3)
