@@ -260,6 +260,26 @@ def test_scaffolds_control_variate_is_the_mean_of_the_sites() -> None:
         np.testing.assert_allclose(state.arrays[f"server.control.{name}"], mean, atol=1e-12)
 
 
+def test_scaffold_of_a_sample_counts_those_that_answered_by_their_share() -> None:
+    """c ← c + S/N · mean of (c_k⁺ - c_k); who was not asked keeps its c_k, and w is the mean over those asked."""
+    tables = shares(toy(200), 120, 60, 20)
+    asked = {0: ["site-0", "site-2"], 1: ["site-1"], 2: ["site-0", "site-1", "site-2"], 3: ["site-2"]}
+    drive = driven("scaffold", tables, fraction=0.5, test_fraction=0.0)
+    drive.draw = lambda step: asked[len([label for label in drive.labels if label == "train"])]
+    result = drive.run()
+    prepared = preparation.unpack(result)
+    sites = {node: Rows(drive, node, prepared, False) for node in tables}
+    w, c = np.zeros(len(flat(result, False))), 0.0
+    own = {node: np.zeros_like(w) for node in tables}
+    for r in range(1, ROUNDS + 1):
+        found = {n: sites[n].train(w, r, linear=c - own[n]) for n in asked[r - 1]}
+        weights = {n: sites[n].n for n in found}
+        c = c + sum(weights[n] * (g - own[n]) for n, (_, g) in found.items()) / 200
+        own |= {n: g for n, (_, g) in found.items()}
+        w = w + sum(weights[n] * (y - w) for n, (y, _) in found.items()) / sum(weights.values())
+    np.testing.assert_allclose(flat(result, False), w, rtol=0, atol=1e-12)
+
+
 def test_a_site_that_lost_its_memory_says_so_and_all_begin_anew() -> None:
     """After the loss the run is one that begins with FedAvg's step: nothing of the lost variate stays in c."""
     tables = shares(toy(200), 120, 60, 20)
