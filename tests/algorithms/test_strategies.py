@@ -15,8 +15,9 @@ from drive import Drive, same, shares, toy
 from scipy.optimize import minimize
 
 from hanse.algorithms import _preparation as preparation
-from hanse.kinds import Site
-from hanse.messages import Record
+from hanse.gathering.plain import Contributions
+from hanse.kinds import Answer, Combine, Site
+from hanse.messages import Buffered, Layout, Memory, Record
 from hanse.registry import find, names
 from hanse.table import Table
 
@@ -377,3 +378,27 @@ def test_a_weight_does_not_count_where_sites_count_once() -> None:
         plain, lied = driven(strategy, tables), driven(strategy, tables)
         lied.spoil = heavy
         np.testing.assert_array_equal(flat(plain.run(), False), flat(lied.run(), False))
+
+
+def test_robust_strategies_read_spooled_contributions_block_by_block() -> None:
+    """Of twenty changes of 8 MB no more than a block each is in memory at a time."""
+    size, sites, whole = 1_000_000, 20, [0]
+
+    class Counted(Memory):
+        def read(self, offset: int, nbytes: int) -> memoryview:
+            whole[0] += nbytes > 1 << 20
+            return super().read(offset, nbytes)
+
+    found = []
+    for number in range(sites):
+        record = Record({}, {"a.change.w": np.full(size, float(number))})
+        memory = Counted(size * 8)
+        memory.write(0, record.arrays["a.change.w"].view(np.uint8).data)
+        found.append((Answer(f"n{number}", 1.0, {}, {}, 0), Record({}, Buffered(Layout.of(record.arrays), memory))))
+    gathered = Contributions(tuple(found), {}, Combine.EACH)
+    for name in ("median", "trimmed_mean"):
+        whole[0] = 0
+        inner: Any = find("algorithms", name).ALGORITHM.inner
+        together = inner.aggregation.together(gathered, {"trimmed_share": 0.2})
+        assert (together["change.w"] == 9.5).all()
+        assert whole[0] <= 1  # of the first, for its shape

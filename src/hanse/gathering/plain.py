@@ -22,7 +22,7 @@ from hanse.errors import RunFailed, Unusable
 from hanse.gathering import _checks
 from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Party, Shapes
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Place, Record, block
+from hanse.messages import Array, Json, Place, Record, Under, block
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -154,8 +154,7 @@ class Contributions:
             if guilty:
                 raise Unusable(guilty)
         for answer, record in self.found:
-            arrays = {name[2:]: record.arrays[name] for name in record.arrays if name.startswith("a.")}
-            yield answer, Record(answer.data, arrays)
+            yield answer, Record(answer.data, Under(record.arrays, "a."))  # a spooled one is read when it is looked at
 
     def _may_add(self) -> None:
         if self.combine is not Combine.SUM:

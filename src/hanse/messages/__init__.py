@@ -20,7 +20,7 @@ Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (wher
 
 from __future__ import annotations
 
-from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, Place, Spool, block
+from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, Place, Spool, Under, block
 from hanse.messages.framing import (
     MAX_MESSAGE_BYTES,
     Assembler,
@@ -69,6 +69,7 @@ __all__ = [
     "Spool",
     "arrived",
     "begin",
+    "Under",
     "block",
     "chunk_frame",
     "digest",

@@ -205,9 +205,32 @@ class Buffered(Mapping[str, Array]):
         return self._buffer.read(offset, nbytes)
 
 
+class Under(Mapping[str, Array]):
+    """The arrays whose names begin with ``prefix``, without it; read only when asked for."""
+
+    __slots__ = ("_arrays", "_names", "_prefix")
+
+    def __init__(self, arrays: Mapping[str, Array], prefix: str) -> None:
+        self._arrays, self._prefix = arrays, prefix
+        self._names = [name[len(prefix) :] for name in arrays if name.startswith(prefix)]
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def block(self, name: str, start: int, stop: int) -> Array:
+        """Elements ``start:stop`` of the flattened array, without reading the rest where it is spooled."""
+        return block(self._arrays, self._prefix + name, start, stop)
+
+
 def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Array:
     """Elements ``start:stop`` of the flattened array ``name``, wherever it lies."""
-    if isinstance(arrays, Buffered):
+    if isinstance(arrays, (Buffered, Under)):
         return arrays.block(name, start, stop)
     return np.ascontiguousarray(arrays[name]).reshape(-1)[start:stop]
 
