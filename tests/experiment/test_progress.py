@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -94,3 +97,44 @@ def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     federation.experiment(model="logistic_regression", rounds=2).run(progress=False)
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
+
+
+def test_a_notebook_has_one_line_that_changes_and_needs_no_widgets(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    said: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            assert raw
+            said.append(data["text/plain"])
+
+    shown = ModuleType("IPython.display")
+    shown.display = lambda data, raw, display_id: Handle()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    with Progress(3, simulated=True) as bar:
+        bar.show("running")
+        bar.show("running", step(1, metrics={"loss": 0.5}))
+        bar.show("completed")
+    assert said[0] == "simulation: running  0/3 rounds"
+    assert said[1] == "simulation: running  1/3 rounds  loss 0.5000  2 sites"
+    assert said[2].startswith("simulation: completed  1/3 rounds")
+    assert not recwarn.list
+
+
+def test_an_interrupted_simulation_stops_computing() -> None:
+    experiment = hanse.simulate(sites.cancer()).experiment(
+        model="logistic_regression", target="disease", rounds=100_000, sample_id_column=None
+    )
+
+    def interrupted(update: Any) -> None:
+        if update.step is not None and (update.step.round or 0) >= 2:
+            raise KeyboardInterrupt
+
+    experiment.propose()
+    with pytest.raises(KeyboardInterrupt):
+        experiment.wait(progress=False, on_update=interrupted)
+    assert experiment.status()["state"] == "cancelled"
+    assert not [t for t in threading.enumerate() if t.name.startswith(experiment.run_id)]

@@ -44,12 +44,15 @@ class Progress:
         self._round = self._last = 0
         self._bar: Any = None
         self._task: Any = None
+        self._cell: _Cell | None = None
         self._said = ""
         self._show = show
         self._warned: set[str] = set()
 
     def __enter__(self) -> Progress:
-        if self._show and (self._out.isatty() or "ipykernel" in sys.modules):
+        if self._show and "ipykernel" in sys.modules and self._out is sys.stderr:
+            self._cell = _Cell.here()
+        elif self._show and self._out.isatty():
             self._bar = self._rich()
         return self
 
@@ -95,6 +98,10 @@ class Progress:
         if step is not None:
             figures += f"{'  ' if figures else ''}{nodes} site{'s' * (nodes != 1)}"
             figures += f", {failed} failed" if failed else ""
+        if self._cell is not None:
+            done = f"{self._round}/{self._rounds} rounds"
+            self._cell.say(f"{'simulation: ' if self._simulated else ''}{words}  {done}  {figures}".rstrip())
+            return
         if self._bar is not None:
             self._bar.update(self._task, completed=self._round, description=words, figures=figures)
             return
@@ -135,3 +142,22 @@ class Progress:
         )
         bar.start()
         return bar
+
+
+class _Cell:
+    """One line below a notebook's cell, changed in place. It needs no widgets, which a bar of ``rich`` does."""
+
+    def __init__(self, display: Any) -> None:
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    @staticmethod
+    def here() -> _Cell | None:
+        """None where there is no notebook to write to."""
+        try:
+            from IPython.display import display
+        except ImportError:
+            return None
+        return _Cell(display)
+
+    def say(self, text: str) -> None:
+        self._handle.update({"text/plain": text}, raw=True)

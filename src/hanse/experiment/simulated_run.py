@@ -231,6 +231,7 @@ class SimulatedRun:
             await policy.enforce(rules, facts(peer, message.body))
             work = functools.partial(answerer.answer, message.body, self.bundle.content, lambda: alive(progress))
             future = asyncio.get_running_loop().run_in_executor(pool, work)
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
             try:
                 body = await self._patient(future, progress)
             except HanseError:
