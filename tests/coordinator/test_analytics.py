@@ -142,6 +142,7 @@ def test_importance() -> None:
         ([0.7, 0.7, 0.7, 0.7], "plateaued"),
         ([1.0, 0.3, 0.5, 0.5, 0.5, 0.5], "plateaued"),
         ([0.5, 0.6, 0.8, 1.2], "diverging"),
+        ([0.69, 0.45, 0.40, 0.42, 0.44, 0.46], "past_best"),  # an earlier round was better; far from diverging
         ([1.0, 0.5, 0.9, 0.5, 0.9, 0.5], "oscillating"),
         ([1.0, 0.5, float("nan")], "diverging"),
         ([1.0, 0.5, float("inf")], "diverging"),
