@@ -12,12 +12,17 @@ it (from the run's start to its first round's start); ``end_seconds``: from the 
 with the sum, the last record and the stored result. ``cpu_seconds_per_task``: of all processes together (user
 and system), so it does not depend on what else the machine does; a run of a few rounds is taken off, and with
 it the cost of a run's start and end.
+
+With ``--against CHECKOUT`` the same measurement is made there too, with its own Python, in turn (A B A B ...),
+and the ratios are taken pair by pair: another load of the machine falls on both. What counts is their median.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -139,6 +144,37 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         }
 
 
+COMPARED = ("seconds_per_round", "cpu_seconds_per_task", "coordinator_peak_mb", "node_peak_mb")
+
+
+def elsewhere(checkout: Path, nodes: int, nbytes: int, rounds: int) -> dict[str, Any]:
+    """The row that the benchmark of ``checkout`` gives, in a process of its own."""
+    python = checkout / ".venv" / "bin" / "python"
+    command = [str(python), str(checkout / "bench" / "rounds.py"), "--json", "--nodes", str(nodes)]
+    command += ["--bytes", str(nbytes), "--rounds", str(rounds), "--largest", str(nodes * nbytes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    if done.returncode:
+        raise RuntimeError(f"the benchmark in {checkout} failed: {done.stderr[-2000:]}")
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return row
+
+
+def against(checkout: Path, nodes: int, nbytes: int, rounds: int, pairs: int) -> dict[str, Any]:
+    """Median, lowest and highest ratio of this checkout over the other, of each figure in ``COMPARED``."""
+    here = Path(__file__).resolve().parents[1]
+    found: dict[str, list[float]] = {name: [] for name in COMPARED}
+    for _ in range(pairs):
+        ours, theirs = (elsewhere(place, nodes, nbytes, rounds) for place in (here, checkout))
+        for name in COMPARED:
+            if ours.get(name) and theirs.get(name):
+                found[name].append(ours[name] / theirs[name])
+    row: dict[str, Any] = {"nodes": nodes, "bytes": nbytes, "rounds": rounds, "pairs": pairs}
+    for name, ratios in found.items():
+        row[name] = statistics.median(ratios) if ratios else None
+        row[f"{name}_range"] = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else None
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=numbers, default=[2, 10, 50])
@@ -148,7 +184,10 @@ def main() -> None:
         "--largest", type=sizes, default=[2 << 30], help="leave out what moves more than this each way in a round"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--against", type=Path, help="another checkout with its .venv: give ratios to it instead")
+    parser.add_argument("--pairs", type=int, default=5, help="with --against: so many runs of each, in turn")
     options = parser.parse_args()
+    compared = ["nodes", "bytes", "rounds", "pairs", *(c for name in COMPARED for c in (name, f"{name}_range"))]
     columns = [
         "nodes",
         "bytes",
@@ -164,12 +203,15 @@ def main() -> None:
         "start_seconds",
         "end_seconds",
     ]
-    report = Report(columns, options.json)
+    report = Report(compared if options.against else columns, options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
             if nodes * nbytes > options.largest[0]:
                 continue
             rounds = options.rounds or (50 if nbytes <= 1 << 20 else 10)
+            if options.against:
+                report.add(against(options.against.resolve(), nodes, nbytes, rounds, options.pairs))
+                continue
             with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
                 found = measure(nodes, nbytes, rounds, Path(folder))
             floor = seconds_per_round(nodes, nbytes, rounds)
