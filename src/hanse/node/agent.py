@@ -347,11 +347,6 @@ def capabilities() -> dict[str, Json]:
 def serve(home: Path) -> None:
     """Runs an agent in this process until it is stopped."""
 
-    # As work in batches, which the worker inherits: woken, it takes its turn after what runs, instead of
-    # pushing that out. Beside a busy machine's other work that is polite, and on a quiet one quicker.
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
     async def main() -> None:
         agent = Agent(home)
         settle()
