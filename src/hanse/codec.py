@@ -287,10 +287,11 @@ class _Dataclass:
         found = {}
         for name, (coder, optional) in self._fields.items():
             here = _joined(path, name)
-            present = name in given or here in source.arrays or bool(source.under(here))
-            if coder.arrays_only or name in given:
-                if present or not optional:
-                    found[name] = coder.decode(given.get(name), here, source)
+            if coder.arrays_only:
+                if not optional or here in source.arrays or source.under(here):
+                    found[name] = coder.decode(None, here, source)
+            elif name in given:
+                found[name] = coder.decode(given[name], here, source)
             elif not optional:
                 raise _Wrong(here, "missing", "a value")
         return self._kind(**found)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, is_final
 from hanse.kinds import Ask, Reply, Transport
-from hanse.messages import Json, Message, Record
+from hanse.messages import Json, Message, Record, Written
 
 
 @dataclass(slots=True)
@@ -88,8 +88,11 @@ class Sky:
         }
         if not self._ask.checkpoint:
             task["checkpoint"] = False
+        bodies: dict[int, Record] = {}  # by ask: what goes to many is put together once
         for node, record in asks.items():
-            self._send(node, record, task, f"{name}/{node}")
+            if id(record) not in bodies:
+                bodies[id(record)] = Record(Written({**task, "ask": record.data}), record.arrays)
+            self._send(node, bodies[id(record)], op, number, f"{name}/{node}")
         wanted = min(need or len(asks), len(self._flights))
         try:
             while wanted > 0 and self._flights:
@@ -104,15 +107,15 @@ class Sky:
             if late == "drop":
                 await self.clear()
 
-    def _send(self, node: str, ask: Record, task: Mapping[str, Json], name: str) -> None:
+    def _send(self, node: str, body: Record, op: str, exchange: int, name: str) -> None:
         now = time.monotonic()
-        flight = _Flight(node, task["step"], task["op"], task["exchange"], now, now)
-        message = Message("task", name, "", Record({**task, "ask": ask.data}, ask.arrays))
+        flight = _Flight(node, self._step, op, exchange, now, now)
+        message = Message("task", name, "", body)
 
         def progress() -> None:
             flight.moved = time.monotonic()
 
-        self.bytes_down += ask.nbytes
+        self.bytes_down += body.nbytes
         future = asyncio.ensure_future(self._transport.request(node, message, progress))
         self._flights[future] = flight
         future.add_done_callback(self._touched_down)

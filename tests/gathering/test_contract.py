@@ -7,7 +7,8 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,15 +181,17 @@ def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() 
         freeze(RunConfig.parse({**trees, "gathering": "mask"}), {"features": [], "kinds": {}}, {})
 
 
+def facts(**ways: str) -> Any:
+    return SimpleNamespace(gathering=ways)
+
+
 def test_an_owner_who_wants_only_hidden_sums() -> None:
     rule = single_contributions.RULE({"allow_single_contributions": False})
-    assert rule.decide({"gathering": {"sum": "masked"}}).allowed
-    said = rule.decide({"gathering": {"sum": "masked", "merge": "plain"}})
+    assert rule.decide(facts(sum="masked")).allowed
+    said = rule.decide(facts(sum="masked", merge="plain"))
     assert not said.allowed
     assert "alone contributes by merge" in said.reason
-    assert (
-        single_contributions.RULE({"allow_single_contributions": True}).decide({"gathering": {"sum": "plain"}}).allowed
-    )
+    assert single_contributions.RULE({"allow_single_contributions": True}).decide(facts(sum="plain")).allowed
 
 
 @pytest.mark.parametrize("said", [None, Combine.SUM])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,17 @@ def test_a_run_clips_and_says_what_share_was_clipped() -> None:
     assert not any("clipped_share" in s.metrics for s in free.rounds)
 
 
+FACTS: Any = SimpleNamespace(transforms=())
+
+
 def test_the_owner_may_demand_more() -> None:
     config = RunConfig.parse({"model_name": "logistic_regression", "target_column": "y", "sample_id_column": None})
     assert transforms.parse("clip norm=0.5") == {"name": "clip", "norm": 0.5}
     with pytest.raises(ConfigError, match="no transform; expected its name and settings"):
         transforms.parse("clip norm")
     policy = rule.RULE({"transforms": ("clip norm=0.5",)})
-    assert policy.decide({"transforms": []}).allowed
-    assert not rule.RULE({"transforms": ("clip norm=0.5", "")}).decide({"transforms": []}).allowed
+    assert policy.decide(FACTS).allowed
+    assert not rule.RULE({"transforms": ("clip norm=0.5", "")}).decide(FACTS).allowed
     frozen = freeze(config, features.survey({"a": {"y": "categorical"}}).to_json(), {})
     run = Answerer("a", lambda bundle: _table(), {"transforms": ["clip norm=0.5"]})._run("r", frozen.content)
     assert flat(run.transforms.apply(update([3.0, 4.0]), {}, Party("a"))).tolist() == pytest.approx([0.3, 0.4])

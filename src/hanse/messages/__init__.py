@@ -46,7 +46,7 @@ from hanse.messages.records import (
     payload,
     pieces,
 )
-from hanse.messages.strict_json import MAX_DEPTH, Json, dumps, loads
+from hanse.messages.strict_json import MAX_DEPTH, Json, Written, dumps, loads
 
 __all__ = [
     "CHUNK_BYTES",
@@ -54,6 +54,7 @@ __all__ = [
     "MAX_HEADER_BYTES",
     "MAX_MESSAGE_BYTES",
     "WIRE_VERSION",
+    "Written",
     "Allocate",
     "Array",
     "Assembler",

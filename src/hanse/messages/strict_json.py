@@ -19,8 +19,27 @@ _MAX_DIGITS = 40
 Json = Any
 
 
+class Written(dict[str, Json]):
+    """A JSON object that goes to many and is written once. It must not change any more.
+
+    >>> dumps(Written({"b": 1, "a": 2}))
+    '{"a":2,"b":1}'
+    """
+
+    __slots__ = ("_text",)
+
+    @property
+    def text(self) -> str:
+        """Its canonical JSON."""
+        if not hasattr(self, "_text"):
+            self._text = dumps(dict(self))
+        return self._text
+
+
 def dumps(value: Json) -> str:
     """Canonical JSON: sorted keys, no spaces, finite numbers only."""
+    if type(value) is Written:
+        return value.text
     try:
         return _canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
