@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
+from hanse import registry
+from hanse.algorithms import settled
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 
@@ -71,3 +74,64 @@ def test_what_is_wrong_is_named(given: dict[str, object], says: str) -> None:
 def test_a_configuration_is_an_object() -> None:
     with pytest.raises(ConfigError, match="not list"):
         RunConfig.parse([])  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- composed of what the run uses
+
+
+def settle(**given: object) -> RunConfig:
+    return settled(RunConfig.parse(given))
+
+
+def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
+    averaged = settle(model_name="logistic_regression", local_epochs=3)
+    assert averaged.to_json()["local_epochs"] == 3
+    assert averaged.to_json()["server_learning_rate"] == 1.0
+    assert "server_learning_rate" not in settle(model_name="xgboost").to_json()
+    assert "local_epochs" not in settle(model_name="random_forest").to_json()
+    assert settled(averaged) == averaged
+    assert RunConfig.parse(json.loads(json.dumps(averaged.to_json()))) == averaged
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"model_name": "random_forest", "local_epochs": 3}, "local_epochs is a setting of .*fedavg.*leave .* out"),
+        ({"model_name": "xgboost", "batch_size": 3}, "batch_size is a setting of .*it uses tree_bagging"),
+        ({"model_name": "logistic_regression", "local_epochs": 0}, "local_epochs is 0; expected a whole number"),
+        ({"model_name": "logistic_regression", "model_options": {"C": -1}}, "C of logistic_regression is -1; expected"),
+        ({"model_name": "sgd_classifier", "model_options": {"penalty": "l3"}}, "penalty of sgd_classifier is 'l3'"),
+        ({"model_name": "xgboost", "model_options": {"depth": 3}}, "no setting 'depth' of xgboost; did you mean"),
+        ({"selection": "performance"}, "there is no 'performance' in selection; known are .*uniform"),
+        ({"federated_strategy": "fedavgg"}, "there is no 'fedavgg' in algorithms"),
+    ],
+)
+def test_what_does_not_fit_the_run_is_named(given: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        settle(**given)
+
+
+def test_only_what_was_set_is_sent() -> None:
+    config = RunConfig.parse({"model_name": "xgboost", "seed": 0, "learning_rate": 0.1})
+    assert config.to_send() == {"model_name": "xgboost", "seed": 0, "learning_rate": 0.1}
+    assert dataclasses.replace(config, keep_models=True).to_send()["keep_models"] is True
+
+
+def test_a_run_of_another_release_can_be_read() -> None:
+    raw = {**settle(model_name="logistic_regression").to_json(), "mu_of_2029": 0.1, "of_2030": {"a": 1}}
+    config = RunConfig.read(raw)
+    assert config.to_json() == raw
+    assert config.ingredient_settings["mu_of_2029"] == 0.1
+    with pytest.raises(ConfigError, match="no setting .mu_of_2029"):
+        RunConfig.parse(raw)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    described = [*RunConfig.describe()]
+    for folder in RunConfig.folders():
+        described += [one for found in registry.describe(folder).values() for one in found["settings"]]
+    assert len(described) > 60
+    for setting in described:
+        assert setting["help"], setting["name"]
+        assert setting["schema"], setting["name"]
+        json.dumps(setting, allow_nan=False)

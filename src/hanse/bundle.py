@@ -103,7 +103,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
     """The bundle of a proposal.
 
     Args:
-        config: what was proposed.
+        config: what was proposed; it is settled here (:func:`hanse.algorithms.settled`).
         alignment: :meth:`hanse.features.Alignment.to_json`, or ``{"features": [], "kinds": {}}``.
         datasets: node id to ``{name, version, most_rows}`` of the dataset that it would use; the last is
             what a contribution made of it may count for (:mod:`hanse.weights`).
@@ -112,6 +112,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
         ConfigError: an ingredient that the configuration names is unknown or does not fit the run, or its
             gathering cannot combine what its algorithm asks for.
     """
+    config = algorithms.settled(config)
     selection.check(config)
     code = node_code(config)
     return Bundle(

@@ -1,7 +1,10 @@
 """What a data scientist proposes: the configuration of one run.
 
-Names and defaults of the session configuration are mllabiome's; what follows ``auto_start`` is
-ours. Values are checked when they come in; an unknown name is an error, not a typo that passes.
+Here stand the settings of every run: what it learns of what, who takes part, how long one waits. The others
+come from the ingredients that the run uses (``SETTINGS`` of their files: of its algorithm, its selection, ...)
+and stand beside these, by their names, in one flat object; :func:`hanse.algorithms.settled` joins the two.
+Names and defaults of the session configuration are mllabiome's; what follows ``auto_start`` is ours. Values
+are checked when they come in; an unknown name is an error, not a typo that passes.
 
 >>> RunConfig.parse({"model_name": "xgboost", "num_rounds": 5}).num_rounds
 5
@@ -9,197 +12,154 @@ ours. Values are checked when they come in; an unknown name is an error, not a t
 Traceback (most recent call last):
 ...
 hanse.errors.ConfigError: there is no setting 'num_round'; did you mean 'num_rounds'?
+>>> RunConfig.parse({"learning_rate": 0.1}).ingredient_settings
+{'learning_rate': 0.1}
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import difflib
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from hanse import registry
 from hanse.errors import ConfigError
 from hanse.messages import Json
-from hanse.registry import names
+from hanse.settings import (
+    boolean,
+    checked,
+    declared,
+    either,
+    mapping,
+    mappings,
+    maybe,
+    number,
+    one_of,
+    settings_of,
+    sha256,
+    text,
+    texts,
+    unknown,
+    whole,
+)
 
-
-def _number(low: float, high: float, *, whole: bool = False, above: bool = False) -> Callable[[Json], str]:
-    what = "a whole number" if whole else "a number"
-    bounds = f"{what} {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}"
-
-    def check(value: Json) -> str:
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            return bounds
-        if not math.isfinite(value) or value > high or value < low or (above and value == low):
-            return bounds
-        return ""
-
-    return check
-
-
-def _one_of(*allowed: str) -> Callable[[Json], str]:
-    return lambda value: "" if value in allowed else "one of " + ", ".join(allowed)
-
-
-def _named(folder: str) -> Callable[[Json], str]:
-    """A name in the folder, as it is when the value comes in."""
-    return lambda value: "" if value in names(folder) else "one of " + ", ".join(names(folder))
-
-
-def _text(longest: int = 200, *, empty: bool = False) -> Callable[[Json], str]:
-    def check(value: Json) -> str:
-        fits = isinstance(value, str) and len(value) <= longest and (empty or value.strip())
-        return "" if fits else f"text of at most {longest} characters"
-
-    return check
-
-
-def _texts(value: Json) -> str:
-    fits = isinstance(value, (list, tuple)) and all(isinstance(v, str) and v for v in value)
-    return "" if fits and len(set(value)) == len(value) else "a list of distinct names"
-
-
-def _maybe(check: Callable[[Json], str]) -> Callable[[Json], str]:
-    return lambda value: "" if value is None else check(value) and check(value) + " or null"
-
-
-def _none_or(check: Callable[[Json], str]) -> Callable[[Json], str]:
-    return lambda value: "" if value == "" else check(value)
-
-
-def _bool(value: Json) -> str:
-    return "" if isinstance(value, bool) else "true or false"
-
-
-def _sha(value: Json) -> str:
-    fits = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
-    return "" if fits else "a SHA-256, 64 hexadecimal digits"
-
-
-def _object(value: Json) -> str:
-    return "" if isinstance(value, Mapping) and all(isinstance(k, str) for k in value) else "an object"
-
-
-def _objects(value: Json) -> str:
-    fits = isinstance(value, (list, tuple)) and all(not _object(v) for v in value)
-    return "" if fits else "a list of objects"
-
-
-def _setting(default: Any, check: Callable[[Json], str], help: str) -> Any:
-    metadata = {"check": check, "help": help}
-    if isinstance(default, (dict, list)):
-        kind = type(default)
-        return field(default_factory=lambda: kind(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+# where the settings of these ingredients stand; those of all others stand beside the settings of every run
+APART = {"models": "model_options", "transforms": "transforms"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """One run, as proposed. :meth:`parse` checks; :meth:`to_json` gives what is hashed and sent."""
+    """One run, as proposed. :meth:`parse` checks; :meth:`to_json` gives what is hashed and sent.
+
+    ``ingredient_settings`` are those that the run's ingredients bring along, by name: as they were given, and
+    all of them once the configuration is settled (:func:`hanse.algorithms.settled`). ``given`` are the names
+    that somebody set; all else is a default.
+    """
 
     # mllabiome's session configuration
-    model_name: str = _setting("xgboost", _text(), "what is learned: a file of hanse.models")
-    task_type: str = _setting(
-        "auto", _named("tasks"), "what is learned: a file of hanse.tasks; auto settles it from the labels of all sites"
-    )
-    num_rounds: int = _setting(10, _number(1, 100_000, whole=True), "training rounds; for forests, batches of trees")
-    target_column: str = _setting(
-        "disease", _none_or(_text()), "the column to be predicted; empty: none, for statistics"
-    )
-    feature_strategy: str = _setting(
-        "intersection", _one_of("intersection", "union"), "features that all sites have, or that any has"
-    )
-    sample_id_column: str | None = _setting("Sample", _maybe(_text()), "names the row; never a feature; null: none")
-    federated_strategy: str = _setting(
+    model_name: str = declared("xgboost", "what is learned: a file of hanse.models", text(), names="models")
+    task_type: str = declared(
         "auto",
-        _text(),
+        "what is learned: a file of hanse.tasks; auto settles it from the labels of all sites",
+        text(),
+        names="tasks",
+    )
+    num_rounds: int = declared(10, "training rounds; for forests, batches of trees", whole(1, 100_000))
+    target_column: str = declared(
+        "disease", "the column to be predicted; empty: none, for statistics", either(text(), one_of(""))
+    )
+    feature_strategy: str = declared(
+        "intersection", "features that all sites have, or that any has", one_of("intersection", "union")
+    )
+    sample_id_column: str | None = declared("Sample", "names the row; never a feature; null: none", maybe(text()))
+    federated_strategy: str = declared(
+        "auto",
         "a file of hanse.algorithms; auto (and mllabiome's model_aggregation): the one made for the model",
+        text(),
+        names="algorithms",
     )
-    auto_start: bool = _setting(True, _bool, "start when the last expected node has accepted")
-    expected_client_ids: list[str] | None = _setting(None, _maybe(_texts), "nodes to ask; null: all that have the tags")
+    auto_start: bool = declared(True, "start when the last expected node has accepted", boolean)
+    expected_client_ids: list[str] | None = declared(None, "nodes to ask; null: all that have the tags", maybe(texts()))
     # what for, and on what
-    name: str = _setting("", _text(empty=True), "for people")
-    purpose: str = _setting("", _text(4000, empty=True), "shown to the data owners")
-    tags: list[str] = _setting([], _texts, "a dataset takes part if it carries all of these")
-    features: list[str] | None = _setting(None, _maybe(_texts), "use these; null: all that the strategy gives")
-    seed: int = _setting(0, _number(0, 2**63 - 1, whole=True), "of all random numbers of the run")
-    test_fraction: float = _setting(0.25, _number(0, 0.9), "rows of each site held out for evaluation")
+    name: str = declared("", "for people", text(empty=True))
+    purpose: str = declared("", "shown to the data owners", text(4000, empty=True))
+    tags: list[str] = declared([], "a dataset takes part if it carries all of these", texts())
+    features: list[str] | None = declared(None, "use these; null: all that the strategy gives", maybe(texts()))
+    seed: int = declared(0, "of all random numbers of the run", whole(0, 2**63 - 1))
+    test_fraction: float = declared(0.25, "rows of each site held out for evaluation", number(0, 0.9))
     # how it learns
-    local_epochs: int = _setting(1, _number(1, 10_000, whole=True), "passes over a site's rows per round")
-    batch_size: int = _setting(32, _number(1, 10_000_000, whole=True), "rows per local step")
-    learning_rate: float | None = _setting(
-        None,
-        _maybe(_number(0, 1000, above=True)),
-        "of the local steps, or of each boosted tree; null: the model's own (0.01; boosted trees 0.3)",
+    model_options: dict[str, Json] = declared({}, "hyper-parameters by the library's own names", mapping)
+    initial_model: str | None = declared(
+        None, "SHA-256 of a stored model version to go on from; null: begin anew", maybe(sha256)
     )
-    server_learning_rate: float = _setting(1.0, _number(0, 100, above=True), "1: the plain average (FedAvg)")
-    model_options: dict[str, Json] = _setting({}, _object, "hyper-parameters by the library's own names")
-    initial_model: str | None = _setting(
-        None, _maybe(_sha), "SHA-256 of a stored model version to go on from; null: begin anew"
+    keep_models: bool = declared(
+        False, "keep the model after every round, not only the last, as for evaluation on central data", boolean
     )
-    keep_models: bool = _setting(
-        False, _bool, "keep the model after every round, not only the last, as for evaluation on central data"
-    )
-    plan: dict[str, Json] | None = _setting(None, _maybe(_object), "a PyTorch training plan: {source, name}")
+    plan: dict[str, Json] | None = declared(None, "a PyTorch training plan: {source, name}", maybe(mapping))
     # who takes part
-    fraction: float = _setting(1.0, _number(0, 1, above=True), "share of the online nodes asked per training round")
-    selection: str = _setting("uniform", _text(), "who is asked to train: a file of hanse.selection")
-    evaluate_every: int = _setting(
+    fraction: float = declared(1.0, "share of the online nodes asked per training round", number(0, 1, above=True))
+    selection: str = declared("uniform", "who is asked to train: a file of hanse.selection", text(), names="selection")
+    evaluate_every: int = declared(
         10,
-        _number(0, 100_000, whole=True),
         "where a round asks a sample (fraction below 1), everybody evaluates the model after each so many rounds, "
         "and after the last; 0: only after the last",
+        whole(0, 100_000),
     )
-    min_available_nodes: int = _setting(1, _number(1, 100_000, whole=True), "a round starts when so many are online")
-    min_fit_nodes: int = _setting(1, _number(1, 100_000, whole=True), "ask at least so many")
-    min_completed: int = _setting(1, _number(1, 100_000, whole=True), "fewer answers: the round has failed")
-    gathering: str = _setting("plain", _text(), "how sums come together: a file of hanse.gathering")
-    gathering_fallback: str = _setting(
+    min_available_nodes: int = declared(1, "a round starts when so many are online", whole(1, 100_000))
+    min_fit_nodes: int = declared(1, "ask at least so many", whole(1, 100_000))
+    min_completed: int = declared(1, "fewer answers: the round has failed", whole(1, 100_000))
+    gathering: str = declared("plain", "how sums come together: a file of hanse.gathering", text(), names="gathering")
+    gathering_fallback: str = declared(
         "plain",
-        _text(empty=True),
         "how contributions come together that it cannot combine; owners see it; empty: the run is refused",
+        text(empty=True),
+        names="gathering",
     )
-    transforms: list[dict[str, Json]] = _setting(
-        [], _objects, "what is done to each contribution before it leaves a node, in order: [{name: clip, norm: 1}]"
+    transforms: list[dict[str, Json]] = declared(
+        [],
+        "what is done to each contribution before it leaves a node, in order: [{name: clip, norm: 1}]",
+        mappings,
+        names="transforms",
     )
-    max_weight_share: float = _setting(
-        1.0, _number(0, 1, above=True), "largest share of one node in a round's average; 1: that of its rows"
+    max_weight_share: float = declared(
+        1.0, "largest share of one node in a round's average; 1: that of its rows", number(0, 1, above=True)
     )
-    round_timeout_s: float = _setting(
-        60.0, _number(0, 86_400, above=True), "a node that shows no progress for so long is late"
+    round_timeout_s: float = declared(
+        60.0, "a node that shows no progress for so long is late", number(0, 86_400, above=True)
     )
-    round_deadline_s: float | None = _setting(
+    round_deadline_s: float | None = declared(
         None,
-        _maybe(_number(0, 30 * 86_400, above=True)),
         "the most that a node may take for one answer, however it progresses; null: as long as it progresses",
+        maybe(number(0, 30 * 86_400, above=True)),
     )
-    reconnect_timeout_s: float = _setting(
-        15.0, _number(0, 86_400), "a node that lost its connection in a round may take so long to come back"
+    reconnect_timeout_s: float = declared(
+        15.0, "a node that lost its connection in a round may take so long to come back", number(0, 86_400)
     )
-    wait_timeout_s: float = _setting(600.0, _number(0, 30 * 86_400), "how long to wait for min_available_nodes")
-    max_failed_rounds: int = _setting(3, _number(0, 1000, whole=True), "so many failed rounds in a row are retried")
-    consent_timeout_s: float = _setting(7 * 86_400.0, _number(0, 366 * 86_400, above=True), "then the proposal expires")
+    wait_timeout_s: float = declared(600.0, "how long to wait for min_available_nodes", number(0, 30 * 86_400))
+    max_failed_rounds: int = declared(3, "so many failed rounds in a row are retried", whole(0, 1000))
+    consent_timeout_s: float = declared(7 * 86_400.0, "then the proposal expires", number(0, 366 * 86_400, above=True))
+    ingredient_settings: Mapping[str, Json] = field(default_factory=dict)
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @classmethod
     def parse(cls, raw: Mapping[str, Json]) -> RunConfig:
-        """Checks every name and value of ``raw``. Raises ``ConfigError`` for the first that is wrong."""
+        """Checks every name of ``raw``, and the values of all that is no ingredient's. Raises ``ConfigError`` for
+        the first that is wrong."""
         if not isinstance(raw, Mapping):
             raise ConfigError(f"a run's configuration is an object of settings, not {type(raw).__name__}")
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in raw.items():
-            if name not in known:
-                close = difflib.get_close_matches(str(name), known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-                raise ConfigError(f"there is no setting {name!r}; {hint}")
-            expected = known[name].metadata["check"](value)
-            if expected:
-                raise ConfigError(f"{name} is {value!r}; expected {expected}")
-            values[name] = list(value) if isinstance(value, tuple) else value
-        config = cls(**values)
+        core = settings_of(cls)
+        others = {name: value for name, value in raw.items() if name not in core}
+        for name in others:
+            if not isinstance(name, str) or not owners(name):
+                raise unknown(str(name), [*core, *of_ingredients()])
+        config = cls(
+            **checked({name: value for name, value in raw.items() if name in core}, core),
+            ingredient_settings=others,
+            given=frozenset(raw),
+        )
+        if config.task_type not in (tasks := registry.names("tasks")):
+            raise ConfigError(f"task_type is {config.task_type!r}; expected one of {', '.join(tasks)}")
         if config.features is not None and config.target_column in config.features:
             raise ConfigError(f"the target {config.target_column!r} cannot also be a feature")
         if config.min_completed > config.min_fit_nodes:
@@ -210,15 +170,56 @@ class RunConfig:
             config = dataclasses.replace(config, min_fit_nodes=config.min_completed)
         return config
 
+    @classmethod
+    def read(cls, raw: Mapping[str, Json]) -> RunConfig:
+        """What a coordinator says of a run that exists, of another release perhaps: nothing is checked, and what
+        is not known here is kept among the ``ingredient_settings``. Only for looking; who runs it parses it."""
+        core = settings_of(cls)
+        known = {name: value for name, value in raw.items() if name in core}
+        others = {name: value for name, value in raw.items() if name not in core}
+        return cls(**known, ingredient_settings=others, given=frozenset(raw))
+
     def to_json(self) -> dict[str, Json]:
         """All settings, defaults included."""
-        return dataclasses.asdict(self)
+        core = {name: getattr(self, name) for name in settings_of(type(self))}
+        return copy.deepcopy({**core, **self.ingredient_settings})
+
+    def to_send(self) -> dict[str, Json]:
+        """What somebody set, or what differs from the defaults: the coordinator fills in its own for the rest."""
+        before = {name: setting.default for name, setting in settings_of(type(self)).items()}
+        everything = self.to_json()
+        return {n: v for n, v in everything.items() if n in self.given or n not in before or v != before[n]}
 
     @classmethod
     def describe(cls) -> list[dict[str, Json]]:
-        """Name, default and meaning of every setting, for documentation and forms."""
-        empty = cls()
-        return [
-            {"name": f.name, "default": getattr(empty, f.name), "help": f.metadata["help"]}
-            for f in dataclasses.fields(cls)
-        ]
+        """The settings of every run, for documentation and forms (:meth:`hanse.settings.Setting.describe`)."""
+        return [setting.describe(name) for name, setting in settings_of(cls).items()]
+
+    @classmethod
+    def folders(cls) -> tuple[str, ...]:
+        """The folders of ingredients that the settings of every run name one of."""
+        return tuple(dict.fromkeys(setting.names for setting in settings_of(cls).values() if setting.names))
+
+
+def of_ingredients() -> dict[str, tuple[tuple[str, str], ...]]:
+    """The settings of all ingredients that a run may use, each with the ingredients (folder, name) that have it.
+
+    They are those of the folders that settings of every run name ingredients of, but for those that stand
+    :data:`APART`. Raises ``ConfigError`` where an ingredient claims the name of a setting of every run.
+    """
+    core = settings_of(RunConfig)
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for folder in sorted({*RunConfig.folders()} - {*APART}):
+        for ingredient in registry.names(folder):
+            for name in registry.settings(folder, ingredient):
+                if name in core:
+                    raise ConfigError(
+                        f"{name!r} of {ingredient} in {folder} is a setting of every run; name it otherwise"
+                    )
+                found[name] = (*found.get(name, ()), (folder, ingredient))
+    return found
+
+
+def owners(name: str) -> tuple[tuple[str, str], ...]:
+    """The ingredients (folder, name) that have a setting of this name."""
+    return of_ingredients().get(name, ())

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError
+from hanse.messages import Json
 from hanse.settings import Setting
 
 FOLDERS = (
@@ -81,6 +82,17 @@ def settings(folder: str, name: str) -> Mapping[str, Setting]:
     """The ``SETTINGS`` of an ingredient: what a run, or an owner, may set for it. Empty where it has none."""
     found: Mapping[str, Setting] = getattr(find(folder, name), "SETTINGS", {})
     return found
+
+
+def describe(folder: str) -> dict[str, dict[str, Json]]:
+    """Every ingredient of a folder: the first line of its file, and its settings, for forms and references."""
+    return {
+        name: {
+            "help": (find(folder, name).__doc__ or "").strip().partition("\n")[0],
+            "settings": [setting.describe(own) for own, setting in settings(folder, name).items()],
+        }
+        for name in names(folder)
+    }
 
 
 def extend(directory: str | os.PathLike[str]) -> None:

@@ -80,9 +80,10 @@ class Setting:
         return self.simulated(sites) if callable(self.simulated) else self.simulated
 
     def describe(self, name: str) -> dict[str, Json]:
-        """Name, default, meaning and JSON Schema, for documentation and forms."""
+        """Name, default, meaning, JSON Schema and (``names``) the folder of ingredients that it names one of."""
         default = list(self.default) if isinstance(self.default, tuple) else self.default
-        return {"name": name, "default": default, "help": self.help, "schema": dict(self.check.schema)}
+        named = {"names": self.names} if self.names else {}
+        return {"name": name, "default": default, "help": self.help, "schema": dict(self.check.schema), **named}
 
     def read(self, name: str, text: str) -> Json:
         """The value that a ``text`` means, as it stands on a command line: JSON, or the text itself; of a list
@@ -242,6 +243,11 @@ mapping = Check(
     "an object",
     lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
     {"type": "object"},
+)
+mappings = Check(
+    "a list of objects",
+    lambda value: isinstance(value, (list, tuple)) and all(mapping.fits(v) for v in value),
+    {"type": "array", "items": {"type": "object"}},
 )
 sha256 = Check(
     "a SHA-256, 64 hexadecimal digits",

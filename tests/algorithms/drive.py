@@ -1,12 +1,11 @@
 """Drives an algorithm without a network: ask, answer at each node, gather plainly, tell."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import build
+from hanse.algorithms import build, settled
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable
 from hanse.gathering.plain import Contributions, Plain, _answer
@@ -30,13 +29,10 @@ class Drive:
     ) -> None:
         settings = {"target_column": "y", "sample_id_column": None, **settings}
         self.owners = settings.pop("owners", {})
-        known = {f.name for f in dataclasses.fields(RunConfig)}
-        self.own = {name: settings.pop(name) for name in sorted(set(settings) - known)}  # of the strategy
-        self.config = RunConfig.parse(settings)
+        self.config = settled(RunConfig.parse(settings))
         self.tables, self.spoil, self.forgetful = tables, spoil, forgetful
         self.there, self.draw = there, draw
         self.algorithm: Algorithm = build(self.config)
-        self.algorithm.config = {**self.config.to_json(), **self.own}  # type: ignore[attr-defined]
         self.sites = {n: self._site(n) for n in tables}
         self.records: list[dict[str, Any]] = []
         self.failures: list[dict[str, str]] = []
@@ -45,7 +41,7 @@ class Drive:
         self.states: list[Record] = []
 
     def _site(self, node: str) -> Site:
-        return Site(node, self.tables[node], {**self.config.to_json(), **self.own}, owner=self.owners.get(node, {}))
+        return Site(node, self.tables[node], self.config.to_json(), owner=self.owners.get(node, {}))
 
     def _asked(self, ask: Ask) -> Sequence[str]:
         if not isinstance(ask.to, Who):

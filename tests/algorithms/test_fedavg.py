@@ -61,7 +61,8 @@ def by_hand(drive: Drive, prepared: Record, rate: float = 1.0) -> dict[str, np.n
             y = rows.y[rows.train]
             if task.kind == "regression":
                 y = (y - prepared.arrays["target_mean"][0]) / prepared.arrays["target_scale"][0]
-            given = Training(config.local_epochs, config.batch_size, config.learning_rate or 0.01)
+            own = config.ingredient_settings
+            given = Training(own["local_epochs"], own["batch_size"], own["learning_rate"] or 0.01)
             learned.append(model.train(theta, rows.X[rows.train], y, site.rng("train", round), given).parameters)
             weights.append(len(rows.train))
         average = {n: np.average([p[n] for p in learned], axis=0, weights=weights) for n in theta}

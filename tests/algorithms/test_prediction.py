@@ -35,8 +35,8 @@ def learn(model: str, kind: str, table: Table | None = None, **more: Any) -> tup
         shares(table, 120, table.rows - 120),
         model_name=model,
         num_rounds=3,
-        local_epochs=2,
         model_options=options,
+        **({} if "forest" in model else {"local_epochs": 2}),
         **more,
     )
     return drive, load(dump(drive.run()))

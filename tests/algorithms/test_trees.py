@@ -27,7 +27,8 @@ def trees(record: Record) -> dict[str, Any]:
 
 def settings(model: str, **more: Any) -> dict[str, Any]:
     options = {"n_estimators": 24} if model == "random_forest" else {"max_depth": 3}
-    return {"model_name": model, "num_rounds": 4, "local_epochs": 2, "model_options": options, **more}
+    epochs = {} if model == "random_forest" else {"local_epochs": 2}
+    return {"model_name": model, "num_rounds": 4, **epochs, "model_options": options, **more}
 
 
 def raw(result: Record, table: Table) -> np.ndarray[Any, Any]:

@@ -52,9 +52,8 @@ def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
     """A run in which the liars lie."""
     target = "regression" if kind == "numbers" else "binary"
     tables = shares(toy(200, target), 50, 50, 50, 50)
-    config = RunConfig.parse(
-        {"target_column": "y", "sample_id_column": None, "num_rounds": 2, "max_failed_rounds": 0, **KINDS[kind]}
-    )
+    given = {"target_column": "y", "sample_id_column": None, "num_rounds": 2, "max_failed_rounds": 0, **KINDS[kind]}
+    config = algorithms.settled(RunConfig.parse(given))
     alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", target="y")
     bundle = freeze(config, alignment.to_json(), {})
 

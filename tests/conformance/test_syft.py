@@ -59,7 +59,9 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
     """S11: a node trains with what its owner read and agreed to. A task that brings others changes nothing,
     and a name that is not on the list of settings is refused by the node, whoever froze it."""
     table = Table.of(patients(1))
-    config = RunConfig.parse({"model_name": "sgd_classifier", "learning_rate": 0.05, "num_rounds": 1})
+    config = algorithms.settled(
+        RunConfig.parse({"model_name": "sgd_classifier", "learning_rate": 0.05, "num_rounds": 1})
+    )
     alignment = features.align({"a": table.schema()}, "intersection", target="disease")
     frozen = bundle.freeze(config, alignment.to_json(), {"a": {"name": "x", "version": "1"}})
     algorithm = algorithms.build(config)

@@ -17,7 +17,7 @@ TASK = Task("binary", ("a", "b"), ("n", "y"))
 COORDINATOR = """
 import sys
 import numpy as np
-from hanse.algorithms import build
+from hanse.algorithms import build, settled
 from hanse.config import RunConfig
 from hanse.messages import Record
 prepared = Record(
@@ -25,7 +25,8 @@ prepared = Record(
      "columns": [{"name": "a", "kind": "numeric", "missing": False, "categories": []}], "needs": "raw", "target": "y"},
     {"mean": np.zeros(1), "scale": np.ones(1), "target_mean": np.zeros(1), "target_scale": np.ones(1)})
 for model in ("sgd_classifier", "mlp_classifier", "logistic_regression", "xgboost", "random_forest", "torch_module"):
-    config = RunConfig.parse({"model_name": model, "plan": {"source": ""} if model == "torch_module" else None})
+    plan = {"source": ""} if model == "torch_module" else None
+    config = settled(RunConfig.parse({"model_name": model, "plan": plan}))
     stages = build(config).stages
     stages[0].ask(stages[0].init(config.to_json()))
     state = stages[1].init(config.to_json(), prepared)

@@ -8,7 +8,8 @@ is agreed on before, how it is evaluated. A file has
   It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
   algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
 - ``NEEDS_DATA = False``, if it touches no data;
-- ``SETTINGS``, what a run may set for it (:class:`hanse.settings.Setting`);
+- ``SETTINGS``, what a run may set for it (:class:`hanse.settings.Setting`): they stand beside the settings of every
+  run, and reach it by name in the run's configuration;
 - it may have ``ingredients(options)``, further modules of the node's half that depend on the run's options. Its
   ``ALGORITHM`` may have ``averages(options)``, whether a node's weight decides what it counts for (True where it has
   none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
@@ -25,13 +26,16 @@ No algorithm knows a model by name and no model an algorithm: they meet by capab
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
-from hanse.config import RunConfig
+from hanse import registry
+from hanse.config import APART, RunConfig, owners
 from hanse.errors import ConfigError
 from hanse.kinds import Combine
 from hanse.messages import Json, Record
 from hanse.registry import find, names
+from hanse.settings import Setting, checked, settings_of
 from hanse.stages import Stages
 
 AUTOMATIC = ("auto", "model_aggregation")  # the second is mllabiome's word for it
@@ -120,12 +124,51 @@ def _at_once(name: str) -> bool:
     return bool(getattr(find("algorithms", name), "AT_ONCE", False))
 
 
+def used(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """The ingredients (folder, name) whose settings stand beside those of every run: its algorithm, and what
+    the settings of every run name by themselves. Raises ``ConfigError`` for a name that no folder has."""
+    found = [("algorithms", resolve(config))]
+    for name, setting in settings_of(RunConfig).items():
+        if setting.names and setting.names not in ("algorithms", *APART) and getattr(config, name):
+            found.append((setting.names, getattr(config, name)))
+    for folder, ingredient in found:
+        find(folder, ingredient)
+    return tuple(dict.fromkeys(found))
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """The configuration with every setting of the run's ingredients, checked: given, or its default.
+
+    Raises:
+        ConfigError: a value does not fit; a setting is of an ingredient that this run does not use (it says of
+            which); two ingredients of the run have different settings of one name; an option of the model is wrong.
+    """
+    ingredients = used(config)
+    known: dict[str, Setting] = {}
+    for folder, ingredient in ingredients:
+        for name, setting in registry.settings(folder, ingredient).items():
+            if known.setdefault(name, setting) != setting:
+                raise ConfigError(f"{ingredient} of {folder} and another ingredient of this run both have a {name!r}")
+    for name in config.ingredient_settings:
+        if name not in known and (whose := owners(name)):
+            these = ", ".join(ingredient for _, ingredient in ingredients)
+            raise ConfigError(
+                f"{name} is a setting of {', '.join(ingredient for _, ingredient in whose)}, which this run does not "
+                f"use: it uses {these}; leave {name} out"
+            )
+    values = checked(config.ingredient_settings, known)
+    if needs_model(config):
+        model = find("models", config.model_name)
+        if hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
+            checked(config.model_options, model.SETTINGS, of=config.model_name)
+    return dataclasses.replace(config, ingredient_settings=values)
+
+
 def build(config: RunConfig, start: Record | None = None) -> Stages:
     """The algorithm of a run, its stages in turn. ``start``: the model that the training goes on from
     (coordinator); nodes get it with their first task, as any other parameters."""
-    settings = config.to_json()
+    settings = settled(config).to_json()
     if needs_model(config):
-        find("models", config.model_name)  # an unknown model is an error before anything is asked
         averages = getattr(find("algorithms", resolve(config)).ALGORITHM, "averages", None)
         if config.max_weight_share < 1 and averages is not None and not averages(config.model_options):
             raise ConfigError(
@@ -161,9 +204,10 @@ __all__ = [
     "fitting",
     "ingredients",
     "most_steps",
-    "names",
     "needs_data",
     "needs_model",
     "resolve",
     "sends_updates",
+    "settled",
+    "used",
 ]

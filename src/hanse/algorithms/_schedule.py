@@ -21,7 +21,8 @@ Phase = Literal["initialise", "train", "evaluate", "done"]
 
 def most_steps(config: RunConfig) -> int:
     """One to begin with, where the nodes tell how the model looks; one for each round; and those that measure."""
-    between = config.num_rounds // config.evaluate_every if config.fraction < 1 else 0
+    every = config.evaluate_every if config.fraction < 1 else 0
+    between = config.num_rounds // every if every else 0
     return 1 + config.num_rounds + between + 1
 
 

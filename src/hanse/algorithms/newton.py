@@ -72,7 +72,7 @@ class Newton:
             **prepared,
             "phase": "train",
             "round": 0,
-            "most": config.get("max_iterations", SETTINGS["max_iterations"].default),
+            "most": config["max_iterations"],
             "history": [],
             "model_name": config["model_name"],
             "options": config["model_options"],

@@ -83,7 +83,7 @@ class RunLife:
     ) -> tuple[Run, Bundle, tuple[str, ...]]:
         """Freezes a proposal and sends it to its nodes.
         ``any_model``: it may go on from a model of somebody else's run."""
-        config = RunConfig.parse(raw)
+        config = await asyncio.to_thread(lambda: algorithms.settled(RunConfig.parse(raw)))
         start = await asyncio.to_thread(starting_model, self._store, config, None if any_model else proposer)
         if start is not None:
             config = algorithms.continuing(config, start)

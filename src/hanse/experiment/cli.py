@@ -194,15 +194,25 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
 @json_option
 @connected
 def settings(here: Connection, as_json: bool) -> None:
-    """Show every setting of a run, and the models, algorithms and selections that there are."""
+    """Show every setting of a run: of every one, and of each model, algorithm and selection that there is."""
     found = here.call("GET", "/api/config/schema")
     if as_json:
         listed(found, True)
         return
-    for entry in found["settings"]:
-        click.echo(f"{entry['name']:<22}{json.dumps(entry['default']):<16}{entry['help']}")
-    for kind in ("models", "algorithms", "selections"):
-        click.echo(f"\n{kind}: {', '.join(found[kind])}")
+    click.echo("Of every run")
+    _lines(found["settings"])
+    for folder, ingredients in found["ingredients"].items():
+        click.echo(f"\n{folder}: {', '.join(ingredients)}")
+        for name, ingredient in ingredients.items():
+            if ingredient["settings"]:
+                inside = found["apart"].get(folder)
+                click.echo(f"\n{name}, in {inside}" if inside else f"\n{name} of {folder}")
+                _lines(ingredient["settings"])
+
+
+def _lines(settings: list[dict[str, Any]]) -> None:
+    for entry in settings:
+        click.echo(f"  {entry['name']:<22}{json.dumps(entry['default']):<16}{entry['help']}")
 
 
 @run.command()

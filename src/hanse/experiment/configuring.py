@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import inspect
 import os
 import textwrap
@@ -11,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hanse.config import RunConfig
+from hanse.config import RunConfig, of_ingredients
 from hanse.errors import ConfigError
 from hanse.messages import Json
+from hanse.settings import settings_of, unknown
 
 ALIASES = {"model": "model_name", "target": "target_column", "rounds": "num_rounds"}
 
@@ -28,16 +27,14 @@ def configure(settings: Mapping[str, Any], defaults: Mapping[str, Json] | None =
     ...
     hanse.errors.ConfigError: there is no setting 'round'; did you mean 'rounds'?
     """
-    known = [*(f.name for f in dataclasses.fields(RunConfig)), *ALIASES]
+    known = [*settings_of(RunConfig), *of_ingredients(), *ALIASES]
     found: dict[str, Json] = dict(defaults or {})
     for name, value in settings.items():
         full = ALIASES.get(name, name)
         if name != full and full in settings:
             raise ConfigError(f"{name!r} and {full!r} are the same setting; give one of them")
         if full not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
-            raise ConfigError(f"there is no setting {name!r}; {hint}")
+            raise unknown(name, known)
         found[full] = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     if found.get("plan") is not None:
         found["plan"] = plan_of(found["plan"])

@@ -152,10 +152,10 @@ class Connection:
         ).to_json()
 
     def propose(self, config: RunConfig) -> str:
-        return str(self.start(config.to_json())["session_id"])
+        return str(self.start(config.to_send())["session_id"])
 
     def configuration(self, run_id: str) -> RunConfig:
-        return RunConfig.parse(self.session(run_id)["config"])
+        return RunConfig.read(self.session(run_id)["config"])
 
     def warnings(self, run_id: str) -> Sequence[str]:
         return [str(w) for w in (self.session(run_id).get("alignment") or {}).get("warnings", ())]
@@ -173,7 +173,7 @@ class Connection:
             raise RunFailed(f"run {run_id} has no result: {raw['state']}. {raw.get('reason') or ''}".strip())
         return Result(
             self.model(run_id),
-            RunConfig.parse(raw["config"]),
+            RunConfig.read(raw["config"]),
             self.rounds(run_id),
             run_id,
             list(raw["expected_clients"]),
@@ -197,7 +197,7 @@ class Connection:
                 number,
                 Result(
                     self.model(run_id, version),
-                    RunConfig.parse(raw["config"]),
+                    RunConfig.read(raw["config"]),
                     steps,
                     run_id,
                     list(raw["expected_clients"]),

@@ -336,7 +336,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     try:
         return Result(
             Record(data["model"], record.arrays),
-            RunConfig.parse(data["config"]),
+            RunConfig.read(data["config"]),
             records.steps(data["rounds"]),
             data["run_id"],
             data["nodes"],

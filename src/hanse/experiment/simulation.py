@@ -59,6 +59,7 @@ class Simulation:
         return self._freeze(config).preview()
 
     def propose(self, config: RunConfig) -> str:
+        config = algorithms.settled(config)
         start = self._initial_model(config.initial_model)
         if start is not None:
             config = algorithms.continuing(config, start)

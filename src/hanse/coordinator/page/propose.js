@@ -16,12 +16,10 @@ const LABELS = {
 };
 const FIRST = ["name", "purpose", "tags", "expected_client_ids", "model_name", "target_column", "task_type", "num_rounds", "feature_strategy"];
 const GROUPS = {
-  "How it learns": ["federated_strategy", "local_epochs", "batch_size", "learning_rate", "server_learning_rate", "model_options", "plan"],
+  "How it learns": ["federated_strategy", "model_options", "plan"],
   "Data and evaluation": ["features", "sample_id_column", "test_fraction", "seed"],
   "Who takes part, and how long one waits": ["auto_start", "consent_timeout_s", "fraction", "selection", "evaluate_every", "min_available_nodes", "min_fit_nodes", "min_completed", "max_weight_share", "round_timeout_s", "reconnect_timeout_s", "wait_timeout_s", "max_failed_rounds"],
 };
-const NULLABLE = new Set(["sample_id_column", "features", "expected_client_ids", "plan"]);
-const CHOICES = { feature_strategy: ["intersection", "union"] };
 const WORDS = { intersection: "intersection: what all sites have", union: "union: what any site has", auto: "auto" };
 const HELP = { consent_timeout_s: "then it expires, and nobody is bound", expected_client_ids: "none chosen: all whose data carry the tags", features: "none named: all that the strategy gives", sample_id_column: "never a feature; leave it empty if there is none" };
 const DAY = 86400;
@@ -30,9 +28,11 @@ export function proposeView() {
   if (!is("data_scientist", "operator")) return empty("Only data scientists propose runs.");
   if (!state.schema) { readSchema(); return h("div", { class: "loading" }); }
   if (!state.form.analysed) analyse({ tags: [], ids: [] });
-  const settings = new Map(state.schema.settings.map((one) => [one.name, one]));
-  const placed = new Set([...FIRST, ...Object.values(GROUPS).flat()]);
+  const settings = new Map(offered(state.schema, state.form.chosen ?? {}).map((one) => [one.name, one]));
+  const own = [...settings.values()].filter((one) => one.own).map((one) => one.name);
+  const placed = new Set([...FIRST, ...Object.values(GROUPS).flat(), ...own]);
   const groups = { ...GROUPS, "Further settings": [...settings.keys()].filter((name) => !placed.has(name)) };
+  groups["How it learns"] = [...GROUPS["How it learns"], ...own];
   const shown = (names) => names.filter((name) => settings.has(name)).map((name) => field(settings.get(name)));
   return h("form", { class: "propose", key: "propose", onsubmit: submit, onchange: preview, novalidate: true },
     h("h1", null, "Propose a run"),
@@ -49,18 +49,31 @@ function kind(setting) {
   if (setting.name === "expected_client_ids") return "nodes";
   if (setting.name === "plan") return "plan";
   if (choices(setting)) return "choice";
-  if (setting.kind) return setting.kind;
-  const value = setting.default;
-  if (Array.isArray(value) || setting.name === "features") return "list";
-  if (typeof value === "boolean") return "boolean";
-  if (typeof value === "number") return "number";
-  return value !== null && typeof value === "object" ? "object" : "text";
+  const types = alternatives(setting).map((one) => one.type);
+  return { array: "list", boolean: "boolean", number: "number", integer: "number", object: "object" }[types.find((type) => type && type !== "null")] ?? "text";
 }
 
+const alternatives = (setting) => setting.schema.anyOf ?? [setting.schema];
+const nullable = (setting) => alternatives(setting).some((one) => one.type === "null");
+
 function choices(setting) {
-  if (setting.choices?.length) return setting.choices;
-  const named = { model_name: state.schema.models, selection: state.schema.selections, task_type: state.schema.tasks, federated_strategy: state.schema.algorithms && ["auto", ...state.schema.algorithms.filter((a) => a !== "auto")] }[setting.name] ?? CHOICES[setting.name];
-  return named?.length ? named.map((one) => (typeof one === "object" ? one.name : one)) : null;
+  if (setting.schema.enum) return setting.schema.enum;
+  if (!setting.names || setting.schema.type !== "string") return null;
+  const named = Object.keys(state.schema.ingredients[setting.names]);
+  return named.includes(setting.default) ? named : [setting.default, ...named];
+}
+
+/** The settings of every run, and those of the ingredients that are chosen now (of "auto": the model's algorithm). */
+export function offered(schema, chosen) {
+  const found = [...schema.settings];
+  for (const setting of schema.settings) {
+    if (!setting.names || setting.names in schema.apart) continue;
+    const model = chosen.model_name ?? schema.settings.find((one) => one.names === "models").default;
+    const name = chosen[setting.name] ?? setting.default;
+    const ingredient = schema.ingredients[setting.names][name] ?? schema.ingredients[setting.names][schema.automatic[model]];
+    for (const one of ingredient?.settings ?? []) found.push({ ...one, own: true });
+  }
+  return found;
 }
 
 const label = (name) => LABELS[name] ?? name;
@@ -82,7 +95,7 @@ function field(setting) {
   else if (what === "plan") control = h("div", { class: "stack" }, h("input", { id, name: "plan.name", type: "text", placeholder: "name of the plan in the source" }), h("textarea", { name: "plan.source", rows: 6, spellcheck: "false", class: "mono", "aria-label": "Source of the plan", placeholder: "Python source; the owners read it before they agree" }));
   else if (what === "nodes") control = nodesField();
   else if (what === "list") control = h("input", { ...common, type: "text", list: name === "tags" ? "tags" : "columns", placeholder: name === "tags" ? "all datasets; or: heart, 2024" : "all; or: age, sex", autocomplete: "off" });
-  else control = h("input", { ...common, type: "text", value: value ?? "", list: name === "target_column" ? "columns" : null, autocomplete: "off", placeholder: name === "target_column" ? "which one?" : setting.nullable || NULLABLE.has(name) ? "none" : "" });
+  else control = h("input", { ...common, type: "text", value: value ?? "", list: name === "target_column" ? "columns" : null, autocomplete: "off", placeholder: name === "target_column" ? "which one?" : nullable(setting) ? "none" : "" });
   const text = HELP[name] ?? setting.help;
   return h(what === "nodes" ? "fieldset" : "div", { key: name, class: `field kind-${what} ${name}` }, h(what === "nodes" ? "legend" : "label", what === "nodes" ? null : { for: id }, label(name), h("code", { class: "setting" }, name)), control, h("p", { id: help, class: wrong(name) ? "help bad" : "help" }, wrong(name) ?? text),
     name === "tags" ? h("datalist", { id: "tags" }, allTags().map((one) => h("option", { key: one, value: one }))) : null,
@@ -122,6 +135,7 @@ async function analyse({ tags, ids }) {
 }
 
 function preview(event) {
+  if (state.schema.settings.some((one) => one.names && one.name === event.target.name)) edit("chosen", { ...state.form.chosen, [event.target.name]: event.target.value });
   if (!["tags", "expected_client_ids"].includes(event.target.name)) return;
   const form = new FormData(event.currentTarget);
   analyse({ tags: list(form.get("tags") ?? ""), ids: form.getAll("expected_client_ids") });
@@ -147,7 +161,7 @@ export function read(form, settings) {
       else if (what === "object") {
         if (text === "") continue;
         try { value = JSON.parse(text); } catch (error) { details.push({ field: name, message: `${label(name)} is not JSON: ${error.message}` }); continue; }
-      } else value = text === "" && (setting.nullable || NULLABLE.has(name)) ? null : text;
+      } else value = text === "" && nullable(setting) ? null : text;
     }
     if (value === "" && setting.default !== "" && name !== "target_column") continue;
     if (name === "target_column" || JSON.stringify(value) !== JSON.stringify(setting.default)) body[name] = value;
@@ -157,7 +171,7 @@ export function read(form, settings) {
 
 async function submit(event) {
   event.preventDefault();
-  const { body, details } = read(new FormData(event.currentTarget), state.schema.settings);
+  const { body, details } = read(new FormData(event.currentTarget), offered(state.schema, state.form.chosen ?? {}));
   if (!body.purpose) details.push({ field: "purpose", message: "Say what it is for: the data owners decide by it." });
   if (details.length) return edit("refused", { message: "Please look at these again.", details });
   edit("sending", true);

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from hanse import registry
+from hanse import algorithms, registry
 from hanse.bundle import Bundle
-from hanse.config import RunConfig
+from hanse.config import APART, RunConfig
 from hanse.coordinator.access import coordinator, own_run
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
@@ -20,14 +20,17 @@ router = APIRouter(tags=["runs"])
 
 @router.get("/api/config/schema")
 async def schema(request: Request) -> dict[str, Any]:
-    """The settings of a run, and the ingredients that they may name."""
-    return {
-        "settings": RunConfig.describe(),
-        "models": list(registry.names("models")),
-        "algorithms": list(registry.names("algorithms")),
-        "tasks": list(registry.names("tasks")),
-        "selections": list(registry.names("selection")),
-    }
+    """The settings of every run; the ingredients that they may name, by folder, with the settings of each
+    (``apart``: where those of a folder stand, if not beside those of every run); and the algorithm that
+    ``auto`` means, by model."""
+    return await asyncio.to_thread(
+        lambda: {
+            "settings": RunConfig.describe(),
+            "ingredients": {folder: registry.describe(folder) for folder in RunConfig.folders()},
+            "apart": APART,
+            "automatic": {name: algorithms.resolve(RunConfig(model_name=name)) for name in registry.names("models")},
+        }
+    )
 
 
 @router.get("/api/runs/{session_id}/rounds")
