@@ -92,7 +92,8 @@ def _items(names: Sequence[str], flat: Sequence[str], features: Sequence[str], t
     """One item of each statistic; the rows are counted with any column's missing values, or as images."""
     found = [make_item("missing", flat[:1], {})] if flat else []
     found += [make_item("count", [f"{names[0]}[shape]"], {})] if names and not flat else []
-    cells = [name for name in features if name in flat]
+    plain = set(flat)
+    cells = [name for name in features if name in plain]
     found += [make_item("sparsity", cells, {})] if cells else []
     return found + ([make_item("value_counts", [target], {})] if target is not None else [])
 

@@ -76,10 +76,11 @@ class Seen:
 def kinds(schema: Mapping[str, str] | None, names: Collection[str], file: str) -> dict[str, ColumnKind]:
     """The declared kinds. Raises where the schema names an unknown kind or a column that is not there."""
     found: dict[str, ColumnKind] = {}
+    there, known = set(names), set(ColumnKind)
     for name, kind in (schema or {}).items():
-        if kind not in list(ColumnKind):
+        if kind not in known:
             raise ConfigError(f"column {name!r}: there is no kind {kind!r}; known: {', '.join(ColumnKind)}")
-        if name not in names:
+        if name not in there:
             raise DataError(f"{file}: column {name!r} is in the schema but not in the file")
         found[name] = ColumnKind(kind)
     return found

@@ -211,8 +211,9 @@ def _batch(
 
 def _wanted(path: Path, text: _Pieces, columns: Sequence[str] | None) -> list[str]:
     wanted = list(text.names if columns is None else columns)
+    known = set(text.names)  # there may be tens of thousands
     for name in wanted:
-        if name not in text.names:
+        if name not in known:
             raise DataError(f"{path.name}: there is no column {name!r}")
     return wanted
 
