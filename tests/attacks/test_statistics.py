@@ -243,7 +243,7 @@ def test_rare_labels_together_are_not_shared_out_in_a_table() -> None:
     data = {"city": ["Ulm"] * 60 + ["Bonn"] * 60 + ["a"] * 9 + ["b"] * 9, "sex": ["f", "m"] * 60 + ["f"] * 18}
     table = hanse.simulate({"a": data}).analytics().crosstab("city", "sex")["table"]
     assert "(other)" not in table
-    assert sum(row.get("f", 0) for row in table.values()) < 60
+    assert sum(float(row["f"] or 0) for row in table.values()) < 60
 
 
 @settings(max_examples=60, deadline=None)
@@ -290,7 +290,7 @@ def test_rare_labels_never_leave() -> None:
     assert b"Klein" not in raw
     counts = hanse.simulate({"a": data}).analytics().value_counts()["city"]
     assert "Kleinkleckersdorf" not in counts
-    assert sum(counts.values()) < 90  # one more label went along, or 93 - 90 would tell
+    assert sum(float(n or 0) for n in counts.values()) < 90  # one more label went along, or 93 - 90 would tell
 
 
 # ---------------------------------------------------------------- many queries
@@ -693,7 +693,7 @@ def test_rare_labels_together_are_not_shared_out() -> None:
     data = {"city": ["Ulm"] * 60 + ["Bonn"] * 30 + ["a"] * 9 + ["b"] * 9}
     counts = hanse.simulate({"a": data}).analytics().value_counts()["city"]
     assert "(other)" not in counts
-    assert 108 - sum(counts.values()) >= 18 + 30
+    assert 108 - sum(float(n or 0) for n in counts.values()) >= 18 + 30
 
 
 def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> None:
@@ -705,7 +705,7 @@ def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> Non
     total = federation.analytics().value_counts("ill")["ill"]
     groups = federation.analytics(by="sex").value_counts("ill")["ill"]
     assert total == {"yes": 44, "no": 116}
-    assert "yes" not in groups["f"]
+    assert groups["f"]["yes"] is None
     bins = {"dose": {"histogram": {"bin_edges": [0, 1, 2]}}}
     found = federation.analytics(by="sex").fetch_stats_with_args(bins).values("histogram")["dose"]
     assert found["f"]["counts"][1] is None
@@ -848,7 +848,7 @@ def test_a_table_of_two_columns_minus_the_labels_of_one_does_not_tell_who_lacks_
     total = analytics.value_counts("ill")["ill"]
     table = analytics.crosstab("sex", "ill")["table"]
     assert total == {"no": 100, "yes": 103}
-    shown = sum(row.get("yes", 0) for row in table.values())
+    shown = sum(float(row.get("yes") or 0) for row in table.values())
     assert not 0 < total["yes"] - shown < 10
     data["sex"][:3] = ["f"] * 3
     table = hanse.simulate({"a": data}).analytics().crosstab("sex", "ill")["table"]

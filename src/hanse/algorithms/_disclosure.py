@@ -8,7 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from hanse.algorithms._observation import Scan, Shown, edge_key
-from hanse.algorithms._query import EVERYONE, WITHHELD, empty, finite, group_number, known_of, labels_by, stacked, unit
+from hanse.algorithms._query import (
+    EVERYONE,
+    SITES,
+    WITHHELD,
+    empty,
+    finite,
+    group_number,
+    known_of,
+    labels_by,
+    stacked,
+    unit,
+)
 from hanse.errors import DataError, NotAllowed
 from hanse.kinds import Combine, Source
 from hanse.messages import Array, dumps
@@ -78,14 +89,17 @@ def disclosed(
     flags = [int(not out) for out in protected if out is not None]
     if not sent:  # no label at all: arrays of no groups
         none = unit(item, known_of(plan, known, item, 0))
-        return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in none.items()}, WITHHELD: np.zeros(0, np.int64)}, ""
+        besides = {WITHHELD: np.zeros(0, np.int64), SITES: np.zeros(0, np.int64)}
+        return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in none.items()}, **besides}, ""
     if item.by and minimum > 1 and "counts" in sent[0] and "hidden" in sent[0]:
         sent = _over_groups(item, scan, plan, known, owner, sent, flags)
     if not reason and any("hidden" in s and s["hidden"].any() for s in sent):
         reason = stat.few
     for one, allowed in zip(labels, owners, strict=True):
         _remember(shown, edge_key(item, one or ()), allowed.used)
-    return {**stacked(sent), WITHHELD: np.array(flags, np.int64)}, reason
+    named = [n for n, mine in zip(rows, knows, strict=True) if mine is not None]
+    told = np.array([int(n > 0 and not kept) for n, kept in zip(named, flags, strict=True)], np.int64)
+    return {**stacked(sent), WITHHELD: np.array(flags, np.int64), SITES: told}, reason
 
 
 def _named(labels: Sequence[Sequence[str]], shape: Sequence[int]) -> Iterator[tuple[int | None, tuple[str, ...]]]:

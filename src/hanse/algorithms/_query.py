@@ -31,6 +31,8 @@ from hanse.table import Column, ColumnKind
 
 EVERYONE = Owner(1, True)
 WITHHELD = "withheld"  # (groups,) at how many nodes a group was kept back
+SITES = "sites"  # (groups,) at how many nodes there are rows of it that are told
+BESIDES = (WITHHELD, SITES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def sliced(arrays: Mapping[str, Array], place: int, prefix: str = "") -> dict[st
 
 
 def one_group(arrays: Arrays, group: int) -> dict[str, Array]:
-    return {name: array[group] for name, array in arrays.items() if name != WITHHELD}
+    return {name: array[group] for name, array in arrays.items() if name not in BESIDES}
 
 
 def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str = "") -> Known:

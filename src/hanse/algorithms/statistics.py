@@ -29,6 +29,8 @@ from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Shown, observed
 from hanse.algorithms._owner import base, owner_of
 from hanse.algorithms._query import (
+    BESIDES,
+    SITES,
     WITHHELD,
     Query,
     bounds,
@@ -69,7 +71,12 @@ class Statistics:
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         Query.of(config["model_options"])
         return Record(
-            {"asked": 0, "query": config["model_options"], "withheld": {}, "lacking": {}, "took": [], "alone": {}}
+            {
+                "asked": 0,
+                "query": config["model_options"],
+                **{name: {} for name in ("withheld", "kept", "single", "lacking", "alone")},
+                "took": [],
+            }
         )
 
     def ask(self, state: State) -> Ask | Done:
@@ -111,6 +118,7 @@ class Statistics:
         lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
         arrays: dict[str, Array] = {}
         reasons: dict[str, str] = {}
+        kept: dict[str, list[int]] = {}
         shown: Shown = dict(source.memory.get("edges") or {})
         before = dict(shown)
         for item in query.plan.asked(index):
@@ -121,9 +129,11 @@ class Statistics:
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
             if reason:
                 reasons[str(place)] = reason
+            if groups := np.flatnonzero(sent[WITHHELD]).tolist():
+                kept[str(place)] = groups
         if shown != before:
             source.memory["edges"] = shown
-        return Contribution(Record({"withheld": reasons, "lacking": lacking}, arrays), 1.0)
+        return Contribution(Record({"withheld": reasons, "kept": kept, "lacking": lacking}, arrays), 1.0)
 
     # ------------------------------------------------------------ coordinator
 
@@ -144,17 +154,26 @@ class Statistics:
             return Record({**begun.data, "alone": {**state.data["alone"], **alone}, "left": took, "again": again})
         for item, place in places.items() if took else ():
             _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
+        single: dict[str, list[int]] = {}
+        for item, place in places.items() if took and not query.per_node else ():
+            if groups := _of_one_site(query.plan, item, place, arrays):
+                single[str(place)] = groups
         withheld = {k: dict(v) for k, v in state.data["withheld"].items()}
+        kept: dict[str, dict[str, list[int]]] = {k: dict(v) for k, v in state.data["kept"].items()}
         lacking: dict[str, list[str]] = {k: list(v) for k, v in state.data["lacking"].items()}
         for answer in gathered.answers:
             for number, reason in _texts(answer.data.get("withheld")).items():
                 withheld.setdefault(number, {})[answer.node] = reason[:300]
+            for number, groups in _numbers(answer.data.get("kept")).items():
+                kept.setdefault(number, {})[answer.node] = groups
             for column in answer.data.get("lacking") or ():
                 lacking[str(column)] = sorted({*lacking.get(str(column), []), answer.node})
         data = {
             **state.data,
             "asked": index + 1,
             "withheld": withheld,
+            "kept": kept,
+            "single": {**state.data["single"], **single},
             "lacking": lacking,
             "took": [*state.data["took"], took],
             "alone": {**state.data["alone"], **alone},
@@ -170,6 +189,35 @@ class Statistics:
 
 def _texts(found: Any) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _numbers(found: Any) -> dict[str, list[int]]:
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(k): [int(g) for g in v if isinstance(g, int)] for k, v in found.items() if isinstance(v, (list, tuple))}
+
+
+def _of_one_site(plan: Plan, item: Item, place: int, arrays: dict[str, Array]) -> list[int]:
+    """Groups of which a single site tells something while others keep theirs back. What is left of all would be that
+    site's own, so it is taken out: the group, or of labels and tables the cell."""
+    mine = {name: np.array(array) for name, array in sliced(arrays, place).items()}
+    sites, back = mine[SITES], mine[WITHHELD]
+    if item.stat == "levels" or not (back.any() or mine.get("hidden", back).any()):
+        return []
+    single = set(np.flatnonzero((sites == 1) & (back > 0)).tolist())
+    for group in single:
+        for name, array in unit(item, known_of(plan, arrays, item, group)).items():
+            mine[name][group] = 0
+            inside: tuple[int | slice, ...] = (group, *(slice(0, size) for size in array.shape))
+            mine[name][inside] = array
+        sites[group], back[group] = 0, back[group] + 1
+    if "first" not in mine and mine.get("hidden", sites).shape == mine.get("counts", back).shape != sites.shape:
+        cells, of = mine["hidden"], sites.reshape(-1, *[1] * (mine["hidden"].ndim - 1))
+        alone = (cells > 0) & (cells == of - 1)
+        mine["counts"][alone], mine["hidden"] = 0, np.where(alone, of, cells)
+        single |= set(np.flatnonzero(alone.reshape(len(alone), -1).any(1)).tolist())
+    arrays.update({f"{place}.{name}": array for name, array in mine.items()})
+    return sorted(int(group) for group in single)
 
 
 def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gathered: Gathered) -> dict[str, Array]:
@@ -212,7 +260,7 @@ def _joined(item: Item, a: Arrays, b: Arrays) -> dict[str, Array]:
         with np.errstate(over="ignore", invalid="ignore"):
             return {k: a[k] + b[k] for k in a}
     groups = [stat.merge(one_group(a, g), one_group(b, g)) for g in range(len(a["n"]))]
-    return {**stacked(groups), WITHHELD: a[WITHHELD] + b[WITHHELD]}
+    return {**stacked(groups), **{name: a[name] + b[name] for name in BESIDES}}
 
 
 def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Array], gathered: Gathered) -> None:
@@ -223,7 +271,7 @@ def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Ar
     shapes = {
         name: array.shape[1:] for name, array in stacked(units or [unit(item, known_of(query, known, item, 0))]).items()
     }
-    wrong = set(found) != {*shapes, WITHHELD}
+    wrong = set(found) != {*shapes, *BESIDES}
     for name, shape in shapes.items():
         wrong = wrong or (item.stat != "levels" and found[name].shape != (groups, *shape))
     if wrong:

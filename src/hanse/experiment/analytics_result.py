@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError, WireError
 from hanse.experiment import analytics_drawing, pictures_figure
 from hanse.experiment.listing import Listing
+from hanse.experiment.rough import Answer, Scope, qualified
 from hanse.messages import Array, Json, Record
 from hanse.presentation import Picture
 from hanse.queries import Item, Known, Plan, levels_of, statistic
@@ -39,6 +41,8 @@ class Fetched:
     Args:
         failures: node to why it gave nothing, or not all.
         withheld: item to node to why something was kept back there.
+        kept: item to node to the groups that were kept back there as a whole.
+        single: item to the groups that only one site told, so that they are not shown.
         lacking: column to the nodes that have no such column.
         took: nodes of each ask.
         alone: node to why it is not shown by itself, where single nodes were asked for.
@@ -52,6 +56,8 @@ class Fetched:
     took: Sequence[Sequence[str]] = ()
     run_id: str = ""
     alone: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[Item, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    single: Mapping[Item, Sequence[int]] = field(default_factory=dict)
 
     @staticmethod
     def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
@@ -60,9 +66,10 @@ class Fetched:
             plan = algorithm.Query.of(data["query"]).plan
             withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
             arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
-            return Fetched(
-                plan, arrays, failures, withheld, dict(data["lacking"]), list(data["took"]), run_id, dict(data["alone"])
-            )
+            kept = {plan.items[int(place)]: dict(nodes) for place, nodes in data["kept"].items()}
+            single = {plan.items[int(place)]: list(groups) for place, groups in data["single"].items()}
+            lacking, took, alone = dict(data["lacking"]), list(data["took"]), dict(data["alone"])
+            return Fetched(plan, arrays, failures, withheld, lacking, took, run_id, alone, kept, single)
         except (KeyError, TypeError, AttributeError, IndexError):
             raise WireError(f"run {run_id} is no run of statistics") from None
 
@@ -106,6 +113,32 @@ class Fetched:
         if not item.by or not isinstance(value, dict):
             return _part(value, found, item)
         return {label: _part(one, found, item) for label, one in value.items()}
+
+    def scope(self, item: Item, group: int | None = None) -> Scope:
+        """What its value over all sites rests on; of one group, or of all of them."""
+        missing, rows = dict(self.failures), []
+        for carrier in (i for i in _closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])):
+            same = group is not None and carrier.by == item.by
+            for node, groups in self.kept.get(carrier, {}).items():
+                if not same or group in groups:
+                    missing[node] = self.withheld.get(carrier, {}).get(node, "kept back")
+            n = self._sliced(carrier)["n"]
+            rows.append(int(np.sum(n[group] if same else n)))
+        return Scope(rows[-1] if rows else None, dict(sorted(missing.items())))
+
+    def bounds(self, item: Item, node: str = "") -> Json:
+        """Between which numbers the pooled value lies, as :meth:`value` has the values; None: it is the value."""
+        found = self.finds(item)
+        if found is None or statistic(item.stat).bounds is None:
+            return None
+        prefix = f"@{node}@" if node else ""
+        if not item.by:
+            return algorithm.bounds(self.plan, self.arrays, found, 0, prefix)
+        labels = product(*algorithm.labels_by(self.plan, self.arrays, found))
+        return {
+            label[0] if len(label) == 1 else label: algorithm.bounds(self.plan, self.arrays, found, group, prefix)
+            for group, label in enumerate(labels)
+        }
 
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
         if item not in self.plan.items:
@@ -159,19 +192,39 @@ class FAResult:
     # ------------------------------------------------------------ values
 
     def value(self, item: Item, node: str = "") -> Json:
-        """The value of one item, over all sites or at one ``node``. None where it was kept back.
+        """The value of one item, over all sites or at one ``node``. None where it was kept back, or too little is known
+        of it; a number that may not be that of the pooled rows is :class:`hanse.experiment.rough.Rough`.
 
         Raises ``ConfigError`` where the node is not shown by itself, with the reason.
         """
-        return self._of(item, node).value(item, node)
+        found = self._qualified(item, node)
+        notes = [] if node or not isinstance(found, dict) else self.notes_of([item])
+        return Answer(found, notes) if notes else found
+
+    def _qualified(self, item: Item, node: str = "") -> Any:
+        fetched = self._of(item, node)
+        try:
+            value, bounds = fetched.value(item, node), fetched.bounds(item, node)
+        except ConfigError as error:
+            why = [] if node else self.notes_of([item])
+            raise ConfigError(". ".join([error.message, *why])) from None
+        if node:
+            return qualified(value, bounds, Scope())
+        if not item.by or not isinstance(value, dict):
+            return qualified(value, bounds, fetched.scope(item))
+        return {
+            label: qualified(one, bounds and bounds[label], fetched.scope(item, group))
+            for group, (label, one) in enumerate(value.items())
+        }
 
     def values(self, stat: str, node: str = "") -> dict[str, Any]:
         """Column to value of one statistic; columns that no site has are left out."""
         found: dict[str, Any] = {}
         for item in self._shown(stat):
             if not self._of(item).absent(item):
-                found[", ".join(item.columns)] = self.value(item, node)
-        return found
+                found[", ".join(item.columns)] = self._qualified(item, node)
+        notes = [] if node else self.notes_of(self._shown(stat))
+        return Answer(found, notes) if notes else found
 
     def global_stats(self, stats: str | Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Statistic to column to value, over all sites.
@@ -225,20 +278,29 @@ class FAResult:
     @property
     def notes(self) -> list[str]:
         """What one should know of these values: what was kept back, which site lacks a column, who failed."""
-        found = [f"{node} is not in it: {reason}" for node, reason in sorted(self.failures.items())]
+        return self.notes_of(self.wanted)
+
+    def notes_of(self, items: Sequence[Item]) -> list[str]:
+        """The same of some of them. What several nodes say alike is said once."""
+        mine = {i for w in items for i in _closure(w)}
+        used = list({id(f): f for f in (self._of(i) for i in items)}.values())
+        failures = {node: why for f in used for node, why in f.failures.items()}
+        found = [f"{node} is not in it: {reason}" for node, reason in sorted(failures.items())]
         found += [
             f"{node} is not shown by itself: {reason}"
             for node, reason in sorted(self.alone.items())
-            if node not in self.failures
+            if node not in failures
         ]
-        for fetched in self._used():
-            mine = {i for w in self.wanted for i in (w, *statistic(w.stat).needs(w))}
+        for fetched in used:
             columns = {c for i in mine for c in (*i.columns, *i.by)}
             for column, nodes in sorted(fetched.lacking.items()):
                 if column in columns and not set(nodes) >= set(fetched.nodes):
                     found.append(f"{column!r} is not at {', '.join(nodes)}")
             back = {item: reasons for item, reasons in fetched.withheld.items() if item in mine}
             found += tabulated.kept_back((i.name, n, why) for i, those in back.items() for n, why in those.items())
+            single = [item.name for item in fetched.single if item in mine]
+            if single:
+                found.append(f"not told where a single site tells it and others keep theirs back: {', '.join(single)}")
         return list(dict.fromkeys(found))
 
     def merge(self, other: FAResult) -> FAResult:

@@ -111,10 +111,10 @@ def _is_class(source: Source, target: str | None) -> bool:
     return kind != ColumnKind.NUMERIC or (few and not missing["infinite"])
 
 
-def _shown(counts: Mapping[str, int] | None) -> dict[str, int]:
+def _shown(counts: Mapping[str, int | None] | None) -> dict[str, int]:
     from hanse.statistics.value_counts import OTHER
 
-    return {label: count for label, count in (counts or {}).items() if label != OTHER}
+    return {label: count for label, count in (counts or {}).items() if label != OTHER and count is not None}
 
 
 def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
     at = int(reached[0][0]) if len(reached[0]) else len(grid)
     first = float(grid[at - 1]) if at else 0.0
     last = float(grid[reached[1][0]]) if len(reached[1]) else None
-    median = shown["median"]
+    median = _halved(np.array(shown["times"]), survival) if shown["median"] is not None else None
     risk = np.stack([spans.n - _before(spans.rows_early), spans.most_at_risk()], 1)
     return {
         "survival": [v if fine else None for v, fine in zip(survival.tolist(), useful[keep], strict=True)],
@@ -122,6 +122,14 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
         "median": None if last is None or median is None else min(max(median, first), last),
         "median_range": [first, last],
     }
+
+
+def _halved(times: Array, survival: Array) -> float:
+    """Where the curve comes down to one half, evenly between two times of the grid."""
+    at = int(np.argmax(survival <= 0.5 * (1 + 1e-12)))
+    begin, before = (float(times[at - 1]), float(survival[at - 1])) if at else (0.0, 1.0)
+    down = before - float(survival[at])
+    return begin + (float(times[at]) - begin) * ((before - 0.5) / down if down > 0 else 1.0)
 
 
 def _worst(spans: Spans) -> tuple[Array, Array]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Shown
-from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
-from hanse.statistics.value_counts import OTHER
+from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.statistics.value_counts import MOST, OTHER
 from hanse.suppression import hidden_table
 
 _MOST = 3_000_000_000  # rows: the square of their number is still an int64
@@ -44,17 +44,42 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     return {"n": arrays["n"], "counts": np.where(back, 0, counts[:-1, :-1]), "hidden": back.astype(np.int64)}
 
 
-def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+def _cells(arrays: Arrays, known: Known) -> list[tuple[str, str, int, bool]]:
+    """Labels of row and column of each cell, its rows, and whether it was kept back; without lines that are empty."""
     rows, columns = ([*unpack(k["labels"]), OTHER] for k in known)
+    counts, back = arrays["counts"], arrays["hidden"] > 0
+    named = np.zeros(counts.shape, bool)
+    named[:-1, :-1] = back[:-1, :-1]  # that there are rare labels is not told
+    some = (counts > 0) | named
+    return [
+        (rows[i], columns[j], int(counts[i, j]), bool(back[i, j]))
+        for i in np.flatnonzero(some.any(1))
+        for j in np.flatnonzero(some.any(0))
+    ]
+
+
+def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    table: dict[str, dict[str, Json]] = {}
     counts = arrays["counts"]
+    rough = arrays["n"] - counts.sum() > MOST * arrays["n"]
+    for row, column, n, back in _cells(arrays, known):
+        table.setdefault(row, {})[column] = None if back and (rough or not n) else n
     r, c = counts.sum(1) > 0, counts.sum(0) > 0
-    table = {rows[i]: {columns[j]: int(counts[i, j]) for j in np.flatnonzero(c)} for i in np.flatnonzero(r)}
     found: dict[str, Json] = {"table": table, "chi2": None, "dof": None, "p": None}
     if arrays["hidden"].any():
         found["hidden"] = int(arrays["hidden"].max())
     elif r.sum() > 1 and c.sum() > 1:
         found |= chi_square(counts[r][:, c])
     return found
+
+
+def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
+    """What is kept back of all cells together may be of any one that is."""
+    lost = int(arrays["n"] - arrays["counts"].sum())
+    table: dict[str, dict[str, tuple[int, int]]] = {}
+    for row, column, n, back in _cells(arrays, known):
+        table.setdefault(row, {})[column] = (n, n + (lost if back else 0))
+    return {"table": table}
 
 
 def chi_square(counts: Any) -> dict[str, Json]:
@@ -85,6 +110,7 @@ STATISTIC = Statistic(
     protect=protect,
     counts=("n", "counts"),
     final=final,
+    bounds=bounds,
     scalar=False,
     shown=Shown(roles=("rows", "columns"), table=table),
 )

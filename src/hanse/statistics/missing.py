@@ -13,7 +13,7 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Shown, Summary
-from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
+from hanse.queries import ANY, Arrays, Bounds, Known, Owner, Statistic, Values
 from hanse.table import ColumnKind
 
 
@@ -27,19 +27,28 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     gone = arrays["gone"]
     few = (gone > 0) & (gone < owner.minimum)
-    return {"n": arrays["n"], "gone": np.where(few, 0, gone), "hidden": few.astype(np.int64)}
+    unsure = np.where(few, owner.minimum - 1, 0)
+    return {"n": arrays["n"], "gone": np.where(few, 0, gone), "hidden": few.astype(np.int64), "open": unsure}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    missing, infinite = (int(v) for v in arrays["gone"])
+    missing, infinite = (
+        None if back and not gone else int(gone) for gone, back in zip(arrays["gone"], arrays["hidden"], strict=True)
+    )
     found: dict[str, Json] = {"rows": int(arrays["n"]), "missing": missing, "infinite": infinite}
     hidden = int(arrays["hidden"].max())
     return {**found, "hidden": hidden} if hidden else found
 
 
+def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
+    """A site that keeps its number back has one at least, and fewer than its minimum."""
+    pairs = zip(arrays["gone"].tolist(), arrays["hidden"].tolist(), arrays["open"].tolist(), strict=True)
+    return dict(zip(("missing", "infinite"), ((n + back, n + more) for n, back, more in pairs), strict=True))
+
+
 def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
     """Infinite values count as missing. What a site kept back is in no number: there are so many, or more."""
-    gone = value["missing"] + value["infinite"]
+    gone = int((value["missing"] or 0) + (value["infinite"] or 0))
     return {"missing": f"{gone} or more" if value.get("hidden") else gone}
 
 
@@ -50,6 +59,7 @@ STATISTIC = Statistic(
     protect=protect,
     counts=("n", "gone"),
     final=final,
+    bounds=bounds,
     scalar=False,
     shown=Shown(summary=Summary(ANY, 1), cells=cells),
 )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hanse.messages import Json
-from hanse.queries import ANY, Arrays, Known, Owner, Statistic, Values
+from hanse.queries import ANY, Arrays, Bounds, Known, Owner, Statistic, Values
 from hanse.suppression import hidden_groups
 from hanse.table import ColumnKind
 
@@ -35,7 +35,9 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     sparse, full = (int(count) for count in arrays["cells"])
     few = 0 < sparse < owner.minimum, 0 < full < owner.minimum
     shown = [0, sparse + full] if few[0] else [sparse + full, 0] if few[1] else [sparse, full]
-    return {"n": arrays["n"], "cells": np.array(shown, np.int64), "hidden": np.asarray(int(any(few)), np.int64)}
+    unsure = np.array([owner.minimum - 1 if one else 0 for one in few], np.int64)
+    flag = np.asarray(int(any(few)), np.int64)
+    return {"n": arrays["n"], "cells": np.array(shown, np.int64), "open": unsure, "hidden": flag}
 
 
 def across(
@@ -57,6 +59,12 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["cells"][0] / total) if total else None
 
 
+def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
+    """Of each site that gives few cells as none, or as all, there are one at least and fewer than its minimum."""
+    total, sparse, (more, fewer) = int(arrays["cells"].sum()), int(arrays["cells"][0]), arrays["open"].tolist()
+    return ((sparse - fewer) / total, (sparse + more) / total) if total else (None, None)
+
+
 STATISTIC = Statistic(
     doc="share of cells that are zero or missing",
     kinds=ANY,
@@ -65,4 +73,5 @@ STATISTIC = Statistic(
     protect=protect,
     across=across,
     final=final,
+    bounds=bounds,
 )

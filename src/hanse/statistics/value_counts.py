@@ -1,7 +1,7 @@
 """Rows per label. Labels that no site has in its minimum of rows are counted together, as "(other)".
 
 Counts below the owner's minimum are kept back at a node, and as many more as it takes that
-subtraction from the total finds none; a count is then too small, and the result says so. Labels that
+subtraction from the total finds none; a count is then the least that it can be, and its bounds say so. Labels that
 are rare everywhere are as small together as each is alone: who knows how many there are could share
 out their sum.
 """
@@ -15,11 +15,12 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Bars, Picture, Shown, Summary
-from hanse.queries import LABELS, Arrays, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Owner, Statistic, Values, levels_of, unpack
 from hanse.suppression import hidden
 from hanse.table import ColumnKind
 
 OTHER = "(other)"
+MOST = 0.25  # share of all rows that may be missing in a count that is given
 
 
 def needs(item: Item) -> tuple[Item, ...]:
@@ -43,12 +44,22 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    labels = [*unpack(known[0]["labels"]), OTHER]
-    return {label: int(c) for label, c in zip(labels, arrays["counts"], strict=True) if c}
+    """Rows per label; None where all sites keep theirs back, or more than ``MOST`` of all rows may be missing."""
+    labels, rough = [*unpack(known[0]["labels"]), OTHER], arrays["n"] - arrays["counts"].sum() > MOST * arrays["n"]
+    told = zip(labels, arrays["counts"].tolist(), arrays["hidden"].tolist(), strict=True)
+    return {label: None if back and rough else n or None for label, n, back in told if n or (back and label != OTHER)}
+
+
+def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
+    """What is kept back of all labels together may be of any one that is."""
+    lost = int(arrays["n"] - arrays["counts"].sum())
+    told = zip([*unpack(known[0]["labels"]), OTHER], arrays["counts"].tolist(), arrays["hidden"].tolist(), strict=True)
+    return {label: (count, count + (lost if back else 0)) for label, count, back in told}
 
 
 def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
-    return {"labels": ", ".join(f"{k}: {v}" for k, v in sorted(value.items(), key=lambda p: (-p[1], p[0])))}
+    ordered = sorted(value.items(), key=lambda p: (-(p[1] or 0), p[0]))
+    return {"labels": ", ".join(f"{k}: {'kept back' if v is None else v}" for k, v in ordered)}
 
 
 def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
@@ -56,7 +67,11 @@ def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> li
 
 
 def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
-    return [Bars("rows per label", value, group) for group, value in values.items() if value]
+    return [
+        Bars("rows per label", {label: n for label, n in value.items() if n is not None}, group)
+        for group, value in values.items()
+        if value
+    ]
 
 
 STATISTIC = Statistic(
@@ -68,6 +83,7 @@ STATISTIC = Statistic(
     protect=protect,
     counts=("n", "counts"),
     final=final,
+    bounds=bounds,
     scalar=False,
     shown=Shown(
         usual=frozenset({ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN}),

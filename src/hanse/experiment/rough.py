@@ -1,0 +1,146 @@
+"""Numbers that are not, or may not be, those of the pooled rows: they say so when they are printed and compared.
+
+>>> mean = Rough(54.3, missing={"ulm": "fewer rows than this node's minimum"}, rows=240)
+>>> mean
+54.3 (of 240 rows, without ulm)
+>>> Rough(12, 10.0, 15.0)
+12 (10 to 15)
+>>> f"{mean:.2f}", mean + 1
+('≈54.30', 55.3)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+NARROW = 1e-6  # bounds that are so close are one number
+
+
+class Unsure(UserWarning):
+    """A comparison that the pooled value may decide otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a value rests on.
+
+    Args:
+        rows: that are in it; None where that is not one number.
+        missing: node to why its rows are not in it.
+    """
+
+    rows: int | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        without = f"without {', '.join(self.missing)}" if self.missing else ""
+        return ", ".join(filter(None, ["" if self.rows is None else f"of {self.rows} rows", without]))
+
+
+class Rough(float):
+    """A number with between which numbers the pooled one lies (None: it is that of the rows it rests on), and on what
+    it rests. It computes as any float; what is computed from it is a plain one."""
+
+    least: float | None
+    most: float | None
+    rows: int | None
+    missing: Mapping[str, str]
+
+    def __new__(
+        cls,
+        value: float,
+        least: float | None = None,
+        most: float | None = None,
+        missing: Mapping[str, str] | None = None,
+        rows: int | None = None,
+    ) -> Rough:
+        made = super().__new__(cls, value)
+        made.least, made.most, made.missing, made.rows = least, most, dict(missing or {}), rows
+        return made
+
+    def __repr__(self) -> str:
+        span = "" if self.least is None or self.most is None else f"{self.least:.6g} to {self.most:.6g}"
+        scope = str(Scope(self.rows, self.missing)) if self.missing else ""
+        return f"{float(self):.6g} ({'; '.join(filter(None, [span, scope]))})"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return f"≈{format(float(self), spec)}" if spec else str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rough, (float(self), self.least, self.most, self.missing, self.rows)
+
+    def __hash__(self) -> int:
+        return float.__hash__(self)
+
+    def _compared(self, other: object) -> None:
+        if not isinstance(other, (int, float)):
+            return
+        if self.missing or self.least is None or self.most is None or self.least <= float(other) <= self.most:
+            warnings.warn(f"{self!r} is compared with {other!r}: of the pooled rows it may be otherwise", Unsure, 3)
+
+    def __eq__(self, other: object) -> bool:
+        self._compared(other)
+        return float.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __lt__(self, other: float) -> bool:
+        self._compared(other)
+        return float.__lt__(self, other)
+
+    def __le__(self, other: float) -> bool:
+        self._compared(other)
+        return float.__le__(self, other)
+
+    def __gt__(self, other: float) -> bool:
+        self._compared(other)
+        return float.__gt__(self, other)
+
+    def __ge__(self, other: float) -> bool:
+        self._compared(other)
+        return float.__ge__(self, other)
+
+
+class Answer(dict[Any, Any]):
+    """A dictionary of values with what one should know of them, which is printed with it.
+
+    >>> Answer({"age": None}, ["mean of age: kept back at ulm"])
+    {'age': None}
+    ! mean of age: kept back at ulm
+    """
+
+    def __init__(self, values: Mapping[Any, Any], notes: Sequence[str] = (), scope: Scope | None = None) -> None:
+        super().__init__(values)
+        self.notes, self.scope = list(notes), scope or Scope()
+
+    def __repr__(self) -> str:
+        return "\n".join([super().__repr__(), *(f"! {note}" for note in self.notes)])
+
+
+def qualified(value: Any, bounds: Any, scope: Scope) -> Any:
+    """``value``, in which each number that is not sure is :class:`Rough`.
+
+    Args:
+        bounds: (least, most) of a number, a list or a dictionary of them for one of numbers; None: exact.
+        scope: of all of them.
+    """
+    if isinstance(value, Mapping):
+        inner = bounds if isinstance(bounds, Mapping) else {}
+        return {key: qualified(one, inner.get(key), scope) for key, one in value.items()}
+    if isinstance(value, list):
+        each = bounds if isinstance(bounds, list) else [None] * len(value)
+        return [qualified(one, own, scope) for one, own in zip(value, each, strict=True)]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    least, most = bounds if bounds is not None else (None, None)
+    if least is not None and most is not None and most - least <= NARROW * max(abs(least), abs(most)):
+        least = most = None
+    if least is None and most is None and not scope.missing:
+        return value
+    return Rough(value, least, most, scope.missing, scope.rows)

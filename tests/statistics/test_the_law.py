@@ -1,0 +1,314 @@
+"""Nothing is wrong without a word: every value is that of the pooled rows it rests on, or says how far off it may be;
+what it does not rest on is named; and nothing that is hidden looks like zero."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import KaplanMeierFitter
+from lifelines.statistics import multivariate_logrank_test
+from pooled import ask
+from scipy import stats
+
+import hanse
+from hanse.errors import ConfigError, RunFailed
+from hanse.experiment.rough import Answer, Rough, Unsure
+from hanse.queries import make_item, statistic
+from hanse.registry import names
+
+DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "histogram": {"bin_edges": [20.0, 35.0, 50.0, 65.0, 80.0]},
+    "quantile": {"q": [0.1, 0.5, 0.9]},
+    **{name: {"group": "g"} for name in ("t_test", "smd", "mann_whitney", "logrank")},
+}
+COLUMNS = {"kaplan_meier": ["t", "e"], "logrank": ["t", "e"], "crosstab": ["g", "h"]}
+LABELS = ("levels", "value_counts")
+
+
+def sites(rows: list[int], seed: int = 0) -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    return {
+        f"s{i:02d}": pd.DataFrame(
+            {
+                "x": rng.normal(50, 10, n),
+                "y": rng.normal(0, 1, n),
+                "t": rng.exponential(500, n),
+                "e": rng.random(n) < 0.7,
+                "g": rng.choice(["a", "b"], n, p=[0.7, 0.3]),
+                "h": rng.choice(["c", "d"], n),
+            }
+        )
+        for i, n in enumerate(rows)
+    }
+
+
+def asked(name: str, rows: list[int]) -> Any:
+    columns = COLUMNS.get(name, ["g"] if name in LABELS else ["x"] if statistic(name).columns == 1 else ["x", "y"])
+    analytics = hanse.simulate(sites(rows)).analytics()
+    return analytics.ask(name, columns, ARGUMENTS.get(name, {}))
+
+
+def numbers(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [n for one in value.values() for n in numbers(one)]
+    if isinstance(value, (list, tuple)):
+        return [n for one in value for n in numbers(one)]
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+# ---------------------------------------------------------------- every statistic
+
+
+@pytest.mark.parametrize("name", names("statistics"))
+def test_what_rests_on_a_part_of_the_sites_names_the_others(name: str) -> None:
+    """Two sites of many rows, and three of too few."""
+    result = asked(name, [300, 250, 6, 7, 8])
+    [item] = result.wanted
+    value = result.value(item)
+    if name == "levels":  # the names that stand in enough rows at some site: no number, and told of none
+        assert value == ["a", "b"]
+        return
+    assert result.notes
+    assert all(isinstance(n, Rough) for n in numbers(value)), value
+    assert all(set(n.missing) >= {"s02", "s03", "s04"} for n in numbers(value))
+    if isinstance(value, dict):
+        assert isinstance(value, Answer)
+        assert "kept back at" in repr(value)
+    json.dumps(value)
+
+
+@pytest.mark.parametrize("name", names("statistics"))
+def test_one_site_is_not_told_alone_because_the_others_keep_theirs_back(name: str) -> None:
+    result = asked(name, [36, *[9] * 17])
+    if name in ("t_test", "smd", "mann_whitney"):  # no two groups are left to compare
+        with pytest.raises(ConfigError, match="keep theirs back|kept back at"):
+            result.value(result.wanted[0])
+        return
+    value = result.value(result.wanted[0])
+    assert name == "levels" or not [n for n in numbers(value) if n], value
+    assert name == "levels" or any("kept back at" in note or "keep theirs back" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("name", names("statistics"))
+def test_values_are_plain_where_nothing_is_hidden(name: str) -> None:
+    rows = sites([300, 250])
+    open_ = {"minimum_cell": 1, "allow_extremes": True}
+    columns = COLUMNS.get(name, ["g"] if name in LABELS else ["x"] if statistic(name).columns == 1 else ["x", "y"])
+    with hanse.simulate(rows, policy=open_) as there:
+        result = there.analytics().ask(name, columns, ARGUMENTS.get(name, {}))
+        value = result.value(result.wanted[0])
+    assert not result.notes
+    assert not isinstance(value, Answer)
+    if name not in ("quantile", "median"):  # of cells, as narrow as they are
+        assert not any(isinstance(n, Rough) for n in numbers(value))
+
+
+# ---------------------------------------------------------------- numbers that are not sure
+
+
+def test_a_number_says_that_it_is_not_sure() -> None:
+    value = Rough(50.0, 48.0, 53.0)
+    assert repr(value) == str(value) == "50 (48 to 53)"
+    assert f"{value:.1f}" == "≈50.0"
+    assert pickle.loads(pickle.dumps(value)).most == 53.0  # noqa: S301
+    assert float(value) == 50.0
+    assert value > 40
+    with pytest.warns(Unsure, match="compared"):
+        assert value > 49
+    part = Rough(50.0, missing={"ulm": "it failed"}, rows=12)
+    assert repr(part) == "50 (of 12 rows, without ulm)"
+    with pytest.warns(Unsure):
+        assert part > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sum([value, part]) == 100.0
+
+
+# ---------------------------------------------------------------- faults that were found
+
+
+def test_mann_whitney_makes_no_significance_out_of_nothing() -> None:
+    """5 sites of 40 rows, of which 28 are of one group and 12 of the other: p was 1e-6 where pooled rows give 0.54."""
+    rng = np.random.default_rng(0)
+    label = ["a"] * 28 + ["b"] * 12
+    frames = {f"s{i}": pd.DataFrame({"x": rng.normal(50, 10, 40), "g": label}) for i in range(5)}
+    found = hanse.simulate(frames).analytics().mann_whitney("x", "g")
+    pooled = pd.concat(frames.values())
+    test = stats.mannwhitneyu(*(pooled.x[pooled.g == g] for g in "ab"), method="asymptotic")
+    assert found["p"] is None
+    assert found["p_range"][0] <= test.pvalue <= found["p_range"][1]
+    assert found["u_range"][0] <= test.statistic <= found["u_range"][1]
+
+
+def test_survival_does_not_move_late() -> None:
+    """5 sites of 100: a median of 1044 was told for 531, in a band that did not hold it."""
+    frames = sites([100] * 5)
+    curve = hanse.simulate(frames).analytics().kaplan_meier("t", "e")
+    pooled = pd.concat(frames.values())
+    exact = KaplanMeierFitter().fit(pooled.t, pooled.e)
+    true = exact.predict(curve["times"]).to_numpy()
+    told = np.array([np.nan if v is None else v for v in curve["survival"]])
+    assert np.nanmedian(np.abs(told - true)) < 0.03
+    least, most = np.array(curve["survival_range"]).T
+    assert np.all((least <= true + 1e-12) & (true <= most + 1e-12))
+    low, high = curve["median_range"]
+    assert low <= exact.median_survival_time_ <= high
+    assert abs(curve["median"] - exact.median_survival_time_) < 60
+
+
+def test_no_answer_makes_another_rougher() -> None:
+    """One curve on the default grid made that of the full grid rougher for ever."""
+    frames, grid = sites([500] * 3), [float(i) for i in range(0, 3000, 5)]
+    first = hanse.simulate(frames).analytics().kaplan_meier("t", "e", grid=grid)
+    federation = hanse.simulate(frames)
+    for other in (None, [100.0, 333.3, 1000.0], [7.0, 8.0]):
+        federation.analytics().kaplan_meier("t", "e", grid=other)
+    assert federation.analytics().kaplan_meier("t", "e", grid=grid) == first
+
+
+def test_edges_of_ones_own_after_automatic_ones_lose_nobody() -> None:
+    """46,863 of 60,000 rows were in no bin."""
+    rng = np.random.default_rng(0)
+    analytics = hanse.simulate({f"s{i}": {"x": rng.normal(50, 10, 20_000)} for i in range(3)}).analytics()
+    analytics.histogram("x")
+    edges = [0.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0]
+    found = analytics.ask("histogram", "x", {"bin_edges": edges}).values("histogram")["x"]
+    assert sum(found["counts"]) == 60_000
+    assert all(high - low < 200 for low, high in found["counts_range"])
+
+
+def test_bins_that_all_sites_keep_back_are_not_zero() -> None:
+    found = hanse.simulate(sites([12] * 5)).analytics().histogram("x")["x"]
+    assert not any(n == 0 and high for n, (_, high) in zip(found["counts"], found["counts_range"], strict=True))
+
+
+def test_whole_numbers_and_booleans_stay_what_they_are() -> None:
+    """Medians were 77.0000000008, and -8.5e-06 of a column of true and false."""
+    rng = np.random.default_rng(0)
+    frames = {f"s{i}": {"age": rng.integers(20, 99, 900) * 1.0, "ill": rng.random(900) < 0.3} for i in range(3)}
+    found = hanse.simulate(frames, policy={"minimum_cell": 1}).analytics()
+    median = found.median("age")["age"]
+    assert float(median) == round(float(median))
+    assert float(found.median("ill")["ill"]) == 0.0
+
+
+def test_times_before_zero_are_refused() -> None:
+    with pytest.raises(RunFailed, match="negative survival times"):
+        hanse.simulate({"a": {"t": np.arange(-1.0, 99.0), "e": np.ones(100)}}).analytics().kaplan_meier("t", "e")
+
+
+# ---------------------------------------------------------------- bounds hold
+
+
+def _federation(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    kind, found = int(rng.integers(5)), {}
+    for i in range(int(rng.integers(1, 8))):
+        n = int(np.exp(rng.uniform(np.log(5), np.log(rng.choice([60, 300, 3000], p=[0.5, 0.4, 0.1])))))
+        x, t = rng.normal(50, 10, n), rng.exponential(500, n)
+        if kind == 1:
+            x, t = np.round(x), np.round(t / 50)
+        elif kind == 2:
+            x = np.where(rng.random(n) < 0.5, 0.0, np.exp(rng.normal(0, 2, n)))
+        elif kind == 3:
+            x, t = rng.integers(0, 2, n).astype(float), np.round(t)
+        elif kind == 4:  # every site another population
+            x, t = x + rng.normal(0, 30), t * np.exp(rng.normal())
+        g = np.where(rng.random(n) < rng.choice([0.5, 0.3, 0.1]), "a", "b")
+        found[f"s{i}"] = pd.DataFrame({"x": x, "t": t, "e": rng.random(n) < rng.choice([0.2, 0.7, 0.9]), "g": g})
+    return found
+
+
+def _inside(value: float, bounds: Any) -> bool:
+    least, most = bounds
+    slack = 1e-9 * max(1.0, abs(value))
+    return (least is None or least - slack <= value) and (most is None or value <= most + slack)
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_bounds_hold_in_random_federations(part: int) -> None:
+    """At the default protection, sites of 5 to 3,000 rows. ``make long`` draws a hundred times as many."""
+    held = sum(_one(np.random.default_rng((part, draw))) for draw in range(6))
+    assert held > 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(40))
+def test_bounds_hold_in_thousands_of_random_federations(part: int) -> None:
+    assert sum(_one(np.random.default_rng((1000 + part, draw))) for draw in range(100)) > 400
+
+
+def _one(rng: np.random.Generator) -> int:
+    """How many bounds were looked at."""
+    frames, q = _federation(rng), [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+    grid = {} if rng.random() < 0.5 else {"grid": sorted(rng.uniform(0, 1500, int(rng.integers(2, 60))).tolist())}
+    quantile = make_item("quantile", ["x"], {"q": q, "depth": int(rng.integers(0, 4))})
+    curve, grouped = (make_item("kaplan_meier", ["t", "e"], grid, by) for by in ([], ["g"]))
+    test, ranks = (
+        make_item(*a, {"group": "g", "groups": ["a", "b"]}) for a in (("logrank", ["t", "e"]), ("mann_whitney", ["x"]))
+    )
+    items = [quantile, curve, grouped, test, ranks]
+    found = ask(frames, items, **DEFAULT)
+    labels = sorted(set().union(*(f.g for f in frames.values() if (f.g.value_counts() >= 10).any())))
+
+    def rows(item: Any, label: str | None = None) -> pd.DataFrame | None:
+        """Those that are in the answer."""
+        of = [i for i in found.plan.items if i in found.plan.shared and i.columns == item.columns and i.by == item.by][
+            -1
+        ]
+        known = found.value(make_item("levels", ["g"], {})) if label else [None]
+        if label not in known:
+            return None
+        group = known.index(label)
+        parts = [
+            frame if label is None else frame[frame.g == label]
+            for name, frame in frames.items()
+            if group not in found.kept.get(of, {}).get(name, [])
+        ]
+        return pd.concat(parts) if parts and group not in found.single.get(of, []) else None
+
+    looked = 0
+    if (all_rows := rows(quantile)) is not None and len(all_rows):
+        for one, value, bounds in zip(q, found.value(quantile) or [None] * 7, found.bounds(quantile), strict=True):
+            assert _inside(float(np.quantile(all_rows.x, one)), bounds)
+            assert value is None or _inside(value, bounds)
+            looked += 1
+    for label in (None, *labels):
+        item = grouped if label else curve
+        value = found.value(item) if label is None else found.value(item).get(label)
+        part = rows(item, label)
+        if value is None or part is None or "survival_range" not in value:
+            continue
+        fit = KaplanMeierFitter().fit(part.t, part.e)
+        for time, told, bounds in zip(value["times"], value["survival"], value["survival_range"], strict=True):
+            assert _inside(float(fit.predict(time)), bounds)
+            assert told is None or _inside(told, bounds)
+        assert _inside(float(fit.median_survival_time_), value["median_range"])
+        band = fit.confidence_interval_
+        at = np.searchsorted(band.index, value["times"], "right") - 1
+        for own, low, high in zip(band.to_numpy()[at], value["lower"], value["upper"], strict=True):
+            assert np.isnan(own).any() or (low <= own[0] + 1e-7 and own[1] <= high + 1e-7)
+        looked += 1
+    try:
+        both = [found.value(test), found.value(ranks)]
+    except ConfigError:
+        return looked
+    one, two = rows(grouped, "a"), rows(grouped, "b")
+    if both[0].get("p_range") and one is not None and two is not None and not grid:
+        part = pd.concat([one, two])
+        assert _inside(multivariate_logrank_test(part.t, part.g, part.e).p_value, both[0]["p_range"])
+        looked += 1
+    cells = next(i for i in found.plan.items if i.stat == "cells" and i.by)
+    one, two = rows(cells, "a"), rows(cells, "b")
+    if both[1]["u_range"] and one is not None and two is not None:
+        pooled = stats.mannwhitneyu(one.x, two.x, method="asymptotic")
+        assert _inside(pooled.statistic, both[1]["u_range"])
+        assert both[1]["p_range"] is None or np.isnan(pooled.pvalue) or _inside(pooled.pvalue, both[1]["p_range"])
+        looked += 1
+    return looked
