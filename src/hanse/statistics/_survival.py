@@ -104,7 +104,7 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
     (least, spread), most = _worst(spans), _best(spans)
     keep = np.searchsorted(grid, shown["times"])
     lower, upper = _band(least, most, spread, spans, quantile(level))
-    survival = np.clip(np.array(shown["survival"]), least[keep], most[keep])
+    survival = np.clip(_actuarial(arrays, len(grid))[keep], least[keep], most[keep])
     useful = most - least <= MOST
     reached = np.flatnonzero(least <= 0.5 * (1 + 1e-12)), np.flatnonzero(most <= 0.5 * (1 - 1e-12))
     at = int(reached[0][0]) if len(reached[0]) else len(grid)
@@ -122,6 +122,14 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
         "median": None if last is None or median is None else min(max(median, first), last),
         "median_range": [first, last],
     }
+
+
+def _actuarial(arrays: Arrays, times: int) -> Array:
+    """(k,) survival with half of the censorings of a time before its events, as it is not known how many are: all of
+    them after, as where times are exact, is too much for long steps (Cutler and Ederer 1958)."""
+    events, gone = (arrays[kind][:times].astype(float) for kind in ("events", "gone"))
+    risk = np.maximum(at_risk(arrays["events"], arrays["gone"])[:times] - gone / 2, events)
+    return np.asarray(np.cumprod(1 - events / np.maximum(risk, 0.5)))
 
 
 def _halved(times: Array, survival: Array) -> float:
