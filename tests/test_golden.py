@@ -22,9 +22,9 @@ RECORDED = Path(__file__).with_name("golden.json")
 ROUNDS: dict[str, Any] = {"rounds": 3, "target": "y", "sample_id_column": None}
 MLP = {"model_options": {"hidden_layer_sizes": [5]}, "learning_rate": 0.02}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "logistic_binary": ("binary", {"model": "logistic_regression"}),
-    "logistic_multiclass": ("multiclass", {"model": "logistic_regression"}),
-    "linear": ("regression", {"model": "linear_regression"}),
+    "logistic_binary": ("binary", {"model": "logistic_regression", "federated_strategy": "fedavg"}),
+    "logistic_multiclass": ("multiclass", {"model": "logistic_regression", "federated_strategy": "fedavg"}),
+    "linear": ("regression", {"model": "linear_regression", "federated_strategy": "fedavg"}),
     "sgd_binary": ("binary", {"model": "sgd_classifier", "server_learning_rate": 0.5}),
     "sgd_multiclass": ("multiclass", {"model": "sgd_classifier", "test_fraction": 0.0}),
     "sgd_regression": ("regression", {"model": "sgd_regressor", "max_weight_share": 0.5}),

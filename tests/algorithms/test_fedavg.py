@@ -41,7 +41,14 @@ SMALL = {"model_options": {"hidden_layer_sizes": [8]}}
 
 
 def settings(model: str, **more: Any) -> dict[str, Any]:
-    return {"model_name": model, "num_rounds": 4, "local_epochs": 2, **(SMALL if "mlp" in model else {}), **more}
+    return {
+        "model_name": model,
+        "federated_strategy": "fedavg",
+        "num_rounds": 4,
+        "local_epochs": 2,
+        **(SMALL if "mlp" in model else {}),
+        **more,
+    }
 
 
 def by_hand(drive: Drive, prepared: Record, rate: float = 1.0) -> dict[str, np.ndarray[Any, Any]]:

@@ -35,6 +35,7 @@ def learn(model: str, kind: str, table: Table | None = None, **more: Any) -> tup
         shares(table, 120, table.rows - 120),
         model_name=model,
         num_rounds=3,
+        federated_strategy="fedavg" if "regression" in model else "auto",
         model_options=options,
         **({} if "forest" in model else {"local_epochs": 2}),
         **more,

@@ -34,7 +34,9 @@ def pairs(step: int) -> list[str]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_scale_is_that_of_all_rows_whoever_is_drawn(seed: int) -> None:
     with hanse.simulate(unequal(), seed=seed) as federation:
-        result = federation.experiment(model="logistic_regression", rounds=2, **HALF).run(progress=False)
+        result = federation.experiment(model="logistic_regression", federated_strategy="fedavg", rounds=2, **HALF).run(
+            progress=False
+        )
     prepared = preparation.unpack(result.record)
     assert prepared.data["rows"] == 1530
     assert prepared.arrays["scale"][0] == pytest.approx(0.99, abs=0.02)
@@ -126,7 +128,9 @@ def test_a_selection_that_is_unknown_or_does_not_fit_is_refused_at_the_proposal(
             ({"selection": "highest_loss", "test_fraction": 0.0}, "no node knows its loss"),
         ]:
             with pytest.raises(ConfigError, match=says):
-                federation.experiment(model="logistic_regression", rounds=1, **{**HALF, **more}).run(progress=False)
+                federation.experiment(
+                    model="logistic_regression", federated_strategy="fedavg", rounds=1, **{**HALF, **more}
+                ).run(progress=False)
 
 
 def test_a_selection_by_loss_asks_where_the_model_is_worst() -> None:
@@ -136,7 +140,12 @@ def test_a_selection_by_loss_asks_where_the_model_is_worst() -> None:
         sites[name]["y"] = rng.choice(["ill", "well"], len(sites[name]["y"])).tolist()
     with hanse.simulate(sites) as federation:
         result = federation.experiment(
-            model="logistic_regression", rounds=12, selection="highest_loss", evaluate_every=1, **HALF
+            model="logistic_regression",
+            federated_strategy="fedavg",
+            rounds=12,
+            selection="highest_loss",
+            evaluate_every=1,
+            **HALF,
         ).run(progress=False)
     trained = [step for step in result.rounds if step.label == "train"]
     assert all(step.chosen["reason"] == "2 of 4 candidates with the highest loss" for step in trained)

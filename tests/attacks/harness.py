@@ -19,6 +19,7 @@ Json = Any
 
 SETTINGS: dict[str, Json] = {
     "model_name": "logistic_regression",
+    "federated_strategy": "fedavg",
     "target_column": "y",
     "sample_id_column": None,
     "seed": 7,

@@ -32,7 +32,7 @@ Json = Any
 Lie = Callable[[str, Record], Record]  # (label of the step, honest reply) -> what is sent
 LIAR = "site-3"
 KINDS: dict[str, dict[str, Json]] = {
-    "average": {"model_name": "logistic_regression"},
+    "average": {"model_name": "logistic_regression", "federated_strategy": "fedavg"},
     "boosting": {"model_name": "xgboost", "model_options": {"max_depth": 2}},
     "forest": {"model_name": "random_forest", "model_options": {"n_estimators": 8}},
     "numbers": {"model_name": "sgd_regressor", "task_type": "regression"},

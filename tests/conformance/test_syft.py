@@ -158,27 +158,41 @@ def test_a_network_goes_on_from_its_weights() -> None:
 
 def test_a_model_that_does_not_fit_is_refused() -> None:
     with hanse.simulate(sites(1, 2)) as federation:
-        first = federation.experiment("logistic_regression", **settings()).run(progress=False)
+        first = federation.experiment("logistic_regression", federated_strategy="fedavg", **settings()).run(
+            progress=False
+        )
         forest = federation.experiment("random_forest", **settings()).run(progress=False)
         wrong: list[tuple[dict[str, Any], str]] = [
             ({"model": "mlp_classifier"}, "is a logistic_regression, but the run is to learn a mlp_classifier"),
-            ({"model": "logistic_regression", "target": "smoker"}, "predicts 'disease', not 'smoker'"),
-            ({"model": "logistic_regression", "features": ["age"]}, "it differs in marker, smoker"),
+            (
+                {"model": "logistic_regression", "federated_strategy": "fedavg", "target": "smoker"},
+                "predicts 'disease', not 'smoker'",
+            ),
+            (
+                {"model": "logistic_regression", "federated_strategy": "fedavg", "features": ["age"]},
+                "it differs in marker, smoker",
+            ),
             ({"federated_strategy": "probe"}, "probe learns no model"),
         ]
         for changes, reason in wrong:
             with pytest.raises(ConfigError, match=reason):
                 federation.experiment(**{**settings(initial_model=first), **changes})
         with pytest.raises(ConfigError, match="64 hexadecimal"):
-            federation.experiment("logistic_regression", initial_model="model.pkl", **settings())
+            federation.experiment(
+                "logistic_regression", federated_strategy="fedavg", initial_model="model.pkl", **settings()
+            )
         with pytest.raises(NotFound, match="no model"):
-            federation.experiment("logistic_regression", initial_model="0" * 64, **settings()).run(progress=False)
+            federation.experiment(
+                "logistic_regression", federated_strategy="fedavg", initial_model="0" * 64, **settings()
+            ).run(progress=False)
         for name, bad in (("model.coef", np.nan), ("model.coef", None)):
             arrays = {n: first.record.arrays[n] for n in first.record.arrays}
             arrays[name] = arrays[name][:, :1] if bad is None else np.full_like(arrays[name], bad)
             broken = Result(Record(first.record.data, arrays), first.config, [])
             with pytest.raises(RunFailed, match="not finite|has other parameters"):
-                federation.experiment("logistic_regression", initial_model=broken, **settings()).run(progress=False)
+                federation.experiment(
+                    "logistic_regression", federated_strategy="fedavg", initial_model=broken, **settings()
+                ).run(progress=False)
         arrays = {n: forest.record.arrays[n] for n in forest.record.arrays}
         arrays["model.left"] = np.full_like(arrays["model.left"], 10**6)  # points outside the tree
         broken = Result(Record(forest.record.data, arrays), forest.config, [])
@@ -186,7 +200,9 @@ def test_a_model_that_does_not_fit_is_refused() -> None:
             federation.experiment("random_forest", initial_model=broken, **settings()).run(progress=False)
     three = {"a": {**patients(1), "disease": np.resize(["yes", "no", "maybe"], 80)}, "b": patients(2)}
     with hanse.simulate(three) as federation, pytest.raises(RunFailed, match="is for a binary task"):
-        federation.experiment("logistic_regression", initial_model=first, **settings()).run(progress=False)
+        federation.experiment(
+            "logistic_regression", federated_strategy="fedavg", initial_model=first, **settings()
+        ).run(progress=False)
 
 
 # ---------------------------------------------------------------- S21: evaluation on central rows
@@ -201,7 +217,7 @@ def test_the_model_after_each_round_is_evaluated_centrally(tmp_path: Path) -> No
         return {**result.evaluate(patients(7)), "odd": float("nan")}
 
     with hanse.simulate(sites(1, 2, 3)) as federation:
-        result = federation.experiment("logistic_regression", **settings(rounds=4)).run(
+        result = federation.experiment("logistic_regression", federated_strategy="fedavg", **settings(rounds=4)).run(
             progress=False, global_evaluate=evaluate
         )
         assert calls == [(n, n) for n in range(5)]
@@ -211,11 +227,11 @@ def test_the_model_after_each_round_is_evaluated_centrally(tmp_path: Path) -> No
         assert result.central[0]["odd"] is None
         result.save(tmp_path / "r")
         assert load_result(tmp_path / "r").central == result.central
-        plain = federation.experiment("logistic_regression", **settings(rounds=4))
+        plain = federation.experiment("logistic_regression", federated_strategy="fedavg", **settings(rounds=4))
         assert digest(plain.run(progress=False).record) == digest(result.record)  # looking changes nothing
         with pytest.raises(ConfigError, match="keep_models=True"):
             plain.wait(progress=False, global_evaluate=evaluate)
-        failing = federation.experiment("logistic_regression", **settings())
+        failing = federation.experiment("logistic_regression", federated_strategy="fedavg", **settings())
         with pytest.raises(DataError):
             failing.run(progress=False, global_evaluate=lambda n, r: r.evaluate({"age": [1.0]}))
 
@@ -240,7 +256,7 @@ def test_both_over_a_real_federation(world: World) -> None:
             return result.evaluate(rows)
 
         made = {**HEART, "auto_start": True, "num_rounds": 3}
-        first = federation.experiment("logistic_regression", keep_models=True, **made)
+        first = federation.experiment("logistic_regression", federated_strategy="fedavg", keep_models=True, **made)
         first.propose()
         approve(world, first.run_id)
         result = first.wait(progress=False, global_evaluate=evaluate)
@@ -250,7 +266,7 @@ def test_both_over_a_real_federation(world: World) -> None:
         assert [v["round"] for v in versions] == [0, 1, 2, 3, 3]  # the last with its evaluation at the sites
 
         made["initial_model"] = versions[1]["sha"]
-        second = federation.experiment("logistic_regression", keep_models=True, **made)
+        second = federation.experiment("logistic_regression", federated_strategy="fedavg", keep_models=True, **made)
         second.propose()
         assert here.session(second.run_id)["config"]["features"] == ["age", "marker", "town"]
         approve(world, second.run_id)

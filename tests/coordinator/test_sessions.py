@@ -21,7 +21,13 @@ from .federation import PROBE, Federation
 pytestmark = pytest.mark.databases
 
 START = "/api/training/start"
-REAL = {"model_name": "logistic_regression", "num_rounds": 2, "sample_id_column": "Sample", "tags": ["heart"]}
+REAL = {
+    "model_name": "logistic_regression",
+    "federated_strategy": "fedavg",
+    "num_rounds": 2,
+    "sample_id_column": "Sample",
+    "tags": ["heart"],
+}
 
 
 def patients(seed: int, rows: int = 60, extra: str = "") -> Table:

@@ -37,7 +37,12 @@ from hanse.experiment.seam import Update
 from hanse.identity import Authority
 from hanse.messages import dump
 
-FAST: dict[str, Any] = {"model": "logistic_regression", "rounds": 3, "sample_id_column": None}
+FAST: dict[str, Any] = {
+    "model": "logistic_regression",
+    "federated_strategy": "fedavg",
+    "rounds": 3,
+    "sample_id_column": None,
+}
 
 
 @pytest.fixture(scope="module")

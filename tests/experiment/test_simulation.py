@@ -34,6 +34,8 @@ def settings(model: str) -> dict[str, Any]:
         found |= {"model_options": {"max_depth": 3}, "local_epochs": 1}
     if model == "random_forest":
         del found["local_epochs"]
+    if model in ("logistic_regression", "linear_regression"):
+        found |= {"federated_strategy": "fedavg"}  # else they are fitted exactly
     return found
 
 
@@ -187,7 +189,9 @@ def test_it_looks_before_it_runs() -> None:
     federation = hanse.simulate(sites.cancer())
     assert federation.nodes().column("status") == ["online"] * 3
     assert federation.datasets().column("columns") == [11] * 3
-    experiment = federation.experiment(model="logistic_regression", features=["mean radius", "worst texture"])
+    experiment = federation.experiment(
+        model="logistic_regression", federated_strategy="fedavg", features=["mean radius", "worst texture"]
+    )
     analysis = experiment.analyze()
     assert list(analysis.features) == ["mean radius", "worst texture"]
     assert len(analysis.union) == len(analysis.intersection) == 11
@@ -229,7 +233,7 @@ def test_short_names_and_wrong_names() -> None:
     with pytest.raises(ConfigError, match="known are .*logistic_regression"):
         federation.experiment(model="no such model").propose()
     with pytest.raises(ConfigError, match="the target column 'y' is missing at a"):
-        federation.experiment(model="logistic_regression", target="y").run(progress=False)
+        federation.experiment(model="logistic_regression", federated_strategy="fedavg", target="y").run(progress=False)
     with pytest.raises(ConfigError, match="there is no site z"):
         federation.experiment(expected_client_ids=["z"]).propose()
 
@@ -260,7 +264,7 @@ def test_a_run_that_cannot_learn_fails_with_the_reason() -> None:
     with pytest.raises(RunFailed, match="1 classes over all sites"):
         learn(same)
     federation = hanse.simulate({"a": {"x": [1.0], "disease": [None]}})
-    experiment = federation.experiment(model="logistic_regression")
+    experiment = federation.experiment(model="logistic_regression", federated_strategy="fedavg")
     with pytest.raises(RunFailed, match="no site has a row"):
         experiment.run(progress=False)
     assert experiment.status()["state"] == "failed"
@@ -297,7 +301,7 @@ def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
     federation = hanse.simulate(sites.cancer(2))
-    experiment = federation.experiment(model="logistic_regression", max_failed_rounds=1)
+    experiment = federation.experiment(model="logistic_regression", federated_strategy="fedavg", max_failed_rounds=1)
     with pytest.raises(RunFailed, match="ZeroDivisionError: a mistake"):
         experiment.run(progress=False)
     with pytest.raises(RunFailed) as caught:
@@ -345,7 +349,7 @@ def test_cancel_stops_a_site_in_the_middle_of_its_work() -> None:
 
 
 def test_not_waiting_and_watching_twice() -> None:
-    experiment = hanse.simulate(sites.cancer()).experiment(model="logistic_regression")
+    experiment = hanse.simulate(sites.cancer()).experiment(model="logistic_regression", federated_strategy="fedavg")
     assert experiment.run(wait=False) is None
     with pytest.raises(Conflict, match="already"):
         experiment.run()

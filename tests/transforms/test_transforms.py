@@ -71,7 +71,7 @@ def test_the_links_are_applied_in_their_order_and_keep_their_own_state() -> None
     ],
 )
 def test_a_wrong_list_is_refused_when_it_is_proposed(links: list[Any], said: str) -> None:
-    config = RunConfig.parse({"model_name": "logistic_regression", "transforms": links})
+    config = RunConfig.parse({"model_name": "logistic_regression", "federated_strategy": "fedavg", "transforms": links})
     with pytest.raises(ConfigError, match=said):
         freeze(config, {"features": [], "kinds": {}}, {})
 
@@ -83,7 +83,13 @@ def test_a_transform_that_would_change_nothing_is_refused() -> None:
 
 
 def test_they_stand_in_the_bundle_with_their_code() -> None:
-    config = RunConfig.parse({"model_name": "logistic_regression", "transforms": [{"name": "clip", "norm": 2}]})
+    config = RunConfig.parse(
+        {
+            "model_name": "logistic_regression",
+            "federated_strategy": "fedavg",
+            "transforms": [{"name": "clip", "norm": 2}],
+        }
+    )
     frozen = freeze(config, {"features": [], "kinds": {}}, {})
     assert frozen.content["transforms"] == [{"name": "clip", "norm": 2}]
     assert "hanse.transforms.clip" in frozen.content["code"]
@@ -100,7 +106,7 @@ def sites() -> dict[str, dict[str, Any]]:
 
 def learn(**more: Any) -> Any:
     experiment = simulate(sites(), seed=1).experiment(
-        model="logistic_regression", target="y", rounds=3, sample_id_column=None, **more
+        model="logistic_regression", federated_strategy="fedavg", target="y", rounds=3, sample_id_column=None, **more
     )
     return experiment.run(progress=False)
 
@@ -125,7 +131,14 @@ FACTS: Any = SimpleNamespace(transforms=())
 
 
 def test_the_owner_may_demand_more() -> None:
-    config = RunConfig.parse({"model_name": "logistic_regression", "target_column": "y", "sample_id_column": None})
+    config = RunConfig.parse(
+        {
+            "model_name": "logistic_regression",
+            "federated_strategy": "fedavg",
+            "target_column": "y",
+            "sample_id_column": None,
+        }
+    )
     assert transforms.parse("clip norm=0.5") == {"name": "clip", "norm": 0.5}
     with pytest.raises(ConfigError, match="no transform; expected its name and settings"):
         transforms.parse("clip norm")

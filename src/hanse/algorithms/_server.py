@@ -78,7 +78,7 @@ def applied(common: Arrays, change: Mapping[str, Array]) -> dict[str, Array]:
     found = {}
     for name, before in common.items():
         if before.dtype.kind in "iu":
-            found[name] = before + np.rint(change[name]).astype(before.dtype)
+            found[name] = np.asarray(before + np.rint(change[name]).astype(before.dtype))  # also of one number
         else:
             np.add(change[name], before, out=change[name])
             found[name] = change[name].astype(before.dtype, copy=False)

@@ -89,6 +89,18 @@ class Newton:
             )
         return _at(state, data, np.zeros((convex.outputs, convex.features + 1)), model)
 
+    def begun(self, state: State, start: Record) -> State:
+        """``state`` at the parameters of ``start``: the fit is the same, and takes fewer steps where it is near."""
+        model = _model(state)
+        known = {f"model.{name}": array for name, array in model.parameters(state.arrays["theta"]).items()}
+        for name, array in known.items():
+            if name not in start.arrays or start.arrays[name].shape != array.shape:
+                raise ConfigError(f"initial_model has no {name.removeprefix('model.')} of shape {array.shape}")
+            if not np.isfinite(start.arrays[name]).all():
+                raise ConfigError(f"initial_model has parameters that are not finite ({name.removeprefix('model.')})")
+        coef, intercept = (start.arrays[f"model.{name}"] for name in ("coef", "intercept"))
+        return _at(state, state.data, np.column_stack([np.atleast_2d(coef), intercept]), model)
+
     def ask(self, state: State) -> Ask | Done:
         if state.data["phase"] == "done":
             return Done(str(state.data["reason"]))
@@ -168,10 +180,6 @@ class Newton:
             return _ended(kept, data, theta, model, f"not converged after {done} steps")
         kept = Record(state.data, {**kept.arrays, "base": theta, "direction": direction})
         return _at(kept, {**data, "step": 1.0}, _moved(theta, direction, 1.0), model)
-
-    def begun(self, state: State, start: Record) -> State:
-        """The state itself: the fit is the same from wherever it begins."""
-        return state
 
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round, fit}``; arrays ``model.*``,

@@ -24,7 +24,7 @@ from hanse.settings import Setting, boolean, checked
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters", "sums")
+LEARNS_BY = ("sums", "parameters")
 PREDICTS = (NUMBER,)
 SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 

@@ -25,7 +25,7 @@ from hanse.settings import Setting, boolean, checked, either, number, one_of
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters", "sums")
+LEARNS_BY = ("sums", "parameters")
 PREDICTS = (PROBABILITIES,)
 SETTINGS = {
     "C": Setting(
