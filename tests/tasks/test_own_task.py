@@ -39,7 +39,9 @@ RUN = {"target": "visits", "task_type": "counts", "sample_id_column": None}
 
 @pytest.mark.parametrize("model", ["xgboost", "random_forest", "linear_regression", "mlp_regressor"])
 def test_counts_are_learned_by_models_that_predict_a_number(model: str) -> None:
-    more = {"local_epochs": 3, "learning_rate": 0.02} if model == "mlp_regressor" else {}
+    more: dict[str, Any] = {"local_epochs": 3, "learning_rate": 0.02} if model == "mlp_regressor" else {}
+    if model == "linear_regression":
+        more = {"federated_strategy": "fedavg"}
     with hanse.simulate(SITES) as federation:
         result = federation.experiment(model=model, rounds=12, **RUN, **more).run(progress=False)
     own = visits(500, 7)
