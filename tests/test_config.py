@@ -84,7 +84,7 @@ def settle(**given: object) -> RunConfig:
 
 
 def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
-    averaged = settle(model_name="logistic_regression", local_epochs=3)
+    averaged = settle(model_name="sgd_classifier", local_epochs=3)
     assert averaged.to_json()["local_epochs"] == 3
     assert averaged.to_json()["server_learning_rate"] == 1.0
     assert "server_learning_rate" not in settle(model_name="xgboost").to_json()
@@ -98,7 +98,7 @@ def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
     [
         ({"model_name": "random_forest", "local_epochs": 3}, "local_epochs is a setting of .*fedavg.*leave .* out"),
         ({"model_name": "xgboost", "batch_size": 3}, "batch_size is a setting of .*it uses tree_bagging"),
-        ({"model_name": "logistic_regression", "local_epochs": 0}, "local_epochs is 0; expected a whole number"),
+        ({"model_name": "sgd_classifier", "local_epochs": 0}, "local_epochs is 0; expected a whole number"),
         ({"model_name": "logistic_regression", "model_options": {"C": -1}}, "C of logistic_regression is -1; expected"),
         ({"model_name": "sgd_classifier", "model_options": {"penalty": "l3"}}, "penalty of sgd_classifier is 'l3'"),
         ({"model_name": "xgboost", "model_options": {"depth": 3}}, "no setting 'depth' of xgboost; did you mean"),
