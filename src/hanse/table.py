@@ -174,8 +174,8 @@ class Table:
     @staticmethod
     def of(data: Any) -> Table:
         """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
-        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates; a column without any value is
-        of open kind, unless it comes as a :class:`Column`."""
+        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates, durations numbers of days; a
+        column without any value is of open kind, unless it comes as a :class:`Column`."""
         if isinstance(data, Table):
             return data
         if hasattr(data, "columns"):
@@ -199,6 +199,8 @@ def _column(name: str, values: Any) -> Column:
     if array.dtype.kind == "M":
         days = array.astype("datetime64[us]").astype(np.float64) / 86_400_000_000
         return Column(ColumnKind.DATE, np.where(np.isnat(array), np.nan, days))
+    if array.dtype.kind == "m":  # whatever its unit, which differs from one pandas to the next
+        return Column.numeric(array / np.timedelta64(1, "D"))
     listed = [None if _absent(v) else v for v in array.tolist()]
     present = [v for v in listed if v is not None]
     if present and all(isinstance(v, bool) for v in present):
@@ -208,6 +210,8 @@ def _column(name: str, values: Any) -> Column:
             return Column.numeric([float("nan") if v is None else v for v in listed])
         except OverflowError:
             raise DataError(f"column {name!r} holds a whole number beyond 1e308, which is no 64-bit number") from None
+    if present and all(isinstance(v, timedelta) for v in present):
+        return Column.numeric([float("nan") if v is None else v / timedelta(days=1) for v in listed])
     if all(isinstance(v, date) for v in present):
         return Column(ColumnKind.DATE, np.array([np.nan if v is None else _days(v) for v in listed]))
     return Column.categorical([None if v is None else str(v) for v in listed])

@@ -15,7 +15,7 @@ import hanse
 from hanse.errors import ConfigError, DataError
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.queries import make_item
-from hanse.table import Table
+from hanse.table import ColumnKind, Table
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3)).astype(np.uint8)
 DATA: dict[str, Any] = {"scan": IMAGES, "x": np.arange(12.0), "y": np.arange(12.0) ** 2, "g": ["a", "b"] * 6}
@@ -91,3 +91,13 @@ def test_groups_are_no_dates() -> None:
 def test_whole_numbers_that_are_no_float() -> None:
     with pytest.raises(DataError, match="column 'x'"):
         Table.of({"x": [10**400, 1]})
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "object"])
+def test_durations_are_days_whatever_the_unit_that_a_data_frame_gives_them(unit: str) -> None:
+    """They were nanoseconds under one pandas, and labels under another."""
+    days = [datetime.timedelta(days=1.5), None, datetime.timedelta(days=3)]
+    array = np.array(days, object) if unit == "object" else np.array(days, f"timedelta64[{unit}]")
+    column = Table.of({"stay": array})["stay"]
+    assert column.kind is ColumnKind.NUMERIC
+    np.testing.assert_array_equal(column.values, [1.5, np.nan, 3.0])
