@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import warnings
@@ -197,7 +196,7 @@ def measure(draws: int) -> list[dict[str, Any]]:
                     "statistic": name,
                     "sites": sites,
                     "rows": each,
-                    "median": statistics.median(errors) if errors else None,
+                    "median": float(np.median(errors)) if errors else None,
                     "worst": max(errors) if errors else None,
                     "given": len(errors) / len(found),
                     "held": sum(held) / len(held) if held else None,
@@ -207,10 +206,10 @@ def measure(draws: int) -> list[dict[str, Any]]:
     return rows
 
 
-def elsewhere(path: Path, draws: int) -> list[dict[str, Any]]:
-    """The same measurement with the sources of another checkout."""
+def measured(path: Path, draws: int) -> list[dict[str, Any]]:
+    """With the sources of a checkout. ``-P``: this folder has a ``statistics.py``, which is not Python's."""
     environment = {**os.environ, "PYTHONPATH": str(path / "src")}
-    command = [sys.executable, __file__, "--draws", str(draws), "--child"]
+    command = [sys.executable, "-P", __file__, "--draws", str(draws), "--child"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=3600)
     return list(json.loads(done.stdout.splitlines()[-1]))
 
@@ -226,13 +225,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one object per row instead of a table")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    rows = measure(args.draws)
     if args.child:
-        print(json.dumps(rows))
+        print(json.dumps(measure(args.draws)))
         return
+    rows = measured(Path(__file__).resolve().parents[1], args.draws)
     before = {}
     if args.against:
-        before = {(r["statistic"], r["sites"], r["rows"]): r for r in elsewhere(args.against, args.draws)}
+        before = {(r["statistic"], r["sites"], r["rows"]): r for r in measured(args.against, args.draws)}
     for row in rows:
         other = before.get((row["statistic"], row["sites"], row["rows"]))
         for name in ("median", "worst", "given", "reject"):
