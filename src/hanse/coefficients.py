@@ -85,6 +85,7 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
         fixed = np.arange(1, len(free) + 1) * theta.shape[1] - 1
         hessian[fixed] = hessian[:, fixed] = 0.0
     degrees = fit["rows"] - fit["rank"] if convex.dispersed else math.inf
+    scaled = (float(prepared.arrays["target_mean"][0]), float(prepared.arrays["target_scale"][0]))
     why = ""
     if convex.penalty:
         why = "the fit is penalised, which shrinks coefficients by design; ask for one without a penalty (C = inf)"
@@ -100,7 +101,7 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
         hessian=hessian,
         dispersion=2 * fit["loss"] / degrees if convex.dispersed and degrees > 0 else 1.0,
         degrees=degrees,
-        target=(float(prepared.arrays["target_mean"][0]), float(prepared.arrays["target_scale"][0])),
+        target=scaled if convex.scaled else (0.0, 1.0),
         classes=prepared.data["task"]["classes"],
         level=level,
         intercept=convex.intercept,

@@ -14,6 +14,7 @@ logistic regression (GLORE)", for the same sums over institutions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -89,8 +90,11 @@ class Convex:
         family: its loss.
         outputs, features: k and f.
         penalty: Λ of Λ/2 · |coef|², over all rows of all sites together; intercepts go free.
+        per_row: Λ counts once for each row.
         intercept: whether there is one; else it stays 0.
         dispersed: whether the variance about the fit is estimated too (least squares), for standard errors.
+        scaled: whether a number is learned at mean 0 and scale 1, which a loss must allow (least squares does).
+        lowest: of the targets.
     """
 
     family: Family
@@ -99,6 +103,9 @@ class Convex:
     penalty: float = 0.0
     intercept: bool = True
     dispersed: bool = False
+    scaled: bool = False
+    lowest: float = -math.inf
+    per_row: bool = False
 
     @property
     def size(self) -> int:
@@ -158,7 +165,8 @@ class Convex:
     def objective(self, found: Mapping[str, Array], theta: Array) -> tuple[float, Array, Array]:
         """Loss, gradient and Hessian of all rows with the penalty, zero for what may not move."""
         flat, moving = theta.ravel(), self.learned().ravel()
-        weights = np.tile(np.append(np.full(self.features, self.penalty), 0.0), self.outputs)
+        strength = self.penalty * (float(found["rows"][0]) if self.per_row else 1.0)
+        weights = np.tile(np.append(np.full(self.features, strength), 0.0), self.outputs)
         loss = float(found["loss"][0]) + float(weights @ flat**2) / 2
         gradient = found["gradient"] + weights * flat
         hessian = found["hessian"] + np.diag(weights)

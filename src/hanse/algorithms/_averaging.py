@@ -355,16 +355,17 @@ def model_options(config: Mapping[str, Json]) -> dict[str, Any]:
 
 
 def evaluate(
-    model: Model, common: Arrays, rows: preparation.Rows, prepared: Record
+    model: Model, common: Arrays, rows: preparation.Rows, prepared: Record, in_units: bool = False
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """Sums and metrics of the parameters on the held-out rows."""
+    """Sums and metrics of the parameters on the held-out rows. ``in_units``: the model predicts numbers in the target's
+    own units, not at the mean 0 and scale 1 that it learned."""
     task = preparation.task(prepared)
     mean, scale = prepared.arrays["target_mean"], prepared.arrays["target_scale"]
     if len(rows.test):
         prediction = model.predict(common, rows.X[rows.test])
     else:
         prediction = np.zeros(task.shape(0))
-    if task.predicts == NUMBER:
+    if task.predicts == NUMBER and not in_units:
         prediction = prediction * scale + mean
     return evaluation.evaluate(prediction, rows.y[rows.test], task, mean)
 

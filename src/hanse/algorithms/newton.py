@@ -32,8 +32,8 @@ from hanse.algorithms._averaging import evaluate
 from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
-from hanse.errors import ConfigError, RunFailed, Unusable
-from hanse.kinds import NUMBER, Ask, Combine, Contribution, Done, Gathered, Site, State, Task
+from hanse.errors import ConfigError, DataError, RunFailed, Unusable
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, Task
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole
@@ -123,11 +123,13 @@ class Newton:
         rows = preparation.rows(site, prepared)
         theta = np.asarray(ask.arrays["theta"], np.float64)
         y = rows.y[rows.train]
-        if task.predicts == NUMBER:
+        if (y < model.convex.lowest).any():
+            raise DataError("the target has values below zero, which is no count and no rate")
+        if model.convex.scaled:
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         with np.errstate(over="ignore", invalid="ignore"):
             found = model.convex.sums(theta, rows.X[rows.train], y, site.progress)
-        sums, metrics = evaluate(model, model.parameters(theta), rows, prepared)
+        sums, metrics = evaluate(model, model.parameters(theta), rows, prepared, in_units=not model.convex.scaled)
         n = len(rows.train)
         metrics = {**metrics, "n": float(n), "n_test": float(len(rows.test))}
         if n:

@@ -56,7 +56,7 @@ class LinearRegression:
     @property
     def convex(self) -> Convex:
         free = bool(self.options["fit_intercept"])
-        return Convex(squared, 1, len(self.task.features), intercept=free, dispersed=True)
+        return Convex(squared, 1, len(self.task.features), intercept=free, dispersed=True, scaled=True)
 
     def parameters(self, theta: Array) -> dict[str, Array]:
         return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}

@@ -34,7 +34,7 @@ class Ridge:
     @property
     def convex(self) -> Convex:
         alpha, free = float(self.options["alpha"]), bool(self.options["fit_intercept"])
-        return Convex(squared, 1, len(self.task.features), alpha, free, dispersed=True)
+        return Convex(squared, 1, len(self.task.features), alpha, free, dispersed=True, scaled=True)
 
     def parameters(self, theta: Array) -> dict[str, Array]:
         return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}

@@ -1,30 +1,20 @@
-"""A task of one's own is one file: settled, learned, evaluated, predicted and scored by what that file says."""
+"""Counts: settled, learned by models that predict a number, fitted exactly by Poisson regression."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import statsmodels.api as sm
+from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import d2_tweedie_score, mean_poisson_deviance
 
 import hanse
-import hanse.tasks
-from hanse import registry
 from hanse.bundle import node_code
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
-
-
-@pytest.fixture(autouse=True)
-def _own_folder() -> Iterator[None]:
-    places, known = list(hanse.tasks.__path__), list(registry._EXTENSIONS)
-    registry.extend(Path(__file__).parent / "own")
-    yield
-    hanse.tasks.__path__[:] = places
-    registry._EXTENSIONS[:] = known
 
 
 def visits(n: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
@@ -76,3 +66,34 @@ def test_an_owner_reads_the_tasks_that_may_be_settled() -> None:
     assert "hanse.tasks.binary" not in code
     auto = node_code(RunConfig.parse({"model_name": "xgboost"}))
     assert {"hanse.tasks.auto", "hanse.tasks.binary", "hanse.tasks._classes", "hanse.tasks._labels"} <= set(auto)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_poisson_regression_equals_the_pooled_one(alpha: float) -> None:
+    with hanse.simulate(SITES) as federation:
+        run = federation.experiment("poisson_regression", test_fraction=0.0, model_options={"alpha": alpha}, **RUN)
+        result = run.run(progress=False)
+    rows = pd.concat([pd.DataFrame(site) for site in SITES.values()])
+    X = result.predictor().design(rows)
+    pooled = PoissonRegressor(alpha=alpha, solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, rows["visits"])
+    model = result.model()
+    assert model.coef_ == pytest.approx(pooled.coef_, abs=1e-8)
+    assert model.intercept_ == pytest.approx(pooled.intercept_, abs=1e-8)
+    assert result.predictor().predict(rows) == pytest.approx(model.predict(X), rel=1e-12)
+    assert len(result.rounds) <= 15
+    if not alpha:
+        table = {row["name"]: row for row in result.coefficients()}
+        known = sm.GLM(rows["visits"], sm.add_constant(rows[["x", "z"]]), family=sm.families.Poisson()).fit(tol=1e-14)
+        for name, theirs in {"intercept": "const", "x": "x", "z": "z"}.items():
+            assert table[name]["coefficient"] == pytest.approx(known.params[theirs], abs=1e-8)
+            assert table[name]["standard_error"] == pytest.approx(known.bse[theirs], abs=1e-8)
+    expected = mean_poisson_deviance(rows["visits"], model.predict(X))
+    assert result.evaluate(rows)["loss"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_poisson_regression_of_negative_numbers_is_refused() -> None:
+    sites = {name: {**site, "visits": np.asarray(site["visits"]) - 1} for name, site in SITES.items()}
+    with hanse.simulate(sites) as federation, pytest.raises(Exception, match="below zero"):
+        federation.experiment("poisson_regression", target="visits", task_type="regression", sample_id_column=None).run(
+            progress=False
+        )

@@ -1,4 +1,7 @@
-"""A count of events: loss is the mean Poisson deviance. One file; nothing else knows it by name."""
+"""A count of events: loss is the mean Poisson deviance, d2 the share of the deviance that is explained.
+
+References: McCullagh and Nelder 1989, "Generalized Linear Models", section 6.2.
+"""
 
 from __future__ import annotations
 
