@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from _report import Report, numbers
 
-from hanse.kinds import Handler, Progress
 from hanse.messages import Message, Record
+from hanse.transport import Handler, Progress
 from hanse.transports import Caller
 
 BINS = 100

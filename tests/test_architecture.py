@@ -29,6 +29,13 @@ INGREDIENTS = (
 )
 GROUND = (
     "kinds",
+    "choice",
+    "gather",
+    "transport",
+    "task",
+    "model",
+    "rule",
+    "ledger",
     "facts",
     "registry",
     "comparison",

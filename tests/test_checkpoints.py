@@ -13,10 +13,11 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.coordinator.journal import StoreJournal
-from hanse.kinds import Handler, Progress, State
+from hanse.kinds import State
 from hanse.messages import Message, Record, digest, dump
 from hanse.rounds import Run, Step
 from hanse.store import Store
+from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy
 

@@ -14,28 +14,17 @@ import pytest
 from hanse import algorithms, memories, rounds
 from hanse.answers import Answerer
 from hanse.bundle import freeze
+from hanse.choice import Choice
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, Refused, RunFailed, TooMany, Unusable
+from hanse.gather import Exchange, Party
 from hanse.gathering.plain import GATHER, Contributions, Plain
-from hanse.kinds import (
-    SAMPLE,
-    Answer,
-    Ask,
-    Choice,
-    Combine,
-    Contribution,
-    Done,
-    Exchange,
-    Gathered,
-    Handler,
-    Party,
-    Site,
-    State,
-)
+from hanse.kinds import SAMPLE, Answer, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.memories import Memories
 from hanse.messages import Array, Message, Record, digest
 from hanse.rounds import Forgetful, Run, Step, go
 from hanse.selection import uniform
+from hanse.transport import Handler
 from hanse.transports.local import LocalTransport
 
 Behave = Callable[[Message, int], Awaitable[None]]

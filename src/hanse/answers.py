@@ -13,11 +13,13 @@ from typing import Any
 from hanse import algorithms, features, gathering, transforms
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
-from hanse.kinds import Algorithm, Combine, Contribution, Gather, Identity, Party, Progress, Site, Source
+from hanse.gather import Gather, Identity, Party
+from hanse.kinds import Algorithm, Combine, Contribution, Site, Source
 from hanse.memories import Memories
 from hanse.messages import Json, Record
 from hanse.queries import TableSource
 from hanse.table import Table
+from hanse.transport import Progress
 
 KEPT_RUNS = 8
 

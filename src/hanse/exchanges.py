@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeLost, is_final
-from hanse.kinds import Ask, Reply, Transport
+from hanse.gather import Reply
+from hanse.kinds import Ask
 from hanse.messages import Json, Message, Record, Written
+from hanse.transport import Transport
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Sky:
     async def exchange(
         self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
     ) -> AsyncIterator[Reply]:
-        """The next exchange of the step (:class:`hanse.kinds.Exchange`)."""
+        """The next exchange of the step (:class:`hanse.gather.Exchange`)."""
         assert self._ask is not None, "no step has begun"
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())

@@ -19,27 +19,15 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from hanse import gathering, large_arrays, transforms, weights
+from hanse.choice import Choice, Past, Situation
 from hanse.config import RunConfig
 from hanse.errors import Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
-from hanse.kinds import (
-    EVERYONE,
-    Algorithm,
-    Ask,
-    Choice,
-    Combine,
-    Done,
-    Gather,
-    Gathered,
-    Past,
-    Situation,
-    State,
-    Transport,
-    Who,
-    generator,
-)
+from hanse.gather import Gather
+from hanse.kinds import EVERYONE, Algorithm, Ask, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
 from hanse.registry import find
+from hanse.transport import Transport
 
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again

@@ -8,8 +8,9 @@ import numpy as np
 from hanse.algorithms import build, settled
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable
+from hanse.gather import Party
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import SAMPLE, Algorithm, Ask, Done, Party, Site, Who
+from hanse.kinds import SAMPLE, Algorithm, Ask, Done, Site, Who
 from hanse.messages import Record, digest, dump, load
 from hanse.table import Table
 

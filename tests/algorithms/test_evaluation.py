@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
 from hanse.algorithms._evaluation import evaluate, over_sites, report
-from hanse.kinds import Task
+from hanse.task import Task
 from hanse.tasks._classes import BINS
 
 BINARY = Task("binary", ("x",), ("no", "yes"))

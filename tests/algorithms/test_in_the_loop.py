@@ -11,9 +11,9 @@ from hanse import algorithms, features
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
 from hanse.rounds import Forgetful, Run, go
+from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
 CASES = [("sgd_classifier", {}), ("xgboost", {"max_depth": 3}), ("random_forest", {"n_estimators": 12})]

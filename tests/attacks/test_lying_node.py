@@ -20,11 +20,13 @@ from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable, WireError
 from hanse.gathering.plain import Contributions
-from hanse.kinds import Answer, Combine, Progress, State, Task
+from hanse.kinds import Answer, Combine, State
 from hanse.messages import Message, Record, dump, dumps, load, loads
 from hanse.registry import find
 from hanse.rounds import Forgetful, Run, Step
+from hanse.task import Task
 from hanse.training import Training
+from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy
 

@@ -106,7 +106,8 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
 
 def _gathered(node: str, reply: Record, combine: Any) -> Any:
     """What the loop makes of one node's reply."""
-    from hanse.kinds import Ask, Reply
+    from hanse.gather import Reply
+    from hanse.kinds import Ask
     from hanse.registry import find
 
     async def exchange(asks: Mapping[str, Record], op: str = "answer", need: int | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What every transport promises (``hanse.kinds.Transport``). A new one is one more factory."""
+"""What every transport promises (``hanse.transport.Transport``). A new one is one more factory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from hanse import registry, transports
 from hanse.errors import ConfigError, HanseError, NotApproved
-from hanse.kinds import Handler, Progress, Transport
 from hanse.messages import Memory, Message, Record
+from hanse.transport import Handler, Progress, Transport
 from hanse.transports.local import LocalTransport
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))

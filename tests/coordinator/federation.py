@@ -17,12 +17,12 @@ from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
 from hanse.errors import NotAllowed, NotApproved
 from hanse.identity import Authority
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
 from hanse.store import Store
 from hanse.store.events import Event
 from hanse.store.nodes import Certificate
 from hanse.table import Table
+from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
 Json = Any

@@ -17,9 +17,9 @@ import httpx
 from hanse.answers import Answerer
 from hanse.bundle import thaw
 from hanse.identity import JoinToken, NodeIdentity, csr
-from hanse.kinds import Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message, Record
 from hanse.table import Table
+from hanse.transport import Progress
 from hanse.transports import Caller, line
 from tests.transports.grpc_federation import new_key
 

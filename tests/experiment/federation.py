@@ -19,11 +19,11 @@ from hanse.bundle import Bundle, thaw
 from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import Settings
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
 from hanse.store import Store
 from hanse.store.nodes import Certificate
 from hanse.table import Table
+from hanse.transport import Progress
 from hanse.transports import Patience
 from hanse.transports.local import LocalTransport
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hanse.errors import NodeFailed, RunFailed
-from hanse.kinds import CHECKS, Answer, Ask, Combine, Contribution, Exchange, Gathered, Party, generator
+from hanse.gather import Exchange, Party
+from hanse.kinds import CHECKS, Answer, Ask, Combine, Contribution, Gathered, generator
 from hanse.messages import Array, Record
 from hanse.settings import Setting, whole
 

@@ -19,10 +19,11 @@ from hanse.answers import Answerer
 from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, NotAllowed, NotApproved
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Handler, Progress, Site, State
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Message, Record, digest
 from hanse.policy import single_contributions
 from hanse.rounds import Forgetful, Run, Step, go
+from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 
 N = 4

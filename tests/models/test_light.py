@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hanse.errors import ConfigError
-from hanse.kinds import Task
 from hanse.registry import find
+from hanse.task import Task
 
 TASK = Task("binary", ("a", "b"), ("n", "y"))
 COORDINATOR = """

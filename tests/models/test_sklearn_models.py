@@ -10,9 +10,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.neural_network import MLPClassifier
 
 from hanse.errors import ConfigError, NodeFailed
-from hanse.kinds import Task
 from hanse.models._results import seed_of
 from hanse.registry import find
+from hanse.task import Task
 from hanse.training import Training
 
 BINARY = Task("binary", ("a", "b", "c"), ("n", "y"))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from hanse.kinds import Task
 from hanse.registry import find
+from hanse.task import Task
 from hanse.training import Learned, Term, Training
 
 Arrays = dict[str, Any]

@@ -17,11 +17,11 @@ from drive import Drive, same, shares, toy  # noqa: E402
 from hanse.algorithms import build  # noqa: E402
 from hanse.config import RunConfig  # noqa: E402
 from hanse.errors import ConfigError, NodeFailed  # noqa: E402
-from hanse.kinds import Task  # noqa: E402
 from hanse.messages import dump, load  # noqa: E402
 from hanse.prediction import Predictor, native_model  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
+from hanse.task import Task  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PLAN = """

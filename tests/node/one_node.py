@@ -16,11 +16,11 @@ import hanse.bundle
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.errors import HanseError
-from hanse.kinds import Progress
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
 from hanse.node.settings import Limits, Policy, Settings
 from hanse.store.audit import Entry
+from hanse.transport import Progress
 from hanse.transports import Caller
 
 ATTACKS = Path(__file__).parent / "attacks"

@@ -21,12 +21,12 @@ from one_node import FakeCoordinator, attack, probe, proposal, running
 from hanse import algorithms, rounds
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, WireError
 from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
 from hanse.node import control
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Coordinator, Policy, Settings
+from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 

@@ -30,13 +30,14 @@ from hanse.errors import (
     WireError,
 )
 from hanse.facts import Facts
-from hanse.kinds import Account, Decision
+from hanse.ledger import Account
 from hanse.messages import Json, Message, Record
 from hanse.node import control
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
 from hanse.registry import names
+from hanse.rule import Decision
 from hanse.transports.local import LocalTransport
 from tests.policy.some_facts import without
 

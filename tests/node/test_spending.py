@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from hanse.errors import ConfigError, NotAllowed
 from hanse.facts import Facts
-from hanse.kinds import Account, Decision
+from hanse.ledger import Account
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Record
 from hanse.node.spending import FILE, Book, digest_of
 from hanse.registry import names, settings
+from hanse.rule import Decision
 from tests.policy.some_facts import facts, without
 
 DEFAULTS = {name: s.default for file in names("ledgers") for name, s in settings("ledgers", file).items()}

@@ -16,9 +16,9 @@ from some_facts import FINE, facts, without
 from hanse import policy
 from hanse.errors import ConfigError, NotAllowed
 from hanse.facts import Facts
-from hanse.kinds import Decision, Rule
 from hanse.node.settings import Limits, Policy
 from hanse.registry import find, names
+from hanse.rule import Decision, Rule
 
 OWNER: dict[str, Any] = {
     "allowed_algorithms": ["fedavg", "probe"],
@@ -107,7 +107,7 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
 def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
     """Put into the folder, it is asked at the gate, and its setting is in node.toml, checked and documented."""
     (tmp_path / "office_hours.py").write_text(
-        "from hanse.kinds import Decision\nfrom hanse.settings import Setting, whole\n"
+        "from hanse.rule import Decision\nfrom hanse.settings import Setting, whole\n"
         "SETTINGS = {'closed_days': Setting(('sunday',), 'no task on these days'), 'most': Setting(3, 'x', whole(2))}\n"
         "class RULE:\n    name = 'office_hours'\n    def __init__(self, policy): self.policy = policy\n"
         "    def decide(self, facts):\n"

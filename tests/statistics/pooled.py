@@ -14,8 +14,9 @@ from hanse import features
 from hanse.algorithms.statistics import Statistics
 from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.federation import Federation
+from hanse.gather import Party
 from hanse.gathering.plain import Contributions, Plain, _answer
-from hanse.kinds import Ask, Party, Site, Who
+from hanse.kinds import Ask, Site, Who
 from hanse.queries import Item, TableSource, make_item
 from hanse.table import Table
 

@@ -18,13 +18,13 @@ from one_node import ATTACKS, FakeCoordinator, Node, running
 import hanse.bundle
 from hanse import algorithms, features
 from hanse.config import RunConfig
-from hanse.kinds import Progress
 from hanse.messages import Json, Message, Record
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Limits, Policy
 from hanse.registry import names
 from hanse.rounds import Forgetful, Run
+from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
 ALLOWED = Policy(allow_federated_analytics=True, allow_node_statistics=True, allow_extremes=True)

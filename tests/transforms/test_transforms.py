@@ -13,7 +13,8 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.kinds import Contribution, Party
+from hanse.gather import Party
+from hanse.kinds import Contribution
 from hanse.messages import Record
 from hanse.policy import transforms as rule
 from hanse.transforms.clip import Clip

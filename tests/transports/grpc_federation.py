@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hanse.identity import Authority, NodeIdentity, csr
-from hanse.kinds import Handler, Progress
 from hanse.messages import Message
+from hanse.transport import Handler, Progress
 from hanse.transports._grpc_channel import channel_credentials, server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode

@@ -11,8 +11,8 @@ import sys
 from grpc_federation import credentials_of
 
 from hanse.identity import Authority, load_identity
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
+from hanse.transport import Progress
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode

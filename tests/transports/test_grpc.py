@@ -20,8 +20,8 @@ from grpc_federation import Federation, credentials_of, echo, identity, new_key
 
 from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost, NotAllowed, TooLarge
 from hanse.identity import Authority, NodeIdentity
-from hanse.kinds import Progress
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
+from hanse.transport import Progress
 from hanse.transports._grpc_channel import PATH, channel_credentials, options
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode

@@ -13,8 +13,8 @@ import numpy as np
 from grpc_federation import Federation, authority, identity
 
 from hanse.identity import save_identity
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
+from hanse.transport import Progress
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_node import GrpcNode
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hanse.kinds import Progress
 from hanse.messages import Assembler, Buffer, Memory, Message, Record, frames
+from hanse.transport import Progress
 from hanse.transports import _turns
 from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
 from hanse.transports._link import Link, Traffic

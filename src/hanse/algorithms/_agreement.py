@@ -11,10 +11,11 @@ import numpy as np
 from hanse import comparison
 from hanse.algorithms._rows import feature_names, target_columns, task
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import Gathered, Settling, Site, State
+from hanse.kinds import Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import Column, ColumnKind
+from hanse.task import Settling
 
 MAX_CATEGORIES = 1000
 MAX_WARNINGS = 100

@@ -29,11 +29,13 @@ from hanse.algorithms._schedule import Phase, Schedule
 from hanse.algorithms._server import ServerStep, Update, applied, plain
 from hanse.codec import encode
 from hanse.errors import ConfigError, NodeFailed, RunFailed
-from hanse.kinds import NUMBER, SAMPLE, Ask, Combine, Contribution, Done, Gathered, Model, Site, Task, generator
+from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site, generator
 from hanse.messages import Array, Json, Record
+from hanse.model import Model
 from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
 from hanse.table import ColumnKind
+from hanse.task import NUMBER, Task
 from hanse.training import Arrays, Training
 from hanse.typed import Typed
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from hanse.errors import Unusable
-from hanse.kinds import Gathered, Task
+from hanse.kinds import Gathered
 from hanse.messages import Array, Json
+from hanse.task import Task
 
 
 def evaluate(
@@ -23,7 +24,7 @@ def evaluate(
     """A site's half.
 
     Args:
-        prediction: as of :meth:`hanse.kinds.Model.predict`.
+        prediction: as of :meth:`hanse.model.Model.predict`.
         y: (n,) class indices, or numbers. May be empty.
         center: numbers near the mean target, the same at every site, so that nothing cancels.
 
@@ -38,7 +39,7 @@ def evaluate(
 
 
 def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
-    """Metrics from sums (:meth:`hanse.kinds.Learnable.report`), or that the sums cannot be true."""
+    """Metrics from sums (:meth:`hanse.task.Learnable.report`), or that the sums cannot be true."""
     if not task.of.plausible(sums, task):
         return {"n": 0, "loss": None, "implausible": True}  # somebody does not tell the truth: no numbers then
     return task.of.report(sums, task)

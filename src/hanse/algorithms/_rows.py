@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.errors import DataError
-from hanse.kinds import Settling, Site, Task
+from hanse.kinds import Site
 from hanse.messages import Array, Json, Record, digest
 from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table
+from hanse.task import Settling, Task
 
 
 def task(prepared: Record) -> Task:

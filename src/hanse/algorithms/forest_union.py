@@ -15,9 +15,10 @@ import numpy as np
 
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
-from hanse.kinds import NUMBER, Site
+from hanse.kinds import Site
 from hanse.messages import Array
 from hanse.settings import Setting
+from hanse.task import NUMBER
 
 TAKES = "trees"
 DEFAULT = True

@@ -33,10 +33,11 @@ from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, DataError, RunFailed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State, Task
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole
+from hanse.task import Task
 
 TAKES = "sums"
 DEFAULT = True

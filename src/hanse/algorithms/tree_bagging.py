@@ -22,9 +22,10 @@ import numpy as np
 
 from hanse.algorithms import _preparation as preparation
 from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
-from hanse.kinds import NUMBER, Site
+from hanse.kinds import Site
 from hanse.messages import Array, Json, Record
 from hanse.settings import Setting, maybe, number, whole
+from hanse.task import NUMBER
 
 TAKES = "boosted_trees"
 DEFAULT = True

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from hanse import algorithms, gathering, rounds
+from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.importance import LARGEST, importance
@@ -15,7 +16,7 @@ from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, Refused
-from hanse.kinds import Past, State
+from hanse.kinds import State
 from hanse.messages import Json
 from hanse.registry import find
 from hanse.store import Store

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 
 from hanse.errors import HanseError, Refused
-from hanse.kinds import Progress, Transport
 from hanse.messages import Message
+from hanse.transport import Progress, Transport
 from hanse.transports import Patience
 
 
 class Presence:
-    """A :class:`hanse.kinds.Transport` that knows who is alive.
+    """A :class:`hanse.transport.Transport` that knows who is alive.
 
     Args:
         transport: the real one.

@@ -12,10 +12,10 @@ from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator import registry
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
-from hanse.kinds import PROBABILITIES
 from hanse.messages import Json
 from hanse.registry import find
 from hanse.store.nodes import ENROLLED, Node
+from hanse.task import PROBABILITIES
 
 Dataset = Mapping[str, Json]
 _HEAVY = 0.9  # of all rows: worth a word

@@ -18,11 +18,11 @@ from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import Settings
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, WireError
 from hanse.identity import Authority
-from hanse.kinds import Progress, Transport
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
 from hanse.store.accounts import Account
 from hanse.store.nodes import ENROLLED
+from hanse.transport import Progress, Transport
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_S = 30.0  # heartbeats are kept in memory; the database is told now and then

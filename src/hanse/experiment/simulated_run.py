@@ -20,10 +20,11 @@ from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Update
 from hanse.facts import Data, Facts, now, round_of
-from hanse.kinds import Handler, Progress, Source, State
+from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
 from hanse.rounds import Forgetful, Run, Step
 from hanse.table import Table
+from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 
 

@@ -1,4 +1,4 @@
-"""How contributions come together: one file each (:class:`hanse.kinds.Gather`).
+"""How contributions come together: one file each (:class:`hanse.gather.Gather`).
 
 A run names one gather for what adds up (``gathering``) and a fallback for what that one cannot combine
 (``gathering_fallback``). What follows from both for the ways in which its algorithm combines stands in the
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from hanse.errors import ConfigError
-from hanse.kinds import Combine, Gather
+from hanse.gather import Gather
+from hanse.kinds import Combine
 from hanse.messages import Json
 from hanse.registry import find, settings
 from hanse.settings import checked

@@ -19,8 +19,9 @@ import numpy as np
 
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
+from hanse.gather import Exchange, Party
 from hanse.gathering import _checks
-from hanse.kinds import Answer, Ask, Combine, Contribution, Exchange, Gathered, Party, Shapes
+from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Place, Record, Under, block
 

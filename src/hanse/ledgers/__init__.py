@@ -1,7 +1,7 @@
 """Ledgers: what answering uses up. One file each; the folder is the registry.
 
 A file has ``LEDGER``, a class that is made with the owner's policy (a mapping) and is a
-:class:`hanse.kinds.Ledger`. ``SETTINGS`` of a file are the owner's settings that it brings along. What was
+:class:`hanse.ledger.Ledger`. ``SETTINGS`` of a file are the owner's settings that it brings along. What was
 spent is kept by :mod:`hanse.node.spending`, on disk before an answer leaves.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hanse.kinds import Ledger
+from hanse.ledger import Ledger
 from hanse.messages import Json
 from hanse.registry import find, names
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hanse.facts import Facts
-from hanse.kinds import Account, Decision
+from hanse.ledger import Account
 from hanse.messages import Json
+from hanse.rule import Decision
 from hanse.settings import Setting
 
 SETTINGS = {

@@ -2,7 +2,7 @@
 
 A file without a leading underscore is a model that a run can choose; the others are parts of them. A file has
 
-- ``build(task, options)``, the adapter for a task (:class:`hanse.kinds.Task`). It checks the options, hyper-parameters
+- ``build(task, options)``, the adapter for a task (:class:`hanse.task.Task`). It checks the options, hyper-parameters
   by the library's own names, and raises ``ConfigError`` naming what is wrong. It needs no library: the coordinator,
   which has none, builds adapters too;
 - ``LEARNS_BY``, its capabilities, the preferred one first: what an algorithm may ask of the adapter (below);
@@ -17,7 +17,7 @@ A file without a leading underscore is a model that a run can choose; the others
 The capabilities, and what an adapter with one of them can do:
 
 ``parameters``
-    Named arrays that can be averaged: ``init``, ``train``, ``predict`` (:class:`hanse.kinds.Model`).
+    Named arrays that can be averaged: ``init``, ``train``, ``predict`` (:class:`hanse.model.Model`).
 ``trees``
     Trees that count alike, grown independently of each other: ``empty``, ``grow(count, ...)``, ``merge``,
     ``importance``; ``too_many`` and ``fault`` prove that arrays from elsewhere are trees (:mod:`hanse.models._trees`).

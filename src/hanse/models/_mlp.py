@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import NUMBER, Task
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
 from hanse.models._results import in_range, positive, seed_of, sklearn
 from hanse.settings import Setting, boolean, number, one_of, wholes
+from hanse.task import NUMBER, Task
 from hanse.training import Learned, Term, Training
 
 SETTINGS = {
@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 class Perceptron:
-    """A :class:`hanse.kinds.Model` of either kind; ``task`` says which."""
+    """A :class:`hanse.model.Model` of either kind; ``task`` says which."""
 
     def __init__(self, task: Task, options: Mapping[str, Any]) -> None:
         self.task, self.options = task, options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hanse.errors import ConfigError
-from hanse.kinds import NUMBER, PROBABILITIES, Task
+from hanse.task import NUMBER, PROBABILITIES, Task
 
 _SAID = {NUMBER: "a number", PROBABILITIES: "probabilities of classes"}
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, NodeFailed
-from hanse.kinds import Task
 from hanse.messages import Array, Json, Record
 from hanse.table import label_values
+from hanse.task import Task
 
 
 def task_of(result: Record) -> Task:

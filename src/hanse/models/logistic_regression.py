@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, logistic, multinomial
-from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, either, number, one_of
+from hanse.task import PROBABILITIES, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
@@ -114,5 +114,5 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`."""
+    """As :meth:`hanse.model.Model.predict`."""
     return positive(native(result).predict_proba(X), task_of(result))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._mlp import SETTINGS, Perceptron, estimator
 from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
 from hanse.settings import checked
+from hanse.task import PROBABILITIES, Task
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -29,5 +29,5 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`."""
+    """As :meth:`hanse.model.Model.predict`."""
     return positive(native(result).predict_proba(X), task_of(result))

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
-from hanse.kinds import NUMBER, PROBABILITIES, Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
 from hanse.models._options import task_fits
 from hanse.models._results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of, whole
+from hanse.task import NUMBER, PROBABILITIES, Task
+from hanse.transport import Progress
 
 NEEDS = "raw"
 LEARNS_BY = ("trees",)
@@ -109,7 +110,7 @@ class Forest:
         return _trees.join(parts)
 
     def predict(self, trees: Mapping[str, Array], X: Array) -> Array:
-        """As :meth:`hanse.kinds.Model.predict`; at least one tree and one row."""
+        """As :meth:`hanse.model.Model.predict`; at least one tree and one row."""
         forest = self.estimator(trees, np.arange(len(self.task.classes)))
         if self.task.predicts == NUMBER:
             return np.asarray(forest.predict(X), np.float64)
@@ -248,5 +249,5 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`."""
+    """As :meth:`hanse.model.Model.predict`."""
     return build(task_of(result), options_of(result)).predict(parameters_of(result), X)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import (
@@ -27,6 +26,7 @@ from hanse.models._results import (
 )
 from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
+from hanse.task import PROBABILITIES, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
@@ -101,5 +101,5 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`."""
+    """As :meth:`hanse.model.Model.predict`."""
     return positive(native(result).predict_proba(X), task_of(result))

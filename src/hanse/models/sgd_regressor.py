@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import WireError
-from hanse.kinds import NUMBER, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import linear_in_units, options_of, seed_of, sklearn, task_of
 from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, number, one_of
+from hanse.task import NUMBER, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"

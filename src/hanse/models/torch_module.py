@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, HanseError, NodeFailed
-from hanse.kinds import NUMBER, PROBABILITIES, Task
 from hanse.messages import Array, Json, Record
 from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
+from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, Term, Training
 
 NEEDS = "standardised"
@@ -50,7 +50,7 @@ _SMALL = 1_000_000  # parameters
 
 
 class TorchModule:
-    """A :class:`hanse.kinds.Model`. The plan runs at the first call that needs it."""
+    """A :class:`hanse.model.Model`. The plan runs at the first call that needs it."""
 
     def __init__(self, task: Task, source: str, options: Mapping[str, Json]) -> None:
         self.task, self.source, self.options = task, source, options
@@ -298,7 +298,7 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`. **Executes the plan** of the result."""
+    """As :meth:`hanse.model.Model.predict`. **Executes the plan** of the result."""
     task = task_of(result)
     found = build(task, options_of(result)).predict(parameters_of(result), X)
     if task.predicts != NUMBER:

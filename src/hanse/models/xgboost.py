@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, WireError
-from hanse.kinds import NUMBER, PROBABILITIES, Progress, Task
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
 from hanse.models._options import task_fits
 from hanse.models._results import options_of, parameters_of, seed_of, task_of
 from hanse.models._ubjson import dumps
 from hanse.settings import Setting, checked, number, one_of, whole
+from hanse.task import NUMBER, PROBABILITIES, Task
+from hanse.transport import Progress
 
 NEEDS = "raw"
 LEARNS_BY = ("boosted_trees",)
@@ -150,7 +151,7 @@ class Boosting:
         return np.asarray(raw, np.float32).reshape(shape)
 
     def predict(self, trees: Mapping[str, Array], base: float, X: Array) -> Array:
-        """As :meth:`hanse.kinds.Model.predict`."""
+        """As :meth:`hanse.model.Model.predict`."""
         score = self.margin(trees, base, X).astype(np.float64)
         if self.task.predicts == NUMBER:
             return score
@@ -329,6 +330,6 @@ def native(result: Record) -> Any:
 
 
 def predict(result: Record, X: Array) -> Array:
-    """As :meth:`hanse.kinds.Model.predict`."""
+    """As :meth:`hanse.model.Model.predict`."""
     model = build(task_of(result), options_of(result))
     return model.predict(parameters_of(result), float(result.data["base"]), X)

@@ -23,7 +23,6 @@ from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
 from hanse.identity import load_identity
-from hanse.kinds import Progress
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control
 from hanse.node.approvals import Approvals
@@ -36,6 +35,7 @@ from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.registry import names
 from hanse.store.audit import AuditLog
+from hanse.transport import Progress
 from hanse.transports import REQUEST_HEADER, Caller, Line, line
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from hanse import algorithms, policy
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, WireError
-from hanse.kinds import Decision, Progress
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
 from hanse.node.approvals import Approvals, Proposal
@@ -36,7 +35,9 @@ from hanse.node.passage import (
 from hanse.node.settings import Settings
 from hanse.node.spending import Book
 from hanse.node.worker import Worker
+from hanse.rule import Decision
 from hanse.store.audit import AuditLog
+from hanse.transport import Progress
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of
-from hanse.kinds import Progress, Rule
 from hanse.messages import Json, Layout, Message, Record, dumps
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
@@ -25,7 +24,9 @@ from hanse.node.dataset import Dataset
 from hanse.node.settings import Limits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked, Worker
+from hanse.rule import Rule
 from hanse.store.audit import AuditLog
+from hanse.transport import Progress
 
 COORDINATOR = "coordinator"
 _LARGE = 1 << 20  # a payload that takes long enough to hash that others should not wait for it

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hanse.errors import ConfigError, NotAllowed
 from hanse.facts import Facts
-from hanse.kinds import Account, Ledger
+from hanse.ledger import Account, Ledger
 from hanse.messages import Json, Record, digest, dumps, loads
 
 FILE = "spending.db"

@@ -120,8 +120,9 @@ def _shown(counts: Mapping[str, int | None] | None) -> dict[str, int]:
 def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str, Any]:
     """Statistic to value: the answer to a query for which this node is all nodes."""
     from hanse.algorithms import statistics
+    from hanse.gather import Party
     from hanse.gathering.plain import Contributions, Plain
-    from hanse.kinds import Answer, Ask, Party, Site
+    from hanse.kinds import Answer, Ask, Site
 
     if not items:
         return {}

@@ -28,12 +28,12 @@ from typing import Any
 import hanse
 from hanse import registry
 from hanse.errors import HanseError, NodeFailed, WireError, WorkerDied, from_code
-from hanse.kinds import Progress
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
 from hanse.node.pipe import FREED, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import Limits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
 from hanse.node.worker_main import KEPT_BUNDLES
+from hanse.transport import Progress
 
 PROGRAM = ("-m", "hanse.node.worker_main")
 _START_SECONDS = 60.0

@@ -1,7 +1,7 @@
 """Rules: each may say no. One file each; the folder is the registry.
 
 A file has ``RULE``, a class that is made with the owner's policy (a mapping) and has
-:class:`hanse.kinds.Rule`'s ``name`` and ``decide``, which may be a coroutine. ``SETTINGS`` of a file are the
+:class:`hanse.rule.Rule`'s ``name`` and ``decide``, which may be a coroutine. ``SETTINGS`` of a file are the
 owner's settings that the rule brings along: a new rule with its settings is one new file.
 
 At a node and in a simulation the same rules are asked by the same :func:`enforce`: before the work, and
@@ -18,9 +18,9 @@ from typing import Any
 from hanse import registry
 from hanse.errors import ConfigError, NotAllowed
 from hanse.facts import Facts
-from hanse.kinds import Decision, Rule
 from hanse.messages import Json
 from hanse.registry import find, names
+from hanse.rule import Decision, Rule
 from hanse.settings import Setting, checked
 
 FOLDERS = ("policy", "ledgers")  # whose settings are the owner's

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hanse.facts import Facts
-from hanse.kinds import Decision
 from hanse.messages import Json
+from hanse.rule import Decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Who is asked to train: one file each, with ``choose(situation) -> Choice`` (:class:`hanse.kinds.Situation`).
+"""Who is asked to train: one file each, with ``choose(situation) -> Choice`` (:class:`hanse.choice.Situation`).
 
 A file may have ``unfit(config)``, a sentence that says why a run cannot use it, or "".
 """

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 
+from hanse.choice import Choice, Situation
 from hanse.config import RunConfig
-from hanse.kinds import Choice, Situation
 
 CANDIDATES = 2  # d / m
 
@@ -25,7 +25,7 @@ def choose(situation: Situation) -> Choice:
     """The ``count`` candidates of the highest loss; of equal ones, those that were drawn first.
 
     >>> import numpy as np
-    >>> from hanse.kinds import Past
+    >>> from hanse.choice import Past
     >>> past = [Past(0, 1, "train", ["a", "b"], {"a": {"loss": 0.2}, "b": {"loss": 0.7}}, {})]
     >>> choose(Situation(["a", "b"], 1, np.random.default_rng(0), {}, past)).reasons
     {'b': 'loss 0.7'}

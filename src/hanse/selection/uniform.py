@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hanse.kinds import Choice, Situation
+from hanse.choice import Choice, Situation
 
 
 def choose(situation: Situation) -> Choice:

@@ -1,4 +1,4 @@
-"""What is to be learned: one file each, with ``TASK``, an object as of :class:`hanse.kinds.Learnable`.
+"""What is to be learned: one file each, with ``TASK``, an object as of :class:`hanse.task.Learnable`.
 
 A task says which columns it needs, how sites settle it from their reports, a node's targets, the sums that its
 metrics follow from, what a prediction looks like and how it is scored. No other file knows one by name: models

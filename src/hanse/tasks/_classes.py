@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import PROBABILITIES, Settled, Shapes, Task
+from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, label_values
+from hanse.task import PROBABILITIES, Settled, Task
 from hanse.tasks import _labels
 
 BINS = 1000

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
-from hanse.kinds import Settled
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind, label_values
+from hanse.task import Settled
 
 MAX_WHOLE_CLASSES = 20  # a whole-number target with more distinct values is a quantity
 MAX_CLASSES = 1000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hanse.kinds import Settled
 from hanse.messages import Json
 from hanse.table import Column
+from hanse.task import Settled
 from hanse.tasks import _labels
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import DataError
-from hanse.kinds import NUMBER, Settled, Shapes, Task
+from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
+from hanse.task import NUMBER, Settled, Task
 from hanse.tasks import _labels
 
 

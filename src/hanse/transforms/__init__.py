@@ -1,5 +1,5 @@
 """What happens to a contribution between the algorithm's answer and the reply that leaves the node: one file
-each, applied in the order in which they stand in the bundle (:class:`hanse.kinds.Transform`).
+each, applied in the order in which they stand in the bundle (:class:`hanse.gather.Transform`).
 
 The run's own come first (``transforms`` of its configuration, ``[{"name": "clip", "norm": 1.0}]``), then those
 that the node's owner demands beside (``transforms`` of the policy, ``["clip norm=0.5"]``). So an owner can
@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.kinds import Contribution, Party, Transform
+from hanse.gather import Party, Transform
+from hanse.kinds import Contribution
 from hanse.messages import Json
 from hanse.registry import find, settings
 from hanse.settings import checked as checked_values

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.kinds import Contribution, Party
+from hanse.gather import Party
+from hanse.kinds import Contribution
 from hanse.messages import Json, Record
 from hanse.settings import Setting, number
 

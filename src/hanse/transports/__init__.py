@@ -23,8 +23,8 @@ from hanse.errors import ConfigError
 
 if TYPE_CHECKING:
     from hanse.identity import NodeIdentity, ServerIdentity
-    from hanse.kinds import Handler, Progress
     from hanse.messages import Allocate, Message
+    from hanse.transport import Handler, Progress
 
 REQUEST_HEADER = 4 << 20  # bytes of a request to a coordinator: reading JSON holds up all that the process does
 
@@ -89,7 +89,7 @@ class Caller:
 
 
 class Listener(Protocol):
-    """The coordinator's end: a :class:`hanse.kinds.Transport` that begins and ends."""
+    """The coordinator's end: a :class:`hanse.transport.Transport` that begins and ends."""
 
     def online(self) -> frozenset[str]: ...
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message: ...

@@ -20,8 +20,8 @@ from grpc import aio
 
 from hanse.errors import ConfigError, HanseError, NodeLost, NotAuthenticated
 from hanse.identity import check_node_id, read_certificate
-from hanse.kinds import Handler, Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Message
+from hanse.transport import Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
 from hanse.transports._grpc_channel import (
@@ -44,7 +44,7 @@ _LONGEST_STREAM = 30 * 86400.0  # seconds; then a new handshake, so that an expi
 
 
 class GrpcCoordinator:
-    """A :class:`hanse.kinds.Transport` over gRPC.
+    """A :class:`hanse.transport.Transport` over gRPC.
 
     Args:
         handler: answers requests that come from nodes, with the authenticated node id.
@@ -118,7 +118,7 @@ class GrpcCoordinator:
         await self._change.wait()
 
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
-        """See :meth:`hanse.kinds.Transport.request`. Waits also for a node that is not on line."""
+        """See :meth:`hanse.transport.Transport.request`. Waits also for a node that is not on line."""
         if self._closed:
             raise NodeLost("the coordinator's transport is stopped")
         return await self._link(node).request(message, progress)

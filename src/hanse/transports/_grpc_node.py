@@ -18,8 +18,8 @@ from grpc import aio
 
 from hanse.errors import HanseError
 from hanse.identity import check_node_id
-from hanse.kinds import Handler, Progress
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
+from hanse.transport import Handler, Progress
 from hanse.transports._grpc_channel import (
     COORDINATOR,
     KEEPALIVE_SECONDS,

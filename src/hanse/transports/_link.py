@@ -31,7 +31,6 @@ from itertools import islice
 from typing import Any, Protocol
 
 from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, TooLarge, WireError, from_code
-from hanse.kinds import Handler, Progress
 from hanse.messages import (
     MAX_HEADER_BYTES,
     MAX_MESSAGE_BYTES,
@@ -44,6 +43,7 @@ from hanse.messages import (
     Signal,
     frames,
 )
+from hanse.transport import Handler, Progress
 from hanse.transports._broadcast import FIRST_STREAM, Broadcast, Shared
 from hanse.transports._outbox import PACK_BYTES, Outbox, Parcel, unpack
 from hanse.transports._turns import AT_ONCE, Turn, Turns

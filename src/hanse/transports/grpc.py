@@ -9,8 +9,8 @@ import contextlib
 from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.kinds import Progress
 from hanse.messages import Message
+from hanse.transport import Progress
 from hanse.transports import Caller, Hub, Patience
 from hanse.transports._grpc_channel import channel_credentials, host_of, server_credentials
 

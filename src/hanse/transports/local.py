@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Mapping
 
 from hanse.errors import ConfigError, HanseError, NodeLost, from_code
-from hanse.kinds import Handler, Progress
 from hanse.messages import Assembler, Json, Message, Record, frames
+from hanse.transport import Handler, Progress
 
 COORDINATOR = "coordinator"
 

@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from hanse.errors import ConfigError, HanseError, NodeLost, from_code
-from hanse.kinds import Progress
 from hanse.messages import Message, Record
+from hanse.transport import Progress
 from hanse.transports import Caller, Hub, Patience
 
 PATIENCE = Patience(heartbeat_s=1.0)

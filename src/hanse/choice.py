@@ -1,0 +1,68 @@
+"""Who is asked: what a selection sees, and what it says (:mod:`hanse.selection`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hanse.messages import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an earlier step of the run was like, as its durable record says.
+
+    Args:
+        step, round, label: which step it was; ``round`` is None where it trained nothing.
+        asked: the nodes that were asked.
+        answered: node to its metrics, and ``seconds`` and ``weight`` of its answer.
+        failures: node to why it gave nothing usable.
+    """
+
+    step: int
+    round: int | None
+    label: str
+    asked: Sequence[str]
+    answered: Mapping[str, Mapping[str, Json]]
+    failures: Mapping[str, str]
+
+    @staticmethod
+    def of(record: Mapping[str, Json]) -> Past:
+        """From the record of a step (:class:`hanse.rounds.Step` as JSON)."""
+        parts: Mapping[str, Mapping[str, Json]] = record.get("participants") or {}
+        answered = {
+            node: {**(part.get("metrics") or {}), "seconds": part.get("seconds"), "weight": part.get("weight")}
+            for node, part in parts.items()
+        }
+        asked, failures = tuple(record.get("asked") or ()), dict(record.get("failures") or {})
+        return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a selection chooses by.
+
+    Args:
+        eligible: nodes that can be asked, sorted.
+        count: so many are to be asked; fewer than there are.
+        rng: keyed by the run's seed and the step.
+        facts: what is known about each node.
+        past: the steps that were done before, in order. A run that is resumed sees the same.
+    """
+
+    eligible: Sequence[str]
+    count: int
+    rng: np.random.Generator
+    facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    past: Sequence[Past] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is asked. ``reason`` is for people; ``reasons`` of single nodes, where they differ."""
+
+    nodes: Sequence[str]
+    reason: str
+    reasons: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,112 @@
+"""How contributions come together, and what is done to one before it leaves a node
+(:mod:`hanse.gathering`, :mod:`hanse.transforms`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from hanse.kinds import Ask, Contribution, Gathered, generator
+from hanse.messages import Json, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from one node in one exchange: a message, or why there is none.
+
+    Args:
+        asked: the step it was asked in; ``op`` and ``exchange`` say in which of its exchanges.
+        error, code: a sentence, and the code of its class (:mod:`hanse.errors`), where ``body`` is None.
+        seconds: from the ask to this.
+    """
+
+    node: str
+    asked: int
+    body: Record | None
+    error: str = ""
+    seconds: float = 0.0
+    code: str = ""
+    op: str = "answer"
+    exchange: int = 0
+
+
+class Exchange(Protocol):
+    """The loop's primitive, lent to a gather: send these records to these nodes, yield the
+    replies as they arrive, until all are in, ``need`` are in, or the deadline. The exchanges of a step
+    are counted from 0. Where an ask keeps late answers, replies to earlier exchanges may come too."""
+
+    def __call__(
+        self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
+    ) -> AsyncIterator[Reply]: ...
+
+
+class Identity(Protocol):
+    """A node's name towards the other nodes, for keys that nobody on the way may exchange."""
+
+    def sign(self, text: bytes) -> bytes: ...
+
+    def verify(self, node: str, text: bytes, signature: bytes) -> bool: ...
+
+
+@dataclass(slots=True)
+class Party:
+    """What the node half of a gather, or an outgoing transform, may touch. It sees no data.
+
+    Args:
+        node: this node's id.
+        step, exchange: where the run is; an exchange that is asked again has the same numbers.
+        seed: of the run. It stands in the bundle, so :meth:`rng` is no secret: keys need ``secrets``.
+        memory: its own, kept between the exchanges and steps of one run as ``Site.memory`` is: an exchange
+            that is asked again finds it as it was before it. May be lost.
+        identity: signs in this node's name; None where nodes have none (a simulation).
+        progress: call it now and then in long work.
+    """
+
+    node: str
+    step: int = 0
+    exchange: int = 0
+    seed: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None
+    progress: Callable[[], None] = lambda: None
+
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""
+        return generator(self.seed, self.node, *key)
+
+
+class Gather(Protocol):
+    """How contributions come together: plainly, or as a secure sum with exchanges of its own.
+
+    Its file has ``GATHER``, its class; ``COMBINES``, what it can combine; ``HIDES``, whether nobody sees
+    single contributions; and ``SETTINGS``, settings of the run that it is made with."""
+
+    async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+        """Coordinator half: run the exchanges, return what came."""
+        ...
+
+    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
+        """Node half: what leaves the node for operation ``op``."""
+        ...
+
+
+class Transform(Protocol):
+    """One link of the list between a node's answer and its reply (:mod:`hanse.transforms`)."""
+
+    def init(self) -> dict[str, Any]:
+        """The state before the first contribution of a run: plain values."""
+        ...
+
+    def apply(
+        self, contribution: Contribution, state: dict[str, Any], party: Party
+    ) -> tuple[Contribution, dict[str, Any]]:
+        """The contribution as it goes on, and the next state. Must change neither of what it gets."""
+        ...
+
+    @staticmethod
+    def report(metrics: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+        """Numbers about a step for its record (coordinator), from the metrics that the nodes sent."""
+        ...

@@ -1,0 +1,29 @@
+"""What may say no: a rule of the gate, and what it decides (:mod:`hanse.policy`)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hanse.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a rule said. ``reason`` is shown to people on both sides; ``remedy``, to the owner alone, is the
+    setting that would allow it, as ``hanse node policy set`` takes it."""
+
+    allowed: bool
+    rule: str
+    reason: str = ""
+    remedy: str = ""
+
+
+class Rule(Protocol):
+    """One rule of the gate. Given the facts of a task, allows it or says why not. ``decide`` may be a
+    coroutine. A rule that raises, or takes too long, counts as a no."""
+
+    name: str
+
+    def decide(self, facts: Facts) -> Decision | Awaitable[Decision]: ...

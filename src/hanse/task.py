@@ -1,0 +1,149 @@
+"""What is to be learned: a task that the federation has settled, and what a kind of task says of itself
+(:mod:`hanse.tasks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hanse.kinds import Shapes
+from hanse.messages import Array, Json
+from hanse.registry import find
+from hanse.table import Column
+
+PROBABILITIES, NUMBER = "probabilities", "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be learned: settled by the federation before training.
+
+    Args:
+        kind: a name of :mod:`hanse.tasks`.
+        features: column names of the design matrix, in order.
+        classes: class labels in order (empty where the target is no class); the same at every site, also at
+            one that has never seen some of them.
+    """
+
+    kind: str
+    features: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def of(self) -> Learnable:
+        """What the task's file says of it."""
+        found: Learnable = find("tasks", self.kind).TASK
+        return found
+
+    @property
+    def predicts(self) -> str:
+        """What a model has to predict (:mod:`hanse.tasks`)."""
+        return self.of.predicts
+
+    @property
+    def outputs(self) -> int:
+        """Columns of a prediction: one, or one for each class."""
+        return self.of.outputs(self)
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Of a prediction for so many rows: (rows,), or (rows, outputs)."""
+        return self.of.shape(self, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the sites' reports come to: a name of :mod:`hanse.tasks`, and the classes where there are any."""
+
+    kind: str
+    classes: tuple[str, ...] = ()
+
+
+class Settling(Protocol):
+    """How sites agree on what is learned, from a target that a run names."""
+
+    def columns(self, target: str) -> tuple[str, ...]:
+        """The columns that the target stands in."""
+        ...
+
+    def tell(self, columns: Sequence[Column], atleast: int) -> dict[str, Json]:
+        """What a node tells of its target (no label of fewer than ``atleast`` rows). ``rows``, true or false,
+        says whether it has any."""
+        ...
+
+    def check(self, said: Mapping[str, Json]) -> None:
+        """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what no honest node tells."""
+        ...
+
+    def settle(self, target: str, said: Sequence[Mapping[str, Any]]) -> Settled:
+        """What is learned, from what all nodes told. Raises ``ConfigError`` where nothing can be."""
+        ...
+
+
+class Learnable(Settling, Protocol):
+    """A kind of task: a target, how it is predicted, and how predictions are measured.
+
+    Sums add over sites, so a site sends sums and every metric follows from them.
+    """
+
+    @property
+    def predicts(self) -> str:
+        """What a model has to predict (:mod:`hanse.tasks`)."""
+        ...
+
+    @property
+    def moments(self) -> int:
+        """So many leading columns of the targets are numbers whose mean and scale the sites agree on."""
+        ...
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Names of the metrics that a site's own report has too, the loss first; people see these."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int | None]:
+        """The sums that count rows (:attr:`Ask.counts`)."""
+        ...
+
+    def target(self, columns: Sequence[Column], task: Task) -> tuple[Array, Array]:
+        """The rows that have a usable target, (m,) int64, and their targets: (m,) or (m, c); class indices are
+        int64, and are held out for evaluation in the same proportion."""
+        ...
+
+    def outputs(self, task: Task) -> int: ...
+
+    def shape(self, task: Task, rows: int) -> tuple[int, ...]: ...
+
+    def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
+        """A node's sums. ``center``: near the mean of each number in ``y``, the same at every site, so that
+        nothing cancels. ``totals`` begins with the rows and those whose prediction is not finite."""
+        ...
+
+    def shapes(self, task: Task) -> Shapes:
+        """Of these sums."""
+        ...
+
+    def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
+        """Whether these can be the sums of so many rows: one site that lies must not put a number into a
+        record that is none."""
+        ...
+
+    def report(self, sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
+        """``n``, ``loss`` (lower is better) and the other metrics; null where they are undefined."""
+        ...
+
+    def answer(self, prediction: Array, task: Task) -> Array:
+        """(n,) labels or values, from a prediction."""
+        ...
+
+    def probabilities(self, prediction: Array, task: Task) -> Array:
+        """(n, k), in the order of the classes. Raises ``DataError`` where there are none."""
+        ...
+
+    def score(self, prediction: Array, columns: Sequence[Column], task: Task) -> float:
+        """One number, higher is better, as scikit-learn's ``score``."""
+        ...
+
+
+PROBABILITIES, NUMBER = "probabilities", "number"
