@@ -14,10 +14,10 @@ import numpy as np
 
 import hanse
 from demo.hospitals import TARGET
-from hanse.algorithms._preparation import split
 from hanse.config import RunConfig
 from hanse.experiment.results import Result
 from hanse.kinds import generator
+from hanse.learning.rows import split
 from hanse.node.readers import read
 from hanse.table import Column, ColumnKind, Table
 

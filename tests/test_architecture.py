@@ -27,6 +27,7 @@ INGREDIENTS = (
     "ledgers",
     "statistics",
 )
+SHOWN = ("learning", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
 GROUND = (
     "kinds",
     "choice",
@@ -68,6 +69,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated"), 3),
     **dict.fromkeys(("coefficients", "store", "transports", "engines", "identity"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
+    "learning": 1.5,
     **dict.fromkeys(GROUND, 1),
 }
 OWNERS = {  # heavy libraries and the only rooms that may import them
@@ -168,8 +170,6 @@ def test_private_names_stay_where_they_are(path: Path) -> None:
                 name = f"{item.module}.{alias.name}"
                 inside, _, last = (name if name in known else str(item.module)).rpartition(".")
                 assert name in known or not private(alias.name), f"{path.name} takes {alias.name} out of {item.module}"
-                if last in ("_preparation", "_evaluation"):
-                    continue  # until what is learned has a room of its own
                 assert inside == folder or not private(last), f"{path.name} imports {last}, a part of {inside}"
                 imported.add(alias.asname or alias.name)
     for item in ast.walk(tree):
@@ -189,13 +189,15 @@ def test_what_can_be_chosen_as_an_algorithm_is_one() -> None:
 
 @pytest.mark.parametrize("model", sorted({"xgboost", "random_forest", "mlp_classifier", "logistic_regression"}))
 def test_an_owner_reads_every_ingredient_that_runs_at_the_node(model: str) -> None:
-    """Also those that one ingredient gets from the folder of another: ``from hanse.models import _trees``."""
+    """Also those that one ingredient gets from the folder of another, ``from hanse.models import _trees``, and what
+    those that learn have in common."""
     code = node_code(RunConfig.parse({"model_name": model}))
+    assert {"hanse.learning.rows", "hanse.learning.evaluation"} <= set(code)
     for module in code:
-        if module.split(".")[1] in INGREDIENTS:
+        if module.split(".")[1] in SHOWN:
             needed = imports(ROOT.parent / f"{module.replace('.', '/')}.py")
             files = {n for n in needed if (ROOT.parent / f"{n.replace('.', '/')}.py").is_file()}
-            assert {n for n in files if n.split(".")[1] in INGREDIENTS} <= set(code), module
+            assert {n for n in files if n.split(".")[1] in SHOWN} <= set(code), module
 
 
 def loaded(statement: str) -> set[str]:

@@ -13,11 +13,12 @@ import functools
 import hashlib
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, gathering, selection, transforms
+from hanse import algorithms, gathering, learning, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, WireError
 from hanse.messages import Json, dumps, loads
@@ -182,7 +183,8 @@ def _transforms(config: RunConfig) -> list[dict[str, Json]]:
 
 
 def node_code(config: RunConfig) -> dict[str, str]:
-    """Module name to source of every ingredient file of the node's half of this run."""
+    """Module name to source of every file of the node's half of this run: its ingredients, what they are made of, and
+    what those that learn have in common (:mod:`hanse.learning`)."""
     roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
     if algorithms.needs_model(config):
         settling = find("tasks", config.task_type).TASK
@@ -204,13 +206,20 @@ def node_code(config: RunConfig) -> dict[str, str]:
 
 @functools.lru_cache(256)
 def _ingredients(source: str) -> tuple[str, ...]:
-    """The ingredient files that a source imports."""
+    """The files of ingredients, and of what they have in common, that a source imports."""
     found = []
     for item in ast.walk(ast.parse(source)):
         if isinstance(item, ast.ImportFrom) and item.module:
             parts = item.module.split(".")
-            if parts[0] == "hanse" and len(parts) == 2 and parts[1] in FOLDERS:
-                found += [f"{item.module}.{a.name}" for a in item.names if a.name in modules(parts[1])]
-            elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in FOLDERS:
+            if parts[0] == "hanse" and len(parts) == 2:
+                found += [f"{item.module}.{a.name}" for a in item.names if a.name in _files(parts[1])]
+            elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in (*FOLDERS, "learning"):
                 found.append(item.module)
     return tuple(found)
+
+
+def _files(room: str) -> tuple[str, ...]:
+    """The files of a room that a node runs some of; () of another room."""
+    if room == "learning":
+        return tuple(module.name for module in pkgutil.iter_modules(learning.__path__))
+    return modules(room) if room in FOLDERS else ()

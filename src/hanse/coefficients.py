@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _preparation as preparation
 from hanse.curvature import Curvature
 from hanse.errors import DataError, NotFound
+from hanse.learning import rows as preparation
 from hanse.messages import Array, Record
 from hanse.registry import find
 from hanse.table import ColumnKind

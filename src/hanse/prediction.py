@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from hanse import features
-from hanse.algorithms import _evaluation as evaluation
-from hanse.algorithms import _preparation as preparation
 from hanse.errors import DataError, NotFound
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table, label_values

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from hanse.algorithms._evaluation import evaluate, over_sites, report
+from hanse.learning.evaluation import evaluate, over_sites, report
 from hanse.task import Task
 from hanse.tasks._classes import BINS
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from drive import Drive, same, shares, toy
 
-from hanse.algorithms import _preparation as preparation
 from hanse.algorithms import build
 from hanse.algorithms.fedavg import ALGORITHM
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed
 from hanse.kinds import Done, Site, generator
+from hanse.learning import rows as preparation
 from hanse.messages import Record
 from hanse.registry import find
 from hanse.table import Table

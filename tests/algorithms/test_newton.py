@@ -12,8 +12,8 @@ import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import hanse
-from hanse.algorithms._preparation import unpack
 from hanse.experiment.results import Result
+from hanse.learning.rows import unpack
 
 SPLITS = ("one", "even", "uneven", "labels apart", "twenty")
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from drive import Drive, shares, toy
 
-from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._evaluation import evaluate
 from hanse.errors import DataError, NotFound
 from hanse.kinds import Site
+from hanse.learning import rows as preparation
+from hanse.learning.evaluation import evaluate
 from hanse.messages import Record, dump, load
 from hanse.prediction import Predictor, native_model
 from hanse.registry import find

@@ -9,8 +9,8 @@ import pytest
 from drive import Drive, same, shares, toy
 
 import hanse
-from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError
+from hanse.learning import rows as preparation
 from hanse.messages import Record
 
 HALF = {"fraction": 0.5, "sample_id_column": None, "target": "y"}

@@ -14,9 +14,9 @@ import pytest
 from drive import Drive, same, shares, toy
 from scipy.optimize import minimize
 
-from hanse.algorithms import _preparation as preparation
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Combine, Site
+from hanse.learning import rows as preparation
 from hanse.messages import Buffered, Layout, Memory, Record
 from hanse.registry import find, names
 from hanse.table import Table

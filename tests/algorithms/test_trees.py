@@ -9,8 +9,8 @@ import pytest
 from drive import Drive, same, shares, toy
 from sklearn.metrics import log_loss, roc_auc_score
 
-from hanse.algorithms import _preparation as preparation
 from hanse.algorithms.tree_bagging import base_score
+from hanse.learning import rows as preparation
 from hanse.messages import Record
 from hanse.prediction import Predictor, native_model
 from hanse.registry import find

@@ -19,7 +19,7 @@ is agreed on before, how it is evaluated. A file has
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
 
 A strategy of averaging is one file that names a local step, an aggregation and a server's step
-(:mod:`hanse.algorithms._averaging`); :mod:`hanse.algorithms.fedprox` is one to read.
+(:mod:`hanse.learning.averaging`); :mod:`hanse.algorithms.fedprox` is one to read.
 
 No algorithm knows a model by name and no model an algorithm: they meet by capability (:func:`resolve`).
 """
@@ -108,10 +108,10 @@ def ingredients(config: RunConfig) -> tuple[str, ...]:
 
 def most_steps(config: RunConfig) -> int:
     """The most steps that a run of this configuration takes, over all its stages."""
-    from hanse.algorithms import _schedule
+    from hanse.learning import schedule
 
     modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
-    return sum(m.most_steps(config) if hasattr(m, "most_steps") else _schedule.most_steps(config) for m in modules)
+    return sum(m.most_steps(config) if hasattr(m, "most_steps") else schedule.most_steps(config) for m in modules)
 
 
 def at_once(chosen: Json) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hanse import comparison
-from hanse.algorithms._rows import feature_names, target_columns, task
 from hanse.errors import ConfigError, Unusable
 from hanse.kinds import Gathered, Site, State
+from hanse.learning.rows import feature_names, target_columns, task
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.table import Column, ColumnKind

@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from hanse.algorithms import _preparation as preparation
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.learning import rows as preparation
 from hanse.messages import Json, Record
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood

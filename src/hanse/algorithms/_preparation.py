@@ -40,7 +40,10 @@ from hanse.algorithms._agreement import (
     sizes,
 )
 from hanse.algorithms._oddities import coded, unlike
-from hanse.algorithms._rows import (
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, DataError
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.learning.rows import (
     Rows,
     design,
     feature_names,
@@ -53,9 +56,6 @@ from hanse.algorithms._rows import (
     task_at,
     unpack,
 )
-from hanse.config import RunConfig
-from hanse.errors import ConfigError, DataError
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.suppression import hidden

@@ -1,4 +1,4 @@
-"""FedAdagrad: federated averaging with Adagrad at the server (:mod:`hanse.algorithms._adaptive`)::
+"""FedAdagrad: federated averaging with Adagrad at the server (:mod:`hanse.learning.adaptive`)::
 
     v ← v + Δ²
 
@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from hanse.algorithms import _adaptive
-from hanse.algorithms._averaging import averaging
+from hanse.learning import adaptive
+from hanse.learning.averaging import averaging
 from hanse.messages import Array, Json
 
 TAKES = "parameters"
 SETTINGS = {
-    **_adaptive.SETTINGS,
-    "server_beta_1": dataclasses.replace(_adaptive.SETTINGS["server_beta_1"], default=0.0),
+    **adaptive.SETTINGS,
+    "server_beta_1": dataclasses.replace(adaptive.SETTINGS["server_beta_1"], default=0.0),
 }
 
 
@@ -27,4 +27,4 @@ def _second(v: Array, squared: Array, settings: Mapping[str, Json]) -> Array:
     return v + squared
 
 
-ALGORITHM = averaging(__name__, SETTINGS, server=_adaptive.adaptive(_second))
+ALGORITHM = averaging(__name__, SETTINGS, server=adaptive.adaptive(_second))

@@ -1,4 +1,4 @@
-"""FedAdam: federated averaging with Adam at the server (:mod:`hanse.algorithms._adaptive`)::
+"""FedAdam: federated averaging with Adam at the server (:mod:`hanse.learning.adaptive`)::
 
     v ← β₂ v + (1 - β₂) Δ²
 
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms import _adaptive
-from hanse.algorithms._averaging import averaging
+from hanse.learning import adaptive
+from hanse.learning.averaging import averaging
 from hanse.messages import Array, Json
 
 TAKES = "parameters"
-SETTINGS = {**_adaptive.SETTINGS, "server_beta_2": _adaptive.BETA_2}
+SETTINGS = {**adaptive.SETTINGS, "server_beta_2": adaptive.BETA_2}
 
 
 def _second(v: Array, squared: Array, settings: Mapping[str, Json]) -> Array:
@@ -24,4 +24,4 @@ def _second(v: Array, squared: Array, settings: Mapping[str, Json]) -> Array:
     return np.asarray(beta * v + (1 - beta) * squared)
 
 
-ALGORITHM = averaging(__name__, SETTINGS, server=_adaptive.adaptive(_second))
+ALGORITHM = averaging(__name__, SETTINGS, server=adaptive.adaptive(_second))

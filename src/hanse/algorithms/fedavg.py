@@ -10,8 +10,8 @@ decentralized data", algorithm 1.
 
 from __future__ import annotations
 
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._server import RATE
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.server import RATE
 
 TAKES = "parameters"
 DEFAULT = True

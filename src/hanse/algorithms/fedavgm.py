@@ -10,9 +10,9 @@ classification", section 4.3.
 
 from __future__ import annotations
 
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._local import Named
-from hanse.algorithms._server import RATE, ServerStep, Update, zeros
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.local import Named
+from hanse.learning.server import RATE, ServerStep, Update, zeros
 from hanse.messages import Array
 from hanse.settings import Setting, number
 

@@ -11,9 +11,9 @@ References: Li et al. 2020, "Federated optimization in heterogeneous networks", 
 
 from __future__ import annotations
 
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._local import LocalStep, Visit
-from hanse.algorithms._server import RATE
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.local import LocalStep, Visit
+from hanse.learning.server import RATE
 from hanse.settings import Setting, number
 from hanse.training import Term
 

@@ -1,4 +1,4 @@
-"""FedYogi: as FedAdam, with a second moment that falls as slowly as it rises (:mod:`hanse.algorithms._adaptive`)::
+"""FedYogi: as FedAdam, with a second moment that falls as slowly as it rises (:mod:`hanse.learning.adaptive`)::
 
     v ← v - (1 - β₂) Δ² sign(v - Δ²)
 
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms import _adaptive
-from hanse.algorithms._averaging import averaging
+from hanse.learning import adaptive
+from hanse.learning.averaging import averaging
 from hanse.messages import Array, Json
 
 TAKES = "parameters"
-SETTINGS = {**_adaptive.SETTINGS, "server_beta_2": _adaptive.BETA_2}
+SETTINGS = {**adaptive.SETTINGS, "server_beta_2": adaptive.BETA_2}
 
 
 def _second(v: Array, squared: Array, settings: Mapping[str, Json]) -> Array:
     return np.asarray(v - (1 - settings["server_beta_2"]) * squared * np.sign(v - squared))
 
 
-ALGORITHM = averaging(__name__, SETTINGS, server=_adaptive.adaptive(_second))
+ALGORITHM = averaging(__name__, SETTINGS, server=adaptive.adaptive(_second))

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms._aggregation import coordinatewise
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._server import RATE
+from hanse.learning.aggregation import coordinatewise
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.server import RATE
 from hanse.messages import Array, Json
 
 TAKES = "parameters"

@@ -26,14 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _evaluation as evaluation
-from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._averaging import evaluate
 from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, DataError, RunFailed, Unusable
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
+from hanse.learning.averaging import evaluate
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole

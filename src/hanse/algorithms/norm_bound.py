@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms._aggregation import Aggregation, blockwise, trained
-from hanse.algorithms._averaging import TRAINING, averaging, norm
-from hanse.algorithms._server import RATE
 from hanse.kinds import Combine, Gathered
+from hanse.learning.aggregation import Aggregation, blockwise, trained
+from hanse.learning.averaging import TRAINING, averaging, norm
+from hanse.learning.server import RATE
 from hanse.messages import Array, Json
 from hanse.settings import Setting, maybe, number
 

@@ -17,10 +17,10 @@ References: Karimireddy et al. 2020, "SCAFFOLD: stochastic controlled averaging 
 
 from __future__ import annotations
 
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._local import LocalStep, Named, Visit
-from hanse.algorithms._server import RATE, ServerStep, Update, zeros
 from hanse.errors import NodeFailed
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.local import LocalStep, Named, Visit
+from hanse.learning.server import RATE, ServerStep, Update, zeros
 from hanse.messages import Array
 from hanse.training import Learned, Term
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._ensemble import Growth, Question, State, Trees, class_shares, pooling
 from hanse.kinds import Site
+from hanse.learning import rows as preparation
+from hanse.learning.pooling import Growth, Question, State, Trees, class_shares, pooling
 from hanse.messages import Array, Json, Record
 from hanse.settings import Setting, maybe, number, whole
 from hanse.task import NUMBER

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hanse.algorithms._aggregation import coordinatewise
-from hanse.algorithms._averaging import TRAINING, averaging
-from hanse.algorithms._server import RATE
+from hanse.learning.aggregation import coordinatewise
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.server import RATE
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _preparation as preparation
+from hanse.learning import rows as preparation
 from hanse.messages import Array, Record
 from hanse.registry import find
 

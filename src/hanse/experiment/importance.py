@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _preparation as preparation
 from hanse.errors import ConfigError
+from hanse.learning import rows as preparation
 from hanse.messages import Array, Record
 from hanse.prediction import native_model
 

@@ -1,6 +1,6 @@
 """Reading a run's result: task, parameters, labels, and the scale that a regression learned on.
 
-Gradient models learn a regression target of mean 0 and scale 1 (:mod:`hanse.algorithms._preparation`);
+Gradient models learn a regression target of mean 0 and scale 1 (:mod:`hanse.learning.rows`);
 a native model gives predictions in the target's own units, so the scale is folded into it.
 """
 

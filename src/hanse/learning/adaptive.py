@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hanse.algorithms._averaging import TRAINING
-from hanse.algorithms._local import Named
-from hanse.algorithms._server import ServerStep, Update
+from hanse.learning.averaging import TRAINING
+from hanse.learning.local import Named
+from hanse.learning.server import ServerStep, Update
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
 from hanse.training import Arrays

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hanse.algorithms._local import Named
+from hanse.learning.local import Named
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
 from hanse.training import Arrays
@@ -23,7 +23,7 @@ class Update:
 
     Args:
         change: what the sites changed, together; new arrays, which may be used up.
-        added: the same of what they sent besides, by name (:attr:`hanse.algorithms._local.LocalStep.adds`).
+        added: the same of what they sent besides, by name (:attr:`hanse.learning.local.LocalStep.adds`).
         share: how much of all training rows the sites that answered have, from 0 to 1.
         settings: those of the run.
     """

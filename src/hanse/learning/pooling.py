@@ -3,7 +3,7 @@
 The ask of round r carries the ensemble after r-1 rounds. A site first evaluates it on its held-out
 rows, then grows new trees; only those travel up. The coordinator proves that what comes is trees
 (:mod:`hanse.models._trees`) before anybody else gets them. When one more ask only evaluates, says
-:mod:`hanse.algorithms._schedule`. What is grown and how it is joined says a :class:`Growth`.
+:mod:`hanse.learning.schedule`. What is grown and how it is joined says a :class:`Growth`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from hanse.algorithms import _evaluation as evaluation
-from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._schedule import Phase, Schedule
 from hanse.codec import ArrayOf, encode
 from hanse.errors import ConfigError, Unusable
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Shapes, Site
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
+from hanse.learning.schedule import Phase, Schedule
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.registry import settings as settings_of

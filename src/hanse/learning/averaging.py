@@ -6,7 +6,7 @@ makes the next θ of it. A strategy is a file that names the three (:func:`avera
 
 The ask of round r carries θ after r-1 rounds. A site first evaluates *that* θ on its held-out rows,
 then trains, so evaluation costs no exchange of its own; after the last round, and now and then where a round
-asks a sample, one more ask only evaluates (:mod:`hanse.algorithms._schedule`). The settings of training come
+asks a sample, one more ask only evaluates (:mod:`hanse.learning.schedule`). The settings of training come
 from the approved configuration, not from the ask.
 
 A round without training rows keeps θ. Contributions must be finite and of the shapes of θ; the sites
@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _evaluation as evaluation
-from hanse.algorithms import _preparation as preparation
-from hanse.algorithms._aggregation import Aggregation, weighted_mean
-from hanse.algorithms._local import LocalStep, Named, Visit, kept, recalled, training
-from hanse.algorithms._schedule import Phase, Schedule
-from hanse.algorithms._server import ServerStep, Update, applied, plain
 from hanse.codec import encode
 from hanse.errors import ConfigError, NodeFailed, RunFailed
 from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site, generator
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
+from hanse.learning.aggregation import Aggregation, weighted_mean
+from hanse.learning.local import LocalStep, Named, Visit, kept, recalled, training
+from hanse.learning.schedule import Phase, Schedule
+from hanse.learning.server import ServerStep, Update, applied, plain
 from hanse.messages import Array, Json, Record
 from hanse.model import Model
 from hanse.registry import find

@@ -26,7 +26,7 @@ class Visit:
     Args:
         common: the parameters θ of the federation.
         learned: those of them that are learned by gradients, not kept like running means or counters.
-        server: what the server's step sends along (:attr:`hanse.algorithms._server.ServerStep.sends`).
+        server: what the server's step sends along (:attr:`hanse.learning.server.ServerStep.sends`).
         memory: what this site kept when it was last counted; {} the first time.
         settings: those of the run.
     """
