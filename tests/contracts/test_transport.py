@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse import registry, transports
+from hanse import transports
 from hanse.errors import ConfigError, HanseError, NotApproved
 from hanse.messages import Memory, Message, Record
 from hanse.transport import Handler, Progress, Transport
 from hanse.transports.local import LocalTransport
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from grpc_federation import Federation
 
-registry.extend(Path(__file__).parents[1] / "ingredients")
+from tests.extending import install
+
+install("transports/inbox.py")
 
 
 @dataclass

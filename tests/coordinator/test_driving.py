@@ -15,11 +15,12 @@ import pytest
 from hanse import registry
 from hanse.coordinator import driving
 from hanse.coordinator.settings import Settings
+from tests.extending import install
 
 from .federation import Federation
 from .live import GrpcSite, Live, until_online, until_state
 
-registry.extend(Path(__file__).parents[1] / "ingredients")
+install("engines/counted.py")
 
 
 def test_an_engine_in_one_file_drives_a_run(tmp_path: Path) -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from hanse import registry, transports
+from hanse import transports
 from hanse.errors import ConfigError
 from hanse.identity import JoinToken
 from hanse.messages import MAX_MESSAGE_BYTES, Memory
 from hanse.node.settings import Settings
 from hanse.transports import Caller, Hub, Patience
 from tests.coordinator.federation import Federation
+from tests.extending import install
 
-registry.extend(Path(__file__).parents[1] / "ingredients")  # inbox://
+install("transports/inbox.py")
 
 OLD_TOKEN = (
     "hanse-join-v1.eyJjYV9zaGEyNTYiOiJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYm"
