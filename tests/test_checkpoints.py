@@ -35,7 +35,7 @@ class Federation:
             {"model_name": "xgboost", "target_column": "y", "sample_id_column": None, "num_rounds": ROUNDS}
             | {"model_options": {"max_depth": 2}}
         )
-        alignment = features.align({n: t.schema() for n, t in self.tables.items()}, "intersection", target="y")
+        alignment = features.align({n: t.schema() for n, t in self.tables.items()}, "intersection", targets=["y"])
         self.bundle = freeze(self.config, alignment.to_json(), {})
         self.store = Store(None, home)
         made = self.store.runs.create(self.config.to_json(), proposer="ada", nodes=sorted(self.tables), seed=0)

@@ -118,8 +118,8 @@ class Answerer:
             elif algorithms.needs_data(config):
                 table = self._load(bundle)
                 kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
-                own = {n: c for n, c in table.columns.items() if " ".join(n.split()) == config.target_column}
-                table = Table({**kept.columns, config.target_column: next(iter(own.values()))}) if own else kept
+                have = features.canonical(table.names)
+                table = Table({**kept.columns, **{n: table[have[n]] for n in config.targets if n in have}})
             settings = config.to_json()
             gathers = gathering.build(bundle["gathering"], settings)
             alike = len(set(bundle["gathering"].values())) == 1

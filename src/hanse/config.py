@@ -67,7 +67,10 @@ class RunConfig:
     )
     num_rounds: int = declared(10, "training rounds; for forests, batches of trees", whole(1, 100_000))
     target_column: str = declared(
-        "disease", "the column to be predicted; empty: none, for statistics", either(text(), one_of(""))
+        "disease",
+        "the column to be predicted, or several with commas between, for a task that takes them (time, event); "
+        "empty: none, for statistics",
+        either(text(), one_of("")),
     )
     feature_strategy: str = declared(
         "intersection", "features that all sites have, or that any has", one_of("intersection", "union")
@@ -160,8 +163,9 @@ class RunConfig:
         )
         if config.task_type not in (tasks := registry.names("tasks")):
             raise ConfigError(f"task_type is {config.task_type!r}; expected one of {', '.join(tasks)}")
-        if config.features is not None and config.target_column in config.features:
-            raise ConfigError(f"the target {config.target_column!r} cannot also be a feature")
+        for name in config.targets if config.features is not None else ():
+            if name in (config.features or ()):
+                raise ConfigError(f"the target {name!r} cannot also be a feature")
         if config.min_completed > config.min_fit_nodes:
             if "min_fit_nodes" in raw:
                 raise ConfigError(
@@ -169,6 +173,15 @@ class RunConfig:
                 )
             config = dataclasses.replace(config, min_fit_nodes=config.min_completed)
         return config
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that the target stands in, as the task says (:meth:`hanse.task.Settling.columns`); none where
+        nothing is predicted. Raises ``ConfigError`` where the task takes other columns."""
+        if not self.target_column:
+            return ()
+        found: tuple[str, ...] = registry.find("tasks", self.task_type).TASK.columns(self.target_column)
+        return found
 
     @classmethod
     def read(cls, raw: Mapping[str, Json]) -> RunConfig:

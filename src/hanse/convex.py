@@ -132,7 +132,7 @@ class Convex:
 
         Args:
             theta: (k, f + 1).
-            X, y: (n, f) and (n,); n may be 0.
+            X, y: (n, f), and (n,) or what else of n rows the family takes; n may be 0.
             progress: called once a block of rows.
 
         Returns:

@@ -72,7 +72,7 @@ def align(
     schemas: Schemas,
     strategy: str,
     *,
-    target: str,
+    targets: Sequence[str],
     not_features: Sequence[str] = (),
     only: Sequence[str] | None = None,
 ) -> Alignment:
@@ -81,7 +81,7 @@ def align(
     Args:
         schemas: node to its columns and their kinds.
         strategy: ``intersection`` or ``union``.
-        target: must stand at every site; never a feature.
+        targets: the columns that are predicted: each must stand at every site, and is never a feature.
         not_features: sample ids and the like; never features.
         only: keep just these (each must be available under the strategy).
 
@@ -94,11 +94,11 @@ def align(
         node: {c: columns[name] for c, name in canonical(columns, f"of {node} ").items()}
         for node, columns in schemas.items()
     }
-    lacking = sorted(node for node, columns in kinds.items() if target not in columns)
-    if lacking:
-        raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
+    for target in targets:
+        if lacking := sorted(node for node, columns in kinds.items() if target not in columns):
+            raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
     union, intersection = union_and_intersection(schemas)
-    barred = {target, *not_features}
+    barred = {*targets, *not_features}
     names = [n for n in (intersection if strategy == "intersection" else union) if n not in barred]
     if only is not None:
         wanted = sorted(set(only))

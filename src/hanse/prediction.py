@@ -54,8 +54,11 @@ class Predictor:
         return self.task.of.probabilities(self._predict(table), self.task)
 
     def score(self, table: Any, y: Any) -> float:
-        """Accuracy, or R² for a regression, as scikit-learn's ``score``."""
-        columns = list(Table.of({"y": y} if not isinstance(y, Mapping) else y).columns.values())
+        """Accuracy, or R² for a regression, as scikit-learn's ``score``; a target of several columns is a table."""
+        if len(self.task.of.columns(self.prepared.data["target"])) > 1:
+            columns = preparation.target_columns(Table.of(y), self.task.of, self.prepared.data["target"])
+        else:
+            columns = list(Table.of({"y": y} if not isinstance(y, Mapping) else y).columns.values())
         return self.task.of.score(self._predict(table), columns, self.task)
 
     def design(self, table: Any) -> Array:

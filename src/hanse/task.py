@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hanse.errors import ConfigError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.registry import find
@@ -59,11 +60,31 @@ class Settled:
     classes: tuple[str, ...] = ()
 
 
+def named(target: str, *meanings: str) -> tuple[str, ...]:
+    """The columns of a target that stands in several, which ``target`` names with commas between, in the order of
+    their ``meanings``. Raises ``ConfigError`` where it names more or fewer, or one twice.
+
+    >>> named("time, event", "time", "event")
+    ('time', 'event')
+    >>> named("time", "time", "event")
+    Traceback (most recent call last):
+    ...
+    hanse.errors.ConfigError: the target is 'time'; expected 2 columns with a comma between: time, event
+    """
+    names = tuple(" ".join(name.split()) for name in target.split(","))
+    if len(names) != len(meanings) or len(set(names)) != len(names) or not all(names):
+        raise ConfigError(
+            f"the target is {target!r}; expected {len(meanings)} columns with a comma between: {', '.join(meanings)}"
+        )
+    return names
+
+
 class Settling(Protocol):
     """How sites agree on what is learned, from a target that a run names."""
 
     def columns(self, target: str) -> tuple[str, ...]:
-        """The columns that the target stands in."""
+        """The columns that the target stands in: the one of that name, or several (:func:`named`), in an order that
+        the task keeps. Raises ``ConfigError`` for a ``target`` that names others than the task takes."""
         ...
 
     def tell(self, columns: Sequence[Column], atleast: int) -> dict[str, Json]:

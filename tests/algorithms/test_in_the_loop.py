@@ -22,7 +22,7 @@ EPOCHS: dict[str, dict[str, int]] = {"random_forest": {}}  # all others train so
 
 def federate(tables: Any, wire: str, **settings: Any) -> tuple[Record, Forgetful]:
     config = algorithms.settled(RunConfig.parse({"target_column": "y", "sample_id_column": None, **settings}))
-    alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", target="y")
+    alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", targets=["y"])
     bundle = freeze(config, alignment.to_json(), {})
     bundle.check_code()
 

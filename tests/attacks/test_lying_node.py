@@ -56,7 +56,7 @@ def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
     tables = shares(toy(200, target), 50, 50, 50, 50)
     given = {"target_column": "y", "sample_id_column": None, "num_rounds": 2, "max_failed_rounds": 0, **KINDS[kind]}
     config = algorithms.settled(RunConfig.parse(given))
-    alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", target="y")
+    alignment = features.align({n: t.schema() for n, t in tables.items()}, "intersection", targets=["y"])
     bundle = freeze(config, alignment.to_json(), {})
 
     def handler(node: str) -> Any:

@@ -36,7 +36,7 @@ def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json
     dataset = Catalogue(home).get("visits")
     config = RunConfig.parse({"model_name": model, "num_rounds": 2, "target_column": "disease", **settings})
     alignment = features.align(
-        {"alpha": dict(dataset.schema)}, "intersection", target=config.target_column, not_features=["Sample"]
+        {"alpha": dict(dataset.schema)}, "intersection", targets=config.targets, not_features=["Sample"]
     )
     return freeze(config, alignment.to_json(), {"alpha": {"name": dataset.name, "version": dataset.version}})
 

@@ -62,7 +62,7 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
     config = algorithms.settled(
         RunConfig.parse({"model_name": "sgd_classifier", "learning_rate": 0.05, "num_rounds": 1})
     )
-    alignment = features.align({"a": table.schema()}, "intersection", target="disease")
+    alignment = features.align({"a": table.schema()}, "intersection", targets=["disease"])
     frozen = bundle.freeze(config, alignment.to_json(), {"a": {"name": "x", "version": "1"}})
     algorithm = algorithms.build(config)
     state, site = algorithm.init(config.to_json()), Answerer("a", lambda content: table)

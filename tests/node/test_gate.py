@@ -60,7 +60,7 @@ def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json
     dataset = Catalogue(home).get("visits")
     config = RunConfig.parse({"model_name": model, "num_rounds": 2, **settings})
     schemas = {"alpha": dict(dataset.schema)}
-    alignment = features.align(schemas, "intersection", target="disease", not_features=["Sample"])
+    alignment = features.align(schemas, "intersection", targets=["disease"], not_features=["Sample"])
     bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
     return freeze(config, alignment.to_json(), bound)
 
@@ -644,11 +644,11 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "purpose": "to test",
                 "run": "run-1",
                 "bundle": bundle.sha256,
-                "algorithm": "fedavg",
+                "algorithm": "newton",
                 "model": "logistic_regression",
                 "settings": bundle.config.to_json(),
                 "rounds": 2,
-                "steps": 7,
+                "steps": 104,
                 "nodes": 1,
                 "features": ("age", "marker", "town"),
                 "plan": False,

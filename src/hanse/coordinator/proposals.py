@@ -69,17 +69,18 @@ def freeze(
     alignment = features.align(
         {node: _columns(d) for node, d in datasets.items()},
         config.feature_strategy,
-        target=config.target_column,
+        targets=config.targets,
         not_features=sorted(barred),
         only=config.features,
     )
     named = bundle.bound(datasets)
-    labels = {node: registry.labels_of(usable[node], config.target_column) for node in datasets}
+    labels = {name: {node: registry.labels_of(usable[node], name) for node in datasets} for name in config.targets}
     if getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES:
-        comparison.shared(labels, config.target_column)
+        for name, told in labels.items():
+            comparison.shared(told, name)
     warnings = (
         *alignment.warnings,
-        *comparison.labels(labels, config.target_column),
+        *(warning for name, told in labels.items() for warning in comparison.labels(told, name)),
         *_heavy(config, named),
         *_warn(config, sorted(datasets)),
     )
@@ -93,7 +94,8 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
     for id, node in sorted(nodes.items()):
         fitting = [d for d in node.datasets if set(config.tags) <= set(d.get("tags") or ())]
         if len(fitting) > 1 and config.target_column:  # the target may tell which is meant
-            fitting = _with_target(config.target_column, id, fitting)
+            for name in config.targets:
+                fitting = _with_target(name, id, fitting)
         if len(fitting) > 1:
             names = ", ".join(str(d.get("name")) for d in fitting)
             raise ConfigError(f"node {id} has several datasets that fit ({names}); give tags that only one carries")

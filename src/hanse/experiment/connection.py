@@ -133,7 +133,7 @@ class Connection:
                 continue
             fitting = [d for d in client.get("datasets") or [] if set(config.tags) <= set(d.get("tags") or [])]
             if len(fitting) > 1:  # the target may tell which is meant
-                fitting = [d for d in fitting if config.target_column in (d.get("columns") or {})] or fitting
+                fitting = [d for d in fitting if {*config.targets} <= {*(d.get("columns") or {})}] or fitting
             if fitting:
                 found[str(client["client_id"])] = fitting[0]
         return dict(sorted(found.items()))
@@ -148,7 +148,7 @@ class Connection:
         barred = [*sorted(metadata), *([config.sample_id_column] if config.sample_id_column else [])]
         schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
         return features.align(
-            schemas, config.feature_strategy, target=config.target_column, not_features=barred, only=config.features
+            schemas, config.feature_strategy, targets=config.targets, not_features=barred, only=config.features
         ).to_json()
 
     def propose(self, config: RunConfig) -> str:

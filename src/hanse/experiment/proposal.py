@@ -39,9 +39,8 @@ class Experiment:
         """Federated statistics of the datasets that this experiment would learn from."""
         if self._analytics is None:
             config = self.config
-            self._analytics = FederatedAnalytics(
-                self._backend, config.tags, config.expected_client_ids, target=config.target_column
-            )
+            which = config.targets[0] if config.targets else ""
+            self._analytics = FederatedAnalytics(self._backend, config.tags, config.expected_client_ids, target=which)
         return self._analytics
 
     def analyze(self) -> Analysis:

@@ -142,7 +142,7 @@ class Simulation:
         barred = [config.sample_id_column] if config.sample_id_column else []
         schemas = {n: t.schema() for n, t in tables.items()}
         alignment = features.align(
-            schemas, config.feature_strategy, target=config.target_column, not_features=barred, only=config.features
+            schemas, config.feature_strategy, targets=config.targets, not_features=barred, only=config.features
         )
         return alignment.to_json()
 

@@ -102,7 +102,7 @@ def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Arr
     """Positions for training and for evaluation, each sorted.
 
     Args:
-        y: (n,) targets. Whole numbers (class indices) are stratified: each class is held out in
+        y: (n,) or (n, c) targets. Whole numbers, one a row (class indices), are stratified: each class is held out in
             the same proportion, to the nearest row over all classes.
         rng: ``site.rng("split")``: keyed by seed and node, so a site splits alike in every run step.
         test_fraction: in [0, 1). At least one row is left for training, if there is any.
@@ -112,7 +112,7 @@ def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Arr
     (9, 3, 1)
     """
     order = rng.permutation(len(y))
-    if y.dtype.kind in "iub":
+    if y.ndim == 1 and y.dtype.kind in "iub":
         order = order[np.argsort(y[order], kind="stable")]
     steps = np.floor(np.arange(len(y) + 1) * test_fraction + 0.5)
     held = np.diff(steps) > 0
