@@ -33,7 +33,6 @@ from tests.extending import PAGE, files, write
 
 SOURCE = Path(hanse.__file__).parent
 TABLE = re.compile(r"(?<=extending\.py -->\n).*?(?=<!-- end of table)", re.S)
-USED: set[str] = set()
 Add = Callable[..., None]
 
 
@@ -62,7 +61,6 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
         write(path, tmp_path)
         assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.py")] == [path]
         registry.extend(tmp_path)
-        USED.add(path)
 
     yield one
     queries.statistic.cache_clear()
@@ -271,7 +269,6 @@ asyncio.run(main(Path(sys.argv[1])))
 def test_a_ledger(tmp_path: Path) -> None:
     """At a real node, in a process of its own, where the environment names the folder."""
     write("ledgers/per_person.py", tmp_path / "own")
-    USED.add("ledgers/per_person.py")
     done = subprocess.run(
         [sys.executable, "-c", AT_A_NODE, str(tmp_path / "home")],
         env={
@@ -297,13 +294,17 @@ def test_where_the_other_examples_are_used() -> None:
         "transports/inbox.py": "contracts/test_transport.py",
     }.items():
         assert f'install("{path}")' in (Path(__file__).parent / suite).read_text()
-        USED.add(path)
 
 
-def test_every_example_is_used_and_is_of_another_kind(request: pytest.FixtureRequest) -> None:
-    if len([item for item in request.session.items if item.path == Path(__file__)]) > 12:  # all of this file ran
-        assert set(files()) == USED
+def test_every_example_is_used_and_every_kind_has_one() -> None:
+    here = Path(__file__).read_text()
+    assert [path for path in files() if f'"{path}"' not in here] == []
     assert {path.partition("/")[0] for path in files()} == set(registry.FOLDERS)
+
+
+@pytest.mark.parametrize("path", files())
+def test_no_example_needs_what_is_private_to_hanse(path: str) -> None:
+    assert not re.search(r"^(?:from|import) hanse\S*\._|^from hanse\S* import .*\b_", files()[path], re.M)
 
 
 def test_the_table_of_the_page_is_what_was_measured() -> None:

@@ -216,7 +216,7 @@ def test_the_forest_is_scikit_learns_and_counts_sites_by_their_rows(kind: str) -
 def test_a_rebuilt_forest_predicts_as_the_one_that_was_fitted(kind: str) -> None:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    from hanse.models._results import seed_of
+    from hanse.learning.results import seed_of
 
     table = toy(150, kind)
     result = Drive({"only": table}, **settings("random_forest", num_rounds=1, test_fraction=0.0)).run()

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassi
 from sklearn.neural_network import MLPClassifier
 
 from hanse.errors import ConfigError, NodeFailed
-from hanse.models._results import seed_of
+from hanse.learning.results import seed_of
 from hanse.registry import find
 from hanse.task import Task
 from hanse.training import Training

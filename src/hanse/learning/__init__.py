@@ -7,6 +7,9 @@ Averaging: :mod:`~hanse.learning.averaging` makes a strategy of a local step (:m
 aggregation (:mod:`~hanse.learning.aggregation`) and a server's step (:mod:`~hanse.learning.server`, and
 :mod:`~hanse.learning.adaptive` for those with moments). Trees: :mod:`~hanse.learning.pooling`.
 
+Adapters of models: :mod:`~hanse.learning.fitting`, whether one learns a task; :mod:`~hanse.learning.results`, what the
+result of a run says of it.
+
 Nothing here can be chosen by a run; what can is a file of :mod:`hanse.algorithms`. What of it runs at a node stands in
 what its owner consents to, as the algorithm itself (:func:`hanse.bundle.node_code`).
 """

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from hanse.learning.results import in_range, positive, seed_of, sklearn
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
-from hanse.models._results import in_range, positive, seed_of, sklearn
 from hanse.settings import Setting, boolean, number, one_of, wholes
 from hanse.task import NUMBER, Task
 from hanse.training import Learned, Term, Training

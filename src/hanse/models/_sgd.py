@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hanse.learning.results import in_range
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
-from hanse.models._results import in_range
 from hanse.training import Learned, Training
 
 

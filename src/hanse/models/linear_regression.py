@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, squared
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import linear_in_units, options_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
-from hanse.models._options import task_fits
-from hanse.models._results import linear_in_units, options_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked
 from hanse.task import NUMBER, Task
 from hanse.training import Learned, Training

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, logistic, multinomial
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import labels_of, options_of, parameters_of, positive, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
-from hanse.models._options import task_fits
-from hanse.models._results import labels_of, options_of, parameters_of, positive, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, either, number, one_of
 from hanse.task import PROBABILITIES, Task
 from hanse.training import Learned, Training

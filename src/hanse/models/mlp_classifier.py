@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import labels_of, options_of, parameters_of, positive, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._mlp import SETTINGS, Perceptron, estimator
-from hanse.models._options import task_fits
-from hanse.models._results import labels_of, options_of, parameters_of, positive, task_of
 from hanse.settings import checked
 from hanse.task import PROBABILITIES, Task
 

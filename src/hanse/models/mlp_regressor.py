@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import options_of, parameters_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._mlp import SETTINGS, Perceptron, estimator
-from hanse.models._options import task_fits
-from hanse.models._results import options_of, parameters_of, target_scale, task_of
 from hanse.settings import checked
 from hanse.task import NUMBER, Task
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from hanse.convex import Convex, poisson
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import options_of, parameters_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models._options import task_fits
-from hanse.models._results import options_of, parameters_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, number
 from hanse.task import NUMBER, Task
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
-from hanse.models._options import task_fits
-from hanse.models._results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of, whole
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.transport import Progress

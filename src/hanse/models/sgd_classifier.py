@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.messages import Array, Json, Record
-from hanse.models._options import task_fits
-from hanse.models._results import (
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import (
     labels_of,
     log_loss,
     options_of,
@@ -24,6 +23,7 @@ from hanse.models._results import (
     sklearn,
     task_of,
 )
+from hanse.messages import Array, Json, Record
 from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
 from hanse.task import PROBABILITIES, Task

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import WireError
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import linear_in_units, options_of, seed_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models._options import task_fits
-from hanse.models._results import linear_in_units, options_of, seed_of, sklearn, task_of
 from hanse.models._sgd import fit
 from hanse.settings import Setting, boolean, checked, number, one_of
 from hanse.task import NUMBER, Task

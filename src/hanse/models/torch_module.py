@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, HanseError, NodeFailed
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import options_of, parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models._options import task_fits
-from hanse.models._results import options_of, parameters_of, seed_of, target_scale, task_of
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, Term, Training
 

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, WireError
+from hanse.learning.fitting import task_fits
+from hanse.learning.results import options_of, parameters_of, seed_of, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models import _trees
-from hanse.models._options import task_fits
-from hanse.models._results import options_of, parameters_of, seed_of, task_of
 from hanse.models._ubjson import dumps
 from hanse.settings import Setting, checked, number, one_of, whole
 from hanse.task import NUMBER, PROBABILITIES, Task
