@@ -12,8 +12,13 @@ import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import hanse
+from hanse.errors import WireError
 from hanse.experiment.results import Result
+from hanse.kinds import Site
 from hanse.learning.rows import unpack
+from hanse.messages import Record
+from hanse.registry import find
+from hanse.table import Table
 
 SPLITS = ("one", "even", "uneven", "labels apart", "twenty")
 
@@ -173,3 +178,9 @@ def test_no_step_mixes_sites(monkeypatch: pytest.MonkeyPatch) -> None:
     left = pd.concat([sites["s00"], sites["s02"]])
     pooled = LogisticRegression(solver="newton-cholesky", tol=1e-14).fit(design(left, result), left["disease"])
     assert result.model().coef_ == pytest.approx(pooled.coef_, abs=1e-8)
+
+
+def test_an_ask_with_another_name_in_it_is_refused_by_its_path() -> None:
+    ask = Record({"prepared": {}, "theta_": 1}, {"theta": np.zeros((1, 1))})
+    with pytest.raises(WireError, match="theta_ of Question is not known"):
+        find("algorithms", "newton").ALGORITHM.answer(Site("a", Table(), {}), ask)

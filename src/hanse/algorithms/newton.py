@@ -22,15 +22,17 @@ Wu et al. 2012, "Grid binary logistic regression (GLORE)", for the sums of sites
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.convex import Convex
 from hanse.curvature import Curvature
 from hanse.errors import ConfigError, DataError, RunFailed, Unusable
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.averaging import evaluate
@@ -38,6 +40,7 @@ from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole
 from hanse.task import Task
+from hanse.typed import Typed
 
 TAKES = "sums"
 DEFAULT = True
@@ -62,75 +65,148 @@ def most_steps(config: RunConfig) -> int:
     return most + 1
 
 
+Theta = Annotated[Array, ArrayOf("float64", "outputs", "width")]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well the parameters fit that were asked for last.
+
+    Args:
+        objective: the loss of all rows with the penalty.
+        loss: without it.
+        rows: of the sites that answered, which are ``nodes``.
+        rank: of the curvature.
+        decrement: what a further step could gain, twice.
+        converged: whether that is nothing.
+    """
+
+    objective: float
+    loss: float
+    rows: float
+    nodes: tuple[str, ...]
+    rank: int
+    decrement: float
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows.
+
+    Args:
+        prepared: the result of the preparation.
+        most: exchanges.
+        theta: the parameters, as the method has them; ``model``: as the model names them.
+        round: so many exchanges are done.
+        history: an entry of metrics for each.
+        step: t, the length of the last step.
+        fit: at ``base``; ``hessian``: of its loss.
+        base, direction: θ and p that ``theta`` was reached from, while the method goes on.
+        reason: why it has ended.
+    """
+
+    prepared: Record
+    model_name: str
+    options: Mapping[str, Json]
+    most: int
+    theta: Theta
+    model: Mapping[str, Array] = field(default_factory=dict)
+    phase: Literal["train", "done"] = "train"
+    round: int = 0
+    history: tuple[Mapping[str, Json], ...] = ()
+    step: float = 1.0
+    fit: Fit | None = None
+    hessian: Annotated[Array, ArrayOf("float64", "parameters", "parameters")] | None = None
+    base: Theta | None = None
+    direction: Theta | None = None
+    reason: str = ""
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return preparation.task(self.prepared)
+
+    @property
+    def adapter(self) -> Any:
+        """The model's adapter."""
+        return find("models", self.model_name).build(self.task, self.options)
+
+    def at(self, theta: Array, **changed: Any) -> State:
+        """The state with its parameters at ``theta``, as the method and as the model have them."""
+        return replace(self, theta=theta, model=self.adapter.parameters(theta), **changed)
+
+    def ended(self, theta: Array, reason: str, **changed: Any) -> State:
+        """The last state."""
+        return self.at(theta, phase="done", reason=reason, base=None, direction=None, **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: the sums of its rows at ``theta``."""
+
+    prepared: Record
+    theta: Theta
+
+
 class Newton:
+    """A :class:`hanse.typed.Computation`."""
+
     combines = frozenset({Combine.SUM})
 
-    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
+        """All parameters zero."""
         if previous is None:
             raise ConfigError("an exact fit follows the preparation; build the run with hanse.algorithms.build")
-        prepared, arrays = preparation.pack(previous)
-        data = {
-            **prepared,
-            "phase": "train",
-            "round": 0,
-            "most": config["max_iterations"],
-            "history": [],
-            "model_name": config["model_name"],
-            "options": config["model_options"],
-            "step": 1.0,
-            "fit": None,
-            "reason": "",
-        }
-        state = Record(data, arrays)
-        model, convex = _model(state), _model(state).convex
+        state = State(
+            previous, config["model_name"], config["model_options"], config["max_iterations"], theta=np.zeros((0, 0))
+        )
+        convex: Convex = state.adapter.convex
         if convex.size > MOST_PARAMETERS:
             raise ConfigError(
                 f"an exact fit has at most {MOST_PARAMETERS} parameters, this one has {convex.size}; choose fewer "
                 "features, or an algorithm that averages (federated_strategy fedavg)"
             )
-        return _at(state, data, np.zeros((convex.outputs, convex.features + 1)), model)
+        return state.at(np.zeros((convex.outputs, convex.features + 1)))
 
     def begun(self, state: State, start: Record) -> State:
         """``state`` at the parameters of ``start``: the fit is the same, and takes fewer steps where it is near."""
-        model = _model(state)
-        known = {f"model.{name}": array for name, array in model.parameters(state.arrays["theta"]).items()}
-        for name, array in known.items():
-            if name not in start.arrays or start.arrays[name].shape != array.shape:
-                raise ConfigError(f"initial_model has no {name.removeprefix('model.')} of shape {array.shape}")
-            if not np.isfinite(start.arrays[name]).all():
-                raise ConfigError(f"initial_model has parameters that are not finite ({name.removeprefix('model.')})")
+        for name, array in state.model.items():
+            known = start.arrays.get(f"model.{name}")
+            if known is None or known.shape != array.shape:
+                raise ConfigError(f"initial_model has no {name} of shape {array.shape}")
+            if not np.isfinite(known).all():
+                raise ConfigError(f"initial_model has parameters that are not finite ({name})")
         coef, intercept = (start.arrays[f"model.{name}"] for name in ("coef", "intercept"))
-        return _at(state, state.data, np.column_stack([np.atleast_2d(coef), intercept]), model)
+        return state.at(np.column_stack([np.atleast_2d(coef), intercept]))
 
     def ask(self, state: State) -> Ask | Done:
-        if state.data["phase"] == "done":
-            return Done(str(state.data["reason"]))
-        task = _task(state)
-        arrays = {n: state.arrays[n] for n in state.arrays if n == "theta" or n.startswith("prepared.")}
+        """The sums at θ, and how well it does on the rows held out."""
+        if state.phase == "done":
+            return Done(state.reason)
         return Ask(
-            Record({"prepared": state.data["prepared"]}, arrays),
+            encode(Question(state.prepared, state.theta)),
             Combine.SUM,
             "train",
-            state.data["round"] + 1,
-            counts={**task.of.counts, "rows": None},
-            arrays=_model(state).convex.shapes(),
-            sums=task.of.shapes(task),
+            state.round + 1,
+            counts={**state.task.of.counts, "rows": None},
+            arrays=state.adapter.convex.shapes(),
+            sums=state.task.of.shapes(state.task),
         )
 
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        prepared = preparation.unpack(ask)
-        task = preparation.task(prepared)
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """The node's half: sums over its training rows, and metrics on the others."""
+        prepared, task = ask.prepared, preparation.task(ask.prepared)
         model = find("models", site.config["model_name"]).build(task, site.config["model_options"])
         rows = preparation.rows(site, prepared)
-        theta = np.asarray(ask.arrays["theta"], np.float64)
         y = rows.y[rows.train]
         if (y < model.convex.lowest).any():
             raise DataError("the target has values below zero, which is no count and no rate")
         if model.convex.scaled:
             y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
         with np.errstate(over="ignore", invalid="ignore"):
-            found = model.convex.sums(theta, rows.X[rows.train], y, site.progress)
-        sums, metrics = evaluate(model, model.parameters(theta), rows, prepared, in_units=not model.convex.scaled)
+            found = model.convex.sums(ask.theta, rows.X[rows.train], y, site.progress)
+        sums, metrics = evaluate(model, model.parameters(ask.theta), rows, prepared, in_units=not model.convex.scaled)
         n = len(rows.train)
         metrics = {**metrics, "n": float(n), "n_test": float(len(rows.test))}
         if n:
@@ -138,100 +214,74 @@ class Newton:
         return Contribution(Record({}, found), 1.0, sums, metrics)
 
     def tell(self, state: State, gathered: Gathered) -> State:
-        model, theta = _model(state), np.asarray(state.arrays["theta"], np.float64)
-        convex: Convex = model.convex
-        found = gathered.sum()
-        done = state.data["round"]
-        data = {
-            **state.data,
-            "round": done + 1,
-            "history": [*state.data["history"], evaluation.summary(gathered, _task(state), done)],
-        }
+        """A step back where the last one did not fit better, else the next one; or the end."""
+        convex: Convex = state.adapter.convex
+        found, theta, done = gathered.sum(), state.theta, state.round
+        entry = evaluation.summary(gathered, state.task, done)
+        state = replace(state, round=done + 1, history=(*state.history, entry))
         _check(found, convex, gathered)
         loss, gradient, hessian = convex.objective(found, theta)
-        rows, nodes = float(found["rows"][0]), [a.node for a in gathered.answers]
-        before, last = state.data["fit"], done + 1 >= state.data["most"]
-        same = before is not None and before["nodes"] == nodes  # losses of other sites say nothing of this step
-        if same and not loss <= before["objective"] + 1e-13 * (abs(before["objective"]) + rows):
-            step = state.data["step"] / 2
+        rows, nodes = float(found["rows"][0]), tuple(a.node for a in gathered.answers)
+        before, last = state.fit, done + 1 >= state.most
+        alike = before if before is not None and before.nodes == nodes else None  # other sites' losses say nothing
+        if alike is not None and not loss <= alike.objective + 1e-13 * (abs(alike.objective) + rows):
+            step, base, direction = state.step / 2, state.base, state.direction
+            if base is None or direction is None:
+                raise RunFailed("the state of the exact fit has a fit and no step that led away from it")
             if step < _SHORTEST or last:
-                data["fit"] = {**before, "converged": False}
-                return _ended(state, data, state.arrays["base"], model, f"not converged: no step of {done} fits better")
-            theta = _moved(state.arrays["base"], state.arrays["direction"], step)
-            return _at(state, {**data, "step": step}, theta, model)
+                fit = replace(alike, converged=False)
+                return state.ended(base, f"not converged: no step of {done} fits better", fit=fit)
+            return state.at(_moved(base, direction, step), step=step)
         curvature = Curvature.of(hessian)
         direction = -curvature.solve(gradient).reshape(theta.shape)
         decrement = -float(direction.ravel() @ gradient)
-        still = same and decrement <= NEARLY * rows and decrement >= before["decrement"] / 4
+        still = alike is not None and decrement <= NEARLY * rows and decrement >= alike.decrement / 4
         converged = decrement <= DECREMENT * rows or still
-        data["fit"] = {
-            "objective": loss,
-            "loss": float(found["loss"][0]),
-            "rows": rows,
-            "nodes": nodes,
-            "rank": curvature.rank,
-            "decrement": decrement,
-            "converged": converged,
-        }
-        kept = Record(state.data, {**state.arrays, "fit.hessian": found["hessian"]})
+        fit = Fit(loss, float(found["loss"][0]), rows, nodes, curvature.rank, decrement, converged)
+        state = replace(state, fit=fit, hessian=found["hessian"])
         if converged:
             counted = np.ones(theta.shape, bool)
             counted[:, -1] = not convex.dispersed  # least squares: the shortest coefficients, whatever the intercept
             theta = curvature.shortest(theta.ravel(), (counted & convex.learned()).ravel()).reshape(theta.shape)
-            return _ended(kept, data, theta, model, f"converged after {done} steps")
+            return state.ended(theta, f"converged after {done} steps")
         if last:
-            return _ended(kept, data, theta, model, f"not converged after {done} steps")
-        kept = Record(state.data, {**kept.arrays, "base": theta, "direction": direction})
-        return _at(kept, {**data, "step": 1.0}, _moved(theta, direction, 1.0), model)
+            return state.ended(theta, f"not converged after {done} steps")
+        return state.at(_moved(theta, direction, 1.0), step=1.0, base=theta, direction=direction)
 
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round, fit}``; arrays ``model.*``,
         ``prepared.*`` and ``fit.hessian`` (size, size), that of the loss at the fit. ``fit`` says whether it
         ``converged``, of which ``nodes`` and how many ``rows`` it is, and its ``loss`` and ``rank``."""
-        history = state.data["history"]
-        rated = [h for h in history if h.get("loss") is not None]
+        rated = [h for h in state.history if h.get("loss") is not None]
         data = {
             "algorithm": __name__.rpartition(".")[2],
-            "task": state.data["prepared"]["task"],
-            "history": history,
+            "task": state.prepared.data["task"],
+            "history": list(state.history),
             "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
-            **{k: state.data[k] for k in ("model_name", "options", "prepared", "round", "fit")},
+            "model_name": state.model_name,
+            "options": state.options,
+            "prepared": state.prepared.data,
+            "round": state.round,
+            "fit": None if state.fit is None else {**asdict(state.fit), "nodes": list(state.fit.nodes)},
         }
-        return Record(data, {n: a for n, a in state.arrays.items() if n not in ("theta", "base", "direction")})
+        parts = {"model": state.model, "prepared": state.prepared.arrays}
+        arrays = {f"{part}.{n}": a for part, named in parts.items() for n, a in named.items()}
+        return Record(data, arrays if state.hessian is None else {**arrays, "fit.hessian": state.hessian})
 
     def metrics(self, state: State) -> Mapping[str, Json]:
-        history, fit = state.data["history"], state.data["fit"]
-        if not history or fit is None:
+        """Those of the parameters that were asked for last, and how near they are to the fit."""
+        if not state.history or state.fit is None:
             return {}
-        shown = {k: v for k, v in history[-1].items() if k != "round"}
-        objective = fit["objective"] / fit["rows"]
-        return {"evaluated_round": history[-1]["round"], **shown, "objective": objective, "decrement": fit["decrement"]}
+        shown = {k: v for k, v in state.history[-1].items() if k != "round"}
+        near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
+        return {"evaluated_round": state.history[-1]["round"], **shown, **near}
 
 
-ALGORITHM = Newton()
-
-
-def _task(state: State) -> Task:
-    return preparation.task(preparation.unpack(state))
-
-
-def _model(state: State) -> Any:
-    return find("models", state.data["model_name"]).build(_task(state), state.data["options"])
+ALGORITHM = Typed(Newton(), State, Question)
 
 
 def _moved(theta: Array, direction: Array, step: float) -> Array:
     return np.asarray(theta + step * direction)
-
-
-def _at(state: State, data: Mapping[str, Json], theta: Array, model: Any) -> State:
-    """The state with its parameters at ``theta``, as the method and as the model have them."""
-    named = {f"model.{name}": array for name, array in model.parameters(theta).items()}
-    return Record(dict(data), {**state.arrays, "theta": theta, **named})
-
-
-def _ended(state: State, data: Mapping[str, Json], theta: Array, model: Any, reason: str) -> State:
-    kept = Record(state.data, {n: a for n, a in state.arrays.items() if n not in ("base", "direction")})
-    return _at(kept, {**data, "phase": "done", "reason": reason}, theta, model)
 
 
 def _check(found: Mapping[str, Array], convex: Convex, gathered: Gathered) -> None:
