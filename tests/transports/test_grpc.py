@@ -22,10 +22,10 @@ from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost
 from hanse.identity import Authority, NodeIdentity
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transport import Progress
+from hanse.transports import REQUEST_HEADER
 from hanse.transports._grpc_channel import PATH, channel_credentials, options
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
-from hanse.transports._link import REQUEST_HEADER
 from hanse.transports._outbox import pack, unpack
 
 
