@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check format search bench long docs clean
+.PHONY: help demo test check format search bench long docs reference clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,7 +12,7 @@ help:
 	@echo "make test   all tests"
 	@echo "make check  style and types only"
 	@echo "make bench  the figures of the README, measured here"
-	@echo "make docs   draws the pictures of the README anew"
+	@echo "make docs   writes docs/reference and draws the pictures of the README anew"
 	@echo "make search all tests, with new random examples"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
@@ -55,7 +55,10 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/rounds.py
 	$(BIN)/python bench/statistics.py --rows 2000000
 
-docs: $(VENV)/.test
+reference: $(VENV)/.test
+	$(BIN)/python docs/references.py
+
+docs: reference
 	$(BIN)/python docs/pictures.py
 
 clean:

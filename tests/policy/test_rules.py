@@ -133,7 +133,7 @@ def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
 
 
 def test_settings_of_rules_are_documented_where_people_look() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "node.md").read_text()
     for name, setting in policy.settings().items():
         assert f"`policy.{name}`" in text
         assert setting.help

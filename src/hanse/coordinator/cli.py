@@ -82,6 +82,7 @@ def coordinator() -> None:
     default=None,
     help="Seconds between the heartbeats of a node; without, as the transport needs. (HANSE_HEARTBEAT_S)",
 )
+@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 def start(
     home: Path,
     database: str,
@@ -93,6 +94,7 @@ def start(
     plain_http: bool,
     expected: tuple[str, ...],
     heartbeat: float | None,
+    more: tuple[str, ...],
 ) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
     import dataclasses
@@ -109,7 +111,8 @@ def start(
     patient = patience(listen)
     if heartbeat is not None:
         patient = dataclasses.replace(patient, heartbeat_s=heartbeat)
-    settings = Settings(expected_client_ids=expected or None, patience=patient)
+    listed = {"expected_client_ids": expected} if expected else {}
+    settings = Settings.read(more, patience=patient, **listed)
 
     def ready(where: Listening) -> None:
         click.echo(f"page and REST  {where.url}")

@@ -1,10 +1,25 @@
-"""What the federation's operator may set for a coordinator."""
+"""What the federation's operator may set for a coordinator.
+
+>>> Settings.read(["small_cell=3", "engine=native"]).small_cell
+3
+>>> Settings.read(["smal_cell=3"])
+Traceback (most recent call last):
+...
+hanse.errors.ConfigError: there is no setting 'smal_cell' of a coordinator; did you mean 'small_cell'?
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from hanse import registry
+from hanse.errors import ConfigError
+from hanse.settings import boolean, checked, declared, maybe, settings_of, text, texts, unknown, whole
 from hanse.transports import Patience
+
+_OF = "a coordinator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,23 +27,41 @@ class Settings:
     """All with defaults that are safe for a deployment.
 
     Args:
-        expected_client_ids: the only node ids that may register or be asked; None: no such list.
-        open_registration: without a list, let any id register by REST. False: only ids that have
-            enrolled, or that the operator linked to the account.
         patience: how long silence of a node means nothing; that of the transport, unless the operator sets it.
-        small_cell: class counts below this are not shown.
-        enrol_per_minute: attempts per address.
-        body_bytes: largest body of a REST request.
-        engine: what drives runs (:mod:`hanse.engines`).
         url, address: where people and nodes reach this coordinator, for join tokens.
     """
 
-    expected_client_ids: tuple[str, ...] | None = None
-    open_registration: bool = False
+    expected_client_ids: tuple[str, ...] | None = declared(
+        None, "the only node ids that may register or be asked, as by `--expect`; null: no such list", maybe(texts())
+    )
+    open_registration: bool = declared(
+        False,
+        "without such a list, any id may register by REST; else only ids that have enrolled, or that the operator "
+        "linked to the account",
+        boolean,
+    )
     patience: Patience = field(default_factory=Patience)
-    small_cell: int = 5
-    enrol_per_minute: int = 10
-    body_bytes: int = 4 << 20
-    engine: str = "native"
+    small_cell: int = declared(5, "class counts below this are not shown", whole(1))
+    enrol_per_minute: int = declared(10, "attempts to enrol, per address", whole(1))
+    body_bytes: int = declared(4 << 20, "largest body of a REST request", whole(1024))
+    engine: str = declared("native", "what drives runs: a file of hanse.engines", text(), names="engines")
     url: str = ""
     address: str = ""
+
+    @classmethod
+    def read(cls, given: Iterable[str], **more: Any) -> Settings:
+        """From ``NAME=VALUE`` as on a command line; ``more`` are values of fields. Raises ``ConfigError`` for a name
+        that there is not, or a value that does not fit."""
+        known, found = settings_of(cls), {}
+        for entry in given:
+            name, equals, value = entry.partition("=")
+            if not equals:
+                raise ConfigError(f"--set {entry!r} has no =; write --set NAME=VALUE")
+            if name not in known:
+                raise unknown(name, known, of=_OF)
+            found[name] = known[name].read(f"{name} of {_OF}", value)
+        values = checked(found, known, of=_OF)
+        if values["engine"] not in (engines := registry.names("engines")):
+            raise ConfigError(f"engine is {values['engine']!r}; expected one of {', '.join(engines)}")
+        listed = values["expected_client_ids"]
+        return cls(**{**values, "expected_client_ids": None if listed is None else tuple(listed), **more})
