@@ -10,10 +10,11 @@ from drive import Drive, prepare, same, shares, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanse.algorithms import _preparation as preparation
+from hanse.algorithms._preparation import ALGORITHM
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, DataError
+from hanse.errors import ConfigError, DataError, WireError
 from hanse.kinds import Site
+from hanse.learning import rows as preparation
 from hanse.messages import Record
 from hanse.table import Column, ColumnKind, Table
 
@@ -252,9 +253,13 @@ def test_a_site_with_fewer_usable_rows_than_its_minimum_refuses() -> None:
     drive = Drive({"a": table}, model_name="sgd_classifier", num_rounds=1)
     drive.run()
     ask = drive.algorithm.ask(drive.states[0])
-    data = {**ask.record.data["of"], "task": {**ask.record.data["of"]["task"], "classes": ["rare", "other"]}}
+    asked = ask.record.data["of"]
+    one = {**asked, "agreed": {**asked["agreed"], "task": {**asked["agreed"]["task"], "classes": ["rare", "other"]}}}
     with pytest.raises(DataError, match="fewer rows with a usable target"):
-        preparation.Preparation().answer(site, Record(data, ask.record.arrays))
+        ALGORITHM.answer(site, Record(one, ask.record.arrays))
+    with pytest.raises(WireError, match="columns.0.kind of Question is text"):
+        columns = [{**c, "kind": "words"} for c in asked["agreed"]["columns"]]
+        ALGORITHM.answer(site, Record({**asked, "agreed": {**asked["agreed"], "columns": columns}}, ask.record.arrays))
 
 
 def test_split_is_stratified_stable_and_leaves_a_row_to_train() -> None:

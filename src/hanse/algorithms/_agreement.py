@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hanse import comparison
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import Gathered, Site, State
-from hanse.learning.rows import feature_names, target_columns, task
-from hanse.messages import Array, Json, Record
+from hanse.kinds import Gathered, Site
+from hanse.learning.rows import Agreed, Described, feature_names, target_columns
+from hanse.messages import Array, Json
 from hanse.registry import find
 from hanse.table import Column, ColumnKind
-from hanse.task import Settling
+from hanse.task import Settling, Task
 
 MAX_CATEGORIES = 1000
 MAX_WARNINGS = 100
@@ -36,40 +37,35 @@ def report(site: Site) -> dict[str, Json]:
     there = np.all([column.given for column in columns], axis=0)
     barred = {*settling.columns(site.config["target_column"]), site.config.get("sample_id_column")}
     features = site.table.take(np.flatnonzero(there))
-    described = [_describe(n, c, atleast) for n, c in features.columns.items() if n not in barred]
+    described = [_describe(n, c, atleast).to_json() for n, c in features.columns.items() if n not in barred]
     return {"target": settling.tell(columns, atleast), "columns": described}
 
 
-def _describe(name: str, column: Column, atleast: int) -> dict[str, Json]:
-    entry: dict[str, Json] = {"name": name, "kind": str(column.kind), "categories": [], "missing": False}
+def _describe(name: str, column: Column, atleast: int) -> Described:
     if column.kind is ColumnKind.IMAGE:
-        entry["shape"] = [int(s) for s in column.values.shape[1:]]
-    elif column.kind is ColumnKind.CATEGORICAL:
+        return Described(name, column.kind, shape=tuple(int(n) for n in column.values.shape[1:]))
+    if column.kind is ColumnKind.CATEGORICAL:
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.categories))
         named = [c for c, n in zip(column.categories, counts, strict=True) if n >= atleast]
-        entry["categories"] = sorted(named)[: MAX_CATEGORIES + 1]
-    else:
-        entry["missing"] = bool((~np.isfinite(column.values)).sum() >= atleast)
-    return entry
+        return Described(name, column.kind, tuple(sorted(named)[: MAX_CATEGORIES + 1]))
+    return Described(name, column.kind, missing=bool((~np.isfinite(column.values)).sum() >= atleast))
 
 
 # ---------------------------------------------------------------- coordinator: what they agree on
 
 
-def agreed(state: State, gathered: Gathered) -> State:
-    """The state with task and columns. Raises ``Unusable`` naming sites whose reports are not what they should be."""
-    reports: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple[Agreed, tuple[str, ...]]:
+    """What is learned from what, and what people should look at. Raises ``Unusable`` naming sites whose reports are not
+    what they should be."""
+    reports: dict[str, tuple[Mapping[str, Any], list[Described]]] = {}
     unusable: dict[str, str] = {}
-    settling: Settling = find("tasks", state.data["task_type"]).TASK
+    settling: Settling = find("tasks", task_type).TASK
     for answer in gathered.answers:
         try:
             reports[answer.node] = _checked(answer.data, settling)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             unusable[answer.node] = f"its report on its columns is not usable: {error}"
-    layouts = {
-        node: tuple((c["name"], c["kind"], tuple(c.get("shape", ()))) for c in columns)
-        for node, (_, columns) in reports.items()
-    }
+    layouts = {node: tuple((c.name, c.kind, c.shape) for c in columns) for node, (_, columns) in reports.items()}
     if layouts:
         common = Counter(layouts[n] for n in sorted(layouts)).most_common(1)[0][0]
         for node, layout in layouts.items():
@@ -77,70 +73,57 @@ def agreed(state: State, gathered: Gathered) -> State:
                 unusable[node] = "its columns have other names, kinds or image sizes than those of the other sites"
     if unusable:
         raise Unusable(unusable)
-    settled = settling.settle(state.data["target"], [said for said, _ in reports.values()])
-    columns = [_union([columns[i] for _, columns in reports.values()]) for i in range(len(common))]
+    settled = settling.settle(target, [said for said, _ in reports.values()])
+    columns = tuple(_union([columns[i] for _, columns in reports.values()]) for i in range(len(common)))
     if not columns:
         raise ConfigError("the sites have no feature columns besides the target")
-    images = [c["name"] for c in columns if c["kind"] == ColumnKind.IMAGE]
+    images = [c.name for c in columns if c.kind is ColumnKind.IMAGE]
     if images and len(columns) > 1:
         raise ConfigError(f"images ({', '.join(images)}) cannot be mixed with other features; choose one with features")
     told = {node: said.get("labels", []) for node, (said, _) in reports.items()}
-    odd = []
+    odd: list[str] = []
     if settled.classes:
-        comparison.shared(told, state.data["target"])
-        odd = comparison.labels(told, state.data["target"])
+        comparison.shared(told, target)
+        odd += comparison.labels(told, target)
     for i, column in enumerate(columns):
-        if column["kind"] == ColumnKind.CATEGORICAL:
-            own = {node: described[i]["categories"] for node, (_, described) in reports.items()}
-            odd += comparison.spellings(own, column["name"])
-    names = feature_names(columns, state.data["needs"] == "standardised")
-    task = {"kind": settled.kind, "features": names, "classes": list(settled.classes)}
-    if not task["features"]:
+        if column.kind is ColumnKind.CATEGORICAL:
+            own = {node: list(described[i].categories) for node, (_, described) in reports.items()}
+            odd += comparison.spellings(own, column.name)
+    names = tuple(feature_names(columns, needs == "standardised"))
+    if not names:
         raise ConfigError("no feature has a value at any site")
-    warned = {"warnings": odd[:MAX_WARNINGS]} if odd else {}
-    return Record({**state.data, "step": "sum", "task": task, "columns": columns, **warned})
+    task = Task(settled.kind, names, tuple(settled.classes))
+    return Agreed(task, target, columns, needs), tuple(odd[:MAX_WARNINGS])
 
 
-def _checked(data: Mapping[str, Json], settling: Settling) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    said, columns = data["target"], data["columns"]
+def _checked(data: Mapping[str, Json], settling: Settling) -> tuple[Mapping[str, Any], list[Described]]:
+    said, columns = data["target"], [Described.of(entry) for entry in data["columns"]]
     settling.check(said)
-    for texts in (c["categories"] for c in columns):
-        if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-            raise TypeError("categories must be lists of text")
-    if any(len(c["categories"]) > MAX_CATEGORIES + 1 for c in columns):
+    if any(len(c.categories) > MAX_CATEGORIES + 1 for c in columns):
         raise ValueError("more categories than a site tells")
-    for column in columns:
-        ColumnKind(column["kind"])
-        shape = column.get("shape", [])
-        if not isinstance(shape, list) or len(shape) > 3 or not all(type(n) is int and 0 < n < 1 << 20 for n in shape):
-            raise TypeError("the shape of images is a list of whole numbers")
-        if not isinstance(column["name"], str) or not isinstance(column["missing"], bool):
-            raise TypeError("a column needs a name and whether values are missing")
     return said, columns
 
 
-def _union(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    categories = sorted({c for e in entries for c in e["categories"]})
+def _union(entries: Sequence[Described]) -> Described:
+    categories = tuple(sorted({c for e in entries for c in e.categories}))
     if len(categories) > MAX_CATEGORIES:
         raise ConfigError(
-            f"feature {entries[0]['name']!r} has more than {MAX_CATEGORIES} categories; "
+            f"feature {entries[0].name!r} has more than {MAX_CATEGORIES} categories; "
             "is it an identifier? Leave it out with features"
         )
-    return {**entries[0], "categories": categories, "missing": any(e["missing"] for e in entries)}
+    return replace(entries[0], categories=categories, missing=any(e.missing for e in entries))
 
 
-def sizes(state: State) -> dict[str, int]:
-    """Lengths of the arrays that a site is asked for in this step."""
-    columns = sum(c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE) for c in state.data["columns"])
-    settled = task(state)
-    columns += settled.of.moments
-    squares = {"squares": columns} if state.data["step"] == "squares" else {}
-    classes = {"classes": len(settled.classes)} if settled.classes else {}
-    return {"count": columns, "sum": columns, "rows": 3, **classes, **squares}
+def sizes(agreed: Agreed, squares: bool) -> dict[str, int]:
+    """Lengths of the arrays that a site is asked for, with or without squares."""
+    columns = sum(c.numeric for c in agreed.columns) + agreed.task.of.moments
+    classes = {"classes": len(agreed.task.classes)} if agreed.task.classes else {}
+    return {"count": columns, "sum": columns, "rows": 3, **classes, **({"squares": columns} if squares else {})}
 
 
-def check_sums(state: State, found: Mapping[str, Array], gathered: Gathered) -> None:
-    if {n: a.shape for n, a in found.items()} != {n: (size,) for n, size in sizes(state).items()}:
+def check_sums(wanted: Mapping[str, int], found: Mapping[str, Array], gathered: Gathered) -> None:
+    """Raises ``Unusable`` for sums that are not of these sizes, or cannot be counts of rows."""
+    if {n: a.shape for n, a in found.items()} != {n: (size,) for n, size in wanted.items()}:
         raise Unusable({a.node: "its sums are not of the columns that were agreed on" for a in gathered.answers})
     counts = [found[n] for n in ("count", "rows", "classes", "squares") if n in found]
     if any((a < 0).any() for a in counts) or any((found[n] >= 2**53).any() for n in ("count", "rows") if n in found):

@@ -27,55 +27,26 @@ are at most twenty whole numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import numpy as np
 
-from hanse.algorithms._agreement import (
-    MAX_CATEGORIES,
-    MAX_WARNINGS,
-    agreed,
-    check_sums,
-    least,
-    report,
-    sizes,
-)
+from hanse.algorithms._agreement import MAX_WARNINGS, agreed, check_sums, least, report, sizes
 from hanse.algorithms._oddities import coded, unlike
+from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
-from hanse.learning.rows import (
-    Rows,
-    design,
-    feature_names,
-    numbers,
-    pack,
-    rows,
-    split,
-    target,
-    task,
-    task_at,
-    unpack,
-)
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
+from hanse.learning.rows import Agreed, check_task, numbers, split, usable
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.suppression import hidden
 from hanse.table import ColumnKind
+from hanse.typed import Typed
 
-__all__ = [
-    "ALGORITHM",
-    "MAX_CATEGORIES",
-    "Preparation",
-    "Rows",
-    "design",
-    "feature_names",
-    "pack",
-    "rows",
-    "split",
-    "target",
-    "task",
-    "unpack",
-]
-
+Step = Literal["merge", "sum", "squares", "done"]
+PerColumn = Annotated[Array, ArrayOf("float64", "columns")]
 
 _FAR = 1e6  # (distance of two means)² over the variance: 10 of 16 digits are left
 
@@ -85,105 +56,173 @@ def most_steps(config: RunConfig) -> int:
     return 3
 
 
+def _none() -> Array:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows.
+
+    Args:
+        step: the next exchange.
+        task_type, target, needs: of the run and its model.
+        agreed: after the first exchange.
+        took: the nodes that answered the last one.
+        rows, held_out, dropped: of these nodes: for training, for evaluation, without a usable target.
+        class_counts: training rows of each class, as far as sites told them; None where there are no classes.
+        warnings: for people.
+        count, mean, scale: of the numbers in the columns, those of the target last.
+    """
+
+    step: Step
+    task_type: str
+    target: str
+    needs: str
+    agreed: Agreed | None = None
+    took: tuple[str, ...] = ()
+    rows: int | None = None
+    held_out: int = 0
+    dropped: int = 0
+    class_counts: tuple[int, ...] | None = None
+    warnings: tuple[str, ...] = ()
+    count: PerColumn = field(default_factory=_none)
+    mean: PerColumn = field(default_factory=_none)
+    scale: PerColumn = field(default_factory=_none)
+
+    @property
+    def known(self) -> Agreed:
+        """What the sites agreed on. Raises ``ConfigError`` before they did."""
+        if self.agreed is None:
+            raise ConfigError("nothing is agreed on before the first exchange of a preparation")
+        return self.agreed
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: to report on its columns (``merge``), or for sums over those that were agreed on; with
+    ``count`` and about ``mean`` where squares are asked for."""
+
+    step: Step
+    agreed: Agreed | None = None
+    count: PerColumn = field(default_factory=_none)
+    mean: PerColumn = field(default_factory=_none)
+
+
 class Preparation:
+    """A :class:`hanse.typed.Computation`."""
+
     combines = frozenset({Combine.MERGE, Combine.SUM})
 
-    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
+        """Nothing is agreed on."""
         needs = str(find("models", config["model_name"]).NEEDS)
-        return Record(
-            {"step": "merge", "task_type": config["task_type"], "target": config["target_column"], "needs": needs}
-        )
+        return State("merge", config["task_type"], config["target_column"], needs)
 
     def ask(self, state: State) -> Ask | Done:
-        step = state.data["step"]
-        if step == "merge":
-            return Ask(Record({"step": step}), Combine.MERGE, "prepare")
-        if step == "done":
+        """Reports of everybody; then sums of those that answered."""
+        if state.step == "merge":
+            return Ask(encode(Question("merge")), Combine.MERGE, "prepare")
+        if state.step == "done":
             return Done("the sites agree on classes, categories and scales")
-        told = {k: v for k, v in state.data.items() if k != "took"}
+        wanted = sizes(state.known, state.step == "squares")
         return Ask(
-            Record(told, state.arrays),
+            encode(Question(state.step, state.known, state.count, state.mean)),
             Combine.SUM,
             "prepare",
-            to=state.data["took"],
+            to=state.took,
             counts={"count": None, "rows": None, "classes": None},
-            arrays={name: ("float64", (size,)) for name, size in sizes(state).items()},
+            arrays={name: ("float64", (size,)) for name, size in wanted.items()},
             sums={},
         )
 
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        step = ask.data["step"]
-        if step == "merge":
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """The node's half."""
+        if ask.step == "merge":
             return Contribution(Record(report(site)))
-        kept, y = target(site.table, ask)
+        if ask.agreed is None:
+            raise DataError("sums were asked for before anything was agreed on")
+        task, columns = ask.agreed.task, ask.agreed.columns
+        check_task(site, task)
+        kept, y = usable(site.table, task, ask.agreed.target)
         train, _ = split(y, site.rng("split"), float(site.config["test_fraction"]))
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
-        values = numbers(site.table.take(kept[train]), ask)
-        settled = task_at(site, ask)
-        if settled.of.moments:
-            values = np.column_stack([values, y.reshape(len(y), -1)[train, : settled.of.moments]])
+        values = numbers(site.table.take(kept[train]), columns)
+        if task.of.moments:
+            values = np.column_stack([values, y.reshape(len(y), -1)[train, : task.of.moments]])
         present = np.isfinite(values)
-        centre = ask.arrays["mean"] if step == "squares" else 0.0
-        centred = np.where(present, values - centre, 0.0)
+        centred = np.where(present, values - (ask.mean if ask.step == "squares" else 0.0), 0.0)
         dropped = site.table.rows - len(kept)
         arrays: dict[str, Array] = {
             "count": present.sum(0).astype(np.float64),
             "sum": centred.sum(0),
             "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
-        if settled.classes:
-            counts = np.bincount(y[train], minlength=len(settled.classes))
+        if task.classes:
+            counts = np.bincount(y[train], minlength=len(task.classes))
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
         said: dict[str, Json] = {}
-        if step == "squares":
+        if ask.step == "squares":
             arrays["squares"] = (centred**2).sum(0)
-            columns = [c for c in ask.data["columns"] if c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE)]
-            places = [i for i, c in enumerate(columns) if c["kind"] == ColumnKind.NUMERIC]
-            names, own = [columns[i]["name"] for i in places], values[:, places]
-            count, mean = (np.asarray(ask.arrays[n])[places] for n in ("count", "mean"))
-            odd = {"unlike": unlike(names, own, count, mean, atleast), "coded": coded(names, own, atleast)}
+            listed = [c for c in columns if c.numeric]
+            places = [i for i, c in enumerate(listed) if c.kind is ColumnKind.NUMERIC]
+            names, own = [listed[i].name for i in places], values[:, places]
+            odd = {
+                "unlike": unlike(names, own, ask.count[places], ask.mean[places], atleast),
+                "coded": coded(names, own, atleast),
+            }
             said = {what: found for what, found in odd.items() if found}
         return Contribution(Record(said, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
 
     def tell(self, state: State, gathered: Gathered) -> State:
-        step = state.data["step"]
-        if step == "merge":
-            told = agreed(state, gathered)
-            return Record({**told.data, "took": [a.node for a in gathered.answers]}, told.arrays)
+        """What was agreed on, or means and scales."""
+        took = tuple(answer.node for answer in gathered.answers)
+        if state.step == "merge":
+            found, odd = agreed(state.task_type, state.target, state.needs, gathered)
+            return replace(state, step="sum", agreed=found, warnings=odd, took=took)
+        return self._summed(state, gathered, took)
+
+    def _summed(self, state: State, gathered: Gathered, took: tuple[str, ...]) -> State:
         found = gathered.sum()
-        check_sums(state, found, gathered)
-        rows, took = [int(v) for v in found["rows"]], [answer.node for answer in gathered.answers]
-        if rows[0] == 0:
-            raise ConfigError(f"no site has a training row with a value of {state.data['target']!r}")
-        data = {**state.data, "rows": rows[0], "held_out": rows[1], "dropped": rows[2], "took": took}
-        if "classes" in found:
-            data["class_counts"] = [int(v) for v in found["classes"]]
+        check_sums(sizes(state.known, state.step == "squares"), found, gathered)
+        rows, held_out, dropped = (int(v) for v in found["rows"])
+        if rows == 0:
+            raise ConfigError(f"no site has a training row with a value of {state.target!r}")
+        told = tuple(int(v) for v in found["classes"]) if "classes" in found else None
+        before = state
+        state = replace(state, rows=rows, held_out=held_out, dropped=dropped, took=took, class_counts=told)
         count = np.asarray(found["count"], np.float64)
         mean = np.divide(found["sum"], count, out=np.zeros_like(count), where=count > 0)
-        if step == "sum":
-            data["step"] = "done" if state.data["needs"] == "raw" else "squares"
-            return Record(data, {"count": count, "mean": mean, "scale": np.ones_like(mean)})
+        if state.step == "sum":
+            step: Step = "done" if state.needs == "raw" else "squares"
+            return replace(state, step=step, count=count, mean=mean, scale=np.ones_like(mean))
         # where all that made the centre are here, it is their mean, and what is left of it is rounding
-        shift = np.zeros_like(mean) if took == state.data["took"] else mean
-        mean = np.where(count > 0, state.arrays["mean"] + shift, 0.0)
+        shift = np.zeros_like(mean) if took == before.took else mean
+        mean = np.where(count > 0, before.mean + shift, 0.0)
         variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
-        data |= _warned(state, gathered)
+        state = replace(state, warnings=_warned(state, gathered), count=count, mean=mean, scale=np.ones_like(mean))
         if (shift**2 > _FAR * variance).any():
-            return Record(data, {"count": count, "mean": mean, "scale": np.ones_like(mean)})
+            return state
         # a constant column has variance zero up to the rounding of its mean
         rounding = (count * mean * np.finfo(float).eps) ** 2 + count * np.finfo(float).eps * variance
-        scale = np.where(variance > rounding, np.sqrt(variance), 1.0)
-        return Record({**data, "step": "done"}, {"count": count, "mean": mean, "scale": scale})
+        return replace(state, step="done", scale=np.where(variance > rounding, np.sqrt(variance), 1.0))
 
     def result(self, state: State) -> Record:
         """Data ``{task: {kind, features, classes}, target, columns, needs, rows, ...}``; arrays
         ``mean`` and ``scale`` of the numeric columns in order, ``target_mean`` and ``target_scale``
         of the numbers in the target (0 and 1 where there are none)."""
-        data = {k: v for k, v in state.data.items() if k not in ("step", "task_type", "took")}
-        mean, scale = state.arrays["mean"], state.arrays["scale"]
-        if own := task(state).of.moments:
+        task = state.known.task
+        data = {
+            "task": {"kind": task.kind, "features": list(task.features), "classes": list(task.classes)},
+            "target": state.target,
+            "columns": [column.to_json() for column in state.known.columns],
+            "needs": state.needs,
+            **self.metrics(state),
+        }
+        mean, scale = state.mean, state.scale
+        if own := task.of.moments:
             arrays = {"mean": mean[:-own], "scale": scale[:-own]}
             arrays |= {"target_mean": mean[-own:], "target_scale": scale[-own:]}
         else:
@@ -191,11 +230,18 @@ class Preparation:
         return Record(data, arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
-        shown = ("rows", "held_out", "dropped", "class_counts", "warnings")
-        return {k: state.data[k] for k in shown if k in state.data}
+        """How many rows there are, and what people should look at, as far as it is known."""
+        found: dict[str, Json] = {}
+        if state.rows is not None:
+            found |= {"rows": state.rows, "held_out": state.held_out, "dropped": state.dropped}
+        if state.class_counts is not None:
+            found["class_counts"] = list(state.class_counts)
+        if state.warnings:
+            found["warnings"] = list(state.warnings)
+        return found
 
 
-ALGORITHM = Preparation()
+ALGORITHM = Typed(Preparation(), State, Question)
 
 _ODD = {
     "unlike": "lies far from its values at the other sites; look at its unit, its decimal sign and its codes",
@@ -203,13 +249,13 @@ _ODD = {
 }
 
 
-def _warned(state: State, gathered: Gathered) -> dict[str, Json]:
-    """What sites found odd in their own columns, beside what was said before."""
-    known = {c["name"] for c in state.data["columns"]}
-    said = list(state.data.get("warnings", ()))
+def _warned(state: State, gathered: Gathered) -> tuple[str, ...]:
+    """What sites found odd in their own columns, after what was said before."""
+    known = {column.name for column in state.known.columns}
+    said = list(state.warnings)
     for answer in gathered.answers:
         for what, sentence in _ODD.items():
             told = answer.data.get(what, ())
             named = [n for n in told if n in known] if isinstance(told, list) else []
             said += [f"{name!r} at {answer.node} {sentence}" for name in named]
-    return {"warnings": list(dict.fromkeys(said))[:MAX_WARNINGS]} if said else {}
+    return tuple(dict.fromkeys(said))[:MAX_WARNINGS]

@@ -36,8 +36,8 @@ def importance(result: Record) -> dict[str, float]:
         if weights is None:
             return {}
         prepared = preparation.unpack(result)
-        columns, standardised = prepared.data["columns"], prepared.data["needs"] == "standardised"
-        sources = [c["name"] for c in columns for _ in preparation.feature_names([c], standardised)]
+        agreed = preparation.Agreed.of(prepared)
+        sources = [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.standardised)]
         return shares(sources, [float(w) for w in weights])
     except Exception as error:
         _log.debug("no feature importance: %s", error)

@@ -36,8 +36,8 @@ def importance(record: Record) -> dict[str, float]:
 
 def _sources(prepared: Record) -> list[str]:
     """The raw column that each column of the design matrix came from."""
-    columns, standardised = prepared.data["columns"], prepared.data["needs"] == "standardised"
-    return [c["name"] for c in columns for _ in preparation.feature_names([c], standardised)]
+    agreed = preparation.Agreed.of(prepared)
+    return [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.standardised)]
 
 
 def _weights(model: Any, width: int) -> Array | None:

@@ -15,22 +15,87 @@ from hanse.table import Column, ColumnKind, Table
 from hanse.task import Settling, Task
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A column that all sites have, as they agreed on it.
+
+    Args:
+        categories: of all sites, sorted; empty where it has none.
+        missing: whether values are missing at any site.
+        shape: of an image.
+    """
+
+    name: str
+    kind: ColumnKind
+    categories: tuple[str, ...] = ()
+    missing: bool = False
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it stands in the design matrix as one number."""
+        return self.kind not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE)
+
+    @staticmethod
+    def of(entry: Mapping[str, Json]) -> Described:
+        """From the JSON of a result, or of a site that may not tell the truth. Raises ``KeyError``, ``TypeError`` or
+        ``ValueError`` for what is none."""
+        name, categories, missing, shape = entry["name"], entry["categories"], entry["missing"], entry.get("shape")
+        if not isinstance(name, str) or not isinstance(missing, bool):
+            raise TypeError("a column needs a name and whether values are missing")
+        if not isinstance(categories, list) or not all(isinstance(t, str) for t in categories):
+            raise TypeError("categories must be lists of text")
+        whole = isinstance(shape, list) and all(type(n) is int and 0 < n < 1 << 20 for n in shape)
+        if shape is not None and not (whole and len(shape) <= 3):
+            raise TypeError("the shape of images is a list of whole numbers")
+        shaped = None if shape is None else tuple(shape)
+        return Described(name, ColumnKind(entry["kind"]), tuple(categories), missing, shaped)
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in a result."""
+        shape = {} if self.shape is None else {"shape": list(self.shape)}
+        found: dict[str, Json] = {"name": self.name, "kind": str(self.kind), "categories": list(self.categories)}
+        return {**found, "missing": self.missing, **shape}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What is learned from what, before anybody counts: the task, its target, the columns, and what the model needs of
+    them (``NEEDS`` of :mod:`hanse.models`)."""
+
+    task: Task
+    target: str
+    columns: tuple[Described, ...]
+    needs: str
+
+    @staticmethod
+    def of(prepared: Record) -> Agreed:
+        """As it stands in the result of a preparation."""
+        data = prepared.data
+        return Agreed(task(prepared), data["target"], tuple(map(Described.of, data["columns"])), data["needs"])
+
+    @property
+    def standardised(self) -> bool:
+        """Whether rows have numbers of mean 0 and scale 1, without gaps."""
+        return self.needs == "standardised"
+
+
 def task(prepared: Record) -> Task:
     """The task that was settled."""
     found = prepared.data["task"]
     return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
 
 
-def feature_names(columns: Sequence[Mapping[str, Json]], standardise: bool) -> list[str]:
+def feature_names(columns: Sequence[Described], standardise: bool) -> list[str]:
     """Names of the design matrix: ``age``, ``age is missing``, ``cp=typical angina``."""
     names: list[str] = []
     for column in columns:
-        if column["kind"] == ColumnKind.CATEGORICAL:
-            names += [f"{column['name']}={c}" for c in column["categories"]]
+        if column.kind is ColumnKind.CATEGORICAL:
+            names += [f"{column.name}={c}" for c in column.categories]
         else:
-            names.append(column["name"])
-            if standardise and column["missing"]:
-                names.append(f"{column['name']} is missing")
+            names.append(column.name)
+            if standardise and column.missing:
+                names.append(f"{column.name} is missing")
     return names
 
 
@@ -48,8 +113,8 @@ def design(table: Table, prepared: Record, standardise: bool) -> Array:
     Returns:
         (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
     """
-    columns = prepared.data["columns"]
-    if any(c["kind"] == ColumnKind.IMAGE for c in columns):
+    columns = Agreed.of(prepared).columns
+    if any(c.kind is ColumnKind.IMAGE for c in columns):
         image = _column(table, columns[0])
         return np.asarray(image.values, np.float32) / np.float32(255)
     parts: list[Array] = []
@@ -57,17 +122,17 @@ def design(table: Table, prepared: Record, standardise: bool) -> Array:
     for entry in columns:
         column = _column(table, entry)
         if column.kind is ColumnKind.CATEGORICAL:
-            parts.append(_one_hot(column, entry["categories"], standardise))
+            parts.append(_one_hot(column, entry.categories, standardise))
             continue
         values = np.where(np.isfinite(column.values), column.values, np.nan)
         if standardise:
             mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
             missing = np.isnan(values)
             values = np.where(missing, mean, values)
-            if entry["kind"] != ColumnKind.BOOLEAN:
+            if entry.kind is not ColumnKind.BOOLEAN:
                 values = (values - mean) / scale
             parts.append(values[:, None])
-            if entry["missing"]:
+            if entry.missing:
                 parts.append(missing[:, None])
         else:
             parts.append(values[:, None])
@@ -75,18 +140,21 @@ def design(table: Table, prepared: Record, standardise: bool) -> Array:
     return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
-def task_at(site: Site, prepared: Record) -> Task:
-    """The same at a node, which learns nothing else than its owner agreed to."""
-    settled, wanted = task(prepared), site.config["task_type"]
+def check_task(site: Site, settled: Task) -> None:
+    """A node learns nothing else than its owner agreed to. Raises ``DataError`` where it is to."""
+    wanted = site.config["task_type"]
     if wanted != settled.kind and hasattr(find("tasks", wanted).TASK, "target"):
         raise DataError(f"the run was agreed on for a {wanted} task, and is asked to learn a {settled.kind} one")
-    return settled
 
 
 def target(table: Table, prepared: Record) -> tuple[Array, Array]:
     """The rows that have a usable target, (m,) int64, and their targets, as the task takes them."""
-    settled = task(prepared)
-    return settled.of.target(target_columns(table, settled.of, prepared.data["target"]), settled)
+    return usable(table, task(prepared), prepared.data["target"])
+
+
+def usable(table: Table, settled: Task, target: str) -> tuple[Array, Array]:
+    """The same for a task and the name of its target."""
+    return settled.of.target(target_columns(table, settled.of, target), settled)
 
 
 def target_columns(table: Table, settling: Settling, target: str) -> list[Column]:
@@ -139,7 +207,7 @@ def rows(site: Site, prepared: Record) -> Rows:
     found: tuple[str, Rows] | None = site.cache.get("rows")
     if found is not None and found[0] == key:
         return found[1]
-    task_at(site, prepared)
+    check_task(site, task(prepared))
     kept, y = target(site.table, prepared)
     train, test = split(y, site.rng("split"), float(site.config["test_fraction"]))
     X = design(site.table.take(kept), prepared, prepared.data["needs"] == "standardised")
@@ -148,13 +216,8 @@ def rows(site: Site, prepared: Record) -> Rows:
     return made
 
 
-def pack(prepared: Record) -> tuple[dict[str, Json], dict[str, Array]]:
-    """A prepared record as part of another one: ``data["prepared"]`` and arrays ``prepared.*``."""
-    return {"prepared": dict(prepared.data)}, {f"prepared.{n}": prepared.arrays[n] for n in prepared.arrays}
-
-
 def unpack(record: Record) -> Record:
-    """The prepared record that stands in another one (:func:`pack`)."""
+    """The result of the preparation in the result of a run: ``data["prepared"]`` and arrays ``prepared.*``."""
     arrays = {n.removeprefix("prepared."): record.arrays[n] for n in record.arrays if n.startswith("prepared.")}
     return Record(record.data["prepared"], arrays)
 
@@ -162,21 +225,21 @@ def unpack(record: Record) -> Record:
 # ---------------------------------------------------------------- columns to numbers
 
 
-def _column(table: Table, entry: Mapping[str, Json]) -> Column:
-    column = table[entry["name"]]
+def _column(table: Table, entry: Described) -> Column:
+    column = table[entry.name]
     numeric = (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
-    if column.kind != entry["kind"] and not (column.kind in numeric and entry["kind"] in numeric):
-        raise DataError(f"column {entry['name']!r} is {column.kind} here; the model was prepared for {entry['kind']}")
-    if column.kind is ColumnKind.IMAGE and list(column.values.shape[1:]) != entry["shape"]:
-        raise DataError(f"images {entry['name']!r} have shape {column.values.shape[1:]}, expected {entry['shape']}")
+    if column.kind is not entry.kind and not (column.kind in numeric and entry.kind in numeric):
+        raise DataError(f"column {entry.name!r} is {column.kind} here; the model was prepared for {entry.kind}")
+    if column.kind is ColumnKind.IMAGE and column.values.shape[1:] != entry.shape:
+        expected = list(entry.shape or ())
+        raise DataError(f"images {entry.name!r} have shape {column.values.shape[1:]}, expected {expected}")
     return column
 
 
-def numbers(table: Table, prepared: Record) -> Array:
+def numbers(table: Table, columns: Sequence[Described]) -> Array:
     """(n, c) numeric, boolean and date columns as they are."""
-    wanted = [c for c in prepared.data["columns"] if c["kind"] not in (ColumnKind.CATEGORICAL, ColumnKind.IMAGE)]
-    columns = [_column(table, entry).values for entry in wanted]
-    return np.column_stack(columns) if columns else np.zeros((table.rows, 0))
+    found = [_column(table, entry).values for entry in columns if entry.numeric]
+    return np.column_stack(found) if found else np.zeros((table.rows, 0))
 
 
 def _one_hot(column: Column, categories: Sequence[str], standardise: bool) -> Array:
