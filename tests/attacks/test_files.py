@@ -160,10 +160,10 @@ def test_a_damaged_approvals_file_says_no(tmp_path: Path) -> None:
             await node.approved(bundle)
             node.agent.approvals._db.execute("UPDATE decisions SET until = 'garbage'")
             with pytest.raises(HanseError):
-                await node.task(bundle, {"round": 1, "value": 0.0})
+                await node.task(bundle, {"round": 1})
             node.agent.approvals._db.execute("DROP TABLE decisions")
             with pytest.raises(HanseError):
-                await node.task(bundle, {"round": 1, "value": 0.0})
+                await node.task(bundle, {"round": 1})
             assert "task.answered" not in node.actions()
             from hanse.node.control import ask
 
@@ -194,7 +194,7 @@ def test_a_full_disk_at_the_node(tmp_path: Path) -> None:
             await node.approved(bundle)
             import numpy as np
 
-            ask, x = {"round": 1, "value": 0.0}, {"x": np.ones(16, np.float32)}
+            ask, x = {"round": 1}, {"x": np.ones(16, np.float32)}
             await node.task(bundle, ask, x)
             left = len(node.coordinator.left)
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

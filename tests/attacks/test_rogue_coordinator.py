@@ -45,7 +45,7 @@ async def fine(node: Node, pid: int | None) -> None:
     """The node still answers an approved task, with the worker that it had."""
     bundle = probe(64)
     await node.approved(bundle, "fine")
-    body = await node.task(bundle, {"round": 1, "value": 0.0}, {"x": np.ones(16, np.float32)}, run="fine")
+    body = await node.task(bundle, {"round": 1}, {"x": np.ones(16, np.float32)}, run="fine")
     assert body.nbytes == 64
     if pid is not None:
         assert node.agent.worker.pid == pid
