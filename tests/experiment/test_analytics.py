@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hanse.experiment.analytics_result import FAResult
 from hanse.experiment.federation import Federation
 from hanse.queries import make_item, plan
 from hanse.table import Column, ColumnKind, Table
+from tests.policy.some_facts import facts
 
 
 def cars(rows: int = 120) -> pd.DataFrame:
@@ -332,17 +334,17 @@ def test_a_new_statistic_touches_one_file(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_an_owner_must_allow_statistics() -> None:  # A4, A43, A44, A51
     from hanse.policy.federated_analytics import FederatedAnalytics as Rule
 
-    facts = {"algorithm": "statistics", "features": ["age", "ssn"], "nodes": 2}
+    asked = facts(algorithm="statistics", at_once=True, features=("age", "ssn"), nodes=2)
     allowed = {
         "allow_federated_analytics": True,
         "statistics_columns": ["*"],
         "statistics_denied_columns": [],
         "allow_node_statistics": False,
     }
-    assert Rule(allowed).decide(facts).allowed
-    assert not Rule({**allowed, "allow_federated_analytics": False}).decide(facts).allowed
-    assert "ssn" in Rule({**allowed, "statistics_denied_columns": ["ssn"]}).decide(facts).reason
-    assert "ssn" in Rule({**allowed, "statistics_columns": ["age"]}).decide(facts).reason
-    assert "alone" in Rule(allowed).decide({**facts, "nodes": 1}).reason
-    assert Rule({**allowed, "allow_node_statistics": True}).decide({**facts, "nodes": 1}).allowed
-    assert Rule({}).decide({"algorithm": "fedavg"}).allowed
+    assert Rule(allowed).decide(asked).allowed
+    assert not Rule({**allowed, "allow_federated_analytics": False}).decide(asked).allowed
+    assert "ssn" in Rule({**allowed, "statistics_denied_columns": ["ssn"]}).decide(asked).reason
+    assert "ssn" in Rule({**allowed, "statistics_columns": ["age"]}).decide(asked).reason
+    assert "alone" in Rule(allowed).decide(dataclasses.replace(asked, nodes=1)).reason
+    assert Rule({**allowed, "allow_node_statistics": True}).decide(dataclasses.replace(asked, nodes=1)).allowed
+    assert Rule({}).decide(facts(algorithm="fedavg")).allowed

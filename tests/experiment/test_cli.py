@@ -60,6 +60,8 @@ def propose(real: Living, *more: str) -> str:
         "3",
         "--set",
         "sample_id_column=null",
+        "--set",
+        "federated_strategy=fedavg",
         *more,
     )
     assert "awaiting consent of site1, site2, site3" in said.stderr

@@ -121,10 +121,14 @@ def test_an_owner_says_no(real: Living, federation: Federation) -> None:
 
 
 def test_a_run_that_fails_says_why(real: Living, federation: Federation) -> None:
-    experiment = federation.experiment(**FAST | {"model": "sgd_classifier"}, model_options={"loss": "no such loss"})
+    wrong = federation.experiment(**FAST | {"model": "sgd_classifier"}, model_options={"loss": "no such loss"})
+    with pytest.raises(ConfigError, match="loss of sgd_classifier"):  # before any owner is asked
+        wrong.propose()
+    diverging = FAST | {"model": "sgd_regressor", "target": "mean radius"}
+    experiment = federation.experiment(**diverging, learning_rate=1000.0, max_failed_rounds=0)
     experiment.propose()
     decide(real, experiment.run_id)
-    with pytest.raises(RunFailed, match=r"ended as failed\. loss of sgd_classifier"):
+    with pytest.raises(RunFailed, match=r"ended as failed\..*smaller learning_rate"):
         experiment.wait(progress=False)
 
 

@@ -3,7 +3,7 @@
 >>> ByName("quantile", None)
 quantile(q=None, dataset_schema=None, *, depth=None, bin_edges=None): quantiles
 >>> ByName("kaplan_meier", None)
-kaplan_meier(time, event, grid=None, level=None): survival with its confidence band
+kaplan_meier(time, event, grid=None, level=None): survival curve
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Rough(float):
         return float.__hash__(self)
 
     def _compared(self, other: object) -> None:
-        if not isinstance(other, (int, float)):
+        if other is self or not isinstance(other, (int, float)):  # itself: whether it is NaN is asked so
             return
         if self.missing or self.least is None or self.most is None or self.least <= float(other) <= self.most:
             warnings.warn(f"{self!r} is compared with {other!r}: of the pooled rows it may be otherwise", Unsure, 3)
