@@ -43,6 +43,7 @@ GROUND = (
     "curvature",
     "convex",
     "settings",
+    "json_writer",
     "messages",
     "codec",
     "training",

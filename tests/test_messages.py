@@ -16,15 +16,20 @@ from hanse.errors import Tampered, TooLarge, WireError
 from hanse.messages import (
     Assembler,
     Buffered,
+    Memory,
     Message,
     Record,
     Signal,
     Spool,
+    Under,
+    arrived,
+    as_it_travels,
     block,
     digest,
     dump,
     fingerprint,
     frames,
+    head,
     load,
     loads,
     signal,
@@ -370,3 +375,31 @@ def test_what_contains_itself_cannot_travel() -> None:
     with pytest.raises(WireError, match="not JSON"):
         dump(Record(endless))
     assert load(dump(Record({"after": 1}))).data == {"after": 1}
+
+
+@given(records)
+def test_what_came_in_is_passed_on_as_it_came_and_hashed_by_what_it_says(record: Record) -> None:
+    came = arrived(head(Message("task", "1", "me", Record(record.data))), Memory).body
+    assert as_it_travels(came.data) == as_it_travels(record.data)
+    assert arrived(head(Message("task", "2", "me", came)), Memory).body.data == record.data
+    assert digest(came) == digest(Record(record.data))
+
+
+def test_another_order_of_names_is_passed_on_and_gives_the_same_hash() -> None:
+    text = head(Message("task", "1", "me", Record({"a": 1, "b": 2})))
+    other = text.replace(rb"{\"a\":1,\"b\":2}", rb"{\"b\":2,\"a\":1}")
+    assert other != text
+    came = arrived(other, Memory).body
+    assert as_it_travels(came.data) == '{"b":2,"a":1}'
+    assert digest(came) == digest(Record({"a": 1, "b": 2}))
+
+
+def test_whether_an_array_is_there_is_told_without_reading_it() -> None:
+    class Unread(Memory):
+        def read(self, offset: int, nbytes: int) -> memoryview:
+            raise AssertionError("it was read")
+
+    given = arrived(head(Message("task", "1", "me", Record({}, {"x": np.zeros(3)}))), Unread).body.arrays
+    assert "x" in given
+    assert "y" not in given
+    assert "x" in Under({"a.x": given}, "a.")

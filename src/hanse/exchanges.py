@@ -51,6 +51,8 @@ class Sky:
         self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
         self._news: asyncio.Future[None] | None = None  # what ``_landed`` waits for
         self._look_at = 0.0  # nobody is late before then, and nobody's connection has changed
+        self._timer: asyncio.TimerHandle | None = None  # comes then or earlier, once for many that land
+        self._timer_at = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._ask: Ask | None = None
         self._step = self._attempt = 0
@@ -131,6 +133,15 @@ class Sky:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     async def _watch(self) -> None:
         """Has the flights looked at whenever a node comes or goes. Between looking away and listening again
         nothing else runs, so no change is missed."""
@@ -154,11 +165,11 @@ class Sky:
             if replies:
                 return replies
             self._news = loop.create_future()
-            timer = loop.call_later(self._look_at - now, self._wake)
-            try:
-                await self._news
-            finally:
-                timer.cancel()
+            if self._timer is None or self._timer_at > self._look_at:
+                self._stop_timer()
+                self._timer_at = self._look_at
+                self._timer = loop.call_later(self._look_at - now, self._timed_out)
+            await self._news
 
     def _look(self, now: float) -> list[Reply]:
         """Looks at all flights; returns those that are late. Progress and landings only put deadlines off,
@@ -219,6 +230,7 @@ class Sky:
     async def close(self) -> None:
         """Nothing is under way any more, and nobody is watched."""
         await self.clear()
+        self._stop_timer()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)

@@ -305,6 +305,27 @@ def rule_by(node: Node, *rules: Any) -> None:
     gate.stages = tuple(Allowed(rules) if isinstance(stage, Allowed) else stage for stage in gate.stages)
 
 
+def test_rules_are_asked_once_where_the_work_finds_nothing_new(tmp_path: Path) -> None:
+    asked = []
+
+    class Person:
+        name = "person"
+
+        async def decide(self, facts: Facts) -> Decision:
+            asked.append(facts.rows)
+            return Decision(True, self.name)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle)
+            rule_by(node, Person())
+            await node.task(bundle, ASK, X)
+            assert asked == [None]
+
+    asyncio.run(main())
+
+
 def test_a_ledger_has_a_say(tmp_path: Path) -> None:
     class Spent:
         name = "spent"

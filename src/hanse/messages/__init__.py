@@ -46,7 +46,7 @@ from hanse.messages.records import (
     payload,
     pieces,
 )
-from hanse.messages.strict_json import MAX_DEPTH, Json, Written, dumps, loads
+from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, loads
 
 __all__ = [
     "CHUNK_BYTES",
@@ -75,6 +75,7 @@ __all__ = [
     "chunk_frame",
     "digest",
     "dump",
+    "as_it_travels",
     "dumps",
     "fingerprint",
     "frames",

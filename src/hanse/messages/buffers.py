@@ -187,6 +187,9 @@ class Buffered(Mapping[str, Array]):
         place = self.layout.places[name]
         return self.block(name, 0, place.size).reshape(place.shape)
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would make the array for it
+        return name in self.layout.places
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.layout.places)
 
@@ -216,6 +219,9 @@ class Under(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[self._prefix + name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

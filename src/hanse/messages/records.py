@@ -12,10 +12,11 @@ import xxhash
 from hanse.errors import WireError
 from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.header import MAX_HEADER_BYTES, header, read_header
-from hanse.messages.strict_json import Json, dumps, loads
+from hanse.messages.strict_json import Json, Received, as_it_travels, dumps, loads
 
 WIRE_VERSION = 1
 CHUNK_BYTES = 2 << 20
+_KEPT_TEXT = 64 << 10  # characters; a longer one would double what a model of trees takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def envelope(message: Message) -> dict[str, str]:
         "kind": message.kind,
         "id": message.id,
         "sender": message.sender,
-        "data": dumps(message.body.data),
+        "data": as_it_travels(message.body.data),
     }
 
 
@@ -74,10 +75,16 @@ def opened(metadata: Mapping[str, str]) -> tuple[str, str, str, dict[str, Json]]
             f"wire version {version!r} is not known here (this is {WIRE_VERSION}); "
             "bring both sides to the same release of hanse"
         )
-    data = loads(metadata.get("data", "{}"))
+    text = metadata.get("data", "{}")
+    data = loads(text)
     if not isinstance(data, dict):
         raise WireError("the data of a record must be a JSON object")
-    return metadata.get("kind", ""), metadata.get("id", ""), metadata.get("sender", ""), data
+    return (
+        metadata.get("kind", ""),
+        metadata.get("id", ""),
+        metadata.get("sender", ""),
+        Received(data, text) if len(text) <= _KEPT_TEXT else data,
+    )
 
 
 # ---------------------------------------------------------------- one buffer: disk, hash, pipe

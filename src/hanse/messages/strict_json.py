@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from json import encoder
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hanse.errors import WireError
+from hanse.json_writer import writer
 
 MAX_DEPTH = 64
 _MAX_DIGITS = 40
@@ -36,6 +36,29 @@ class Written(dict[str, Json]):
         return self._text
 
 
+class Received(dict[str, Json]):
+    """A JSON object that came in, with the text that it was read from. It must not change any more.
+
+    Whoever passes it on as it is need not write it again (:func:`as_it_travels`); what it is hashed by is still
+    its canonical JSON (:func:`dumps`).
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, value: Mapping[str, Json], text: str) -> None:
+        super().__init__(value)
+        self.text = text
+
+
+def as_it_travels(value: Mapping[str, Json]) -> str:
+    """JSON of an object for a message: of what came in, the text that came.
+
+    >>> as_it_travels({"b": 1, "a": 2}), as_it_travels(Received({"b": 1, "a": 2}, '{"b": 1, "a": 2}'))
+    ('{"a":2,"b":1}', '{"b": 1, "a": 2}')
+    """
+    return value.text if type(value) is Received else dumps(value)
+
+
 def dumps(value: Json) -> str:
     """Canonical JSON: sorted keys, no spaces, finite numbers only."""
     if type(value) is Written:
@@ -56,20 +79,8 @@ def _plain(value: object) -> Json:
     raise TypeError(f"{type(value).__name__} is not JSON; use numbers, strings, lists and objects")
 
 
-def _writer(sort_keys: bool) -> Callable[[Json], str]:
-    """``json.dumps`` without what it prepares anew for each call; that takes longer than a small object does."""
-    make = getattr(encoder, "c_make_encoder", None)
-    if make is None:  # another Python
-        return json.JSONEncoder(
-            sort_keys=sort_keys, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain
-        ).encode
-    # markers (None: what contains itself ends in a RecursionError), default, strings, indent, separators, keys, NaN
-    parts = make(None, _plain, encoder.encode_basestring, None, ":", ",", sort_keys, False, False)
-    return lambda value: "".join(parts(value, 0))
-
-
-_canonical = _writer(sort_keys=True)
-in_order = _writer(sort_keys=False)  # keys as they come; raises as json.dumps
+_canonical = writer(sort_keys=True, default=_plain)
+in_order = writer(sort_keys=False, default=_plain)  # keys as they come; raises as json.dumps
 
 
 def loads(text: str | bytes | memoryview) -> Json:

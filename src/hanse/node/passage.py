@@ -17,7 +17,7 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of
-from hanse.messages import Json, Layout, Message, Record, dumps
+from hanse.messages import Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
@@ -41,6 +41,7 @@ class Passage:
     progress: Progress
     proposal: Proposal = field(init=False)
     facts: Facts = field(init=False)
+    allowed: Facts | None = None  # the facts that the rules said yes to
     reservation: Reservation | None = None
     worked: Worked = field(init=False)
     reply: Message = field(init=False)
@@ -199,14 +200,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What all rules say. It stands before the work and after it, when the rows that were found are known: the
-    catalogue's count was a promise."""
+    """What all rules say of the facts. It stands before the work and after it, when the rows that were found are
+    known: the catalogue's count was a promise. Where it was kept, nothing is known that the rules were not told."""
 
     rules: Sequence[Rule]
     name: str = "rules"
 
     async def __call__(self, task: Passage) -> None:
-        await policy.enforce(self.rules, task.facts)
+        if task.facts != task.allowed:
+            await policy.enforce(self.rules, task.facts)
+            task.allowed = task.facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,7 @@ class Computed:
 
     async def __call__(self, task: Passage) -> None:
         task.worked = await self.worker.answer(task.message.body, task.proposal.text, task.progress)
-        if task.facts.needs_data:
+        if task.facts.needs_data and task.facts.rows != task.worked.rows:
             task.facts = replace(task.facts, rows=task.worked.rows)
 
 
@@ -260,7 +263,7 @@ class Leaving:
         limits, record = self.limits, task.worked.record
         if record.nbytes > limits.message_mb << 20:
             raise TooLarge(f"the reply has {record.nbytes} bytes; this node sends up to {limits.message_mb} MB")
-        text = len(dumps(record.data))
+        text = len(as_it_travels(record.data))
         if text > limits.reply_json_kb << 10:
             raise TooLarge(
                 f"the reply has {text} bytes beside its arrays; this node sends up to {limits.reply_json_kb} kB"

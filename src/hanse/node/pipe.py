@@ -1,7 +1,8 @@
 """How agent and worker talk: messages on a Unix socket, large payloads beside it as descriptors.
 
-One packet: what it is, its lengths, the header of a message (:func:`hanse.messages.head`), and the payload if it
-is small. Descriptors travel with the first byte of the packet that they belong to.
+One packet: what it is, its lengths, the rows that an answer rests on, the header of a message
+(:func:`hanse.messages.head`), and the payload if it is small. Descriptors travel with the first byte of the
+packet that they belong to.
 """
 
 from __future__ import annotations
@@ -19,31 +20,37 @@ from hanse.messages import MAX_HEADER_BYTES, Message, Record, head, payload
 from hanse.node.shared_memory import INLINE_BYTES
 
 MESSAGE, PROGRESS, FREED, KEPT = range(4)  # the last two: may the memory of the ask be used again?
-_LENGTHS = struct.Struct("<BIIB")  # what, header, inline payload, descriptors
+_LENGTHS = struct.Struct("<BIIBq")  # what, header, inline payload, descriptors, rows
+NO_ROWS = -1
 _MOST_FDS = 2
-_READ_BYTES = 256 << 10
+KEPT_BUNDLES = 16  # that a worker has checked; agent and worker forget them in the same order
+_READ_BYTES = 128 << 10
+_FDS_BYTES = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
+    """``rows``: of the table that an answer rests on; ``NO_ROWS`` where there is none."""
+
     what: int
     head: bytes
     inline: bytes
     fds: tuple[int, ...]
+    rows: int = NO_ROWS
 
 
-def packed(message: Message, fds: int, inline: bool) -> bytes:
+def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> bytes:
     """The bytes of a packet; with ``inline`` the arrays are part of it."""
     header = head(message)
     body = b"".join(payload(message.body)) if inline else b""
     if len(body) > INLINE_BYTES:
         raise TooLarge(f"{len(body)} bytes go into shared memory, not through the socket")
-    return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds), header, body))
+    return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds, rows), header, body))
 
 
 def note(what: int) -> bytes:
     """A packet that says one thing."""
-    return _LENGTHS.pack(what, 0, 0, 0)
+    return _LENGTHS.pack(what, 0, 0, 0, NO_ROWS)
 
 
 def small(kind: str, id: str = "", **data: object) -> Message:
@@ -55,25 +62,24 @@ class Receiver:
     """Puts packets together from what a socket gives."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        self._bytes, self._room = bytearray(), memoryview(bytearray(_READ_BYTES))
         self._fds: deque[int] = deque()
 
     def read(self, sock: socket.socket) -> bool:
         """Takes what is there; False at the end of the stream."""
-        room = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
-        data, ancillary, _, _ = sock.recvmsg(_READ_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        got, ancillary, _, _ = sock.recvmsg_into([self._room], _FDS_BYTES, socket.MSG_CMSG_CLOEXEC)
         for level, kind, raw in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
                 found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
                 self._fds.extend(found)
-        self._bytes += data
-        return bool(data)
+        self._bytes += self._room[:got]
+        return got > 0
 
     def packets(self) -> Iterator[Packet]:
         """The packets that are complete. Raises ``WireError`` for impossible lengths."""
         while len(self._bytes) >= _LENGTHS.size:
-            what, header, inline, fds = _LENGTHS.unpack_from(self._bytes)
+            what, header, inline, fds, rows = _LENGTHS.unpack_from(self._bytes)
             if what > KEPT or header > MAX_HEADER_BYTES or inline > INLINE_BYTES or fds > _MOST_FDS:
                 raise WireError("a packet with impossible lengths")
             end = _LENGTHS.size + header + inline
@@ -87,7 +93,8 @@ class Receiver:
                 what,
                 bytes(self._bytes[start:middle]),
                 bytes(self._bytes[middle:end]),
-                tuple(self._fds.popleft() for _ in range(fds)),
+                tuple(self._fds.popleft() for _ in range(fds)) if fds else (),
+                rows,
             )
             del self._bytes[:end]
             yield packet

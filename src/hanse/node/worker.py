@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -29,10 +30,9 @@ import hanse
 from hanse import registry
 from hanse.errors import HanseError, NodeFailed, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
-from hanse.node.pipe import FREED, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
+from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import Limits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
-from hanse.node.worker_main import KEPT_BUNDLES
 from hanse.transport import Progress
 
 PROGRAM = ("-m", "hanse.node.worker_main")
@@ -190,6 +190,7 @@ class Worker:
         self._turn = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf  # of the task in work
         self._closed = False
         self._sizes: dict[str, int] = {}  # run to the bytes of its last reply
         self.busy: str | None = None
@@ -278,10 +279,8 @@ class Worker:
         finally:
             for fd in fresh:
                 os.close(fd)
-        data = message.body.data
-        rows = data.get("rows")
         self._sizes[run] = message.body.nbytes
-        return Worked(Record(data["reply"], message.body.arrays), rows if isinstance(rows, int) else None)
+        return Worked(message.body, packet.rows if packet.rows >= 0 else None)
 
     async def forget(self, run: str) -> None:
         """Frees what is kept for a run."""
@@ -334,9 +333,8 @@ class Worker:
             process = await self._ready()
             raw, fds = pack(process)
             process.progress, self.busy = progress, run
-            seconds = self.limits.task_seconds
-            first = min(_WATCH_SECONDS, seconds)
-            self._timer = process.loop.call_later(first, self._watch, process, time.monotonic() + seconds)
+            self._deadline = time.monotonic() + self.limits.task_seconds
+            self._look_after(process)
             return process, await process.ask(raw, fds)
         except asyncio.CancelledError:
             if process is not None and process.stop():
@@ -344,10 +342,7 @@ class Worker:
                 self._spawn_task(self._settle(process))
             raise
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self.busy = None
+            self.busy, self._deadline = None, math.inf
             if mine:
                 self._turn.release()
 
@@ -356,16 +351,28 @@ class Worker:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _watch(self, process: _Process, deadline: float) -> None:
+    def _look_after(self, process: _Process) -> None:
+        """Has the worker at work watched from here on. A timer that is set already will do, where it comes in time:
+        most answers are in before it does, and it is quicker to let it come than to set one for each of them."""
+        seconds = min(_WATCH_SECONDS, self._deadline - time.monotonic())
+        if self._timer is not None:
+            if seconds >= _WATCH_SECONDS:
+                return
+            self._timer.cancel()
+        self._timer = process.loop.call_later(max(0.0, seconds), self._watch)
+
+    def _watch(self) -> None:
         """Looks after a worker at work, now and then, until its answer is in."""
-        left = deadline - time.monotonic()
+        self._timer, process = None, self._process
+        left = self._deadline - time.monotonic()
+        if process is None or not process.alive or left == math.inf:
+            return
         if left <= 0:
             process.end(f"it took longer than [limits] task_seconds, which is {self.limits.task_seconds:g}")
         elif process.memory_bytes() > self.limits.memory_mb << 20:
             process.end(f"it used more memory than [limits] memory_mb, which is {self.limits.memory_mb}")
         else:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(_WATCH_SECONDS, left), self._watch, process, deadline)
+            self._look_after(process)
 
     async def _settle(self, process: _Process) -> None:
         """Waits until the task that was cancelled has stopped; the next one waits for that."""

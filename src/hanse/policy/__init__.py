@@ -57,7 +57,7 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
     """What every rule says. One that raises, takes longer than ``seconds`` or says something else than a decision
     says no. Those that wait, wait together."""
     said = [_ask(rule, facts) for rule in rules]
-    waiting = [i for i, one in enumerate(said) if inspect.isawaitable(one)]
+    waiting = [i for i, one in enumerate(said) if not isinstance(one, Decision) and inspect.isawaitable(one)]
     if waiting:
         for i, decision in zip(
             waiting, await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting)), strict=True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError, Tampered
+from hanse.json_writer import writer
 
 Json = Any
 GENESIS = "0" * 64
@@ -330,21 +332,19 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
 def _reads_back(value: Json) -> bool:
     """Whether JSON gives it back as it was, at a glance."""
     kind = type(value)
+    if kind is float:
+        return math.isfinite(value)  # JSON writes as many digits as give the same number again
     return kind is str or kind is bool or value is None or (kind is int and value.bit_length() < 64)
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _canonical(fields: Mapping[str, Json]) -> str:
-    return _ENCODER.encode(fields)
+_canonical = writer(sort_keys=True, ensure_ascii=True)
 
 
 def _line(entry: Entry) -> bytes:
     """The only bytes that this entry may be written as."""
     try:
         text = _canonical({key: getattr(entry, key) for key in _KEYS if key != "hash"})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return b""
     return f'{text[:-1]},"hash":"{hashlib.sha256(text.encode()).hexdigest()}"}}'.encode()
 

@@ -26,7 +26,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -209,7 +209,7 @@ class Link:
         self._handler, self._refused = handler, refused
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
-        self._alive_every = alive_every
+        self._hearts = _Hearts(alive_every)
         self._asked: dict[str, _Asked] = {}
         self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
@@ -232,7 +232,8 @@ class Link:
             raise Conflict(f"{message.id!r} is being asked already; take a new id")
         if message.body.nbytes > self._limit:
             raise TooLarge(f"a message of {message.body.nbytes} bytes is over the limit of {self._limit}")
-        message = replace(message, sender=message.sender or self.me)
+        if not message.sender:
+            message = Message(message.kind, message.id, self.me, message.body)
         asked = _Asked(message, progress, asyncio.get_running_loop().create_future())
         self._asked[message.id] = asked
         self._over.pop(message.id, None)
@@ -499,7 +500,7 @@ class Link:
     async def _answer(self, answer: _Answer, request: Message) -> None:
         id = request.id
         try:
-            with _Heart(self._alive_every, lambda: self._alive(answer, id)) as heart:
+            with self._hearts.at_work(lambda: self._alive(answer, id)) as heart:
                 body = await self._handler(self.peer, request, heart.beat)
             reply = Message("error" if body.kind == "error" else "reply", id, self.me, body.body)
             if reply.body.nbytes > self._limit:
@@ -566,36 +567,70 @@ class _WrongSender(WireError):
     pass
 
 
-class _Heart:
-    """Calls ``send`` every ``period`` seconds while open, and when ``beat`` is called (any thread)."""
+class _Hearts:
+    """Every ``period`` seconds calls those that are at work. One timer for all, which runs out where there is no work:
+    most work takes so little time that a timer of its own would be a good part of what it costs."""
 
-    def __init__(self, period: float, send: Callable[[], None]) -> None:
-        self._period, self._send = period, send
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self._open: set[_Heart] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def at_work(self, send: Callable[[], None]) -> _Heart:
+        """Calls ``send`` now and then from here until the heart is left."""
+        return _Heart(self, send)
+
+    def enter(self, heart: _Heart) -> None:
+        self._open.add(heart)
+        if self._timer is None:
+            self._wait(self.period)
+
+    def leave(self, heart: _Heart) -> None:
+        self._open.discard(heart)
+
+    def beat(self, heart: _Heart) -> None:
+        """Calls this one now, if it is still at work."""
+        if heart in self._open:
+            heart.send()
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._open:
+            return
+        now = time.monotonic()
+        for heart in self._open:
+            if now >= heart.due:
+                heart.due = now + self.period
+                heart.send()
+        self._wait(max(0.0, min(heart.due for heart in self._open) - now))
+
+
+class _Heart:
+    """Of one answer: ``beat`` says, from any thread, that the work goes on."""
+
+    __slots__ = ("_hearts", "_loop", "_sent", "due", "send")
+
+    def __init__(self, hearts: _Hearts, send: Callable[[], None]) -> None:
+        self._hearts, self.send = hearts, send
         self._loop = asyncio.get_running_loop()
         self._sent = time.monotonic()  # the request itself has just moved
+        self.due = self._sent + hearts.period
 
     def __enter__(self) -> _Heart:
-        self._timer = self._loop.call_later(self._period, self._tick)
-        self._open = True
+        self._hearts.enter(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open = False
-        self._timer.cancel()
-
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._period, self._tick)
-        self._send()
+        self._hearts.leave(self)
 
     def beat(self) -> None:
         now = time.monotonic()
         if now - self._sent >= _ALIVE_GAP:
             self._sent = now
-            self._loop.call_soon_threadsafe(self._beat)
-
-    def _beat(self) -> None:
-        if self._open:
-            self._send()
+            self._loop.call_soon_threadsafe(self._hearts.beat, self)
 
 
 def _error(me: str, id: str, error: Exception) -> Message:

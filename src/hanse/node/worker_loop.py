@@ -1,0 +1,254 @@
+"""The loop of the worker process: one task at a time, with data and models kept warm between tasks.
+
+Heavy libraries are loaded when a task needs them. What it says of an error is a code and a sentence: the text of a
+library's exception may hold values of the data, so it stays in the owner's ``worker.log``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from hanse import large_arrays
+from hanse.answers import Answerer
+from hanse.bundle import Bundle, thaw
+from hanse.errors import HanseError, NodeFailed, NotApproved, WorkerDied
+from hanse.kinds import Source
+from hanse.messages import Json, Memory, Message, Record, arrived, payload
+from hanse.node.catalogue import Catalogue
+from hanse.node.dataset import Dataset
+from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
+from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
+from hanse.table import Table
+
+_PROGRESS_SECONDS = 0.5
+_KEPT_TABLES = 2
+_ERROR_CHARACTERS = 500
+OUT_OF_MEMORY = 12  # exit status
+
+
+class Cancelled(BaseException):
+    """The agent does not want the answer any more. Not an ``Exception``, so that no library keeps it."""
+
+
+class Worker:
+    """The loop of the worker process."""
+
+    def __init__(self, sock: socket.socket, home: str, node: str, owner: Mapping[str, Json]) -> None:
+        self._mappings = Mappings()
+        self._sock, self._home, self._node, self._owner = sock, home, node, owner
+        self._receiver = Receiver()
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._of_run: dict[str, str] = {}
+        self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
+        self._rows: dict[str, int] = {}
+        self._answerer: Answerer | None = None
+        self._busy = self._sending = self._stop = False
+        self._told, self._started = 0.0, time.time()
+
+    def serve(self, offline: bool) -> None:
+        """Says that it is there, and whether it has no network; then works until the agent closes the socket."""
+        self._say("ready", {"offline": offline})
+        while self._receiver.read(self._sock):
+            for packet in self._receiver.packets():
+                self._take(packet)
+
+    # ------------------------------------------------------------ one packet
+
+    def _take(self, packet: Packet) -> None:
+        try:
+            self._busy, self._stop = True, False
+            try:
+                self._do(packet)
+            finally:
+                self._busy = False
+        except Cancelled:
+            self._forget_everything()  # it may have been stopped half way through changing something
+            self._fail(NodeFailed("the task was cancelled"))
+        except MemoryError:
+            traceback.print_exc()
+            self._fail(WorkerDied("the task needed more memory than [limits] memory_mb of this node allows"))
+            os._exit(OUT_OF_MEMORY)
+        except HanseError as error:
+            traceback.print_exc()
+            self._fail(error)
+        except Exception as error:
+            traceback.print_exc()
+            what = type(error).__name__
+            self._fail(NodeFailed(f"the task failed with {what}; the node's owner finds more in worker.log"))
+
+    def _do(self, packet: Packet) -> None:
+        fds = list(packet.fds)
+        mapped: list[weakref.ref[Window]] = []
+
+        def land(nbytes: int) -> Memory:
+            if len(packet.inline) == nbytes:
+                return Memory(0, memoryview(packet.inline))
+            window = self._mappings.window(fds.pop(0), nbytes)
+            mapped.append(weakref.ref(window))
+            return Memory(0, window.data.toreadonly())
+
+        try:
+            message = arrived(packet.head, land)
+            data = message.body.data
+            if message.kind == "bundle":
+                facts = self._learn(data)
+                self._busy = False  # from here on it is too late to cancel: one ending for each packet
+                self._say("facts", facts)
+            elif message.kind == "forget":
+                self._forget(data["run"])
+                self._busy = False
+                self._say("forgotten", {})
+            else:
+                reply, rows = self._answer(message)
+                self._busy = False
+                self._reply(reply, rows, fds[0] if fds else None)
+                if mapped:
+                    # the memory of the ask can be used again unless the algorithm kept a view of it
+                    del message, data, reply
+                    self._write(note(KEPT if mapped[0]() is not None else FREED))
+        finally:
+            for fd in packet.fds:
+                os.close(fd)
+
+    def _reply(self, reply: Record, rows: int | None, spare: int | None) -> None:
+        """Sends ``reply``: a small one in the packet, a large one in ``spare`` if it fits, else in
+        fresh shared memory."""
+        nbytes = reply.nbytes
+        inline = nbytes <= INLINE_BYTES
+        use_spare = not inline and spare is not None and os.fstat(spare).st_size >= nbytes
+        fd = None if inline else spare if use_spare else make(nbytes)
+        try:
+            if fd is not None:
+                offset = 0
+                into = self._mappings.window(fd, nbytes).data if use_spare else None
+                for piece in payload(reply):
+                    if into is None:
+                        fill(fd, offset, piece)
+                    else:
+                        into[offset : offset + len(piece)] = piece
+                    offset += len(piece)
+            fresh = fd is not None and not use_spare
+            raw = packed(Message("done", "", "", reply), int(fresh), inline, NO_ROWS if rows is None else rows)
+            self._write(raw, [fd] if fresh and fd is not None else [])
+        finally:
+            if fd is not None and not use_spare:
+                os.close(fd)
+
+    # ------------------------------------------------------------ what is asked
+
+    def _learn(self, data: Mapping[str, Json]) -> dict[str, Json]:
+        """Checks a bundle against the code installed here; returns the facts that rules look at."""
+        bundle = thaw(data["text"], data["sha256"])
+        bundle.check_code()
+        if any(_changed_at(module) > self._started for module in bundle.content["code"]):
+            # the check read the files as they are now; what is loaded here may be older
+            return {"stale": True}
+        self._bundles[data["sha256"]] = bundle
+        while len(self._bundles) > KEPT_BUNDLES:
+            self._bundles.popitem(last=False)
+        return bundle.facts(self._node)
+
+    def _answer(self, message: Message) -> tuple[Record, int | None]:
+        data = message.body.data
+        run, sha = data["run"], data["bundle"]
+        bundle = self._bundles.get(sha)
+        if bundle is None:
+            raise NotApproved("the worker was not told of this bundle")
+        if self._of_run.get(run, sha) != sha:  # the owner approved another bundle for the same run
+            self._forget(run)
+        self._of_run[run] = sha
+        if self._answerer is None:
+            self._answerer = Answerer(self._node, self._load, self._owner, self._source)
+        reply = self._answerer.answer(message.body, bundle.content, self._progress)
+        return reply, self._rows.get(sha)
+
+    def _load(self, content: Mapping[str, Json]) -> Table:
+        key = self._approved(content)
+        table = self._tables.pop(key, None)
+        if table is None:
+            catalogue, dataset = self._dataset(key)
+            table = catalogue.load(dataset)
+        self._tables[key] = table
+        while len(self._tables) > _KEPT_TABLES:
+            self._tables.popitem(last=False)
+        sha = next(s for s, b in self._bundles.items() if b.content is content)
+        self._rows[sha] = table.rows
+        return table
+
+    def _source(self, content: Mapping[str, Json]) -> Source:
+        catalogue, dataset = self._dataset(self._approved(content))
+        source = catalogue.source(dataset)
+        self._rows[next(s for s, b in self._bundles.items() if b.content is content)] = source.rows
+        return source
+
+    def _approved(self, content: Mapping[str, Json]) -> tuple[str, str]:
+        """Name and version of the dataset that the bundle binds."""
+        wanted = content["datasets"].get(self._node)
+        if not isinstance(wanted, Mapping):
+            raise NotApproved("the bundle names no dataset of this node")
+        return str(wanted["name"]), str(wanted["version"])
+
+    def _dataset(self, key: tuple[str, str]) -> tuple[Catalogue, Dataset]:
+        catalogue = Catalogue(Path(self._home))
+        dataset = catalogue.get(key[0])
+        if str(dataset.version) != key[1]:
+            raise NotApproved(f"dataset {key[0]!r} has changed since it was approved; propose the run again")
+        return catalogue, dataset
+
+    def _forget(self, run: str) -> None:
+        self._of_run.pop(run, None)
+        self._mappings.clear()
+        large_arrays.release()
+        if self._answerer is not None:
+            self._answerer.forget(run)
+        if not self._of_run:
+            self._tables.clear()
+
+    def _forget_everything(self) -> None:
+        self._answerer = None
+        self._of_run.clear()
+
+    # ------------------------------------------------------------ what is said
+
+    def _say(self, kind: str, data: Mapping[str, Json]) -> None:
+        self._write(packed(small(kind, **data), 0, inline=True))
+
+    def _fail(self, error: HanseError) -> None:
+        self._say("error", {"code": error.code, "message": error.message[:_ERROR_CHARACTERS]})
+
+    def _progress(self) -> None:
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_SECONDS or threading.current_thread() is not threading.main_thread():
+            return
+        self._told, self._sending = now, True
+        self._write(note(PROGRESS))
+        self._sending = False
+        if self._stop:
+            self.interrupt()
+
+    def _write(self, raw: bytes, fds: list[int] | None = None) -> None:
+        done = send(self._sock, raw, fds or ())
+        if done < len(raw):
+            self._sock.sendall(memoryview(raw)[done:])
+
+    def interrupt(self, *_: object) -> None:
+        """The signal by which the agent cancels the task in work; nothing if there is none."""
+        if self._sending:  # half a packet would be the end of the conversation
+            self._stop = True
+        elif self._busy:
+            self._busy = self._stop = False
+            raise Cancelled
+
+
+def _changed_at(module: str) -> float:
+    """When the file of a loaded module was last changed, by the clock that nobody can set back."""
+    return os.stat(str(sys.modules[module].__file__)).st_ctime
