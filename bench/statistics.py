@@ -162,7 +162,7 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     from hanse.config import RunConfig
     from hanse.node.agent import Agent
     from hanse.node.catalogue import Catalogue
-    from hanse.node.settings import Policy, Settings
+    from hanse.node.settings import NodeSettings, Policy
     from hanse.queries import Known
     from hanse.rounds import Forgetful, Run
     from hanse.statistics import variance
@@ -185,7 +185,7 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     datasets, schemas = {}, {}
     for i, path in enumerate(paths):
         node, home = f"node{i}", folder / f"node{i}"
-        Settings(node, policy=policy).save(home)
+        NodeSettings(node, policy=policy).save(home)
         add = [sys.executable, "-m", "hanse.cli", "node", "dataset", "add", str(path), "--home", str(home)]
         subprocess.run([*add, "--name", "data"], check=True, stdout=subprocess.DEVNULL)  # not in the agent's memory
         added = Catalogue(home).get("data")

@@ -124,7 +124,7 @@ def _coordinator() -> Iterator[str]:
         ),
     )
     yield "## Further settings: `--set NAME=VALUE`"
-    yield _settings(settings_of(coordinator.Settings))
+    yield _settings(settings_of(coordinator.CoordinatorSettings))
 
 
 def _unset(option: click.Option) -> bool:

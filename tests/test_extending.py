@@ -241,7 +241,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from hanse.cli import group
 from hanse.errors import NotAllowed
-from hanse.node.settings import Policy, Settings
+from hanse.node.settings import Policy, NodeSettings
 from one_node import probe, running
 import numpy as np
 
@@ -258,7 +258,7 @@ async def main(home):
             print(error.message)
     done = CliRunner().invoke(group, ["node", "policy", "set", "most_per_person", "7", "--home", str(home)])
     assert done.exit_code == 0, done.output
-    print(Settings.load(home).policy.most_per_person)
+    print(NodeSettings.load(home).policy.most_per_person)
     done = CliRunner().invoke(group, ["node", "policy", "set", "most_per_person", "few", "--home", str(home)])
     print(done.exception)
 

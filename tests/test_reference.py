@@ -13,7 +13,7 @@ from hanse import policy
 from hanse.cli import group
 from hanse.config import RunConfig
 from hanse.coordinator.cli import start
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError
 from hanse.node.settings import known
 from hanse.settings import settings_of
@@ -37,7 +37,7 @@ def test_every_setting_has_its_line() -> None:
         ("run.md", settings_of(RunConfig)),
         ("node.md", known()),
         ("node.md", [f"policy.{name}" for name in policy.settings()]),
-        ("coordinator.md", settings_of(Settings)),
+        ("coordinator.md", settings_of(CoordinatorSettings)),
         ("coordinator.md", [p.opts[0] for p in start.params if isinstance(p, click.Option)]),
     ):
         for name in names:
@@ -62,7 +62,9 @@ def test_a_coordinator_does_not_start_with_a_wrong_setting(given: str, said: str
 
 
 def test_an_operator_sets_what_has_no_option_of_its_own() -> None:
-    found = Settings.read(["body_bytes=2048", "expected_client_ids=ulm, bonn", "open_registration=true"], url="x")
+    found = CoordinatorSettings.read(
+        ["body_bytes=2048", "expected_client_ids=ulm, bonn", "open_registration=true"], url="x"
+    )
     assert (found.body_bytes, found.expected_client_ids, found.open_registration) == (2048, ("ulm", "bonn"), True)
     assert found.url == "x"
-    assert Settings.read([]) == Settings()
+    assert CoordinatorSettings.read([]) == CoordinatorSettings()

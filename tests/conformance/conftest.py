@@ -15,7 +15,7 @@ import pytest
 
 from demo.federation import Federation, hanse
 from hanse.identity import Authority, load_identity
-from hanse.node.settings import Coordinator, Settings
+from hanse.node.settings import Coordinator, NodeSettings
 
 from .recorder import Recorder
 
@@ -86,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             hanse("node", "dataset", "add", str(it.data(name)), "--tags", "heart", "--home", str(place))
             recorder = stack.enter_context(Recorder(authority, load_identity(place), home / f"recorder-{name}"))
             it.recorders[name] = recorder
-            settings = Settings.load(place)
+            settings = NodeSettings.load(place)
             replace(settings, coordinator=Coordinator(recorder.address, settings.coordinator.url)).save(place)
         for name in it.owners:
             federation.start_node(name, wait=False)

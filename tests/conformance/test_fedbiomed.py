@@ -11,7 +11,7 @@ import psutil
 
 from demo.federation import hanse
 from hanse.coordinator.cli import start
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 
 from .conftest import PROBE, World, approve
 
@@ -53,11 +53,11 @@ def test_what_was_asked_waits_for_the_node(world: World) -> None:
 def test_every_setting_of_node_and_coordinator_is_documented() -> None:
     """B25, B26: docs/reference has each of them."""
     text = "".join((REFERENCE / f"{page}.md").read_text(encoding="utf-8") for page in ("node", "coordinator"))
-    settings = Settings()
+    settings = NodeSettings()
     for section in ("policy", "limits", "coordinator"):
         for field in dataclasses.fields(getattr(settings, section)):
             assert f"`{section}.{field.name}`" in text, f"{section}.{field.name}"
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(NodeSettings):
         assert f"`{field.name}`" in text or f"`{field.name}." in text, field.name
     for option in start.params:
         assert isinstance(option, click.Option)

@@ -14,7 +14,7 @@ from hanse.answers import Answerer
 from hanse.bundle import thaw
 from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import NotAllowed, NotApproved
 from hanse.identity import Authority
 from hanse.messages import Message, Record
@@ -134,10 +134,10 @@ class SiteNode:
 class Federation:
     """Use with ``async with``."""
 
-    def __init__(self, home: Path, settings: Settings | None = None) -> None:
+    def __init__(self, home: Path, settings: CoordinatorSettings | None = None) -> None:
         self.home = home
         self.store = Store(database(home), home, fsync=False)
-        self.settings = settings or Settings()
+        self.settings = settings or CoordinatorSettings()
         self.it = Coordinator(self.store, self.settings, Authority.open(home / "authority"))
         self.transport = LocalTransport({}, wire="exact")
         self.it.attach(self.transport)

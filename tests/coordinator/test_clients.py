@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hanse.coordinator.registry import hide_small
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.table import Column, Table
 from hanse.transports import Patience
 
@@ -108,7 +108,7 @@ def test_the_whitelist(tmp_path: Path) -> None:
     """M14, M15: with a whitelist, other ids are refused; enrolment is what binds an id to a key."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(expected_client_ids=("a",))) as f:
+        async with Federation(tmp_path, CoordinatorSettings(expected_client_ids=("a",))) as f:
             f.people("a", "b")
             await f.ok("owner-a", "POST", "/api/clients/register", {"client_id": "a", **summary()}, 201)
             why = await f.refused("owner-b", "POST", "/api/clients/register", {"client_id": "b", **summary()}, 403)
@@ -125,7 +125,7 @@ def test_open_registration_is_a_choice(tmp_path: Path) -> None:
     """M15: without a whitelist any id is accepted, where the operator wants that."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(open_registration=True)) as f:
+        async with Federation(tmp_path, CoordinatorSettings(open_registration=True)) as f:
             f.people("a")
             await f.ok("owner-a", "POST", "/api/clients/register", {"client_id": "whoever", **summary()}, 201)
             assert "whoever" in f.store.accounts.find("owner-a").nodes  # type: ignore[union-attr]
@@ -174,7 +174,7 @@ def test_heartbeat_and_staleness(tmp_path: Path) -> None:
     """M13: 404 for unknown; stale after three missed intervals; offline later."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(patience=Patience(heartbeat_s=0.05))) as f:
+        async with Federation(tmp_path, CoordinatorSettings(patience=Patience(heartbeat_s=0.05))) as f:
             f.people("a", "b")
             await f.refused("owner-a", "POST", "/api/clients/nobody/heartbeat", None, 404)
             await f.ok("owner-a", "POST", "/api/clients/register", {"client_id": "a", **summary()}, 201)
@@ -200,7 +200,7 @@ def test_a_silent_node_is_no_longer_counted(tmp_path: Path) -> None:
     """S23: connected is not enough; three missed heartbeats take a node off line, the next one brings it back."""
 
     async def body() -> None:
-        async with Federation(tmp_path, Settings(patience=Patience(heartbeat_s=0.05))) as f:
+        async with Federation(tmp_path, CoordinatorSettings(patience=Patience(heartbeat_s=0.05))) as f:
             node = await f.node("a")
             assert f.it.presence.online() == {"a"}
             await f.until(lambda events: any(e.kind == "node.offline" for e in events))

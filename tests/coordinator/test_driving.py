@@ -14,7 +14,7 @@ import pytest
 
 from hanse import registry
 from hanse.coordinator import driving
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from tests.extending import install
 
 from .federation import Federation
@@ -25,7 +25,7 @@ install("engines/counted.py")
 
 def test_an_engine_in_one_file_drives_a_run(tmp_path: Path) -> None:
     async def body() -> None:
-        async with Federation(tmp_path, Settings(engine="counted")) as f:
+        async with Federation(tmp_path, CoordinatorSettings(engine="counted")) as f:
             f.people("a")
             await f.node("a", standing="accept")
             run = (await f.propose())["session_id"]

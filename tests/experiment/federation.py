@@ -18,7 +18,7 @@ from hanse.answers import Answerer
 from hanse.bundle import Bundle, thaw
 from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.messages import Message, Record
 from hanse.store import Store
 from hanse.store.nodes import Certificate
@@ -88,7 +88,7 @@ def living(home: Path, sites: Mapping[str, Any]) -> Iterator[Living]:
 
     async def serve() -> None:
         store = Store(None, home)
-        coordinator = Coordinator(store, Settings(patience=Patience(heartbeat_s=60)))
+        coordinator = Coordinator(store, CoordinatorSettings(patience=Patience(heartbeat_s=60)))
         transport = LocalTransport({name: h.handle for name, h in hospitals.items()})
         coordinator.attach(transport)
         await coordinator.start()

@@ -18,7 +18,7 @@ from hanse.config import RunConfig
 from hanse.errors import HanseError
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
-from hanse.node.settings import Limits, Policy, Settings
+from hanse.node.settings import Limits, NodeSettings, Policy
 from hanse.store.audit import Entry
 from hanse.transport import Progress
 from hanse.transports import Caller
@@ -179,7 +179,7 @@ async def running(
     limits: Limits | None = None,
 ) -> AsyncIterator[Node]:
     home.mkdir(parents=True, exist_ok=True)
-    Settings("alpha", consent, policy=policy or Policy(), limits=limits or Limits(threads=1)).save(home)
+    NodeSettings("alpha", consent, policy=policy or Policy(), limits=limits or Limits(threads=1)).save(home)
     fake = coordinator or FakeCoordinator()
     agent = Agent(home, fake, WITH_ATTACKS) if attacks else Agent(home, fake)
     task = asyncio.create_task(agent.run())

@@ -25,7 +25,7 @@ from hanse.messages import Message, Record
 from hanse.node import control
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import Coordinator, Policy, Settings
+from hanse.node.settings import Coordinator, NodeSettings, Policy
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
@@ -224,7 +224,7 @@ def test_new_settings_count_at_once(tmp_path: Path) -> None:
                 await asyncio.to_thread(control.ask, tmp_path, "reload")
             with pytest.raises(NotAllowed):  # what was valid before still is
                 await node.task(probe(), {"round": 1}, X)
-            Settings("alpha").with_value("minimum_count", "7").save(tmp_path)
+            NodeSettings("alpha").with_value("minimum_count", "7").save(tmp_path)
             await asyncio.to_thread(control.ask, tmp_path, "reload")
             await node.task(probe(), {"round": 1}, X)
             assert node.agent.worker.owner["minimum_count"] == 7
@@ -253,7 +253,7 @@ def enrol(home: Path, authority: Authority, address: str, node: str = "alpha") -
     key = create_key(home)
     identity = NodeIdentity(node, key, authority.issue_node(csr(key, node), node), authority.pem, address)
     save_identity(home, identity)
-    Settings(node, coordinator=Coordinator(address, "http://localhost")).save(home)
+    NodeSettings(node, coordinator=Coordinator(address, "http://localhost")).save(home)
 
 
 async def answer(peer: str, message: Message, progress: Progress) -> Message:

@@ -16,7 +16,7 @@ from one_node import probe, proposal
 
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
 from hanse.node.approvals import Approvals, Proposal
-from hanse.node.settings import FILE, Limits, Policy, Settings
+from hanse.node.settings import FILE, Limits, NodeSettings, Policy
 
 
 @pytest.fixture
@@ -172,9 +172,9 @@ def test_garbage_is_no_proposal(wrong: dict[str, Any]) -> None:
 
 def test_settings_survive_the_file(tmp_path: Path) -> None:
     policy = Policy(allowed_algorithms=("fedavg", 'odd "name" \\ ü\x7f'), allow_training_plans=True, minimum_samples=20)
-    settings = Settings("alpha", policy=policy, limits=Limits(12.5, 100))
+    settings = NodeSettings("alpha", policy=policy, limits=Limits(12.5, 100))
     settings.save(tmp_path)
-    assert Settings.load(tmp_path) == settings
+    assert NodeSettings.load(tmp_path) == settings
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
 
 
@@ -197,11 +197,11 @@ def test_settings_survive_the_file(tmp_path: Path) -> None:
 )
 def test_wrong_settings(raw: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        Settings.parse(raw)
+        NodeSettings.parse(raw)
 
 
 def test_settings_from_text(tmp_path: Path) -> None:
-    settings = Settings("alpha")
+    settings = NodeSettings("alpha")
     assert settings.with_value("minimum_samples", "25").policy == Policy(minimum_samples=25)
     listed = settings.with_value("policy.allowed_algorithms", "fedavg, probe")
     assert listed.policy == Policy(allowed_algorithms=("fedavg", "probe"))
@@ -213,9 +213,9 @@ def test_settings_from_text(tmp_path: Path) -> None:
             settings.with_value(key, value)
     (tmp_path / FILE).write_text("node_id = ")
     with pytest.raises(ConfigError, match="is not TOML"):
-        Settings.load(tmp_path)
+        NodeSettings.load(tmp_path)
     with pytest.raises(NotFound, match="no node here yet"):
-        Settings.load(tmp_path / "elsewhere")
+        NodeSettings.load(tmp_path / "elsewhere")
 
 
 def test_approvals_are_only_the_owners_to_read(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, DataError, HanseError, NodeLost, NotAuthenticated, NotFound
 from hanse.identity import Authority, JoinToken, load_identity
 from hanse.node.approvals import Approvals, Proposal
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 from hanse.store.audit import AuditLog
 
 
@@ -42,7 +42,7 @@ def hanse(home: Path, *words: str) -> str:
 def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
-    Settings("alpha").save(folder)
+    NodeSettings("alpha").save(folder)
     return folder
 
 
@@ -183,7 +183,7 @@ def test_what_others_wrote_cannot_steer_the_terminal(home: Path) -> None:
 def test_policy(home: Path) -> None:
     assert "minimum_samples = 10" in hanse(home, "policy", "show")
     hanse(home, "policy", "set", "minimum_samples", "30")
-    assert Settings.load(home).policy.minimum_samples == 30
+    assert NodeSettings.load(home).policy.minimum_samples == 30
     with pytest.raises(ConfigError, match="did you mean 'minimum_samples'"):
         hanse(home, "policy", "set", "minimum_sample", "30")
     with pytest.raises(ConfigError, match="there is no 'fedavgg' in algorithms"):
@@ -337,7 +337,7 @@ def test_a_node_joins(tmp_path: Path, https: bool) -> None:
         assert "PRIVATE" not in json.dumps(coordinator.asked)
     identity = load_identity(home)
     identity.check()
-    settings = Settings.load(home)
+    settings = NodeSettings.load(home)
     assert (settings.node_id, settings.consent, settings.coordinator.address) == (
         "alpha",
         "coordinator",

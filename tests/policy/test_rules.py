@@ -115,9 +115,9 @@ def test_a_rule_with_its_settings_is_one_file(tmp_path: Path) -> None:
     )
     code = (
         "import asyncio, sys, hanse.policy\nfrom pathlib import Path\nhanse.policy.__path__.append(sys.argv[1])\n"
-        "from hanse.errors import ConfigError\nfrom hanse.node.settings import Settings\nimport dataclasses\n"
-        "closed = Settings('a').with_value('closed_days', 'monday')\n"
-        "closed.save(Path(sys.argv[1]))\nassert Settings.load(Path(sys.argv[1])) == closed\n"
+        "from hanse.errors import ConfigError\nfrom hanse.node.settings import NodeSettings\nimport dataclasses\n"
+        "closed = NodeSettings('a').with_value('closed_days', 'monday')\n"
+        "closed.save(Path(sys.argv[1]))\nassert NodeSettings.load(Path(sys.argv[1])) == closed\n"
         "assert 'closed_days = [\"monday\"]' in closed.to_toml()\n"
         "facts = {**dataclasses.asdict(closed.policy), 'message_bytes': 9, 'steps': 9}\n"
         "said = asyncio.run(hanse.policy.decide(hanse.policy.rules(facts), {}))\n"

@@ -13,7 +13,7 @@ from hanse import transports
 from hanse.errors import ConfigError
 from hanse.identity import JoinToken
 from hanse.messages import MAX_MESSAGE_BYTES, Memory
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 from hanse.transports import Caller, Hub, Patience
 from tests.coordinator.federation import Federation
 from tests.extending import install
@@ -65,10 +65,10 @@ def test_a_join_token_of_the_first_release_is_read() -> None:
 
 
 def test_a_node_toml_of_the_first_release_is_read_and_written_anew() -> None:
-    settings = Settings.parse(tomllib.loads(OLD_TOML))
+    settings = NodeSettings.parse(tomllib.loads(OLD_TOML))
     assert settings.coordinator.address == "grpc://c.example:7443"
     assert "grpc =" not in settings.to_toml()
-    assert Settings.parse(tomllib.loads(settings.to_toml())) == settings
+    assert NodeSettings.parse(tomllib.loads(settings.to_toml())) == settings
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "carrier://pigeon", "local://x", "grpc://", "grpc://x", "://a:1", "a:b:c"])

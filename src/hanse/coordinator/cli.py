@@ -105,14 +105,14 @@ def start(
 
     keep_warm()
     from hanse.coordinator.server import Listening, Start, serve
-    from hanse.coordinator.settings import Settings
+    from hanse.coordinator.settings import CoordinatorSettings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     patient = patience(listen)
     if heartbeat is not None:
         patient = dataclasses.replace(patient, heartbeat_s=heartbeat)
     listed = {"expected_client_ids": expected} if expected else {}
-    settings = Settings.read(more, patience=patient, **listed)
+    settings = CoordinatorSettings.read(more, patience=patient, **listed)
 
     def ready(where: Listening) -> None:
         click.echo(f"page and REST  {where.url}")

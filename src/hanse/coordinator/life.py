@@ -22,7 +22,7 @@ from hanse.coordinator.consent import ConsentDesk
 from hanse.coordinator.driving import RunDriver
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import Conflict, HanseError
 from hanse.messages import Json
@@ -37,7 +37,7 @@ _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are mo
 class RunLife:
     """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked."""
 
-    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, settings: Settings) -> None:
+    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, settings: CoordinatorSettings) -> None:
         self._store, self._presence, self._settings = store, presence, settings
         self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
         self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)

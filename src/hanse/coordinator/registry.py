@@ -9,7 +9,7 @@ import numpy as np
 
 from hanse import comparison, features
 from hanse.coordinator.presence import Presence
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
 from hanse.identity import check_node_id
 from hanse.messages import Json
@@ -36,7 +36,7 @@ def check_enrolled(node: Node) -> None:
 
 def register(
     store: Store,
-    settings: Settings,
+    settings: CoordinatorSettings,
     account: Account,
     node_id: str,
     summary: Mapping[str, Json],
@@ -102,7 +102,7 @@ def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
     return shown | {label: None for label, gone in zip(labels, back, strict=True) if gone}
 
 
-def summary_of(node: Node, settings: Settings, columns: bool) -> dict[str, Json]:
+def summary_of(node: Node, settings: CoordinatorSettings, columns: bool) -> dict[str, Json]:
     """The registered summary as it may be shown."""
     return _shown(node.summary, settings.small_cell, columns)
 
@@ -121,7 +121,7 @@ def datasets_of(node: Node, columns: bool) -> list[dict[str, Json]]:
     return [{k: v for k, v in d.items() if columns or k not in ("columns", "categories")} for d in node.datasets]
 
 
-def client(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
+def client(node: Node, presence: Presence, settings: CoordinatorSettings, columns: bool = False) -> dict[str, Json]:
     """A node in mllabiome's words."""
     return {
         "client_id": node.id,
@@ -135,7 +135,7 @@ def client(node: Node, presence: Presence, settings: Settings, columns: bool = F
     }
 
 
-def node_view(node: Node, presence: Presence, settings: Settings, columns: bool = False) -> dict[str, Json]:
+def node_view(node: Node, presence: Presence, settings: CoordinatorSettings, columns: bool = False) -> dict[str, Json]:
     """A node in our own words."""
     status = presence.status(node.id, node.last_heartbeat) if node.status == "enrolled" else node.status
     return {

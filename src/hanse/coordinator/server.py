@@ -21,7 +21,7 @@ from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
 from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, HanseError, StorageFailed
 from hanse.home import check, hold
 from hanse.identity import Authority
@@ -61,7 +61,7 @@ class Start:
     tls_cert: str = ""
     tls_key: str = ""
     plain_http: bool = False
-    settings: Settings = field(default_factory=Settings)
+    settings: CoordinatorSettings = field(default_factory=CoordinatorSettings)
 
 
 @dataclass(frozen=True, slots=True)

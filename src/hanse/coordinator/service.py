@@ -15,7 +15,7 @@ from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import Attempts
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
-from hanse.coordinator.settings import Settings
+from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, WireError
 from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
@@ -43,8 +43,10 @@ class Coordinator:
         authority: signs certificates of nodes; None: nobody can enrol (simulations).
     """
 
-    def __init__(self, store: Store, settings: Settings | None = None, authority: Authority | None = None) -> None:
-        self.store, self.settings, self.authority = store, settings or Settings(), authority
+    def __init__(
+        self, store: Store, settings: CoordinatorSettings | None = None, authority: Authority | None = None
+    ) -> None:
+        self.store, self.settings, self.authority = store, settings or CoordinatorSettings(), authority
         self.chronicle = Chronicle(store)
         self.attempts = Attempts(self.settings.enrol_per_minute)
         self.logins = Attempts(_LOGINS_PER_MINUTE)

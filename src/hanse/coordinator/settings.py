@@ -1,8 +1,8 @@
 """What the federation's operator may set for a coordinator.
 
->>> Settings.read(["small_cell=3", "engine=native"]).small_cell
+>>> CoordinatorSettings.read(["small_cell=3", "engine=native"]).small_cell
 3
->>> Settings.read(["smal_cell=3"])
+>>> CoordinatorSettings.read(["smal_cell=3"])
 Traceback (most recent call last):
 ...
 hanse.errors.ConfigError: there is no setting 'smal_cell' of a coordinator; did you mean 'small_cell'?
@@ -23,7 +23,7 @@ _OF = "a coordinator"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CoordinatorSettings:
     """All with defaults that are safe for a deployment.
 
     Args:
@@ -49,7 +49,7 @@ class Settings:
     address: str = ""
 
     @classmethod
-    def read(cls, given: Iterable[str], **more: Any) -> Settings:
+    def read(cls, given: Iterable[str], **more: Any) -> CoordinatorSettings:
         """From ``NAME=VALUE`` as on a command line; ``more`` are values of fields. Raises ``ConfigError`` for a name
         that there is not, or a value that does not fit."""
         known, found = settings_of(cls), {}

@@ -28,7 +28,7 @@ from hanse.node import control
 from hanse.node.approvals import Approvals
 from hanse.node.catalogue import Catalogue
 from hanse.node.gate import Gate
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 from hanse.node.shared_memory import SharedPool
 from hanse.node.spending import Book
 from hanse.node.summaries import summaries
@@ -58,7 +58,7 @@ class Agent:
 
     def __init__(self, home: Path, connect: Connect | None = None, program: Sequence[str] = PROGRAM) -> None:
         self.home = Path(home)
-        self.settings = Settings.load(self.home)
+        self.settings = NodeSettings.load(self.home)
         self.node = self.settings.node_id
         self._lock = home_folder.hold(self.home, "node")
         self.audit = AuditLog(self.home / "audit.jsonl")
@@ -309,7 +309,7 @@ class Agent:
 
     async def _reload(self, actor: str) -> Json:
         """Takes the settings from the file; limits of the worker need a fresh one."""
-        new = Settings.load(self.home)
+        new = NodeSettings.load(self.home)
         self.gate.configure(new)
         before_worker = (self.settings.limits, self.settings.policy)
         fresh = (new.limits, new.policy) != before_worker

@@ -55,7 +55,7 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
     """Make a key, join a coordinator and write node.toml."""
     from hanse.identity import JoinToken
     from hanse.node.join import join
-    from hanse.node.settings import FILE, Coordinator, Settings
+    from hanse.node.settings import FILE, Coordinator, NodeSettings
 
     decoded = JoinToken.decode(token)
     chosen = name or decoded.node_id
@@ -63,7 +63,7 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
         raise ConfigError("this token does not name a node; choose an id with --name")
     if decoded.node_id and chosen != decoded.node_id:
         raise ConfigError(f"the token is for node {decoded.node_id!r}, not {chosen!r}")
-    before = Settings.load(home) if (home / FILE).exists() else Settings()
+    before = NodeSettings.load(home) if (home / FILE).exists() else NodeSettings()
     if before.node_id not in ("", chosen):
         raise Conflict(f"this folder belongs to node {before.node_id!r}; choose another with --home")
     identity = join(home, decoded, chosen)
@@ -83,9 +83,9 @@ def start(home: Path, foreground: bool, verbose: bool) -> None:
     """Run the node until it is stopped (SIGTERM or Ctrl-C)."""
     import logging
 
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
 
-    settings = Settings.load(home)
+    settings = NodeSettings.load(home)
     if not foreground:
         _detach(home)
         return
@@ -129,9 +129,9 @@ def status(home: Path, as_json: bool) -> None:
     """Whether the node runs, is connected, and what it is doing."""
     from hanse.node.approvals import Approvals
     from hanse.node.catalogue import Catalogue
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
 
-    settings = Settings.load(home)
+    settings = NodeSettings.load(home)
     found: dict[str, Any] = {"node": settings.node_id, "coordinator": settings.coordinator.address, "running": False}
     try:
         found |= ask_agent(home, "status") | {"running": True}
@@ -159,9 +159,9 @@ def policy_group() -> None:
 @home_option
 def policy_show(home: Path) -> None:
     """The settings in node.toml."""
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
 
-    click.echo(Settings.load(home).to_toml().strip())
+    click.echo(NodeSettings.load(home).to_toml().strip())
 
 
 @policy_group.command("set")
@@ -170,10 +170,10 @@ def policy_show(home: Path) -> None:
 @click.argument("value")
 def policy_set(home: Path, key: str, value: str) -> None:
     """Change one setting; a running node follows at once. Lists are separated by commas."""
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
     from hanse.store.audit import AuditLog
 
-    before = Settings.load(home)
+    before = NodeSettings.load(home)
     after = before.with_value(key, value)
     after.policy.check_names()
     after.save(home)

@@ -131,11 +131,11 @@ def _decide(home: Path, do: str, run: str, sha256: str, reason: str) -> Mapping[
     except ConnectionError:
         pass  # nobody runs: the file is ours
     from hanse.node.approvals import Approvals
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
     from hanse.store.audit import AuditLog
 
     approvals, audit = Approvals(home), AuditLog(home / "audit.jsonl")
-    days = Settings.load(home).policy.approval_days
+    days = NodeSettings.load(home).policy.approval_days
     more: dict[str, Any] = {"days": days} if do == "approve" else {}
     proposal: Proposal = getattr(approvals, do)(run, sha256, actor=actor, reason=reason, **more)
     audit.append(actor, f"proposal.{proposal.state}", proposal.run, {"sha256": proposal.sha256, "reason": reason})

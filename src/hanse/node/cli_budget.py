@@ -30,10 +30,10 @@ def budget(home: Path, as_json: bool) -> None:
 def lines(home: Path, dataset: str | None = None) -> list[Line]:
     """The accounts of all datasets, or of one, as the owner's settings have them described."""
     from hanse.ledgers import ledgers
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
     from hanse.node.spending import Book
 
-    book = Book(home, ledgers(Settings.load(home).policy.to_json()))
+    book = Book(home, ledgers(NodeSettings.load(home).policy.to_json()))
     try:
         return book.lines(dataset)
     finally:

@@ -99,11 +99,11 @@ def dataset_show(home: Path, name: str) -> None:
     """All that the coordinator gets to know of a dataset without a run; and, for you, what was answered of it."""
     from hanse.node.catalogue import Catalogue
     from hanse.node.cli_budget import lines
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
     from hanse.node.summaries import summaries
 
     found = Catalogue(home).get(name)
-    count = Settings.load(home).policy.minimum_count
+    count = NodeSettings.load(home).policy.minimum_count
     shown = {
         "dataset": found.public(count),
         "summary": summaries(home).get(name),

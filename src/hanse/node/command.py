@@ -43,9 +43,9 @@ def ask_agent(home: Path, do: str, **more: Any) -> Any:
 
 def joined(home: Path) -> Path:
     """``home``, of a node that has joined. Raises ``NotFound`` where there is none."""
-    from hanse.node.settings import Settings
+    from hanse.node.settings import NodeSettings
 
-    Settings.load(home)
+    NodeSettings.load(home)
     return home
 
 

@@ -32,7 +32,7 @@ from hanse.node.passage import (
     authenticate,
     note,
 )
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 from hanse.node.spending import Book
 from hanse.node.worker import Worker
 from hanse.rule import Decision
@@ -57,7 +57,7 @@ class Gate:
         self,
         node: str,
         home: Path,
-        settings: Settings,
+        settings: NodeSettings,
         approvals: Approvals,
         worker: Worker,
         audit: AuditLog,
@@ -67,7 +67,7 @@ class Gate:
         self._known = Known(home, worker)
         self.configure(settings)
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: NodeSettings) -> None:
         """From now on these settings. Raises what a broken rule or ledger raises; then the old ones stay."""
         owner: dict[str, Json] = {
             **settings.policy.to_json(),

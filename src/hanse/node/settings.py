@@ -1,6 +1,6 @@
 """What the owner of a node has set: ``node.toml`` in the node's folder.
 
->>> Settings.parse({"node_id": "a", "policy": {"minimum_sample": 5}})
+>>> NodeSettings.parse({"node_id": "a", "policy": {"minimum_sample": 5}})
 Traceback (most recent call last):
 ...
 hanse.errors.ConfigError: there is no setting 'policy.minimum_sample'; did you mean 'policy.minimum_samples'?
@@ -87,7 +87,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class NodeSettings:
     """All settings of one node."""
 
     node_id: str = declared("", "the id in the node's certificate")
@@ -101,12 +101,12 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> Settings:
+    def parse(cls, raw: Mapping[str, Any]) -> NodeSettings:
         """Checks every name and value. Raises ``ConfigError`` for the first that is wrong."""
         return _build(raw)
 
     @classmethod
-    def load(cls, home: Path) -> Settings:
+    def load(cls, home: Path) -> NodeSettings:
         """The settings in ``home``. Raises ``NotFound`` where there is no node yet."""
         try:
             raw = (home / FILE).read_bytes()
@@ -135,7 +135,7 @@ class Settings:
     def to_json(self) -> dict[str, Json]:
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
-    def with_value(self, key: str, text: str) -> Settings:
+    def with_value(self, key: str, text: str) -> NodeSettings:
         """These settings with one changed, given as text: ``policy.minimum_samples``, or just
         ``minimum_samples``. Lists are separated by commas."""
         plain = self.to_json()
@@ -146,10 +146,10 @@ class Settings:
             raise unknown(key, [*free, *(name.rpartition(".")[2] for name in free)])
         table, _, name = full.rpartition(".")
         (plain[table] if table else plain)[name] = settings[full].read(full, text)
-        return Settings.parse(plain)
+        return NodeSettings.parse(plain)
 
 
-_TABLES: dict[str, Any] = {"": Settings, "coordinator": Coordinator, "policy": Policy, "limits": Limits}
+_TABLES: dict[str, Any] = {"": NodeSettings, "coordinator": Coordinator, "policy": Policy, "limits": Limits}
 _FIXED = ("node_id", "coordinator.address", "coordinator.url")  # what the join token said
 
 
@@ -162,13 +162,13 @@ def known() -> dict[str, Setting]:
     }
 
 
-def _build(raw: Mapping[str, Any]) -> Settings:
+def _build(raw: Mapping[str, Any]) -> NodeSettings:
     where = raw.get("coordinator")
     if isinstance(where, Mapping):
         raw = {**raw, "coordinator": renamed(where)}
-    own = _table(Settings, {name: value for name, value in raw.items() if name not in _TABLES}, "")
+    own = _table(NodeSettings, {name: value for name, value in raw.items() if name not in _TABLES}, "")
     tables = {name: _TABLES[name](**_table(_TABLES[name], raw.get(name, {}), f"{name}.")) for name in _TABLES if name}
-    return Settings(**own, **tables)
+    return NodeSettings(**own, **tables)
 
 
 def _table(cls: Any, raw: Any, prefix: str) -> dict[str, Any]:

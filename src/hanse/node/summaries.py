@@ -11,7 +11,7 @@ from hanse.errors import NotFound
 from hanse.messages import Json
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
-from hanse.node.settings import Settings
+from hanse.node.settings import NodeSettings
 from hanse.node.summary import summary
 from hanse.whole_files import write_whole
 
@@ -27,9 +27,9 @@ def summaries(home: Path) -> dict[str, Json]:
 def summarise(home: Path, dataset: Dataset, target: str | None, note: Callable[[float], None]) -> None:
     """Looks at the rows and keeps what is said of them. ``target``: None for the one that was given before."""
     try:
-        count = Settings.load(home).policy.minimum_count
+        count = NodeSettings.load(home).policy.minimum_count
     except NotFound:
-        count = Settings().policy.minimum_count
+        count = NodeSettings().policy.minimum_count
     rows, known = Catalogue(home).source(dataset), _kept(home)
     before = known.get(dataset.name, {}).get("target")
     target = target or (before if before in rows.schema else None)
