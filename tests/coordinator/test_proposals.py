@@ -20,7 +20,7 @@ def node(name: str, labels: dict[str, int], columns: dict[str, str] = COLUMNS, *
     return Node(name, ENROLLED, None, "", "", 0.0, None, "", {}, told, [dataset], "node", 0.0)
 
 
-def freeze(*nodes: Node, **settings: Any) -> proposals.Proposal:
+def freeze(*nodes: Node, **settings: Any) -> proposals.FrozenProposal:
     return proposals.freeze(RunConfig.parse({"model_name": "logistic_regression", **settings}), nodes, [])
 
 

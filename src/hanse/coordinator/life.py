@@ -99,7 +99,7 @@ class RunLife:
         self.consent.send(run)
         return run, proposal.bundle, proposal.warnings
 
-    def _record(self, config: RunConfig, proposal: proposals.Proposal, proposer: str) -> Run:
+    def _record(self, config: RunConfig, proposal: proposals.FrozenProposal, proposer: str) -> Run:
         run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)
         return self._store.runs.propose(
             run.id,

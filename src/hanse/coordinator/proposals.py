@@ -22,7 +22,7 @@ _HEAVY = 0.9  # of all rows: worth a word
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class FrozenProposal:
     """What was frozen, and for whom. ``warnings`` are for the data scientist."""
 
     bundle: Bundle
@@ -32,7 +32,7 @@ class Proposal:
 
 def freeze(
     config: RunConfig, nodes: Sequence[Node], online: Collection[str], allowed: Collection[str] | None = None
-) -> Proposal:
+) -> FrozenProposal:
     """The proposal for ``config``.
 
     Args:
@@ -54,12 +54,12 @@ def freeze(
         if not chosen:
             raise Conflict("no node is on line; start one, or name them in expected_client_ids")
         frozen = bundle.freeze(config, {"features": [], "kinds": {}}, {})
-        return Proposal(frozen, tuple(chosen), _warn(config, chosen))
+        return FrozenProposal(frozen, tuple(chosen), _warn(config, chosen))
     datasets = choose_datasets(config, usable)
     if not algorithms.needs_model(config):
         found = features.survey({node: _columns(d) for node, d in datasets.items()}, config.features)
         frozen = bundle.freeze(config, found.to_json(), bundle.bound(datasets))
-        return Proposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
+        return FrozenProposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
     if not config.target_column:
         raise ConfigError("name the column to be predicted (target_column); hanse run analyze lists the columns")
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
@@ -85,7 +85,7 @@ def freeze(
         *_warn(config, sorted(datasets)),
     )
     said = dataclasses.replace(alignment, warnings=warnings)  # owners read them too
-    return Proposal(bundle.freeze(config, said.to_json(), named), tuple(sorted(datasets)), warnings)
+    return FrozenProposal(bundle.freeze(config, said.to_json(), named), tuple(sorted(datasets)), warnings)
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:
