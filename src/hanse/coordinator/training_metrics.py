@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hanse.coordinator.analytics import RoundView, Steps, number, views
+from hanse.coordinator.course import RoundView, Steps, number, views
 from hanse.messages import Json
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from hanse.coordinator import analytics, registry, sessions
+from hanse.coordinator import course, registry, sessions
 from hanse.coordinator.access import account, address, coordinator, operates, own_node, own_run
 from hanse.coordinator.schemas import ConsentGiven, Heartbeat, Reason, Registration, documented, read, read_object
 from hanse.errors import NotAllowed
@@ -193,7 +193,7 @@ async def session_analytics(
             "current_round": run.round,
             "num_rounds": run.config.get("num_rounds"),
         }
-        return analytics.session(about, records, run.nodes, window, tolerance)
+        return course.session(about, records, run.nodes, window, tolerance)
 
     return await asyncio.to_thread(look)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.coordinator import analytics, training_metrics
-from hanse.coordinator.analytics import RoundView, convergence
+from hanse.coordinator import course, training_metrics
+from hanse.coordinator.course import RoundView, convergence
 
 
 def step(
@@ -41,7 +41,7 @@ TWO = [
 
 def test_curves_are_weighted_means_with_the_spread_over_sites() -> None:
     """M49: (100 * 0.8 + 300 * 0.4) / 400 = 0.5."""
-    first, second = [r.public() for r in analytics.views(TWO)]
+    first, second = [r.public() for r in course.views(TWO)]
     assert first["loss"] == pytest.approx(0.5)
     assert first["accuracy"] == pytest.approx(0.75)
     assert first["spread"]["loss"] == {"min": 0.4, "max": 0.8}
@@ -51,7 +51,7 @@ def test_curves_are_weighted_means_with_the_spread_over_sites() -> None:
 
 
 def test_the_global_metric_is_taken_where_there_is_one() -> None:
-    view = analytics.views([step(0, 1, {"a": (1, 10, {"loss": 9.0})}, {"loss": 0.25, "spread": {"x": 1}})])[0].public()
+    view = course.views([step(0, 1, {"a": (1, 10, {"loss": 9.0})}, {"loss": 0.25, "spread": {"x": 1}})])[0].public()
     assert view["loss"] == 0.25
     assert "spread" not in view["metrics"]
 
@@ -63,10 +63,10 @@ def test_rounds_that_were_measured_on_other_sites_say_so_and_are_not_compared() 
         for r in range(1, 6)
     ]
     whole.append(step(20, None, {"a": (1, 10, {"loss": 0.3}), "b": (1, 10, {})}, {"loss": 0.3, "evaluated_round": 5}))
-    rounds = [r.public() for r in analytics.views(whole)]
+    rounds = [r.public() for r in course.views(whole)]
     assert [r["measured_on"] for r in rounds] == [{"answered": 1, "of": 2}] * 5 + [None]
-    assert [r.round for r in analytics.comparable(analytics.views(whole))] == [5]
-    assert analytics.session({}, whole, ["a", "b"])["convergence"]["status"] == "insufficient_data"
+    assert [r.round for r in course.comparable(course.views(whole))] == [5]
+    assert course.session({}, whole, ["a", "b"])["convergence"]["status"] == "insufficient_data"
 
 
 def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
@@ -75,23 +75,23 @@ def test_an_evaluation_counts_for_the_round_whose_model_it_evaluated() -> None:
         step(1, 2, {"a": (1, 10, {"loss": 0.5})}, {"loss": 0.5, "evaluated_round": 1}),
         step(2, None, {"a": (1, 10, {"loss": 0.3})}, {"loss": 0.3, "evaluated_round": 2}),
     ]
-    assert [(r.round, r.metrics["loss"], len(r.clients)) for r in analytics.views(steps)] == [
+    assert [(r.round, r.metrics["loss"], len(r.clients)) for r in course.views(steps)] == [
         (0, 0.9, 0),
         (1, 0.5, 1),
         (2, 0.3, 1),
     ]
-    assert [r.public()["sites"]["a"]["loss"] for r in analytics.views(steps)] == [0.9, 0.5, 0.3]
+    assert [r.public()["sites"]["a"]["loss"] for r in course.views(steps)] == [0.9, 0.5, 0.3]
 
 
 def test_failed_steps_and_preparation_are_no_rounds() -> None:
     steps = [step(0, None, {"a": (1, 1, {"n": 5.0})}), step(1, 1, {}, status="failed", failures={"a": "x"}), *TWO]
-    assert [r.round for r in analytics.views(steps)] == [1, 2]
-    assert analytics.failures_of(steps) == {"a": 1, "b": 1}
+    assert [r.round for r in course.views(steps)] == [1, 2]
+    assert course.failures_of(steps) == {"a": 1, "b": 1}
 
 
 def test_contribution() -> None:
     """M50: shares of all weight, participation, failures, improvement of the own loss."""
-    found = analytics.contribution(analytics.views(TWO), analytics.failures_of(TWO), ["a", "b", "c"])
+    found = course.contribution(course.views(TWO), course.failures_of(TWO), ["a", "b", "c"])
     assert found["a"] == {
         "rounds": 2,
         "failures": 0,
@@ -117,7 +117,7 @@ def test_importance() -> None:
         "b": {"weight": 300, "seconds": 1, "metrics": of(x=1.0, y=1.0)},
     }
     rounds = [RoundView(1, clients=sites), RoundView(2, metrics=of(x=1.0, y=3.0))]
-    rows, stability = analytics.importance(rounds)
+    rows, stability = course.importance(rounds)
     x = (100 * 0.75 + 300 * 0.5) / 400
     assert [r["feature"] for r in rows] == ["y", "x"]
     assert rows[1] == {
@@ -128,7 +128,7 @@ def test_importance() -> None:
         "rank": 2,
     }
     assert stability == pytest.approx(-1)
-    assert analytics.importance([RoundView(1)]) == ([], None)
+    assert course.importance([RoundView(1)]) == ([], None)
 
 
 @pytest.mark.parametrize(
