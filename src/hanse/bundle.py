@@ -38,10 +38,12 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
+        """What owners consent to: of the canonical text, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def config(self) -> RunConfig:
+        """The run's configuration, checked anew. Raises ``ConfigError``."""
         return RunConfig.parse(self.content["config"])
 
     def facts(self, node: str) -> dict[str, Json]:

@@ -40,6 +40,7 @@ class Curvature:
 
     @property
     def rank(self) -> int:
+        """How many directions the rows determine."""
         return len(self.values)
 
     def solve(self, right: Array) -> Array:

@@ -51,70 +51,104 @@ class HanseError(Exception):
 
 
 class ConfigError(HanseError, ValueError):
+    """A setting, an option or a proposal is wrong; says which names or values there are."""
+
     code, status = "config", 422
 
 
 class DataError(HanseError, ValueError):
+    """A file, a table or a column is not what was declared or is needed."""
+
     code, status = "data", 422
 
 
 class WireError(HanseError, ValueError):
+    """Bytes that came in are not what the format says: refused before anything is made of them."""
+
     code, status = "wire", 400
 
 
 class TooLarge(WireError):
+    """More bytes than the receiver allows; smaller messages, or its limit, are the way out."""
+
     code, status = "too_large", 413
 
 
 class Tampered(WireError):
+    """A checksum or a hash does not fit what it was made of: damaged, or changed on purpose."""
+
     code = "tampered"
 
 
 class Refused(HanseError):
+    """The gate said no, before anything was computed. Asking the same again is no use."""
+
     code, status, final = "refused", 403, True
 
 
 class NotAuthenticated(Refused):
+    """The sender is not who it says it is: no certificate or token, or one that is not known."""
+
     code, status = "not_authenticated", 401
 
 
 class NotAllowed(Refused):
+    """The sender is known and may not do this: a role, or a rule of the owner, says no."""
+
     code = "not_allowed"
 
 
 class NotApproved(Refused):
+    """The owner has not approved this very hash, or has taken the approval back."""
+
     code = "not_approved"
 
 
 class TooMany(Refused):
+    """Too many attempts in a while; the same may be tried again later."""
+
     code, status, final = "too_many", 429, False
 
 
 class Unreachable(HanseError):
+    """Nobody answers at a coordinator's address, or its certificate is not trusted."""
+
     code, status = "unreachable", 502
 
 
 class NotFound(HanseError):
+    """There is no node, run, dataset or model of this name here."""
+
     code, status = "not_found", 404
 
 
 class Conflict(HanseError):
+    """It exists already, or is in a state that forbids this."""
+
     code, status = "conflict", 409
 
 
 class IllegalTransition(Conflict):
+    """A run cannot go from the state that it is in to that one (:mod:`hanse.store.states`)."""
+
     code = "illegal_transition"
 
 
 class NodeFailed(HanseError):
+    """A node was asked and gave no usable answer; the step goes on without it where enough others are left."""
+
     code, status = "node_failed", 502
 
 
 class NodeLost(NodeFailed):
+    """The connection to a node is gone, or it has been silent for too long."""
+
     code = "node_lost"
 
 
 class WorkerDied(NodeFailed):
+    """The node's worker process ended, hung, or hit a limit of time or memory."""
+
     code = "worker_died"
 
 
@@ -134,10 +168,14 @@ class Unusable(NodeFailed):
 
 
 class StorageFailed(HanseError):
+    """A disk is full or a database cannot be reached. It may pass; runs are paused meanwhile."""
+
     code, status = "storage_failed", 503
 
 
 class RunFailed(HanseError):
+    """A run ended without a result; says why."""
+
     code, status = "run_failed", 500
 
 

@@ -40,6 +40,7 @@ class Alignment:
         return hashlib.sha256(dumps([[f, self.kinds[f]] for f in self.features]).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Json]:
+        """As it stands in a bundle; ``sha256`` is of the features and kinds."""
         return {
             "features": list(self.features),
             "kinds": dict(self.kinds),
@@ -215,6 +216,7 @@ class SettledSource:
         self.rows, self.memory = source.rows, source.memory
 
     def batches(self, columns: Sequence[str]) -> Iterator[Table]:
+        """The rows in order, open columns as the kind that the sites settled."""
         for batch in self._source.batches(columns):
             if self._open.keys() & batch.columns.keys():
                 batch = Table({n: as_settled(c, self._open.get(n, c.kind)) for n, c in batch.columns.items()})

@@ -46,9 +46,13 @@ class Exchange(Protocol):
 class Identity(Protocol):
     """A node's name towards the other nodes, for keys that nobody on the way may exchange."""
 
-    def sign(self, text: bytes) -> bytes: ...
+    def sign(self, text: bytes) -> bytes:
+        """The signature of ``text`` by this node's key."""
+        ...
 
-    def verify(self, node: str, text: bytes, signature: bytes) -> bool: ...
+    def verify(self, node: str, text: bytes, signature: bytes) -> bool:
+        """Whether ``node`` made this signature of ``text``, by a certificate of the authority of this federation."""
+        ...
 
 
 @dataclass(slots=True)

@@ -133,7 +133,9 @@ class Gathered(Protocol):
     came first, so every result is the same for every order of arrival."""
 
     @property
-    def answers(self) -> Sequence[Answer]: ...
+    def answers(self) -> Sequence[Answer]:
+        """Who answered and what was said beside the arrays, in the order of node ids."""
+        ...
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -205,13 +207,19 @@ class Source(Protocol):
     ``memory`` is kept for this version of the dataset over runs (what was shown of it before)."""
 
     @property
-    def schema(self) -> Mapping[str, str]: ...
+    def schema(self) -> Mapping[str, str]:
+        """Column name to kind, as the dataset was registered."""
+        ...
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """How many rows the dataset has."""
+        ...
 
     @property
-    def memory(self) -> MutableMapping[str, Json]: ...
+    def memory(self) -> MutableMapping[str, Json]:
+        """Plain values that are kept for this version of the dataset, over runs."""
+        ...
 
     def batches(self, columns: Sequence[str]) -> Iterator[Table]:
         """The rows in order; the same columns in each, at least one batch."""

@@ -25,6 +25,7 @@ class Memory:
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def copy(self) -> Memory:
+        """The same, of which what is set or deleted does not change this one; values are not copied."""
         return Memory(dict(self.algorithm), dict(self.gather), {k: dict(v) for k, v in self.transforms.items()})
 
 

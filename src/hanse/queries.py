@@ -56,6 +56,7 @@ class Item:
 
     @property
     def options(self) -> dict[str, Json]:
+        """The arguments of the statistic, defaults included."""
         return dict(json.loads(self.args))
 
     @property
@@ -64,6 +65,7 @@ class Item:
         return f"{self.stat} of {', '.join(self.columns)}" + (f" by {', '.join(self.by)}" if self.by else "")
 
     def to_json(self) -> list[Json]:
+        """As it stands in the question of a run: statistic, columns, options, groups."""
         return [self.stat, list(self.columns), self.options, list(self.by)]
 
 
@@ -149,6 +151,7 @@ def pack(labels: Sequence[str]) -> Array:
 
 
 def unpack(packed: Array) -> tuple[str, ...]:
+    """Labels from their bytes (:func:`pack`). Raises ``ValueError`` where they are none."""
     found = json.loads(packed.tobytes() or b"[]")
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
         raise ValueError("labels must be a list of text")
@@ -165,6 +168,7 @@ class Known(tuple[Arrays, ...]):
     kept: dict[str, Any]
 
     def keep(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, computed once for this question and kept under ``name``."""
         if not hasattr(self, "kept"):
             self.kept = {}
         if name not in self.kept:

@@ -64,9 +64,13 @@ class Journal(Protocol):
     to be kept; it may be called while the next step runs, but never twice at a time. Nothing goes on from a
     state that is not kept: the step is done again, or it was the last and the result comes next."""
 
-    async def step(self, record: Step, state: State, keep: bool) -> None: ...
+    async def step(self, record: Step, state: State, keep: bool) -> None:
+        """Makes the record durable, and the state where it is to be kept (``keep``), before it returns."""
+        ...
 
-    def event(self, kind: str, detail: Mapping[str, Json]) -> None: ...
+    def event(self, kind: str, detail: Mapping[str, Json]) -> None:
+        """Something that people should see: ``run.waiting`` and the like."""
+        ...
 
 
 class Forgetful:

@@ -26,4 +26,6 @@ class Rule(Protocol):
 
     name: str
 
-    def decide(self, facts: Facts) -> Decision | Awaitable[Decision]: ...
+    def decide(self, facts: Facts) -> Decision | Awaitable[Decision]:
+        """Yes, or no with its reason. What it reads and is not there raises, and counts as a no."""
+        ...

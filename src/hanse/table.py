@@ -60,6 +60,7 @@ class Column:
         return ~self.missing if self.kind is ColumnKind.CATEGORICAL else np.isfinite(self.values)
 
     def take(self, rows: Array) -> Column:
+        """These rows, by index or by a mask, in their order."""
         return Column(self.kind, self.values[rows], self.categories)
 
     @staticmethod
@@ -87,11 +88,13 @@ class Column:
 
     @staticmethod
     def numeric(values: Iterable[float] | Array) -> Column:
+        """Of numbers, as float64; NaN: missing."""
         array = values if isinstance(values, np.ndarray) else np.array(list(values))
         return Column(ColumnKind.NUMERIC, np.asarray(array, np.float64))
 
     @staticmethod
     def categorical(values: Iterable[str | None]) -> Column:
+        """Of labels; None: missing. Categories are sorted."""
         listed = list(values)
         categories = tuple(sorted({v for v in listed if v is not None}))
         index = {c: i for i, c in enumerate(categories)}
@@ -145,10 +148,12 @@ class Table:
 
     @property
     def rows(self) -> int:
+        """How many rows there are; 0 without columns."""
         return next((len(c) for c in self.columns.values()), 0)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the columns, in their order."""
         return tuple(self.columns)
 
     def __getitem__(self, name: str) -> Column:
@@ -158,12 +163,15 @@ class Table:
             raise DataError(f"there is no column {name!r}; there are {', '.join(self.names)}") from None
 
     def select(self, names: Sequence[str]) -> Table:
+        """These columns, in this order. Raises ``DataError`` for one that is not there."""
         return Table({name: self[name] for name in names})
 
     def take(self, rows: Array) -> Table:
+        """These rows, by index or by a mask, in their order."""
         return Table({name: column.take(rows) for name, column in self.columns.items()})
 
     def drop(self, names: Iterable[str]) -> Table:
+        """Without these columns; names that are not there are passed over."""
         gone = set(names)
         return Table({n: c for n, c in self.columns.items() if n not in gone})
 

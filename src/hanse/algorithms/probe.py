@@ -40,6 +40,8 @@ class Question:
 
 
 class Probe:
+    """Sends so many bytes (``model_options``: ``bytes``, from 4 to 4 GiB) to every node and adds up what comes back."""
+
     combines = frozenset({Combine.SUM})
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:

@@ -81,6 +81,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
 
 
 def coordinator(request: Request) -> Coordinator:
+    """The coordinator that the request's application serves."""
     found: Coordinator = request.app.state.coordinator
     return found
 

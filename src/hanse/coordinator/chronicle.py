@@ -64,6 +64,8 @@ class Chronicle:
         self.closed = False
 
     async def start(self) -> None:
+        """From now on every committed event wakes those who wait, and those worth it go into the audit, also those of
+        before a crash."""
         loop = asyncio.get_running_loop()
         self._audited = await asyncio.to_thread(self._last_audited)
 

@@ -38,6 +38,7 @@ class RoundView:
     sites: Mapping[str, Json] | None = None  # which sites ``metrics`` rest on; None: all of the run
 
     def public(self) -> dict[str, Json]:
+        """As ``GET /api/analytics/session/{id}`` gives it; numbers that are unknown or not finite are null."""
         plain = {k: v for k, v in self.metrics.items() if not isinstance(v, (Mapping, list))}
         return {
             "round": self.round,

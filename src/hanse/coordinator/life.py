@@ -112,17 +112,21 @@ class RunLife:
         )
 
     async def execute(self, run_id: str, actor: str) -> Run:
+        """Starts a run whose consents are all there. Raises ``Conflict`` where one is missing or it has started."""
         run = await asyncio.to_thread(self._store.consents.start, run_id, actor)
         self._follow(run)
         return run
 
     async def cancel(self, run_id: str, actor: str, reason: str = "") -> Run:
+        """Ends a run before its result. Raises ``IllegalTransition`` where it has ended already."""
         return await self._move(run_id, RunState.CANCELLED, actor, reason)
 
     async def pause(self, run_id: str, actor: str, reason: str = "") -> Run:
+        """No step begins from now on; the one on its way is finished. Raises ``IllegalTransition``."""
         return await self._move(run_id, RunState.PAUSED, actor, reason)
 
     async def resume(self, run_id: str, actor: str, reason: str = "") -> Run:
+        """Goes on after the last step that was kept. Raises ``Conflict`` where the run is not paused."""
         run = await asyncio.to_thread(self._store.runs.get, run_id)
         if run.state is not RunState.PAUSED:
             raise Conflict(f"run {run_id} is {run.state}; only a paused run can be resumed")

@@ -98,6 +98,7 @@ class Presence:
         self._poke.set()
 
     def busy(self, node: str) -> bool:
+        """Whether the node is on line and said last that it works on a task."""
         return self._busy.get(node, False) and node in self.online()
 
     def status(self, node: str, last: float | None) -> str:

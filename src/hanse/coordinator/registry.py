@@ -118,6 +118,7 @@ def _shown(summary: Mapping[str, Json], small_cell: int, columns: bool) -> dict[
 
 
 def datasets_of(node: Node, columns: bool) -> list[dict[str, Json]]:
+    """The datasets that a node told of, with the names of their columns and categories only where ``columns``."""
     return [{k: v for k, v in d.items() if columns or k not in ("columns", "categories")} for d in node.datasets]
 
 

@@ -22,10 +22,14 @@ Columns = Annotated[list[Column], Field(max_length=1_000_000)]
 
 
 class Body(BaseModel):
+    """A JSON object of these fields only, each of exactly its type."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Registration(Body):
+    """A node's summary of its data (mllabiome)."""
+
     client_id: Name
     num_samples: Count
     num_features: Count
@@ -42,12 +46,16 @@ class Registration(Body):
 
 
 class Heartbeat(Body):
+    """What a node may say of itself when it says that it is there."""
+
     busy: bool | None = None
     session_id: str | None = None
     round: Count | None = None
 
 
 class ConsentGiven(Body):
+    """A data owner's decision about exactly the code that ``code_hash`` names."""
+
     client_id: Name
     decision: Literal["accept", "reject"]
     code_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -55,40 +63,54 @@ class ConsentGiven(Body):
 
 
 class Reason(Body):
+    """Why a run is cancelled, paused or resumed; told to all who see the run."""
+
     reason: Words = ""
 
 
 class Capabilities(Body):
+    """What a node can do, by its own word (FLOPY-NET)."""
+
     model_types: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=1000)] | None = None
     compute_power: Literal["cpu", "gpu"] | None = None
     data_samples: Count | None = None
 
 
 class FlopyRegistration(Body):
+    """A node that registers as FLOPY-NET has it."""
+
     client_id: Name
     ip_address: Words | None = None  # a hint at most; the connection says where it comes from
     capabilities: Capabilities = Capabilities()
 
 
 class NewJoinToken(Body):
+    """A token by which one node can join once: for which node, which owner, for how many seconds."""
+
     node: Name | None = None
     owner: Words | None = None
     valid_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 86_400.0
 
 
 class Enrolment(Body):
+    """A join token's secret, with the certificate request (PEM) of the node that joins."""
+
     token: Annotated[str, Field(max_length=200)]
     node_id: Name
     csr: Annotated[str, Field(max_length=64 << 10)]
 
 
 class NewAccount(Body):
+    """A person or program, its role, and the nodes that a data owner decides for."""
+
     name: Annotated[str, Field(min_length=1, max_length=200)]
     role: Literal["operator", "data_owner", "data_scientist"]
     nodes: list[Name] = []
 
 
 class NodeLink(Body):
+    """The node that a data owner shall decide for."""
+
     node: Name
 
 
@@ -142,5 +164,6 @@ def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
 
 
 def check_length(received: int, limit: int) -> None:
+    """Raises ``TooLarge`` where ``received`` bytes are over ``limit``."""
     if received > limit:
         raise TooLarge(f"the body is over the limit of {limit} bytes")

@@ -61,6 +61,7 @@ class Fetched:
 
     @staticmethod
     def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
+        """From the result of a run of statistics. Raises ``WireError`` where it is none."""
         try:
             data = record.data
             plan = algorithm.Query.of(data["query"]).plan
@@ -101,6 +102,7 @@ class Fetched:
         return not any(arrays["n"].any() or arrays[algorithm.WITHHELD].any() for arrays in found)
 
     def answers(self, item: Item) -> bool:
+        """Whether the item, or a larger one that holds it, is among what was fetched."""
         return self.finds(item) is not None
 
     def value(self, item: Item, node: str = "") -> Json:

@@ -28,11 +28,13 @@ class Statistics(click.Group):
     """One command for each statistic that there is; they are looked up when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The reports, and every statistic that people ask for."""
         from hanse.experiment.by_name import offered
 
         return [*REPORTS, *(word(name) for name in offered())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a report or statistic, made of what its file says; None where there is none."""
         if cmd_name == "overview":
             return _command(cmd_name, REPORTS[cmd_name], _overview, [_several])
         if cmd_name == "table-one":
@@ -42,6 +44,7 @@ class Statistics(click.Group):
         return _statistic(cmd_name.replace("-", "_"))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Takes ``kaplan_meier`` for ``kaplan-meier``."""
         return super().resolve_command(ctx, [word(args[0]), *args[1:]])
 
 

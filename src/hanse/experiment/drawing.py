@@ -366,6 +366,7 @@ def _figure(value: float | str | None) -> str:
 
 
 def empty(words: str, width: int, height: int) -> str:
+    """A picture (SVG) of ``width`` by ``height`` that says in words why there is none."""
     return (
         f"<svg viewBox='0 0 {width} {height}'><text x='{width / 2}' y='{height / 2}' "
         f"text-anchor='middle'>{escape(words)}</text></svg>"
@@ -373,4 +374,5 @@ def empty(words: str, width: int, height: int) -> str:
 
 
 def clip(text: str, most: int) -> str:
+    """The text, of at most ``most`` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -23,6 +23,7 @@ class Federation:
 
     @property
     def simulated(self) -> bool:
+        """Whether all sites are in this process."""
         return self._backend.simulated
 
     def nodes(self) -> Listing:

@@ -45,6 +45,9 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
+    """Round to its row, ascending: the global metrics of the model that it left, their ``spread`` (least, most) over
+    sites, how many ``nodes`` of how many were measured, how many failed, and seconds. Rounds without metrics have none.
+    """
     found: dict[int, dict[str, Any]] = {}
     for step in rounds:
         number = _evaluated(step)
@@ -84,6 +87,8 @@ def rests_on(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each node: its ``share`` of the weights, each node's of the last round that it trained in; the last
+    value of each of its metrics; and the mean of its ``update_norm``."""
     trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
     weights = {n: 0.0 for n in nodes}
     for node in nodes:

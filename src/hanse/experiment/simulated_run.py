@@ -65,9 +65,11 @@ class SimulatedRun:
         self._thread = threading.Thread(target=self._go, name=run_id, daemon=True)
 
     def start(self) -> None:
+        """Begins the run, in a thread of its own."""
         self._thread.start()
 
     def watch(self) -> Iterator[Update]:
+        """See :meth:`hanse.experiment.seam.Backend.watch`."""
         seen = 0
         while True:
             with self._news:
@@ -81,6 +83,7 @@ class SimulatedRun:
                     return
 
     def cancel(self) -> None:
+        """Ends the run and waits for its thread. Raises ``Conflict`` where it has ended."""
         if self.state in ENDED:
             raise Conflict(f"run {self.run_id} has {self.state} already")
         self._stop.set()
@@ -90,6 +93,7 @@ class SimulatedRun:
         self._thread.join()
 
     def models(self, after: int) -> Iterator[tuple[int, Result]]:
+        """See :meth:`hanse.experiment.seam.Backend.models`."""
         with self._news:  # what was told is not needed any more
             self._kept = {number: record for number, record in self._kept.items() if number > after}
             waiting, steps = sorted(self._kept.items()), list(self.steps)
@@ -121,6 +125,7 @@ class SimulatedRun:
                 self._kept.setdefault(int(model.data["round"]), model)
 
     def result(self) -> Result:
+        """See :meth:`hanse.experiment.seam.Backend.result`."""
         if self.state in ("pending", "running"):
             raise Conflict(f"run {self.run_id} is {self.state}; wait() gives the result when it has ended")
         if self._final is None:

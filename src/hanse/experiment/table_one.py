@@ -48,6 +48,7 @@ class Part:
 
     @property
     def mean(self) -> float:
+        """Of the rows of this part; kept as a center and a small rest, so that differences of means lose nothing."""
         return self.center + self.rest
 
     def about(self, center: float) -> float:
@@ -65,6 +66,7 @@ class Line:
 
     @property
     def name(self) -> str:
+        """The variable, and of a category its level: ``sex = f``."""
         return f"{self.variable} = {self.level}" if self.level else self.variable
 
 

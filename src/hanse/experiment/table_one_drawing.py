@@ -50,6 +50,7 @@ def _dots(found: Differences) -> tuple[list[str], list[tuple[str, list[float | N
 
 
 def love(found: Differences, width: int = 900) -> str:
+    """The love plot as SVG: the standardised mean difference of each line, for each pair of parts."""
     names, dots, most = _dots(found)
     if not names:
         return drawing.empty("nothing to show", width, 60)

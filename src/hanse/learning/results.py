@@ -20,11 +20,13 @@ from hanse.task import Task
 
 
 def task_of(result: Record) -> Task:
+    """The task that a run has learned."""
     found = result.data["task"]
     return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
 
 
 def options_of(result: Record) -> Mapping[str, Json]:
+    """The model's options of the run, defaults included."""
     options: Mapping[str, Json] = result.data["options"]
     return options
 

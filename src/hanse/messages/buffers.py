@@ -49,10 +49,12 @@ class Place:
 
     @property
     def size(self) -> int:
+        """How many elements the array has."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """How many bytes its elements take."""
         return self.size * self.dtype.itemsize
 
 
@@ -66,6 +68,7 @@ class Layout:
 
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:
+        """Where these arrays lie in a payload that holds them in their order."""
         if isinstance(arrays, Buffered):
             return arrays.layout
         return _arranged(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
@@ -90,9 +93,17 @@ def _arranged(arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) ->
 class Buffer(Protocol):
     """Where a payload lands. Writes may come in any order; reads come after ``seal``."""
 
-    def write(self, offset: int, chunk: memoryview) -> None: ...
-    def seal(self) -> None: ...
-    def read(self, offset: int, nbytes: int) -> memoryview: ...
+    def write(self, offset: int, chunk: memoryview) -> None:
+        """Puts ``chunk`` at this byte. Raises ``WireError`` where it does not fit."""
+        ...
+
+    def seal(self) -> None:
+        """All has been written; nothing changes any more."""
+        ...
+
+    def read(self, offset: int, nbytes: int) -> memoryview:
+        """So many bytes from ``offset``, read-only. Raises ``WireError`` where there are not so many."""
+        ...
 
 
 class Memory:

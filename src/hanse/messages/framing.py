@@ -35,6 +35,7 @@ class Signal:
 
 
 def signal(what: str, id: str) -> bytes:
+    """The frame of a signal about the message ``id``, such as that it is cancelled."""
     return bytes([_SIGNAL]) + dumps([what, id]).encode()
 
 
@@ -123,6 +124,8 @@ class Assembler:
             self._read = frame, error
 
     def feed(self, frame: bytes) -> Message | Signal | None:
+        """The message that this frame completes, or a signal; None while more is to come. Raises ``WireError`` for a
+        frame that is wrong or out of place, ``Tampered`` where a checksum does not fit."""
         if not frame:
             raise WireError("an empty frame")
         if frame[0] == _BEGIN:

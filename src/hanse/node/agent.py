@@ -275,6 +275,7 @@ class Agent:
         }
 
     def datasets(self) -> list[dict[str, Json]]:
+        """The datasets as the coordinator is told of them: counts below the owner's ``minimum_count`` are left out."""
         return [d.public(self.settings.policy.minimum_count) for d in Catalogue(self.home).list()]
 
     # ------------------------------------------------------------ what the owner wants

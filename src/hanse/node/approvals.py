@@ -152,6 +152,7 @@ class Approvals:
             )
 
     def close(self) -> None:
+        """Closes the database."""
         self._db.close()
 
     def receive(self, proposal: Proposal) -> Proposal:

@@ -197,16 +197,20 @@ class Gate:
     # ------------------------------------------------------------ the owner's decisions
 
     def approve(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
+        """The owner accepts what a run proposed, exactly ``sha256`` where given; it ends after ``approval_days``.
+        Raises ``NotFound``, ``Conflict``."""
         known, days = self.approvals.get(run, sha256), self.settings.policy.approval_days
         found = self.approvals.approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
         return found if found == known else self._decided(found, actor)
 
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
+        """The owner says no; the reason is told to the data scientist. Raises ``NotFound``, ``Conflict``."""
         known = self.approvals.get(run, sha256)
         found = self.approvals.reject(run, known.sha256, actor=actor, reason=reason, sent=sent)
         return found if found == known else self._decided(found, actor)
 
     def revoke(self, run: str, sha256: str = "", *, actor: str, reason: str = "") -> Proposal:
+        """Takes an approval back: nothing of the run is computed from now on."""
         return self._decided(self.approvals.revoke(run, sha256, actor=actor, reason=reason), actor)
 
     def _decided(self, proposal: Proposal, actor: str) -> Proposal:

@@ -60,6 +60,8 @@ def read_mock(dataset: Dataset) -> Table:
 
 
 def empty(dataset: Dataset) -> Table:
+    """A table of the dataset's columns without any row."""
+
     def column(kind: ColumnKind) -> Column:
         if kind is ColumnKind.IMAGE:
             return Column(kind, np.empty((0, *dataset.image_shape), np.uint8))

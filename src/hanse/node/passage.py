@@ -66,7 +66,9 @@ class Stage(Protocol):
     """One stage. ``name`` is what the audit log calls it where it said no."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For the audit: which stage said no."""
+        ...
 
     async def __call__(self, task: Passage) -> None: ...
 

@@ -30,7 +30,9 @@ _FDS_BYTES = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """``rows``: of the table that an answer rests on; ``NO_ROWS`` where there is none."""
+    """One packet between agent and worker: what it is (``what``), JSON (``head``), bytes of small arrays, the
+    descriptors of shared memory that came along, and ``rows`` of the table that an answer rests on; ``NO_ROWS`` where
+    there is none."""
 
     what: int
     head: bytes

@@ -133,6 +133,7 @@ class NodeSettings:
         return "\n".join([*top, *tables, ""])
 
     def to_json(self) -> dict[str, Json]:
+        """As ``node.toml`` has them, tables within."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
     def with_value(self, key: str, text: str) -> NodeSettings:

@@ -106,6 +106,7 @@ class SharedPool:
         return Memory(nbytes) if nbytes <= INLINE_BYTES else self.shared(nbytes)
 
     def shared(self, nbytes: int) -> SharedBuffer:
+        """Memory for so many bytes: kept from before where some is large enough, else new."""
         return self.spare(nbytes) or SharedBuffer(nbytes, make(nbytes), nbytes, self)
 
     def spare(self, nbytes: int) -> SharedBuffer | None:
@@ -137,6 +138,7 @@ class SharedPool:
         return buffer
 
     def give(self, fd: int, capacity: int, mapping: mmap.mmap | None = None) -> None:
+        """Takes memory back, to be used again; the oldest is freed where too much is kept."""
         with self._lock:
             self._free.append(_Kept(capacity, fd, mapping))
             while len(self._free) > _KEPT or sum(kept.capacity for kept in self._free) > _KEPT_BYTES:
@@ -182,6 +184,7 @@ def make(nbytes: int) -> int:
 
 
 def fill(fd: int, offset: int, chunk: memoryview) -> None:
+    """Writes ``chunk`` at byte ``offset`` of the file ``fd``, wholly."""
     while chunk:  # a write avoids the page faults that filling a mapping would cost
         done = os.pwrite(fd, chunk, offset)
         offset, chunk = offset + done, chunk[done:]

@@ -84,6 +84,8 @@ class FileSource:
         self.rows, self.memory = rows, memory
 
     def batches(self, columns: Sequence[str]) -> Iterator[Table]:
+        """The rows in order, read from the file; at least one batch. Raises ``DataError`` where the file is no longer
+        the registered one, or gives another number of rows."""
         names = [self._names[c] for c in columns] or list(self._kinds)[:1]
         seen = 0
         for batch in readers.typed(self._path, names, ROWS, self._kinds, **self._options):

@@ -197,6 +197,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
+        """Of the process that works; None while there is none."""
         return self._process.process.pid if self._process is not None and self._process.alive else None
 
     @property

@@ -43,6 +43,7 @@ def confine(memory_mb: int, parent: int) -> bool:
 
 
 def main() -> None:
+    """The process of a worker: shut in, then one task after the other until the agent is gone."""
     number, settings = int(sys.argv[1]), json.loads(sys.argv[2])
     offline = confine(settings["memory_mb"], settings["parent"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)

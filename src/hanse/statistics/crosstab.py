@@ -83,6 +83,8 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
 
 
 def chi_square(counts: Any) -> dict[str, Json]:
+    """Pearson's χ² of (r, c) counts without a correction, as ``chi2``, ``dof`` and ``p``; r, c > 1, and no row or
+    column is empty."""
     from scipy import special
 
     if counts.sum() >= _MOST:

@@ -56,6 +56,8 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 
 def grid_of(options: Mapping[str, Json], known: Known) -> Array:
+    """(k,) ascending times at which the curve is told: as asked, else equal steps up to the last time that any site
+    has."""
     if options["grid"] is not None:
         return np.array(options["grid"])
     full = np.flatnonzero(known[1]["counts"])

@@ -70,6 +70,7 @@ def across(
 
 
 def told(arrays: Arrays, back: Array) -> dict[str, Array]:
+    """The arrays with zeros for the pairs that are kept back (``back``, bool), which ``hidden`` marks."""
     found = {
         name: np.where(back, np.zeros((), array.dtype), array)
         for name, array in arrays.items()

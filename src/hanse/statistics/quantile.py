@@ -66,6 +66,8 @@ def _cell(known: Known, q: float) -> tuple[int, float, Array, Array]:
 
 
 def value(known: Known, q: float) -> float | None:
+    """The ``q``-quantile, interpolated within the cell that it lies in; None where the cells that are known do not
+    bound it."""
     if not known[-1]["counts"].sum():
         return None
     least, most = between(known, q)
@@ -181,6 +183,7 @@ def finer(item: Item, known: Known) -> Item | None:
 
 
 def in_row(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
+    """Columns of a row: ``50%`` and the like to the value."""
     q = options["q"]
     values = value if isinstance(value, list) else [value]
     return {f"{100 * one:g}%": v for one, v in zip(q if isinstance(q, list) else [q], values, strict=True)}

@@ -23,6 +23,8 @@ _LINKED = select(owners.c.node).where(owners.c.account == bindparam("account_id"
 
 
 class Role(StrEnum):
+    """What an account may do; :mod:`hanse.coordinator.access` says which routes."""
+
     OPERATOR = "operator"
     DATA_OWNER = "data_owner"
     DATA_SCIENTIST = "data_scientist"
@@ -40,6 +42,7 @@ class Account:
     nodes: tuple[str, ...] = ()
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it; the token is in nothing but the answer that made it."""
         return {
             "id": self.id,
             "name": self.name,
@@ -98,6 +101,7 @@ class Accounts:
             return self._account(connection, row)
 
     def get(self, account_id: str) -> Account:
+        """Raises ``NotFound``."""
         with self._database.read() as connection:
             return self._get(connection, account_id)
 
@@ -109,6 +113,7 @@ class Accounts:
             return None if row is None else self._account(connection, row)
 
     def list(self, role: str | None = None) -> Sequence[Account]:
+        """All, or those of a role, oldest first."""
         query = select(accounts).order_by(accounts.c.created, accounts.c.id)
         if role is not None:
             query = query.where(accounts.c.role == str(_role(role)))
@@ -133,6 +138,7 @@ class Accounts:
             return self._get(tx.connection, account_id)
 
     def unlink(self, account_id: str, node_id: str, *, actor: str = "system") -> Account:
+        """The account no longer decides for the node; nothing happens where it never did."""
         with self._database.write() as tx:
             self._get(tx.connection, account_id)
             gone = tx.execute(delete(owners).where(owners.c.node == words(node_id), owners.c.account == account_id))

@@ -113,6 +113,7 @@ class Blobs:
         return self.folder / (sha + _SUFFIX)
 
     def has(self, sha: str) -> bool:
+        """Whether a blob of this SHA-256 is stored; not whether it is whole (:meth:`check`)."""
         return isinstance(sha, str) and _SHA.fullmatch(sha) is not None and self.path(sha).exists()
 
     def delete(self, sha: str) -> bool:

@@ -44,6 +44,7 @@ class Claim:
         return self._ask()
 
     def release(self) -> None:
+        """Lets another coordinator have the database."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -33,6 +33,7 @@ class Consent:
     time: float
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it, times in ISO 8601."""
         return {
             "run": self.run,
             "node": self.node,
@@ -60,6 +61,8 @@ class Tally:
 
 
 class Consents:
+    """Decisions of data owners about proposals: one for each run and node, bound to a hash."""
+
     def __init__(self, database: Database, events: Events, runs: Runs) -> None:
         self._database, self._events, self._runs = database, events, runs
 
@@ -148,10 +151,12 @@ class Consents:
             return self._runs.transition_in(tx, run_id, RunState.RUNNING, actor, reason or "started by hand")
 
     def list(self, run_id: str) -> Sequence[Consent]:
+        """The decisions about a run, in the order of nodes."""
         with self._database.read() as connection:
             return _of(connection, run_id)
 
     def tally(self, run_id: str) -> Tally:
+        """Who has accepted, who has said no, and who is still to decide. Raises ``NotFound``."""
         with self._database.read() as connection:
             return _tally(self._runs.get_in(connection, run_id), _of(connection, run_id))
 

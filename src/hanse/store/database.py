@@ -47,6 +47,7 @@ class Transaction:
     committed: list[Callable[[], None]] = field(default_factory=list)
 
     def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        """Runs a statement inside this transaction."""
         return self.connection.execute(statement, values)
 
     def after(self, call: Callable[[], None]) -> None:
@@ -150,6 +151,7 @@ class Database:
         return statement
 
     def close(self) -> None:
+        """Gives up the claim and closes all connections."""
         self._release()
         self.engine.dispose()
 
@@ -270,6 +272,7 @@ def name(value: str, what: str) -> str:
 
 
 def now() -> float:
+    """Seconds since 1970, UTC; what every stored time is."""
     return time.time()
 
 

@@ -32,6 +32,7 @@ class Event:
     detail: Mapping[str, Json]
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it, its time in ISO 8601."""
         return {
             "id": self.id,
             "time": iso(self.time),
@@ -60,6 +61,7 @@ class Events:
         actor: str = "",
         detail: Mapping[str, Json] | None = None,
     ) -> Event:
+        """Writes one event in a transaction of its own."""
         with self._database.write() as transaction:
             return self.record(transaction, kind, run=run, node=node, actor=actor, detail=detail)
 

@@ -33,6 +33,7 @@ class JoinToken:
     used_by: str | None
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it: never the secret."""
         return {
             "id": self.id,
             "node": self.node,
@@ -46,6 +47,8 @@ class JoinToken:
 
 
 class JoinTokens:
+    """One-time tokens by which nodes join; of the secret only a digest is stored."""
+
     def __init__(self, database: Database, events: Events) -> None:
         self._database, self._events = database, events
 
@@ -155,6 +158,7 @@ class JoinTokens:
             return _token({**row, "expires": expires})
 
     def list(self) -> Sequence[JoinToken]:
+        """All, used and withdrawn ones too, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(_query().order_by(join_tokens.c.created, join_tokens.c.id)).mappings()
             return [_token(row) for row in rows]

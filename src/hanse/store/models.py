@@ -29,6 +29,7 @@ class ModelVersion:
     created: float
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it."""
         return {
             "run": self.run,
             "version": self.version,
@@ -52,6 +53,8 @@ class Difference:
 
 
 class Models:
+    """The model versions of runs, numbered from 1; the bytes are blobs, named by their SHA-256."""
+
     def __init__(self, database: Database, events: Events, blobs: Blobs) -> None:
         self._database, self._events, self._blobs = database, events, blobs
 
@@ -87,6 +90,7 @@ class Models:
         return ModelVersion(**values)
 
     def get(self, run_id: str, version: int) -> ModelVersion:
+        """Raises ``NotFound``."""
         query = select(model_versions).where(model_versions.c.run == words(run_id), model_versions.c.version == version)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
@@ -106,6 +110,7 @@ class Models:
         return found[-1] if found else None
 
     def list(self, run_id: str) -> Sequence[ModelVersion]:
+        """Of a run, the first version first."""
         query = select(model_versions).where(model_versions.c.run == words(run_id))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(model_versions.c.version)).mappings()

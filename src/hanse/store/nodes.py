@@ -47,6 +47,7 @@ class Node:
     updated: float
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it, times in ISO 8601."""
         return {
             "id": self.id,
             "status": self.status,
@@ -166,9 +167,11 @@ class Nodes:
         return self._status(node_id, REVOKED, "node.revoked", actor, reason)
 
     def reinstate(self, node_id: str, *, actor: str, reason: str = "") -> Node:
+        """A revoked node may take part again. Raises ``NotFound``."""
         return self._status(node_id, ENROLLED, "node.reinstated", actor, reason)
 
     def get(self, node_id: str) -> Node:
+        """Raises ``NotFound``."""
         with self._database.read() as connection:
             return self._get(connection, node_id)
 
@@ -179,6 +182,7 @@ class Nodes:
         return None if row is None or row["status"] != ENROLLED else _node(row)
 
     def list(self, status: str | None = None) -> Sequence[Node]:
+        """All, or those of a status, by id."""
         query = _query().order_by(nodes.c.id)
         if status is not None:
             query = query.where(nodes.c.status == words(status))

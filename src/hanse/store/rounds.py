@@ -55,6 +55,7 @@ class Round:
     record: Mapping[str, Json]
 
     def public(self) -> dict[str, Json]:
+        """The record of the step as REST shows it, times in ISO 8601."""
         return {
             **self.record,
             "run": self.run,
@@ -112,6 +113,7 @@ class Rounds:
         return gone
 
     def get(self, run_id: str, step: int) -> Round:
+        """Raises ``NotFound``."""
         with self._database.read() as connection:
             query = select(rounds).where(rounds.c.run == words(run_id), rounds.c.step == step)
             row = connection.execute(query).mappings().first()

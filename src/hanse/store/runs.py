@@ -42,6 +42,7 @@ class Run:
     retry_at: float | None = None
 
     def public(self) -> dict[str, Json]:
+        """As REST shows it, times in ISO 8601."""
         return {
             "id": self.id,
             "state": str(self.state),
@@ -64,6 +65,9 @@ class Run:
 
 
 class Runs:
+    """Runs with their settings, bundle and state; every change of state is legal (:mod:`hanse.store.states`) and an
+    event."""
+
     def __init__(self, database: Database, events: Events) -> None:
         self._database, self._events = database, events
 
@@ -185,10 +189,12 @@ class Runs:
         return self.get_in(tx.connection, run_id)
 
     def get(self, run_id: str) -> Run:
+        """Raises ``NotFound``."""
         with self._database.read() as connection:
             return self.get_in(connection, run_id)
 
     def get_in(self, connection: Connection, run_id: str) -> Run:
+        """The same inside a transaction that is under way."""
         row = connection.execute(_query().where(runs.c.id == words(run_id))).mappings().first()
         if row is None:
             raise NotFound(f"there is no run {run_id!r}")
@@ -209,6 +215,7 @@ class Runs:
             return [_run(row) for row in connection.execute(_filter(query, states)).mappings()]
 
     def count(self, states: Collection[str] | None = None) -> int:
+        """How many there are, in any of these states."""
         query = _filter(select(func.count()).select_from(runs), states)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())

@@ -108,6 +108,8 @@ class Imported:
 
 
 class StateFile:
+    """The whole state of a federation as one JSON file, out and in again (``federated_state.json``)."""
+
     def __init__(self, database: Database, events: Events) -> None:
         self._database, self._events = database, events
 

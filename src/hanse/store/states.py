@@ -9,6 +9,8 @@ from hanse.errors import ConfigError, IllegalTransition
 
 
 class RunState(StrEnum):
+    """Where a run stands; :data:`TRANSITIONS` says where it can go from there."""
+
     PENDING = "pending"  # made, not yet proposed
     AWAITING_CONSENT = "awaiting_consent"  # proposed; owners decide
     RUNNING = "running"

@@ -64,6 +64,7 @@ class Store:
             return self.blobs.prune(referenced(tx.connection), grace_s)
 
     def close(self) -> None:
+        """Closes the database and the audit log."""
         self.database.close()
         self.audit.close()
 

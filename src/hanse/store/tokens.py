@@ -20,6 +20,7 @@ def make() -> str:
 
 
 def digest(token: str) -> str:
+    """What is stored of a token: its SHA-256 in hexadecimal. Tokens are long and random, so no salt is needed."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

@@ -91,9 +91,17 @@ class Caller:
 class Listener(Protocol):
     """The coordinator's end: a :class:`hanse.transport.Transport` that begins and ends."""
 
-    def online(self) -> frozenset[str]: ...
-    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message: ...
-    async def changed(self) -> None: ...
+    def online(self) -> frozenset[str]:
+        """Ids of the nodes that can be asked now."""
+        ...
+
+    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+        """See :meth:`hanse.transport.Transport.request`."""
+        ...
+
+    async def changed(self) -> None:
+        """Returns when ``online()`` next changes."""
+        ...
 
     async def start(self) -> str:
         """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
@@ -111,9 +119,17 @@ class Listener(Protocol):
 class Line(Protocol):
     """The node's end. It calls again, more and more slowly, until it is closed."""
 
-    def start(self) -> None: ...
-    async def request(self, message: Message, progress: Progress = lambda: None) -> Message: ...
-    async def close(self) -> None: ...
+    def start(self) -> None:
+        """Begins to call the coordinator; returns at once."""
+        ...
+
+    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
+        """The coordinator's reply to ``message``. Raises its error, or ``NodeLost`` where it is not there."""
+        ...
+
+    async def close(self) -> None:
+        """Hangs up and calls no more."""
+        ...
 
 
 def listener(address: str, hub: Hub) -> Listener:

@@ -56,6 +56,7 @@ class Listener:
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
 
     async def start(self) -> str:
+        """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
         host = host_of(self._where)
         own = (host,) if host not in _EVERYWHERE else ()
         plain = self._scheme == _PLAIN
@@ -66,9 +67,11 @@ class Listener:
         return f"{self._scheme}{public}:{where.rpartition(':')[2]}"
 
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+        """See :meth:`hanse.transport.Transport.request`."""
         return await self._inner.request(node, message, progress)
 
     async def stop(self) -> None:
+        """Ends all connections; pending requests raise ``NodeLost``."""
         await self._inner.stop()
 
 

@@ -35,6 +35,7 @@ STATUS = {
 
 
 def now() -> str:
+    """The time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
 
 

@@ -1,0 +1,115 @@
+"""Every public module, class, function and method of Hanse says what it is, or what it is part of says it.
+
+Public is what has no leading underscore, in a file without one. A name needs no docstring of its own where its
+contract has one:
+
+- a method that a Protocol of Hanse documents, of a class that has all members of that Protocol;
+- in the file of an ingredient: the class that the file is about, which the file's docstring describes; functions and
+  methods that the page of the folder's kind names (``hanse/models/__init__.py``, ...), or that are fields of
+  :class:`hanse.queries.Statistic` and :class:`hanse.presentation.Shown`, which describe them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hanse
+from hanse.presentation import Shown
+from hanse.queries import Statistic
+from hanse.registry import FOLDERS
+
+ROOT = Path(hanse.__file__).parent
+TREES = {p: ast.parse(p.read_text()) for p in sorted(ROOT.rglob("*.py")) if not p.name.startswith("_")}
+TREES |= {p: ast.parse(p.read_text()) for p in sorted(ROOT.rglob("__init__.py"))}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+HALVES = {field.name for kind in (Statistic, Shown) for field in dataclasses.fields(kind)}
+
+
+def methods(cls: ast.ClassDef) -> dict[str, Function]:
+    return {n.name: n for n in cls.body if isinstance(n, Function) and not n.name.startswith("_")}
+
+
+def members(cls: ast.ClassDef) -> set[str]:
+    """Names of methods, fields and values of a class."""
+    plain = {n.target.id for n in cls.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    given = {t.id for n in cls.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    own = {
+        t.attr
+        for n in ast.walk(cls)
+        if isinstance(n, ast.Assign | ast.AnnAssign)
+        for t in (n.targets if isinstance(n, ast.Assign) else [n.target])
+        if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and t.value.id == "self"
+    }
+    return {*methods(cls), *plain, *given, *own}
+
+
+def is_protocol(cls: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in cls.bases)
+
+
+def _protocols() -> list[tuple[set[str], set[str]]]:
+    """(all members, documented methods) of each Protocol, with those of the Protocols that it extends."""
+    found = {
+        n.name: n for tree in TREES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and is_protocol(n)
+    }
+    made = []
+    for cls in found.values():
+        whole = [cls, *(found[b.id] for b in cls.bases if isinstance(b, ast.Name) and b.id in found)]
+        made.append(
+            (
+                set().union(*(members(c) for c in whole)),
+                {name for c in whole for name, m in methods(c).items() if ast.get_docstring(m)},
+            )
+        )
+    return made
+
+
+PROTOCOLS = _protocols()
+
+
+def public(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
+    yield from (n for n in body if isinstance(n, Function | ast.ClassDef) and not n.name.startswith("_"))
+
+
+def undocumented(path: Path) -> Iterator[str]:
+    tree, folder = TREES[path], path.parent.name
+    if not ast.get_docstring(tree):
+        yield path.name
+    ingredient = path.parent.parent == ROOT and folder in FOLDERS and path.name != "__init__.py"
+    page = ast.get_docstring(TREES[path.parent / "__init__.py"]) or "" if ingredient else ""
+    contract = {name for part in re.findall(r"``([^`\n]+)``", page) for name in re.findall(r"\w+", part)}
+    contract |= HALVES if ingredient and folder == "statistics" else set()
+    classes = [n for n in public(tree.body) if isinstance(n, ast.ClassDef)]
+    for node in public(tree.body):
+        said = ast.get_docstring(node) is not None
+        if isinstance(node, ast.ClassDef):
+            if not said and not (ingredient and len(classes) == 1):
+                yield node.name
+            has = members(node)
+            known = contract.union(*(documented for whole, documented in PROTOCOLS if whole <= has))
+            told = set() if is_protocol(node) else known
+            plain = [name for name, method in methods(node).items() if not ast.get_docstring(method)]
+            yield from (f"{node.name}.{name}" for name in plain if name not in told)
+        elif not said and node.name not in contract:
+            yield node.name
+
+
+@pytest.mark.parametrize("path", TREES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_is_public_says_what_it_is(path: Path) -> None:
+    assert list(undocumented(path)) == []
+
+
+def test_a_name_without_a_docstring_is_found(tmp_path: Path) -> None:
+    source = "'A file.'\nclass A:\n    'A.'\n    def b(self): ...\n    def _c(self): ...\ndef d(): ...\ndef _e(): ..."
+    path = tmp_path / "file.py"
+    TREES[path] = ast.parse(source)
+    try:
+        assert list(undocumented(path)) == ["A.b", "d"]
+    finally:
+        del TREES[path]
