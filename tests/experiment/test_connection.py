@@ -20,6 +20,7 @@ from hanse.errors import (
     ConfigError,
     Conflict,
     HanseError,
+    NodeFailed,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -36,6 +37,7 @@ from hanse.experiment.proposal import Experiment
 from hanse.experiment.seam import Update
 from hanse.identity import Authority
 from hanse.messages import dump
+from hanse.models import logistic_regression
 
 FAST: dict[str, Any] = {
     "model": "logistic_regression",
@@ -120,14 +122,19 @@ def test_an_owner_says_no(real: Living, federation: Federation) -> None:
         experiment.result()
 
 
-def test_a_run_that_fails_says_why(real: Living, federation: Federation) -> None:
+def test_a_run_that_fails_says_why(real: Living, federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = federation.experiment(**FAST | {"model": "sgd_classifier"}, model_options={"loss": "no such loss"})
     with pytest.raises(ConfigError, match="loss of sgd_classifier"):  # before any owner is asked
         wrong.propose()
-    experiment = federation.experiment("logistic_regression", sample_id_column=None, model_options={"C": "inf"})
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise NodeFailed("the disk of this hospital is on fire")
+
+    monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
+    experiment = federation.experiment(**FAST, max_failed_rounds=0)
     experiment.propose()
     decide(real, experiment.run_id)
-    with pytest.raises(RunFailed, match=r"ended as failed\. the features separate the classes"):
+    with pytest.raises(RunFailed, match=r"ended as failed\..*site1: the disk of this hospital is on fire"):
         experiment.wait(progress=False)
 
 
