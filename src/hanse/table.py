@@ -182,8 +182,9 @@ class Table:
     @staticmethod
     def of(data: Any) -> Table:
         """From a mapping of sequences, a pandas or Polars frame, or a Table. Text becomes
-        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates, durations numbers of days; a
-        column without any value is of open kind, unless it comes as a :class:`Column`."""
+        categorical, numbers numeric, bool boolean, dates and date-times (in UTC) dates, durations numbers of days. As
+        in a CSV file, text loses outer blanks, and blank text is missing. A column without any value is of open kind,
+        unless it comes as a :class:`Column`."""
         if isinstance(data, Table):
             return data
         if hasattr(data, "columns"):
@@ -222,7 +223,7 @@ def _column(name: str, values: Any) -> Column:
         return Column.numeric([float("nan") if v is None else v / timedelta(days=1) for v in listed])
     if all(isinstance(v, date) for v in present):
         return Column(ColumnKind.DATE, np.array([np.nan if v is None else _days(v) for v in listed]))
-    return Column.categorical([None if v is None else str(v) for v in listed])
+    return Column.categorical([None if v is None else str(v).strip() or None for v in listed])
 
 
 def _days(value: date) -> float:

@@ -27,8 +27,8 @@ from hanse.node.catalogue import Catalogue
 from hanse.node.contents import version_of
 from hanse.node.mock import make_mock
 from hanse.node.readers import csv as csv_reader
-from hanse.node.summary import summary
 from hanse.queries import Known, Owner, Values, statistic
+from hanse.summary import summary
 from hanse.table import Column, ColumnKind, Table
 
 CSV = "age,sex,ill\n" + "".join(f"{40 + i},{'fm'[i % 2]},{'true' if i % 3 else 'false'}\n" for i in range(27))

@@ -20,8 +20,8 @@ from hanse.errors import ConfigError, DataError, HanseError
 from hanse.node import readers
 from hanse.node.readers import csv as csv_reader
 from hanse.node.readers import profile
-from hanse.node.summary import asked_here
 from hanse.queries import TableSource, make_item
+from hanse.summary import asked_here
 from hanse.table import ColumnKind, Table
 
 T = TypeVar("T")

@@ -154,7 +154,12 @@ class RunDriver:
         frozen, start, facts, past = await asyncio.to_thread(self._load, run, config)
         algorithm = await asyncio.to_thread(lambda: algorithms.build(config, starting_model(self._store, config)))
 
+        reason = ""
+
         def note(kind: str, run_id: str, detail: Mapping[str, Json]) -> None:
+            nonlocal reason
+            if kind == "run.done":
+                reason = str(detail.get("reason", ""))
             self._chronicle.note(kind, run_id, detail=detail)
 
         def shares(state: State) -> Mapping[str, float]:
@@ -185,7 +190,7 @@ class RunDriver:
             sha = self._store.blobs.put(record)
             round, metrics = self._last_metrics(run.id)
             self._store.models.add(run.id, sha, round=round, metrics=metrics)
-            return self._end(run.id, RunState.COMPLETED, "", sha)
+            return self._end(run.id, RunState.COMPLETED, reason, sha)
 
         return await asyncio.to_thread(complete)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hanse import algorithms, bundle, comparison, features
+from hanse import algorithms, alignment, bundle, features
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
-from hanse.coordinator import registry
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
 from hanse.messages import Json
-from hanse.registry import find
 from hanse.store.nodes import ENROLLED, Node
-from hanse.task import PROBABILITIES
+from hanse.summary import labels_told
 
 Dataset = Mapping[str, Json]
 _HEAVY = 0.9  # of all rows: worth a word
@@ -57,35 +54,22 @@ def freeze(
         return FrozenProposal(frozen, tuple(chosen), _warn(config, chosen))
     datasets = choose_datasets(config, usable)
     if not algorithms.needs_model(config):
-        found = features.survey({node: _columns(d) for node, d in datasets.items()}, config.features)
-        frozen = bundle.freeze(config, found.to_json(), bundle.bound(datasets))
+        found = alignment.of(config, {node: _columns(d) for node, d in datasets.items()}, {})
+        frozen = bundle.freeze(config, found, bundle.bound(datasets))
         return FrozenProposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
     if not config.target_column:
         raise ConfigError("name the column to be predicted (target_column); hanse run analyze lists the columns")
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
-    barred = metadata - set(config.features or ())
-    if config.sample_id_column is not None:
-        barred.add(config.sample_id_column)
-    alignment = features.align(
-        {node: _columns(d) for node, d in datasets.items()},
-        config.feature_strategy,
-        targets=config.targets,
-        not_features=sorted(barred),
-        only=config.features,
-    )
+    labels = {
+        name: {node: labels_told(usable[node].summary, str(d.get("name")), name) for node, d in datasets.items()}
+        for name in config.targets
+    }
+    found = alignment.of(config, {node: _columns(d) for node, d in datasets.items()}, labels, metadata)
+    alignment.check_labels(config, labels)
     named = bundle.bound(datasets)
-    labels = {name: {node: registry.labels_of(usable[node], name) for node in datasets} for name in config.targets}
-    if getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES:
-        for name, told in labels.items():
-            comparison.shared(told, name)
-    warnings = (
-        *alignment.warnings,
-        *(warning for name, told in labels.items() for warning in comparison.labels(told, name)),
-        *_heavy(config, named),
-        *_warn(config, sorted(datasets)),
-    )
-    said = dataclasses.replace(alignment, warnings=warnings)  # owners read them too
-    return FrozenProposal(bundle.freeze(config, said.to_json(), named), tuple(sorted(datasets)), warnings)
+    warnings = (*found["warnings"], *_heavy(config, named), *_warn(config, sorted(datasets)))
+    found["warnings"] = list(warnings)  # owners read them too
+    return FrozenProposal(bundle.freeze(config, found, named), tuple(sorted(datasets)), warnings)
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:

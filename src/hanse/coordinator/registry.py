@@ -220,11 +220,6 @@ def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
     return columns, extra
 
 
-def labels_of(node: Node, target: str) -> list[str]:
-    """The labels of a target column, as far as the node told them when it registered."""
-    return _labels(*(s for s in _summaries(node.summary) if target in _texts(s.get("target_columns"))))
-
-
 def _labels(*summaries: Mapping[str, Json]) -> list[str]:
     found = [s.get("class_distribution") for s in summaries]
     return sorted({str(label) for d in found if isinstance(d, Mapping) for label in d})

@@ -280,7 +280,7 @@ class FederatedAnalytics:
                 found[f"{name}[shape]"] = "categorical"
             else:
                 found[name] = kind
-        return found
+        return dict(sorted(found.items()))  # not as the columns stand in a frame
 
     def _datasets(self) -> Mapping[str, Mapping[str, Json]]:
         now = time.monotonic()
@@ -379,7 +379,7 @@ def _rejections(status: Mapping[str, Json]) -> dict[str, str]:
     found = {}
     for node, consent in (status.get("consents") or {}).items():
         if str(consent.get("decision")).startswith("reject"):
-            found[str(node)] = f"rejected. {consent.get('reason') or ''}".strip()
+            found[str(node)] = str(consent.get("reason") or "its owner rejected it")
     return found
 
 

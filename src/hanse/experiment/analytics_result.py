@@ -298,7 +298,8 @@ class FAResult:
             for column, nodes in sorted(fetched.lacking.items()):
                 if column in columns and not set(nodes) >= set(fetched.nodes):
                     found.append(f"{column!r} is not at {', '.join(nodes)}")
-            back = {item: reasons for item, reasons in fetched.withheld.items() if item in mine}
+            told = sorted(fetched.withheld.items(), key=lambda pair: pair[0].name)  # whatever the runs that asked
+            back = {item: reasons for item, reasons in told if item in mine}
             found += tabulated.kept_back((i.name, n, why) for i, those in back.items() for n, why in those.items())
             single = [item.name for item in fetched.single if item in mine]
             if single:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hanse import algorithms, bundle, features
+from hanse import alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import (
     ConfigError,
@@ -30,6 +30,7 @@ from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Update
 from hanse.messages import Json, Record, digest, load
 from hanse.rounds import Step
+from hanse.summary import labels_told
 
 if TYPE_CHECKING:
     import httpx
@@ -126,7 +127,8 @@ class Connection:
         return bundle.freeze(config, self._align(config, found), bundle.bound(found)).preview()
 
     def fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
-        """Node to the dataset that it would use, as the coordinator would choose it."""
+        """Node to the dataset that it would use, as the coordinator would choose it, with the ``labels`` that
+        it told of each target."""
         found = {}
         for client in self.call("GET", "/api/clients", params={"include": "features"})["clients"]:
             if config.expected_client_ids is not None and client["client_id"] not in config.expected_client_ids:
@@ -135,21 +137,15 @@ class Connection:
             if len(fitting) > 1:  # the target may tell which is meant
                 fitting = [d for d in fitting if {*config.targets} <= {*(d.get("columns") or {})}] or fitting
             if fitting:
-                found[str(client["client_id"])] = fitting[0]
+                said = client.get("summary") or {}
+                told = {name: labels_told(said, str(fitting[0]["name"]), name) for name in config.targets}
+                found[str(client["client_id"])] = {**fitting[0], "labels": told}
         return dict(sorted(found.items()))
 
     def _align(self, config: RunConfig, datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
-        if not algorithms.needs_data(config):
-            return {"features": [], "kinds": {}}
-        if not algorithms.needs_model(config) or not config.target_column:
-            schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
-            return features.survey(schemas, config.features).to_json()
-        metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or []} - set(config.features or [])
-        barred = [*sorted(metadata), *([config.sample_id_column] if config.sample_id_column else [])]
-        schemas = {node: d.get("columns") or {} for node, d in datasets.items()}
-        return features.align(
-            schemas, config.feature_strategy, targets=config.targets, not_features=barred, only=config.features
-        ).to_json()
+        metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
+        labels = {name: {node: d["labels"][name] for node, d in datasets.items()} for name in config.targets}
+        return alignment.of(config, {node: d.get("columns") or {} for node, d in datasets.items()}, labels, metadata)
 
     def propose(self, config: RunConfig) -> str:
         return str(self.start(config.to_send())["session_id"])

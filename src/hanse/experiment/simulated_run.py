@@ -25,7 +25,7 @@ from hanse.messages import Json, Message, Record
 from hanse.rounds import Forgetful, Run, Step
 from hanse.table import Table
 from hanse.transport import Handler, Progress
-from hanse.transports.local import LocalTransport
+from hanse.transports.local import COORDINATOR, LocalTransport
 
 
 class _Cancelled(Exception):
@@ -54,6 +54,7 @@ class SimulatedRun:
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
+        self.rejected: dict[str, str] = {}  # node to why its owner's settings say no
         self.steps: list[Step] = []
         self._updates: list[Update] = []
         self._news = threading.Condition()
@@ -170,6 +171,8 @@ class SimulatedRun:
         self._going = (asyncio.get_running_loop(), task)
         if self._stop.is_set():
             raise asyncio.CancelledError
+        if algorithms.at_once(self.config.federated_strategy):
+            await self._ask_owners()
         journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
         with ThreadPoolExecutor(self._workers, f"{self.run_id}-site") as pool:
             try:
@@ -195,7 +198,7 @@ class SimulatedRun:
         return self.algorithm.result(state)
 
     def _facts(self, node: str, rows: int) -> Callable[[str, Record], Facts]:
-        """What the rules of ``node`` decide by, of a task from somebody."""
+        """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
         said = self.bundle.facts(node)
         bound = said.pop("dataset")
         about = Data(name=node, version=str(bound["version"])) if said["needs_data"] else None
@@ -211,17 +214,27 @@ class SimulatedRun:
                 bundle=self.bundle.sha256,
                 dataset=about,
                 rows=rows if about else None,
-                step=task.data["step"],
-                exchange=task.data["exchange"],
-                operation=task.data["op"],
-                combine=task.data["combine"],
-                round=round_of(task.data["ask"]),
-                bytes=task.nbytes,
+                step=task.data.get("step", max(0, said["steps"] - 1)),
+                exchange=task.data.get("exchange", 0),
+                operation=task.data.get("op", "proposal"),
+                combine=task.data.get("combine", ""),
+                round=round_of(task.data["ask"]) if "ask" in task.data else None,
+                bytes=task.nbytes if task.data else 0,
                 exposed=(),  # whose code it is, their machine it is
                 time=now(),
             )
 
         return facts
+
+    async def _ask_owners(self) -> None:
+        """What owners answer at once in their settings is answered before the run, as at a node. Raises ``Refused``."""
+        rules = policy.rules(self._policy)
+        for node, table in self.tables.items():
+            said = await policy.decide(rules, self._facts(node, table.rows)(COORDINATOR, Record()))
+            if not all(decision.allowed for decision in said):
+                self.rejected[node] = "; ".join(f"{d.rule}: {d.reason}" for d in said if not d.allowed)
+        if self.rejected:
+            raise Refused("; ".join(f"{node}: {why}" for node, why in self.rejected.items()))
 
     def _handler(self, node: str, table: Table, pool: ThreadPoolExecutor) -> Handler:
         answerer = Answerer(node, lambda bundle: table, self._policy, lambda bundle: self._sources[node])

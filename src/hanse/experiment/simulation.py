@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from hanse import algorithms, bundle, features
+from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotFound
 from hanse.experiment.results import Result
@@ -16,6 +16,7 @@ from hanse.experiment.seam import ENDED, Update
 from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.queries import TableSource
+from hanse.summary import labels_here
 from hanse.table import Table
 
 
@@ -31,6 +32,7 @@ class Simulation:
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
+    _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
     _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
     _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
 
@@ -88,6 +90,7 @@ class Simulation:
             "rounds": run.config.num_rounds,
             "nodes": list(run.tables),
             "reason": run.reason,
+            "consents": {n: {"decision": "reject", "reason": why} for n, why in run.rejected.items()},
             "simulation": True,
         }
 
@@ -135,21 +138,24 @@ class Simulation:
         return {n: t for n, t in self.tables.items() if wanted is None or n in wanted}
 
     def _align(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, Json]:
-        if not algorithms.needs_data(config):
-            return {"features": [], "kinds": {}}
-        if not algorithms.needs_model(config) or not config.target_column:
-            return features.survey({n: t.schema() for n, t in tables.items()}, config.features).to_json()
-        barred = [config.sample_id_column] if config.sample_id_column else []
-        schemas = {n: t.schema() for n, t in tables.items()}
-        alignment = features.align(
-            schemas, config.feature_strategy, targets=config.targets, not_features=barred, only=config.features
-        )
-        return alignment.to_json()
+        return alignment.of(config, {n: t.schema() for n, t in tables.items()}, self._told(config, tables))
+
+    def _told(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, dict[str, list[str]]]:
+        """The labels of each target that each site would tell when it registers."""
+        if not config.target_column or not algorithms.needs_model(config):
+            return {}
+        least = int(self.policy["minimum_count"])
+        for key in ((node, name) for node in tables for name in config.targets):
+            if key not in self._labels:
+                self._labels[key] = labels_here(tables[key[0]], key[1], least)
+        return {name: {node: self._labels[node, name] for node in tables} for name in config.targets}
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
         tables = self._chosen(config)
         datasets = {n: {"name": n, "version": self._version(n), "most_rows": t.rows} for n, t in tables.items()}
-        return bundle.freeze(config, self._align(config, tables), datasets)
+        found = self._align(config, tables)
+        alignment.check_labels(config, self._told(config, tables))
+        return bundle.freeze(config, found, datasets)
 
     def _version(self, node: str) -> str:
         if node not in self._versions:

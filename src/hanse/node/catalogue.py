@@ -1,7 +1,7 @@
 """The node's register of datasets: what is here, what may be said about it, and that it is unchanged.
 
 The register is ``catalogue.json`` in the node's home. Paths stand in it and in nothing that leaves the
-node: :meth:`hanse.node.dataset.Dataset.public` and :func:`hanse.node.summary.summary` are all that others get to know.
+node: :meth:`hanse.node.dataset.Dataset.public` and :func:`hanse.summary.summary` are all that others get to know.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.node.summary import MIN_COUNT
+from hanse.summary import MIN_COUNT
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from hanse.messages import Json
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.settings import NodeSettings
-from hanse.node.summary import summary
+from hanse.summary import summary
 from hanse.whole_files import write_whole
 
 FILE = "summaries.json"
 
 
 def summaries(home: Path) -> dict[str, Json]:
-    """What :mod:`hanse.node.summary` said of each dataset, as it is registered now."""
+    """What :mod:`hanse.summary` said of each dataset, as it is registered now."""
     versions = {d.name: d.version for d in Catalogue(home).list()}
     return {name: entry["summary"] for name, entry in _kept(home).items() if versions.get(name) == entry.get("version")}
 

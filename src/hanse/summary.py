@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hanse.errors import ConfigError, DataError
+from hanse.features import SettledSource
 from hanse.kinds import Source
 from hanse.messages import Json
 from hanse.queries import Item, TableSource, make_item
@@ -51,7 +52,7 @@ def summary(
     """
     if min_count < 1:
         raise ConfigError(f"min_count is {min_count}; expected 1 or more")
-    source = _Noted(TableSource(rows) if isinstance(rows, Table) else rows, note)
+    source = _Noted(_settled(rows), note)
     names = list(source.schema)
     if target is not None and target not in names:
         raise DataError(f"there is no column {target!r}; there are {', '.join(names[:50])}")
@@ -71,6 +72,45 @@ def summary(
         "metadata_columns": [name for name in names if name in not_features],
         **({"target_columns": [target]} if target is not None else {}),
     }
+
+
+def labels_here(rows: Table | Source, target: str, min_count: int) -> list[str]:
+    """The labels of ``target`` that a :func:`summary` names; none where there is no such column.
+
+    >>> from hanse.table import Column
+    >>> labels_here(Table({"y": Column.categorical(["a", "b", "a"])}), "y", 2)
+    []
+    >>> labels_here(Table({"y": Column.categorical(["a", "b"] * 2)}), "y", 2)
+    ['a', 'b']
+    """
+    source = _settled(rows)
+    if target not in source.schema or not _is_class(source, target):
+        return []
+    said = asked_here(source, [make_item("value_counts", [target], {})], min_count)
+    return sorted(_shown(said.get("value_counts")))
+
+
+def labels_told(summary: Mapping[str, Any], dataset: str, target: str) -> list[str]:
+    """The labels of ``target`` in what a node said of its datasets: those of ``dataset``, no other's. A node with one
+    dataset, or that registered by REST, says one summary for itself.
+
+    >>> said = {"class_distribution": {"yes": 5, "no": 7}, "target_columns": ["ill"]}
+    >>> labels_told(said, "visits", "ill"), labels_told({"datasets": {"visits": said}}, "labs", "ill")
+    (['no', 'yes'], [])
+    """
+    several = summary.get("datasets")
+    said = several.get(dataset) if isinstance(several, Mapping) else summary
+    if not isinstance(said, Mapping) or target not in (said.get("target_columns") or ()):
+        return []
+    counts = said.get("class_distribution")
+    return sorted(map(str, counts)) if isinstance(counts, Mapping) else []
+
+
+def _settled(rows: Table | Source) -> Source:
+    """The rows with open columns as numbers, as in a survey of this node alone."""
+    given = TableSource(rows) if isinstance(rows, Table) else rows
+    opened = {n: ColumnKind.NUMERIC.value for n, k in given.schema.items() if k == ColumnKind.OPEN}
+    return SettledSource(given, opened) if opened else given
 
 
 class _Noted:

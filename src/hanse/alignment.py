@@ -1,0 +1,54 @@
+"""What the sites of a run have in common: its features, and what is odd about their columns and labels.
+
+The same for a proposal at a coordinator, for a look at the sites before, and for a simulation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from hanse import algorithms, comparison, features
+from hanse.config import RunConfig
+from hanse.messages import Json
+from hanse.registry import find
+from hanse.task import PROBABILITIES
+
+Labels = Mapping[str, Mapping[str, Sequence[str]]]  # target to node to the labels that it told
+
+
+def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: Collection[str] = ()) -> dict[str, Json]:
+    """The alignment of a run, as its bundle holds it, with a sentence for each thing that is odd.
+
+    Args:
+        schemas: node to the columns of its dataset and their kinds.
+        labels: of each target.
+        metadata: columns that are features only where the run names them.
+
+    Raises:
+        ConfigError: as :func:`hanse.features.align` and :func:`hanse.features.survey`.
+    """
+    if not algorithms.needs_data(config):
+        return {"features": [], "kinds": {}}
+    if not algorithms.needs_model(config) or not config.target_column:
+        return features.survey(schemas, config.features).to_json()
+    barred = set(metadata) - set(config.features or ())
+    if config.sample_id_column is not None:
+        barred.add(config.sample_id_column)
+    found = features.align(
+        schemas,
+        config.feature_strategy,
+        targets=config.targets,
+        not_features=sorted(barred),
+        only=config.features,
+    )
+    odd = [said for name, told in labels.items() for said in comparison.labels(told, name)]
+    return dataclasses.replace(found, warnings=(*found.warnings, *odd)).to_json()
+
+
+def check_labels(config: RunConfig, labels: Labels) -> None:
+    """Raises ``ConfigError`` where sites that tell labels apart share none (:func:`hanse.comparison.shared`)."""
+    classes = getattr(find("tasks", config.task_type).TASK, "predicts", PROBABILITIES) == PROBABILITIES
+    if classes and config.target_column and algorithms.needs_model(config):
+        for name, told in labels.items():
+            comparison.shared(told, name)
