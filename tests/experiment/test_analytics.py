@@ -13,7 +13,7 @@ import pytest
 import hanse
 from hanse import algorithms, bundle, registry
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, Refused
+from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.analytics_result import FAResult
 from hanse.experiment.federation import Federation
@@ -215,7 +215,7 @@ def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A
     assert float(mean) == pytest.approx(frame["price"][:60].mean())
     assert repr(mean).endswith("(of 60 rows, without huge)")
     assert any("huge is not in it" in note for note in result.notes)
-    with pytest.raises(Refused, match="huge"):
+    with pytest.raises(RunFailed, match="huge"):
         federation.analytics(require="all").fetch_stats("mean", ["price"])
     with pytest.raises(Refused, match="price"):
         two(statistics_denied_columns=["price"]).analytics().mean(["price"])
