@@ -145,6 +145,12 @@ class RunConfig:
     ingredient_settings: Mapping[str, Json] = field(default_factory=dict)
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
+    @property
+    def sample_id(self) -> str | None:
+        """The column that names the rows, where somebody named one: the default is often not there, and may be."""
+        default = settings_of(type(self))["sample_id_column"].default
+        return None if self.sample_id_column == default else self.sample_id_column
+
     @classmethod
     def parse(cls, raw: Mapping[str, Json]) -> RunConfig:
         """Checks every name of ``raw``, and the values of all that is no ingredient's. Raises ``ConfigError`` for

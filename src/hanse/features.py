@@ -6,6 +6,7 @@ filled in at each site, since a filled column means "absent" and "never measured
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def align(
     targets: Sequence[str],
     not_features: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    sample_id: str | None = None,
 ) -> Alignment:
     """The alignment of all sites' columns.
 
@@ -85,9 +87,11 @@ def align(
         targets: the columns that are predicted: each must stand at every site, and is never a feature.
         not_features: sample ids and the like; never features.
         only: keep just these (each must be available under the strategy).
+        sample_id: a column that names the rows, never a feature, which somebody expects to be there; a site that lacks
+            it is a warning, since its own column of that meaning would be learned from.
 
     Raises:
-        ConfigError: no sites, no target, no common feature, or a wanted one is missing.
+        ConfigError: no sites, no target, no common feature, a wanted one is missing, or no site has ``sample_id``.
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
@@ -99,7 +103,8 @@ def align(
         if lacking := sorted(node for node, columns in kinds.items() if target not in columns):
             raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
     union, intersection = union_and_intersection(schemas)
-    barred = {*targets, *not_features}
+    barred = {*targets, *not_features, sample_id}
+    warnings = _without(kinds, sample_id) if sample_id is not None else []
     names = [n for n in (intersection if strategy == "intersection" else union) if n not in barred]
     if only is not None:
         wanted = sorted(set(only))
@@ -107,7 +112,6 @@ def align(
         if absent:
             raise ConfigError(f"features not available under {strategy}: {', '.join(absent)}")
         names = wanted
-    warnings = []
     settled: dict[str, str] = {}
     for name in list(names):
         seen = {columns[name] for columns in kinds.values() if name in columns}
@@ -127,6 +131,21 @@ def align(
         if share > 0.2:
             warnings.append(f"{share:.0%} of the features are filled in at {node}, which lacks them")
     return Alignment(tuple(names), settled, filled, tuple(warnings))
+
+
+def _without(kinds: Schemas, sample_id: str) -> list[str]:
+    """A sentence where some sites lack the column that names the rows. Raises ``ConfigError`` where all do."""
+    lacking = sorted(node for node, columns in kinds.items() if sample_id not in columns)
+    if len(lacking) == len(kinds):
+        close = difflib.get_close_matches(sample_id, sorted({c for columns in kinds.values() for c in columns}), 1)
+        hint = f"did you mean {close[0]!r}?" if close else "set it to null where no column names the rows"
+        raise ConfigError(f"no site has the column {sample_id!r} that sample_id_column names; {hint}")
+    if not lacking:
+        return []
+    return [
+        f"{', '.join(lacking)} has no column {sample_id!r} (sample_id_column); a column there that names the rows "
+        "under another name would be a feature"
+    ]
 
 
 def survey(schemas: Schemas, only: Sequence[str] | None = None) -> Alignment:

@@ -452,3 +452,16 @@ def test_large_models_of_all_rounds_are_not_written_over_by_later_rounds_and_run
     assert learned() == fresh
     assert len(given) >= 8
     assert len(set(fresh[0].values())) == len(fresh[0]) >= 2
+
+
+def test_a_column_of_sample_ids_that_sites_do_not_have_is_told() -> None:
+    """It would be learned from under the name that it really has."""
+    rows = {"age": [50.0, 60.0] * 20, "sick": ["no", "yes"] * 20}
+    numbered = {**rows, "patient": [float(n) for n in range(40)]}
+    given = {"model": "logistic_regression", "target": "sick", "features": ["age"]}
+    with hanse.simulate({"ulm": numbered, "bonn": rows}) as federation:
+        experiment = federation.experiment(**given, sample_id_column="patient")
+        assert "bonn has no column 'patient' (sample_id_column)" in repr(experiment.analyze())
+        with pytest.raises(ConfigError, match="no site has the column 'patients' .* did you mean 'patient'?"):
+            federation.experiment(**given, sample_id_column="patients").run(progress=False)
+        assert federation.experiment(**given).run(progress=False).record.data["task"]["features"] == ["age"]

@@ -128,10 +128,7 @@ def gathered(
         key, sign, text = entry.partition("=")
         if not sign:
             raise ConfigError(f"--set {entry!r} has no =; write --set NAME=VALUE")
-        try:
-            settings[key.strip()] = json.loads(text)
-        except ValueError:
-            settings[key.strip()] = text
+        settings[key.strip()] = _value(key.strip(), text)
     given: dict[str, Any] = {
         "model_name": model,
         "target_column": target,
@@ -143,6 +140,26 @@ def gathered(
         "expected_client_ids": list(asked) or None,
     }
     return settings | {k: v for k, v in given.items() if v is not None}
+
+
+def _value(name: str, text: str) -> Any:
+    """What ``text`` means for the setting of this name, its own or an ingredient's. Raises ``ConfigError`` where it
+    does not fit; a name that is not known is left to the check of all of them."""
+    from hanse.config import RunConfig, owners
+    from hanse.experiment.configuring import ALIASES
+    from hanse.registry import settings as of_ingredient
+    from hanse.settings import settings_of
+
+    known = settings_of(RunConfig).get(ALIASES.get(name, name))
+    whose = owners(name)
+    if known is None and len(whose) == 1:
+        known = of_ingredient(*whose[0]).get(name)
+    if known is not None:
+        return known.read(name, text)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _without_guess(settings: dict[str, Any]) -> dict[str, Any]:
