@@ -39,7 +39,8 @@ def cancel(federation: Federation, run: str) -> None:
 
 
 def test_another_hash_than_the_one_consented_to_is_refused_and_both_audits_say_so(three: Federation) -> None:
-    """Somebody with the coordinator's disk changes what a run stands for, after the consents."""
+    """Somebody with the coordinator's disk changes what a run stands for, after the consents. All nodes refuse for
+    good, so the run ends as one that was rejected."""
     run = propose(three, **{**LONG, "max_failed_rounds": 1})
     until(lambda: steps_done(three.home, run) >= 4)
     three.coordinator.kill()
@@ -48,7 +49,7 @@ def test_another_hash_than_the_one_consented_to_is_refused_and_both_audits_say_s
     before = {name: len(audit(three, name)) for name in three.nodes}
     three.coordinator.start()
     done = ended(three, run)
-    assert done["state"] == "failed", done
+    assert done["state"] == "rejected", done
     for name in three.nodes:
         said = [e for e in audit(three, name)[before[name] :] if e["action"] == "task.refused"]
         assert said, name

@@ -13,8 +13,11 @@ import pytest
 
 from hanse import features
 from hanse.bundle import Bundle, freeze
+from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import HanseError, TooMany
+from hanse.learning import averaging, pooling
+from hanse.messages import Record
 from hanse.node import approvals
 from hanse.node.catalogue import Catalogue
 from tests.node.one_node import FakeCoordinator, Node, probe, proposal, running
@@ -175,7 +178,7 @@ ASKS: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
     "a negative stage": ({"stage": -1, "of": {"phase": "train"}}, {}),
     "a stage that is text": ({"stage": "0", "of": []}, {}),
     "a step that there is not": ({"stage": 0, "of": {"step": "rows"}}, {}),
-    "prepared of nothing": ({"stage": 1, "of": {"phase": "train", "round": 1, "prepared": {}}}, {}),
+    "prepared of nothing": ({"stage": 1, "of": {"prepared": {}}}, {"theta": np.zeros((1, 4))}),
     "a column that was not approved": (
         {
             "stage": 0,
@@ -232,40 +235,52 @@ def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
         with_data(tmp_path)
         settings = {"task_type": "regression", "target_column": "marker"} if model == "sgd_regressor" else {}
         bundle = data_bundle(tmp_path, model, **settings)
-        task = {"kind": "binary", "features": ["age", "marker"], "classes": ["0", "1"]}
+        numeric = model == "sgd_regressor"
+        task: Json = {"kind": "binary", "features": ["age", "marker"], "classes": ["0", "1"]}
         columns = [{"name": n, "kind": "numeric", "categories": [], "missing": False} for n in ("age", "marker")]
-        if model == "sgd_regressor":
+        if numeric:
             task, columns = {"kind": "regression", "features": ["age"], "classes": []}, columns[:1]
-        prepared = {
+        told: dict[str, Json] = {
             "task": task,
             "target": settings.get("target_column", "disease"),
             "columns": columns,
             "rows": 60,
-            "needs": "standardised" if settings else "raw",
+            "needs": "standardised" if numeric else "raw",
             "class_counts": [30, 30],
         }
-        arrays: dict[str, Any] = {f"prepared.{n}": np.ones(len(columns)) for n in ("count", "mean", "scale")}
-        arrays |= {"prepared.target_mean": np.zeros(1), "prepared.target_scale": np.ones(1)}
-        if model == "sgd_regressor":
-            arrays |= {"model.coef": np.zeros((50, 50)), "model.intercept": np.zeros(0)}
+        sizes: dict[str, Any] = {n: np.ones(len(columns)) for n in ("count", "mean", "scale")}
+        prepared = Record(told, sizes | {"target_mean": np.zeros(1), "target_scale": np.ones(1)})
+
+        def asked(of: dict[str, Any]) -> Record:
+            if numeric:
+                return encode(averaging.Question("train", 1, True, prepared, of))
+            return encode(pooling.Question("train", 1, 2, True, prepared, 0.5, of))
+
+        if numeric:
+            honest: dict[str, Any] = {"coef": np.zeros(1), "intercept": np.zeros(1)}
+            crafted: dict[str, Any] = {"coef": np.zeros((50, 50)), "intercept": np.zeros(0)}
         else:
-            _, trees = chain(model, 200_000)
-            arrays |= {f"model.{n}": a for n, a in trees.items()}
-        ask = {"phase": "train", "round": 1, "prepared": prepared, "base": 0.5, "rounds": 2}
+            adapter, crafted = chain(model, 200_000)
+            honest = dict(adapter.empty())
         async with running(tmp_path) as node:
             await node.approved(bundle)
-            data = {
-                "run": "run-1",
-                "step": 0,
-                "exchange": 0,
-                "op": "answer",
-                "combine": "sum",
-                "bundle": bundle.sha256,
-                "ask": {"stage": 1, "of": ask},
-            }
+
+            async def ask(step: int, of: dict[str, Any]) -> Record:
+                data = {
+                    "run": "run-1",
+                    "step": step,
+                    "exchange": 0,
+                    "op": "answer",
+                    "combine": "sum" if numeric else "each",
+                    "bundle": bundle.sha256,
+                    "ask": {"stage": 1, "of": asked(of).data},
+                }
+                return await node.coordinator.ask("task", data, asked(of).arrays)
+
+            await ask(0, honest)  # so that it is the model for which the other is refused
             pid = node.agent.worker.pid
             with pytest.raises(HanseError) as found:
-                await node.coordinator.ask("task", data, arrays)
+                await ask(1, crafted)
             assert found.value.code == "wire", found.value.message
             assert "worker.lost" not in node.actions()
             await fine(node, pid)

@@ -481,6 +481,27 @@ def test_the_owner_hears_that_the_coordinator_did_not_take_the_decision(tmp_path
     asyncio.run(main())
 
 
+def test_an_approval_is_taken_back_whatever_the_coordinator_says(tmp_path: Path) -> None:
+    """Of a run that goes on it takes no other decision; the node needs none of it to refuse the next task."""
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            await node.coordinator.until("hello")
+            bundle = probe()
+            await node.approved(bundle)
+            await node.task(bundle, ASK, X)
+            node.coordinator.refuse["consent"] = Conflict("run run-1 is running")
+            done = await asyncio.to_thread(
+                CliRunner().invoke, group, ["node", "revoke", "run-1", "--home", str(tmp_path)]
+            )
+            assert done.exception is None, done.exception
+            assert "revoked" in done.output
+            assert node.agent.approvals.unsent() == []
+            await refused(node, NotApproved, "revoked", bundle, ASK, X, step=1)
+
+    asyncio.run(main())
+
+
 def test_answers_are_counted_over_all_runs_and_people(tmp_path: Path) -> None:
     async def main() -> None:
         with_data(tmp_path)

@@ -229,7 +229,8 @@ class Agent:
 
     async def tell(self) -> dict[str, str]:
         """Tells the coordinator the decisions that it has not heard of. Returns the runs of which it did not take
-        the decision, and why (the run is over, ...)."""
+        the decision, and why (the run is over, ...). An approval that was taken back is none of them: a run that
+        goes on hears of it by its next task, which is refused here whatever the coordinator holds."""
         refused: dict[str, str] = {}
         for proposal in self.approvals.unsent():
             decision = "reject" if proposal.revoked else proposal.decision
@@ -245,6 +246,10 @@ class Agent:
             except NodeLost:
                 break
             except HanseError as error:  # it knows better: nothing to tell again
+                if proposal.revoked:
+                    log.info("run %s: the next task is refused; the coordinator says: %s", proposal.run, error.message)
+                    self.approvals.mark_sent(proposal)
+                    continue
                 log.warning("the coordinator did not take the decision on %s: %s", proposal.run, error.message)
                 refused[proposal.run] = error.message
             self.approvals.mark_sent(proposal)
