@@ -184,11 +184,12 @@ ASKS: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
             "stage": 0,
             "of": {
                 "step": "sum",
-                "target": "Sample",
-                "needs": "raw",
-                "task_type": "binary",
-                "task": {"kind": "binary", "features": ["Sample"], "classes": ["PATIENT-0007", "x"]},
-                "columns": [{"name": "Sample", "kind": "categorical", "categories": ["a"], "missing": False}],
+                "agreed": {
+                    "task": {"kind": "binary", "features": ["Sample"], "classes": ["PATIENT-0007", "x"]},
+                    "target": "Sample",
+                    "columns": [{"name": "Sample", "kind": "categorical", "categories": ["a"], "missing": False}],
+                    "needs": "raw",
+                },
             },
         },
         {"mean": np.zeros(0)},
@@ -311,18 +312,16 @@ def test_random_asks(tmp_path: Path) -> None:
             task = {"kind": "binary", "features": ["age", "marker", "town=Bremen"], "classes": ["0", "1"]}
             honest = {
                 "step": "sum",
-                "task": task,
-                "columns": columns,
-                "target": "disease",
-                "needs": "standardised",
-                "task_type": "auto",
+                "agreed": {"task": task, "target": "disease", "columns": columns, "needs": "standardised"},
             }
             await node.task(bundle, honest)
             for i in range(200):
                 data = {
                     "run": "run-1",
-                    "step": twisted(i + 1),
+                    "step": twisted(i % 90 + 1),
+                    "exchange": 0,
                     "op": twisted("answer"),
+                    "combine": "sum",
                     "bundle": bundle.sha256,
                     "ask": twisted(json.loads(json.dumps({"stage": 0, "of": honest}))),
                 }

@@ -425,11 +425,10 @@ def test_consent_binds_the_amount(tmp_path: Path) -> None:
             first = first_ask(bundle)
             for _ in range(5):  # the same ask, five times: once
                 await node.task(bundle, first.data["of"], first.arrays)
-            for number in range(2):  # two more attempts at the step that ask otherwise
-                await node.task(bundle, {**first.data["of"], "nonce": number}, first.arrays)
-            await refused(
-                node, NotAllowed, "asked in 3 ways already", bundle, {**first.data["of"], "nonce": 2}, first.arrays
-            )
+            otherwise = [dict.fromkeys(("count", "mean"), np.zeros(length)) for length in (1, 2, 3)]
+            for arrays in otherwise[:2]:  # two more attempts at the step that ask otherwise
+                await node.task(bundle, first.data["of"], arrays)
+            await refused(node, NotAllowed, "asked in 3 ways already", bundle, first.data["of"], otherwise[2])
             await node.task(bundle, first.data["of"], first.arrays)  # what was paid for is answered again
             few = probe(num_rounds=2)
             await node.approved(few, "run-2")
