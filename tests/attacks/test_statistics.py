@@ -21,8 +21,8 @@ from hanse.errors import ConfigError, NotAllowed, RunFailed, Unusable
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Ask, Combine, Contribution, Site
 from hanse.messages import Record
-from hanse.queries import TableSource
-from hanse.statistics import _joined
+from hanse.queries import Known, Owner, TableSource
+from hanse.statistics import _joined, cells
 from hanse.statistics.kaplan_meier import cell_end
 from hanse.suppression import hidden, hidden_table
 from hanse.table import Table
@@ -575,6 +575,32 @@ def test_what_leaves_of_joined_cells_follows_from_their_sums(counts: list[int], 
         for part in (cells, other)
     )
     assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_groups_in_joined_cells_tell_one_number_besides() -> None:
+    """Rows that change places inside a run leave the same bytes, unless the sum of a group's places is another."""
+    counts = np.random.default_rng(0).integers(0, 3, (2, 200))
+    owner = Owner(10, False, (), (), (), [], True)
+
+    def left(parts: Any) -> list[Any]:
+        found = [{"n": np.asarray(part.sum()), "counts": part} for part in (*parts, 0 * parts[0])]
+        sent = [{"n": part["n"]} for part in found]
+        whole = [{"counts": np.sum(parts, axis=0)}] * 2
+        return cells.across(found, [*sent[:2], None], [3], owner, {"depth": 1, "pooled": True}, Known(whole))[:2]
+
+    told, other = left(counts), counts.copy()
+    first, last = _joined.runs(counts, 10, _joined.runs(counts.sum(0), 10))[2]
+    one, two = (int(c) for c in np.flatnonzero(counts[0, first : last - 1])[[0, -1]] + first)
+    other[0, [one, two]] -= 1  # one row stands later by as many cells as another stands sooner
+    other[0, [one + 1, two - 1]] += 1
+    moved = counts.copy()
+    moved[0, one], moved[0, one + 1] = moved[0, one] - 1, moved[0, one + 1] + 1
+    assert not np.array_equal(counts, other)
+    for here, same, late in zip(told, left(other), left(moved), strict=True):
+        assert all(np.array_equal(here[name], same[name]) for name in here)
+        assert all(np.array_equal(here[name], late[name]) for name in here if name != "places")
+    assert left(moved)[0]["places"] == told[0]["places"] + 1
+    assert all(part["n"] >= 10 and part["places"].shape == () for part in told)
 
 
 def test_three_deaths_are_no_curve() -> None:

@@ -9,7 +9,9 @@ hold about equally many rows. All of it is counts, so it adds over sites.
 A node tells neighbouring cells together until they hold the owner's minimum of rows
 (:mod:`hanse.statistics._joined`), with groups at the same cells for all of them where these are ``pooled``, at ends
 of the runs of all rows. So no cell stands for one person, no extreme leaves, and a cumulative count lies between
-``first`` and ``last``.
+``first`` and ``last``. Of groups that are ``pooled`` it also tells ``places``, the sum of its rows' cells by number:
+one number of a group of the minimum of rows, as its mean is, and bounded, as the mean is not. It is Wilcoxon's rank sum
+on a scale that all sites share, and says on which side of the middle of their runs a group's rows stand as a whole.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     if owner.minimum <= 1 or not arrays["n"]:
-        return {**arrays, "first": arrays["counts"], "last": arrays["counts"]}
+        exact = {**arrays, "first": arrays["counts"], "last": arrays["counts"]}
+        return exact | ({"places": _places(arrays["counts"])} if options["pooled"] else {})
     if owner.grouped and options["pooled"]:
         return {"n": arrays["n"]}  # all groups together, below
     [found] = _told([arrays["counts"]], arrays["counts"], owner, known)
@@ -115,9 +118,13 @@ def across(
     except Withheld:
         return [None if part is None else {} for part in sent]
     return [
-        {"n": arrays["n"], **next(parts)} if part and arrays["n"] else part
+        {"n": arrays["n"], **next(parts), "places": _places(arrays["counts"])} if part and arrays["n"] else part
         for arrays, part in zip(found, sent, strict=True)
     ]
+
+
+def _places(counts: Array) -> Array:
+    return np.asarray(counts @ np.arange(len(counts)), np.int64)
 
 
 def _told(parts: Sequence[Array], whole: Array, owner: Owner, known: Known) -> list[dict[str, Array]]:

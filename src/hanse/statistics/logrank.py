@@ -5,8 +5,9 @@ of k - 1 degrees of freedom from Z'V^-1 Z, Z the observed minus the expected eve
 risk with no other one when somebody dies adds no degree of freedom (as in R's survival package).
 
 Where times are joined at some site (``hidden``: at how many), chi2 and p of two groups lie within ``chi2_range`` and
-``p_range`` wherever the rows stand, and p is given where that range is no wider than ``CLEAR``; of more groups, there
-is none. ``hidden`` also counts the sites that keep groups of few events back, whose rows are in neither.
+``p_range`` wherever the rows stand, and p is given where that range says enough (:mod:`hanse.statistics._p_values`);
+of more groups, there is none. ``hidden`` also counts the sites that keep groups of few events back, whose rows are in
+neither.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import numpy as np
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
-from hanse.statistics import _groups, _survival, kaplan_meier
+from hanse.statistics import _groups, _p_values, _survival, kaplan_meier
 
-CLEAR = 0.1  # how wide a range of p may be where one p is given for it
 _MOST = 3_000_000_000  # rows: the square of their number is still an int64
 
 
@@ -68,7 +68,7 @@ def _ranges(curves: Arrays, times: int, chi2: float, p: Json) -> dict[str, Json]
         return {"chi2": None, "p": None, "chi2_range": None, "p_range": None}
     one, two = ({name: array[i] for name, array in curves.items()} for i in range(2))
     chi2_range, p_range = _survival.logrank((one, two), times)
-    clear = p_range[1] - p_range[0] <= CLEAR
+    clear = _p_values.tell(*p_range)
     return {
         "chi2": min(max(chi2, chi2_range[0]), chi2_range[1]) if clear else None,
         "p": min(max(p, p_range[0]), p_range[1]) if clear else None,

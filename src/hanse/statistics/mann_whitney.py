@@ -2,11 +2,14 @@
 corrections for ties and continuity.
 
 Arguments: ``group``, ``groups`` as in ``t_test``; ``depth`` of the cells (:mod:`hanse.statistics.cells`)
-in which both groups are counted. Rows of one cell count as ties, and those of joined cells as spread evenly over them,
-the same way in both groups. ``u_range`` and ``p_range`` hold U and p of the pooled rows whatever stands where inside: U
-is largest with one group at the ``last`` of its cells and the other at the ``first`` of its. ``error`` is how far U may
-be off. p is None where the range of p is wider than ``CLEAR`` and says so little; U, where more than ``MOST`` of all
-pairs are open.
+in which both groups are counted. Rows of one cell count as ties, those of joined cells as spread evenly over them, the
+same way in both groups. What that misses of U is linear in how far the rows stand from where they were spread, but for
+a product of two such errors (Hajek's projection); of each group the sum of these distances is known (``places``), so
+the linear part is taken out (:func:`shift`).
+
+``u_range`` and ``p_range`` hold U and p of the pooled rows whatever stands where inside: U is largest with one group at
+the ``last`` of its cells and the other at the ``first`` of its. ``error`` is how far U may be off. p is None where its
+range would leave open what it says (:mod:`hanse.statistics._p_values`).
 
 Values with few different numbers (such as ages in years) stand one to a cell from depth 2 on; U and p
 are then exact where the owner's minimum is 1.
@@ -23,10 +26,7 @@ import numpy as np
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
-from hanse.statistics import _groups, cells
-
-MOST = 0.5  # share of all pairs that may be open where U is given
-CLEAR = 0.1  # how wide a range of p may be where one p is given for it
+from hanse.statistics import _groups, _p_values, cells
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -43,7 +43,7 @@ def needs(item: Item) -> tuple[Item, ...]:
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     labels = unpack(known[0]["labels"])
     first, second = _groups.two(options, labels, known[1]["n"])
-    a, b = ({name: known[1][name][i] for name in ("counts", "first", "last")} for i in (first, second))
+    a, b = ({name: known[1][name][i] for name in ("counts", "first", "last", "places")} for i in (first, second))
     n1, n2 = int(a["counts"].sum()), int(b["counts"].sum())
     found: dict[str, Json] = {
         "groups": [labels[first], labels[second]],
@@ -59,10 +59,10 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     twice = _pairs(a["counts"], 2 * np.cumsum(b["counts"]) - b["counts"])
     least = 2 * _pairs(a["first"], np.cumsum(b["last"]) - b["last"])
     most = 2 * _pairs(a["last"], np.cumsum(b["first"]))
-    twice = min(max(twice, least), most)
+    twice = min(max(twice + round(2 * (shift(a, b) - shift(b, a))), least), most)
     exact = all(np.array_equal(part[name], part["counts"]) for part in (a, b) for name in ("first", "last"))
     found |= {"u_range": [least / 2, most / 2], "error": max(most - twice, twice - least) / 2}
-    found["u"] = twice / 2 if exact or most - least <= 2 * MOST * n1 * n2 else None
+    found["u"] = twice / 2
     both = a["counts"] + b["counts"]
     ties = sum(t**3 - t for t in both.tolist() if t > 1)
     p = _tails(twice, n1, n2, ties if exact else 0)
@@ -76,9 +76,21 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
         near = 0 if least <= half <= most else min(abs(least - half), abs(most - half))
         low, high = _tails(half + far, n1, n2, tied), _tails(half + near, n1, n2, 0)
         found["p_range"] = [0.0 if low is None else low, high]
-        if exact or (high is not None and high - found["p_range"][0] <= CLEAR):
+        if exact or (high is not None and _p_values.tell(found["p_range"][0], high)):
             found["p"] = p
     return found
+
+
+def shift(own: Arrays, other: Arrays) -> float:
+    """How many pairs more a group's rows win against ``other`` where they stand than where they were spread, of first
+    order: the sum of their distances in cells, times the rows of ``other`` in a cell of those that runs of ``own`` go
+    over. 0 where none do."""
+    open_ = np.cumsum(own["first"]) - np.cumsum(own["last"])
+    over = int(open_.sum())
+    if not over:
+        return 0.0
+    distance = int(own["places"]) - int(own["counts"] @ np.arange(len(own["counts"])))
+    return distance * float(open_ @ other["counts"]) / over
 
 
 def _pairs(a: Array, b: Array) -> int:
