@@ -25,7 +25,6 @@ from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import from_code
 from hanse.experiment.federation import Federation
-from hanse.kinds import Progress
 from hanse.messages import Message
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
@@ -33,6 +32,7 @@ from hanse.node.settings import Limits, NodeSettings, Policy
 from hanse.node.summaries import summarise
 from hanse.store import Store
 from hanse.store.nodes import Certificate
+from hanse.transport import Progress
 from hanse.transports import Caller, Patience
 from hanse.transports.local import LocalTransport
 
