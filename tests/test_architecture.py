@@ -56,6 +56,7 @@ GROUND = (
     "terminal",
     "queries",
     "presentation",
+    "rough",
     "suppression",
     "allocator",
     "event_loop",
@@ -68,7 +69,9 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
     **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated"), 3),
-    **dict.fromkeys(("coefficients", "store", "transports", "engines", "identity", "summary", "alignment"), 3),
+    **dict.fromkeys(
+        ("fetched", "coefficients", "store", "transports", "engines", "identity", "summary", "alignment"), 3
+    ),
     **dict.fromkeys(INGREDIENTS, 2),
     "learning": 1.5,
     **dict.fromkeys(GROUND, 1),

@@ -15,6 +15,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.messages import Array, Json
 from hanse.presentation import Picture
 from hanse.queries import Item, Plan, statistic
+from hanse.rough import Rough, Scope
 from hanse.table import ColumnKind
 
 Row = dict[str, Any]
@@ -116,7 +117,13 @@ def dated(value: Any) -> Any:
 
     >>> dated(18262.4), dated(None), dated("5 or more")
     ('2020-01-01', None, '5 or more')
+    >>> dated(Rough(18262.4, 18260.0, 18270.0))
+    '2020-01-01 (2019-12-30 to 2020-01-09)'
     """
+    if isinstance(value, Rough):
+        span = "" if value.least is None or value.most is None else f"{dated(value.least)} to {dated(value.most)}"
+        scope = str(Scope(value.rows, value.missing)) if value.missing else ""
+        return f"{dated(float(value))} ({'; '.join(filter(None, [span, scope]))})"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     try:

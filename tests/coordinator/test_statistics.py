@@ -13,6 +13,7 @@ from experiment.federation import Living, living
 from experiment.test_analytics_connected import standing
 
 import hanse
+from hanse.coordinator.statistics_view import shown
 from hanse.errors import NotAllowed, WireError
 from hanse.experiment.connection import Connection
 from hanse.experiment.credentials import Credentials
@@ -22,7 +23,8 @@ from hanse.registry import names
 def frame(rows: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     sex = rng.choice(["f", "m"], rows)
-    return pd.DataFrame({"age": rng.normal(60, 9, rows), "sex": sex, "ill": rng.integers(0, 2, rows)})
+    rare = np.where(np.arange(rows) < (5 if rows < 300 else 150), "yes", "no")
+    return pd.DataFrame({"age": rng.normal(60, 9, rows), "sex": sex, "ill": rng.integers(0, 2, rows), "rare": rare})
 
 
 SITES = {"ulm": frame(300, 1), "bonn": frame(200, 2)}
@@ -77,6 +79,34 @@ def test_what_a_run_gave(here: Connection) -> None:
     assert (picture["kind"], picture["values"]) == ("bars", pooled["sex"].value_counts().to_dict())
     session = here.session(run)
     assert session["learns"] is False
+
+
+def test_numbers_that_are_not_sure_say_so(here: Connection) -> None:
+    run = asked(here, ["median", ["age"], {}, []], ["mean", ["age"], {}, ["rare"]], ["value_counts", ["ill"], {}, []])
+    told, pooled = here.call("GET", f"/api/runs/{run}/statistics"), pd.concat(SITES.values())
+    [median] = [row["median"] for row in told["rows"] if "median" in row]
+    assert median["least"] <= pooled["age"].median() <= median["most"]
+    assert median["least"] <= median["value"] <= median["most"]
+    assert median["missing"] == {}
+    assert median["text"].startswith(f"{median['value']:.6g} (")
+    means = {row["rare"]: row["mean"] for row in told["rows"] if "rare" in row}
+    assert means == {"no": None, "yes": None}  # one site alone tells them, as the other keeps its few back
+    assert any("kept back at bonn" in note for note in told["notes"])
+    assert any("single site" in note for note in told["notes"])
+    [picture] = told["pictures"]
+    assert sum(picture["values"].values()) >= 300  # plain numbers: a picture has its marks from the statistic
+
+
+def test_who_failed_is_named_beside_every_number(real: Living, here: Connection) -> None:
+    run = asked(here, ["mean", ["age"], {}, []])
+    store = real.coordinator.store
+    model = store.models.latest(run)
+    assert model is not None
+    told = shown(store.blobs.get(model.sha), {"age": "numeric"}, {"jena": "it was lost"}, run)
+    [row] = told["rows"]
+    assert row["mean"]["missing"] == {"jena": "it was lost"}
+    assert row["mean"]["value"] == pytest.approx(pd.concat(SITES.values())["age"].mean(), rel=1e-12)
+    assert told["notes"] == ["jena is not in it: it was lost"]
 
 
 def test_who_may_read_it_and_of_what(real: Living, here: Connection) -> None:

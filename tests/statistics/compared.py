@@ -18,7 +18,7 @@ from lifelines.statistics import multivariate_logrank_test
 from scipy import stats
 
 from hanse.algorithms.statistics import known_of
-from hanse.experiment.analytics_result import Fetched
+from hanse.fetched import Fetched
 from hanse.queries import Item, statistic
 from hanse.statistics import quantile as quantiles
 

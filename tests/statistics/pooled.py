@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import hanse
 from hanse import features
 from hanse.algorithms.statistics import Statistics
-from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.federation import Federation
+from hanse.fetched import Fetched
 from hanse.gather import Party
 from hanse.gathering.plain import Contributions, Plain, _answer
 from hanse.kinds import Ask, Site, Who

@@ -62,7 +62,7 @@ from pooled import (
 from sklearn import datasets
 
 import hanse
-from hanse.experiment.analytics_result import Fetched
+from hanse.fetched import Fetched
 from hanse.queries import Item, make_item
 from hanse.registry import names
 

@@ -18,9 +18,9 @@ from scipy import stats
 
 import hanse
 from hanse.errors import ConfigError, RunFailed
-from hanse.experiment.rough import Answer, Rough, Unsure
 from hanse.queries import make_item, statistic
 from hanse.registry import names
+from hanse.rough import Answer, Rough, Unsure
 
 DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
 ARGUMENTS: dict[str, dict[str, Any]] = {

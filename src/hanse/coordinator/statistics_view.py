@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from hanse import tabulated
-from hanse.algorithms import statistics as algorithm
-from hanse.errors import WireError
+from hanse.fetched import Fetched
 from hanse.messages import Json, Record
 from hanse.queries import statistic
 from hanse.registry import names
+from hanse.rough import Rough
 
 
 def offered() -> list[dict[str, Json]]:
@@ -37,32 +37,21 @@ def offered() -> list[dict[str, Json]]:
     return found
 
 
-def shown(record: Record, kinds: Mapping[str, str]) -> dict[str, Json]:
-    """What a run of statistics gave: rows per column, tables, pictures, and what was kept back.
+def shown(record: Record, kinds: Mapping[str, str], failures: Mapping[str, str], run_id: str) -> dict[str, Json]:
+    """What a run of statistics gave: rows per column, tables, pictures, and what one should know of them.
 
     Args:
         kinds: column to kind.
+        failures: node to why it gave nothing.
 
     Raises:
         WireError: the record is not one of statistics.
     """
-    try:
-        data = record.data
-        plan = algorithm.Query.of(data["query"]).plan
-        arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
-        values = [(item, tabulated.value_of(plan, arrays, item)) for item in plan.wanted]
-        back = [
-            (plan.items[int(place)].name, node, why)
-            for place, reasons in data["withheld"].items()
-            for node, why in reasons.items()
-        ]
-        lacking = {str(column): list(nodes) for column, nodes in data["lacking"].items()}
-        took = [set(nodes) for nodes in data["took"]]
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-        raise WireError("this run is no run of statistics") from None
-    notes = [f"{column!r} is not at {', '.join(nodes)}" for column, nodes in sorted(lacking.items()) if nodes]
+    found = Fetched.of(record, failures, run_id)
+    values = [(item, found.qualified(item)) for item in found.plan.wanted]
+    failed = [f"{node} is not in it: {why}" for node, why in sorted(failures.items())]
     return {
-        "nodes": sorted(set.intersection(*took)) if took else [],
+        "nodes": list(found.nodes),
         "rows": [_plain(row) for row in tabulated.rows(values, kinds)],
         "tables": [
             {"title": title, "rows": [_plain(row) for row in rows]} for title, rows in tabulated.tables(values, kinds)
@@ -71,20 +60,38 @@ def shown(record: Record, kinds: Mapping[str, str]) -> dict[str, Json]:
             {"title": title, "kind": type(one).__name__.lower(), "dates": dates, **dataclasses.asdict(one)}
             for title, one, dates in tabulated.pictures(values, kinds)
         ],
-        "notes": [*notes, *tabulated.kept_back(back)],
+        "notes": [*failed, *found.notes(found.plan.wanted)],
     }
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Json]:
-    """A row whose cells are numbers, texts or nothing."""
+    """A row whose cells are numbers, texts, nothing, or numbers that are not sure (:func:`_rough`)."""
     return {name: _text(value) for name, value in row.items()}
 
 
+def _rough(value: Rough) -> dict[str, Json]:
+    """The number; between what the pooled one lies, null where it is the number; and on what it rests."""
+    return {
+        "value": _text(float(value)),
+        "least": value.least,
+        "most": value.most,
+        "rows": value.rows,
+        "missing": dict(value.missing),
+        "text": str(value),
+    }
+
+
 def _text(value: Any) -> Json:
+    if isinstance(value, Rough):
+        return _rough(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
-    return ", ".join(str(_text(v)) for v in value)
+        return ", ".join(f"{k}: {_in_text(v)}" for k, v in value.items())
+    return ", ".join(_in_text(v) for v in value)
+
+
+def _in_text(value: Any) -> str:
+    return str(value if isinstance(value, Rough) else _text(value))

@@ -30,11 +30,12 @@ from hanse import features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment import table_one
-from hanse.experiment.analytics_result import FAResult, Fetched, statistic_names
+from hanse.experiment.analytics_result import FAResult, statistic_names
 from hanse.experiment.by_name import ByName, basic, offered, summaries
 from hanse.experiment.listing import Listing
 from hanse.experiment.seam import Backend
 from hanse.experiment.waiting import wait
+from hanse.fetched import Fetched
 from hanse.messages import Json, dumps
 from hanse.queries import LABELS, Item, make_item, parse_filter, statistic
 from hanse.table import ColumnKind

@@ -20,8 +20,8 @@ from hanse import tabulated
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError
 from hanse.experiment import table_one_drawing
-from hanse.experiment.analytics_result import Fetched
 from hanse.experiment.listing import Listing
+from hanse.fetched import Fetched
 from hanse.messages import Array
 from hanse.queries import Item, add, levels_of, make_item, unpack
 from hanse.statistics import smd, variance

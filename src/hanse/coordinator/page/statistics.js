@@ -99,12 +99,21 @@ export function given(run) {
     found.notes.map((note) => h("p", { key: note, class: "warning" }, note)));
 }
 
+/** A number that may not be that of all rows: with between which it lies, and in its title whose rows it lacks. */
+function unsure({ value, least, most, text }) {
+  const ends = known(least) && known(most) ? ` (${number(least)} to ${number(most)})` : "";
+  return h("span", { class: "unsure", title: text }, `≈${typeof value === "number" ? number(value) : value}${ends}`);
+}
+
+const rough = (cell) => cell !== null && typeof cell === "object";
+const written = (cell) => (rough(cell) ? unsure(cell) : typeof cell === "number" ? number(cell) : cell ?? "–");
+
 function table(rows) {
   const heads = [...new Set(rows.flatMap(Object.keys))];
-  const numeric = (head) => rows.every((row) => row[head] === null || row[head] === undefined || typeof row[head] === "number");
+  const numeric = (head) => rows.every((row) => row[head] === null || row[head] === undefined || typeof row[head] === "number" || rough(row[head]));
   return h("div", { class: "scroll" }, h("table", null,
     h("thead", null, h("tr", null, heads.map((head) => h("th", { key: head, scope: "col", class: numeric(head) ? "number" : null }, head)))),
-    h("tbody", null, rows.slice(0, 500).map((row, i) => h("tr", { key: i }, heads.map((head) => h("td", { key: head, class: numeric(head) ? "number" : null }, typeof row[head] === "number" ? number(row[head]) : row[head] ?? "–")))))));
+    h("tbody", null, rows.slice(0, 500).map((row, i) => h("tr", { key: i }, heads.map((head) => h("td", { key: head, class: numeric(head) ? "number" : null }, written(row[head]))))))));
 }
 
 function picture(one) {

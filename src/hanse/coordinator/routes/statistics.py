@@ -33,6 +33,9 @@ async def of_run(request: Request, session_id: str) -> dict[str, Any]:
         if model is None:
             raise NotFound(f"run {session_id} is {run.state}; it has no result yet")
         alignment = store.runs.bundle(session_id)["alignment"]
-        return {"session_id": session_id, **statistics_view.shown(store.blobs.get(model.sha), alignment["kinds"])}
+        steps = store.rounds.list(session_id)
+        failures = {node: str(why) for one in steps for node, why in dict(one.record["failures"]).items()}
+        record = store.blobs.get(model.sha)
+        return {"session_id": session_id, **statistics_view.shown(record, alignment["kinds"], failures, session_id)}
 
     return await asyncio.to_thread(read)

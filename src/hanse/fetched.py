@@ -1,0 +1,195 @@
+"""What one run of statistics gave: values, what they rest on, and between what the pooled ones lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from hanse import tabulated
+from hanse.algorithms import statistics as algorithm
+from hanse.errors import ConfigError, WireError
+from hanse.messages import Array, Json, Record
+from hanse.queries import Item, Known, Plan, levels_of, statistic
+from hanse.rough import Scope, qualified
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one run of statistics gave.
+
+    Args:
+        failures: node to why it gave nothing, or not all.
+        withheld: item to node to why something was kept back there.
+        kept: item to node to the groups that were kept back there as a whole.
+        single: item to the groups that only one site told, so that they are not shown.
+        lacking: column to the nodes that have no such column.
+        took: nodes of each ask.
+        alone: node to why it is not shown by itself, where single nodes were asked for.
+    """
+
+    plan: Plan
+    arrays: Mapping[str, Array]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    withheld: Mapping[Item, Mapping[str, str]] = field(default_factory=dict)
+    lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    took: Sequence[Sequence[str]] = ()
+    run_id: str = ""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[Item, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    single: Mapping[Item, Sequence[int]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
+        """From the result of a run of statistics. Raises ``WireError`` where it is none."""
+        try:
+            data = record.data
+            plan = algorithm.Query.of(data["query"]).plan
+            withheld = {plan.items[int(place)]: dict(why) for place, why in data["withheld"].items()}
+            arrays = {name: np.asarray(record.arrays[name]) for name in record.arrays}
+            kept = {plan.items[int(place)]: dict(nodes) for place, nodes in data["kept"].items()}
+            single = {plan.items[int(place)]: list(groups) for place, groups in data["single"].items()}
+            lacking, took, alone = dict(data["lacking"]), list(data["took"]), dict(data["alone"])
+            return Fetched(plan, arrays, failures, withheld, lacking, took, run_id, alone, kept, single)
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise WireError(f"run {run_id} is no run of statistics") from None
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Those whose rows are in every statistic."""
+        return tuple(sorted(set.intersection(*map(set, self.took)))) if self.took else ()
+
+    def finds(self, item: Item) -> Item | None:
+        """The item that answers ``item``: itself, what it can be derived from, or a larger matrix."""
+        stat = statistic(item.stat)
+        larger = [i.columns for i in self.plan.items if stat.matrix and set(item.columns) <= set(i.columns)]
+        for columns in dict.fromkeys([item.columns, *larger]):
+            found = replace(item, columns=columns)
+            needs = [*stat.needs(found), *(levels_of(name) for name in item.by)]
+            if found in self.plan.items:
+                return found
+            if stat.observe is None and needs and all(n in self.plan.items for n in needs):
+                return found
+        return None
+
+    def absent(self, item: Item) -> bool:
+        """Whether no site has one of the columns: of an image, a channel that none of its pictures has."""
+        if any(set(self.lacking.get(c, ())) >= set(self.nodes) for c in item.columns):
+            return True
+        if not item.columns[0].endswith("]"):
+            return False
+        found = [self._sliced(i) for i in closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])]
+        return not any(arrays["n"].any() or arrays[algorithm.WITHHELD].any() for arrays in found)
+
+    def answers(self, item: Item) -> bool:
+        """Whether the item, or a larger one that holds it, is among what was fetched."""
+        return self.finds(item) is not None
+
+    def value(self, item: Item, node: str = "") -> Json:
+        """The value; by label (one grouping column) or tuple of labels (two) where there are groups."""
+        found = self.finds(item)
+        if found is None:
+            raise ConfigError(f"{item.name} was not asked for")
+        prefix = f"@{node}@" if node else ""
+        value = tabulated.value_of(self.plan, self.arrays, found, prefix)
+        if not item.by or not isinstance(value, dict):
+            return _part(value, found, item)
+        return {label: _part(one, found, item) for label, one in value.items()}
+
+    def scope(self, item: Item, group: int | None = None) -> Scope:
+        """What its value over all sites rests on; of one group, or of all of them."""
+        missing, rows = dict(self.failures), []
+        for carrier in (i for i in closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])):
+            same = group is not None and carrier.by == item.by
+            for node, groups in self.kept.get(carrier, {}).items():
+                if not same or group in groups:
+                    missing[node] = self.withheld.get(carrier, {}).get(node, "kept back")
+            n = self._sliced(carrier)["n"]
+            rows.append(int(np.sum(n[group] if same else n)))
+        return Scope(rows[-1] if rows else None, dict(sorted(missing.items())))
+
+    def qualified(self, item: Item, node: str = "") -> Any:
+        """The value, in which each number that may not be that of the pooled rows is a :class:`hanse.rough.Rough`."""
+        value, bounds = self.value(item, node), self.bounds(item, node)
+        if node:
+            return qualified(value, bounds, Scope())
+        if not item.by or not isinstance(value, dict):
+            return qualified(value, bounds, self.scope(item))
+        return {
+            label: qualified(one, bounds and bounds[label], self.scope(item, group))
+            for group, (label, one) in enumerate(value.items())
+        }
+
+    def notes(self, items: Iterable[Item]) -> list[str]:
+        """What one should know of the values of some items: what was kept back, which site lacks a column."""
+        mine = {i for one in items for i in closure(one)}
+        columns = {c for i in mine for c in (*i.columns, *i.by)}
+        found = [
+            f"{column!r} is not at {', '.join(nodes)}"
+            for column, nodes in sorted(self.lacking.items())
+            if nodes and column in columns and not set(nodes) >= set(self.nodes)
+        ]
+        told = sorted(self.withheld.items(), key=lambda pair: pair[0].name)  # whatever the runs that asked
+        back = [(i.name, n, why) for i, those in told if i in mine for n, why in those.items()]
+        found += tabulated.kept_back(back)
+        single = [item.name for item in self.single if item in mine]
+        if single:
+            found.append(f"not told where a single site tells it and others keep theirs back: {', '.join(single)}")
+        return found
+
+    def bounds(self, item: Item, node: str = "") -> Json:
+        """Between which numbers the pooled value lies, as :meth:`value` has the values; None: it is the value."""
+        found = self.finds(item)
+        if found is None or statistic(item.stat).bounds is None:
+            return None
+        prefix = f"@{node}@" if node else ""
+        if not item.by:
+            return algorithm.bounds(self.plan, self.arrays, found, 0, prefix)
+        labels = product(*algorithm.labels_by(self.plan, self.arrays, found))
+        return {
+            label[0] if len(label) == 1 else label: algorithm.bounds(self.plan, self.arrays, found, group, prefix)
+            for group, label in enumerate(labels)
+        }
+
+    def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
+        if item not in self.plan.items:
+            return {}
+        return algorithm.sliced(self.arrays, self.plan.items.index(item), prefix)
+
+    def error(self, item: Item) -> float:
+        """The largest error of its value over all groups, by the statistic's own bound; 0 where it has none."""
+        stat = statistic(item.stat)
+        return max([0.0, *(stat.error(item.options, known) for known in self._known(item))]) if stat.error else 0.0
+
+    def finer(self, item: Item) -> Item | None:
+        """What answers better, where the answer of some group is too rough."""
+        stat = statistic(item.stat)
+        if stat.finer is None or self.absent(item):
+            return None
+        return next((better for known in self._known(item) if (better := stat.finer(item, known))), None)
+
+    def _known(self, item: Item) -> Iterator[Known]:
+        """Of each group, what the item follows from."""
+        groups = math.prod(len(labels) for labels in algorithm.labels_by(self.plan, self.arrays, item))
+        return (algorithm.known_of(self.plan, self.arrays, item, group) for group in range(groups))
+
+
+def _part(value: Json, found: Item, item: Item) -> Json:
+    """The rows and columns of a larger matrix that were asked for."""
+    if found.columns == item.columns or not isinstance(value, list):
+        return value
+    at = [found.columns.index(name) for name in item.columns]
+    return [[value[i][j] for j in at] for i in at]
+
+
+def closure(item: Item) -> list[Item]:
+    """The item and all that it is computed from."""
+    found: dict[Item, None] = {}
+    for need in statistic(item.stat).needs(item):
+        found |= dict.fromkeys(closure(need))
+        found[need] = None
+    return [*found, item]
