@@ -9,7 +9,7 @@ import pytest
 
 import hanse
 from hanse.algorithms._oddities import coded, unlike
-from hanse.errors import RunFailed
+from hanse.errors import ConfigError
 
 
 def site(seed: int, n: int = 60, **changes: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_another_spelling_of_a_feature_is_named() -> None:
 
 
 def test_a_target_whose_labels_no_two_sites_share_is_refused() -> None:
-    with pytest.raises(RunFailed, match="no two sites share a label of 'disease'"):
+    with pytest.raises(ConfigError, match="no two sites share a label of 'disease'"):
         run(a=site(1), b=site(2, disease=lambda v: [int(x == "yes") for x in v]))
 
 
@@ -92,3 +92,20 @@ def test_honest_differences_are_quiet() -> None:
         there = rng.normal(centre, spread, others)
         mean = (here.sum() + there.sum()) / (n + others)
         assert unlike(["x"], here, np.array([float(n + others)]), np.array([mean]), 5) == []
+
+
+@pytest.mark.parametrize("model", ["xgboost", "random_forest"])
+def test_trees_of_sites_of_one_class_are_not_joined_without_a_word(model: str) -> None:
+    """Joined trees of sites that each hold one class tell nothing apart; the fit over all sites does."""
+    rng = np.random.default_rng(0)
+    sites = {
+        name: {"x": rng.normal(shift, 1, 80), "disease": [label] * 80}
+        for name, shift, label in (("ill", 2.0, "yes"), ("well", -2.0, "no"))
+    }
+    with hanse.simulate(sites) as federation:
+        joined = federation.experiment(model, target="disease", rounds=3, sample_id_column=None).run(progress=False)
+        fitted = federation.experiment("logistic_regression", target="disease", sample_id_column=None)
+        assert fitted.run(progress=False).metrics["auc"] > 0.99
+    assert joined.metrics["auc"] == 0.5
+    (said,) = joined.warnings
+    assert said.startswith("the trees of ill, well do not split")

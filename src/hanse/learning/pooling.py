@@ -8,7 +8,7 @@ rows, then grows new trees; only those travel up. The coordinator proves that wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -74,6 +74,7 @@ class State:
         base: what the empty ensemble predicts, for boosting.
         settings: those of the algorithm.
         model: the trees so far.
+        warnings: what is odd about the trees of some sites.
     """
 
     schedule: Schedule
@@ -84,6 +85,7 @@ class State:
     base: float | None
     importance: Importance
     model: Mapping[str, Array] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,7 @@ class Pooling:
             schedule=schedule.trained(entry),
             importance=state.importance.told(gathered.sums()),
             model=self.growth.joined(model, state, [(weight, new) for weight, new in found if weight > 0]),
+            warnings=state.warnings if schedule.round else _unsplit(gathered, [new for _, new in found]),
         )
 
     def begun(self, state: State, start: Record) -> State:
@@ -237,6 +240,7 @@ class Pooling:
         return {
             **state.schedule.shown(),
             "trees": len(state.model["size"]),
+            **({"warnings": list(state.warnings)} if state.warnings else {}),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
 
@@ -296,6 +300,18 @@ def importance_sums(importance: Array, rows: int) -> dict[str, Array]:
     """A site's feature importance as sums: weighted by rows, where it split at all."""
     weight = float(rows) if importance.any() else 0.0
     return {"importance": importance * weight, "importance_weight": np.array([weight])}
+
+
+def _unsplit(gathered: Gathered, grown: Sequence[Trees]) -> tuple[str, ...]:
+    """Says which sites' first trees have no split: of rows of one class nobody learns to tell classes apart."""
+    pairs = zip(gathered.answers, grown, strict=True)
+    sites = [a.node for a, trees in pairs if len(trees["size"]) and (np.asarray(trees["size"]) == 1).all()]
+    if not sites:
+        return ()
+    return (
+        f"the trees of {', '.join(sites)} do not split: its rows have one class, or are too few; joined trees learn "
+        "nothing from such a site, while logistic_regression and other models that are fitted over all sites do",
+    )
 
 
 def received(
