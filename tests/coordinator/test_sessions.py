@@ -185,7 +185,7 @@ def test_the_last_accept_starts_the_run(tmp_path: Path) -> None:
             assert await f.state(id, "completed", "failed") == "completed"
             await f.until(lambda _: f.nodes["a"].finished == ["completed"])
             done = await f.ok("sci", "GET", f"/api/training/sessions/{id}")
-            assert (done["current_round"], done["reason"]) == (3, "")
+            assert (done["current_round"], done["reason"]) == (3, "3 rounds")
             rounds = (await f.ok("owner-a", "GET", f"/api/runs/{id}/rounds"))["rounds"]
             assert [r["step"] for r in rounds] == [0, 1, 2]
             assert set(rounds[0]["participants"]) == {"a", "b"}
