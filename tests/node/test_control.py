@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,24 @@ def test_nothing_that_the_worker_started_approves_in_the_owners_name(tmp_path: P
             assert said["state"] == "approved"
 
     asyncio.run(main())
+
+
+def test_nodes_that_start_together_leave_the_rights_of_new_files_alone(tmp_path: Path) -> None:
+    """The mask is the process's: two that set it in turn left it set, and what came later was nobody's to enter."""
+
+    async def body() -> None:
+        homes = [tmp_path / name for name in "abc"]
+        for home in homes:
+            home.mkdir()
+        servers = await asyncio.gather(*(control.listen(home, lambda asked: asyncio.sleep(0, "")) for home in homes))
+        assert all((home / control.FILE).stat().st_mode & 0o777 == 0o600 for home in homes)
+        for server in servers:
+            server.close()
+
+    before = os.umask(0o022)
+    try:
+        asyncio.run(body())
+        after = os.umask(0o022)
+    finally:
+        os.umask(before)
+    assert after == 0o022

@@ -54,12 +54,14 @@ async def listen(home: Path, do: Do) -> asyncio.Server:
         writer.close()
 
     (home / FILE).unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _near(home) as path:
         before = os.umask(0o177)  # never, not even for a moment, open to others
         try:
-            return await asyncio.start_unix_server(serve, path, limit=_LINE_BYTES)
+            sock.bind(path)  # nothing is awaited here: the mask is that of the whole process
         finally:
             os.umask(before)
+    return await asyncio.start_unix_server(serve, sock=sock, limit=_LINE_BYTES)
 
 
 def _check_peer(sock: socket.socket) -> None:
