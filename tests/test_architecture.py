@@ -27,7 +27,7 @@ INGREDIENTS = (
     "ledgers",
     "statistics",
 )
-SHOWN = ("learning", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
+SHOWN = ("learning", "boosting", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
 GROUND = (
     "kinds",
     "choice",
@@ -73,6 +73,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
         ("fetched", "coefficients", "store", "transports", "engines", "identity", "summary", "alignment"), 3
     ),
     **dict.fromkeys(INGREDIENTS, 2),
+    "boosting": 1.7,
     "learning": 1.5,
     **dict.fromkeys(GROUND, 1),
 }

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, gathering, learning, selection, transforms
+from hanse import algorithms, boosting, gathering, learning, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, WireError
 from hanse.messages import Json, dumps, loads
@@ -186,7 +186,7 @@ def _transforms(config: RunConfig) -> list[dict[str, Json]]:
 
 def node_code(config: RunConfig) -> dict[str, str]:
     """Module name to source of every file of the node's half of this run: its ingredients, what they are made of, and
-    what those that learn have in common (:mod:`hanse.learning`)."""
+    what those that learn have in common (:mod:`hanse.learning`, :mod:`hanse.boosting`)."""
     roots = [f"hanse.algorithms.{name}" for name in algorithms.files(config)]
     if algorithms.needs_model(config):
         settling = find("tasks", config.task_type).TASK
@@ -206,6 +206,9 @@ def node_code(config: RunConfig) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+_IN_COMMON = {"learning": learning, "boosting": boosting}  # rooms that ingredients are made of
+
+
 @functools.lru_cache(256)
 def _ingredients(source: str) -> tuple[str, ...]:
     """The files of ingredients, and of what they have in common, that a source imports."""
@@ -215,13 +218,13 @@ def _ingredients(source: str) -> tuple[str, ...]:
             parts = item.module.split(".")
             if parts[0] == "hanse" and len(parts) == 2:
                 found += [f"{item.module}.{a.name}" for a in item.names if a.name in _files(parts[1])]
-            elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in (*FOLDERS, "learning"):
+            elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in (*FOLDERS, *_IN_COMMON):
                 found.append(item.module)
     return tuple(found)
 
 
 def _files(room: str) -> tuple[str, ...]:
     """The files of a room that a node runs some of; () of another room."""
-    if room == "learning":
-        return tuple(module.name for module in pkgutil.iter_modules(learning.__path__))
+    if room in _IN_COMMON:
+        return tuple(module.name for module in pkgutil.iter_modules(_IN_COMMON[room].__path__))
     return modules(room) if room in FOLDERS else ()

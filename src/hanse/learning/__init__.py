@@ -5,7 +5,8 @@ model by sums; :mod:`~hanse.learning.schedule`, who trains and who measures when
 
 Averaging: :mod:`~hanse.learning.averaging` makes a strategy of a local step (:mod:`~hanse.learning.local`), an
 aggregation (:mod:`~hanse.learning.aggregation`) and a server's step (:mod:`~hanse.learning.server`, and
-:mod:`~hanse.learning.adaptive` for those with moments). Trees: :mod:`~hanse.learning.pooling`.
+:mod:`~hanse.learning.adaptive` for those with moments). Trees: :mod:`~hanse.learning.ensembles`, many of them as plain
+arrays, and :mod:`~hanse.learning.pooling`.
 
 Adapters of models: :mod:`~hanse.learning.fitting`, whether one learns a task; :mod:`~hanse.learning.results`, what the
 result of a run says of it.

@@ -2,7 +2,7 @@
 
 The ask of round r carries the ensemble after r-1 rounds. A site first evaluates it on its held-out
 rows, then grows new trees; only those travel up. The coordinator proves that what comes is trees
-(:mod:`hanse.models._trees`) before anybody else gets them. When one more ask only evaluates, says
+(:mod:`hanse.learning.ensembles`) before anybody else gets them. When one more ask only evaluates, says
 :mod:`hanse.learning.schedule`. What is grown and how it is joined says a :class:`Growth`.
 """
 

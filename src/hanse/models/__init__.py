@@ -20,7 +20,8 @@ The capabilities, and what an adapter with one of them can do:
     Named arrays that can be averaged: ``init``, ``train``, ``predict`` (:class:`hanse.model.Model`).
 ``trees``
     Trees that count alike, grown independently of each other: ``empty``, ``grow(count, ...)``, ``merge``,
-    ``importance``; ``too_many`` and ``fault`` prove that arrays from elsewhere are trees (:mod:`hanse.models._trees`).
+    ``importance``; ``too_many`` and ``fault`` prove that arrays from elsewhere are trees
+    (:mod:`hanse.learning.ensembles`).
 ``boosted_trees``
     Trees that each correct those before: the same, but ``grow(trees, base, ...)`` goes on from an ensemble, and
     ``merge`` scales each part.

@@ -1,6 +1,6 @@
 """scikit-learn's random forests, as plain arrays from which real ones are rebuilt.
 
-A forest is the arrays of :mod:`hanse.models._trees`, with scikit-learn's node arrays and ``value``
+A forest is the arrays of :mod:`hanse.learning.ensembles`, with scikit-learn's node arrays and ``value``
 (nodes, k): class shares over the federation's classes, or the mean. Trees grown at a site that lacks
 a class give it the share zero. A forest is rebuilt through the state of scikit-learn's own tree
 class, after the arrays have been proven to be trees; nothing is unpickled. Missing values are NaN
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError
+from hanse.learning import ensembles
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import labels_of, options_of, parameters_of, positive, seed_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models import _trees
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of, whole
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.transport import Progress
@@ -107,7 +107,7 @@ class Forest:
                 for tree in (forest.estimators_ if count else [])
             ),
         ]
-        return _trees.join(parts)
+        return ensembles.join(parts)
 
     def predict(self, trees: Mapping[str, Array], X: Array) -> Array:
         """As :meth:`hanse.model.Model.predict`; at least one tree and one row."""
@@ -117,12 +117,12 @@ class Forest:
         return positive(forest.predict_proba(X), self.task)
 
     def too_many(self, trees: Mapping[str, Array], most: int, rows: float) -> str:
-        """What is too much of ``most`` trees of so many rows; see :func:`hanse.models._trees.too_many`."""
-        return _trees.too_many(trees, most, rows)
+        """What is too much of ``most`` trees of so many rows; see :func:`hanse.learning.ensembles.too_many`."""
+        return ensembles.too_many(trees, most, rows)
 
     def fault(self, trees: Mapping[str, Array]) -> str:
         """What is wrong with trees that a site sent; "" if nothing is."""
-        wrong = _trees.fault(trees, self._arrays, _PER_TREE, len(self.task.features))
+        wrong = ensembles.fault(trees, self._arrays, _PER_TREE, len(self.task.features))
         if wrong:
             return wrong
         if (trees["samples"] < 1).any() or (trees["weighted"] <= 0).any():
@@ -137,7 +137,7 @@ class Forest:
         """(f,) share of each feature in the impurity that the splits take away, averaged over trees as
         scikit-learn does; sums to 1, or to 0 without splits."""
         total, count = np.zeros(len(self.task.features)), 0
-        edges = _trees.starts(trees)
+        edges = ensembles.starts(trees)
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             left, right, weighted, impurity, feature = (
                 np.asarray(trees[n][low:high]) for n in ("left", "right", "weighted", "impurity", "feature")
@@ -146,16 +146,16 @@ class Forest:
             mass = weighted * impurity
             gain = mass[inner] - mass[left[inner]] - mass[right[inner]]
             if len(inner):
-                total += _trees.share(np.bincount(feature[inner], np.maximum(gain, 0), len(total)))
+                total += ensembles.share(np.bincount(feature[inner], np.maximum(gain, 0), len(total)))
                 count += 1
-        return _trees.share(total) if count else total
+        return ensembles.share(total) if count else total
 
     def merge(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        return _trees.join(parts)
+        return ensembles.join(parts)
 
     def estimator(self, trees: Mapping[str, Array], classes: Array) -> Any:
         """A genuine, fitted forest. Raises ``WireError`` for arrays that are not trees."""
-        _trees.must_be(self.fault(trees))
+        ensembles.must_be(self.fault(trees))
         count = len(trees["size"])
         if not count:
             raise ConfigError("the forest has no trees; no site grew one")
@@ -165,7 +165,7 @@ class Forest:
         forest.estimator_, forest.n_features_in_, forest.n_outputs_ = single, features, 1
         if self.task.predicts != NUMBER:
             forest.classes_, forest.n_classes_ = classes, self.width
-        edges = _trees.starts(trees)
+        edges = ensembles.starts(trees)
         arrays = {n: np.asarray(trees[n]) for n in trees if n != "size"}
         forest.estimators_ = [
             self._tree({n: a[low:high] for n, a in arrays.items()}, single, forest)
@@ -187,7 +187,7 @@ class Forest:
         tree = Tree(features, np.array([self.width], np.intp), 1)
         tree.__setstate__(
             {
-                "max_depth": _trees.depth(nodes["left"], nodes["right"]),
+                "max_depth": ensembles.depth(nodes["left"], nodes["right"]),
                 "node_count": count,
                 "nodes": made,
                 "values": np.ascontiguousarray(nodes["value"][:, None, :]),

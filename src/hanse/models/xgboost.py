@@ -1,6 +1,6 @@
 """XGBoost's boosted trees, as plain arrays that any XGBoost can be given.
 
-An ensemble is the arrays of :mod:`hanse.models._trees`, with ``group`` (the class of a tree's output),
+An ensemble is the arrays of :mod:`hanse.learning.ensembles`, with ``group`` (the class of a tree's output),
 ``value`` (the leaf's output, or the split's threshold), ``default_left``, ``gain``, ``cover`` and
 ``weight``. Joining ensembles is joining arrays, so the coordinator needs no XGBoost; a node writes
 them into XGBoost's own binary JSON and loads that. Nothing is unpickled.
@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from hanse.errors import ConfigError, WireError
+from hanse.learning import ensembles
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, parameters_of, seed_of, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models import _trees
 from hanse.models._ubjson import dumps
 from hanse.settings import Setting, checked, number, one_of, whole
 from hanse.task import NUMBER, PROBABILITIES, Task
@@ -161,12 +161,12 @@ class Boosting:
         return np.asarray(score / score.sum(1, keepdims=True))
 
     def too_many(self, trees: Mapping[str, Array], most: int, rows: float) -> str:
-        """What is too much of ``most`` trees of so many rows; see :func:`hanse.models._trees.too_many`."""
-        return _trees.too_many(trees, most, rows)
+        """What is too much of ``most`` trees of so many rows; see :func:`hanse.learning.ensembles.too_many`."""
+        return ensembles.too_many(trees, most, rows)
 
     def fault(self, trees: Mapping[str, Array]) -> str:
         """What is wrong with trees that a site sent; "" if nothing is."""
-        wrong = _trees.fault(trees, _ARRAYS, _PER_TREE, len(self.task.features))
+        wrong = ensembles.fault(trees, _ARRAYS, _PER_TREE, len(self.task.features))
         if wrong:
             return wrong
         rounds, rest = divmod(len(trees["size"]), self.task.outputs)
@@ -181,18 +181,18 @@ class Boosting:
             leaf = np.asarray(trees["left"]) == -1
             value = np.where(leaf, trees["value"] * np.float32(factor), trees["value"]).astype(np.float32)
             scaled.append({**{n: trees[n] for n in trees}, "value": value})
-        return _trees.join(scaled)
+        return ensembles.join(scaled)
 
     def importance(self, trees: Mapping[str, Array]) -> Array:
         """(f,) share of each feature in the gain of all splits; sums to 1, or to 0 without splits."""
         inner = np.asarray(trees["left"]) != -1
         gain = np.bincount(trees["feature"][inner], np.maximum(trees["gain"][inner], 0), len(self.task.features))
-        return _trees.share(gain)
+        return ensembles.share(gain)
 
     def booster(self, trees: Mapping[str, Array], base: float, names: Sequence[str] = ()) -> Any:
         """A genuine ``xgboost.Booster``. It predicts with one thread until told otherwise. Raises
         ``WireError`` for arrays that are not trees."""
-        _trees.must_be(self.fault(trees))
+        ensembles.must_be(self.fault(trees))
         booster = _library().Booster({"nthread": 1})
         booster.load_model(bytearray(self._write(trees, base, names)))
         return booster
@@ -216,12 +216,12 @@ class Boosting:
             part |= {"left": place[left[order]], "right": place[right[order]]}
             part |= {"size": np.array([len(order)], np.int32), "group": np.array([group], np.int32)}
             parts.append(part)
-        return _trees.join([self.empty(), *parts])
+        return ensembles.join([self.empty(), *parts])
 
     def _write(self, trees: Mapping[str, Array], base: float, names: Sequence[str]) -> bytes:
         """XGBoost's model document, in the form that releases from 1.6 on read."""
         count, groups = len(trees["size"]), self.task.outputs
-        edges = _trees.starts(trees)
+        edges = ensembles.starts(trees)
         arrays = {n: np.asarray(trees[n]) for n in trees}
         listed = [
             _tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
