@@ -20,6 +20,7 @@ INGREDIENTS = (
     "algorithms",
     "models",
     "tasks",
+    "objectives",
     "selection",
     "gathering",
     "transforms",

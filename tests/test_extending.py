@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -17,16 +18,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from click.testing import CliRunner
 from scipy.stats import gmean
 from sklearn.linear_model import GammaRegressor
 
 import hanse
 from hanse import gathering, queries, registry
+from hanse.boosting.objective import chosen
 from hanse.cli import group
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.messages import Record, digest
+from hanse.task import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.extending import PAGE, files, write
@@ -182,6 +186,22 @@ def test_a_model(add: Add) -> None:
     assert result.model().coef_ == pytest.approx(pooled.coef_, abs=1e-8)
     assert result.model().intercept_ == pytest.approx(pooled.intercept_, abs=1e-8)
     assert result.predictor().predict(POOLED) == pytest.approx(pooled.predict(X), rel=1e-7)
+
+
+def test_an_objective(add: Add) -> None:
+    """Its gradient is the slope of its loss, and its base score XGBoost's."""
+    add("objectives/reg_pseudohubererror.py")
+    own = chosen(Task("regression", ("x",)), {"objective": "reg:pseudohubererror", "huber_slope": 2.0})
+    y = np.random.default_rng(0).normal(3, 5, 200)
+    margin = np.zeros((200, 1), np.float32) + 1
+    g, h = own.gradients(margin, y)
+    loss = [4 * (np.sqrt(1 + ((1 + step - y) / 2) ** 2) - 1) for step in (-1e-4, 0, 1e-4)]
+    assert g[:, 0] == pytest.approx((loss[2] - loss[0]) / 2e-4, abs=1e-4)
+    assert h[:, 0] == pytest.approx((loss[2] - 2 * loss[1] + loss[0]) / 1e-8, abs=1e-4)
+    settings = {"objective": own.name, "huber_slope": 2.0, "max_depth": 1}
+    booster = xgboost.train(settings, xgboost.DMatrix(np.zeros((200, 1)), y), 1)
+    theirs = json.loads(booster.save_config())["learner"]["learner_model_param"]["base_score"]
+    assert own.base(own.begin(y).sum(0), 200) == pytest.approx(json.loads(theirs), rel=1e-5)
 
 
 def test_an_outgoing_transform_that_clips(add: Add) -> None:

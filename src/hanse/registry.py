@@ -36,6 +36,7 @@ FOLDERS = (
     "algorithms",
     "models",
     "tasks",
+    "objectives",
     "selection",
     "gathering",
     "transforms",
