@@ -65,6 +65,7 @@ GROUND = (
     "whole_files",
     "home",
     "addresses",
+    "releases",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, boosting, gathering, learning, selection, transforms
+from hanse import algorithms, boosting, gathering, learning, releases, selection, transforms
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, NotApproved, WireError
+from hanse.errors import ConfigError, NotApproved, OtherRelease, WireError
 from hanse.messages import Json, dumps, loads
 from hanse.registry import FOLDERS, find, modules, names
 
@@ -87,19 +87,35 @@ class Bundle:
         return "\n".join(lines)
 
     def check_code(self) -> None:
-        """Compares the bundle's code with this installation. Raises ``NotApproved`` where it differs."""
-        here = node_code(self.config)
-        if self.content["hanse"] != hanse.__version__:
-            raise NotApproved(
-                f"the bundle is of hanse {self.content['hanse']}, this node runs {hanse.__version__}; "
-                "bring both to the same release and propose again"
-            )
+        """Compares the bundle's code with this installation. Raises ``OtherRelease`` where the bundle was made by
+        another release and this one cannot run it, ``NotApproved`` where the code of the same release differs."""
+        self.check_line()
+        other = self.content["hanse"]
+        try:
+            here = node_code(self.config)
+        except ConfigError as error:  # a setting or an ingredient that only the other one has
+            if other == hanse.__version__:
+                raise
+            raise OtherRelease(f"{_releases(other)}: {error.message}") from None
         differing = sorted(m for m in {*here, *self.content["code"]} if here.get(m) != self.content["code"].get(m))
+        if differing and other != hanse.__version__:
+            raise OtherRelease(f"{_releases(other)}, whose code differs ({', '.join(differing)})")
         if differing:
             raise NotApproved(
                 f"the code shown is not the code installed here ({', '.join(differing)}); "
                 "bring both sides to the same release and propose again"
             )
+
+    def check_line(self) -> None:
+        """Raises ``OtherRelease`` where the bundle is of another line of releases (:mod:`hanse.releases`)."""
+        if not releases.together(str(self.content["hanse"]), hanse.__version__):
+            raise OtherRelease(_releases(str(self.content["hanse"])))
+
+
+def _releases(other: str) -> str:
+    return (
+        f"the run was proposed by hanse {other[:40]}, and here is hanse {hanse.__version__}; bring both to one release"
+    )
 
 
 def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[str, Json]) -> Bundle:

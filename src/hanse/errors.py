@@ -21,7 +21,9 @@
     │   ├── NodeLost         the connection is gone or silent
     │   ├── WorkerDied       the node's worker ended, hung or hit a limit
     │   └── Unusable         some contributions cannot be combined; names the nodes
-    ├── StorageFailed        a disk is full, or a database cannot be reached; it may pass
+    ├── NotNow               it cannot be done now; the same may be asked again later, and succeed
+    │   ├── OtherRelease     made for another release of Hanse than the one that is here
+    │   └── StorageFailed    a disk is full, or a database cannot be reached
     └── RunFailed            a run ended without a result
 
 An error says what was found, what was expected and what to do next. What crosses the wire is
@@ -167,8 +169,21 @@ class Unusable(NodeFailed):
         super().__init__("; ".join(f"{n}: {r}" for n, r in sorted(self.nodes.items())) or str(nodes))
 
 
-class StorageFailed(HanseError):
-    """A disk is full or a database cannot be reached. It may pass; runs are paused meanwhile."""
+class NotNow(HanseError):
+    """It cannot be done now, for a reason that passes without whoever asks changing anything: a run that meets it is
+    paused with the reason, and tried again."""
+
+    code, status = "not_now", 503
+
+
+class OtherRelease(NotNow):
+    """Made for another release of Hanse than the one here; it is answered when both are of one line again."""
+
+    code, status = "other_release", 409
+
+
+class StorageFailed(NotNow):
+    """A disk is full or a database cannot be reached."""
 
     code, status = "storage_failed", 503
 
@@ -190,6 +205,15 @@ def _tree(root: type[HanseError]) -> dict[str, type[HanseError]]:
 def from_code(code: str, message: str) -> HanseError:
     """The exception for a code that came over the wire; an unknown code gives a ``HanseError``."""
     return _tree(HanseError).get(code, HanseError)(message)
+
+
+def is_passing(code: str) -> bool:
+    """Whether who says so may answer later, though nobody does anything about what was asked.
+
+    >>> is_passing("other_release"), is_passing("worker_died")
+    (True, False)
+    """
+    return issubclass(_tree(HanseError).get(code, HanseError), NotNow)
 
 
 def is_final(code: str) -> bool:

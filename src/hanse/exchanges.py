@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from hanse.config import RunConfig
-from hanse.errors import HanseError, NodeLost, is_final
+from hanse.errors import HanseError, NodeLost, is_final, is_passing
 from hanse.gather import Reply
 from hanse.kinds import Ask
 from hanse.messages import Json, Message, Record, Written
@@ -41,6 +41,7 @@ class Sky:
 
     Attributes:
         refused: node to the sentence with which it refused for good (:func:`hanse.errors.is_final`).
+        waiting: node to why it cannot answer this attempt at the step, but may later (:class:`hanse.errors.NotNow`).
         exchanges, bytes_down, bytes_up: of this attempt at the step, since :meth:`begin`.
         seconds: node to the time from its ask to its reply, latest.
     """
@@ -59,6 +60,7 @@ class Sky:
         self.bytes_down = self.bytes_up = self.exchanges = 0
         self.seconds: dict[str, float] = {}
         self.refused: dict[str, str] = {}
+        self.waiting: dict[str, str] = {}
 
     def busy(self) -> frozenset[str]:
         """Nodes that still work on something that was asked."""
@@ -68,6 +70,7 @@ class Sky:
         """The exchanges that follow are of this step."""
         self._step, self._attempt, self._ask = step, attempt, ask
         self.bytes_down = self.bytes_up = self.exchanges = 0
+        self.waiting = {}
 
     async def exchange(
         self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
@@ -201,6 +204,8 @@ class Sky:
         except HanseError as error:
             if is_final(error.code):
                 self.refused[flight.node] = error.message
+            elif is_passing(error.code):
+                self.waiting[flight.node] = error.message
             return self._of(flight, seconds, error=error.message, code=error.code)
 
     @staticmethod

@@ -21,7 +21,7 @@ from typing import Protocol
 from hanse import gathering, large_arrays, transforms, weights
 from hanse.choice import Choice, Past, Situation
 from hanse.config import RunConfig
-from hanse.errors import Refused, RunFailed, Unusable
+from hanse.errors import NotNow, Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
 from hanse.gather import Gather
 from hanse.kinds import EVERYONE, Algorithm, Ask, Combine, Done, Gathered, State, Who, generator
@@ -133,6 +133,7 @@ class Run:
         Raises:
             RunFailed: too few nodes for too long, or too many failed steps in a row.
             Refused: so many nodes refused for good that no step can succeed; says what they said.
+            NotNow: so many nodes cannot answer now that the step has to wait; go on from the last checkpoint later.
         """
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
         sky = Sky(self.transport, self.config, self.run_id, self.bundle)
@@ -176,6 +177,8 @@ class Run:
                 finally:
                     kept = time.perf_counter() if keep else kept
                     writing = asyncio.ensure_future(self.journal.step(record, state, keep))
+                if told is None:
+                    self._check_waiting(record, sky.waiting)
                 if failed > self.config.max_failed_rounds:
                     reasons = "; ".join(f"{n}: {r}" for n, r in sorted(record.failures.items()))
                     raise RunFailed(
@@ -215,6 +218,12 @@ class Run:
         if refused and len(left) < max(1, self.config.min_completed):
             said = "; ".join(f"{node}: {reason}" for node, reason in sorted(refused.items()))
             raise Refused(f"{len(left)} of the {max(1, self.config.min_completed)} nodes needed do not refuse. {said}")
+
+    def _check_waiting(self, record: Step, waiting: Mapping[str, str]) -> None:
+        """Raises ``NotNow`` where enough would have answered, had those that cannot now."""
+        if waiting and len(record.participants) + len(waiting) >= max(1, self.config.min_completed):
+            said = "; ".join(f"{node}: {reason}" for node, reason in sorted(waiting.items()))
+            raise NotNow(f"step {record.step} ({record.label}) waits for {', '.join(sorted(waiting))}. {said}")
 
     async def _choose(self, ask: Ask, sky: Sky, step: int, past: Sequence[Past]) -> Choice:
         """Whom to ask. An empty ``reason``: it was not for the selection to say."""

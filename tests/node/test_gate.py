@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from one_node import Node, carry, probe, proposal, running
 
+import hanse
 from hanse import algorithms, features, policy, rounds
 from hanse.bundle import Bundle, freeze
 from hanse.cli import group
@@ -26,6 +27,7 @@ from hanse.errors import (
     NotApproved,
     NotAuthenticated,
     NotFound,
+    OtherRelease,
     RunFailed,
     WireError,
 )
@@ -183,9 +185,51 @@ def test_code_that_differs_by_one_character_is_refused(tmp_path: Path) -> None:
                 ASK,
                 X,
             )
-            other = Bundle({**honest.content, "hanse": "9.9"})
-            await node.approved(other, "run-2")
-            await refused(node, NotApproved, "bundle is of hanse 9.9", other, ASK, X, run="run-2")
+
+    asyncio.run(main())
+
+
+def test_what_another_release_proposes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            honest = probe()
+            line = hanse.__version__.rpartition(".")[0]
+            with pytest.raises(OtherRelease, match=f"by hanse 9.9.1, and here is hanse {hanse.__version__}"):
+                await node.propose(Bundle({**honest.content, "hanse": "9.9.1"}))
+            code = {**honest.content["code"], "hanse.algorithms.probe": "of tomorrow"}
+            with pytest.raises(OtherRelease, match=r"code differs \(hanse.algorithms.probe\)"):
+                await node.propose(Bundle({**honest.content, "hanse": f"{line}.99", "code": code}))
+            unknown = {**honest.content["config"], "warmth": 1}
+            with pytest.raises(OtherRelease, match="warmth"):
+                await node.propose(Bundle({**honest.content, "hanse": f"{line}.99", "config": unknown}))
+            assert node.agent.approvals.proposals() == []  # nobody is asked for what cannot be answered
+            assert node.actions().count("proposal.refused") == 3
+            same = Bundle({**honest.content, "hanse": f"{line}.99"})  # the code that was shown is the code here
+            await node.approved(same, "run-2")
+            assert (await node.task(same, ASK, X, run="run-2")).nbytes
+
+    asyncio.run(main())
+
+
+def test_a_failed_run_that_is_proposed_again_is_decided_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle)
+            await node.coordinator.ask("finished", {"run": "run-1", "state": "failed"})
+            await refused(node, NotApproved, "failed", bundle, ASK, X)
+            assert (await node.propose(bundle)).data["decision"] == "pending"
+            assert [p.run for p in node.agent.approvals.pending()] == ["run-1"]
+            await refused(node, NotApproved, "not decided yet", bundle, ASK, X)
+            node.agent.gate.approve("run-1", bundle.sha256, actor="owner")
+            assert (await node.task(bundle, ASK, X)).nbytes
+            node.agent.gate.revoke("run-1", actor="owner")
+            await node.coordinator.ask("finished", {"run": "run-1", "state": "failed"})
+            assert (await node.propose(bundle)).data["decision"] == "reject"  # what the owner took back stays so
+            await node.approved(bundle, "run-2")
+            await node.coordinator.ask("finished", {"run": "run-2", "state": "completed"})
+            await node.propose(bundle, "run-2")
+            await refused(node, NotApproved, "completed", bundle, ASK, X, run="run-2")
 
     asyncio.run(main())
 

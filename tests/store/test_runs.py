@@ -35,6 +35,8 @@ ALLOWED = {
     ("running", "rejected"),
     ("paused", "rejected"),
     ("stopping", "rejected"),
+    ("failed", "awaiting_consent"),
+    ("failed", "cancelled"),
 }
 WAY = {
     "pending": [],

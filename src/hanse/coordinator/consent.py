@@ -11,16 +11,19 @@ import logging
 import time
 from collections.abc import Callable
 
+import hanse
+from hanse import releases
 from hanse.bundle import Bundle
 from hanse.coordinator.background import Background
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.registry import check_enrolled
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, Refused
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, OtherRelease, Refused
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
+from hanse.store.nodes import Node
 from hanse.store.runs import Run
 from hanse.store.states import RunState
 
@@ -61,6 +64,17 @@ class ConsentDesk:
             "dataset": frozen.content["datasets"].get(node),
         }
 
+    def proposals(self, node: Node) -> list[dict[str, Json]]:
+        """What a node is sent when it says hello: the proposals that wait for it. One of another line of releases could
+        only refuse them; that is noted with each run, which waits on. Blocks."""
+        waiting = self.pending(node.id)
+        if releases.together(node.release, hanse.__version__):
+            return [self.proposal(run, node.id) for run in waiting]
+        for run in waiting:
+            detail: dict[str, Json] = {"code": OtherRelease.code, "reason": releases.differing(node.release, node.id)}
+            self._chronicle.note("proposal.refused", run.id, node.id, node.id, detail)
+        return []
+
     def pending(self, node: str) -> list[Run]:
         """Runs that wait for this node's decision. Blocks."""
         waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
@@ -79,6 +93,9 @@ class ConsentDesk:
             reply = await self._notices.send(node, "proposal", run_id, data)
         except NodeFailed:
             return  # it gets the proposal when it comes back
+        except OtherRelease as error:
+            await self._reject(run, node, error.message)
+            return
         except HanseError as error:
             if not isinstance(error, Refused):  # those are noted where they come in
                 detail: dict[str, Json] = {"code": error.code, "reason": error.message}
@@ -94,6 +111,16 @@ class ConsentDesk:
                 )
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
+
+    async def _reject(self, run: Run, node: str, why: str) -> None:
+        """No owner can say yes to what the node cannot run."""
+        try:
+            await asyncio.to_thread(
+                self._store.runs.transition, run.id, RunState.REJECTED, node, f"node {node} cannot take part: {why}"
+            )
+        except Conflict:
+            return  # it ended meanwhile
+        self._follow(await asyncio.to_thread(self._store.runs.get, run.id))
 
     # ------------------------------------------------------------ the decision
 

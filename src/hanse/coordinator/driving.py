@@ -15,7 +15,7 @@ from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
-from hanse.errors import HanseError, Refused
+from hanse.errors import HanseError, NotNow, Refused
 from hanse.kinds import State
 from hanse.messages import Json
 from hanse.registry import find
@@ -25,7 +25,8 @@ from hanse.store.runs import Run
 from hanse.store.states import TERMINAL, RunState
 
 _log = logging.getLogger(__name__)
-_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0  # between attempts to write while the storage fails
+_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0  # between attempts while the storage fails, or nodes cannot answer
+TRIED_AGAIN = "tried again after a pause"  # why a run that waited is running
 
 
 class RunDriver:
@@ -81,11 +82,13 @@ class RunDriver:
     # ------------------------------------------------------------ one run
 
     async def _drive(self, run: Run) -> None:
-        """To the end, whatever the storage does meanwhile: no run is left in ``running`` with nobody who drives it."""
+        """To the end, whatever passes meanwhile (the storage fails, nodes cannot answer now): no run is left in
+        ``running`` with nobody who drives it."""
         verdict: tuple[RunState, str] | None = None
         delay = _RETRY_S
         try:
             while True:
+                began = time.monotonic()
                 try:
                     if verdict is None:
                         ended = await self._compute(run)
@@ -96,12 +99,19 @@ class RunDriver:
                     raise
                 except Exception as error:
                     fault = passing(error)
-                    if not fault and verdict is None:
+                    if isinstance(error, NotNow) and verdict is None:
+                        why = error.message
+                    elif not fault and verdict is None:
                         verdict = self._verdict(run, error)
                         continue
-                    if not fault:
-                        _log.exception("the end of run %s could not be written", run.id)
-                    await self._wait(run, fault or f"an error of the coordinator ({type(error).__name__})", delay)
+                    else:
+                        if not fault:
+                            _log.exception("the end of run %s could not be written", run.id)
+                        fault = fault or f"an error of the coordinator ({type(error).__name__})"
+                        why = f"the coordinator's storage failed ({fault})"
+                    if time.monotonic() - began > _LONGEST_RETRY_S:  # it went on meanwhile: this is another fault
+                        delay = _RETRY_S
+                    await self._wait(run, why, delay)
                     delay = min(_LONGEST_RETRY_S, 2 * delay)
         finally:
             self._tasks.pop(run.id, None)
@@ -114,10 +124,10 @@ class RunDriver:
         _log.error("run %s failed", run.id, exc_info=error)
         return RunState.FAILED, f"an error of the coordinator ({type(error).__name__}); its log has the details"
 
-    async def _wait(self, run: Run, fault: str, delay: float) -> None:
-        """Until the storage works again: paused, with the reason, where even that can be written."""
-        _log.warning("run %s waits: %s", run.id, fault)
-        said = f"the coordinator's storage failed ({fault}); it goes on by itself as soon as it can"
+    async def _wait(self, run: Run, why: str, delay: float) -> None:
+        """For so long, and until that can be written: paused, with the reason, where even that can be written."""
+        _log.warning("run %s waits: %s", run.id, why)
+        said = f"{why}; it is tried again by itself"
 
         def pause() -> None:
             if self._store.runs.get(run.id).state is RunState.RUNNING:
@@ -127,7 +137,7 @@ class RunDriver:
         def go_on() -> bool:
             now = self._store.runs.get(run.id)
             if now.state is RunState.PAUSED and now.retry_at is not None:
-                self._store.runs.transition(run.id, RunState.RUNNING, "coordinator", "the storage works again")
+                self._store.runs.transition(run.id, RunState.RUNNING, "coordinator", TRIED_AGAIN)
             return True
 
         written = await self._try(run, pause)

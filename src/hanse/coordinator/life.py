@@ -12,14 +12,15 @@ import logging
 import time
 from collections.abc import Mapping
 
-from hanse import algorithms
+import hanse
+from hanse import algorithms, releases
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator import proposals
 from hanse.coordinator.background import Background
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
-from hanse.coordinator.driving import RunDriver
+from hanse.coordinator.driving import TRIED_AGAIN, RunDriver
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
@@ -59,15 +60,29 @@ class RunLife:
                 "was never proposed; propose it again",
             )
         for run in await asyncio.to_thread(self._store.runs.list, {RunState.PAUSED}, limit=1_000_000):
-            if run.retry_at is not None:  # it waited for the storage; nobody else paused it
-                why = "the storage works again"
-                await asyncio.to_thread(self._store.runs.transition, run.id, RunState.RUNNING, "coordinator", why)
+            if run.retry_at is not None:  # it waited for something that passes; nobody else paused it
+                await asyncio.to_thread(
+                    self._store.runs.transition, run.id, RunState.RUNNING, "coordinator", TRIED_AGAIN
+                )
         for state in (RunState.AWAITING_CONSENT, RunState.RUNNING):
             for run in await asyncio.to_thread(self._store.runs.list, {state}, limit=1_000_000):
-                if state is RunState.AWAITING_CONSENT:
+                if other := await asyncio.to_thread(self._other_release, run):
+                    to = RunState.REJECTED if state is RunState.AWAITING_CONSENT else RunState.FAILED
+                    run = await asyncio.to_thread(self._store.runs.transition, run.id, to, "coordinator", other)
+                elif state is RunState.AWAITING_CONSENT:
                     auto = bool(run.config.get("auto_start", True))
                     run = await asyncio.to_thread(self._store.consents.settle, run.id, "coordinator", start=auto)
                 self._follow(run)
+
+    def _other_release(self, run: Run) -> str:
+        """Why this release of the coordinator cannot go on with the run; "" where it can. Blocks."""
+        before = str(self._store.runs.bundle(run.id).get("hanse", ""))
+        if releases.together(before, hanse.__version__):
+            return ""
+        return (
+            f"hanse {before} proposed it, and this coordinator now is hanse {hanse.__version__}: propose it again"
+            f"{', or go back to that release and resume it' if run.state is RunState.RUNNING else ''}"
+        )
 
     async def stop(self) -> None:
         """Stops driving; runs stay in their state and go on after the next start."""
@@ -126,11 +141,24 @@ class RunLife:
         return await self._move(run_id, RunState.PAUSED, actor, reason)
 
     async def resume(self, run_id: str, actor: str, reason: str = "") -> Run:
-        """Goes on after the last step that was kept. Raises ``Conflict`` where the run is not paused."""
+        """Goes on after the last step that was kept; with a run that failed, once its owners have agreed again: their
+        approval ended with it. Raises ``Conflict`` where the run is neither paused nor failed, or is of another
+        release."""
         run = await asyncio.to_thread(self._store.runs.get, run_id)
-        if run.state is not RunState.PAUSED:
-            raise Conflict(f"run {run_id} is {run.state}; only a paused run can be resumed")
-        return await self._move(run_id, RunState.RUNNING, actor, reason)
+        if run.state is RunState.PAUSED:
+            return await self._move(run_id, RunState.RUNNING, actor, reason)
+        if run.state is not RunState.FAILED:
+            raise Conflict(f"run {run_id} is {run.state}; only a paused run, or one that failed, can be resumed")
+        if other := await asyncio.to_thread(self._other_release, run):
+            raise Conflict(f"run {run_id} cannot be resumed here: {other}")
+        run = await asyncio.to_thread(self._reopen, run, actor, reason)
+        self._follow(run)
+        self.consent.send(run)
+        return run
+
+    def _reopen(self, run: Run, actor: str, reason: str) -> Run:
+        expires = time.time() + float(run.config.get("consent_timeout_s", 7 * 86_400.0))
+        return self._store.runs.reopen(run.id, actor, expires=expires, reason=reason or "resumed after it failed")
 
     async def _move(self, run_id: str, to: RunState, actor: str, reason: str) -> Run:
         run = await asyncio.to_thread(self._store.runs.transition, run_id, to, actor, reason)
@@ -184,6 +212,8 @@ class RunLife:
                 _log.debug("node %s did not take note that %s ended: %s", node, run.id, error.message)
 
         def forget() -> None:
+            if run.state is RunState.FAILED:
+                return  # it may be resumed
             for sha in self._store.rounds.forget(run.id):
                 self._store.blobs.delete(sha)
 

@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hanse import algorithms, alignment, bundle, features
+import hanse
+from hanse import algorithms, alignment, bundle, features, releases
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound, OtherRelease
 from hanse.messages import Json
 from hanse.store.nodes import ENROLLED, Node
 from hanse.summary import labels_told
@@ -40,6 +41,7 @@ def freeze(
     Raises:
         NotFound, NotAllowed: a node that was asked for is unknown, or may not take part.
         Conflict: no node can take part.
+        OtherRelease: a node that would be asked is of another line of releases than this coordinator.
         ConfigError: datasets, target or features do not fit.
     """
     usable = {n.id: n for n in nodes if n.status == ENROLLED and (allowed is None or n.id in allowed)}
@@ -50,9 +52,11 @@ def freeze(
         chosen = sorted(usable if config.expected_client_ids is not None else set(usable) & set(online))
         if not chosen:
             raise Conflict("no node is on line; start one, or name them in expected_client_ids")
+        _check_releases([usable[id] for id in chosen])
         frozen = bundle.freeze(config, {"features": [], "kinds": {}}, {})
         return FrozenProposal(frozen, tuple(chosen), _warn(config, chosen))
     datasets = choose_datasets(config, usable)
+    _check_releases([usable[id] for id in datasets])
     if not algorithms.needs_model(config):
         found = alignment.of(config, {node: _columns(d) for node, d in datasets.items()}, {})
         frozen = bundle.freeze(config, found, bundle.bound(datasets))
@@ -70,6 +74,17 @@ def freeze(
     warnings = (*found["warnings"], *_heavy(config, named), *_warn(config, sorted(datasets)))
     found["warnings"] = list(warnings)  # owners read them too
     return FrozenProposal(bundle.freeze(config, found, named), tuple(sorted(datasets)), warnings)
+
+
+def _check_releases(nodes: Sequence[Node]) -> None:
+    """Raises ``OtherRelease`` where one of them could only refuse what this coordinator would send."""
+    others = {n.id: n.release for n in nodes if not releases.together(n.release, hanse.__version__)}
+    if others:
+        said = ", ".join(f"{id} runs hanse {release}" for id, release in sorted(others.items()))
+        raise OtherRelease(
+            f"{said}, and this coordinator runs hanse {hanse.__version__}: they cannot take part in one run; bring "
+            "them to one release, or name the other nodes in expected_client_ids"
+        )
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse import comparison, features
+import hanse
+from hanse import comparison, features, releases
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
@@ -150,10 +151,23 @@ def node_view(node: Node, presence: Presence, settings: CoordinatorSettings, col
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
         "registered_at": iso(node.registered_at),
         "consent_mode": node.consent_mode,
+        "release": node.release,
+        "warnings": warnings(node),
         "capabilities": dict(node.capabilities),
         "summary": summary_of(node, settings, columns),
         "datasets": datasets_of(node, columns),
     }
+
+
+def warnings(node: Node) -> list[str]:
+    """What its owner or the operator has to do about a node, in sentences."""
+    found = []
+    if not releases.together(node.release, hanse.__version__):
+        found.append(
+            f"it runs hanse {node.release} and this coordinator {hanse.__version__}: it takes part in no run until "
+            "both are of one line"
+        )
+    return found
 
 
 def analyze(

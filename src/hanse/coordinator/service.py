@@ -73,7 +73,7 @@ class Coordinator:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
         removes what nobody needs of it."""
         await self.chronicle.start()
-        await asyncio.to_thread(self.store.sweep)
+        await asyncio.to_thread(self.store.sweep, failed_s=self.settings.failed_days * 86_400.0)
         self.presence.start()
         await self.runs.start()
 
@@ -158,7 +158,7 @@ class Coordinator:
                 self.store.nodes.describe(peer, **said)
             else:
                 self.store.nodes.heartbeat(peer)
-            return [self.runs.consent.proposal(run, peer) for run in self.runs.consent.pending(peer)]
+            return self.runs.consent.proposals(self.store.nodes.get(peer))
 
         proposals = await asyncio.to_thread(describe)
         self._written[peer] = time.monotonic()

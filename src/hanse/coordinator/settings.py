@@ -16,7 +16,7 @@ from typing import Any
 
 from hanse import registry
 from hanse.errors import ConfigError
-from hanse.settings import boolean, checked, declared, maybe, settings_of, text, texts, unknown, whole
+from hanse.settings import boolean, checked, declared, maybe, number, settings_of, text, texts, unknown, whole
 from hanse.transports import Patience
 
 _OF = "a coordinator"
@@ -45,6 +45,9 @@ class CoordinatorSettings:
     enrol_per_minute: int = declared(10, "attempts to enrol, per address", whole(1))
     body_bytes: int = declared(4 << 20, "largest body of a REST request", whole(1024))
     engine: str = declared("native", "what drives runs: a file of hanse.engines", text(), names="engines")
+    failed_days: float = declared(
+        30.0, "a run that failed keeps its last state so long, to be resumed; looked at when it starts", number(0, 3660)
+    )
     url: str = ""
     address: str = ""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 )
 def login(url: str, token: str | None, ca: str | None) -> None:
     """Remember a coordinator's address and your token, after trying them."""
+    from hanse import releases
     from hanse.experiment import credentials
     from hanse.experiment.connection import Connection
 
@@ -46,6 +47,8 @@ def login(url: str, token: str | None, ca: str | None) -> None:
     finally:
         here.close()
     place = credentials.save(known)
+    if both := releases.differing(here.release, "the coordinator"):
+        click.echo(f"{both[0].upper()}{both[1:]}.", err=True)
     click.echo(f"You are {account['name']} ({str(account['role']).replace('_', ' ')}) at {known.url}; saved in {place}")
 
 
@@ -407,7 +410,7 @@ def _action(name: str, route: str, help: str) -> None:
 _action("start", "execute", "Start a run that has all consents (auto_start does it by itself).")
 _action("cancel", "cancel", "End a run for good.")
 _action("pause", "pause", "Let a run rest before its next step.")
-_action("resume", "resume", "Let a paused run go on.")
+_action("resume", "resume", "Let a paused run go on, or one that failed once its owners have agreed again.")
 
 
 @run.command()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hanse import alignment, bundle, features
+from hanse import alignment, bundle, features, releases
 from hanse.config import RunConfig
 from hanse.errors import (
     ConfigError,
@@ -56,6 +56,7 @@ class Connection:
         except ImportError:
             raise ConfigError("hanse.connect needs httpx: pip install 'hanse[scientist]'") from None
         self.url = known.url
+        self.release = ""  # of the coordinator, once it has said
         self.defaults: Mapping[str, Json] = {}
         trust: ssl.SSLContext | bool = True
         if known.authority:
@@ -163,6 +164,9 @@ class Connection:
     def cancel(self, run_id: str) -> None:
         self.act(run_id, "cancel")
 
+    def resume(self, run_id: str) -> None:
+        self.act(run_id, "resume")
+
     def result(self, run_id: str) -> Result:
         raw = self.session(run_id)
         if raw["state"] in ("failed", "rejected", "expired", "cancelled"):
@@ -261,11 +265,20 @@ class Connection:
 
     def me(self) -> dict[str, Json]:
         """The account behind the token, and the coordinator."""
-        return self.call("GET", "/api/me")
+        found = self.call("GET", "/api/me")
+        self.release = str((found.get("coordinator") or {}).get("version") or "")
+        return found
 
     def start(self, settings: Mapping[str, Json]) -> dict[str, Json]:
-        """Proposes a run; the session."""
-        return self.call("POST", "/api/training/start", json=dict(settings))
+        """Proposes a run; the session. Where a coordinator of another release refuses a setting, both are named."""
+        try:
+            return self.call("POST", "/api/training/start", json=dict(settings))
+        except ConfigError as error:
+            if not self.release:
+                self.me()
+            if both := releases.differing(self.release, "the coordinator"):
+                raise type(error)(f"{error.message} ({both})") from None
+            raise
 
     def overview(self, config: RunConfig) -> dict[str, Json]:
         """Columns and labels over the nodes, as the coordinator sees them (``/api/training/analyze``)."""

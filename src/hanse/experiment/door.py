@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from hanse import features
+import hanse
+from hanse import features, releases
 from hanse import policy as owners
 from hanse.errors import ConfigError
 from hanse.experiment import credentials
@@ -28,6 +30,8 @@ def connect(
         verify: path of the PEM file of the authority that signed the coordinator's certificate;
             True: an authority that this machine knows.
 
+    A warning says both releases where the coordinator is of another line than this one (:mod:`hanse.releases`).
+
     Raises:
         Unreachable: nobody answers there, or its certificate is not trusted.
         NotAuthenticated: the token is missing or wrong.
@@ -44,6 +48,9 @@ def connect(
     except BaseException:
         connection.close()
         raise
+    if not releases.together(connection.release, hanse.__version__):
+        both = releases.differing(connection.release, f"the coordinator at {connection.url}")
+        warnings.warn(f"{both}; what only one of them has cannot be proposed", stacklevel=2)
     return Federation(connection)
 
 

@@ -133,6 +133,12 @@ class Experiment:
         """Ends the run; what was learned so far is not kept as a result."""
         self._backend.cancel(self._sent())
 
+    def resume(self) -> Experiment:
+        """Goes on with a paused run at once; with one that failed from its last state, once all owners have agreed
+        again (their approval ended with it). Raises ``Conflict`` in any other state, and in a simulation."""
+        self._backend.resume(self._sent())
+        return self
+
     def result(self) -> Result:
         """The result of a completed run."""
         result = self._backend.result(self._sent())

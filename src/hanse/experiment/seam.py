@@ -79,6 +79,10 @@ class Backend(Protocol):
         """Ends the run before its result. Raises ``Conflict`` where it has ended."""
         ...
 
+    def resume(self, run_id: str) -> None:
+        """Lets a paused run go on, or asks the owners of a failed one again. Raises ``Conflict``."""
+        ...
+
     def result(self, run_id: str) -> Result:
         """The result of a completed run. Raises ``Conflict`` where it is still going, ``RunFailed`` where it has
         none."""

@@ -10,7 +10,7 @@ import xxhash
 
 from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, NotFound
+from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Update
 from hanse.experiment.simulated_run import SimulatedRun
@@ -99,6 +99,9 @@ class Simulation:
 
     def cancel(self, run_id: str) -> None:
         self._run(run_id).cancel()
+
+    def resume(self, run_id: str) -> None:
+        raise Conflict(f"run {run_id} is a simulation, which keeps no states to go on from; run it again")
 
     def result(self, run_id: str) -> Result:
         return self._run(run_id).result()

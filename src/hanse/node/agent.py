@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hanse
-from hanse import event_loop
+from hanse import event_loop, releases
 from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
@@ -68,6 +68,7 @@ class Agent:
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
         self.connection = (connect or self._connect)(self._caller())
+        self.coordinator = ""  # its release, once it has said
         self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -207,6 +208,11 @@ class Agent:
         """At every connection: who we are, what we have, and what the coordinator has not heard."""
         try:
             welcome = await self._ask("hello", **self.hello())
+            self.coordinator = str(welcome.get("hanse") or "")[:40]
+            if not releases.together(self.coordinator, hanse.__version__):
+                log.warning(
+                    "%s: this node takes part in no run", releases.differing(self.coordinator, "the coordinator")
+                )
             interval = welcome.get("heartbeat_interval_s")
             if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
                 self.heartbeat_seconds = float(interval)
@@ -300,6 +306,8 @@ class Agent:
             return {
                 "state": self.state,
                 "detail": self.detail,
+                "release": hanse.__version__,
+                "coordinator_release": self.coordinator,
                 "pid": os.getpid(),
                 "worker": self.worker.pid,
                 "worker_offline": self.worker.offline,

@@ -267,6 +267,17 @@ class Approvals:
         if self._db.execute("SELECT 1 FROM proposals WHERE run = ?", (run,)).fetchone() is not None:
             self._db.execute("INSERT OR IGNORE INTO ended VALUES (?, ?, ?)", (run, state, _now()))
 
+    def reopen(self, proposal: Proposal) -> None:
+        """The same is proposed again after its run failed: whatever was decided before, it is to be decided anew."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            for table in ("decisions", "proposals"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE run = ? AND sha256 = ?",  # noqa: S608 (of the two above)
+                    (proposal.run, proposal.sha256),
+                )
+            self._db.execute("DELETE FROM ended WHERE run = ?", (proposal.run,))
+
     def unsent(self) -> list[Proposal]:
         """Decisions that the coordinator has not heard of."""
         return [_proposal(row) for row in self._db.execute(_JOINED + " WHERE d.sent = 0 ORDER BY d.time")]

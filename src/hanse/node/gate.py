@@ -10,7 +10,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import hanse
 from hanse import algorithms, policy
+from hanse.bundle import thaw
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, WireError
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
@@ -130,6 +132,11 @@ class Gate:
             proposal = Proposal.parse(data)
             _check_bundle(self.node, proposal)
             known = self.approvals.decision(proposal.run, proposal.sha256)
+            if known is None:
+                await self._check_release(proposal)
+            elif known.ended == "failed" and not known.revoked:  # it is to be resumed, and the approval ended with it
+                known = None
+                self.approvals.reopen(proposal)
             proposal = known or self.approvals.receive(proposal)
         except HanseError as error:
             reason: dict[str, Json] = {"code": error.code, "reason": error.message}
@@ -158,6 +165,13 @@ class Gate:
                 return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)
             self._record("proposal.undecided", "standing policy", proposal.run, {"reason": why})
         return proposal
+
+    async def _check_release(self, proposal: Proposal) -> None:
+        """Raises ``OtherRelease`` at once where this node could never answer what another release proposes: its owner
+        would otherwise be asked, and the run wait for it."""
+        if proposal.content().get("hanse") != hanse.__version__:
+            thaw(proposal.text, proposal.sha256).check_line()
+            await self.worker.learn(proposal.text, proposal.sha256)
 
     async def examine(self, proposal: Proposal) -> list[Decision]:
         """What the rules would say of the last of a proposal's tasks."""

@@ -28,7 +28,7 @@ from typing import Any
 
 import hanse
 from hanse import registry
-from hanse.errors import HanseError, NodeFailed, WireError, WorkerDied, from_code
+from hanse.errors import HanseError, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import Limits
@@ -218,7 +218,7 @@ class Worker:
     async def learn(self, text: str, sha256: str, again: bool = True) -> dict[str, Json]:
         """Lets the worker check the bundle's code against its own; returns the facts for the rules.
         A worker that is older than the code is replaced first. Raises ``NotApproved`` where the code differs,
-        ``NodeFailed`` while it is being changed."""
+        ``OtherRelease`` where the bundle is of another release, ``NotNow`` while it is being changed."""
         process = self._process
         if process is not None and process.alive and sha256 in process.known:
             return process.known[sha256]
@@ -229,7 +229,7 @@ class Worker:
             process.end("Hanse was changed on disk after it had started")
             if again:
                 return await self.learn(text, sha256, False)
-            raise NodeFailed("the code of Hanse on this node is being changed; try again when that is done")
+            raise NotNow("the code of Hanse on this node is being changed; it answers when that is done")
         process.known[sha256] = dict(reply.body.data)
         while len(process.known) > KEPT_BUNDLES:  # the worker forgets them in the same order
             del process.known[next(iter(process.known))]

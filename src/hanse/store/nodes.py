@@ -46,6 +46,11 @@ class Node:
     consent_mode: str
     updated: float
 
+    @property
+    def release(self) -> str:
+        """The release of Hanse that it said it runs; "" where it has not."""
+        return str(self.capabilities.get("hanse", ""))
+
     def public(self) -> dict[str, Json]:
         """As REST shows it, times in ISO 8601."""
         return {

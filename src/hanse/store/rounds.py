@@ -16,7 +16,7 @@ from hanse.store.blobs import Blobs
 from hanse.store.database import Database, Transaction, iso, now, words
 from hanse.store.events import Events
 from hanse.store.schema import checkpoints, model_versions, rounds, runs
-from hanse.store.states import TERMINAL
+from hanse.store.states import TERMINAL, RunState
 
 _log = logging.getLogger(__name__)
 INLINE_BYTES = 256 << 10
@@ -181,9 +181,11 @@ class Rounds:
         return {"sha": self._blobs.put(state), "inline": None}
 
 
-def forget_ended(tx: Transaction) -> None:
-    """As ``Rounds.forget``, of all runs: of one whose coordinator was killed as it ended, nobody did."""
-    ended = select(runs.c.id).where(runs.c.state.in_(sorted(TERMINAL)))
+def forget_ended(tx: Transaction, failed_s: float = 0.0) -> None:
+    """As ``Rounds.forget``, of all runs: of one whose coordinator was killed as it ended, nobody did. One that failed
+    in the last ``failed_s`` seconds may be resumed."""
+    over = runs.c.state.in_(sorted(TERMINAL)) & ((runs.c.state != RunState.FAILED) | (runs.c.ended < now() - failed_s))
+    ended = select(runs.c.id).where(over)
     tx.execute(delete(checkpoints).where(checkpoints.c.run.in_(ended)))
 
 

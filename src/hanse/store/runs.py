@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
 
 from hanse.errors import Conflict, NotFound
 from hanse.messages import Json
 from hanse.store.database import Database, Transaction, iso, name, now, words
 from hanse.store.events import Events
-from hanse.store.schema import runs
+from hanse.store.schema import consents, runs
 from hanse.store.states import TERMINAL, RunState, check, state
 
 
@@ -137,6 +137,18 @@ class Runs:
             )
             return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
 
+    def reopen(self, run_id: str, actor: str, *, expires: float, reason: str = "") -> Run:
+        """Asks the owners of a failed run again, about the same hash: what they said before ended with the run.
+        Raises ``IllegalTransition`` where it has not failed, ``Conflict`` where it was never proposed."""
+        with self._database.write() as tx:
+            before = self.get_in(tx.connection, run_id)
+            check(run_id, before.state, RunState.AWAITING_CONSENT)
+            if before.state is not RunState.FAILED or not before.bundle_hash:
+                raise Conflict(f"run {run_id} is {before.state} and was never agreed to; propose it")
+            tx.execute(delete(consents).where(consents.c.run == run_id))
+            tx.execute(update(runs).where(runs.c.id == run_id).values(expires=expires))
+            return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
+
     def transition(
         self,
         run_id: str,
@@ -177,8 +189,7 @@ class Runs:
         values: dict[str, Any] = {"state": str(to), "reason": said, "updated": at, "retry_at": retry_at}
         if to is RunState.RUNNING and before.started is None:
             values["started"] = at
-        if to in TERMINAL:
-            values["ended"] = at
+        values["ended"] = at if to in TERMINAL else None
         if result is not None:
             values["result"] = result
         moved = tx.execute(update(runs).where(runs.c.id == run_id, runs.c.state == str(before.state)).values(values))

@@ -20,7 +20,7 @@ class RunState(StrEnum):
     REJECTED = "rejected"  # an owner said no, or nodes refused what they had agreed to
     EXPIRED = "expired"  # not everybody answered in time
     CANCELLED = "cancelled"
-    FAILED = "failed"
+    FAILED = "failed"  # without a result; its last state is kept, so that it can be resumed
 
 
 def _table() -> MappingProxyType[RunState, frozenset[RunState]]:
@@ -36,13 +36,13 @@ def _table() -> MappingProxyType[RunState, frozenset[RunState]]:
             s.REJECTED: frozenset(),
             s.EXPIRED: frozenset(),
             s.CANCELLED: frozenset(),
-            s.FAILED: frozenset(),
+            s.FAILED: frozenset({s.AWAITING_CONSENT, s.CANCELLED}),  # resumed, or given up
         }
     )
 
 
 TRANSITIONS = _table()
-TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+TERMINAL = frozenset({RunState.COMPLETED, RunState.REJECTED, RunState.EXPIRED, RunState.CANCELLED, RunState.FAILED})
 ACTIVE = frozenset(RunState) - TERMINAL
 
 

@@ -56,11 +56,12 @@ class Store:
         self.models = Models(self.database, self.events, self.blobs)
         self.state_file = StateFile(self.database, self.events)
 
-    def sweep(self, grace_s: float = _SWEEP_GRACE_S) -> tuple[str, ...]:
+    def sweep(self, grace_s: float = _SWEEP_GRACE_S, failed_s: float = 0.0) -> tuple[str, ...]:
         """Removes what killed coordinators left: checkpoints of runs that have ended, and blobs that
-        nothing refers to. The young may be about to be referred to and stay."""
+        nothing refers to. The young may be about to be referred to and stay. A run that failed in the last
+        ``failed_s`` seconds keeps its last states."""
         with self.database.write() as tx:  # nobody can begin to refer to one meanwhile
-            forget_ended(tx)
+            forget_ended(tx, failed_s)
             return self.blobs.prune(referenced(tx.connection), grace_s)
 
     def close(self) -> None:

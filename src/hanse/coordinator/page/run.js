@@ -58,7 +58,7 @@ function actions(session) {
   if (mine(session)) {
     if (session.state === "awaiting_consent") buttons.push(h("button", { key: "execute", type: "button", class: "main", disabled: undecided(session).length > 0, title: undecided(session).length ? "Not everybody has agreed yet" : null, onclick: call("execute", "/api/training/sessions/{id}/execute", "The run starts.") }, "Start"));
     if (session.state === "running") buttons.push(h("button", { key: "pause", type: "button", onclick: call("pause", "/api/training/sessions/{id}/pause", "It pauses before the next step.") }, "Pause"));
-    if (session.state === "paused") buttons.push(h("button", { key: "resume", type: "button", class: "main", onclick: call("resume", "/api/training/sessions/{id}/resume", "The run goes on.") }, "Resume"));
+    if (session.state === "paused" || session.state === "failed") buttons.push(h("button", { key: "resume", type: "button", class: "main", title: session.state === "failed" ? "Its owners are asked again, then it goes on from its last state" : null, onclick: call("resume", "/api/training/sessions/{id}/resume", session.state === "failed" ? "Its owners are asked again; then it goes on." : "The run goes on.") }, "Resume"));
     if (session.result) buttons.push(h("button", { key: "model", type: "button", class: session.state === "completed" ? "main" : "", onclick: () => act(() => api.save(api.path("/api/runs/{id}/model", { id }), `${id}.safetensors`)) }, `Download ${session.learns === false ? "result" : "model"} (${bytes(session.result.bytes, "size unknown")})`));
     if (!ENDED.has(session.state)) {
       buttons.push(state.form.confirm === id
