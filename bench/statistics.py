@@ -164,7 +164,7 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     from hanse.node.catalogue import Catalogue
     from hanse.node.settings import NodeSettings, Policy
     from hanse.queries import Known
-    from hanse.rounds import Forgetful, Run
+    from hanse.rounds import Forgetful, Loop
     from hanse.statistics import variance
     from hanse.transports.local import LocalTransport
 
@@ -219,7 +219,7 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
             await line.handler("coordinator", Message("proposal", run, "coordinator", Record(said)), lambda: None)
         transport = LocalTransport({n: handler(line, run) for n, (_, line) in agents.items()}, "exact")
         begun = time.perf_counter()
-        state = await Run(algorithm, config, list(agents), transport, Forgetful()).go()
+        state = await Loop(algorithm, config, list(agents), transport, Forgetful()).go()
         return time.perf_counter() - begun, algorithm.result(state)
 
     try:

@@ -188,6 +188,17 @@ def private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("_")
 
 
+def test_no_noun_stands_twice() -> None:
+    """One name, one meaning: of classes, but for the two halves of an algorithm's own language."""
+    found: dict[str, list[str]] = {}
+    for path in FILES:
+        for item in ast.parse(path.read_text()).body:
+            if isinstance(item, ast.ClassDef) and not item.name.startswith("_"):
+                found.setdefault(item.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: places for name, places in found.items() if len(places) > 1}
+    assert set(twice) <= {"State", "Question"}, twice
+
+
 def test_what_can_be_chosen_as_an_algorithm_is_one() -> None:
     for name in names("algorithms"):
         assert {"init", "ask", "answer", "tell", "result"} <= set(dir(find("algorithms", name).ALGORITHM)), name

@@ -15,7 +15,7 @@ from hanse.config import RunConfig
 from hanse.coordinator.journal import StoreJournal
 from hanse.kinds import State
 from hanse.messages import Message, Record, digest, dump
-from hanse.rounds import Run, Step
+from hanse.rounds import Loop, Step
 from hanse.store import Store
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
@@ -65,7 +65,7 @@ class Federation:
                 await super().step(record, state, keep)
 
         latest = self.store.rounds.latest_checkpoint(self.run)
-        loop = Run(
+        loop = Loop(
             algorithms.build(self.config),
             self.config,
             sorted(self.tables),

@@ -14,7 +14,7 @@ from hanse.cli import group
 from hanse.coordinator.access import TABLE
 from hanse.errors import HanseError, NotFound
 from hanse.store import Store
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 
 SESSION = "/api/training/sessions/{session_id}"
 COMMANDS = {  # route to the command that does the same
@@ -100,7 +100,7 @@ def test_every_command_that_lists_something_has_json() -> None:
 
 def test_lists_as_json(tmp_path: Path) -> None:
     with Store(None, tmp_path) as store:
-        store.nodes.register("clinic", Certificate("1", "f" * 64))
+        store.nodes.register("clinic", CertificateOnFile("1", "f" * 64))
         store.runs.create({"model_name": "x"}, proposer="ada", nodes=["clinic"])
         store.nodes.join_tokens.create("op", "second")
         store.accounts.create_account("ada", "data_scientist", ())
@@ -131,7 +131,7 @@ def hanse(home: Path, *arguments: str) -> str:
 def test_accounts_join_tokens_and_admission(tmp_path: Path) -> None:
     """Without a running coordinator they work on its database."""
     with Store(None, tmp_path) as store:
-        store.nodes.register("clinic", Certificate("1", "f" * 64))
+        store.nodes.register("clinic", CertificateOnFile("1", "f" * 64))
         token, _ = store.nodes.join_tokens.create("op", "second")
     hanse(tmp_path, "account", "add", "clara", "--role", "data_owner")
     hanse(tmp_path, "account", "link", "clara", "clinic")
@@ -156,7 +156,7 @@ def test_accounts_join_tokens_and_admission(tmp_path: Path) -> None:
 def test_what_others_wrote_cannot_steer_the_terminal(tmp_path: Path) -> None:
     nasty = "away\x1b[2K\n     1 2020 operator  node.trusted \u202e"
     with Store(None, tmp_path) as store:
-        store.nodes.register("clinic", Certificate("1", "f" * 64))
+        store.nodes.register("clinic", CertificateOnFile("1", "f" * 64))
         run = store.runs.create({"model_name": nasty}, proposer="ada", nodes=["clinic"])
         store.runs.transition(run.id, "failed", "ada", nasty)
         store.audit.append(nasty, "run.failed", run.id, {"reason": nasty})

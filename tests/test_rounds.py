@@ -22,7 +22,7 @@ from hanse.gathering.plain import GATHER, Contributions, Plain
 from hanse.kinds import SAMPLE, Answer, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.memories import Memories
 from hanse.messages import Array, Message, Record, digest
-from hanse.rounds import Forgetful, Run, Step, go
+from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.selection import uniform
 from hanse.transport import Handler
 from hanse.transports.local import LocalTransport
@@ -107,10 +107,10 @@ def handlers(
     return {n: make(n) for n in ids}
 
 
-def run(algorithm: object, transport: LocalTransport, journal: Forgetful | None = None, **config: object) -> Run:
+def run(algorithm: object, transport: LocalTransport, journal: Forgetful | None = None, **config: object) -> Loop:
     settings = RunConfig.parse({"seed": 5, **config})
     nodes = sorted(transport.online())
-    return Run(algorithm, settings, nodes, transport, journal or Forgetful())  # type: ignore[arg-type]
+    return Loop(algorithm, settings, nodes, transport, journal or Forgetful())  # type: ignore[arg-type]
 
 
 def test_the_result_is_the_same_for_every_order_of_arrival_and_every_wire() -> None:
@@ -677,7 +677,7 @@ def test_probe_through_the_node_half(nbytes: int) -> None:
 
             nodes[name] = handle
         algorithm = algorithms.build(config)
-        state = go(Run(algorithm, config, sorted(nodes), LocalTransport(nodes, wire), Forgetful()))
+        state = go(Loop(algorithm, config, sorted(nodes), LocalTransport(nodes, wire), Forgetful()))
         result = algorithm.result(state).arrays["x"]
         assert result.nbytes == nbytes
         assert np.all(result == result[0])

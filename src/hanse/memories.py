@@ -17,16 +17,16 @@ MOST = 256  # exchanges; a coordinator that never keeps a state does not fill th
 
 
 @dataclass(slots=True)
-class Memory:
+class NodeMemory:
     """Of the algorithm, of the gather, and of each outgoing transform, by its place."""
 
     algorithm: dict[str, Any] = field(default_factory=dict)
     gather: dict[str, Any] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def copy(self) -> Memory:
+    def copy(self) -> NodeMemory:
         """The same, of which what is set or deleted does not change this one; values are not copied."""
-        return Memory(dict(self.algorithm), dict(self.gather), {k: dict(v) for k, v in self.transforms.items()})
+        return NodeMemory(dict(self.algorithm), dict(self.gather), {k: dict(v) for k, v in self.transforms.items()})
 
 
 class Memories:
@@ -42,18 +42,18 @@ class Memories:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int], Memory] = {}
+        self._kept: dict[tuple[int, int], NodeMemory] = {}
         self._checkpoints: list[int] = []  # steps after which the coordinator keeps its state, ascending
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def before(self, step: int, exchange: int) -> Memory:
+    def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
         last = max((at for at in self._kept if at < (step, exchange)), default=None)
-        return Memory() if last is None else self._kept[last].copy()
+        return NodeMemory() if last is None else self._kept[last].copy()
 
-    def keep(self, step: int, exchange: int, memory: Memory, checkpoint: bool = True) -> None:
+    def keep(self, step: int, exchange: int, memory: NodeMemory, checkpoint: bool = True) -> None:
         """Keeps the memory after this exchange, and lets go of what no run comes back to.
 
         Args:

@@ -40,7 +40,7 @@ class Bins:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepCurve:
     """A step curve that stands at ``values[i]`` from ``at[i]`` on, with its band; None: unknown."""
 
     at: Sequence[float]
@@ -50,16 +50,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """Step curves of a share in [0, 1] that begin at ``start``, by name, in one picture."""
+class StepCurves:
+    """StepCurve curves of a share in [0, 1] that begin at ``start``, by name, in one picture."""
 
     caption: str
-    curves: Mapping[str, Step]
+    curves: Mapping[str, StepCurve]
     start: float = 1.0
     group: str = ""
 
 
-Picture = Bars | Bins | Steps
+Picture = Bars | Bins | StepCurves
 
 
 # ---------------------------------------------------------------- the statistic's own part

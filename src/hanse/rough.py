@@ -107,10 +107,10 @@ class Rough(float):
         return float.__ge__(self, other)
 
 
-class Answer(dict[Any, Any]):
+class Figures(dict[Any, Any]):
     """A dictionary of values with what one should know of them, which is printed with it.
 
-    >>> Answer({"age": None}, ["mean of age: kept back at ulm"])
+    >>> Figures({"age": None}, ["mean of age: kept back at ulm"])
     {'age': None}
     ! mean of age: kept back at ulm
     """

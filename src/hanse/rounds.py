@@ -93,7 +93,7 @@ class Forgetful:
 
 
 @dataclass(slots=True)
-class Run:
+class Loop:
     """One run of an algorithm.
 
     Args:
@@ -305,6 +305,6 @@ def recent(past: Sequence[Past]) -> list[Past]:
     return list(past[kept:])
 
 
-def go(run: Run, start: tuple[int, State] | None = None) -> State:
-    """:meth:`Run.go` for callers without an event loop."""
+def go(run: Loop, start: tuple[int, State] | None = None) -> State:
+    """:meth:`Loop.go` for callers without an event loop."""
     return asyncio.run(run.go(start))

@@ -1,6 +1,6 @@
 """One site's training in one round: how it is to train, what is added to its objective, what it learned.
 
-What strategies of averaging add to the objective f_k of a site has one form (:class:`Term`)::
+What strategies of averaging add to the objective f_k of a site has one form (:class:`ProximalTerm`)::
 
     f_k(w) + μ/2 · |w - anchor|² + ⟨linear, w⟩
 
@@ -21,7 +21,7 @@ Arrays = Mapping[str, Array]  # by the name of a parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class ProximalTerm:
     """μ/2 · |w - anchor|² + ⟨linear, w⟩, over the parameters that are learned (not over running means or counters).
 
     Args:
@@ -29,7 +29,7 @@ class Term:
         anchor: an array for every parameter, where ``mu`` is not 0.
         linear: an array for every parameter, or none at all.
 
-    >>> term = Term(2.0, {"w": np.array([1.0])}, {"w": np.array([0.5])})
+    >>> term = ProximalTerm(2.0, {"w": np.array([1.0])}, {"w": np.array([0.5])})
     >>> w = {"w": np.array([3.0])}
     >>> term.value(w), term.gradient("w", w["w"]), term.proximal("w", w["w"], 0.25)
     (5.5, array([4.5]), array([2.25]))
@@ -81,7 +81,7 @@ class Training:
     epochs: int
     batch_size: int = 32
     learning_rate: float = 0.01
-    term: Term | None = None
+    term: ProximalTerm | None = None
     gradient: bool = False
     progress: Callable[[], None] = lambda: None
 

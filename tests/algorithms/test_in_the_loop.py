@@ -12,7 +12,7 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.messages import Message, Record
-from hanse.rounds import Forgetful, Run, go
+from hanse.rounds import Forgetful, Loop, go
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
@@ -35,7 +35,7 @@ def federate(tables: Any, wire: str, **settings: Any) -> tuple[Record, Forgetful
         return handle
 
     journal = Forgetful()
-    run = Run(
+    run = Loop(
         algorithms.build(config),
         config,
         sorted(tables),

@@ -23,7 +23,7 @@ from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Combine, State
 from hanse.messages import Message, Record, dump, dumps, load, loads
 from hanse.registry import find
-from hanse.rounds import Forgetful, Run, Step
+from hanse.rounds import Forgetful, Loop, Step
 from hanse.task import Task
 from hanse.training import Training
 from hanse.transport import Progress
@@ -73,7 +73,7 @@ def learn(kind: str, lie: Lie, liars: Collection[str] = (LIAR,)) -> Strict:
 
     journal = Strict()
     # "references", so that what could not even be read as a message reaches the algorithm as well
-    run = Run(
+    run = Loop(
         algorithms.build(config),
         config,
         sorted(tables),

@@ -28,10 +28,10 @@ from hanse.experiment.federation import Federation
 from hanse.messages import Message
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import Limits, NodeSettings, Policy
+from hanse.node.settings import NodeSettings, Policy, TaskLimits
 from hanse.node.summaries import summarise
 from hanse.store import Store
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 from hanse.transport import Progress
 from hanse.transports import Caller, Patience
 from hanse.transports.local import LocalTransport
@@ -86,7 +86,7 @@ class _Line:
 def _settle(home: Path, node: str, cases: Mapping[str, Case], owner: Mapping[str, Any]) -> None:
     """A node's folder with a file of each case that it takes part in."""
     policy = Policy(standing="accept-allowed", **owner)
-    NodeSettings(node, policy=policy, limits=Limits(threads=1)).save(home)
+    NodeSettings(node, policy=policy, limits=TaskLimits(threads=1)).save(home)
     for name, case in cases.items():
         if node in case.sites:
             file = home / f"{name}.csv"
@@ -111,7 +111,7 @@ def both(home: Path, cases: Mapping[str, Case], **owner: Any) -> Iterator[Both]:
         coordinator.attach(transport)
         await coordinator.start()
         for number, node in enumerate(nodes):
-            store.nodes.register(node, Certificate(str(number), f"{number:064x}"))
+            store.nodes.register(node, CertificateOnFile(str(number), f"{number:064x}"))
         agents = [Agent(home / node, functools.partial(_Line, coordinator, transport)) for node in nodes]
         working = [asyncio.create_task(agent.run()) for agent in agents]
         try:

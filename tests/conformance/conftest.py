@@ -15,7 +15,7 @@ import pytest
 
 from demo.federation import Federation, hanse
 from hanse.identity import Authority, load_identity
-from hanse.node.settings import Coordinator, NodeSettings
+from hanse.node.settings import CoordinatorAddress, NodeSettings
 
 from .recorder import Recorder
 
@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             recorder = stack.enter_context(Recorder(authority, load_identity(place), home / f"recorder-{name}"))
             it.recorders[name] = recorder
             settings = NodeSettings.load(place)
-            replace(settings, coordinator=Coordinator(recorder.address, settings.coordinator.url)).save(place)
+            replace(settings, coordinator=CoordinatorAddress(recorder.address, settings.coordinator.url)).save(place)
         for name in it.owners:
             federation.start_node(name, wait=False)
         for name in it.owners:

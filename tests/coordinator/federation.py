@@ -20,7 +20,7 @@ from hanse.identity import Authority
 from hanse.messages import Message, Record
 from hanse.store import Store
 from hanse.store.events import Event
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
@@ -175,7 +175,7 @@ class Federation:
     async def node(
         self, name: str, tables: Mapping[str, Table] | None = None, *, online: bool = True, **how: Any
     ) -> SiteNode:
-        self.store.nodes.register(name, Certificate(f"serial-{name}", f"print-{name}"))
+        self.store.nodes.register(name, CertificateOnFile(f"serial-{name}", f"print-{name}"))
         node = self.nodes[name] = SiteNode(self.it, name, tables, **how)
         if online:
             await self.connect(name)

@@ -21,7 +21,7 @@ from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.messages import Message, Record
 from hanse.store import Store
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports import Patience
@@ -94,7 +94,7 @@ def living(home: Path, sites: Mapping[str, Any]) -> Iterator[Living]:
         await coordinator.start()
         tokens = {}
         for number, name in enumerate(hospitals):
-            store.nodes.register(name, Certificate(str(number), f"{number:064x}"))
+            store.nodes.register(name, CertificateOnFile(str(number), f"{number:064x}"))
             tokens[name] = store.accounts.create_account(f"owner of {name}", "data_owner", [name])[1]
             welcome = await coordinator.handle(name, hospitals[name].hello(), lambda: None)
             assert welcome.kind == "welcome", welcome.body.data

@@ -34,7 +34,7 @@ from hanse.experiment.connection import Connection
 from hanse.experiment.credentials import Credentials
 from hanse.experiment.federation import Federation
 from hanse.experiment.proposal import Experiment
-from hanse.experiment.seam import Update
+from hanse.experiment.seam import Happening
 from hanse.identity import Authority
 from hanse.messages import dump
 from hanse.models import logistic_regression
@@ -79,9 +79,9 @@ def test_a_run_from_the_proposal_to_the_model(real: Living, federation: Federati
     experiment.propose()
     assert experiment.status()["state"] == "awaiting_consent"
     assert experiment.preview().startswith("# hanse")
-    seen: list[Update] = []
+    seen: list[Happening] = []
 
-    def note(update: Update) -> None:
+    def note(update: Happening) -> None:
         seen.append(update)
         if len(seen) == 1:
             decide(real, experiment.run_id)

@@ -22,7 +22,7 @@ from hanse.errors import ConfigError, NodeFailed, NotAllowed, NotApproved
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Message, Record, digest
 from hanse.policy import single_contributions
-from hanse.rounds import Forgetful, Run, Step, go
+from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 
@@ -92,11 +92,11 @@ class Federation:
 
         return handle
 
-    def run(self, journal: Forgetful | None = None, **config: object) -> Run:
+    def run(self, journal: Forgetful | None = None, **config: object) -> Loop:
         settings = RunConfig.parse({**self.config.to_json(), **config})
         gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
         transport = LocalTransport(self.nodes, "exact")
-        return Run(Whole(), settings, sorted(self.nodes), transport, journal or Forgetful(), gathers=gathers)
+        return Loop(Whole(), settings, sorted(self.nodes), transport, journal or Forgetful(), gathers=gathers)
 
 
 def test_two_exchanges_give_the_plain_sum_and_show_nobody_alone(monkeypatch: pytest.MonkeyPatch) -> None:

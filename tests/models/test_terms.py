@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from hanse.registry import find
 from hanse.task import Task
-from hanse.training import Learned, Term, Training
+from hanse.training import Learned, ProximalTerm, Training
 
 Arrays = dict[str, Any]
 RNG = np.random.default_rng(7)
@@ -71,7 +71,7 @@ def test_lbfgs_has_the_term_in_value_and_gradient(name: str) -> None:
     """Step by step the same path as SciPy's on the objective written out, and the same minimum."""
     model, y = adapter(name)
     start = like(model.init(np.random.default_rng(0)), 1)
-    term = Term(0.7, like(start, 2), like(start, 3))
+    term = ProximalTerm(0.7, like(start, 2), like(start, 3))
     anchor, linear = flat(term.anchor), flat(term.linear)
 
     def whole(w: Any) -> tuple[float, Any]:
@@ -90,7 +90,7 @@ def test_lbfgs_has_the_term_in_value_and_gradient(name: str) -> None:
 def test_lbfgs_tells_its_gradient_at_the_start(name: str) -> None:
     model, y = adapter(name)
     start = like(model.init(np.random.default_rng(0)), 1)
-    told = train(model, start, y, gradient=True, term=Term(9.0, like(start, 2))).gradient
+    told = train(model, start, y, gradient=True, term=ProximalTerm(9.0, like(start, 2))).gradient
     np.testing.assert_allclose(flat(told or {}), own(name, flat(start), y)[1], atol=1e-12)
 
 
@@ -99,7 +99,7 @@ def test_sgd_takes_a_proximal_step_after_each_mini_batch(name: str) -> None:
     """One row a step: w ← w - η ∇f(w; row), then (w + s (μ a - h)) / (1 + s μ) with s = η · rows."""
     model, y = adapter(name, alpha=0.01, shuffle=False)
     start = like(model.init(np.random.default_rng(0)), 1)
-    term, rate = Term(0.7, like(start, 2), like(start, 3)), 0.05
+    term, rate = ProximalTerm(0.7, like(start, 2), like(start, 3)), 0.05
     w, b, sums = np.ravel(start["coef"]).copy(), float(start["intercept"][0]), np.zeros(4)
     for _ in range(2):
         for low in range(0, 60, 7):
@@ -125,8 +125,8 @@ def test_a_strong_pull_ends_at_the_anchor_and_a_weak_one_changes_little(name: st
     model, y = adapter(name, **options)
     start = like(model.init(np.random.default_rng(0)), 1)
     anchor = like(start, 2)
-    far = train(model, start, y, epochs=20, term=Term(1e9, anchor)).parameters
-    near = train(model, start, y, epochs=20, term=Term(1e-12, anchor)).parameters
+    far = train(model, start, y, epochs=20, term=ProximalTerm(1e9, anchor)).parameters
+    near = train(model, start, y, epochs=20, term=ProximalTerm(1e-12, anchor)).parameters
     free = train(model, start, y, epochs=20).parameters
     for part in start:
         np.testing.assert_allclose(far[part], anchor[part], atol=1e-6)
@@ -163,7 +163,7 @@ def test_a_perceptron_takes_a_proximal_step_after_each_mini_batch() -> None:
         "mlp_regressor", hidden_layer_sizes=[], solver="sgd", momentum=0.0, nesterovs_momentum=False, alpha=0
     )
     start = like(model.init(np.random.default_rng(0)), 1)
-    term, rate = Term(0.7, like(start, 2), like(start, 3)), 0.05
+    term, rate = ProximalTerm(0.7, like(start, 2), like(start, 3)), 0.05
     w, b = start["w0"].copy(), start["b0"].copy()
     rng = np.random.default_rng(1)
     order = np.random.RandomState(rng.integers(2**31 - 1)).permutation(60)
@@ -185,7 +185,7 @@ def test_torch_adds_the_term_to_the_gradients_and_tells_its_own() -> None:
     model, y = adapter("torch_module", plan={"source": PLAN, "name": "wide"})
     first = model.init(np.random.default_rng(0))
     start = like(first, 1)
-    term, rate = Term(0.7, like(start, 2), like(start, 3)), 0.05
+    term, rate = ProximalTerm(0.7, like(start, 2), like(start, 3)), 0.05
     w, b = start["weight"].copy(), start["bias"].copy()
     rng = np.random.default_rng(1)
     rng.integers(2**31 - 1)  # the seed of the library
@@ -216,7 +216,7 @@ def test_running_means_and_counters_of_a_module_have_no_term_and_no_gradient() -
     start = model.init(np.random.default_rng(0))
     kept = model.buffers(start)
     assert set(kept) == {"0.running_mean", "0.running_var", "0.num_batches_tracked"}
-    term = Term(1e3, {n: a + 5 for n, a in start.items()})
+    term = ProximalTerm(1e3, {n: a + 5 for n, a in start.items()})
     plain = train(model, start, y, learning_rate=1e-9, epochs=1)
     found = train(model, start, y, learning_rate=1e-9, epochs=1, term=term, gradient=True)
     assert found.gradient is not None

@@ -18,7 +18,7 @@ from hanse.config import RunConfig
 from hanse.errors import HanseError
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
-from hanse.node.settings import Limits, NodeSettings, Policy
+from hanse.node.settings import NodeSettings, Policy, TaskLimits
 from hanse.store.audit import Entry
 from hanse.transport import Progress
 from hanse.transports import Caller
@@ -176,10 +176,10 @@ async def running(
     coordinator: FakeCoordinator | None = None,
     consent: str = "node",
     policy: Policy | None = None,
-    limits: Limits | None = None,
+    limits: TaskLimits | None = None,
 ) -> AsyncIterator[Node]:
     home.mkdir(parents=True, exist_ok=True)
-    NodeSettings("alpha", consent, policy=policy or Policy(), limits=limits or Limits(threads=1)).save(home)
+    NodeSettings("alpha", consent, policy=policy or Policy(), limits=limits or TaskLimits(threads=1)).save(home)
     fake = coordinator or FakeCoordinator()
     agent = Agent(home, fake, WITH_ATTACKS) if attacks else Agent(home, fake)
     task = asyncio.create_task(agent.run())

@@ -25,7 +25,7 @@ from hanse.messages import Message, Record
 from hanse.node import control
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import Coordinator, NodeSettings, Policy
+from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
@@ -253,7 +253,7 @@ def enrol(home: Path, authority: Authority, address: str, node: str = "alpha") -
     key = create_key(home)
     identity = NodeIdentity(node, key, authority.issue_node(csr(key, node), node), authority.pem, address)
     save_identity(home, identity)
-    NodeSettings(node, coordinator=Coordinator(address, "http://localhost")).save(home)
+    NodeSettings(node, coordinator=CoordinatorAddress(address, "http://localhost")).save(home)
 
 
 async def answer(peer: str, message: Message, progress: Progress) -> Message:
@@ -294,8 +294,8 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                     assert reply.body.data["decision"] == "pending"
                     await asyncio.to_thread(control.ask, tmp_path / name, "approve", run="run-1", actor="ada")
 
-                def run() -> rounds.Run:
-                    return rounds.Run(
+                def run() -> rounds.Loop:
+                    return rounds.Loop(
                         algorithms.build(bundle.config),
                         bundle.config,
                         ["alpha", "beta"],

@@ -16,7 +16,7 @@ from one_node import probe, proposal
 
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
 from hanse.node.approvals import Approvals, Proposal
-from hanse.node.settings import FILE, Limits, NodeSettings, Policy
+from hanse.node.settings import FILE, NodeSettings, Policy, TaskLimits
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_garbage_is_no_proposal(wrong: dict[str, Any]) -> None:
 
 def test_settings_survive_the_file(tmp_path: Path) -> None:
     policy = Policy(allowed_algorithms=("fedavg", 'odd "name" \\ ü\x7f'), allow_training_plans=True, minimum_samples=20)
-    settings = NodeSettings("alpha", policy=policy, limits=Limits(12.5, 100))
+    settings = NodeSettings("alpha", policy=policy, limits=TaskLimits(12.5, 100))
     settings.save(tmp_path)
     assert NodeSettings.load(tmp_path) == settings
     assert [p.name for p in tmp_path.iterdir()] == [FILE]

@@ -686,7 +686,9 @@ def test_no_raw_row_is_in_any_outgoing_message(tmp_path: Path, strategy: str, mo
                 return Message("reply", message.id, "alpha", body)
 
             transport, algorithm = LocalTransport({"alpha": handler}), algorithms.build(bundle.config)
-            run = rounds.Run(algorithm, bundle.config, ["alpha"], transport, rounds.Forgetful(), "run-1", bundle.sha256)
+            run = rounds.Loop(
+                algorithm, bundle.config, ["alpha"], transport, rounds.Forgetful(), "run-1", bundle.sha256
+            )
             try:
                 await run.go()
             except RunFailed as error:

@@ -21,7 +21,7 @@ from hanse.bundle import Bundle
 from hanse.errors import NodeFailed, NotAllowed, NotApproved, TooLarge, WorkerDied
 from hanse.messages import Message, Record
 from hanse.node.pipe import FREED, KEPT, note, packed, small
-from hanse.node.settings import Limits
+from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
 from hanse.node.worker import _Process
 
@@ -52,7 +52,7 @@ def test_a_worker_that_ends_hangs_or_takes_too_much_is_replaced(
     tmp_path: Path, ask: dict[str, Any], limits: dict[str, Any], says: str
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, attacks=True, limits=Limits(threads=1, **limits)) as node:
+        async with running(tmp_path, attacks=True, limits=TaskLimits(threads=1, **limits)) as node:
             await node.approved(attack())
             before = node.agent.worker.pid
             with pytest.raises(WorkerDied) as error:
@@ -366,7 +366,7 @@ def test_incoming_payloads_land_in_shared_memory() -> None:
 
 def test_long_json_does_not_leave(tmp_path: Path) -> None:
     async def main() -> None:
-        async with running(tmp_path, attacks=True, limits=Limits(threads=1, reply_json_kb=10)) as node:
+        async with running(tmp_path, attacks=True, limits=TaskLimits(threads=1, reply_json_kb=10)) as node:
             await node.approved(attack())
             await node.task(attack(), {"do": "long json", "count": 50})
             with pytest.raises(TooLarge):
@@ -378,7 +378,7 @@ def test_long_json_does_not_leave(tmp_path: Path) -> None:
 
 def test_a_message_over_the_limit_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
-        async with running(tmp_path, attacks=True, limits=Limits(threads=1, message_mb=1)) as node:
+        async with running(tmp_path, attacks=True, limits=TaskLimits(threads=1, message_mb=1)) as node:
             await node.approved(attack())
             with pytest.raises(NotAllowed, match="limits"):
                 await node.task(attack(), {"do": "echo"}, {"x": np.zeros(LARGE, np.float32)})

@@ -16,7 +16,7 @@ from some_facts import FINE, facts, without
 from hanse import policy
 from hanse.errors import ConfigError, NotAllowed
 from hanse.facts import Facts
-from hanse.node.settings import Limits, Policy
+from hanse.node.settings import Policy, TaskLimits
 from hanse.registry import find, names
 from hanse.rule import Decision, Rule
 
@@ -79,7 +79,7 @@ def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
     assert said[rule].reason
     if not any(v is None or v in ("many", {}) for v in wrong.values()):  # facts that make sense
         key = (said[rule].remedy or "policy.standing").split(".")[-1].split()[0]  # some no setting allows
-        assert key.removeprefix("limits.") in {f.name for c in (Policy, Limits) for f in dataclasses.fields(c)}
+        assert key.removeprefix("limits.") in {f.name for c in (Policy, TaskLimits) for f in dataclasses.fields(c)}
     assert all(d.allowed for name, d in said.items() if name != rule)
     with pytest.raises(NotAllowed, match=rule):
         enforce(policy.rules(OWNER), facts(**wrong))

@@ -21,9 +21,9 @@ from hanse.config import RunConfig
 from hanse.messages import Json, Message, Record
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import Limits, Policy
+from hanse.node.settings import Policy, TaskLimits
 from hanse.registry import names
-from hanse.rounds import Forgetful, Run
+from hanse.rounds import Forgetful, Loop
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
@@ -122,7 +122,7 @@ async def asked(node: Node, items: list[list[Json]], dataset: str = "data") -> t
         return await node.coordinator.handler("coordinator", message, progress)
 
     algorithm = algorithms.build(config)
-    state = await Run(algorithm, config, ["alpha"], LocalTransport({"alpha": handle}, "exact"), Forgetful()).go()
+    state = await Loop(algorithm, config, ["alpha"], LocalTransport({"alpha": handle}, "exact"), Forgetful()).go()
     return dict(algorithm.result(state).data), _peak(node)
 
 
@@ -190,7 +190,7 @@ def test_ten_million_rows_within_a_limit_that_is_a_fifth_of_them(tmp_path: Path,
             check=True,
             preexec_fn=_little_memory,
         )
-        async with running(tmp_path, policy=ALLOWED, limits=Limits(memory_mb=320)) as node:
+        async with running(tmp_path, policy=ALLOWED, limits=TaskLimits(memory_mb=320)) as node:
             return await asked(node, items)
 
     path = write(tmp_path / f"data.{kind}", 10_000_000, columns=14)

@@ -20,7 +20,7 @@ import hanse
 from hanse.errors import ConfigError, RunFailed
 from hanse.queries import make_item, statistic
 from hanse.registry import names
-from hanse.rough import Answer, Rough, Unsure
+from hanse.rough import Figures, Rough, Unsure
 
 DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ def test_what_rests_on_a_part_of_the_sites_names_the_others(name: str) -> None:
     assert all(isinstance(n, Rough) for n in numbers(value)), value
     assert all(set(n.missing) >= {"s02", "s03", "s04"} for n in numbers(value))
     if isinstance(value, dict):
-        assert isinstance(value, Answer)
+        assert isinstance(value, Figures)
         assert "kept back at" in repr(value)
     json.dumps(value)
 
@@ -105,7 +105,7 @@ def test_values_are_plain_where_nothing_is_hidden(name: str) -> None:
         result = there.analytics().ask(name, columns, ARGUMENTS.get(name, {}))
         value = result.value(result.wanted[0])
     assert not result.notes
-    assert not isinstance(value, Answer)
+    assert not isinstance(value, Figures)
     if name not in ("quantile", "median"):  # of cells, as narrow as they are
         assert not any(isinstance(n, Rough) for n in numbers(value))
 

@@ -11,10 +11,10 @@ import pytest
 
 from hanse.errors import ConfigError, Conflict, NotAuthenticated, NotFound
 from hanse.store.database import now
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 from hanse.store.store import Store
 
-A, B = Certificate("01", "aa" * 32), Certificate("02", "bb" * 32)
+A, B = CertificateOnFile("01", "aa" * 32), CertificateOnFile("02", "bb" * 32)
 
 
 def test_enrolment(store: Store) -> None:
@@ -34,7 +34,7 @@ def test_enrolment(store: Store) -> None:
 def test_a_failed_enrolment_uses_nothing_up(store: Store) -> None:
     _, secret = store.nodes.join_tokens.create("op")
 
-    def broken() -> Certificate:
+    def broken() -> CertificateOnFile:
         raise OSError("no key")
 
     with pytest.raises(OSError, match="no key"):
@@ -161,7 +161,7 @@ def test_what_is_refused(store: Store) -> None:
     with pytest.raises(Conflict, match="belongs to another node"):
         store.nodes.register("b", A)
     with pytest.raises(ConfigError, match="serial"):
-        store.nodes.register("b", Certificate("", ""))
+        store.nodes.register("b", CertificateOnFile("", ""))
     for wrong in ("", "../a", "a" * 65, "a b", "\0", "-a"):
         with pytest.raises(ConfigError, match="cannot be the id"):
             store.nodes.register(wrong, B)

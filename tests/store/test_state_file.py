@@ -12,13 +12,13 @@ import pytest
 
 from hanse.errors import ConfigError
 from hanse.messages import Record
-from hanse.store.nodes import Certificate
+from hanse.store.nodes import CertificateOnFile
 from hanse.store.store import Store
 
 
 def fill(store: Store) -> dict[str, str]:
     store.accounts.create_account("clinic", "data_owner", ["a"])
-    store.nodes.register("a", Certificate("01", "aa"), capabilities={"cores": 2})
+    store.nodes.register("a", CertificateOnFile("01", "aa"), capabilities={"cores": 2})
     store.nodes.describe("a", summary={"num_samples": 3}, datasets=[{"name": "d"}])
     ids = {}
     for name, way in (("pending", []), ("running", ["running"]), ("done", ["running", "completed"])):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hanse.learning.averaging import TRAINING, averaging
 from hanse.learning.local import Named
-from hanse.learning.server import RATE, ServerStep, Update, zeros
+from hanse.learning.server import RATE, ServerStep, ServerUpdate, zeros
 from hanse.messages import Array
 from hanse.settings import Setting, number
 
@@ -24,7 +24,7 @@ SETTINGS = {
 }
 
 
-def _step(update: Update, state: Named) -> tuple[dict[str, Array], Named]:
+def _step(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
     rate, beta = update.settings["server_learning_rate"], update.settings["server_momentum"]
     velocity = {name: beta * state["velocity"][name] + change for name, change in update.change.items()}
     return {name: rate * v for name, v in velocity.items()}, {"velocity": velocity}

@@ -15,7 +15,7 @@ from hanse.learning.averaging import TRAINING, averaging
 from hanse.learning.local import LocalStep, Visit
 from hanse.learning.server import RATE
 from hanse.settings import Setting, number
-from hanse.training import Term
+from hanse.training import ProximalTerm
 
 TAKES = "parameters"
 SETTINGS = {
@@ -25,8 +25,8 @@ SETTINGS = {
 }
 
 
-def _term(visit: Visit) -> Term:
-    return Term(visit.settings["proximal_mu"], visit.common)
+def _term(visit: Visit) -> ProximalTerm:
+    return ProximalTerm(visit.settings["proximal_mu"], visit.common)
 
 
 ALGORITHM = averaging(__name__, SETTINGS, local=LocalStep(_term))

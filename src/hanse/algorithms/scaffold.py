@@ -20,18 +20,18 @@ from __future__ import annotations
 from hanse.errors import NodeFailed
 from hanse.learning.averaging import TRAINING, averaging
 from hanse.learning.local import LocalStep, Named, Visit
-from hanse.learning.server import RATE, ServerStep, Update, zeros
+from hanse.learning.server import RATE, ServerStep, ServerUpdate, zeros
 from hanse.messages import Array
-from hanse.training import Learned, Term
+from hanse.training import Learned, ProximalTerm
 
 TAKES = "parameters"
 SETTINGS = {**TRAINING, "server_learning_rate": RATE}
 
 
-def _term(visit: Visit) -> Term:
+def _term(visit: Visit) -> ProximalTerm:
     common = visit.server["control"]
     own = visit.memory.get("control", {})
-    return Term(linear={name: c - own[name] if own else c for name, c in common.items()})
+    return ProximalTerm(linear={name: c - own[name] if own else c for name, c in common.items()})
 
 
 def _told(visit: Visit, learned: Learned) -> tuple[Named, Named]:
@@ -43,7 +43,7 @@ def _told(visit: Visit, learned: Learned) -> tuple[Named, Named]:
     return {"control": change}, {"control": control}
 
 
-def _step(update: Update, state: Named) -> tuple[dict[str, Array], Named]:
+def _step(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
     control = {name: c + update.share * update.added["control"][name] for name, c in state["control"].items()}
     rate = update.settings["server_learning_rate"]
     return {name: rate * change for name, change in update.change.items()}, {"control": control}

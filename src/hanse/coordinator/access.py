@@ -10,7 +10,7 @@ from fastapi import Request
 
 from hanse.coordinator.service import Coordinator
 from hanse.errors import NotAllowed, NotAuthenticated
-from hanse.store.accounts import Account, Role
+from hanse.store.accounts import Role, UserAccount
 
 OP, OWNER, SCIENTIST = Role.OPERATOR, Role.DATA_OWNER, Role.DATA_SCIENTIST
 ALL = frozenset({OP, OWNER, SCIENTIST})
@@ -86,9 +86,9 @@ def coordinator(request: Request) -> Coordinator:
     return found
 
 
-def account(request: Request) -> Account:
+def account(request: Request) -> UserAccount:
     """Who asks; only in routes that need a login."""
-    found: Account = request.state.account
+    found: UserAccount = request.state.account
     return found
 
 
@@ -101,7 +101,7 @@ async def authorize(request: Request) -> None:
     if roles is NOBODY_NEEDS_TO_LOG_IN:
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found: Account | None = None
+    found: UserAccount | None = None
     if scheme.lower() == "bearer":
         found = await asyncio.to_thread(coordinator(request).store.accounts.authenticate, token.strip())
     if found is None:

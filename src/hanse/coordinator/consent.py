@@ -24,7 +24,7 @@ from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
 from hanse.store.nodes import Node
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 from hanse.store.states import RunState
 
 _log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ class ConsentDesk:
         chronicle: Chronicle,
         notices: Notices,
         background: Background,
-        follow: Callable[[Run], None],
+        follow: Callable[[StoredRun], None],
     ) -> None:
         self._store, self._presence, self._chronicle = store, presence, chronicle
         self._notices, self._background, self._follow = notices, background, follow
 
     # ------------------------------------------------------------ the proposal
 
-    def proposal(self, run: Run, node: str) -> dict[str, Json]:
+    def proposal(self, run: StoredRun, node: str) -> dict[str, Json]:
         """As it is sent to a node. Blocks."""
         frozen = Bundle(self._store.runs.bundle(run.id))
         return {
@@ -75,12 +75,12 @@ class ConsentDesk:
             self._chronicle.note("proposal.refused", run.id, node.id, node.id, detail)
         return []
 
-    def pending(self, node: str) -> list[Run]:
+    def pending(self, node: str) -> list[StoredRun]:
         """Runs that wait for this node's decision. Blocks."""
         waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
         return [r for r in waiting if node in r.nodes and node in self._store.consents.tally(r.id).remaining]
 
-    def send(self, run: Run) -> None:
+    def send(self, run: StoredRun) -> None:
         """Sends a new proposal to its nodes; who is not on line gets it when it says hello."""
         for node in run.nodes:
             if node in self._presence.online():
@@ -112,7 +112,7 @@ class ConsentDesk:
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
 
-    async def _reject(self, run: Run, node: str, why: str) -> None:
+    async def _reject(self, run: StoredRun, node: str, why: str) -> None:
         """No owner can say yes to what the node cannot run."""
         try:
             await asyncio.to_thread(
@@ -126,10 +126,10 @@ class ConsentDesk:
 
     async def decide(
         self, run_id: str, node: str, decision: str, sha256: str, actor: str, via: str, reason: str = ""
-    ) -> Run:
+    ) -> StoredRun:
         """Notes a node's decision and draws the conclusion. Raises as ``Consents.record``."""
 
-        def record() -> Run:
+        def record() -> StoredRun:
             run = self._store.runs.get(run_id)
             check_enrolled(self._store.nodes.get(node))
             self._store.consents.record(run_id, node, decision, sha256, actor=actor, via=via, reason=reason)
@@ -141,7 +141,7 @@ class ConsentDesk:
 
     async def decide_here(
         self, run_id: str, node: str, decision: str, sha256: str, account: str, reason: str = ""
-    ) -> Run:
+    ) -> StoredRun:
         """An owner's decision by REST. The node is told first, and may refuse to be told."""
         run, known = await asyncio.to_thread(lambda: (self._store.runs.get(run_id), self._store.nodes.get(node)))
         if node not in run.nodes:
@@ -158,7 +158,7 @@ class ConsentDesk:
             await self._relay(run, node, decision, account)
         return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason)
 
-    async def _relay(self, run: Run, node: str, decision: str, account: str) -> None:
+    async def _relay(self, run: StoredRun, node: str, decision: str, account: str) -> None:
         data = {
             "run": run.id,
             "sha256": run.bundle_hash,
@@ -175,7 +175,7 @@ class ConsentDesk:
         """After a node's hello: tells it what its owner decided here while it was away, then counts it
         as on line."""
 
-        def given() -> list[tuple[Run, str, str]]:
+        def given() -> list[tuple[StoredRun, str, str]]:
             active = self._store.runs.list(
                 {RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED}, limit=1_000_000
             )

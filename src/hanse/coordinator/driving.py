@@ -21,7 +21,7 @@ from hanse.messages import Json
 from hanse.registry import find
 from hanse.store import Store
 from hanse.store.faults import passing
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 from hanse.store.states import TERMINAL, RunState
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class RunDriver:
         store: Store,
         presence: Presence,
         chronicle: Chronicle,
-        ended: Callable[[Run], None],
+        ended: Callable[[StoredRun], None],
         engine: str = "native",
     ) -> None:
         self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
@@ -52,7 +52,7 @@ class RunDriver:
 
     # ------------------------------------------------------------ what the life of a run asks for
 
-    def go(self, run: Run) -> None:
+    def go(self, run: StoredRun) -> None:
         """Begins the run, or lets it go on after a pause."""
         self._gate(run.id).set()
         if run.id not in self._tasks:
@@ -81,7 +81,7 @@ class RunDriver:
 
     # ------------------------------------------------------------ one run
 
-    async def _drive(self, run: Run) -> None:
+    async def _drive(self, run: StoredRun) -> None:
         """To the end, whatever passes meanwhile (the storage fails, nodes cannot answer now): no run is left in
         ``running`` with nobody who drives it."""
         verdict: tuple[RunState, str] | None = None
@@ -118,13 +118,13 @@ class RunDriver:
         self._ended(ended)
 
     @staticmethod
-    def _verdict(run: Run, error: Exception) -> tuple[RunState, str]:
+    def _verdict(run: StoredRun, error: Exception) -> tuple[RunState, str]:
         if isinstance(error, HanseError):
             return (RunState.REJECTED if isinstance(error, Refused) else RunState.FAILED), error.message
         _log.error("run %s failed", run.id, exc_info=error)
         return RunState.FAILED, f"an error of the coordinator ({type(error).__name__}); its log has the details"
 
-    async def _wait(self, run: Run, why: str, delay: float) -> None:
+    async def _wait(self, run: StoredRun, why: str, delay: float) -> None:
         """For so long, and until that can be written: paused, with the reason, where even that can be written."""
         _log.warning("run %s waits: %s", run.id, why)
         said = f"{why}; it is tried again by itself"
@@ -150,7 +150,7 @@ class RunDriver:
             delay = min(_LONGEST_RETRY_S, 2 * delay)
 
     @staticmethod
-    async def _try(run: Run, write: Callable[[], object]) -> bool:
+    async def _try(run: StoredRun, write: Callable[[], object]) -> bool:
         try:
             await asyncio.to_thread(write)
         except Exception as error:
@@ -159,7 +159,7 @@ class RunDriver:
             return False
         return True
 
-    async def _compute(self, run: Run) -> Run:
+    async def _compute(self, run: StoredRun) -> StoredRun:
         config = RunConfig.parse(run.config)
         frozen, start, facts, past = await asyncio.to_thread(self._load, run, config)
         algorithm = await asyncio.to_thread(lambda: algorithms.build(config, starting_model(self._store, config)))
@@ -178,7 +178,7 @@ class RunDriver:
         learns = algorithms.needs_data(config)
         kept = algorithm.model if config.keep_models else lambda state: None
         journal = StoreJournal(self._store, run.id, note, shares, kept)
-        loop = rounds.Run(
+        loop = rounds.Loop(
             algorithm=algorithm,
             config=config,
             nodes=run.nodes,
@@ -195,7 +195,7 @@ class RunDriver:
         )
         state: State = await find("engines", self._engine).drive(loop, start)
 
-        def complete() -> Run:
+        def complete() -> StoredRun:
             record = algorithm.result(state)
             sha = self._store.blobs.put(record)
             round, metrics = self._last_metrics(run.id)
@@ -205,7 +205,7 @@ class RunDriver:
         return await asyncio.to_thread(complete)
 
     def _load(
-        self, run: Run, config: RunConfig
+        self, run: StoredRun, config: RunConfig
     ) -> tuple[Mapping[str, Json], tuple[int, State] | None, dict[str, Mapping[str, Json]], list[Past]]:
         """The bundle, where to go on, facts about the nodes, and the steps before, for a run that selects."""
         nodes = [self._store.nodes.get(id) for id in run.nodes]
@@ -224,7 +224,7 @@ class RunDriver:
         measured = (r.record.get("metrics") for r in reversed(done))
         return round, next((dict(metrics) for metrics in measured if metrics), {})
 
-    def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> Run:
+    def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> StoredRun:
         """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""
         run = self._store.runs.get(run_id)
         if run.state in TERMINAL:

@@ -10,12 +10,12 @@ from hanse.coordinator.registry import enrolled
 from hanse.errors import Conflict, NotFound, TooMany
 from hanse.identity import Authority, check_node_id, read_certificate
 from hanse.store import Store
-from hanse.store.nodes import ENROLLED, Certificate, Node
+from hanse.store.nodes import ENROLLED, CertificateOnFile, Node
 
 _ADDRESSES = 10_000
 
 
-class Attempts:
+class FailedAttempts:
     """So many failed attempts a minute per address; the secrets are long, this keeps the log readable."""
 
     def __init__(self, per_minute: int) -> None:
@@ -60,7 +60,7 @@ def enrol(store: Store, authority: Authority, secret: str, node_id: str, csr: st
     check_node_id(node_id)
     pem = authority.issue_node(csr.encode(), node_id)
     read = read_certificate(pem)
-    certificate = Certificate(read.serial, read.fingerprint)
+    certificate = CertificateOnFile(read.serial, read.fingerprint)
     try:
         return store.nodes.enrol(secret, node_id, lambda: certificate, address=address), pem.decode()
     except Conflict:

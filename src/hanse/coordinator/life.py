@@ -28,7 +28,7 @@ from hanse.coordinator.starting_model import starting_model
 from hanse.errors import Conflict, HanseError
 from hanse.messages import Json
 from hanse.store import Store
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 from hanse.store.states import TERMINAL, RunState
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class RunLife:
                     run = await asyncio.to_thread(self._store.consents.settle, run.id, "coordinator", start=auto)
                 self._follow(run)
 
-    def _other_release(self, run: Run) -> str:
+    def _other_release(self, run: StoredRun) -> str:
         """Why this release of the coordinator cannot go on with the run; "" where it can. Blocks."""
         before = str(self._store.runs.bundle(run.id).get("hanse", ""))
         if releases.together(before, hanse.__version__):
@@ -95,7 +95,7 @@ class RunLife:
 
     async def propose(
         self, raw: Mapping[str, Json], proposer: str, any_model: bool = False
-    ) -> tuple[Run, Bundle, tuple[str, ...]]:
+    ) -> tuple[StoredRun, Bundle, tuple[str, ...]]:
         """Freezes a proposal and sends it to its nodes.
         ``any_model``: it may go on from a model of somebody else's run."""
         config = await asyncio.to_thread(lambda: algorithms.settled(RunConfig.parse(raw)))
@@ -114,7 +114,7 @@ class RunLife:
         self.consent.send(run)
         return run, proposal.bundle, proposal.warnings
 
-    def _record(self, config: RunConfig, proposal: proposals.FrozenProposal, proposer: str) -> Run:
+    def _record(self, config: RunConfig, proposal: proposals.FrozenProposal, proposer: str) -> StoredRun:
         run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)
         return self._store.runs.propose(
             run.id,
@@ -126,21 +126,21 @@ class RunLife:
             reason=config.purpose,
         )
 
-    async def execute(self, run_id: str, actor: str) -> Run:
+    async def execute(self, run_id: str, actor: str) -> StoredRun:
         """Starts a run whose consents are all there. Raises ``Conflict`` where one is missing or it has started."""
         run = await asyncio.to_thread(self._store.consents.start, run_id, actor)
         self._follow(run)
         return run
 
-    async def cancel(self, run_id: str, actor: str, reason: str = "") -> Run:
+    async def cancel(self, run_id: str, actor: str, reason: str = "") -> StoredRun:
         """Ends a run before its result. Raises ``IllegalTransition`` where it has ended already."""
         return await self._move(run_id, RunState.CANCELLED, actor, reason)
 
-    async def pause(self, run_id: str, actor: str, reason: str = "") -> Run:
+    async def pause(self, run_id: str, actor: str, reason: str = "") -> StoredRun:
         """No step begins from now on; the one on its way is finished. Raises ``IllegalTransition``."""
         return await self._move(run_id, RunState.PAUSED, actor, reason)
 
-    async def resume(self, run_id: str, actor: str, reason: str = "") -> Run:
+    async def resume(self, run_id: str, actor: str, reason: str = "") -> StoredRun:
         """Goes on after the last step that was kept; with a run that failed, once its owners have agreed again: their
         approval ended with it. Raises ``Conflict`` where the run is neither paused nor failed, or is of another
         release."""
@@ -156,18 +156,18 @@ class RunLife:
         self.consent.send(run)
         return run
 
-    def _reopen(self, run: Run, actor: str, reason: str) -> Run:
+    def _reopen(self, run: StoredRun, actor: str, reason: str) -> StoredRun:
         expires = time.time() + float(run.config.get("consent_timeout_s", 7 * 86_400.0))
         return self._store.runs.reopen(run.id, actor, expires=expires, reason=reason or "resumed after it failed")
 
-    async def _move(self, run_id: str, to: RunState, actor: str, reason: str) -> Run:
+    async def _move(self, run_id: str, to: RunState, actor: str, reason: str) -> StoredRun:
         run = await asyncio.to_thread(self._store.runs.transition, run_id, to, actor, reason)
         self._follow(run)
         return run
 
     # ------------------------------------------------------------ what follows from a state
 
-    def _follow(self, run: Run) -> None:
+    def _follow(self, run: StoredRun) -> None:
         """Makes timers, tasks and nodes fit the state that the store has. Calling it again changes nothing."""
         if self._stopping:
             return
@@ -204,7 +204,7 @@ class RunLife:
             )
         self._follow(run)
 
-    async def _finish(self, run: Run) -> None:
+    async def _finish(self, run: StoredRun) -> None:
         async def tell(node: str) -> None:
             try:
                 await self._notices.send(node, "finished", run.id, {"run": run.id, "state": str(run.state)})

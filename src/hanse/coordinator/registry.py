@@ -15,9 +15,9 @@ from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
 from hanse.identity import check_node_id
 from hanse.messages import Json
 from hanse.store import Store
-from hanse.store.accounts import Account
+from hanse.store.accounts import UserAccount
 from hanse.store.database import iso
-from hanse.store.nodes import ENROLLED, Certificate, Node
+from hanse.store.nodes import ENROLLED, CertificateOnFile, Node
 from hanse.suppression import hidden
 
 _UNENROLLED = "unenrolled:"  # stands for the certificate of a node that registered by REST alone
@@ -38,7 +38,7 @@ def check_enrolled(node: Node) -> None:
 def register(
     store: Store,
     settings: CoordinatorSettings,
-    account: Account,
+    account: UserAccount,
     node_id: str,
     summary: Mapping[str, Json],
     capabilities: Mapping[str, Json] | None,
@@ -68,7 +68,9 @@ def register(
             raise Conflict(f"{node_id} is enrolled and has no owner yet; ask the operator to link it to your account")
         store.accounts.link(account.id, node_id, actor=account.name)
     if known is None:
-        store.nodes.register(node_id, Certificate("-", _UNENROLLED + node_id), address=address, actor=account.name)
+        store.nodes.register(
+            node_id, CertificateOnFile("-", _UNENROLLED + node_id), address=address, actor=account.name
+        )
     node = store.nodes.describe(node_id, summary=summary, capabilities=capabilities or None, address=address)
     return node, known is None or not known.summary
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import hanse
 from hanse.coordinator.chronicle import Chronicle
-from hanse.coordinator.enrolment import Attempts
+from hanse.coordinator.enrolment import FailedAttempts
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
@@ -20,7 +20,7 @@ from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, Wir
 from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
-from hanse.store.accounts import Account
+from hanse.store.accounts import UserAccount
 from hanse.store.nodes import ENROLLED
 from hanse.transport import Progress, Transport
 
@@ -48,9 +48,9 @@ class Coordinator:
     ) -> None:
         self.store, self.settings, self.authority = store, settings or CoordinatorSettings(), authority
         self.chronicle = Chronicle(store)
-        self.attempts = Attempts(self.settings.enrol_per_minute)
-        self.logins = Attempts(_LOGINS_PER_MINUTE)
-        self._refusals = Attempts(_REFUSALS_PER_MINUTE)
+        self.attempts = FailedAttempts(self.settings.enrol_per_minute)
+        self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
+        self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
         self.presence: Presence
         self.runs: RunLife
         self._written: dict[str, float] = {}
@@ -201,7 +201,7 @@ class Coordinator:
 
     # ------------------------------------------------------------ what an account may see
 
-    def sees_run(self, account: Account, nodes: tuple[str, ...] | list[str]) -> bool:
+    def sees_run(self, account: UserAccount, nodes: tuple[str, ...] | list[str]) -> bool:
         """Data owners see the runs that ask their nodes; the others see all."""
         return account.role != "data_owner" or bool(set(account.nodes) & set(nodes))
 

@@ -9,10 +9,10 @@ from hanse.messages import Json
 from hanse.registry import find, names
 from hanse.store import Store
 from hanse.store.database import iso
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 
 
-def brief(store: Store, run: Run) -> dict[str, Json]:
+def brief(store: Store, run: StoredRun) -> dict[str, Json]:
     """Without bundle. Blocks."""
     consents = {
         c.node: {"decision": c.decision, "time": iso(c.time), "actor": c.actor, "via": c.via, "reason": c.reason}
@@ -55,7 +55,7 @@ def learns(config: Mapping[str, Json]) -> bool:
     return name not in names("algorithms") or bool(getattr(find("algorithms", name), "TAKES", ""))
 
 
-def full(store: Store, run: Run, frozen: Bundle | None = None) -> dict[str, Json]:
+def full(store: Store, run: StoredRun, frozen: Bundle | None = None) -> dict[str, Json]:
     """With what owners read before they decide. Blocks."""
     frozen = frozen or Bundle(store.runs.bundle(run.id))
     if not frozen.content:

@@ -1,6 +1,6 @@
 """What drives a run. An engine is one file with
 
-``async def drive(run: hanse.rounds.Run, start: tuple[int, State] | None) -> State``
+``async def drive(run: hanse.rounds.Loop, start: tuple[int, State] | None) -> State``
 
 It gets the run (the algorithm and its configuration, the nodes that consented, the transport that reaches them, the
 journal that makes each step durable, the event that pauses it) and where to go on: the step after the last checkpoint

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hanse.kinds import State
-from hanse.rounds import Run
+from hanse.rounds import Loop
 
 
-async def drive(run: Run, start: tuple[int, State] | None) -> State:
+async def drive(run: Loop, start: tuple[int, State] | None) -> State:
     return await run.go(start)

@@ -19,7 +19,7 @@ from hanse.messages import Json
 from hanse.presentation import Picture
 from hanse.queries import Item, statistic
 from hanse.registry import names
-from hanse.rough import Answer
+from hanse.rough import Figures
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class FAResult:
         """
         found = self._qualified(item, node)
         notes = [] if node or not isinstance(found, dict) else self.notes_of([item])
-        return Answer(found, notes) if notes else found
+        return Figures(found, notes) if notes else found
 
     def _qualified(self, item: Item, node: str = "") -> Any:
         try:
@@ -74,7 +74,7 @@ class FAResult:
             if not self._of(item).absent(item):
                 found[", ".join(item.columns)] = self._qualified(item, node)
         notes = [] if node else self.notes_of(self._shown(stat))
-        return Answer(found, notes) if notes else found
+        return Figures(found, notes) if notes else found
 
     def global_stats(self, stats: str | Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Statistic to column to value, over all sites.

@@ -24,7 +24,7 @@ REPORTS = {
 }
 
 
-class Statistics(click.Group):
+class StatisticsGroup(click.Group):
     """One command for each statistic that there is; they are looked up when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -53,7 +53,7 @@ def word(name: str) -> str:
     return name.replace("_", "-")
 
 
-@click.group(cls=Statistics)
+@click.group(cls=StatisticsGroup)
 def stats() -> None:
     """Ask for statistics over all sites: what a pooled data frame would say."""
 

@@ -27,7 +27,7 @@ from hanse.errors import (
 )
 from hanse.experiment import credentials, records
 from hanse.experiment.results import Result
-from hanse.experiment.seam import ENDED, Update
+from hanse.experiment.seam import ENDED, Happening
 from hanse.messages import Json, Record, digest, load
 from hanse.rounds import Step
 from hanse.summary import labels_told
@@ -209,7 +209,7 @@ class Connection:
     def stored(self, record: Record) -> str:
         return digest(record)
 
-    def watch(self, run_id: str) -> Iterator[Update]:
+    def watch(self, run_id: str) -> Iterator[Happening]:
         state, seen = "", set[tuple[int, str]]()
         pause = 0.0
         while True:
@@ -220,9 +220,9 @@ class Connection:
                     for step in self.rounds(run_id):
                         if (step.step, step.started) not in seen:
                             seen.add((step.step, step.started))
-                            yield Update("running", step)
+                            yield Happening("running", step)
                     state, pause = raw["state"], 0.0
-                    yield Update(state, None, _waiting(raw), str(raw.get("reason") or ""))
+                    yield Happening(state, None, _waiting(raw), str(raw.get("reason") or ""))
                     if state in ENDED:
                         return
                     for kind, event in events:
@@ -241,25 +241,25 @@ class Connection:
 
     def _understood(
         self, run_id: str, kind: str, event: Mapping[str, Json], state: str, seen: set[tuple[int, str]]
-    ) -> Iterator[Update]:
+    ) -> Iterator[Happening]:
         detail = event.get("detail") or {}
         if kind == "round":
             last = max((number for number, _ in seen), default=-1)
             for step in self.rounds(run_id, after=last - 1):  # the whole record, failed attempts too
                 if (step.step, step.started) not in seen:
                     seen.add((step.step, step.started))
-                    yield Update("running" if state in ("pending", "awaiting_consent", "") else state, step)
+                    yield Happening("running" if state in ("pending", "awaiting_consent", "") else state, step)
         elif kind == "run.state":
             to = str(detail.get("to") or state)
             if to in ENDED:
                 for step in self.rounds(run_id):
                     if (step.step, step.started) not in seen:
                         seen.add((step.step, step.started))
-                        yield Update(state, step)
-            yield Update(to, None, (), str(detail.get("reason") or ""))
+                        yield Happening(state, step)
+            yield Happening(to, None, (), str(detail.get("reason") or ""))
         elif kind in ("consent", "proposal.sent"):
             raw = self.session(run_id)
-            yield Update(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
+            yield Happening(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
 
     # ------------------------------------------------------------ the routes
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hanse.experiment import drawing
-from hanse.presentation import Bars, Bins, Picture, Step, Steps
+from hanse.presentation import Bars, Bins, Picture, StepCurve, StepCurves
 from hanse.tabulated import dated
 
 COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.TEAL, drawing.RED, drawing.GREY)
@@ -49,7 +49,7 @@ def bins(picture: Bins, dates: bool = False, width: int = 430, height: int = 150
     return "".join(parts) + "</svg>"
 
 
-def steps(picture: Steps, dates: bool = False, width: int = 430, height: int = 180) -> str:
+def steps(picture: StepCurves, dates: bool = False, width: int = 430, height: int = 180) -> str:
     """Step curves with their bands, each in its colour, named below."""
     left, right, top, bottom = 34, 10, 8, 22
     end = max((float(curve.at[-1]) for curve in picture.curves.values() if curve.at), default=0.0) or 1.0
@@ -62,7 +62,7 @@ def steps(picture: Steps, dates: bool = False, width: int = 430, height: int = 1
     def y(share: float) -> float:
         return top + (1 - share) * (height - top - bottom)
 
-    def points(curve: Step, values: Sequence[float | None]) -> list[str]:
+    def points(curve: StepCurve, values: Sequence[float | None]) -> list[str]:
         found, last = [f"{x(0):.1f},{y(picture.start):.1f}"], picture.start
         for at, one in zip(curve.at, values, strict=True):
             found.append(f"{x(at):.1f},{y(last):.1f}")

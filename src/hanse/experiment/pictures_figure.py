@@ -11,7 +11,7 @@ from hanse.errors import ConfigError
 from hanse.experiment import drawing
 from hanse.experiment.listing import Listing, plain
 from hanse.experiment.pictures import COLOURS, on_scale
-from hanse.presentation import Bars, Bins, Picture, Steps
+from hanse.presentation import Bars, Bins, Picture, StepCurves
 
 _ACROSS = 3
 
@@ -84,7 +84,7 @@ def _picture(axes: Any, picture: Picture, dates: bool) -> None:
         axes.xaxis.get_major_locator().set_params(nbins=3)
 
 
-def _steps(axes: Any, picture: Steps) -> None:
+def _steps(axes: Any, picture: StepCurves) -> None:
     def values(found: Sequence[float | None]) -> Any:
         return np.array([picture.start, *(np.nan if v is None else v for v in found)], float)
 

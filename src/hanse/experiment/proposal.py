@@ -15,7 +15,7 @@ from hanse.errors import ConfigError, Conflict
 from hanse.experiment.analysis import Analysis
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.results import Result
-from hanse.experiment.seam import Backend, Update
+from hanse.experiment.seam import Backend, Happening
 from hanse.experiment.waiting import wait
 from hanse.messages import Json
 
@@ -93,7 +93,7 @@ class Experiment:
     def wait(
         self,
         progress: bool = True,
-        on_update: Callable[[Update], None] | None = None,
+        on_update: Callable[[Happening], None] | None = None,
         global_evaluate: GlobalEvaluate | None = None,
     ) -> Result:
         """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
@@ -102,7 +102,7 @@ class Experiment:
             raise ConfigError("this run does not keep its models; propose it with keep_models=True to evaluate each")
         central = list[dict[str, Json]]()
 
-        def heard(update: Update) -> None:
+        def heard(update: Happening) -> None:
             if on_update:
                 on_update(update)
             if global_evaluate and (update.step is not None or update.state == "completed"):
@@ -121,7 +121,7 @@ class Experiment:
             known = {name: value if math.isfinite(value) else None for name, value in said.items()}
             central.append({"round": number, **known})
 
-    def watch(self) -> Iterator[Update]:
+    def watch(self) -> Iterator[Happening]:
         """Everything that happens in the run, until it ends."""
         return self._backend.watch(self._sent())
 

@@ -19,7 +19,7 @@ ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Happening:
     """Something that happened in a run. ``waiting_for`` are nodes whose consent is missing."""
 
     state: str
@@ -71,7 +71,7 @@ class Backend(Protocol):
         """State, round, reason and consents of a run, now. Raises ``NotFound``."""
         ...
 
-    def watch(self, run_id: str) -> Iterator[Update]:
+    def watch(self, run_id: str) -> Iterator[Happening]:
         """Past and coming updates; ends when the run has ended. Waiting costs nothing."""
         ...
 

@@ -18,11 +18,11 @@ from hanse.answers import Answerer
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.results import Result
-from hanse.experiment.seam import ENDED, Update
+from hanse.experiment.seam import ENDED, Happening
 from hanse.facts import Data, Facts, now, round_of
 from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
-from hanse.rounds import Forgetful, Run, Step
+from hanse.rounds import Forgetful, Loop, Step
 from hanse.table import Table
 from hanse.transport import Handler, Progress
 from hanse.transports.local import COORDINATOR, LocalTransport
@@ -56,7 +56,7 @@ class SimulatedRun:
         self.state, self.reason = "pending", ""
         self.rejected: dict[str, str] = {}  # node to why its owner's settings say no
         self.steps: list[Step] = []
-        self._updates: list[Update] = []
+        self._updates: list[Happening] = []
         self._news = threading.Condition()
         self._stop = threading.Event()
         self._error: BaseException | None = None
@@ -69,7 +69,7 @@ class SimulatedRun:
         """Begins the run, in a thread of its own."""
         self._thread.start()
 
-    def watch(self) -> Iterator[Update]:
+    def watch(self) -> Iterator[Happening]:
         """See :meth:`hanse.experiment.seam.Backend.watch`."""
         seen = 0
         while True:
@@ -148,7 +148,7 @@ class SimulatedRun:
             self.state, self.reason = state, reason or self.reason
             if step is not None:
                 self.steps.append(step)
-            self._updates.append(Update(state, step, reason=reason))
+            self._updates.append(Happening(state, step, reason=reason))
             self._news.notify_all()
 
     def _go(self) -> None:
@@ -178,7 +178,7 @@ class SimulatedRun:
             try:
                 handlers = {node: self._handler(node, table, pool) for node, table in self.tables.items()}
                 transport = LocalTransport(handlers, self._wire)
-                run = Run(
+                run = Loop(
                     self.algorithm,
                     self.config,
                     list(self.tables),

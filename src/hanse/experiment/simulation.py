@@ -12,7 +12,7 @@ from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.experiment.results import Result
-from hanse.experiment.seam import ENDED, Update
+from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.queries import TableSource
@@ -94,7 +94,7 @@ class Simulation:
             "simulation": True,
         }
 
-    def watch(self, run_id: str) -> Iterator[Update]:
+    def watch(self, run_id: str) -> Iterator[Happening]:
         return self._run(run_id).watch()
 
     def cancel(self, run_id: str) -> None:

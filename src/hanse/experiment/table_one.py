@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TableLine:
     """One variable (``level`` empty) or one level of it: group to what is known there."""
 
     variable: str
@@ -80,7 +80,7 @@ class TableOne:
         notes: what was kept back, which site is not in it, and why.
     """
 
-    lines: Sequence[Line]
+    lines: Sequence[TableLine]
     groups: Sequence[str]
     contrasts: Mapping[str, tuple[str, str]]
     by: str = ""
@@ -165,14 +165,14 @@ class TableOne:
         return table_one_drawing.figure(words, self.smd)
 
 
-def _difference(line: Line, a: str, b: str) -> float | None:
+def _difference(line: TableLine, a: str, b: str) -> float | None:
     one, other = line.parts.get(a), line.parts.get(b)
     if one is None or other is None or one.spread is None or other.spread is None:
         return None
     return smd.difference(one.rest, one.spread, other.about(one.center), other.spread)
 
 
-def _text(line: Line, part: Part | None) -> str:
+def _text(line: TableLine, part: Part | None) -> str:
     if part is None:
         return "kept back"
     if line.level:
@@ -228,17 +228,17 @@ def make(
 Cells = Mapping[str, Any]  # group to a Part of a column of numbers, to the arrays of one of labels
 
 
-def _lines(column: str, labelled: bool, groups: Mapping[str, Sequence[Any]]) -> list[Line]:
+def _lines(column: str, labelled: bool, groups: Mapping[str, Sequence[Any]]) -> list[TableLine]:
     """Several parts or arrays of a group are those of its members."""
     if not labelled:
-        return [Line(column, "", {name: _joined(parts) for name, parts in groups.items()})]
+        return [TableLine(column, "", {name: _joined(parts) for name, parts in groups.items()})]
     whole = {
         name: reduce(add, [{k: v for k, v in a.items() if k != "labels"} for a in parts])
         for name, parts in groups.items()
     }
     labels = unpack(next(iter(groups.values()))[0]["labels"])
     found = [
-        Line(column, label, {name: _share(arrays, place) for name, arrays in whole.items()})
+        TableLine(column, label, {name: _share(arrays, place) for name, arrays in whole.items()})
         for place, label in enumerate([*labels, OTHER])
     ]
     rare = any(arrays["counts"][-1] or arrays["hidden"][-1] for arrays in whole.values())

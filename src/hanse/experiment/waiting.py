@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hanse.errors import Conflict, Refused, RunFailed
 from hanse.experiment.progress import Progress
 from hanse.experiment.results import Result
-from hanse.experiment.seam import Backend, Update
+from hanse.experiment.seam import Backend, Happening
 
 
 def wait(
@@ -16,7 +16,7 @@ def wait(
     run_id: str,
     rounds: int,
     progress: bool = True,
-    heard: Callable[[Update], None] = lambda update: None,
+    heard: Callable[[Happening], None] = lambda update: None,
 ) -> Result:
     """The result of a run, when it has ended.
 
@@ -31,7 +31,7 @@ def wait(
         Refused: an owner said no.
         RunFailed: the run ended without a result; says why.
     """
-    last = Update("pending")
+    last = Happening("pending")
     try:
         with Progress(rounds, show=progress, simulated=backend.simulated) as bar:
             for warning in backend.warnings(run_id) if progress else ():

@@ -14,7 +14,7 @@ import numpy as np
 
 from hanse.errors import Unusable
 from hanse.kinds import Answer, Shapes
-from hanse.messages import Array, Layout, Place, Record, block
+from hanse.messages import Array, ArrayPlace, Layout, Record, block
 
 BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
 
@@ -39,7 +39,7 @@ def beyond(found: Found, counts: Mapping[str, int | None], rows: Mapping[str, fl
     return wrong
 
 
-def not_finite(found: Found, name: str, place: Place) -> dict[str, str]:
+def not_finite(found: Found, name: str, place: ArrayPlace) -> dict[str, str]:
     """Finite: the nodes whose array ``name`` holds NaN, infinity, or numbers too large to be added."""
     guilty, most = {}, np.finfo(np.float64).max / (4 * len(found))
     for answer, record in found:
@@ -53,7 +53,7 @@ def not_finite(found: Found, name: str, place: Place) -> dict[str, str]:
     return guilty
 
 
-def unsound(found: Found, places: Mapping[str, Place]) -> dict[str, str]:
+def unsound(found: Found, places: Mapping[str, ArrayPlace]) -> dict[str, str]:
     """Finite: the nodes of which one of these arrays holds NaN or infinity, for contributions that do not add."""
     guilty = {}
     for answer, record in found:
@@ -64,7 +64,7 @@ def unsound(found: Found, places: Mapping[str, Place]) -> dict[str, str]:
     return guilty
 
 
-def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Place]:
+def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, ArrayPlace]:
     """Layout: that of the arrays with this ``prefix``, as it was asked for, or else as most contributions
     have it; the others are unusable. Where no layout is that of most, nobody can say who is right, and none
     of them is used. Raises ``Unusable``."""

@@ -23,7 +23,7 @@ from hanse.gather import Exchange, Party
 from hanse.gathering import _checks
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Place, Record, Under, block
+from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
@@ -99,7 +99,7 @@ class Contributions:
     combine: Combine
     expected: Mapping[str, Shapes | None] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
-    _checked: dict[str, Mapping[str, Place]] = field(default_factory=dict)
+    _checked: dict[str, Mapping[str, ArrayPlace]] = field(default_factory=dict)
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -179,7 +179,7 @@ class Contributions:
         return out
 
     def _add(
-        self, name: str, place: Place, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
+        self, name: str, place: ArrayPlace, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
     ) -> Array:
         total = empty(place.size, dtype)
         inner = np.int64 if whole else np.float64
@@ -222,14 +222,14 @@ class Contributions:
                 self._blame(name, place, total)
         return total.reshape(place.shape)
 
-    def _blame(self, name: str, place: Place, total: Array) -> None:
+    def _blame(self, name: str, place: ArrayPlace, total: Array) -> None:
         guilty = _checks.not_finite(self.found, name, place)
         if guilty:
             raise Unusable(guilty)
         if not np.all(np.isfinite(total)):
             raise RunFailed(f"the sum of {name[2:]!r} over the nodes is too large for its type")
 
-    def _common(self, prefix: str) -> Mapping[str, Place]:
+    def _common(self, prefix: str) -> Mapping[str, ArrayPlace]:
         if prefix not in self._checked:
             self._checked[prefix] = _checks.layout(self.found, prefix, self.expected.get(prefix))
         return self._checked[prefix]

@@ -18,7 +18,7 @@ import numpy as np
 
 from hanse.learning.averaging import TRAINING
 from hanse.learning.local import Named
-from hanse.learning.server import ServerStep, Update
+from hanse.learning.server import ServerStep, ServerUpdate
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
 from hanse.training import Arrays
@@ -42,7 +42,7 @@ def adaptive(second: Second) -> ServerStep:
         zeros = {name: np.zeros_like(a) for name, a in learned.items()}
         return {"first": zeros, "second": {name: np.full_like(a, least) for name, a in learned.items()}}
 
-    def step(update: Update, state: Named) -> tuple[dict[str, Array], Named]:
+    def step(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
         rate, beta, tau = (update.settings[n] for n in ("server_learning_rate", "server_beta_1", "server_tau"))
         first, moments, change = {}, {}, {}
         for name, delta in update.change.items():

@@ -29,7 +29,7 @@ from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
 from hanse.learning.local import LocalStep, Named, Visit, kept, recalled, training
 from hanse.learning.schedule import Phase, Schedule
-from hanse.learning.server import ServerStep, Update, applied, plain
+from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
 from hanse.messages import Array, Json, Record
 from hanse.model import Model
 from hanse.registry import find
@@ -204,7 +204,7 @@ class Averaging:
         stepped = change if self.server.everything else {name: change[name] for name in learned}
         claimed = sum(answer.claimed for answer in gathered.answers)
         share = min(1.0, claimed / state.prepared.data["rows"])
-        moved, server = self.server.step(Update(stepped, parts, share, state.settings), state.server)
+        moved, server = self.server.step(ServerUpdate(stepped, parts, share, state.settings), state.server)
         return {**change, **moved}, server
 
     def _counted(self, state: State, gathered: Gathered) -> State:

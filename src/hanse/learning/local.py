@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hanse.kinds import Site
 from hanse.messages import Json
-from hanse.training import Arrays, Learned, Term
+from hanse.training import Arrays, Learned, ProximalTerm
 
 Named = Mapping[str, Arrays]  # what a strategy keeps, by a name of its own
 _MEMORY = "local step"
@@ -38,7 +38,7 @@ class Visit:
     settings: Mapping[str, Json]
 
 
-def _nothing(visit: Visit) -> Term | None:
+def _nothing(visit: Visit) -> ProximalTerm | None:
     return None
 
 
@@ -59,7 +59,7 @@ class LocalStep:
         gradient: whether ``told`` needs :attr:`hanse.training.Learned.gradient`.
     """
 
-    term: Callable[[Visit], Term | None] = _nothing
+    term: Callable[[Visit], ProximalTerm | None] = _nothing
     adds: tuple[str, ...] = ()
     told: Callable[[Visit, Learned], tuple[Named, Named]] = _silent
     keeps: bool = False

@@ -18,7 +18,7 @@ RATE = Setting(1.0, "of the server's step; 1: the plain average (FedAvg)", numbe
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class ServerUpdate:
     """What a server's step is made from.
 
     Args:
@@ -50,13 +50,13 @@ class ServerStep:
             plain mean otherwise: a variance that a momentum carries on may turn negative.
     """
 
-    step: Callable[[Update, Named], tuple[dict[str, Array], Named]]
+    step: Callable[[ServerUpdate, Named], tuple[dict[str, Array], Named]]
     init: Callable[[Arrays, Mapping[str, Json]], Named] = _stateless
     sends: tuple[str, ...] = ()
     everything: bool = False
 
 
-def _scaled(update: Update, state: Named) -> tuple[dict[str, Array], Named]:
+def _scaled(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
     rate = update.settings["server_learning_rate"]
     if rate != 1.0:
         for change in update.change.values():

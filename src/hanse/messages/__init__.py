@@ -20,7 +20,7 @@ Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (wher
 
 from __future__ import annotations
 
-from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, Place, Spool, Under, block
+from hanse.messages.buffers import Allocate, Array, ArrayPlace, Buffer, Buffered, Layout, Memory, Spool, Under, block
 from hanse.messages.framing import (
     MAX_MESSAGE_BYTES,
     Assembler,
@@ -64,7 +64,7 @@ __all__ = [
     "Layout",
     "Memory",
     "Message",
-    "Place",
+    "ArrayPlace",
     "Record",
     "Signal",
     "Spool",

@@ -40,7 +40,7 @@ CODES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArrayPlace:
     """Where one array lies in a payload: ``offset`` in bytes from its start."""
 
     dtype: np.dtype[Any]
@@ -62,7 +62,7 @@ class Place:
 class Layout:
     """The places of all arrays of a record, in the order of the bytes. ``text`` is kept by the header."""
 
-    places: Mapping[str, Place]
+    places: Mapping[str, ArrayPlace]
     nbytes: int
     text: list[str] = field(default_factory=list, compare=False, repr=False)
 
@@ -76,7 +76,7 @@ class Layout:
 
 @lru_cache(KEPT_LAYOUTS)
 def _arranged(arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> Layout:
-    places: dict[str, Place] = {}
+    places: dict[str, ArrayPlace] = {}
     offset = 0
     for name, given, shape in sorted(arrays, key=lambda array: (-array[1].itemsize, array[0])):
         dtype = given.newbyteorder("<")
@@ -85,7 +85,7 @@ def _arranged(arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) ->
                 f"array {name!r} has dtype {given}, which does not travel; "
                 f"use one of {', '.join(str(d) for d in CODES)}"
             )
-        places[name] = Place(dtype, shape, offset)
+        places[name] = ArrayPlace(dtype, shape, offset)
         offset += places[name].nbytes
     return Layout(places, offset)
 

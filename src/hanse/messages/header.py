@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages.buffers import CODES, DTYPES, KEPT_LAYOUTS, Layout, Place
+from hanse.messages.buffers import CODES, DTYPES, KEPT_LAYOUTS, ArrayPlace, Layout
 from hanse.messages.strict_json import DECODER, Json, in_order, loads
 
 MAX_HEADER_BYTES = 16 << 20
@@ -84,7 +84,7 @@ def _read_all(text: str) -> tuple[Layout, dict[str, str]]:
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise WireError("__metadata__ in the header is not an object of strings")
-    found: dict[str, Place] = {}
+    found: dict[str, ArrayPlace] = {}
     for name, entry in table.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise WireError(f"array {name!r}: expected dtype, shape and data_offsets")
@@ -93,7 +93,7 @@ def _read_all(text: str) -> tuple[Layout, dict[str, str]]:
         shape, span = entry["shape"], entry["data_offsets"]
         if not _naturals(shape) or not _naturals(span) or len(span) != 2:
             raise WireError(f"array {name!r}: shape and data_offsets must be lists of whole numbers")
-        place = Place(DTYPES[entry["dtype"]], tuple(shape), span[0])
+        place = ArrayPlace(DTYPES[entry["dtype"]], tuple(shape), span[0])
         if place.nbytes != span[1] - span[0]:
             raise WireError(f"array {name!r}: {span[1] - span[0]} bytes, but dtype and shape need {place.nbytes}")
         if len(shape) > _MAX_DIMENSIONS or math.prod(max(1, n) for n in shape) >= 1 << 59:

@@ -20,7 +20,7 @@ from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
 from hanse.settings import Setting, boolean, number, one_of, wholes
 from hanse.task import NUMBER, Task
-from hanse.training import Learned, Term, Training
+from hanse.training import Learned, ProximalTerm, Training
 
 SETTINGS = {
     "hidden_layer_sizes": Setting([100], "neurons of each hidden layer", wholes(1, 100_000, 20)),
@@ -78,7 +78,9 @@ class Perceptron:
                 training.progress()
         return Learned(unpack(model), losses, own)
 
-    def _proximal_epoch(self, model: Any, X: Array, y: Array, order: Array, training: Training, term: Term) -> float:
+    def _proximal_epoch(
+        self, model: Any, X: Array, y: Array, order: Array, training: Training, term: ProximalTerm
+    ) -> float:
         """One pass with the term; returns the mean loss."""
         total = 0.0
 

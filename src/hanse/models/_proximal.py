@@ -1,7 +1,7 @@
 """Training by a library's own steps, with a term in the objective that the library does not know.
 
 The term takes hold between mini-batches of ``batch_size`` rows: after each, one proximal step
-(:meth:`hanse.training.Term.proximal`) as large as the gradient steps that the batch took together.
+(:meth:`hanse.training.ProximalTerm.proximal`) as large as the gradient steps that the batch took together.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from hanse.messages import Array
-from hanse.training import Arrays, Term, Training
+from hanse.training import Arrays, ProximalTerm, Training
 
 
 def proximal_pass(
-    steps: Callable[[Array], float], weights: Callable[[], Arrays], order: Array, training: Training, term: Term
+    steps: Callable[[Array], float], weights: Callable[[], Arrays], order: Array, training: Training, term: ProximalTerm
 ) -> dict[str, Array]:
     """One epoch. Returns how far the library's own steps moved each weight.
 

@@ -37,7 +37,7 @@ from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
 from hanse.task import NUMBER, PROBABILITIES, Task
-from hanse.training import Learned, Term, Training
+from hanse.training import Learned, ProximalTerm, Training
 
 NEEDS = "standardised"
 LEARNS_BY = ("parameters",)
@@ -184,7 +184,7 @@ class _Added:
         def like(arrays: Mapping[str, Array]) -> dict[str, Any]:
             return {name: torch.from_numpy(np.array(arrays[name])).to(p) for name, p in learned.items() if arrays}
 
-        term = training.term or Term()
+        term = training.term or ProximalTerm()
         self._anchor, self._linear = like(term.anchor), like(term.linear)
 
     def to_gradients(self) -> None:

@@ -143,10 +143,10 @@ class Catalogue:
     def source(self, dataset: Dataset | str) -> Source:
         """The rows in batches, as they were registered; files are read without holding them whole.
         Raises as :meth:`load` does."""
-        from hanse.node.source import FileSource, Shown
+        from hanse.node.source import FileSource, ShownBefore
 
         current = self.get(dataset if isinstance(dataset, str) else dataset.name)
-        memory = Shown(self.home, current.version)
+        memory = ShownBefore(self.home, current.version)
         if not hasattr(readers.reader_for(current.path), "stream"):
             return TableSource(self.load(dataset), memory)
         if isinstance(dataset, Dataset) and dataset.version != current.version:

@@ -55,7 +55,7 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
     """Make a key, join a coordinator and write node.toml."""
     from hanse.identity import JoinToken
     from hanse.node.join import join
-    from hanse.node.settings import FILE, Coordinator, NodeSettings
+    from hanse.node.settings import FILE, CoordinatorAddress, NodeSettings
 
     decoded = JoinToken.decode(token)
     chosen = name or decoded.node_id
@@ -70,7 +70,7 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
     home.chmod(0o700)
     import dataclasses
 
-    where = Coordinator(identity.address, decoded.url)
+    where = CoordinatorAddress(identity.address, decoded.url)
     dataclasses.replace(before, node_id=chosen, consent=consent, coordinator=where).save(home)
     click.echo(f"{chosen} has joined {decoded.url}. Next: hanse node dataset add PATH, then hanse node start")
 

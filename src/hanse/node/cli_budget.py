@@ -12,7 +12,7 @@ from hanse.node.command import home_option, joined
 from hanse.terminal import table
 
 if TYPE_CHECKING:
-    from hanse.node.spending import Line
+    from hanse.node.spending import Spent
 
 
 @click.command()
@@ -27,7 +27,7 @@ def budget(home: Path, as_json: bool) -> None:
     click.echo(table(("dataset", "ledger", "spent"), [(f.account, f.ledger, f.said) for f in found]))
 
 
-def lines(home: Path, dataset: str | None = None) -> list[Line]:
+def lines(home: Path, dataset: str | None = None) -> list[Spent]:
     """The accounts of all datasets, or of one, as the owner's settings have them described."""
     from hanse.ledgers import ledgers
     from hanse.node.settings import NodeSettings

@@ -24,12 +24,12 @@ from hanse.node.passage import (
     Audited,
     Authenticated,
     Computed,
-    Known,
+    KnownFacts,
     Leaving,
     Passage,
     Replied,
     Reserved,
-    Settled,
+    SpendingSettled,
     Stage,
     authenticate,
     note,
@@ -66,7 +66,7 @@ class Gate:
         book: Book,
     ) -> None:
         self.node, self.approvals, self.worker, self.audit, self.book = node, approvals, worker, audit, book
-        self._known = Known(home, worker)
+        self._known = KnownFacts(home, worker)
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
@@ -87,7 +87,7 @@ class Gate:
             Computed(self.worker),
             approved,
             allowed,
-            Settled(self.book),
+            SpendingSettled(self.book),
             Leaving(settings.limits),
             Audited(self.audit),
             Replied(self.node),

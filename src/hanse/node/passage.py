@@ -21,7 +21,7 @@ from hanse.messages import Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
-from hanse.node.settings import Limits
+from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked, Worker
 from hanse.rule import Rule
@@ -109,7 +109,7 @@ class Approved:
         task.proposal = self.approvals.approved(task.data["run"], task.data["bundle"])
 
 
-class Known:
+class KnownFacts:
     """The facts. The worker has compared the bundle's code with its own for them, and the data set here is the
     one that was approved."""
 
@@ -242,7 +242,7 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SpendingSettled:
     """What the answer used up is on disk before it leaves."""
 
     book: Book
@@ -258,7 +258,7 @@ class Settled:
 class Leaving:
     """Looks at what is about to leave."""
 
-    limits: Limits
+    limits: TaskLimits
     name: str = "what leaves"
 
     async def __call__(self, task: Passage) -> None:

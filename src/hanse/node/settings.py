@@ -29,7 +29,7 @@ ALL = "*"  # every algorithm that this release of Hanse ships
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinator:
+class CoordinatorAddress:
     """Where the coordinator of the node is."""
 
     address: str = declared("", "where the node calls, as in `grpc://host:port`. It opens no port itself")
@@ -75,7 +75,7 @@ Policy: Any = dataclasses.make_dataclass(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TaskLimits:
     """What a task may use."""
 
     task_seconds: float = declared(3600.0, "a task that takes longer is ended", number(0, above=True))
@@ -96,9 +96,9 @@ class NodeSettings:
         "`node`: approvals are taken only here; `coordinator`: the owner may also decide at the coordinator",
         one_of("node", "coordinator"),
     )
-    coordinator: Coordinator = field(default_factory=Coordinator)
+    coordinator: CoordinatorAddress = field(default_factory=CoordinatorAddress)
     policy: Any = field(default_factory=Policy)
-    limits: Limits = field(default_factory=Limits)
+    limits: TaskLimits = field(default_factory=TaskLimits)
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> NodeSettings:
@@ -150,7 +150,7 @@ class NodeSettings:
         return NodeSettings.parse(plain)
 
 
-_TABLES: dict[str, Any] = {"": NodeSettings, "coordinator": Coordinator, "policy": Policy, "limits": Limits}
+_TABLES: dict[str, Any] = {"": NodeSettings, "coordinator": CoordinatorAddress, "policy": Policy, "limits": TaskLimits}
 _FIXED = ("node_id", "coordinator.address", "coordinator.url")  # what the join token said
 
 

@@ -22,7 +22,7 @@ ROWS = 1 << 17  # of a batch: a column of it is 1 MiB
 SHOWN = "shown.json"
 
 
-class Shown(MutableMapping[str, Json]):
+class ShownBefore(MutableMapping[str, Json]):
     """What queries have been shown of one version of a dataset, in a file of the node's folder. What is
     set is on disk before the next line runs, so a killed node forgets nothing."""
 
@@ -65,7 +65,7 @@ class FileSource:
 
     Args:
         path, schema, rows, options: as registered.
-        memory: see :class:`Shown`.
+        memory: see :class:`ShownBefore`.
         unchanged: raises unless the file is still the registered one; called after each pass.
     """
 

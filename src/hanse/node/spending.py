@@ -47,7 +47,7 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Spent:
     """One account, for the owner's eyes. ``said``: what was spent of how much, in words."""
 
     ledger: str
@@ -163,7 +163,7 @@ class Book:
 
     # ------------------------------------------------------------ for the owner
 
-    def lines(self, account: str | None = None) -> list[Line]:
+    def lines(self, account: str | None = None) -> list[Spent]:
         """Every account that outlives its run, or those named ``account``, as the ledgers describe them."""
         known = {ledger.name: ledger for ledger in self.ledgers}
         with self._lock:
@@ -171,7 +171,7 @@ class Book:
                 "SELECT ledger, account, spent FROM accounts WHERE run = '' ORDER BY account, ledger"
             ).fetchall()
         return [
-            Line(ledger, name, loads(spent), known[ledger].describe(loads(spent)) if ledger in known else "")
+            Spent(ledger, name, loads(spent), known[ledger].describe(loads(spent)) if ledger in known else "")
             for ledger, name, spent in rows
             if account in (None, name)
         ]

@@ -31,7 +31,7 @@ from hanse import registry
 from hanse.errors import HanseError, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
-from hanse.node.settings import Limits
+from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
 from hanse.transport import Progress
 
@@ -176,7 +176,7 @@ class Worker:
         self,
         home: Path,
         node: str,
-        limits: Limits,
+        limits: TaskLimits,
         owner: Mapping[str, Json],
         pool: SharedPool | None = None,
         died: Callable[[str], None] = lambda why: None,

@@ -39,7 +39,7 @@ class Cancelled(BaseException):
     """The agent does not want the answer any more. Not an ``Exception``, so that no library keeps it."""
 
 
-class Worker:
+class WorkerLoop:
     """The loop of the worker process."""
 
     def __init__(self, sock: socket.socket, home: str, node: str, owner: Mapping[str, Json]) -> None:

@@ -50,10 +50,10 @@ def main() -> None:
     sock = socket.socket(fileno=number)
     os.set_inheritable(number, False)
     from hanse.allocator import settle
-    from hanse.node.worker_loop import Worker
+    from hanse.node.worker_loop import WorkerLoop
 
     settle()
-    worker = Worker(sock, settings["home"], settings["node"], settings["owner"])
+    worker = WorkerLoop(sock, settings["home"], settings["node"], settings["owner"])
     signal.signal(signal.SIGUSR1, worker.interrupt)
     try:
         worker.serve(offline)

@@ -34,7 +34,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class FederatedAnalytics:
+class AnalyticsAllowed:
     policy: Mapping[str, Json]
     name: str = "federated_analytics"
 
@@ -70,4 +70,4 @@ class FederatedAnalytics:
         return Decision(True, self.name)
 
 
-RULE = FederatedAnalytics
+RULE = AnalyticsAllowed

@@ -25,7 +25,7 @@ import numpy as np
 
 from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
-from hanse.presentation import Picture, Shown, Step, Steps
+from hanse.presentation import Picture, Shown, StepCurve, StepCurves
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
 from hanse.statistics import _joined, _survival, cells
 from hanse.statistics._powers import center
@@ -325,11 +325,11 @@ def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> li
 def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
     """All groups in one picture, since they are to be compared."""
     curves = {
-        group: Step(value["times"], value["survival"], value["lower"], value["upper"])
+        group: StepCurve(value["times"], value["survival"], value["lower"], value["upper"])
         for group, value in values.items()
         if value and value["times"]
     }
-    return [Steps(f"share that survives, with its {options['level']:.0%} band", curves)] if curves else []
+    return [StepCurves(f"share that survives, with its {options['level']:.0%} band", curves)] if curves else []
 
 
 STATISTIC = Statistic(

@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class UserAccount:
     """``nodes`` are those that a data owner decides for."""
 
     id: str
@@ -61,7 +61,7 @@ class Accounts:
 
     def create_account(
         self, account_name: str, role: str, nodes: Sequence[str] = (), *, actor: str = "system"
-    ) -> tuple[Account, str]:
+    ) -> tuple[UserAccount, str]:
         """A new account and its token, which is shown only now. Raises ``Conflict`` if the name is
         taken or a node has another owner."""
         known = _role(role)
@@ -89,7 +89,7 @@ class Accounts:
             self._events.record(tx, "account.token", actor=actor, detail={"account": account_id})
         return token
 
-    def authenticate(self, token: str) -> Account | None:
+    def authenticate(self, token: str) -> UserAccount | None:
         """Whose token this is; None for a wrong one, and for a disabled account."""
         if not tokens.is_token(token):
             return None
@@ -100,19 +100,19 @@ class Accounts:
                 return None
             return self._account(connection, row)
 
-    def get(self, account_id: str) -> Account:
+    def get(self, account_id: str) -> UserAccount:
         """Raises ``NotFound``."""
         with self._database.read() as connection:
             return self._get(connection, account_id)
 
-    def find(self, account_name: str) -> Account | None:
+    def find(self, account_name: str) -> UserAccount | None:
         """By name."""
         with self._database.read() as connection:
             query = select(accounts).where(accounts.c.name == words(account_name, 200).strip())
             row = connection.execute(query).mappings().first()
             return None if row is None else self._account(connection, row)
 
-    def list(self, role: str | None = None) -> Sequence[Account]:
+    def list(self, role: str | None = None) -> Sequence[UserAccount]:
         """All, or those of a role, oldest first."""
         query = select(accounts).order_by(accounts.c.created, accounts.c.id)
         if role is not None:
@@ -121,7 +121,7 @@ class Accounts:
             rows = connection.execute(query).mappings().all()
             return [self._account(connection, row) for row in rows]
 
-    def disable(self, account_id: str, *, actor: str = "system") -> Account:
+    def disable(self, account_id: str, *, actor: str = "system") -> UserAccount:
         """From now on its token opens nothing. Disabling twice is fine."""
         with self._database.write() as tx:
             if not self._get(tx.connection, account_id).disabled:
@@ -129,7 +129,7 @@ class Accounts:
                 self._events.record(tx, "account.disabled", actor=actor, detail={"account": account_id})
             return self._get(tx.connection, account_id)
 
-    def link(self, account_id: str, node_id: str, *, actor: str = "system") -> Account:
+    def link(self, account_id: str, node_id: str, *, actor: str = "system") -> UserAccount:
         """Makes a data owner decide for a node, which may enrol later."""
         with self._database.write() as tx:
             account = self._get(tx.connection, account_id)
@@ -137,7 +137,7 @@ class Accounts:
             self._events.record(tx, "account.linked", node=node_id, actor=actor, detail={"account": account_id})
             return self._get(tx.connection, account_id)
 
-    def unlink(self, account_id: str, node_id: str, *, actor: str = "system") -> Account:
+    def unlink(self, account_id: str, node_id: str, *, actor: str = "system") -> UserAccount:
         """The account no longer decides for the node; nothing happens where it never did."""
         with self._database.write() as tx:
             self._get(tx.connection, account_id)
@@ -151,17 +151,17 @@ class Accounts:
             raise ConfigError(f"only a data_owner decides for nodes; this account is {role}")
         claim(tx, account_id, name(node_id, "node"))
 
-    def _get(self, connection: Any, account_id: str) -> Account:
+    def _get(self, connection: Any, account_id: str) -> UserAccount:
         row = connection.execute(select(accounts).where(accounts.c.id == words(account_id, 64))).mappings().first()
         if row is None:
             raise NotFound(f"there is no account {account_id!r}")
         return self._account(connection, row)
 
-    def _account(self, connection: Any, row: RowMapping) -> Account:
+    def _account(self, connection: Any, row: RowMapping) -> UserAccount:
         linked: tuple[str, ...] = ()
         if row["role"] == Role.DATA_OWNER:
             linked = tuple(connection.execute(_LINKED, {"account_id": row["id"]}).scalars())
-        return Account(
+        return UserAccount(
             row["id"], row["name"], Role(row["role"]), row["created"], row["disabled_at"] is not None, linked
         )
 

@@ -12,7 +12,7 @@ from hanse.errors import ConfigError, Conflict, NotAllowed
 from hanse.messages import Json
 from hanse.store.database import Database, iso, now, words
 from hanse.store.events import Events
-from hanse.store.runs import Run, Runs
+from hanse.store.runs import Runs, StoredRun
 from hanse.store.schema import consents
 from hanse.store.states import RunState
 
@@ -116,7 +116,7 @@ class Consents:
             self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)
         return consent
 
-    def settle(self, run_id: str, actor: str, *, start: bool) -> Run:
+    def settle(self, run_id: str, actor: str, *, start: bool) -> StoredRun:
         """Draws the conclusion in one commit, so that nobody changes their mind in between: any
         rejection rejects the run; when all accepted and ``start``, it runs; past its time it expires.
         Otherwise, and in any other state than ``awaiting_consent``, nothing changes."""
@@ -137,7 +137,7 @@ class Consents:
                 return self._runs.transition_in(tx, run_id, RunState.EXPIRED, actor, why)
             return run
 
-    def start(self, run_id: str, actor: str, reason: str = "") -> Run:
+    def start(self, run_id: str, actor: str, reason: str = "") -> StoredRun:
         """``awaiting_consent`` to ``running``, by hand. Raises ``Conflict`` naming the nodes that have
         not accepted."""
         with self._database.write() as tx:
@@ -166,7 +166,7 @@ def _of(connection: Connection, run_id: str) -> Sequence[Consent]:
     return [Consent(**row) for row in connection.execute(query).mappings()]
 
 
-def _tally(run: Run, given: Sequence[Consent]) -> Tally:
+def _tally(run: StoredRun, given: Sequence[Consent]) -> Tally:
     said = {c.node: c.decision for c in given if c.hash == run.bundle_hash}
     return Tally(
         tuple(n for n in run.nodes if said.get(n) == ACCEPT),

@@ -20,7 +20,7 @@ DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class JoinToken:
+class IssuedToken:
     """``node`` None lets any id in; ``owner`` becomes the owner of the node that joins."""
 
     id: str
@@ -59,14 +59,14 @@ class JoinTokens:
         *,
         owner: str | None = None,
         lifetime_s: float = DAY_S,
-    ) -> tuple[JoinToken, str]:
+    ) -> tuple[IssuedToken, str]:
         """A token and its secret, which is shown only now."""
         if not 0 < lifetime_s <= 366 * DAY_S:
             raise ConfigError(f"a join token cannot live {lifetime_s} s; expected more than 0, at most a year")
         if node_id is not None:
             name(node_id, "node")
         secret, created = tokens.make(), now()
-        token = JoinToken(
+        token = IssuedToken(
             "join-" + secrets.token_hex(6),
             node_id,
             owner,
@@ -97,13 +97,13 @@ class JoinTokens:
             self._events.record(tx, "join_token.created", node=node_id, actor=created_by, detail={"id": token.id})
         return token, secret
 
-    def consume(self, secret: str, node_id: str) -> JoinToken:
+    def consume(self, secret: str, node_id: str) -> IssuedToken:
         """Uses the token up for this node; of any number at the same time, one succeeds. Raises
         ``NotAuthenticated``."""
         with self._database.write() as tx:
             return self.consume_in(tx, secret, name(node_id, "node"))
 
-    def consume_in(self, tx: Transaction, secret: str, node_id: str) -> JoinToken:
+    def consume_in(self, tx: Transaction, secret: str, node_id: str) -> IssuedToken:
         """As ``consume``, as part of a larger transaction."""
         row = None
         if tokens.is_token(secret):
@@ -144,7 +144,7 @@ class JoinTokens:
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
-    def revoke(self, token_id: str, *, actor: str) -> JoinToken:
+    def revoke(self, token_id: str, *, actor: str) -> IssuedToken:
         """Makes an unused token worthless. Raises ``Conflict`` if it has been used."""
         with self._database.write() as tx:
             row = tx.execute(_query().where(join_tokens.c.id == words(token_id))).mappings().first()
@@ -157,7 +157,7 @@ class JoinTokens:
             self._events.record(tx, "join_token.revoked", node=row["node"], actor=actor, detail={"id": row["id"]})
             return _token({**row, "expires": expires})
 
-    def list(self) -> Sequence[JoinToken]:
+    def list(self) -> Sequence[IssuedToken]:
         """All, used and withdrawn ones too, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(_query().order_by(join_tokens.c.created, join_tokens.c.id)).mappings()
@@ -168,5 +168,5 @@ def _query() -> Select[Any]:
     return select(*(column for column in join_tokens.c if column.name != "digest"))
 
 
-def _token(row: RowMapping | dict[str, Json]) -> JoinToken:
-    return JoinToken(**row)
+def _token(row: RowMapping | dict[str, Json]) -> IssuedToken:
+    return IssuedToken(**row)

@@ -20,7 +20,7 @@ ENROLLED, REVOKED = "enrolled", "revoked"
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class CertificateOnFile:
     """What the registry keeps of a node's certificate: serial number and SHA-256, as text."""
 
     serial: str
@@ -81,7 +81,7 @@ class Nodes:
         self,
         secret: str,
         node_id: str,
-        issue: Callable[[], Certificate],
+        issue: Callable[[], CertificateOnFile],
         *,
         address: str = "",
         capabilities: Mapping[str, Json] | None = None,
@@ -102,7 +102,7 @@ class Nodes:
     def register(
         self,
         node_id: str,
-        certificate: Certificate,
+        certificate: CertificateOnFile,
         *,
         address: str = "",
         capabilities: Mapping[str, Json] | None = None,
@@ -115,7 +115,7 @@ class Nodes:
                 tx, name(node_id, "node"), certificate, address=address, capabilities=capabilities or {}, actor=actor
             )
 
-    def renew(self, node_id: str, certificate: Certificate, *, actor: str = "system") -> Node:
+    def renew(self, node_id: str, certificate: CertificateOnFile, *, actor: str = "system") -> Node:
         """A new certificate for an enrolled node; the old one no longer counts."""
         with self._database.write() as tx:
             if self._get(tx.connection, node_id).status == REVOKED:
@@ -198,7 +198,7 @@ class Nodes:
         self,
         tx: Transaction,
         node_id: str,
-        certificate: Certificate,
+        certificate: CertificateOnFile,
         *,
         address: str,
         capabilities: Mapping[str, Json],
@@ -230,7 +230,7 @@ class Nodes:
         self._events.record(tx, "node.enrolled", node=node_id, actor=actor, detail={"serial": certificate.serial})
         return self._get(tx.connection, node_id)
 
-    def _unused(self, tx: Transaction, node_id: str, certificate: Certificate) -> None:
+    def _unused(self, tx: Transaction, node_id: str, certificate: CertificateOnFile) -> None:
         if not certificate.serial or not certificate.fingerprint:
             raise ConfigError("a certificate needs a serial number and a fingerprint")
         holder = tx.execute(select(nodes.c.id).where(nodes.c.fingerprint == certificate.fingerprint)).scalar()

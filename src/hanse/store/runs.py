@@ -18,7 +18,7 @@ from hanse.store.states import TERMINAL, RunState, check, state
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StoredRun:
     """``nodes`` are those whose consent is asked, frozen with the proposal; ``result`` is the
     SHA-256 of the final model; ``step`` and ``round`` are those last recorded; ``retry_at`` is when the
     coordinator goes on with a paused run by itself (None: when a person says so)."""
@@ -79,7 +79,7 @@ class Runs:
         nodes: Sequence[str] = (),
         seed: int = 0,
         run_id: str | None = None,
-    ) -> Run:
+    ) -> StoredRun:
         """A run in state ``pending``. Raises ``Conflict`` if the id is taken."""
         run_id = "run-" + secrets.token_hex(6) if run_id is None else name(run_id, "run")
         at = now()
@@ -113,7 +113,7 @@ class Runs:
         nodes: Sequence[str] | None = None,
         expires: float | None = None,
         reason: str = "",
-    ) -> Run:
+    ) -> StoredRun:
         """Freezes the bundle and the nodes that are asked, and goes to ``awaiting_consent``.
 
         Args:
@@ -137,7 +137,7 @@ class Runs:
             )
             return self.transition_in(tx, run_id, RunState.AWAITING_CONSENT, actor, reason)
 
-    def reopen(self, run_id: str, actor: str, *, expires: float, reason: str = "") -> Run:
+    def reopen(self, run_id: str, actor: str, *, expires: float, reason: str = "") -> StoredRun:
         """Asks the owners of a failed run again, about the same hash: what they said before ended with the run.
         Raises ``IllegalTransition`` where it has not failed, ``Conflict`` where it was never proposed."""
         with self._database.write() as tx:
@@ -158,7 +158,7 @@ class Runs:
         *,
         result: str | None = None,
         retry_at: float | None = None,
-    ) -> Run:
+    ) -> StoredRun:
         """Moves the run to another state, with its event, in one commit. Of two at the same time one
         comes first and the other is judged by what it left.
 
@@ -181,7 +181,7 @@ class Runs:
         *,
         result: str | None = None,
         retry_at: float | None = None,
-    ) -> Run:
+    ) -> StoredRun:
         """As ``transition``, as part of a larger transaction."""
         before = self.get_in(tx.connection, run_id)
         check(run_id, before.state, to)
@@ -199,12 +199,12 @@ class Runs:
         self._events.record(tx, "run.state", run=run_id, actor=actor, detail=detail)
         return self.get_in(tx.connection, run_id)
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> StoredRun:
         """Raises ``NotFound``."""
         with self._database.read() as connection:
             return self.get_in(connection, run_id)
 
-    def get_in(self, connection: Connection, run_id: str) -> Run:
+    def get_in(self, connection: Connection, run_id: str) -> StoredRun:
         """The same inside a transaction that is under way."""
         row = connection.execute(_query().where(runs.c.id == words(run_id))).mappings().first()
         if row is None:
@@ -219,7 +219,7 @@ class Runs:
             raise NotFound(f"there is no run {run_id!r}")
         return dict(found[0])
 
-    def list(self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0) -> Sequence[Run]:
+    def list(self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0) -> Sequence[StoredRun]:
         """Newest first."""
         query = _query().order_by(runs.c.created.desc(), runs.c.id).limit(limit).offset(offset)
         with self._database.read() as connection:
@@ -244,5 +244,5 @@ def _query() -> Select[Any]:
     return select(*(column for column in runs.c if column.name != "bundle"))
 
 
-def _run(row: RowMapping) -> Run:
-    return Run(**{**row, "state": RunState(row["state"]), "nodes": tuple(row["nodes"])})
+def _run(row: RowMapping) -> StoredRun:
+    return StoredRun(**{**row, "state": RunState(row["state"]), "nodes": tuple(row["nodes"])})

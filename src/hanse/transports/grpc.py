@@ -19,8 +19,8 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 _TLS, _PLAIN = "grpc://", "grpc+plain://"
 
 
-def listener(address: str, hub: Hub) -> Listener:
-    return Listener(address, hub)
+def listener(address: str, hub: Hub) -> GrpcListener:
+    return GrpcListener(address, hub)
 
 
 def line(address: str, caller: Caller) -> Any:
@@ -44,7 +44,7 @@ def line(address: str, caller: Caller) -> Any:
     )
 
 
-class Listener:
+class GrpcListener:
     """A :class:`hanse.transports.Listener`."""
 
     def __init__(self, address: str, hub: Hub) -> None:

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from hanse.coordinator.access import account, coordinator
 from hanse.coordinator.service import Coordinator
 from hanse.errors import ConfigError
-from hanse.store.accounts import Account
+from hanse.store.accounts import UserAccount
 from hanse.store.database import to_json
 from hanse.store.events import Event
 
@@ -61,7 +61,7 @@ async def stream(request: Request, since: Annotated[int | None, Query(ge=0, le=1
     )
 
 
-async def _stream(it: Coordinator, who: Account, last: int) -> AsyncIterator[bytes]:
+async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator[bytes]:
     sight = Sight(it, who)
     yield b": connected\n\n"
     while not it.chronicle.closed:
@@ -91,7 +91,7 @@ def _frame(event: Event) -> str:
 class Sight:
     """Which events an account may see. Remembers which nodes a run asks: they are frozen with it."""
 
-    def __init__(self, it: Coordinator, who: Account) -> None:
+    def __init__(self, it: Coordinator, who: UserAccount) -> None:
         self._it, self._who = it, who
         self._runs: dict[str, bool] = {}
 

@@ -17,7 +17,7 @@ from hanse.coordinator.schemas import FlopyRegistration, documented, read, read_
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
 from hanse.store.nodes import REVOKED, Node
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 
 router = APIRouter(tags=["FLOPY-NET"])
 STATUS = {
@@ -107,7 +107,7 @@ async def start(request: Request) -> dict[str, Any]:
         run, _, _ = await it.runs.propose(raw, who.name, operates(request))
         return {"status": STATUS[str(run.state)], "session_id": run.id, "state": str(run.state)}
 
-    def ready() -> Run | None:
+    def ready() -> StoredRun | None:
         waiting = it.store.runs.list({"awaiting_consent"}, limit=1000)
         return next((r for r in waiting if it.store.consents.tally(r.id).complete), None)
 
@@ -187,7 +187,7 @@ def _summary(store: Any, node_id: str) -> dict[str, Json]:
         return {}
 
 
-def _records(store: Any, run: Run) -> list[dict[str, Json]]:
+def _records(store: Any, run: StoredRun) -> list[dict[str, Json]]:
     return [r.public() for r in store.rounds.list(run.id)]
 
 
@@ -200,12 +200,12 @@ async def _clients(request: Request) -> list[Node]:
     return [n for n in await asyncio.to_thread(coordinator(request).store.nodes.list) if n.status != REVOKED]
 
 
-async def _the_run(request: Request, run: str | None) -> Run | None:
+async def _the_run(request: Request, run: str | None) -> StoredRun | None:
     it, who = coordinator(request), account(request)
     if run is not None:
         return await visible(request, run)
 
-    def newest() -> Run | None:
+    def newest() -> StoredRun | None:
         for states in ({"running", "stopping", "paused"}, None):
             found = [r for r in it.store.runs.list(states, limit=1000) if it.sees_run(who, r.nodes)]
             if found:

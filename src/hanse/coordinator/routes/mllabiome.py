@@ -12,10 +12,10 @@ from hanse.coordinator import course, registry, sessions
 from hanse.coordinator.access import account, address, coordinator, operates, own_node, own_run
 from hanse.coordinator.schemas import ConsentGiven, Heartbeat, Reason, Registration, documented, read, read_object
 from hanse.errors import NotAllowed
-from hanse.store.accounts import Account
+from hanse.store.accounts import UserAccount
 from hanse.store.database import iso
 from hanse.store.nodes import REVOKED, Node
-from hanse.store.runs import Run
+from hanse.store.runs import StoredRun
 
 router = APIRouter(tags=["mllabiome"])
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -198,7 +198,7 @@ async def session_analytics(
     return await asyncio.to_thread(look)
 
 
-async def visible(request: Request, session_id: str) -> Run:
+async def visible(request: Request, session_id: str) -> StoredRun:
     """The run, if the account may see it. Raises ``NotFound``, ``NotAllowed``."""
     it, who = coordinator(request), account(request)
     run = await asyncio.to_thread(it.store.runs.get, session_id)
@@ -207,7 +207,7 @@ async def visible(request: Request, session_id: str) -> Run:
     return run
 
 
-async def steered(request: Request, session_id: str) -> Run:
+async def steered(request: Request, session_id: str) -> StoredRun:
     """The run, if the account may steer it."""
     run = await asyncio.to_thread(coordinator(request).store.runs.get, session_id)
     own_run(request, run.proposer)
@@ -218,4 +218,4 @@ async def _nodes(request: Request) -> list[Node]:
     return [n for n in await asyncio.to_thread(coordinator(request).store.nodes.list) if n.status != REVOKED]
 
 
-__all__ = ["Account", "router", "steered", "visible"]
+__all__ = ["UserAccount", "router", "steered", "visible"]

@@ -29,7 +29,7 @@ Where = Callable[[int], str]  # 0-based row -> "row 3 (line 4)"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CellPlace:
     """For messages: the file's name, and where in it a row stands."""
 
     file: str
@@ -114,7 +114,7 @@ def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before
     return Seen(present, count, commas, booleans, dates, other)
 
 
-def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
+def decide(name: str, seen: Seen, place: CellPlace) -> ColumnKind:
     """The kind of an undeclared column; open, where it has no value that tells.
 
     Raises:
@@ -146,7 +146,7 @@ def decide(name: str, seen: Seen, place: Place) -> ColumnKind:
     return ColumnKind.CATEGORICAL
 
 
-def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: Place) -> Column:
+def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: CellPlace) -> Column:
     """A text column strictly as ``kind``.
 
     Raises:
@@ -191,7 +191,7 @@ def categorical(text: pl.Series) -> Column:
     return Column(ColumnKind.CATEGORICAL, codes.to_numpy().copy(), tuple(categories))
 
 
-def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[str], place: Place) -> Column:
+def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[str], place: CellPlace) -> Column:
     """A column of a typed file (Parquet), as what it is, or as ``kind`` where nothing is lost by it."""
     import polars as pl
 
@@ -237,7 +237,7 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
     raise DataError(f"{file}: column {name!r} holds {own} values, but the schema says {kind}")
 
 
-def straight(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: Place) -> Column:
+def straight(series: pl.Series, kind: ColumnKind, missing: Collection[str], place: CellPlace) -> Column:
     """:func:`from_text` or :func:`from_typed`, whichever it takes; numbers without a copy where they lie as they are
     wanted."""
     import polars as pl

@@ -55,7 +55,9 @@ def read(
     return Table(columns)
 
 
-def read_text(path: Path, separator: str | None = None, unique: bool = True) -> tuple[list[pl.Series], _columns.Place]:
+def read_text(
+    path: Path, separator: str | None = None, unique: bool = True
+) -> tuple[list[pl.Series], _columns.CellPlace]:
     """All cells as text, by column, and what messages need. Unless ``unique``, two columns may have
     one name."""
     data = path.read_bytes()
@@ -66,7 +68,7 @@ def read_text(path: Path, separator: str | None = None, unique: bool = True) -> 
     rows = _Piece(data[body:], line, body, final=True).rows(len(names))
     frame, records = _parse(rows, len(names), mark, path.name, line=line)
     cells = [series.alias(name) for name, series in zip(names, frame, strict=True)]
-    return cells, _columns.Place(path.name, records.where)
+    return cells, _columns.CellPlace(path.name, records.where)
 
 
 def stream(
@@ -91,13 +93,13 @@ def stream(
     for frame, records in _strict(text, path):
         for first in range(0, frame.height, rows_per_batch):
             row = records.row + first
-            place = _columns.Place(path.name, lambda i, r=records, at=first: r.where(at + i))  # type: ignore[misc]
+            place = _columns.CellPlace(path.name, lambda i, r=records, at=first: r.where(at + i))  # type: ignore[misc]
             yield _batch(frame.slice(first, rows_per_batch), wanted, declared, missing, place)
     if row is None:
         import polars as pl
 
         nothing = pl.DataFrame(schema=dict.fromkeys(text.names, pl.String))
-        yield _batch(nothing, wanted, declared, missing, _columns.Place(path.name, str))
+        yield _batch(nothing, wanted, declared, missing, _columns.CellPlace(path.name, str))
 
 
 def survey(
@@ -125,15 +127,15 @@ def survey(
             seen[name] += now
         for name in wanted:
             if name in declared and declared[name] is not ColumnKind.CATEGORICAL:  # any text is a label
-                _columns.from_text(frame[name], declared[name], missing, _columns.Place(path.name, records.where))
+                _columns.from_text(frame[name], declared[name], missing, _columns.CellPlace(path.name, records.where))
         rows += frame.height
         note(records.offset + len(records.data))
     if not rows:  # what may not be declared may not be declared of an empty file
         import polars as pl
 
         nothing = pl.DataFrame(schema=dict.fromkeys(text.names, pl.String))
-        _batch(nothing, [n for n in wanted if n in declared], declared, missing, _columns.Place(path.name, str))
-    place = _columns.Place(path.name, lines.__getitem__)
+        _batch(nothing, [n for n in wanted if n in declared], declared, missing, _columns.CellPlace(path.name, str))
+    place = _columns.CellPlace(path.name, lines.__getitem__)
     found = {name: _columns.decide(name, seen[name], place) for name in unknown}
     return {name: str(declared.get(name) or found[name]) for name in wanted}, rows
 
@@ -152,7 +154,7 @@ def typed(
     text = _pieces(path, separator)
     wanted = _wanted(path, text, columns)
     kinds = _columns.kinds(schema, text.names, path.name)
-    place = _columns.Place(path.name, str)
+    place = _columns.CellPlace(path.name, str)
     for frame in _ahead(_quick(piece, text, wanted, kinds, missing, path.name) for piece in text):
         for part in frame.iter_slices(rows_per_batch):
             yield Table({n: _columns.straight(part[n], kinds[n], missing, place) for n in wanted})
@@ -204,7 +206,7 @@ def _batch(
     wanted: Sequence[str],
     declared: Mapping[str, ColumnKind],
     missing: Collection[str],
-    place: _columns.Place,
+    place: _columns.CellPlace,
 ) -> Table:
     return Table({n: _columns.from_text(frame[n], declared[n], missing, place) for n in wanted})
 

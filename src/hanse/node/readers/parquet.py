@@ -94,7 +94,7 @@ def typed(
 
     frame = _open(path, columns)
     numbers = [n for n, dtype in frame.collect_schema().items() if dtype.is_numeric() and schema[n] == "numeric"]
-    place, any_rows = _columns.Place(path.name, str), False
+    place, any_rows = _columns.CellPlace(path.name, str), False
     for part in _slices(path, frame.with_columns(pl.col(numbers).cast(pl.Float64)), rows_per_batch):
         yield Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
         any_rows = True
@@ -158,5 +158,5 @@ def _table(frame: Any, schema: Mapping[str, str] | None, missing: Collection[str
     def where(index: int) -> str:
         return f"row {row + index + 1}"
 
-    place = _columns.Place(file, where)
+    place = _columns.CellPlace(file, where)
     return Table({n: _columns.from_typed(frame[n], declared.get(n), missing, place) for n in frame.columns})
