@@ -58,7 +58,10 @@ def _cell(text: str) -> str:
 def _settings(settings: Mapping[str, Setting]) -> str:
     return _table(
         ("setting", "default", "expected", "meaning"),
-        ((f"`{name}`", f"`{_json(s.default)}`", _values(s), s.help) for name, s in settings.items()),
+        (
+            (", ".join(f"`{n}`" for n in (name, *s.aliases)), f"`{_json(s.default)}`", _values(s), s.help)
+            for name, s in settings.items()
+        ),
     )
 
 

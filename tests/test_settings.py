@@ -91,3 +91,22 @@ def test_a_text_is_read_as_what_the_setting_takes() -> None:
     assert Setting((), "x").read("x", '["a,b"]') == ["a,b"]
     with pytest.raises(ConfigError, match="x is 'many'; expected a whole number"):
         Setting(5, "x").read("x", "many")
+
+
+def test_an_alias_is_as_good_as_the_name() -> None:
+    known = {"learning_rate": Setting(0.3, "shrinkage", number(0), aliases=("eta",)), "depth": Setting(6, "levels")}
+    assert checked({"eta": 0.1}, known) == {"learning_rate": 0.1, "depth": 6}
+    assert known["learning_rate"].describe("learning_rate")["aliases"] == ["eta"]
+    with pytest.raises(ConfigError, match="^eta is -1; expected a number from 0$"):
+        checked({"eta": -1}, known)
+    with pytest.raises(
+        ConfigError, match="^learning_rate of a is given twice, as eta and learning_rate; leave one out"
+    ):
+        checked({"eta": 0.1, "learning_rate": 0.1}, known, of="a")
+    with pytest.raises(ConfigError, match="no setting 'etaa'; did you mean 'eta'"):
+        checked({"etaa": 0.1}, known)
+
+
+def test_what_people_try_and_is_none_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="^seed of a cannot be set: set the run's own$"):
+        checked({"seed": 1}, {}, of="a", instead={"seed": "set the run's own"})

@@ -59,6 +59,7 @@ class Setting:
         simulated: what it is in a simulation, where nobody else's data is, or that by the number of sites; None: the
             default.
         names: the folder of ingredients whose names the value, or each of a list, may be.
+        aliases: other names of the setting that are as good, where a library has several.
     """
 
     default: Json
@@ -66,6 +67,7 @@ class Setting:
     check: Check = None  # type: ignore[assignment]  # set below, so that readers need not ask
     names: str = ""
     simulated: Json | Callable[[int], Json] = None
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.check is None:
@@ -80,9 +82,11 @@ class Setting:
         return self.simulated(sites) if callable(self.simulated) else self.simulated
 
     def describe(self, name: str) -> dict[str, Json]:
-        """Name, default, meaning, JSON Schema and (``names``) the folder of ingredients that it names one of."""
+        """Name, default, meaning, JSON Schema; where there are any, the folder of ingredients that it names one of
+        (``names``), and other names of it (``aliases``)."""
         default = list(self.default) if isinstance(self.default, tuple) else self.default
-        named = {"names": self.names} if self.names else {}
+        named: dict[str, Json] = {"names": self.names} if self.names else {}
+        named |= {"aliases": list(self.aliases)} if self.aliases else {}
         return {"name": name, "default": default, "help": self.help, "schema": dict(self.check.schema), **named}
 
     def read(self, name: str, text: str) -> Json:
@@ -121,23 +125,39 @@ def settings_of(cls: Any) -> dict[str, Setting]:
     return {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
 
 
-def checked(given: Mapping[str, Json], known: Mapping[str, Setting], prefix: str = "", of: str = "") -> dict[str, Any]:
+def checked(
+    given: Mapping[str, Json],
+    known: Mapping[str, Setting],
+    prefix: str = "",
+    of: str = "",
+    instead: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Every setting of ``known``, in its order: as given, else its default.
 
     Args:
-        given: name to value.
+        given: name, or an alias of it, to value.
         prefix: stands before names in what is said of a wrong one, such as ``policy.``.
         of: whose settings they are, where that is not plain.
+        instead: names that people try and that are none, to what is to be done instead.
 
     Raises:
-        ConfigError: for the first name that is not known, or value that does not fit.
+        ConfigError: for the first name that is not known or given twice, or value that does not fit.
     """
-    for name, value in given.items():
+    proper = {alias: name for name, setting in known.items() for alias in setting.aliases}
+    found: dict[str, Json] = {}
+    for called, value in given.items():
+        name = proper.get(called, called)
         if name not in known:
-            raise unknown(str(name), known, prefix, of)
+            if instead and called in instead:
+                raise ConfigError(f"{prefix + called}{of and f' of {of}'} cannot be set: {instead[called]}")
+            raise unknown(str(called), [*known, *proper], prefix, of)
         if not known[name].check.fits(value):
-            raise wrong(prefix + name + (of and f" of {of}"), value, known[name])
-    return {name: _own(given.get(name, setting.default)) for name, setting in known.items()}
+            raise wrong(prefix + called + (of and f" of {of}"), value, known[name])
+        if name in found:
+            twice = " and ".join(n for n in given if proper.get(n, n) == name)
+            raise ConfigError(f"{prefix + name}{of and f' of {of}'} is given twice, as {twice}; leave one out")
+        found[name] = value
+    return {name: _own(found.get(name, setting.default)) for name, setting in known.items()}
 
 
 def unknown(name: str, known: Iterable[str], prefix: str = "", of: str = "") -> ConfigError:

@@ -194,3 +194,34 @@ def test_an_owner_reads_the_objective_that_runs_or_all_that_may() -> None:
     assert modules({"objective": "reg:gamma"}) == ("hanse.objectives.reg_gamma",)
     assert set(modules({})) >= {"hanse.objectives.binary_logistic", "hanse.objectives.count_poisson"}
     assert "hanse.objectives.reg_gamma" not in modules({})
+
+
+@case
+def test_a_base_score_that_a_run_sets_is_where_xgboost_begins(task: Task, options: dict[str, Any]) -> None:
+    own = chosen(task, options)
+    y = targets(task, options, 20, np.random.default_rng(0))
+    for value in (0.5, 0.3, 0.123456, 0.9):
+        base = own.stated(value)
+        assert np.allclose(base, value, rtol=5e-6)  # moved to where every library's logarithm is the same
+        booster, X = trained(task, options, y, None, base_score=float(base[0]), max_depth=1, eta=0)
+        first = booster.predict(xgboost.DMatrix(X), output_margin=True).reshape(len(y), -1)
+        assert np.array_equal(first, np.tile(own.margin(base), (len(y), 1)))
+
+
+def test_a_base_score_without_a_margin_is_refused() -> None:
+    for name, wrong in (
+        ("binary:logistic", 1.5),
+        ("binary:logistic", 0.0),
+        ("count:poisson", 0.0),
+        ("reg:gamma", -1.0),
+    ):
+        with pytest.raises(ConfigError, match=f"base_score is {wrong}; expected a"):
+            chosen(TWO if name == "binary:logistic" else NUMBER, {"objective": name}).stated(wrong)
+
+
+def test_a_parameter_of_another_objective_is_not_passed_over() -> None:
+    with pytest.raises(
+        ConfigError, match="scale_pos_weight is a parameter of binary:logistic, and this run learns reg"
+    ):
+        chosen(NUMBER, {"scale_pos_weight": 2.0})
+    assert chosen(NUMBER, {"scale_pos_weight": 1.0, "max_delta_step": 0.5}).name == "reg:squarederror"

@@ -19,6 +19,7 @@ from hanse.registry import find, names
 from hanse.task import Task
 
 SMALLEST = 1e-16  # of a Hessian, so that no sum of them is 0 where there are rows
+_SHARED = ("max_delta_step",)  # a parameter of the trees too, whatever they make small
 
 
 class Objective(Protocol):
@@ -71,6 +72,10 @@ class Objective(Protocol):
         """(outputs,) float32: XGBoost's ``base_score``, from the sums of :meth:`begin` over so many rows."""
         ...
 
+    def stated(self, base: float) -> Array:
+        """(outputs,) float32: the base score that a run sets. Raises ``ConfigError`` where no margin belongs to it."""
+        ...
+
     def margin(self, base: Array) -> Array:
         """(outputs,) float32: the margins of a base score, which every row begins with."""
         ...
@@ -102,6 +107,12 @@ def chosen(task: Task, options: Mapping[str, Json]) -> Objective:
             fit = ", ".join(m.NAME for m in _all() if m.fits(task)) or "none"
             raise ConfigError(f"objective {wanted} does not learn a {task.kind} task; those that do: {fit}")
     own = {name: options.get(name, setting.default) for name, setting in module.SETTINGS.items()}
+    for other in _all():
+        for name, setting in other.SETTINGS.items():
+            if name not in own and options.get(name, setting.default) != setting.default and name not in _SHARED:
+                raise ConfigError(
+                    f"{name} is a parameter of {other.NAME}, and this run learns {module.NAME}; leave it out"
+                )
     made: Objective = module.build(task, own)
     return made
 
@@ -165,6 +176,13 @@ def steady(base: float, link: Callable[[np.float32], float]) -> np.float32:
 def log_link(base: np.float32) -> float:
     """log(base), where predictions are exp(F)."""
     return math.log(float(base))
+
+
+def positive(base: float) -> Array:
+    """(1,) float32: a stated mean above 0."""
+    if base <= 0:
+        raise ConfigError(f"base_score is {base}; expected a number above 0")
+    return np.array([steady(base, log_link)], np.float32)
 
 
 def positive_base(totals: Array, rows: float) -> Array:

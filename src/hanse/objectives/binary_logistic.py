@@ -15,6 +15,7 @@ import numpy as np
 
 from hanse.boosting.exponential import exp
 from hanse.boosting.objective import SMALLEST, Objective, steady, weighted
+from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
 from hanse.task import PROBABILITIES, Task
@@ -65,6 +66,11 @@ class BinaryLogistic:
             share = 1 / (1 + math.exp(-step))
         inside = min(max(share, float(_EDGE)), float(1 - _EDGE))
         return np.array([steady(inside, _logit)], np.float32)
+
+    def stated(self, base: float) -> Array:
+        if not 0 < base < 1:
+            raise ConfigError(f"base_score is {base}; expected a probability above 0 and below 1")
+        return np.array([steady(base, _logit)], np.float32)
 
     def margin(self, base: Array) -> Array:
         return np.array([_logit(np.float32(base[0]))], np.float32)

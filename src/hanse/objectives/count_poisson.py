@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.boosting.exponential import exp
-from hanse.boosting.objective import Objective, log_link, positive_base, weighted
+from hanse.boosting.objective import Objective, log_link, positive, positive_base, weighted
 from hanse.messages import Array, Json
 from hanse.settings import Setting, maybe, number
 from hanse.task import NUMBER, Task
@@ -52,6 +52,9 @@ class Poisson:
 
     def base(self, totals: Array, rows: float) -> Array:
         return positive_base(totals, rows)
+
+    def stated(self, base: float) -> Array:
+        return positive(base)
 
     def margin(self, base: Array) -> Array:
         return np.array([log_link(base[0])], np.float32)

@@ -56,6 +56,9 @@ class Softprob:
         logs = [math.log(float(count) / max(rows, 1.0) + _EDGE) for count in totals]
         return np.array(logs, np.float32) - np.float32(math.fsum(logs) / len(logs))
 
+    def stated(self, base: float) -> Array:
+        return np.full(self.outputs, base, np.float32)
+
     def margin(self, base: Array) -> Array:
         return np.asarray(base, np.float32)
 

@@ -49,6 +49,9 @@ class QuantileError:
     def base(self, totals: Array, rows: float) -> Array:
         return np.zeros(1, np.float32)
 
+    def stated(self, base: float) -> Array:
+        return np.array([base], np.float32)
+
     def margin(self, base: Array) -> Array:
         return np.asarray(base, np.float32)
 

@@ -45,6 +45,9 @@ class SquaredError:
     def base(self, totals: Array, rows: float) -> Array:
         return np.array([totals[0] / rows if rows else 0.0], np.float32)
 
+    def stated(self, base: float) -> Array:
+        return np.array([base], np.float32)
+
     def margin(self, base: Array) -> Array:
         return np.asarray(base, np.float32)
 
