@@ -52,7 +52,7 @@ class GrpcCoordinator:
             raises to turn the node away (revoked, unknown).
         refused: called (node, what, detail) for everything that was not accepted; ``what`` is
             ``duplicate``, ``late``, ``wrong id``, ``wrong sender``, ``tampered``, ``too large``,
-            ``malformed``, ``second stream`` or ``not accepted``.
+            ``malformed``, ``not read``, ``second stream`` or ``not accepted``.
         memory: bytes of incoming payloads held in memory at once; the rest lies in files.
         spool: folder of these files (default: the system's temporary folder).
         limit: largest payload, in bytes. ``request_limit``: of a request that comes from a node.

@@ -42,6 +42,7 @@ from hanse.messages import (
     Record,
     Signal,
     frames,
+    head,
 )
 from hanse.transport import Handler, Progress
 from hanse.transports._broadcast import FIRST_STREAM, Broadcast, Shared
@@ -63,7 +64,11 @@ _REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from
 _REPEATED = 256  # of these, told again on a new connection
 _UNACKED = 64  # replies kept for a peer that has not acknowledged them
 _UNACKED_BYTES = 1 << 30
+_UNACKED_HEADERS = 32 << 20  # of these, names and numbers
 _ANSWERING = 256  # requests of one peer that are worked on at once
+_ANSWERING_LONG = 4  # of these, with long headers: JSON is larger in memory than on its way
+_UNREAD, _UNREAD_BYTES = 512, 32 << 20  # replies that a peer has asked for and does not read
+_FEW = 8  # replies whose size is nobody's concern
 _IGNORED = 1024
 _SIGNAL_BYTES = 1024
 _ERROR_CHARACTERS = 2000
@@ -90,6 +95,8 @@ class _Answer:
     connection: _Connection | None
     task: asyncio.Task[None] | None = None
     reply: Message | None = None
+    long: bool = False  # the request's header
+    header: int = -1  # bytes of the reply's, once somebody has counted them
 
 
 class Traffic:
@@ -107,6 +114,7 @@ class _Connection:
         self.outbox = Outbox()
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
+        self.long: set[int] = set()  # streams of messages with long headers that are half in
         self.turns: dict[int, Turn] = {}  # of the large replies that are half in
         self.held: dict[str, Parcel] = {}  # the rest of the large replies that go out, until ``go``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
@@ -149,6 +157,7 @@ class _Connection:
     def arrived(self, stream: int) -> None:
         """Nothing more of it is read."""
         self.incoming.pop(stream, None)
+        self.long.discard(stream)
         if stream in self.turns:
             self.turns.pop(stream).release()
 
@@ -392,11 +401,14 @@ class Link:
         if frame[:1] == bytes([_CHUNK]) and int.from_bytes(frame[1:5], "little") in connection.ignored:
             return
         stream, said = connection.feed(frame)
+        if len(frame) > _LONG_HEADER and frame[0] == _BEGIN:
+            connection.long.add(stream)
         if isinstance(said, Signal):
             self._signal(connection, said)
         elif said is not None:
+            long = stream in connection.long
             connection.arrived(stream)
-            self._message(connection, stream & 1 == 1, said)
+            self._message(connection, stream & 1 == 1, said, long)
         elif stream in connection.incoming:
             if stream in connection.turns:
                 connection.turns[stream].moved(len(frame))
@@ -442,7 +454,7 @@ class Link:
         else:
             raise WireError(f"unknown signal {said.what[:50]!r}; is this another release of hanse?")
 
-    def _message(self, connection: _Connection, is_reply: bool, message: Message) -> None:
+    def _message(self, connection: _Connection, is_reply: bool, message: Message, long: bool) -> None:
         if message.sender != self.peer:
             raise _WrongSender(
                 f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
@@ -452,7 +464,7 @@ class Link:
             expected = "replies" if is_reply else "requests"
             raise WireError(f"a {message.kind[:50]!r} on a stream for {expected}")
         if not is_reply:
-            self._on_request(connection, message)
+            self._on_request(connection, message, long)
             return
         asked = self._asked.get(message.id)
         if asked is None or asked.reply.done():
@@ -476,7 +488,7 @@ class Link:
 
     # ------------------------------------------------------------ answering
 
-    def _on_request(self, connection: _Connection, request: Message) -> None:
+    def _on_request(self, connection: _Connection, request: Message, long: bool) -> None:
         mark = connection.assembler.mark
         known = self._answers.get(request.id)
         if known is not None and known.mark == mark:
@@ -489,11 +501,12 @@ class Link:
             return
         if known is not None:
             self._forget(request.id)
-        if sum(a.task is not None for a in self._answers.values()) >= _ANSWERING:
-            full = Conflict(f"{_ANSWERING} requests are being worked on; wait for some of them")
+        working = [a for a in self._answers.values() if a.task is not None]
+        if len(working) >= _ANSWERING or (long and sum(a.long for a in working) >= _ANSWERING_LONG):
+            full = Conflict(f"{len(working)} requests are being worked on; wait for some of them")
             self._send_reply(connection, _error(self.me, request.id, full))
             return
-        answer = _Answer(mark, connection)
+        answer = _Answer(mark, connection, long=long)
         self._answers[request.id] = answer
         answer.task = asyncio.create_task(self._answer(answer, request))
 
@@ -534,12 +547,23 @@ class Link:
             if reply.kind != "error" and connection is self._connection:
                 self._send_reply(connection, excuse)
 
+        if connection.ended.done():
+            return
+        size = 0
+        if len(connection.outbox) >= _FEW:  # it does not read as fast as it asks
+            size = len(head(reply))
+            count, held = connection.outbox.waiting("reply")
+            if count >= _UNREAD or held + size > _UNREAD_BYTES:
+                said = f"{self.peer} asks and does not read: {count} replies of {held} bytes wait for it"
+                self._refuse("not read", said)
+                connection.end(said)
+                return
         stream = connection.next_stream(reply=True)
         made, name = frames(reply, stream, CHUNK_BYTES), ("reply", reply.id)
         if reply.body.nbytes > LARGE_BYTES:
             connection.held[reply.id] = Parcel(name, made, lambda: None, failed, begun=True)
             made = islice(made, 1)
-        connection.outbox.add(Parcel(name, made, lambda: None, failed))
+        connection.outbox.add(Parcel(name, made, lambda: None, failed, size=size))
 
     def _forget(self, id: str) -> None:
         answer = self._answers.pop(id, None)
@@ -554,12 +578,16 @@ class Link:
     def _trim(self) -> None:
         """Let go of the oldest replies that nobody acknowledged; asked again, they are recomputed."""
 
-        kept = [(id, a.reply.body.nbytes) for id, a in self._answers.items() if a.reply is not None]
-        held, count = sum(nbytes for _, nbytes in kept), len(kept)
-        for id, nbytes in kept[:-1]:
-            if count <= _UNACKED and held <= _UNACKED_BYTES:
+        kept = [(id, a, a.reply) for id, a in self._answers.items() if a.reply is not None]
+        if len(kept) > _FEW:
+            for _, answer, reply in kept:
+                answer.header = len(head(reply)) if answer.header < 0 else answer.header
+        held, count = sum(reply.body.nbytes for _, _, reply in kept), len(kept)
+        headers = sum(max(0, answer.header) for _, answer, _ in kept)
+        for id, answer, reply in kept[:-1]:
+            if count <= _UNACKED and held <= _UNACKED_BYTES and headers <= _UNACKED_HEADERS:
                 return
-            count, held = count - 1, held - nbytes
+            count, held, headers = count - 1, held - reply.body.nbytes, headers - max(0, answer.header)
             del self._answers[id]
 
 

@@ -32,6 +32,7 @@ class Parcel:
         frames: made lazily.
         moved: called after each frame that left.
         failed: called when a frame could not be made.
+        size: bytes that it holds while it waits, where somebody asked.
     """
 
     name: tuple[str, str]
@@ -39,6 +40,7 @@ class Parcel:
     moved: Callable[[], None]
     failed: Callable[[Exception], None]
     begun: bool = False
+    size: int = 0
 
 
 class Outbox:
@@ -65,6 +67,14 @@ class Outbox:
     def add(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)
         self._wake.set()
+
+    def __len__(self) -> int:
+        return len(self._parcels)
+
+    def waiting(self, kind: str) -> tuple[int, int]:
+        """How many parcels whose name begins so have not left, and the bytes that they hold."""
+        sizes = [p.size for p in self._parcels if p.name[0] == kind]
+        return len(sizes), sum(sizes)
 
     def drop(self, name: tuple[str, str]) -> None:
         """Take back what of this name has not left yet."""
