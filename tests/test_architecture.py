@@ -66,6 +66,7 @@ GROUND = (
     "home",
     "addresses",
     "releases",
+    "validity",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),

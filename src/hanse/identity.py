@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import hashlib
 import ipaddress
 import json
 import os
@@ -35,7 +36,8 @@ NODE_DAYS = 365
 ServerIdentity = Callable[
     [Sequence[str]], tuple[bytes, bytes, bytes]
 ]  # host names -> key, certificate, authority (PEM)
-_BACKDATED = datetime.timedelta(minutes=5)  # clocks of two machines differ
+_SPREAD_DAYS = 60  # certificates of nodes that joined together do not all end in one week
+_BACKDATED = datetime.timedelta(days=2)  # a node whose clock is hours behind gets in, and is told so
 _NODE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _RESERVED = ("coordinator", "localhost")
 _URI = "hanse://node/"
@@ -149,11 +151,17 @@ class Authority:
         certificate = self._issue("hanse coordinator", key.public_key(), names, ExtendedKeyUsageOID.SERVER_AUTH, days)
         return _private_pem(key), certificate
 
-    def issue_node(self, csr_pem: bytes, node_id: str, days: float = NODE_DAYS) -> bytes:
+    @property
+    def expires(self) -> datetime.datetime:
+        """When the authority ends, and with it all that it signed."""
+        return self._certificate.not_valid_after_utc
+
+    def issue_node(self, csr_pem: bytes, node_id: str, days: float | None = None) -> bytes:
         """A certificate (PEM) for ``node_id`` with the key of the request.
 
         Only the key is taken from the request, and only if the request is signed with it. The
         caller has checked that whoever asks may be this node. Raises ``NotAuthenticated``.
+        ``days``: how long it counts; None: a year and up to two months, by the id.
         """
         check_node_id(node_id)
         if len(csr_pem) > _MAX_PEM_BYTES:
@@ -172,6 +180,8 @@ class Authority:
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise NotAuthenticated("expected an EC P-256 key in the certificate request")
         uri: list[x509.GeneralName] = [x509.UniformResourceIdentifier(_URI + node_id)]
+        if days is None:
+            days = NODE_DAYS + int.from_bytes(hashlib.sha256(node_id.encode()).digest()[:4]) % (_SPREAD_DAYS + 1)
         return self._issue(node_id, key, uri, ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def _issue(

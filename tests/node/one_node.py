@@ -47,6 +47,7 @@ class FakeCoordinator:
         self.pending: list[dict[str, Json]] = []
         self.refuse: dict[str, HanseError] = {}
         self.interval = 5.0
+        self.welcome: dict[str, Json] = {}  # what it says besides
         self.changed = asyncio.Event()
         self.reports: list[Any] = []
         self._up = False
@@ -67,6 +68,7 @@ class FakeCoordinator:
         data: dict[str, Json] = {}
         if message.kind == "hello":
             data = {"node": self.node, "heartbeat_interval_s": self.interval, "proposals": self.pending}
+            data |= self.welcome
         return Message("reply", message.id, "coordinator", Record(data))
 
     async def close(self) -> None:

@@ -56,6 +56,32 @@ def test_it_says_hello_and_beats(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_its_owner_has_to_do_something_about(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path / "authority")
+    home = tmp_path / "alpha"
+    key = create_key(home)
+    certificate = authority.issue_node(csr(key, "alpha"), "alpha", days=20.5)
+    save_identity(home, NodeIdentity("alpha", key, certificate, authority.pem, "grpc://localhost:1"))
+
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.welcome = {"time": (datetime.now(UTC) - timedelta(hours=3)).isoformat(), "hanse": "9.1.0"}
+        async with running(home, coordinator=fake) as node:
+            hello = (await fake.until("hello"))[0].body.data
+            assert datetime.fromisoformat(hello["time"]) > datetime.now(UTC) - timedelta(minutes=1)
+            assert datetime.fromisoformat(hello["certificate_ends"]) > datetime.now(UTC) + timedelta(days=20)
+            async with asyncio.timeout(10):
+                while not node.agent.coordinator:
+                    await asyncio.sleep(0.01)
+            said = (await asyncio.to_thread(control.ask, home, "status"))["warnings"]
+            assert "this node's certificate ends on" in said[0]
+            assert "in 20 days" in said[0]
+            assert "3.0 h apart" in said[1]
+            assert "hanse 9.1.0: this node takes part in no run" in said[2]
+
+    asyncio.run(main())
+
+
 def test_a_busy_node_still_beats_and_takes_proposals(tmp_path: Path) -> None:
     async def main() -> None:
         fake = FakeCoordinator()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import hanse
-from hanse import comparison, features, releases
+from hanse import comparison, features, releases, validity
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
@@ -139,8 +139,10 @@ def client(node: Node, presence: Presence, settings: CoordinatorSettings, column
     }
 
 
-def node_view(node: Node, presence: Presence, settings: CoordinatorSettings, columns: bool = False) -> dict[str, Json]:
-    """A node in our own words."""
+def node_view(
+    node: Node, presence: Presence, settings: CoordinatorSettings, columns: bool = False, clock: str = ""
+) -> dict[str, Json]:
+    """A node in our own words. ``clock``: what is wrong with its clock."""
     status = presence.status(node.id, node.last_heartbeat) if node.status == "enrolled" else node.status
     return {
         "id": node.id,
@@ -154,7 +156,7 @@ def node_view(node: Node, presence: Presence, settings: CoordinatorSettings, col
         "registered_at": iso(node.registered_at),
         "consent_mode": node.consent_mode,
         "release": node.release,
-        "warnings": warnings(node),
+        "warnings": [*warnings(node), *([clock] if clock else [])],
         "capabilities": dict(node.capabilities),
         "summary": summary_of(node, settings, columns),
         "datasets": datasets_of(node, columns),
@@ -169,7 +171,11 @@ def warnings(node: Node) -> list[str]:
             f"it runs hanse {node.release} and this coordinator {hanse.__version__}: it takes part in no run until "
             "both are of one line"
         )
-    return found
+    ends = validity.time(node.capabilities.get("certificate_ends"))
+    remedy = "make a join token that names it; its owner then runs: hanse node init --join TOKEN"
+    if soon := validity.ending(f"the certificate of {node.id}", ends, remedy):
+        found.append(soon)
+    return found if node.status == ENROLLED else []
 
 
 def analyze(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 
 import hanse
+from hanse import validity
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import FailedAttempts
 from hanse.coordinator.life import RunLife
@@ -54,6 +55,7 @@ class Coordinator:
         self.presence: Presence
         self.runs: RunLife
         self._written: dict[str, float] = {}
+        self.clocks: dict[str, str] = {}  # node to what is wrong with its clock
 
     def attach(self, transport: Transport) -> None:
         """The transport that the nodes are on. Before :meth:`start`."""
@@ -148,7 +150,7 @@ class Coordinator:
         def describe() -> list[dict[str, Json]]:
             node = self.store.nodes.get(peer)
             said: dict[str, Json] = {
-                "capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40]},
+                "capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40], **_dated(data)},
                 "datasets": listed,
                 "consent_mode": mode,
             }
@@ -162,12 +164,17 @@ class Coordinator:
 
         proposals = await asyncio.to_thread(describe)
         self._written[peer] = time.monotonic()
+        told = validity.time(data.get("time")) or validity.now()
+        self.clocks[peer] = validity.apart(told, validity.now(), peer, "the coordinator")
+        if self.clocks[peer]:
+            _log.warning("%s", self.clocks[peer])
         await self.runs.consent.greet(peer)
         return "welcome", {
             "node": peer,
             "heartbeat_interval_s": self.settings.patience.heartbeat_s,
             "proposals": proposals,
             "hanse": hanse.__version__,
+            "time": validity.now().isoformat(),
         }
 
     async def _heartbeat(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
@@ -208,6 +215,12 @@ class Coordinator:
 
 def _error(id: str, error: HanseError) -> Message:
     return Message("error", id, "coordinator", Record({"code": error.code, "message": error.message}))
+
+
+def _dated(data: Mapping[str, Json]) -> dict[str, Json]:
+    """When the node's certificate ends, by its own word: for a warning, nothing else."""
+    ends = validity.time(data.get("certificate_ends"))
+    return {} if ends is None else {"certificate_ends": ends.isoformat()}
 
 
 def _object(data: Mapping[str, Json], name: str) -> dict[str, Json]:

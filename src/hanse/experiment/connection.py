@@ -91,6 +91,7 @@ class Connection:
                     "rows": sum(known) if known else None,
                     "busy": bool(node.get("busy")),
                     "last heartbeat": node.get("last_heartbeat"),
+                    **({"warnings": "; ".join(node["warnings"])} if node.get("warnings") else {}),
                 }
             )
         return rows

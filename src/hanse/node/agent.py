@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import secrets
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import hanse
-from hanse import event_loop, releases
+from hanse import event_loop, releases, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
-from hanse.identity import load_identity
+from hanse.identity import load_identity, read_certificate
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control
 from hanse.node.approvals import Approvals
@@ -41,6 +42,7 @@ from hanse.transports import REQUEST_HEADER, Caller, Line, line
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
+_WARN_SECONDS = 86_400.0  # between two lines that say the same
 _TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
 
 
@@ -68,7 +70,7 @@ class Agent:
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
         self.connection = (connect or self._connect)(self._caller())
-        self.coordinator = ""  # its release, once it has said
+        self.coordinator = self.clock = ""  # its release, and what is wrong with the clocks, once it has said
         self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -209,10 +211,11 @@ class Agent:
         try:
             welcome = await self._ask("hello", **self.hello())
             self.coordinator = str(welcome.get("hanse") or "")[:40]
-            if not releases.together(self.coordinator, hanse.__version__):
-                log.warning(
-                    "%s: this node takes part in no run", releases.differing(self.coordinator, "the coordinator")
-                )
+            self.clock = validity.apart(
+                validity.now(), validity.time(welcome.get("time")) or validity.now(), "this node", "the coordinator"
+            )
+            for warning in self.warnings():
+                log.warning("%s", warning)
             interval = welcome.get("heartbeat_interval_s")
             if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
                 self.heartbeat_seconds = float(interval)
@@ -270,15 +273,37 @@ class Agent:
 
     async def _beat(self) -> None:
         with contextlib.suppress(HanseError):
+            warned = asyncio.get_running_loop().time()
             while True:
                 await asyncio.sleep(self.heartbeat_seconds)
+                if asyncio.get_running_loop().time() - warned > _WARN_SECONDS:
+                    warned = asyncio.get_running_loop().time()
+                    for warning in self.warnings():
+                        log.warning("%s", warning)
                 run = self.worker.busy
                 await self._ask("heartbeat", busy=run is not None, run=run)
+
+    def warnings(self) -> list[str]:
+        """What this node's owner has to do something about, in sentences."""
+        other = releases.differing(self.coordinator, "the coordinator")
+        if releases.together(self.coordinator, hanse.__version__):
+            other = ""
+        remedy = "ask the operator for a join token that names this node, then: hanse node init --join TOKEN"
+        ends = validity.ending("this node's certificate", self._expires(), remedy)
+        return [said for said in (ends, self.clock, other and f"{other}: this node takes part in no run") if said]
+
+    def _expires(self) -> datetime.datetime | None:
+        try:
+            return read_certificate(load_identity(self.home).cert_pem).expires
+        except (HanseError, OSError):  # the connection says what is wrong with it
+            return None
 
     def hello(self) -> dict[str, Json]:
         """What this node says of itself."""
         return {
             "hanse": hanse.__version__,
+            "time": validity.now().isoformat(),
+            "certificate_ends": expires.isoformat() if (expires := self._expires()) else None,
             "capabilities": capabilities(),
             "datasets": self.datasets(),
             "consent": self.settings.consent,
@@ -308,6 +333,7 @@ class Agent:
                 "detail": self.detail,
                 "release": hanse.__version__,
                 "coordinator_release": self.coordinator,
+                "warnings": self.warnings(),
                 "pid": os.getpid(),
                 "worker": self.worker.pid,
                 "worker_offline": self.worker.offline,

@@ -52,6 +52,7 @@ class GrpcNode:
             certificate is used and an expired one is named (``channel_credentials``).
         insecure: plaintext, for loopback addresses only, when there are no credentials.
         allocate: where incoming payloads land.
+        explain: says in a sentence why no connection can be made, "" where it cannot tell; blocks.
         report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` (with the
             coordinator's reason) or ``not possible`` (the certificate has expired, ...).
         refused: told of everything from the coordinator that was not accepted.
@@ -68,6 +69,7 @@ class GrpcNode:
         credentials: Callable[[], grpc.ChannelCredentials] | None = None,
         insecure: bool = False,
         allocate: Allocate = Memory,
+        explain: Callable[[], str] = lambda: "",
         report: Report = lambda what, detail: None,
         refused: Refusal = lambda peer, what, detail: None,
         limit: int = MAX_MESSAGE_BYTES,
@@ -80,6 +82,7 @@ class GrpcNode:
             check_plaintext(address, insecure)
         self.node, self.address = check_node_id(node), address
         self._credentials, self._report, self._backoff = credentials, report, backoff
+        self._explain = explain
         # Every attempt shall be a real one, at the time that our own backoff says.
         self._options = [*options(keepalive), ("grpc.use_local_subchannel_pool", 1)]
         if is_loopback(host):
@@ -161,7 +164,10 @@ class GrpcNode:
             return False
         except aio.AioRpcError as error:
             turned_away = error.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-            self._say("turned away" if turned_away else "disconnected", error.details() or "")
+            detail = error.details() or ""
+            if error.code() is grpc.StatusCode.UNAVAILABLE and "SSL" in detail.upper():
+                detail = await asyncio.to_thread(self._explain) or detail
+            self._say("turned away" if turned_away else "disconnected", detail)
             return turned_away
         finally:
             self._up.clear()

@@ -25,6 +25,7 @@ def listener(address: str, hub: Hub) -> GrpcListener:
 
 def line(address: str, caller: Caller) -> Any:
     from hanse.transports._grpc_node import GrpcNode
+    from hanse.transports._handshake import unfit
 
     scheme, where = _split(address)
 
@@ -38,6 +39,7 @@ def line(address: str, caller: Caller) -> Any:
         credentials=credentials if scheme == _TLS else None,
         insecure=scheme == _PLAIN,
         allocate=caller.allocate,
+        explain=lambda: unfit(where, caller.identity()) if scheme == _TLS else "",
         report=caller.report,
         refused=caller.refused,
         limit=caller.limit,

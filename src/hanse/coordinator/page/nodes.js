@@ -40,6 +40,7 @@ function card(node) {
   const own = state.me?.nodes?.includes(node.id);
   return h("article", { class: `card node ${node.status}`, key: node.id },
     h("header", null, h("h3", null, node.id), own ? h("span", { class: "own" }, "yours") : null, tag(lost ? "stale" : node.status, WORDS[lost ? "lost" : node.status] ?? node.status)),
+    (node.warnings ?? []).map((warning) => h("p", { class: "warning", key: warning }, warning)),
     h("dl", { class: "facts" },
       fact("Last heard", node.status === "offline" && !node.last_heartbeat ? "never" : since(node.last_heartbeat)),
       fact("Working on", at ? (at.href ? h("a", { href: at.href }, at.text) : at.text) : h("span", { class: "soft" }, "nothing")),

@@ -11,9 +11,11 @@ from fastapi.responses import PlainTextResponse, Response
 from hanse.coordinator import enrolment, registry
 from hanse.coordinator.access import account, address, coordinator
 from hanse.coordinator.schemas import Enrolment, NewJoinToken, Reason, documented, read
+from hanse.coordinator.service import Coordinator
 from hanse.errors import ConfigError, HanseError, NotFound
 from hanse.identity import JoinToken
 from hanse.store.database import iso
+from hanse.store.nodes import Node
 
 router = APIRouter(tags=["nodes"])
 
@@ -22,7 +24,7 @@ router = APIRouter(tags=["nodes"])
 async def nodes(request: Request) -> dict[str, Any]:
     """All nodes, also revoked ones."""
     it = coordinator(request)
-    listed = [registry.node_view(n, it.presence, it.settings) for n in await asyncio.to_thread(it.store.nodes.list)]
+    listed = [_view(it, n) for n in await asyncio.to_thread(it.store.nodes.list)]
     return {"nodes": listed, "total": len(listed), "online": sum(n["status"] == "online" for n in listed)}
 
 
@@ -98,9 +100,7 @@ async def enrol(request: Request) -> dict[str, Any]:
 async def one_node(request: Request, node_id: str) -> dict[str, Any]:
     """One node, with the columns of its datasets."""
     it = coordinator(request)
-    return registry.node_view(
-        await asyncio.to_thread(it.store.nodes.get, node_id), it.presence, it.settings, columns=True
-    )
+    return _view(it, await asyncio.to_thread(it.store.nodes.get, node_id), columns=True)
 
 
 @router.post("/api/nodes/{node_id}/revoke", openapi_extra=documented(Reason))
@@ -110,7 +110,7 @@ async def revoke(request: Request, node_id: str) -> dict[str, Any]:
     it = coordinator(request)
     node = await asyncio.to_thread(it.store.nodes.revoke, node_id, actor=account(request).name, reason=body.reason)
     it.presence.disconnect(node_id, "the node was revoked")
-    return registry.node_view(node, it.presence, it.settings)
+    return _view(it, node)
 
 
 @router.post("/api/nodes/{node_id}/reinstate", openapi_extra=documented(Reason))
@@ -119,4 +119,8 @@ async def reinstate(request: Request, node_id: str) -> dict[str, Any]:
     body = await read(request, Reason)
     it = coordinator(request)
     node = await asyncio.to_thread(it.store.nodes.reinstate, node_id, actor=account(request).name, reason=body.reason)
-    return registry.node_view(node, it.presence, it.settings)
+    return _view(it, node)
+
+
+def _view(it: Coordinator, node: Node, columns: bool = False) -> dict[str, Any]:
+    return registry.node_view(node, it.presence, it.settings, columns, it.clocks.get(node.id, ""))
