@@ -51,7 +51,7 @@ class StepCurve:
 
 @dataclass(frozen=True, slots=True)
 class StepCurves:
-    """StepCurve curves of a share in [0, 1] that begin at ``start``, by name, in one picture."""
+    """Step curves of a share in [0, 1] that begin at ``start``, by name, in one picture."""
 
     caption: str
     curves: Mapping[str, StepCurve]
