@@ -168,11 +168,11 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
         return {}
     config: dict[str, Json] = {"model_options": {"items": [i.to_json() for i in items]}}
     owner: dict[str, Json] = {"minimum_cell": minimum}
-    algorithm, here = statistics.Statistics(), Site("here", Table(), config, source=source, owner=owner)
+    algorithm, here = statistics.ALGORITHM, Site("here", Table(), config, source=source, owner=owner)
     state = algorithm.init(config)
     while isinstance(ask := algorithm.ask(state), Ask):
         reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), Party(here.node))
         answer = Answer(here.node, 1.0, reply.data["data"], {}, 0)
         state = algorithm.tell(state, Contributions(((answer, reply),), {}, ask.combine))
-    plan = statistics.Query.of(state.data["query"]).plan
-    return {i.stat: statistics.value(plan, state.arrays, i) for i in items}
+    plan, found = statistics.Query.of(state.data["query"]).plan, algorithm.result(state).arrays
+    return {i.stat: statistics.value(plan, found, i) for i in items}

@@ -16,7 +16,7 @@ from scipy import optimize
 
 import hanse
 from hanse import weights
-from hanse.algorithms.statistics import Statistics
+from hanse.algorithms.statistics import ALGORITHM
 from hanse.errors import ConfigError, NotAllowed, RunFailed, Unusable
 from hanse.gathering.plain import Contributions
 from hanse.kinds import Answer, Ask, Combine, Contribution, Site
@@ -39,7 +39,7 @@ def site(columns: dict[str, Any], items: list[Any], source: TableSource | None =
 
 def answers(here: Site) -> list[Contribution]:
     """Every contribution that leaves, this node being the only one."""
-    algorithm = Statistics()
+    algorithm = ALGORITHM
     state = algorithm.init(here.config)
     found = []
     while hasattr(ask := algorithm.ask(state), "record"):
@@ -661,7 +661,7 @@ def test_no_sketch_of_different_values_tells_which_there_are() -> None:
     ],
 )
 def test_contributions_that_are_none_are_refused_by_name(bad: dict[str, np.ndarray]) -> None:
-    algorithm = Statistics()
+    algorithm = ALGORITHM
     config = {"model_options": {"items": [["value_counts", ["t"], {}, []]]}}
     state = algorithm.init(config)
     good = algorithm.answer(site({"t": ["a"] * 20}, config["model_options"]["items"]), algorithm.ask(state).record)
@@ -693,7 +693,7 @@ def test_a_node_that_is_not_shown_by_itself_sends_a_sentence_and_no_number() -> 
 
 
 def test_a_node_that_says_it_is_not_shown_cannot_put_numbers_among_the_others() -> None:
-    algorithm, items = Statistics(), [["mean", ["x"], {}, []]]
+    algorithm, items = ALGORITHM, [["mean", ["x"], {}, []]]
     state = algorithm.init({"model_options": {"items": items, "per_node": True}})
     shown = site({"x": [1.0] * 20}, items, per_node=True, allow_node_statistics=True)
     good = algorithm.answer(shown, algorithm.ask(state).record)  # type: ignore[union-attr]
@@ -701,7 +701,7 @@ def test_a_node_that_says_it_is_not_shown_cannot_put_numbers_among_the_others() 
     for node, data in (("good", good.record.data), ("liar", {"alone": "<b>" * 1000})):
         arrays = {f"a.{k}": np.asarray(v) for k, v in good.record.arrays.items()}
         both.append((Answer(node, 1.0, data, {}, 0), Record(data, arrays)))
-    after = algorithm.tell(state, Contributions(tuple(both), {}, Combine.MERGE))
+    after = algorithm.result(algorithm.tell(state, Contributions(tuple(both), {}, Combine.MERGE)))
     assert not any("@liar@" in name for name in after.arrays)
     assert float(after.arrays["1.sum"][0]) == 20.0
     assert len(after.data["alone"]["liar"]) == 300
@@ -781,7 +781,7 @@ def with_gaps(rows: int = 200, **gone: Iterable[int]) -> dict[str, np.ndarray]:
 
 def recovered(data: dict[str, Any], items: list[Any], columns: list[str]) -> float:
     """The pay of the row that has no blood value: the sum of all pays, less those of the pair. NaN without rows."""
-    state = Statistics()
+    state = ALGORITHM
     asked = site(data, [["mean", ["pay"], {}, []], *items])
     query = state.init(asked.config)
     arrays = {k: v for one in answers(asked) for k, v in one.record.arrays.items()}
@@ -926,7 +926,7 @@ def test_no_count_of_a_node_is_more_than_the_rows_that_it_declared(stat: str, sa
         "u": ["c"] * 100 + ["d"] * 100,
     }
     here = site(data, [[stat, columns, options, []]])
-    algorithm, hit = Statistics(), 0
+    algorithm, hit = ALGORITHM, 0
     state = algorithm.init(here.config)
     while isinstance(ask := algorithm.ask(state), Ask):
         reply = algorithm.answer(here, ask.record)

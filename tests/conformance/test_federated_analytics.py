@@ -19,7 +19,7 @@ import pytest
 import demo.federation
 import hanse
 from hanse import registry
-from hanse.algorithms.statistics import Query, Statistics
+from hanse.algorithms.statistics import ALGORITHM, Query
 from hanse.errors import ConfigError, Refused, RunFailed, Unusable
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.gathering.plain import Contributions
@@ -110,7 +110,7 @@ class Counting:
 
 def partial(source: Any, items: list[Any], **more: Any) -> list[Record]:
     """What a node that is alone sends to each ask."""
-    algorithm = Statistics()
+    algorithm = ALGORITHM
     here = Site("a", Table(), {"model_options": {"items": items}}, source=source, owner=more)
     state, sent = algorithm.init(here.config), []
     while isinstance(ask := algorithm.ask(state), Ask):
@@ -257,7 +257,7 @@ def test_histograms_add_bin_by_bin_and_other_bins_are_refused_by_name() -> None:
     assert found["counts"] == np.histogram(frame["x"], edges)[0].tolist()
     assert (found["below"], found["above"]) == ((frame["x"] < -1).sum(), (frame["x"] > 2).sum())
 
-    algorithm = Statistics()
+    algorithm = ALGORITHM
 
     def said(edges: list[float]) -> tuple[Any, Any]:
         items = [["histogram", ["x"], {"bin_edges": edges}, []]]
@@ -330,7 +330,7 @@ PARTS = {  # what the document's table of components is responsible for, and wha
     "interface and cache": "hanse.experiment.analytics:FederatedAnalytics",
     "result": "hanse.experiment.analytics_result:FAResult",
     "where it is found": "hanse.experiment.proposal:Experiment.analytics",
-    "sending and collecting": "hanse.rounds:Run",
+    "sending and collecting": "hanse.rounds:Loop",
 }
 
 

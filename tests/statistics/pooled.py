@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hanse
 from hanse import features
-from hanse.algorithms.statistics import Statistics
+from hanse.algorithms.statistics import ALGORITHM
 from hanse.experiment.federation import Federation
 from hanse.fetched import Fetched
 from hanse.gather import Party
@@ -54,7 +54,7 @@ def ask(
 ) -> Fetched:
     """The answer to all items: the algorithm and the gathering of a run, without its transport. ``there(site,
     number)`` says whether a site answers the ask of that number."""
-    algorithm = Statistics()
+    algorithm = ALGORITHM
     options = {"items": [item.to_json() for item in items]}
     config, owner = {"model_options": options}, {**OPEN, **settings}
     tables = {name: Table.of(rows) for name, rows in sites.items()}

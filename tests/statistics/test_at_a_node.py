@@ -17,7 +17,7 @@ from one_node import Node, running
 
 import hanse.bundle
 from hanse import features
-from hanse.algorithms.statistics import Query, Statistics
+from hanse.algorithms.statistics import ALGORITHM, Query
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.errors import DataError, HanseError, NotAllowed, NotApproved
@@ -86,8 +86,8 @@ def test_answered_with_files_and_audited(tmp_path: Path) -> None:
         async with running(tmp_path, policy=ALLOWED) as node:
             await node.propose(bundle)  # no owner has to be there
             levels = await answer(node, bundle)
-            sums = await node.task(bundle, {"ask": 1}, {"s": np.zeros(1)}, step=1)
-            plan = Statistics().init({"model_options": bundle.config.model_options}).data["query"]
+            sums = await node.task(bundle, {"ask": 1}, {"arrays.s": np.zeros(1)}, step=1)
+            plan = ALGORITHM.init({"model_options": bundle.config.model_options}).data["query"]
             assert plan
             assert float(sums.arrays["a.1.sum"][0]) == pytest.approx(frame["age"].sum())
             assert int(sums.arrays["a.1.n"][0]) == 200
@@ -165,11 +165,10 @@ def test_what_a_node_shows_of_itself_has_no_small_cell(tmp_path: Path) -> None:
         async with running(tmp_path, policy=dataclasses.replace(ALLOWED, allow_node_statistics=True)) as node:
             await node.propose(bundle)
             first = await answer(node, bundle)
-            state = Statistics().init({"model_options": bundle.config.model_options})
+            state = ALGORITHM.init({"model_options": bundle.config.model_options})
             place = [i.stat for i in Query.of(state.data["query"]).plan.items].index("levels")
-            sent = {
-                f"{place}.{k.rpartition('.')[2]}": v for k, v in first.arrays.items() if k.startswith(f"a.{place}.")
-            }
+            told = {k.removeprefix(f"a.{place}."): v for k, v in first.arrays.items() if k.startswith(f"a.{place}.")}
+            sent = {f"arrays.{place}.{name}": array for name, array in told.items()}
             return first, await node.task(bundle, {"ask": 1}, sent, step=1)
 
     first, second = asyncio.run(main())
@@ -237,7 +236,7 @@ def test_a_file_in_batches_gives_what_the_whole_table_gives(tmp_path: Path, kind
     answers = []
     for rows in (source, None):
         site = Site("a", table, {"model_options": {"items": items}}, source=rows)
-        answers.append(Statistics().answer(site, Record({"ask": 1})).record.arrays)
+        answers.append(ALGORITHM.answer(site, Record({"ask": 1})).record.arrays)
     for name, array in answers[0].items():
         np.testing.assert_allclose(array, answers[1][name], rtol=1e-12)
 

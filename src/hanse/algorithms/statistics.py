@@ -21,6 +21,7 @@ or noise takes hold in the gathering, without another line here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,13 @@ from hanse.algorithms._query import (
     unit,
     value,
 )
+from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Unusable
-from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.messages import Array, Json, Record
 from hanse.queries import Arrays, Item, Plan, TableSource, statistic
+from hanse.typed import Typed
 
 AT_ONCE = True
 ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
@@ -65,25 +68,62 @@ def most_steps(config: RunConfig) -> int:
     return len(Query.of(config.model_options).plan.asks)
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows of a query. An item stands under its place in the plan, as text.
+
+    Args:
+        query: the run's options, as they were asked.
+        asked: so many asks are answered.
+        again: so often all was asked once more, since a node was lost on the way.
+        left: the nodes that the first ask goes to then; None: everyone.
+        took: the nodes that answered each ask.
+        withheld: item to node to the reason why it keeps all of it back.
+        kept: item to node to the groups that it keeps back; ``single``: those taken out here, since one site alone
+            told of them.
+        lacking: column to the nodes that lack it.
+        alone: node to the reason why it is not shown by itself.
+        arrays: of all items that are in, ``<place>.<name>``, and with ``per_node`` ``@<node>@<place>.<name>``.
+    """
+
+    query: Mapping[str, Json]
+    asked: int = 0
+    again: int = 0
+    left: tuple[str, ...] | None = None
+    took: tuple[tuple[str, ...], ...] = ()
+    withheld: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kept: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    single: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alone: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: the ask of this number of the plan, with the arrays of what it rests on."""
+
+    ask: int
+    again: int = 0
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
 class Statistics:
+    """A :class:`hanse.typed.Computation`."""
+
     combines = frozenset({Combine.SUM, Combine.MERGE})
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+        """Nothing is asked. Raises ``ConfigError`` for a query that is none."""
         Query.of(config["model_options"])
-        return Record(
-            {
-                "asked": 0,
-                "query": config["model_options"],
-                **{name: {} for name in ("withheld", "kept", "single", "lacking", "alone")},
-                "took": [],
-            }
-        )
+        return State(config["model_options"])
 
     def ask(self, state: State) -> Ask | Done:
-        query, index = Query.of(state.data["query"]), state.data["asked"]
+        """The next ask of the plan."""
+        query, index = Query.of(state.query), state.asked
         if index >= len(query.plan.asks):
             return Done("every statistic is in")
-        if index and not state.data["took"][-1]:
+        if index and not state.took[-1]:
             return Done("no node is shown by itself")
         level, _ = query.plan.asks[index]
         here = {i for i in query.plan.asked(index)}
@@ -92,24 +132,18 @@ class Statistics:
         needed = {n for i in users for n in (*statistic(i.stat).needs(i), *query.plan.groups(i))}
         wanted = tuple(f"{query.plan.items.index(n)}." for n in needed if query.plan.shared.get(n, level) < level)
         arrays = {k: v for k, v in state.arrays.items() if wanted and k.startswith(wanted)}
-        to = state.data["took"][-1] if index else state.data.get("left", EVERYONE)
+        to = state.took[-1] if index else EVERYONE if state.left is None else state.left
         rows = [i for i in here if not any(column.endswith("]") for column in i.columns)]  # of images, pixels count
         counts = {f"{query.plan.items.index(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
-        again = state.data.get("again", 0)
-        return Ask(
-            Record({"ask": index, "again": again}, arrays),
-            query.combine(index),
-            "statistics",
-            None,
-            to=to,
-            counts=counts,
-        )
+        question = Question(index, state.again, arrays)
+        return Ask(encode(question), query.combine(index), "statistics", None, to=to, counts=counts)
 
     # ------------------------------------------------------------ node
 
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        query, index = Query.of(site.config["model_options"]), ask.data["ask"]
-        if not isinstance(index, int) or not 0 <= index < len(query.plan.asks):
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """What this node tells of the items of one ask. Raises ``ConfigError`` where the query has none such."""
+        query, index = Query.of(site.config["model_options"]), ask.ask
+        if not 0 <= index < len(query.plan.asks):
             raise ConfigError("the query has no such ask")
         if query.per_node and site.owner.get("allow_node_statistics", False) is not True:
             return Contribution(Record({"alone": ALONE}), 1.0)
@@ -122,8 +156,8 @@ class Statistics:
         shown: Shown = dict(source.memory.get("edges") or {})
         before = dict(shown)
         for item in query.plan.asked(index):
-            level, again = query.plan.observed[item], int(ask.data.get("again", 0))
-            scan = observed(site, source, query, level, ask.arrays, owner, before, again)
+            level = query.plan.observed[item]
+            scan = observed(site, source, query, level, ask.arrays, owner, before, ask.again)
             place = query.plan.items.index(item)
             sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, source, shown)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
@@ -138,7 +172,8 @@ class Statistics:
     # ------------------------------------------------------------ coordinator
 
     def tell(self, state: State, gathered: Gathered) -> State:
-        query, index = Query.of(state.data["query"]), state.data["asked"]
+        """The state with what these nodes told. Raises ``Unusable`` where what they sent is none."""
+        query, index = Query.of(state.query), state.asked
         items = query.plan.asked(index)
         places = {item: query.plan.items.index(item) for item in items}
         arrays = dict(state.arrays)
@@ -146,64 +181,67 @@ class Statistics:
             arrays |= gathered.sum()
         else:
             arrays |= _merged(query, items, places, gathered)
-        alone = {a.node: str(a.data["alone"])[:300] for a in gathered.answers if query.per_node and "alone" in a.data}
-        took = [a.node for a in gathered.answers if a.node not in alone]
-        if index and took != state.data["took"][-1]:  # each time fewer, so this ends
-            begun = self.init({"model_options": state.data["query"]})
-            again = state.data.get("again", 0) + 1
-            return Record({**begun.data, "alone": {**state.data["alone"], **alone}, "left": took, "again": again})
+        refused = {a.node: str(a.data["alone"])[:300] for a in gathered.answers if query.per_node and "alone" in a.data}
+        took = tuple(a.node for a in gathered.answers if a.node not in refused)
+        alone = {**state.alone, **refused}
+        if index and took != state.took[-1]:  # each time fewer, so this ends
+            return State(state.query, again=state.again + 1, left=took, alone=alone)
         for item, place in places.items() if took else ():
             _check_layout(query.plan, item, sliced(arrays, place), state.arrays, gathered)
-        single: dict[str, list[int]] = {}
+        single: dict[str, tuple[int, ...]] = {}
         for item, place in places.items() if took and not query.per_node else ():
             if groups := _of_one_site(query.plan, item, place, arrays):
                 single[str(place)] = groups
-        withheld = {k: dict(v) for k, v in state.data["withheld"].items()}
-        kept: dict[str, dict[str, list[int]]] = {k: dict(v) for k, v in state.data["kept"].items()}
-        lacking: dict[str, list[str]] = {k: list(v) for k, v in state.data["lacking"].items()}
+        withheld = {k: dict(v) for k, v in state.withheld.items()}
+        kept = {k: dict(v) for k, v in state.kept.items()}
+        lacking = dict(state.lacking)
         for answer in gathered.answers:
             for number, reason in _texts(answer.data.get("withheld")).items():
                 withheld.setdefault(number, {})[answer.node] = reason[:300]
             for number, groups in _numbers(answer.data.get("kept")).items():
                 kept.setdefault(number, {})[answer.node] = groups
             for column in answer.data.get("lacking") or ():
-                lacking[str(column)] = sorted({*lacking.get(str(column), []), answer.node})
-        data = {
-            **state.data,
-            "asked": index + 1,
-            "withheld": withheld,
-            "kept": kept,
-            "single": {**state.data["single"], **single},
-            "lacking": lacking,
-            "took": [*state.data["took"], took],
-            "alone": {**state.data["alone"], **alone},
-        }
-        return Record(data, arrays)
+                lacking[str(column)] = tuple(sorted({*lacking.get(str(column), ()), answer.node}))
+        return replace(
+            state,
+            asked=index + 1,
+            withheld=withheld,
+            kept=kept,
+            single={**state.single, **single},
+            lacking=lacking,
+            took=(*state.took, took),
+            alone=alone,
+            arrays=arrays,
+        )
 
     def result(self, state: State) -> Record:
-        return state
+        """The state's fields as data, and its arrays by their own names; :class:`hanse.fetched.Fetched` reads it."""
+        data = encode(replace(state, arrays={})).data
+        return Record(data, state.arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
-        return {"asks": state.data["asked"]}
+        """How many asks are answered."""
+        return {"asks": state.asked}
 
 
 def _texts(found: Any) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
 
 
-def _numbers(found: Any) -> dict[str, list[int]]:
+def _numbers(found: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(found, Mapping):
         return {}
-    return {str(k): [int(g) for g in v if isinstance(g, int)] for k, v in found.items() if isinstance(v, (list, tuple))}
+    listed = {str(k): v for k, v in found.items() if isinstance(v, (list, tuple))}
+    return {k: tuple(int(g) for g in v if isinstance(g, int)) for k, v in listed.items()}
 
 
-def _of_one_site(plan: Plan, item: Item, place: int, arrays: dict[str, Array]) -> list[int]:
+def _of_one_site(plan: Plan, item: Item, place: int, arrays: dict[str, Array]) -> tuple[int, ...]:
     """Groups of which a single site tells something while others keep theirs back. What is left of all would be that
     site's own, so it is taken out: the group, or of labels and tables the cell."""
     mine = {name: np.array(array) for name, array in sliced(arrays, place).items()}
     sites, back = mine[SITES], mine[WITHHELD]
     if item.stat == "levels" or not (back.any() or mine.get("hidden", back).any()):
-        return []
+        return ()
     single = set(np.flatnonzero((sites == 1) & (back > 0)).tolist())
     for group in single:
         for name, array in unit(item, known_of(plan, arrays, item, group)).items():
@@ -217,7 +255,7 @@ def _of_one_site(plan: Plan, item: Item, place: int, arrays: dict[str, Array]) -
         mine["counts"][alone], mine["hidden"] = 0, np.where(alone, of, cells)
         single |= set(np.flatnonzero(alone.reshape(len(alone), -1).any(1)).tolist())
     arrays.update({f"{place}.{name}": array for name, array in mine.items()})
-    return sorted(int(group) for group in single)
+    return tuple(sorted(int(group) for group in single))
 
 
 def _merged(query: Query, items: Sequence[Item], places: Mapping[Item, int], gathered: Gathered) -> dict[str, Array]:
@@ -280,11 +318,13 @@ def _check_layout(query: Plan, item: Item, found: Arrays, known: Mapping[str, Ar
         )
 
 
-ALGORITHM = Statistics()
+ALGORITHM = Typed(Statistics(), State, Question)
 __all__ = [
     "ALGORITHM",
     "WITHHELD",
     "Query",
+    "Question",
+    "State",
     "Statistics",
     "bounds",
     "ingredients",
