@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from hanse.boosting.booster import dumps
+from hanse.boosting.objective import chosen
+from hanse.boosting.trees import Trees
 from hanse.errors import ConfigError, WireError
 from hanse.learning import ensembles
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, parameters_of, seed_of, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models._ubjson import dumps
 from hanse.settings import Setting, checked, number, one_of, whole
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.transport import Progress
@@ -194,7 +196,10 @@ class Boosting:
         ``WireError`` for arrays that are not trees."""
         ensembles.must_be(self.fault(trees))
         booster = _library().Booster({"nthread": 1})
-        booster.load_model(bytearray(self._write(trees, base, names)))
+        objective = chosen(self.task, {"objective": self._objective}).document
+        typed = Trees(**trees, listed=np.zeros(len(trees["left"]), np.int32), categories=np.zeros(0, np.int32))
+        bases = np.full(self.task.outputs, base, np.float32)
+        booster.load_model(bytearray(dumps(typed, bases, objective, len(self.task.features), names)))
         return booster
 
     def _read(self, trees: Sequence[Mapping[str, Any]], groups: Sequence[int]) -> dict[str, Array]:
@@ -217,74 +222,6 @@ class Boosting:
             part |= {"size": np.array([len(order)], np.int32), "group": np.array([group], np.int32)}
             parts.append(part)
         return ensembles.join([self.empty(), *parts])
-
-    def _write(self, trees: Mapping[str, Array], base: float, names: Sequence[str]) -> bytes:
-        """XGBoost's model document, in the form that releases from 1.6 on read."""
-        count, groups = len(trees["size"]), self.task.outputs
-        edges = ensembles.starts(trees)
-        arrays = {n: np.asarray(trees[n]) for n in trees}
-        listed = [
-            _tree(i, {n: a[low:high] for n, a in arrays.items() if n not in _PER_TREE}, len(self.task.features))
-            for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
-        ]
-        objective: dict[str, Any] = {"name": self._objective}
-        if self.task.outputs > 1:
-            objective["softmax_multiclass_param"] = {"num_class": str(groups)}
-        else:
-            objective["reg_loss_param"] = {"scale_pos_weight": "1"}
-        model = {
-            "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(count)},
-            "iteration_indptr": list(range(0, count + 1, groups)),
-            "tree_info": arrays["group"].tolist(),
-            "trees": listed,
-        }
-        learner = {
-            "attributes": {},
-            "feature_names": list(names),
-            "feature_types": ["float"] * len(names),
-            "gradient_booster": {"model": model, "name": "gbtree"},
-            "learner_model_param": {
-                "base_score": str(np.float32(base)),
-                "boost_from_average": "0",
-                "num_target": "1",
-                "num_class": str(groups if self.task.outputs > 1 else 0),
-                "num_feature": str(len(self.task.features)),
-            },
-            "objective": objective,
-        }
-        return dumps({"learner": learner, "version": [2, 1, 0]})
-
-
-def _tree(index: int, nodes: Mapping[str, Array], features: int) -> dict[str, Any]:
-    count = len(nodes["left"])
-    parents = np.full(count, 2**31 - 1, np.int32)
-    for child in (nodes["left"], nodes["right"]):
-        inner = np.flatnonzero(child != -1)
-        parents[child[inner]] = inner
-    none32, none64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
-    return {
-        "base_weights": nodes["weight"],
-        "categories": none32,
-        "categories_nodes": none32,
-        "categories_segments": none64,
-        "categories_sizes": none64,
-        "default_left": nodes["default_left"],
-        "id": index,
-        "left_children": nodes["left"],
-        "loss_changes": nodes["gain"],
-        "parents": parents,
-        "right_children": nodes["right"],
-        "split_conditions": nodes["value"],
-        "split_indices": nodes["feature"],
-        "split_type": np.zeros(count, np.uint8),
-        "sum_hessian": nodes["cover"],
-        "tree_param": {
-            "num_deleted": "0",
-            "num_feature": str(features),
-            "num_nodes": str(count),
-            "size_leaf_vector": "1",
-        },
-    }
 
 
 def _breadth_first(left: Array, right: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_TYPES = {"float32": b"d", "int32": b"l", "int64": b"L", "uint8": b"U"}
+_TYPES = {"float32": b"d", "int32": b"l", "int64": b"L", "int8": b"i", "uint8": b"U"}
 
 
 def dumps(value: Any) -> bytes:
