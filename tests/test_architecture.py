@@ -84,6 +84,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "torch": {"models"},
     "sklearn": {"models"},
     "xgboost": {"models"},
+    "numba": {"boosting"},
     "polars": {"node", "experiment", "statistics"},
     "pandas": {"experiment"},
     "fastapi": {"coordinator"},

@@ -50,7 +50,7 @@ class ArrayOf:
     Args:
         dtype: as numpy names it; "" for any.
         shape: a length for each dimension: a number; a name, which stands for one length everywhere in
-            the value; None for any. Without a shape, any shape.
+            the dataclass (not in others that it holds); None for any. Without a shape, any shape.
     """
 
     dtype: str
@@ -284,7 +284,7 @@ class _Dataclass:
         unknown = sorted(n for n in given if n not in self._fields or self._fields[n][0].arrays_only)
         if unknown:
             raise _Wrong(_joined(path, unknown[0]), "not known", f"one of {', '.join(self._fields)}")
-        found = {}
+        found, source = {}, _Source(source.arrays, source.used, {})
         for name, (coder, optional) in self._fields.items():
             here = _joined(path, name)
             if coder.arrays_only:

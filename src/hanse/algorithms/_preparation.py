@@ -151,7 +151,7 @@ class Preparation:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
         values = numbers(site.table.take(kept[train]), columns)
         if task.of.moments:
-            values = np.column_stack([values, y.reshape(len(y), -1)[train, : task.of.moments]])
+            values = np.column_stack([values, (y if y.ndim > 1 else y[:, None])[train, : task.of.moments]])
         present = np.isfinite(values)
         centred = np.where(present, values - (ask.mean if ask.step == "squares" else 0.0), 0.0)
         dropped = site.table.rows - len(kept)

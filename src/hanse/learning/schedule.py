@@ -76,11 +76,11 @@ class Schedule:
             phase = "evaluate" if self.held_out else "done"
         elif self.held_out and self.every and done % self.every == 0:
             phase = "evaluate"
-        return replace(self._noted(entry), phase=phase, round=done)
+        return replace(self.noted(entry), phase=phase, round=done)
 
     def evaluated(self, entry: Mapping[str, Json] | None) -> Schedule:
         """After a step that measured the model and trained nothing."""
-        return replace(self._noted(entry), phase="done" if self.round >= self.rounds else "train")
+        return replace(self.noted(entry), phase="done" if self.round >= self.rounds else "train")
 
     def shown(self) -> dict[str, Json]:
         """The latest entry of the history as metrics of the step that measured it; {} of one that measured nothing."""
@@ -103,7 +103,8 @@ class Schedule:
         alike = [entry for entry in rated if entry.get("sites") == rated[-1].get("sites")]
         return int(min(alike, key=lambda entry: entry["loss"])["round"])
 
-    def _noted(self, entry: Mapping[str, Json] | None) -> Schedule:
+    def noted(self, entry: Mapping[str, Json] | None) -> Schedule:
+        """After a step that is only a part of a round."""
         if entry is None:
             return replace(self, measured=False)
         return replace(self, history=(*self.history, entry), measured=True)

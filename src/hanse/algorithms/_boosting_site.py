@@ -1,0 +1,195 @@
+"""The node's half of exact boosting (:mod:`hanse.algorithms.boosting`): what it is asked, and all that it does with its
+rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from hanse.boosting import edges, scales
+from hanse.boosting.binning import Binning
+from hanse.boosting.growing import Splits
+from hanse.boosting.trees import Trees
+from hanse.boosting.workspace import Workspace
+from hanse.codec import ArrayOf
+from hanse.errors import DataError
+from hanse.kinds import Combine, Contribution, Site
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
+from hanse.learning.pooling import model_options
+from hanse.messages import Array, Record
+from hanse.registry import find
+from hanse.task import Task
+
+Units = Annotated[Array, ArrayOf("int32", "outputs", 2)]
+Base = Annotated[Array, ArrayOf("float32", "outputs")]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a node is asked first: how many of its values are in parts of these cells; and how large what the first
+    margin follows from is, or with ``units`` its sums."""
+
+    cells: edges.Refinement
+    wants: Literal["magnitudes", "totals", "nothing"]
+    units: Annotated[Array, ArrayOf("int32", "sums")]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The trees of the last round, or all; a node adds them to its margins, and is at the root of the next.
+
+    Args:
+        bins, base: of all rows.
+        trees: what to add.
+        whole: whether these are all trees.
+        before, after: stamps of the margins, before and after.
+        grown, splits, adds: for a node whose rows have grown as far as this stamp: the last splits, and what each node
+            of the tree adds.
+        begun: the stamp of rows that are all at the root.
+    """
+
+    bins: Binning
+    base: Base
+    trees: Trees
+    whole: bool
+    before: str
+    after: str
+    grown: str
+    splits: Splits
+    adds: Annotated[Array, ArrayOf("float32", "adds")]
+    begun: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Splits to go along, with the stamps before and after; and the nodes to sum up then, in so many ``bins``."""
+
+    splits: Splits
+    before: str
+    after: str
+    nodes: Annotated[Array, ArrayOf("int32", "built")]
+    bins: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
+    or to say how large gradients and Hessians are, where their units are not known; to go down a ``level``."""
+
+    prepared: Record
+    count: Count | None = None
+    forward: Forward | None = None
+    level: Level | None = None
+    units: Units | None = None
+    measures: bool = False
+    grows: bool = True
+
+
+def answer(site: Site, ask: Question) -> Contribution:
+    """What a node answers."""
+    task = preparation.task(ask.prepared)
+    model = find("models", site.config["model_name"]).build(task, model_options(site.config))
+    rows = preparation.rows(site, ask.prepared)
+    if ask.count is not None:
+        return _counted(site, ask.count, model, rows)
+    site.cache.pop("keys", None)
+    work: Workspace | None = site.memory.get("boosting")
+    sizes: dict[str, Array] = {}
+    if ask.forward is not None:
+        work = _gone_forward(work, ask.forward, model, rows)
+        if work is not None and ask.grows:
+            sizes = _begun(work, ask.forward, ask.units, model, rows)
+    if ask.level is not None:
+        work = _gone_down(work, ask.level)
+    if work is None:
+        return _lost(ask, model, task)
+    site.memory["boosting"] = work
+    site.progress()
+    sums, shown = _measured(ask, work, model, rows, task) if ask.measures else ({}, {})
+    nodes = ask.level.nodes if ask.level else np.arange(model.objective.outputs if ask.grows else 0)
+    found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
+    if ask.grows and not sizes:
+        found["histograms"] = work.histograms(nodes)
+        site.progress()
+    shown |= {"n": float(len(rows.train)), "n_test": float(len(rows.test))}
+    return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
+
+
+def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Contribution:
+    y = rows.y[rows.train]
+    wrong = model.objective.unfit(y)
+    if wrong:
+        raise DataError(f"the targets do not fit {model.objective.name}: {wrong}")
+    if "keys" not in site.cache:
+        site.cache["keys"] = edges.sorted_keys(rows.X[rows.train])
+    found = {"counts": edges.counts(site.cache["keys"], ask.cells)}
+    found["rows"] = np.array([len(y)], np.int64)
+    sums = np.asarray(model.objective.begin(y), np.float64)
+    if ask.wants == "magnitudes":
+        found["magnitudes"] = scales.magnitudes(sums)
+    elif ask.wants == "totals":
+        found["totals"] = scales.whole(sums, ask.units).astype(np.int64).sum(axis=0)
+    return Contribution(Record({}, found), combine=Combine.SUM)
+
+
+def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: preparation.Rows) -> Workspace | None:
+    """The workspace with the margins that the next tree begins with; None where it lacks trees before these."""
+    if work is not None and work.boosted == ask.after:
+        return work
+    if ask.whole:
+        work = Workspace(rows.X, ask.bins, rows.train, model.objective.margin(ask.base))
+        work.add(ask.trees)
+    elif work is None or work.boosted != ask.before:
+        return None
+    elif work.grown == ask.grown:
+        work.split(ask.splits, "")
+        work.add_leaves(ask.adds)
+        work.add(ask.trees, work.others)
+    else:
+        work.add(ask.trees)
+    work.boosted = ask.after
+    return work
+
+
+def _gone_down(work: Workspace | None, ask: Level) -> Workspace | None:
+    """The workspace with the rows at the nodes that are asked for; None where they are not at their parents."""
+    if work is not None and work.grown == ask.before:
+        work.split(ask.splits, ask.after)
+    return work if work is not None and work.grown == ask.after else None
+
+
+def _begun(work: Workspace, ask: Forward, units: Array | None, model: Any, rows: preparation.Rows) -> dict[str, Array]:
+    """Brings all rows to the roots of the next trees, with their gradients and Hessians in ``units``; where these are
+    not known, how large they are."""
+    outputs, y = model.objective.outputs, rows.y[rows.train]
+    both = np.stack(model.objective.gradients(work.margins[rows.train], y), axis=2)  # (train, outputs, 2)
+    pairs = np.zeros((outputs, len(rows.X), 2), np.int32)
+    if units is not None:
+        pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
+    work.begin(list(pairs), rows.train, ask.begun)
+    return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
+
+
+def _measured(
+    ask: Question, work: Workspace, model: Any, rows: preparation.Rows, task: Task
+) -> tuple[dict[str, Array], dict[str, float]]:
+    prediction = model.objective.predict(work.margins[rows.test])
+    return evaluation.evaluate(prediction, rows.y[rows.test], task, ask.prepared.arrays["target_mean"])
+
+
+def _lost(ask: Question, model: Any, task: Task) -> Contribution:
+    """Nothing, and that it is for want of earlier trees."""
+    outputs = model.objective.outputs
+    nodes = len(ask.level.nodes) if ask.level else outputs * ask.grows
+    found = {"rows": np.zeros(nodes, np.int64)}
+    if ask.forward is not None and ask.grows and ask.units is None:
+        found["magnitudes"] = np.zeros((2 * outputs, scales.SIZE), np.int64)
+    elif nodes:
+        wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0
+        found["histograms"] = np.zeros((nodes, wide, 2), np.int64)
+    shapes = task.of.shapes(task) if ask.measures else {}
+    sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
+    return Contribution(Record({"lost": True}, found), 1.0, sums, combine=Combine.SUM)

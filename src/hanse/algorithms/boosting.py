@@ -1,0 +1,454 @@
+"""Exact boosting: the trees that gradient boosting on the pooled rows grows, to the last bit, however the rows lie.
+
+1. *prepare*: the sites count their values in cells (:mod:`hanse.boosting.edges`) and sum up what the first margin
+   follows from. The edges of the bins and the first margin are those of all rows.
+2. *train*, one ask a level: each site moves its rows along the splits that were found, and sums the gradients and the
+   Hessians of its rows in each bin of each node, as whole numbers (:mod:`hanse.boosting.scales`). The coordinator adds
+   them and finds the next splits (:mod:`hanse.boosting.growing`). What the leaves add to the margins goes with the
+   first ask of the next tree, which also measures the trees so far on the rows that are held out. Trees of depth d take
+   d asks.
+
+All sums are whole numbers, so they are the same for every split of the rows over sites, and may be masked. All else is
+computed at the coordinator, or for each row alone. What leaves a site are sums over its rows; where few of its rows are
+in a bin or a leaf, these tell much of them (see docs/privacy.md).
+
+A tree is grown by the sites that answered its first ask. Where one of them is lost on the way, the tree begins anew
+with the others: sums of different sites have no difference. Who comes back is sent all trees, and takes part in the
+next.
+
+References: Chen and Guestrin 2016, "XGBoost: A Scalable Tree Boosting System"; Cheng et al. 2021, "SecureBoost",
+section 3, for sums of sites; Ke et al. 2017, "LightGBM", section 2, for bins and the difference of siblings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from hanse.algorithms._boosting_site import Base, Count, Forward, Level, Question, Units, answer
+from hanse.boosting import edges, growing, objective, scales
+from hanse.boosting.binning import Binning
+from hanse.boosting.growing import Growing, Splits
+from hanse.boosting.trees import Trees, join, none
+from hanse.codec import ArrayOf, encode
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, RunFailed, Unusable
+from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site
+from hanse.learning import evaluation
+from hanse.learning import rows as preparation
+from hanse.learning.pooling import Importance, model_options
+from hanse.learning.schedule import Schedule
+from hanse.messages import Array, Json, Record
+from hanse.registry import find
+from hanse.settings import Setting, maybe, number
+from hanse.typed import Typed
+
+TAKES = "histograms"
+DEFAULT = True
+SETTINGS = {
+    "learning_rate": Setting(
+        None, "of each boosted tree; null: the model's own (0.3)", maybe(number(0, 1000, above=True))
+    ),
+}
+CHECKPOINT_EVERY = 10  # trees: a state holds all trees so far
+MOST_COUNTS = 24  # exchanges that settle the edges
+_SHOWN_FEATURES = 50
+
+
+def ingredients(options: Mapping[str, Json]) -> tuple[str, ...]:
+    """Modules of the node's half beside the model's, for the bundle."""
+    return objective.modules(options)
+
+
+def most_steps(config: RunConfig) -> int:
+    """Those that count, and of each tree its levels, twice: a tree may begin anew where a site is lost."""
+    options = config.model_options
+    depth, leaves = options.get("max_depth", 6), options.get("max_leaves", 0)
+    levels = depth or leaves or 1000
+    return MOST_COUNTS + 2 * config.num_rounds * (int(levels) + 2) + 2
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows.
+
+    Args:
+        cells: as far as they are counted; ``asked``: which are counted next; ``counted``: exchanges so far.
+        totals: what the first margin follows from, once it is summed up; ``total_units``: its units.
+        took: the nodes that count, or grow this tree; () before the first ask.
+        whole: nodes that are sent all trees next, since they have said that they need them.
+        bins, base: once they are settled.
+        model: the trees so far.
+        units: of gradients and Hessians in this tree, once they are known.
+        growing: the trees of this round, after the first ask.
+        forward: what brings a node that has all earlier trees to this round.
+        grown: the stamp of the rows as they have been told to go.
+    """
+
+    schedule: Schedule
+    prepared: Record
+    model_name: str
+    options: Mapping[str, Json]
+    cells: edges.Cells
+    asked: edges.Refinement | None
+    importance: Importance
+    total_units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
+    totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
+    rows: int = 0
+    counted: int = 0
+    took: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    bins: Binning | None = None
+    base: Base | None = None
+    model: Trees | None = None
+    units: Units | None = None
+    growing: Growing | None = None
+    forward: Forward | None = None
+    grown: str = ""
+    restarts: int = 0
+
+    @property
+    def adapter(self) -> Any:
+        """The model's adapter."""
+        return find("models", self.model_name).build(preparation.task(self.prepared), self.options)
+
+
+class ExactBoosting:
+    """A :class:`hanse.typed.Computation`."""
+
+    combines = frozenset({Combine.SUM})
+
+    # ------------------------------------------------------------ coordinator
+
+    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
+        """Nothing is counted."""
+        if previous is None:
+            raise ConfigError("boosting follows the preparation; build the run with hanse.algorithms.build")
+        columns = len(preparation.task(previous).features)
+        share = np.zeros(columns)
+        state = State(
+            Schedule.of(config),
+            previous,
+            config["model_name"],
+            model_options(config),
+            edges.none(columns),
+            edges.first(columns),
+            Importance(share, share, share),
+            model=none(),
+        )
+        if state.adapter.objective.quantile is not None:
+            raise ConfigError(f"{state.adapter.objective.name} is not learned exactly yet; choose reg:squarederror")
+        return state
+
+    def ask(self, state: State) -> Ask | Done:
+        """Counts, until all edges are known; then tree after tree, level by level."""
+        if state.asked is not None:
+            return self._count(state, state.asked)
+        schedule, growing = state.schedule, state.growing
+        if schedule.phase == "done":
+            return Done(f"{schedule.round} rounds, {len(_known(state.model))} trees")
+        if growing is not None:
+            return self._level(state, growing)
+        return self._forward(state)
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        """The next cells to count; or the next splits."""
+        if state.asked is not None:
+            return self._counted(state, state.asked, gathered)
+        told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
+        lost = tuple(node for node, is_lost in told.items() if is_lost)
+        again = {node: "it does not have the trees that it was sent" for node in lost if node in state.whole}
+        if again:
+            raise Unusable(again)
+        there = tuple(told)
+        if state.took and there != state.took:
+            return self._anew(state, there)
+        if lost:
+            return replace(state, took=there, whole=lost, schedule=state.schedule.noted(None))
+        state = replace(state, took=there, whole=())
+        if state.growing is None:
+            return self._begun(state, gathered)
+        return self._grown(state, gathered, state.growing)
+
+    # ---- edges and first margin
+
+    def _count(self, state: State, asked: edges.Refinement) -> Ask:
+        sizes: dict[str, tuple[str, tuple[int, ...]]] = {"counts": ("int64", (asked.size,)), "rows": ("int64", (1,))}
+        wanted = state.adapter.objective
+        columns = wanted.begin(np.zeros(0, np.int64)).shape[1]
+        wants: Literal["magnitudes", "totals", "nothing"] = "nothing"
+        if state.total_units is None:
+            wants, sizes["magnitudes"] = "magnitudes", ("int64", (columns, scales.SIZE))
+        elif state.totals is None:
+            wants, sizes["totals"] = "totals", ("int64", (columns,))
+        units = np.zeros(columns, np.int32) if state.total_units is None else state.total_units
+        return Ask(
+            encode(Question(state.prepared, Count(asked, wants, units))),
+            Combine.SUM,
+            "prepare",
+            to=state.took or EVERYONE,
+            counts={"counts": None, "rows": None},
+            arrays=sizes,
+            sums={},
+        )
+
+    def _counted(self, state: State, asked: edges.Refinement, gathered: Gathered) -> State:
+        there = tuple(answer.node for answer in gathered.answers)
+        columns = len(state.importance.latest)
+        if state.took and there != state.took:  # counts of other sites are no parts of these
+            return replace(
+                state,
+                cells=edges.none(columns),
+                asked=edges.first(columns),
+                took=(),
+                total_units=None,
+                totals=None,
+            )
+        found = gathered.sum()
+        rows, adapter = int(found["rows"][0]), state.adapter
+        if (found["counts"] < 0).any() or rows <= 0:
+            raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
+        cells = edges.refined(state.cells, asked, found["counts"])
+        state = replace(state, took=there, cells=cells, rows=rows, counted=state.counted + 1)
+        if state.total_units is None:
+            state = replace(state, total_units=scales.settled(found["magnitudes"]))
+        elif state.totals is None:
+            state = replace(state, totals=np.ldexp(found["totals"].astype(np.float64), state.total_units))
+        most = np.full(columns, _value_bins(adapter.max_bin))
+        unclear = edges.unclear(cells, most)
+        if unclear is None and state.totals is None:
+            zero = np.zeros(columns, np.int64)
+            unclear = edges.Refinement(zero, zero, zero, np.zeros(0, np.int64))
+        if unclear is not None and state.counted < MOST_COUNTS:
+            return replace(state, asked=unclear)
+        if state.totals is None:
+            raise RunFailed("the edges of the bins were not settled")
+        bins = Binning.of(edges.edges(cells, most))
+        base = state.base if state.base is not None else adapter.objective.base(state.totals, float(rows))
+        state = replace(state, asked=None, bins=bins, base=np.asarray(base, np.float32), took=())
+        return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
+
+    # ---- trees
+
+    def _next(self, state: State, trees: Trees, splits: list[Splits], grown: str, adds: Array) -> State:
+        """The state before the first ask of a tree, with what brings the nodes there: the ``trees`` before it."""
+        if state.bins is None or state.base is None:
+            raise RunFailed("the edges of the bins are not settled")
+        before = state.forward.after if state.forward else ""
+        after = _stamp(before, trees, state.bins, state.base)
+        last = splits[0] if splits else _nothing()
+        forward = Forward(
+            state.bins, state.base, trees, not before, before, after, grown, last, adds, _stamp(after, "root")
+        )
+        units = self._units(state)
+        return replace(state, forward=forward, growing=None, grown=forward.begun, took=(), units=units)
+
+    @staticmethod
+    def _units(state: State) -> Array | None:
+        bounds = state.adapter.objective.bounds()
+        if any(bound is None for bound in bounds):
+            return None
+        return np.tile(np.array([scales.bounded(b) for b in bounds], np.int32), (state.adapter.objective.outputs, 1))
+
+    def _forward(self, state: State) -> Ask:
+        """Brings the nodes to the next tree; measures what they have; asks for the root."""
+        forward, schedule, task = state.forward, state.schedule, preparation.task(state.prepared)
+        if forward is None or state.bins is None:
+            raise RunFailed("the edges of the bins are not settled")
+        outputs, grows = state.adapter.objective.outputs, schedule.phase == "train"
+        question = Question(state.prepared, None, forward, None, state.units, schedule.measures, grows)
+        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (outputs if grows else 0,))}
+        if grows and state.units is None:
+            arrays["magnitudes"] = ("int64", (2 * outputs, scales.SIZE))
+        elif grows:
+            arrays["histograms"] = ("int64", (outputs, int(state.bins.starts[-1]), 2))
+        each = dict.fromkeys(state.whole, encode(replace(question, forward=_whole(state)))) if state.whole else {}
+        counts = {"rows": None, **(task.of.counts if schedule.measures else {})}
+        return Ask(
+            encode(question),
+            Combine.SUM,
+            schedule.phase,
+            schedule.round + 1 if grows else None,
+            each,
+            to=state.took or schedule.whom,
+            counts=counts,
+            arrays=arrays,
+            sums=task.of.shapes(task) if schedule.measures else {},
+            checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
+        )
+
+    def _begun(self, state: State, gathered: Gathered) -> State:
+        """After the first ask of a tree, or the one that only measures."""
+        schedule, task = state.schedule, preparation.task(state.prepared)
+        if schedule.measures:
+            entry = evaluation.summary(gathered, task, schedule.round)
+            if schedule.phase == "evaluate":
+                return replace(state, schedule=schedule.evaluated(entry), took=())
+            state = replace(state, schedule=schedule.noted(entry))
+        else:
+            state = replace(state, schedule=schedule.noted(None))
+        found = gathered.sum()
+        if state.units is None:
+            return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
+        return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs))
+
+    def _level(self, state: State, grown: Growing) -> Ask:
+        if state.bins is None:
+            raise RunFailed("the edges of the bins are not settled")
+        size, wide = len(grown.built), int(state.bins.starts[-1])
+        after = _stamp(state.grown, grown.splits)
+        question = Question(state.prepared, level=Level(grown.splits, state.grown, after, grown.built, wide))
+        each = {}
+        if state.whole:
+            forward = _whole(state)
+            level = Level(grown.every_split, forward.begun, after, grown.built, wide)
+            each = dict.fromkeys(
+                state.whole, encode(Question(state.prepared, forward=forward, level=level, units=state.units))
+            )
+        return Ask(
+            encode(question),
+            Combine.SUM,
+            "train",
+            state.schedule.round + 1,
+            each,
+            to=state.took,
+            counts={"rows": None},
+            arrays={"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))},
+            sums={},
+            checkpoint=False,
+        )
+
+    def _grown(self, state: State, gathered: Gathered, before: Growing) -> State:
+        """With the sums of the nodes that were asked for; or with the trees of the round, where they are whole."""
+        if state.bins is None or state.units is None:
+            raise RunFailed("the units of gradients and Hessians are not settled")
+        adapter, worth, bins = state.adapter, np.ldexp(1.0, state.units), state.bins
+        found = gathered.sum()
+        first = state.growing is None
+        stamp = state.grown if first else _stamp(state.grown, before.splits)
+        now = growing.grown(before, found["histograms"], worth, bins, adapter.penalty, adapter.shape)
+        state = replace(state, growing=now, grown=stamp)
+        if not now.done:
+            return state if first else replace(state, schedule=state.schedule.noted(None))
+        trees, adds = growing.finished(now, worth, bins, adapter.penalty, adapter.shape, adapter.learning_rate)
+        gains = _gains(trees, len(state.importance.latest))
+        importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
+        measured = state.schedule.measured and first
+        schedule = replace(state.schedule.trained(None), measured=measured)
+        state = replace(state, schedule=schedule, importance=importance, model=join([_known(state.model), trees]))
+        return self._next(state, trees, [now.splits], stamp, adds)
+
+    def _anew(self, state: State, there: tuple[str, ...]) -> State:
+        """The tree begins again, with the nodes that answered."""
+        return replace(
+            state,
+            growing=None,
+            grown=state.forward.begun if state.forward else "",
+            took=there,
+            whole=(),
+            units=self._units(state),
+            restarts=state.restarts + 1,
+        )
+
+    def begun(self, state: State, start: Record) -> State:
+        """The state that goes on from the trees of an earlier run."""
+        own = {n.removeprefix("model."): np.asarray(start.arrays[n]) for n in start.arrays if n.startswith("model.")}
+        base = own.pop("base", None)
+        try:
+            trees = Trees(**own)
+        except TypeError:
+            raise ConfigError("initial_model holds other arrays than the trees of exact boosting") from None
+        wrong = state.adapter.fault(trees)
+        if wrong or base is None:
+            raise ConfigError(f"the trees of initial_model cannot be continued: {wrong or 'they have no base score'}")
+        return replace(state, model=trees, base=np.asarray(base, np.float32))
+
+    def result(self, state: State) -> Record:
+        """Data ``{algorithm, model_name, options, task, prepared, history, best, round, feature_importance}``;
+        arrays ``model.*`` (:class:`hanse.boosting.trees.Trees`, and ``base``) and ``prepared.*``."""
+        task = state.prepared.data["task"]
+        data = {
+            "algorithm": __name__.rpartition(".")[2],
+            "task": task,
+            "history": list(state.schedule.history),
+            "best": state.schedule.best(),
+            "feature_importance": state.importance.table(task["features"]),
+            "model_name": state.model_name,
+            "options": state.options,
+            "prepared": state.prepared.data,
+            "round": state.schedule.round,
+        }
+        model = {f.name: getattr(_known(state.model), f.name) for f in fields(Trees)}
+        model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
+        parts = {"model": model, "prepared": state.prepared.arrays}
+        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        """Those of the trees that the last step measured (after ``evaluated_round`` rounds), how many trees there are
+        now, and the most important features of the last round."""
+        if state.asked is not None or state.bins is None:
+            return {"cells": len(state.cells.start)}
+        latest, names = state.importance.latest, state.prepared.data["task"]["features"]
+        top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
+        return {
+            **state.schedule.shown(),
+            "trees": len(_known(state.model)),
+            **({"restarts": state.restarts} if state.restarts else {}),
+            "feature_importance": {names[i]: float(latest[i]) for i in top},
+        }
+
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """The node's half (:mod:`hanse.algorithms._boosting_site`)."""
+        return answer(site, ask)
+
+
+ALGORITHM = Typed(ExactBoosting(), State, Question)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _whole(state: State) -> Forward:
+    """What brings a node to this round that has nothing."""
+    if state.forward is None:
+        raise RunFailed("the edges of the bins are not settled")
+    return replace(state.forward, trees=_known(state.model), whole=True)
+
+
+def _known(model: Trees | None) -> Trees:
+    return none() if model is None else model
+
+
+def _value_bins(max_bin: int) -> int:
+    """Most bins of the values of a column: of 256, one is for missing values, so that one byte holds them all."""
+    return 255 if max_bin == 256 else max_bin
+
+
+def _nothing() -> Splits:
+    whole = np.zeros(0, np.int32)
+    return Splits(whole, whole, whole, whole, np.zeros(0, np.uint8))
+
+
+def _stamp(*parts: Any) -> str:
+    """A name for what these make together."""
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            found.update(part.encode())
+            continue
+        values = [getattr(part, f.name) for f in fields(part)] if not isinstance(part, np.ndarray) else [part]
+        for value in values:
+            found.update(f"{value.dtype}{value.shape}".encode())
+            found.update(np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
+
+
+def _gains(trees: Trees, features: int) -> Array:
+    """(f,) each feature's share of the gain of all splits; zeros where there are none."""
+    inner = trees.left >= 0
+    gain = np.bincount(trees.feature[inner], trees.gain[inner].astype(np.float64), features)
+    return gain / gain.sum() if gain.sum() > 0 else gain

@@ -1,0 +1,80 @@
+"""Functions that are compiled to machine code when they are first called, and the threads that run them.
+
+Compilation takes seconds, so it is done once per machine: numba keeps what it made beside the source, or where that may
+not be written (a read-only installation) in the user's cache directory, or where ``NUMBA_CACHE_DIR`` says. Where it may
+write nowhere, each process compiles for itself. A coordinator, which calls none of them, needs no numba.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hanse.errors import ConfigError
+
+_lock = threading.Lock()
+_pool: list[ThreadPoolExecutor] = []
+
+
+class compiled:
+    """A function over arrays and whole numbers that is compiled for the types that it is called with.
+
+    ``plain`` is the function as it is written.
+
+    >>> compiled(sum).plain([1, 2])
+    3
+    """
+
+    def __init__(self, plain: Callable[..., Any]) -> None:
+        self.plain, self.__doc__ = plain, plain.__doc__
+        self._made: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Raises ``ConfigError`` where numba is not installed."""
+        with _lock:  # numba compiles one at a time, and so do we look
+            if self._made is None:
+                self._made = _compile(self.plain)
+        return self._made(*arguments)
+
+
+def _compile(plain: Callable[..., Any]) -> Any:
+    try:
+        import numba
+    except ImportError:
+        raise ConfigError("numba is not installed here, which boosting needs; pip install 'hanse[xgboost]'") from None
+    try:
+        return numba.njit(nogil=True, cache=True)(plain)
+    except RuntimeError:  # there is no directory that it could keep the result in
+        return numba.njit(nogil=True)(plain)
+
+
+def threads() -> int:
+    """How many threads work at once: the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_once(tasks: Iterable[Callable[[], Any]]) -> None:
+    """Does all tasks, on several cores where there are several tasks."""
+    listed = list(tasks)
+    if len(listed) < 2 or threads() < 2:
+        for task in listed:
+            task()
+        return
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(threads(), "hanse-boosting"))
+    for done in [_pool[0].submit(task) for task in listed]:
+        done.result()
+
+
+def spans(size: int, least: int) -> list[tuple[int, int]]:
+    """``size`` things in one span a thread, none of fewer than ``least`` unless it is the only one.
+
+    >>> spans(10, 20)
+    [(0, 10)]
+    """
+    count = max(1, min(threads(), size // max(1, least)))
+    bounds = [size * i // count for i in range(count + 1)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))

@@ -1,0 +1,308 @@
+"""Growing the trees of one round, level by level, at the coordinator, from sums over all sites.
+
+The trees of all outputs grow at once. Their nodes are numbered over all of them: the roots first, then pairs of
+children in the order in which their parents were opened. A node is **opened** when its split is sent to the sites, who
+then sum up one of its children (that with the smaller Σ of Hessians); the other is the difference to the node itself,
+which is exact, since all are whole numbers.
+
+Which splits a tree keeps is what its policy picks: level by level, or always the one of the largest gain, up to so many
+leaves. To save exchanges, nodes are opened before it is sure that the policy comes to them: as many of the next ones as
+there may be leaves. What it does not come to is no part of the tree. (All of it is exact, so that changes no tree.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
+
+import numpy as np
+
+from hanse.boosting.binning import Binning
+from hanse.boosting.splits import Best, Penalty, best
+from hanse.boosting.trees import LEAF, Trees
+from hanse.codec import ArrayOf
+from hanse.messages import Array
+
+_Whole = Annotated[Array, ArrayOf("int32", "nodes")]
+_Sum = Annotated[Array, ArrayOf("int64", "nodes")]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How far a tree grows, by XGBoost's names; 0: no limit."""
+
+    max_depth: int = 6
+    max_leaves: int = 0
+    grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """TreeNodes that are opened, and how: the rows of ``node`` go to ``left`` or to the node after it.
+
+    Args:
+        bin: the last one of ``feature`` that goes left.
+        default_left: 1 where missing values go left.
+    """
+
+    node: Annotated[Array, ArrayOf("int32", "splits")]
+    left: Annotated[Array, ArrayOf("int32", "splits")]
+    feature: Annotated[Array, ArrayOf("int32", "splits")]
+    bin: Annotated[Array, ArrayOf("int32", "splits")]
+    default_left: Annotated[Array, ArrayOf("uint8", "splits")]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNodes:
+    """All nodes so far.
+
+    Args:
+        group, depth: the output whose tree it is of; edges to its root.
+        left: its left child, the right one is the next; ``LEAF`` where it is not opened.
+        gradient, hessian: sums of its rows, in units of their scales.
+        gain: of its best split; 0 where it has none.
+        feature, bin, default_left, left_gradient, left_hessian: that split (:class:`hanse.boosting.splits.Best`).
+    """
+
+    group: _Whole
+    depth: _Whole
+    left: _Whole
+    gradient: _Sum
+    hessian: _Sum
+    gain: Annotated[Array, ArrayOf("float64", "nodes")]
+    feature: _Whole
+    bin: _Whole
+    default_left: Annotated[Array, ArrayOf("uint8", "nodes")]
+    left_gradient: _Sum
+    left_hessian: _Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """Trees that grow.
+
+    Args:
+        nodes: so far.
+        built: the nodes whose histograms are asked for next; each but a root has a sibling that follows from it.
+        opened: the nodes that the sites have not yet been told to split.
+        held: the nodes whose ``histograms`` (held, bins, 2) are kept, for those of their children.
+    """
+
+    nodes: TreeNodes
+    built: Annotated[Array, ArrayOf("int32", "built")]
+    opened: Annotated[Array, ArrayOf("int32", "opened")]
+    held: Annotated[Array, ArrayOf("int32", "held")]
+    histograms: Annotated[Array, ArrayOf("int64", "held", None, 2)]
+
+    @property
+    def splits(self) -> Splits:
+        """What the sites have to be told."""
+        return self._splits(self.opened)
+
+    @property
+    def every_split(self) -> Splits:
+        """What a site has to be told that has its rows at the roots."""
+        return self._splits(np.flatnonzero(self.nodes.left != LEAF).astype(np.int32))
+
+    def _splits(self, at: Array) -> Splits:
+        nodes = self.nodes
+        return Splits(at, nodes.left[at], nodes.feature[at], nodes.bin[at], nodes.default_left[at])
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more has to be asked."""
+        return not len(self.built)
+
+
+def roots(outputs: int) -> Growing:
+    """Before anything is known of the rows."""
+    nodes = _new(np.arange(outputs), 0, np.zeros(outputs), np.zeros(outputs))
+    none = np.zeros(0, np.int32)
+    return Growing(nodes, np.arange(outputs, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
+
+
+def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, penalty: Penalty, shape: Shape) -> Growing:
+    """With the histograms that were asked for.
+
+    Args:
+        sums: (built, bins, 2) int64.
+        scales: (outputs, 2) float64.
+    """
+    nodes, place = growing.nodes, {int(node): i for i, node in enumerate(growing.held)}
+    if nodes.depth[growing.built].any():
+        parents = _parents(nodes)
+        siblings = _siblings(nodes, growing.built)
+        over = growing.histograms[[place[int(parents[node])] for node in growing.built]]
+        fresh, histograms = np.concatenate([growing.built, siblings]), np.concatenate([sums, over - sums])
+        let_go = set(parents[growing.built].tolist())
+    else:
+        fresh, histograms, let_go = growing.built, sums, set()
+        total = sums[:, : bins.starts[1]].sum(axis=1) if len(bins.count) else np.zeros((len(sums), 2), np.int64)
+        nodes = replace(nodes, gradient=total[:, 0], hessian=total[:, 1])
+    order = np.argsort(fresh)
+    fresh, histograms = fresh[order].astype(np.int32), histograms[order]
+    nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, penalty))
+    still = np.array([i for i, node in enumerate(growing.held) if int(node) not in let_go], np.int64)
+    wide = growing.histograms[still] if len(still) else np.zeros((0, *sums.shape[1:]), np.int64)
+    useful = nodes.gain[fresh] > 0
+    held = np.concatenate([growing.held[still], fresh[useful]]).astype(np.int32)
+    wide = np.concatenate([wide, histograms[useful]])
+    nodes, opened, built = _opened(nodes, shape)
+    unopened = nodes.left[held] == LEAF
+    needed = unopened | np.isin(held, _parents(nodes)[built])
+    return Growing(nodes, built, opened, held[needed], wide[needed])
+
+
+def finished(
+    growing: Growing, scales: Array, bins: Binning, penalty: Penalty, shape: Shape, learning_rate: float
+) -> tuple[Trees, Array]:
+    """The trees, and (nodes,) float32 what a row adds whose last node is this one of all that were opened."""
+    nodes = growing.nodes
+    taken = np.zeros(len(nodes.group), bool)
+    for output in range(len(scales)):
+        taken[_policy(nodes, output, shape)[0]] = True
+    weight = penalty.weight(nodes.gradient * scales[nodes.group, 0], nodes.hessian * scales[nodes.group, 1])
+    weight = weight.astype(np.float32)
+    value = weight * np.float32(learning_rate)
+    inside = np.zeros(len(taken), bool)  # part of the tree
+    inside[nodes.depth == 0] = True
+    adds = value.copy()
+    for node in np.flatnonzero(nodes.left != LEAF):  # parents come before their children
+        for child in (int(nodes.left[node]), int(nodes.left[node]) + 1):
+            inside[child] = inside[node] and taken[node]
+            if not inside[child]:
+                adds[child] = adds[node]
+    order = np.flatnonzero(inside)
+    order = order[np.argsort(nodes.group[order], kind="stable")]
+    group = nodes.group[order]
+    size = np.bincount(group, minlength=len(scales)).astype(np.int32)
+    local = np.zeros(len(taken) + 1, np.int32)
+    local[order] = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+    split = taken[order]
+    left = np.where(split, local[nodes.left[order]], LEAF).astype(np.int32)
+    threshold = bins.thresholds(nodes.feature[order], nodes.bin[order])
+    none = np.zeros(0, np.int32)
+    trees = Trees(
+        size=size,
+        group=np.arange(len(scales), dtype=np.int32),
+        left=left,
+        right=np.where(split, left + 1, LEAF).astype(np.int32),
+        feature=np.where(split, nodes.feature[order], 0).astype(np.int32),
+        value=np.where(split, threshold, value[order]).astype(np.float32),
+        default_left=np.where(split, nodes.default_left[order], 0).astype(np.uint8),
+        gain=np.where(split, nodes.gain[order], 0).astype(np.float32),
+        cover=(nodes.hessian[order] * scales[group, 1]).astype(np.float32),
+        weight=weight[order],
+        listed=np.zeros(len(order), np.int32),
+        categories=none,
+    )
+    return trees, adds
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array) -> TreeNodes:
+    m = len(group)
+    whole, sums = np.zeros(m, np.int32), np.zeros(m, np.int64)
+    return TreeNodes(
+        np.asarray(group, np.int32),
+        np.zeros(m, np.int32) + np.asarray(depth, np.int32),
+        np.full(m, LEAF, np.int32),
+        np.asarray(gradient, np.int64),
+        np.asarray(hessian, np.int64),
+        np.zeros(m),
+        whole,
+        whole,
+        np.zeros(m, np.uint8),
+        sums,
+        sums,
+    )
+
+
+def _parents(nodes: TreeNodes) -> Array:
+    """(nodes,) int32 the parent of each node; of a root -1."""
+    found = np.full(len(nodes.group), -1, np.int32)
+    opened = np.flatnonzero(nodes.left != LEAF)
+    found[nodes.left[opened]] = found[nodes.left[opened] + 1] = opened
+    return found
+
+
+def _siblings(nodes: TreeNodes, children: Array) -> Array:
+    left = nodes.left[_parents(nodes)[children]]
+    return np.where(children == left, left + 1, left)
+
+
+def _known(nodes: TreeNodes, fresh: Array, found: Best) -> TreeNodes:
+    """With the best splits of the ``fresh`` nodes."""
+    values = {
+        "gain": found.gain,
+        "feature": found.feature,
+        "bin": found.bin,
+        "default_left": found.default_left,
+        "left_gradient": found.gradient,
+        "left_hessian": found.hessian,
+    }
+    changed = {}
+    for name, own in values.items():
+        changed[name] = getattr(nodes, name).copy()
+        changed[name][fresh] = own
+    return replace(nodes, **changed)
+
+
+def _opened(nodes: TreeNodes, shape: Shape) -> tuple[TreeNodes, Array, Array]:
+    """With the nodes opened that the policy may come to next; these, and which of their children are summed up."""
+    opened: list[int] = []
+    built: list[int] = []
+    while not built:
+        wanted = [node for group in range(nodes.group.max() + 1) for node in _policy(nodes, group, shape)[1]]
+        if not wanted:
+            break
+        at = np.array(sorted(wanted), np.int64)
+        nodes = _with_children(nodes, at)
+        opened += at.tolist()
+        if not shape.max_depth:
+            deeper = at
+        else:
+            deeper = at[nodes.depth[at] + 1 < shape.max_depth]
+        left = nodes.left[deeper]
+        smaller = np.where(nodes.hessian[left] <= nodes.hessian[left + 1], left, left + 1)
+        built += smaller.tolist()
+    return nodes, np.array(opened, np.int32), np.array(built, np.int32)
+
+
+def _with_children(nodes: TreeNodes, at: Array) -> TreeNodes:
+    left = np.stack([nodes.left_gradient[at], nodes.left_hessian[at]])
+    right = np.stack([nodes.gradient[at], nodes.hessian[at]]) - left
+    gradient, hessian = np.stack([left, right], axis=2).reshape(2, -1)  # left, right, left, right, ...
+    children = _new(np.repeat(nodes.group[at], 2), np.repeat(nodes.depth[at] + 1, 2), gradient, hessian)
+    place = nodes.left.copy()
+    place[at] = len(nodes.group) + 2 * np.arange(len(at))
+    nodes = replace(nodes, left=place)
+    joined = {f.name: np.concatenate([getattr(nodes, f.name), getattr(children, f.name)]) for f in fields(TreeNodes)}
+    return TreeNodes(**joined)
+
+
+def _policy(nodes: TreeNodes, group: int, shape: Shape) -> tuple[list[int], list[int]]:
+    """The splits that the tree of an output takes, in their order, as far as it is known; and the nodes that have to be
+    opened to know more, of which as many as it may take."""
+    first_best = shape.grow_policy == "lossguide"
+    queue: list[tuple[float, int]] = []
+    taken: list[int] = []
+    unknown: list[int] = []
+
+    def add(node: int) -> None:
+        if nodes.gain[node] > 0:
+            heapq.heappush(queue, (-float(nodes.gain[node]) if first_best else float(nodes.depth[node]), node))
+
+    add(group)  # the number of its root
+    while queue and (not shape.max_leaves or len(taken) + len(unknown) + 1 < shape.max_leaves):
+        _, node = heapq.heappop(queue)
+        if nodes.left[node] == LEAF:
+            unknown.append(node)
+            continue
+        taken.append(node)
+        add(int(nodes.left[node]))
+        add(int(nodes.left[node]) + 1)
+    return taken, unknown

@@ -1,0 +1,49 @@
+"""Numbers as whole multiples of a power of two, so that their sums over rows and sites are exact, in every order.
+
+A number v with |v| <= 2^e becomes the whole number nearest to v / 2^(e - 30), which 31 bits and a sign hold; 2^32 of
+them add up in 64 bits. The exponent e is the same at all sites: it is known where a gradient has a bound; else the
+sites count their rows by the exponent of |v|, and the largest that is found is that of all rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hanse.messages import Array
+
+BITS = 30
+LOWEST, HIGHEST = -160, 160  # exponents that are told apart; float32 numbers have those from -148 to 128
+SIZE = HIGHEST - LOWEST + 1
+
+
+def magnitudes(values: Array) -> Array:
+    """(columns, SIZE) int64: how many of the (n, columns) ``values`` have each exponent e, 2^(e - 1) <= |v| < 2^e.
+
+    >>> np.flatnonzero(magnitudes(np.array([[0.5], [-3.0], [0.0]]))[0]) + LOWEST
+    array([-160,    0,    2])
+    """
+    exponents = np.where(values == 0, LOWEST, np.clip(np.frexp(values)[1], LOWEST, HIGHEST)) - LOWEST
+    return np.stack([np.bincount(column, minlength=SIZE) for column in exponents.T]).astype(np.int64)
+
+
+def settled(counts: Array) -> Array:
+    """(columns,) int32: the exponent of the unit of each column, from the :func:`magnitudes` of all sites."""
+    largest = SIZE - 1 - (counts[:, ::-1] > 0).argmax(axis=1)
+    return np.where(counts.any(axis=1), largest + LOWEST - BITS, LOWEST - BITS).astype(np.int32)
+
+
+def bounded(bound: float) -> int:
+    """The exponent of the unit of numbers from -``bound`` to ``bound``.
+
+    >>> bounded(1.0), bounded(0.25)
+    (-30, -32)
+    """
+    fraction, exponent = math.frexp(bound)
+    return exponent - (fraction == 0.5) - BITS
+
+
+def whole(values: Array, units: Array) -> Array:
+    """(n, columns) float64 whole numbers: ``values`` in units of 2^``units``, to the nearest, of two the even one."""
+    return np.rint(np.ldexp(np.asarray(values, np.float64), -units))

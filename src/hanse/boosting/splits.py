@@ -1,0 +1,153 @@
+"""The best split of each node, from the sums of the gradients and Hessians of its rows in each bin.
+
+With G and H those of a node (of its left part: G_L, H_L), the gain of a split is::
+
+    score(G_L, H_L) + score(G - G_L, H - H_L) - score(G, H)
+    score(G, H) = soft(G)² / (H + λ)      soft(G) = sign(G) max(|G| - α, 0)
+
+and what a leaf adds is w = -soft(G) / (H + λ), before shrinkage. The sums are whole numbers in units of their scales,
+so they are exact; what is computed of them is float64, by one program at the coordinator. Of equal gains the lowest
+column counts, then its lowest bin, then missing values to the right.
+
+References: Chen and Guestrin 2016, "XGBoost: A Scalable Tree Boosting System", equations 5 to 7 and algorithm 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hanse.boosting.binning import Binning
+from hanse.messages import Array
+
+LEAST_GAIN = 1e-6  # XGBoost's kRtEps
+_BLOCK = 1 << 18  # bins that are looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """How far leaves may go, by XGBoost's names.
+
+    Args:
+        reg_lambda, reg_alpha: λ and α.
+        gamma: least gain of a split.
+        min_child_weight: least H of a leaf.
+        max_delta_step: largest |w|; 0: no limit.
+    """
+
+    reg_lambda: float = 1.0
+    reg_alpha: float = 0.0
+    gamma: float = 0.0
+    min_child_weight: float = 1.0
+    max_delta_step: float = 0.0
+
+    def weight(self, gradient: Array, hessian: Array) -> Array:
+        """w, float64. 0 where H + λ is not above 0."""
+        fine = hessian + self.reg_lambda > 0
+        soft = np.sign(gradient) * np.maximum(np.abs(gradient) - self.reg_alpha, 0.0)
+        found = np.where(fine, -soft / np.where(fine, hessian + self.reg_lambda, 1.0), 0.0)
+        return np.clip(found, -self.max_delta_step, self.max_delta_step) if self.max_delta_step else found
+
+    def score(self, gradient: Array, hessian: Array) -> Array:
+        """Twice what the leaf of these sums takes from the loss, float64."""
+        if self.max_delta_step:
+            w = self.weight(gradient, hessian)
+            return -(2 * gradient * w + (hessian + self.reg_lambda) * w * w)  # without α |w|, as XGBoost has it
+        soft = np.maximum(np.abs(gradient) - self.reg_alpha, 0.0) if self.reg_alpha else gradient
+        whole = hessian + self.reg_lambda
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(whole > 0, soft * soft / whole, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best split of each of m nodes; ``gain`` 0 where there is none.
+
+    Args:
+        bin: the last one that goes left.
+        gradient, hessian: sums of the left part, in units of their scales.
+    """
+
+    gain: Array
+    feature: Array
+    bin: Array
+    default_left: Array
+    gradient: Array
+    hessian: Array
+
+
+def best(histograms: Array, scales: Array, bins: Binning, penalty: Penalty, allowed: Array | None = None) -> Best:
+    """The best split of each node.
+
+    Args:
+        histograms: (m, bins, 2) int64.
+        scales: (m, 2) float64, powers of two: what a unit of the gradient and of the Hessian is worth.
+        allowed: (m, f) bool, the columns that may be split on; None: all.
+    """
+    m, size, _ = histograms.shape
+    found = Best(*(np.zeros(m, dtype) for dtype in (np.float64, np.int32, np.int32, np.uint8, np.int64, np.int64)))
+    step = max(1, _BLOCK // max(1, size))
+    for low in range(0, m if size else 0, step):
+        some = slice(low, low + step)
+        _search(found, some, histograms[some], scales[some], bins, penalty, None if allowed is None else allowed[some])
+    return found
+
+
+def _search(
+    found: Best,
+    some: slice,
+    histograms: Array,
+    scales: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None,
+) -> None:
+    starts = bins.starts
+    column = np.repeat(np.arange(len(bins.count)), bins.count + 2)
+    missing = starts[1:] - 1  # the last bin of each column
+    total = histograms[:, : starts[1]].sum(axis=1)  # of the node: any column's
+    absent = histograms[:, missing]
+    lacks: Array = np.any(absent, axis=2)
+    usable = np.ones((len(histograms), len(column)), bool)
+    usable[:, missing] = False
+    usable[:, missing - 1] &= lacks  # after the last value there is a split only of missing values from given ones
+    if allowed is not None:
+        usable &= allowed[:, column]
+    left = []
+    for i in (0, 1):
+        running = np.cumsum(histograms[:, :, i], axis=1)
+        before = np.where(starts[:-1] > 0, running[:, starts[:-1] - 1], 0)
+        running -= before[:, column]
+        left.append(running)
+    parent = penalty.score(total[:, 0] * scales[:, 0], total[:, 1] * scales[:, 1])[:, None]
+    gain = _gain(left[0], left[1], total, scales, penalty, usable) - parent
+    default_left = np.asarray(np.zeros(gain.shape, bool))
+    if lacks.any():
+        usable &= lacks[:, column]
+        usable[:, missing - 1] = False
+        also = [left[i] + absent[:, column, i] for i in (0, 1)]
+        other = _gain(also[0], also[1], total, scales, penalty, usable) - parent
+        default_left = np.asarray(other > gain)
+        gain = np.asarray(np.where(default_left, other, gain))
+    at = gain.argmax(axis=1)
+    for i, place in enumerate(at.tolist()):
+        if not (gain[i, place] > LEAST_GAIN and gain[i, place] >= penalty.gamma):
+            continue
+        of, where, to_left = int(column[place]), some.start + i, bool(default_left[i, place])
+        found.gain[where], found.feature[where] = gain[i, place], of
+        found.bin[where], found.default_left[where] = place - starts[of], to_left
+        found.gradient[where] = left[0][i, place] + absent[i, of, 0] * to_left
+        found.hessian[where] = left[1][i, place] + absent[i, of, 1] * to_left
+
+
+def _gain(gradient: Array, hessian: Array, total: Array, scales: Array, penalty: Penalty, usable: Array) -> Array:
+    """The scores of both parts, given the sums of the left one; -inf where a split is not allowed."""
+    other_gradient, other_hessian = total[:, :1] - gradient, total[:, 1:] - hessian
+    fine = usable & (hessian > 0) & (other_hessian > 0)
+    weights = [part * scales[:, 1:] for part in (hessian, other_hessian)]
+    if penalty.min_child_weight > 0:
+        for weight in weights:
+            fine &= weight >= penalty.min_child_weight
+    own, other = (part * scales[:, :1] for part in (gradient, other_gradient))
+    return np.where(fine, penalty.score(own, weights[0]) + penalty.score(other, weights[1]), -np.inf)

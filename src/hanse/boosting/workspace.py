@@ -1,0 +1,138 @@
+"""What a node keeps of boosting: its rows in bins, their margins, and which leaf of the growing trees each is in.
+
+It changes from ask to ask, so it carries two stamps, which the coordinator gives it: what its margins are made of, and
+how far its trees have grown. An ask says which stamps it goes on from. A node that does not have these (it was started
+anew, it missed some trees, the coordinator went back) says so, and is sent all trees, which make the margins again: the
+same bits, since each row's margin is added up alone, tree after tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from hanse.boosting.binning import Binning
+from hanse.boosting.compiled import at_once, spans, threads
+from hanse.boosting.growing import Splits
+from hanse.boosting.kernel import add_to, add_up, part, walk
+from hanse.boosting.trees import Trees
+from hanse.messages import Array
+
+_LEAST_ROWS = 1 << 14  # of a thread
+
+
+@dataclass(slots=True)
+class Workspace:
+    """The rows of one site.
+
+    Args:
+        X: (n, f) float64; ``bins``: how they are put in bins; ``train``: the rows that are learned from.
+        base: (outputs,) float32, the margins without trees.
+        boosted, grown: the stamps.
+        margins: (n, outputs) float32.
+        pairs: of each output (n, 2) int32, gradients and Hessians in units of their scales.
+        order: of each output the rows that its tree learns from, those of a node one after the other.
+        places: of each node the output, and from where to where its rows stand.
+        others: the rows that no tree of this round learns from.
+    """
+
+    X: Array
+    bins: Binning
+    train: Array
+    base: Array
+    boosted: str = ""
+    grown: str = ""
+    binned: Array = field(default_factory=lambda: np.zeros(0))
+    margins: Array = field(default_factory=lambda: np.zeros(0))
+    pairs: list[Array] = field(default_factory=list)
+    order: list[Array] = field(default_factory=list)
+    places: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    others: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def __post_init__(self) -> None:
+        self.binned = self.bins.put(self.X)
+        self.margins = np.tile(np.asarray(self.base, np.float32), (len(self.X), 1))
+
+    # ------------------------------------------------------------ margins
+
+    def add(self, trees: Trees, rows: Array | None = None) -> None:
+        """Adds what these trees add, to the margins of all rows or of some."""
+        rows = np.arange(len(self.X), dtype=np.int32) if rows is None else rows
+        starts = trees.starts
+        segments = np.concatenate([[0], np.cumsum(trees.listed, dtype=np.int64)])
+        names = ("left", "right", "feature", "value", "default_left")
+
+        def some(low: int, high: int) -> None:
+            for tree, group in enumerate(trees.group.tolist()):
+                nodes = slice(starts[tree], starts[tree + 1])
+                own = (np.ascontiguousarray(getattr(trees, name)[nodes]) for name in names)
+                ends = segments[starts[tree] : starts[tree + 1] + 1]
+                walk(self.X, rows[low:high], *own, ends, trees.categories, self.margins, group)
+
+        at_once(partial(some, *span) for span in spans(len(rows), _LEAST_ROWS))
+
+    def add_leaves(self, adds: Array) -> None:
+        """The same for the rows that the trees have grown on: ``adds`` (nodes,) float32 is what each node adds."""
+        for node, (output, low, high) in self.places.items():
+            add_to(self.margins, output, self.order[output][low:high], adds[node])
+
+    # ------------------------------------------------------------ growing
+
+    def begin(self, pairs: list[Array], rows: Array, stamp: str) -> None:
+        """All ``rows`` are at the root of each output's tree, whose number is that of the output."""
+        self.pairs, self.order = pairs, [rows.astype(np.int32) for _ in pairs]
+        self.places = {output: (output, 0, len(rows)) for output in range(len(pairs))}
+        self.others = np.setdiff1d(np.arange(len(self.X), dtype=np.int32), rows)
+        self.grown = stamp
+
+    def split(self, splits: Splits, stamp: str) -> None:
+        """Sends the rows of nodes to their children, and on to theirs."""
+        middles = np.zeros(len(splits.node), np.int64)
+
+        def one(i: int) -> None:
+            output, low, high = self.places[int(splits.node[i])]
+            column = int(splits.feature[i])
+            goes_left = np.arange(self.bins.count[column] + 2) <= splits.bin[i]
+            goes_left[-1] = splits.default_left[i]
+            rows = self.order[output][low:high]
+            middles[i] = low + part(self.binned, column, goes_left.astype(np.uint8), rows, np.empty_like(rows))
+
+        left = list(range(len(middles)))
+        while left:
+            now = [i for i in left if int(splits.node[i]) in self.places]
+            at_once(partial(one, i) for i in now)
+            for i in now:
+                output, low, high = self.places.pop(int(splits.node[i]))
+                child, middle = int(splits.left[i]), int(middles[i])
+                self.places[child], self.places[child + 1] = (output, low, middle), (output, middle, high)
+            left = [i for i in left if i not in now] if now else []
+        self.grown = stamp
+
+    def rows(self, node: int) -> Array:
+        """The rows of a node."""
+        output, low, high = self.places[node]
+        return self.order[output][low:high]
+
+    def histograms(self, nodes: Array) -> Array:
+        """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
+        starts = self.bins.starts
+        sums = np.zeros((len(nodes), int(starts[-1]), 2), np.int64)
+        ends = starts.astype(np.uint64)
+        several = len(nodes) >= 2 * threads()  # enough for all threads, one a node
+        more: list[tuple[int, Array]] = []
+        tasks: list[Callable[[], None]] = []
+
+        for i, node in enumerate(nodes.tolist()):
+            rows, pairs = self.rows(node), self.pairs[self.places[node][0]]
+            for low, high in [(0, len(rows))] if several else spans(len(rows), _LEAST_ROWS):
+                into = sums[i] if low == 0 else np.zeros_like(sums[i])
+                if low:
+                    more.append((i, into))
+                tasks.append(partial(add_up, self.binned, pairs, rows[low:high], ends, into))
+        at_once(tasks)
+        for i, own in more:
+            sums[i] += own
+        return sums

@@ -1,0 +1,136 @@
+"""Exact boosting: the same bytes however the rows lie, whoever is lost on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from drive import Drive, same, shares, toy
+
+from hanse.boosting.objective import chosen
+from hanse.learning.results import task_of
+from hanse.messages import Record, digest
+from hanse.registry import find
+from hanse.table import Table
+
+OPTIONS = {"max_depth": 3}
+CASES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression", "counts": "regression"}
+
+
+def table_of(kind: str, n: int = 240) -> Table:
+    table = toy(n, CASES[kind])
+    if kind != "counts":
+        return table
+    rates = np.exp((table["y"].values - 300) / 40)
+    counts = np.random.default_rng(7).poisson(np.clip(rates, 0.1, 30)).astype(float)
+    return Table({**table.columns, "y": Table.of({"y": counts})["y"]})
+
+
+def settings(kind: str, **more: Any) -> dict[str, Any]:
+    task = {"task_type": kind} if kind == "counts" else {}
+    return {"model_name": "xgboost_exact", "model_options": OPTIONS, "num_rounds": 4, **task, **more}
+
+
+def model(result: Record) -> str:
+    arrays = {name: result.arrays[name] for name in result.arrays if name.startswith("model.")}
+    return digest(Record({}, arrays))
+
+
+def splits(table: Table) -> dict[str, dict[str, Table]]:
+    n, rng = table.rows, np.random.default_rng(3)
+    by_target = table.take(np.argsort(table["y"].values, kind="stable"))
+    return {
+        "pooled": shares(table, n),
+        "even": shares(table, n // 2, n - n // 2),
+        "uneven": shares(table, n - 20, 17, 3),
+        "targets apart": shares(by_target, n // 3, n - n // 3),
+        "an empty site": shares(table, 0, n),
+        "one row": shares(table, 1, n - 1),
+        "20 sites": shares(table, *[n // 20] * 20),
+        "shuffled": shares(table.take(rng.permutation(n)), n),
+    }
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_model_has_the_same_bytes_for_every_split(kind: str) -> None:
+    found = {}
+    for name, tables in splits(table_of(kind)).items():
+        found[name] = model(Drive(tables, **settings(kind, test_fraction=0.0)).run())
+    assert len(set(found.values())) == 1, found
+
+
+def test_a_site_that_keeps_nothing_is_sent_all_trees_each_time() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+    plain = Drive(tables, **settings("binary")).run()
+    forgetful = Drive(tables, forgetful=True, **settings("binary"))
+    assert same(forgetful.run(), plain)
+
+
+class Forgetting(Drive):
+    """Forgets all of ``site-1`` before some steps, as a worker that was killed."""
+
+    steps: frozenset[int] = frozenset()
+
+    def _asked(self, ask: Any) -> Any:
+        if len(self.records) in self.steps:
+            self.sites["site-1"] = self._site("site-1")
+        return super()._asked(ask)
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_a_worker_that_is_killed_in_a_tree_changes_nothing(kind: str) -> None:
+    tables = shares(table_of(kind), 100, 90, 50)
+    plain = Drive(tables, **settings(kind, num_rounds=2))
+    expected = plain.run()
+    for step in range(3, len(plain.labels)):
+        killed = Forgetting(tables, **settings(kind, num_rounds=2))
+        killed.steps = frozenset({step})
+        assert same(killed.run(), expected), step
+
+
+def test_a_node_that_is_lost_in_a_tree_takes_no_part_in_it_and_comes_back() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+    plain = Drive(tables, **settings("binary", num_rounds=6))
+    plain.run()
+    first = plain.labels.index("train")
+    gone = range(first + 4, first + 8)  # in the second tree, and in the one after
+    lost = Drive(
+        tables, there=lambda node, step: node != "site-1" or step not in gone, **settings("binary", num_rounds=6)
+    )
+    result = lost.run()
+    assert result.data["round"] == 6
+    assert lost.records[-1]["restarts"] == 1
+    rounds = [ask for ask in lost.contributions[-3:]]
+    assert all("site-1" in sent for sent in rounds)
+    # what the others grew meanwhile, they grow without it from the beginning
+    alone = Drive(
+        tables,
+        there=lambda node, step: node != "site-1" or not first + 3 <= step < first + 3 + len(gone) - 1,
+        **settings("binary", num_rounds=6),
+    )
+    assert model(alone.run()) == model(result)
+
+
+def test_margins_at_a_node_are_those_that_the_trees_predict() -> None:
+    tables = shares(table_of("multiclass"), 100, 90, 50)
+    drive = Drive(tables, **settings("multiclass"))
+    result = drive.run()
+    for name, site in drive.sites.items():
+        work = site.memory["boosting"]
+        expected = find("models", "xgboost_exact").predict(result, work.X)
+        assert (chosen(task_of(result), {}).predict(work.margins) == expected).all(), name
+
+
+def test_whoever_says_that_it_lacks_trees_that_it_was_sent_is_left_out() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+
+    def spoil(node: str, label: str, body: Record) -> Record:
+        if node == "site-1" and label == "train":
+            return Record({**body.data, "data": {"lost": True}}, body.arrays)
+        return body
+
+    drive = Drive(tables, spoil=spoil, **settings("binary"))
+    drive.run()
+    said = {reason for failures in drive.failures for reason in failures.values()}
+    assert said == {"it does not have the trees that it was sent"}
