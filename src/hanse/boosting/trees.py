@@ -136,7 +136,7 @@ def fault(trees: Trees, features: int, outputs: int) -> str:
     if ((trees.categories < 0) | (trees.categories >= MOST_CATEGORIES)).any():
         return f"a category is not from 0 to {MOST_CATEGORIES - 1}"
     first = np.zeros(len(trees.categories), bool)
-    first[_segments(trees)[:-1][trees.listed > 0]] = True
+    first[segments(trees)[:-1][trees.listed > 0]] = True
     if (~first[1:] & (np.diff(trees.categories) <= 0)).any():
         return "the categories of a split do not ascend"
     return ""
@@ -151,28 +151,36 @@ def margins(trees: Trees, base: Array, X: Array) -> Array:
     """
     X = np.asarray(X, np.float32)
     found = np.tile(np.asarray(base, np.float32), (len(X), 1))
-    segments = _segments(trees)
+    lists = segments(trees)
     for group, low, high in zip(trees.group, trees.starts[:-1], trees.starts[1:], strict=True):
-        found[:, group] += trees.value[low:high][_leaves(trees, int(low), int(high), segments, X)]
+        found[:, group] += trees.value[low:high][_leaves(trees, int(low), int(high), lists, X)]
     return found
 
 
-def _leaves(trees: Trees, low: int, high: int, segments: Array, X: Array) -> Array:
+def goes_left(trees: Trees, node: int, segments: Array, X: Array) -> Array:
+    """(n,) bool: which rows of (n, f) float32 ``X`` go left at a split, ``node`` counted over all trees.
+
+    Args:
+        segments: :func:`segments` of the trees.
+    """
+    values = X[:, trees.feature[node]]
+    if trees.listed[node]:
+        left = (values < 0) | ~np.isin(np.trunc(values), trees.categories[segments[node] : segments[node + 1]])
+    else:
+        left = values < trees.value[node]
+    return np.asarray(np.where(np.isnan(values), trees.default_left[node] == 1, left))
+
+
+def segments(trees: Trees) -> Array:
+    """(nodes + 1,) int64: where the categories of each node begin, and where the last one's end."""
+    return np.concatenate([[0], np.cumsum(trees.listed, dtype=np.int64)])
+
+
+def _leaves(trees: Trees, low: int, high: int, lists: Array, X: Array) -> Array:
     """(n,) the leaf of one tree that each row comes to. Children stand after their parents, so one pass is enough."""
     place = np.zeros(len(X), np.int64)
     for node in np.flatnonzero(trees.left[low:high] != LEAF):
         here = np.flatnonzero(place == node)
-        at = low + node
-        values = X[here, trees.feature[at]]
-        if trees.listed[at]:
-            left = (values < 0) | ~np.isin(np.trunc(values), trees.categories[segments[at] : segments[at + 1]])
-        else:
-            left = values < trees.value[at]
-        left = np.where(np.isnan(values), trees.default_left[at] == 1, left)
-        place[here] = np.where(left, trees.left[at], trees.right[at])
+        left = goes_left(trees, low + int(node), lists, X[here])
+        place[here] = np.where(left, trees.left[low + node], trees.right[low + node])
     return place
-
-
-def _segments(trees: Trees) -> Array:
-    """(nodes + 1,) where the categories of each node begin, and where the last one's end."""
-    return np.concatenate([[0], np.cumsum(trees.listed, dtype=np.int64)])
