@@ -67,6 +67,8 @@ GROUND = (
     "addresses",
     "releases",
     "validity",
+    "logs",
+    "supervisor",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),

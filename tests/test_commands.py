@@ -20,6 +20,7 @@ SESSION = "/api/training/sessions/{session_id}"
 COMMANDS = {  # route to the command that does the same
     ("GET", "/"): "coordinator start",
     ("GET", "/health"): "login",
+    ("GET", "/ready"): "login",
     ("POST", "/api/clients/register"): "node start",  # a node registers its datasets when it greets
     ("GET", "/api/clients"): "nodes",
     ("POST", "/api/clients/{client_id}/heartbeat"): "node start",

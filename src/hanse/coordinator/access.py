@@ -22,6 +22,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/page/{name}"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/health"): NOBODY_NEEDS_TO_LOG_IN,
+        ("GET", "/ready"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/docs"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/openapi.json"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/api/authority"): NOBODY_NEEDS_TO_LOG_IN,

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 import hanse
 from hanse.coordinator.access import authorize
+from hanse.coordinator.health import Examiner
 from hanse.coordinator.routes import ROUTERS
 from hanse.coordinator.schemas import Invalid, check_length
 from hanse.coordinator.service import Coordinator
@@ -27,7 +28,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def create_app(coordinator: Coordinator) -> FastAPI:
+def create_app(coordinator: Coordinator, examiner: Examiner | None = None) -> FastAPI:
     """The application for a coordinator that is started and stopped by the caller."""
     app = FastAPI(
         title="Hanse coordinator",
@@ -39,6 +40,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.coordinator = coordinator
+    app.state.examiner = examiner or Examiner(coordinator)
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(HanseError, _hanse_error)

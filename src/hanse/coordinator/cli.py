@@ -12,6 +12,7 @@ import click
 
 from hanse.addresses import LISTEN, full
 from hanse.errors import ConfigError, NotFound
+from hanse.logs import log_options
 from hanse.terminal import line, table
 from hanse.transports import patience
 
@@ -83,6 +84,7 @@ def coordinator() -> None:
     help="Seconds between the heartbeats of a node; without, as the transport needs. (HANSE_HEARTBEAT_S)",
 )
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+@log_options
 def start(
     home: Path,
     database: str,
@@ -95,19 +97,21 @@ def start(
     expected: tuple[str, ...],
     heartbeat: float | None,
     more: tuple[str, ...],
+    log_format: str,
+    log_file: Path | None,
 ) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
     import dataclasses
     import logging
 
-    from hanse import event_loop
+    from hanse import event_loop, logs
     from hanse.allocator import keep_warm, settle
 
     keep_warm()
     from hanse.coordinator.server import Listening, Start, serve
     from hanse.coordinator.settings import CoordinatorSettings
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.begin(logging.WARNING, log_format, log_file)
     patient = patience(listen)
     if heartbeat is not None:
         patient = dataclasses.replace(patient, heartbeat_s=heartbeat)

@@ -69,6 +69,10 @@ class RunDriver:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
+    def driven(self) -> frozenset[str]:
+        """Ids of the runs that are being computed, or wait."""
+        return frozenset(self._tasks)
+
     async def stop(self) -> None:
         """Stops all; the runs keep their state, and go on from their checkpoints in another process."""
         tasks = list(self._tasks.values())

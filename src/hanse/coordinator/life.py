@@ -74,6 +74,11 @@ class RunLife:
                     run = await asyncio.to_thread(self._store.consents.settle, run.id, "coordinator", start=auto)
                 self._follow(run)
 
+    def undriven(self) -> set[str]:
+        """Ids of the runs that are in the state ``running`` and that nobody computes. Blocks."""
+        running = self._store.runs.list({RunState.RUNNING}, limit=1_000_000)
+        return {run.id for run in running} - self._driver.driven()
+
     def _other_release(self, run: StoredRun) -> str:
         """Why this release of the coordinator cannot go on with the run; "" where it can. Blocks."""
         before = str(self._store.runs.bundle(run.id).get("hanse", ""))

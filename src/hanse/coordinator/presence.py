@@ -44,9 +44,11 @@ class Presence:
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begins to watch who comes and goes."""
         self._watcher = asyncio.ensure_future(self._watch())
 
     async def stop(self) -> None:
+        """Watches nobody any more."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)

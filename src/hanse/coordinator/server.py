@@ -19,6 +19,7 @@ import uvicorn
 from hanse import transports
 from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
+from hanse.coordinator.health import Examiner
 from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
@@ -28,6 +29,7 @@ from hanse.identity import Authority
 from hanse.store import Store
 from hanse.store.claim import DatabaseAway
 from hanse.store.faults import passing
+from hanse.supervisor import notify, watch
 from hanse.whole_files import write_whole
 
 ADDRESS_FILE = "coordinator.json"
@@ -156,7 +158,8 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         try:
             address = await transport.start()
             coordinator.settings = replace(coordinator.settings, address=address)
-            server = _Server(_config(how, coordinator, key, certificate + authority.pem))
+            examiner = Examiner(coordinator, transport.answers)
+            server = _Server(_config(how, coordinator, examiner, key, certificate + authority.pem))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             await _started(server, serving)
             if not how.host_names and (_is_any(host) or any(every in how.listen for every in _EVERYWHERE)):
@@ -164,9 +167,13 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             where = Listening(url, address, authority.fingerprint(), token)
             _remember(how.home, where)
             ready(where)
+            notify("READY=1", f"STATUS=page and REST {url}, nodes {address}")
+            alive = asyncio.ensure_future(watch(lambda: _wrong(examiner)))
             waiting = asyncio.ensure_future(stop.wait())
             await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+            notify("STOPPING=1")
             waiting.cancel()
+            alive.cancel()
             coordinator.chronicle.close_streams()
             server.should_exit = True
             await serving
@@ -195,6 +202,12 @@ async def _still_alone(store: Store, stop: asyncio.Event) -> None:
             continue  # nobody can take it now
 
 
+async def _wrong(examiner: Examiner) -> str:
+    """What a restart would help against."""
+    found = await examiner.health()
+    return "" if found.alive else found.wrong()
+
+
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own: one event stops all that runs here."""
 
@@ -219,7 +232,7 @@ async def _started(server: _Server, serving: asyncio.Task[None]) -> None:
         raise ConfigError("the HTTP server did not start; the log says why")
 
 
-def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes) -> Any:
+def _config(how: Start, coordinator: Coordinator, examiner: Examiner, key: bytes, certificate: bytes) -> Any:
     tls: dict[str, Any] = {}
     if how.tls_cert:
         tls = {"ssl_certfile": how.tls_cert, "ssl_keyfile": how.tls_key}
@@ -229,9 +242,10 @@ def _config(how: Start, coordinator: Coordinator, key: bytes, certificate: bytes
             "ssl_keyfile": _private(how.home / "https.key", key),
         }
     return uvicorn.Config(
-        create_app(coordinator),
+        create_app(coordinator, examiner),
         http=protocol(raise_limit()),
         lifespan="off",
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

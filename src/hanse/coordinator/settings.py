@@ -48,6 +48,9 @@ class CoordinatorSettings:
     failed_days: float = declared(
         30.0, "a run that failed keeps its last state so long, to be resumed; looked at when it starts", number(0, 3660)
     )
+    least_free_mb: int = declared(
+        100, "megabytes that must be free where its home is, or it says that it is not ready", whole(0)
+    )
     url: str = ""
     address: str = ""
 

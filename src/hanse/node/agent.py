@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import hanse
-from hanse import event_loop, releases, validity
+from hanse import event_loop, releases, supervisor, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
@@ -88,9 +88,12 @@ class Agent:
         server = await control.listen(self.home, self._control)
         self._spawn(self._warm())
         self.connection.start()
+        supervisor.notify("READY=1", f"STATUS=node {self.node} starts")
+        self._spawn(supervisor.watch(self._alive))
         try:
             await self._stopping.wait()
         finally:
+            supervisor.notify("STOPPING=1")
             server.close()
             (self.home / control.FILE).unlink(missing_ok=True)
             for task in list(self._tasks):
@@ -106,6 +109,11 @@ class Agent:
     def stop(self) -> None:
         """Ends :meth:`run`, and with it what is in work; the coordinator asks again later."""
         self._stopping.set()
+
+    async def _alive(self) -> str:
+        """For the service manager: who gets here is alive. What else may be wrong (a coordinator that is not there, a
+        worker that was lost) is mended without a restart."""
+        return ""
 
     async def _warm(self) -> None:
         with contextlib.suppress(HanseError):
@@ -141,6 +149,7 @@ class Agent:
         if (what, detail) != (self.state, self.detail):
             log.info("%s: %s", what, detail)
         self.state, self.detail = what, detail
+        supervisor.notify(f"STATUS={what}: {detail}"[:500])
         if what == "connected":
             for task in (self._greeting, self._beating):
                 if task is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from hanse.errors import ConfigError, Conflict, HanseError
+from hanse.logs import log_options
 from hanse.node import cli_approvals, cli_budget, cli_datasets
 from hanse.node.command import ask_agent, home_option, joined, owner
 from hanse.terminal import table
@@ -79,7 +80,9 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
 @home_option
 @click.option("--foreground/--background", default=True, show_default=True, help="Stay in this terminal, or detach.")
 @click.option("--verbose", is_flag=True, help="Log more.")
-def start(home: Path, foreground: bool, verbose: bool) -> None:
+@log_options
+@click.option("--detached", is_flag=True, hidden=True)
+def start(home: Path, foreground: bool, verbose: bool, log_format: str, log_file: Path | None, detached: bool) -> None:
     """Run the node until it is stopped (SIGTERM or Ctrl-C)."""
     import logging
 
@@ -87,11 +90,11 @@ def start(home: Path, foreground: bool, verbose: bool) -> None:
 
     settings = NodeSettings.load(home)
     if not foreground:
-        _detach(home)
+        _detach(home, log_format, log_file or home / "agent.log", verbose)
         return
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    from hanse import logs
+
+    logs.begin(logging.DEBUG if verbose else logging.INFO, log_format, log_file, streams=detached)
     from hanse.allocator import keep_warm
 
     keep_warm()
@@ -101,12 +104,13 @@ def start(home: Path, foreground: bool, verbose: bool) -> None:
     serve(home)
 
 
-def _detach(home: Path) -> None:
+def _detach(home: Path, log_format: str, log_file: Path, verbose: bool) -> None:
     import subprocess
 
-    with open(home / "agent.log", "ab") as log:
+    how = ["--detached", "--log-format", log_format, "--log-file", str(log_file), *(["--verbose"] if verbose else [])]
+    with open(log_file, "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home)],
+            [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home), *how],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -114,12 +118,12 @@ def _detach(home: Path) -> None:
         )
     for _ in range(300):  # until it listens, or has ended
         if _running(home):
-            click.echo(f"the node runs (process {child.pid}); its log is agent.log")
+            click.echo(f"the node runs (process {child.pid}); its log is {log_file.name}")
             return
         if child.poll() is not None:
             break
         time.sleep(0.05)
-    raise Conflict("the node did not start; the reason is in agent.log")
+    raise Conflict(f"the node did not start; the reason is in {log_file.name}")
 
 
 @node.command()

@@ -231,6 +231,12 @@ class Runs:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state; all states are named."""
+        query = select(runs.c.state, func.count()).group_by(runs.c.state)
+        with self._database.read() as connection:
+            return {str(s): 0 for s in RunState} | {str(row[0]): int(row[1]) for row in connection.execute(query)}
+
 
 def _filter(query: Select[Any], states: Collection[str] | None) -> Select[Any]:
     if states is not None:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from sqlalchemy import update
+
 from hanse.store.accounts import Accounts
 from hanse.store.audit import AuditLog
 from hanse.store.blobs import Blobs
@@ -16,6 +18,7 @@ from hanse.store.models import Models
 from hanse.store.nodes import Nodes
 from hanse.store.rounds import Rounds, forget_ended, referenced
 from hanse.store.runs import Runs
+from hanse.store.schema import schema_version
 from hanse.store.state_file import StateFile
 
 _SWEEP_GRACE_S = 3600.0
@@ -63,6 +66,11 @@ class Store:
         with self.database.write() as tx:  # nobody can begin to refer to one meanwhile
             forget_ended(tx, failed_s)
             return self.blobs.prune(referenced(tx.connection), grace_s)
+
+    def check_writable(self) -> None:
+        """Writes a row of the database as it is, to disk; raises what a write raises (:mod:`hanse.store.faults`)."""
+        with self.database.write() as tx:
+            tx.execute(update(schema_version).values(release=schema_version.c.release))
 
     def close(self) -> None:
         """Closes the database and the audit log."""

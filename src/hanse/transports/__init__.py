@@ -107,6 +107,10 @@ class Listener(Protocol):
         """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
         ...
 
+    async def answers(self) -> bool:
+        """Whether nodes can call now: looked at from outside, as a node would."""
+        ...
+
     def disconnect(self, node: str, reason: str) -> None:
         """Ends the node's connection and what it was asked (``NodeLost``)."""
         ...

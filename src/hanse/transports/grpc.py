@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -16,6 +17,8 @@ from hanse.transports._grpc_channel import channel_credentials, host_of, server_
 
 PATIENCE = Patience()
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_CALL_S = 3.0
 _TLS, _PLAIN = "grpc://", "grpc+plain://"
 
 
@@ -53,7 +56,7 @@ class GrpcListener:
         from hanse.transports._grpc_coordinator import GrpcCoordinator
 
         self._scheme, self._where = _split(address)
-        self._hub = hub
+        self._hub, self._port = hub, 0
         self._inner = GrpcCoordinator(hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool)
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
 
@@ -64,9 +67,23 @@ class GrpcListener:
         plain = self._scheme == _PLAIN
         credentials = None if plain else server_credentials(*self._hub.identity((*self._hub.names, *own)))
         where = await self._inner.start(self._where, credentials, insecure=plain)
+        self._port = int(where.rpartition(":")[2])
         public = (*self._hub.names, *own, "localhost")[0]
         public = f"[{public}]" if ":" in public else public
         return f"{self._scheme}{public}:{where.rpartition(':')[2]}"
+
+    async def answers(self) -> bool:
+        """Whether the port is open."""
+        host = host_of(self._where)
+        try:
+            async with asyncio.timeout(_CALL_S):
+                _, writer = await asyncio.open_connection(_LOOPBACK.get(host, host), self._port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True
 
     async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
         """See :meth:`hanse.transport.Transport.request`."""

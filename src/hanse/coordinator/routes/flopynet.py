@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from hanse.config import RunConfig
-from hanse.coordinator import registry, training_metrics
+from hanse.coordinator import exposition, registry, training_metrics
 from hanse.coordinator.access import account, address, coordinator, operates, own_run
+from hanse.coordinator.routes.health import examiner
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.coordinator.schemas import FlopyRegistration, documented, read, read_object
 from hanse.errors import ConfigError, Conflict, NotFound
@@ -37,12 +38,6 @@ STATUS = {
 def now() -> str:
     """The time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
-
-
-@router.get("/health")
-async def health(request: Request) -> dict[str, Any]:
-    """Whether the coordinator answers."""
-    return {"status": "healthy", "timestamp": now()}
 
 
 @router.get("/status")
@@ -121,11 +116,19 @@ async def start(request: Request) -> dict[str, Any]:
 
 
 @router.get("/metrics")
-async def metrics(request: Request, run: str | None = None) -> dict[str, Any]:
-    """Accuracy, loss and participation per round, and what follows from them."""
+async def metrics(request: Request, run: str | None = None) -> Response:
+    """Accuracy, loss and participation per round, and what follows from them. Who asks for text, as Prometheus does,
+    gets the figures of the coordinator itself in its format."""
+    if run is None and _wants_text(request.headers.get("accept", "")):
+        told = exposition.text(await exposition.figures(coordinator(request), examiner(request)))
+        return Response(told, media_type=exposition.CONTENT_TYPE)
     found = await _the_run(request, run)
     records = [] if found is None else await asyncio.to_thread(_records, coordinator(request).store, found)
-    return {"run": None if found is None else found.id, **training_metrics.metrics(records)}
+    return JSONResponse({"run": None if found is None else found.id, **training_metrics.metrics(records)})
+
+
+def _wants_text(accept: str) -> bool:
+    return "json" not in accept and ("text/plain" in accept or "openmetrics" in accept)
 
 
 @router.get("/clients")
