@@ -11,6 +11,7 @@ from hanse.messages import Array, Json
 from hanse.queries import Item, take
 
 ARGUMENTS = {"group": "the column whose labels make the groups", "groups": "the two of them to compare"}
+FEW = "a label makes a group where it stands in as many rows of some site as its owner's minimum"
 
 
 def check(options: Mapping[str, Json], **defaults: Json) -> dict[str, Json]:
@@ -46,5 +47,6 @@ def two(options: Mapping[str, Json], labels: tuple[str, ...], n: Array, least: i
     full = [int(i) for i in np.flatnonzero(n >= least)]
     if len(full) != 2:
         found = ", ".join(labels[i] for i in full) or "none"
-        raise ConfigError(f"two groups are compared; there are {len(full)} ({found}); name two with groups=[a, b]")
+        more = "name two with groups=[a, b]" if len(full) > 2 else FEW
+        raise ConfigError(f"two groups are compared; there are {len(full)} ({found}); {more}")
     return full[0], full[1]

@@ -1,0 +1,82 @@
+"""Every statistic of sites that hold little or nothing: a value, None, or a sentence; never an error of the program."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse
+from hanse.errors import ConfigError, HanseError
+from hanse.queries import statistic
+from hanse.registry import names
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "histogram": {"bins": 5},
+    "quantile": {"q": [0.1, 0.5, 0.9]},
+    **{name: {"group": "g"} for name in ("t_test", "smd", "mann_whitney", "logrank")},
+}
+COLUMNS = {"kaplan_meier": ["t", "e"], "logrank": ["t", "e"], "crosstab": ["g", "h"]}
+CRASH = re.compile(r"\b[A-Z]\w*Error\b")
+
+
+def site(rows: int, **other: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(rows)
+    found: dict[str, Any] = {
+        "x": rng.normal(50, 10, rows),
+        "y": rng.normal(0, 1, rows),
+        "t": rng.exponential(500, rows),
+        "e": (rng.random(rows) < 0.7) * 1.0,
+        "g": list(rng.choice(["a", "b"], rows)),
+        "h": list(rng.choice(["c", "d"], rows)),
+    }
+    return found | {name: [value] * rows for name, value in other.items()}
+
+
+NOTHING = dict.fromkeys(("x", "y", "t", "e", "g", "h"))
+SITES = {
+    "one label, few rows": [site(6, g="a")] * 3,
+    "one label": [site(60, g="a")] * 2,
+    "labels of their own": [site(12, g=label) for label in "abc"],
+    "a row": [site(1)] * 3,
+    "no rows but at one": [site(0), site(0), site(80)],
+    "all missing": [site(60, **NOTHING), site(40, **NOTHING)],
+    "all missing at one": [site(60, **NOTHING), site(80), site(70)],
+    "constant": [site(60, x=3.0, t=3.0, e=1.0, h="c")] * 2,
+    "no events": [site(60, e=0.0)] * 2,
+    "all kept back": [site(8), site(9)],
+}
+PROTECTIONS = {"default": {}, "open": {"minimum_cell": 1, "allow_extremes": True}}
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+@pytest.mark.parametrize("sites", SITES)
+def test_odd_sites_give_a_value_or_a_sentence(sites: str, protection: str) -> None:
+    frames = {f"s{i}": frame for i, frame in enumerate(SITES[sites])}
+    with hanse.simulate(frames, policy=PROTECTIONS[protection]) as federation:
+        for by in ((), ("h",)):
+            analytics = federation.analytics(by=by)
+            for name in names("statistics"):
+                numbers = ["x"] if statistic(name).columns == 1 else ["x", "y"]
+                columns = COLUMNS.get(name, ["g"] if name in ("levels", "value_counts") else numbers)
+                options = ARGUMENTS.get(name, {})
+                if by and ("group" in options or "h" in columns):
+                    continue
+                try:
+                    result = analytics.ask(name, columns, options)
+                    json.dumps(result.to_json())
+                    assert repr(result), name
+                except HanseError as error:
+                    assert not CRASH.search(str(error)), f"{name}: {error}"
+
+
+@pytest.mark.parametrize("name", ["t_test", "mann_whitney"])
+@pytest.mark.parametrize("rows", [6, 12])
+def test_a_test_of_one_label_says_which_groups_there_are(name: str, rows: int) -> None:
+    """t_test of three sites of 6 rows raised an IndexError at each of them."""
+    analytics = hanse.simulate({f"s{i}": site(rows, g="a") for i in range(3)}).analytics()
+    with pytest.raises(ConfigError, match=r"two groups are compared; there are [01] \((none|a)\); a label makes a group"):
+        getattr(analytics, name)("x", "g")
