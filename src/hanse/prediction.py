@@ -17,7 +17,7 @@ from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
-from hanse.table import Column, ColumnKind, Table, label_values
+from hanse.table import Column, ColumnKind, Table
 
 
 def native_model(result: Record) -> Any:
@@ -43,7 +43,7 @@ class Predictor:
         self.feature_names_in_: Array = np.array([c["name"] for c in self.prepared.data["columns"]], object)
         self.n_features_in_ = len(self.feature_names_in_)
         if self.task.classes:
-            self.classes_: Array = label_values(self.task.classes)
+            self.classes_: Array = self.task.labels
 
     def predict(self, table: Any) -> Array:
         """(n,) class labels, or values."""

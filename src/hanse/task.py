@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from hanse.errors import ConfigError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.registry import find
-from hanse.table import Column
+from hanse.table import Column, label_values
 
 PROBABILITIES, NUMBER = "probabilities", "number"
 
@@ -25,11 +27,28 @@ class Task:
         features: column names of the design matrix, in order.
         classes: class labels in order (empty where the target is no class); the same at every site, also at
             one that has never seen some of them.
+        text: whether labels that read as numbers are text at the sites ('0' and '1'), and stay so.
     """
 
     kind: str
     features: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    text: bool = False
+
+    @staticmethod
+    def of_json(found: Mapping[str, Any]) -> Task:
+        """From what :meth:`to_json` made."""
+        return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]), bool(found.get("text", False)))
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in a run's result; ``text`` only where it says something."""
+        told: dict[str, Json] = {"kind": self.kind, "features": list(self.features), "classes": list(self.classes)}
+        return told | ({"text": True} if self.text else {})
+
+    @property
+    def labels(self) -> Array:
+        """The classes as the values that stand in the data: numbers where they are numbers there."""
+        return np.array(self.classes) if self.text else label_values(self.classes)
 
     @property
     def of(self) -> Learnable:
@@ -54,10 +73,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the sites' reports come to: a name of :mod:`hanse.tasks`, and the classes where there are any."""
+    """What the sites' reports come to: a name of :mod:`hanse.tasks`, and the classes where there are any;
+    ``text`` as of :class:`Task`."""
 
     kind: str
     classes: tuple[str, ...] = ()
+    text: bool = False
 
 
 def named(target: str, *meanings: str) -> tuple[str, ...]:

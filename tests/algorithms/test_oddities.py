@@ -24,9 +24,9 @@ def site(seed: int, n: int = 60, **changes: Any) -> dict[str, Any]:
     return frame | {name: change(frame[name]) for name, change in changes.items()}
 
 
-def run(**sites: Any) -> Any:
+def run(model: str = "logistic_regression", **sites: Any) -> Any:
     federation = hanse.simulate(sites)
-    return federation.experiment("logistic_regression", target="disease", rounds=1).run(progress=False)
+    return federation.experiment(model, target="disease", rounds=1).run(progress=False)
 
 
 def test_sites_that_agree_are_not_bothered() -> None:
@@ -41,8 +41,10 @@ def test_sites_that_agree_are_not_bothered() -> None:
         ("temperature", lambda v: v * 1.8 + 32),
     ],
 )
-def test_another_unit_is_named_with_its_site(column: str, change: Any) -> None:
-    said = run(a=site(1), b=site(2), c=site(3, **{column: change})).warnings
+@pytest.mark.parametrize("model", ["logistic_regression", "xgboost", "random_forest"])
+def test_another_unit_is_named_with_its_site(column: str, change: Any, model: str) -> None:
+    """Trees were made of sites of several units without a word."""
+    said = run(model, a=site(1), b=site(2), c=site(3, **{column: change})).warnings
     assert any(w.startswith(f"{column!r} at c lies far from its values at the other sites") for w in said)
 
 

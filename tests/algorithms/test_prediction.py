@@ -104,6 +104,22 @@ def test_frames_mappings_and_tables_are_alike() -> None:
     assert predictor.feature_names_in_.tolist() == ["a", "b", "colour", "smokes"]
 
 
+@pytest.mark.parametrize("model", ["logistic_regression", "random_forest", "xgboost"])
+def test_labels_that_are_text_stay_text(model: str) -> None:
+    """'0' and '1' came back as whole numbers, which are no labels of the data."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, 200)
+    for labels, found in ((["0", "1"], ["0", "1"]), ([0, 1], [0, 1]), ([False, True], [0, 1])):
+        rows = {"x": x, "y": [labels[int(v > 0)] for v in x]}
+        result = Drive(shares(Table.of(rows), 100, 100), model_name=model, num_rounds=4).run()
+        predictor = Predictor(result)
+        assert predictor.classes_.tolist() == found
+        assert set(predictor.predict(rows).tolist()) == set(found)
+        assert predictor.score(rows, rows["y"]) > 0.9
+        if model != "xgboost":
+            assert native_model(result).classes_.tolist() == found
+
+
 def test_score_and_wrong_use() -> None:
     _, result = learn("linear_regression", "regression")
     table = toy(100, "regression", seed=4)

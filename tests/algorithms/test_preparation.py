@@ -143,11 +143,12 @@ def test_means_are_those_of_training_rows_only() -> None:
     assert prepared.data["rows"] + prepared.data["held_out"] == 200
 
 
-def test_raw_keeps_nan_and_takes_one_exchange_less() -> None:
+def test_raw_keeps_nan_and_every_value_as_it_is() -> None:
     table = hard(60)
     drive = Drive(shares(table, 30, 30), model_name="xgboost", num_rounds=1)
     prepared = preparation.unpack(drive.run())
-    assert drive.labels.count("prepare") == 2
+    assert drive.labels.count("prepare") == 3  # the last one compares units
+    assert (prepared.arrays["scale"] == 1).all()
     X = preparation.design(table, prepared, False)
     names = prepared.data["task"]["features"]
     assert not any("is missing" in n for n in names)

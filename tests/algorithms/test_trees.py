@@ -41,7 +41,7 @@ def test_they_learn(model: str, kind: str) -> None:
     drive = Drive(shares(toy(400, kind), 200, 150, 50), **settings(model))
     result = drive.run()
     history = result.data["history"]
-    assert drive.labels == ["prepare"] * 2 + ["train"] * 4 + ["evaluate"]
+    assert drive.labels == ["prepare"] * 3 + ["train"] * 4 + ["evaluate"]
     assert [h["round"] for h in history] == [0, 1, 2, 3, 4]
     assert history[-1]["loss"] < 0.75 * history[0]["loss"]
     assert kind == "regression" or history[-1]["auc"] > 0.85
@@ -66,7 +66,7 @@ def test_the_merged_booster_is_the_base_plus_the_scaled_trees_of_all_sites(kind:
     X, base = raw(result, table), result.data["base"]
     start = np.log(base / (1 - base)) if kind == "binary" else base
     expected = np.full((len(X), task.outputs), start)
-    for sent in drive.contributions[2:6]:
+    for sent in drive.contributions[3:7]:
         total = sum(body.data["weight"] for body in sent.values())
         for body in sent.values():
             new = {n.removeprefix("a."): body.arrays[n] for n in body.arrays if n.startswith("a.")}
@@ -166,7 +166,7 @@ def test_sites_that_lack_classes_or_rows_take_part(model: str) -> None:
     assert not any(drive.failures)
     assert find("models", model).predict(result, raw(result, table)).shape == (300, 3)
     assert Predictor(result).predict_proba(table).sum(1) == pytest.approx(1)
-    assert drive.contributions[2]["d"].data["weight"] == 0
+    assert drive.contributions[3]["d"].data["weight"] == 0
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -196,11 +196,11 @@ def test_the_forest_is_scikit_learns_and_counts_sites_by_their_rows(kind: str) -
     table = toy(400, kind)
     drive = Drive(shares(table, 200, 150, 50), **settings("random_forest", model_options={"n_estimators": 40}))
     result = drive.run()
-    grown = [sum(r[f"site-{i}"].data["metrics"]["trees"] for r in drive.contributions[2:6]) for i in range(3)]
+    grown = [sum(r[f"site-{i}"].data["metrics"]["trees"] for r in drive.contributions[3:7]) for i in range(3)]
     assert [abs(g - q) <= 1 for g, q in zip(grown, (20, 15, 5), strict=True)] == [True] * 3
     forest, X = native_model(result), raw(result, table)
     assert np.isnan(X).any()
-    assert len(forest.estimators_) == sum(grown)
+    assert len(forest.estimators_) == 40
     ours = find("models", "random_forest").predict(result, X)
     if kind == "regression":
         each = [tree.predict(X) for tree in forest.estimators_]
@@ -210,6 +210,22 @@ def test_the_forest_is_scikit_learns_and_counts_sites_by_their_rows(kind: str) -
     np.testing.assert_array_equal(ours, theirs[:, 1] if kind == "binary" else theirs)
     assert set(forest.predict(X)) <= set(forest.classes_.tolist()) == set(result.data["task"]["classes"])
     assert forest.feature_importances_.argmax() == 0
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 10])
+@pytest.mark.parametrize("parts", [(61, 67, 72), (33, 33, 34, 100), (7, 11, 13, 169), (50,) * 4])
+def test_a_forest_has_the_trees_that_were_asked_for(parts: tuple[int, ...], rounds: int) -> None:
+    """A forest of 100 trees had 99 or 101; each site gives its share, rounded down or up."""
+    options = {"n_estimators": 100, "max_depth": 2}
+    asked = settings("random_forest", model_options=options, num_rounds=rounds, test_fraction=0.0)
+    drive = Drive(shares(toy(sum(parts)), *parts), **asked)
+    result = drive.run()
+    assert len(trees(result)["size"]) == 100
+    known = result.data["prepared"]["rows"]
+    for i in range(len(parts)):
+        answers = [r[f"site-{i}"].data["metrics"] for r in drive.contributions[3:] if f"site-{i}" in r]
+        grown = [a["trees"] for a in answers if "trees" in a]
+        assert 0 <= sum(grown) - int(100 * answers[0]["n"] / known) <= 1, i
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -245,7 +261,7 @@ def test_leaves_hold_the_owners_minimum() -> None:
     own = {"site-0": {"minimum_count": 12}}
     drive = Drive(tables, owners=own, **settings("random_forest"))
     drive.run()
-    for sent in drive.contributions[2:6]:
+    for sent in drive.contributions[3:7]:
         arrays = sent["site-0"].arrays
         weighted = np.asarray(arrays["a.weighted"])
         assert weighted[np.asarray(arrays["a.left"]) == -1].min() >= 12 or len(arrays["a.size"]) == 0
@@ -279,7 +295,7 @@ def test_what_is_not_a_tree_is_refused(model: str, name: str, change: Any, says:
 
     drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings(model, num_rounds=1))
     result = drive.run()
-    assert re.search(says, drive.failures[2]["site-1"]), drive.failures[2]
+    assert re.search(says, drive.failures[3]["site-1"]), drive.failures[3]
     assert len(trees(result)["size"]) > 0
 
 
@@ -292,7 +308,7 @@ def test_more_trees_than_asked_for_are_refused() -> None:
 
     drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings("xgboost", num_rounds=1))
     drive.run()
-    assert "at most 2 were asked for" in drive.failures[2]["site-1"]
+    assert "at most 2 were asked for" in drive.failures[3]["site-1"]
 
 
 def test_the_learning_rate_is_the_options_then_the_runs_then_xgboosts() -> None:

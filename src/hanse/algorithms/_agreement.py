@@ -92,7 +92,7 @@ def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple
     names = tuple(feature_names(columns, needs == "standardised"))
     if not names:
         raise ConfigError("no feature has a value at any site")
-    task = Task(settled.kind, names, tuple(settled.classes))
+    task = Task(settled.kind, names, tuple(settled.classes), settled.text)
     return Agreed(task, target, columns, needs), tuple(odd[:MAX_WARNINGS])
 
 

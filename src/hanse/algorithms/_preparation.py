@@ -4,7 +4,8 @@
    missing values anywhere (unions, so MERGE).
 2. *sum*: count and sum of each numeric column, class counts, rows (SUM).
 3. *squares*: the same once more, about the mean c of the second exchange, and sums of squares about it (SUM).
-   Two passes, so nothing cancels. Models that take raw values (trees) do without it.
+   Two passes, so nothing cancels. A site says besides which of its columns are unlike those of all sites. Models that
+   take raw values (trees) do without scales, and not without that: a unit of its own at one site spoils them, too.
 
 Each exchange goes to all nodes that answered the one before. What is divided comes from one exchange, so where
 a node is lost between two, rows, class counts, means and scales are those of the nodes that answered the last:
@@ -196,13 +197,14 @@ class Preparation:
         count = np.asarray(found["count"], np.float64)
         mean = np.divide(found["sum"], count, out=np.zeros_like(count), where=count > 0)
         if state.step == "sum":
-            step: Step = "done" if state.needs == "raw" else "squares"
-            return replace(state, step=step, count=count, mean=mean, scale=np.ones_like(mean))
+            return replace(state, step="squares", count=count, mean=mean, scale=np.ones_like(mean))
         # where all that made the centre are here, it is their mean, and what is left of it is rounding
         shift = np.zeros_like(mean) if took == before.took else mean
         mean = np.where(count > 0, before.mean + shift, 0.0)
         variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
         state = replace(state, warnings=_warned(state, gathered), count=count, mean=mean, scale=np.ones_like(mean))
+        if state.needs == "raw":
+            return replace(state, step="done")
         if (shift**2 > _FAR * variance).any():
             return state
         # a constant column has variance zero up to the rounding of its mean
@@ -215,7 +217,7 @@ class Preparation:
         of the numbers in the target (0 and 1 where there are none)."""
         task = state.known.task
         data = {
-            "task": {"kind": task.kind, "features": list(task.features), "classes": list(task.classes)},
+            "task": task.to_json(),
             "target": state.target,
             "columns": [column.to_json() for column in state.known.columns],
             "needs": state.needs,

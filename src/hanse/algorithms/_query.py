@@ -82,7 +82,9 @@ def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, p
     agreed = {n for n in needs if n in needs[: stat.before] or n.stat == "levels"}
     for need in needs:
         whole = sliced(arrays, query.items.index(need), "" if need in agreed else prefix)
-        if need.by == item.by != () and "n" in whole and not len(whole["n"]):  # no site tells any label: there is no group
+        if (
+            need.by == item.by != () and "n" in whole and not len(whole["n"])
+        ):  # no site tells any label: there is no group
             found.append(unit(need, known_of(query, arrays, need, group, prefix)))
         elif need.by == item.by:
             found.append(one_group(whole, group))

@@ -24,6 +24,13 @@ def join(parts: Sequence[Trees]) -> dict[str, Array]:
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
 
 
+def first(trees: Trees, most: int, per_tree: Sequence[str]) -> Trees:
+    """The first trees, ``most`` of them at most; ``per_tree`` as of :func:`fault`."""
+    count = min(most, len(trees["size"]))
+    nodes = int(starts(trees)[count])
+    return {name: array[: count if name in per_tree else nodes] for name, array in trees.items()}
+
+
 def starts(trees: Trees) -> Array:
     """(T + 1,) where each tree's nodes begin, and where the last one's end."""
     return np.concatenate([[0], np.cumsum(trees["size"], dtype=np.int64)])

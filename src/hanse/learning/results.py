@@ -15,14 +15,12 @@ import numpy as np
 
 from hanse.errors import ConfigError, NodeFailed
 from hanse.messages import Array, Json, Record
-from hanse.table import label_values
 from hanse.task import Task
 
 
 def task_of(result: Record) -> Task:
     """The task that a run has learned."""
-    found = result.data["task"]
-    return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
+    return Task.of_json(result.data["task"])
 
 
 def options_of(result: Record) -> Mapping[str, Json]:
@@ -38,7 +36,7 @@ def parameters_of(result: Record, prefix: str = "model.") -> dict[str, Array]:
 
 def labels_of(result: Record) -> Array:
     """Original class labels, in the order of class indices."""
-    return label_values(result.data["task"]["classes"])
+    return task_of(result).labels
 
 
 def target_scale(result: Record) -> tuple[float, float]:

@@ -82,8 +82,7 @@ class Agreed:
 
 def task(prepared: Record) -> Task:
     """The task that was settled."""
-    found = prepared.data["task"]
-    return Task(found["kind"], tuple(found["features"]), tuple(found["classes"]))
+    return Task.of_json(prepared.data["task"])
 
 
 def feature_names(columns: Sequence[Described], standardise: bool) -> list[str]:

@@ -150,6 +150,10 @@ class Forest:
                 count += 1
         return ensembles.share(total) if count else total
 
+    def first(self, trees: Mapping[str, Array], most: int) -> Mapping[str, Array]:
+        """No more than so many of the trees."""
+        return ensembles.first(trees, most, _PER_TREE)
+
     def merge(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         return ensembles.join(parts)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
-from hanse.table import Column, label_values
+from hanse.table import Column
 from hanse.task import PROBABILITIES, Settled, Task
 from hanse.tasks import _labels
 
@@ -109,7 +109,7 @@ class Classes:
     def answer(self, prediction: Array, task: Task) -> Array:
         """Class labels."""
         chosen = (prediction > 0.5).astype(int) if self._two else prediction.argmax(1)
-        return np.asarray(label_values(task.classes)[chosen])
+        return np.asarray(task.labels[chosen])
 
     def probabilities(self, prediction: Array, task: Task) -> Array:
         return np.column_stack([1 - prediction, prediction]) if self._two else prediction

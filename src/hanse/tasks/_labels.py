@@ -18,10 +18,11 @@ QUANTITIES = (ColumnKind.NUMERIC, ColumnKind.DATE)
 
 
 def tell(column: Column, atleast: int, *, labels: bool = True, auto: bool = True) -> dict[str, Json]:
-    """What a site says of its target: whether it has rows, whether they are numbers, and its labels with
+    """What a site says of its target: whether it has rows, whether they are numbers, or text, and its labels with
     at least ``atleast`` rows. ``auto``: of a quantity no labels, only that there are ``many``."""
     there = column.given
     said: dict[str, Json] = {"rows": bool(there.any()), "numeric": column.kind in QUANTITIES, "many": False}
+    said["text"] = column.kind is ColumnKind.CATEGORICAL
     named: list[str] = []
     if labels and said["rows"]:
         listed, codes = labelled(column.take(np.flatnonzero(there)))
@@ -37,7 +38,7 @@ def tell(column: Column, atleast: int, *, labels: bool = True, auto: bool = True
 
 def check(said: Mapping[str, Json]) -> None:
     """Raises ``TypeError``, ``ValueError`` or ``KeyError`` for what is no report."""
-    for flag in ("rows", "numeric", "many"):
+    for flag in ("rows", "numeric", "many", "text"):
         if not isinstance(said[flag], bool):
             raise TypeError(f"{flag} is not true or false")
     if not isinstance(said["labels"], list) or not all(isinstance(t, str) for t in said["labels"]):
@@ -84,7 +85,8 @@ def settle(wanted: str, target: str, said: Sequence[Mapping[str, Any]]) -> Settl
             f"task_type is {wanted}, but the target {target!r} has {len(classes)} classes over all sites "
             f"({shown}); use {found} or auto"
         )
-    return Settled(found, tuple(classes))
+    numbers = label_values(classes).dtype.kind != "U"
+    return Settled(found, tuple(classes), numbers and any(s["text"] for s in said))
 
 
 def order_labels(labels: set[str]) -> list[str]:
