@@ -134,3 +134,36 @@ def test_whoever_says_that_it_lacks_trees_that_it_was_sent_is_left_out() -> None
     drive.run()
     said = {reason for failures in drive.failures for reason in failures.values()}
     assert said == {"it does not have the trees that it was sent"}
+
+
+def test_sampled_rows_are_the_same_wherever_they_lie() -> None:
+    found, options = {}, {**OPTIONS, "subsample": 0.5}
+    for name, tables in splits(table_of("regression")).items():
+        given = settings("regression", test_fraction=0.0, model_options=options, num_rounds=3)
+        found[name] = model(Drive(tables, **given).run())
+    assert len(set(found.values())) == 1, found
+    drive = Drive(tables, **given)
+    drive.run()
+    drawn = [
+        body.arrays["a.rows"][0]
+        for sent in drive.contributions
+        for body in sent.values()
+        if "a.histograms" in body.arrays
+    ]
+    assert 80 < max(drawn) < 160
+    assert len(set(drawn)) > 3
+
+
+def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:
+    tables = shares(table_of("binary"), 140, 100)
+    plain = Drive(tables, **settings("binary", num_rounds=40)).run()
+    drive = Drive(tables, **settings("binary", num_rounds=40, early_stopping_rounds=3))
+    result = drive.run()
+    losses = [entry["loss"] for entry in result.data["history"]]
+    best = result.data["best"]
+    assert losses[best] == min(losses)
+    assert len(losses) == best + 4 < 40
+    assert result.data["round"] == best == len(result.arrays["model.size"])
+    nodes = len(result.arrays["model.left"])
+    assert (result.arrays["model.value"] == plain.arrays["model.value"][:nodes]).all()
+    assert drive.algorithm.ask(drive.state).reason.endswith(f"the loss was least after {best} rounds")  # type: ignore[union-attr]

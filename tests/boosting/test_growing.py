@@ -10,7 +10,8 @@ import xgboost
 
 from hanse.boosting import growing, scales
 from hanse.boosting.binning import Binning
-from hanse.boosting.growing import Shape
+from hanse.boosting.constraints import Constraints
+from hanse.boosting.growing import Rules, Shape
 from hanse.boosting.objective import chosen
 from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, join, margins, none
@@ -30,14 +31,14 @@ def data(n: int, seed: int) -> tuple[Matrix, Matrix]:
     return X, score
 
 
-def boost(X: Matrix, y: Matrix, task: Task, rounds: int, penalty: Penalty, shape: Shape) -> tuple[Trees, Matrix]:
+def boost(X: Matrix, y: Matrix, task: Task, rounds: int, rules: Rules) -> tuple[Trees, Matrix]:
     """Boosting in one place: the loop of the algorithm without its exchanges."""
     objective = chosen(task, {})
     edges = [np.unique(column[~np.isnan(column)]).astype(np.float32)[1:] for column in X.T]
     bins, rows = Binning.of(edges), np.arange(len(X), dtype=np.int32)
     base = objective.base(objective.begin(y).sum(0), len(y))
     work, grown = Workspace(X, bins, rows, objective.margin(base)), none()
-    for _ in range(rounds):
+    for round in range(rounds):
         both = np.stack(objective.gradients(work.margins, y), axis=2)
         units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2)
         pairs = scales.whole(both, units).astype(np.int32)
@@ -45,8 +46,8 @@ def boost(X: Matrix, y: Matrix, task: Task, rounds: int, penalty: Penalty, shape
         now, worth = growing.roots(objective.outputs), np.ldexp(1.0, units)
         while not now.done:
             work.split(now.splits, "")
-            now = growing.grown(now, work.histograms(now.built), worth, bins, penalty, shape)
-        trees, adds = growing.finished(now, worth, bins, penalty, shape, 0.3)
+            now = growing.grown(now, work.histograms(now.built), worth, bins, rules, round)
+        trees, adds = growing.finished(now, worth, bins, rules)
         work.split(now.splits, "")
         work.add_leaves(adds)
         grown = join([grown, trees])
@@ -81,7 +82,7 @@ def test_trees_are_those_of_xgboost(kind: str, shape: dict[str, Any], penalty: d
     y = {"binary": (score > 0).astype(int), "regression": score, "multiclass": np.digitize(score, [-1, 1])}[kind]
     classes = {"binary": ("a", "b"), "regression": (), "multiclass": ("a", "b", "c")}[kind]
     task = Task(kind, tuple("vwxyz"), classes)
-    grown, found = boost(X, y, task, 5, Penalty(**penalty), Shape(**shape))
+    grown, found = boost(X, y, task, 5, Rules(Penalty(**penalty), Shape(**shape)))
     options: dict[str, Any] = {"objective": chosen(task, {}).name, "tree_method": "hist", "nthread": 1}
     options |= {"num_class": 3} if kind == "multiclass" else {}
     booster = xgboost.train({**options, **shape, **penalty}, xgboost.DMatrix(X, y), 5)
@@ -93,7 +94,7 @@ def test_trees_are_those_of_xgboost(kind: str, shape: dict[str, Any], penalty: d
 
 
 def test_a_row_alone_gives_a_leaf() -> None:
-    grown, _ = boost(np.array([[1.0]]), np.array([3.0]), Task("regression", ("v",)), 2, Penalty(), Shape())
+    grown, _ = boost(np.array([[1.0]]), np.array([3.0]), Task("regression", ("v",)), 2, Rules())
     assert grown.size.tolist() == [1, 1]
 
 
@@ -101,8 +102,44 @@ def test_opening_nodes_ahead_of_the_policy_changes_no_tree() -> None:
     """One leaf at a time, by a limit that lets no node be opened ahead: the tree is the beginning of the larger one."""
     X, score = data(1000, 2)
     task = Task("regression", tuple("vwxyz"))
-    trees = {n: boost(X, score, task, 1, Penalty(), Shape(0, n, "lossguide"))[0] for n in range(2, 12)}
+    trees = {n: boost(X, score, task, 1, Rules(shape=Shape(0, n, "lossguide")))[0] for n in range(2, 12)}
     gains = {n: sorted(t.gain[t.left >= 0].tolist(), reverse=True) for n, t in trees.items()}
     for n in range(2, 11):
         assert len(gains[n]) == n - 1
         assert not [g for g in gains[n] if g not in gains[n + 1]]
+
+
+LIMITS = {
+    "rising": (Constraints(monotone=np.int8([1, 0, 0, 0, 0])), {"monotone_constraints": "(1,0,0,0,0)"}),
+    "mixed": (Constraints(monotone=np.int8([-1, 1, 0, 0, 1])), {"monotone_constraints": "(-1,1,0,0,1)"}),
+    "groups": (
+        Constraints(together=np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]], bool)),
+        {"interaction_constraints": "[[0, 1], [1, 2], [3, 4]]"},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "shape", [{"max_depth": 5}, {"max_depth": 0, "max_leaves": 16, "grow_policy": "lossguide"}], ids=str
+)
+@pytest.mark.parametrize("name", LIMITS)
+def test_constraints_are_those_of_xgboost(name: str, shape: dict[str, Any]) -> None:
+    constraints, theirs = LIMITS[name]
+    X, score = data(3000, 5)
+    task = Task("regression", tuple("vwxyz"))
+    _, found = boost(X, score, task, 4, Rules(shape=Shape(**shape), constraints=constraints))
+    options = {"objective": "reg:squarederror", "tree_method": "hist", "nthread": 1, **theirs, **shape}
+    booster = xgboost.train(options, xgboost.DMatrix(X, score), 4)
+    assert np.abs(booster.predict(xgboost.DMatrix(X)) - found[:, 0]).max() < 2e-5
+
+
+def test_columns_are_drawn_by_seed_round_and_way_alone() -> None:
+    constraints = Constraints(bytree=0.6, bylevel=0.7, bynode=0.5, seed=3)
+    ways = [[], [(0, 0)], [(0, 1)], [(4, 1), (2, 0)]]
+    drawn = [constraints.allowed(20, 1, 0, way) for way in ways]
+    assert [int(own.sum()) for own in drawn] == [4, 4, 4, 4]
+    assert all((a == constraints.allowed(20, 1, 0, way)).all() for a, way in zip(drawn, ways, strict=True))
+    assert len({own.tobytes() for own in drawn}) == 4
+    tree = Constraints(bytree=0.6, seed=3).allowed(20, 1, 0, [])
+    assert not [own for own in drawn if (own & ~tree).any()]
+    assert (tree != Constraints(bytree=0.6, seed=3).allowed(20, 2, 0, [])).any()

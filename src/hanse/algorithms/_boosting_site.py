@@ -11,6 +11,7 @@ import numpy as np
 from hanse.boosting import edges, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Splits
+from hanse.boosting.sampling import drawn, row_keys
 from hanse.boosting.trees import Trees
 from hanse.boosting.workspace import Workspace
 from hanse.codec import ArrayOf
@@ -86,6 +87,7 @@ class Question:
     units: Units | None = None
     measures: bool = False
     grows: bool = True
+    round: int | None = None
 
 
 def answer(site: Site, ask: Question) -> Contribution:
@@ -101,7 +103,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     if ask.forward is not None:
         work = _gone_forward(work, ask.forward, model, rows)
         if work is not None and ask.grows:
-            sizes = _begun(work, ask.forward, ask.units, model, rows)
+            sizes = _begun(site, work, ask, model, rows)
     if ask.level is not None:
         work = _gone_down(work, ask.level)
     if work is None:
@@ -161,15 +163,21 @@ def _gone_down(work: Workspace | None, ask: Level) -> Workspace | None:
     return work if work is not None and work.grown == ask.after else None
 
 
-def _begun(work: Workspace, ask: Forward, units: Array | None, model: Any, rows: preparation.Rows) -> dict[str, Array]:
-    """Brings all rows to the roots of the next trees, with their gradients and Hessians in ``units``; where these are
+def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: preparation.Rows) -> dict[str, Array]:
+    """Brings the rows of a round to the roots of its trees, with their gradients and Hessians in units; where these are
     not known, how large they are."""
+    units, train = ask.units, rows.train
     outputs, y = model.objective.outputs, rows.y[rows.train]
     both = np.stack(model.objective.gradients(work.margins[rows.train], y), axis=2)  # (train, outputs, 2)
     pairs = np.zeros((outputs, len(rows.X), 2), np.int32)
     if units is not None:
         pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
-    work.begin(list(pairs), rows.train, ask.begun)
+    if model.subsample < 1:
+        if "row_keys" not in site.cache:
+            site.cache["row_keys"] = row_keys(rows.X[train], y)
+        seed = int(site.config["seed"])
+        train = train[drawn(site.cache["row_keys"], model.subsample, seed, ask.round or 0)]
+    work.begin(list(pairs), train, ask.forward.begun if ask.forward else "")
     return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
 
 

@@ -44,7 +44,7 @@ from hanse.learning.pooling import Importance, model_options
 from hanse.learning.schedule import Schedule
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
-from hanse.settings import Setting, maybe, number
+from hanse.settings import Setting, maybe, number, whole
 from hanse.typed import Typed
 
 TAKES = "histograms"
@@ -52,6 +52,11 @@ DEFAULT = True
 SETTINGS = {
     "learning_rate": Setting(
         None, "of each boosted tree; null: the model's own (0.3)", maybe(number(0, 1000, above=True))
+    ),
+    "early_stopping_rounds": Setting(
+        None,
+        "end where the loss on the rows held out has not fallen for so many rounds, and take the trees up to the least",
+        maybe(whole(1, 100_000)),
     ),
 }
 CHECKPOINT_EVERY = 10  # trees: a state holds all trees so far
@@ -87,6 +92,8 @@ class State:
         growing: the trees of this round, after the first ask.
         forward: what brings a node that has all earlier trees to this round.
         grown: the stamp of the rows as they have been told to go.
+        patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
+        restarts: trees that began anew.
     """
 
     schedule: Schedule
@@ -109,6 +116,8 @@ class State:
     growing: Growing | None = None
     forward: Forward | None = None
     grown: str = ""
+    patience: int | None = None
+    kept: int | None = None
     restarts: int = 0
 
     @property
@@ -139,7 +148,10 @@ class ExactBoosting:
             edges.first(columns),
             Importance(share, share, share),
             model=none(),
+            patience=config["early_stopping_rounds"],
         )
+        if state.patience is not None and not state.schedule.held_out:
+            raise ConfigError("early_stopping_rounds needs rows that are held out; set test_fraction above 0")
         if state.adapter.objective.quantile is not None:
             raise ConfigError(f"{state.adapter.objective.name} is not learned exactly yet; choose reg:squarederror")
         return state
@@ -150,7 +162,8 @@ class ExactBoosting:
             return self._count(state, state.asked)
         schedule, growing = state.schedule, state.growing
         if schedule.phase == "done":
-            return Done(f"{schedule.round} rounds, {len(_known(state.model))} trees")
+            trees = f"{schedule.round} rounds, {len(_known(state.model))} trees"
+            return Done(trees if state.kept is None else f"{trees}: the loss was least after {state.kept} rounds")
         if growing is not None:
             return self._level(state, growing)
         return self._forward(state)
@@ -260,7 +273,9 @@ class ExactBoosting:
         if forward is None or state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         outputs, grows = state.adapter.objective.outputs, schedule.phase == "train"
-        question = Question(state.prepared, None, forward, None, state.units, schedule.measures, grows)
+        question = Question(
+            state.prepared, None, forward, None, state.units, schedule.measures, grows, schedule.round + 1
+        )
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (outputs if grows else 0,))}
         if grows and state.units is None:
             arrays["magnitudes"] = ("int64", (2 * outputs, scales.SIZE))
@@ -287,8 +302,12 @@ class ExactBoosting:
         if schedule.measures:
             entry = evaluation.summary(gathered, task, schedule.round)
             if schedule.phase == "evaluate":
-                return replace(state, schedule=schedule.evaluated(entry), took=())
+                state = replace(state, schedule=schedule.evaluated(entry), took=())
+                return _stopped(state) if state.patience and state.schedule.phase == "done" else state
             state = replace(state, schedule=schedule.noted(entry))
+            best = state.schedule.best()
+            if state.patience and best is not None and schedule.round - best >= state.patience:
+                return _stopped(state)
         else:
             state = replace(state, schedule=schedule.noted(None))
         found = gathered.sum()
@@ -297,23 +316,23 @@ class ExactBoosting:
         return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs))
 
     def _level(self, state: State, grown: Growing) -> Ask:
+        """Brings the rows along the splits that were found last; asks for the sums of their nodes."""
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
-        size, wide = len(grown.built), int(state.bins.starts[-1])
+        size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
         after = _stamp(state.grown, grown.splits)
-        question = Question(state.prepared, level=Level(grown.splits, state.grown, after, grown.built, wide))
+        level = Level(grown.splits, state.grown, after, grown.built, wide)
         each = {}
         if state.whole:
             forward = _whole(state)
-            level = Level(grown.every_split, forward.begun, after, grown.built, wide)
-            each = dict.fromkeys(
-                state.whole, encode(Question(state.prepared, forward=forward, level=level, units=state.units))
-            )
+            whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
+            complete = Question(state.prepared, None, forward, whole, state.units, round=round)
+            each = dict.fromkeys(state.whole, encode(complete))
         return Ask(
-            encode(question),
+            encode(Question(state.prepared, level=level, round=round)),
             Combine.SUM,
             "train",
-            state.schedule.round + 1,
+            round,
             each,
             to=state.took,
             counts={"rows": None},
@@ -330,11 +349,11 @@ class ExactBoosting:
         found = gathered.sum()
         first = state.growing is None
         stamp = state.grown if first else _stamp(state.grown, before.splits)
-        now = growing.grown(before, found["histograms"], worth, bins, adapter.penalty, adapter.shape)
+        now = growing.grown(before, found["histograms"], worth, bins, adapter.rules, state.schedule.round)
         state = replace(state, growing=now, grown=stamp)
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
-        trees, adds = growing.finished(now, worth, bins, adapter.penalty, adapter.shape, adapter.learning_rate)
+        trees, adds = growing.finished(now, worth, bins, adapter.rules)
         gains = _gains(trees, len(state.importance.latest))
         importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
         measured = state.schedule.measured and first
@@ -380,7 +399,7 @@ class ExactBoosting:
             "model_name": state.model_name,
             "options": state.options,
             "prepared": state.prepared.data,
-            "round": state.schedule.round,
+            "round": state.schedule.round if state.kept is None else state.kept,
         }
         model = {f.name: getattr(_known(state.model), f.name) for f in fields(Trees)}
         model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
@@ -410,6 +429,14 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _stopped(state: State) -> State:
+    """The end, with the trees of the rounds up to the least loss."""
+    model, done, best = _known(state.model), state.schedule.round, state.schedule.best()
+    kept = done if best is None else best
+    trees = model.some(0, len(model) - (done - kept) * state.adapter.objective.outputs)
+    return replace(state, schedule=replace(state.schedule, phase="done"), model=trees, kept=kept)
 
 
 def _whole(state: State) -> Forward:

@@ -19,12 +19,14 @@ from typing import Annotated, Literal
 import numpy as np
 
 from hanse.boosting.binning import Binning
-from hanse.boosting.splits import Best, Penalty, best
+from hanse.boosting.constraints import Constraints, Step
+from hanse.boosting.splits import Best, Bounds, Penalty, best
 from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
 from hanse.messages import Array
 
 _Whole = Annotated[Array, ArrayOf("int32", "nodes")]
+_Real = Annotated[Array, ArrayOf("float64", "nodes")]
 _Sum = Annotated[Array, ArrayOf("int64", "nodes")]
 
 
@@ -35,6 +37,16 @@ class Shape:
     max_depth: int = 6
     max_leaves: int = 0
     grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that decides of sums how trees grow."""
+
+    penalty: Penalty = Penalty()
+    shape: Shape = Shape()
+    constraints: Constraints = Constraints()
+    learning_rate: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class TreeNodes:
         group, depth: the output whose tree it is of; edges to its root.
         left: its left child, the right one is the next; ``LEAF`` where it is not opened.
         gradient, hessian: sums of its rows, in units of their scales.
+        weight: what it adds as a leaf, before shrinkage.
+        lower, upper: bounds of the weights of its parts.
         gain: of its best split; 0 where it has none.
         feature, bin, default_left, left_gradient, left_hessian: that split (:class:`hanse.boosting.splits.Best`).
     """
@@ -70,7 +84,10 @@ class TreeNodes:
     left: _Whole
     gradient: _Sum
     hessian: _Sum
-    gain: Annotated[Array, ArrayOf("float64", "nodes")]
+    weight: _Real
+    lower: _Real
+    upper: _Real
+    gain: _Real
     feature: _Whole
     bin: _Whole
     default_left: Annotated[Array, ArrayOf("uint8", "nodes")]
@@ -122,12 +139,13 @@ def roots(outputs: int) -> Growing:
     return Growing(nodes, np.arange(outputs, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
 
-def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, penalty: Penalty, shape: Shape) -> Growing:
+def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:
     """With the histograms that were asked for.
 
     Args:
         sums: (built, bins, 2) int64.
         scales: (outputs, 2) float64.
+        round: for what is drawn.
     """
     nodes, place = growing.nodes, {int(node): i for i, node in enumerate(growing.held)}
     if nodes.depth[growing.built].any():
@@ -139,32 +157,31 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, penalty: 
     else:
         fresh, histograms, let_go = growing.built, sums, set()
         total = sums[:, : bins.starts[1]].sum(axis=1) if len(bins.count) else np.zeros((len(sums), 2), np.int64)
-        nodes = replace(nodes, gradient=total[:, 0], hessian=total[:, 1])
+        weight = rules.penalty.weight(total[:, 0] * scales[:, 0], total[:, 1] * scales[:, 1])
+        nodes = replace(nodes, gradient=total[:, 0], hessian=total[:, 1], weight=weight)
     order = np.argsort(fresh)
     fresh, histograms = fresh[order].astype(np.int32), histograms[order]
-    nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, penalty))
+    allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
+    nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, rules.penalty, allowed, bounds))
     still = np.array([i for i, node in enumerate(growing.held) if int(node) not in let_go], np.int64)
     wide = growing.histograms[still] if len(still) else np.zeros((0, *sums.shape[1:]), np.int64)
     useful = nodes.gain[fresh] > 0
     held = np.concatenate([growing.held[still], fresh[useful]]).astype(np.int32)
     wide = np.concatenate([wide, histograms[useful]])
-    nodes, opened, built = _opened(nodes, shape)
+    nodes, opened, built = _opened(nodes, scales, rules)
     unopened = nodes.left[held] == LEAF
     needed = unopened | np.isin(held, _parents(nodes)[built])
     return Growing(nodes, built, opened, held[needed], wide[needed])
 
 
-def finished(
-    growing: Growing, scales: Array, bins: Binning, penalty: Penalty, shape: Shape, learning_rate: float
-) -> tuple[Trees, Array]:
+def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tuple[Trees, Array]:
     """The trees, and (nodes,) float32 what a row adds whose last node is this one of all that were opened."""
     nodes = growing.nodes
     taken = np.zeros(len(nodes.group), bool)
     for output in range(len(scales)):
-        taken[_policy(nodes, output, shape)[0]] = True
-    weight = penalty.weight(nodes.gradient * scales[nodes.group, 0], nodes.hessian * scales[nodes.group, 1])
-    weight = weight.astype(np.float32)
-    value = weight * np.float32(learning_rate)
+        taken[_policy(nodes, output, rules.shape)[0]] = True
+    weight = nodes.weight.astype(np.float32)
+    value = weight * np.float32(rules.learning_rate)
     inside = np.zeros(len(taken), bool)  # part of the tree
     inside[nodes.depth == 0] = True
     adds = value.copy()
@@ -213,6 +230,9 @@ def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array) -> T
         np.asarray(gradient, np.int64),
         np.asarray(hessian, np.int64),
         np.zeros(m),
+        np.full(m, -np.inf),
+        np.full(m, np.inf),
+        np.zeros(m),
         whole,
         whole,
         np.zeros(m, np.uint8),
@@ -251,16 +271,17 @@ def _known(nodes: TreeNodes, fresh: Array, found: Best) -> TreeNodes:
     return replace(nodes, **changed)
 
 
-def _opened(nodes: TreeNodes, shape: Shape) -> tuple[TreeNodes, Array, Array]:
+def _opened(nodes: TreeNodes, scales: Array, rules: Rules) -> tuple[TreeNodes, Array, Array]:
     """With the nodes opened that the policy may come to next; these, and which of their children are summed up."""
     opened: list[int] = []
     built: list[int] = []
+    shape = rules.shape
     while not built:
         wanted = [node for group in range(nodes.group.max() + 1) for node in _policy(nodes, group, shape)[1]]
         if not wanted:
             break
         at = np.array(sorted(wanted), np.int64)
-        nodes = _with_children(nodes, at)
+        nodes = _with_children(nodes, at, scales, rules)
         opened += at.tolist()
         if not shape.max_depth:
             deeper = at
@@ -272,11 +293,43 @@ def _opened(nodes: TreeNodes, shape: Shape) -> tuple[TreeNodes, Array, Array]:
     return nodes, np.array(opened, np.int32), np.array(built, np.int32)
 
 
-def _with_children(nodes: TreeNodes, at: Array) -> TreeNodes:
+def _limited(
+    nodes: TreeNodes, fresh: Array, columns: int, constraints: Constraints, round: int
+) -> tuple[Array | None, Bounds | None]:
+    """Which columns each node may be split on, and how far its parts may go; None where there is no limit."""
+    allowed, bounds = None, None
+    if not constraints.free:
+        ways = _ways(nodes)
+        some = (constraints.allowed(columns, round, int(nodes.group[node]), ways[int(node)]) for node in fresh)
+        allowed = np.stack(list(some))
+    if constraints.monotone is not None:
+        own = (values[fresh][:, None] for values in (nodes.weight, nodes.lower, nodes.upper))
+        bounds = Bounds(constraints.monotone, *own)
+    return allowed, bounds
+
+
+def _ways(nodes: TreeNodes) -> dict[int, list[Step]]:
+    """The way from its root to each node."""
+    found: dict[int, list[Step]] = {int(root): [] for root in np.flatnonzero(nodes.depth == 0)}
+    for node in np.flatnonzero(nodes.left != LEAF).tolist():  # parents come before their children
+        for side in (0, 1):
+            found[int(nodes.left[node]) + side] = [*found[node], (int(nodes.feature[node]), side)]
+    return found
+
+
+def _with_children(nodes: TreeNodes, at: Array, scales: Array, rules: Rules) -> TreeNodes:
     left = np.stack([nodes.left_gradient[at], nodes.left_hessian[at]])
     right = np.stack([nodes.gradient[at], nodes.hessian[at]]) - left
     gradient, hessian = np.stack([left, right], axis=2).reshape(2, -1)  # left, right, left, right, ...
     children = _new(np.repeat(nodes.group[at], 2), np.repeat(nodes.depth[at] + 1, 2), gradient, hessian)
+    lower, upper = np.repeat(nodes.lower[at], 2), np.repeat(nodes.upper[at], 2)
+    worth = scales[children.group]
+    weight = np.clip(rules.penalty.weight(gradient * worth[:, 0], hessian * worth[:, 1]), lower, upper)
+    if rules.constraints.monotone is not None:
+        sign, middle = rules.constraints.monotone[nodes.feature[at]], (weight[::2] + weight[1::2]) / 2
+        upper[::2], lower[1::2] = (np.where(sign > 0, middle, own) for own in (upper[::2], lower[1::2]))
+        lower[::2], upper[1::2] = (np.where(sign < 0, middle, own) for own in (lower[::2], upper[1::2]))
+    children = replace(children, weight=weight, lower=lower, upper=upper)
     place = nodes.left.copy()
     place[at] = len(nodes.group) + 2 * np.arange(len(at))
     nodes = replace(nodes, left=place)

@@ -49,11 +49,14 @@ class Penalty:
         found = np.where(fine, -soft / np.where(fine, hessian + self.reg_lambda, 1.0), 0.0)
         return np.clip(found, -self.max_delta_step, self.max_delta_step) if self.max_delta_step else found
 
+    def worth(self, gradient: Array, hessian: Array, weight: Array) -> Array:
+        """Twice what a leaf of this weight takes from the loss, float64; without α |w|, as XGBoost has it."""
+        return -(2 * gradient * weight + (hessian + self.reg_lambda) * weight * weight)
+
     def score(self, gradient: Array, hessian: Array) -> Array:
         """Twice what the leaf of these sums takes from the loss, float64."""
         if self.max_delta_step:
-            w = self.weight(gradient, hessian)
-            return -(2 * gradient * w + (hessian + self.reg_lambda) * w * w)  # without α |w|, as XGBoost has it
+            return self.worth(gradient, hessian, self.weight(gradient, hessian))
         soft = np.maximum(np.abs(gradient) - self.reg_alpha, 0.0) if self.reg_alpha else gradient
         whole = hessian + self.reg_lambda
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -77,20 +80,49 @@ class Best:
     hessian: Array
 
 
-def best(histograms: Array, scales: Array, bins: Binning, penalty: Penalty, allowed: Array | None = None) -> Best:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of the weights of m nodes, where a column is monotone.
+
+    Args:
+        monotone: (f,) int8 (:class:`hanse.boosting.constraints.Constraints`).
+        weight: (m, 1) of each node.
+        lower, upper: (m, 1) of the parts of its split.
+    """
+
+    monotone: Array
+    weight: Array
+    lower: Array
+    upper: Array
+
+    def part(self, nodes: slice) -> Bounds:
+        """Those of some nodes."""
+        return Bounds(self.monotone, self.weight[nodes], self.lower[nodes], self.upper[nodes])
+
+
+def best(
+    histograms: Array,
+    scales: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None = None,
+    bounds: Bounds | None = None,
+) -> Best:
     """The best split of each node.
 
     Args:
         histograms: (m, bins, 2) int64.
         scales: (m, 2) float64, powers of two: what a unit of the gradient and of the Hessian is worth.
         allowed: (m, f) bool, the columns that may be split on; None: all.
+        bounds: None: no column is monotone.
     """
     m, size, _ = histograms.shape
     found = Best(*(np.zeros(m, dtype) for dtype in (np.float64, np.int32, np.int32, np.uint8, np.int64, np.int64)))
     step = max(1, _BLOCK // max(1, size))
     for low in range(0, m if size else 0, step):
         some = slice(low, low + step)
-        _search(found, some, histograms[some], scales[some], bins, penalty, None if allowed is None else allowed[some])
+        own = None if allowed is None else allowed[some]
+        _search(found, some, histograms[some], scales[some], bins, penalty, own, bounds and bounds.part(some))
     return found
 
 
@@ -102,6 +134,7 @@ def _search(
     bins: Binning,
     penalty: Penalty,
     allowed: Array | None,
+    bounds: Bounds | None,
 ) -> None:
     starts = bins.starts
     column = np.repeat(np.arange(len(bins.count)), bins.count + 2)
@@ -120,14 +153,16 @@ def _search(
         before = np.where(starts[:-1] > 0, running[:, starts[:-1] - 1], 0)
         running -= before[:, column]
         left.append(running)
-    parent = penalty.score(total[:, 0] * scales[:, 0], total[:, 1] * scales[:, 1])[:, None]
-    gain = _gain(left[0], left[1], total, scales, penalty, usable) - parent
+    sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
+    parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
+    signs = None if bounds is None else bounds.monotone[column]
+    gain = _gain(left[0], left[1], total, scales, penalty, usable, bounds, signs) - parent
     default_left = np.asarray(np.zeros(gain.shape, bool))
     if lacks.any():
         usable &= lacks[:, column]
         usable[:, missing - 1] = False
         also = [left[i] + absent[:, column, i] for i in (0, 1)]
-        other = _gain(also[0], also[1], total, scales, penalty, usable) - parent
+        other = _gain(also[0], also[1], total, scales, penalty, usable, bounds, signs) - parent
         default_left = np.asarray(other > gain)
         gain = np.asarray(np.where(default_left, other, gain))
     at = gain.argmax(axis=1)
@@ -141,7 +176,16 @@ def _search(
         found.hessian[where] = left[1][i, place] + absent[i, of, 1] * to_left
 
 
-def _gain(gradient: Array, hessian: Array, total: Array, scales: Array, penalty: Penalty, usable: Array) -> Array:
+def _gain(
+    gradient: Array,
+    hessian: Array,
+    total: Array,
+    scales: Array,
+    penalty: Penalty,
+    usable: Array,
+    bounds: Bounds | None,
+    signs: Array | None,
+) -> Array:
     """The scores of both parts, given the sums of the left one; -inf where a split is not allowed."""
     other_gradient, other_hessian = total[:, :1] - gradient, total[:, 1:] - hessian
     fine = usable & (hessian > 0) & (other_hessian > 0)
@@ -150,4 +194,11 @@ def _gain(gradient: Array, hessian: Array, total: Array, scales: Array, penalty:
         for weight in weights:
             fine &= weight >= penalty.min_child_weight
     own, other = (part * scales[:, :1] for part in (gradient, other_gradient))
-    return np.where(fine, penalty.score(own, weights[0]) + penalty.score(other, weights[1]), -np.inf)
+    if bounds is None or signs is None:
+        return np.where(fine, penalty.score(own, weights[0]) + penalty.score(other, weights[1]), -np.inf)
+    leaves = [
+        np.clip(penalty.weight(g, h), bounds.lower, bounds.upper) for g, h in ((own, weights[0]), (other, weights[1]))
+    ]
+    fine &= signs * (leaves[1] - leaves[0]) >= 0
+    both = penalty.worth(own, weights[0], leaves[0]) + penalty.worth(other, weights[1], leaves[1])
+    return np.where(fine, both, -np.inf)

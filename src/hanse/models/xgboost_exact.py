@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hanse.boosting.growing import Shape
+from hanse.boosting.constraints import Constraints
+from hanse.boosting.growing import Rules, Shape
 from hanse.boosting.objective import Objective, chosen
 from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, fault, margins
@@ -32,6 +33,7 @@ SETTINGS = {
     "reg_lambda": Setting(1.0, "L2 penalty on the values of leaves", number(0)),
     "reg_alpha": Setting(0.0, "L1 penalty on the values of leaves", number(0)),
     "max_delta_step": Setting(0.0, "largest value of a leaf; 0: no limit", number(0)),
+    "subsample": Setting(1.0, "share of rows per tree", number(0, 1, above=True)),
     "max_bin": Setting(256, "bins of a column's histogram", whole(2, 65536)),
 }
 
@@ -43,9 +45,10 @@ class Exact:
         self.task, self.options = task, options
         self.objective: Objective = chosen(task, options)
         names = ("reg_lambda", "reg_alpha", "gamma", "min_child_weight", "max_delta_step")
-        self.penalty = Penalty(**{name: options[name] for name in names})
-        self.shape = Shape(**{name: options[name] for name in ("max_depth", "max_leaves", "grow_policy")})
-        self.learning_rate, self.max_bin = float(options["learning_rate"]), int(options["max_bin"])
+        penalty = Penalty(**{name: options[name] for name in names})
+        shape = Shape(**{name: options[name] for name in ("max_depth", "max_leaves", "grow_policy")})
+        self.rules = Rules(penalty, shape, Constraints(), float(options["learning_rate"]))
+        self.max_bin, self.subsample = int(options["max_bin"]), float(options["subsample"])
 
     def fault(self, trees: Trees) -> str:
         """What is wrong with trees; "" if nothing is."""

@@ -1,0 +1,40 @@
+"""Which rows a round learns from, wherever they lie.
+
+A row is drawn by a key made of its values and its target, of the seed of the run and of the round: the same row is
+drawn at any site and in any order. (Rows that are equal in all of these are drawn together.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from hanse.messages import Array
+
+_MISSING = 0x7FC00000  # the bits of NaN, of which there are many
+
+
+def row_keys(X: Array, y: Array) -> Array:
+    """(n,) uint64: a number for each row, of its values as float32 and its target."""
+    keys = _mixed(np.asarray(y, np.float64).reshape(len(X)).view(np.uint64))
+    for column in X.T:
+        values = np.asarray(column, np.float32) + np.float32(0)  # -0 becomes 0
+        bits = np.where(np.isnan(values), np.uint32(_MISSING), values.view(np.uint32))
+        keys = _mixed(keys ^ bits.astype(np.uint64))
+    return keys
+
+
+def drawn(keys: Array, share: float, seed: int, round: int) -> Array:
+    """(n,) bool: each row with the probability ``share``."""
+    salt = hashlib.sha256(f"rows\x1f{seed}\x1f{round}".encode()).digest()[:8]
+    number = _mixed(keys ^ np.frombuffer(salt, "<u8"))
+    return np.asarray((number >> np.uint64(11)) < np.uint64(int(share * 2**53)))
+
+
+def _mixed(numbers: Array) -> Array:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
+    found = numbers + np.uint64(0x9E3779B97F4A7C15)
+    found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(found ^ (found >> np.uint64(31)))
