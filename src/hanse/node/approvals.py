@@ -6,7 +6,6 @@ An approval is for exactly one run and one hash. It can be revoked, and ends wit
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
+from hanse.node.kept import opened
 
 _TEXT_BYTES = 16 << 20
 _UNDECIDED, _UNDECIDED_BYTES = 1000, 256 << 20  # of proposals; more than any owner reads
@@ -129,27 +129,13 @@ class Approvals:
     """The file ``approvals.db`` in the node's folder; safe with several processes."""
 
     def __init__(self, home: Path) -> None:
-        path = home / "approvals.db"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+        self._db = opened(
+            home / "approvals.db",
+            _SCHEMA,
+            "restore it from a backup, or move it away: then nothing is approved, and open proposals come again",
+        )
         self._read: dict[tuple[str, str], Proposal] = {}
         self._read_at = (0, 0)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._db.executescript(_SCHEMA)
-            whole = self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
-                raise
-            whole = False
-        if not whole:
-            self._db.close()
-            raise ConfigError(
-                "approvals.db is damaged; restore it from a backup, or move it away: then nothing is "
-                "approved, and open proposals come again"
-            )
 
     def close(self) -> None:
         """Closes the database."""

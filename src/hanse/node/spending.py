@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hanse.errors import ConfigError, NotAllowed
+from hanse.errors import NotAllowed
 from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
 from hanse.messages import Json, Record, digest, dumps, loads
+from hanse.node.kept import opened
 
 FILE = "spending.db"
 _SCHEMA = """
@@ -65,28 +65,16 @@ class Book:
     """
 
     def __init__(self, home: Path, ledgers: Sequence[Ledger] = ()) -> None:
-        path = home / FILE
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.ledgers = tuple(ledgers)
         self._reserved: dict[int, Reservation] = {}
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
-        self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            whole = self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
-                raise
-            whole = False
-        if not whole:
-            self._db.close()
-            raise ConfigError(
-                f"{FILE} is damaged; restore it from a backup. Without it nobody knows what was answered already, "
-                "so nothing is"
-            )
+        self._db = opened(
+            home / FILE,
+            _SCHEMA,
+            "restore it from a backup. Without it nobody knows what was answered already, so nothing is",
+            threads=True,
+        )
 
     def close(self) -> None:
         """Lets the file go."""
