@@ -2,7 +2,7 @@
 
 A round moves buffers of a megabyte by the hundred. As glibc comes, each is mapped from the system, filled
 with zeros page by page and given back; kept instead, the same warm pages serve again. One arena rather
-than one per thread keeps what is free in one place, so that the peak does not grow with gRPC's threads.
+than one per thread keeps what is free in one place, so that the peak does not grow with the number of threads.
 
 What is kept lies between what is used, in pieces that no model fits into. So whoever is about to make a
 model gives them back first.

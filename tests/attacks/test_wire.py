@@ -17,8 +17,9 @@ from grpc import aio
 
 from hanse.errors import HanseError
 from hanse.messages import Message, Record, frames
-from hanse.transports._grpc_channel import PATH, channel_credentials
+from hanse.transports._grpc_channel import PATH
 from tests.coordinator.live import GrpcSite, Live, until_online, until_state
+from tests.transports.grpc_federation import grpc_credentials
 
 Json = Any
 PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None, "expected_client_ids": ["good"]}
@@ -49,7 +50,7 @@ class Rogue(GrpcSite):
     async def raw(self, frame: bytes) -> None:
         """Sends a frame on a connection of its own, and waits until that is ended, or answers."""
         async with aio.secure_channel(
-            self.identity.address.removeprefix("grpc://"), channel_credentials(self.identity)
+            self.identity.address.removeprefix("grpc://"), grpc_credentials(self.identity)
         ) as channel:
             call = channel.stream_stream(PATH)()
             await call.write(frame)

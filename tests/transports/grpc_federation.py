@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import grpc
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -30,6 +31,11 @@ def identity(authority: Authority, node: str, address: str = "localhost:1", days
 
 def credentials_of(authority: Authority) -> Any:
     return server_credentials(*authority.issue_server(["localhost", "127.0.0.1"]), authority.pem)
+
+
+def grpc_credentials(identity: NodeIdentity) -> grpc.ChannelCredentials:
+    """For the grpcio library, which stands for whatever else speaks gRPC."""
+    return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
 
 
 @functools.cache

@@ -16,19 +16,30 @@ class Deaf:
     """A wire whose other end sends and never reads."""
 
     def __init__(self, said: Iterator[bytes]) -> None:
-        self.said, self.written = said, 0
-        self.ended = asyncio.Event()
+        self.said, self.written, self.held = said, 0, True
 
-    async def read(self) -> bytes | None:
-        await asyncio.sleep(0)
-        found = next(self.said, None)
-        if found is None:
-            await self.ended.wait()
-        return found
+    def listen(
+        self, received: Callable[[bytes], None], ready: Callable[[], None], ended: Callable[[str], None]
+    ) -> None:
+        self.received = received
+        self.go_on()
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         self.written += len(data)
-        await self.ended.wait()
+        return False
+
+    def hold(self) -> None:
+        self.held = True
+
+    def go_on(self) -> None:
+        self.held = False
+        asyncio.get_running_loop().call_soon(self.next)
+
+    def next(self) -> None:
+        found = None if self.held else next(self.said, None)
+        if found is not None:
+            self.received(found)
+            asyncio.get_running_loop().call_soon(self.next)
 
 
 def requests(count: int, text: str = "", id: Callable[[int], str] = "hello/{}".format) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -167,14 +168,44 @@ def test_a_silent_node_costs_the_others_one_wait_and_not_one_each(monkeypatch: p
 class Pipe:
     """One end of a connection in memory that holds little, as a network does."""
 
-    def __init__(self, incoming: asyncio.Queue[bytes], outgoing: asyncio.Queue[bytes]) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
+    HOLDS = 2
 
-    async def read(self) -> bytes | None:
-        return await self._incoming.get()
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._coming: deque[bytes] = deque()
+        self._held = True
+        self.other = self
 
-    async def write(self, data: bytes) -> None:
-        await self._outgoing.put(data)
+    @staticmethod
+    def pair() -> tuple[Pipe, Pipe]:
+        one, two = Pipe(), Pipe()
+        one.other, two.other = two, one
+        return one, two
+
+    def listen(
+        self, received: Callable[[bytes], None], ready: Callable[[], None], ended: Callable[[str], None]
+    ) -> None:
+        self._received, self._ready = received, ready
+        self.go_on()
+
+    def write(self, data: bytes) -> bool:
+        self.other._coming.append(data)
+        self._loop.call_soon(self.other._tell)
+        return len(self.other._coming) < self.HOLDS
+
+    def hold(self) -> None:
+        self._held = True
+
+    def go_on(self) -> None:
+        self._held = False
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._coming and not self._held:
+            full = len(self._coming) >= self.HOLDS
+            self._received(self._coming.popleft())
+            if full and len(self._coming) < self.HOLDS:
+                self._loop.call_soon(self.other._ready)
 
 
 class Watched:
@@ -218,8 +249,8 @@ def many(
     def connect() -> list[asyncio.Task[str]]:
         running = []
         for here, there in zip(ours, theirs, strict=True):
-            up, down = asyncio.Queue[bytes](2), asyncio.Queue[bytes](2)
-            running += [asyncio.create_task(here.run(Pipe(up, down))), asyncio.create_task(there.run(Pipe(down, up)))]
+            near, far = Pipe.pair()
+            running += [asyncio.create_task(here.run(near)), asyncio.create_task(there.run(far))]
         return running
 
     return ours, theirs, connect

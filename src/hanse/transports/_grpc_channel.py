@@ -1,12 +1,13 @@
-"""What both ends of a gRPC connection agree on: the method, the options, what plaintext may do."""
+"""What both ends of a gRPC connection agree on: the method, TLS, what plaintext may do, how to reach a host."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from typing import Any
-
-import grpc
-from grpc import aio
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
 
 from hanse.errors import ConfigError
 from hanse.identity import NodeIdentity
@@ -17,37 +18,12 @@ PATH = f"/{SERVICE}/{METHOD}"
 NODE_METADATA = "hanse-node"  # who a node without a certificate says it is (plaintext, loopback only)
 COORDINATOR = "coordinator"
 KEEPALIVE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 20.0  # who connects and shows no certificate holds a file of ours for so long
+GOODBYE_SECONDS = 2.0  # for the end of TLS
 
 # The largest frame is a BEGIN with the largest header, or a chunk; whatever is larger is refused
-# by gRPC before it is read.
-_MAX_FRAME = MAX_HEADER_BYTES + CHUNK_BYTES + (2 << 20)
-
-
-def options(keepalive: float) -> list[tuple[str, Any]]:
-    """gRPC's settings for one end; ``keepalive`` in seconds is also how long a ping may take."""
-    milliseconds = int(keepalive * 1000)
-    return [
-        ("grpc.max_send_message_length", _MAX_FRAME),
-        ("grpc.max_receive_message_length", _MAX_FRAME),
-        ("grpc.optimization_target", "throughput"),
-        # A window that gRPC measures grows to tens of megabytes for each node. One of two chunks
-        # keeps a line of 1 Gbit/s and 15 ms full, and the coordinator's memory small.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 2 << 20),
-        # What gRPC once read at a time it keeps ready for the next read, at each connection: 1 to 2 MB
-        # after a large payload, though the connection has nothing to say for the rest of the round.
-        ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
-        # Who connects and shows no certificate holds a file of ours for so long
-        ("grpc.server_handshake_timeout_ms", 20_000),
-        # A peer that vanished without a word is noticed by a ping that is not answered
-        ("grpc.keepalive_time_ms", milliseconds),
-        ("grpc.keepalive_timeout_ms", milliseconds),
-        ("grpc.http2.ping_timeout_ms", milliseconds),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", milliseconds // 2),
-        ("grpc.http2.max_ping_strikes", 0),
-    ]
+# before it is read.
+MAX_FRAME = MAX_HEADER_BYTES + CHUNK_BYTES + (2 << 20)
 
 
 def host_of(address: str) -> str:
@@ -80,26 +56,45 @@ def check_plaintext(address: str, insecure: bool) -> None:
         )
 
 
-def channel_credentials(identity: NodeIdentity) -> grpc.ChannelCredentials:
+def channel_credentials(identity: NodeIdentity) -> ssl.SSLContext:
     """A node's: show its certificate, believe its authority only. Raises as ``NodeIdentity.check``."""
     identity.check()
-    return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+    return client_context(identity.ca_pem, identity.key_pem, identity.cert_pem)
 
 
-def server_credentials(key_pem: bytes, cert_pem: bytes, ca_pem: bytes) -> grpc.ServerCredentials:
+def client_context(ca_pem: bytes, key_pem: bytes = b"", cert_pem: bytes = b"") -> ssl.SSLContext:
+    """TLS of an end that calls; with its certificate, where it has one."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, ca_pem, key_pem, cert_pem)
+
+
+def server_credentials(key_pem: bytes, cert_pem: bytes, ca_pem: bytes) -> ssl.SSLContext:
     """The coordinator's: only nodes with a certificate of this authority."""
-    return grpc.ssl_server_credentials([(key_pem, cert_pem)], ca_pem, require_client_auth=True)
+    return _context(ssl.PROTOCOL_TLS_SERVER, ca_pem, key_pem, cert_pem)
 
 
-class GrpcWire:
-    """One bidirectional call, from either end, as a :class:`hanse.transports._link.Wire`."""
+def _context(protocol: int, ca_pem: bytes, key_pem: bytes, cert_pem: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+    context.load_verify_locations(cadata=ca_pem.decode())
+    if key_pem:
+        with _file(cert_pem + key_pem) as path:
+            context.load_cert_chain(path)
+    return context
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
 
-    async def read(self) -> bytes | None:
-        data = await self._call.read()
-        return None if data is aio.EOF else data
-
-    async def write(self, data: bytes) -> None:
-        await self._call.write(data)
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """A file of ours alone, for a library that reads keys from nothing else; in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("hanse", os.MFD_CLOEXEC), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.NamedTemporaryFile() as file:  # for its owner's eyes
+        file.write(content)
+        file.flush()
+        yield file.name

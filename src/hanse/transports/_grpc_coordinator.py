@@ -1,22 +1,24 @@
 """The coordinator's end over gRPC: one TLS port; each node dials in and keeps one stream open.
 
 A node is who its certificate says (``hanse.identity``), never who it claims to be. Frames are
-raw bytes on one bidirectional call, without protobuf. It lives in the event loop it was started
-in, next to whatever else runs there.
+raw bytes on one bidirectional call (:mod:`hanse.transports._grpc_call`), without protobuf. It lives in the event
+loop it was started in, next to whatever else runs there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
+import errno
 import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-
-import grpc
-from grpc import aio
 
 from hanse.errors import ConfigError, HanseError, NodeLost, NotAuthenticated
 from hanse.identity import check_node_id, read_certificate
@@ -24,16 +26,27 @@ from hanse.messages import MAX_MESSAGE_BYTES, Message
 from hanse.transport import Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
+from hanse.transports._grpc_call import (
+    ABORTED,
+    PERMISSION_DENIED,
+    RECEIVE_BYTES,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    Call,
+)
 from hanse.transports._grpc_channel import (
     COORDINATOR,
+    GOODBYE_SECONDS,
+    HANDSHAKE_SECONDS,
     KEEPALIVE_SECONDS,
+    MAX_FRAME,
     NODE_METADATA,
     PATH,
-    GrpcWire,
     check_plaintext,
     host_of,
-    options,
 )
+from hanse.transports._http2 import Fields
 from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
 
 log = logging.getLogger(__name__)
@@ -41,6 +54,8 @@ log = logging.getLogger(__name__)
 Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of its certificate)
 
 _LONGEST_STREAM = 30 * 86400.0  # seconds; then a new handshake, so that an expired certificate ends
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  each is understood as both
+_LAST_WORDS = 0.5  # seconds for the ends of all connections
 
 
 class GrpcCoordinator:
@@ -80,13 +95,14 @@ class GrpcCoordinator:
         self._links: dict[str, Link] = {}
         self._online: dict[str, object] = {}
         self._change = asyncio.Event()
-        self._server: Any = None
+        self._servers: list[asyncio.Server] = []
+        self._serving: set[asyncio.Task[None]] = set()
+        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()  # also those without a connection yet
+        self._room = memoryview(bytearray(RECEIVE_BYTES))
         self._plaintext = False
         self._closed = False
 
-    async def start(
-        self, address: str, credentials: grpc.ServerCredentials | None = None, *, insecure: bool = False
-    ) -> str:
+    async def start(self, address: str, credentials: ssl.SSLContext | None = None, *, insecure: bool = False) -> str:
         """Listen on ``host:port`` (port 0 picks one); returns the address with its port.
 
         Raises ``ConfigError`` where the port is taken, or plaintext is not allowed.
@@ -95,19 +111,40 @@ class GrpcCoordinator:
         if credentials is None:
             check_plaintext(address, insecure)
         self._plaintext = credentials is None
-        self._server = aio.server(options=[*options(self._keepalive), ("grpc.so_reuseport", 0)])
-        self._server.add_generic_rpc_handlers((_Method(self._serve),))
+        port = int(address.rpartition(":")[2])
         try:
-            if credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, credentials)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise ConfigError(f"cannot listen on {address!r}; is another coordinator running there?")
-        await self._server.start()
+            port = await self._listen(host, port, credentials)
+            if host in _EVERYWHERE:
+                with contextlib.suppress(OSError):  # a machine without the other kind of addresses
+                    await self._listen(next(h for h in _EVERYWHERE if h != host), port, credentials)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ConfigError(f"cannot listen on {address!r}: {error.strerror or error}") from None
+            raise ConfigError(f"cannot listen on {address!r}; is another coordinator running there?") from None
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def _listen(self, host: str, port: int, credentials: ssl.SSLContext | None) -> int:
+        loop, options = asyncio.get_running_loop(), dict[str, Any]()
+        if credentials is not None:
+            options = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": GOODBYE_SECONDS}
+        if port == 0:  # a name of several addresses would get a port for each
+            host = str((await loop.getaddrinfo(host, 0, proto=socket.IPPROTO_TCP))[0][4][0])
+        server = await loop.create_server(self._call, host, port, ssl=credentials, **options)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    def _call(self) -> Call:
+        call = Call(self._room, MAX_FRAME, self._keepalive, opened=self._opened)
+        self._calls.add(call)
+        return call
+
+    def _opened(self, call: Call, fields: Fields) -> None:
+        self._spawn(self._serve(call, dict(fields)))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     def online(self) -> frozenset[str]:
         """Ids of the nodes that are connected."""
@@ -135,8 +172,19 @@ class GrpcCoordinator:
         self._closed = True
         for node in list(self._links):
             self.disconnect(node, "the coordinator stops")
-        if self._server is not None:
-            await self._server.stop(0.5)
+        for server in self._servers:
+            server.close()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=_LAST_WORDS)
+        calls = [call for call in self._calls if call.transport is not None and not call.closed.done()]
+        for call in calls:
+            call.finish(UNAVAILABLE, "the coordinator stops")
+        for patient in (True, False):
+            left = [call for call in calls if not call.closed.done()]
+            if left:
+                for call in left:
+                    call.transport.close() if patient else call.abort()
+                await asyncio.wait([call.closed for call in left], timeout=_LAST_WORDS)
 
     def _link(self, node: str) -> Link:
         if node not in self._links:
@@ -154,19 +202,22 @@ class GrpcCoordinator:
             )
         return self._links[node]
 
-    async def _serve(self, _: Any, context: Any) -> None:
+    async def _serve(self, call: Call, fields: dict[str, str]) -> None:
+        if fields.get(":path") != PATH:
+            call.finish(UNIMPLEMENTED, "there is no such method")
+            return
         try:
-            node, expires = await self._identify(context)
+            node, expires = await self._identify(call, fields)
         except HanseError as error:
-            code = grpc.StatusCode.PERMISSION_DENIED
-            if isinstance(error, NotAuthenticated):
-                code = grpc.StatusCode.UNAUTHENTICATED
-            await context.abort(code, error.message)
+            call.finish(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else PERMISSION_DENIED, error.message)
+            return
         except Exception:
             log.exception("cannot tell whether a node may connect")
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "cannot tell now whether this node may connect")
+            call.finish(UNAVAILABLE, "cannot tell now whether this node may connect")
+            return
         if self._closed:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator stops")
+            call.finish(UNAVAILABLE, "the coordinator stops")
+            return
         if node in self._online:
             self._record(node, "second stream", "the node connected again; its older connection is closed")
         me = object()
@@ -176,24 +227,24 @@ class GrpcCoordinator:
         )
         self._online[node] = me
         self._notify()
+        reason = "the coordinator stops"
         try:
-            await context.send_initial_metadata(())
-            reason = await link.run(GrpcWire(context))
+            call.accept()
+            reason = await link.run(call)
         finally:
             expiry.cancel()
             if self._online.get(node) is me:
                 del self._online[node]
                 self._notify()
-        await context.abort(grpc.StatusCode.ABORTED, reason)
+            call.finish(ABORTED, reason)
 
-    async def _identify(self, context: Any) -> tuple[str, float]:
+    async def _identify(self, call: Call, fields: dict[str, str]) -> tuple[str, float]:
         """The node's id from its certificate, if it may come in, and for how many seconds."""
         if self._plaintext:
-            claimed = dict(context.invocation_metadata() or ()).get(NODE_METADATA, "")
-            node, fingerprint, expires = check_node_id(str(claimed)), "", _LONGEST_STREAM
+            node, fingerprint, expires = check_node_id(fields.get(NODE_METADATA, "")), "", _LONGEST_STREAM
         else:
-            pem = context.auth_context().get("x509_pem_cert", [b""])[0]
-            certificate = read_certificate(pem)
+            shown = call.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            certificate = read_certificate(ssl.DER_cert_to_PEM_cert(shown or b"").encode())
             node, fingerprint = certificate.node_id, certificate.fingerprint
             expires = (certificate.expires - datetime.datetime.now(datetime.UTC)).total_seconds()
         try:
@@ -214,13 +265,3 @@ class GrpcCoordinator:
     def _notify(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
-
-
-class _Method(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Serves the one method, with bytes as they are."""
-
-    def __init__(self, serve: Callable[[Any, Any], Awaitable[None]]) -> None:
-        self._handler = grpc.stream_stream_rpc_method_handler(serve)
-
-    def service(self, details: Any) -> Any:
-        return self._handler if details.method == PATH else None

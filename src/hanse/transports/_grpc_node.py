@@ -2,35 +2,35 @@
 
 One stream is kept open. When it breaks, the node dials again, first at once and then ever more
 slowly (with full jitter, so that many nodes do not return in step), until it is closed. Work goes
-on meanwhile. Worker processes must be started by spawn, not by fork: gRPC has threads.
+on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
+import ssl
 from collections.abc import Callable
-
-import grpc
-from grpc import aio
+from typing import Any
 
 from hanse.errors import HanseError
 from hanse.identity import check_node_id
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
 from hanse.transport import Handler, Progress
+from hanse.transports._grpc_call import PERMISSION_DENIED, RECEIVE_BYTES, UNAUTHENTICATED, Call, Ended
 from hanse.transports._grpc_channel import (
     COORDINATOR,
+    GOODBYE_SECONDS,
     KEEPALIVE_SECONDS,
+    MAX_FRAME,
     NODE_METADATA,
     PATH,
-    GrpcWire,
     check_plaintext,
     host_of,
     is_loopback,
-    options,
 )
+from hanse.transports._http_proxy import proxy_for, tunnel
 from hanse.transports._link import ALIVE_SECONDS, Link, Refusal
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class GrpcNode:
         address: str,
         handler: Handler,
         *,
-        credentials: Callable[[], grpc.ChannelCredentials] | None = None,
+        credentials: Callable[[], ssl.SSLContext] | None = None,
         insecure: bool = False,
         allocate: Allocate = Memory,
         explain: Callable[[], str] = lambda: "",
@@ -83,10 +83,8 @@ class GrpcNode:
         self.node, self.address = check_node_id(node), address
         self._credentials, self._report, self._backoff = credentials, report, backoff
         self._explain = explain
-        # Every attempt shall be a real one, at the time that our own backoff says.
-        self._options = [*options(keepalive), ("grpc.use_local_subchannel_pool", 1)]
-        if is_loopback(host):
-            self._options.append(("grpc.enable_http_proxy", 0))
+        self._host, self._keepalive = host, keepalive
+        self._room = memoryview(bytearray(RECEIVE_BYTES))
         self._link = Link(
             node,
             COORDINATOR,
@@ -135,46 +133,54 @@ class GrpcNode:
 
     async def _connect(self) -> bool:
         """One connection, from dialling to its end. Returns whether trying again soon is no use."""
+        call: Call | None = None
         try:
-            if self._credentials is None:
-                channel = aio.insecure_channel(self.address, self._options)
-            else:
-                channel = aio.secure_channel(self.address, self._credentials(), self._options)
+            context = self._credentials() if self._credentials is not None else None
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                call = await self._dial(context)
+                await call.accepted
+            self._up.set()
+            self._say("connected", self.address)
+            self._say("disconnected", await self._link.run(call))
         except HanseError as error:
             self._say("not possible", error.message)
             return True
-        call = None
-        try:
-            call = channel.stream_stream(PATH)(metadata=((NODE_METADATA, self.node),))
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                metadata = await call.initial_metadata()
-                # An RPC that failed has metadata too, empty and at its end.
-                del metadata
-            if call.done():
-                raise aio.AioRpcError(await call.code(), aio.Metadata(), aio.Metadata(), await call.details())
-            self._up.set()
-            self._say("connected", self.address)
-            reason = await self._link.run(GrpcWire(call))
-            if call.done():
-                reason = await call.details() or reason
-            self._say("disconnected", reason)
-            return False
         except TimeoutError:
             self._say("disconnected", f"{self.address} does not answer")
-            return False
-        except aio.AioRpcError as error:
-            turned_away = error.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-            detail = error.details() or ""
-            if error.code() is grpc.StatusCode.UNAVAILABLE and "SSL" in detail.upper():
-                detail = await asyncio.to_thread(self._explain) or detail
-            self._say("turned away" if turned_away else "disconnected", detail)
+        except OSError as error:  # of TLS, too
+            of_tls = isinstance(error, ssl.SSLError | ConnectionResetError)
+            why = await asyncio.to_thread(self._explain) if of_tls else ""
+            self._say("disconnected", why or f"{self.address} cannot be reached: {error.strerror or error}")
+        except Ended as ended:
+            turned_away = ended.status in (PERMISSION_DENIED, UNAUTHENTICATED)
+            self._say("turned away" if turned_away else "disconnected", ended.reason)
             return turned_away
         finally:
             self._up.clear()
             if call is not None:
                 call.cancel()
-            with contextlib.suppress(Exception):
-                await channel.close()
+                await call.closed
+        return False
+
+    async def _dial(self, context: ssl.SSLContext | None) -> Call:
+        opens = [
+            (":method", "POST"),
+            (":scheme", "http" if context is None else "https"),
+            (":path", PATH),
+            (":authority", self.address),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            (NODE_METADATA, self.node),
+        ]
+        where: dict[str, Any] = {"host": self._host, "port": int(self.address.rpartition(":")[2])}
+        if context is not None:
+            where |= {"ssl": context, "server_hostname": self._host, "ssl_shutdown_timeout": GOODBYE_SECONDS}
+        if not is_loopback(self._host) and (proxy := proxy_for(self._host)) is not None:
+            where["sock"] = await tunnel(proxy, where.pop("host"), where.pop("port"))
+        _, call = await asyncio.get_running_loop().create_connection(
+            lambda: Call(self._room, MAX_FRAME, self._keepalive, opens), **where
+        )
+        return call
 
     def _say(self, what: str, detail: str) -> None:
         try:

@@ -28,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, TooLarge, WireError, from_code
 from hanse.messages import (
@@ -53,7 +53,7 @@ Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 20  # gRPC holds a few chunks of each node at once; larger ones are no faster
+CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
 _LONG_HEADER = 128 << 10  # is read beside the event loop
@@ -76,10 +76,26 @@ _BEGIN, _CHUNK, _SIGNAL = 1, 2, 3  # frame types, as in hanse.messages
 
 
 class Wire(Protocol):
-    """One open connection. ``read`` returns None at its end; both raise when it breaks."""
+    """One open connection, which carries messages of some kilobytes to megabytes."""
 
-    async def read(self) -> bytes | None: ...
-    async def write(self, data: bytes) -> None: ...
+    def listen(
+        self, received: Callable[[bytes], None], ready: Callable[[], None], ended: Callable[[str], None]
+    ) -> None:
+        """From here on each message that comes is told, and once how it ended; ``ready`` when the next may be
+        written after ``write`` said no."""
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Takes a message. Returns whether the next may come at once; else it waits for ``ready``."""
+        ...
+
+    def hold(self) -> None:
+        """No message is told until :meth:`go_on`."""
+        ...
+
+    def go_on(self) -> None:
+        """Those that waited are told, and then as they come."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -110,8 +126,9 @@ class Traffic:
 class _Connection:
     """What is true of one connection only."""
 
-    def __init__(self, allocate: Allocate, limit: int, request_limit: int, request_header: int) -> None:
-        self.outbox = Outbox()
+    def __init__(self, wire: Wire, allocate: Allocate, limit: int, request_limit: int, request_header: int) -> None:
+        self.wire, self.outbox = wire, Outbox(wire.write, self.end)
+        self.reading: asyncio.Task[None] | None = None  # of a long header
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
         self.long: set[int] = set()  # streams of messages with long headers that are half in
@@ -170,6 +187,9 @@ class _Connection:
 
     def clear(self) -> None:
         """Its end: others may move now."""
+        self.outbox.close()
+        if self.reading is not None:
+            self.reading.cancel()
         for stream in list(self.turns):
             self.arrived(stream)
         for id in list(self.asking):
@@ -291,7 +311,7 @@ class Link:
                 turn.release()
 
         parcel = Parcel(name, counted(), moved, failed)
-        turn = traffic.sending.take(lambda: connection.outbox.add(parcel), moved)
+        turn = traffic.sending.take(lambda: connection.outbox.add_soon(parcel), moved)
         connection.asking[message.id] = turn
 
     def _moved(self, asked: _Asked) -> None:
@@ -312,30 +332,22 @@ class Link:
         """Serve one connection until it ends; returns why. A newer one ends an older one."""
         if self._connection is not None:
             self._connection.end("a newer connection took over")
-        connection = _Connection(self._allocate, self._limit, self._request_limit, self._request_header)
+        connection = _Connection(wire, self._allocate, self._limit, self._request_limit, self._request_header)
         self._connection = connection
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
-            connection.outbox.signal("cancel" if further == "late" else "ack", id)
+            connection.outbox.signal("cancel" if further == "late" else "ack", id, patient=True)
         for asked in list(self._asked.values()):
             self._send_request(connection, asked)
-        reader = asyncio.create_task(self._read(wire, connection))
-        writer = asyncio.create_task(connection.outbox.drain(wire.write))
+        connection.outbox.send()
+        wire.listen(lambda data: self._received(connection, data), connection.outbox.ready, connection.end)
         try:
-            ends: set[asyncio.Future[Any]] = {reader, writer, connection.ended}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return await connection.ended
         finally:
             connection.end("the connection was lost")
             connection.clear()
             if self._connection is connection:
                 self._connection = None
-            reader.cancel()
-            writer.cancel()
-            outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                log.debug("connection with %s: %r", self.peer, outcome)
-        return connection.ended.result()
 
     def hang_up(self, reason: str) -> None:
         """End the connection there is; exchanges wait for the next one."""
@@ -355,37 +367,53 @@ class Link:
             if not asked.reply.done():
                 asked.reply.set_exception(type(error)(error.message))
 
-    async def _read(self, wire: Wire, connection: _Connection) -> None:
+    def _received(self, connection: _Connection, data: bytes) -> None:
+        """One write of the peer."""
         try:
-            while await self._read_one(wire, connection):
-                pass
+            self._read(connection, unpack(data))
         except WireError as error:
-            self._strikes += 1
-            what = {Tampered: "tampered", TooLarge: "too large"}.get(type(error), "malformed")
-            if isinstance(error, _WrongSender):
-                what = "wrong sender"
-            self._refuse(what, error.message)
-            connection.end(f"{what}: {error.message}")
-            if self._strikes >= _STRIKES:
-                self._fail_all(
-                    NodeFailed(
-                        f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
-                        f"the last was {what}: {error.message}"
-                    )
-                )
-                self._strikes = 0
+            self._mistake(connection, error)
 
-    async def _read_one(self, wire: Wire, connection: _Connection) -> bool:
-        # A method of its own, so that a chunk is not held while the next is awaited.
-        data = await wire.read()
-        if data is None:
-            return False
-        for frame in unpack(data):
+    def _mistake(self, connection: _Connection, error: WireError) -> None:
+        self._strikes += 1
+        what = {Tampered: "tampered", TooLarge: "too large"}.get(type(error), "malformed")
+        if isinstance(error, _WrongSender):
+            what = "wrong sender"
+        self._refuse(what, error.message)
+        connection.end(f"{what}: {error.message}")
+        if self._strikes >= _STRIKES:
+            self._fail_all(
+                NodeFailed(
+                    f"{self.peer} sent {self._strikes} times in a row what cannot be accepted; "
+                    f"the last was {what}: {error.message}"
+                )
+            )
+            self._strikes = 0
+
+    def _read(self, connection: _Connection, frames: Iterator[bytes]) -> bool:
+        """Frame by frame; returns False where it goes on when a long header has been read."""
+        for frame in frames:
+            if connection.ended.done():
+                return True
             if len(frame) > _LONG_HEADER and frame[0] == _BEGIN:
                 connection.check_header(frame)
-                await asyncio.to_thread(connection.assembler.read_ahead, frame)
+                connection.wire.hold()
+                connection.reading = asyncio.create_task(self._read_long(connection, frame, frames))
+                return False
             self._frame(connection, frame)
         return True
+
+    async def _read_long(self, connection: _Connection, frame: bytes, frames: Iterator[bytes]) -> None:
+        await asyncio.to_thread(connection.assembler.read_ahead, frame)
+        try:
+            if connection.ended.done():
+                return
+            self._frame(connection, frame)
+            del frame
+            if self._read(connection, frames):
+                connection.wire.go_on()
+        except WireError as error:
+            self._mistake(connection, error)
 
     def _refuse(self, what: str, detail: str) -> None:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hanse.errors import WireError
@@ -44,29 +44,41 @@ class Parcel:
 
 
 class Outbox:
-    """The queue of one connection; ``drain`` empties it until the connection ends."""
+    """The queue of one connection. What is put into it leaves at once, unless something else is on its way.
 
-    def __init__(self) -> None:
+    Args:
+        write: takes one write, and returns whether the next may come; if not, :meth:`ready` is called when it may.
+        broken: called when a message that has begun cannot go on: the connection is of no use.
+    """
+
+    def __init__(self, write: Callable[[bytes], bool], broken: Callable[[str], None]) -> None:
+        self._write, self._broken = write, broken
+        self._free, self._sending = True, False
         self._signals: deque[bytes] = deque()
         self._parcels: deque[Parcel] = deque()
-        self._wake = asyncio.Event()
+        self._large = b""  # a frame that is next
         self._timer: asyncio.TimerHandle | None = None
 
     def signal(self, what: str, id: str, patient: bool = False) -> None:
         """``patient`` lets it ride with whatever is sent next, for a short while: saves a write."""
         self._signals.append(signal(what, id))
         if not patient:
-            self._wake.set()
+            self.send()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._hurry)
 
     def _hurry(self) -> None:
         self._timer = None
-        self._wake.set()
+        self.send()
 
     def add(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)
-        self._wake.set()
+        self.send()
+
+    def add_soon(self, parcel: Parcel) -> None:
+        """It begins to leave when whoever calls this is done."""
+        self._parcels.append(parcel)
+        asyncio.get_running_loop().call_soon(self.send)
 
     def __len__(self) -> int:
         return len(self._parcels)
@@ -78,26 +90,46 @@ class Outbox:
 
     def drop(self, name: tuple[str, str]) -> None:
         """Take back what of this name has not left yet."""
-        self._parcels = deque(p for p in self._parcels if p.name != name)
+        if self._parcels:
+            self._parcels = deque(p for p in self._parcels if p.name != name)
 
-    async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send for ever. Raises what ``write`` raises, and what breaks a message that has begun."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while await self._send(write):
-                pass
+    def ready(self) -> None:
+        """The next write may come."""
+        self._free = True
+        self.send()
 
-    async def _send(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
+    def close(self) -> None:
+        """Nothing leaves any more."""
+        self._free, self._large = False, b""
+        self._signals.clear()
+        self._parcels.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def send(self) -> None:
+        """What waits leaves now, as far as it may."""
+        if self._sending:  # one of those that are told that something left has put something in
+            return
+        self._sending = True
+        try:
+            while self._free and (self._large or self._signals or self._parcels):
+                self._send_next()
+        except Exception as error:
+            self._broken(f"a message that had begun could not go on ({type(error).__name__})")
+        finally:
+            self._sending = False
+
+    def _send_next(self) -> None:
         # A method of its own, so that nothing of what was sent is held while the outbox is empty.
-        small, large, movers = self._take()
+        if self._large:
+            large, self._large = self._large, b""
+            self._free = self._write(large)
+            return
+        small, self._large, movers = self._take()
         if small:
-            await write(pack(small))
-        if large:
-            await write(large)
+            self._free = self._write(pack(small))
         for mover in movers:
             mover()
-        return bool(small or large)
 
     def _take(self) -> tuple[list[bytes], bytes, list[Callable[[], None]]]:
         """The next small frames, and after them at most one large one."""
