@@ -32,7 +32,7 @@ class Federation:
     def __init__(self, home: Path) -> None:
         self.tables = shares(toy(90), 30, 40, 20)
         self.config = RunConfig.parse(
-            {"model_name": "xgboost", "target_column": "y", "sample_id_column": None, "num_rounds": ROUNDS}
+            {"model_name": "xgboost_bagging", "target_column": "y", "sample_id_column": None, "num_rounds": ROUNDS}
             | {"model_options": {"max_depth": 2}}
         )
         alignment = features.align({n: t.schema() for n, t in self.tables.items()}, "intersection", targets=["y"])

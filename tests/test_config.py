@@ -97,7 +97,7 @@ def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
     ("given", "says"),
     [
         ({"model_name": "random_forest", "local_epochs": 3}, "local_epochs is a setting of .*fedavg.*leave .* out"),
-        ({"model_name": "xgboost", "batch_size": 3}, "batch_size is a setting of .*it uses tree_bagging"),
+        ({"model_name": "xgboost", "batch_size": 3}, "batch_size is a setting of .*it uses boosting"),
         ({"model_name": "sgd_classifier", "local_epochs": 0}, "local_epochs is 0; expected a whole number"),
         ({"model_name": "logistic_regression", "model_options": {"C": -1}}, "C of logistic_regression is -1; expected"),
         ({"model_name": "sgd_classifier", "model_options": {"penalty": "l3"}}, "penalty of sgd_classifier is 'l3'"),

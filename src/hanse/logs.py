@@ -72,7 +72,6 @@ class Floods(logging.Filter):
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}  # place: when its minute began, how many came
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written."""
         place, now = (record.pathname, record.lineno), time.monotonic()
         began, count = self._seen.get(place, (now, 0))
         more = 0

@@ -77,9 +77,7 @@ class Drive:
                 body = load(dump(body))
                 found.append((_answer(node, len(self.records), body.data), body))
             found.sort(key=lambda pair: pair[0].node)
-            made = Contributions(
-                tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums}, fault=ask.fault
-            )
+            made = Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
             gathered: Any = made.among(sorted(self.tables))
             while True:
                 if not gathered.answers:

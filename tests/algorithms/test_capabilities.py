@@ -51,7 +51,12 @@ def test_neither_room_names_a_file_of_the_other(room: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "algorithm"),
-    [("sgd_classifier", "fedavg"), ("random_forest", "forest_union"), ("xgboost", "tree_bagging")],
+    [
+        ("sgd_classifier", "fedavg"),
+        ("random_forest", "forest_union"),
+        ("xgboost_bagging", "tree_bagging"),
+        ("xgboost", "boosting"),
+    ],
 )
 def test_a_result_names_the_algorithm_that_made_it(model: str, algorithm: str) -> None:
     result = Drive(shares(toy(80), 40, 40), model_name=model, num_rounds=1).run()

@@ -223,7 +223,7 @@ def test_local_divergence_is_the_sites_failure_not_the_models() -> None:
     ("given", "says"),
     [
         ({"model_name": "sgd_classifier", "federated_strategy": "tree_bagging"}, "sgd_classifier does not learn by"),
-        ({"model_name": "xgboost", "federated_strategy": "fedavg"}, "it learns by tree_bagging"),
+        ({"model_name": "xgboost", "federated_strategy": "fedavg"}, "it learns by boosting"),
         ({"model_name": "xgboost", "federated_strategy": "evaluation"}, "there is no 'evaluation' in algorithms"),
         ({"model_name": "nothing"}, "there is no 'nothing' in models"),
     ],

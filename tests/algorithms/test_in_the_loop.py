@@ -16,8 +16,13 @@ from hanse.rounds import Forgetful, Loop, go
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 
-CASES = [("sgd_classifier", {}), ("xgboost", {"max_depth": 3}), ("random_forest", {"n_estimators": 12})]
-EPOCHS: dict[str, dict[str, int]] = {"random_forest": {}}  # all others train so many times per round
+CASES = [
+    ("sgd_classifier", {}),
+    ("xgboost", {"max_depth": 3}),
+    ("xgboost_bagging", {"max_depth": 3}),
+    ("random_forest", {"n_estimators": 12}),
+]
+EPOCHS: dict[str, dict[str, int]] = {"random_forest": {}, "xgboost": {}}  # all others train so many times per round
 
 
 def federate(tables: Any, wire: str, **settings: Any) -> tuple[Record, Forgetful]:

@@ -96,7 +96,7 @@ def test_honest_differences_are_quiet() -> None:
         assert unlike(["x"], here, np.array([float(n + others)]), np.array([mean]), 5) == []
 
 
-@pytest.mark.parametrize("model", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("model", ["xgboost_bagging", "random_forest"])
 def test_trees_of_sites_of_one_class_are_not_joined_without_a_word(model: str) -> None:
     """Joined trees of sites that each hold one class tell nothing apart; the fit over all sites does."""
     rng = np.random.default_rng(0)
@@ -106,8 +106,9 @@ def test_trees_of_sites_of_one_class_are_not_joined_without_a_word(model: str) -
     }
     with hanse.simulate(sites) as federation:
         joined = federation.experiment(model, target="disease", rounds=3, sample_id_column=None).run(progress=False)
-        fitted = federation.experiment("logistic_regression", target="disease", sample_id_column=None)
-        assert fitted.run(progress=False).metrics["auc"] > 0.99
+        for name in ("logistic_regression", "xgboost"):
+            fitted = federation.experiment(name, target="disease", rounds=3, sample_id_column=None)
+            assert fitted.run(progress=False).metrics["auc"] >= 0.95
     assert joined.metrics["auc"] == 0.5
     (said,) = joined.warnings
     assert said.startswith("the trees of ill, well do not split")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from drive import Drive, shares, toy
 
 from hanse.errors import DataError, NotFound
@@ -20,11 +22,12 @@ from hanse.table import Table
 
 PAIRS = [
     (m, k)
-    for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "random_forest")
+    for m in ("sgd_classifier", "logistic_regression", "mlp_classifier", "xgboost", "xgboost_bagging", "random_forest")
     for k in ("binary", "multiclass")
 ]
 PAIRS += [
-    (m, "regression") for m in ("sgd_regressor", "linear_regression", "mlp_regressor", "xgboost", "random_forest")
+    (m, "regression")
+    for m in ("sgd_regressor", "linear_regression", "mlp_regressor", "xgboost", "xgboost_bagging", "random_forest")
 ]
 
 
@@ -37,7 +40,7 @@ def learn(model: str, kind: str, table: Table | None = None, **more: Any) -> tup
         num_rounds=3,
         federated_strategy="fedavg" if "regression" in model else "auto",
         model_options=options,
-        **({} if "forest" in model else {"local_epochs": 2}),
+        **({} if "forest" in model or model == "xgboost" else {"local_epochs": 2}),
         **more,
     )
     return drive, load(dump(drive.run()))
@@ -61,8 +64,14 @@ def test_native_models_have_the_original_labels_and_agree_with_the_predictor(mod
     table = toy(60, kind, seed=9)
     predictor = Predictor(result)
     X, native = predictor.design(table), native_model(result)
-    if model == "xgboost":
+    if "xgboost" in model:
         assert native.num_features() == X.shape[1]
+        assert json.loads(native.attr("classes")) == list(result.data["task"]["classes"])
+        said = native.predict(xgboost.DMatrix(X, feature_names=native.feature_names)).astype(np.float64)
+        ours = find("models", model).predict(result, X)
+        if model == "xgboost":
+            np.testing.assert_array_equal(said, ours)  # to the last bit
+        np.testing.assert_allclose(said, ours, rtol=1e-5, atol=1e-6)
         return
     assert native.n_features_in_ == X.shape[1]
     np.testing.assert_array_equal(predictor.predict(table), native.predict(X))

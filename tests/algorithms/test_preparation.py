@@ -145,7 +145,7 @@ def test_means_are_those_of_training_rows_only() -> None:
 
 def test_raw_keeps_nan_and_every_value_as_it_is() -> None:
     table = hard(60)
-    drive = Drive(shares(table, 30, 30), model_name="xgboost", num_rounds=1)
+    drive = Drive(shares(table, 30, 30), model_name="xgboost_bagging", num_rounds=1)
     prepared = preparation.unpack(drive.run())
     assert drive.labels.count("prepare") == 3  # the last one compares units
     assert (prepared.arrays["scale"] == 1).all()
@@ -225,7 +225,7 @@ def test_class_counts_below_the_minimum_stay_at_their_site() -> None:
     table = Table.of({"x": np.arange(82.0), "y": y})
     tables = {"few": table.take(np.arange(42)), "many": table.take(np.arange(42, 82))}
     owner = {"few": {"minimum_count": 5}, "many": {"minimum_count": 5}}
-    drive = Drive(tables, model_name="xgboost", num_rounds=1, test_fraction=0.0, owners=owner)
+    drive = Drive(tables, model_name="xgboost_bagging", num_rounds=1, test_fraction=0.0, owners=owner)
     result = drive.run()
     assert drive.contributions[1]["few"].arrays["a.classes"].tolist() == [0, 0]
     assert drive.contributions[1]["many"].arrays["a.classes"].tolist() == [20, 20]

@@ -14,7 +14,7 @@ from hanse.learning import rows as preparation
 from hanse.messages import Record
 
 HALF = {"fraction": 0.5, "sample_id_column": None, "target": "y"}
-MODELS = [("sgd_classifier", {}), ("xgboost", {"max_depth": 2}), ("random_forest", {"n_estimators": 8})]
+MODELS = [("sgd_classifier", {}), ("xgboost_bagging", {"max_depth": 2}), ("random_forest", {"n_estimators": 8})]
 
 
 def unequal() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hanse.registry import find
 from hanse.table import Column, Table
 
 KINDS = ("binary", "multiclass", "regression")
-MODELS = ("xgboost", "random_forest")
+MODELS = ("xgboost_bagging", "random_forest")
 
 
 def trees(record: Record) -> dict[str, Any]:
@@ -59,10 +59,10 @@ def test_the_merged_booster_is_the_base_plus_the_scaled_trees_of_all_sites(kind:
 
     options = {"max_depth": 3, "scaling": scaling}
     table = toy(300, kind)
-    drive = Drive(shares(table, 150, 100, 50), **settings("xgboost", model_options=options))
+    drive = Drive(shares(table, 150, 100, 50), **settings("xgboost_bagging", model_options=options))
     result = drive.run()
     task = preparation.task(preparation.unpack(result))
-    model = find("models", "xgboost").build(task, options)
+    model = find("models", "xgboost_bagging").build(task, options)
     X, base = raw(result, table), result.data["base"]
     start = np.log(base / (1 - base)) if kind == "binary" else base
     expected = np.full((len(X), task.outputs), start)
@@ -86,10 +86,10 @@ def test_the_native_booster_predicts_what_the_federation_evaluated(kind: str, tm
     import xgboost
 
     table = toy(200, kind)
-    result = Drive(shares(table, 120, 80), **settings("xgboost")).run()
+    result = Drive(shares(table, 120, 80), **settings("xgboost_bagging")).run()
     task = preparation.task(preparation.unpack(result))
     X = raw(result, table)
-    ours = find("models", "xgboost").predict(result, X)
+    ours = find("models", "xgboost_bagging").predict(result, X)
     native_model(result).save_model(tmp_path / "model.json")  # as text, and read by a plain Booster
     fresh = xgboost.Booster()
     fresh.load_model(tmp_path / "model.json")
@@ -101,7 +101,7 @@ def test_one_site_is_plain_xgboost() -> None:
     import xgboost
 
     table = toy(300)
-    result = Drive({"only": table}, **settings("xgboost", test_fraction=0.0)).run()
+    result = Drive({"only": table}, **settings("xgboost_bagging", test_fraction=0.0)).run()
     prepared = preparation.unpack(result)
     kept, y = preparation.target(table, prepared)
     X = raw(result, table.take(kept))
@@ -114,7 +114,7 @@ def test_one_site_is_plain_xgboost() -> None:
     }
     central = xgboost.train(plain, xgboost.DMatrix(X, y), 8)
     np.testing.assert_allclose(
-        find("models", "xgboost").predict(result, X), central.predict(xgboost.DMatrix(X)), rtol=1e-4, atol=1e-5
+        find("models", "xgboost_bagging").predict(result, X), central.predict(xgboost.DMatrix(X)), rtol=1e-4, atol=1e-5
     )
 
 
@@ -134,7 +134,7 @@ def test_three_classes_are_as_good_as_pooled() -> None:
     train, test = waves(1500, 0), waves(1500, 1)
     result = Drive(
         shares(train, 600, 500, 400),
-        model_name="xgboost",
+        model_name="xgboost_bagging",
         num_rounds=10,
         local_epochs=2,
         test_fraction=0.0,
@@ -142,7 +142,7 @@ def test_three_classes_are_as_good_as_pooled() -> None:
     ).run()
     X, Xt = raw(result, train), raw(result, test)
     y, yt = (np.array([int(label[1]) for label in t["y"].labels()]) for t in (train, test))  # type: ignore[index]
-    p = find("models", "xgboost").predict(result, Xt)
+    p = find("models", "xgboost_bagging").predict(result, Xt)
     central = xgboost.train(
         {"objective": "multi:softprob", "num_class": 3, "max_depth": 4, "learning_rate": 0.3}, xgboost.DMatrix(X, y), 20
     ).predict(xgboost.DMatrix(Xt))
@@ -173,7 +173,7 @@ def test_sites_that_lack_classes_or_rows_take_part(model: str) -> None:
 def test_the_same_run_gives_the_same_bytes(model: str) -> None:
     tables = shares(toy(200, "multiclass"), 80, 70, 50)
     given = settings(model)
-    if model == "xgboost":
+    if model == "xgboost_bagging":
         given["model_options"] |= {"subsample": 0.7, "colsample_bytree": 0.7}
     first = Drive(tables, **given).run()
     assert same(first, Drive(tables, **given).run(reverse=True))
@@ -184,7 +184,7 @@ def test_the_same_run_gives_the_same_bytes(model: str) -> None:
 def test_names_that_xgboost_refuses_get_others() -> None:
     table = toy(120)
     odd = Table({"g__[Ruminococcus]_x": table["a"], "p<0.05": table["b"], "y": table["y"]})
-    result = Drive(shares(odd, 60, 60), **settings("xgboost")).run()
+    result = Drive(shares(odd, 60, 60), **settings("xgboost_bagging")).run()
     booster = native_model(result)
     assert booster.feature_names == ["f0", "f1"]
     assert "Ruminococcus" in booster.attr("features")
@@ -270,13 +270,13 @@ def test_leaves_hold_the_owners_minimum() -> None:
 @pytest.mark.parametrize(
     ("model", "name", "change", "says"),
     [
-        ("xgboost", "left", lambda a: np.zeros_like(a), "child|children"),
-        ("xgboost", "right", lambda a: np.where(a == -1, a, a + 1000).astype(a.dtype), "child"),
-        ("xgboost", "feature", lambda a: a + np.int32(99), "feature"),
-        ("xgboost", "value", lambda a: np.full_like(a, np.nan), "NaN"),
-        ("xgboost", "value", lambda a: a.astype(np.float64), "float32"),
-        ("xgboost", "group", lambda a: a + np.int32(1), "output"),
-        ("xgboost", "size", lambda a: a - np.int32(1), "one entry a node|parent|child"),
+        ("xgboost_bagging", "left", lambda a: np.zeros_like(a), "child|children"),
+        ("xgboost_bagging", "right", lambda a: np.where(a == -1, a, a + 1000).astype(a.dtype), "child"),
+        ("xgboost_bagging", "feature", lambda a: a + np.int32(99), "feature"),
+        ("xgboost_bagging", "value", lambda a: np.full_like(a, np.nan), "NaN"),
+        ("xgboost_bagging", "value", lambda a: a.astype(np.float64), "float32"),
+        ("xgboost_bagging", "group", lambda a: a + np.int32(1), "output"),
+        ("xgboost_bagging", "size", lambda a: a - np.int32(1), "one entry a node|parent|child"),
         ("random_forest", "left", lambda a: np.where(a == -1, a, 0).astype(a.dtype), "child"),
         ("random_forest", "value", lambda a: a * 2, "sum to one"),
         ("random_forest", "samples", lambda a: a * 0, "without rows"),
@@ -306,14 +306,14 @@ def test_more_trees_than_asked_for_are_refused() -> None:
         arrays = {n: body.arrays[n] for n in body.arrays}
         return Record(body.data, {n: np.concatenate([a, a]) if n.startswith("a.") else a for n, a in arrays.items()})
 
-    drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings("xgboost", num_rounds=1))
+    drive = Drive(shares(toy(200), 100, 100), spoil=spoil, **settings("xgboost_bagging", num_rounds=1))
     drive.run()
     assert "at most 2 were asked for" in drive.failures[3]["site-1"]
 
 
 def test_the_learning_rate_is_the_options_then_the_runs_then_xgboosts() -> None:
     tables = shares(toy(100), 60, 40)
-    none = settings("xgboost", num_rounds=1)
+    none = settings("xgboost_bagging", num_rounds=1)
     third = Drive(tables, **none).run()
     run = Drive(tables, **none, learning_rate=0.3).run()
     both = {**none, "model_options": {"max_depth": 3, "learning_rate": 0.3}, "learning_rate": 0.9}

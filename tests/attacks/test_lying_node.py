@@ -35,7 +35,7 @@ Lie = Callable[[str, Record], Record]  # (label of the step, honest reply) -> wh
 LIAR = "site-3"
 KINDS: dict[str, dict[str, Json]] = {
     "average": {"model_name": "logistic_regression", "federated_strategy": "fedavg"},
-    "boosting": {"model_name": "xgboost", "model_options": {"max_depth": 2}},
+    "boosting": {"model_name": "xgboost_bagging", "model_options": {"max_depth": 2}},
     "forest": {"model_name": "random_forest", "model_options": {"n_estimators": 8}},
     "numbers": {"model_name": "sgd_regressor", "task_type": "regression"},
 }
@@ -314,7 +314,7 @@ def chain(kind: str, depth: int) -> tuple[Any, dict[str, Any]]:
     for place, name in ((1, "left"), (2, "right")):
         trees[name] = np.full(count, -1, np.int32)
         trees[name][0:-1:2] = np.arange(0, count - 1, 2) + place
-    if kind == "xgboost":
+    if kind == "xgboost_bagging":
         trees["group"] = np.zeros(1, np.int32)
     else:
         trees["samples"][:], trees["weighted"][:], trees["value"][:] = 1, 1, 0.5
@@ -345,7 +345,7 @@ POISON: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("kind", ["xgboost_bagging", "random_forest"])
 @pytest.mark.parametrize("what", list(POISON))
 def test_poisoned_trees_reach_no_native_code(kind: str, what: str) -> None:
     """Neither at the coordinator, which looks at them first, nor at a node or a scientist, who look again."""
@@ -354,7 +354,7 @@ def test_poisoned_trees_reach_no_native_code(kind: str, what: str) -> None:
     POISON[what](trees)
     assert model.fault(trees) != ""
     with pytest.raises(WireError):
-        model.predict(trees, *((0.5,) if kind == "xgboost" else ()), np.zeros((3, 2)))
+        model.predict(trees, *((0.5,) if kind == "xgboost_bagging" else ()), np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("kind", ["boosting", "forest"])
@@ -395,17 +395,17 @@ def test_trees_are_as_many_and_as_large_as_rows_and_settings_allow(
     assert 0 < max(sent) < 200  # what was too large was not even proved
 
 
-@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("kind", ["xgboost_bagging", "random_forest"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_thresholds_are_numbers(kind: str, value: float) -> None:
     model, trees = chain(kind, 3)
-    name = "value" if kind == "xgboost" else "threshold"
+    name = "value" if kind == "xgboost_bagging" else "threshold"
     trees[name] = trees[name].copy()
     trees[name][0] = value
     assert "NaN" in model.fault(trees)
 
 
-@pytest.mark.parametrize("kind", ["xgboost", "random_forest"])
+@pytest.mark.parametrize("kind", ["xgboost_bagging", "random_forest"])
 def test_a_very_deep_tree_does_not_end_the_process(kind: str) -> None:
     """XGBoost walks a tree by recursion: a path of a million nodes, 40 MB, was a segmentation fault at every
     other node. A process of its own, because this is what could fail."""
@@ -413,7 +413,7 @@ def test_a_very_deep_tree_does_not_end_the_process(kind: str) -> None:
         "import numpy as np; from attacks.test_lying_node import chain\n"
         f"model, trees = chain({kind!r}, 500_000)\n"
         "print(model.fault(trees))\n"
-        f"model.predict(trees, *((0.5,) if {kind!r} == 'xgboost' else ()), np.zeros((3, 2)))\n"
+        f"model.predict(trees, *((0.5,) if {kind!r} == 'xgboost_bagging' else ()), np.zeros((3, 2)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

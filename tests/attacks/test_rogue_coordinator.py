@@ -227,7 +227,7 @@ def test_asks_that_are_none_get_an_error_and_the_worker_lives(tmp_path: Path, wh
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("model", ["xgboost", "random_forest", "sgd_regressor"])
+@pytest.mark.parametrize("model", ["xgboost_bagging", "random_forest", "sgd_regressor"])
 def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
     """What goes into native code is proven first, so the worker that a bad ask meets is there afterwards."""
     from .test_lying_node import chain

@@ -30,9 +30,9 @@ def settings(model: str) -> dict[str, Any]:
     found: dict[str, Any] = {"model": model, "rounds": rounds, "local_epochs": 3}
     if model.startswith("mlp"):
         found |= {"model_options": {"hidden_layer_sizes": [8]}, "learning_rate": 0.02, "batch_size": 16}
-    if model == "xgboost":
+    if model.startswith("xgboost"):
         found |= {"model_options": {"max_depth": 3}, "local_epochs": 1}
-    if model == "random_forest":
+    if model in ("random_forest", "xgboost"):
         del found["local_epochs"]
     if model in ("logistic_regression", "linear_regression"):
         found |= {"federated_strategy": "fedavg"}  # else they are fitted exactly
@@ -52,7 +52,7 @@ def test_two_classes(model: str) -> None:
     assert not result.failures
 
 
-@pytest.mark.parametrize("model", BINARY[:-1])
+@pytest.mark.parametrize("model", [*BINARY[:-2], "xgboost_bagging"])
 def test_a_share_that_no_site_has_more_of(model: str) -> None:
     """A large site and three small ones; the model still learns, and the result says what each counted for."""
     everything = pandas.concat(sites.cancer().values())
@@ -63,7 +63,10 @@ def test_a_share_that_no_site_has_more_of(model: str) -> None:
     assert result.metrics["accuracy"] > 0.88
 
 
-@pytest.mark.parametrize(("model", "more"), [("random_forest", {}), ("xgboost", {"model_options": {"scaling": "sum"}})])
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [("random_forest", {}), ("xgboost", {}), ("xgboost_bagging", {"model_options": {"scaling": "sum"}})],
+)
 def test_a_share_where_nothing_is_averaged_is_refused(model: str, more: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="max_weight_share has nothing to bound"):
         learn(sites.cancer(), model, max_weight_share=0.4, **more)
@@ -72,7 +75,7 @@ def test_a_share_where_nothing_is_averaged_is_refused(model: str, more: dict[str
 @pytest.mark.parametrize("model", BINARY)
 def test_a_class_that_a_site_has_never_seen(model: str) -> None:
     data = sites.iris()
-    few = {} if model == "random_forest" else {"local_epochs": 1}  # local steps: the sites differ much
+    few = {} if model in ("random_forest", "xgboost") else {"local_epochs": 1}  # local steps: the sites differ much
     result = learn(data, model, rounds=30, **few)
     assert result.metrics["accuracy"] > 0.8
     assert set(result.predictor().classes_) == {"setosa", "versicolor", "virginica"}

@@ -171,7 +171,7 @@ def test_a_run_that_was_killed_in_any_exchange_ends_with_the_same_bytes(
 
 
 def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() -> None:
-    trees = {"model_name": "xgboost", "gathering": "masked"}
+    trees = {"model_name": "xgboost_bagging", "gathering": "masked"}
     with pytest.raises(ConfigError, match="combine by each, and 'masked' gathers only sum"):
         freeze(RunConfig.parse({**trees, "gathering_fallback": ""}), {"features": [], "kinds": {}}, {})
     found = freeze(RunConfig.parse(trees), {"features": [], "kinds": {}}, {})

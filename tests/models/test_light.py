@@ -24,14 +24,16 @@ prepared = Record(
     {"task": {"kind": "binary", "features": ["a"], "classes": ["n", "y"]}, "class_counts": [3, 4], "rows": 7,
      "columns": [{"name": "a", "kind": "numeric", "missing": False, "categories": []}], "needs": "raw", "target": "y"},
     {"mean": np.zeros(1), "scale": np.ones(1), "target_mean": np.zeros(1), "target_scale": np.ones(1)})
-for model in ("sgd_classifier", "mlp_classifier", "logistic_regression", "xgboost", "random_forest", "torch_module"):
+trees = ("xgboost", "xgboost_bagging", "random_forest")
+for model in ("sgd_classifier", "mlp_classifier", "logistic_regression", *trees, "torch_module"):
     plan = {"source": ""} if model == "torch_module" else None
     config = settled(RunConfig.parse({"model_name": model, "plan": plan}))
     stages = build(config).stages
     stages[0].ask(stages[0].init(config.to_json()))
     state = stages[1].init(config.to_json(), prepared)
     stages[1].ask(state), stages[1].result(state), stages[1].metrics(state)
-print(*sorted({m.split(".")[0] for m in sys.modules} & {"sklearn", "scipy", "xgboost", "torch", "polars", "pandas"}))
+heavy = {"sklearn", "scipy", "xgboost", "numba", "torch", "polars", "pandas"}
+print(*sorted({m.split(".")[0] for m in sys.modules} & heavy))
 """
 
 
@@ -43,7 +45,7 @@ def test_the_coordinators_halves_load_no_learning_library() -> None:
 @pytest.mark.parametrize(
     ("name", "blocked", "says"),
     [
-        ("xgboost", "xgboost", r"hanse\[xgboost\]"),
+        ("xgboost_bagging", "xgboost", r"hanse\[xgboost\]"),
         ("torch_module", "torch", r"hanse\[torch\]"),
         ("sgd_classifier", "sklearn.linear_model", r"hanse\[node\]"),
         ("mlp_classifier", "sklearn.neural_network", r"hanse\[node\]"),
@@ -55,7 +57,7 @@ def test_a_missing_library_is_named(name: str, blocked: str, says: str, monkeypa
     model = find("models", name).build(TASK, {"plan": {"source": ""}} if name == "torch_module" else {})
     X, y, rng = np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.random.default_rng(0)
     with pytest.raises(ConfigError, match=says):
-        if name == "xgboost":
+        if name == "xgboost_bagging":
             model.grow(model.empty(), 0.5, X, y, rng, rounds=1, progress=lambda: None, losses=[])
         elif name == "random_forest":
             model.grow(1, X, y, rng, min_leaf=1, progress=lambda: None)

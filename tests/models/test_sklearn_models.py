@@ -141,7 +141,7 @@ def test_training_is_pure(name: str) -> None:
         assert all(np.isfinite(a).all() for a in one.values())
 
 
-@pytest.mark.parametrize("name", [*FEDAVG, "xgboost", "random_forest"])
+@pytest.mark.parametrize("name", [*FEDAVG, "xgboost", "xgboost_bagging", "random_forest"])
 def test_options_are_checked_by_name_and_value(name: str) -> None:
     module = find("models", name)
     task = TASKS[learned(module)[0]]
@@ -149,7 +149,7 @@ def test_options_are_checked_by_name_and_value(name: str) -> None:
         module.build(task, {"epohcs": 3})
     for option in module.SETTINGS:
         for wrong in ("nonsense", -3.5, float("nan"), [], {"a": 1}):
-            if option == "hidden_layer_sizes" and wrong == []:
+            if module.SETTINGS[option].check.fits(wrong):
                 continue
             with pytest.raises(ConfigError, match=f"{option} of {name} is"):
                 module.build(task, {option: wrong})

@@ -159,7 +159,9 @@ def settled(config: RunConfig) -> RunConfig:
     values = checked(config.ingredient_settings, known)
     if needs_model(config):
         model = find("models", config.model_name)
-        if hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
+        if hasattr(model, "read"):  # its options depend on each other
+            model.read(config.model_options)
+        elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
     return dataclasses.replace(config, ingredient_settings=values)
 

@@ -87,6 +87,7 @@ INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(("verbosity", "silent"), "the course of a run stands in its record; leave it out"),
     **dict.fromkeys(("eval_metric", "disable_default_eval_metric"), "the task says what is measured, on held-out rows"),
     **dict.fromkeys(("num_class", "num_target"), "the sites agree on the classes; leave it out"),
+    "early_stopping_rounds": "it is a setting of the run, beside num_rounds",
     "num_parallel_tree": "a round has one tree an output; random_forest grows forests",
     "multi_strategy": "a round has one tree an output; leave it out",
     "enable_categorical": "columns of categories are known from the data; leave it out",

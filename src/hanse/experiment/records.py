@@ -86,14 +86,23 @@ def rests_on(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
+def _rows(trained: Sequence[Step], node: str) -> float:
+    """The rows that a node last told that it trains on."""
+    told = [_numbers(s.participants[node].get("metrics") or {}) for s in trained if node in s.participants]
+    return next((float(said["n"]) for said in reversed(told) if "n" in said), 0.0)
+
+
 def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each node: its ``share`` of the weights, each node's of the last round that it trained in; the last
-    value of each of its metrics; and the mean of its ``update_norm``."""
+    """A row for each node: its ``share`` of the weights, each node's of the last round that it trained in, or of the
+    rows that it trained on, where sums of rows add up; the last value of each of its metrics; and the mean of its
+    ``update_norm``."""
     trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
     weights = {n: 0.0 for n in nodes}
     for node in nodes:
         own = [float(s.participants[node].get("weight") or 0.0) for s in trained if node in s.participants]
         weights[node] = own[-1] if own else 0.0
+    if set(weights.values()) <= {0.0, 1.0}:  # sums over rows, to which each row counts as much
+        weights = {n: _rows(trained, n) if weights[n] else 0.0 for n in nodes}
     total = math.fsum(weights.values()) or 1.0
     rows = []
     for node in nodes:

@@ -7,7 +7,8 @@ A file without a leading underscore is a model that a run can choose; the others
   which has none, builds adapters too;
 - ``LEARNS_BY``, its capabilities, the preferred one first: what an algorithm may ask of the adapter (below);
 - ``PREDICTS``, what it can predict, in words that tasks mean the same by (:mod:`hanse.tasks`), and ``SETTINGS``, the
-  options that ``build`` takes;
+  options that ``build`` takes; where options depend on each other also ``read(options)``, which gives all of them, or
+  raises ``ConfigError``;
 - ``NEEDS``: ``standardised`` rows (numbers of mean 0 and scale 1, without gaps) or ``raw`` ones (NaN: missing);
 - ``native(result)``, from the result of a run a normal, fitted model of the library, in the target's own units and
   with the original labels, and ``predict(result, X)``, its predictions;
@@ -30,7 +31,11 @@ The capabilities, and what an adapter with one of them can do:
     Convex losses of linear scores, which summed gradients and Hessians fit exactly: ``convex``, the loss
     (:class:`hanse.convex.Convex`), ``parameters(theta)``, its parameters as the model names them, and ``predict``.
 
+``histograms``
+    Trees that are grown over all sites at once, from sums of gradients and Hessians in bins: ``objective``
+    (:class:`hanse.boosting.objective.Objective`), ``rules`` (:class:`hanse.boosting.growing.Rules`), ``subsample`` and
+    ``max_bin``, how they grow, ``base``, the base score, and ``fault``.
+
 A capability is a word between models and algorithms (``TAKES`` of :mod:`hanse.algorithms`) and nothing else has to
-know it: a new one, such as summed gradients and Hessians, or histograms, is a method of an adapter and a file in
-``algorithms`` that calls it.
+know it: a new one is a method of an adapter and a file in ``algorithms`` that calls it.
 """
