@@ -72,6 +72,7 @@ class Floods(logging.Filter):
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}  # place: when its minute began, how many came
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written: at most so many a minute of one place."""
         place, now = (record.pathname, record.lineno), time.monotonic()
         began, count = self._seen.get(place, (now, 0))
         more = 0
