@@ -17,6 +17,8 @@ from hanse.messages import Array, Json, Record
 from hanse.queries import Item, Known, Plan, levels_of, statistic
 from hanse.rough import Scope, qualified
 
+TOO_LITTLE = "it is not defined of so few rows, or of rows that do not vary"
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -29,6 +31,7 @@ class Fetched:
         single: item to the groups that only one site told, so that they are not shown.
         lacking: column to the nodes that have no such column.
         took: nodes of each ask.
+        asked: node to the rows that its owner declares at most, of all nodes that were asked.
         alone: node to why it is not shown by itself, where single nodes were asked for.
     """
 
@@ -42,9 +45,10 @@ class Fetched:
     alone: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[Item, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     single: Mapping[Item, Sequence[int]] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def of(record: Record, failures: Mapping[str, str], run_id: str) -> Fetched:
+    def of(record: Record, failures: Mapping[str, str], run_id: str, asked: Mapping[str, int] | None = None) -> Fetched:
         """From the result of a run of statistics. Raises ``WireError`` where it is none."""
         try:
             data = record.data
@@ -54,7 +58,9 @@ class Fetched:
             kept = {plan.items[int(place)]: dict(nodes) for place, nodes in data["kept"].items()}
             single = {plan.items[int(place)]: list(groups) for place, groups in data["single"].items()}
             lacking, took, alone = dict(data["lacking"]), list(data["took"]), dict(data["alone"])
-            return Fetched(plan, arrays, failures, withheld, lacking, took, run_id, alone, kept, single)
+            return Fetched(
+                plan, arrays, failures, withheld, lacking, took, run_id, alone, kept, single, dict(asked or {})
+            )
         except (KeyError, TypeError, AttributeError, IndexError):
             raise WireError(f"run {run_id} is no run of statistics") from None
 
@@ -110,7 +116,9 @@ class Fetched:
                     missing[node] = self.withheld.get(carrier, {}).get(node, "kept back")
             n = self._sliced(carrier)["n"]
             rows.append(int(np.sum(n[group] if same else n)))
-        return Scope(rows[-1] if rows else None, dict(sorted(missing.items())))
+        told = self.asked and all(self.asked.values()) and not item.columns[0].endswith("]")  # of images, pixels count
+        asked = sum(self.asked.values()) if told else None
+        return Scope(rows[-1] if rows else None, dict(sorted(missing.items())), asked)
 
     def qualified(self, item: Item, node: str = "") -> Any:
         """The value, in which each number that may not be that of the pooled rows is a :class:`hanse.rough.Rough`."""
@@ -126,7 +134,8 @@ class Fetched:
 
     def notes(self, items: Iterable[Item]) -> list[str]:
         """What one should know of the values of some items: what was kept back, which site lacks a column."""
-        mine = {i for one in items for i in closure(one)}
+        wanted = list(items)
+        mine = {i for one in wanted for i in closure(one)}
         columns = {c for i in mine for c in (*i.columns, *i.by)}
         found = [
             f"{column!r} is not at {', '.join(nodes)}"
@@ -137,9 +146,26 @@ class Fetched:
         back = [(i.name, n, why) for i, those in told if i in mine for n, why in those.items()]
         found += tabulated.kept_back(back)
         single = [item.name for item in self.single if item in mine]
+        found += tabulated.grouped_notes((item, *pair) for item in wanted for pair in self._untold(item))
         if single:
             found.append(f"not told where a single site tells it and others keep theirs back: {', '.join(single)}")
         return found
+
+    def _untold(self, item: Item) -> Iterator[tuple[str, str]]:
+        """Each group of whose value a part is None, and why; nothing where it is said already that it is kept back."""
+        found = self.finds(item)
+        if found is None or self.absent(item):
+            return
+        try:
+            values = tabulated.value_of(self.plan, self.arrays, found)
+        except ConfigError:  # there is no value, and who asks for it is told why
+            return
+        back = any(self.withheld.get(i) or i in self.single for i in closure(found))
+        for group, (label, value) in enumerate(tabulated.grouped(found, values).items()):
+            if _lacks(value):
+                said = algorithm.why(self.plan, self.arrays, found, group, value)
+                if said or not back:
+                    yield label, said or TOO_LITTLE
 
     def bounds(self, item: Item, node: str = "") -> Json:
         """Between which numbers the pooled value lies, as :meth:`value` has the values; None: it is the value."""
@@ -176,6 +202,13 @@ class Fetched:
         """Of each group, what the item follows from."""
         groups = math.prod(len(labels) for labels in algorithm.labels_by(self.plan, self.arrays, item))
         return (algorithm.known_of(self.plan, self.arrays, item, group) for group in range(groups))
+
+
+def _lacks(value: Json) -> bool:
+    """Whether a part of it is None."""
+    if isinstance(value, dict):
+        return any(_lacks(one) for one in value.values())
+    return any(_lacks(one) for one in value) if isinstance(value, list) else value is None
 
 
 def _part(value: Json, found: Item, item: Item) -> Json:

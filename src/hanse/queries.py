@@ -239,6 +239,8 @@ class Statistic:
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         bounds: (arrays of all nodes, options, known) to between which numbers the pooled value lies, where the value is
             a number, or several, that joined cells may move. None: it is the pooled value itself.
+        why: (value, options, arrays of all nodes, known) to why the value, or a part of it, is None, and what would
+            help; asked where there is such a part. None: it is kept back, or there are too few rows.
         scalar: whether the value is one number (for tables).
         filtered: whether it may be asked of chosen rows only: what has no cells of its own.
         matrix: whether its value is a number for each pair of its columns, so that a larger one answers a smaller.
@@ -266,6 +268,7 @@ class Statistic:
     counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None
+    why: Callable[[Json, Mapping[str, Json], Arrays, Known], str] | None = None
     scalar: bool = True
     filtered: bool = False
     matrix: bool = False

@@ -30,14 +30,24 @@ class Scope:
     Args:
         rows: that are in it; None where that is not one number.
         missing: node to why its rows are not in it.
+        asked: rows of all nodes that were asked, at most, as their owners tell when they register; None: not known.
+
+    >>> str(Scope(36, {"bonn": "few rows"}, 230)), str(Scope(650, {}, 650))
+    ('of 36 of at most 230 rows, without bonn', 'of 650 of at most 650 rows')
     """
 
     rows: int | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    asked: int | None = None
 
     def __str__(self) -> str:
         without = f"without {', '.join(self.missing)}" if self.missing else ""
-        return ", ".join(filter(None, ["" if self.rows is None else f"of {self.rows} rows", without]))
+        whole = "" if self.asked is None else f" of at most {self.asked}"
+        return ", ".join(filter(None, ["" if self.rows is None else f"of {self.rows}{whole} rows", without]))
+
+    def to_json(self) -> dict[str, Any]:
+        """``{rows, asked, missing}``."""
+        return {"rows": self.rows, "asked": self.asked, "missing": dict(self.missing)}
 
 
 class Rough(float):
@@ -48,6 +58,7 @@ class Rough(float):
     most: float | None
     rows: int | None
     missing: Mapping[str, str]
+    asked: int | None
 
     def __new__(
         cls,
@@ -56,15 +67,30 @@ class Rough(float):
         most: float | None = None,
         missing: Mapping[str, str] | None = None,
         rows: int | None = None,
+        asked: int | None = None,
     ) -> Rough:
         made = super().__new__(cls, value)
-        made.least, made.most, made.missing, made.rows = least, most, dict(missing or {}), rows
+        made.least, made.most, made.missing, made.rows, made.asked = least, most, dict(missing or {}), rows, asked
         return made
 
-    def __repr__(self) -> str:
+    @property
+    def about(self) -> str:
+        """Between what the pooled number lies, and on what rows this one rests; as it is printed."""
         span = "" if self.least is None or self.most is None else f"{self.least:.6g} to {self.most:.6g}"
-        scope = str(Scope(self.rows, self.missing)) if self.missing else ""
-        return f"{float(self):.6g} ({'; '.join(filter(None, [span, scope]))})"
+        return "; ".join(filter(None, [span, self.rests_on]))
+
+    @property
+    def rests_on(self) -> str:
+        """On how many rows of how many, and whose are missing; nothing where none are."""
+        return str(Scope(self.rows, self.missing, self.asked)) if self.missing else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The number; between what the pooled one lies, null where it is the number; on what it rests; and its text."""
+        scope = Scope(self.rows, self.missing, self.asked).to_json()
+        return {"value": float(self), "least": self.least, "most": self.most, **scope, "text": str(self)}
+
+    def __repr__(self) -> str:
+        return f"{float(self):.6g} ({self.about})"
 
     __str__ = __repr__
 
@@ -72,7 +98,7 @@ class Rough(float):
         return f"≈{format(float(self), spec)}" if spec else str(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rough, (float(self), self.least, self.most, self.missing, self.rows)
+        return Rough, (float(self), self.least, self.most, self.missing, self.rows, self.asked)
 
     def __hash__(self) -> int:
         return float.__hash__(self)
@@ -143,4 +169,4 @@ def qualified(value: Any, bounds: Any, scope: Scope) -> Any:
         least = most = None
     if least is None and most is None and not scope.missing:
         return value
-    return Rough(value, least, most, scope.missing, scope.rows)
+    return Rough(value, least, most, scope.missing, scope.rows, scope.asked)

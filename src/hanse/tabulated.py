@@ -15,7 +15,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.messages import Array, Json
 from hanse.presentation import Picture
 from hanse.queries import Item, Plan, statistic
-from hanse.rough import Rough, Scope
+from hanse.rough import Rough
 from hanse.table import ColumnKind
 
 Row = dict[str, Any]
@@ -107,6 +107,14 @@ def kept_back(found: Iterable[tuple[str, str, str]]) -> list[str]:
     return [f"kept back at {', '.join(those)} ({why}): {_some(names)}" for (why, those), names in whats.items()]
 
 
+def grouped_notes(found: Iterable[tuple[Item, str, str]]) -> list[str]:
+    """(item, group, why) as a sentence each; groups and columns of which the same is said, together."""
+    whats: dict[str, list[str]] = {}
+    for item, group, why in found:
+        whats.setdefault(why, []).append(named(item, group))
+    return [f"{_some(names)}: {why}" for why, names in whats.items()]
+
+
 def named(item: Item, group: str) -> str:
     """What a table or a picture is called."""
     return f"{item.name}: {group}" if group else item.name
@@ -122,8 +130,7 @@ def dated(value: Any) -> Any:
     """
     if isinstance(value, Rough):
         span = "" if value.least is None or value.most is None else f"{dated(value.least)} to {dated(value.most)}"
-        scope = str(Scope(value.rows, value.missing)) if value.missing else ""
-        return f"{dated(float(value))} ({'; '.join(filter(None, [span, scope]))})"
+        return f"{dated(float(value))} ({'; '.join(filter(None, [span, value.rests_on]))})"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     try:

@@ -213,7 +213,7 @@ def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A
     assert "huge" in result.failures
     mean = result.values("mean")["price"]
     assert float(mean) == pytest.approx(frame["price"][:60].mean())
-    assert repr(mean).endswith("(of 60 rows, without huge)")
+    assert repr(mean).endswith("(of 60 of at most 120 rows, without huge)")
     assert any("huge is not in it" in note for note in result.notes)
     with pytest.raises(RunFailed, match="huge"):
         federation.analytics(require="all").fetch_stats("mean", ["price"])
@@ -332,7 +332,7 @@ def test_a_new_statistic_touches_one_file(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_an_owner_must_allow_statistics() -> None:  # A4, A43, A44, A51
-    from hanse.policy.federated_analytics import FederatedAnalytics as Rule
+    from hanse.policy.federated_analytics import AnalyticsAllowed as Rule
 
     asked = facts(algorithm="statistics", at_once=True, features=("age", "ssn"), nodes=2)
     allowed = {

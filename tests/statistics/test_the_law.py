@@ -104,10 +104,63 @@ def test_values_are_plain_where_nothing_is_hidden(name: str) -> None:
     with hanse.simulate(rows, policy=open_) as there:
         result = there.analytics().ask(name, columns, ARGUMENTS.get(name, {}))
         value = result.value(result.wanted[0])
-    assert not result.notes
-    assert not isinstance(value, Figures)
+    if not _lacks(value):
+        assert not result.notes
+        assert not isinstance(value, Figures)
     if name not in ("quantile", "median"):  # of cells, as narrow as they are
         assert not any(isinstance(n, Rough) for n in numbers(value))
+
+
+def _lacks(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_lacks(one) for one in value.values())
+    return any(_lacks(one) for one in value) if isinstance(value, list) else value is None
+
+
+@pytest.mark.parametrize("rows", [[30] * 5, [12, 40], [100] * 3, [1, 2]], ids=str)
+@pytest.mark.parametrize("name", names("statistics"))
+def test_what_is_none_says_why(name: str, rows: list[int]) -> None:
+    """p of a rank test was None beside a range, an outer quantile None beside nothing."""
+    result = asked(name, rows)
+    if name in ("t_test", "smd", "mann_whitney") and min(rows) < 30:  # there are no two groups to compare
+        with pytest.raises(ConfigError, match="two groups are compared; there are"):
+            result.value(result.wanted[0])
+        return
+    value = result.value(result.wanted[0])
+    assert not _lacks(value) or result.notes, value
+
+
+def test_every_value_says_of_how_many_rows_it_is() -> None:
+    """An answer of one site's 36 of 227 rows looked like one of all."""
+    result = asked("mean", [300, 250, 6, 7, 8])
+    [item] = result.wanted
+    scope = result.scope(item)
+    assert (scope.rows, scope.asked, sorted(scope.missing)) == (550, 571, ["s02", "s03", "s04"])
+    assert "550 of at most 571 rows" in repr(result)
+    assert str(result.value(item)).endswith("(of 550 of at most 571 rows, without s02, s03, s04)")
+    told = result.to_json()
+    assert told["rests_on"]["mean of x"] == scope.to_json()
+    number = told["statistics"]["mean"]["x"]
+    assert (number["rows"], number["asked"], sorted(number["missing"])) == (550, 571, ["s02", "s03", "s04"])
+    whole = asked("mean", [300, 250])
+    assert not isinstance(whole.value(whole.wanted[0]), Rough)
+    assert whole.to_json()["rests_on"]["mean of x"] == {"rows": 550, "asked": 550, "missing": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "options", "says"),
+    [
+        ("mann_whitney", ["x"], {"group": "g"}, "p is not told: it lies between"),
+        ("logrank", ["t", "e"], {"group": "g"}, "p is not told: it lies between"),
+        ("quantile", ["x"], {"q": [0.05]}, "no value for 0.05"),
+        ("kaplan_meier", ["t", "e"], {"grid": [50.0, 100.0]}, "the median is not told"),
+    ],
+)
+def test_a_sentence_stands_beside_what_is_not_told(name: str, columns: list[str], options: Any, says: str) -> None:
+    result = hanse.simulate(sites([100] * 5)).analytics().ask(name, columns, options)
+    value = result.values(name)
+    assert any(says in note for note in value.notes), value.notes
+    assert says in repr(result)
 
 
 # ---------------------------------------------------------------- numbers that are not sure

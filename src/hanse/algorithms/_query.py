@@ -101,26 +101,43 @@ def labels_by(query: Plan, arrays: Mapping[str, Array], item: Item) -> list[tupl
 def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
     """The final value of an item, of one of its groups; None where it was kept back everywhere: that is
     not zero, but not known. ``prefix``: at one node."""
-    stat = statistic(item.stat)
-    known = known_of(query, arrays, item, group, prefix)
-    own: dict[str, Array] = {}
-    carriers = [n for n in stat.needs(item) if n.by == item.by and n.stat != "levels"]
-    if item in query.shared:
-        own = one_group(sliced(arrays, query.items.index(item), prefix), group)
-        carriers = [item]
-    for carrier in carriers:
+    if _kept_back(query, arrays, item, group, prefix):
+        return None
+    return statistic(item.stat).final(*_given(query, arrays, item, group, prefix))
+
+
+def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str) -> bool:
+    """Whether all nodes that have rows of a group keep back what the item rests on."""
+    needs = [n for n in statistic(item.stat).needs(item) if n.by == item.by and n.stat != "levels"]
+    for carrier in [item] if item in query.shared else needs:
         found = sliced(arrays, query.items.index(carrier), prefix) if carrier in query.items else {}
         if found and found[WITHHELD][group] and not np.any(found["n"][group]):
-            return None
-    return stat.final(own, item.options, known)
+            return True
+    return False
+
+
+def _given(
+    query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str = ""
+) -> tuple[Arrays, dict[str, Json], Known]:
+    """What a statistic makes its value, and all that is said of it, from: its arrays, arguments, and what it needs."""
+    shared = item in query.shared
+    own = one_group(sliced(arrays, query.items.index(item), prefix), group) if shared else {}
+    return own, item.options, known_of(query, arrays, item, group, prefix)
+
+
+def why(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, found: Json) -> str:
+    """Why a part of what :func:`value` found is None, as far as the statistic itself can say."""
+    tell = statistic(item.stat).why
+    if tell is None or _kept_back(query, arrays, item, group, ""):
+        return ""
+    own, options, known = _given(query, arrays, item, group)
+    return tell(found, options, own, known)
 
 
 def bounds(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
     """Between which numbers the pooled value of :func:`value` lies. None: it is that value."""
     find = statistic(item.stat).bounds
-    known = known_of(query, arrays, item, group, prefix)
-    own = one_group(sliced(arrays, query.items.index(item), prefix), group) if item in query.shared else {}
-    return find(own, item.options, known) if find is not None else None
+    return find(*_given(query, arrays, item, group, prefix)) if find is not None else None
 
 
 def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:

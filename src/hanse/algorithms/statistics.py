@@ -43,6 +43,7 @@ from hanse.algorithms._query import (
     stacked,
     unit,
     value,
+    why,
 )
 from hanse.codec import encode
 from hanse.config import RunConfig
@@ -334,4 +335,5 @@ __all__ = [
     "one_group",
     "sliced",
     "value",
+    "why",
 ]

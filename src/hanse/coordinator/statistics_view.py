@@ -37,21 +37,29 @@ def offered() -> list[dict[str, Json]]:
     return found
 
 
-def shown(record: Record, kinds: Mapping[str, str], failures: Mapping[str, str], run_id: str) -> dict[str, Json]:
+def shown(
+    record: Record,
+    kinds: Mapping[str, str],
+    failures: Mapping[str, str],
+    run_id: str,
+    asked: Mapping[str, int] | None = None,
+) -> dict[str, Json]:
     """What a run of statistics gave: rows per column, tables, pictures, and what one should know of them.
 
     Args:
         kinds: column to kind.
         failures: node to why it gave nothing.
+        asked: node to the rows that it declares at most.
 
     Raises:
         WireError: the record is not one of statistics.
     """
-    found = Fetched.of(record, failures, run_id)
+    found = Fetched.of(record, failures, run_id, asked)
     values = [(item, found.qualified(item)) for item in found.plan.wanted]
     failed = [f"{node} is not in it: {why}" for node, why in sorted(failures.items())]
     return {
         "nodes": list(found.nodes),
+        "rests_on": {item.name: found.scope(item).to_json() for item in found.plan.wanted},
         "rows": [_plain(row) for row in tabulated.rows(values, kinds)],
         "tables": [
             {"title": title, "rows": [_plain(row) for row in rows]} for title, rows in tabulated.tables(values, kinds)
@@ -65,25 +73,13 @@ def shown(record: Record, kinds: Mapping[str, str], failures: Mapping[str, str],
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Json]:
-    """A row whose cells are numbers, texts, nothing, or numbers that are not sure (:func:`_rough`)."""
+    """A row whose cells are numbers, texts, nothing, or numbers that are not sure (:meth:`Rough.to_json`)."""
     return {name: _text(value) for name, value in row.items()}
-
-
-def _rough(value: Rough) -> dict[str, Json]:
-    """The number; between what the pooled one lies, null where it is the number; and on what it rests."""
-    return {
-        "value": _text(float(value)),
-        "least": value.least,
-        "most": value.most,
-        "rows": value.rows,
-        "missing": dict(value.missing),
-        "text": str(value),
-    }
 
 
 def _text(value: Any) -> Json:
     if isinstance(value, Rough):
-        return _rough(value)
+        return value.to_json()
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

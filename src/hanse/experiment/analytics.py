@@ -344,7 +344,8 @@ class FederatedAnalytics:
         failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())} | refused
         if failures and self.require == "all":
             raise RunFailed("not all nodes answered. " + "; ".join(f"{n}: {r}" for n, r in failures.items()))
-        return Fetched.of(result.record, failures, result.run_id)
+        asked = {n: int(d.get("most_rows") or d.get("rows") or 0) for n, d in self._datasets().items()}
+        return Fetched.of(result.record, failures, result.run_id, asked)
 
     def _config(self, options: Mapping[str, Json], items: Sequence[Item] = ()) -> RunConfig:
         where = {str(part[0]) for part in self.where}

@@ -19,7 +19,7 @@ from hanse.messages import Json
 from hanse.presentation import Picture
 from hanse.queries import Item, statistic
 from hanse.registry import names
-from hanse.rough import Figures
+from hanse.rough import Figures, Rough, Scope
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -106,6 +106,10 @@ class FAResult:
         found = {n: reason for f in self.single for n, reason in f.failures.items()}
         return found | {n: reason for f in self.single for n, reason in f.alone.items()}
 
+    def scope(self, item: Item) -> Scope:
+        """What its value over all sites rests on: rows, of how many that were asked, and the nodes that are missing."""
+        return self._of(item).scope(item)
+
     def rank_error(self, item: Item) -> float:
         """The bound on the error of its value that the statistic itself gives (of a quantile: a share of all rows)."""
         return self._of(item).error(item)
@@ -175,20 +179,22 @@ class FAResult:
         return self.listing().to_frame()
 
     def to_json(self) -> dict[str, Json]:
-        """Values, tables and what one should know of them, as plain JSON."""
+        """Values, on what they rest, and what one should know of them, as plain JSON. A number that may not be that of
+        the pooled rows is an object (:meth:`hanse.rough.Rough.to_json`)."""
         found = {stat: {_key(k): v for k, v in self.values(stat).items()} for stat in self._all()}
         plain: dict[str, Json] = {
             "statistics": {stat: {k: _keyed(v) for k, v in values.items()} for stat, values in found.items()},
+            "rests_on": {item.name: self.scope(item).to_json() for item in self.wanted},
             "nodes": list(self.nodes),
             "failures": self.failures,
             "notes": self.notes,
             "simulated": self.simulated,
         }
-        return plain | ({"alone": self.alone, "per_node": self.node_stats()} if self.single else {})
+        return plain | ({"alone": self.alone, "per_node": _keyed(self.node_stats())} if self.single else {})
 
     def __repr__(self) -> str:
         what = "Simulated statistics" if self.simulated else "Statistics"
-        parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)})"]
+        parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)}){self._asked()}"]
         rows, tables = self.listing(), self.tables()
         if len({item.stat for item in self.wanted}) > 1:  # of an overview, pictures are enough
             drawn = {title for title, _, _ in self.pictures()}
@@ -222,6 +228,15 @@ class FAResult:
         return pictures_figure.draw(
             words + (" (simulation)" if self.simulated else ""), self.pictures(), self.listing()
         )
+
+    def _asked(self) -> str:
+        """The rows that were asked, and where some values rest on fewer, on how many these do."""
+        scopes = [self.scope(item) for item in self.wanted]
+        asked, rows = [s.asked for s in scopes if s.asked], [s.rows for s in scopes if s.rows is not None]
+        if not asked or not rows:
+            return ""
+        span = f"{min(rows)}" if min(rows) == max(rows) else f"{min(rows)} to {max(rows)}"
+        return f": {span} of at most {max(asked)} rows"
 
     # ------------------------------------------------------------ where things are
 
@@ -258,5 +273,9 @@ def _key(key: Any) -> str:
 
 
 def _keyed(value: Any) -> Any:
-    """With pairs of labels as one text, since JSON has no other keys."""
-    return {_key(k): _keyed(v) for k, v in value.items()} if isinstance(value, dict) else value
+    """With pairs of labels as one text, since JSON has no other keys, and each number with what is not sure of it."""
+    if isinstance(value, dict):
+        return {_key(k): _keyed(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_keyed(one) for one in value]
+    return value.to_json() if isinstance(value, Rough) else value

@@ -54,7 +54,8 @@ class Simulation:
 
     def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
         return {
-            n: {"name": n, "version": self._version(n), "columns": t.schema()} for n, t in self._chosen(config).items()
+            n: {"name": n, "version": self._version(n), "columns": t.schema(), "most_rows": t.rows}
+            for n, t in self._chosen(config).items()
         }
 
     def preview(self, config: RunConfig, run_id: str) -> str:

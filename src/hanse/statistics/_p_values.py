@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from hanse.messages import Json
+
 CLEAR = 0.1  # a range no wider says enough
 LEVEL = 0.05  # what nearly everybody decides by
+
+
+def why(found: Mapping[str, Json]) -> str:
+    """Why there is no p beside its ``p_range``, and what would help.
+
+    >>> why({"p": None, "p_range": [0.012, 0.81]}).partition(",")[0]
+    'p is not told: it lies between 0.012 and 0.81'
+    """
+    ends = found.get("p_range")
+    if not isinstance(ends, list):
+        return "there is no test of groups that do not vary, or of which one has no rows"
+    least, most = (float(end) for end in ends)
+    return (
+        f"p is not told: it lies between {least:.3g} and {most:.3g}, as rows are told in runs of the owners' minimum "
+        "and may stand anywhere inside; more rows at each site narrow it, and minimum_cell = 1 makes it exact"
+    )
 
 
 def tell(least: float, most: float) -> bool:

@@ -102,6 +102,16 @@ def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> li
     return [{columns[0]: label, **{head: row.get(head, 0) for head in heads}} for label, row in found.items()]
 
 
+def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) -> str:
+    """Why there is no cell, or no test."""
+    if found.get("hidden"):
+        return (
+            "a cell that every site with rows of it keeps back is None, and of a table with such cells there is no "
+            "chi2; join labels of few rows, or ask more sites"
+        )
+    return "there is no chi2 of a table with one row or one column"
+
+
 STATISTIC = Statistic(
     doc="contingency table with chi-square test",
     kinds=LABELS,
@@ -113,6 +123,7 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     bounds=bounds,
+    why=why,
     scalar=False,
     shown=Shown(roles=("rows", "columns"), table=table),
 )

@@ -257,6 +257,11 @@ def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Pic
     ]
 
 
+WHY = (
+    "a count is None where more than a quarter of all rows may be in its bin or beside it (counts_range says between "
+    "which numbers it lies); wider bins hold enough rows to be told"
+)
+
 STATISTIC = Statistic(
     doc="rows per bin",
     check=check,
@@ -267,6 +272,7 @@ STATISTIC = Statistic(
     cuts=cuts,
     counts=("n", "counts", "first", "last", "least", "most"),
     final=final,
+    why=lambda found, options, arrays, known: WHY,
     scalar=False,
     shown=Shown(
         arguments={"bins": "how many equal bins over the range of all sites", "bin_edges": "edges of your own, rising"},

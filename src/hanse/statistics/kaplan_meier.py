@@ -313,6 +313,21 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found | ({"hidden": int(arrays["hidden"])} if arrays["hidden"] else {})
 
 
+def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) -> str:
+    """Of which parts of the curve there is no number."""
+    said, ends = [], found.get("median_range")
+    if None in found["survival"]:
+        said.append("survival is None where it may be anywhere in half of its scale (survival_range says where)")
+    if found["median"] is None and (ends is None or ends[1] is None):
+        upto = f"{ends[0]:.6g}" if ends else "all times of the grid"
+        said.append(f"the median is not told: more than half may survive {upto}")
+    if None in found["lower"] or None in found["upper"]:
+        said.append("there is no band where nobody is left")
+    if ends is not None:
+        said.append("more events and censorings at each site, or a smaller minimum_cell, tell more")
+    return "; ".join(said) or "there are no events"
+
+
 ARGUMENTS = {"grid": "times at which survival is told, rising", "level": "of the confidence band"}
 
 
@@ -345,6 +360,7 @@ STATISTIC = Statistic(
     few=FEW,
     counts=("n", *KINDS, *(f"{kind}_{end}" for kind in (*KINDS, "rows") for end in ("first", "last"))),
     final=final,
+    why=why,
     scalar=False,
     shown=Shown(roles=("time", "event"), arguments=ARGUMENTS, table=table, pictures=pictures),
 )

@@ -116,12 +116,25 @@ def form(z: Array, v: Array) -> tuple[float, int]:
     return chi2, dof
 
 
+def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) -> str:
+    """Why there is no test, or none without a range."""
+    groups = found["groups"]
+    if len(groups) < 2:
+        return f"two groups or more are compared; there are {len(groups)} ({', '.join(groups) or 'none'})"
+    if found["dof"] is None:
+        return "no group is at risk with another one when somebody dies"
+    if found.get("p_range") is None:
+        return "of more than two groups there is no test where times are joined; compare two with groups=[a, b]"
+    return _p_values.why(found)
+
+
 STATISTIC = Statistic(
     doc="log-rank test",
     columns=2,
     check=check,
     needs=needs,
     final=final,
+    why=why,
     scalar=False,
     shown=Shown(
         roles=("time", "event"),

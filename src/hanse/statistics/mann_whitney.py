@@ -112,6 +112,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    why=lambda found, options, arrays, known: _p_values.why(found),
     scalar=False,
     shown=Shown(roles=("column",), arguments={**_groups.ARGUMENTS, **cells.ARGUMENTS}),
 )

@@ -14,7 +14,7 @@ extremes, and where it stands more than 1e24 from the mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,34 @@ def _from_histogram(options: Mapping[str, Json], known: Known) -> Json:
     return [one(q) for q in options["q"]] if isinstance(options["q"], list) else one(options["q"])
 
 
+HELP = "more rows at each site would tell it, or a smaller minimum_cell of their owners"
+
+
+def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) -> str:
+    """Of each quantile without a value: where it may be."""
+    listed = options["q"] if isinstance(options["q"], list) else [options["q"]]
+    values = found if isinstance(found, list) else [found]
+    ends = bounds(arrays, {**options, "q": listed}, known)
+    return untold([(q, *own) for q, v, own in zip(listed, values, ends, strict=True) if v is None])
+
+
+def untold(found: Sequence[tuple[float, float | None, float | None]]) -> str:
+    """Of (q, least, most).
+
+    >>> untold([(0.05, None, 36.2)]).partition(",")[0]
+    'no value for 0.05 (36.2 or less)'
+    """
+    each = []
+    for q, least, most in found:
+        ends = [f"{least:.6g} or more" if least is not None else "", f"{most:.6g} or less" if most is not None else ""]
+        where = " and ".join(filter(None, ends))
+        each.append(f"{q:g} ({where})" if where else f"{q:g}")
+    return (
+        f"no value for {', '.join(each)}, which may lie among the outermost rows of a site, and where these are is not "
+        f"told; {HELP}"
+    )
+
+
 def finer(item: Item, known: Known) -> Item | None:
     """The next depth, until the rank error is good or the cell is narrower than a billionth of the range (many
     equal values)."""
@@ -196,6 +224,7 @@ STATISTIC = Statistic(
     before=-1,
     final=final,
     bounds=bounds,
+    why=why,
     error=lambda options, known: rank_error(options, known)[0],
     finer=finer,
     shown=Shown(

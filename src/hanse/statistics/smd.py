@@ -31,5 +31,8 @@ STATISTIC = Statistic(
     check=_groups.check,
     needs=t_test.needs,
     final=final,
+    why=lambda found, options, arrays, known: (
+        "there is no difference in standard deviations of groups that do not vary"
+    ),
     shown=Shown(first=("group", "groups"), arguments=_groups.ARGUMENTS),
 )

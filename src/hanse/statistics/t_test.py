@@ -64,6 +64,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    why=lambda found, options, arrays, known: "there is no t of groups that do not vary, or of a group of one row",
     scalar=False,
     shown=Shown(
         roles=("column",),

@@ -32,10 +32,12 @@ async def of_run(request: Request, session_id: str) -> dict[str, Any]:
         model = store.models.latest(session_id)
         if model is None:
             raise NotFound(f"run {session_id} is {run.state}; it has no result yet")
-        alignment = store.runs.bundle(session_id)["alignment"]
+        bundle = store.runs.bundle(session_id)
+        asked = {node: int(one.get("most_rows") or 0) for node, one in bundle["datasets"].items()}
         steps = store.rounds.list(session_id)
         failures = {node: str(why) for one in steps for node, why in dict(one.record["failures"]).items()}
         record = store.blobs.get(model.sha)
-        return {"session_id": session_id, **statistics_view.shown(record, alignment["kinds"], failures, session_id)}
+        found = statistics_view.shown(record, bundle["alignment"]["kinds"], failures, session_id, asked)
+        return {"session_id": session_id, **found}
 
     return await asyncio.to_thread(read)
