@@ -18,8 +18,9 @@ from PIL import Image
 
 from hanse.errors import ConfigError, DataError, HanseError
 from hanse.node import readers
+from hanse.node.catalogue import Catalogue
+from hanse.node.readers import _parquet_footer, profile
 from hanse.node.readers import csv as csv_reader
-from hanse.node.readers import profile
 from hanse.queries import TableSource, make_item
 from hanse.summary import asked_here
 from hanse.table import ColumnKind, Table
@@ -719,3 +720,87 @@ def test_a_file_and_a_frame_have_the_same_kinds(tmp_path: Path) -> None:
     read, made = readers.read(tmp_path / "t.csv"), Table.of(frame)
     assert read.schema() == made.schema() == {"answer": "categorical", "flag": "boolean", "x": "numeric"}
     assert [read[n].labels() for n in read.names] == [made[n].labels() for n in made.names]
+
+
+# ------------------------------------------------------------ files that declare more than they hold, and wide ones
+
+
+def test_a_parquet_file_that_declares_far_more_rows_than_it_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    pl.DataFrame({"x": np.zeros(6_000_000)}).write_parquet(path, row_group_size=6_000_000, data_page_size=1 << 30)
+    assert path.stat().st_size < 4000
+    for read in (lambda: readers.survey(path), lambda: readers.read(path), lambda: list(readers.stream(path))):
+        with pytest.raises(DataError, match=r"bomb.parquet: \d+ bytes declare 6000000 rows"):
+            read()
+
+
+def test_a_parquet_cell_that_is_far_larger_than_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_parquet_footer, "LARGE_BYTES", 4 << 20)
+    path = tmp_path / "cell.parquet"
+    pl.DataFrame({"y": [1.0], "x": ["x" * (8 << 20)]}).write_parquet(path, compression="brotli")
+    with pytest.raises(DataError, match=r"a column declares 83\d+ bytes where the file has \d+"):
+        readers.survey(path)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "snappy", "gzip", "lz4", "brotli", "uncompressed"])
+def test_honest_parquet_files_of_every_shape_are_read(tmp_path: Path, compression: Any) -> None:
+    path = tmp_path / "fine.parquet"
+    frame = pl.DataFrame(
+        {"a": np.arange(300_000.0), "b": ["ja", "nein", None] * 100_000, "zero": np.zeros(300_000)}
+        | {f"c{i}": np.full(300_000, i % 2) for i in range(40)}
+    )
+    frame.write_parquet(path, compression=compression, row_group_size=100_000)
+    found = _parquet_footer._Footer(footer_of(path)).declared()
+    assert found.rows == 300_000
+    assert 0 <= found.largest[0] < 4 << 20
+    assert readers.survey(path)[1] == 300_000
+
+
+def footer_of(path: Path) -> bytes:
+    data = path.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little")
+    return data[-8 - length : -8]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_footer_is_left_to_the_library(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever the bytes, the look at the sizes ends, at once, with an answer or without."""
+    path = tmp_path / "t.parquet"
+    if not path.exists():
+        pl.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}).write_parquet(path)
+    footer = bytearray(footer_of(path))
+    for _ in range(data.draw(st.integers(1, 4))):
+        footer[data.draw(st.integers(0, len(footer) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        _parquet_footer._Footer(bytes(footer)).declared()
+    except (IndexError, ValueError):
+        pass
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_reading_is_linear_in_the_number_of_columns(tmp_path: Path, ending: str) -> None:
+    def seconds(columns: int) -> float:
+        path = tmp_path / f"{columns}.{ending}"
+        frame = pl.DataFrame(np.random.default_rng(0).normal(size=(20, columns)).round(6))
+        frame.write_csv(path) if ending == "csv" else frame.write_parquet(path)
+        best = 1e9
+        for _ in range(2):
+            began = time.process_time()
+            readers.survey(path)
+            best = min(best, time.process_time() - began)
+        return best
+
+    seconds(100)  # what is loaded at the first call
+    assert seconds(12_000) < 8 * seconds(3_000)  # quadratic: 16
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_fifty_rows_and_forty_thousand_columns_are_added_in_three_seconds(tmp_path: Path, ending: str) -> None:
+    frame = pl.DataFrame(np.random.default_rng(0).normal(size=(50, 40_000)).round(6))
+    path = tmp_path / f"omics.{ending}"
+    frame.write_csv(path) if ending == "csv" else frame.write_parquet(path)
+    began = time.process_time()
+    assert len(Catalogue(tmp_path / "node").add(path).schema) == 40_000
+    assert time.process_time() - began < 3.0

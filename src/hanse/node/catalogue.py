@@ -12,7 +12,7 @@ import fcntl
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +312,7 @@ def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _to_json(dataset: Dataset) -> dict[str, Any]:
-    plain = asdict(dataset)
+    plain = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
     return plain | {"path": str(dataset.path), "mock": None if dataset.mock is None else str(dataset.mock)}
 
 

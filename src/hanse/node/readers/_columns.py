@@ -96,8 +96,8 @@ def clean(series: pl.Series, missing: Collection[str]) -> pl.Series:
 def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before: Seen = Seen()) -> Seen:
     """Counts of a text column; ``first_row`` is the row number of its first value. What the rows ``before`` have shown
     not to be boolean (or dates) throughout is not looked at for it again: :func:`decide` asks for all or nothing."""
-    if (numbers := _plain_numbers(series)) is not None:
-        present = int(np.count_nonzero(~np.isnan(numbers)))
+    if (numbers := _as_numbers(series)) is not None:
+        present = int(np.count_nonzero(~np.isnan(numbers.to_numpy())))
         return Seen(present, present)
     text = clean(series, missing)
     present_at = text.is_not_null()
@@ -264,10 +264,15 @@ def what(value: str | None) -> str:
 
 def _plain_numbers(series: pl.Series) -> Array | None:
     """The fast way: all cells are numbers or empty, without spaces or words for missing."""
+    values = _as_numbers(series)
+    return None if values is None else _floats(values)
+
+
+def _as_numbers(series: pl.Series) -> pl.Series | None:
     import polars as pl
 
     values = series.cast(pl.Float64, strict=False)
-    return _floats(values) if values.null_count() == series.null_count() else None
+    return values if values.null_count() == series.null_count() else None
 
 
 def _numbers(text: pl.Series) -> pl.Series:
@@ -306,5 +311,5 @@ def _floats(series: pl.Series) -> Array:
     """A writable float64 copy, NaN where null."""
     import polars as pl
 
-    values = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.array(values, np.float64)
+    values = series if series.dtype == pl.Float64 else series.cast(pl.Float64)
+    return np.array(values.to_numpy(), np.float64)  # null is NaN there too

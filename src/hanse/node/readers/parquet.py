@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import DataError
-from hanse.node.readers import _columns
+from hanse.node.readers import _columns, _parquet_footer
 from hanse.table import ColumnKind, Table
 
 EXTENSIONS = (".parquet", ".pq")
@@ -75,7 +75,8 @@ def survey(
     for part in _slices(path, frame, ROWS):
         if declared:
             _table(part.select(declared), schema, missing, path.name, rows)
-        silent -= {n for n in silent if not _table(part.select([n]), None, missing, path.name, rows)[n].missing.all()}
+        place = _columns.CellPlace(path.name, str)
+        silent -= {n for n in silent if not _columns.from_typed(part[n], None, missing, place).missing.all()}
         rows += part.height
         note(size * rows // max(whole, 1))
     return kinds | dict.fromkeys(silent, ColumnKind.OPEN.value), rows
@@ -127,6 +128,7 @@ def _open(path: Path, columns: Sequence[str] | None) -> Any:
 
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty (0 bytes); expected a Parquet file")
+    _parquet_footer.check(path)
     frame = pl.scan_parquet(path, glob=False)
     names = _guarded(path, lambda: frame.collect_schema().names())
     clean = [str(n).strip() for n in names]
