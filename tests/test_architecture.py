@@ -67,6 +67,7 @@ GROUND = (
     "addresses",
     "releases",
     "validity",
+    "proxies",
     "logs",
     "supervisor",
 )

@@ -353,3 +353,23 @@ def test_an_authority_that_is_not_known(tmp_path: Path) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# ------------------------------------------------------------ proxies
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("socks5://me:secret@127.0.0.1:9", r"pip install 'httpx\[socks\]'.*the proxy socks5://127.0.0.1:9 \("),
+        ("http://me:secret@127.0.0.1:9", r"does not answer.*the proxy http://127.0.0.1:9 \(.*NO_PROXY=far.example"),
+        ("gopher://127.0.0.1:9", r"by the proxy: .*gopher"),
+    ],
+)
+def test_a_proxy_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str, said: str) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(HanseError, match=said) as refused:
+        hanse.connect("https://far.example:8000", "token")
+    assert "secret" not in refused.value.message

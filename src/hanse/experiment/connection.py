@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hanse import alignment, bundle, features, releases
+from hanse import alignment, bundle, features, proxies, releases
 from hanse.config import RunConfig
 from hanse.errors import (
     ConfigError,
@@ -64,14 +64,18 @@ class Connection:
                 trust = ssl.create_default_context(cafile=known.authority)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"the authority's certificate {known.authority} cannot be read: {error}") from None
-        self._http = httpx.Client(
-            base_url=known.url,
-            headers={"Authorization": f"Bearer {known.token}"},
-            verify=trust,
-            transport=transport,
-            timeout=httpx.Timeout(30.0, connect=10.0, read=120.0),
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=known.url,
+                headers={"Authorization": f"Bearer {known.token}"},
+                verify=trust,
+                transport=transport,
+                timeout=httpx.Timeout(30.0, connect=10.0, read=120.0),
+                follow_redirects=False,
+            )
+        except (ImportError, ValueError) as error:  # of a proxy that httpx cannot use as it is
+            what = "needs a package more: pip install 'httpx[socks]'" if isinstance(error, ImportError) else str(error)
+            raise ConfigError(f"{known.url} cannot be reached by the proxy: {what}.{proxies.said(known.url)}") from None
 
     def close(self) -> None:
         self._http.close()
@@ -387,7 +391,7 @@ class Connection:
             )
         return Unreachable(
             f"{self.url} does not answer ({str(error) or type(error).__name__}); "
-            "is the coordinator running, and is the address right?"
+            f"is the coordinator running, and is the address right?{proxies.said(self.url)}"
         )
 
     def _error(self, response: httpx.Response) -> HanseError:

@@ -18,6 +18,7 @@ from hanse.addresses import renamed
 from hanse.errors import HanseError, NodeLost, NotAuthenticated, WireError, from_code
 from hanse.identity import JoinToken, NodeIdentity, check_authority, check_node_id, create_key, csr, save_identity
 from hanse.messages import loads
+from hanse.proxies import said
 
 ENROL, AUTHORITY = "/api/nodes/enrol", "/api/authority"
 _SECONDS = 30.0
@@ -84,7 +85,9 @@ def _open(request: urllib.request.Request, context: ssl.SSLContext) -> bytes:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise error.reason from None
-        raise NodeLost(f"{request.host} cannot be reached ({error.reason}); is the coordinator running?") from None
+        raise NodeLost(
+            f"{request.host} cannot be reached ({error.reason}); is the coordinator running?{said(request.full_url)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise NodeLost(f"{request.host} does not answer as a coordinator does ({type(error).__name__})") from None
 
