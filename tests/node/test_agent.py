@@ -253,7 +253,7 @@ def test_new_settings_count_at_once(tmp_path: Path) -> None:
             NodeSettings("alpha").with_value("minimum_count", "7").save(tmp_path)
             await asyncio.to_thread(control.ask, tmp_path, "reload")
             await node.task(probe(), {"round": 1}, X)
-            assert node.agent.worker.owner["minimum_count"] == 7
+            assert node.agent.worker.plain.owner["minimum_count"] == 7
             while node.agent.worker.pid in (before, None):  # what the node half reads changes with its process
                 await asyncio.sleep(0)
 

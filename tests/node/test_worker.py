@@ -142,7 +142,7 @@ def test_a_worker_that_is_being_started_ends_with_the_node(tmp_path: Path) -> No
     async def main() -> None:
         started: list[_Process] = []
         async with running(tmp_path) as node:
-            worker, pid = node.agent.worker, node.agent.worker.pid
+            worker, pid = node.agent.worker.plain, node.agent.worker.pid
             assert pid is not None
             spawn = worker._spawn
             worker._spawn = lambda: started.append(spawn()) or started[-1]  # type: ignore[method-assign, func-returns-value]

@@ -33,7 +33,8 @@ from hanse.node.settings import NodeSettings
 from hanse.node.shared_memory import SharedPool
 from hanse.node.spending import Book
 from hanse.node.summaries import summaries
-from hanse.node.worker import PROGRAM, Worker
+from hanse.node.worker import PROGRAM
+from hanse.node.workers import Workers
 from hanse.registry import names
 from hanse.store.audit import AuditLog
 from hanse.transport import Progress
@@ -119,9 +120,9 @@ class Agent:
         with contextlib.suppress(HanseError):
             await self.worker.start()
 
-    def _worker(self, program: Sequence[str]) -> Worker:
+    def _worker(self, program: Sequence[str]) -> Workers:
         owner = self.settings.policy.to_json()
-        return Worker(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
+        return Workers(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
 
     def _caller(self) -> Caller:
         return Caller(
@@ -367,8 +368,7 @@ class Agent:
             self._report(self.state, self.detail)  # the coordinator has to know where approvals are taken
         self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)
         if fresh:
-            self.worker.limits, self.worker.owner = new.limits, new.policy.to_json()
-            self._spawn(self.worker.restart())
+            self._spawn(self.worker.configure(new.limits, new.policy.to_json()))
         return {}
 
     async def _announce(self) -> None:

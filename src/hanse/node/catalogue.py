@@ -124,6 +124,12 @@ class Catalogue:
         wanted = {tags} if isinstance(tags, str) else set(tags)
         return [dataset for dataset in self.list() if wanted <= set(dataset.tags)]
 
+    def copy(self, name: str, home: Path) -> Dataset:
+        """Makes a catalogue in ``home`` that has this dataset and no other. Raises ``NotFound``."""
+        dataset = self.get(name)
+        Catalogue(home)._write({name: dataset})
+        return dataset
+
     def load(self, dataset: Dataset | str) -> Table:
         """The table, as it was registered.
 

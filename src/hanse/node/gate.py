@@ -36,7 +36,7 @@ from hanse.node.passage import (
 )
 from hanse.node.settings import NodeSettings
 from hanse.node.spending import Book
-from hanse.node.worker import Worker
+from hanse.node.workers import Workers
 from hanse.rule import Decision
 from hanse.store.audit import AuditLog
 from hanse.transport import Progress
@@ -61,7 +61,7 @@ class Gate:
         home: Path,
         settings: NodeSettings,
         approvals: Approvals,
-        worker: Worker,
+        worker: Workers,
         audit: AuditLog,
         book: Book,
     ) -> None:

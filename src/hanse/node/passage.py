@@ -23,7 +23,8 @@ from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
-from hanse.node.worker import Worked, Worker
+from hanse.node.worker import Worked
+from hanse.node.workers import Workers
 from hanse.rule import Rule
 from hanse.store.audit import AuditLog
 from hanse.transport import Progress
@@ -115,7 +116,7 @@ class KnownFacts:
 
     name = "facts"
 
-    def __init__(self, home: Path, worker: Worker) -> None:
+    def __init__(self, home: Path, worker: Workers) -> None:
         self._catalogue, self._file, self._worker = Catalogue(home), home / "catalogue.json", worker
         self._datasets: dict[str, Dataset] = {}
         self._read_at: tuple[int, int, int] | None = None
@@ -232,7 +233,7 @@ class Reserved:
 class Computed:
     """The worker computes, with its limits."""
 
-    worker: Worker
+    worker: Workers
     name: str = "work"
 
     async def __call__(self, task: Passage) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 
 import hanse
 from hanse import registry
-from hanse.errors import HanseError, NotNow, WireError, WorkerDied, from_code
+from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
@@ -170,6 +170,7 @@ class Worker:
         pool: where its payloads lie; the same one that the transport allocates from.
         died: told why, whenever a worker was lost.
         program: what Python runs as the worker.
+        seen: the files and folders that the process may read, and no others (:mod:`hanse.node.cage`); None: all.
     """
 
     def __init__(
@@ -181,7 +182,9 @@ class Worker:
         pool: SharedPool | None = None,
         died: Callable[[str], None] = lambda why: None,
         program: Sequence[str] = PROGRAM,
+        seen: Sequence[Path] | None = None,
     ) -> None:
+        self._seen = seen
         self.home, self.node, self.limits, self.owner = home, node, limits, dict(owner)
         self.pool = pool or SharedPool()
         self._died, self._program = died, tuple(program)
@@ -204,11 +207,6 @@ class Worker:
     def offline(self) -> bool:
         """Whether the worker has no network."""
         return self._process is not None and self._process.offline
-
-    @property
-    def exposed(self) -> tuple[str, ...]:
-        """What code of a stranger could reach from the worker besides the approved data set, in words."""
-        return () if self.offline else ("the network",)
 
     async def start(self) -> None:
         """Starts the process now, so that the first task need not wait for it."""
@@ -410,7 +408,10 @@ class Worker:
         process.answer = process.loop.create_future()
         try:
             packet = await asyncio.wait_for(process.answer, _START_SECONDS)
-            process.offline = bool(_open(packet, Memory, process).body.data.get("offline"))
+            said = _open(packet, Memory, process).body.data
+            process.offline = bool(said.get("offline"))
+            if self._seen is not None and not (process.offline and said.get("caged")):
+                raise NotAllowed("this node cannot shut the code of a training plan in, so it does not run any")
         except TimeoutError:
             process.end("it did not start")
             raise WorkerDied("the node's worker did not start; its owner finds the reason in worker.log") from None
@@ -423,6 +424,12 @@ class Worker:
         self._process = process
         return process
 
+    def _scraps(self) -> Path:
+        """Where a caged process may write: libraries ask for such a folder when they are loaded."""
+        folder = self.home / "tmp"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def _spawn(self) -> _Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
@@ -432,6 +439,7 @@ class Worker:
             "memory_mb": self.limits.memory_mb,
             "owner": self.owner,
             "parent": os.getpid(),
+            "seen": None if self._seen is None else [str(path) for path in self._seen],
         }
         command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]
         log = os.open(self.home / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -441,8 +449,8 @@ class Worker:
             process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                env=_environment(self.limits.threads),
-                cwd=self.home,
+                env=_environment(self.limits.threads) | ({} if self._seen is None else {"TMPDIR": str(self._scraps())}),
+                cwd=self.home if self._seen is None else "/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -54,9 +54,10 @@ class WorkerLoop:
         self._busy = self._sending = self._stop = False
         self._told, self._started = 0.0, time.time()
 
-    def serve(self, offline: bool) -> None:
-        """Says that it is there, and whether it has no network; then works until the agent closes the socket."""
-        self._say("ready", {"offline": offline})
+    def serve(self, offline: bool, caged: bool) -> None:
+        """Says that it is there, whether it has no network, and whether it is in a cage; then works until the agent
+        closes the socket."""
+        self._say("ready", {"offline": offline, "caged": caged})
         while self._receiver.read(self._sock):
             for packet in self._receiver.packets():
                 self._take(packet)

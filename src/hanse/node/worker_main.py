@@ -1,6 +1,7 @@
 """The worker: the process beside the data that computes, and nothing else.
 
-It has no network, no secrets in its environment and a limit on its memory; it dies with its agent. What it does is
+It has no network, no secrets in its environment and a limit on its memory; it dies with its agent. One that runs the
+code of a training plan sees the approved data set alone (:mod:`hanse.node.cage`). What it does is
 :mod:`hanse.node.worker_loop`, which it loads when it is confined: NumPy starts threads, and a process that has some
 cannot give up its network any more.
 """
@@ -14,6 +15,9 @@ import resource
 import signal
 import socket
 import sys
+from pathlib import Path
+
+from hanse.node.cage import shut
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -46,6 +50,8 @@ def main() -> None:
     """The process of a worker: shut in, then one task after the other until the agent is gone."""
     number, settings = int(sys.argv[1]), json.loads(sys.argv[2])
     offline = confine(settings["memory_mb"], settings["parent"])
+    seen = settings["seen"]
+    caged = 0 if seen is None else shut(map(Path, seen), Path(os.environ["TMPDIR"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=number)
     os.set_inheritable(number, False)
@@ -56,7 +62,7 @@ def main() -> None:
     worker = WorkerLoop(sock, settings["home"], settings["node"], settings["owner"])
     signal.signal(signal.SIGUSR1, worker.interrupt)
     try:
-        worker.serve(offline)
+        worker.serve(offline, bool(caged))
     except (ConnectionError, BrokenPipeError):
         pass  # the agent is gone
 
