@@ -146,11 +146,13 @@ class GrpcNode:
             self._say("not possible", error.message)
             return True
         except TimeoutError:
-            self._say("disconnected", f"{self.address} does not answer")
+            self._say("disconnected", f"{self.address} does not answer{self._way()}")
         except OSError as error:  # of TLS, too
             of_tls = isinstance(error, ssl.SSLError | ConnectionResetError)
             why = await asyncio.to_thread(self._explain) if of_tls else ""
-            self._say("disconnected", why or f"{self.address} cannot be reached: {error.strerror or error}")
+            self._say(
+                "disconnected", why or f"{self.address} cannot be reached{self._way()}: {error.strerror or error}"
+            )
         except Ended as ended:
             turned_away = ended.status in (PERMISSION_DENIED, UNAUTHENTICATED)
             self._say("turned away" if turned_away else "disconnected", ended.reason)
@@ -181,6 +183,10 @@ class GrpcNode:
             lambda: Call(self._room, MAX_FRAME, self._keepalive, opens), **where
         )
         return call
+
+    def _way(self) -> str:
+        proxy = None if is_loopback(self._host) else proxy_for(self._host)
+        return f" by the proxy {proxy.hostname}:{proxy.port}" if proxy is not None else ""
 
     def _say(self, what: str, detail: str) -> None:
         try:
