@@ -42,13 +42,13 @@ format: $(VENV)/.test
 	$(BIN)/ruff format src tests bench demo docs
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
 
 search: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=default
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py

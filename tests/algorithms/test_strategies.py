@@ -6,6 +6,7 @@ logistic regression SciPy's L-BFGS on the objective written out, for a PyTorch m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -222,6 +223,7 @@ def skewed() -> dict[str, Table]:
     return {"a": table.take(np.sort(order[:220])), "b": table.take(np.sort(order[180:]))}
 
 
+@functools.cache
 def distance(strategy: str, **more: Any) -> float:
     """Of the result from the optimum of all sites' objectives together."""
     tables = skewed()

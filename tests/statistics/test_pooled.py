@@ -67,7 +67,8 @@ from hanse.queries import Item, make_item
 from hanse.registry import names
 
 RTOL = 1e-10
-RANDOM, PARTS = 200, 8  # parts, so that several cores may take them
+RANDOM = 64  # random federations; ``make long`` takes ten times as many
+PARTS = 8
 
 
 def hold(frame: pd.DataFrame, items: Sequence[Item], fetched: Fetched) -> None:
@@ -109,9 +110,21 @@ def test_no_statistic_goes_without_a_comparison() -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_random_sites(part: int) -> None:
+    random_sites(part, RANDOM // PARTS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("part", range(PARTS, 2 * PARTS))
+def test_many_random_sites(part: int) -> None:
+    random_sites(part, 10 * RANDOM // PARTS)
+
+
+def random_sites(part: int, examples: int) -> None:
+    """So many federations through :func:`hold`; different ones for each ``part``."""
     looked_at = 0
 
-    @settings(max_examples=RANDOM // PARTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(frames(part))
     def one(case: tuple[pd.DataFrame, list[int], np.random.Generator]) -> None:
         nonlocal looked_at
@@ -121,7 +134,7 @@ def test_random_sites(part: int) -> None:
         looked_at += 1
 
     one()
-    assert looked_at >= RANDOM // PARTS
+    assert looked_at >= examples
 
 
 def heart() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
