@@ -28,7 +28,7 @@ INGREDIENTS = (
     "ledgers",
     "statistics",
 )
-SHOWN = ("learning", "boosting", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
+SHOWN = ("learning", "boosting", "privacy", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
 GROUND = (
     "kinds",
     "choice",
@@ -62,6 +62,7 @@ GROUND = (
     "allocator",
     "event_loop",
     "large_arrays",
+    "spans",
     "whole_files",
     "home",
     "addresses",
@@ -76,11 +77,12 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
     **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated"), 3),
     **dict.fromkeys(
-        ("fetched", "coefficients", "store", "transports", "engines", "identity", "summary", "alignment"), 3
+        ("fetched", "coefficients", "store", "transports", "engines", "identity", "signing", "summary", "alignment"), 3
     ),
     **dict.fromkeys(INGREDIENTS, 2),
     "boosting": 1.7,
     "learning": 1.5,
+    "privacy": 1.5,
     **dict.fromkeys(GROUND, 1),
 }
 OWNERS = {  # heavy libraries and the only rooms that may import them

@@ -37,6 +37,7 @@ class _Run:
     gathers: Mapping[Combine, Gather]
     alike: bool  # whether all kinds of combining are gathered in the same way
     transforms: transforms.Chain
+    rows: Mapping[str, float]
     table: Table
     source: Source | None = None
     cache: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Answerer:
         load: gives the approved rows for a bundle (:mod:`hanse.bundle`).
         owner: the settings of the node's owner (:attr:`hanse.kinds.Site.owner`).
         open: the same rows in batches; None: those that ``load`` gives.
-        identity: signs for this node in a gather; None: nodes have no names that can be checked.
+        identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Answerer:
         load: LoadTable,
         owner: Mapping[str, Json] | None = None,
         open: OpenSource | None = None,
-        identity: Identity | None = None,
+        identity: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
         self._identity = identity
@@ -87,7 +88,8 @@ class Answerer:
         remembered = memory.algorithm
         site = Site(self.node, run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner)
         seed = int(run.config.get("seed", 0))
-        party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress)
+        told = (run_id, str(task.data.get("bundle", "")), run.rows)
+        party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
 
         def answer(ask: Record) -> Contribution:
             contribution = run.algorithm.answer(site, ask)
@@ -96,6 +98,8 @@ class Answerer:
                     f"this contribution combines by {contribution.combine or 'what it does not say'}, and was asked "
                     f"for to be combined by {combine}; only what the owner approved is gathered so"
                 )
+            if combine is Combine.AGREE and (contribution.record.arrays or contribution.sums):
+                raise NotAllowed("this contribution has arrays, and was asked for words alone")
             return run.transforms.apply(contribution, memory.transforms, party)
 
         reply = run.gathers[combine].reply(op, Record(ask, task.arrays), answer, party)
@@ -125,7 +129,8 @@ class Answerer:
             alike = len(set(bundle["gathering"].values())) == 1
             demanded = [transforms.parse(text) for text in self._owner.get("transforms") or ()]
             chain = transforms.Chain([*bundle["transforms"], *demanded])
-            run = _Run(settings, algorithm, gathers, alike, chain, table, source)
+            rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
+            run = _Run(settings, algorithm, gathers, alike, chain, rows, table, source)
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, boosting, gathering, learning, releases, selection, transforms
+from hanse import algorithms, boosting, gathering, learning, privacy, releases, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, OtherRelease, WireError
 from hanse.messages import Json, dumps, loads
@@ -133,6 +133,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
     """
     config = algorithms.settled(config)
     selection.check(config)
+    gathering.check(config, len(datasets))
     code = node_code(config)
     return Bundle(
         {
@@ -185,8 +186,7 @@ def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
 
 def _gathering(config: RunConfig) -> dict[str, str]:
     """How each kind of contribution of this run comes together."""
-    combines = {c for name in algorithms.files(config) for c in algorithms.combines(name)}
-    return gathering.settle(combines, config.gathering, config.gathering_fallback)
+    return gathering.settle(algorithms.combines(config), config.gathering, config.gathering_fallback)
 
 
 def _transforms(config: RunConfig) -> list[dict[str, Json]]:
@@ -222,12 +222,12 @@ def node_code(config: RunConfig) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-_IN_COMMON = {"learning": learning, "boosting": boosting}  # rooms that ingredients are made of
+_IN_COMMON = {"learning": learning, "boosting": boosting, "privacy": privacy}  # rooms that ingredients are made of
 
 
 @functools.lru_cache(256)
 def _ingredients(source: str) -> tuple[str, ...]:
-    """The files of ingredients, and of what they have in common, that a source imports."""
+    """The files of ingredients, and of what they have in common or are computed with, that a source imports."""
     found = []
     for item in ast.walk(ast.parse(source)):
         if isinstance(item, ast.ImportFrom) and item.module:

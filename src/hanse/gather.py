@@ -44,14 +44,25 @@ class Exchange(Protocol):
 
 
 class Identity(Protocol):
-    """A node's name towards the other nodes, for keys that nobody on the way may exchange."""
+    """A node's name towards the other nodes, for keys that nobody on the way may exchange
+    (:class:`hanse.identity.Signer`)."""
+
+    @property
+    def certificate(self) -> str:
+        """What others need to check a signature of this node (PEM)."""
+        ...
 
     def sign(self, text: bytes) -> bytes:
         """The signature of ``text`` by this node's key."""
         ...
 
-    def verify(self, node: str, text: bytes, signature: bytes) -> bool:
-        """Whether ``node`` made this signature of ``text``, by a certificate of the authority of this federation."""
+    def vouched(self, node: str, certificate: str) -> str:
+        """Empty where ``certificate`` is that of ``node``, by the authority of this federation and what this node's
+        owner has pinned; else why not, in words."""
+        ...
+
+    def verify(self, certificate: str, text: bytes, signature: bytes) -> bool:
+        """Whether the key of ``certificate``, which was vouched for, made this signature of ``text``."""
         ...
 
 
@@ -65,8 +76,11 @@ class Party:
         seed: of the run. It stands in the bundle, so :meth:`rng` is no secret: keys need ``secrets``.
         memory: its own, kept between the exchanges and steps of one run as ``Site.memory`` is: an exchange
             that is asked again finds it as it was before it. May be lost.
-        identity: signs in this node's name; None where nodes have none (a simulation).
+        identity: gives what signs in this node's name, loaded when it is asked for; None where nodes have none (a
+            simulation).
         progress: call it now and then in long work.
+        run, bundle: id of the run, and the hash that this node's owner approved.
+        rows: the nodes that the bundle names, and the most rows that each declared; empty where it names none.
     """
 
     node: str
@@ -74,8 +88,11 @@ class Party:
     exchange: int = 0
     seed: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
-    identity: Identity | None = None
+    identity: Callable[[], Identity | None] = lambda: None
     progress: Callable[[], None] = lambda: None
+    run: str = ""
+    bundle: str = ""
+    rows: Mapping[str, float] = field(default_factory=dict)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

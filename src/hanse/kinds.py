@@ -26,6 +26,7 @@ class Combine(StrEnum):
     SUM = "sum"  # arrays add: streaming, secure sums and noise are possible
     MERGE = "merge"  # a commutative monoid that is not addition (sketches, unions)
     EACH = "each"  # every single contribution is needed (Krum, median, forests)
+    AGREE = "agree"  # words alone, without arrays: names and labels that all must agree on before anything is computed
 
 
 class Who(Enum):
@@ -125,7 +126,8 @@ class Answer:
     claimed: float = 0.0
 
 
-CHECKS = ("finite", "layout", "counts")  # numbers, names and shapes, and rows within what a node declared
+# numbers; names and shapes; rows that are counted, and what a contribution weighs, within what its node declared
+CHECKS = ("finite", "layout", "counts", "weights")
 
 
 class Gathered(Protocol):
@@ -189,14 +191,20 @@ class Gathered(Protocol):
         ...
 
     def each(self) -> Iterator[tuple[Answer, Record]]:
-        """The single contributions (MERGE and EACH only), one in memory at a time. Those of EACH have the
+        """The single contributions (all but SUM), one in memory at a time. Those of EACH have the
         layout that was asked for, or that most have, and finite numbers, as those of a sum; of a MERGE,
         what is asked for. Raises ``Unusable`` for the others, before it gives the first."""
         ...
 
     @property
     def unchecked(self) -> Sequence[str]:
-        """What nobody could check of single contributions (of :data:`CHECKS`), because nobody saw them."""
+        """What nobody could check of single contributions (of :data:`CHECKS`), because nobody saw them. Where
+        ``weights`` are among it, nobody knows them either: those of the answers add up to the whole."""
+        ...
+
+    @property
+    def told(self) -> Mapping[str, Json]:
+        """How they came together, for the step's record; empty where there is nothing to tell."""
         ...
 
 

@@ -40,7 +40,9 @@ class Step:
 
     Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
     maps a node to ``{seconds, weight, metrics, asked}`` (``weight``: what it counted for), ``failures``
-    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``.
+    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``. ``gathered``
+    says how contributions came together that nobody saw by themselves: ``{by, of, unchecked, ...}``
+    (:attr:`hanse.kinds.Gathered.told`); the ``weight`` of a node is null then.
     """
 
     step: int
@@ -57,6 +59,7 @@ class Step:
     bytes_down: int = 0
     bytes_up: int = 0
     chosen: dict[str, Json] = field(default_factory=dict)
+    gathered: dict[str, Json] = field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -285,9 +288,12 @@ class Loop:
         record.seconds = time.perf_counter() - began
         record.failures = dict(gathered.failures)
         record.bytes_down, record.bytes_up = sky.bytes_down, sky.bytes_up
+        hidden = "weights" in gathered.unchecked
+        if gathered.unchecked:
+            record.gathered = {**gathered.told, "unchecked": list(gathered.unchecked)}
         record.participants = {
             a.node: {
-                "weight": a.weight,
+                "weight": None if hidden else a.weight,
                 "metrics": dict(a.metrics),
                 "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),

@@ -67,20 +67,20 @@ def test_hyper_parameters_are_those_that_were_agreed_on() -> None:
     algorithm = algorithms.build(config)
     state, site = algorithm.init(config.to_json()), Answerer("a", lambda content: table)
 
-    def answer(ask: Record, **more: Any) -> Record:
+    def answer(ask: Record, combine: str = "sum", **more: Any) -> Record:
         data = {
             "run": "r",
             "step": 9,
             "exchange": 0,
             "op": "answer",
-            "combine": "sum",
+            "combine": combine,
             "ask": {**ask.data, "of": {**ask.data["of"], **more}},
         }
         return site.answer(Record(data, ask.arrays), frozen.content)
 
     while state.data["stage"] == 0:  # until the preparation is done
         ask = algorithm.ask(state)
-        reply = answer(ask.record)
+        reply = answer(ask.record, str(ask.combine))
         state = algorithm.tell(state, _gathered("a", reply, ask.combine))
     ask = algorithm.ask(state)
     agreed = answer(ask.record)

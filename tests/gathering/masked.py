@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.kinds import CHECKS, Answer, Ask, Combine, Contribution, Gathered, generator
-from hanse.messages import Array, Record
+from hanse.messages import Array, Json, Record
 from hanse.settings import Setting, whole
 
 COMBINES = frozenset({Combine.SUM})
 HIDES = True
 SETTINGS = {"fraction_bits": Setting(20, "binary digits behind the point", whole(1, 60))}
+
+
+def fewest(settings: Mapping[str, Json], nodes: int) -> int:
+    return 1
 
 
 class Masked:
@@ -98,6 +102,7 @@ class Total:
     total: Mapping[str, Array]
     nbytes: int = 0
     unchecked: Sequence[str] = CHECKS
+    told: Mapping[str, Json] = field(default_factory=dict)
     nodes: Sequence[str] = ()
 
     @property

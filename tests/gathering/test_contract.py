@@ -21,7 +21,7 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, NotAllowed, NotApproved
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Message, Record, digest
-from hanse.policy import single_contributions
+from hanse.policy import secure_aggregation
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
@@ -177,22 +177,27 @@ def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() 
     found = freeze(RunConfig.parse(trees), {"features": [], "kinds": {}}, {})
     assert found.content["gathering"]["each"] == "plain"
     assert "hanse.gathering.masked" in found.content["code"]
-    assert "# gathering: each by plain" in found.preview()
+    assert "# gathering: agree by plain, each by plain" in found.preview()
     with pytest.raises(ConfigError, match="there is no 'mask' in gathering"):
         freeze(RunConfig.parse({**trees, "gathering": "mask"}), {"features": [], "kinds": {}}, {})
 
 
-def facts(**ways: str) -> Any:
-    return SimpleNamespace(gathering=ways)
+def facts(threshold: int = 0, nodes: int = 5, **ways: str) -> Any:
+    return SimpleNamespace(gathering=ways, settings={"secure_threshold": threshold}, nodes=nodes)
 
 
 def test_an_owner_who_wants_only_hidden_sums() -> None:
-    rule = single_contributions.RULE({"allow_single_contributions": False})
-    assert rule.decide(facts(sum="masked")).allowed
-    said = rule.decide(facts(sum="masked", merge="plain"))
-    assert not said.allowed
-    assert "alone contributes by merge" in said.reason
-    assert single_contributions.RULE({"allow_single_contributions": True}).decide(facts(sum="plain")).allowed
+    rule = secure_aggregation.RULE({"require_secure_aggregation": True, "secure_aggregation_nodes": 3})
+    assert rule.decide(facts(sum="secure", agree="plain")).allowed
+    for ways in ({"merge": "plain"}, {"each": "plain"}):
+        said = rule.decide(facts(sum="secure", **ways))
+        assert not said.allowed
+        assert f"alone contributes by {next(iter(ways))}," in said.reason
+    assert "sums of this run may be of 2 nodes" in rule.decide(facts(2, sum="secure")).reason
+    assert "sums of this run may be of 2 nodes" in rule.decide(facts(nodes=3, sum="secure")).reason
+    assert not rule.decide(facts(sum="masked")).allowed
+    free = secure_aggregation.RULE({"require_secure_aggregation": False, "secure_aggregation_nodes": 3})
+    assert free.decide(facts(sum="plain")).allowed
 
 
 @pytest.mark.parametrize("said", [None, Combine.SUM])

@@ -134,7 +134,9 @@ class Node:
         **more: Any,
     ) -> Record:
         sha = bundle if isinstance(bundle, str) else bundle.sha256
-        combine = combine or ("sum" if isinstance(bundle, str) else min(bundle.content["gathering"]))
+        ways = ["sum"] if isinstance(bundle, str) else sorted(bundle.content["gathering"])
+        words = "agree" in ways and ask.get("step") == "merge"
+        combine = combine or ("agree" if words else next(way for way in ("sum", *ways) if way in ways))
         data = {"run": run, "step": step, "exchange": 0, "op": op, "combine": combine, "bundle": sha}
         data["ask"] = {"stage": 0, "of": dict(ask)}
         return await self.coordinator.ask("task", data, arrays, **more)

@@ -23,7 +23,7 @@ from one_node import FakeCoordinator, attack, probe, proposal, running
 
 from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, DataError, HanseError, NodeLost, NotAuthenticated, NotFound
-from hanse.identity import Authority, JoinToken, load_identity
+from hanse.identity import Authority, JoinToken, NodeIdentity, create_key, csr, load_identity, save_identity
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.settings import NodeSettings
 from hanse.store.audit import AuditLog
@@ -388,3 +388,20 @@ def test_what_the_coordinator_refuses_is_said(tmp_path: Path) -> None:
         hanse(home, "init", "--join", token, "--name", "alpha")
     with pytest.raises(ConfigError, match="no join token"):
         hanse(home, "init", "--join", "nonsense", "--name", "alpha")
+
+
+def test_a_node_shows_its_key_and_pins_those_of_others(tmp_path: Path, home: Path) -> None:
+    authority = Authority.open(tmp_path / "ca")
+    key = create_key(home)
+    certificate = authority.issue_node(csr(key, "alpha"), "alpha")
+    save_identity(home, NodeIdentity("alpha", key, certificate, authority.pem, "grpc://localhost:1"))
+    shown = hanse(home, "fingerprint").strip()
+    renewed = authority.issue_node(csr(key, "alpha"), "alpha")
+    save_identity(home, NodeIdentity("alpha", key, renewed, authority.pem, "grpc://localhost:1"))
+    assert re.fullmatch("alpha=[0-9a-f]{64}", shown)
+    assert hanse(home, "fingerprint").strip() == shown
+    hanse(home, "policy", "set", "node_fingerprints", shown)
+    assert NodeSettings.load(home).policy.node_fingerprints == (shown,)
+    for wrong in ("alpha=12", "alpha", shown.upper()):
+        with pytest.raises(ConfigError, match="a list of NODE=FINGERPRINT"):
+            hanse(home, "policy", "set", "node_fingerprints", wrong)

@@ -741,7 +741,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "plan": False,
                 "at_once": False,
                 "needs_data": True,
-                "gathering": {"merge": "plain", "sum": "plain"},
+                "gathering": {"agree": "plain", "sum": "plain"},
                 "transforms": (),
                 "dataset": {"name": "visits", "version": version, "tags": ()},
                 "rows": 60,

@@ -27,7 +27,8 @@ OWNER: dict[str, Any] = {
     "minimum_count": 5,
     "message_bytes": 100,
     "steps": 30,
-    "allow_single_contributions": True,
+    "require_secure_aggregation": False,
+    "secure_aggregation_nodes": 3,
     "transforms": [],
 }
 
@@ -68,8 +69,8 @@ def test_all_rules_allow_what_is_fine() -> None:
         ("limits", {"bytes": 101}),
         ("limits", {"step": 30, "steps": 40}),
         ("limits", {"bytes": None}),
-        ("single_contributions", {"gathering": None}),
-        ("single_contributions", {"gathering": {}}),
+        ("secure_aggregation", {"gathering": None}),
+        ("secure_aggregation", {"gathering": {}}),
         ("transforms", {"transforms": None}),
     ],
 )
@@ -97,7 +98,7 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
         "limits": False,
         "federated_analytics": True,
         "amount": True,
-        "single_contributions": False,
+        "secure_aggregation": False,
         "transforms": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):

@@ -14,6 +14,7 @@ is agreed on before, how it is evaluated. A file has
   ``ALGORITHM`` may have ``averages(options)``, whether a node's weight decides what it counts for (True where it has
   none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
   (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run;
+- it may have ``combines(options)``, the ways to combine that these options ask for, where not all of ``ALGORITHM`` are;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
@@ -90,9 +91,11 @@ def files(config: RunConfig) -> tuple[str, ...]:
     return ("_preparation", resolve(config)) if needs_model(config) else (resolve(config),)
 
 
-def combines(name: str) -> frozenset[Combine]:
-    """The ways to combine that the algorithm in a file of this folder asks for."""
-    return frozenset(importlib.import_module(f"hanse.algorithms.{name}").ALGORITHM.combines)
+def combines(config: RunConfig) -> frozenset[Combine]:
+    """The ways to combine that the run asks for, in all its stages."""
+    modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
+    ways = [m.combines(config.model_options) if hasattr(m, "combines") else m.ALGORITHM.combines for m in modules]
+    return frozenset().union(*ways)
 
 
 def sends_updates(config: RunConfig) -> bool:

@@ -1,7 +1,7 @@
 """Preparation: what all sites must agree on before they learn one model. Three small exchanges.
 
 1. *merge*: the classes of the target, the categories of each text feature, and which features have
-   missing values anywhere (unions, so MERGE).
+   missing values anywhere (unions of words, so AGREE).
 2. *sum*: count and sum of each numeric column, class counts, rows (SUM).
 3. *squares*: the same once more, about the mean c of the second exchange, and sums of squares about it (SUM).
    Two passes, so nothing cancels. A site says besides which of its columns are unlike those of all sites. Models that
@@ -113,7 +113,7 @@ class Question:
 class Preparation:
     """A :class:`hanse.typed.Computation`."""
 
-    combines = frozenset({Combine.MERGE, Combine.SUM})
+    combines = frozenset({Combine.AGREE, Combine.SUM})
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
         """Nothing is agreed on."""
@@ -123,7 +123,7 @@ class Preparation:
     def ask(self, state: State) -> Ask | Done:
         """Reports of everybody; then sums of those that answered."""
         if state.step == "merge":
-            return Ask(encode(Question("merge")), Combine.MERGE, "prepare")
+            return Ask(encode(Question("merge")), Combine.AGREE, "prepare")
         if state.step == "done":
             return Done("the sites agree on classes, categories and scales")
         wanted = sizes(state.known, state.step == "squares")
@@ -140,7 +140,7 @@ class Preparation:
     def answer(self, site: Site, ask: Question) -> Contribution:
         """The node's half."""
         if ask.step == "merge":
-            return Contribution(Record(report(site)))
+            return Contribution(Record(report(site)), combine=Combine.AGREE)
         if ask.agreed is None:
             raise DataError("sums were asked for before anything was agreed on")
         task, columns = ask.agreed.task, ask.agreed.columns
@@ -175,7 +175,11 @@ class Preparation:
                 "coded": coded(names, own, atleast),
             }
             said = {what: found for what, found in odd.items() if found}
-        return Contribution(Record(said, arrays), metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])})
+        return Contribution(
+            Record(said, arrays),
+            metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])},
+            combine=Combine.SUM,
+        )
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """What was agreed on, or means and scales."""

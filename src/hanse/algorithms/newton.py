@@ -211,7 +211,7 @@ class Newton:
         metrics = {**metrics, "n": float(n), "n_test": float(len(rows.test))}
         if n:
             metrics["train_loss"] = float(found["loss"][0]) / n
-        return Contribution(Record({}, found), 1.0, sums, metrics)
+        return Contribution(Record({}, found), 1.0, sums, metrics, Combine.SUM)
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """A step back where the last one did not fit better, else the next one; or the end."""

@@ -64,6 +64,12 @@ def ingredients(options: Mapping[str, Json]) -> list[str]:
     return ["hanse.queries", "hanse.suppression", *files]
 
 
+def combines(options: Mapping[str, Json]) -> frozenset[Combine]:
+    """The ways to combine that this query asks for."""
+    query = Query.of(options)
+    return frozenset(query.combine(index) for index in range(len(query.plan.asks)))
+
+
 def most_steps(config: RunConfig) -> int:
     """One for each ask of the query."""
     return len(Query.of(config.model_options).plan.asks)
@@ -147,7 +153,7 @@ class Statistics:
         if not 0 <= index < len(query.plan.asks):
             raise ConfigError("the query has no such ask")
         if query.per_node and site.owner.get("allow_node_statistics", False) is not True:
-            return Contribution(Record({"alone": ALONE}), 1.0)
+            return Contribution(Record({"alone": ALONE}), 1.0, combine=query.combine(index))
         source = site.source if site.source is not None else TableSource(site.table)
         owner = owner_of(site, query, source.schema)
         lacking = [c for c in query.plan.columns() if base(c, source.schema) not in source.schema]
@@ -168,7 +174,8 @@ class Statistics:
                 kept[str(place)] = groups
         if shown != before:
             source.memory["edges"] = shown
-        return Contribution(Record({"withheld": reasons, "kept": kept, "lacking": lacking}, arrays), 1.0)
+        said = {"withheld": reasons, "kept": kept, "lacking": lacking}
+        return Contribution(Record(said, arrays), 1.0, combine=query.combine(index))
 
     # ------------------------------------------------------------ coordinator
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.gather import Gather
 from hanse.kinds import Combine
@@ -24,7 +25,7 @@ def settle(combines: Collection[Combine], wanted: str, fallback: str) -> dict[st
 
     Args:
         wanted: a file of this folder, for all that it can combine.
-        fallback: for the rest; empty: the rest is refused.
+        fallback: for the rest; empty: the rest is refused. What is told in words (AGREE) is gathered plainly.
 
     Raises:
         ConfigError: neither of them can combine something that the algorithm asks for.
@@ -34,6 +35,9 @@ def settle(combines: Collection[Combine], wanted: str, fallback: str) -> dict[st
     """
     found = {}
     for combine in sorted(combines):
+        if combine is Combine.AGREE:  # words, which everybody is told in the end
+            found[str(combine)] = "plain"
+            continue
         fitting = [name for name in (wanted, fallback) if name and combine in find("gathering", name).COMBINES]
         if not fitting:
             able = ", ".join(sorted(find("gathering", wanted).COMBINES))
@@ -43,6 +47,15 @@ def settle(combines: Collection[Combine], wanted: str, fallback: str) -> dict[st
             )
         found[str(combine)] = fitting[0]
     return found
+
+
+def check(config: RunConfig, nodes: int) -> None:
+    """Raises ``ConfigError`` where the run's gather does not fit the run of so many nodes (0: nobody knows yet), by
+    what its file says (``unfit``)."""
+    chosen = find("gathering", config.gathering)
+    why = chosen.unfit(config, nodes) if hasattr(chosen, "unfit") else ""
+    if why:
+        raise ConfigError(f"gathering {config.gathering} does not fit this run: {why}")
 
 
 def build(names: Mapping[str, str], config: Mapping[str, Json] | None = None) -> dict[Combine, Gather]:

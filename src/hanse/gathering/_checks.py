@@ -15,8 +15,7 @@ import numpy as np
 from hanse.errors import Unusable
 from hanse.kinds import Answer, Shapes
 from hanse.messages import Array, ArrayPlace, Layout, Record, block
-
-BLOCK = 1 << 16  # elements: two float64 blocks and what is read stay in a core's second-level cache
+from hanse.spans import BLOCK
 
 Found = Sequence[tuple[Answer, Record]]
 Forms = Mapping[str, tuple[np.dtype[Any], tuple[int | None, ...]]]  # array name to dtype and shape; None: any length

@@ -9,14 +9,13 @@ coordinator's memory does not grow with the number of nodes.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from hanse import spans
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
@@ -28,8 +27,6 @@ from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
 HUGE_BYTES = 64 << 20  # of one: beside it, what transfers hold is little
 _METRICS = 1000  # of one node in one step; they are kept and shown
-_THREADS = min(4, os.cpu_count() or 1)
-_pool: list[ThreadPoolExecutor] = []
 
 
 COMBINES = frozenset(Combine)
@@ -131,6 +128,10 @@ class Contributions:
     def unchecked(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def told(self) -> Mapping[str, Json]:
+        return {}
+
     def sum(self) -> dict[str, Array]:
         self._may_add()
         ones = all(answer.weight == 1 for answer, _ in self.found)
@@ -188,10 +189,10 @@ class Contributions:
 
         def part(start: int, stop: int) -> bool:
             fine = True
-            accumulator = np.empty(min(_checks.BLOCK, stop - start), inner)
+            accumulator = np.empty(min(spans.BLOCK, stop - start), inner)
             scratch = np.empty_like(accumulator)
-            for low in range(start, stop, _checks.BLOCK):
-                high = min(low + _checks.BLOCK, stop)
+            for low in range(start, stop, spans.BLOCK):
+                high = min(low + spans.BLOCK, stop)
                 into, product = accumulator[: high - low], scratch[: high - low]
                 empty = True
                 for (_, record), weight in zip(self.found, weights, strict=True):
@@ -218,7 +219,7 @@ class Contributions:
             return fine
 
         with np.errstate(over="ignore", invalid="ignore"):
-            if not _parallel(part, place.size):
+            if not spans.over(part, place.size):
                 self._blame(name, place, total)
         return total.reshape(place.shape)
 
@@ -233,15 +234,3 @@ class Contributions:
         if prefix not in self._checked:
             self._checked[prefix] = _checks.layout(self.found, prefix, self.expected.get(prefix))
         return self._checked[prefix]
-
-
-def _parallel(part: Callable[[int, int], bool], size: int) -> bool:
-    """Runs ``part`` over ``size`` elements, on several cores when it is worth a thread."""
-    if size < 8 * _checks.BLOCK or _THREADS == 1:
-        return part(0, size)
-    if not _pool:
-        _pool.append(ThreadPoolExecutor(_THREADS, "hanse-sum"))
-    step = -(-size // _THREADS // _checks.BLOCK) * _checks.BLOCK
-    spans = [(low, min(low + step, size)) for low in range(0, size, step)]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return all(list(_pool[0].map(lambda span: part(*span), spans)))

@@ -1,17 +1,20 @@
 """How many asks were answered of a data set, over all runs and people (``most_queries``).
 
 Every ask that computes from the rows counts: each pass of a statistic, each step of a training. The same ask
-answered again, because a reply was lost or a run went on after a crash, counts once.
+answered again, because a reply was lost or a run went on after a crash, counts once. Of a gather with several
+exchanges, those that its file says compute nothing from rows (``WITHOUT_ROWS``) are free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
+from hanse.registry import find
 from hanse.rule import Decision
 from hanse.settings import Setting
 
@@ -27,7 +30,9 @@ class Queries:
 
     def account(self, facts: Facts) -> Account | None:
         """The data set by its name: a new version of it goes on from what was spent of the old."""
-        return Account(facts.dataset.name) if facts.dataset is not None else None
+        if facts.dataset is None or facts.operation in getattr(_gather(facts), "WITHOUT_ROWS", ()):
+            return None
+        return Account(facts.dataset.name)
 
     def most(self, facts: Facts) -> Json:
         return 1
@@ -53,6 +58,11 @@ class Queries:
         """
         most = self.policy["most_queries"]
         return f"{spent} of at most {most} asks answered" if most else f"{spent} asks answered, no limit"
+
+
+def _gather(facts: Facts) -> Any:
+    """The file of the gather that asks; what is not said raises, and counts as a no."""
+    return find("gathering", facts.gathering[facts.combine])
 
 
 LEDGER = Queries

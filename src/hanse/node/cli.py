@@ -216,6 +216,19 @@ def audit(home: Path, verify: bool, last: int, as_json: bool) -> None:
     click.echo(f"the chain of {verdict.entries} entries is whole", err=as_json)
 
 
+@node.command()
+@home_option
+def fingerprint(home: Path) -> None:
+    """This node's key, for the owners of other nodes to pin.
+
+    Tell it them over another way than the coordinator; each sets it at their node, in the list node_fingerprints."""
+    from hanse.identity import load_identity
+    from hanse.signing import fingerprint
+
+    identity = load_identity(home)
+    click.echo(f"{identity.node_id}={fingerprint(identity.cert_pem)}")
+
+
 # ---------------------------------------------------------------- small things
 
 

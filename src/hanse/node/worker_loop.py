@@ -20,7 +20,8 @@ from pathlib import Path
 from hanse import large_arrays
 from hanse.answers import Answerer
 from hanse.bundle import Bundle, thaw
-from hanse.errors import HanseError, NodeFailed, NotApproved, WorkerDied
+from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WorkerDied
+from hanse.gather import Identity
 from hanse.kinds import Source
 from hanse.messages import Json, Memory, Message, Record, arrived, payload
 from hanse.node.catalogue import Catalogue
@@ -51,12 +52,14 @@ class WorkerLoop:
         self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
         self._rows: dict[str, int] = {}
         self._answerer: Answerer | None = None
-        self._busy = self._sending = self._stop = False
+        self._signer: Identity | None = None
+        self._busy = self._sending = self._stop = self._caged = False
         self._told, self._started = 0.0, time.time()
 
     def serve(self, offline: bool, caged: bool) -> None:
         """Says that it is there, whether it has no network, and whether it is in a cage; then works until the agent
         closes the socket."""
+        self._caged = caged
         self._say("ready", {"offline": offline, "caged": caged})
         while self._receiver.read(self._sock):
             for packet in self._receiver.packets():
@@ -168,9 +171,24 @@ class WorkerLoop:
             self._forget(run)
         self._of_run[run] = sha
         if self._answerer is None:
-            self._answerer = Answerer(self._node, self._load, self._owner, self._source)
+            self._answerer = Answerer(self._node, self._load, self._owner, self._source, self._identity)
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
+
+    def _identity(self) -> Identity | None:
+        """What signs for this node where a gather asks it to; None at a node that has joined nobody, as in tests."""
+        from hanse.identity import load_identity
+        from hanse.signing import Signer, pins
+
+        if self._caged:
+            raise NotAllowed("the code of a training plan cannot sign in this node's name; gather its run plainly")
+        if self._signer is None:
+            try:
+                identity = load_identity(self._home)
+            except NotFound:
+                return None
+            self._signer = Signer(identity, pins(self._owner.get("node_fingerprints") or ()))
+        return self._signer
 
     def _load(self, content: Mapping[str, Json]) -> Table:
         key = self._approved(content)

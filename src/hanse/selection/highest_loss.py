@@ -13,11 +13,14 @@ import math
 
 from hanse.choice import Choice, Situation
 from hanse.config import RunConfig
+from hanse.registry import find
 
 CANDIDATES = 2  # d / m
 
 
 def unfit(config: RunConfig) -> str:
+    if find("gathering", config.gathering).HIDES:
+        return f"of sums that are gathered by {config.gathering} nobody knows the loss of a single node"
     return "" if config.test_fraction > 0 else "test_fraction is 0, so that no node knows its loss"
 
 

@@ -1,0 +1,378 @@
+"""The node half of secure sums: what one node keeps secret, and what it must see before it says anything.
+
+:mod:`hanse.gathering.secure` tells the whole protocol. Here stand the refusals on which privacy rests: a key that
+nobody vouches for, a second answer under the same masks, a sum of too few, a second list of survivors, a secret
+without the signatures of enough nodes under one list.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hanse import spans
+from hanse.errors import DataError, NodeFailed, NotAllowed, NotAuthenticated
+from hanse.gather import Identity, Party
+from hanse.gathering import _checks
+from hanse.kinds import Answer, Contribution
+from hanse.large_arrays import empty
+from hanse.messages import Array, Json, Record, digest, dumps
+from hanse.privacy import keystream, neighbours, sealing, shamir
+from hanse.privacy.agreement import PUBLIC_BYTES, KeyPair, derive
+from hanse.privacy.fixed_point import Code, code, encode, widths
+
+LOST = "it does not have the keys of this sum any more"  # the coordinator has keys told anew then
+_PURPOSE = b"hanse secure sum v1"
+
+
+@dataclass(slots=True)
+class Keys:
+    """What a node keeps for the secure sums of one run. It is shared by all that is remembered of the run, so that
+    a step that is asked again cannot bring back a session that was used.
+
+    Args:
+        pair: of this node, for this run.
+        public, certificates: of the nodes that were believed, by name.
+        listed: names the list of all keys.
+        last: the latest session that was answered.
+        session: the one that is under way.
+    """
+
+    pair: KeyPair
+    public: dict[str, bytes] = field(default_factory=dict)
+    certificates: dict[str, str] = field(default_factory=dict)
+    listed: str = ""
+    last: int = -1
+    session: MaskedSum | None = None
+    _secrets: dict[str, bytes] = field(default_factory=dict)
+
+    def secret(self, node: str) -> bytes:
+        """What only ``node`` and this one know."""
+        if node not in self._secrets:
+            self._secrets[node] = self.pair.secret(self.public[node])
+        return self._secrets[node]
+
+
+@dataclass(slots=True)
+class MaskedSum:
+    """One sum. ``seeds`` are the secrets of its masks: this node's own under its name, those of pairs under the
+    other's."""
+
+    number: int
+    id: bytes
+    among: tuple[str, ...]
+    ring: tuple[str, ...]
+    beside: tuple[str, ...]
+    least: int
+    seeds: Mapping[str, bytes]
+    signed: tuple[str, ...] = ()
+    shown: Record | None = None
+
+
+def text(purpose: str, *parts: Json) -> bytes:
+    """What is signed: no two purposes or parts give the same bytes."""
+    return _PURPOSE + dumps([purpose, *parts]).encode()
+
+
+def least(threshold: int, nodes: int) -> int:
+    """Fewest nodes of a sum: as the run says, else more than half of its nodes, and two.
+
+    >>> least(0, 10), least(0, 2), least(3, 10)
+    (6, 2, 3)
+    """
+    return threshold or max(2, nodes // 2 + 1)
+
+
+def pair_sign(node: str, other: str) -> int:
+    """The mask of a pair is added by one of them and taken off by the other."""
+    return 1 if node < other else -1
+
+
+def commitment(session: bytes, seed: bytes) -> bytes:
+    """What a seed that is told later is held against."""
+    return hashlib.sha256(_PURPOSE + b" seed" + session + seed).digest()[:16]
+
+
+def layout(
+    names: Mapping[str, tuple[str, Sequence[int]]], nodes: int, rows: float, everything: float, **how: Any
+) -> dict[str, Code]:
+    """How each array is written, by name, in the order of the words. The weight is one of them."""
+    return {
+        name: code(np.dtype(dtype), tuple(shape), nodes, rows, everything, **how)
+        for name, (dtype, shape) in sorted({**names, "w": ("float64", ())}.items())
+    }
+
+
+class Member:
+    """A node in the secure sums of a run.
+
+    Args:
+        threshold: fewest nodes of a sum; 0: more than half of the run's, and two.
+        bits, range: how large arrays are written (:func:`hanse.privacy.fixed_point.code`).
+        party: what this node may touch.
+    """
+
+    def __init__(self, threshold: int, bits: int, range: float, party: Party) -> None:
+        self._threshold, self._how, self._party = threshold, {"bits": bits, "range": range}, party
+
+    @functools.cached_property
+    def _identity(self) -> Identity | None:
+        return self._party.identity()
+
+    # ------------------------------------------------------------ keys
+
+    def keys(self) -> Record:
+        """A fresh key pair for this run, signed. All that was kept under the last one is forgotten."""
+        party = self._party
+        mine = party.memory["keys"] = Keys(KeyPair())
+        key, identity = mine.pair.public.hex(), self._identity
+        signature = identity.sign(self._key_text(party.node, key)).hex() if identity else ""
+        certificate = identity.certificate if identity else ""
+        return Record({"key": key, "certificate": certificate, "signature": signature, "of": len(party.rows)})
+
+    def _key_text(self, node: str, key: str) -> bytes:
+        return text("key", self._party.run, self._party.bundle, node, key)
+
+    def _kept(self) -> Keys:
+        mine = self._party.memory.get("keys")
+        if not isinstance(mine, Keys):
+            raise NodeFailed(LOST)
+        return mine
+
+    def _believe(self, mine: Keys, told: Sequence[Sequence[str]]) -> None:
+        """Takes the keys of all nodes, if each is signed by the node whose it is said to be. Those that were believed
+        before stay as they were."""
+        party = self._party
+        public: dict[str, bytes] = {}
+        certificates: dict[str, str] = {}
+        for node, key, certificate, signature in told:
+            raw = bytes.fromhex(key)
+            if len(raw) != PUBLIC_BYTES or node in public or raw in public.values():
+                raise NotAuthenticated("the list of keys names a node twice, a key twice, or what is no key")
+            if party.rows and node not in party.rows:
+                raise NotAllowed(f"the list of keys has {node!r}, which the approved bundle does not name")
+            if node in mine.public and mine.public[node] != raw:
+                raise NotAuthenticated(f"the key of {node!r} is another one than before")
+            if self._identity is not None and node != party.node and mine.certificates.get(node) != certificate:
+                if why := self._identity.vouched(node, certificate):
+                    raise NotAuthenticated(why)
+                if not self._identity.verify(certificate, self._key_text(node, key), bytes.fromhex(signature)):
+                    raise NotAuthenticated(f"the key that was shown for {node!r} is not signed by it for this run")
+            public[node], certificates[node] = raw, certificate
+        if public.get(party.node) != mine.pair.public:
+            raise NodeFailed(LOST)
+        mine.public, mine.certificates = public, certificates
+        mine.listed = hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest()
+
+    # ------------------------------------------------------------ the masked contribution
+
+    def answer(self, ask: Record, answer: Callable[[Record], Contribution]) -> Record:
+        """This node's numbers under masks, and the secrets of the masks in shares that only others can read."""
+        mine, party, asked = self._kept(), self._party, ask.data
+        if "keys" in asked:
+            self._believe(mine, asked["keys"])
+        if mine.listed != asked["listed"]:
+            raise NodeFailed(LOST)
+        inner = Record(asked["ask"], ask.arrays)
+        session = self._begin(mine, asked, inner)
+        contribution = answer(inner)
+        party.progress()
+        self._check(contribution, asked["form"])
+        arrays = {f"a.{name}": array for name, array in contribution.record.arrays.items()}
+        arrays.update((f"s.{name}", array) for name, array in contribution.sums.items())
+        names = {name: (array.dtype.name, list(array.shape)) for name, array in arrays.items()}
+        rows = {node: max(1.0, party.rows.get(node, 0)) for node in session.among}
+        everything = sum(rows.values())
+        codes = layout(names, len(session.among), rows.get(party.node, 1.0), everything, **self._how)
+        words = self._written(arrays, contribution.weight, codes)
+        masks = [(session.seeds[party.node], 1)]
+        masks += [(session.seeds[other], pair_sign(party.node, other)) for other in session.beside]
+        for vector in words.values():
+            spans.over(lambda low, high, vector=vector: _masked(vector, masks, low, high), vector.size)  # type: ignore[misc]
+        party.progress()
+        data: dict[str, Json] = {
+            "data": contribution.record.data,
+            "layout": [[name, dtype, shape] for name, (dtype, shape) in sorted(names.items())],
+            "rows": everything,
+            "session": session.id.hex(),
+            "among": list(session.among),
+            "beside": list(session.beside),
+            "weighs": contribution.weight > 0,
+        }
+        commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
+        found = {str(bits): vector for bits, vector in words.items()}
+        return Record(data, {**found, "commitments": _stacked(commitments), **self._shares(mine, session)})
+
+    def _begin(self, mine: Keys, asked: Mapping[str, Json], inner: Record) -> MaskedSum:
+        """The session of an ask, which is answered once. Its name binds all that is asked, so nodes that are asked
+        different things have masks that do not cancel, and the coordinator learns nothing."""
+        party, number, among = self._party, asked["session"], tuple(asked["among"])
+        if not isinstance(number, int) or number <= mine.last:
+            raise NodeFailed("this sum was asked before, and the same masks are not used twice")
+        if list(among) != sorted(set(among)) or party.node not in among or not {*among} <= mine.public.keys():
+            raise NotAllowed("a secure sum is among nodes whose keys were told, each once, this one among them")
+        fewest = least(self._threshold, len(party.rows) or len(mine.public))
+        if len(among) < fewest:
+            raise NodeFailed(
+                f"a secure sum among {len(among)} nodes was asked for; this run's are of at least {fewest}"
+            )
+        mine.last, mine.session = number, None
+        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among)]
+        id = hashlib.sha256(text("session", *bound, asked["form"], digest(inner))).digest()
+        ring = tuple(neighbours.order(among, bytes.fromhex(mine.listed)))
+        beside = tuple(neighbours.of(party.node, ring))
+        seeds = {other: derive(mine.secret(other), text("mask", id.hex())) for other in beside}
+        seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
+        mine.session = MaskedSum(number, id, among, ring, beside, fewest, seeds)
+        return mine.session
+
+    def _check(self, contribution: Contribution, form: Mapping[str, Json]) -> None:
+        """What the coordinator cannot check of a contribution that it does not see."""
+        node, rows = self._party.node, self._party.rows.get(self._party.node, 0)
+        if not np.isfinite(contribution.weight) or contribution.weight < 0:
+            raise DataError(f"the weight is {contribution.weight}; expected a finite number of at least 0")
+        if rows and contribution.weight > rows:
+            raise DataError("its weight is more than the rows that this node declared for this run")
+        record = Record({}, {f"a.{name}": array for name, array in contribution.record.arrays.items()})
+        sums = Record({}, {f"s.{name}": array for name, array in contribution.sums.items()})
+        own = Answer(node, contribution.weight, {}, {}, self._party.step)
+        for prefix, part in (("a.", record), ("s.", sums)):
+            if form[prefix] is not None:
+                _checks.layout([(own, part)], prefix, {n: (d, tuple(s)) for n, (d, s) in form[prefix].items()})
+            if rows and (wrong := _checks.beyond([(own, part)], form["counts"], {node: rows})):
+                raise DataError(wrong[node])
+
+    @staticmethod
+    def _written(arrays: Mapping[str, Array], weight: float, codes: Mapping[str, Code]) -> dict[int, Array]:
+        words = {
+            bits: empty(size, np.dtype(f"uint{bits}")) for bits, size in widths(list(codes.values())).items() if size
+        }
+        at = dict.fromkeys(words, 0)
+        for name, how in codes.items():
+            size = how.words * how.size
+            into = words[how.bits][at[how.bits] : at[how.bits] + size] if size else np.zeros(0, np.uint64)
+            at[how.bits] += size if size else 0
+            values = np.array(weight, np.float64) if name == "w" else arrays[name]
+            try:
+                encode(values, weight if name.startswith("a.") else 1.0, how, into)
+            except DataError as error:
+                raise DataError(
+                    f"{name[2:]!r} cannot be part of a secure sum: {error.message}; secure_range of the run says how "
+                    "large numbers may be"
+                ) from None
+        return words
+
+    def _shares(self, mine: Keys, session: MaskedSum) -> dict[str, Array]:
+        """For each neighbour a sealed message: its share of this node's own seed, and of the seed of each pair."""
+        needed = neighbours.threshold(len(session.among), session.least)
+        if not needed:
+            return {}
+        points = range(1, len(session.beside) + 1)
+        seeds = [session.seeds[node] for node in (self._party.node, *session.beside)]
+        sealed = []
+        for other, shares in zip(session.beside, shamir.split(seeds, needed, points), strict=True):
+            key = _share_key(mine, other, session, self._party.node, other)
+            sealed.append(sealing.seal(key, shares, session.id))
+        return {"shares": _stacked(sealed)}
+
+    # ------------------------------------------------------------ the end of a sum
+
+    def agree(self, asked: Mapping[str, Json]) -> Record:
+        """Signs the list of those whose numbers are in the sum; in each session one list, and never a second."""
+        mine = self._kept()
+        session = self._of(mine, asked)
+        survivors = tuple(asked["survivors"])
+        if list(survivors) != sorted(set(survivors)) or not {*survivors} <= {*session.among}:
+            raise NotAllowed("the survivors of a secure sum are some of those who were asked, each once")
+        if self._party.node not in survivors:
+            raise NotAllowed("a node says nothing about a sum that it is not part of")
+        if len(survivors) < session.least:
+            raise NodeFailed(f"a secure sum of {len(survivors)} nodes is one of fewer than {session.least}")
+        close = sum(other in survivors for other in session.beside)
+        if len(session.among) > neighbours.COMPLETE and close < neighbours.threshold(len(session.among), session.least):
+            raise NodeFailed(f"{close} of the {len(session.beside)} neighbours of this node are left, which is too few")
+        if session.signed not in ((), survivors):
+            raise NotAllowed("this node has signed another list of survivors of this sum, and signs no second one")
+        session.signed = survivors
+        identity = self._identity
+        return Record({"signature": identity.sign(_survivors_text(session)).hex() if identity else ""})
+
+    def unmask(self, ask: Record) -> Record:
+        """The secrets that take the masks off the sum: of each survivor its own seed, of each pair that only one
+        survived the pair's; never both of one node. Only when enough nodes have signed the list of survivors that this
+        one has signed too."""
+        mine, asked, party = self._kept(), ask.data, self._party
+        session = self._of(mine, asked)
+        if not session.signed or tuple(asked["survivors"]) != session.signed:
+            raise NotAllowed("this node has signed another list of survivors, and tells no secrets for this one")
+        if self._identity is not None:
+            self._enough(mine, session, asked["signatures"])
+        gone = [other for other in session.beside if other not in session.signed]
+        own = [session.seeds[node] for node in (party.node, *gone)]
+        parts, missing = [], []
+        for place, other in enumerate(node for node in session.beside if node in session.signed):
+            opened = (
+                self._opened(mine, session, other, np.asarray(ask.arrays["shares"])[place].tobytes())
+                if "shares" in ask.arrays
+                else None
+            )
+            if opened is None:
+                missing.append(other)
+            parts += opened or []
+        return Record({"missing": missing}, {"own": _stacked(own), "shares": _stacked(parts, shamir.SHARE_BYTES)})
+
+    def _of(self, mine: Keys, asked: Mapping[str, Json]) -> MaskedSum:
+        if mine.session is None or mine.session.number != asked["session"]:
+            raise NodeFailed(LOST)
+        return mine.session
+
+    def _enough(self, mine: Keys, session: MaskedSum, signatures: Mapping[str, str]) -> None:
+        identity, said = self._identity, _survivors_text(session)
+        assert identity is not None
+        fine = 1  # this node's own
+        for node, signature in signatures.items():
+            if fine >= session.least:
+                break
+            if node != self._party.node and node in session.signed:
+                fine += identity.verify(mine.certificates[node], said, bytes.fromhex(signature))
+        if fine < session.least:
+            raise NotAllowed(
+                f"{fine} nodes have signed this list of survivors, and {session.least} must before a secret is told"
+            )
+
+    def _opened(self, mine: Keys, session: MaskedSum, other: str, sealed: bytes) -> list[bytes] | None:
+        """Of what ``other`` has sealed for this node, the shares of its own seed and of its pairs with those that are
+        gone; None where it was changed on its way."""
+        key = _share_key(mine, other, session, other, self._party.node)
+        shares = sealing.unseal(key, sealed, session.id)
+        of = (other, *neighbours.of(other, session.ring))
+        if shares is None or len(shares) != shamir.SHARE_BYTES * len(of):
+            return None
+        alive = {*session.signed}
+        told = [place for place, node in enumerate(of) if node == other or node not in alive]
+        return [shares[shamir.SHARE_BYTES * place : shamir.SHARE_BYTES * (place + 1)] for place in told]
+
+
+def _share_key(mine: Keys, other: str, session: MaskedSum, sender: str, receiver: str) -> bytes:
+    return derive(mine.secret(other), text("share", session.id.hex(), sender, receiver))
+
+
+def _survivors_text(session: MaskedSum) -> bytes:
+    return text("survivors", session.id.hex(), list(session.signed))
+
+
+def _masked(vector: Array, masks: Sequence[tuple[bytes, int]], low: int, high: int) -> bool:
+    keystream.mask(vector[low:high], masks, low)
+    return True
+
+
+def _stacked(parts: Sequence[bytes], width: int = 0) -> Array:
+    """Byte strings of one length as the rows of an array."""
+    width = len(parts[0]) if parts else width
+    return np.frombuffer(b"".join(parts), np.uint8).reshape(len(parts), width)

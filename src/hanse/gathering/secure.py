@@ -1,0 +1,503 @@
+"""A secure sum: the coordinator learns the sum of what the nodes contribute, and nothing of a single one.
+
+Every node adds masks to its numbers, words modulo 2⁶⁴ that look drawn at random, and the coordinator learns of the
+masks only what all together add up to. With s_uv the secret of nodes u and v, which only these two know, u sends ::
+
+    y_u = x_u + G(b_u) + Σ_{v beside u, v > u} G(h_uv) - Σ_{v beside u, v < u} G(h_uv),    h_uv = HKDF(s_uv, session)
+
+G is a keystream (:mod:`hanse.privacy.keystream`), b_u a seed of u's own, drawn for each sum. In the sum of all y_u the
+masks of pairs cancel. What the exchanges are:
+
+0. *keys*, once in a run: each node draws a key pair and tells the public key, signed with its enrolled identity. Each
+   node gets all of them with the next ask, and goes on only where every one is signed by the node whose it is said to
+   be, of those that the approved bundle names.
+1. *answer*: each node answers what is asked, and sends y_u. Beside it stand b_u and all h_uv in Shamir's shares, one
+   for each neighbour, sealed so that only that one reads it, and hashes that they can be held against.
+2. *agree*: the coordinator says whose y came (the survivors), and each of them signs that list, in each sum one.
+3. *unmask*: with the signatures of enough nodes under one list, each node tells of every survivor the share of b, and
+   of every pair of a survivor with a node that is gone the seed h or its share. It tells b *or* the pairs of a node,
+   never both. The coordinator takes the masks off the sum, of nodes lost in the meantime with the help of the shares.
+
+Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
+is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
+worker). What a node is asked is part of the session's name, so nodes that are asked different things have masks that
+do not cancel.
+
+Weights are in the sum: Σ w_u a_u and Σ w_u are known, no single w_u, and no metrics of single nodes. What a
+contribution says beside its arrays (``Contribution.record.data``) is not hidden. :mod:`hanse.privacy.fixed_point` says
+how numbers become words; the step's record says how far off the sum may be. ``docs/privacy.md`` says against whom all
+of this holds.
+
+References: Bonawitz et al. 2017, "Practical secure aggregation for privacy-preserving machine learning", figure 4 with
+the consistency check of the malicious setting; here keys are told once for many sums, as in Ma et al. 2023, "Flamingo:
+multi-round single-server secure aggregation", so what is told of a pair that is lost is the seed of one sum and never a
+key. Bell et al. 2020 (:mod:`hanse.privacy.neighbours`). Pasquini, Francati and Ateniese 2022, "Eluding secure
+aggregation in federated learning via model inconsistency", for why the session binds what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hanse import spans
+from hanse.config import RunConfig
+from hanse.errors import NodeFailed, RunFailed
+from hanse.gather import Exchange, Party, Reply
+from hanse.gathering._session import LOST, Member, commitment, layout, least, pair_sign
+from hanse.gathering._total import Total, nothing
+from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
+from hanse.large_arrays import empty
+from hanse.messages import Array, Json, Layout, Record, block, dumps
+from hanse.privacy import keystream, neighbours, shamir
+from hanse.privacy.fixed_point import MOST_NODES, Code, widths
+from hanse.settings import Setting, either, number, one_of, whole
+
+COMBINES = frozenset({Combine.SUM})
+HIDES = True
+WITHOUT_ROWS = frozenset({"keys", "agree", "unmask"})  # operations that compute nothing of a node's rows
+SETTINGS = {
+    "secure_threshold": Setting(
+        0,
+        "fewest nodes that a sum is of, and that must be left to make it; 0: more than half of the run's, and two",
+        either(one_of(0), whole(2, MOST_NODES)),
+    ),
+    "secure_bits": Setting(
+        64, "of each number of a large array in a secure sum; 32 is half the bytes and coarser", one_of(64, 32)
+    ),
+    "secure_range": Setting(
+        2.0**20,
+        "the largest number of a large array in a secure sum of means; of a sum over rows, for each row. What is "
+        "larger is refused; the smaller it is, the finer the numbers are",
+        number(2.0**-40, 2.0**60),
+    ),
+}
+
+
+def fewest(settings: Mapping[str, Json], nodes: int) -> int:
+    """How many nodes a sum of this run may be of, at least."""
+    return least(int(settings["secure_threshold"]), nodes)
+
+
+def unfit(config: RunConfig, nodes: int) -> str:
+    """Why a run cannot be gathered so; "" where it can."""
+    if config.max_weight_share < 1:
+        return "no weight of a single node is known that max_weight_share could lower"
+    if config.plan is not None:
+        return "the code of a training plan runs where it cannot sign in its node's name"
+    asked = min(nodes, max(config.min_fit_nodes, int(nodes * config.fraction)))
+    wanted = fewest({"secure_threshold": 0, **config.to_json()}, nodes)
+    if nodes and asked < wanted:
+        return (
+            f"{asked} of {nodes} nodes are asked in a round, and a sum is of at least {wanted}; ask more of them, or "
+            "set secure_threshold (2 or more: the fewer, the fewer nodes hide each other)"
+        )
+    return ""
+
+
+class Secure:
+    """
+    Args:
+        secure_threshold, secure_bits, secure_range: the settings of the run.
+    """
+
+    def __init__(self, secure_threshold: int = 0, secure_bits: int = 64, secure_range: float = 2.0**20) -> None:
+        self._threshold = secure_threshold
+        self._how: dict[str, Any] = {"bits": secure_bits, "range": float(secure_range)}
+        self._keys: dict[str, list[str]] = {}  # node to its name, key, certificate and signature
+        self._least = self._sessions = 0
+        self._told: set[str] = set()  # nodes that have the list of keys as it is
+
+    # ------------------------------------------------------------ the node half
+
+    def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
+        member = Member(self._threshold, self._how["bits"], self._how["range"], party)
+        if op == "keys":
+            return member.keys()
+        if op == "answer":
+            return member.answer(ask, answer)
+        if op == "agree":
+            return member.agree(ask.data)
+        if op == "unmask":
+            return member.unmask(ask)
+        raise NodeFailed(f"secure sums have no operation {op!r}")
+
+    # ------------------------------------------------------------ the coordinator's half
+
+    async def collect(self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange) -> Gathered:
+        if ask.late != "drop":
+            raise RunFailed("late answers cannot be added to a secure sum: their masks are those of an earlier one")
+        failures: dict[str, str] = {}
+        try:
+            await self._set_up(asks, exchange, failures)
+            came, among = await self._answers(ask, asks, exchange, failures)
+            came = self._alike(came, failures)
+            self._enough(came, among)
+            survivors = sorted(came)
+            signatures = await self._agreed(survivors, exchange, failures)
+            self._enough(signatures, among)
+            shown = await self._shown(came, survivors, signatures, exchange, failures)
+            masks = self._masks(came, survivors, shown, failures)
+            return await asyncio.to_thread(self._summed, came, survivors, masks, among, failures)
+        except _NoSum as error:
+            self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
+            return nothing({node: failures.get(node, error.reason) for node in asks})
+
+    def _enough(self, left: Mapping[str, Any], among: Sequence[str]) -> None:
+        if len(left) < self._least:
+            raise _NoSum(
+                f"no sum was made: {len(left)} of {len(among)} nodes were left, and a secure sum of this run is of "
+                f"at least {self._least} (secure_threshold)"
+            )
+
+    async def _set_up(self, asks: Mapping[str, Record], exchange: Exchange, failures: dict[str, str]) -> None:
+        """The keys of those who have told none yet."""
+        fresh = [node for node in asks if node not in self._keys]
+        if not fresh:
+            return
+        question, of = Record(), 0
+        async for reply in exchange(dict.fromkeys(fresh, question), op="keys"):
+            with _Blame(reply, failures):
+                said = _of(reply).data
+                told = [reply.node, *(said[name] for name in ("key", "certificate", "signature"))]
+                if not all(isinstance(part, str) for part in told) or len(bytes.fromhex(told[1])) != 32:
+                    raise ValueError("it told no key")
+                self._keys[reply.node], of = told, int(said["of"])
+        self._least, self._told = least(self._threshold, of or len(self._keys)), set()
+
+    async def _answers(
+        self, ask: Ask, asks: Mapping[str, Record], exchange: Exchange, failures: dict[str, str]
+    ) -> tuple[dict[str, Came], list[str]]:
+        among = sorted(node for node in asks if node in self._keys)
+        self._enough(dict.fromkeys(among), among)
+        told = [self._keys[node] for node in sorted(self._keys)]
+        common: dict[str, Json] = {
+            "session": self._sessions,
+            "among": among,
+            "listed": hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest(),
+            "form": {"a.": _plain(ask.arrays), "s.": _plain(ask.sums), "counts": dict(ask.counts)},
+        }
+        self._sessions += 1
+        if not {*among} <= self._told:
+            common["keys"] = told
+        wrapped: dict[int, Record] = {}  # by ask: what goes to many is put together once
+        for node in among:
+            wrapped.setdefault(id(asks[node]), Record({**common, "ask": asks[node].data}, asks[node].arrays))
+        came: dict[str, Came] = {}
+        lost = False
+        replies = exchange({n: wrapped[id(asks[n])] for n in among}, op="answer", need=ask.need)
+        async with aclosing(replies) as coming:  # type: ignore[type-var]
+            async for reply in coming:
+                with _Blame(reply, failures):
+                    came[reply.node] = _came(reply, self._how)
+                if lost := reply.error == LOST:
+                    break  # the others' answers would have masks that never come off
+        if lost:
+            raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
+        self._told |= came.keys()
+        return came, among
+
+    @staticmethod
+    def _alike(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
+        """Those of one session with arrays of one layout: as most have it."""
+        kinds = [found.kind for found in came.values()]
+        if not kinds:
+            return came
+        most = max(kinds, key=kinds.count)
+        for node, found in came.items():
+            if found.kind != most:
+                failures[node] = "its arrays, or what it was asked, are others than those of the other nodes"
+        return {node: found for node, found in came.items() if found.kind == most}
+
+    async def _agreed(self, survivors: list[str], exchange: Exchange, failures: dict[str, str]) -> dict[str, str]:
+        question = Record({"session": self._sessions - 1, "survivors": survivors})
+        signatures: dict[str, str] = {}
+        async for reply in exchange(dict.fromkeys(survivors, question), op="agree"):
+            with _Blame(reply, failures):
+                signatures[reply.node] = str(_of(reply).data["signature"])
+        return signatures
+
+    async def _shown(
+        self,
+        came: Mapping[str, Came],
+        survivors: list[str],
+        signatures: Mapping[str, str],
+        exchange: Exchange,
+        failures: dict[str, str],
+    ) -> dict[str, Record]:
+        """What the nodes that are still there tell of the masks."""
+        said: dict[str, Json] = {"session": self._sessions - 1, "survivors": survivors, "signatures": dict(signatures)}
+        asks = {}
+        for node in signatures:
+            around = [other for other in came[node].beside if other in came]
+            rows = [came[other].share_for(node) for other in around]
+            asks[node] = Record(said, {"shares": np.stack(rows)} if rows and len(rows[0]) else {})
+        shown: dict[str, Record] = {}
+        async for reply in exchange(asks, op="unmask"):
+            with _Blame(reply, failures):
+                shown[reply.node] = _of(reply)
+        return shown
+
+    # ------------------------------------------------------------ the masks of a sum
+
+    def _masks(
+        self, came: Mapping[str, Came], survivors: list[str], shown: Mapping[str, Record], failures: dict[str, str]
+    ) -> list[tuple[bytes, int]]:
+        """The seeds of all masks that are left in the sum, with their signs: as a survivor tells them itself, or from
+        the shares that others have of it."""
+        shares, left = _Shares(came, survivors, shown), frozenset(survivors)
+        found: list[tuple[bytes, int]] = []
+        for node in survivors:
+            gone = came[node].gone(left)
+            seeds = came[node].own(shown.get(node), gone)
+            if seeds is None:
+                if node in shown:
+                    failures[node] = "the secrets that it told are not those of its masks"
+                seeds = shares.joined(node, gone, self._least)
+            if seeds is None:
+                raise _NoSum(
+                    f"no sum was made: {node} was lost after its numbers were masked, and fewer than "
+                    f"{neighbours.threshold(len(came[node].among), self._least) or self._least} nodes that have shares "
+                    "of its secrets were left (secure_threshold)"
+                )
+            found.append((seeds[0], 1))
+            found += [(seed, pair_sign(node, other)) for other, seed in zip(gone, seeds[1:], strict=True)]
+        return found
+
+    def _summed(
+        self,
+        came: Mapping[str, Came],
+        survivors: list[str],
+        masks: Sequence[tuple[bytes, int]],
+        among: list[str],
+        failures: Mapping[str, str],
+    ) -> Gathered:
+        first = came[survivors[0]]
+        codes = layout(dict(first.names), len(among), 1.0, first.rows, **self._how)
+        words = {
+            bits: self._words(str(bits), size, [came[node].record for node in survivors], masks)
+            for bits, size in widths(list(codes.values())).items()
+            if size
+        }
+        told = {
+            "by": __name__.rpartition(".")[2],
+            "of": len(survivors),
+            "asked": len(among),
+            "threshold": self._least,
+        }
+        arrays: dict[str, tuple[Code, Array]] = {}
+        at = dict.fromkeys(words, 0)
+        for name, how in codes.items():
+            size = how.words * how.size
+            arrays[name] = (
+                how,
+                words[how.bits][at[how.bits] : at[how.bits] + size] if size else np.zeros(0, np.uint64),
+            )
+            at[how.bits] += size if size else 0
+        nodes = [(node, came[node].asked, came[node].data, came[node].weighs) for node in survivors]
+        return Total.of(nodes, dict(failures), arrays, told)
+
+    @staticmethod
+    def _words(name: str, size: int, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
+        """Σ y less all masks, modulo 2 to their width."""
+        total = empty(size, np.dtype(f"uint{name}"))
+        taken = [(seed, -sign) for seed, sign in masks]
+
+        def part(start: int, stop: int) -> bool:
+            for low in range(start, stop, spans.BLOCK):
+                high = min(low + spans.BLOCK, stop)
+                into = total[low:high]
+                into[:] = block(records[0].arrays, name, low, high)
+                for record in records[1:]:
+                    np.add(into, block(record.arrays, name, low, high), out=into)
+            keystream.mask(total[start:stop], taken, start)
+            return True
+
+        spans.over(part, size)
+        return total
+
+
+GATHER = Secure
+
+
+class _NoSum(Exception):
+    """There is no sum in this attempt; nothing of what came can be used, by anybody."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Blame:
+    """What is wrong with one reply, or why there is none, is that node's failure."""
+
+    def __init__(self, reply: Reply, failures: dict[str, str]) -> None:
+        self._reply, self._failures = reply, failures
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, _NoReply):
+            self._failures[self._reply.node] = self._reply.error
+            return True
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)):
+            self._failures[self._reply.node] = f"its reply is not one of a secure sum: {error}"
+            return True
+        return False
+
+
+class _NoReply(Exception):
+    pass
+
+
+def _of(reply: Reply) -> Record:
+    if reply.body is None:
+        raise _NoReply
+    return reply.body
+
+
+def _plain(shapes: Shapes | None) -> Json:
+    return None if shapes is None else {name: [dtype, list(shape)] for name, (dtype, shape) in shapes.items()}
+
+
+# ---------------------------------------------------------------- what came of one node
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """A masked contribution.
+
+    Args:
+        names: of the arrays, with dtype and shape.
+        rows: declared by all nodes of the sum.
+        session, among, beside: its name; the nodes that were asked; this one's neighbours.
+        commitments: (1 + neighbours, 16) hashes of its seeds.
+        shares: (neighbours, bytes) sealed for each of them.
+        weighs: whether it counts for anything.
+    """
+
+    node: str
+    asked: int
+    record: Record
+    data: Mapping[str, Json]
+    names: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...]
+    rows: float
+    session: str
+    among: tuple[str, ...]
+    beside: tuple[str, ...]
+    commitments: Array
+    shares: Array
+    weighs: bool
+
+    @property
+    def kind(self) -> Any:
+        """What must be the same at all nodes of a sum."""
+        return self.session, self.names, self.rows, self.among
+
+    def share_for(self, node: str) -> Array:
+        """What it has sealed for a neighbour."""
+        return np.asarray(self.shares[self.beside.index(node)]) if len(self.shares) else np.zeros(0, np.uint8)
+
+    def gone(self, survivors: Collection[str]) -> list[str]:
+        """Its neighbours that are not in the sum."""
+        return [node for node in self.beside if node not in survivors]
+
+    def fits(self, seed: bytes | None, of: str) -> bool:
+        """Whether a seed is the one that it has committed itself to: its own, or of its pair with ``of``."""
+        place = 0 if of == self.node else 1 + self.beside.index(of)
+        committed = bytes(np.asarray(self.commitments[place]))
+        return seed is not None and commitment(bytes.fromhex(self.session), seed) == committed
+
+    def own(self, shown: Record | None, gone: Sequence[str]) -> list[bytes] | None:
+        """Its seeds as it tells them itself: its own, and of the pairs with those that are gone."""
+        if shown is None or "own" not in shown.arrays:
+            return None
+        told = [bytes(row) for row in np.asarray(shown.arrays["own"])]
+        names = [self.node, *gone]
+        return told if len(told) == len(names) and all(map(self.fits, told, names)) else None
+
+
+def _came(reply: Reply, how: Mapping[str, Any]) -> Came:
+    record = _of(reply)
+    said = record.data
+    names = tuple((str(n), (str(dtype), tuple(int(s) for s in shape))) for n, dtype, shape in said["layout"])
+    among, beside = (tuple(str(n) for n in said[name]) for name in ("among", "beside"))
+    arrays = record.arrays
+    commitments = np.array(arrays["commitments"])
+    shares = np.array(arrays["shares"]) if "shares" in arrays else np.zeros((0, 0), np.uint8)
+    if commitments.shape != (1 + len(beside), 16) or len(shares) not in (0, len(beside)):
+        raise ValueError("it has other secrets than neighbours")
+    if not isinstance(said["data"], dict) or not isinstance(said["weighs"], bool):
+        raise ValueError("what it says beside its arrays is no object")
+    rows = float(said["rows"])
+    expected = widths(list(layout(dict(names), len(among), 1.0, rows, **how).values()))
+    words = {n: (p.dtype.name, p.shape) for n, p in Layout.of(arrays).places.items() if n in ("64", "32")}
+    if words != {str(bits): (f"uint{bits}", (size,)) for bits, size in expected.items() if size}:
+        raise ValueError("it has other words than its arrays need")
+    return Came(
+        node=reply.node,
+        asked=reply.asked,
+        record=record,
+        data=said["data"],
+        names=names,
+        rows=rows,
+        session=str(said["session"]),
+        among=among,
+        beside=beside,
+        commitments=commitments,
+        shares=shares,
+        weighs=said["weighs"],
+    )
+
+
+class _Shares:
+    """The shares that those who are still there have told of the others' seeds."""
+
+    def __init__(self, came: Mapping[str, Came], survivors: Sequence[str], shown: Mapping[str, Record]) -> None:
+        self._came, left = came, frozenset(survivors)
+        absent = {node: len(came[node].gone(left)) for node in survivors}
+        self._of: dict[str, dict[int, list[bytes]]] = {node: {} for node in survivors}
+        for holder, record in shown.items():
+            rows = (
+                iter(bytes(row) for row in np.asarray(record.arrays["shares"]))
+                if "shares" in record.arrays
+                else iter(())
+            )
+            missing = record.data.get("missing", ())
+            for node in came[holder].beside:
+                if node not in self._of or node in missing:
+                    continue
+                point = came[node].beside.index(holder) + 1
+                took = [next(rows, b"") for _ in range(1 + absent[node])]
+                if all(len(share) == shamir.SHARE_BYTES for share in took):
+                    self._of[node][point] = took
+
+    def joined(self, node: str, gone: Sequence[str], least: int) -> list[bytes] | None:
+        """The seeds of a node that is lost; None where too few shares are left. A wrong share (of a node that lies)
+        is left out, where there are others."""
+        came, told = self._came[node], self._of[node]
+        needed = neighbours.threshold(len(came.among), least)
+        points = sorted(told)
+        if not needed or len(points) < needed:
+            return None
+        seeds = []
+        for place, of in enumerate((node, *gone)):
+            tried = (
+                shamir.join({p: told[p][place] for p in _turned(points, turn)[:needed]}) for turn in range(len(points))
+            )
+            seed = next((seed for seed in tried if came.fits(seed, of)), None)
+            if seed is None:
+                return None
+            seeds.append(seed)
+        return seeds
+
+
+def _turned(points: Sequence[int], by: int) -> list[int]:
+    return [*points[by:], *points[:by]]

@@ -1,0 +1,219 @@
+"""Numbers as whole numbers modulo a power of two, so that their sum over nodes is exact, whatever the order.
+
+There are three ways, and an array's type and size say which:
+
+- **whole** numbers (integers, booleans) are themselves, in one word of 64 bits. Their sum is exact.
+- **digits**, for arrays of up to 65,536 floating-point numbers: x = Σ_i d_i 2^(48 i - f), each d_i in a word of 64 bits
+  with the sign of x and |d_i| < 2⁴⁸, so that up to 2¹⁴ of them add without a carry. Six digits (up to 1024
+  numbers) hold |x| < 2¹⁶⁰ to 2⁻¹²⁸, three hold |x| < 2⁷² to 2⁻⁷²: sums of squares and a gradient that is nearly zero
+  side by side, without a range that somebody has to choose.
+- **one word** of 64 or 32 bits for larger arrays: x is rounded to a multiple of 2^-f, where f follows from the
+  range that the run allows, so that the sum of all nodes cannot leave the word.
+
+What is out of range is refused at the node (``DataError``) before it is masked: a sum never wraps without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hanse.errors import ConfigError, DataError
+from hanse.messages import Array
+from hanse.spans import BLOCK, over
+
+RADIX = 48  # bits of a digit
+MOST_NODES = 1 << 14  # so many digits of 48 bits add in a word of 64
+_DIGITS = ((1 << 10, 6, 128), (1 << 16, 3, 72))  # up to so many numbers: so many digits, f
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How the numbers of one array are written.
+
+    Args:
+        dtype, shape: of the array.
+        words: for each number.
+        bits: of a word, 64 or 32.
+        fraction: f; 0 for whole numbers.
+        largest: numbers from -largest to it can be written.
+    """
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    words: int
+    bits: int
+    fraction: int
+    largest: float
+
+    @property
+    def size(self) -> int:
+        """How many numbers the array has."""
+        return math.prod(self.shape)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the numbers are whole and their sum exact."""
+        return self.dtype.kind in "iub"
+
+    def error(self, nodes: int) -> float:
+        """How far the sum of so many nodes may be from that of the numbers they had: what rounding each to a multiple
+        of 2^-f adds up to. The rounding of the sum to float64 comes on top, where it is in a result."""
+        if self.whole:
+            return 0.0
+        return nodes * 2.0 ** -(self.fraction if self.words > 1 else self.fraction + 1)
+
+
+def code(
+    dtype: np.dtype[np.generic],
+    shape: tuple[int, ...],
+    nodes: int,
+    rows: float,
+    all_rows: float,
+    bits: int = 64,
+    range: float = 2.0**20,
+) -> Code:
+    """How an array of this type and shape is written by one of so many nodes.
+
+    Args:
+        nodes: that take part, up to 16,384.
+        rows: that this node declared, from 1.
+        all_rows: of all these nodes.
+        bits: of a word of a large array.
+        range: of a large array, the largest number of a mean; a sum may be that, times the rows of the node.
+
+    >>> small, large = (code(np.dtype("float64"), (size,), 10, 100, 1000) for size in (5, 10**6))
+    >>> small.words, large.words, large.fraction
+    (6, 1, 32)
+    """
+    if not 1 <= nodes <= MOST_NODES:
+        raise ConfigError(f"a secure sum is of 1 to {MOST_NODES} nodes, not {nodes}")
+    size = math.prod(shape)
+    if dtype.kind in "iub":
+        return Code(dtype, shape, 1, 64, 0, ((1 << 63) - 1) // nodes)  # an int: compared exactly
+    for most, digits, fraction in _DIGITS:
+        if size <= most:
+            return Code(dtype, shape, digits, 64, fraction, math.nextafter(2.0 ** (RADIX * digits - fraction), 0.0))
+    rows, all_rows = max(1.0, rows), max(1.0, all_rows)
+    # Σ (range rows_k 2^f + 1/2) < range all_rows 2^f + nodes <= 2^(bits - 2) + 2^14: below 2^(bits - 1)
+    fraction = bits - 2 - math.ceil(math.log2(range * all_rows))
+    return Code(dtype, shape, 1, bits, fraction, range * rows)
+
+
+def encode(values: Array, weight: float, how: Code, into: Array) -> None:
+    """Writes ``weight`` times ``values`` into the words ``into``, (words * size,).
+
+    Raises:
+        DataError: says what is out of range.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if how.whole:
+        _encode_whole(flat, weight, how, into.view(np.int64))
+    elif how.words > 1:
+        _encode_digits(flat, weight, how, into.view(np.int64).reshape(how.words, -1))
+    else:
+        _encode_words(flat, weight, how, into.view(np.int64 if how.bits == 64 else np.int32))
+
+
+def _encode_whole(flat: Array, weight: float, how: Code, into: Array) -> None:
+    if not float(weight).is_integer():
+        raise DataError(f"whole numbers cannot be weighted by {weight!r} in a sum that is to be exact")
+    if flat.size:
+        most = max(abs(int(flat.max())), abs(int(flat.min())))  # as Python's: abs of the least int64 has no int64
+        if most * max(1, abs(int(weight))) > how.largest:
+            raise DataError(_beyond(how.largest))
+    np.multiply(flat, int(weight), out=into, dtype=np.int64, casting="unsafe")
+
+
+def _encode_digits(flat: Array, weight: float, how: Code, into: Array) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.multiply(flat, weight, dtype=np.float64)
+    left = np.abs(values)
+    if not np.all(left <= how.largest):
+        raise DataError(_beyond(how.largest))
+    negative = np.signbit(values)
+    for place in reversed(range(how.words)):
+        unit = 2.0 ** (RADIX * place - how.fraction)
+        digit = np.floor(left / unit)  # exact, as is what is left: both are powers of two times what left holds
+        left -= digit * unit
+        into[place] = np.where(negative, -digit, digit)
+
+
+def _encode_words(flat: Array, weight: float, how: Code, into: Array) -> None:
+    scale = 2.0**how.fraction
+    most = how.largest * scale
+
+    def part(start: int, stop: int) -> bool:
+        scratch = np.empty(min(BLOCK, stop - start))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for low in range(start, stop, BLOCK):
+                high = min(low + BLOCK, stop)
+                found = scratch[: high - low]
+                np.multiply(flat[low:high], weight, out=found)
+                np.multiply(found, scale, out=found)
+                if not max(float(found.max()), -float(found.min())) <= most:  # nor where it is NaN
+                    return False
+                np.rint(found, out=found)
+                np.copyto(into[low:high], found, casting="unsafe")
+        return True
+
+    if not over(part, flat.size):
+        raise DataError(_beyond(how.largest))
+
+
+def _beyond(largest: float) -> str:
+    return f"it holds NaN, or a number beyond ±{largest:.6g}"
+
+
+def decode(total: Array, how: Code) -> Array:
+    """The sum of what nodes wrote: float64, or int64 of whole numbers; in the array's shape. ``total`` is changed."""
+    if how.whole:
+        return total.view(np.int64).reshape(how.shape)
+    if how.words > 1:
+        return _decode_digits(total.view(np.int64).reshape(how.words, -1)).reshape(how.shape) * 2.0**-how.fraction
+    signed = total.view(np.int64 if how.bits == 64 else np.int32)
+    found = np.empty(signed.size) if how.bits == 32 else signed.view(np.float64)  # each in its own place
+
+    def part(start: int, stop: int) -> bool:
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            found[low:high] = signed[low:high].astype(np.float64)
+            np.multiply(found[low:high], 2.0**-how.fraction, out=found[low:high])
+        return True
+
+    over(part, signed.size)
+    return found.reshape(how.shape)
+
+
+def _decode_digits(digits: Array) -> Array:
+    """Σ_i d_i 2^(48 i), within two units of its last place."""
+    carried = _carried(digits)
+    negative = carried[-1] < 0
+    if negative.any():  # all digits of one sign, so that nothing cancels
+        carried[:, negative] = _carried(-digits[:, negative])
+    total = np.zeros(digits.shape[1])
+    for place, digit in enumerate(carried):
+        total += digit.astype(np.float64) * 2.0 ** (RADIX * place)
+    return np.where(negative, -total, total)
+
+
+def _carried(digits: Array) -> Array:
+    """The same number with digits from 0 to 2⁴⁸ - 1, but for the first, which has the sign."""
+    found = digits.copy()
+    for place in range(len(found) - 1):
+        carry = found[place] >> RADIX
+        found[place] -= carry << RADIX
+        found[place + 1] += carry
+    return found
+
+
+def widths(codes: Sequence[Code]) -> dict[int, int]:
+    """How many words of 64 and of 32 bits these arrays take together.
+
+    >>> widths([code(np.dtype("int64"), (3,), 2, 1, 2), code(np.dtype("float32"), (), 2, 1, 2)])
+    {64: 9, 32: 0}
+    """
+    return {bits: sum(c.words * c.size for c in codes if c.bits == bits) for bits in (64, 32)}

@@ -1,0 +1,326 @@
+"""Secure sums: the same as plain ones, whoever is lost and when, and nothing of a single node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gathering.nodes import ASK, Nodes, whole
+from hanse.bundle import freeze
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, NodeFailed, RunFailed
+from hanse.gathering._session import LOST
+from hanse.gathering.secure import Secure
+from hanse.kinds import Ask, Combine, Contribution, Gathered
+from hanse.messages import Record
+from hanse.privacy import neighbours
+
+DIED = NodeFailed("the worker ran out of memory")
+OPS = ("keys", "answer", "agree", "unmask")
+
+
+def equals(found: Gathered, contributions: Mapping[str, Contribution]) -> None:
+    """The sum is that of these nodes: whole numbers exactly, the others within the stated error."""
+    assert [a.node for a in found.answers] == sorted(contributions)
+    parts = [contributions[node] for node in sorted(contributions)]
+    got, sums = found.sum(), found.sums()
+    np.testing.assert_array_equal(got["i"], sum(p.record.arrays["i"] for p in parts))
+    assert got["i"].dtype == np.int64
+    wanted = np.sum([p.record.arrays["x"] for p in parts], 0)
+    largest = np.abs([p.record.arrays["x"] for p in parts]).sum(0)
+    assert np.all(np.abs(got["x"] - wanted) <= found.told["error"] + largest * len(parts) * 2**-52)
+    np.testing.assert_allclose(sums["loss"], np.sum([p.sums["loss"] for p in parts], 0), rtol=1e-11)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 50])
+def test_the_sum_is_the_plain_one(n: int) -> None:
+    contributions = whole(n)
+    nodes = Nodes.signed(contributions)
+    gather = Secure()
+    for _ in range(2):
+        found = nodes.sum(gather)
+        equals(found, contributions)
+        assert not found.failures
+        assert found.unchecked == ("counts", "weights")
+        assert found.told["of"] == n
+
+
+@pytest.mark.parametrize("n", [110, pytest.param(200, marks=pytest.mark.long)])
+def test_many_nodes_with_neighbours_and_losses_in_every_exchange(n: int) -> None:
+    contributions = whole(n, 3)
+    gone = {
+        **{f"n{k:03}": "keys" for k in range(0, n // 25)},
+        **{f"n{k:03}": "answer" for k in range(40, 40 + n // 20)},
+        **{f"n{k:03}": "agree" for k in range(80, 80 + n // 40)},
+        **{f"n{k:03}": "unmask" for k in range(90, 90 + n // 20)},
+    }
+    nodes = Nodes(contributions, before={place: DIED for place in gone.items()})
+    found = nodes.sum()
+    in_it = {n: c for n, c in contributions.items() if gone.get(n) not in ("keys", "answer")}
+    equals(found, in_it)
+    assert set(found.failures) == set(gone)
+    shares = nodes.seen[f"n{n - 1:03}", "answer"].arrays["shares"]
+    assert len(shares) == neighbours.degree(n - n // 25)[0] < n - n // 25 - 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("lost", [1, 4])
+def test_nodes_that_are_lost_in_any_exchange_down_to_the_threshold(op: str, lost: int, when: str) -> None:
+    """``after``: the node has answered, and nobody hears of it. At 10 nodes the threshold is 6."""
+    contributions = whole(10)
+    nodes = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0))
+    gone = sorted(contributions)[2 : 2 + lost]
+    getattr(nodes, when).update({(node, op): DIED for node in gone})
+    gather = Secure()
+    found = nodes.sum(gather)
+    left = {n: c for n, c in contributions.items() if n not in gone or op in ("agree", "unmask")}
+    equals(found, left)
+    assert {n: found.failures[n] for n in gone} == dict.fromkeys(gone, DIED.message)
+    getattr(nodes, when).clear()
+    equals(nodes.sum(gather), contributions)  # and the round after that is one of all
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_below_the_threshold_there_is_no_sum_and_nothing_can_be_made_of_what_came(op: str) -> None:
+    contributions = whole(10)
+    nodes = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0))
+    gone = sorted(contributions)[:5]
+    nodes.before.update({(node, op): DIED for node in gone})
+    found = nodes.sum()
+    assert not found.answers
+    assert not found.sum()
+    said = "fewer than 6 nodes that have shares" if op == "unmask" else "5 of"
+    for node in set(contributions) - set(gone):
+        assert found.failures[node].startswith("no sum was made: ")
+        assert said in found.failures[node]
+    if op != "unmask":  # nobody has told a secret of a mask
+        assert not any(seen == "unmask" for _, seen in nodes.seen)
+    nodes.before.clear()
+    equals(nodes.sum(), contributions)
+
+
+def test_losses_in_every_exchange_at_once() -> None:
+    contributions = whole(13)
+    gone = {"n001": "keys", "n003": "answer", "n004": "agree", "n005": "unmask", "n009": "unmask", "n012": "answer"}
+    nodes = Nodes.signed(contributions, before={place: DIED for place in gone.items()})
+    equals(nodes.sum(), {n: c for n, c in contributions.items() if gone.get(n) not in ("keys", "answer")})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 40), st.dictionaries(st.integers(0, 7), st.sampled_from(OPS)), st.randoms())
+def test_whoever_is_lost_the_sum_is_right_or_there_is_none(
+    n: int, size: int, lost: dict[int, str], random: object
+) -> None:
+    contributions = whole(n, size, random.randrange(1000))  # type: ignore[attr-defined]
+    gone = {f"n{k:03}": op for k, op in lost.items() if k < n}
+    nodes = Nodes(contributions, before={place: DIED for place in gone.items()})
+    found = nodes.sum()
+    in_it = {k: c for k, c in contributions.items() if gone.get(k) not in ("keys", "answer")}
+    keyed = n - sum(op == "keys" for op in gone.values())
+    if n - len(gone) >= max(2, keyed // 2 + 1):
+        equals(found, in_it)
+    else:
+        assert not found.answers
+
+
+# ---------------------------------------------------------------- weights and types
+
+
+def weighted(rows: Mapping[str, float], dtype: str = "float32", size: int = 7) -> dict[str, Contribution]:
+    rng = np.random.default_rng(3)
+    return {
+        node: Contribution(Record({}, {"x": rng.normal(size=size).astype(dtype)}), float(w)) for node, w in rows.items()
+    }
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("size", [7, 2000, 70_000])
+def test_means_are_weighted_inside_the_sum(size: int, bits: int) -> None:
+    rows = {"a": 10, "b": 2000, "c": 0, "d": 777}
+    contributions = weighted(rows, size=size)
+    found = Nodes(
+        contributions,
+        rows={n: max(r, 1) for n, r in rows.items()},
+        settings={"secure_bits": bits, "secure_range": 16.0},
+    ).sum()
+    total = sum(rows.values())
+    wanted = sum(rows[n] * c.record.arrays["x"].astype(np.float64) for n, c in contributions.items()) / total
+    mean = found.mean()["x"]
+    assert mean.dtype == np.float32
+    assert found.weight == total
+    assert np.abs(mean - wanted).max() <= found.told["error_of_mean"] + np.abs(wanted).max() * 2**-23
+    assert found.told["error_of_mean"] < (1e-6 if bits == 32 else 1e-12)
+    # of single weights nothing is known but who counts for something
+    assert [a.weight for a in found.answers] == [total / 3, total / 3, 0.0, total / 3]
+    assert all(not a.metrics for a in found.answers)
+
+
+def test_weights_of_zero_have_no_mean_and_nobody_can_be_taken_out() -> None:
+    found = Nodes(weighted({"a": 0, "b": 0, "c": 0})).sum()
+    with pytest.raises(RunFailed, match="weights of all contributions are zero"):
+        found.mean()
+    with pytest.raises(RunFailed, match="max_weight_share"):
+        found.weighted([1, 2, 3])
+    with pytest.raises(RunFailed, match="nobody sees"):
+        found.each()
+    none = found.without({"b": "its sums are not of the task"})
+    assert not none.answers
+    assert all("its sums are not of the task" in said for said in none.failures.values())
+
+
+def test_what_came_together_counts_no_more_rows_than_were_declared_together() -> None:
+    parts = {n: Contribution(Record({}, {"rows": np.array([5.0])})) for n in "abc"}
+    found = Nodes(parts).sum()
+    assert not found.beyond({"rows": None}, {"a": 5, "b": 5, "c": 5})
+    assert set(found.beyond({"rows": None}, {"a": 5, "b": 5, "c": 4})) == set("abc")
+
+
+def test_a_node_checks_itself_what_nobody_else_can() -> None:
+    x = np.ones(7, np.float32)
+
+    def answered(contribution: Contribution, ask: Ask = ASK) -> str:
+        parts = {"a": Contribution(Record({}, {"x": x})), "b": Contribution(Record({}, {"x": x})), "c": contribution}
+        found = Nodes(parts, rows={"a": 10.0, "b": 10.0, "c": 10.0}).sum(ask=ask)
+        assert [a.node for a in found.answers] == ["a", "b"]
+        return found.failures["c"]
+
+    shaped = Ask(Record(), Combine.SUM, "x", arrays={"x": ("float32", (7,))}, sums={}, counts={"x": None})
+    assert "weight is more than the rows" in answered(Contribution(Record({}, {"x": x}), 11.0))
+    assert "weight is nan" in answered(Contribution(Record({}, {"x": x}), float("nan")))
+    assert "NaN" in answered(Contribution(Record({}, {"x": x * np.nan})))
+    assert "secure_range" in answered(Contribution(Record({}, {"x": np.full(7, 1e60)})))
+    assert "others than those of the other nodes" in answered(Contribution(Record({}, {"x": x[:3]})))
+    assert "expected float32 (7)" in answered(Contribution(Record({}, {"x": x[:3]})), shaped)
+    assert "counts rows" in answered(Contribution(Record({}, {"x": x * -1})), shaped)
+
+
+def test_what_a_node_sends_is_drawn_anew_each_time_and_looks_drawn() -> None:
+    contributions = {f"n{k}": Contribution(Record({}, {"x": np.zeros(40_000)})) for k in range(4)}
+    nodes, gather = Nodes(contributions), Secure()
+    sent = []
+    for _ in range(2):
+        nodes.sum(gather)
+        sent += [nodes.seen[node, "answer"].arrays["64"] for node in contributions]
+    for words in sent:
+        counts = np.bincount(words.view(np.uint8), minlength=256)
+        assert ((counts - counts.mean()) ** 2).sum() / counts.mean() < 400  # χ² of 255 degrees of freedom
+    for one in range(len(sent)):
+        for two in range(one):
+            assert not np.isin(sent[one][:1000], sent[two][:1000]).any()
+    assert len(np.unique(sum(sent[:4], np.zeros_like(sent[0])))) > 39_000  # nor does it come off by adding all
+
+
+# ---------------------------------------------------------------- keys and memory
+
+
+def test_keys_are_told_once_in_a_run() -> None:
+    contributions, gather = whole(5), Secure()
+    nodes = Nodes.signed(contributions)
+    ops: list[list[str]] = []
+    for _ in range(3):
+        nodes.seen.clear()
+        nodes.sum(gather)
+        ops.append(sorted({op for _, op in nodes.seen}))
+    assert ops == [["agree", "answer", "keys", "unmask"], *[["agree", "answer", "unmask"]] * 2]
+    assert "keys" not in nodes.asked["n000", "answer"].data
+
+
+def test_a_node_that_comes_later_tells_its_key_then() -> None:
+    contributions, gather = whole(6), Secure(secure_threshold=2)
+    nodes = Nodes.signed(contributions, settings={"secure_threshold": 2})
+    for some in (["n000", "n001", "n002"], ["n001", "n004", "n005"], ["n000", "n003", "n005"]):
+        found = nodes.sum(gather, only=some)
+        equals(found, {n: contributions[n] for n in some})
+    public = {row[1] for row in nodes.asked["n003", "answer"].data["keys"]}
+    assert len(public) == 6
+
+
+def test_a_worker_that_was_restarted_has_its_keys_told_anew_in_the_next_attempt() -> None:
+    contributions, gather = whole(5), Secure()
+    nodes = Nodes.signed(contributions)
+    nodes.sum(gather)
+    del nodes.memories["n002"]
+    failed = nodes.sum(gather)
+    assert not failed.answers
+    assert failed.failures["n002"] == LOST
+    nodes.step -= 1
+    equals(nodes.sum(gather), contributions)
+
+
+def test_a_step_of_another_kind_of_ask_is_refused_and_late_answers_cannot_be_added() -> None:
+    nodes = Nodes(whole(3))
+    with pytest.raises(NodeFailed, match="no operation 'reveal'"):
+        nodes.ask("n000", "reveal", Record())
+    with pytest.raises(RunFailed, match="late answers"):
+        nodes.sum(ask=Ask(Record(), Combine.SUM, "x", late="keep"))
+
+
+def test_enough_answers_are_enough() -> None:
+    contributions = whole(5)
+    found = Nodes(contributions).sum(ask=Ask(Record(), Combine.SUM, "x", need=5))
+    equals(found, contributions)
+
+
+@pytest.mark.parametrize("reply", [{}, {"layout": 3}, {"layout": [], "among": [], "beside": []}])
+def test_a_reply_that_is_none_is_its_nodes_failure(reply: dict[str, object]) -> None:
+    contributions = whole(5)
+    nodes = Nodes(contributions, after={("n001", "answer"): lambda record: Record(reply)})
+    found = nodes.sum()
+    assert "its reply is not one of a secure sum" in found.failures["n001"]
+    equals(found, {n: c for n, c in contributions.items() if n != "n001"})
+
+
+def test_wrong_shares_of_a_node_that_lies_are_left_out_where_there_are_others() -> None:
+    """One node is lost after it masked, another gives shares of nothing; 8 others have those that are needed."""
+    contributions = whole(10)
+
+    def lie(record: Record) -> Record:
+        return Record(record.data, {**record.arrays, "shares": np.array(record.arrays["shares"]) ^ 1})
+
+    nodes = Nodes(contributions, before={("n004", "unmask"): DIED}, after={("n000", "unmask"): lie})
+    equals(nodes.sum(), contributions)
+    nodes = Nodes(
+        contributions,
+        after={("n000", "unmask"): lambda r: Record(r.data, {**r.arrays, "own": np.zeros((1, 16), np.uint8)})},
+    )
+    found = nodes.sum()
+    equals(found, contributions)
+    assert "not those of its masks" in found.failures["n000"]
+
+
+# ---------------------------------------------------------------- what is refused at the proposal
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_weight_share": 0.5}, "max_weight_share could lower"),
+        ({"plan": {"source": "x", "name": "X"}, "model_name": "torch_module"}, "training plan"),
+        ({"fraction": 0.5}, "5 of 10 nodes are asked in a round, and a sum is of at least 6"),
+        ({"fraction": 0.5, "selection": "highest_loss", "secure_threshold": 3}, "nobody knows the loss"),
+        ({"secure_threshold": 11}, "10 of 10 nodes are asked"),
+        ({"secure_threshold": 1}, "secure_threshold is 1"),
+        ({"secure_bits": 16}, "secure_bits is 16"),
+        ({"model_name": "random_forest", "gathering_fallback": ""}, "gathers only sum"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_the_proposal(wrong: dict[str, object], said: str) -> None:
+    datasets = {f"n{k}": {"name": "x", "version": "1", "most_rows": 9} for k in range(10)}
+    given = {"model_name": "sgd_classifier", "gathering": "secure"} | wrong
+    with pytest.raises(ConfigError, match=said):
+        freeze(RunConfig.parse(given), {"features": [], "kinds": {}}, datasets)
+    for fine in ({}, {"fraction": 0.5, "secure_threshold": 4}):
+        found = freeze(
+            RunConfig.parse({"model_name": "sgd_classifier", "gathering": "secure"} | fine),
+            {"features": [], "kinds": {}},
+            datasets,
+        )
+        assert found.content["gathering"] == {"agree": "plain", "sum": "secure"}
+        assert {"hanse.gathering.secure", "hanse.gathering._session", "hanse.privacy.shamir"} <= set(
+            found.content["code"]
+        )
