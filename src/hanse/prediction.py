@@ -72,7 +72,7 @@ class Predictor:
                 f"they have {', '.join(raw.names[:8])}"
             )
         aligned = features.apply(_kinds(raw, columns), list(kinds), kinds)
-        return preparation.design(aligned, self.prepared, self.prepared.data["needs"] == "standardised")
+        return preparation.design(aligned, self.prepared)
 
     def evaluate(self, table: Any) -> dict[str, float]:
         """Loss, accuracy, AUC (or RMSE, MAE, R²) on raw rows; rows without a known target are left out."""

@@ -72,7 +72,7 @@ def test_the_design_matrix_is_that_of_the_pooled_rows(sizes: tuple[int, ...]) ->
     table = hard(200)
     prepared = prepare(shares(table, *sizes), test_fraction=0.0)
     kept, _ = preparation.target(table, prepared)
-    X = preparation.design(table.take(kept), prepared, True)
+    X = preparation.design(table.take(kept), prepared)
     assert X.shape == (len(kept), len(prepared.data["task"]["features"]))
     large = prepared.data["task"]["features"].index("large")
     expected = central(table)
@@ -149,14 +149,23 @@ def test_raw_keeps_nan_and_every_value_as_it_is() -> None:
     prepared = preparation.unpack(drive.run())
     assert drive.labels.count("prepare") == 3  # the last one compares units
     assert (prepared.arrays["scale"] == 1).all()
-    X = preparation.design(table, prepared, False)
+    X = preparation.design(table, prepared)
     names = prepared.data["task"]["features"]
     assert not any("is missing" in n for n in names)
     assert np.isnan(X[:, names.index("gaps")]).sum() == 20
     assert np.isnan(X[0, names.index("text=a")])
     unknown = Table({**table.columns, "text": Column.categorical(["zzz"] * 60)})
-    assert (preparation.design(unknown, prepared, False)[:, names.index("text=a")] == 0).all()
-    assert (preparation.design(unknown, prepared, True)[:, -3:] == 0).all()
+    assert (preparation.design(unknown, prepared)[:, names.index("text=a")] == 0).all()
+    standardised = prepare(shares(table, 30, 30), model_name="sgd_classifier")
+    assert (preparation.design(unknown, standardised)[:, -3:] == 0).all()
+    coded = Record({**prepared.data, "needs": "coded"}, prepared.arrays)
+    at = [column["name"] for column in coded.data["columns"]].index("text")
+    codes = preparation.design(table, coded)[:, at]
+    categories, text = coded.data["columns"][at]["categories"], table["text"]
+    assert np.isnan(codes[text.values < 0]).all()
+    known = text.values >= 0
+    assert [categories[int(c)] for c in codes[known]] == [text.categories[v] for v in text.values[known]]
+    assert np.isnan(preparation.design(unknown, coded)[:, at]).all()
 
 
 @pytest.mark.parametrize(
@@ -296,22 +305,22 @@ def test_images_pass_through() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 4, 5, 3), dtype=np.uint8)
     table = Table.of({"scan": pixels, "y": ["a", "b"] * 4})
     prepared = prepare(shares(table, 4, 4), model_name="torch_module")
-    X = preparation.design(table, prepared, True)
+    X = preparation.design(table, prepared)
     assert (X.dtype, X.shape, float(X.max())) == (np.float32, (8, 4, 5, 3), float(np.float32(pixels.max() / 255)))
     with pytest.raises(ConfigError, match="mixed"):
         prepare(shares(Table({**table.columns, "x": Column.numeric(np.arange(8.0))}), 4, 4), model_name="torch_module")
     smaller = Table.of({"scan": pixels[:, :2], "y": ["a", "b"] * 4})
     with pytest.raises(DataError, match="shape"):
-        preparation.design(smaller, prepared, True)
+        preparation.design(smaller, prepared)
 
 
 def test_a_wrong_column_says_so() -> None:
     table = toy(40)
     prepared = prepare(shares(table, 20, 20))
     with pytest.raises(DataError, match="'a' is categorical here"):
-        preparation.design(Table({**table.columns, "a": Column.categorical(["x"] * 40)}), prepared, True)
+        preparation.design(Table({**table.columns, "a": Column.categorical(["x"] * 40)}), prepared)
     with pytest.raises(DataError, match="no column 'b'"):
-        preparation.design(table.drop(["b"]), prepared, True)
+        preparation.design(table.drop(["b"]), prepared)
     many = Table.of({"id": [f"p{i}" for i in range(1100)], "y": ["a", "b"] * 550})
     with pytest.raises(ConfigError, match="identifier"):
         prepare(shares(many, 1100))

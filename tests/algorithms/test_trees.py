@@ -32,7 +32,7 @@ def settings(model: str, **more: Any) -> dict[str, Any]:
 
 
 def raw(result: Record, table: Table) -> np.ndarray[Any, Any]:
-    return preparation.design(table, preparation.unpack(result), False)
+    return preparation.design(table, preparation.unpack(result))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,7 @@ from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape
 from hanse.boosting.objective import chosen
 from hanse.boosting.splits import Penalty
-from hanse.boosting.trees import Trees, join, margins, none
+from hanse.boosting.trees import Trees, fault, join, margins, none
 from hanse.boosting.workspace import Workspace
 from hanse.task import Task
 
@@ -31,11 +31,13 @@ def data(n: int, seed: int) -> tuple[Matrix, Matrix]:
     return X, score
 
 
-def boost(X: Matrix, y: Matrix, task: Task, rounds: int, rules: Rules) -> tuple[Trees, Matrix]:
+def boost(
+    X: Matrix, y: Matrix, task: Task, rounds: int, rules: Rules, categories: Matrix | None = None
+) -> tuple[Trees, Matrix]:
     """Boosting in one place: the loop of the algorithm without its exchanges."""
     objective = chosen(task, {})
     edges = [np.unique(column[~np.isnan(column)]).astype(np.float32)[1:] for column in X.T]
-    bins, rows = Binning.of(edges), np.arange(len(X), dtype=np.int32)
+    bins, rows = Binning.of(edges, categories), np.arange(len(X), dtype=np.int32)
     base = objective.base(objective.begin(y).sum(0), len(y))
     work, grown = Workspace(X, bins, rows, objective.margin(base)), none()
     for round in range(rounds):
@@ -43,7 +45,7 @@ def boost(X: Matrix, y: Matrix, task: Task, rounds: int, rules: Rules) -> tuple[
         units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2)
         pairs = scales.whole(both, units).astype(np.int32)
         work.begin([np.ascontiguousarray(pairs[:, k]) for k in range(objective.outputs)], rows, "")
-        now, worth = growing.roots(objective.outputs), np.ldexp(1.0, units)
+        now, worth = growing.roots(objective.outputs, bins), np.ldexp(1.0, units)
         while not now.done:
             work.split(now.splits, "")
             now = growing.grown(now, work.histograms(now.built), worth, bins, rules, round)
@@ -143,3 +145,28 @@ def test_columns_are_drawn_by_seed_round_and_way_alone() -> None:
     tree = Constraints(bytree=0.6, seed=3).allowed(20, 1, 0, [])
     assert not [own for own in drawn if (own & ~tree).any()]
     assert (tree != Constraints(bytree=0.6, seed=3).allowed(20, 2, 0, [])).any()
+
+
+@pytest.mark.parametrize(
+    "penalty", [{}, {"max_cat_threshold": 4}, {"max_cat_to_onehot": 100}, {"min_child_weight": 40}], ids=str
+)
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_splits_of_categories_are_those_of_xgboost(kind: str, penalty: dict[str, Any]) -> None:
+    rng = np.random.default_rng(4)
+    n, many = 3000, np.array([3, 12, 40, 0])
+    codes = np.column_stack([rng.integers(0, k, n) for k in many[:3]] + [np.round(rng.normal(size=n), 1)]).astype(float)
+    effects = [rng.normal(size=k) for k in many[:3]]
+    score = sum(own[codes[:, i].astype(int)] for i, own in enumerate(effects)) + codes[:, 3] + rng.normal(size=n)
+    codes[rng.random((n, 4)) < 0.05] = np.nan
+    y = score if kind == "regression" else (score > 0).astype(int)
+    task = Task(kind, tuple("abcd"), ("no", "yes") if kind == "binary" else ())
+    rules = Rules(Penalty(**penalty), Shape(max_depth=4))
+    grown, found = boost(codes, y, task, 4, rules, many)
+    assert fault(grown, 4, 1) == ""
+    assert grown.listed.any()
+    options = {"objective": chosen(task, {}).name, "tree_method": "hist", "nthread": 1, "max_depth": 4, **penalty}
+    types = ["c", "c", "c", "float"]
+    data = xgboost.DMatrix(codes, y, feature_types=types, enable_categorical=True)
+    booster = xgboost.train(options, data, 4)
+    theirs = booster.predict(data, output_margin=True)
+    assert (np.abs(theirs - found[:, 0]) > 2e-5).mean() <= 0.01

@@ -89,7 +89,7 @@ def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple
         if column.kind is ColumnKind.CATEGORICAL:
             own = {node: list(described[i].categories) for node, (_, described) in reports.items()}
             odd += comparison.spellings(own, column.name)
-    names = tuple(feature_names(columns, needs == "standardised"))
+    names = tuple(feature_names(columns, needs))
     if not names:
         raise ConfigError("no feature has a value at any site")
     task = Task(settled.kind, names, tuple(settled.classes), settled.text)

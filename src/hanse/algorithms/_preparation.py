@@ -39,7 +39,7 @@ from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.learning.rows import Agreed, check_task, numbers, split, usable
+from hanse.learning.rows import STANDARDISED, Agreed, check_task, numbers, split, usable
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.suppression import hidden
@@ -207,7 +207,7 @@ class Preparation:
         mean = np.where(count > 0, before.mean + shift, 0.0)
         variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
         state = replace(state, warnings=_warned(state, gathered), count=count, mean=mean, scale=np.ones_like(mean))
-        if state.needs == "raw":
+        if state.needs != STANDARDISED:
             return replace(state, step="done")
         if (shift**2 > _FAR * variance).any():
             return state

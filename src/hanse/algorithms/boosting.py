@@ -149,7 +149,7 @@ class ExactBoosting:
             config["model_name"],
             model_options(config),
             edges.none(columns),
-            edges.first(columns),
+            edges.first(_categories(previous) == 0),
             Importance(share, share, share),
             model=none(),
             patience=config["early_stopping_rounds"],
@@ -220,7 +220,7 @@ class ExactBoosting:
             return replace(
                 state,
                 cells=edges.none(columns),
-                asked=edges.first(columns),
+                asked=edges.first(_categories(state.prepared) == 0),
                 took=(),
                 total_units=None,
                 totals=None,
@@ -244,7 +244,7 @@ class ExactBoosting:
             return replace(state, asked=unclear)
         if state.totals is None:
             raise RunFailed("the edges of the bins were not settled")
-        bins = Binning.of(edges.edges(cells, most))
+        bins = Binning.of(edges.edges(cells, most), _categories(state.prepared))
         base = state.base if state.base is not None else adapter.base(state.totals, float(rows))
         state = replace(state, asked=None, bins=bins, base=np.asarray(base, np.float32), took=())
         return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
@@ -315,9 +315,11 @@ class ExactBoosting:
         else:
             state = replace(state, schedule=schedule.noted(None))
         found = gathered.sum()
+        if state.bins is None:
+            raise RunFailed("the edges of the bins are not settled")
         if state.units is None:
             return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
-        return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs))
+        return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs, state.bins))
 
     def _level(self, state: State, grown: Growing) -> Ask:
         """Brings the rows along the splits that were found last; asks for the sums of their nodes."""
@@ -454,6 +456,14 @@ def _known(model: Trees | None) -> Trees:
     return none() if model is None else model
 
 
+def _categories(prepared: Record) -> Array:
+    """(f,) int64: how many categories each column has that a number stands for; 0 of a column of numbers."""
+    agreed = preparation.Agreed.of(prepared)
+    if agreed.needs != preparation.CODED:
+        return np.zeros(len(agreed.task.features), np.int64)
+    return np.array([len(column.categories) for column in agreed.columns], np.int64)
+
+
 def _value_bins(max_bin: int) -> int:
     """Most bins of the values of a column: of 256, one is for missing values, so that one byte holds them all."""
     return 255 if max_bin == 256 else max_bin
@@ -461,7 +471,7 @@ def _value_bins(max_bin: int) -> int:
 
 def _nothing() -> Splits:
     whole = np.zeros(0, np.int32)
-    return Splits(whole, whole, whole, whole, np.zeros(0, np.uint8))
+    return Splits(whole, whole, whole, whole, np.zeros(0, np.uint8), np.zeros((0, 0), np.uint8))
 
 
 def _stamp(*parts: Any) -> str:

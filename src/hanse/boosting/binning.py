@@ -22,6 +22,10 @@ PRESENT = float(np.finfo(np.float32).max)  # a threshold that every value is bel
 class Binning:
     """The bins of all columns. A column of e edges has e + 1 bins for values, and a last one for missing values.
 
+    Args:
+        count: of the edges of each column.
+        categories: how many a column of categories has, each of which is a bin; 0 for a column of numbers.
+
     >>> bins = Binning.of([np.float32([1, 2]), np.float32([])])
     >>> bins.starts.tolist(), bins.put(np.array([[0.0, 5.0], [1.0, 6.0], [2.5, np.nan]])).tolist()
     ([0, 4, 6], [[0, 0], [1, 0], [2, 1]])
@@ -29,11 +33,14 @@ class Binning:
 
     edges: Annotated[Array, ArrayOf("float32", "edges")]
     count: Annotated[Array, ArrayOf("int64", "columns")]
+    categories: Annotated[Array, ArrayOf("int64", "columns")]
 
     @staticmethod
-    def of(edges: Sequence[Array]) -> Binning:
-        """From the edges of each column."""
-        return Binning(np.concatenate([np.zeros(0, np.float32), *edges]), np.array([len(e) for e in edges], np.int64))
+    def of(edges: Sequence[Array], categories: Array | None = None) -> Binning:
+        """From the edges of each column of numbers; ``categories`` (f,): None where there are none."""
+        many = np.zeros(len(edges), np.int64) if categories is None else np.asarray(categories, np.int64)
+        own = [np.arange(1, k, dtype=np.float32) if k else e for e, k in zip(edges, many.tolist(), strict=True)]
+        return Binning(np.concatenate([np.zeros(0, np.float32), *own]), np.array([len(e) for e in own], np.int64), many)
 
     @property
     def first_edges(self) -> Array:

@@ -68,10 +68,10 @@ class Refinement:
         return int((self.cells << self.bits).sum())
 
 
-def first(columns: int) -> Refinement:
-    """All keys of each column are one cell."""
-    each = np.ones(columns, np.int64)
-    return Refinement(each, each * KEY_BITS, each * FIRST_BITS, each * 0)
+def first(columns: Array) -> Refinement:
+    """All keys of each of the ``columns`` (f,) bool are one cell."""
+    each = columns.astype(np.int64)
+    return Refinement(each, each * KEY_BITS, each * FIRST_BITS, np.zeros(int(each.sum()), np.int64))
 
 
 # ---------------------------------------------------------------- node

@@ -20,7 +20,7 @@ import numpy as np
 
 from hanse.boosting.binning import Binning
 from hanse.boosting.constraints import Constraints, Step
-from hanse.boosting.splits import Best, Bounds, Penalty, best
+from hanse.boosting.splits import Best, Bounds, Penalty, best, bit_bytes
 from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
 from hanse.messages import Array
@@ -56,6 +56,7 @@ class Splits:
     Args:
         bin: the last one of ``feature`` that goes left.
         default_left: 1 where missing values go left.
+        right: bits of the categories that go right, where the column has some.
     """
 
     node: Annotated[Array, ArrayOf("int32", "splits")]
@@ -63,6 +64,7 @@ class Splits:
     feature: Annotated[Array, ArrayOf("int32", "splits")]
     bin: Annotated[Array, ArrayOf("int32", "splits")]
     default_left: Annotated[Array, ArrayOf("uint8", "splits")]
+    right: Annotated[Array, ArrayOf("uint8", "splits", None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class TreeNodes:
     default_left: Annotated[Array, ArrayOf("uint8", "nodes")]
     left_gradient: _Sum
     left_hessian: _Sum
+    right: Annotated[Array, ArrayOf("uint8", "nodes", None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Growing:
 
     def _splits(self, at: Array) -> Splits:
         nodes = self.nodes
-        return Splits(at, nodes.left[at], nodes.feature[at], nodes.bin[at], nodes.default_left[at])
+        return Splits(at, nodes.left[at], nodes.feature[at], nodes.bin[at], nodes.default_left[at], nodes.right[at])
 
     @property
     def done(self) -> bool:
@@ -132,9 +135,9 @@ class Growing:
         return not len(self.built)
 
 
-def roots(outputs: int) -> Growing:
+def roots(outputs: int, bins: Binning) -> Growing:
     """Before anything is known of the rows."""
-    nodes = _new(np.arange(outputs), 0, np.zeros(outputs), np.zeros(outputs))
+    nodes = _new(np.arange(outputs), 0, np.zeros(outputs), np.zeros(outputs), bit_bytes(bins))
     none = np.zeros(0, np.int32)
     return Growing(nodes, np.arange(outputs, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
@@ -198,8 +201,9 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     local[order] = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
     split = taken[order]
     left = np.where(split, local[nodes.left[order]], LEAF).astype(np.int32)
-    threshold = bins.thresholds(nodes.feature[order], nodes.bin[order])
-    none = np.zeros(0, np.int32)
+    grouped = split & (bins.categories[nodes.feature[order]] > 0) if len(bins.count) else split
+    threshold = np.where(grouped, 0, bins.thresholds(nodes.feature[order], nodes.bin[order])) if split.any() else value
+    listed = np.unpackbits(nodes.right[order], axis=1).astype(bool) & grouped[:, None]
     trees = Trees(
         size=size,
         group=np.arange(len(scales), dtype=np.int32),
@@ -211,8 +215,8 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
         gain=np.where(split, nodes.gain[order], 0).astype(np.float32),
         cover=(nodes.hessian[order] * scales[group, 1]).astype(np.float32),
         weight=weight[order],
-        listed=np.zeros(len(order), np.int32),
-        categories=none,
+        listed=listed.sum(axis=1).astype(np.int32),
+        categories=np.nonzero(listed)[1].astype(np.int32),
     )
     return trees, adds
 
@@ -220,7 +224,7 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
 # ---------------------------------------------------------------- parts
 
 
-def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array) -> TreeNodes:
+def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array, wide: int) -> TreeNodes:
     m = len(group)
     whole, sums = np.zeros(m, np.int32), np.zeros(m, np.int64)
     return TreeNodes(
@@ -238,6 +242,7 @@ def _new(group: Array, depth: Array | int, gradient: Array, hessian: Array) -> T
         np.zeros(m, np.uint8),
         sums,
         sums,
+        np.zeros((m, wide), np.uint8),
     )
 
 
@@ -263,6 +268,7 @@ def _known(nodes: TreeNodes, fresh: Array, found: Best) -> TreeNodes:
         "default_left": found.default_left,
         "left_gradient": found.gradient,
         "left_hessian": found.hessian,
+        "right": found.right,
     }
     changed = {}
     for name, own in values.items():
@@ -321,7 +327,9 @@ def _with_children(nodes: TreeNodes, at: Array, scales: Array, rules: Rules) -> 
     left = np.stack([nodes.left_gradient[at], nodes.left_hessian[at]])
     right = np.stack([nodes.gradient[at], nodes.hessian[at]]) - left
     gradient, hessian = np.stack([left, right], axis=2).reshape(2, -1)  # left, right, left, right, ...
-    children = _new(np.repeat(nodes.group[at], 2), np.repeat(nodes.depth[at] + 1, 2), gradient, hessian)
+    children = _new(
+        np.repeat(nodes.group[at], 2), np.repeat(nodes.depth[at] + 1, 2), gradient, hessian, nodes.right.shape[1]
+    )
     lower, upper = np.repeat(nodes.lower[at], 2), np.repeat(nodes.upper[at], 2)
     worth = scales[children.group]
     weight = np.clip(rules.penalty.weight(gradient * worth[:, 0], hessian * worth[:, 1]), lower, upper)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.boosting.binning import Binning
+from hanse.boosting.categories import groupings
 from hanse.messages import Array
 
 LEAST_GAIN = 1e-6  # XGBoost's kRtEps
@@ -34,6 +35,8 @@ class Penalty:
         gamma: least gain of a split.
         min_child_weight: least H of a leaf.
         max_delta_step: largest |w|; 0: no limit.
+        max_cat_to_onehot: a column of fewer categories is split into one and all others.
+        max_cat_threshold: most categories of the smaller group of another.
     """
 
     reg_lambda: float = 1.0
@@ -41,10 +44,12 @@ class Penalty:
     gamma: float = 0.0
     min_child_weight: float = 1.0
     max_delta_step: float = 0.0
+    max_cat_to_onehot: int = 4
+    max_cat_threshold: int = 64
 
     def weight(self, gradient: Array, hessian: Array) -> Array:
-        """w, float64. 0 where H + λ is not above 0."""
-        fine = hessian + self.reg_lambda > 0
+        """w, float64. 0 where H is less than a leaf needs."""
+        fine = (hessian > 0) & (hessian >= self.min_child_weight)
         soft = np.sign(gradient) * np.maximum(np.abs(gradient) - self.reg_alpha, 0.0)
         found = np.where(fine, -soft / np.where(fine, hessian + self.reg_lambda, 1.0), 0.0)
         return np.clip(found, -self.max_delta_step, self.max_delta_step) if self.max_delta_step else found
@@ -68,7 +73,8 @@ class Best:
     """The best split of each of m nodes; ``gain`` 0 where there is none.
 
     Args:
-        bin: the last one that goes left.
+        bin: the last one that goes left; of a column of categories any number.
+        right: (m, bytes) uint8, bits of the categories that go right.
         gradient, hessian: sums of the left part, in units of their scales.
     """
 
@@ -78,6 +84,7 @@ class Best:
     default_left: Array
     gradient: Array
     hessian: Array
+    right: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,9 @@ def best(
         bounds: None: no column is monotone.
     """
     m, size, _ = histograms.shape
-    found = Best(*(np.zeros(m, dtype) for dtype in (np.float64, np.int32, np.int32, np.uint8, np.int64, np.int64)))
+    gain, feature, bin = np.zeros(m), np.zeros(m, np.int32), np.zeros(m, np.int32)
+    sums, right = np.zeros((2, m), np.int64), np.zeros((m, bit_bytes(bins)), np.uint8)
+    found = Best(gain, feature, bin, np.zeros(m, np.uint8), sums[0], sums[1], right)
     step = max(1, _BLOCK // max(1, size))
     for low in range(0, m if size else 0, step):
         some = slice(low, low + step)
@@ -144,6 +153,7 @@ def _search(
     lacks: Array = np.any(absent, axis=2)
     usable = np.ones((len(histograms), len(column)), bool)
     usable[:, missing] = False
+    usable &= (bins.categories == 0)[column]
     usable[:, missing - 1] &= lacks  # after the last value there is a split only of missing values from given ones
     if allowed is not None:
         usable &= allowed[:, column]
@@ -159,7 +169,7 @@ def _search(
     gain = _gain(left[0], left[1], total, scales, penalty, usable, bounds, signs) - parent
     default_left = np.asarray(np.zeros(gain.shape, bool))
     if lacks.any():
-        usable &= lacks[:, column]
+        usable &= lacks[:, column]  # (what is not usable above is not here)
         usable[:, missing - 1] = False
         also = [left[i] + absent[:, column, i] for i in (0, 1)]
         other = _gain(also[0], also[1], total, scales, penalty, usable, bounds, signs) - parent
@@ -174,6 +184,50 @@ def _search(
         found.bin[where], found.default_left[where] = place - starts[of], to_left
         found.gradient[where] = left[0][i, place] + absent[i, of, 0] * to_left
         found.hessian[where] = left[1][i, place] + absent[i, of, 1] * to_left
+    if found.right.shape[1]:
+        _group(found, some, histograms, total, scales, parent, bins, penalty, allowed, bounds)
+
+
+def bit_bytes(bins: Binning) -> int:
+    """How many bytes hold a bit for each category of any column."""
+    return int(-(-bins.categories.max(initial=0) // 8))
+
+
+def _group(
+    found: Best,
+    some: slice,
+    histograms: Array,
+    total: Array,
+    scales: Array,
+    parent: Array,
+    bins: Binning,
+    penalty: Penalty,
+    allowed: Array | None,
+    bounds: Bounds | None,
+) -> None:
+    """Puts better splits of columns of categories in place of those that were found."""
+    at = np.arange(some.start, some.start + len(histograms))
+    for column in np.flatnonzero(bins.categories).tolist():
+        low = int(bins.starts[column])
+        sums = histograms[:, low : low + int(bins.categories[column])]
+        weights = penalty.weight(sums[:, :, 0] * scales[:, :1], sums[:, :, 1] * scales[:, 1:])
+
+        def gain(left: Array, usable: Array, column: int = column) -> Array:
+            signs = None if bounds is None else bounds.monotone[column]
+            return _gain(left[:, :, 0], left[:, :, 1], total, scales, penalty, usable, bounds, signs) - parent
+
+        for own in groupings(sums, total, weights, gain, penalty.max_cat_to_onehot, penalty.max_cat_threshold):
+            better = (own.gain > LEAST_GAIN) & (own.gain >= penalty.gamma)
+            better &= (own.gain > found.gain[at]) | ((own.gain == found.gain[at]) & (column < found.feature[at]))
+            if allowed is not None:
+                better &= allowed[:, column]
+            to = at[better]
+            found.gain[to], found.feature[to], found.bin[to] = own.gain[better], column, 0
+            found.default_left[to] = own.default_left
+            found.gradient[to], found.hessian[to] = own.left[better].T
+            found.right[to] = 0
+            bits = np.packbits(own.listed[better], axis=1)
+            found.right[to, : bits.shape[1]] = bits
 
 
 def _gain(

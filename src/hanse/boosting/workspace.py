@@ -96,6 +96,8 @@ class Workspace:
             output, low, high = self.places[int(splits.node[i])]
             column = int(splits.feature[i])
             goes_left = np.arange(self.bins.count[column] + 2) <= splits.bin[i]
+            if categories := int(self.bins.categories[column]):
+                goes_left[:categories] = np.unpackbits(splits.right[i])[:categories] == 0
             goes_left[-1] = splits.default_left[i]
             rows = self.order[output][low:high]
             middles[i] = low + part(self.binned, column, goes_left.astype(np.uint8), rows, np.empty_like(rows))

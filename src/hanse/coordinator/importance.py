@@ -37,7 +37,7 @@ def importance(result: Record) -> dict[str, float]:
             return {}
         prepared = preparation.unpack(result)
         agreed = preparation.Agreed.of(prepared)
-        sources = [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.standardised)]
+        sources = [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.needs)]
         return shares(sources, [float(w) for w in weights])
     except Exception as error:
         _log.debug("no feature importance: %s", error)

@@ -37,7 +37,7 @@ def importance(record: Record) -> dict[str, float]:
 def _sources(prepared: Record) -> list[str]:
     """The raw column that each column of the design matrix came from."""
     agreed = preparation.Agreed.of(prepared)
-    return [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.standardised)]
+    return [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.needs)]
 
 
 def _weights(model: Any, width: int) -> Array | None:

@@ -14,6 +14,8 @@ from hanse.registry import find
 from hanse.table import Column, ColumnKind, Table
 from hanse.task import Settling, Task
 
+STANDARDISED, RAW, CODED = "standardised", "raw", "coded"  # what a model needs (:mod:`hanse.models`)
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -77,7 +79,7 @@ class Agreed:
     @property
     def standardised(self) -> bool:
         """Whether rows have numbers of mean 0 and scale 1, without gaps."""
-        return self.needs == "standardised"
+        return self.needs == STANDARDISED
 
 
 def task(prepared: Record) -> Task:
@@ -85,34 +87,35 @@ def task(prepared: Record) -> Task:
     return Task.of_json(prepared.data["task"])
 
 
-def feature_names(columns: Sequence[Described], standardise: bool) -> list[str]:
+def feature_names(columns: Sequence[Described], needs: str) -> list[str]:
     """Names of the design matrix: ``age``, ``age is missing``, ``cp=typical angina``."""
     names: list[str] = []
     for column in columns:
-        if column.kind is ColumnKind.CATEGORICAL:
+        if column.kind is ColumnKind.CATEGORICAL and needs != CODED:
             names += [f"{column.name}={c}" for c in column.categories]
         else:
             names.append(column.name)
-            if standardise and column.missing:
+            if needs == STANDARDISED and column.missing:
                 names.append(f"{column.name} is missing")
     return names
 
 
-def design(table: Table, prepared: Record, standardise: bool) -> Array:
+def design(table: Table, prepared: Record) -> Array:
     """The design matrix of a table.
 
     Args:
         table: has the features; further columns are ignored, rows are kept as they are.
-        prepared: the result of the preparation.
-        standardise: numbers and dates minus the mean over the scale, what is missing at the mean,
-            marked in a column of its own if any site has missing values there; else raw values with
-            NaN for what is missing. Booleans are 0 and 1, dates days since 1970, categories one
-            column each (an unknown one is 0 in all).
+        prepared: the result of the preparation, whose ``needs`` say what is made of them. ``standardised``: numbers
+            and dates minus the mean over the scale, what is missing at the mean, marked in a column of its own if any
+            site has missing values there; else raw values with NaN for what is missing. Booleans are 0 and 1, dates
+            days since 1970, categories one column each (an unknown one is 0 in all); where ``coded``, the number of
+            their place among all, in one column (an unknown one is missing).
 
     Returns:
         (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
     """
-    columns = Agreed.of(prepared).columns
+    columns, needs = Agreed.of(prepared).columns, prepared.data["needs"]
+    standardise = needs == STANDARDISED
     if any(c.kind is ColumnKind.IMAGE for c in columns):
         image = _column(table, columns[0])
         return np.asarray(image.values, np.float32) / np.float32(255)
@@ -121,6 +124,10 @@ def design(table: Table, prepared: Record, standardise: bool) -> Array:
     for entry in columns:
         column = _column(table, entry)
         if column.kind is ColumnKind.CATEGORICAL:
+            if needs == CODED:
+                codes = _codes(column, entry.categories)
+                parts.append(np.where(codes < 0, np.nan, codes)[:, None])
+                continue
             parts.append(_one_hot(column, entry.categories, standardise))
             continue
         values = np.where(np.isfinite(column.values), column.values, np.nan)
@@ -209,7 +216,7 @@ def rows(site: Site, prepared: Record) -> Rows:
     check_task(site, task(prepared))
     kept, y = target(site.table, prepared)
     train, test = split(y, site.rng("split"), float(site.config["test_fraction"]))
-    X = design(site.table.take(kept), prepared, prepared.data["needs"] == "standardised")
+    X = design(site.table.take(kept), prepared)
     made = Rows(X, y, train, test, site.table.rows - len(kept))
     site.cache["rows"] = (key, made)
     return made
@@ -241,10 +248,15 @@ def numbers(table: Table, columns: Sequence[Described]) -> Array:
     return np.column_stack(found) if found else np.zeros((table.rows, 0))
 
 
-def _one_hot(column: Column, categories: Sequence[str], standardise: bool) -> Array:
+def _codes(column: Column, categories: Sequence[str]) -> Array:
+    """(n,) int64: the place of each row's category; -1 where it is missing or not one of them."""
     index = {c: i for i, c in enumerate(categories)}
     common = np.array([index.get(c, -1) for c in column.categories] + [-1], np.int64)
-    hot: Array = (common[column.values][:, None] == np.arange(len(categories))).astype(np.float64)
+    return np.asarray(common[column.values])
+
+
+def _one_hot(column: Column, categories: Sequence[str], standardise: bool) -> Array:
+    hot: Array = (_codes(column, categories)[:, None] == np.arange(len(categories))).astype(np.float64)
     if not standardise:
         hot[column.values < 0] = np.nan
     return hot

@@ -9,7 +9,8 @@ A file without a leading underscore is a model that a run can choose; the others
 - ``PREDICTS``, what it can predict, in words that tasks mean the same by (:mod:`hanse.tasks`), and ``SETTINGS``, the
   options that ``build`` takes; where options depend on each other also ``read(options)``, which gives all of them, or
   raises ``ConfigError``;
-- ``NEEDS``: ``standardised`` rows (numbers of mean 0 and scale 1, without gaps) or ``raw`` ones (NaN: missing);
+- ``NEEDS``: ``standardised`` rows (numbers of mean 0 and scale 1, without gaps), ``raw`` ones (NaN: missing, and a
+  column for each category), or ``coded`` ones (the same with a number for each category);
 - ``native(result)``, from the result of a run a normal, fitted model of the library, in the target's own units and
   with the original labels, and ``predict(result, X)``, its predictions;
 - it may have ``IMAGES = True``, if it learns from images, and ``INITIALISED_BY = "nodes"``, if only a node can make the

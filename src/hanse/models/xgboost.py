@@ -18,21 +18,20 @@ from hanse.boosting.booster import dumps
 from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape
 from hanse.boosting.objective import chosen, named
-from hanse.boosting.parameters import OF_TREES, interactions, monotone, settings
+from hanse.boosting.parameters import interactions, monotone, settings
 from hanse.boosting.parameters import read as read_parameters
 from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, fault, margins
-from hanse.errors import ConfigError, WireError
+from hanse.errors import WireError
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, parameters_of, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._xgboost import library, plain_names
 from hanse.task import NUMBER, PROBABILITIES, Task
 
-NEEDS = "raw"
+NEEDS = "coded"
 LEARNS_BY = ("histograms",)
 PREDICTS = (PROBABILITIES, NUMBER)
-_NOT_YET = ("max_cat_to_onehot", "max_cat_threshold")
 
 
 def __getattr__(name: str) -> Any:
@@ -55,9 +54,12 @@ class ExactTrees:
             options["gamma"],
             options["min_child_weight"],
             own if step is None else step,
+            options["max_cat_to_onehot"],
+            options["max_cat_threshold"],
         )
+        signs = monotone(options, task.features)
         constraints = Constraints(
-            monotone(options, task.features),
+            signs if signs.any() else None,
             interactions(options, task.features),
             options["colsample_bytree"],
             options["colsample_bylevel"],
@@ -92,9 +94,6 @@ class ExactTrees:
 def read(options: Mapping[str, Json]) -> dict[str, Any]:
     """All options, as given or their defaults. Raises ``ConfigError`` for what does not fit."""
     found = read_parameters(options, "xgboost")
-    for name in _NOT_YET:
-        if found[name] != (list(d) if isinstance(d := OF_TREES[name].default, tuple) else d):
-            raise ConfigError(f"{name} of xgboost is not learned exactly yet; leave it out")
     if found["objective"] is not None:
         named(found["objective"])
     return found
@@ -113,8 +112,9 @@ def native(result: Record) -> Any:
     model, trees, base = _parts(result)
     attributes = {"classes": json.dumps(task.classes), "features": json.dumps(task.features)}
     lists = tuple(int(part) for part in xgboost.__version__.split(".")[:2]) >= (3, 1)
-    names = plain_names(task.features)
-    raw = dumps(trees, base, model.objective.document, len(names), names, (), attributes, lists)
+    names, columns = plain_names(task.features), result.data["prepared"]["columns"]
+    categories = tuple(tuple(column["categories"]) for column in columns)
+    raw = dumps(trees, base, model.objective.document, len(names), names, categories, attributes, lists)
     booster = xgboost.Booster({"nthread": 1})
     booster.load_model(bytearray(raw))
     return booster
