@@ -62,6 +62,8 @@ class Ask:
         arrays, sums: dtype and shape of each array of a contribution, and of its ``sums``, where the
             coordinator knows them; who sends others is left out. None: what most nodes send (of a MERGE,
             whose contributions may differ: what the algorithm itself takes).
+        fault: what is wrong with the arrays of one contribution, "" if nothing is: whoever sends what cannot be true of
+            any rows is left out. Not asked where nobody sees single contributions.
         checkpoint: False where the state after this step need not be kept, because writing it would cost more
             than doing the step again. A killed coordinator goes on after the last state that was kept; where
             the steps since then took some seconds, it is kept all the same.
@@ -78,6 +80,7 @@ class Ask:
     counts: Mapping[str, int | None] = field(default_factory=dict)
     arrays: Shapes | None = None
     sums: Shapes | None = None
+    fault: Callable[[Mapping[str, Array]], str] | None = None
     checkpoint: bool = True
 
 

@@ -24,6 +24,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ FOLDERS = (
 )
 GROUP = "hanse.ingredients"
 VARIABLE = "HANSE_INGREDIENTS"
+_SETTLED_NS = 2_000_000_000
 
 
 def names(folder: str) -> tuple[str, ...]:
@@ -58,9 +60,16 @@ def names(folder: str) -> tuple[str, ...]:
 def modules(folder: str) -> tuple[str, ...]:
     """All modules of ``hanse.<folder>``: what there is of the kind, and what that is made of. Raises
     ``ConfigError`` for an unknown kind, or where two files have one name."""
-    places = _package(folder).__path__
+    places = tuple(dict.fromkeys(_package(folder).__path__))
+    changed = tuple(os.stat(place).st_mtime_ns for place in places)
+    if time.time_ns() - max(changed) < _SETTLED_NS:  # a file that comes now may leave the time as it is
+        return _listed(folder, places)
+    return _listed_once(folder, places, changed)
+
+
+def _listed(folder: str, places: tuple[str, ...]) -> tuple[str, ...]:
     whose: dict[str, str] = {}
-    for place in dict.fromkeys(places):
+    for place in places:
         for module in pkgutil.iter_modules([place]):
             if module.name in whose:
                 raise ConfigError(
@@ -69,6 +78,12 @@ def modules(folder: str) -> tuple[str, ...]:
                 )
             whose[module.name] = place
     return tuple(sorted(whose))
+
+
+@functools.lru_cache(64)
+def _listed_once(folder: str, places: tuple[str, ...], changed: tuple[int, ...]) -> tuple[str, ...]:
+    """The same, as long as no file has come or gone: an answer of a node looks up some twenty names."""
+    return _listed(folder, places)
 
 
 def find(folder: str, name: str) -> Any:

@@ -77,7 +77,9 @@ class Drive:
                 body = load(dump(body))
                 found.append((_answer(node, len(self.records), body.data), body))
             found.sort(key=lambda pair: pair[0].node)
-            made = Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
+            made = Contributions(
+                tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums}, fault=ask.fault
+            )
             gathered: Any = made.among(sorted(self.tables))
             while True:
                 if not gathered.answers:

@@ -167,3 +167,76 @@ def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:
     nodes = len(result.arrays["model.left"])
     assert (result.arrays["model.value"] == plain.arrays["model.value"][:nodes]).all()
     assert drive.algorithm.ask(drive.state).reason.endswith(f"the loss was least after {best} rounds")  # type: ignore[union-attr]
+
+
+def _changed(body: Record, **arrays: Any) -> Record:
+    return Record(body.data, {**body.arrays, **{f"a.{name}": value for name, value in arrays.items()}})
+
+
+def _negative(sums: Any) -> Any:
+    sums[:, :, 1] *= -1
+    return sums
+
+
+def _moved(sums: Any) -> Any:
+    sums[:, 0, 1] += 1
+    return sums
+
+
+def _huge(sums: Any) -> Any:
+    sums[:, :, 0] *= 1 << 25
+    return sums
+
+
+LIES = {
+    "Hessians below 0": _negative,
+    "do not add up": _moved,
+    "cannot have at this scale": _huge,
+}
+
+
+@pytest.mark.parametrize("reason", LIES)
+def test_a_node_whose_histograms_cannot_be_true_is_left_out_with_the_reason(reason: str) -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+
+    def spoil(node: str, label: str, body: Record) -> Record:
+        if node != "site-1" or "a.histograms" not in body.arrays:
+            return body
+        return _changed(body, histograms=LIES[reason](np.array(body.arrays["a.histograms"])))
+
+    drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
+    result = drive.run()
+    said = {text for failures in drive.failures for node, text in failures.items() if node == "site-1"}
+    assert [text for text in said if reason in text]
+    del tables["site-1"]
+    honest = Drive(tables, **settings("binary", num_rounds=2)).run()
+    assert result.arrays["model.size"].shape == honest.arrays["model.size"].shape
+
+
+def test_a_node_that_counts_for_more_than_one_is_left_out() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+
+    def spoil(node: str, label: str, body: Record) -> Record:
+        heavy = node == "site-1" and "a.histograms" in body.arrays
+        return Record({**body.data, "weight": 3.0}, body.arrays) if heavy else body
+
+    drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
+    drive.run()
+    assert "weighs 3; sums of rows weigh 1" in {text for said in drive.failures for text in said.values()}
+
+
+def test_children_that_are_more_than_their_parent_end_the_run() -> None:
+    tables = shares(table_of("binary"), 100, 90, 50)
+
+    def spoil(node: str, label: str, body: Record) -> Record:
+        if node != "site-1" or "a.histograms" not in body.arrays or body.arrays["a.histograms"].shape[1] < 2:
+            return body
+        sums = np.array(body.arrays["a.histograms"])
+        if drive.labels.count("train") % 3 == 0:
+            return body
+        rows = np.array(body.arrays["a.rows"]) + 1_000_000
+        return _changed(body, histograms=sums * 100, rows=rows)
+
+    drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
+    with pytest.raises(AssertionError, match="the sums of all sites are more than those above"):
+        drive.run()

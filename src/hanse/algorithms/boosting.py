@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ import numpy as np
 from hanse.algorithms._boosting_site import Base, Count, Forward, Level, Question, Units, answer
 from hanse.boosting import edges, growing, objective, scales
 from hanse.boosting.binning import Binning
-from hanse.boosting.growing import Growing, Splits
+from hanse.boosting.growing import Growing, Rules, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
@@ -116,6 +117,7 @@ class State:
     growing: Growing | None = None
     forward: Forward | None = None
     grown: str = ""
+    seed: int = 0
     patience: int | None = None
     kept: int | None = None
     restarts: int = 0
@@ -124,6 +126,12 @@ class State:
     def adapter(self) -> Any:
         """The model's adapter."""
         return find("models", self.model_name).build(preparation.task(self.prepared), self.options)
+
+    @property
+    def rules(self) -> Rules:
+        """How trees grow, with the seed of the run."""
+        rules: Rules = self.adapter.rules
+        return replace(rules, constraints=replace(rules.constraints, seed=self.seed))
 
 
 class ExactBoosting:
@@ -152,6 +160,7 @@ class ExactBoosting:
             edges.first(_categories(previous) == 0),
             Importance(share, share, share),
             model=none(),
+            seed=config["seed"],
             patience=config["early_stopping_rounds"],
         )
         if state.patience is not None and not state.schedule.held_out:
@@ -174,6 +183,9 @@ class ExactBoosting:
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next cells to count; or the next splits."""
+        heavy = {a.node: f"weighs {a.weight:g}; sums of rows weigh 1" for a in gathered.answers if a.weight != 1}
+        if heavy:
+            raise Unusable(heavy)
         if state.asked is not None:
             return self._counted(state, state.asked, gathered)
         told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
@@ -297,6 +309,7 @@ class ExactBoosting:
             counts=counts,
             arrays=arrays,
             sums=task.of.shapes(task) if schedule.measures else {},
+            fault=partial(_fault, state.bins.starts),
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )
 
@@ -344,6 +357,7 @@ class ExactBoosting:
             counts={"rows": None},
             arrays={"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))},
             sums={},
+            fault=partial(_fault, state.bins.starts),
             checkpoint=False,
         )
 
@@ -351,15 +365,17 @@ class ExactBoosting:
         """With the sums of the nodes that were asked for; or with the trees of the round, where they are whole."""
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
-        adapter, worth, bins = state.adapter, np.ldexp(1.0, state.units), state.bins
+        rules, worth, bins = state.rules, np.ldexp(1.0, state.units), state.bins
         found = gathered.sum()
+        if not growing.consistent(before, found["histograms"]):
+            raise Unusable({a.node: "the sums of all sites are more than those above" for a in gathered.answers})
         first = state.growing is None
         stamp = state.grown if first else _stamp(state.grown, before.splits)
-        now = growing.grown(before, found["histograms"], worth, bins, adapter.rules, state.schedule.round)
+        now = growing.grown(before, found["histograms"], worth, bins, rules, state.schedule.round)
         state = replace(state, growing=now, grown=stamp)
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
-        trees, adds = growing.finished(now, worth, bins, adapter.rules)
+        trees, adds = growing.finished(now, worth, bins, rules)
         gains = _gains(trees, len(state.importance.latest))
         importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
         measured = state.schedule.measured and first
@@ -435,6 +451,27 @@ ALGORITHM = Typed(ExactBoosting(), State, Question)
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
+    """What is wrong with the histograms of one site; "" if nothing is. (The rows it names are held against what it
+    declared beside this.)
+
+    Args:
+        starts: (f + 1,) where the bins of each column begin.
+    """
+    if "histograms" not in arrays:
+        return ""
+    sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
+    most = rows.astype(np.float64)[:, None, None] * 2.0**scales.BITS
+    if (np.abs(sums.astype(np.float64)) > most).any():
+        return "its histograms hold sums that its rows cannot have at this scale"
+    if (sums[:, :, 1] < 0).any():
+        return "its histograms hold Hessians below 0"
+    totals = np.add.reduceat(sums, starts[:-1], axis=1)
+    if (totals != totals[:, :1]).any():
+        return "its histograms do not add up: the sums over the bins of one column are not those of another"
+    return ""
 
 
 def _stopped(state: State) -> State:

@@ -56,10 +56,10 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def at_once(tasks: Iterable[Callable[[], Any]]) -> None:
-    """Does all tasks, on several cores where there are several tasks."""
+def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
+    """Does all tasks, on several cores where there are several tasks and they are worth it (``several``)."""
     listed = list(tasks)
-    if len(listed) < 2 or threads() < 2:
+    if not several or len(listed) < 2 or threads() < 2:
         for task in listed:
             task()
         return

@@ -142,6 +142,16 @@ def roots(outputs: int, bins: Binning) -> Growing:
     return Growing(nodes, np.arange(outputs, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
 
+def consistent(growing: Growing, sums: Array) -> bool:
+    """Whether the histograms that were asked for can be parts of those above: no Hessian that is left is below 0."""
+    nodes = growing.nodes
+    if not nodes.depth[growing.built].any():
+        return True
+    place = {int(node): i for i, node in enumerate(growing.held)}
+    over = [place[int(parent)] for parent in _parents(nodes)[growing.built]]
+    return bool((growing.histograms[over, :, 1] >= sums[:, :, 1]).all())
+
+
 def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:
     """With the histograms that were asked for.
 

@@ -85,7 +85,9 @@ class Workspace:
         """All ``rows`` are at the root of each output's tree, whose number is that of the output."""
         self.pairs, self.order = pairs, [rows.astype(np.int32) for _ in pairs]
         self.places = {output: (output, 0, len(rows)) for output in range(len(pairs))}
-        self.others = np.setdiff1d(np.arange(len(self.X), dtype=np.int32), rows)
+        other = np.ones(len(self.X), bool)
+        other[rows] = False
+        self.others = np.flatnonzero(other).astype(np.int32)
         self.grown = stamp
 
     def split(self, splits: Splits, stamp: str) -> None:
@@ -105,7 +107,8 @@ class Workspace:
         left = list(range(len(middles)))
         while left:
             now = [i for i in left if int(splits.node[i]) in self.places]
-            at_once(partial(one, i) for i in now)
+            sizes = [high - low for _, low, high in (self.places[int(splits.node[i])] for i in now)]
+            at_once((partial(one, i) for i in now), sum(sizes) >= _LEAST_ROWS)
             for i in now:
                 output, low, high = self.places.pop(int(splits.node[i]))
                 child, middle = int(splits.left[i]), int(middles[i])
@@ -134,7 +137,7 @@ class Workspace:
                 if low:
                     more.append((i, into))
                 tasks.append(partial(add_up, self.binned, pairs, rows[low:high], ends, into))
-        at_once(tasks)
+        at_once(tasks, sum(len(self.rows(node)) for node in nodes.tolist()) >= _LEAST_ROWS)
         for i, own in more:
             sums[i] += own
         return sums

@@ -7,14 +7,14 @@ contributions cannot make these checks, and says so in ``Gathered.unchecked``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hanse.errors import Unusable
 from hanse.kinds import Answer, Shapes
-from hanse.messages import Array, ArrayPlace, Layout, Record, block
+from hanse.messages import Array, ArrayPlace, Layout, Record, Under, block
 from hanse.spans import BLOCK
 
 Found = Sequence[tuple[Answer, Record]]
@@ -61,6 +61,13 @@ def unsound(found: Found, places: Mapping[str, ArrayPlace]) -> dict[str, str]:
             if not all(bool(np.all(np.isfinite(values))) for values in _blocks(record, name, sizes[name].size)):
                 guilty[answer.node] = f"array {name[2:]!r} holds NaN or infinite numbers"
     return guilty
+
+
+def sound(found: Found, prefix: str, fault: Callable[[Mapping[str, Array]], str]) -> None:
+    """Sound: raises ``Unusable`` for those whose arrays cannot be true (:attr:`hanse.kinds.Ask.fault`)."""
+    said = {answer.node: fault(Under(record.arrays, prefix)) for answer, record in found}
+    if any(said.values()):
+        raise Unusable({node: reason for node, reason in said.items() if reason})
 
 
 def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, ArrayPlace]:

@@ -48,7 +48,7 @@ class Plain:
             except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 failures[reply.node] = f"its reply is not a contribution: {error}"
         found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
-        return Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums})
+        return Contributions(tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums}, fault=ask.fault)
 
     def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
         if op != "answer":
@@ -96,6 +96,7 @@ class Contributions:
     combine: Combine
     expected: Mapping[str, Shapes | None] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    fault: Callable[[Mapping[str, Array]], str] | None = None
     _checked: dict[str, Mapping[str, ArrayPlace]] = field(default_factory=dict)
 
     @property
@@ -233,4 +234,6 @@ class Contributions:
     def _common(self, prefix: str) -> Mapping[str, ArrayPlace]:
         if prefix not in self._checked:
             self._checked[prefix] = _checks.layout(self.found, prefix, self.expected.get(prefix))
+            if prefix == "a." and self.fault is not None:
+                _checks.sound(self.found, prefix, self.fault)
         return self._checked[prefix]

@@ -1,0 +1,178 @@
+"""Exact boosting over real nodes, against XGBoost on the pooled rows.
+
+One coordinator and N nodes as real processes, over gRPC with mutual TLS, with all defaults; the rows are shared out
+evenly. In the same run XGBoost (``hist``) learns the same trees of all rows in one process, with as many threads as the
+nodes have together (the cores of this machine). ``ratio`` is the seconds of a tree over those of XGBoost; ``cpu_ratio``
+the same of user and system time of all processes, which does not depend on what else the machine does. A run of two
+trees is taken off both, and with it start, binning and end (``start_seconds``: of that run).
+
+``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``loss`` and
+``pooled_loss`` are on rows that nobody learned from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from _report import Report, numbers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import hanse  # noqa: E402
+from demo.federation import Federation  # noqa: E402
+from demo.federation import hanse as command  # noqa: E402
+
+SHORT = 2
+SHAPES = {"500000x30": (500_000, 30, False), "32561x123": (32_561, 123, True)}  # the second: that of a9a, of 0 and 1
+
+
+def rows(n: int, columns: int, binary: bool) -> tuple[Any, Any]:
+    """(n, columns) values and (n,) classes with some signal."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, columns)).astype(np.float32)
+    if binary:
+        X = (X > 1.2).astype(np.float32)
+    score = X[:, 0] + X[:, 1] * X[:, 2] + np.sin(3 * X[:, 3]) - X[:, 4 : columns // 2].sum(1) / 8
+    return X, (score + rng.normal(size=n) > score.mean()).astype(int)
+
+
+def family(federation: Federation) -> list[int]:
+    processes = (federation.coordinator, *federation.nodes.values())
+    return [pid for p in processes for pid in (p.pid, *(c.pid for c in psutil.Process(p.pid).children(recursive=True)))]
+
+
+def cpu_seconds(federation: Federation) -> float:
+    times = [psutil.Process(pid).cpu_times() for pid in family(federation)]
+    return sum(t.user + t.system for t in times)
+
+
+def peak_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
+def learn(federation: Federation, token: str, trees: int, depth: int) -> tuple[float, float, Any]:
+    before, began = cpu_seconds(federation), time.perf_counter()
+    with hanse.connect(federation.url, token) as connected:
+        result = connected.experiment(
+            MODEL,
+            target="y",
+            rounds=trees,
+            test_fraction=0.0,
+            min_available_nodes=len(federation.nodes),
+            min_completed=len(federation.nodes),
+            model_options={"max_depth": depth},
+        ).run(progress=False)
+    return time.perf_counter() - began, cpu_seconds(federation) - before, result
+
+
+MODEL = "xgboost"
+
+
+def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path) -> dict[str, Any]:
+    import polars as pl
+
+    with Federation(home) as federation:
+        names = [f"node-{k}" for k in range(nodes)]
+        for k, name in enumerate(names):
+            place = federation.enrol(name, standing="accept-allowed")
+            own = {f"x{i}": X[k::nodes, i] for i in range(X.shape[1])}
+            pl.DataFrame({**own, "y": y[k::nodes]}).write_parquet(home / f"{name}.parquet")
+            command("node", "dataset", "add", str(home / f"{name}.parquet"), "--name", "rows", "--home", str(place))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(federation.start_node, names))
+        token = federation.account("scientist", "data_scientist")
+        learn(federation, token, 1, depth)  # workers start, code is compiled
+        short = learn(federation, token, SHORT, depth)
+        seconds, cpu, result = learn(federation, token, trees, depth)
+        steps = [s for s in result.rounds if s.round is not None]
+        sent = sum(s.bytes_up for s in steps) / nodes / trees
+        peak = max(peak_mb(pid) for p in federation.nodes.values() for pid in family_of(p.pid))
+    return {
+        "seconds": (seconds - short[0]) / (trees - SHORT),
+        "cpu_seconds": (cpu - short[1]) / (trees - SHORT),
+        "start_seconds": short[0],
+        "asks_per_tree": len(steps) / trees,
+        "bytes_per_tree": sent,
+        "node_peak_mb": peak,
+        "result": result,
+    }
+
+
+def family_of(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def pooled(X: Any, y: Any, trees: int, depth: int) -> tuple[float, float, Any]:
+    import xgboost
+
+    data = xgboost.QuantileDMatrix(X, y)
+    options = {"objective": "binary:logistic", "max_depth": depth, "nthread": os.cpu_count()}
+    found = {}
+    for n in (1, SHORT, trees):
+        cpu, began = time.process_time(), time.perf_counter()
+        booster = xgboost.train(options, data, n)
+        found[n] = time.perf_counter() - began, time.process_time() - cpu
+    each = [(found[trees][i] - found[SHORT][i]) / (trees - SHORT) for i in (0, 1)]
+    return each[0], each[1], booster
+
+
+def loss(p: Any, y: Any) -> float:
+    return float(-np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-12, 1)).mean())
+
+
+def measure(shape: str, nodes: int, trees: int, depth: int) -> dict[str, Any]:
+    import pandas as pd
+    import xgboost
+
+    n, columns, binary = SHAPES[shape]
+    X, y = rows(n + n // 5, columns, binary)
+    with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
+        found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder))
+    seconds, cpu, booster = pooled(X[:n], y[:n], trees, depth)
+    result = found.pop("result")
+    frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
+    return {
+        "shape": shape,
+        "nodes": nodes,
+        "trees": trees,
+        **found,
+        "pooled_seconds": seconds,
+        "ratio": found["seconds"] / seconds,
+        "cpu_ratio": found["cpu_seconds"] / cpu,
+        "loss": loss(np.asarray(result.predictor().predict_proba(frame))[:, 1], y[n:]),
+        "pooled_loss": loss(booster.predict(xgboost.DMatrix(X[n:])), y[n:]),
+    }
+
+
+def main() -> None:
+    global MODEL
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--nodes", type=numbers, default=None, help="of each shape; default 4 and 2")
+    parser.add_argument("--trees", type=numbers, default=None, help="of each shape; default 100 and 50")
+    parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args()
+    MODEL = options.model
+    shapes = options.shapes.split(",")
+    nodes = options.nodes or [4 if shape.startswith("5") else 2 for shape in shapes]
+    trees = options.trees or [100 if shape.startswith("5") else 50 for shape in shapes]
+    columns = ["shape", "nodes", "trees", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
+    columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "loss", "pooled_loss"]
+    report = Report(columns, options.json)
+    for shape, count, rounds in zip(shapes, nodes, trees, strict=True):
+        report.add(measure(shape, count, rounds, options.depth))
+
+
+if __name__ == "__main__":
+    main()
