@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -274,9 +274,19 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
     import hashlib
 
-    text = "\x1f".join([str(seed), *(str(k) for k in key)])
+    text = "\x1f".join([str(seed), *map(str, key)])
     words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
-    return np.random.Generator(np.random.Philox(key=words))
+    return np.random.Generator(np.random.Philox(cast(Any, _Key(words))))
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """The key itself. Given as ``Philox(key=words)``, the system is asked for entropy first, which is not used."""
+
+    def __init__(self, words: Array) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Array:
+        return self._words
 
 
 class Algorithm(Protocol):

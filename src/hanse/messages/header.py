@@ -14,6 +14,7 @@ from hanse.messages.strict_json import DECODER, Json, in_order, loads
 
 MAX_HEADER_BYTES = 16 << 20
 _MAX_DIMENSIONS = 32
+_TEXTS = {str}
 _START = '{"__metadata__":'
 _KNOWN_CHARACTERS = 64 << 10
 _known: dict[str, Layout] = {}  # what followed the metadata of a header that was found good
@@ -67,7 +68,7 @@ def read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
             raise WireError(f"this is not JSON: {error}") from None
         after = plain[end:].rstrip(" ")
         known = _known.get(after)
-        if known is not None and all(isinstance(value, str) for value in metadata.values()):
+        if known is not None and set(map(type, metadata.values())) == _TEXTS:
             return known, metadata
     layout, metadata = _read_all(plain)
     if 0 < len(after) <= _KNOWN_CHARACTERS:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
-from hanse.node.kept import opened
+from hanse.node.kept import Changes, opened
 
 _TEXT_BYTES = 16 << 20
 _UNDECIDED, _UNDECIDED_BYTES = 1000, 256 << 20  # of proposals; more than any owner reads
@@ -135,7 +135,8 @@ class Approvals:
             "restore it from a backup, or move it away: then nothing is approved, and open proposals come again",
         )
         self._read: dict[tuple[str, str], Proposal] = {}
-        self._read_at = (0, 0)
+        self._changes = Changes(self._db, home / "approvals.db")
+        self._read_at: object = None
 
     def close(self) -> None:
         """Closes the database."""
@@ -197,11 +198,9 @@ class Approvals:
     def decision(self, run: str, sha256: str) -> Proposal | None:
         """The proposal of exactly this run and hash; None if there is none.
 
-        It is read again whenever anything was written: by another process or connection, of which
-        SQLite's data_version tells, or by this one, which counts its changes.
+        It is read again whenever anything was written, by this process or another.
         """
-        (others,) = self._db.execute("PRAGMA data_version").fetchone()
-        written = (others, self._db.total_changes)
+        written = self._changes.mark()
         if written != self._read_at:
             self._read.clear()
             self._read_at = written

@@ -103,7 +103,9 @@ class Gate:
         try:
             for passed in self.stages:
                 stage = passed.name
-                await passed(task)
+                waiting = passed(task)
+                if waiting is not None:
+                    await waiting
         except HanseError as error:
             self._refused(task, stage, error.code, error.message)
             raise

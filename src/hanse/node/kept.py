@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sqlite3
 from pathlib import Path
@@ -42,3 +43,36 @@ def opened(path: Path, schema: str, without: str, *, threads: bool = False) -> s
         database.close()
         raise ConfigError(f"{path.name} is damaged; {without}")
     return database
+
+
+class Changes:
+    """Says whether anything was committed to a database since somebody looked, by whatever process.
+
+    In its write-ahead mode SQLite keeps a header in memory that all processes share, and changes it with each commit
+    before the commit returns (https://sqlite.org/walformat.html, 2.1). Reading that costs nothing; asking SQLite, which
+    takes a lock in the file to read the same, is more than all else of looking up what has not changed.
+
+    Args:
+        database: a connection; it must stay open, or the memory is another one's.
+        path: of its file.
+    """
+
+    _HEADERS = 96  # bytes: two copies, which differ only while a commit is being written
+
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        self._database = database
+        self._shared: mmap.mmap | None = None
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # by now the memory is there
+        if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            try:
+                with open(f"{path}-shm", "rb") as file:
+                    self._shared = mmap.mmap(file.fileno(), self._HEADERS, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):  # where SQLite keeps it elsewhere
+                pass
+
+    def mark(self) -> object:
+        """The same as before where nothing was committed in between. To be taken before what it stands for is read."""
+        if self._shared is not None:
+            return self._shared[: self._HEADERS]
+        (others,) = self._database.execute("PRAGMA data_version").fetchone()
+        return others, self._database.total_changes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -71,7 +71,9 @@ class Stage(Protocol):
         """For the audit: which stage said no."""
         ...
 
-    async def __call__(self, task: Passage) -> None: ...
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
+        """What is still to be waited for; None where the stage is passed already, as most are."""
+        ...
 
 
 def authenticate(peer: str, message: Message) -> None:
@@ -85,7 +87,7 @@ class Authenticated:
 
     name = "authenticate"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> None:
         authenticate(task.peer, task.message)
         data = task.data
         if not all(isinstance(data.get(name), str) for name in ("run", "op", "combine", "bundle")):
@@ -106,7 +108,7 @@ class Approved:
     approvals: Approvals
     name: str = "approved"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> None:
         task.proposal = self.approvals.approved(task.data["run"], task.data["bundle"])
 
 
@@ -209,10 +211,12 @@ class Allowed:
     rules: Sequence[Rule]
     name: str = "rules"
 
-    async def __call__(self, task: Passage) -> None:
-        if task.facts != task.allowed:
-            await policy.enforce(self.rules, task.facts)
-            task.allowed = task.facts
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
+        return self._ask(task) if task.facts != task.allowed else None
+
+    async def _ask(self, task: Passage) -> None:
+        await policy.enforce(self.rules, task.facts)
+        task.allowed = task.facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +226,14 @@ class Reserved:
     book: Book
     name: str = "reserve"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
         if task.message.body.nbytes > _LARGE:
-            task.reservation = await asyncio.to_thread(self.book.reserve, task.facts, task.ask)
-        else:
-            task.reservation = self.book.reserve(task.facts, task.ask)
+            return asyncio.to_thread(self._reserve, task)
+        self._reserve(task)
+        return None
+
+    def _reserve(self, task: Passage) -> None:
+        task.reservation = self.book.reserve(task.facts, task.ask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +256,11 @@ class SpendingSettled:
     book: Book
     name: str = "settle"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
         assert task.reservation is not None
         if task.reservation.charges:  # the disk may be slow; nobody else waits for it
-            await asyncio.to_thread(self.book.settle, task.reservation)
+            return asyncio.to_thread(self.book.settle, task.reservation)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +270,7 @@ class Leaving:
     limits: TaskLimits
     name: str = "what leaves"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> None:
         limits, record = self.limits, task.worked.record
         if record.nbytes > limits.message_mb << 20:
             raise TooLarge(f"the reply has {record.nbytes} bytes; this node sends up to {limits.message_mb} MB")
@@ -284,7 +292,7 @@ class Audited:
     audit: AuditLog
     name: str = "audit"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> None:
         record = task.worked.record
         detail = {**task.detail(), "bytes_out": record.nbytes, "weight": record.data.get("weight")}
         note(self.audit, "task.answered", task.peer, task.data["run"], detail)
@@ -297,7 +305,7 @@ class Replied:
     node: str
     name: str = "reply"
 
-    async def __call__(self, task: Passage) -> None:
+    def __call__(self, task: Passage) -> None:
         task.reply = Message("reply", task.message.id, self.node, task.worked.record)
 
 

@@ -56,14 +56,24 @@ def rules(policy: Mapping[str, Json]) -> tuple[Rule, ...]:
 async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) -> list[Decision]:
     """What every rule says. One that raises, takes longer than ``seconds`` or says something else than a decision
     says no. Those that wait, wait together."""
-    said = [_ask(rule, facts) for rule in rules]
-    waiting = [i for i, one in enumerate(said) if not isinstance(one, Decision) and inspect.isawaitable(one)]
+    said: list[Any] = []
+    waiting = []
+    for rule in rules:
+        try:
+            one = rule.decide(facts)
+        except Exception as error:
+            one = _failed(rule, error)
+        if not isinstance(one, Decision) and inspect.isawaitable(one):
+            waiting.append(len(said))
+        elif not isinstance(one, Decision) or not isinstance(one.allowed, bool):
+            one = _failed(rule, TypeError())
+        said.append(one)
     if waiting:
-        for i, decision in zip(
-            waiting, await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting)), strict=True
-        ):
-            said[i] = decision
-    return [_checked(rule, one) for rule, one in zip(rules, said, strict=True)]
+        heard = await asyncio.gather(*(_wait(rules[i], said[i], seconds) for i in waiting))
+        for i, decision in zip(waiting, heard, strict=True):
+            fine = isinstance(decision, Decision) and isinstance(decision.allowed, bool)
+            said[i] = decision if fine else _failed(rules[i], TypeError())
+    return said
 
 
 async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
@@ -74,13 +84,6 @@ async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
         raise NotAllowed("there are no rules here, and without rules nothing is allowed")
     if refused:
         raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in refused))
-
-
-def _ask(rule: Rule, facts: Facts) -> Any:
-    try:
-        return rule.decide(facts)
-    except Exception as error:
-        return _failed(rule, error)
 
 
 async def _wait(rule: Rule, said: Awaitable[Any], seconds: float) -> Any:
@@ -98,12 +101,6 @@ def _failed(rule: Rule, error: Exception) -> Decision:
     if isinstance(error, (KeyError, AttributeError)):
         return Decision(False, _name(rule), f"the fact {str(missing)!r} is missing, so the rule says no")
     return Decision(False, _name(rule), f"the rule failed ({type(error).__name__}), which counts as a no")
-
-
-def _checked(rule: Rule, said: Any) -> Decision:
-    if isinstance(said, Decision) and isinstance(said.allowed, bool):
-        return said
-    return _failed(rule, TypeError())
 
 
 def _name(rule: Rule) -> str:
