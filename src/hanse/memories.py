@@ -50,7 +50,10 @@ class Memories:
 
     def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
-        last = max((at for at in self._kept if at < (step, exchange)), default=None)
+        last, at = None, (step, exchange)
+        for other in self._kept:
+            if other < at and (last is None or other > last):
+                last = other
         return NodeMemory() if last is None else self._kept[last].copy()
 
     def keep(self, step: int, exchange: int, memory: NodeMemory, checkpoint: bool = True) -> None:
@@ -60,16 +63,22 @@ class Memories:
             checkpoint: whether the coordinator keeps the state after this step.
         """
         at = (step, exchange)
-        self._kept = {other: m for other, m in self._kept.items() if other < at}
+        if self._kept and max(self._kept) >= at:
+            self._kept = {other: m for other, m in self._kept.items() if other < at}
         self._kept[at] = memory
-        self._checkpoints = [other for other in self._checkpoints if other < step]
+        while self._checkpoints and self._checkpoints[-1] >= step:
+            self._checkpoints.pop()
         if checkpoint:
             self._checkpoints.append(step)
-        if len(self._checkpoints) > KEPT_CHECKPOINTS:
-            self._checkpoints = self._checkpoints[-KEPT_CHECKPOINTS:]
+        del self._checkpoints[:-KEPT_CHECKPOINTS]
         if len(self._checkpoints) == KEPT_CHECKPOINTS:
             # the oldest that a run may come back to starts from the memory after this step
-            oldest = max((other for other in self._kept if other[0] <= self._checkpoints[0]), default=at)
-            self._kept = {other: m for other, m in self._kept.items() if other >= oldest}
+            oldest = None
+            for other in self._kept:
+                if other[0] <= self._checkpoints[0] and (oldest is None or other > oldest):
+                    oldest = other
+            oldest = oldest or at
+            if min(self._kept) < oldest:
+                self._kept = {other: m for other, m in self._kept.items() if other >= oldest}
         while len(self._kept) > MOST:
             del self._kept[min(self._kept)]

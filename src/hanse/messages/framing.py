@@ -42,7 +42,11 @@ def signal(what: str, id: str) -> bytes:
 def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
     yield begin(message, stream)
-    for offset, found in parts(message.body.arrays, chunk):
+    arrays = message.body.arrays
+    if isinstance(arrays, Buffered) and 0 < arrays.layout.nbytes <= chunk:  # as most: it lies as it travels
+        yield chunk_frame(stream, 0, (arrays.raw(0, arrays.layout.nbytes),))
+        return
+    for offset, found in parts(arrays, chunk):
         yield chunk_frame(stream, offset, found)
 
 
@@ -93,18 +97,14 @@ class Assembler:
     Attributes:
         mark: recognises the message that was finished last if it comes again: 128 bits over its header
             and the checksums of its chunks, so that nobody needs to read its payload for it.
+        newest: the id of the message that began last.
     """
 
     def __init__(self, allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES) -> None:
         self._allocate, self._limit = allocate, limit
         self._open: dict[int, _Partial] = {}
         self._read: tuple[bytes, _Opened | HanseError] | None = None
-        self.mark = ""
-
-    @property
-    def receiving(self) -> tuple[str, ...]:
-        """Ids of the messages that are half in."""
-        return tuple(p.id for p in self._open.values())
+        self.mark = self.newest = ""
 
     def expected(self, stream: int) -> int:
         """Bytes of the payload of the message that is half in on ``stream``; 0 if there is none."""
@@ -158,6 +158,7 @@ class Assembler:
             raise WireError(f"the frame announces {nbytes} bytes, its header {layout.nbytes}")
         marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
         partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes), marks)
+        self.newest = id
         if nbytes == 0:
             return self._finished(partial)
         self._open[stream] = partial

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from hanse.errors import TooLarge, WireError
 from hanse.messages.buffers import CODES, DTYPES, KEPT_LAYOUTS, ArrayPlace, Layout
-from hanse.messages.strict_json import DECODER, Json, in_order, loads
+from hanse.messages.strict_json import Json, in_order, loads, scan
 
 MAX_HEADER_BYTES = 16 << 20
 _MAX_DIMENSIONS = 32
@@ -63,8 +63,8 @@ def read_header(text: bytes | memoryview) -> tuple[Layout, dict[str, str]]:
     after = ""
     if plain.startswith(_START + "{") and "\\u" not in plain:  # escapes are for ``loads`` to judge
         try:
-            metadata, end = DECODER.raw_decode(plain, len(_START))
-        except (ValueError, RecursionError) as error:
+            metadata, end = scan(plain, len(_START))
+        except (ValueError, RecursionError, StopIteration) as error:
             raise WireError(f"this is not JSON: {error}") from None
         after = plain[end:].rstrip(" ")
         known = _known.get(after)

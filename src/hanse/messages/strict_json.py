@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def loads(text: str | bytes | memoryview) -> Json:
     surrogate) or nesting deeper than ``MAX_DEPTH`` is an error, so whatever is read can be written again."""
     try:
         plain = text if isinstance(text, str) else bytes(text).decode()
-        value = DECODER.decode(plain)
+        value = _decoded(plain)
         if "\\u" in plain:  # only an escape can smuggle in what UTF-8 cannot say
             json.dumps(value, ensure_ascii=False).encode()
     except WireError:
@@ -137,3 +137,15 @@ def _whole(text: str) -> int:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_real, parse_int=_whole)
+
+
+scan: Callable[[str, int], tuple[Json, int]] = cast(Any, DECODER).scan_once  # raises StopIteration where nothing begins
+
+
+def _decoded(text: str) -> Json:
+    try:
+        value, end = scan(text, 0)
+    except StopIteration:
+        end = -1
+    # what has spaces around it, or is no JSON, is for ``decode``
+    return value if end == len(text) else DECODER.decode(text)

@@ -135,6 +135,7 @@ class Approvals:
             "restore it from a backup, or move it away: then nothing is approved, and open proposals come again",
         )
         self._read: dict[tuple[str, str], Proposal] = {}
+        self._until: dict[tuple[str, str], datetime] = {}  # of those of them that are approved
         self._changes = Changes(self._db, home / "approvals.db")
         self._read_at: object = None
 
@@ -200,10 +201,7 @@ class Approvals:
 
         It is read again whenever anything was written, by this process or another.
         """
-        written = self._changes.mark()
-        if written != self._read_at:
-            self._read.clear()
-            self._read_at = written
+        self._look()
         found = self._read.get((run, sha256))
         if found is None:
             row = self._db.execute(_JOINED + " WHERE p.run = ? AND p.sha256 = ?", (run, sha256)).fetchone()
@@ -212,17 +210,31 @@ class Approvals:
             found = _proposal(row)
             if len(self._read) >= _READ:
                 self._read.clear()
+                self._until.clear()
             self._read[run, sha256] = found
         return found
 
+    def _look(self) -> None:
+        """What was read counts no more where anything was written since."""
+        written = self._changes.mark()
+        if written != self._read_at:
+            self._read.clear()
+            self._until.clear()
+            self._read_at = written
+
     def approved(self, run: str, sha256: str) -> Proposal:
         """The proposal that allows a task of this run and hash. Raises ``NotApproved``."""
+        self._look()
+        until = self._until.get((run, sha256))
+        if until is not None and datetime.now(UTC) < until:  # approved, and nothing was written since
+            return self._read[run, sha256]
         found = self.decision(run, sha256)
         if found is None:
             raise NotApproved(f"hash {sha256[:12]}… was never proposed to this node for run {run[:80]!r}")
         if found.state != "approved":
             why = {"pending": "not decided yet", "expired": "expired"}.get(found.state, found.state)
             raise NotApproved(f"the owner's approval of run {run!r}, hash {sha256[:12]}…: {why}")
+        self._until[run, sha256] = _time(found.until)
         return found
 
     def approve(

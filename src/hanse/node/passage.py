@@ -46,11 +46,10 @@ class Passage:
     reservation: Reservation | None = None
     worked: Worked = field(init=False)
     reply: Message = field(init=False)
+    data: Mapping[str, Json] = field(init=False)  # the task: ``{run, step, exchange, op, combine, bundle, ask}``
 
-    @property
-    def data(self) -> Mapping[str, Json]:
-        """The task: ``{run, step, exchange, op, combine, bundle, ask}``."""
-        return self.message.body.data
+    def __post_init__(self) -> None:
+        self.data = self.message.body.data
 
     @property
     def ask(self) -> Record:
@@ -59,8 +58,13 @@ class Passage:
 
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
-        named = {name: self.data.get(name) for name in ("step", "op")}
-        return {**named, "bundle": str(self.data.get("bundle"))[:64], "bytes_in": self.message.body.nbytes}
+        data = self.data
+        return {
+            "step": data.get("step"),
+            "op": data.get("op"),
+            "bundle": str(data.get("bundle"))[:64],
+            "bytes_in": self.message.body.nbytes,
+        }
 
 
 class Stage(Protocol):
@@ -90,8 +94,9 @@ class Authenticated:
     def __call__(self, task: Passage) -> None:
         authenticate(task.peer, task.message)
         data = task.data
-        if not all(isinstance(data.get(name), str) for name in ("run", "op", "combine", "bundle")):
-            raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
+        for name in ("run", "op", "combine", "bundle"):
+            if not isinstance(data.get(name), str):
+                raise WireError("a task has run, step, exchange, op, combine, bundle and ask")
         for name in ("step", "exchange"):
             value = data.get(name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -311,10 +316,10 @@ class Replied:
 
 def note(audit: AuditLog, action: str, actor: str, run: Json, detail: Mapping[str, Json]) -> None:
     """A line in the audit log. What a stranger sent must not make the log unwritable."""
-    plain = {
-        k: v
-        if isinstance(v, (int, float, str)) and v == v and abs(v if not isinstance(v, str) else 0) < 1e18
-        else str(v)[:2000]
-        for k, v in detail.items()
-    }
+    plain: dict[str, Json] = {}
+    for name, value in detail.items():
+        if isinstance(value, (int, float)):
+            plain[name] = value if abs(value) < 1e18 else str(value)[:2000]  # nor what is no number
+        else:
+            plain[name] = value if isinstance(value, str) else str(value)[:2000]
     audit.append(actor[:200], action, str(run)[:200], plain, sync=False)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import MAX_HEADER_BYTES, Message, Record, head, payload
+from hanse.messages import MAX_HEADER_BYTES, Buffered, Message, Record, head, payload
 from hanse.node.shared_memory import INLINE_BYTES
 
 MESSAGE, PROGRESS, FREED, KEPT = range(4)  # the last two: may the memory of the ask be used again?
@@ -44,7 +44,13 @@ class Packet:
 def packed(message: Message, fds: int, inline: bool, rows: int = NO_ROWS) -> bytes:
     """The bytes of a packet; with ``inline`` the arrays are part of it."""
     header = head(message)
-    body = b"".join(payload(message.body)) if inline else b""
+    arrays = message.body.arrays
+    if not inline:
+        body: bytes | memoryview = b""
+    elif isinstance(arrays, Buffered) and arrays.layout.nbytes <= INLINE_BYTES:
+        body = arrays.raw(0, arrays.layout.nbytes)
+    else:
+        body = b"".join(payload(message.body))
     if len(body) > INLINE_BYTES:
         raise TooLarge(f"{len(body)} bytes go into shared memory, not through the socket")
     return b"".join((_LENGTHS.pack(MESSAGE, len(header), len(body), fds, rows), header, body))

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,10 @@ class Book:
         """
         accounts: dict[str, tuple[Ledger, Account]] = {}
         for ledger in self.ledgers:
-            with _failing(ledger):
+            try:
                 account = ledger.account(facts)
+            except Exception as error:
+                raise _failed(ledger, error) from error
             if account is not None:
                 accounts[ledger.name] = (ledger, account)
         if not accounts:
@@ -106,9 +108,11 @@ class Book:
             for name, (ledger, account) in accounts.items():
                 if self._paid(named, name, account):
                     continue
-                with _failing(ledger):
+                try:
                     most = ledger.most(facts)
                     said = ledger.refuses(self._with(ledger, account, most), facts)
+                except Exception as error:
+                    raise _failed(ledger, error) from error
                 if not said.allowed:
                     raise NotAllowed(f"{said.rule}: {said.reason}")
                 charges[name] = (account, most)
@@ -217,10 +221,6 @@ def digest_of(facts: Facts, ask: Record) -> str:
     return digest(Record({**place, "ask": ask.data}, ask.arrays))
 
 
-@contextlib.contextmanager
-def _failing(ledger: Ledger) -> Iterator[None]:
+def _failed(ledger: Ledger, error: Exception) -> NotAllowed:
     """A ledger that fails says no."""
-    try:
-        yield
-    except Exception as error:
-        raise NotAllowed(f"{ledger.name}: the ledger failed ({type(error).__name__}), which counts as a no") from error
+    return NotAllowed(f"{ledger.name}: the ledger failed ({type(error).__name__}), which counts as a no")

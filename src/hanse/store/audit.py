@@ -319,7 +319,17 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
     """As it will be read back, so that the hash fits later (keys are text, tuples are lists)."""
     if not detail:
         return {}
-    if all(type(key) is str and _reads_back(value) for key, value in detail.items()):
+    for key, value in detail.items():
+        kind = type(value)
+        if type(key) is not str or not (
+            kind is str
+            or kind is bool
+            or value is None
+            or (kind is int and value.bit_length() < 64)
+            or (kind is float and math.isfinite(value))  # JSON writes as many digits as give the same number again
+        ):
+            break  # JSON may not give it back as it is
+    else:
         return dict(detail)
     try:
         plain = json.loads(json.dumps(dict(detail), allow_nan=False))
@@ -327,14 +337,6 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
         raise ConfigError(f"the detail of an audit entry must be JSON: {error}") from None
     assert isinstance(plain, dict)
     return plain
-
-
-def _reads_back(value: Json) -> bool:
-    """Whether JSON gives it back as it was, at a glance."""
-    kind = type(value)
-    if kind is float:
-        return math.isfinite(value)  # JSON writes as many digits as give the same number again
-    return kind is str or kind is bool or value is None or (kind is int and value.bit_length() < 64)
 
 
 _canonical = writer(sort_keys=True, ensure_ascii=True)

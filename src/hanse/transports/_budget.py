@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
-
-import numpy as np
 
 from hanse.messages import Buffer, Memory
 from hanse.transports._spools import Spools
@@ -33,10 +30,18 @@ class Budget:
     def __call__(self, nbytes: int) -> Buffer:
         if self.held + nbytes > self.memory:
             return self.spools.take(nbytes)
-        storage = np.empty(nbytes, np.uint8)
         self.held += nbytes
-        weakref.finalize(storage, self._release, nbytes).atexit = False
-        return Memory(nbytes, storage.data)
+        return Memory(nbytes, memoryview(_Storage(self, nbytes)))
 
-    def _release(self, nbytes: int) -> None:
-        self.held -= nbytes
+
+class _Storage(bytearray):
+    """Memory that says when nobody views it any more."""
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, budget: Budget, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self._budget = budget
+
+    def __del__(self) -> None:
+        self._budget.held -= len(self)

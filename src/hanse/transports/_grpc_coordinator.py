@@ -154,11 +154,12 @@ class GrpcCoordinator:
         """Returns when ``online()`` next changes."""
         await self._change.wait()
 
-    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
+    def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Coroutine[Any, Any, Message]:
         """See :meth:`hanse.transport.Transport.request`. Waits also for a node that is not on line."""
         if self._closed:
             raise NodeLost("the coordinator's transport is stopped")
-        return await self._link(node).request(message, progress)
+        link = self._links.get(node) or self._link(node)
+        return link.request(message, progress)
 
     def disconnect(self, node: str, reason: str) -> None:
         """End the node's connection and what it was asked (``NodeLost``), say because it was

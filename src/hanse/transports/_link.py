@@ -424,12 +424,13 @@ class Link:
     # ------------------------------------------------------------ what comes in
 
     def _frame(self, connection: _Connection, frame: bytes) -> None:
-        if frame[:1] == bytes([_SIGNAL]) and len(frame) > _SIGNAL_BYTES:
+        kind = frame[0] if frame else 0
+        if kind == _SIGNAL and len(frame) > _SIGNAL_BYTES:
             raise WireError(f"a signal of {len(frame)} bytes")
-        if frame[:1] == bytes([_CHUNK]) and int.from_bytes(frame[1:5], "little") in connection.ignored:
+        if kind == _CHUNK and connection.ignored and int.from_bytes(frame[1:5], "little") in connection.ignored:
             return
         stream, said = connection.feed(frame)
-        if len(frame) > _LONG_HEADER and frame[0] == _BEGIN:
+        if len(frame) > _LONG_HEADER and kind == _BEGIN:
             connection.long.add(stream)
         if isinstance(said, Signal):
             self._signal(connection, said)
@@ -444,7 +445,7 @@ class Link:
             if asked is not None and stream & 1:
                 self._moved(asked)
         else:
-            id = connection.assembler.receiving[-1]
+            id = connection.assembler.newest
             connection.incoming[stream] = id
             if stream & 1 and id not in self._asked:
                 self._unwelcome(connection, id)
@@ -529,11 +530,12 @@ class Link:
             return
         if known is not None:
             self._forget(request.id)
-        working = [a for a in self._answers.values() if a.task is not None]
-        if len(working) >= _ANSWERING or (long and sum(a.long for a in working) >= _ANSWERING_LONG):
-            full = Conflict(f"{len(working)} requests are being worked on; wait for some of them")
-            self._send_reply(connection, _error(self.me, request.id, full))
-            return
+        if long or len(self._answers) >= _ANSWERING:
+            working = [a for a in self._answers.values() if a.task is not None]
+            if len(working) >= _ANSWERING or (long and sum(a.long for a in working) >= _ANSWERING_LONG):
+                full = Conflict(f"{len(working)} requests are being worked on; wait for some of them")
+                self._send_reply(connection, _error(self.me, request.id, full))
+                return
         answer = _Answer(mark, connection, long=long)
         self._answers[request.id] = answer
         answer.task = asyncio.create_task(self._answer(answer, request))
@@ -541,8 +543,11 @@ class Link:
     async def _answer(self, answer: _Answer, request: Message) -> None:
         id = request.id
         try:
-            with self._hearts.at_work(lambda: self._alive(answer, id)) as heart:
+            heart = self._hearts.at_work(lambda: self._alive(answer, id))
+            try:
                 body = await self._handler(self.peer, request, heart.beat)
+            finally:
+                self._hearts.open.discard(heart)
             reply = Message("error" if body.kind == "error" else "reply", id, self.me, body.body)
             if reply.body.nbytes > self._limit:
                 raise TooLarge(f"a reply of {reply.body.nbytes} bytes is over the limit of {self._limit}")
@@ -557,7 +562,8 @@ class Link:
         if self._answers.get(id) is not answer:
             return
         answer.task, answer.reply = None, reply
-        self._trim()
+        if len(self._answers) > 1:
+            self._trim()
         if answer.connection is not None and answer.connection is self._connection:
             self._send_reply(self._connection, reply)
 
@@ -629,24 +635,20 @@ class _Hearts:
 
     def __init__(self, period: float) -> None:
         self.period = period
-        self._open: set[_Heart] = set()
+        self.open: set[_Heart] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def at_work(self, send: Callable[[], None]) -> _Heart:
-        """Calls ``send`` now and then from here until the heart is left."""
-        return _Heart(self, send)
-
-    def enter(self, heart: _Heart) -> None:
-        self._open.add(heart)
+        """Calls ``send`` now and then from here until the heart is taken out of ``open``."""
+        heart = _Heart(self, send)
+        self.open.add(heart)
         if self._timer is None:
             self._wait(self.period)
-
-    def leave(self, heart: _Heart) -> None:
-        self._open.discard(heart)
+        return heart
 
     def beat(self, heart: _Heart) -> None:
         """Calls this one now, if it is still at work."""
-        if heart in self._open:
+        if heart in self.open:
             heart.send()
 
     def _wait(self, seconds: float) -> None:
@@ -654,14 +656,14 @@ class _Hearts:
 
     def _tick(self) -> None:
         self._timer = None
-        if not self._open:
+        if not self.open:
             return
         now = time.monotonic()
-        for heart in self._open:
+        for heart in self.open:
             if now >= heart.due:
                 heart.due = now + self.period
                 heart.send()
-        self._wait(max(0.0, min(heart.due for heart in self._open) - now))
+        self._wait(max(0.0, min(heart.due for heart in self.open) - now))
 
 
 class _Heart:
@@ -674,13 +676,6 @@ class _Heart:
         self._loop = asyncio.get_running_loop()
         self._sent = time.monotonic()  # the request itself has just moved
         self.due = self._sent + hearts.period
-
-    def __enter__(self) -> _Heart:
-        self._hearts.enter(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._hearts.leave(self)
 
     def beat(self) -> None:
         now = time.monotonic()

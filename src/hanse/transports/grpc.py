@@ -10,8 +10,6 @@ import contextlib
 from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.messages import Message
-from hanse.transport import Progress
 from hanse.transports import Caller, Hub, Patience
 from hanse.transports._grpc_channel import channel_credentials, host_of, server_credentials
 
@@ -59,6 +57,7 @@ class GrpcListener:
         self._hub, self._port = hub, 0
         self._inner = GrpcCoordinator(hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool)
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
+        self.request = self._inner.request
 
     async def start(self) -> str:
         """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
@@ -84,10 +83,6 @@ class GrpcListener:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         return True
-
-    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
-        """See :meth:`hanse.transport.Transport.request`."""
-        return await self._inner.request(node, message, progress)
 
     async def stop(self) -> None:
         """Ends all connections; pending requests raise ``NodeLost``."""
