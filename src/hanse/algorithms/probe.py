@@ -2,7 +2,7 @@
 
 It touches no data, so it measures what a federation costs by itself (``hanse probe``, ``bench/``),
 and it is the smallest complete algorithm to read. Run options (``model_options``): ``bytes`` of
-float32 state, from 4.
+state, from 4, and ``dtype`` of its numbers, float32 or float64.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Probe:
         nbytes = config["model_options"].get("bytes", 1024)
         if not isinstance(nbytes, int) or not 4 <= nbytes <= 4 << 30:
             raise ConfigError(f"bytes is {nbytes!r}; expected a whole number from 4 to 4294967296")
-        return State(0, config["num_rounds"], np.zeros(nbytes // 4, np.float32))
+        dtype = config["model_options"].get("dtype", "float32")
+        if dtype not in ("float32", "float64"):
+            raise ConfigError(f"dtype is {dtype!r}; expected float32 or float64")
+        return State(0, config["num_rounds"], np.zeros(nbytes // np.dtype(dtype).itemsize, dtype))
 
     def ask(self, state: State) -> Ask | Done:
         if state.round >= state.rounds:

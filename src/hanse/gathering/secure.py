@@ -134,6 +134,7 @@ class Secure:
         if ask.late != "drop":
             raise RunFailed("late answers cannot be added to a secure sum: their masks are those of an earlier one")
         failures: dict[str, str] = {}
+        first = not self._keys
         try:
             await self._set_up(asks, exchange, failures)
             came, among = await self._answers(ask, asks, exchange, failures)
@@ -144,6 +145,8 @@ class Secure:
             self._enough(signatures, among)
             shown = await self._shown(came, survivors, signatures, exchange, failures)
             masks = self._masks(came, survivors, shown, failures)
+            if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
+                self._keys = {}
             return await asyncio.to_thread(self._summed, came, survivors, masks, among, failures)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones

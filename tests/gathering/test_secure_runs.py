@@ -1,0 +1,214 @@
+"""Whole runs that gather securely: the same model as a plain run, and what a killed coordinator leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hanse
+from hanse import algorithms, gathering
+from hanse.answers import Answerer
+from hanse.bundle import freeze
+from hanse.config import RunConfig
+from hanse.errors import NodeFailed, Refused
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.messages import Message, Record, digest
+from hanse.rounds import Forgetful, Loop, Step, go
+from hanse.transport import Handler, Progress
+from hanse.transports.local import LocalTransport
+
+SITES = 4
+
+
+def sites(seed: int = 0) -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    found = {}
+    for k in range(SITES):
+        X = rng.normal(k / 4, 1 + k / 5, (60 + 30 * k, 3))
+        y = (X @ [1.0, -2.0, 0.5] + rng.normal(size=len(X)) > 0.3).astype(int)
+        found[f"site-{k}"] = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "disease": y})
+    return found
+
+
+@pytest.fixture(scope="module")
+def federation() -> Any:
+    return hanse.simulate(sites(), wire="exact")
+
+
+def learned(federation: Any, gather: str, **settings: Any) -> Any:
+    given = {"num_rounds": 3, "target": "disease", "gathering": gather, **settings}
+    return federation.experiment(**given).run(progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "within"),
+    [
+        ({"model": "logistic_regression"}, 1e-11),
+        ({"model": "sgd_classifier"}, 1e-12),
+        ({"model": "mlp_classifier", "federated_strategy": "fedavg"}, 1e-12),
+        ({"model": "mlp_classifier", "federated_strategy": "scaffold"}, 1e-12),
+        ({"model": "sgd_classifier", "transforms": [{"name": "clip", "norm": 0.05}]}, 1e-12),
+    ],
+    ids=lambda value: "-".join(map(str, value.values()))[:40] if isinstance(value, dict) else str(value),
+)
+def test_the_model_is_that_of_a_plain_run(federation: Any, settings: dict[str, Any], within: float) -> None:
+    plain, secure = (learned(federation, gather, **settings) for gather in ("plain", "secure"))
+    assert set(plain.record.arrays) == set(secure.record.arrays)
+    for name, array in plain.record.arrays.items():
+        np.testing.assert_allclose(secure.record.arrays[name], array, rtol=within, atol=within, err_msg=name)
+    added = [step for step in secure.rounds if step.gathered]
+    assert len(added) == len(secure.rounds) - 1  # all but the first, in which names are agreed on
+    for step in added:
+        assert step.gathered["by"] == "secure"
+        assert step.gathered["of"] == SITES
+        assert step.gathered["unchecked"] == ["counts", "weights"]
+        assert step.gathered["error"] < 1e-20
+        assert all(part["weight"] is None and not part["metrics"] for part in step.participants.values())
+    assert not any(step.gathered for step in plain.rounds)
+
+
+def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
+    plain, secure = (learned(federation, gather, model="xgboost") for gather in ("plain", "secure"))
+    for name, array in plain.record.arrays.items():
+        assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+
+
+def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:
+    owner = {"require_secure_aggregation": True, "minimum_cell": 1, "allow_federated_analytics": True}
+    closed, free = (
+        hanse.simulate(sites(), policy=owner),
+        hanse.simulate(sites(), policy={**owner, "require_secure_aggregation": False}),
+    )
+    with pytest.raises(Refused, match="alone contributes by sum"):
+        closed.analytics().mean(["a"])
+    assert free.analytics().mean(["a"])
+
+
+def test_an_owner_who_wants_only_hidden_sums_can_take_part_in_training() -> None:
+    closed = hanse.simulate(sites(), policy={"require_secure_aggregation": True})
+    assert learned(closed, "secure", model="logistic_regression").rounds
+    for refused, said in (({"gathering": "plain"}, "by sum"), ({"model": "random_forest"}, "by each")):
+        given = {"model": "logistic_regression", "gathering": "secure", "target": "disease", "num_rounds": 2, **refused}
+        with pytest.raises(Refused, match=f"alone contributes {said}"):
+            closed.experiment(**given).run(progress=False)
+
+
+# ---------------------------------------------------------------- a coordinator that is killed
+
+
+class Summing:
+    """Each node's k-th answer is k times its number, so memory that is not as it was shows."""
+
+    combines = frozenset({Combine.SUM})
+
+    def init(self, config: object, previous: Record | None = None) -> State:
+        return Record({"round": 0}, {"x": np.zeros(3)})
+
+    def ask(self, state: State) -> Ask | Done:
+        if state.data["round"] == 3:
+            return Done("3 rounds")
+        return Ask(Record({"r": state.data["round"]}), Combine.SUM, "sum", state.data["round"] + 1)
+
+    def answer(self, site: Site, ask: Record) -> Contribution:
+        site.memory["k"] = site.memory.get("k", 0) + 1
+        return Contribution(Record({}, {"x": site.memory["k"] * np.array([0.5, -3, int(site.node[1]) + 0.1])}))
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        return Record({"round": state.data["round"] + 1}, {"x": state.arrays["x"] * 10 + gathered.sum()["x"]})
+
+    def result(self, state: State) -> Record:
+        return state
+
+    def metrics(self, state: State) -> dict[str, object]:
+        return {}
+
+
+class Killed(BaseException):
+    pass
+
+
+class Runs:
+    """Real node halves of a run, whose coordinator dies as the reply of one exchange comes in."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing())
+        self.config = RunConfig.parse({"federated_strategy": "probe", "gathering": "secure", "secure_threshold": 3})
+        self.bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
+        self.killed: tuple[int, str] | None = None
+        self.masked: list[tuple[str, bytes]] = []
+        self.nodes = {f"n{k}": self._handler(f"n{k}") for k in range(4)}
+
+    def _handler(self, node: str) -> Handler:
+        answerer = Answerer(node, lambda bundle: None)  # type: ignore[arg-type, return-value]
+
+        async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            task = message.body.data
+            body = answerer.answer(message.body, self.bundle.content, progress)
+            if task["op"] == "answer":
+                self.masked.append((node, np.asarray(body.arrays["64"]).tobytes()))
+            if self.killed == (task["step"], task["op"]) and node == "n2":
+                raise Killed
+            return Message("reply", message.id, node, body)
+
+        return handle
+
+    def run(self, journal: Forgetful | None = None) -> Loop:
+        settings = RunConfig.parse({**self.config.to_json(), "min_completed": 4, "min_fit_nodes": 4})
+        gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
+        return Loop(
+            Summing(),
+            settings,
+            sorted(self.nodes),
+            LocalTransport(self.nodes, "exact"),
+            journal or Forgetful(),
+            gathers=gathers,
+        )
+
+
+@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("op", ["keys", "answer", "agree", "unmask"])
+def test_a_run_whose_coordinator_was_killed_in_any_exchange_ends_with_the_same_bytes_and_masks_nothing_twice(
+    step: int, op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if op == "keys" and step:
+        pytest.skip("keys are told once")
+    whole = digest(go(Runs(monkeypatch).run()))
+    runs, states = Runs(monkeypatch), list[tuple[int, State]]()
+
+    class Keeping(Forgetful):
+        async def step(self, record: Step, state: State, keep: bool) -> None:
+            states.append((record.step + 1, state))
+
+    runs.killed = (step, op)
+    with pytest.raises(Killed):
+        asyncio.run(runs.run(Keeping()).go())
+    runs.killed = None
+    assert digest(go(runs.run(), states[-1] if states else None)) == whole
+    words = [set(np.frombuffer(raw, np.uint64).tolist()) for _, raw in runs.masked]
+    assert all(not a & b for i, a in enumerate(words) for b in words[:i])  # no mask was used twice
+
+
+def test_a_failed_attempt_is_made_again_with_fresh_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, journal = Runs(monkeypatch), Forgetful()
+    whole = digest(go(Runs(monkeypatch).run()))
+    inner: Mapping[str, Handler] = dict(runs.nodes)
+    faults = {("n1", 0, "answer"), ("n1", 1, "unmask"), ("n3", 2, "agree")}
+
+    def failing(node: str) -> Handler:
+        async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            place = (node, message.body.data["step"], message.body.data["op"])
+            if place in faults:
+                faults.discard(place)
+                raise NodeFailed("the worker ran out of memory")
+            return await inner[node](peer, message, progress)
+
+        return handle
+
+    runs.nodes = {node: failing(node) for node in inner}
+    assert digest(go(runs.run(journal))) == whole
+    assert [(s.step, s.status) for s in journal.steps] == [(0, "failed"), (0, "ok"), (1, "ok"), (2, "ok")]
