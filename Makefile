@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check format search bench long docs reference clean
+.PHONY: help demo test check format search bench long chaos docs reference clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make bench  the figures of the README, measured here"
 	@echo "make docs   writes docs/reference and draws the pictures of the README anew"
 	@echo "make search all tests, with new random examples"
+	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60), then proves that nothing was lost"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -49,6 +50,11 @@ long: $(VENV)/.test
 
 search: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
+
+SEED ?= 1
+MINUTES ?= 60
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py

@@ -12,10 +12,11 @@ import pytest
 
 from hanse.coordinator.registry import hide_small
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.store import Store
 from hanse.table import Column, Table
 from hanse.transports import Patience
 
-from .federation import Federation, summary
+from .federation import Federation, database, summary
 
 
 def table(*features: str, rows: int = 20) -> Table:
@@ -307,5 +308,51 @@ def test_what_nodes_send_is_checked(tmp_path: Path) -> None:
             assert f.store.nodes.get("a").datasets == before
             events = await f.until(lambda found: sum(e.kind == "node.refused" for e in found) == len(bad))
             assert all(e.node == "a" for e in events if e.kind == "node.refused")
+
+    asyncio.run(body())
+
+
+def test_a_thousand_beats_are_few_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept in memory, told to the database together, and none is lost when it stops."""
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            await f.node("a")
+            commits: list[int] = []
+            real = f.store.database.write
+            monkeypatch.setattr(f.store.database, "write", lambda: commits.append(1) or real())  # type: ignore[func-returns-value]
+            for _ in range(1000):
+                await f.nodes["a"].say("heartbeat", busy=False)
+            assert commits == []
+            f.store.nodes.heartbeats({"a": 5.0})
+        with Store(database(tmp_path), tmp_path) as store:
+            assert (store.nodes.get("a").last_heartbeat or 0) > 1e9
+
+    asyncio.run(body())
+
+
+def test_consents_of_many_nodes_are_taken_one_by_one(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            names = [f"n{number:02}" for number in range(40)]
+            f.people(*names)
+            for name in names:
+                await f.node(name)
+            run = (await f.propose(num_rounds=1))["session_id"]
+            await f.until(lambda _: all(run in f.nodes[name].proposals for name in names))
+            for name in names[:-1]:
+                await f.nodes[name].decide(run, "accept")
+            tally = f.store.consents.tally(run)
+            assert (len(tally.accepted), tally.remaining) == (39, ("n39",))
+            assert str(f.store.runs.get(run).state) == "awaiting_consent"
+            assert f.it.runs.consent.pending("n00") == []
+            assert [r.id for r in f.it.runs.consent.pending("n39")] == [run]
+            await f.nodes["n39"].decide(run, "accept")
+            assert await f.state(run, "completed", "failed") == "completed"
+            run = (await f.propose(num_rounds=1))["session_id"]
+            await f.until(lambda _: run in f.nodes["n07"].proposals)
+            await f.nodes["n07"].decide(run, "reject", "no")
+            assert str(f.store.runs.get(run).state) == "rejected"
+            assert "n07" in f.store.runs.get(run).reason
 
     asyncio.run(body())

@@ -170,3 +170,12 @@ def test_what_is_refused(store: Store) -> None:
         with pytest.raises(NotFound):
             store.nodes.heartbeat(wrong)
     assert store.nodes.authenticate("\0") is None
+
+
+def test_many_heartbeats_are_one_commit(store: Store) -> None:
+    for name, certificate in (("a", A), ("b", B)):
+        store.nodes.register(name, certificate)
+    store.nodes.heartbeats({"a": 100.0, "b": 200.0, "nobody": 300.0})
+    assert [store.nodes.get(n).last_heartbeat for n in "ab"] == [100.0, 200.0]
+    store.nodes.heartbeats({})
+    assert [node.id for node in store.nodes.list()] == ["a", "b"]

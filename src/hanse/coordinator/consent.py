@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import hanse
 from hanse import releases
@@ -28,6 +28,7 @@ from hanse.store.runs import StoredRun
 from hanse.store.states import RunState
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 32  # nodes that are sent a proposal
 
 
 class ConsentDesk:
@@ -53,16 +54,7 @@ class ConsentDesk:
 
     def proposal(self, run: StoredRun, node: str) -> dict[str, Json]:
         """As it is sent to a node. Blocks."""
-        frozen = Bundle(self._store.runs.bundle(run.id))
-        return {
-            "run": run.id,
-            "sha256": run.bundle_hash,
-            "text": frozen.text,
-            "proposer": run.proposer,
-            "purpose": str(run.config.get("purpose", "")),
-            "expires": iso(run.expires),
-            "dataset": frozen.content["datasets"].get(node),
-        }
+        return _told(run, Bundle(self._store.runs.bundle(run.id)), node)[node]
 
     def proposals(self, node: Node) -> list[dict[str, Json]]:
         """What a node is sent when it says hello: the proposals that wait for it. One of another line of releases could
@@ -78,17 +70,35 @@ class ConsentDesk:
     def pending(self, node: str) -> list[StoredRun]:
         """Runs that wait for this node's decision. Blocks."""
         waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
-        return [r for r in waiting if node in r.nodes and node in self._store.consents.tally(r.id).remaining]
+        asked = [run for run in waiting if node in run.nodes]
+        said = {run.id: {c.hash for c in self._store.consents.list(run.id, node)} for run in asked}
+        return [run for run in asked if run.bundle_hash not in said[run.id]]
 
     def send(self, run: StoredRun) -> None:
         """Sends a new proposal to its nodes; who is not on line gets it when it says hello."""
-        for node in run.nodes:
-            if node in self._presence.online():
-                self._background.spawn(self._send(run.id, node))
+        self._background.spawn(self._send_all(run.id))
 
-    async def _send(self, run_id: str, node: str) -> None:
-        run = await asyncio.to_thread(self._store.runs.get, run_id)
-        data = await asyncio.to_thread(self.proposal, run, node)
+    async def _send_all(self, run_id: str) -> None:
+        """To a few nodes at a time: each message is as long as the code that its owner is shown."""
+
+        def frozen() -> tuple[StoredRun, Mapping[str, dict[str, Json]]]:
+            run, bundle = self._store.runs.get(run_id), Bundle(self._store.runs.bundle(run_id))
+            return run, _told(run, bundle, *run.nodes)
+
+        run, told = await asyncio.to_thread(frozen)
+        online, turns = self._presence.online(), asyncio.Semaphore(_AT_ONCE)
+
+        async def one(node: str) -> None:
+            async with turns:
+                try:
+                    await self._send(run, node, told[node])
+                except Exception:
+                    _log.exception("run %s could not be proposed to %s", run_id, node)
+
+        await asyncio.gather(*(one(node) for node in run.nodes if node in online))
+
+    async def _send(self, run: StoredRun, node: str, data: dict[str, Json]) -> None:
+        run_id = run.id
         try:
             reply = await self._notices.send(node, "proposal", run_id, data)
         except NodeFailed:
@@ -181,9 +191,9 @@ class ConsentDesk:
             )
             asked = [run for run in active if node in run.nodes]
             given_here = [
-                (run, c) for run in asked for c in self._store.consents.list(run.id) if c.via == "coordinator"
+                (run, c) for run in asked for c in self._store.consents.list(run.id, node) if c.via == "coordinator"
             ]
-            return [(run, c.decision, c.actor) for run, c in given_here if c.node == node]
+            return [(run, c.decision, c.actor) for run, c in given_here]
 
         decided = await asyncio.to_thread(given)
         if not decided:
@@ -204,3 +214,16 @@ class ConsentDesk:
 
 def _text(value: Json) -> str:
     return value[:2000] if isinstance(value, str) else ""
+
+
+def _told(run: StoredRun, frozen: Bundle, *nodes: str) -> dict[str, dict[str, Json]]:
+    """Node to the proposal as it is sent there; its text is one for all."""
+    said: dict[str, Json] = {
+        "run": run.id,
+        "sha256": run.bundle_hash,
+        "text": frozen.text,
+        "proposer": run.proposer,
+        "purpose": str(run.config.get("purpose", "")),
+        "expires": iso(run.expires),
+    }
+    return {node: {**said, "dataset": frozen.content["datasets"].get(node)} for node in nodes}

@@ -22,6 +22,7 @@ from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
 from hanse.store.accounts import UserAccount
+from hanse.store.faults import passing
 from hanse.store.nodes import ENROLLED
 from hanse.transport import Progress, Transport
 
@@ -54,7 +55,8 @@ class Coordinator:
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
         self.presence: Presence
         self.runs: RunLife
-        self._written: dict[str, float] = {}
+        self._heard: dict[str, float] = {}  # node to when it was last heard, since the database was last told
+        self._telling: asyncio.Task[None] | None = None
         self.clocks: dict[str, str] = {}  # node to what is wrong with its clock
 
     def attach(self, transport: Transport) -> None:
@@ -78,13 +80,33 @@ class Coordinator:
         await asyncio.to_thread(self.store.sweep, failed_s=self.settings.failed_days * 86_400.0)
         self.presence.start()
         await self.runs.start()
+        self._telling = asyncio.ensure_future(self._tell_database())
 
     async def stop(self) -> None:
         """Runs keep their state and go on after the next start."""
         self.chronicle.close_streams()
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+            await self._write_heard()
         await self.runs.stop()
         await self.presence.stop()
         await self.chronicle.stop()
+
+    async def _tell_database(self) -> None:
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            await self._write_heard()
+
+    async def _write_heard(self) -> None:
+        """Of all nodes in one commit: a thousand commits would cost more than all that they beat for."""
+        heard, self._heard = self._heard, {}
+        try:
+            await asyncio.to_thread(self.store.nodes.heartbeats, heard)
+        except Exception as error:
+            self._heard = {**heard, **self._heard}
+            if not passing(error):
+                _log.exception("when nodes were heard could not be written")
 
     # ------------------------------------------------------------ the transport's questions
 
@@ -157,13 +179,11 @@ class Coordinator:
             if summary:
                 said["summary"] = _flat(summary)
             if any(getattr(node, k) != v for k, v in said.items()):
-                self.store.nodes.describe(peer, **said)
-            else:
-                self.store.nodes.heartbeat(peer)
-            return self.runs.consent.proposals(self.store.nodes.get(peer))
+                node = self.store.nodes.describe(peer, **said)
+            return self.runs.consent.proposals(node)
 
         proposals = await asyncio.to_thread(describe)
-        self._written[peer] = time.monotonic()
+        self._heard[peer] = time.time()
         told = validity.time(data.get("time")) or validity.now()
         self.clocks[peer] = validity.apart(told, validity.now(), peer, "the coordinator")
         if self.clocks[peer]:
@@ -182,13 +202,8 @@ class Coordinator:
         return "ok", {}
 
     async def heartbeat(self, node: str, busy: bool | None) -> float:
-        """Notes a sign of life; returns the time. Raises ``NotFound``."""
-        now = time.monotonic()
-        if now - self._written.get(node, float("-inf")) >= _WRITE_EVERY_S:
-            heard = await asyncio.to_thread(self.store.nodes.heartbeat, node)
-            self._written[node] = now
-        else:
-            heard = time.time()
+        """Notes a sign of life of a node that is known; returns the time."""
+        heard = self._heard[node] = time.time()
         self.presence.heard(node, busy)
         return heard
 

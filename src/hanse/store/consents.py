@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from hanse.errors import ConfigError, Conflict, NotAllowed
 from hanse.messages import Json
@@ -98,7 +98,7 @@ class Consents:
                     f"this consent is for hash {str(bundle_hash)[:12]!r}, but run {run_id} proposes "
                     f"{run.bundle_hash[:12]!r}; read the proposal again"
                 )
-            before = next((c for c in _of(tx.connection, run_id) if c.node == node_id), None)
+            before = next(iter(_of(tx.connection, run_id, node_id)), None)
             if before is not None and before.decision == decision:
                 return before
             if run.state is not RunState.AWAITING_CONSENT:
@@ -124,6 +124,9 @@ class Consents:
             run = self._runs.get_in(tx.connection, run_id)
             if run.state is not RunState.AWAITING_CONSENT:
                 return run
+            late = run.expires is not None and now() >= run.expires
+            if not late and not _decided(tx.connection, run):
+                return run  # what most of many decisions come to, without looking at all others
             tally = _tally(run, _of(tx.connection, run_id))
             if tally.rejected:
                 why = f"rejected by {', '.join(tally.rejected)}"
@@ -132,7 +135,7 @@ class Consents:
                 if start:
                     return self._runs.transition_in(tx, run_id, RunState.RUNNING, actor, "all nodes accepted")
                 return run
-            if run.expires is not None and now() >= run.expires:
+            if late:
                 why = f"no answer in time from {', '.join(tally.remaining)}"
                 return self._runs.transition_in(tx, run_id, RunState.EXPIRED, actor, why)
             return run
@@ -150,10 +153,10 @@ class Consents:
                 raise Conflict(f"run {run_id} is paused; resume it")
             return self._runs.transition_in(tx, run_id, RunState.RUNNING, actor, reason or "started by hand")
 
-    def list(self, run_id: str) -> Sequence[Consent]:
-        """The decisions about a run, in the order of nodes."""
+    def list(self, run_id: str, node: str | None = None) -> Sequence[Consent]:
+        """The decisions about a run, in the order of nodes; of one node where it is named."""
         with self._database.read() as connection:
-            return _of(connection, run_id)
+            return _of(connection, run_id, node)
 
     def tally(self, run_id: str) -> Tally:
         """Who has accepted, who has said no, and who is still to decide. Raises ``NotFound``."""
@@ -161,9 +164,19 @@ class Consents:
             return _tally(self._runs.get_in(connection, run_id), _of(connection, run_id))
 
 
-def _of(connection: Connection, run_id: str) -> Sequence[Consent]:
+def _of(connection: Connection, run_id: str, node: str | None = None) -> Sequence[Consent]:
     query = select(consents).where(consents.c.run == words(run_id)).order_by(consents.c.node)
+    if node is not None:
+        query = query.where(consents.c.node == node)
     return [Consent(**row) for row in connection.execute(query).mappings()]
+
+
+def _decided(connection: Connection, run: StoredRun) -> bool:
+    """Whether somebody said no, or all have said yes."""
+    said = consents.c.run == run.id, consents.c.hash == run.bundle_hash
+    counts = select(consents.c.decision, func.count()).where(*said).group_by(consents.c.decision)
+    found = {row[0]: row[1] for row in connection.execute(counts)}
+    return bool(found.get(REJECT, 0) > 0 or found.get(ACCEPT, 0) >= len(run.nodes))
 
 
 def _tally(run: StoredRun, given: Sequence[Consent]) -> Tally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, bindparam, insert, select, update
 
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
@@ -17,6 +17,7 @@ from hanse.store.join_tokens import JoinTokens
 from hanse.store.schema import nodes, owners
 
 ENROLLED, REVOKED = "enrolled", "revoked"
+_HEARD = update(nodes).where(nodes.c.id == bindparam("node")).values(last_heartbeat=bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,13 @@ class Nodes:
             if not found.rowcount:
                 raise NotFound(f"there is no node {node_id!r}; it must enrol first")
         return heard
+
+    def heartbeats(self, heard: Mapping[str, float]) -> None:
+        """Notes when each of these nodes was heard, in one commit; one that is not known is passed over."""
+        if not heard:
+            return
+        with self._database.write() as tx:
+            tx.connection.execute(_HEARD, [{"node": id, "at": at} for id, at in heard.items()])
 
     def revoke(self, node_id: str, *, actor: str, reason: str = "") -> Node:
         """Shuts the node out: its certificate no longer counts. Twice is fine."""
