@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from hanse.messages import Json
 from hanse.store import Store
-from hanse.store.events import Event
+from hanse.store.events import Event, Note
 from hanse.store.faults import passing
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,7 @@ class Chronicle:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._wake, self._audit_due = asyncio.Event(), asyncio.Event()
-        self._notes: asyncio.Queue[tuple[str, str | None, str | None, str, Mapping[str, Json]]] = asyncio.Queue(
-            _WAITING
-        )
+        self._notes: asyncio.Queue[Note] = asyncio.Queue(_WAITING)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = _nothing
         self.closed = False
@@ -113,7 +111,7 @@ class Chronicle:
     ) -> None:
         """An event that is written soon, in the order of the calls."""
         try:
-            self._notes.put_nowait((kind, run, node, actor, dict(detail or {})))
+            self._notes.put_nowait(Note(kind, run, node, actor, dict(detail or {})))
         except asyncio.QueueFull:
             _log.error("an event was not written, too many are waiting: %s", kind)
 
@@ -125,27 +123,33 @@ class Chronicle:
 
     async def _write_notes(self) -> None:
         while True:
-            kind, run, node, actor, detail = await self._notes.get()
+            notes = [await self._notes.get()]
+            while len(notes) < _BATCH and not self._notes.empty():
+                notes.append(self._notes.get_nowait())
             try:
-                await self._write(kind, run, node, actor, detail)
-            except Exception:
-                _log.exception("an event could not be written: %s", kind)
+                await self._write(notes)
             finally:
-                self._notes.task_done()
+                for _ in notes:
+                    self._notes.task_done()
 
-    async def _write(
-        self, kind: str, run: str | None, node: str | None, actor: str, detail: Mapping[str, Json]
-    ) -> None:
+    async def _write(self, notes: Sequence[Note]) -> None:
+        """All that wait in one commit; where one of them cannot be written at all, each by itself."""
         while True:
             try:
-                await asyncio.to_thread(self._store.events.append, kind, run=run, node=node, actor=actor, detail=detail)
+                await asyncio.to_thread(self._store.events.extend, notes)
                 return
             except Exception as error:
                 fault = passing(error)
-                if not fault:
-                    raise
-                _log.warning("an event waits (%s): %s", fault, kind)
-                await asyncio.sleep(_RETRY_S)
+                if fault:
+                    _log.warning("%d events wait (%s)", len(notes), fault)
+                    await asyncio.sleep(_RETRY_S)
+                elif len(notes) > 1:
+                    for note in notes:
+                        await self._write([note])
+                    return
+                else:
+                    _log.exception("an event could not be written: %s", notes[0].kind)
+                    return
 
     async def _follow(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,17 @@ class Event:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An event that is to be written."""
+
+    kind: str
+    run: str | None
+    node: str | None
+    actor: str
+    detail: Mapping[str, Json]
+
+
 class Events:
     """Appends, reads and announces events."""
 
@@ -64,6 +75,12 @@ class Events:
         """Writes one event in a transaction of its own."""
         with self._database.write() as transaction:
             return self.record(transaction, kind, run=run, node=node, actor=actor, detail=detail)
+
+    def extend(self, notes: Sequence[Note]) -> None:
+        """Writes several events in their order, in one transaction."""
+        with self._database.write() as transaction:
+            for note in notes:
+                self.record(transaction, note.kind, run=note.run, node=note.node, actor=note.actor, detail=note.detail)
 
     def record(
         self,
