@@ -69,13 +69,13 @@ def test_what_does_not_fit_is_said(options: dict[str, Any], says: str) -> None:
 
 
 def test_constraints_name_columns_or_give_all() -> None:
-    features = ["sex=f", "sex=m", "age", "sexual"]
-    assert monotone(read({"monotone_constraints": {"age": 1, "sex": -1}}), features).tolist() == [-1, -1, 1, 0]
+    features = ["sex", "site", "age", "sexual"]
+    assert monotone(read({"monotone_constraints": {"age": 1, "sex": -1}}), features).tolist() == [-1, 0, 1, 0]
     assert monotone(read({"monotone_constraints": [0, 1, 0, -1]}), features).tolist() == [0, 1, 0, -1]
     assert monotone(read({}), features).tolist() == [0, 0, 0, 0]
     found = interactions(read({"interaction_constraints": [["sex", "age"], [2, 3]]}), features)
     assert found is not None
-    assert found.astype(int).tolist() == [[1, 1, 1, 0], [0, 0, 1, 1]]
+    assert found.astype(int).tolist() == [[1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0]]
     assert interactions(read({}), features) is None
 
 

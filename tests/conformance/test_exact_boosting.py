@@ -156,8 +156,12 @@ def beside_pooled(name: str, seed: int) -> tuple[float, float]:
     labels = [np.array([codes[v] for v in t["y"].labels()]) if codes else t["y"].values for t in (train, test)]
     settings = {"objective": objective, "tree_method": "hist", "nthread": 1}
     settings |= {"num_class": len(codes)} if kind == "multiclass" else {}
-    booster = xgboost.train(settings, xgboost.DMatrix(predictor.design(train), labels[0]), ROUNDS)
-    theirs = booster.predict(xgboost.DMatrix(predictor.design(test)))
+    types = ["c" if column["categories"] else "q" for column in result.data["prepared"]["columns"]]
+    rows = [
+        xgboost.DMatrix(predictor.design(part), y, feature_types=types, enable_categorical=True)
+        for part, y in zip((train, test), labels, strict=True)
+    ]
+    theirs = xgboost.train(settings, rows[0], ROUNDS).predict(rows[1])
     return worth(kind, labels[1], ours), worth(kind, labels[1], theirs)
 
 

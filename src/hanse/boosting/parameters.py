@@ -135,20 +135,19 @@ def monotone(options: Mapping[str, Json], features: Sequence[str]) -> Array:
 
     Args:
         options: as of :func:`read`.
-        features: of the design matrix. A column of categories stands there as ``column=category``, and the name of the
-            column means all of them.
+        features: names of the columns.
 
     Raises:
         ConfigError: a column is not there, or a list has another length.
 
-    >>> monotone({"monotone_constraints": {"age": 1}}, ["sex=f", "sex=m", "age"]).tolist()
-    [0, 0, 1]
+    >>> monotone({"monotone_constraints": {"age": 1}}, ["sex", "age"]).tolist()
+    [0, 1]
     """
     given = options["monotone_constraints"]
     found = np.zeros(len(features), np.int8)
     if isinstance(given, Mapping):
         for name, sign in given.items():
-            found[_places("monotone_constraints", name, features)] = sign
+            found[_place("monotone_constraints", name, features)] = sign
     elif len(given) not in (0, len(features)):
         raise ConfigError(
             f"monotone_constraints is a list of {len(given)}; expected one of {len(features)}, a feature each"
@@ -172,17 +171,15 @@ def interactions(options: Mapping[str, Json], features: Sequence[str]) -> Array 
     groups = np.zeros((len(given), len(features)), bool)
     for row, group in zip(groups, given, strict=True):
         for column in group:
-            row[_places("interaction_constraints", column, features)] = True
+            row[_place("interaction_constraints", column, features)] = True
     alone = np.flatnonzero(~groups.any(0))
     return np.concatenate([groups, np.eye(len(features), dtype=bool)[alone]])
 
 
-def _places(setting: str, column: str | int, features: Sequence[str]) -> list[int]:
-    if isinstance(column, str):
-        found = [i for i, name in enumerate(features) if name == column or name.startswith(f"{column}=")]
-    else:
-        found = [column] if column < len(features) else []
-    if not found:
-        shown = ", ".join(features[:20]) + (", ..." if len(features) > 20 else "")
-        raise ConfigError(f"{setting} names the column {column!r}; there are {shown}")
-    return found
+def _place(setting: str, column: str | int, features: Sequence[str]) -> int:
+    if isinstance(column, int) and column < len(features):
+        return column
+    if isinstance(column, str) and column in features:
+        return features.index(column)
+    shown = ", ".join(features[:20]) + (", ..." if len(features) > 20 else "")
+    raise ConfigError(f"{setting} names the column {column!r}; there are {shown}")

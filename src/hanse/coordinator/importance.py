@@ -1,13 +1,14 @@
 """How much each column counts in a model that a run is learning, from the model alone.
 
-Linear models: the mean absolute coefficient on standardised columns. Ensembles of trees: the library's
-own measure (total gain, impurity). The columns that one raw column was encoded into are added up.
+Linear models: the mean absolute coefficient on standardised columns. Others: what their model's file says
+(``importance``, of boosted trees the total gain), or the library (impurity). The columns that one raw column was
+encoded into are added up.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,9 @@ def _linear(result: Record) -> Array:
 
 
 def _trees(result: Record) -> Array | None:
-    model: Any = find("models", str(result.data["model_name"])).native(result)
-    if hasattr(model, "get_booster"):
-        model = model.get_booster()
-    if hasattr(model, "get_score"):
-        scores: Mapping[str, float] = model.get_score(importance_type="total_gain")
-        return np.array([float(scores.get(name, 0.0)) for name in model.feature_names])
+    module = find("models", str(result.data["model_name"]))
+    if hasattr(module, "importance"):
+        return np.asarray(module.importance(result), np.float64)
+    model: Any = module.native(result)
     found = getattr(model, "feature_importances_", None)
     return None if found is None else np.asarray(found, np.float64)

@@ -10,6 +10,7 @@ from hanse.errors import ConfigError
 from hanse.learning import rows as preparation
 from hanse.messages import Array, Record
 from hanse.prediction import native_model
+from hanse.registry import find
 
 
 def importance(record: Record) -> dict[str, float]:
@@ -20,7 +21,8 @@ def importance(record: Record) -> dict[str, float]:
         return {}
     prepared = preparation.unpack(record)
     try:
-        weights = _weights(native_model(record), len(preparation.task(prepared).features))
+        module = find("models", str(record.data["model_name"]))
+        weights = module.importance(record) if hasattr(module, "importance") else _weights(native_model(record))
     except (ConfigError, ImportError):  # its library is not installed here; the rest of the result is of use
         return {}
     if weights is None:
@@ -40,14 +42,8 @@ def _sources(prepared: Record) -> list[str]:
     return [c.name for c in agreed.columns for _ in preparation.feature_names([c], agreed.needs)]
 
 
-def _weights(model: Any, width: int) -> Array | None:
+def _weights(model: Any) -> Array | None:
     """One number of at least 0 per column of the design matrix."""
-    if hasattr(model, "get_booster"):
-        model = model.get_booster()
-    if hasattr(model, "get_score"):  # XGBoost names them f0, f1, ... or as the design matrix does
-        names = model.feature_names or [f"f{i}" for i in range(width)]
-        scores = model.get_score(importance_type="total_gain")
-        return np.array([float(scores.get(n, 0.0)) for n in names])
     if hasattr(model, "feature_importances_"):
         return np.asarray(model.feature_importances_, np.float64)
     if hasattr(model, "coef_"):

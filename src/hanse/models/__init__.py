@@ -13,6 +13,8 @@ A file without a leading underscore is a model that a run can choose; the others
   column for each category), or ``coded`` ones (the same with a number for each category);
 - ``native(result)``, from the result of a run a normal, fitted model of the library, in the target's own units and
   with the original labels, and ``predict(result, X)``, its predictions;
+- it may have ``importance(result)``, how much each column of the design matrix counts, where the native model has no
+  ``feature_importances_`` or ``coef_`` that say so;
 - it may have ``IMAGES = True``, if it learns from images, and ``INITIALISED_BY = "nodes"``, if only a node can make the
   first parameters.
 

@@ -8,12 +8,13 @@ Options have XGBoost's names, aliases and defaults (:mod:`hanse.boosting.paramet
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hanse.boosting import importance
+from hanse.boosting import importance as of_trees
 from hanse.boosting.booster import dumps
 from hanse.boosting.constraints import Constraints
 from hanse.boosting.growing import Rules, Shape
@@ -87,7 +88,7 @@ class ExactTrees:
 
     def importance(self, trees: Trees) -> Array:
         """(f,) share of each feature in the gain of all splits; sums to 1, or to 0 without splits."""
-        gain = importance.scores(trees, len(self.task.features), "total_gain")
+        gain = of_trees.scores(trees, len(self.task.features), "total_gain")
         return gain / gain.sum() if gain.sum() > 0 else gain
 
 
@@ -107,17 +108,29 @@ def build(task: Task, options: Mapping[str, Json]) -> ExactTrees:
 def native(result: Record) -> Any:
     """An ``xgboost.Booster`` for the design matrix. Feature names are those of :mod:`hanse.models._xgboost`; class
     labels are in ``result.data["task"]["classes"]``, and as attributes of the booster. It predicts with one thread
-    until told otherwise."""
+    until told otherwise. Warns where this release of XGBoost misreads names of categories in frames."""
     xgboost, task = library(), task_of(result)
     model, trees, base = _parts(result)
     attributes = {"classes": json.dumps(task.classes), "features": json.dumps(task.features)}
-    lists = tuple(int(part) for part in xgboost.__version__.split(".")[:2]) >= (3, 1)
+    release = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
     names, columns = plain_names(task.features), result.data["prepared"]["columns"]
     categories = tuple(tuple(column["categories"]) for column in columns)
-    raw = dumps(trees, base, model.objective.document, len(names), names, categories, attributes, lists)
+    if release in ((3, 1), (3, 2)) and not all(name.isascii() for column in categories for name in column):
+        warnings.warn(
+            f"XGBoost {xgboost.__version__} misreads categories of pandas frames whose names are not ASCII; "
+            "let result.predictor() predict from frames, or give the booster result.predictor().design(rows)",
+            stacklevel=2,
+        )
+    raw = dumps(trees, base, model.objective.document, len(names), names, categories, attributes, release >= (3, 1))
     booster = xgboost.Booster({"nthread": 1})
     booster.load_model(bytearray(raw))
     return booster
+
+
+def importance(result: Record) -> Array:
+    """(f,) share of each feature in the gain of all splits."""
+    model, trees, _ = _parts(result)
+    return model.importance(trees)
 
 
 def predict(result: Record, X: Array) -> Array:

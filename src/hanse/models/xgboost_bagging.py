@@ -250,6 +250,11 @@ def native(result: Record) -> Any:
     return booster
 
 
+def importance(result: Record) -> Array:
+    """(f,) share of each feature in the gain of all splits."""
+    return build(task_of(result), options_of(result)).importance(parameters_of(result))
+
+
 def predict(result: Record, X: Array) -> Array:
     """As :meth:`hanse.model.Model.predict`."""
     model = build(task_of(result), options_of(result))
