@@ -27,7 +27,7 @@ LoadTable = Callable[[Mapping[str, Json]], Table]  # from a bundle to the rows t
 OpenSource = Callable[[Mapping[str, Json]], Source]  # the same, to be read in batches
 
 
-_TASK = ("run", "step", "exchange", "op", "combine", "ask")
+_COMBINES = {str(combine): combine for combine in Combine}
 
 
 @dataclass(slots=True)
@@ -77,13 +77,15 @@ class Answerer:
             progress: called now and then, to show life.
         """
         try:
-            run_id, step, exchange, op, how, ask = (task.data[k] for k in _TASK)
+            data = task.data
+            run_id, step, exchange = data["run"], data["step"], data["exchange"]
+            op, how, ask = data["op"], data["combine"], data["ask"]
         except KeyError as missing:
             raise WireError(f"a task without {missing}") from None
         run = self._run(run_id, bundle)
         if how not in run.gathers:
             raise NotApproved(f"the approved bundle does not say how what combines by {str(how)[:40]!r} is gathered")
-        combine = Combine(how)
+        combine = _COMBINES[how]
         memory = run.memories.before(step, exchange)
         remembered = memory.algorithm
         site = Site(self.node, run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner)

@@ -81,9 +81,8 @@ def decode(kind: type[T], record: Record) -> T:
     source, wanted = _Source(record.arrays, set(), {}), cast(Any, kind)
     try:
         found: T = _coder(wanted).decode(record.data, "", source)
-        unknown = sorted(set(record.arrays) - source.used)
-        if unknown:
-            raise _Wrong(unknown[0], "not known", "no array of this name")
+        if len(source.used) != len(record.arrays):
+            raise _Wrong(min(set(record.arrays) - source.used), "not known", "no array of this name")
     except _Wrong as wrong:
         raise WireError(wrong.told(kind)) from None
     return found
@@ -130,7 +129,7 @@ class _Plain:
     arrays_only = False
 
     def __init__(
-        self, expected: str, check: Callable[[Json], Json], built: Callable[[Json], Any] = lambda v: v
+        self, expected: str, check: Callable[[Json], Json], built: Callable[[Json], Any] | None = None
     ) -> None:
         self._expected, self._check, self._built = expected, check, built
 
@@ -141,7 +140,11 @@ class _Plain:
             raise _Wrong(path, _said(value), self._expected) from None
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
-        return self._built(self.encode(data, path, {}))
+        try:
+            found = self._check(data)
+        except ValueError:
+            raise _Wrong(path, _said(data), self._expected) from None
+        return found if self._built is None else self._built(found)
 
 
 class _Array:
@@ -267,6 +270,7 @@ class _Dataclass:
         hints = get_type_hints(kind, include_extras=True)
         self._kind = kind
         self._fields = {f.name: (_coder(hints[f.name]), _optional(f)) for f in dataclasses.fields(kind)}
+        self._in_json = {name for name, (coder, _) in self._fields.items() if not coder.arrays_only}
         self.arrays_only = False
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
@@ -307,8 +311,11 @@ def _joined(path: str, name: str) -> str:
 
 def _object(value: Any, path: str) -> Mapping[str, Any]:
     # a dict is told at a glance; whether something else is a Mapping, takes longer than all else here
-    if not isinstance(value, (dict, Mapping)) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, (dict, Mapping)):
         raise _Wrong(path, _said(value), "an object")
+    for name in value:
+        if not isinstance(name, str):
+            raise _Wrong(path, _said(value), "an object")
     return value
 
 

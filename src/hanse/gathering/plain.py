@@ -54,8 +54,10 @@ class Plain:
         if op != "answer":
             raise Unusable(f"plain gathering has no operation {op!r}")
         contribution = answer(ask)
-        arrays: dict[str, Array] = {f"a.{name}": value for name, value in contribution.record.arrays.items()}
-        arrays.update((f"s.{name}", value) for name, value in contribution.sums.items())
+        arrays: dict[str, Array] = {}
+        for prefix, named in (("a.", contribution.record.arrays), ("s.", contribution.sums)):
+            for name, value in named.items():
+                arrays[prefix + name] = value
         data = {
             "weight": float(contribution.weight),
             "data": contribution.record.data,

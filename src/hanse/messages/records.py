@@ -36,7 +36,10 @@ class Record:
         """Bytes of the arrays (not of the JSON)."""
         if isinstance(self.arrays, Buffered):
             return self.arrays.layout.nbytes
-        return sum(a.nbytes for a in self.arrays.values())
+        total = 0
+        for array in self.arrays.values():
+            total += array.nbytes
+        return total
 
 
 @dataclass(frozen=True, slots=True)
