@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,9 +18,10 @@ from grpc_federation import Federation, authority, identity
 
 from hanse.errors import ConfigError
 from hanse.messages import Message, Record
-from hanse.transports import _grpc_node
+from hanse.transports import _grpc_coordinator, _grpc_node
 from hanse.transports._grpc_call import RECEIVE_BYTES, Call, Ended
 from hanse.transports._grpc_channel import MAX_FRAME, PATH, channel_credentials
+from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._http2 import (
     CALM,
@@ -143,6 +145,17 @@ LIES = {
     "more than there is room for": (FLOW_CONTROL, frame(DATA, 0, 1, bytes(1 << 20)) * 3),
     "pings without end": (CALM, frame(PING, 0, 0, bytes(8)) * 2000),
     "settings without end": (CALM, frame(SETTINGS, 0, 0) * 2000),
+    "data without bytes, without end": (CALM, frame(DATA, 0, 1) * 20_000),
+    "padding without end": (CALM, frame(DATA, 8, 3, b"\xff" + bytes(255)) * 20_000),
+    "windows that grow for ever": (CALM, frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 20_000),
+    "frames of later standards without end": (CALM, frame(99, 0, 0) * 20_000),
+    "a window that settings make too large": (
+        FLOW_CONTROL,
+        frame(WINDOW_UPDATE, 0, 1, b"\x7f\0\0\0") + frame(SETTINGS, 0, 0, struct.pack(">HL", 4, (1 << 31) - 1)),
+    ),
+    "settings of frames that are too small": (PROTOCOL, frame(SETTINGS, 0, 0, struct.pack(">HL", 5, 100))),
+    "settings of a stream": (FRAME_SIZE, frame(SETTINGS, 0, 1)),
+    "a GOAWAY that is cut off": (FRAME_SIZE, frame(GOAWAY, 0, 0, bytes(7))),
     "calls without end": (CALM, b"".join(frame(HEADERS, 4, n, b"\x83") for n in range(3, 5000, 2))),
 }
 
@@ -153,6 +166,95 @@ def test_a_lie_is_named_and_ends_the_connection(lie: str) -> None:
     with pytest.raises(Broken) as caught:
         opened().hears(said)
     assert caught.value.code == code
+
+
+def reframed(data: bytes, rng: random.Random) -> bytes:
+    """The frames of a client as a proxy may pass them on: data cut anew and padded, headers continued."""
+    out, place = bytearray(PREFACE), len(PREFACE)
+    while place < len(data):
+        size, kind, flags = int.from_bytes(data[place : place + 3], "big"), data[place + 3], data[place + 4]
+        stream = int.from_bytes(data[place + 5 : place + 9], "big")
+        body, place = data[place + 9 : place + 9 + size], place + 9 + size
+        if kind == DATA:
+            while body:
+                piece, body = body[: (cut := rng.choice([1, 5, 9, 1000, 16_000]))], body[cut:]
+                padding = rng.choice([None, 0, 1, 200])
+                padded = piece if padding is None else bytes([padding]) + piece + bytes(padding)
+                out += frame(DATA, 0 if padding is None else 8, stream, padded)
+            if flags & 1:
+                out += frame(DATA, 1, stream)
+        elif kind == HEADERS:
+            out += frame(HEADERS, flags & ~4, stream, body[:3])
+            for at in range(3, len(body), 7):
+                out += frame(CONTINUATION, 4 if at + 7 >= len(body) else 0, stream, body[at : at + 7])
+        else:
+            out += frame(kind, flags, stream, body)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_proxy_may_put_all_into_other_frames(seed: int) -> None:
+    rng = random.Random(seed)
+    client, server = End(True), End(False)
+    client.session.start()
+    client.session.say(OPENS)
+    pieces = [rng.randbytes(rng.choice([1, 100, 16_000])) for _ in range(10)]
+    for piece in pieces:
+        client.send(piece)
+    client.session.say([("x", "y" * 100)], end=True)
+    server.hears(reframed(bytes(client.out), rng))
+    assert bytes(server.body) == b"".join(pieces)
+    assert [last for _, last in server.heads] == [False, True]
+
+
+def test_only_a_server_that_does_not_know_the_call_ends_it_by_going_away() -> None:
+    server = opened()
+    server.hears(frame(GOAWAY, 0, 0, bytes(8)) + frame(DATA, 0, 1, b"more"))
+    assert (bytes(server.body), server.resets) == (b"more", [])
+    client = End(True)
+    client.hears(frame(SETTINGS, 0, 0) + frame(GOAWAY, 0, 0, struct.pack(">LL", 1, 0)))
+    assert client.resets == []
+    client.hears(frame(GOAWAY, 0, 0, struct.pack(">LL", 0, 0)))
+    assert client.resets == [None]
+
+
+def test_who_gets_much_may_say_much_of_windows() -> None:
+    server = opened()
+    for _ in range(100):
+        server.hears(frame(WINDOW_UPDATE, 0, 0, b"\0\x10\0\0") + frame(WINDOW_UPDATE, 0, 1, b"\0\x10\0\0"))
+        server.send(bytes(1 << 20))
+        server.hears(frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 500)
+
+
+@pytest.mark.parametrize("said", [b"", PREFACE, PREFACE[:5], PREFACE + frame(SETTINGS, 0, 0), b"slowly"])
+def test_who_opens_no_call_in_time_is_hung_up_on(said: bytes) -> None:
+    async def test() -> None:
+        coordinator = GrpcCoordinator(nobody, keepalive=0.3)
+        host, _, port = (await coordinator.start("127.0.0.1:0", insecure=True)).rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(ConnectionError):  # it is hung up on while it speaks
+            for byte in PREFACE[:9] if said == b"slowly" else said:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.05 if said == b"slowly" else 0)
+            await asyncio.wait_for(reader.read(-1), 5)
+        writer.close()
+        await coordinator.stop()
+
+    run(test())
+
+
+def test_who_shows_no_certificate_in_time_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_grpc_coordinator, "HANDSHAKE_SECONDS", 0.3)
+
+    async def test() -> None:
+        async with Federation(tmp_path) as federation:
+            host, _, port = federation.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"\x16\x03\x01")
+            assert await asyncio.wait_for(reader.read(-1), 5) == b""
+            writer.close()
+
+    run(test())
 
 
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", PREFACE + frame(PING, 0, 0, bytes(8)), b"\x16\x03\x01"])

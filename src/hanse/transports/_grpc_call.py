@@ -265,14 +265,14 @@ class Call(asyncio.BufferedProtocol):
     def _look(self) -> None:
         """Now and then: is somebody there?"""
         self._session.calm()
+        if not self._session.stream:  # whatever it said instead
+            self._break(NO_ERROR, "no call was opened")
+            return
         if self._session.heard:
             self._session.heard = self._silent = False
         elif self._silent:
             self._end(Ended(UNAVAILABLE, "the peer is silent"))
             self.abort()
-            return
-        elif not self._session.stream:
-            self._break(NO_ERROR, "no call was opened")
             return
         else:
             self._silent = True

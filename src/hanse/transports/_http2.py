@@ -27,6 +27,7 @@ _SETTING, _NUMBER, _TWO = struct.Struct(">HL"), struct.Struct(">L"), struct.Stru
 _TABLE, _PUSH, _STREAMS, _INITIAL, _LARGEST, _LIST = range(1, 7)  # settings
 _FIRST_WINDOW, _MOST = 65_535, (1 << 31) - 1
 _BLOCK_BYTES, _LIST_BYTES, _TABLE_BYTES = 64 << 10, 64 << 10, 4096
+_ANSWERS, _IDLE_FRAMES = 1000, 10_000  # between two looks at whether a peer is there
 _OTHER_BYTES = 64 << 10  # of a frame that is read when it is whole
 
 
@@ -81,7 +82,7 @@ class Session:
         self._initial = _FIRST_WINDOW
         self._room_all, self._room = _FIRST_WINDOW, _FIRST_WINDOW  # bytes that may be sent
         self._credit, self._owed = WINDOW, 0  # bytes that the peer may send, and those that it gets back later
-        self._answers = 0  # owed to frames that nobody needs to send often
+        self._answers = self._idle = 0  # frames that ask for an answer, and that bring nothing, of late
 
     # ------------------------------------------------------------ what we say
 
@@ -115,6 +116,7 @@ class Session:
         """What stands before the next ``nbytes`` of the body, at most ``room`` and ``largest``."""
         self._room -= nbytes
         self._room_all -= nbytes
+        self._idle -= nbytes >> 10  # who gets much has much to say of windows
         return _HEAD.pack(nbytes >> 16, nbytes & 0xFFFF, _DATA, 0, self.stream)
 
     def taken(self, nbytes: int) -> None:
@@ -169,6 +171,8 @@ class Session:
             if kind == _DATA and stream == self.stream and not flags & _PADDED and self._greeted and not self._block:
                 self._spend(size)
                 self.left, self._last, place = size, bool(flags & _END_STREAM), begin
+                if not size:
+                    self._brings_nothing()
                 if not size and self._last:
                     self._headers((), True)
             elif end - begin >= size:
@@ -194,6 +198,8 @@ class Session:
             raise Broken(FLOW_CONTROL, "more data than there is room for")
 
     def _frame(self, kind: int, flags: int, stream: int, body: memoryview) -> None:
+        if kind != _DATA:
+            self._brings_nothing()
         if not self._greeted and kind != _SETTINGS:
             raise Broken(PROTOCOL, "the first frame is not SETTINGS")
         if (self._block is not None) != (kind == _CONTINUATION):
@@ -228,7 +234,7 @@ class Session:
         elif kind == _GOAWAY:
             if len(body) < 8 or stream:
                 raise Broken(FRAME_SIZE, "a GOAWAY that is cut off")
-            if _TWO.unpack_from(body)[0] & _MOST < self.stream or not self.stream:
+            if self._client and _TWO.unpack_from(body)[0] & _MOST < self.stream:  # a client's is of calls of ours
                 self._reset(None)
         elif kind == _PROMISE:
             raise Broken(PROTOCOL, "a PUSH_PROMISE, which nobody wants")
@@ -288,6 +294,8 @@ class Session:
                     raise Broken(FLOW_CONTROL, f"a window of {value} bytes")
                 self._room += value - self._initial
                 self._initial = value
+                if self._room > _MOST:
+                    raise Broken(FLOW_CONTROL, "a window over its limit")
         self._answer(frame(_SETTINGS, _ACK, 0))
         self._grown()
 
@@ -305,16 +313,21 @@ class Session:
             raise Broken(FLOW_CONTROL, "a window over its limit")
         self._grown()
 
+    def _brings_nothing(self) -> None:
+        self._idle += 1
+        if self._idle > _IDLE_FRAMES:
+            raise Broken(CALM, "too many frames that bring nothing")
+
     def _answer(self, answer: bytes) -> None:
         """To what a peer that means well sends now and then. Who sends nothing else wants to keep us busy."""
         self._answers += 1
-        if self._answers > 1000:
+        if self._answers > _ANSWERS:
             raise Broken(CALM, "too many frames that only ask for an answer")
         self._write(answer)
 
     def calm(self) -> None:
         """Some time has passed: what was answered until now is forgotten."""
-        self._answers = 0
+        self._answers = self._idle = 0
 
 
 def _unpadded(body: memoryview) -> memoryview:
