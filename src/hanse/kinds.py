@@ -129,8 +129,9 @@ class Answer:
     claimed: float = 0.0
 
 
-# numbers; names and shapes; rows that are counted, and what a contribution weighs, within what its node declared
-CHECKS = ("finite", "layout", "counts", "weights")
+# numbers; names and shapes; rows that are counted, and what a contribution weighs, within what its node declared;
+# whether what it says can be true of any rows (``Ask.fault``)
+CHECKS = ("finite", "layout", "counts", "weights", "sound")
 
 
 class Gathered(Protocol):

@@ -76,6 +76,7 @@ def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
     plain, secure = (learned(federation, gather, model="xgboost") for gather in ("plain", "secure"))
     for name, array in plain.record.arrays.items():
         assert secure.record.arrays[name].tobytes() == array.tobytes(), name
+    assert "sound" in {check for step in secure.rounds for check in step.gathered.get("unchecked", ())}
 
 
 def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() -> None:

@@ -10,10 +10,13 @@ import numpy as np
 
 from hanse.errors import RunFailed
 from hanse.kinds import Answer, Gathered
+from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record
 from hanse.privacy.fixed_point import Code, decode
+from hanse.spans import BLOCK, over
 
 UNCHECKED = ("counts", "weights")  # that numbers are finite, and as asked for, follows from their words
+SOUND = "sound"  # nor this, where an ask says what cannot be true
 
 
 def nothing(failures: Mapping[str, str]) -> Gathered:
@@ -36,6 +39,7 @@ class Total:
     nbytes: int = 0
     told: Mapping[str, Json] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = UNCHECKED
 
     @staticmethod
     def of(
@@ -43,6 +47,7 @@ class Total:
         failures: Mapping[str, str],
         words: Mapping[str, tuple[Code, Array]],
         told: Mapping[str, Json],
+        unchecked: tuple[str, ...] = UNCHECKED,
     ) -> Total:
         """
         Args:
@@ -69,11 +74,8 @@ class Total:
             weight,
             sum(array.nbytes for _, array in words.values()),
             told,
+            unchecked=unchecked,
         )
-
-    @property
-    def unchecked(self) -> tuple[str, ...]:
-        return UNCHECKED
 
     def among(self, nodes: Sequence[str]) -> Total:
         return replace(self, nodes=tuple(nodes))
@@ -113,7 +115,7 @@ class Total:
         found = {}
         for name in (name for name in self.total if name.startswith("a.")):
             kept = np.dtype(np.float64) if self.dtypes[name].kind in "iub" else self.dtypes[name]
-            found[name[2:]] = np.divide(self.total[name], self.weight, dtype=np.float64).astype(kept, copy=False)
+            found[name[2:]] = _divided(self.total[name], self.weight, kept)
         return found
 
     def each(self) -> Iterator[tuple[Answer, Record]]:
@@ -122,3 +124,17 @@ class Total:
     def _given(self, name: str, whole: bool) -> Array:
         array = self.total[name]
         return array.copy() if whole or array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _divided(total: Array, weight: float, dtype: np.dtype[np.generic]) -> Array:
+    """In float64, given in this type; in memory that is used again."""
+    flat, out = total.reshape(-1), empty(total.size, dtype)
+
+    def part(start: int, stop: int) -> bool:
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            np.divide(flat[low:high], weight, out=out[low:high], dtype=np.float64, casting="same_kind")
+        return True
+
+    over(part, flat.size)
+    return out.reshape(total.shape)

@@ -51,7 +51,7 @@ from hanse.config import RunConfig
 from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party, Reply
 from hanse.gathering._session import LOST, Member, commitment, layout, least, pair_sign
-from hanse.gathering._total import Total, nothing
+from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Layout, Record, block, dumps
@@ -147,7 +147,7 @@ class Secure:
             masks = self._masks(came, survivors, shown, failures)
             if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
                 self._keys = {}
-            return await asyncio.to_thread(self._summed, came, survivors, masks, among, failures)
+            return await asyncio.to_thread(self._summed, came, survivors, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
             return nothing({node: failures.get(node, error.reason) for node in asks})
@@ -280,6 +280,7 @@ class Secure:
         masks: Sequence[tuple[bytes, int]],
         among: list[str],
         failures: Mapping[str, str],
+        ask: Ask,
     ) -> Gathered:
         first = came[survivors[0]]
         codes = layout(dict(first.names), len(among), 1.0, first.rows, **self._how)
@@ -304,7 +305,8 @@ class Secure:
             )
             at[how.bits] += size if size else 0
         nodes = [(node, came[node].asked, came[node].data, came[node].weighs) for node in survivors]
-        return Total.of(nodes, dict(failures), arrays, told)
+        lost = (*UNCHECKED, SOUND) if ask.fault is not None else UNCHECKED
+        return Total.of(nodes, dict(failures), arrays, told, lost)
 
     @staticmethod
     def _words(name: str, size: int, records: Sequence[Record], masks: Sequence[tuple[bytes, int]]) -> Array:
