@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from drive import Drive, same, shares, toy
 
+import hanse
 from hanse.boosting.objective import chosen
 from hanse.learning.results import task_of
 from hanse.messages import Record, digest
@@ -240,3 +242,18 @@ def test_children_that_are_more_than_their_parent_end_the_run() -> None:
     drive = Drive(tables, spoil=spoil, **settings("binary", num_rounds=2))
     with pytest.raises(AssertionError, match="the sums of all sites are more than those above"):
         drive.run()
+
+
+def test_secure_sums_give_the_same_bytes() -> None:
+    rng = np.random.default_rng(1)
+    n = 300
+    frame = pd.DataFrame({f"x{i}": rng.normal(size=n) for i in range(3)})
+    frame["c"] = rng.choice(list("uvwxyz"), n)
+    frame["y"] = np.where(frame["x0"] + frame["x1"] * frame["x2"] + (frame["c"] == "u") > 0, "a", "b")
+    federation = hanse.simulate({f"s{i}": frame.iloc[i::3] for i in range(3)})
+    found = []
+    for gathering in ("plain", "secure"):
+        given = {"target": "y", "rounds": 2, "gathering": gathering, "gathering_fallback": "plain"}
+        result = federation.experiment("xgboost", model_options=OPTIONS, **given).run(progress=False)
+        found.append(model(result.record))
+    assert found[0] == found[1]
