@@ -330,6 +330,7 @@ def test_messages_of_any_size_go_to_the_library_and_come_back(sizes: list[int]) 
                 await ready.wait()
         await done.wait()
         assert back == sent
+        assert call._rest.obj == b""  # it holds nothing of what has left
 
     run(with_library(serve, test))
 

@@ -28,6 +28,7 @@ _DIRECT = 16 << 10  # bytes of a message to come, from which on they need not la
 _BUFFERED = 64 << 10  # bytes that wait for the socket before we wait for it
 _OPEN_SECONDS = 20.0  # who connects opens a call by then
 _LAST_SECONDS = 1.0  # for the last words of a connection
+_NOTHING = memoryview(b"")
 _PREFIX = struct.Struct(">BL")
 _ANSWER = ((":status", "200"), ("content-type", "application/grpc"))
 _PRINTABLE = " !#$&'()*+,/:;<=>?@[]^_`{|}~\"\\"
@@ -79,7 +80,7 @@ class Call(asyncio.BufferedProtocol):
         self._filled, self._direct = 0, False  # bytes of it that are there; whether the next land in it
         self._kept: deque[bytes] = deque()  # messages that nobody takes now
         self._held = True
-        self._rest, self._head = memoryview(b""), b""  # of the message that is going out
+        self._rest, self._head = _NOTHING, b""  # of the message that is going out
         self._open = 0  # bytes that belong to the frame that is going out
         self._queue: list[bytes] = []  # frames that wait for its end
         self._paused = self._waited_for = False
@@ -148,6 +149,8 @@ class Call(asyncio.BufferedProtocol):
             if not self._open and self._queue:
                 self.transport.write(b"".join(self._queue))
                 self._queue.clear()
+        if not self._rest:
+            self._rest = _NOTHING  # an empty view would still hold the message
         return not self._paused and not self._rest
 
     def _more(self) -> None:
@@ -187,7 +190,7 @@ class Call(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._rest, self._head, self._open = memoryview(b""), b"", 0
+        self._rest, self._head, self._open = _NOTHING, b"", 0
         self._kept.clear()
         if not self.accepted.done():
             self.accepted.set_exception(how)
