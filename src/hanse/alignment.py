@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from hanse import algorithms, comparison, features
 from hanse.config import RunConfig
+from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.registry import find
 from hanse.task import PROBABILITIES
@@ -45,6 +46,12 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
     )
     odd = [said for name, told in labels.items() for said in comparison.labels(told, name)]
     return dataclasses.replace(found, warnings=(*found.warnings, *odd)).to_json()
+
+
+def check_target(config: RunConfig) -> None:
+    """Raises ``ConfigError`` where a model is to be learned and no column is named that it predicts."""
+    if algorithms.needs_model(config) and not config.target_column:
+        raise ConfigError("name the column to be predicted (target_column); hanse run analyze lists the columns")
 
 
 def check_labels(config: RunConfig, labels: Labels) -> None:

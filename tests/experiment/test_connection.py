@@ -43,6 +43,7 @@ FAST: dict[str, Any] = {
     "model": "logistic_regression",
     "federated_strategy": "fedavg",
     "rounds": 3,
+    "target": "disease",
     "sample_id_column": None,
 }
 

@@ -92,9 +92,11 @@ def test_names_are_not_markup_for_the_terminal() -> None:
 
 def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     federation = hanse.simulate(sites.cancer(2))
-    federation.experiment(model="logistic_regression", federated_strategy="fedavg", rounds=2).run()
+    federation.experiment(model="logistic_regression", federated_strategy="fedavg", rounds=2, target="disease").run()
     assert all(line.startswith("simulation: ") for line in capsys.readouterr().err.splitlines())
-    federation.experiment(model="logistic_regression", federated_strategy="fedavg", rounds=2).run(progress=False)
+    federation.experiment(model="logistic_regression", federated_strategy="fedavg", rounds=2, target="disease").run(
+        progress=False
+    )
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
 

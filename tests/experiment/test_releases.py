@@ -78,7 +78,9 @@ def test_connecting_says_both_releases(real: Living, monkeypatch: pytest.MonkeyP
 def test_a_refused_proposal_names_both_releases(real: Living) -> None:
     here = of(real)
     with Federation(here) as federation:
-        experiment = federation.experiment("logistic_regression", federated_strategy="fedprox", proximal_mu=0.1)
+        experiment = federation.experiment(
+            "logistic_regression", federated_strategy="fedprox", proximal_mu=0.1, target="disease"
+        )
         with pytest.raises(ConfigError, match=f"proximal_mu.*this is hanse {hanse.__version__}, .* is hanse {OTHER}"):
             experiment.propose()
         assert set(here._http._transport.sent[0]) == {"model_name", "federated_strategy", "proximal_mu"}  # type: ignore[attr-defined]

@@ -29,9 +29,9 @@ LINEAR = ("logistic_regression", "sgd_classifier", "mlp_classifier")
 @pytest.fixture(scope="module")
 def learned() -> dict[str, Result]:
     federation = hanse.simulate(sites.cancer())
-    found = {m: federation.experiment(model=m, rounds=4).run(progress=False) for m in LINEAR}
+    found = {m: federation.experiment(model=m, rounds=4, target="disease").run(progress=False) for m in LINEAR}
     for model in ("xgboost", "random_forest"):
-        found[model] = federation.experiment(model=model, rounds=3).run(progress=False)
+        found[model] = federation.experiment(model=model, rounds=3, target="disease").run(progress=False)
     return found
 
 
@@ -243,7 +243,7 @@ def test_evaluation_on_other_rows(learned: dict[str, Result]) -> None:
 @pytest.mark.parametrize("model", ["logistic_regression", "sgd_classifier", "xgboost", "random_forest"])
 def test_importance_is_a_share_of_the_features_as_they_were(model: str) -> None:
     data = sites.rough()
-    result = hanse.simulate(data).experiment(model=model, rounds=3).run(progress=False)
+    result = hanse.simulate(data).experiment(model=model, rounds=3, target="disease").run(progress=False)
     weights = result.feature_importance
     assert set(weights) <= set(result.alignment["features"])  # not grade=low, nor "... is missing"
     assert sum(weights.values()) == pytest.approx(1)
@@ -258,7 +258,12 @@ def test_importance_of_xgboost_is_its_gain() -> None:
     for site in "ab":
         x = rng.normal(size=(200, 3))
         data[site] = {"z[0]<1": x[:, 0], "a": x[:, 1], "m": x[:, 2], "disease": x[:, 0] > 0}
-    weights = hanse.simulate(data).experiment(model="xgboost", rounds=2).run(progress=False).feature_importance
+    weights = (
+        hanse.simulate(data)
+        .experiment(model="xgboost", rounds=2, target="disease")
+        .run(progress=False)
+        .feature_importance
+    )
     assert next(iter(weights)) == "z[0]<1"
     assert weights["z[0]<1"] > 0.9
 

@@ -27,7 +27,7 @@ QUANTITY = ["linear_regression", "sgd_regressor", "mlp_regressor", "xgboost", "r
 
 def settings(model: str) -> dict[str, Any]:
     rounds = {"random_forest": 2, "xgboost": 8}.get(model, 12)
-    found: dict[str, Any] = {"model": model, "rounds": rounds, "local_epochs": 3}
+    found: dict[str, Any] = {"model": model, "target": "disease", "rounds": rounds, "local_epochs": 3}
     if model.startswith("mlp"):
         found |= {"model_options": {"hidden_layer_sizes": [8]}, "learning_rate": 0.02, "batch_size": 16}
     if model.startswith("xgboost"):
@@ -174,10 +174,10 @@ def test_a_plan_from_elsewhere_runs_only_when_it_is_trusted(tmp_path: Path) -> N
 def test_plans_that_cannot_be_had() -> None:
     federation = hanse.simulate({"a": {"x": [1.0], "disease": [1]}})
     with pytest.raises(ConfigError, match="cannot be read"):
-        federation.experiment(plan="/nowhere/plan.py")
+        federation.experiment(plan="/nowhere/plan.py", target="disease")
     with pytest.raises(ConfigError, match="plan is 3"):
-        federation.experiment(plan=3)
-    assert "def learn" in federation.experiment(plan=learn).config.plan["source"]  # type: ignore[index]
+        federation.experiment(plan=3, target="disease")
+    assert "def learn" in federation.experiment(plan=learn, target="disease").config.plan["source"]  # type: ignore[index]
 
 
 def test_pandas_polars_columns_and_tables_are_the_same() -> None:
@@ -193,7 +193,10 @@ def test_it_looks_before_it_runs() -> None:
     assert federation.nodes().column("status") == ["online"] * 3
     assert federation.datasets().column("columns") == [11] * 3
     experiment = federation.experiment(
-        model="logistic_regression", federated_strategy="fedavg", features=["mean radius", "worst texture"]
+        model="logistic_regression",
+        federated_strategy="fedavg",
+        features=["mean radius", "worst texture"],
+        target="disease",
     )
     analysis = experiment.analyze()
     assert list(analysis.features) == ["mean radius", "worst texture"]
@@ -212,10 +215,10 @@ def test_union_reports_what_is_filled_in() -> None:
     data = sites.cancer()
     data["site2"] = data["site2"].drop(columns=["mean radius", "mean texture", "worst texture"])
     federation = hanse.simulate(data)
-    analysis = federation.experiment(feature_strategy="union").analyze()
+    analysis = federation.experiment(feature_strategy="union", target="disease").analyze()
     assert analysis.filled == {"site1": 0, "site2": 0.3, "site3": 0}
     assert "30% of the features are filled in at site2" in analysis.warnings[0]
-    assert len(federation.experiment().analyze().features) == 7
+    assert len(federation.experiment(target="disease").analyze().features) == 7
     result = learn(data, feature_strategy="union")
     assert result.metrics["auc"] > 0.9
     assert "30% of the features are filled in at site2" in result._repr_html_()
@@ -225,20 +228,20 @@ def test_short_names_and_wrong_names() -> None:
     federation = hanse.simulate({"a": {"x": [1.0], "disease": [1]}}, seed=5)
     config = federation.experiment(model="xgboost", target="y", rounds=3, learning_rate=0.5).config
     assert (config.model_name, config.target_column, config.num_rounds, config.seed) == ("xgboost", "y", 3, 5)
-    assert federation.experiment(seed=9).config.seed == 9
+    assert federation.experiment(seed=9, target="disease").config.seed == 9
     for wrong, hint in (("modle", "did you mean 'model'"), ("learning_rat", "did you mean 'learning_rate'")):
         with pytest.raises(ConfigError, match=hint):
             federation.experiment(**{wrong: 1})
     with pytest.raises(ConfigError, match="same setting"):
-        federation.experiment(model="xgboost", model_name="xgboost")
+        federation.experiment(model="xgboost", model_name="xgboost", target="disease")
     with pytest.raises(ConfigError, match="num_rounds is 0"):
-        federation.experiment(rounds=0)
+        federation.experiment(rounds=0, target="disease")
     with pytest.raises(ConfigError, match="known are .*logistic_regression"):
-        federation.experiment(model="no such model").propose()
+        federation.experiment(model="no such model", target="disease").propose()
     with pytest.raises(ConfigError, match="the target column 'y' is missing at a"):
         federation.experiment(model="logistic_regression", federated_strategy="fedavg", target="y").run(progress=False)
     with pytest.raises(ConfigError, match="there is no site z"):
-        federation.experiment(expected_client_ids=["z"]).propose()
+        federation.experiment(expected_client_ids=["z"], target="disease").propose()
 
 
 @pytest.mark.parametrize(
@@ -267,7 +270,7 @@ def test_a_run_that_cannot_learn_fails_with_the_reason() -> None:
     with pytest.raises(RunFailed, match="1 classes over all sites"):
         learn(same)
     federation = hanse.simulate({"a": {"x": [1.0], "disease": [None]}})
-    experiment = federation.experiment(model="logistic_regression", federated_strategy="fedavg")
+    experiment = federation.experiment(model="logistic_regression", federated_strategy="fedavg", target="disease")
     with pytest.raises(RunFailed, match="no site has a row"):
         experiment.run(progress=False)
     assert experiment.status()["state"] == "failed"
@@ -304,7 +307,9 @@ def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(logistic_regression.LogisticRegression, "train", fails)
     federation = hanse.simulate(sites.cancer(2))
-    experiment = federation.experiment(model="logistic_regression", federated_strategy="fedavg", max_failed_rounds=1)
+    experiment = federation.experiment(
+        model="logistic_regression", federated_strategy="fedavg", max_failed_rounds=1, target="disease"
+    )
     with pytest.raises(RunFailed, match="ZeroDivisionError: a mistake"):
         experiment.run(progress=False)
     with pytest.raises(RunFailed) as caught:
@@ -315,7 +320,7 @@ def test_all_sites_failing_shows_the_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_cancel_ends_a_long_run_at_once() -> None:
     federation = hanse.simulate(sites.cancer())
-    experiment = federation.experiment(model="sgd_classifier", rounds=100_000).propose()
+    experiment = federation.experiment(model="sgd_classifier", rounds=100_000, target="disease").propose()
     started = threading.Event()
     states: list[str] = []
 
@@ -343,7 +348,9 @@ def test_cancel_stops_a_site_in_the_middle_of_its_work() -> None:
     """Its ten thousand passes would take longer than any test may."""
     (rows,) = sites.cancer(1).values()
     federation = hanse.simulate({"site1": pandas.concat([rows] * 200)})
-    experiment = federation.experiment(model="sgd_classifier", rounds=1, local_epochs=10_000, batch_size=1).propose()
+    experiment = federation.experiment(
+        model="sgd_classifier", rounds=1, local_epochs=10_000, batch_size=1, target="disease"
+    ).propose()
     for update in experiment.watch():
         if update.step is not None:
             break
@@ -352,7 +359,9 @@ def test_cancel_stops_a_site_in_the_middle_of_its_work() -> None:
 
 
 def test_not_waiting_and_watching_twice() -> None:
-    experiment = hanse.simulate(sites.cancer()).experiment(model="logistic_regression", federated_strategy="fedavg")
+    experiment = hanse.simulate(sites.cancer()).experiment(
+        model="logistic_regression", federated_strategy="fedavg", target="disease"
+    )
     assert experiment.run(wait=False) is None
     with pytest.raises(Conflict, match="already"):
         experiment.run()
@@ -389,7 +398,7 @@ def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
     }
     assert [Table.of(sites["b"])[n].kind for n in "xy"] == [ColumnKind.OPEN] * 2
     federation = hanse.simulate(sites, policy={"minimum_cell": 1})
-    result = federation.experiment("logistic_regression", rounds=2).run(progress=False)
+    result = federation.experiment("logistic_regression", rounds=2, target="disease").run(progress=False)
     assert result.alignment["kinds"] == {"x": "categorical", "y": "numeric"}
     assert not result.failures
     assert federation.analytics().mean("y")["y"] == pytest.approx(1.5)
@@ -398,14 +407,16 @@ def test_a_column_without_values_takes_the_kind_it_has_elsewhere() -> None:
 
 def test_a_column_without_values_anywhere_is_no_feature() -> None:
     sites = {s: {"x": [None] * 20, "y": [1.0, 2.0] * 10, "disease": [0, 1] * 10} for s in "ab"}
-    result = hanse.simulate(sites).experiment("logistic_regression", rounds=1).run(progress=False)
+    result = hanse.simulate(sites).experiment("logistic_regression", rounds=1, target="disease").run(progress=False)
     assert result.alignment["features"] == ["y"]
     assert result.alignment["warnings"] == ["'x' was left out: it has no value at any site"]
 
 
 def test_the_probe_touches_no_data() -> None:
     result = (
-        hanse.simulate({"a": {"x": [1]}, "b": {}}).experiment(federated_strategy="probe", rounds=4).run(progress=False)
+        hanse.simulate({"a": {"x": [1]}, "b": {}})
+        .experiment(federated_strategy="probe", rounds=4, target="disease")
+        .run(progress=False)
     )
     assert not result.metrics
     assert not result.feature_importance

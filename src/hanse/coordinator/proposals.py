@@ -61,8 +61,7 @@ def freeze(
         found = alignment.of(config, {node: _columns(d) for node, d in datasets.items()}, {})
         frozen = bundle.freeze(config, found, bundle.bound(datasets))
         return FrozenProposal(frozen, tuple(sorted(datasets)), _warn(config, sorted(datasets)))
-    if not config.target_column:
-        raise ConfigError("name the column to be predicted (target_column); hanse run analyze lists the columns")
+    alignment.check_target(config)
     metadata = {c for d in datasets.values() for c in d.get("metadata_columns") or ()}
     labels = {
         name: {node: labels_told(usable[node].summary, str(d.get("name")), name) for node, d in datasets.items()}

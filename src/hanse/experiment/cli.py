@@ -165,11 +165,6 @@ def _value(name: str, text: str) -> Any:
         return text
 
 
-def _without_guess(settings: dict[str, Any]) -> dict[str, Any]:
-    """No column is meant where none is named: the default of the REST interface is for its own callers."""
-    return settings if {"target", "target_column"} & settings.keys() else {**settings, "target_column": ""}
-
-
 def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
@@ -196,7 +191,7 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
     from hanse.experiment.configuring import configure
     from hanse.experiment.proposal import Experiment
 
-    experiment = Experiment(here, configure(_without_guess(gathered(**options)))).propose()
+    experiment = Experiment(here, configure(gathered(**options))).propose()
     session = here.session(experiment.run_id)
     if as_json:
         click.echo(json.dumps({k: v for k, v in session.items() if k != "code_preview"}, indent=2))
@@ -276,7 +271,7 @@ def analyze(here: Connection, as_json: bool, **options: Any) -> None:
     from hanse.experiment.configuring import configure
     from hanse.experiment.proposal import Experiment
 
-    experiment = Experiment(here, configure(_without_guess(gathered(**options))))
+    experiment = Experiment(here, configure(gathered(**options)))
     if as_json:
         click.echo(json.dumps(here.overview(experiment.config), indent=2, ensure_ascii=False))
     else:

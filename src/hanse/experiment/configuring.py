@@ -18,10 +18,13 @@ ALIASES = {"model": "model_name", "target": "target_column", "rounds": "num_roun
 
 
 def configure(settings: Mapping[str, Any], defaults: Mapping[str, Json] | None = None) -> RunConfig:
-    """A checked configuration, short names included.
+    """A checked configuration, short names included. Where no target is named, none is meant: the default of the
+    configuration is that of the REST interface, for its own callers.
 
     >>> configure({"model": "xgboost", "rounds": 3}).num_rounds
     3
+    >>> configure({}).target_column
+    ''
     >>> configure({"round": 3})
     Traceback (most recent call last):
     ...
@@ -38,7 +41,7 @@ def configure(settings: Mapping[str, Any], defaults: Mapping[str, Json] | None =
         found[full] = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     if found.get("plan") is not None:
         found["plan"] = plan_of(found["plan"])
-    return RunConfig.parse(found)
+    return RunConfig.parse({"target_column": "", **found})
 
 
 def plan_of(given: Any) -> Any:

@@ -155,6 +155,7 @@ class Simulation:
         return {name: {node: self._labels[node, name] for node in tables} for name in config.targets}
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
+        alignment.check_target(config)
         tables = self._chosen(config)
         datasets = {n: {"name": n, "version": self._version(n), "most_rows": t.rows} for n, t in tables.items()}
         found = self._align(config, tables)

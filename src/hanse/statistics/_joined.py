@@ -78,6 +78,31 @@ def runs(parts: Array, minimum: int, within: Array | None = None) -> Array:
     return np.array([(a, b) for a, b, _ in found_runs], np.int64).reshape(-1, 2)
 
 
+def even(counts: Array, found: Array, minimum: int) -> Array:
+    """As many runs of about equally many rows: what is left over is not all in the last one, which would place whatever
+    rests on the runs too low. Where a cell is a run by itself, the runs stay as they are.
+
+    Args:
+        counts: (k,) of one part.
+        found: its :func:`runs`.
+
+    >>> even(np.ones(29, int), np.array([[0, 9], [10, 28]]), 10).tolist()
+    [[0, 14], [15, 28]]
+    """
+    if len(found) < 2 or (found[:, 0] == found[:, 1]).any():
+        return found
+    upto = np.cumsum(counts)
+    wanted = upto[-1] * np.arange(1, len(found)) / len(found)
+    after = np.searchsorted(upto, wanted)
+    before = np.maximum(after - 1, 0)
+    last = np.where(wanted - upto[before] < upto[after] - wanted, before, after)
+    ends = np.append(last, len(counts) - 1)
+    rows = np.diff(np.concatenate([[0], upto[ends]]))
+    if (rows < minimum).any():
+        return found
+    return np.stack([np.concatenate([[0], last + 1]), ends], 1)
+
+
 def ending(found: Array, other: Array) -> Array:
     """The runs of ``found``, joined to end only where runs of ``other`` do, which are made of them.
 

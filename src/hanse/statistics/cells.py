@@ -7,11 +7,12 @@ depth before are divided evenly, each into as many parts as its share of all row
 hold about equally many rows. All of it is counts, so it adds over sites.
 
 A node tells neighbouring cells together until they hold the owner's minimum of rows
-(:mod:`hanse.statistics._joined`), with groups at the same cells for all of them where these are ``pooled``, at ends
-of the runs of all rows. So no cell stands for one person, no extreme leaves, and a cumulative count lies between
-``first`` and ``last``. Of groups that are ``pooled`` it also tells ``places``, the sum of its rows' cells by number:
-one number of a group of the minimum of rows, as its mean is, and bounded, as the mean is not. It is Wilcoxon's rank sum
-on a scale that all sites share, and says on which side of the middle of their runs a group's rows stand as a whole.
+(:mod:`hanse.statistics._joined`), all about equally many; groups at the same cells for all of them where these are
+``pooled``, at ends of the runs of all rows. So no cell stands for one person, no extreme leaves, and a cumulative count
+lies between ``first`` and ``last``. Of groups that are ``pooled`` it also tells ``places``, the sum of its rows' cells
+by number: one number of a group of the minimum of rows, as its mean is, and bounded, as the mean is not. It is
+Wilcoxon's rank sum on a scale that all sites share, and says on which side of the middle of their runs a group's rows
+stand as a whole.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
         return exact | ({"places": _places(arrays["counts"])} if options["pooled"] else {})
     if owner.grouped and options["pooled"]:
         return {"n": arrays["n"]}  # all groups together, below
-    [found] = _told([arrays["counts"]], arrays["counts"], owner, known)
+    [found] = _told([arrays["counts"]], arrays["counts"], owner, options, known)
     return {"n": arrays["n"], **found}
 
 
@@ -114,7 +115,7 @@ def across(
     rest = [arrays["counts"] for arrays, part in zip(found, sent, strict=True) if not part and arrays["n"]]
     left = [np.sum(rest, axis=0)] if rest else []
     try:
-        parts = iter(_told([*mine, *left], np.sum([*mine, *left], axis=0), owner, known) if mine else [])
+        parts = iter(_told([*mine, *left], np.sum([*mine, *left], axis=0), owner, options, known) if mine else [])
     except Withheld:
         return [None if part is None else {} for part in sent]
     return [
@@ -127,9 +128,16 @@ def _places(counts: Array) -> Array:
     return np.asarray(counts @ np.arange(len(counts)), np.int64)
 
 
-def _told(parts: Sequence[Array], whole: Array, owner: Owner, known: Known) -> list[dict[str, Array]]:
+def _told(
+    parts: Sequence[Array], whole: Array, owner: Owner, options: Mapping[str, Json], known: Known
+) -> list[dict[str, Array]]:
     """Raises ``Withheld`` where there are too few rows."""
-    joined = _joined.runs(np.array(parts), owner.minimum, _joined.runs(whole, owner.minimum))
+    joined = _joined.runs(whole, owner.minimum)
+    joined = (
+        _joined.runs(np.array(parts), owner.minimum, joined)
+        if options["pooled"]
+        else _joined.even(whole, joined, owner.minimum)
+    )
     if not len(joined):
         raise Withheld("fewer rows than this node's minimum")
     cells = len(whole)
