@@ -299,6 +299,16 @@ def test_the_notebook_view_shows_what_happened() -> None:
     assert len(bands[0].get("points", "").split()) == 2 * 6  # rounds 1 to 6: the untrained model is left out
 
 
+@pytest.mark.parametrize(
+    ("model", "says"), [("logistic_regression", "exact"), ("mlp_classifier", "averaged"), ("random_forest", "joined")]
+)
+def test_a_result_says_how_near_it_is_to_the_pooled_fit(model: str, says: str, learned: dict[str, Result]) -> None:
+    """Nobody said that what averages is another model than the pooled fit."""
+    assert learned[model].nearness.startswith(f"{says}: ")
+    assert repr(learned[model]).splitlines()[1] == learned[model].nearness
+    assert learned[model].nearness in learned[model]._repr_html_()
+
+
 def test_a_simulation_says_so(learned: dict[str, Result]) -> None:
     html = learned["xgboost"]._repr_html_()
     assert ">simulation<" in html

@@ -7,6 +7,7 @@ is agreed on before, how it is evaluated. A file has
 - ``TAKES``, if it learns a model: the capability that a model must have (``LEARNS_BY`` of :mod:`hanse.models`).
   It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
   algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
+- ``EXACT = True``, if its model is that of the pooled rows, whatever the split (:func:`nearness`);
 - ``NEEDS_DATA = False``, if it touches no data;
 - ``SETTINGS``, what a run may set for it (:class:`hanse.settings.Setting`): they stand beside the settings of every
   run, and reach it by name in the run's configuration;
@@ -74,6 +75,26 @@ def _default(model: str) -> str:
             return takers[0]
     known = ", ".join(fitting(model)) or "none that is installed here"
     raise ConfigError(f"no algorithm is the default for {model}; set federated_strategy to one that fits: {known}")
+
+
+EQUAL = "exact: equals the pooled fit"
+AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
+JOINED = "joined: what each site grows from its own rows is put together, which is another model than the pooled fit"
+
+
+def nearness(name: str) -> str:
+    """How the model that an algorithm learns relates to the one of the pooled rows, in a line; "" where none is
+    learned, or the algorithm is not installed here.
+
+    >>> nearness("newton"), nearness("fedprox").partition(":")[0], nearness("statistics")
+    ('exact: equals the pooled fit', 'averaged', '')
+    """
+    module = find("algorithms", name) if name in names("algorithms") else None
+    if module is None or not hasattr(module, "TAKES"):
+        return ""
+    if getattr(module, "EXACT", False):
+        return EQUAL
+    return AVERAGED if getattr(module.ALGORITHM, "updates", False) else JOINED
 
 
 def needs_data(config: RunConfig) -> bool:

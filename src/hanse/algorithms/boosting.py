@@ -50,6 +50,7 @@ from hanse.typed import Typed
 
 TAKES = "histograms"
 DEFAULT = True
+EXACT = True
 SETTINGS = {
     "learning_rate": Setting(
         None, "of each boosted tree; null: the model's own (0.3)", maybe(number(0, 1000, above=True))

@@ -44,6 +44,7 @@ from hanse.typed import Typed
 
 TAKES = "sums"
 DEFAULT = True
+EXACT = True
 SETTINGS = {
     "max_iterations": Setting(100, "exchanges after which an exact fit that has not converged ends", whole(1, 10_000)),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hanse import algorithms
 from hanse.bundle import Bundle
 from hanse.messages import Json
 from hanse.registry import find, names
@@ -32,6 +33,7 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "purpose": run.config.get("purpose", ""),
         "config": dict(run.config),
         "learns": learns(run.config),
+        "nearness": algorithms.nearness(str(run.config.get("federated_strategy", ""))),
         "proposer": run.proposer,
         "expected_clients": list(run.nodes),
         "remaining": [n for n in run.nodes if n not in consents],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import DataError, Refused, WireError
 from hanse.experiment import drawing, figure, records
@@ -75,6 +76,11 @@ class Result:
         if not history:
             return {}
         return {k: v for k, v in history[-1].items() if k not in records.ABOUT and isinstance(v, (int, float))}
+
+    @property
+    def nearness(self) -> str:
+        """How the model relates to the one of the pooled rows, in a line: exact, averaged or joined."""
+        return algorithms.nearness(str(self.record.data.get("algorithm", "")))
 
     @property
     def warnings(self) -> list[str]:
@@ -226,14 +232,17 @@ class Result:
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:
+        return "\n".join(filter(None, [f"<Result of {self._headline()}>", self.nearness]))
+
+    def _headline(self) -> str:
         figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in FIRST)
         rounds = len({s.round for s in self.rounds if s.round is not None})
         failed = len(self.failures)
         return (
-            f"<Result of {self._title()}{' (simulation)' if self.simulated else ''}: {rounds} rounds over "
+            f"{self._title()}{' (simulation)' if self.simulated else ''}: {rounds} rounds over "
             f"{len(self._everyone())} sites{', ' + figures if figures else ''}{self._basis()}"
             f"{f', {failed} failures' if failed else ''}"
-            f"{f', {len(self.warnings)} warnings' if self.warnings else ''}>"
+            f"{f', {len(self.warnings)} warnings' if self.warnings else ''}"
         )
 
     def _basis(self) -> str:
@@ -260,6 +269,8 @@ class Result:
         subtitle = f"{len(rounds)} round{'s' * (len(rounds) != 1)}, seed {self.config.seed}"
         if features := self.alignment.get("features"):
             subtitle += f", {len(features)} features ({self.config.feature_strategy})"
+        if self.nearness:
+            subtitle += f"; {self.nearness}"
         if self.run_id:
             subtitle += f", run {self.run_id}"
         panels = [
@@ -306,7 +317,7 @@ class Result:
         """The same pictures as a matplotlib ``Figure``; ``.savefig(path)`` writes it."""
         weights = dict(sorted(self.feature_importance.items(), key=lambda pair: -pair[1])[:12])
         return figure.draw(
-            str(self)[1:-1].removeprefix("Result of "),
+            self._headline(),
             records.curves(list(self.history)),
             self._everyone(),
             sorted({s.round for s in self.rounds if s.round is not None}),
