@@ -83,7 +83,8 @@ def test_a_refused_proposal_names_both_releases(real: Living) -> None:
         )
         with pytest.raises(ConfigError, match=f"proximal_mu.*this is hanse {hanse.__version__}, .* is hanse {OTHER}"):
             experiment.propose()
-        assert set(here._http._transport.sent[0]) == {"model_name", "federated_strategy", "proximal_mu", "target_column"}  # type: ignore[attr-defined]
+        given = {"model_name", "federated_strategy", "proximal_mu", "target_column"}
+        assert set(here._http._transport.sent[0]) == given  # type: ignore[attr-defined]
 
 
 def test_a_finished_run_of_a_newer_coordinator_is_read(real: Living, tmp_path: Path) -> None:
