@@ -140,7 +140,11 @@ def test_the_hessian_of_the_result_is_that_of_the_fit() -> None:
 def test_classes_that_features_separate_have_no_unpenalised_fit() -> None:
     sites = {s: {"x": [float(i) for i in range(40)], "disease": [int(i >= 20) for i in range(40)]} for s in "ab"}
     run = hanse.simulate(sites).experiment(
-        "logistic_regression", federated_strategy="newton", model_options={"C": "inf"}, test_fraction=0.0
+        "logistic_regression",
+        target="disease",
+        federated_strategy="newton",
+        model_options={"C": "inf"},
+        test_fraction=0.0,
     )
     with pytest.raises(hanse.errors.RunFailed, match="separate"):
         run.run(progress=False)

@@ -89,7 +89,8 @@ def test_a_refused_proposal_names_both_releases(real: Living) -> None:
 
 def test_a_finished_run_of_a_newer_coordinator_is_read(real: Living, tmp_path: Path) -> None:
     with hanse.connect(real.url, real.tokens["scientist"]) as federation:
-        settings: dict[str, Any] = {"rounds": 2, "sample_id_column": None, "federated_strategy": "fedavg"}
+        settings: dict[str, Any] = {"rounds": 2, "target": "disease", "sample_id_column": None}
+        settings["federated_strategy"] = "fedavg"
         experiment = federation.experiment("logistic_regression", **settings).propose()
         for name in real.hospitals:
             owner = Connection(Credentials(real.url, real.tokens[name]))
