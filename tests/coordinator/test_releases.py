@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import hanse
-from hanse.coordinator import driving
-from hanse.errors import OtherRelease
+from hanse.coordinator import consent, driving
+from hanse.errors import NodeFailed, OtherRelease
 from hanse.messages import Message
 from hanse.store.states import RunState
 from hanse.transport import Progress
@@ -218,5 +218,30 @@ def test_runs_that_another_release_began_end_with_both_named(tmp_path: Path, mon
             f.people("a")
             said = await f.refused("sci", "POST", f"/api/training/sessions/{going}/resume", None, 409)
             assert "0.1.0" in said
+
+    asyncio.run(body())
+
+
+def test_a_node_that_takes_long_to_take_note_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays on line, so no greeting brings the proposal: the run would wait for it until it expires."""
+    monkeypatch.setattr(consent, "_AGAIN_S", (0.01, 0.01))
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            site = await f.node("a", standing="accept")
+            real, busy = site.handle, [2]
+
+            async def slow(peer: str, message: Message, progress: Progress) -> Message:
+                if message.kind == "proposal" and busy[0]:
+                    busy[0] -= 1
+                    raise NodeFailed("node a did not answer within 10 s")
+                return await real(peer, message, progress)
+
+            f.transport.attach("a", slow)
+            await site.hello()
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed"
+            assert busy == [0]
 
     asyncio.run(body())

@@ -29,6 +29,7 @@ from hanse.store.states import RunState
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 32  # nodes that are sent a proposal
+_AGAIN_S = (1.0, 5.0, 30.0, 120.0)  # to a node that is on line and took too long to take note
 
 
 class ConsentDesk:
@@ -89,28 +90,35 @@ class ConsentDesk:
         online, turns = self._presence.online(), asyncio.Semaphore(_AT_ONCE)
 
         async def one(node: str) -> None:
-            async with turns:
-                try:
-                    await self._send(run, node, told[node])
-                except Exception:
-                    _log.exception("run %s could not be proposed to %s", run_id, node)
+            for pause in (0.0, *_AGAIN_S):
+                await asyncio.sleep(pause)
+                if node not in self._presence.online():
+                    return  # it gets the proposal when it comes back
+                async with turns:
+                    try:
+                        if await self._send(run, node, told[node]):
+                            return
+                    except Exception:
+                        _log.exception("run %s could not be proposed to %s", run_id, node)
+                        return
 
         await asyncio.gather(*(one(node) for node in run.nodes if node in online))
 
-    async def _send(self, run: StoredRun, node: str, data: dict[str, Json]) -> None:
+    async def _send(self, run: StoredRun, node: str, data: dict[str, Json]) -> bool:
+        """Whether the node took note, or said why it does not."""
         run_id = run.id
         try:
             reply = await self._notices.send(node, "proposal", run_id, data)
         except NodeFailed:
-            return  # it gets the proposal when it comes back
+            return False  # it gets the proposal when it comes back, or after a while
         except OtherRelease as error:
             await self._reject(run, node, error.message)
-            return
+            return True
         except HanseError as error:
             if not isinstance(error, Refused):  # those are noted where they come in
                 detail: dict[str, Json] = {"code": error.code, "reason": error.message}
                 self._chronicle.note("proposal.refused", run_id, node, node, detail)
-            return
+            return True
         self._chronicle.note("proposal.sent", run_id, node, detail={"sha256": run.bundle_hash})
         said = reply.body.data
         if said.get("decision") in ("accept", "reject"):
@@ -121,6 +129,7 @@ class ConsentDesk:
                 )
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
+        return True
 
     async def _reject(self, run: StoredRun, node: str, why: str) -> None:
         """No owner can say yes to what the node cannot run."""
