@@ -257,3 +257,26 @@ def test_secure_sums_give_the_same_bytes() -> None:
         result = federation.experiment("xgboost", model_options=OPTIONS, **given).run(progress=False)
         found.append(model(result.record))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("kind", "objective", "wrong"), [("regression", None, 1e39), ("regression", "reg:gamma", 0.0)])
+def test_a_site_whose_targets_cannot_be_learned_takes_no_part_at_all(kind: str, objective: Any, wrong: float) -> None:
+    """It was left out of the edges and then grew trees all the same, of infinite gradients or none."""
+    table = table_of(kind)
+    y = np.array(table["y"].values)
+    y[200] = wrong
+    tables = shares(Table({**table.columns, "y": Table.of({"y": y})["y"]}), 100, 80, 60)
+    given = settings(kind, test_fraction=0.0, model_options={**OPTIONS, "objective": objective}, task_type="regression")
+    drive = Drive(tables, **given)
+    found, others = drive.run(), Drive({name: tables[name] for name in ("site-0", "site-1")}, **given)
+    assert "the targets do not fit" in str(drive.failures)
+    trees = [sent for sent, label in zip(drive.contributions, drive.labels, strict=True) if label == "train"]
+    assert trees
+    assert all("site-2" not in sent for sent in trees)
+    assert model(found) == model(others.run())
+
+
+def test_gradients_without_bound_are_refused() -> None:
+    options = {"objective": "count:poisson", "max_depth": 1, "max_delta_step": 0, "learning_rate": 1000}
+    with pytest.raises(AssertionError, match="beyond float32"):
+        Drive(shares(table_of("counts"), 240), **settings("counts", model_options=options)).run()

@@ -153,3 +153,12 @@ def test_as_many_digits_as_there_may_be_add_without_a_carry() -> None:
     encode(np.array([-how.largest]), 1.0, how, words)
     assert np.all(np.abs(words.view(np.int64).astype(object)) * MOST_NODES < 1 << 63)
     assert float(decode(words * np.uint64(MOST_NODES), how)[0]) == pytest.approx(-how.largest * MOST_NODES, rel=1e-15)
+
+
+def test_float32_is_weighted_in_float64() -> None:
+    """A product in float32 is rounded to 24 bits, which is 100,000 times the stated error."""
+    rng = np.random.default_rng(0)
+    parts, weights = [rng.normal(size=SIZE).astype(np.float32) for _ in range(3)], [37.0, 101.0, 333.0]
+    how = code(np.dtype("float32"), (SIZE,), 3, 333, 471)
+    wanted = sum(p.astype(np.float64) * w for p, w in zip(parts, weights, strict=True))
+    assert np.abs(total(parts, how, weights) - wanted).max() <= how.error(3) + np.abs(wanted).max() * 2**-50

@@ -95,6 +95,12 @@ def answer(site: Site, ask: Question) -> Contribution:
     task = preparation.task(ask.prepared)
     model = find("models", site.config["model_name"]).build(task, model_options(site.config))
     rows = preparation.rows(site, ask.prepared)
+    if "unfit" not in site.cache:  # who is not counted grows no tree either
+        y = rows.y[rows.train]
+        finite = np.abs(y).max(initial=0) <= np.finfo(np.float32).max
+        site.cache["unfit"] = model.objective.unfit(y) if finite else "one is larger than float32 can hold"
+    if site.cache["unfit"]:
+        raise DataError(f"the targets do not fit {model.objective.name}: {site.cache['unfit']}")
     if ask.count is not None:
         return _counted(site, ask.count, model, rows)
     site.cache.pop("keys", None)
@@ -122,9 +128,6 @@ def answer(site: Site, ask: Question) -> Contribution:
 
 def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Contribution:
     y = rows.y[rows.train]
-    wrong = model.objective.unfit(y)
-    if wrong:
-        raise DataError(f"the targets do not fit {model.objective.name}: {wrong}")
     if "keys" not in site.cache:
         site.cache["keys"] = edges.sorted_keys(rows.X[rows.train])
     found = {"counts": edges.counts(site.cache["keys"], ask.cells)}

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from hanse.errors import DataError
 from hanse.messages import Array
 
 BITS = 30
@@ -21,9 +22,13 @@ SIZE = HIGHEST - LOWEST + 1
 def magnitudes(values: Array) -> Array:
     """(columns, SIZE) int64: how many of the (n, columns) ``values`` have each exponent e, 2^(e - 1) <= |v| < 2^e.
 
+    Raises ``DataError`` where one is NaN or infinite, which no unit holds.
+
     >>> np.flatnonzero(magnitudes(np.array([[0.5], [-3.0], [0.0]]))[0]) + LOWEST
     array([-160,    0,    2])
     """
+    if not np.isfinite(values).all():
+        raise DataError("the gradients of some targets are beyond float32; leave out or rescale the largest targets")
     exponents = np.where(values == 0, LOWEST, np.clip(np.frexp(values)[1], LOWEST, HIGHEST)) - LOWEST
     return np.stack([np.bincount(column, minlength=SIZE) for column in exponents.T]).astype(np.int64)
 

@@ -152,8 +152,8 @@ def _encode_words(flat: Array, weight: float, how: Code, into: Array) -> None:
             for low in range(start, stop, BLOCK):
                 high = min(low + BLOCK, stop)
                 found = scratch[: high - low]
-                np.multiply(flat[low:high], weight, out=found)
-                np.multiply(found, scale, out=found)
+                found[:] = flat[low:high]  # in float64 before it is weighted: float32 products are rounded to 24 bits
+                np.multiply(found, weight * scale, out=found)  # the scale is a power of two
                 if not max(float(found.max()), -float(found.min())) <= most:  # nor where it is NaN
                     return False
                 np.rint(found, out=found)
