@@ -77,6 +77,7 @@ class Forgetting(Drive):
     def _asked(self, ask: Any) -> Any:
         if len(self.records) in self.steps:
             self.sites["site-1"] = self._site("site-1")
+        assert not ask.each  # masks do not cancel where one node is asked something else
         return super()._asked(ask)
 
 

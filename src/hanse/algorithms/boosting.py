@@ -298,14 +298,14 @@ class ExactBoosting:
             arrays["magnitudes"] = ("int64", (2 * outputs, scales.SIZE))
         elif grows:
             arrays["histograms"] = ("int64", (outputs, int(state.bins.starts[-1]), 2))
-        each = dict.fromkeys(state.whole, encode(replace(question, forward=_whole(state)))) if state.whole else {}
+        if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
+            question = replace(question, forward=_whole(state))
         counts = {"rows": None, **(task.of.counts if schedule.measures else {})}
         return Ask(
             encode(question),
             Combine.SUM,
             schedule.phase,
             schedule.round + 1 if grows else None,
-            each,
             to=state.took or schedule.whom,
             counts=counts,
             arrays=arrays,
@@ -341,19 +341,18 @@ class ExactBoosting:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
         after = _stamp(state.grown, grown.splits)
-        level = Level(grown.splits, state.grown, after, grown.built, wide)
-        each = {}
-        if state.whole:
+        question = Question(
+            state.prepared, level=Level(grown.splits, state.grown, after, grown.built, wide), round=round
+        )
+        if state.whole:  # all go down again from the root
             forward = _whole(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
-            complete = Question(state.prepared, None, forward, whole, state.units, round=round)
-            each = dict.fromkeys(state.whole, encode(complete))
+            question = Question(state.prepared, None, forward, whole, state.units, round=round)
         return Ask(
-            encode(Question(state.prepared, level=level, round=round)),
+            encode(question),
             Combine.SUM,
             "train",
             round,
-            each,
             to=state.took,
             counts={"rows": None},
             arrays={"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))},
