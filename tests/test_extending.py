@@ -113,7 +113,7 @@ def test_a_statistic_is_a_command_and_few_rows_are_kept_back_of_it(add: Add) -> 
         found = federation.analytics().fetch_stats("geometric_mean", ["days"])
     value = found.values("geometric_mean")["days"]
     assert float(value) == pytest.approx(gmean(POOLED["days"][:460]), rel=1e-12)
-    assert repr(value).endswith("(of 460 rows, without kiel, mainz)")
+    assert repr(value).endswith("(of 460 of at most 600 rows, without kiel, mainz)")
     said = CliRunner().invoke(group, ["stats", "geometric-mean", "--help"])
     assert "Geometric mean of the positive values." in said.output
 

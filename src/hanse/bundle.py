@@ -186,7 +186,7 @@ def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
 
 def _gathering(config: RunConfig) -> dict[str, str]:
     """How each kind of contribution of this run comes together."""
-    return gathering.settle(algorithms.combines(config), config.gathering, config.gathering_fallback)
+    return gathering.settle(algorithms.combines(config), config.gathering, gathering.fallback(config))
 
 
 def _transforms(config: RunConfig) -> list[dict[str, Json]]:

@@ -113,10 +113,11 @@ class RunConfig:
     min_fit_nodes: int = declared(1, "ask at least so many", whole(1, 100_000))
     min_completed: int = declared(1, "fewer answers: the round has failed", whole(1, 100_000))
     gathering: str = declared("plain", "how sums come together: a file of hanse.gathering", text(), names="gathering")
-    gathering_fallback: str = declared(
-        "plain",
-        "how contributions come together that it cannot combine; owners see it; empty: the run is refused",
-        text(empty=True),
+    gathering_fallback: str | None = declared(
+        None,
+        "how contributions come together that it cannot combine; owners see it; empty: the run is refused; null: plain "
+        "where `gathering` hides nothing, else empty",
+        maybe(text(empty=True)),
         names="gathering",
     )
     transforms: list[dict[str, Json]] = declared(

@@ -151,3 +151,12 @@ def _complete(line: Array, flags: Array, minimum: int) -> None:
     total = int(line[flags].sum()) + np.append(0, np.cumsum(np.where(fresh, cells, 0)))
     enough = np.flatnonzero((many > 1) & (most >= minimum) & (total >= 2 * minimum))
     flags[order[: int(enough[0]) if len(enough) else len(line)]] = True
+
+
+def most_rows(rows: int, minimum: int) -> int:
+    """The most rows that a dataset may have of which a multiple of ``minimum`` is told, so that one more is not seen.
+
+    >>> most_rows(60, 5), most_rows(3, 5)
+    (64, 4)
+    """
+    return rows // minimum * minimum + minimum - 1

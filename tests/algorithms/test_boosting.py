@@ -10,7 +10,10 @@ import pytest
 from drive import Drive, same, shares, toy
 
 import hanse
+from hanse import algorithms
 from hanse.boosting.objective import chosen
+from hanse.config import RunConfig
+from hanse.errors import ConfigError
 from hanse.learning.results import task_of
 from hanse.messages import Record, digest
 from hanse.registry import find
@@ -254,7 +257,7 @@ def test_secure_sums_give_the_same_bytes() -> None:
     federation = hanse.simulate({f"s{i}": frame.iloc[i::3] for i in range(3)})
     found = []
     for gathering in ("plain", "secure"):
-        given = {"target": "y", "rounds": 2, "gathering": gathering, "gathering_fallback": "plain"}
+        given = {"target": "y", "rounds": 2, "gathering": gathering}
         result = federation.experiment("xgboost", model_options=OPTIONS, **given).run(progress=False)
         found.append(model(result.record))
     assert found[0] == found[1]
@@ -281,3 +284,16 @@ def test_gradients_without_bound_are_refused() -> None:
     options = {"objective": "count:poisson", "max_depth": 1, "max_delta_step": 0, "learning_rate": 1000}
     with pytest.raises(AssertionError, match="beyond float32"):
         Drive(shares(table_of("counts"), 240), **settings("counts", model_options=options)).run()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"early_stopping_rounds": 3, "test_fraction": 0.0}, "needs rows that are held out"),
+        ({"model_options": {"objective": "reg:absoluteerror"}}, "reg:absoluteerror is not learned exactly yet"),
+        ({"model_options": {"objective": "reg:quantileerror"}}, "reg:quantileerror is not learned exactly yet"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_an_owner_is_asked(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        algorithms.settled(RunConfig.parse({"model_name": "xgboost", **wrong}))

@@ -257,7 +257,7 @@ def test_both_over_a_real_federation(world: World) -> None:
             seen.append(number)
             return result.evaluate(rows)
 
-        made = {**HEART, "auto_start": True, "num_rounds": 3}
+        made = {**HEART, "auto_start": True, "num_rounds": 3, "target_column": "disease"}
         first = federation.experiment("logistic_regression", federated_strategy="fedavg", keep_models=True, **made)
         first.propose()
         approve(world, first.run_id)

@@ -172,9 +172,10 @@ def test_a_run_that_was_killed_in_any_exchange_ends_with_the_same_bytes(
 
 def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() -> None:
     trees = {"model_name": "xgboost_bagging", "gathering": "masked"}
-    with pytest.raises(ConfigError, match="combine by each, and 'masked' gathers only sum"):
-        freeze(RunConfig.parse({**trees, "gathering_fallback": ""}), {"features": [], "kinds": {}}, {})
-    found = freeze(RunConfig.parse(trees), {"features": [], "kinds": {}}, {})
+    for asked in (trees, {**trees, "gathering_fallback": ""}):
+        with pytest.raises(ConfigError, match="combine by each, and 'masked' gathers only sum"):
+            freeze(RunConfig.parse(asked), {"features": [], "kinds": {}}, {})
+    found = freeze(RunConfig.parse({**trees, "gathering_fallback": "plain"}), {"features": [], "kinds": {}}, {})
     assert found.content["gathering"]["each"] == "plain"
     assert "hanse.gathering.masked" in found.content["code"]
     assert "# gathering: agree by plain, each by plain" in found.preview()

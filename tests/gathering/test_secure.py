@@ -307,6 +307,7 @@ def test_wrong_shares_of_a_node_that_lies_are_left_out_where_there_are_others() 
         ({"secure_threshold": 1}, "secure_threshold is 1"),
         ({"secure_bits": 16}, "secure_bits is 16"),
         ({"model_name": "random_forest", "gathering_fallback": ""}, "gathers only sum"),
+        ({"model_name": "xgboost_bagging"}, "gathers only sum"),  # nobody asked for single contributions in the clear
     ],
 )
 def test_what_does_not_fit_is_refused_at_the_proposal(wrong: dict[str, object], said: str) -> None:

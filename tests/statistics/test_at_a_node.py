@@ -56,7 +56,8 @@ def people(home: Path, rows: int = 200) -> Dataset:
 
 
 async def answer(node: Node, bundle: Bundle, ask: Mapping[str, Any] | None = None, run: str = "run-1") -> Record:
-    return await node.task(bundle, ask or {"ask": 0}, run=run)
+    combine = "merge" if "merge" in bundle.content["gathering"] else "sum"  # labels come first
+    return await node.task(bundle, ask or {"ask": 0}, run=run, combine=combine)
 
 
 def test_refused_by_default_and_accepted_at_once_where_the_owner_allows_it(tmp_path: Path) -> None:

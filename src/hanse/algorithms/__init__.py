@@ -16,6 +16,8 @@ is agreed on before, how it is evaluated. A file has
   none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
   (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run;
 - it may have ``combines(options)``, the ways to combine that these options ask for, where not all of ``ALGORITHM`` are;
+- it may have ``unfit(config)``, a sentence why a configuration cannot be run with it ("" where it can), so that the
+  proposal is refused before an owner is asked;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
@@ -165,7 +167,8 @@ def settled(config: RunConfig) -> RunConfig:
 
     Raises:
         ConfigError: a value does not fit; a setting is of an ingredient that this run does not use (it says of
-            which); two ingredients of the run have different settings of one name; an option of the model is wrong.
+            which); two ingredients of the run have different settings of one name; an option of the model is wrong; the
+            algorithm says that it cannot run so (``unfit``).
     """
     ingredients = used(config)
     known: dict[str, Setting] = {}
@@ -187,6 +190,9 @@ def settled(config: RunConfig) -> RunConfig:
             model.read(config.model_options)
         elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
+    algorithm = find("algorithms", resolve(config))
+    if hasattr(algorithm, "unfit") and (why := algorithm.unfit(config)):
+        raise ConfigError(why)
     return dataclasses.replace(config, ingredient_settings=values)
 
 

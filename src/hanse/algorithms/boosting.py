@@ -79,6 +79,16 @@ def most_steps(config: RunConfig) -> int:
     return MOST_COUNTS + 2 * config.num_rounds * (int(levels) + 2) + 2
 
 
+def unfit(config: RunConfig) -> str:
+    """Why the run cannot be one of exact boosting; "" where it can."""
+    if config.ingredient_settings.get("early_stopping_rounds") is not None and config.test_fraction == 0:
+        return "early_stopping_rounds needs rows that are held out; set test_fraction above 0"
+    wanted = config.model_options.get("objective")
+    if wanted is not None and getattr(objective.named(str(wanted)), "LEAVES_ARE_QUANTILES", False):
+        return f"{wanted} is not learned exactly yet; choose reg:squarederror"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What the coordinator knows.
@@ -152,7 +162,7 @@ class ExactBoosting:
             raise ConfigError("boosting follows the preparation; build the run with hanse.algorithms.build")
         columns = len(preparation.task(previous).features)
         share = np.zeros(columns)
-        state = State(
+        return State(
             Schedule.of(config),
             previous,
             config["model_name"],
@@ -164,11 +174,6 @@ class ExactBoosting:
             seed=config["seed"],
             patience=config["early_stopping_rounds"],
         )
-        if state.patience is not None and not state.schedule.held_out:
-            raise ConfigError("early_stopping_rounds needs rows that are held out; set test_fraction above 0")
-        if state.adapter.objective.quantile is not None:
-            raise ConfigError(f"{state.adapter.objective.name} is not learned exactly yet; choose reg:squarederror")
-        return state
 
     def ask(self, state: State) -> Ask | Done:
         """Counts, until all edges are known; then tree after tree, level by level."""

@@ -4,13 +4,14 @@ A float32 number is one of 2^32 **keys** that are ordered as the numbers are. Th
 key in each of some **cells** (ranges of 2^w keys), and of those cells that matter, it asks again for their parts: four
 to six exchanges, for all columns together. What leaves a site are counts, which add.
 
-- A column with at most as many different values as it may have bins gets a bin for each of them. Cells are refined
-  until each holds one key or one row.
+- A column with at most as many different values as it may have bins gets a bin for each of them, as far as three rows
+  have it. Cells are refined until each holds one key or fewer than three rows.
 - Of another column, the quantiles j/B are edges (B: its bins). Cells that a quantile falls into are refined until one
   holds at most 1/16 of a bin's rows, or one key. So no bin has 1/8 more rows than another but for equal values.
 
-A cell that holds one row of all sites is never refined. An edge is the first key of a cell, so that a value is below it
-or not as in XGBoost (``x < edge``). A column with missing values gives one of its bins to them.
+A cell that holds fewer than three rows of all sites is never refined: nobody asks for the digits of a value that one
+or two rows have (as LightGBM, whose bins hold three rows at least). An edge is the first key of a cell, so that a value
+is below it or not as in XGBoost (``x < edge``). A column with missing values gives one of its bins to them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hanse.messages import Array
 KEY_BITS = 32
 FIRST_BITS = 12  # sign, exponent and three more: 4,096 cells
 FEWEST_BITS = 4  # by which cells are refined
+FEWEST_ROWS = 3  # of a cell that is refined
 FINEST = 16  # parts of a bin that its edges are exact to
 
 _PerColumn = Annotated[Array, ArrayOf("int64", "columns")]
@@ -148,9 +150,11 @@ def unclear(cells: Cells, bins: Array) -> Refinement | None:
     for column, most in enumerate(bins.tolist()):
         start, widths, count = _of(cells, column)
         if len(count) <= most:
-            wanted = count > 1
+            wanted = count >= FEWEST_ROWS
         else:
-            wanted = (count > max(1, int(count.sum()) // (FINEST * most))) & _split_by_quantile(count, most)
+            wanted = (count > max(FEWEST_ROWS - 1, int(count.sum()) // (FINEST * most))) & _split_by_quantile(
+                count, most
+            )
         wanted &= widths > 0
         if wanted.any():  # cells of different widths: the widest first
             wanted &= widths == widths[wanted].max()

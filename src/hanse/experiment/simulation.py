@@ -17,6 +17,7 @@ from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.queries import TableSource
 from hanse.summary import labels_here
+from hanse.suppression import most_rows
 from hanse.table import Table
 
 
@@ -53,8 +54,9 @@ class Simulation:
         return {**self._align(config, tables), "union": union, "intersection": intersection, "sites": sites}
 
     def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
+        least = int(self.policy["minimum_count"])
         return {
-            n: {"name": n, "version": self._version(n), "columns": t.schema(), "most_rows": t.rows}
+            n: {"name": n, "version": self._version(n), "columns": t.schema(), "most_rows": most_rows(t.rows, least)}
             for n, t in self._chosen(config).items()
         }
 

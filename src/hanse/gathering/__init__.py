@@ -49,6 +49,14 @@ def settle(combines: Collection[Combine], wanted: str, fallback: str) -> dict[st
     return found
 
 
+def fallback(config: RunConfig) -> str:
+    """For what the run's gather cannot combine: as it was set, else plain, but never where single contributions were
+    to be hidden: that has to be asked for in words."""
+    if config.gathering_fallback is not None:
+        return config.gathering_fallback
+    return "" if getattr(find("gathering", config.gathering), "HIDES", False) else "plain"
+
+
 def check(config: RunConfig, nodes: int) -> None:
     """Raises ``ConfigError`` where the run's gather does not fit the run of so many nodes (0: nobody knows yet), by
     what its file says (``unfit``)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from hanse.errors import ConfigError
 from hanse.summary import MIN_COUNT
+from hanse.suppression import most_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Dataset:
             "metadata_columns": list(self.metadata_columns),
             "categories": {name: list(labels) for name, labels in self.public_categories.items()},
             "rows": self.rows // min_count * min_count if self.rows >= min_count else None,
-            "most_rows": self.rows // min_count * min_count + min_count - 1,
+            "most_rows": most_rows(self.rows, min_count),
             "version": self.version,
             "has_mock": self.mock is not None,
         }

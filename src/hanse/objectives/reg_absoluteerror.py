@@ -17,6 +17,7 @@ from hanse.task import NUMBER, Task
 
 NAME = "reg:absoluteerror"
 DEFAULT_FOR = ()
+LEAVES_ARE_QUANTILES = True
 SETTINGS: dict[str, Setting] = {}
 
 

@@ -18,6 +18,7 @@ from hanse.task import NUMBER, Task
 
 NAME = "reg:quantileerror"
 DEFAULT_FOR = ()
+LEAVES_ARE_QUANTILES = True
 SETTINGS = {"quantile_alpha": Setting(0.5, "of reg:quantileerror: the quantile that is learned", number(0, 1))}
 
 

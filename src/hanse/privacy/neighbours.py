@@ -62,7 +62,7 @@ def degree(nodes: int) -> tuple[int, int]:
     """(k, t) of so many nodes; (0, 0) where everybody masks with everybody.
 
     >>> degree(100), degree(200), degree(1000)
-    ((0, 0), (104, 69), (126, 84))
+    ((0, 0), (74, 56), (114, 86))
     """
     if nodes <= COMPLETE:
         return 0, 0
