@@ -93,7 +93,8 @@ def test_statistics_that_add_are_told_over_secure_sums_and_others_are_refused() 
 def test_an_owner_who_wants_only_hidden_sums_can_take_part_in_training() -> None:
     closed = hanse.simulate(sites(), policy={"require_secure_aggregation": True})
     assert learned(closed, "secure", model="logistic_regression").rounds
-    for refused, said in (({"gathering": "plain"}, "by sum"), ({"model": "random_forest"}, "by each")):
+    shown = {"model": "random_forest", "gathering_fallback": "plain"}  # asked for in words, and refused all the same
+    for refused, said in (({"gathering": "plain"}, "by sum"), (shown, "by each")):
         given = {"model": "logistic_regression", "gathering": "secure", "target": "disease", "num_rounds": 2, **refused}
         with pytest.raises(Refused, match=f"alone contributes {said}"):
             closed.experiment(**given).run(progress=False)
