@@ -30,13 +30,15 @@ TREES |= {p: ast.parse(p.read_text()) for p in sorted(ROOT.rglob("__init__.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 HALVES = {field.name for kind in (Statistic, Shown) for field in dataclasses.fields(kind)}
 
+CLASSES = {n.name: n for tree in TREES.values() for n in tree.body if isinstance(n, ast.ClassDef)}
+
 
 def methods(cls: ast.ClassDef) -> dict[str, Function]:
     return {n.name: n for n in cls.body if isinstance(n, Function) and not n.name.startswith("_")}
 
 
 def members(cls: ast.ClassDef) -> set[str]:
-    """Names of methods, fields and values of a class."""
+    """Names of methods, fields and values of a class, and of those of this package that it extends."""
     plain = {n.target.id for n in cls.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
     given = {t.id for n in cls.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
     own = {
@@ -46,7 +48,8 @@ def members(cls: ast.ClassDef) -> set[str]:
         for t in (n.targets if isinstance(n, ast.Assign) else [n.target])
         if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and t.value.id == "self"
     }
-    return {*methods(cls), *plain, *given, *own}
+    bases = [CLASSES[b.id] for b in cls.bases if isinstance(b, ast.Name) and b.id in CLASSES]
+    return {*methods(cls), *plain, *given, *own}.union(*(members(b) for b in bases if not is_protocol(b)))
 
 
 def is_protocol(cls: ast.ClassDef) -> bool:

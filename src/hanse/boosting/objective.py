@@ -7,7 +7,6 @@ The gradient and the Hessian of a row are g = w ∂l(y, F)/∂F and h = w ∂²l
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -171,21 +170,3 @@ def steady(base: float, link: Callable[[np.float32], float]) -> np.float32:
                 return np.float32(tried)
         low, high = np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))
     return np.float32(base)
-
-
-def log_link(base: np.float32) -> float:
-    """log(base), where predictions are exp(F)."""
-    return math.log(float(base))
-
-
-def positive(base: float) -> Array:
-    """(1,) float32: a stated mean above 0."""
-    if base <= 0:
-        raise ConfigError(f"base_score is {base}; expected a number above 0")
-    return np.array([steady(base, log_link)], np.float32)
-
-
-def positive_base(totals: Array, rows: float) -> Array:
-    """(1,) float32: the mean of targets whose predictions are exp(F); 1 where no mean above 0 is known."""
-    mean = float(totals[0]) / rows if rows and totals[0] > 0 else 1.0
-    return np.array([steady(mean, log_link)], np.float32)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hanse.boosting.exponential import exp
-from hanse.boosting.objective import Objective, log_link, positive, positive_base, weighted
+from hanse.boosting.number import LogLink, predicts_number
+from hanse.boosting.objective import Objective, weighted
 from hanse.messages import Array, Json
 from hanse.settings import Setting, maybe, number
-from hanse.task import NUMBER, Task
+from hanse.task import Task
 
 NAME = "count:poisson"
 DEFAULT_FOR = ("counts",)
@@ -27,11 +28,9 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Poisson:
+class Poisson(LogLink):
     step: float
     name = NAME
-    outputs = 1
-    quantile: None = None
 
     @property
     def document(self) -> Mapping[str, Json]:
@@ -47,24 +46,8 @@ class Poisson:
     def bounds(self) -> tuple[None, None]:
         return None, None
 
-    def begin(self, y: Array) -> Array:
-        return y.astype(np.float64)[:, None]
 
-    def base(self, totals: Array, rows: float) -> Array:
-        return positive_base(totals, rows)
-
-    def stated(self, base: float) -> Array:
-        return positive(base)
-
-    def margin(self, base: Array) -> Array:
-        return np.array([log_link(base[0])], np.float32)
-
-    def predict(self, margin: Array) -> Array:
-        return exp(margin[:, 0]).astype(np.float64)
-
-
-def fits(task: Task) -> bool:
-    return task.predicts == NUMBER
+fits = predicts_number
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Objective:

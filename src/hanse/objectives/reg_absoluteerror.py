@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hanse.boosting.number import QuantileLeaves, predicts_number
 from hanse.boosting.objective import Objective, weighted
 from hanse.messages import Array, Json
 from hanse.settings import Setting
-from hanse.task import NUMBER, Task
+from hanse.task import Task
 
 NAME = "reg:absoluteerror"
 DEFAULT_FOR = ()
@@ -22,17 +23,16 @@ SETTINGS: dict[str, Setting] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class AbsoluteError:
+class AbsoluteError(QuantileLeaves):
     name = NAME
-    outputs = 1
-    quantile = 0.5
+
+    @property
+    def quantile(self) -> float:
+        return 0.5
 
     @property
     def document(self) -> Mapping[str, Json]:
         return {"name": NAME}
-
-    def unfit(self, y: Array) -> str:
-        return ""
 
     def gradients(self, margin: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
         return weighted(np.sign(margin[:, 0] - y.astype(np.float32)), np.ones(len(y), np.float32), weight)
@@ -40,24 +40,8 @@ class AbsoluteError:
     def bounds(self) -> tuple[float, float]:
         return 1.0, 1.0
 
-    def begin(self, y: Array) -> Array:
-        return np.zeros((len(y), 0))
 
-    def base(self, totals: Array, rows: float) -> Array:
-        return np.zeros(1, np.float32)
-
-    def stated(self, base: float) -> Array:
-        return np.array([base], np.float32)
-
-    def margin(self, base: Array) -> Array:
-        return np.asarray(base, np.float32)
-
-    def predict(self, margin: Array) -> Array:
-        return margin[:, 0].astype(np.float64)
-
-
-def fits(task: Task) -> bool:
-    return task.predicts == NUMBER
+fits = predicts_number
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Objective:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hanse.boosting.number import QuantileLeaves, predicts_number
 from hanse.boosting.objective import Objective, weighted
 from hanse.messages import Array, Json
 from hanse.settings import Setting, number
-from hanse.task import NUMBER, Task
+from hanse.task import Task
 
 NAME = "reg:quantileerror"
 DEFAULT_FOR = ()
@@ -23,45 +24,29 @@ SETTINGS = {"quantile_alpha": Setting(0.5, "of reg:quantileerror: the quantile t
 
 
 @dataclass(frozen=True, slots=True)
-class QuantileError:
-    quantile: float
+class QuantileError(QuantileLeaves):
+    alpha: float
     name = NAME
-    outputs = 1
+
+    @property
+    def quantile(self) -> float:
+        return self.alpha
 
     @property
     def document(self) -> Mapping[str, Json]:
-        return {"name": NAME, "quantile_loss_param": {"quantile_alpha": f"[{self.quantile:.9g}]"}}
-
-    def unfit(self, y: Array) -> str:
-        return ""
+        return {"name": NAME, "quantile_loss_param": {"quantile_alpha": f"[{self.alpha:.9g}]"}}
 
     def gradients(self, margin: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        alpha = np.float32(self.quantile)
+        alpha = np.float32(self.alpha)
         g = np.where(margin[:, 0] - y.astype(np.float32) >= 0, np.float32(1) - alpha, -alpha)
         return weighted(g, np.ones(len(y), np.float32), weight)
 
     def bounds(self) -> tuple[float, float]:
-        alpha = np.float32(self.quantile)
+        alpha = np.float32(self.alpha)
         return float(max(alpha, np.float32(1) - alpha)), 1.0
 
-    def begin(self, y: Array) -> Array:
-        return np.zeros((len(y), 0))
 
-    def base(self, totals: Array, rows: float) -> Array:
-        return np.zeros(1, np.float32)
-
-    def stated(self, base: float) -> Array:
-        return np.array([base], np.float32)
-
-    def margin(self, base: Array) -> Array:
-        return np.asarray(base, np.float32)
-
-    def predict(self, margin: Array) -> Array:
-        return margin[:, 0].astype(np.float64)
-
-
-def fits(task: Task) -> bool:
-    return task.predicts == NUMBER
+fits = predicts_number
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Objective:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hanse.boosting.number import IdentityLink, predicts_number
 from hanse.boosting.objective import Objective, weighted
 from hanse.messages import Array, Json
 from hanse.settings import Setting
-from hanse.task import NUMBER, Task
+from hanse.task import Task
 
 NAME = "reg:squarederror"
 DEFAULT_FOR = ("regression",)
@@ -21,17 +22,12 @@ SETTINGS: dict[str, Setting] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredError:
+class SquaredError(IdentityLink):
     name = NAME
-    outputs = 1
-    quantile: None = None
 
     @property
     def document(self) -> Mapping[str, Json]:
         return {"name": NAME, "reg_loss_param": {"scale_pos_weight": "1"}}
-
-    def unfit(self, y: Array) -> str:
-        return ""
 
     def gradients(self, margin: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
         return weighted(margin[:, 0] - y.astype(np.float32), np.ones(len(y), np.float32), weight)
@@ -39,24 +35,8 @@ class SquaredError:
     def bounds(self) -> tuple[None, float]:
         return None, 1.0
 
-    def begin(self, y: Array) -> Array:
-        return y.astype(np.float64)[:, None]
 
-    def base(self, totals: Array, rows: float) -> Array:
-        return np.array([totals[0] / rows if rows else 0.0], np.float32)
-
-    def stated(self, base: float) -> Array:
-        return np.array([base], np.float32)
-
-    def margin(self, base: Array) -> Array:
-        return np.asarray(base, np.float32)
-
-    def predict(self, margin: Array) -> Array:
-        return margin[:, 0].astype(np.float64)
-
-
-def fits(task: Task) -> bool:
-    return task.predicts == NUMBER
+fits = predicts_number
 
 
 def build(task: Task, options: Mapping[str, Json]) -> Objective:
