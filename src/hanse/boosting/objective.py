@@ -159,6 +159,7 @@ def steady(base: float, link: Callable[[np.float32], float]) -> np.float32:
     Args:
         link: the margin of a base score, in float64.
 
+    >>> import math
     >>> float(steady(0.5, lambda p: math.log(p / (1 - p))))
     0.5
     """
