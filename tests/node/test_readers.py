@@ -796,7 +796,7 @@ def test_reading_calls_as_many_functions_more_as_there_are_columns_more(tmp_path
         return next(counted)
 
     calls(100)  # what is loaded at the first call
-    assert 500 < calls(500)  # every column is looked at
+    assert calls(500) > 500  # every column is looked at
     assert calls(4_000) < 10 * calls(500)  # quadratic: 64
 
 
