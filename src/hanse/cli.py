@@ -18,7 +18,7 @@ _GROUPS = {
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
-    "probe": ("hanse.experiment.cli:probe", "Measure what a round costs in this federation."),
+    "probe": ("hanse.experiment.cli_probe:probe", "Measure what a round costs in this federation."),
 }
 
 

@@ -1,0 +1,138 @@
+"""``hanse run models``, ``compare``, ``model``, ``rounds`` and ``analytics``: what a run left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hanse.experiment.cli_parts import connected, json_option, listed
+
+if TYPE_CHECKING:
+    from hanse.experiment.connection import Connection
+
+
+@click.command()
+@click.argument("id", default="")
+@json_option
+@connected
+def models(here: Connection, id: str, as_json: bool) -> None:
+    """List the model versions of a run; without ID, the latest of every run."""
+    rows = [
+        {
+            "run": v["run"],
+            "version": v["version"],
+            "round": v["round"],
+            "bytes": v["nbytes"],
+            "SHA-256": v["sha"],
+            "loss": v["metrics"].get("loss"),
+        }
+        for v in here.versions(id)
+    ]
+    if as_json:
+        listed(here.versions(id), True)
+        return
+    listed([{**row, "SHA-256": row["SHA-256"][:12]} for row in rows], False, empty="no model is stored yet")
+
+
+@click.command()
+@click.argument("first", metavar="RUN:VERSION")
+@click.argument("second", metavar="RUN:VERSION")
+@connected
+def compare(here: Connection, first: str, second: str) -> None:
+    """Compare two model versions: what is better, what is smaller."""
+    click.echo(json.dumps(here.call("GET", "/api/models/compare", params={"first": first, "second": second}), indent=2))
+
+
+@click.command()
+@click.argument("id")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Where to write it.")
+@click.option("--result", "whole", is_flag=True, help="The records of all rounds too (hanse.load_result reads it).")
+@click.option("--version", type=int, help="Which version (hanse run models); without, the last.")
+@connected
+def model(here: Connection, id: str, output: str, whole: bool, version: int | None) -> None:
+    """Fetch a run's model as a safetensors file."""
+    from hanse.messages import digest, pieces
+
+    if whole:
+        found = here.result(id)
+        found.save(output)
+        click.echo(f"{output}: {found!r}")
+        return
+    record = here.model(id, version)
+    draft = Path(output + ".part")
+    try:
+        with draft.open("wb") as out:
+            for piece in pieces(record):
+                out.write(piece)
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
+    click.echo(f"{output}: {record.nbytes} bytes of parameters, SHA-256 {digest(record)}")
+
+
+@click.command()
+@click.argument("id")
+@json_option
+@connected
+def rounds(here: Connection, id: str, as_json: bool) -> None:
+    """Show the record of every step of a run."""
+    import dataclasses
+
+    from hanse.terminal import visible
+
+    steps = here.rounds(id)
+    if as_json:
+        listed([dataclasses.asdict(s) for s in steps], True)
+        return
+    rows = [
+        {
+            "step": s.step,
+            "phase": s.label,
+            "round": s.round,
+            "status": s.status,
+            "seconds": s.seconds,
+            "answered": len(s.participants),
+            "failed": len(s.failures),
+            "loss": s.metrics.get("loss"),
+            "accuracy": s.metrics.get("accuracy"),
+            "auc": s.metrics.get("auc"),
+        }
+        for s in steps
+    ]
+    listed(rows, False, empty="no step has ended yet")
+    for step in steps:
+        for node, reason in sorted(step.failures.items()):
+            click.echo(f"! step {step.step}, {node}: {visible(reason)}")
+
+
+@click.command()
+@click.argument("id")
+@json_option
+@connected
+def analytics(here: Connection, id: str, as_json: bool) -> None:
+    """Show importance, contributions and convergence of a run."""
+    found = here.analytics(id)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    about = found["convergence"]
+    change = f", loss changed by {-about['delta']:+.1%} over {about['window']} rounds" if about.get("delta") else ""
+    click.echo(
+        f"{found['state']}, round {found.get('current_round') or 0} of {found['num_rounds']}: "
+        f"{about['status'].replace('_', ' ')}{change}\n"
+    )
+    performance = [{"node": n, **_scalars(v)} for n, v in sorted(found["client_performance"].items())]
+    listed(performance, False, empty="no node has answered yet")
+    if found["feature_importance"]:
+        click.echo("")
+        listed(found["feature_importance"][:20], False)
+
+
+def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {k: v for k, v in row.items() if not isinstance(v, (dict, list))}
+    metrics = row.get("metrics") or {}
+    return flat | {k: metrics[k] for k in ("loss", "accuracy", "auc") if k in metrics}
