@@ -202,12 +202,12 @@ def test_consents_that_are_not_this_nodes_to_give(live: Live) -> None:
     """For a run that asks another node, for a hash that is not proposed, for a run that there is not, and again."""
 
     async def attack(rogue: Rogue, good: GrpcSite) -> None:
-        answers = good.link._link._handler
+        answers = good.link._link._answers.handler
 
         async def undecided(peer: str, message: Message, progress: Any) -> Message:
             return Message("reply", message.id, good.name, Record({"decision": "pending"}))
 
-        good.link._link._handler = undecided
+        good.link._link._answers.handler = undecided
         settings = {**PROBE, "expected_client_ids": [good.name]}
         run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
         sha = (await live.ok("GET", f"/api/training/sessions/{run}"))["code_hash"]
@@ -224,7 +224,7 @@ def test_consents_that_are_not_this_nodes_to_give(live: Live) -> None:
         # a consent for the same bundle in another run does not count for this one
         body = {"run": run, "sha256": sha, "decision": "accept"}
         await says_no(good.link.request(Message("consent", "c2", "", Record(body))), "conflict")
-        good.link._link._handler = answers
+        good.link._link._answers.handler = answers
         noted = await live.ok("GET", "/api/events?kind=node.refused&limit=1000")
         assert any(e["node"] == rogue.name and e["detail"]["what"] == "consent" for e in noted["events"])
 
@@ -287,7 +287,7 @@ def test_replies_to_other_nodes_tasks(live: Live) -> None:
             seen.append(message.id)
             return await original(peer, message, progress)
 
-        good.link._link._handler = spy
+        good.link._link._answers.handler = spy
         while not seen:
             await asyncio.sleep(0.02)
         forged = Record({"weight": 1e12, "data": {}, "metrics": {}})
