@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from _processes import cpu_seconds, family, peak_mb
 from _report import Report, numbers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,21 +42,6 @@ def rows(n: int, columns: int, binary: bool) -> tuple[Any, Any]:
         X = (X > 1.2).astype(np.float32)
     score = X[:, 0] + X[:, 1] * X[:, 2] + np.sin(3 * X[:, 3]) - X[:, 4 : columns // 2].sum(1) / 8
     return X, (score + rng.normal(size=n) > score.mean()).astype(int)
-
-
-def family(federation: Federation) -> list[int]:
-    processes = (federation.coordinator, *federation.nodes.values())
-    return [pid for p in processes for pid in (p.pid, *(c.pid for c in psutil.Process(p.pid).children(recursive=True)))]
-
-
-def cpu_seconds(federation: Federation) -> float:
-    times = [psutil.Process(pid).cpu_times() for pid in family(federation)]
-    return sum(t.user + t.system for t in times)
-
-
-def peak_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
 def learn(federation: Federation, token: str, trees: int, depth: int) -> tuple[float, float, Any]:
@@ -95,7 +80,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path) ->
         seconds, cpu, result = learn(federation, token, trees, depth)
         steps = [s for s in result.rounds if s.round is not None]
         sent = sum(s.bytes_up for s in steps) / nodes / trees
-        peak = max(peak_mb(pid) for p in federation.nodes.values() for pid in family_of(p.pid))
+        peak = max(peak_mb(pid) for p in federation.nodes.values() for pid in family(p.pid)[1:])
     return {
         "seconds": (seconds - short[0]) / (trees - SHORT),
         "cpu_seconds": (cpu - short[1]) / (trees - SHORT),
@@ -105,10 +90,6 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path) ->
         "node_peak_mb": peak,
         "result": result,
     }
-
-
-def family_of(pid: int) -> list[int]:
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def pooled(X: Any, y: Any, trees: int, depth: int) -> tuple[float, float, Any]:

@@ -25,15 +25,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 from _floor import seconds_per_round
+from _processes import cpu_seconds, family, peak_mb, reset_peak
 from _report import Report, numbers, sizes
+from _runs import join, one_run, probe, when
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
@@ -41,79 +41,16 @@ from demo.federation import Federation  # noqa: E402
 SHORT = 3  # rounds of a run that is there for its start and end
 
 
-def peak_mb(pid: int) -> float:
-    """Peak resident size of a process, in MB (10^6 bytes)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("the kernel tells no peak memory")
-
-
-def reset_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def family(pid: int) -> list[int]:
-    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-
-
-def cpu_seconds(federation: Federation) -> float:
-    """User and system time of the coordinator, the nodes and their workers until now."""
-    total = 0.0
-    for process in (federation.coordinator, *federation.nodes.values()):
-        for pid in family(process.pid):
-            times = psutil.Process(pid).cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def when(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-
-
 def last_reply(step: dict[str, Any]) -> float:
     """When the last node's reply was in; all were asked when the step began."""
     return when(step["started"]) + max(node["seconds"] for node in step["participants"].values())
 
 
-def one_run(federation: Federation, scientist: str, nbytes: int, rounds: int) -> dict[str, Any]:
-    """Proposes a probe run, waits for its end, returns its session and rounds."""
-    proposed = federation.rest(
-        "POST",
-        "/api/training/start",
-        {
-            "federated_strategy": "probe",
-            "num_rounds": rounds,
-            "model_options": {"bytes": nbytes},
-            "min_available_nodes": len(federation.nodes),
-            "min_completed": len(federation.nodes),
-        },
-        scientist,
-    )
-    run = proposed["session_id"]
-    patience = time.monotonic() + 600
-    while time.monotonic() < patience:
-        session = federation.rest("GET", f"/api/training/sessions/{run}", token=scientist)
-        if session["state"] in ("completed", "failed", "rejected", "cancelled", "expired"):
-            break
-        time.sleep(0.2)
-    if session["state"] != "completed":
-        raise RuntimeError(f"run {run} is {session['state']}: {session['reason']}")
-    recorded = federation.rest("GET", f"/api/runs/{run}/rounds?limit={rounds + 10}", token=scientist)
-    return {"session": session, "rounds": recorded["rounds"]}
-
-
 def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
     with Federation(home) as federation:
-        names = [f"node-{k:03}" for k in range(nodes)]
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda name: federation.enrol(name, standing="accept-allowed"), names))
-        for name in names:
-            federation.start_node(name, wait=False)
-        for process in federation.nodes.values():
-            process.wait_ready(300)
-        scientist = federation.account("scientist", "data_scientist")
-        one_run(federation, scientist, 1024, SHORT)  # workers start, code is loaded
+        join(federation, nodes)
+        ask = partial(federation.rest, token=federation.account("scientist", "data_scientist"))
+        one_run(ask, probe(nodes, SHORT, bytes=1024))  # workers start, code is loaded
         pid = federation.coordinator.pid
         idle = psutil.Process(pid).memory_info().rss / 1e6
         idle_node = max(
@@ -122,10 +59,10 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         )
         reset_peak(pid)  # idle is before any large model was there
         before = cpu_seconds(federation)
-        one_run(federation, scientist, nbytes, SHORT)
+        one_run(ask, probe(nodes, SHORT, bytes=nbytes))
         start_and_end = cpu_seconds(federation) - before
         before = cpu_seconds(federation)
-        done = one_run(federation, scientist, nbytes, rounds)
+        done = one_run(ask, probe(nodes, rounds, bytes=nbytes))
         spent = cpu_seconds(federation) - before - start_and_end
         recorded, session = done["rounds"], done["session"]
         begins = [when(r["started"]) for r in recorded]

@@ -34,6 +34,7 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+from _runs import one_run, probe
 
 from hanse import connect, event_loop
 from hanse.answers import Answerer
@@ -204,25 +205,8 @@ def round_seconds(coordinator: Coordinator, nodes: int) -> tuple[float, float]:
     """Median wall seconds of a round that asks all, and processor seconds of the coordinator for one."""
     names = [f"node-{number:04}" for number in range(nodes)]
     before = coordinator.worked()
-    run = coordinator.ask(
-        "POST",
-        "/api/training/start",
-        {
-            "federated_strategy": "probe",
-            "num_rounds": ROUNDS,
-            "sample_id_column": None,
-            "expected_client_ids": names,
-            "min_available_nodes": nodes,
-            "min_completed": nodes,
-            "model_options": {"bytes": BYTES},
-        },
-    )["session_id"]
-    began = time.perf_counter()
-    while (state := coordinator.ask("GET", "/api/training/sessions?limit=1")["sessions"][0]["state"]) != "completed":
-        if state in ("failed", "rejected") or time.perf_counter() - began > _GIVE_UP_S:
-            raise SystemExit(f"the run is {state}: {coordinator.ask('GET', f'/api/training/sessions/{run}')['reason']}")
-        time.sleep(0.5)
-    steps = coordinator.ask("GET", f"/api/runs/{run}/rounds")["rounds"]
+    settings = {**probe(nodes, ROUNDS, bytes=BYTES), "sample_id_column": None, "expected_client_ids": names}
+    steps = one_run(coordinator.ask, settings, _GIVE_UP_S)["rounds"]
     assert all(len(step["participants"]) == nodes for step in steps)
     worked = (coordinator.worked() - before) / len(steps)
     return statistics.median(step["seconds"] for step in steps[1:]), worked

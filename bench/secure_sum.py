@@ -17,50 +17,19 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from _processes import cpu_seconds
 from _report import Report, numbers, sizes
-from rounds import SHORT, cpu_seconds, when
+from _runs import join, one_run, probe, when
+from rounds import SHORT
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
 
 FLOWER = {(10, 1_000_000): 40.0}
-
-
-def one_run(
-    federation: Federation, scientist: str, parameters: int, rounds: int, way: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The records of a run's rounds."""
-    everybody = len(federation.nodes)
-    proposed = federation.rest(
-        "POST",
-        "/api/training/start",
-        {
-            "federated_strategy": "probe",
-            "num_rounds": rounds,
-            "model_options": {"bytes": 8 * parameters, "dtype": "float64"},
-            "min_available_nodes": everybody,
-            "min_completed": everybody,
-            "round_timeout_s": 600,
-            **way,
-        },
-        scientist,
-    )
-    patience = time.monotonic() + 580
-    while time.monotonic() < patience:
-        session = federation.rest("GET", f"/api/training/sessions/{proposed['session_id']}", token=scientist)
-        if session["state"] in ("completed", "failed", "rejected", "cancelled", "expired"):
-            break
-        time.sleep(0.2)
-    if session["state"] != "completed":
-        raise RuntimeError(f"a run is {session['state']}: {session['reason']}")
-    found = federation.rest("GET", f"/api/runs/{proposed['session_id']}/rounds?limit={rounds + 10}", token=scientist)
-    records: list[dict[str, Any]] = found["rounds"]
-    return records
 
 
 def measure(nodes: int, parameters: int, rounds: int, turns: int, bits: list[int], home: Path) -> list[dict[str, Any]]:
@@ -71,23 +40,23 @@ def measure(nodes: int, parameters: int, rounds: int, turns: int, bits: list[int
     took: dict[str, list[float]] = {way: [] for way in ways}
     sent: dict[str, float] = {}
     with Federation(home) as federation:
-        names = [f"node-{k:03}" for k in range(nodes)]
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda name: federation.enrol(name, standing="accept-allowed"), names))
-        for name in names:
-            federation.start_node(name, wait=False)
-        for process in federation.nodes.values():
-            process.wait_ready(300)
-        scientist = federation.account("scientist", "data_scientist")
+        join(federation, nodes)
+        ask = partial(federation.rest, token=federation.account("scientist", "data_scientist"))
+
+        def run(parameters: int, rounds: int, way: dict[str, Any]) -> list[dict[str, Any]]:
+            settings = probe(nodes, rounds, bytes=8 * parameters, dtype="float64")
+            found: list[dict[str, Any]] = one_run(ask, {**settings, "round_timeout_s": 600, **way}, 580)["rounds"]
+            return found
+
         for way in ways.values():
-            one_run(federation, scientist, 1000, SHORT, way)  # workers start, code is loaded
+            run(1000, SHORT, way)  # workers start, code is loaded
         for _ in range(turns):
             for name, way in ways.items():
                 before = cpu_seconds(federation)
-                one_run(federation, scientist, parameters, SHORT, way)
+                run(parameters, SHORT, way)
                 short = cpu_seconds(federation) - before
                 before = cpu_seconds(federation)
-                records = one_run(federation, scientist, parameters, rounds, way)
+                records = run(parameters, rounds, way)
                 spent[name].append((cpu_seconds(federation) - before - short) / (rounds - SHORT))
                 begins = [when(record["started"]) for record in records]
                 took[name] += [b - a for a, b in zip(begins, begins[1:], strict=False)][1:]  # the first has the keys

@@ -1,0 +1,39 @@
+"""What the processes of a federation have used: processor time and memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from demo.federation import Federation  # noqa: E402
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def cpu_seconds(federation: Federation) -> float:
+    """User and system time of the coordinator, the nodes and their workers until now."""
+    total = 0.0
+    for process in (federation.coordinator, *federation.nodes.values()):
+        for pid in family(process.pid):
+            times = psutil.Process(pid).cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def peak_mb(pid: int) -> float:
+    """Peak resident size of a process, in MB (10^6 bytes)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError("the kernel tells no peak memory")
+
+
+def reset_peak(pid: int) -> None:
+    """Its peak is counted anew from here."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
