@@ -219,7 +219,7 @@ def test_a_worker_that_says_it_is_not_in_a_cage_gets_no_plan(tmp_path: Path, mon
 def test_a_data_set_whose_folder_holds_more_is_no_cage(tmp_path: Path) -> None:
     """What is approved is a folder, and another data set lies in it: the plan would see both."""
     from hanse.node.settings import TaskLimits
-    from hanse.node.shared_memory import SharedPool
+    from hanse.node.worker import Worker
     from hanse.node.workers import Workers
 
     home = prepared(tmp_path)
@@ -228,7 +228,7 @@ def test_a_data_set_whose_folder_holds_more_is_no_cage(tmp_path: Path) -> None:
 
     wide = dataclasses.replace(catalogue.get("visits"), path=tmp_path / "data")
     catalogue._write({"visits": wide, "others": catalogue.get("others")})
-    workers = Workers(home, "alpha", TaskLimits(), {}, SharedPool())
+    workers = Workers(Worker(home, "alpha", TaskLimits(), {}))
     with pytest.raises(NotAllowed, match="would see another data set, which lies in the folder of the data set that"):
         workers._room(("visits", wide.version))
     catalogue._write({"visits": dataclasses.replace(wide, path=tmp_path)})

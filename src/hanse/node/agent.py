@@ -33,7 +33,7 @@ from hanse.node.settings import NodeSettings
 from hanse.node.shared_memory import SharedPool
 from hanse.node.spending import Book
 from hanse.node.summaries import summaries
-from hanse.node.worker import PROGRAM
+from hanse.node.worker import PROGRAM, Worker
 from hanse.node.workers import Workers
 from hanse.registry import names
 from hanse.store.audit import AuditLog
@@ -122,7 +122,8 @@ class Agent:
 
     def _worker(self, program: Sequence[str]) -> Workers:
         owner = self.settings.policy.to_json()
-        return Workers(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
+        plain = Worker(self.home, self.node, self.settings.limits, owner, self.pool, self._worker_died, program)
+        return Workers(plain)
 
     def _caller(self) -> Caller:
         return Caller(

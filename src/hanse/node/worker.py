@@ -198,6 +198,10 @@ class Worker:
         self._sizes: dict[str, int] = {}  # run to the bytes of its last reply
         self.busy: str | None = None
 
+    def caged(self, home: Path, seen: Sequence[Path]) -> Worker:
+        """Another one with the same settings, which has ``home`` for its folder and sees nothing but ``seen``."""
+        return Worker(home, self.node, self.limits, self.owner, self.pool, self._died, self._program, seen)
+
     @property
     def pid(self) -> int | None:
         """Of the process that works; None while there is none."""

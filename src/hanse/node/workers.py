@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hanse.errors import HanseError, NotAllowed, NotApproved
@@ -18,8 +18,7 @@ from hanse.messages import Json, Record, loads
 from hanse.node import cage
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import TaskLimits
-from hanse.node.shared_memory import SharedPool
-from hanse.node.worker import PROGRAM, Worked, Worker
+from hanse.node.worker import Worked, Worker
 from hanse.transport import Progress
 
 FOLDER = "cage"  # in the node's home: what the caged worker has in place of it
@@ -27,21 +26,14 @@ _REMEMBERED = 64
 
 
 class Workers:
-    """As a :class:`hanse.node.worker.Worker`, which see for the arguments; plans go to one in a cage."""
+    """As a :class:`hanse.node.worker.Worker`; plans go to one in a cage.
 
-    def __init__(
-        self,
-        home: Path,
-        node: str,
-        limits: TaskLimits,
-        owner: Mapping[str, Json],
-        pool: SharedPool,
-        died: Callable[[str], None] = lambda why: None,
-        program: Sequence[str] = PROGRAM,
-    ) -> None:
-        self.home, self.node, self.pool = home, node, pool
-        self._died, self._program = died, tuple(program)
-        self.plain = Worker(home, node, limits, owner, pool, died, program)
+    Args:
+        plain: the worker for what Hanse itself computes; the caged one has its limits, settings and memory.
+    """
+
+    def __init__(self, plain: Worker) -> None:
+        self.plain, self.home, self.node, self.pool = plain, plain.home, plain.node, plain.pool
         self.caged: Worker | None = None
         self._sees: tuple[str, str] | None = None  # name and version of the data set that it was started for
         self._runs: set[str] = set()  # that the caged one has worked for
@@ -138,16 +130,7 @@ class Workers:
             if self.caged is None or self._sees != wanted:
                 await self._end()
                 seen = await asyncio.to_thread(self._room, wanted)
-                self.caged = Worker(
-                    self.home / FOLDER,
-                    self.node,
-                    self.plain.limits,
-                    self.plain.owner,
-                    self.pool,
-                    self._died,
-                    self._program,
-                    seen=seen,
-                )
+                self.caged = self.plain.caged(self.home / FOLDER, seen)
                 self._sees = wanted
             return self.caged
 
