@@ -19,12 +19,14 @@ from hanse.answers import Answerer
 from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, NotAllowed, NotApproved
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Combine, Contribution, Site, State
 from hanse.messages import Message, Record, digest
 from hanse.policy import secure_aggregation
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
+
+from .summing import Summing
 
 N = 4
 
@@ -38,38 +40,11 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("hanse.gathering.masked", None)
 
 
-class Whole:
-    """Each node's k-th answer is k times its number, so memory that is not as it was shows."""
-
-    combines = frozenset({Combine.SUM})
-
-    def init(self, config: object, previous: Record | None = None) -> State:
-        return Record({"round": 0}, {"x": np.zeros(3)})
-
-    def ask(self, state: State) -> Ask | Done:
-        if state.data["round"] == 4:
-            return Done("4 rounds")
-        return Ask(Record({"r": state.data["round"]}), Combine.SUM, "sum", state.data["round"] + 1)
-
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        site.memory["k"] = site.memory.get("k", 0) + 1
-        return Contribution(Record({}, {"x": site.memory["k"] * np.array([0.5, -3, int(site.node[1])])}))
-
-    def tell(self, state: State, gathered: Gathered) -> State:
-        return Record({"round": state.data["round"] + 1}, {"x": state.arrays["x"] * 10 + gathered.sum()["x"]})
-
-    def result(self, state: State) -> Record:
-        return state
-
-    def metrics(self, state: State) -> dict[str, object]:
-        return {}
-
-
 class Federation:
     """Real node halves, with faults: ``(node, step, op)`` to what is raised there, once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, gather: str = "masked") -> None:
-        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Whole())
+        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing(4))
         self.config = RunConfig.parse({"federated_strategy": "probe", "gathering": gather})
         self.bundle: Bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
         self.seen: list[tuple[str, int, int, str]] = []
@@ -96,7 +71,7 @@ class Federation:
         settings = RunConfig.parse({**self.config.to_json(), **config})
         gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
         transport = LocalTransport(self.nodes, "exact")
-        return Loop(Whole(), settings, sorted(self.nodes), transport, journal or Forgetful(), gathers=gathers)
+        return Loop(Summing(4), settings, sorted(self.nodes), transport, journal or Forgetful(), gathers=gathers)
 
 
 def test_two_exchanges_give_the_plain_sum_and_show_nobody_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,14 +182,14 @@ def test_what_the_coordinator_asks_for_does_not_decide_what_it_sees(
 ) -> None:
     """A sum that is asked for as if it were to be merged would be gathered plainly."""
 
-    class Sum(Whole):
+    class Sum(Summing):
         combines = frozenset({Combine.SUM, Combine.MERGE})
 
         def answer(self, site: Site, ask: Record) -> Contribution:
             return Contribution(Record({}, {"x": np.ones(3)}), combine=said)
 
     federation = Federation(monkeypatch)
-    monkeypatch.setattr(algorithms, "build", lambda config, start=None: Sum())
+    monkeypatch.setattr(algorithms, "build", lambda config, start=None: Sum(4))
     content = {**federation.bundle.content, "gathering": {"sum": "masked", "merge": "plain"}}
     task = {"run": "r", "step": 0, "exchange": 0, "op": "answer", "combine": "merge", "ask": {}}
     with pytest.raises(NotAllowed, match="asked for to be combined by merge"):

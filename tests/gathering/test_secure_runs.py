@@ -16,11 +16,13 @@ from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import NodeFailed, Refused
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
-from hanse.messages import Message, Record, digest
+from hanse.kinds import State
+from hanse.messages import Message, digest
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
+
+from .summing import Summing
 
 SITES = 4
 
@@ -103,33 +105,6 @@ def test_an_owner_who_wants_only_hidden_sums_can_take_part_in_training() -> None
 # ---------------------------------------------------------------- a coordinator that is killed
 
 
-class Summing:
-    """Each node's k-th answer is k times its number, so memory that is not as it was shows."""
-
-    combines = frozenset({Combine.SUM})
-
-    def init(self, config: object, previous: Record | None = None) -> State:
-        return Record({"round": 0}, {"x": np.zeros(3)})
-
-    def ask(self, state: State) -> Ask | Done:
-        if state.data["round"] == 3:
-            return Done("3 rounds")
-        return Ask(Record({"r": state.data["round"]}), Combine.SUM, "sum", state.data["round"] + 1)
-
-    def answer(self, site: Site, ask: Record) -> Contribution:
-        site.memory["k"] = site.memory.get("k", 0) + 1
-        return Contribution(Record({}, {"x": site.memory["k"] * np.array([0.5, -3, int(site.node[1]) + 0.1])}))
-
-    def tell(self, state: State, gathered: Gathered) -> State:
-        return Record({"round": state.data["round"] + 1}, {"x": state.arrays["x"] * 10 + gathered.sum()["x"]})
-
-    def result(self, state: State) -> Record:
-        return state
-
-    def metrics(self, state: State) -> dict[str, object]:
-        return {}
-
-
 class Killed(BaseException):
     pass
 
@@ -138,7 +113,7 @@ class Runs:
     """Real node halves of a run, whose coordinator dies as the reply of one exchange comes in."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing())
+        monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing(3, 0.1))
         self.config = RunConfig.parse({"federated_strategy": "probe", "gathering": "secure", "secure_threshold": 3})
         self.bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
         self.killed: tuple[int, str] | None = None
@@ -163,7 +138,7 @@ class Runs:
         settings = RunConfig.parse({**self.config.to_json(), "min_completed": 4, "min_fit_nodes": 4})
         gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
         return Loop(
-            Summing(),
+            Summing(3, 0.1),
             settings,
             sorted(self.nodes),
             LocalTransport(self.nodes, "exact"),
