@@ -156,6 +156,23 @@ LIES = {
     "settings of frames that are too small": (PROTOCOL, frame(SETTINGS, 0, 0, struct.pack(">HL", 5, 100))),
     "settings of a stream": (FRAME_SIZE, frame(SETTINGS, 0, 1)),
     "a GOAWAY that is cut off": (FRAME_SIZE, frame(GOAWAY, 0, 0, bytes(7))),
+    "resets of the call's own kind without end": (CALM, frame(RESET, 0, 3, bytes(4)) * 20_000),
+    "calls that are given up at once, without end": (
+        CALM,
+        b"".join(frame(HEADERS, 4, n, b"\x83") + frame(RESET, 0, n, struct.pack(">L", 8)) for n in range(3, 5000, 2)),
+    ),
+    "acknowledged pings without end": (CALM, frame(PING, 1, 0, bytes(8)) * 20_000),
+    "acknowledged settings without end": (CALM, frame(SETTINGS, 1, 0) * 20_000),
+    "headers that go on without bytes": (PROTOCOL, frame(HEADERS, 0, 3) + frame(CONTINUATION, 0, 3)),
+    "headers that go on a byte at a time": (CALM, frame(HEADERS, 0, 3) + frame(CONTINUATION, 0, 3, b"\x83") * 20_000),
+    "long settings without end": (CALM, frame(SETTINGS, 0, 0, struct.pack(">HL", 3, 1) * 10_000) * 20),
+    "long frames of later standards without end": (CALM, frame(99, 0, 0, bytes(60_000)) * 20),
+    "long headers of the call without end": (CALM, frame(HEADERS, 4, 1, b"\x20" * 60_000) * 20),
+    "padded data without bytes, without end": (CALM, frame(DATA, 8, 1, b"\0") * 20_000),
+    "padding of the call's own, without end": (CALM, frame(DATA, 8, 1, b"\xff" + bytes(255)) * 20_000),
+    "a window of the call that grows by nothing": (PROTOCOL, frame(WINDOW_UPDATE, 0, 1, bytes(4))),
+    "priorities without end": (CALM, frame(2, 0, 1, bytes(5)) * 20_000),
+    "farewells without end": (CALM, frame(GOAWAY, 0, 0, bytes(8)) * 20_000),
     "calls without end": (CALM, b"".join(frame(HEADERS, 4, n, b"\x83") for n in range(3, 5000, 2))),
 }
 
@@ -333,6 +350,47 @@ def test_messages_of_any_size_go_to_the_library_and_come_back(sizes: list[int]) 
         assert call._rest.obj == b""  # it holds nothing of what has left
 
     run(with_library(serve, test))
+
+
+def test_answers_do_not_pile_up_for_who_asks_and_never_reads() -> None:
+    """A few pings between two looks are fine for who reads; of who does not, all of them count."""
+
+    async def main(reads: bool) -> int:
+        class Socket(asyncio.Transport):
+            def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+            def writelines(self, pieces: Any) -> None: ...
+            def abort(self) -> None: ...
+
+            def write(self, data: Any) -> None:
+                written.extend(data)
+
+            def close(self) -> None:
+                call.connection_lost(None)
+
+        written = bytearray()
+        room = memoryview(bytearray(RECEIVE_BYTES))
+        call = Call(room, MAX_FRAME, 100)
+        call.connection_made(Socket())
+
+        def says(data: bytes) -> None:
+            call.get_buffer(-1)[: len(data)] = data
+            call.buffer_updated(len(data))
+
+        says(PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 4, 1, hpack.Encoder().encode(OPENS)))
+        call.pause_writing()
+        for look in range(50):
+            says(frame(PING, 0, 0, bytes(8)) * 100)
+            if call.closed.done():
+                return look
+            if reads:
+                call.resume_writing()
+            call._look()
+        call.cancel()
+        assert written.count(frame(PING, 1, 0, bytes(8))) == 5000
+        return 50
+
+    assert asyncio.run(main(reads=False)) < 11
+    assert asyncio.run(main(reads=True)) == 50
 
 
 def test_what_is_held_waits_and_comes_in_order() -> None:

@@ -267,7 +267,7 @@ class Call(asyncio.BufferedProtocol):
 
     def _look(self) -> None:
         """Now and then: is somebody there?"""
-        self._session.calm()
+        self._session.calm(not self._paused)
         if not self._session.stream:  # whatever it said instead
             self._break(NO_ERROR, "no call was opened")
             return

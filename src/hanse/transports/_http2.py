@@ -28,6 +28,7 @@ _TABLE, _PUSH, _STREAMS, _INITIAL, _LARGEST, _LIST = range(1, 7)  # settings
 _FIRST_WINDOW, _MOST = 65_535, (1 << 31) - 1
 _BLOCK_BYTES, _LIST_BYTES, _TABLE_BYTES = 64 << 10, 64 << 10, 4096
 _ANSWERS, _IDLE_FRAMES = 1000, 10_000  # between two looks at whether a peer is there
+_IDLE_BYTES = 64  # of one frame count as another one that brings nothing
 _OTHER_BYTES = 64 << 10  # of a frame that is read when it is whole
 
 
@@ -172,7 +173,7 @@ class Session:
                 self._spend(size)
                 self.left, self._last, place = size, bool(flags & _END_STREAM), begin
                 if not size:
-                    self._brings_nothing()
+                    self._brings_nothing(0)
                 if not size and self._last:
                     self._headers((), True)
             elif end - begin >= size:
@@ -199,7 +200,7 @@ class Session:
 
     def _frame(self, kind: int, flags: int, stream: int, body: memoryview) -> None:
         if kind != _DATA:
-            self._brings_nothing()
+            self._brings_nothing(len(body))
         if not self._greeted and kind != _SETTINGS:
             raise Broken(PROTOCOL, "the first frame is not SETTINGS")
         if (self._block is not None) != (kind == _CONTINUATION):
@@ -253,6 +254,8 @@ class Session:
         self.taken(len(body) - len(piece))
         if piece:
             self._data(piece)
+        else:
+            self._brings_nothing(len(body))
         if flags & _END_STREAM:
             self._headers((), True)
 
@@ -313,8 +316,8 @@ class Session:
             raise Broken(FLOW_CONTROL, "a window over its limit")
         self._grown()
 
-    def _brings_nothing(self) -> None:
-        self._idle += 1
+    def _brings_nothing(self, nbytes: int) -> None:
+        self._idle += 1 + nbytes // _IDLE_BYTES  # to read headers, for one, takes longer the more there are
         if self._idle > _IDLE_FRAMES:
             raise Broken(CALM, "too many frames that bring nothing")
 
@@ -325,9 +328,12 @@ class Session:
             raise Broken(CALM, "too many frames that only ask for an answer")
         self._write(answer)
 
-    def calm(self) -> None:
-        """Some time has passed: what was answered until now is forgotten."""
-        self._answers = self._idle = 0
+    def calm(self, written: bool) -> None:
+        """Some time has passed: what came until now is forgotten, and what was answered, if it has been ``written``:
+        who asks and never reads would else have us keep ever more answers."""
+        self._idle = 0
+        if written:
+            self._answers = 0
 
 
 def _unpadded(body: memoryview) -> memoryview:
