@@ -24,7 +24,7 @@ from itertools import islice
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge
 from hanse.messages import Message, frames, head
 from hanse.transport import Handler
-from hanse.transports._connection import CHUNK_BYTES, LARGE_BYTES, Connection
+from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
 from hanse.transports._failures import failure
 from hanse.transports._hearts import Hearts
 from hanse.transports._outbox import Parcel
@@ -43,7 +43,7 @@ _FEW = 8  # replies whose size is nobody's concern
 @dataclass(slots=True, eq=False)
 class _Answer:
     mark: str
-    connection: Connection
+    connection: Conduit
     task: asyncio.Task[None] | None = None
     reply: Message | None = None
     long: bool = False  # the request's header
@@ -75,7 +75,7 @@ class Answers:
         self._hearts = Hearts(alive_every)
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
 
-    def take(self, connection: Connection, request: Message, long: bool) -> None:
+    def take(self, connection: Conduit, request: Message, long: bool) -> None:
         """Begins to answer a request that has just come in, whose mark is the assembler's; ``long`` is its header."""
         mark = connection.assembler.mark
         known = self._answers.get(request.id)
@@ -140,7 +140,7 @@ class Answers:
         if not answer.connection.ended.done():
             answer.connection.outbox.signal("alive", id)
 
-    def _send(self, connection: Connection, reply: Message) -> None:
+    def _send(self, connection: Conduit, reply: Message) -> None:
         def failed(error: Exception) -> None:
             log.error("the reply to %s cannot be sent: %s", reply.id, error)
             excuse = failure(self.me, reply.id, error)

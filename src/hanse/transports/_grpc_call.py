@@ -47,7 +47,7 @@ def _nothing(*_: Any) -> None:
 
 
 class Call(asyncio.BufferedProtocol):
-    """One end of a call: a :class:`hanse.transports._connection.Wire`.
+    """One end of a call: a :class:`hanse.transports._conduit.Wire`.
 
     Args:
         room: where bytes land before they are read; may be shared by all calls of one event loop.

@@ -2,7 +2,7 @@
 
 Both ends hold a :class:`Link`. Whoever asks keeps the request until its reply is in, and sends it again on every new
 connection. What is answered, and kept until the ``ack``, is in :mod:`hanse.transports._answers`; what belongs to one
-connection alone in :mod:`hanse.transports._connection`.
+connection alone in :mod:`hanse.transports._conduit`.
 
 Links to many peers share two rows of :class:`Turns`. A large request waits for its turn before it begins, and the
 rest of a large reply is sent for when its turn has come. Waiting for a turn counts as progress.
@@ -29,7 +29,7 @@ from hanse.messages import (
 from hanse.transport import Handler, Progress
 from hanse.transports._answers import Answers
 from hanse.transports._broadcast import Broadcast
-from hanse.transports._connection import CHUNK_BYTES, LARGE_BYTES, Connection, Wire
+from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
 from hanse.transports._failures import error_of
 from hanse.transports._outbox import PACK_BYTES, Parcel, unpack
 from hanse.transports._turns import AT_ONCE, Turns
@@ -100,7 +100,7 @@ class Link:
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
         self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
-        self._connection: Connection | None = None
+        self._connection: Conduit | None = None
         self._strikes = 0
         self._closed = ""
 
@@ -139,7 +139,7 @@ class Link:
             if self._asked.get(message.id) is asked:
                 del self._asked[message.id]
 
-    def _send_request(self, connection: Connection, asked: _Asked) -> None:
+    def _send_request(self, connection: Conduit, asked: _Asked) -> None:
         def failed(error: Exception) -> None:
             if not asked.reply.done():
                 asked.reply.set_exception(error)
@@ -190,7 +190,7 @@ class Link:
         """Serve one connection until it ends; returns why. A newer one ends an older one."""
         if self._connection is not None:
             self._connection.end("a newer connection took over")
-        connection = Connection(wire, self._allocate, self._limit, self._request_limit, self._request_header)
+        connection = Conduit(wire, self._allocate, self._limit, self._request_limit, self._request_header)
         self._connection = connection
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
@@ -224,14 +224,14 @@ class Link:
             if not asked.reply.done():
                 asked.reply.set_exception(type(error)(error.message))
 
-    def _received(self, connection: Connection, data: bytes) -> None:
+    def _received(self, connection: Conduit, data: bytes) -> None:
         """One write of the peer."""
         try:
             self._read(connection, unpack(data))
         except WireError as error:
             self._mistake(connection, error)
 
-    def _mistake(self, connection: Connection, error: WireError) -> None:
+    def _mistake(self, connection: Conduit, error: WireError) -> None:
         self._strikes += 1
         what = {Tampered: "tampered", TooLarge: "too large"}.get(type(error), "malformed")
         if isinstance(error, _WrongSender):
@@ -247,7 +247,7 @@ class Link:
             )
             self._strikes = 0
 
-    def _read(self, connection: Connection, frames: Iterator[bytes]) -> bool:
+    def _read(self, connection: Conduit, frames: Iterator[bytes]) -> bool:
         """Frame by frame; returns False where it goes on when a long header has been read."""
         for frame in frames:
             if connection.ended.done():
@@ -260,7 +260,7 @@ class Link:
             self._frame(connection, frame)
         return True
 
-    async def _read_long(self, connection: Connection, frame: bytes, frames: Iterator[bytes]) -> None:
+    async def _read_long(self, connection: Conduit, frame: bytes, frames: Iterator[bytes]) -> None:
         await asyncio.to_thread(connection.assembler.read_ahead, frame)
         try:
             if connection.ended.done():
@@ -280,7 +280,7 @@ class Link:
 
     # ------------------------------------------------------------ what comes in
 
-    def _frame(self, connection: Connection, frame: bytes) -> None:
+    def _frame(self, connection: Conduit, frame: bytes) -> None:
         kind = frame[0] if frame else 0
         if kind == _SIGNAL and len(frame) > _SIGNAL_BYTES:
             raise WireError(f"a signal of {len(frame)} bytes")
@@ -310,7 +310,7 @@ class Link:
             elif stream & 1 and connection.assembler.expected(stream) > LARGE_BYTES:
                 self._may_go(connection, stream, id)
 
-    def _may_go(self, connection: Connection, stream: int, id: str) -> None:
+    def _may_go(self, connection: Conduit, stream: int, id: str) -> None:
         """Lets the peer send the rest of a large reply, now or when its turn has come."""
 
         def go() -> None:
@@ -322,7 +322,7 @@ class Link:
         asked = self._asked[id]
         connection.turns[stream] = self._traffic.receiving.take(go, lambda: self._moved(asked))
 
-    def _signal(self, connection: Connection, said: Signal) -> None:
+    def _signal(self, connection: Conduit, said: Signal) -> None:
         if said.what == "alive":
             if said.id in self._asked:
                 self._moved(self._asked[said.id])
@@ -338,7 +338,7 @@ class Link:
         else:
             raise WireError(f"unknown signal {said.what[:50]!r}; is this another release of hanse?")
 
-    def _message(self, connection: Connection, is_reply: bool, message: Message, long: bool) -> None:
+    def _message(self, connection: Conduit, is_reply: bool, message: Message, long: bool) -> None:
         if message.sender != self.peer:
             raise _WrongSender(
                 f"{message.kind!r} {message.id!r} claims to be from {message.sender[:80]!r}; "
@@ -365,7 +365,7 @@ class Link:
         connection.ignore_id(message.id, reply=True)
         connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES)
 
-    def _unwelcome(self, connection: Connection, id: str) -> None:
+    def _unwelcome(self, connection: Conduit, id: str) -> None:
         what = self._over.get(id, "wrong id")
         detail = {"duplicate": "was answered already", "late": "was cancelled"}.get(what, "was never asked")
         self._refuse(what, f"a reply to {id[:80]!r}, which {detail}")

@@ -45,7 +45,7 @@ class Wire(Protocol):
         ...
 
 
-class Connection:
+class Conduit:
     """What is true of one connection only."""
 
     def __init__(self, wire: Wire, allocate: Allocate, limit: int, request_limit: int, request_header: int) -> None:
