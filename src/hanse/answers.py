@@ -6,7 +6,7 @@ kept: the table, caches, and what algorithm, gather and transforms remember (:mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,7 @@ class Answerer:
         owner: the settings of the node's owner (:attr:`hanse.kinds.Site.owner`).
         open: the same rows in batches; None: those that ``load`` gives.
         identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
+        promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Answerer:
         owner: Mapping[str, Json] | None = None,
         open: OpenSource | None = None,
         identity: Callable[[], Identity | None] = lambda: None,
+        promises: MutableMapping[str, Json] | None = None,
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
         self._identity = identity
+        self._promises: MutableMapping[str, Json] = {} if promises is None else promises
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
@@ -90,7 +93,7 @@ class Answerer:
         remembered = memory.algorithm
         site = Site(self.node, run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner)
         seed = int(run.config.get("seed", 0))
-        told = (run_id, str(task.data.get("bundle", "")), run.rows)
+        told = (run_id, str(task.data.get("bundle", "")), run.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
 
         def answer(ask: Record) -> Contribution:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -81,6 +81,8 @@ class Party:
         progress: call it now and then in long work.
         run, bundle: id of the run, and the hash that this node's owner approved.
         rows: the nodes that the bundle names, and the most rows that each declared; empty where it names none.
+        promises: what a gather has told for good, of all runs: what is set is on disk before the next line runs, and
+            outlives the process (in a simulation, which ends with it, it is in memory).
     """
 
     node: str
@@ -93,6 +95,7 @@ class Party:
     run: str = ""
     bundle: str = ""
     rows: Mapping[str, float] = field(default_factory=dict)
+    promises: MutableMapping[str, Json] = field(default_factory=dict)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

@@ -64,6 +64,7 @@ class Ask:
             whose contributions may differ: what the algorithm itself takes).
         fault: what is wrong with the arrays of one contribution, "" if nothing is: whoever sends what cannot be true of
             any rows is left out. Not asked where nobody sees single contributions.
+        fewest: with fewer answers the step has failed, so a sum of fewer is not made; the loop says it.
         checkpoint: False where the state after this step need not be kept, because writing it would cost more
             than doing the step again. A killed coordinator goes on after the last state that was kept; where
             the steps since then took some seconds, it is kept all the same.
@@ -81,6 +82,7 @@ class Ask:
     arrays: Shapes | None = None
     sums: Shapes | None = None
     fault: Callable[[Mapping[str, Array]], str] | None = None
+    fewest: int = 0
     checkpoint: bool = True
 
 

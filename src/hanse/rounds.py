@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -157,7 +157,8 @@ class Loop:
                 record, began = self._open(step, ask, choice), time.perf_counter()
                 sky.begin(step, failed, ask)
                 asks = {node: ask.each.get(node, ask.record) for node in choice.nodes}
-                gathered = (await self._gather(ask).collect(ask, asks, sky.exchange)).among(self.nodes)
+                whole = replace(ask, fewest=max(1, self.config.min_completed))
+                gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes)
                 told, gathered = await self._tell(ask, state, gathered)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)

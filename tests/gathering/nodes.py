@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from hanse.gathering.secure import Secure
 from hanse.identity import Authority, NodeIdentity, create_key, csr
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.memories import Memories
-from hanse.messages import Record
+from hanse.messages import Json, Record
 from hanse.signing import Signer
 
 Fault = Callable[[Record], Record] | Exception
@@ -54,6 +54,7 @@ class Nodes:
     step: int = 0
     exchanges: int = 0
     memories: dict[str, Memories] = field(default_factory=dict)
+    promises: dict[str, MutableMapping[str, Json]] = field(default_factory=dict)
 
     @staticmethod
     def signed(contributions: Mapping[str, Contribution], **more: object) -> Nodes:
@@ -76,6 +77,7 @@ class Nodes:
             run=self.run,
             bundle="b" * 64,
             rows=self.rows,
+            promises=self.promises.setdefault(node, {}),
         )
         what = self.contributions[node]
 

@@ -265,14 +265,16 @@ def test_both_secrets_of_one_node_are_never_told(authority: Authority) -> None:
 # ---------------------------------------------------------------- the same masks twice
 
 
-def test_a_sum_that_was_asked_before_is_not_answered_again_whatever_is_asked(authority: Authority) -> None:
+def test_a_sum_that_was_asked_before_is_answered_with_the_same_bytes_or_not_at_all(authority: Authority) -> None:
     liar = Liar(federation(authority))
     liar.answers()
-    liar.answers(session=3)
-    for session in (0, 2, 3):
-        for ask in ({"q": 1}, {"q": 2}):
-            with pytest.raises(NodeFailed, match="same masks are not used twice"):
-                liar.ask("n000", "answer", liar.asked(ask, session=session))
+    first = liar.answers(session=3)["n000"]
+    again = liar.ask("n000", "answer", liar.asked(session=3))
+    assert again.data == first.data
+    assert {name: a.tobytes() for name, a in again.arrays.items()} == {n: a.tobytes() for n, a in first.arrays.items()}
+    for session, ask in ((0, {"q": 1}), (0, {"q": 2}), (2, {"q": 1}), (3, {"q": 2})):
+        with pytest.raises(NodeFailed, match="same masks are not used twice"):
+            liar.ask("n000", "answer", liar.asked(ask, session=session))
     with pytest.raises(NodeFailed, match="keys of this sum"):  # what belongs to an old one is gone
         liar.signed(NAMES, ["n000"], session=0)
 
@@ -283,9 +285,20 @@ def test_neither_is_it_where_the_step_is_gone_back_to(authority: Authority) -> N
     liar = Liar(nodes)
     question = liar.asked(session=5)
     nodes.ask("n000", "answer", question, step=7, exchange=0)
-    for step, exchange in ((7, 0), (6, 0), (0, 60)):
+    for step, exchange in ((7, 1), (6, 0), (0, 60)):
         with pytest.raises(NodeFailed, match="same masks are not used twice"):
             nodes.ask("n000", "answer", question, step=step, exchange=exchange)
+
+
+def test_other_numbers_are_not_put_under_the_masks_of_the_first(authority: Authority) -> None:
+    nodes = federation(authority)
+    liar = Liar(nodes)
+    liar.answers()
+    nodes.contributions = {**nodes.contributions, "n000": whole(N, seed=1)["n000"]}
+    with pytest.raises(NodeFailed, match="has contributed other numbers"):
+        liar.ask("n000", "answer", liar.asked())
+    with pytest.raises(NodeFailed, match="same masks are not used twice"):
+        liar.ask("n000", "answer", liar.asked())
 
 
 def test_fresh_keys_forget_all_that_was_masked_before(authority: Authority) -> None:

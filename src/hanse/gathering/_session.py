@@ -11,7 +11,7 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from hanse import spans
 from hanse.errors import DataError, NodeFailed, NotAllowed, NotAuthenticated
 from hanse.gather import Identity, Party
 from hanse.gathering import _checks
+from hanse.gathering._bound import Bound, fresh_seed, hashed
 from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
 from hanse.messages import Array, Json, Record, digest, dumps
@@ -61,8 +62,14 @@ class Keys:
 
 @dataclass(slots=True)
 class MaskedSum:
-    """One sum. ``seeds`` are the secrets of its masks: this node's own under its name, those of pairs under the
-    other's."""
+    """One sum.
+
+    Args:
+        seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's.
+        bound: what the sum is of, as far as it is known; ``told``: whether one of this step was told before.
+        sealed: what was sealed for the neighbours.
+        signed: the list of survivors that this node has signed.
+    """
 
     number: int
     id: bytes
@@ -71,8 +78,10 @@ class MaskedSum:
     beside: tuple[str, ...]
     least: int
     seeds: Mapping[str, bytes]
+    bound: Bound
+    told: bool = False
+    sealed: Mapping[str, Array] | None = None
     signed: tuple[str, ...] = ()
-    shown: Record | None = None
 
 
 def text(purpose: str, *parts: Json) -> bytes:
@@ -191,6 +200,7 @@ class Member:
         everything = sum(rows.values())
         codes = layout(names, len(session.among), rows.get(party.node, 1.0), everything, **self._how)
         words = self._written(arrays, contribution.weight, codes)
+        self._settle(session, hashed(words, [everything, *sorted(names.items())], session.bound.seed))
         masks = [(session.seeds[party.node], 1)]
         masks += [(session.seeds[other], pair_sign(party.node, other)) for other in session.beside]
         for vector in words.values():
@@ -204,15 +214,24 @@ class Member:
             "among": list(session.among),
             "beside": list(session.beside),
             "weighs": contribution.weight > 0,
+            "bound": list(session.bound.survivors) if session.told else [],
         }
         commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
         found = {str(bits): vector for bits, vector in words.items()}
-        return Record(data, {**found, "commitments": _stacked(commitments), **self._shares(mine, session)})
+        if session.sealed is None:
+            session.sealed = self._shares(mine, session)
+        return Record(data, {**found, "commitments": _stacked(commitments), **session.sealed})
 
     def _begin(self, mine: Keys, asked: Mapping[str, Json], inner: Record) -> MaskedSum:
-        """The session of an ask, which is answered once. Its name binds all that is asked, so nodes that are asked
-        different things have masks that do not cancel, and the coordinator learns nothing."""
+        """The session of an ask, whose masks are used for nothing else. Its name binds all that is asked, so nodes that
+        are asked different things have masks that do not cancel, and the coordinator learns nothing. The very same ask
+        gets the very same answer."""
         party, number, among = self._party, asked["session"], tuple(asked["among"])
+        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among)]
+        what = digest(inner)
+        id = hashlib.sha256(text("session", *bound, asked["form"], what)).digest()
+        if mine.session is not None and mine.session.id == id:
+            return mine.session
         if not isinstance(number, int) or number <= mine.last:
             raise NodeFailed("this sum was asked before, and the same masks are not used twice")
         if list(among) != sorted(set(among)) or party.node not in among or not {*among} <= mine.public.keys():
@@ -222,15 +241,30 @@ class Member:
             raise NodeFailed(
                 f"a secure sum among {len(among)} nodes was asked for; this run's are of at least {fewest}"
             )
+        question = hashlib.sha256(text("question", asked["form"], what)).hexdigest()
+        before = Bound.of(party)
+        if before is not None:
+            before.check(question, among)
         mine.last, mine.session = number, None
-        bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among)]
-        id = hashlib.sha256(text("session", *bound, asked["form"], digest(inner))).digest()
         ring = tuple(neighbours.order(among, bytes.fromhex(mine.listed)))
         beside = tuple(neighbours.of(party.node, ring))
         seeds = {other: derive(mine.secret(other), text("mask", id.hex())) for other in beside}
         seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
-        mine.session = MaskedSum(number, id, among, ring, beside, fewest, seeds)
+        told = before is not None
+        mine.session = MaskedSum(
+            number, id, among, ring, beside, fewest, seeds, before or Bound(question, seed=fresh_seed()), told
+        )
         return mine.session
+
+    def _settle(self, session: MaskedSum, contributed: str) -> None:
+        """What this node contributes to the sum, and contributed to it before."""
+        if session.bound.contributed:
+            try:
+                session.bound.check_own(contributed)
+            except NodeFailed:
+                self._kept().session = None  # other numbers under the same masks would lay both bare
+                raise
+        session.bound = replace(session.bound, contributed=contributed)
 
     def _check(self, contribution: Contribution, form: Mapping[str, Json]) -> None:
         """What the coordinator cannot check of a contribution that it does not see."""
@@ -299,6 +333,10 @@ class Member:
             raise NodeFailed(f"{close} of the {len(session.beside)} neighbours of this node are left, which is too few")
         if session.signed not in ((), survivors):
             raise NotAllowed("this node has signed another list of survivors of this sum, and signs no second one")
+        if session.told and survivors != session.bound.survivors:
+            raise NotAllowed(
+                f"the sum of this step was told before, of {', '.join(session.bound.survivors)}, and no other one is"
+            )
         session.signed = survivors
         identity = self._identity
         return Record({"signature": identity.sign(_survivors_text(session)).hex() if identity else ""})
@@ -313,6 +351,7 @@ class Member:
             raise NotAllowed("this node has signed another list of survivors, and tells no secrets for this one")
         if self._identity is not None:
             self._enough(mine, session, asked["signatures"])
+        replace(session.bound, survivors=session.signed).promise(party)
         gone = [other for other in session.beside if other not in session.signed]
         own = [session.seeds[node] for node in (party.node, *gone)]
         parts, missing = [], []

@@ -138,8 +138,8 @@ class Secure:
         try:
             await self._set_up(asks, exchange, failures)
             came, among = await self._answers(ask, asks, exchange, failures)
-            came = self._alike(came, failures)
-            self._enough(came, among)
+            came = self._again(self._alike(came, failures), failures)
+            self._enough(came, among, ask.fewest)
             survivors = sorted(came)
             signatures = await self._agreed(survivors, exchange, failures)
             self._enough(signatures, among)
@@ -152,12 +152,29 @@ class Secure:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
             return nothing({node: failures.get(node, error.reason) for node in asks})
 
-    def _enough(self, left: Mapping[str, Any], among: Sequence[str]) -> None:
-        if len(left) < self._least:
+    def _enough(self, left: Mapping[str, Any], among: Sequence[str], fewest: int = 0) -> None:
+        for needed, setting in ((self._least, "secure_threshold"), (fewest, "min_completed")):
+            if len(left) < needed:
+                raise _NoSum(
+                    f"no sum was made: {len(left)} of {len(among)} nodes were left, and a secure sum of this run is of "
+                    f"at least {needed} ({setting})"
+                )
+
+    @staticmethod
+    def _again(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
+        """Those of whom the sum of this step was told before, where it was: nodes let no other one be known. Who was
+        not in it then is not in it now."""
+        told = sorted({found.bound for found in came.values() if found.bound})
+        if not told:
+            return came
+        if len(told) > 1 or not {*told[0]} <= came.keys():
             raise _NoSum(
-                f"no sum was made: {len(left)} of {len(among)} nodes were left, and a secure sum of this run is of "
-                f"at least {self._least} (secure_threshold)"
+                f"no sum was made: that of this step was told before, of {' and of '.join(map(', '.join, told))}, and "
+                "can only be made again of the same nodes, when all of them are there"
             )
+        for node in came.keys() - {*told[0]}:
+            failures[node] = "the sum of this step was told before without it, and is told of no others"
+        return {node: came[node] for node in told[0]}
 
     async def _set_up(self, asks: Mapping[str, Record], exchange: Exchange, failures: dict[str, str]) -> None:
         """The keys of those who have told none yet."""
@@ -386,6 +403,7 @@ class Came:
         commitments: (1 + neighbours, 16) hashes of its seeds.
         shares: (neighbours, bytes) sealed for each of them.
         weighs: whether it counts for anything.
+        bound: the nodes of whom a sum of this step was told before; () where none was.
     """
 
     node: str
@@ -400,6 +418,7 @@ class Came:
     commitments: Array
     shares: Array
     weighs: bool
+    bound: tuple[str, ...]
 
     @property
     def kind(self) -> Any:
@@ -459,6 +478,7 @@ def _came(reply: Reply, how: Mapping[str, Any]) -> Came:
         commitments=commitments,
         shares=shares,
         weighs=said["weighs"],
+        bound=tuple(str(n) for n in said["bound"]),
     )
 
 

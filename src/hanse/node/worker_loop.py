@@ -27,6 +27,7 @@ from hanse.messages import Json, Memory, Message, Record, arrived, payload
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
+from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
 from hanse.table import Table
 
@@ -171,7 +172,8 @@ class WorkerLoop:
             self._forget(run)
         self._of_run[run] = sha
         if self._answerer is None:
-            self._answerer = Answerer(self._node, self._load, self._owner, self._source, self._identity)
+            told = Promises(Path(self._home))
+            self._answerer = Answerer(self._node, self._load, self._owner, self._source, self._identity, told)
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
 

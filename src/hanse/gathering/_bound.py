@@ -1,0 +1,102 @@
+"""What a node lets be known of a step: one sum, once and for good.
+
+Two sums of one step, of which one lacks a node, differ by this node's numbers. So before a node tells anything that
+takes masks off, it writes down what the sum is of: what was asked, which nodes are in it, and (as a hash) what it
+contributed itself. From then on it masks nothing for this step among others, in other words or of other numbers, and
+unmasks no other sum of it; whatever happened in between, a restart or fresh keys. The very same sum may be made again,
+as a coordinator that was killed has to.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from hanse.errors import NodeFailed, NotAllowed, WireError
+from hanse.gather import Party
+from hanse.messages import Array, Json, dumps
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What the sum of one step is of, as one node knows it.
+
+    Args:
+        asked: a hash of what was asked, and in what form.
+        survivors: the nodes in the sum; () while nobody knows.
+        seed: of the hash; drawn by the node, which tells it to nobody.
+        contributed: a hash of this node's own numbers, before they were masked.
+    """
+
+    asked: str
+    survivors: tuple[str, ...] = ()
+    seed: int = 0
+    contributed: str = ""
+
+    @staticmethod
+    def of(party: Party) -> Bound | None:
+        """What this node has told of the step before; None where nothing."""
+        said = party.promises.get(_place(party))
+        return None if said is None else Bound._read(said)
+
+    @staticmethod
+    def _read(said: Json) -> Bound:
+        if not isinstance(said, Mapping):
+            raise WireError("what this node has told of secure sums cannot be read")
+        return Bound(str(said["asked"]), tuple(said["survivors"]), int(said["seed"]), str(said["contributed"]))
+
+    def check(self, asked: str, among: Sequence[str]) -> None:
+        """Raises unless a sum of the step that is asked for now may still be this one."""
+        if asked != self.asked:
+            raise NotAllowed(
+                "the sum of this step was told before, and of one step a node is asked one thing; what was asked now "
+                "is another"
+            )
+        if not {*self.survivors} <= {*among}:
+            raise NodeFailed(
+                f"the sum of this step was told before, of {', '.join(self.survivors)}, and is told of no others: two "
+                "sums that differ by one node would show its numbers. It can be made again when these are all there"
+            )
+
+    def check_own(self, contributed: str) -> None:
+        """Raises unless this node contributes what it did."""
+        if contributed != self.contributed:
+            raise NodeFailed(
+                "this node has contributed other numbers to this very sum before, and has lost what it remembered "
+                "then; the difference would show them, so it contributes to it no more"
+            )
+
+    def promise(self, party: Party) -> None:
+        """Writes it down, unless it is; on disk when this returns. Raises where another sum of this step was told."""
+        value: Json = {
+            "asked": self.asked,
+            "survivors": list(self.survivors),
+            "seed": self.seed,
+            "contributed": self.contributed,
+        }
+        said = Bound._read(party.promises.setdefault(_place(party), value))
+        if said != self:
+            raise NotAllowed(
+                f"a sum of this step was told before, of {', '.join(said.survivors)}; two sums of one step may differ "
+                "by what single nodes contributed"
+            )
+
+
+def fresh_seed() -> int:
+    """Of the hash of one's own numbers."""
+    return secrets.randbits(63)
+
+
+def hashed(words: Mapping[int, Array], names: Json, seed: int) -> str:
+    """XXH3 of one's own numbers, as they are written, under a seed that nobody else knows."""
+    state = xxhash.xxh3_128(dumps(names).encode(), seed=seed)
+    for bits in sorted(words):
+        state.update(words[bits].data)
+    return state.hexdigest()
+
+
+def _place(party: Party) -> str:
+    return f"{party.run} {party.bundle} {party.step}"

@@ -1,0 +1,61 @@
+"""What this node has let be known of secure sums, for good: a file of its folder (:mod:`hanse.gathering._bound`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+from hanse.errors import DataError
+from hanse.messages import Json, dumps, loads
+from hanse.node.kept import opened
+
+FILE = "sums.db"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS sums (step TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID;"
+
+
+class Promises(MutableMapping[str, Json]):
+    """What was told of each step; it is on disk before the next line runs, and is never changed. The file is opened
+    when it is needed.
+
+    Args:
+        home: the node's folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._opened = opened(
+                self._home / FILE,
+                _SCHEMA,
+                "restore it from a backup. Without it nobody knows which sums were told already, so none is",
+            )
+        return self._opened
+
+    def __getitem__(self, key: str) -> Json:
+        row = self._db.execute("SELECT told FROM sums WHERE step = ?", (key,)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return loads(row[0])
+
+    def __setitem__(self, key: str, value: Json) -> None:
+        if self.setdefault(key, value) != value:
+            raise DataError("what was told of a secure sum cannot be changed")
+
+    def setdefault(self, key: str, default: Json = None) -> Json:
+        """What is written there, by whatever process; else ``default``, which is written then."""
+        self._db.execute("INSERT OR IGNORE INTO sums VALUES (?, ?)", (key, dumps(default)))
+        return self[key]
+
+    def __delitem__(self, key: str) -> None:
+        raise DataError("what was told of a secure sum cannot be taken back")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([str(step) for (step,) in self._db.execute("SELECT step FROM sums ORDER BY step")])
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM sums").fetchone()[0])
