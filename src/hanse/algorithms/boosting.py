@@ -26,19 +26,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 
-from hanse.algorithms._boosting_site import Base, Count, Forward, Level, Question, Units, answer
-from hanse.boosting import edges, growing, objective, scales
+from hanse.algorithms import _boosting_counts
+from hanse.algorithms._boosting_counts import Counting
+from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Units, answer
+from hanse.boosting import growing, objective, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules, Splits
 from hanse.boosting.trees import Trees, join, none
-from hanse.codec import ArrayOf, encode
+from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed, Unusable
-from hanse.kinds import EVERYONE, Ask, Combine, Contribution, Done, Gathered, Site
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.pooling import Importance, model_options
@@ -62,7 +64,6 @@ SETTINGS = {
     ),
 }
 CHECKPOINT_EVERY = 10  # trees: a state holds all trees so far
-MOST_COUNTS = 24  # exchanges that settle the edges
 _SHOWN_FEATURES = 50
 
 
@@ -76,7 +77,7 @@ def most_steps(config: RunConfig) -> int:
     options = config.model_options
     depth, leaves = options.get("max_depth", 6), options.get("max_leaves", 0)
     levels = depth or leaves or 1000
-    return MOST_COUNTS + 2 * config.num_rounds * (int(levels) + 2) + 2
+    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 2) + 2
 
 
 def unfit(config: RunConfig) -> str:
@@ -94,9 +95,8 @@ class State:
     """What the coordinator knows.
 
     Args:
-        cells: as far as they are counted; ``asked``: which are counted next; ``counted``: exchanges so far.
-        totals: what the first margin follows from, once it is summed up; ``total_units``: its units.
-        took: the nodes that count, or grow this tree; () before the first ask.
+        counting: what is settled before the first tree.
+        took: the nodes that grow this tree; () before its first ask.
         whole: nodes that are sent all trees next, since they have said that they need them.
         bins, base: once they are settled.
         model: the trees so far.
@@ -112,13 +112,8 @@ class State:
     prepared: Record
     model_name: str
     options: Mapping[str, Json]
-    cells: edges.Cells
-    asked: edges.Refinement | None
+    counting: Counting
     importance: Importance
-    total_units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
-    totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
-    rows: int = 0
-    counted: int = 0
     took: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     bins: Binning | None = None
@@ -160,15 +155,13 @@ class ExactBoosting:
         """Nothing is counted."""
         if previous is None:
             raise ConfigError("boosting follows the preparation; build the run with hanse.algorithms.build")
-        columns = len(preparation.task(previous).features)
-        share = np.zeros(columns)
+        share = np.zeros(len(preparation.task(previous).features))
         return State(
             Schedule.of(config),
             previous,
             config["model_name"],
             model_options(config),
-            edges.none(columns),
-            edges.first(_categories(previous) == 0),
+            _boosting_counts.begun(previous),
             Importance(share, share, share),
             model=none(),
             seed=config["seed"],
@@ -177,8 +170,8 @@ class ExactBoosting:
 
     def ask(self, state: State) -> Ask | Done:
         """Counts, until all edges are known; then tree after tree, level by level."""
-        if state.asked is not None:
-            return self._count(state, state.asked)
+        if state.counting.asked is not None:
+            return _boosting_counts.ask(state.counting, state.counting.asked, state.adapter.objective, state.prepared)
         schedule, growing = state.schedule, state.growing
         if schedule.phase == "done":
             trees = f"{schedule.round} rounds, {len(_known(state.model))} trees"
@@ -192,8 +185,8 @@ class ExactBoosting:
         heavy = {a.node: f"weighs {a.weight:g}; sums of rows weigh 1" for a in gathered.answers if a.weight != 1}
         if heavy:
             raise Unusable(heavy)
-        if state.asked is not None:
-            return self._counted(state, state.asked, gathered)
+        if state.counting.asked is not None:
+            return self._counted(state, gathered)
         told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
         lost = tuple(node for node, is_lost in told.items() if is_lost)
         again = {node: "it does not have the trees that it was sent" for node in lost if node in state.whole}
@@ -209,62 +202,15 @@ class ExactBoosting:
             return self._begun(state, gathered)
         return self._grown(state, gathered, state.growing)
 
-    # ---- edges and first margin
-
-    def _count(self, state: State, asked: edges.Refinement) -> Ask:
-        sizes: dict[str, tuple[str, tuple[int, ...]]] = {"counts": ("int64", (asked.size,)), "rows": ("int64", (1,))}
-        wanted = state.adapter.objective
-        columns = wanted.begin(np.zeros(0, np.int64)).shape[1]
-        wants: Literal["magnitudes", "totals", "nothing"] = "nothing"
-        if state.total_units is None:
-            wants, sizes["magnitudes"] = "magnitudes", ("int64", (columns, scales.SIZE))
-        elif state.totals is None:
-            wants, sizes["totals"] = "totals", ("int64", (columns,))
-        units = np.zeros(columns, np.int32) if state.total_units is None else state.total_units
-        return Ask(
-            encode(Question(state.prepared, Count(asked, wants, units))),
-            Combine.SUM,
-            "prepare",
-            to=state.took or EVERYONE,
-            counts={"counts": None, "rows": None},
-            arrays=sizes,
-            sums={},
-        )
-
-    def _counted(self, state: State, asked: edges.Refinement, gathered: Gathered) -> State:
-        there = tuple(answer.node for answer in gathered.answers)
-        columns = len(state.importance.latest)
-        if state.took and there != state.took:  # counts of other sites are no parts of these
-            return replace(
-                state,
-                cells=edges.none(columns),
-                asked=edges.first(_categories(state.prepared) == 0),
-                took=(),
-                total_units=None,
-                totals=None,
-            )
-        found = gathered.sum()
-        rows, adapter = int(found["rows"][0]), state.adapter
-        if (found["counts"] < 0).any() or rows <= 0:
-            raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
-        cells = edges.refined(state.cells, asked, found["counts"])
-        state = replace(state, took=there, cells=cells, rows=rows, counted=state.counted + 1)
-        if state.total_units is None:
-            state = replace(state, total_units=scales.settled(found["magnitudes"]))
-        elif state.totals is None:
-            state = replace(state, totals=np.ldexp(found["totals"].astype(np.float64), state.total_units))
-        most = np.full(columns, _value_bins(adapter.max_bin))
-        unclear = edges.unclear(cells, most)
-        if unclear is None and state.totals is None:
-            zero = np.zeros(columns, np.int64)
-            unclear = edges.Refinement(zero, zero, zero, np.zeros(0, np.int64))
-        if unclear is not None and state.counted < MOST_COUNTS:
-            return replace(state, asked=unclear)
-        if state.totals is None:
-            raise RunFailed("the edges of the bins were not settled")
-        bins = Binning.of(edges.edges(cells, most), _categories(state.prepared))
-        base = state.base if state.base is not None else adapter.base(state.totals, float(rows))
-        state = replace(state, asked=None, bins=bins, base=np.asarray(base, np.float32), took=())
+    def _counted(self, state: State, gathered: Gathered) -> State:
+        adapter = state.adapter
+        counting = _boosting_counts.told(state.counting, gathered, adapter, state.prepared)
+        state = replace(state, counting=counting)
+        if counting.asked is not None or counting.totals is None:
+            return state
+        bins = _boosting_counts.binning(counting, adapter.max_bin, state.prepared)
+        base = state.base if state.base is not None else adapter.base(counting.totals, float(counting.rows))
+        state = replace(state, bins=bins, base=np.asarray(base, np.float32))
         return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
 
     # ---- trees
@@ -436,8 +382,8 @@ class ExactBoosting:
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the trees that the last step measured (after ``evaluated_round`` rounds), how many trees there are
         now, and the most important features of the last round."""
-        if state.asked is not None or state.bins is None:
-            return {"cells": len(state.cells.start)}
+        if state.bins is None:
+            return {"cells": len(state.counting.cells.start)}
         latest, names = state.importance.latest, state.prepared.data["task"]["features"]
         top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
         return {
@@ -496,19 +442,6 @@ def _whole(state: State) -> Forward:
 
 def _known(model: Trees | None) -> Trees:
     return none() if model is None else model
-
-
-def _categories(prepared: Record) -> Array:
-    """(f,) int64: how many categories each column has that a number stands for; 0 of a column of numbers."""
-    agreed = preparation.Agreed.of(prepared)
-    if agreed.needs != preparation.CODED:
-        return np.zeros(len(agreed.task.features), np.int64)
-    return np.array([len(column.categories) for column in agreed.columns], np.int64)
-
-
-def _value_bins(max_bin: int) -> int:
-    """Most bins of the values of a column: of 256, one is for missing values, so that one byte holds them all."""
-    return 255 if max_bin == 256 else max_bin
 
 
 def _nothing() -> Splits:

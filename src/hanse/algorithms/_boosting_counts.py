@@ -1,0 +1,117 @@
+"""What exact boosting settles before its first tree: the edges of the bins, and what the first margin follows from.
+
+The sites count their values in cells (:mod:`hanse.boosting.edges`), which are refined until the edges are known. With
+the first counts they say how large the numbers are that the first margin follows from, with the second they sum them up
+in units that this has settled. All of it comes from the same sites: where one is lost, all is counted anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from hanse.algorithms._boosting_site import Count, Question
+from hanse.boosting import edges, scales
+from hanse.boosting.binning import Binning
+from hanse.codec import ArrayOf, encode
+from hanse.errors import RunFailed, Unusable
+from hanse.kinds import EVERYONE, Ask, Combine, Gathered
+from hanse.learning import rows as preparation
+from hanse.messages import Array, Record
+
+MOST = 24  # exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What is counted so far.
+
+    Args:
+        cells: as far as they are counted; ``asked``: which are counted next, None once all is settled.
+        took: the nodes that count; () before the first answer.
+        totals: what the first margin follows from, once it is summed up; ``units``: its units.
+        rows: of all sites.
+        exchanges: so far.
+    """
+
+    cells: edges.Cells
+    asked: edges.Refinement | None
+    took: tuple[str, ...] = ()
+    units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
+    totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
+    rows: int = 0
+    exchanges: int = 0
+
+
+def begun(prepared: Record, exchanges: int = 0) -> Counting:
+    """Nothing is counted."""
+    many = categories(prepared)
+    return Counting(edges.none(len(many)), edges.first(many == 0), exchanges=exchanges)
+
+
+def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:
+    """The next counts, of all nodes or of those that count."""
+    sizes: dict[str, tuple[str, tuple[int, ...]]] = {"counts": ("int64", (asked.size,)), "rows": ("int64", (1,))}
+    columns = objective.begin(np.zeros(0, np.int64)).shape[1]
+    wants: Literal["magnitudes", "totals", "nothing"] = "nothing"
+    if counting.units is None:
+        wants, sizes["magnitudes"] = "magnitudes", ("int64", (columns, scales.SIZE))
+    elif counting.totals is None:
+        wants, sizes["totals"] = "totals", ("int64", (columns,))
+    units = np.zeros(columns, np.int32) if counting.units is None else counting.units
+    return Ask(
+        encode(Question(prepared, Count(asked, wants, units))),
+        Combine.SUM,
+        "prepare",
+        to=counting.took or EVERYONE,
+        counts={"counts": None, "rows": None},
+        arrays=sizes,
+        sums={},
+    )
+
+
+def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record) -> Counting:
+    """With what was asked for."""
+    asked, there = counting.asked, tuple(answer.node for answer in gathered.answers)
+    if asked is None or (counting.took and there != counting.took):  # counts of other sites are no parts of these
+        return begun(prepared, counting.exchanges)
+    found = gathered.sum()
+    rows = int(found["rows"][0])
+    if (found["counts"] < 0).any() or rows <= 0:
+        raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
+    cells = edges.refined(counting.cells, asked, found["counts"])
+    now = replace(counting, took=there, cells=cells, rows=rows, exchanges=counting.exchanges + 1)
+    if now.units is None:
+        now = replace(now, units=scales.settled(found["magnitudes"]))
+    elif now.totals is None:
+        now = replace(now, totals=np.ldexp(found["totals"].astype(np.float64), now.units))
+    unclear = edges.unclear(cells, _most(adapter.max_bin, prepared))
+    if unclear is None and now.totals is None:
+        zero = np.zeros(len(categories(prepared)), np.int64)
+        unclear = edges.Refinement(zero, zero, zero, np.zeros(0, np.int64))
+    if unclear is not None and now.exchanges < MOST:
+        return replace(now, asked=unclear)
+    if now.totals is None:
+        raise RunFailed("the edges of the bins were not settled")
+    return replace(now, asked=None)
+
+
+def binning(counting: Counting, max_bin: int, prepared: Record) -> Binning:
+    """The bins of all columns, once they are settled."""
+    return Binning.of(edges.edges(counting.cells, _most(max_bin, prepared)), categories(prepared))
+
+
+def categories(prepared: Record) -> Array:
+    """(f,) int64: how many categories each column has that a number stands for; 0 of a column of numbers."""
+    agreed = preparation.Agreed.of(prepared)
+    if agreed.needs != preparation.CODED:
+        return np.zeros(len(agreed.task.features), np.int64)
+    return np.array([len(column.categories) for column in agreed.columns], np.int64)
+
+
+def _most(max_bin: int, prepared: Record) -> Array:
+    """(f,) most bins of the values of each column: of 256, one is for missing values, so that one byte holds them
+    all."""
+    return np.full(len(categories(prepared)), 255 if max_bin == 256 else max_bin)
