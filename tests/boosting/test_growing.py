@@ -49,9 +49,9 @@ def boost(
         while not now.done:
             work.split(now.splits, "")
             now = growing.grown(now, work.histograms(now.built), worth, bins, rules, round)
-        trees, adds = growing.finished(now, worth, bins, rules)
+        trees, home = growing.finished(now, worth, bins, rules)
         work.split(now.splits, "")
-        work.add_leaves(adds)
+        work.add_leaves(trees.value[home])
         grown = join([grown, trees])
     assert (margins(grown, objective.margin(base), X) == work.margins).all()
     return grown, work.margins

@@ -15,7 +15,7 @@ from hanse.messages import Array
 
 def counted(values: Array, group: Array, groups: int, alpha: float, sites: int = 3) -> Array:
     """As it goes over sites."""
-    sought, parts = q.begin(groups), np.array_split(np.arange(len(values)), sites)
+    sought, parts = q.begin(np.arange(groups)), np.array_split(np.arange(len(values)), sites)
     for _ in range(q.EXCHANGES):
         asked = decode(q.Sought, encode(sought))
         found = sum(q.counts(q.keys(values[part]), group[part], asked) for part in parts)

@@ -2,7 +2,8 @@
 
 The sites count their values in cells (:mod:`hanse.boosting.edges`), which are refined until the edges are known. With
 the first counts they say how large the numbers are that the first margin follows from, with the second they sum them up
-in units that this has settled. All of it comes from the same sites: where one is lost, all is counted anew.
+in units that this has settled; where it is a quantile of the targets, they count these
+(:mod:`hanse.boosting.quantiles`). All of it comes from the same sites: where one is lost, all is counted anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from hanse.algorithms._boosting_site import Count, Question
-from hanse.boosting import edges, scales
+from hanse.boosting import edges, quantiles, scales
 from hanse.boosting.binning import Binning
 from hanse.codec import ArrayOf, encode
 from hanse.errors import RunFailed, Unusable
@@ -31,7 +32,8 @@ class Counting:
     Args:
         cells: as far as they are counted; ``asked``: which are counted next, None once all is settled.
         took: the nodes that count; () before the first answer.
-        totals: what the first margin follows from, once it is summed up; ``units``: its units.
+        totals: what the first margin follows from, once it is known; ``units``: those of its sums.
+        sought: the quantile that it is, as far as it is known.
         rows: of all sites.
         exchanges: so far.
     """
@@ -41,14 +43,16 @@ class Counting:
     took: tuple[str, ...] = ()
     units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
     totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
+    sought: quantiles.Sought | None = None
     rows: int = 0
     exchanges: int = 0
 
 
-def begun(prepared: Record, exchanges: int = 0) -> Counting:
+def begun(prepared: Record, objective: Any, exchanges: int = 0) -> Counting:
     """Nothing is counted."""
     many = categories(prepared)
-    return Counting(edges.none(len(many)), edges.first(many == 0), exchanges=exchanges)
+    sought = None if objective.quantile is None else quantiles.begin(np.zeros(1))
+    return Counting(edges.none(len(many)), edges.first(many == 0), sought=sought, exchanges=exchanges)
 
 
 def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:
@@ -56,17 +60,20 @@ def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: R
     sizes: dict[str, tuple[str, tuple[int, ...]]] = {"counts": ("int64", (asked.size,)), "rows": ("int64", (1,))}
     columns = objective.begin(np.zeros(0, np.int64)).shape[1]
     wants: Literal["magnitudes", "totals", "nothing"] = "nothing"
-    if counting.units is None:
+    if counting.sought is not None:
+        if counting.totals is None:
+            sizes["ranks"] = ("int64", (len(counting.sought.group), quantiles.WIDTH))
+    elif counting.units is None:
         wants, sizes["magnitudes"] = "magnitudes", ("int64", (columns, scales.SIZE))
     elif counting.totals is None:
         wants, sizes["totals"] = "totals", ("int64", (columns,))
     units = np.zeros(columns, np.int32) if counting.units is None else counting.units
     return Ask(
-        encode(Question(prepared, Count(asked, wants, units))),
+        encode(Question(prepared, Count(asked, wants, units, counting.sought if "ranks" in sizes else None))),
         Combine.SUM,
         "prepare",
         to=counting.took or EVERYONE,
-        counts={"counts": None, "rows": None},
+        counts={"counts": None, "rows": None, "ranks": None},
         arrays=sizes,
         sums={},
     )
@@ -76,14 +83,17 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     """With what was asked for."""
     asked, there = counting.asked, tuple(answer.node for answer in gathered.answers)
     if asked is None or (counting.took and there != counting.took):  # counts of other sites are no parts of these
-        return begun(prepared, counting.exchanges)
+        return begun(prepared, adapter.objective, counting.exchanges)
     found = gathered.sum()
     rows = int(found["rows"][0])
     if (found["counts"] < 0).any() or rows <= 0:
         raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
     cells = edges.refined(counting.cells, asked, found["counts"])
     now = replace(counting, took=there, cells=cells, rows=rows, exchanges=counting.exchanges + 1)
-    if now.units is None:
+    if now.sought is not None:
+        if now.totals is None:
+            now = _ranked(now, now.sought, found["ranks"], adapter.objective.quantile)
+    elif now.units is None:
         now = replace(now, units=scales.settled(found["magnitudes"]))
     elif now.totals is None:
         now = replace(now, totals=np.ldexp(found["totals"].astype(np.float64), now.units))
@@ -96,6 +106,14 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     if now.totals is None:
         raise RunFailed("the edges of the bins were not settled")
     return replace(now, asked=None)
+
+
+def _ranked(counting: Counting, sought: quantiles.Sought, ranks: Array, alpha: float) -> Counting:
+    sought = quantiles.narrowed(sought, ranks, alpha)
+    if sought.known < quantiles.BITS * quantiles.EXCHANGES:
+        return replace(counting, sought=sought)
+    first = quantiles.quantiles(sought, np.array([counting.rows]), alpha)
+    return replace(counting, sought=sought, totals=first.astype(np.float64))
 
 
 def binning(counting: Counting, max_bin: int, prepared: Record) -> Binning:

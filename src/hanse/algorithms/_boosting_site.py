@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from hanse.boosting import edges, scales
+from hanse.boosting import edges, quantiles, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Splits
 from hanse.boosting.sampling import drawn, row_keys
@@ -31,11 +31,13 @@ Base = Annotated[Array, ArrayOf("float32", "outputs")]
 @dataclass(frozen=True, slots=True)
 class Count:
     """What a node is asked first: how many of its values are in parts of these cells; and how large what the first
-    margin follows from is, or with ``units`` its sums."""
+    margin follows from is, or with ``units`` its sums; or, where it is a quantile, how many targets have the bits of
+    ``sought``."""
 
     cells: edges.Refinement
     wants: Literal["magnitudes", "totals", "nothing"]
     units: Annotated[Array, ArrayOf("int32", "sums")]
+    sought: quantiles.Sought | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,25 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class Residuals:
+    """Quantiles of residuals that are looked for, in the leaves of whole trees; ``home``: of each of their nodes the
+    leaf that its rows are in."""
+
+    sought: quantiles.Sought
+    home: Annotated[Array, ArrayOf("int32", "nodes")]
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
-    or to say how large gradients and Hessians are, where their units are not known; to go down a ``level``."""
+    or to say how large gradients and Hessians are, where their units are not known; to go down a ``level``, and to sum
+    up its nodes or to count ``residuals``."""
 
     prepared: Record
     count: Count | None = None
     forward: Forward | None = None
     level: Level | None = None
+    residuals: Residuals | None = None
     units: Units | None = None
     measures: bool = False
     grows: bool = True
@@ -117,11 +130,14 @@ def answer(site: Site, ask: Question) -> Contribution:
     site.memory["boosting"] = work
     site.progress()
     sums, shown = _measured(ask, work, model, rows, task) if ask.measures else ({}, {})
-    nodes = ask.level.nodes if ask.level else np.arange(model.objective.outputs if ask.grows else 0)
-    found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
-    if ask.grows and not sizes:
-        found["histograms"] = work.histograms(nodes)
-        site.progress()
+    if ask.residuals is not None:
+        found = {"ranks": _ranked(work, ask.residuals, rows)}
+    else:
+        nodes = ask.level.nodes if ask.level else np.arange(model.objective.outputs if ask.grows else 0)
+        found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
+        if ask.grows and not sizes:
+            found["histograms"] = work.histograms(nodes)
+    site.progress()
     shown |= {"n": float(len(rows.train)), "n_test": float(len(rows.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
 
@@ -137,6 +153,8 @@ def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Cont
         found["magnitudes"] = scales.magnitudes(sums)
     elif ask.wants == "totals":
         found["totals"] = scales.whole(sums, ask.units).astype(np.int64).sum(axis=0)
+    if ask.sought is not None:
+        found["ranks"] = quantiles.counts(quantiles.keys(y), np.zeros(len(y), np.int64), ask.sought)
     return Contribution(Record({}, found), combine=Combine.SUM)
 
 
@@ -184,6 +202,19 @@ def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: prepara
     return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
 
 
+def _ranked(work: Workspace, ask: Residuals, rows: preparation.Rows) -> Array:
+    """How many of the rows that the trees learn from have residuals of the bits that are looked for."""
+    found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
+    for output, order in enumerate(work.order):
+        leaf = np.empty(len(order), np.int64)
+        for node, (of, low, high) in work.places.items():
+            if of == output:
+                leaf[low:high] = ask.home[node]
+        residuals = rows.y[order].astype(np.float32) - work.margins[order, output]
+        found += quantiles.counts(quantiles.keys(residuals), leaf, ask.sought)
+    return found
+
+
 def _measured(
     ask: Question, work: Workspace, model: Any, rows: preparation.Rows, task: Task
 ) -> tuple[dict[str, Array], dict[str, float]]:
@@ -196,7 +227,9 @@ def _lost(ask: Question, model: Any, task: Task) -> Contribution:
     outputs = model.objective.outputs
     nodes = len(ask.level.nodes) if ask.level else outputs * ask.grows
     found = {"rows": np.zeros(nodes, np.int64)}
-    if ask.forward is not None and ask.grows and ask.units is None:
+    if ask.residuals is not None:
+        found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}
+    elif ask.forward is not None and ask.grows and ask.units is None:
         found["magnitudes"] = np.zeros((2 * outputs, scales.SIZE), np.int64)
     elif nodes:
         wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0

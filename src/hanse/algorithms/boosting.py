@@ -30,10 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _boosting_counts
+from hanse.algorithms import _boosting_counts, _boosting_leaves
 from hanse.algorithms._boosting_counts import Counting
-from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Units, answer
-from hanse.boosting import growing, objective, scales
+from hanse.algorithms._boosting_leaves import Leaves
+from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Residuals, Units, answer
+from hanse.boosting import growing, objective, quantiles, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules, Splits
 from hanse.boosting.trees import Trees, join, none
@@ -73,20 +74,20 @@ def ingredients(options: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def most_steps(config: RunConfig) -> int:
-    """Those that count, and of each tree its levels, twice: a tree may begin anew where a site is lost."""
+    """Those that count, and of each tree its levels and what its leaves take, twice: a tree may begin anew where a site
+    is lost."""
     options = config.model_options
     depth, leaves = options.get("max_depth", 6), options.get("max_leaves", 0)
     levels = depth or leaves or 1000
-    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 2) + 2
+    wanted = options.get("objective")
+    more = quantiles.EXCHANGES if wanted and objective.named(str(wanted)).LEAVES_ARE_QUANTILES else 0
+    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 2 + more) + 2
 
 
 def unfit(config: RunConfig) -> str:
     """Why the run cannot be one of exact boosting; "" where it can."""
     if config.ingredient_settings.get("early_stopping_rounds") is not None and config.test_fraction == 0:
         return "early_stopping_rounds needs rows that are held out; set test_fraction above 0"
-    wanted = config.model_options.get("objective")
-    if wanted is not None and getattr(objective.named(str(wanted)), "LEAVES_ARE_QUANTILES", False):
-        return f"{wanted} is not learned exactly yet; choose reg:squarederror"
     return ""
 
 
@@ -101,7 +102,8 @@ class State:
         bins, base: once they are settled.
         model: the trees so far.
         units: of gradients and Hessians in this tree, once they are known.
-        growing: the trees of this round, after the first ask.
+        growing: the trees of this round, after the first ask; ``leaves``: what these take once they are whole, where
+            it is looked for.
         forward: what brings a node that has all earlier trees to this round.
         grown: the stamp of the rows as they have been told to go.
         patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
@@ -121,6 +123,7 @@ class State:
     model: Trees | None = None
     units: Units | None = None
     growing: Growing | None = None
+    leaves: Leaves | None = None
     forward: Forward | None = None
     grown: str = ""
     seed: int = 0
@@ -155,13 +158,15 @@ class ExactBoosting:
         """Nothing is counted."""
         if previous is None:
             raise ConfigError("boosting follows the preparation; build the run with hanse.algorithms.build")
-        share = np.zeros(len(preparation.task(previous).features))
+        task = preparation.task(previous)
+        share = np.zeros(len(task.features))
+        adapter = find("models", config["model_name"]).build(task, model_options(config))
         return State(
             Schedule.of(config),
             previous,
             config["model_name"],
             model_options(config),
-            _boosting_counts.begun(previous),
+            _boosting_counts.begun(previous, adapter.objective),
             Importance(share, share, share),
             model=none(),
             seed=config["seed"],
@@ -200,6 +205,8 @@ class ExactBoosting:
         state = replace(state, took=there, whole=())
         if state.growing is None:
             return self._begun(state, gathered)
+        if state.leaves is not None:
+            return self._filled(state, gathered, state.growing, state.leaves)
         return self._grown(state, gathered, state.growing)
 
     def _counted(self, state: State, gathered: Gathered) -> State:
@@ -226,7 +233,7 @@ class ExactBoosting:
             state.bins, state.base, trees, not before, before, after, grown, last, adds, _stamp(after, "root")
         )
         units = self._units(state)
-        return replace(state, forward=forward, growing=None, grown=forward.begun, took=(), units=units)
+        return replace(state, forward=forward, growing=None, leaves=None, grown=forward.begun, took=(), units=units)
 
     @staticmethod
     def _units(state: State) -> Array | None:
@@ -242,7 +249,12 @@ class ExactBoosting:
             raise RunFailed("the edges of the bins are not settled")
         outputs, grows = state.adapter.objective.outputs, schedule.phase == "train"
         question = Question(
-            state.prepared, None, forward, None, state.units, schedule.measures, grows, schedule.round + 1
+            state.prepared,
+            forward=forward,
+            units=state.units,
+            measures=schedule.measures,
+            grows=grows,
+            round=schedule.round + 1,
         )
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (outputs if grows else 0,))}
         if grows and state.units is None:
@@ -287,26 +299,31 @@ class ExactBoosting:
         return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs, state.bins))
 
     def _level(self, state: State, grown: Growing) -> Ask:
-        """Brings the rows along the splits that were found last; asks for the sums of their nodes."""
+        """Brings the rows along the splits that were found last; asks for the sums of their nodes, or for the residuals
+        in their leaves."""
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         size, wide, round = len(grown.built), int(state.bins.starts[-1]), state.schedule.round + 1
         after = _stamp(state.grown, grown.splits)
-        question = Question(
-            state.prepared, level=Level(grown.splits, state.grown, after, grown.built, wide), round=round
-        )
+        level, residuals = Level(grown.splits, state.grown, after, grown.built, wide), None
+        arrays: dict[str, tuple[str, tuple[int, ...]]]
+        arrays = {"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))}
+        if state.leaves is not None:
+            residuals = Residuals(state.leaves.sought, self._trees(state, grown)[1])
+            arrays = {"ranks": ("int64", (len(state.leaves.sought.group), quantiles.WIDTH))}
+        question = Question(state.prepared, level=level, residuals=residuals, round=round)
         if state.whole:  # all go down again from the root
             forward = _whole(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
-            question = Question(state.prepared, None, forward, whole, state.units, round=round)
+            question = replace(question, forward=forward, level=whole, units=state.units)
         return Ask(
             encode(question),
             Combine.SUM,
             "train",
             round,
             to=state.took,
-            counts={"rows": None},
-            arrays={"rows": ("int64", (size,)), "histograms": ("int64", (size, wide, 2))},
+            counts={"rows": None, "ranks": None},
+            arrays=arrays,
             sums={},
             fault=partial(_fault, state.bins.starts),
             checkpoint=False,
@@ -326,19 +343,47 @@ class ExactBoosting:
         state = replace(state, growing=now, grown=stamp)
         if not now.done:
             return state if first else replace(state, schedule=state.schedule.noted(None))
-        trees, adds = growing.finished(now, worth, bins, rules)
+        if state.adapter.objective.quantile is not None:
+            leaves = _boosting_leaves.begun(self._trees(state, now)[0])
+            return replace(state, leaves=leaves, schedule=state.schedule if first else state.schedule.noted(None))
+        return self._added(state, now, *self._trees(state, now), first)
+
+    @staticmethod
+    def _trees(state: State, grown: Growing) -> tuple[Trees, Array]:
+        """The trees, and of each node the place of its rows' leaf (:func:`hanse.boosting.growing.finished`)."""
+        if state.bins is None or state.units is None:
+            raise RunFailed("the units of gradients and Hessians are not settled")
+        return growing.finished(grown, np.ldexp(1.0, state.units), state.bins, state.rules)
+
+    def _filled(self, state: State, gathered: Gathered, grown: Growing, leaves: Leaves) -> State:
+        """With what was counted of the residuals; or with the trees of the round, where all leaves are known."""
+        found, alpha = gathered.sum()["ranks"], state.adapter.objective.quantile
+        if (found < 0).any():
+            raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
+        leaves, stamp = _boosting_leaves.told(leaves, found, alpha), _stamp(state.grown, grown.splits)
+        grown = replace(grown, opened=grown.opened[:0])  # the sites have been told
+        state = replace(state, growing=grown, grown=stamp, leaves=leaves)
+        if not _boosting_leaves.known(leaves):
+            return replace(state, schedule=state.schedule.noted(None))
+        trees, home = self._trees(state, grown)
+        trees = _boosting_leaves.filled(trees, leaves, alpha, state.rules.learning_rate)
+        return self._added(state, grown, trees, home, False)
+
+    def _added(self, state: State, grown: Growing, trees: Trees, home: Array, first: bool) -> State:
+        """With the trees of the round; ``first``: after its first ask."""
         gains = _gains(trees, len(state.importance.latest))
         importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
         measured = state.schedule.measured and first
         schedule = replace(state.schedule.trained(None), measured=measured)
         state = replace(state, schedule=schedule, importance=importance, model=join([_known(state.model), trees]))
-        return self._next(state, trees, [now.splits], stamp, adds)
+        return self._next(state, trees, [grown.splits], state.grown, trees.value[home])
 
     def _anew(self, state: State, there: tuple[str, ...]) -> State:
         """The tree begins again, with the nodes that answered."""
         return replace(
             state,
             growing=None,
+            leaves=None,
             grown=state.forward.begun if state.forward else "",
             took=there,
             whole=(),

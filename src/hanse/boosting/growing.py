@@ -188,7 +188,8 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Ru
 
 
 def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tuple[Trees, Array]:
-    """The trees, and (nodes,) float32 what a row adds whose last node is this one of all that were opened."""
+    """The trees, and (nodes,) int32 the place in them of the leaf of a row whose last node is this one of all that were
+    opened."""
     nodes = growing.nodes
     taken = np.zeros(len(nodes.group), bool)
     for output in range(len(scales)):
@@ -197,16 +198,18 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     value = weight * np.float32(rules.learning_rate)
     inside = np.zeros(len(taken), bool)  # part of the tree
     inside[nodes.depth == 0] = True
-    adds = value.copy()
+    home = np.arange(len(taken))
     for node in np.flatnonzero(nodes.left != LEAF):  # parents come before their children
         for child in (int(nodes.left[node]), int(nodes.left[node]) + 1):
             inside[child] = inside[node] and taken[node]
             if not inside[child]:
-                adds[child] = adds[node]
+                home[child] = home[node]
     order = np.flatnonzero(inside)
     order = order[np.argsort(nodes.group[order], kind="stable")]
     group = nodes.group[order]
     size = np.bincount(group, minlength=len(scales)).astype(np.int32)
+    place = np.zeros(len(taken), np.int32)
+    place[order] = np.arange(len(order))
     local = np.zeros(len(taken) + 1, np.int32)
     local[order] = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
     split = taken[order]
@@ -228,7 +231,7 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
         listed=listed.sum(axis=1).astype(np.int32),
         categories=np.nonzero(listed)[1].astype(np.int32),
     )
-    return trees, adds
+    return trees, place[home]
 
 
 # ---------------------------------------------------------------- parts

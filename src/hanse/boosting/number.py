@@ -83,7 +83,7 @@ class LogLink(IdentityLink):
 
 
 class QuantileLeaves(IdentityLink):
-    """The same where the first margin, too, is a quantile of the targets, which no sum gives."""
+    """The same where the first margin, too, is a quantile of the targets, which no sum gives: it is counted."""
 
     __slots__ = ()
 
@@ -92,8 +92,8 @@ class QuantileLeaves(IdentityLink):
         return np.zeros((len(y), 0))
 
     def base(self, totals: Array, rows: float) -> Array:
-        """0, as long as the quantile is not known."""
-        return np.zeros(1, np.float32)
+        """That quantile, which is all that ``totals`` hold."""
+        return np.array([totals[0] if rows else 0.0], np.float32)
 
 
 def _log(base: np.float32 | float) -> float:

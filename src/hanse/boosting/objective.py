@@ -68,7 +68,8 @@ class Objective(Protocol):
         ...
 
     def base(self, totals: Array, rows: float) -> Array:
-        """(outputs,) float32: XGBoost's ``base_score``, from the sums of :meth:`begin` over so many rows."""
+        """(outputs,) float32: XGBoost's ``base_score``, from the sums of :meth:`begin` over so many rows; from the
+        quantile of the targets where a :attr:`quantile` is."""
         ...
 
     def stated(self, base: float) -> Array:

@@ -41,10 +41,10 @@ class Sought:
     known: int
 
 
-def begin(groups: int) -> Sought:
-    """Nothing is known of so many groups."""
-    zero = np.zeros(groups, np.int64)
-    return Sought(np.arange(groups, dtype=np.int64), zero, zero - 1, 0)
+def begin(groups: Array) -> Sought:
+    """Nothing is known of these ``groups`` (g,), which are numbers from 0."""
+    zero = np.zeros(len(groups), np.int64)
+    return Sought(np.asarray(groups, np.int64), zero, zero - 1, 0)
 
 
 def keys(values: Array) -> Array:

@@ -19,6 +19,7 @@ from hanse.task import Task
 
 NAME = "reg:gamma"
 DEFAULT_FOR = ()
+LEAVES_ARE_QUANTILES = False
 SETTINGS: dict[str, Setting] = {}
 
 

@@ -18,6 +18,7 @@ from hanse.task import Task
 
 NAME = "reg:squarederror"
 DEFAULT_FOR = ("regression",)
+LEAVES_ARE_QUANTILES = False
 SETTINGS: dict[str, Setting] = {}
 
 
