@@ -31,6 +31,7 @@ from hanse.errors import ConfigError, NotAuthenticated, NotFound
 from hanse.whole_files import write_whole
 
 AUTHORITY_DAYS = 3650
+_AUTHORITY_LEFT_DAYS = 850  # then it signs itself anew; all that it signed before ends sooner
 SERVER_DAYS = 825
 NODE_DAYS = 365
 ServerIdentity = Callable[
@@ -104,7 +105,9 @@ def read_certificate(pem: bytes) -> Certificate:
 class Authority:
     """The coordinator's certificate authority: one EC P-256 key in one folder.
 
-    ``Authority.open(folder)`` makes it at the first call and reads it later.
+    ``Authority.open(folder)`` makes it at the first call and reads it later. Some two years before its certificate ends
+    it signs itself a new one with the same key and name, so that what it signed counts under both; nodes learn of it
+    with their own next certificate.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
@@ -126,6 +129,9 @@ class Authority:
                 f"the authority's certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
                 "remove authority.crt to make a new one, and let all nodes join again"
             )
+        if certificate.not_valid_after_utc - _now() < datetime.timedelta(days=_AUTHORITY_LEFT_DAYS):
+            certificate = _sign_authority(key)
+            write_whole(path, _pem(certificate), 0o644)
         return cls(key, certificate)
 
     @property
@@ -309,6 +315,22 @@ def check_authority(ca_pem: bytes, ca_sha256: str) -> bytes:
             "somebody may be in between. Ask for a new token over another way"
         )
     return ca_pem
+
+
+def same_authority(known_pem: bytes, shown_pem: bytes) -> bytes:
+    """``shown_pem``, where it is the authority that is known, or a later certificate of its own key and name.
+
+    Raises ``NotAuthenticated``.
+    """
+    known = _load_certificate(known_pem, "the authority's certificate")
+    shown = _load_certificate(shown_pem, "the authority's certificate")
+    try:
+        shown.verify_directly_issued_by(known)
+    except (ValueError, TypeError, InvalidSignature):
+        raise NotAuthenticated("the certificate is of another authority than the one that this node joined") from None
+    if shown.public_key() != known.public_key() or shown.not_valid_after_utc < known.not_valid_after_utc:
+        raise NotAuthenticated("what was shown as the authority is not the one that this node joined")
+    return shown_pem
 
 
 # ---------------------------------------------------------------- a node's identity

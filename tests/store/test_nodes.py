@@ -179,3 +179,33 @@ def test_many_heartbeats_are_one_commit(store: Store) -> None:
     assert [store.nodes.get(n).last_heartbeat for n in "ab"] == [100.0, 200.0]
     store.nodes.heartbeats({})
     assert [node.id for node in store.nodes.list()] == ["a", "b"]
+
+
+def test_a_promised_certificate_counts_beside_the_old_one_until_it_is_shown(store: Store) -> None:
+    store.nodes.register("a", A)
+    lost, fresh = CertificateOnFile("51", "f51"), CertificateOnFile("52", "f52")
+    store.nodes.promise("a", lost, actor="a")
+    store.nodes.promise("a", fresh, actor="a")  # the node never got the first one
+    assert store.nodes.authenticate("f51") is None
+    assert store.nodes.authenticate(A.fingerprint) is not None  # nor perhaps the second
+    with pytest.raises(Conflict, match="another node"):
+        store.nodes.register("b", fresh)
+    shown = store.nodes.authenticate("f52")
+    assert shown is not None
+    assert (shown.serial, shown.fingerprint, shown.next_serial, shown.next_fingerprint) == ("52", "f52", None, None)
+    assert store.nodes.authenticate(A.fingerprint) is None
+    assert store.nodes.authenticate("f52") == shown
+    kinds = [e.kind for e in store.events.since(0)]
+    assert kinds == ["node.enrolled", "node.certificate_issued", "node.certificate_issued", "node.renewed"]
+
+
+def test_a_revoked_node_is_promised_nothing_and_shows_nothing(store: Store) -> None:
+    store.nodes.register("a", A)
+    store.nodes.promise("a", CertificateOnFile("51", "f51"), actor="a")
+    store.nodes.revoke("a", actor="op")
+    assert store.nodes.authenticate("f51") is None
+    with pytest.raises(Conflict, match="revoked"):
+        store.nodes.promise("a", CertificateOnFile("52", "f52"), actor="a")
+    store.nodes.reinstate("a", actor="op")
+    store.nodes.renew("a", CertificateOnFile("53", "f53"))  # by a token: nothing older counts
+    assert store.nodes.authenticate("f51") is None

@@ -24,6 +24,7 @@ AUDITED = (
     "run.state",
     "consent",
     "node.enrolled",
+    "node.certificate_issued",
     "node.renewed",
     "node.revoked",
     "node.reinstated",

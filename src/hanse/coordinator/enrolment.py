@@ -78,6 +78,20 @@ def enrol(store: Store, authority: Authority, secret: str, node_id: str, csr: st
     return node, pem.decode()
 
 
+def renew(store: Store, authority: Authority, node_id: str, csr: str) -> str:
+    """The next certificate (PEM) of a node that is connected. The one that it has counts until the next is shown, so a
+    node that never gets the answer is not shut out. Blocks.
+
+    Raises:
+        NotAuthenticated: the request is none.
+        Conflict: the node is revoked.
+    """
+    pem = authority.issue_node(csr.encode(), node_id)
+    read = read_certificate(pem)
+    store.nodes.promise(node_id, CertificateOnFile(read.serial, read.fingerprint), actor=node_id)
+    return pem.decode()
+
+
 def owner_id(store: Store, owner: str | None) -> str | None:
     """An account's id from its id or name."""
     if owner is None:

@@ -26,6 +26,7 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, HanseError, StorageFailed
 from hanse.home import check, hold
 from hanse.identity import Authority
+from hanse.served_certificate import ServedCertificate, from_files
 from hanse.store import Store
 from hanse.store.claim import DatabaseAway
 from hanse.store.faults import passing
@@ -139,7 +140,14 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         names = tuple(
             dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *_LOOPBACK, socket.gethostname()))
         )
-        key, certificate = authority.issue_server(names)
+
+        def sign() -> None:
+            key, certificate = authority.issue_server(names)
+            for path, content in zip(_https_files(how), (certificate + authority.pem, key), strict=True):
+                _private(Path(path), content)
+
+        if not how.plain_http and not how.tls_cert:
+            sign()
         listener = _listen(host, port)
         reached = how.host_names[0] if how.host_names else "localhost" if _is_any(host) else host
         url = f"{'http' if how.plain_http else 'https'}://{_bracket(reached)}:{listener.getsockname()[1]}"
@@ -159,7 +167,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             address = await transport.start()
             coordinator.settings = replace(coordinator.settings, address=address)
             examiner = Examiner(coordinator, transport.answers)
-            server = _Server(_config(how, coordinator, examiner, key, certificate + authority.pem))
+            server = _Server(_config(how, coordinator, examiner))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             await _started(server, serving)
             if not how.host_names and (_is_any(host) or any(every in how.listen for every in _EVERYWHERE)):
@@ -169,11 +177,14 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             ready(where)
             notify("READY=1", f"STATUS=page and REST {url}, nodes {address}")
             alive = asyncio.ensure_future(watch(lambda: _wrong(examiner)))
+            kept = _keep_certificate(how, server, sign)
             waiting = asyncio.ensure_future(stop.wait())
             await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
             notify("STOPPING=1")
             waiting.cancel()
             alive.cancel()
+            if kept is not None:
+                kept.cancel()
             coordinator.chronicle.close_streams()
             server.should_exit = True
             await serving
@@ -232,15 +243,10 @@ async def _started(server: _Server, serving: asyncio.Task[None]) -> None:
         raise ConfigError("the HTTP server did not start; the log says why")
 
 
-def _config(how: Start, coordinator: Coordinator, examiner: Examiner, key: bytes, certificate: bytes) -> Any:
+def _config(how: Start, coordinator: Coordinator, examiner: Examiner) -> Any:
     tls: dict[str, Any] = {}
-    if how.tls_cert:
-        tls = {"ssl_certfile": how.tls_cert, "ssl_keyfile": how.tls_key}
-    elif not how.plain_http:
-        tls = {
-            "ssl_certfile": _private(how.home / "https.crt", certificate),
-            "ssl_keyfile": _private(how.home / "https.key", key),
-        }
+    if how.tls_cert or not how.plain_http:
+        tls["ssl_certfile"], tls["ssl_keyfile"] = _https_files(how)
     return uvicorn.Config(
         create_app(coordinator, examiner),
         http=protocol(raise_limit()),
@@ -253,6 +259,27 @@ def _config(how: Start, coordinator: Coordinator, examiner: Examiner, key: bytes
         proxy_headers=False,
         **tls,
     )
+
+
+def _keep_certificate(how: Start, server: uvicorn.Server, sign: Callable[[], None]) -> asyncio.Task[None] | None:
+    """For HTTPS: the operator's files are read again, as somebody else renews them; the own authority signs again."""
+    context, files = server.config.ssl, _https_files(how)
+    if context is None:
+        return None
+    read = from_files(context, *files)
+
+    def load() -> bytes:
+        if not how.tls_cert:
+            sign()
+        return read()
+
+    served = ServedCertificate("the certificate of the page and REST", load, always=bool(how.tls_cert))
+    return asyncio.create_task(served.keep())
+
+
+def _https_files(how: Start) -> tuple[str, str]:
+    """Certificate and key."""
+    return (how.tls_cert, how.tls_key) if how.tls_cert else (str(how.home / "https.crt"), str(how.home / "https.key"))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -271,11 +298,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _private(path: Path, content: bytes) -> str:
+def _private(path: Path, content: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
-    return str(path)
 
 
 def _spool(home: Path) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import hanse
 from hanse import validity
+from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import FailedAttempts
 from hanse.coordinator.life import RunLife
@@ -31,6 +32,7 @@ _WRITE_EVERY_S = 30.0  # heartbeats are kept in memory; the database is told now
 _MAX_DATASETS = 1000
 _MAX_ROWS = 10**12
 _REFUSALS_PER_MINUTE = 120  # of one node, in events and audit: a flood of nonsense must not fill the disk
+_RENEWALS_PER_MINUTE = 3  # of one node; it asks once a day, in the last two months of a year
 _LOGINS_PER_MINUTE = 120  # with a wrong token, from one address
 _MAX_COLUMNS = 100_000  # what a greeting's length allows is fewer, unless their names are short
 
@@ -53,6 +55,7 @@ class Coordinator:
         self.attempts = FailedAttempts(self.settings.enrol_per_minute)
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
+        self._renewals = FailedAttempts(_RENEWALS_PER_MINUTE)
         self.presence: Presence
         self.runs: RunLife
         self._heard: dict[str, float] = {}  # node to when it was last heard, since the database was last told
@@ -147,6 +150,7 @@ class Coordinator:
             "heartbeat": self._heartbeat,
             "datasets": self._datasets,
             "consent": self._consent,
+            "certificate": self._certificate,
         }
         handler = handlers.get(message.kind)
         try:
@@ -220,6 +224,17 @@ class Coordinator:
         actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
         settled = await self.runs.consent.decide(run, peer, str(decision), sha256, f"{actor} at {peer}", "node", reason)
         return "ok", {"state": str(settled.state)}
+
+    async def _certificate(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
+        csr = data.get("csr")
+        if not isinstance(csr, str):
+            raise WireError("a request for a certificate has a csr (PEM)")
+        if self.authority is None:
+            raise NotFound("this coordinator signs no certificates")
+        self._renewals.check(peer)
+        self._renewals.failed(peer)
+        certificate = await asyncio.to_thread(enrolment.renew, self.store, self.authority, peer, csr)
+        return "certificate", {"certificate": certificate, "authority": self.authority.pem.decode()}
 
     # ------------------------------------------------------------ what an account may see
 

@@ -23,9 +23,9 @@ from hanse import event_loop, releases, supervisor, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
-from hanse.identity import load_identity, read_certificate
+from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import Json, Message, Record, head
-from hanse.node import control
+from hanse.node import control, renewal
 from hanse.node.approvals import Approvals
 from hanse.node.catalogue import Catalogue
 from hanse.node.gate import Gate
@@ -242,6 +242,7 @@ class Agent:
                     self.approvals.mark_sent(known, sent=False)
             log.info("on line: %s was welcomed by the coordinator", self.node)
             await self.tell()
+            await self._renew()
         except NodeLost:
             pass  # closed
         except HanseError as error:
@@ -289,10 +290,31 @@ class Agent:
                 await asyncio.sleep(self.heartbeat_seconds)
                 if asyncio.get_running_loop().time() - warned > _WARN_SECONDS:
                     warned = asyncio.get_running_loop().time()
+                    await self._renew()
                     for warning in self.warnings():
                         log.warning("%s", warning)
                 run = self.worker.busy
                 await self._ask("heartbeat", busy=run is not None, run=run)
+
+    async def _renew(self) -> None:
+        """Gets the next certificate, where it is time; the next connection is made with it."""
+        try:
+            identity = load_identity(self.home)
+            if not renewal.due(identity):
+                return
+            asked = csr(identity.key_pem, self.node).decode()
+            fresh = renewal.renewed(identity, await self._ask("certificate", csr=asked))
+            await asyncio.to_thread(save_identity, self.home, fresh)
+        except NodeLost:
+            raise
+        except NotFound:
+            return  # this connection needs no certificate
+        except (HanseError, OSError) as error:  # tomorrow again; the warnings of the last month stand beside it
+            log.warning("this node's certificate could not be renewed: %s", error)
+            return
+        ends = read_certificate(fresh.cert_pem).expires
+        log.info("this node's certificate was renewed and ends on %s", f"{ends:%Y-%m-%d}")
+        self.audit.append("node", "certificate.renewed", self.node, {"ends": ends.isoformat()}, sync=False)
 
     def warnings(self) -> list[str]:
         """What this node's owner has to do something about, in sentences."""

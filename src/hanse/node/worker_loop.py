@@ -6,6 +6,7 @@ library's exception may hold values of the data, so it stays in the owner's ``wo
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import sys
@@ -16,8 +17,9 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hanse import large_arrays
+from hanse import large_arrays, validity
 from hanse.answers import Answerer
 from hanse.bundle import Bundle, thaw
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WorkerDied
@@ -31,8 +33,12 @@ from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
 from hanse.table import Table
 
+if TYPE_CHECKING:
+    from hanse.signing import Signer
+
 _PROGRESS_SECONDS = 0.5
 _KEPT_TABLES = 2
+_ANEW = datetime.timedelta(days=1)  # before the end of its certificate a worker looks whether the node has a newer one
 _ERROR_CHARACTERS = 500
 OUT_OF_MEMORY = 12  # exit status
 
@@ -53,7 +59,7 @@ class WorkerLoop:
         self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
         self._rows: dict[str, int] = {}
         self._answerer: Answerer | None = None
-        self._signer: Identity | None = None
+        self._signer: Signer | None = None
         self._busy = self._sending = self._stop = self._caged = False
         self._told, self._started = 0.0, time.time()
 
@@ -184,7 +190,7 @@ class WorkerLoop:
 
         if self._caged:
             raise NotAllowed("the code of a training plan cannot sign in this node's name; gather its run plainly")
-        if self._signer is None:
+        if self._signer is None or self._signer.ends - validity.now() < _ANEW:
             try:
                 identity = load_identity(self._home)
             except NotFound:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, insert, select, update
+from sqlalchemy import RowMapping, bindparam, insert, or_, select, update
 
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
@@ -46,6 +46,8 @@ class Node:
     datasets: Sequence[Mapping[str, Json]]
     consent_mode: str
     updated: float
+    next_serial: str | None = None
+    next_fingerprint: str | None = None
 
     @property
     def release(self) -> str:
@@ -122,9 +124,20 @@ class Nodes:
             if self._get(tx.connection, node_id).status == REVOKED:
                 raise Conflict(f"node {node_id} is revoked; reinstate it first")
             self._unused(tx, node_id, certificate)
-            self._set(tx, node_id, serial=certificate.serial, fingerprint=certificate.fingerprint)
+            self._set(tx, node_id, **_current(certificate))
             self._events.record(tx, "node.renewed", node=node_id, actor=actor, detail={"serial": certificate.serial})
             return self._get(tx.connection, node_id)
+
+    def promise(self, node_id: str, certificate: CertificateOnFile, *, actor: str) -> None:
+        """A next certificate, which counts beside the one that the node has. From when it is shown for the first time
+        (:meth:`authenticate`) the older one no longer counts; a node that never got it goes on with the older one."""
+        with self._database.write() as tx:
+            if self._get(tx.connection, node_id).status == REVOKED:
+                raise Conflict(f"node {node_id} is revoked; reinstate it first")
+            self._unused(tx, node_id, certificate)
+            self._set(tx, node_id, next_serial=certificate.serial, next_fingerprint=certificate.fingerprint)
+            detail: dict[str, Json] = {"serial": certificate.serial}
+            self._events.record(tx, "node.certificate_issued", node=node_id, actor=actor, detail=detail)
 
     def describe(
         self,
@@ -189,10 +202,26 @@ class Nodes:
             return self._get(connection, node_id)
 
     def authenticate(self, fingerprint: str) -> Node | None:
-        """The enrolled node with this certificate; None if there is none or it is revoked."""
+        """The enrolled node with this certificate; None if there is none or it is revoked. A next certificate
+        (:meth:`promise`) takes the place of the older one here."""
+        shown = words(fingerprint)
         with self._database.read() as connection:
-            row = connection.execute(_query().where(nodes.c.fingerprint == words(fingerprint))).mappings().first()
-        return None if row is None or row["status"] != ENROLLED else _node(row)
+            row = connection.execute(_query().where(_certificate_is(shown))).mappings().first()
+        if row is None or row["status"] != ENROLLED:
+            return None
+        return _node(row) if row["fingerprint"] == shown else self._take_up(row["id"], shown)
+
+    def _take_up(self, node_id: str, shown: str) -> Node | None:
+        with self._database.write() as tx:
+            node = self._get(tx.connection, node_id)
+            if node.status != ENROLLED:
+                return None
+            if node.next_fingerprint == shown and node.next_serial is not None:
+                self._set(tx, node_id, **_current(CertificateOnFile(node.next_serial, shown)))
+                detail: dict[str, Json] = {"serial": node.next_serial}
+                self._events.record(tx, "node.renewed", node=node_id, actor=node_id, detail=detail)
+                node = self._get(tx.connection, node_id)
+            return node if node.fingerprint == shown else None
 
     def list(self, status: str | None = None) -> Sequence[Node]:
         """All, or those of a status, by id."""
@@ -241,7 +270,7 @@ class Nodes:
     def _unused(self, tx: Transaction, node_id: str, certificate: CertificateOnFile) -> None:
         if not certificate.serial or not certificate.fingerprint:
             raise ConfigError("a certificate needs a serial number and a fingerprint")
-        holder = tx.execute(select(nodes.c.id).where(nodes.c.fingerprint == certificate.fingerprint)).scalar()
+        holder = tx.execute(select(nodes.c.id).where(_certificate_is(certificate.fingerprint))).scalar()
         if holder is not None and holder != node_id:
             raise Conflict(f"this certificate belongs to another node; make a new key for {node_id}")
 
@@ -262,6 +291,20 @@ class Nodes:
         if row is None:
             raise NotFound(f"there is no node {node_id!r}; it must enrol first")
         return _node(row)
+
+
+def _certificate_is(fingerprint: str) -> Any:
+    return or_(nodes.c.fingerprint == fingerprint, nodes.c.next_fingerprint == fingerprint)
+
+
+def _current(certificate: CertificateOnFile) -> dict[str, Any]:
+    """The only certificate that counts from now on."""
+    return {
+        "serial": certificate.serial,
+        "fingerprint": certificate.fingerprint,
+        "next_serial": None,
+        "next_fingerprint": None,
+    }
 
 
 def _query() -> Any:

@@ -62,6 +62,8 @@ nodes = Table(
     Column("datasets", JSON, nullable=False),
     Column("consent_mode", String(20), nullable=False),
     Column("updated", Double, nullable=False),
+    Column("next_serial", String(80)),  # issued, and not yet shown (hanse.store.nodes.Nodes.promise)
+    Column("next_fingerprint", String(128)),
 )
 
 join_tokens = Table(

@@ -80,9 +80,14 @@ def _context(protocol: int, ca_pem: bytes, key_pem: bytes, cert_pem: bytes) -> s
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=ca_pem.decode())
     if key_pem:
-        with _file(cert_pem + key_pem) as path:
-            context.load_cert_chain(path)
+        load_chain(context, key_pem, cert_pem)
     return context
+
+
+def load_chain(context: ssl.SSLContext, key_pem: bytes, cert_pem: bytes) -> None:
+    """Shows this certificate from the next connection on."""
+    with _file(cert_pem + key_pem) as path:
+        context.load_cert_chain(path)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Any
 
 from hanse.errors import ConfigError
+from hanse.served_certificate import ServedCertificate
 from hanse.transports import Caller, Hub, Patience
-from hanse.transports._grpc_channel import channel_credentials, host_of, server_credentials
+from hanse.transports._grpc_channel import channel_credentials, host_of, load_chain, server_credentials
 
 PATIENCE = Patience()
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
@@ -55,6 +57,7 @@ class GrpcListener:
 
         self._scheme, self._where = _split(address)
         self._hub, self._port = hub, 0
+        self._keeping: asyncio.Task[None] | None = None
         self._inner = GrpcCoordinator(hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool)
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
         self.request = self._inner.request
@@ -64,12 +67,24 @@ class GrpcListener:
         host = host_of(self._where)
         own = (host,) if host not in _EVERYWHERE else ()
         plain = self._scheme == _PLAIN
-        credentials = None if plain else server_credentials(*self._hub.identity((*self._hub.names, *own)))
+        credentials = None if plain else self._credentials((*self._hub.names, *own))
         where = await self._inner.start(self._where, credentials, insecure=plain)
         self._port = int(where.rpartition(":")[2])
         public = (*self._hub.names, *own, "localhost")[0]
         public = f"[{public}]" if ":" in public else public
         return f"{self._scheme}{public}:{where.rpartition(':')[2]}"
+
+    def _credentials(self, hosts: tuple[str, ...]) -> ssl.SSLContext:
+        key, certificate, authority = self._hub.identity(hosts)
+        context = server_credentials(key, certificate, authority)
+
+        def load() -> bytes:
+            key, certificate, _ = self._hub.identity(hosts)
+            load_chain(context, key, certificate)
+            return certificate
+
+        self._keeping = asyncio.create_task(ServedCertificate("the certificate towards nodes", load).keep())
+        return context
 
     async def answers(self) -> bool:
         """Whether the port is open."""
@@ -86,6 +101,8 @@ class GrpcListener:
 
     async def stop(self) -> None:
         """Ends all connections; pending requests raise ``NodeLost``."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         await self._inner.stop()
 
 
