@@ -96,7 +96,7 @@ class LightNode:
             every = float(welcome["heartbeat_interval_s"])
             await asyncio.sleep(random.uniform(0, every))
             while True:
-                await self._say("heartbeat", busy=False, run=None)
+                every = float((await self._say("heartbeat", busy=False, run=None))["heartbeat_interval_s"])
                 await asyncio.sleep(every)
 
     async def _handle(self, peer: str, message: Message, progress: Progress) -> Message:
@@ -166,7 +166,7 @@ class Coordinator:
         while self.connected() < count:
             if time.perf_counter() - began > _GIVE_UP_S:
                 raise SystemExit(f"{self.connected()} of {count} nodes are on line after {_GIVE_UP_S:g} s")
-            time.sleep(0.1)
+            time.sleep(0.5)  # what is asked lists all nodes: oftener, it would take a good part of what is measured
         return time.perf_counter() - began
 
     def resident(self) -> int:

@@ -214,6 +214,23 @@ def test_a_silent_node_is_no_longer_counted(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+def test_many_nodes_beat_less_often(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            node = await f.node("a")
+            assert (await node.hello()).body.data["heartbeat_interval_s"] == 10.0
+            for number in range(1000):
+                f.it.presence.greet(f"n{number}")
+            assert (await node.say("heartbeat", busy=False, run=None)).body.data["heartbeat_interval_s"] >= 20.0
+            assert f.it.presence.status("n7", None) == "online"
+            f.it.presence._heard["n7"] -= 50  # with fewer nodes that would be too long
+            assert f.it.presence.status("n7", None) == "online"
+            f.it.presence._heard["n7"] -= 15
+            assert f.it.presence.status("n7", None) == "stale"
+
+    asyncio.run(body())
+
+
 def test_pending_actions_tell_of_proposals(tmp_path: Path) -> None:
     async def body() -> None:
         async with Federation(tmp_path) as f:

@@ -15,13 +15,16 @@ from hanse.messages import Message
 from hanse.transport import Progress, Transport
 from hanse.transports import Patience
 
+_BEATS_PER_S = 50.0  # of all nodes together
+
 
 class Presence:
     """A :class:`hanse.transport.Transport` that knows who is alive.
 
     Args:
         transport: the real one.
-        patience: of the transport: heartbeats, and how many may be missed.
+        patience: of the transport: heartbeats, and how many may be missed. Of more than 500 nodes each beats less often
+            than every ten seconds (:attr:`heartbeat_s`), or they would keep the process from what it is for.
         changed: called with (node, is on line) in the event loop.
         declined: called with (node, request, error) where a node's gate said no.
     """
@@ -34,14 +37,22 @@ class Presence:
         declined: Callable[[str, Message, HanseError], None] = lambda node, asked, error: None,
     ) -> None:
         self._transport, self._tell, self._declined = transport, changed, declined
-        self._stale_s = patience.missed * patience.heartbeat_s
-        self._gone_s = patience.gone * patience.heartbeat_s
+        self._patience = patience
+        self.heartbeat_s = patience.heartbeat_s
         self._heard: dict[str, float] = {}
         self._greeted: set[str] = set()
         self._busy: dict[str, bool] = {}
         self._seen: frozenset[str] = frozenset()
         self._change, self._poke = asyncio.Event(), asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def _stale_s(self) -> float:
+        return self._patience.missed * self.heartbeat_s
+
+    @property
+    def _gone_s(self) -> float:
+        return self._patience.gone * self.heartbeat_s
 
     def start(self) -> None:
         """Begins to watch who comes and goes."""
@@ -96,6 +107,7 @@ class Presence:
     def greet(self, node: str) -> None:
         """The node said hello on its connection; from now on it can be asked."""
         self._greeted.add(node)
+        self.heartbeat_s = max(self.heartbeat_s, len(self._greeted) / _BEATS_PER_S)
         self.heard(node)
         self._poke.set()
 

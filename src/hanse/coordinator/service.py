@@ -195,7 +195,7 @@ class Coordinator:
         await self.runs.consent.greet(peer)
         return "welcome", {
             "node": peer,
-            "heartbeat_interval_s": self.settings.patience.heartbeat_s,
+            "heartbeat_interval_s": self.presence.heartbeat_s,
             "proposals": proposals,
             "hanse": hanse.__version__,
             "time": validity.now().isoformat(),
@@ -203,7 +203,7 @@ class Coordinator:
 
     async def _heartbeat(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
         await self.heartbeat(peer, bool(data.get("busy", False)))
-        return "ok", {}
+        return "ok", {"heartbeat_interval_s": self.presence.heartbeat_s}
 
     async def heartbeat(self, node: str, busy: bool | None) -> float:
         """Notes a sign of life of a node that is known; returns the time."""

@@ -227,9 +227,7 @@ class Agent:
             )
             for warning in self.warnings():
                 log.warning("%s", warning)
-            interval = welcome.get("heartbeat_interval_s")
-            if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
-                self.heartbeat_seconds = float(interval)
+            self._paced(welcome)
             self._beating = self._spawn(self._beat())
             listed = welcome.get("proposals")
             for proposed in listed if isinstance(listed, list) else ():
@@ -294,7 +292,13 @@ class Agent:
                     for warning in self.warnings():
                         log.warning("%s", warning)
                 run = self.worker.busy
-                await self._ask("heartbeat", busy=run is not None, run=run)
+                self._paced(await self._ask("heartbeat", busy=run is not None, run=run))
+
+    def _paced(self, said: Mapping[str, Json]) -> None:
+        """How often this node beats is the coordinator's to say: less often where there are many."""
+        interval = said.get("heartbeat_interval_s")
+        if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0.01 <= interval <= 3600:
+            self.heartbeat_seconds = float(interval)
 
     async def _renew(self) -> None:
         """Gets the next certificate, where it is time; the next connection is made with it."""

@@ -21,7 +21,7 @@ async def me(request: Request) -> dict[str, Any]:
     it.chronicle.note("account.login", actor=who.name, detail={"account": who.id})
     about = {
         "version": hanse.__version__,
-        "heartbeat_interval_s": it.settings.patience.heartbeat_s,
+        "heartbeat_interval_s": it.presence.heartbeat_s,
         "address": it.settings.address,
     }
     return {"account": who.public(), "coordinator": about}

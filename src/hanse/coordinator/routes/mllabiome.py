@@ -47,7 +47,7 @@ async def register(request: Request) -> JSONResponse:
             "client_id": node.id,
             "status": "registered",
             "registered_at": iso(node.registered_at),
-            "heartbeat_interval_s": it.settings.patience.heartbeat_s,
+            "heartbeat_interval_s": it.presence.heartbeat_s,
         },
         201 if new else 200,
     )
