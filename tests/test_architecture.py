@@ -68,6 +68,7 @@ GROUND = (
     "addresses",
     "releases",
     "validity",
+    "served_certificate",
     "proxies",
     "logs",
     "supervisor",
