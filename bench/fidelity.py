@@ -8,8 +8,8 @@ value (``-``: none is told); ``reject``: of tests of groups that do not differ, 
 ``--against PATH`` runs another checkout's sources in the same run; ``ratio`` is the median error over its.
 
 ``--nulls N`` asks nothing but tests, of N federations of each shape in which no group differs from another: ``told`` is
-the share with a p, ``rejected`` that with p < 0.05 (of a range, where all of it is), ``pooled`` the same of the pooled
-rows, and ``limit`` 5 % and two standard errors. (Correlations, standardised differences and table 1 have no p.)
+the share with a p, ``rejected`` that with p < 0.05, ``pooled`` the same of the pooled rows, and ``limit`` 5 % and two
+standard errors. (Correlations, standardised differences and table 1 have no p.)
 
     python bench/fidelity.py --against ../base --draws 20
     python bench/fidelity.py --nulls 1000 --shape 5x30
@@ -23,11 +23,14 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+HERE = str(Path(__file__).resolve().parent)
+sys.path = [*(path for path in sys.path if path != HERE), HERE]  # this folder has a statistics.py, as Python has
 
 SHAPES = ((5, 30), (5, 100), (5, 500), (3, 3000), (20, 60))
 Frames = dict[str, dict[str, Any]]
@@ -175,61 +178,6 @@ def tests(analytics: Any, pooled: dict[str, Any]) -> Found:
             yield "mann_whitney U", None if u is None else abs(float(u) - ranks.statistic) / pairs, held, None
 
 
-NULLS = {
-    "x": {name: {"group": "g", "groups": ["a", "b"]} for name in ("t_test", "mann_whitney")},
-    "t, e": {"logrank": {"group": "g", "groups": ["a", "b"]}},
-    "g, h": {"crosstab": {}},
-}
-
-
-def pooled_p(pooled: dict[str, Any]) -> dict[str, float]:
-    """Of each test, by SciPy and lifelines."""
-    from lifelines.statistics import logrank_test
-    from scipy import stats
-
-    a, b = pooled["g"] == "a", pooled["g"] == "b"
-    x, t, e = pooled["x"], pooled["t"], pooled["e"]
-    table = [[int((one & (pooled["h"] == label)).sum()) for label in "cdf"] for one in (a, b)]
-    return {
-        "t_test": stats.ttest_ind(x[a], x[b], equal_var=False).pvalue,
-        "mann_whitney": stats.mannwhitneyu(x[a], x[b], method="asymptotic").pvalue,
-        "logrank": logrank_test(t[a], t[b], e[a], e[b]).p_value,
-        "crosstab": stats.chi2_contingency(table, correction=False).pvalue,
-    }
-
-
-def nulls(draws: int, shapes: Sequence[tuple[int, int]] = SHAPES) -> Iterator[dict[str, Any]]:
-    """How often each test finds what is not there."""
-    import hanse
-    from hanse.errors import ConfigError
-
-    warnings.simplefilter("ignore")
-    for sites, each in shapes:
-        found: dict[str, list[tuple[float | None, float]]] = {}
-        for seed in range(draws):
-            frames = draw(sites, each, 10_000 + seed)
-            true = pooled_p({name: np.concatenate([f[name] for f in frames.values()]) for name in frames["s00"]})
-            result = hanse.simulate(frames).analytics().fetch_stats_with_args(NULLS)
-            for item in result.wanted:
-                try:
-                    p = result.value(item)["p"]
-                except ConfigError:  # no two groups are told
-                    p = None
-                found.setdefault(item.stat, []).append((None if p is None else float(p), true[item.stat]))
-        for name, seen in found.items():
-            told = [p for p, _ in seen if p is not None]
-            yield {
-                "test": name,
-                "sites": sites,
-                "rows": each,
-                "draws": draws,
-                "told": len(told) / draws,
-                "rejected": sum(p < 0.05 for p in told) / draws,
-                "pooled": sum(p < 0.05 for _, p in seen) / draws,
-                "limit": 0.05 + 2 * (0.05 * 0.95 / draws) ** 0.5,
-            }
-
-
 GROUPS: tuple[Callable[[Any, dict[str, Any]], Found], ...] = (plain, counts, curves, tests)
 
 
@@ -267,7 +215,7 @@ def measure(draws: int) -> list[dict[str, Any]]:
 
 
 def measured(path: Path, draws: int) -> list[dict[str, Any]]:
-    """With the sources of a checkout. ``-P``: this folder has a ``statistics.py``, which is not Python's."""
+    """With the sources of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(path / "src")}
     command = [sys.executable, "-P", __file__, "--draws", str(draws), "--child"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=3600)
@@ -293,11 +241,14 @@ def main() -> None:
         print(json.dumps(measure(args.draws)))
         return
     if args.nulls:
+        from _nulls import nulls
+
+        warnings.simplefilter("ignore")
         heads = ("draws", "told", "rejected", "pooled", "limit")
         if not args.json:
             print(f"| test | sites x rows | {' | '.join(heads)} |\n|{'---|' * 7}")
         shapes = [(int(a), int(b)) for a, b in (shape.split("x") for shape in args.shape)] or list(SHAPES)
-        for row in nulls(args.nulls, shapes):
+        for row in nulls(draw, args.nulls, shapes):
             line = f"| {row['test']} | {row['sites']} x {row['rows']} | {' | '.join(text(row[h]) for h in heads)} |"
             print(json.dumps(row) if args.json else line, flush=True)
         return

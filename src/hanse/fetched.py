@@ -106,15 +106,15 @@ class Fetched:
             return _part(value, found, item)
         return {label: _part(one, found, item) for label, one in value.items()}
 
-    def scope(self, item: Item, group: int | None = None) -> Scope:
-        """What its value over all sites rests on; of one group, or of all of them."""
-        missing, rows = dict(self.failures), []
+    def scope(self, item: Item, group: int | None = None, node: str = "") -> Scope:
+        """What its value rests on: over all sites, of one group or of all of them; or at one ``node`` by itself."""
+        missing, rows = {} if node else dict(self.failures), []
         for carrier in (i for i in closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])):
             same = group is not None and carrier.by == item.by
-            for node, groups in self.kept.get(carrier, {}).items():
-                if not same or group in groups:
-                    missing[node] = self.withheld.get(carrier, {}).get(node, "kept back")
-            n = self._sliced(carrier)["n"]
+            for site, groups in self.kept.get(carrier, {}).items():
+                if (not same or group in groups) and node in ("", site):
+                    missing[site] = self.withheld.get(carrier, {}).get(site, "kept back")
+            n = self._sliced(carrier, f"@{node}@" if node else "")["n"]
             rows.append(int(np.sum(n[group] if same else n)))
         told = self.asked and all(self.asked.values()) and not item.columns[0].endswith("]")  # of images, pixels count
         asked = sum(self.asked.values()) if told else None

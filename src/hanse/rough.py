@@ -45,6 +45,16 @@ class Scope:
         whole = "" if self.asked is None else f" of at most {self.asked}"
         return ", ".join(filter(None, ["" if self.rows is None else f"of {self.rows}{whole} rows", without]))
 
+    def joined(self, other: Scope) -> Scope:
+        """What rests on other rows besides, of the same that were asked.
+
+        >>> str(Scope(36, {"bonn": "few rows"}, 230).joined(Scope(50, {"ulm": "it failed"}, 230)))
+        'of 86 of at most 230 rows, without bonn, ulm'
+        """
+        rows = None if self.rows is None or other.rows is None else self.rows + other.rows
+        asked = self.asked if other.asked is None else other.asked
+        return Scope(rows, dict(sorted({**self.missing, **other.missing}.items())), asked)
+
     def to_json(self) -> dict[str, Any]:
         """``{rows, asked, missing}``."""
         return {"rows": self.rows, "asked": self.asked, "missing": dict(self.missing)}
@@ -96,6 +106,15 @@ class Rough(float):
 
     def __format__(self, spec: str) -> str:
         return f"≈{format(float(self), spec)}" if spec else str(self)
+
+    def __abs__(self) -> Rough:
+        """Its size, as unsure as it is itself."""
+        least, most = self.least, self.most
+        if least is not None and most is not None:
+            least, most = max(least, -most, 0.0), max(-least, most)
+        else:
+            least = most = None
+        return Rough(float.__abs__(self), least, most, self.missing, self.rows, self.asked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rough, (float(self), self.least, self.most, self.missing, self.rows, self.asked)
@@ -170,3 +189,47 @@ def qualified(value: Any, bounds: Any, scope: Scope) -> Any:
     if least is None and most is None and not scope.missing:
         return value
     return Rough(value, least, most, scope.missing, scope.rows, scope.asked)
+
+
+def total(values: Sequence[Any]) -> Any:
+    """The sum of numbers of the same rows, unsure where one of them is.
+
+    >>> total([3, 4]), total([3, Rough(12, 10, 15)])
+    (7, 15 (13 to 18))
+    """
+    unsure = [value for value in values if isinstance(value, Rough)]
+    if not unsure:
+        return sum(values)
+    ends = [
+        (float(v), float(v)) if not isinstance(v, Rough) or v.least is None or v.most is None else (v.least, v.most)
+        for v in values
+    ]
+    least, most = (sum(side) for side in zip(*ends, strict=True))
+    scope = Scope(unsure[0].rows, unsure[0].missing, unsure[0].asked)
+    return qualified(sum(map(float, values)), (least, most), scope)
+
+
+def spans(scopes: Sequence[Scope]) -> str:
+    """Of several values, on how many rows they rest and how many were asked; nothing where that is not known.
+
+    >>> spans([Scope(36, {}, 40), Scope(38, {}, 40)])
+    ': 36 to 38 of at most 40 rows'
+    """
+    asked, rows = [s.asked for s in scopes if s.asked], [s.rows for s in scopes if s.rows is not None]
+    if not asked or not rows:
+        return ""
+    span = f"{min(rows)}" if min(rows) == max(rows) else f"{min(rows)} to {max(rows)}"
+    return f": {span} of at most {max(asked)} rows"
+
+
+def as_json(value: Any) -> Any:
+    """With pairs of labels as one text, since JSON has no other keys, and each number with what is not sure of it.
+
+    >>> as_json({("a", "b"): [1, None]})
+    {'a, b': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {", ".join(k) if isinstance(k, tuple) else str(k): as_json(one) for k, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(one) for one in value]
+    return value.to_json() if isinstance(value, Rough) else value

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import hanse
 from hanse.errors import ConfigError
 from hanse.experiment.table_one import TableOne
+from hanse.rough import Rough
 
 OPEN = {"minimum_cell": 1, "allow_node_statistics": True}
 
@@ -105,15 +106,15 @@ def test_numbers_and_shares_of_each_group() -> None:
     frame = pd.concat(parts.values())
     table = hanse.simulate(parts).analytics().table_one("sex")
     got = table.to_frame().set_index(["variable", "level"])
-    assert got.loc[("age", None)]["mean f"].item() == pytest.approx(frame[frame["sex"] == "f"]["age"].mean())
-    assert got.loc[("age", None)]["sd m"].item() == pytest.approx(frame[frame["sex"] == "m"]["age"].std())
+    assert float(got.loc[("age", None)]["mean f"]) == pytest.approx(frame[frame["sex"] == "f"]["age"].mean())
+    assert float(got.loc[("age", None)]["sd m"]) == pytest.approx(frame[frame["sex"] == "m"]["age"].std())
     men = frame[frame["sex"] == "m"]["stage"].dropna()
     assert got.loc[("stage", "II")]["n m"] == (men == "II").sum()
-    assert got.loc[("stage", "II")]["mean m"] == pytest.approx((men == "II").mean())
+    assert float(got.loc[("stage", "II")]["mean m"]) == pytest.approx((men == "II").mean())
     assert table.groups == ["f", "m"]
     assert list(table.contrasts) == ["f vs m"]
     smd = hanse.simulate(parts).analytics().smd("sex", dataset_schema=["age"])["age"]
-    assert got.loc[("age", None)]["smd f vs m"].item() == pytest.approx(smd, rel=1e-14)
+    assert float(got.loc[("age", None)]["smd f vs m"]) == pytest.approx(smd, rel=1e-14)
 
 
 def test_a_site_that_is_unlike_the_others_stands_first() -> None:
@@ -196,6 +197,119 @@ def test_margins_do_not_give_a_level_of_a_group_away() -> None:
     assert table.to_frame()[["n f", "n m"]].isna().all(axis=None)
     crosstab = federation.analytics().crosstab("ill", "sex")
     assert crosstab["table"] == {"no": {"f": None, "m": None}, "yes": {"f": None, "m": None}}
+
+
+# ---------------------------------------------------------------- what its numbers say of themselves
+
+
+def test_numbers_without_a_site_say_so() -> None:
+    """Means of two of three sites stood there as if of all."""
+    parts = {**sites(), "kiel": people(12, 4).assign(sex=["f"] * 9 + ["m"] * 3)}
+    table = hanse.simulate(parts).analytics().table_one("sex", dataset_schema=["age"])
+    found = table.smd["f vs m"]["age"]
+    assert isinstance(found, Rough)
+    assert list(found.missing) == ["kiel"]
+    others = pd.concat(part for name, part in parts.items() if name != "kiel").dropna(subset=["age"])
+    assert (found.rows, found.asked) == (len(others), 762)
+    same({"age": float(found)}, pooled(*(others[others.sex == g] for g in "fm")))
+    [line] = table.lines
+    for group in "fm":
+        n, mean, spread = line.numbers(group)
+        assert all(list(number.missing) == ["kiel"] for number in (n, mean, spread))
+        assert float(n) == (others.sex == group).sum()
+    assert "≈" in repr(table)
+    assert f": {len(others)} of at most 762 rows" in repr(table).splitlines()[0]
+    told = table.to_json()
+    assert list(told["rows"][0]["mean f"]["missing"]) == ["kiel"]
+    assert list(told["smd"]["f vs m"]["age"]["missing"]) == ["kiel"]
+    assert list(told["rests_on"]["age"]["f"]["missing"]) == ["kiel"]
+    frame = table.to_frame()
+    assert isinstance(frame["mean f"][0], Rough)
+    assert "without kiel" in table._repr_html_()
+    assert isinstance(next(iter(table.unbalanced(0.0).values())), Rough)
+    [dots] = table.plot().axes[0].collections
+    assert dots.get_facecolors()[0][3] == 0  # hollow
+
+
+def test_numbers_of_all_rows_are_plain() -> None:
+    table = hanse.simulate(sites()).analytics().table_one("sex", dataset_schema=["age", "smoker"])
+    numbers = [n for line in table.lines for group in table.groups for n in line.numbers(group)]
+    assert not any(isinstance(n, Rough) for n in [*numbers, *table.smd["f vs m"].values()])
+    assert "≈" not in repr(table)
+
+
+def test_a_site_that_fails_is_named_by_each_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hanse.algorithms.statistics import Statistics
+
+    answer = Statistics.answer
+
+    def broken(self: Statistics, site: Any, ask: Any) -> Any:
+        if site.node == "jena":
+            raise RuntimeError("no disk")
+        return answer(self, site, ask)
+
+    monkeypatch.setattr(Statistics, "answer", broken)
+    table = hanse.simulate(sites()).analytics().table_one("sex", dataset_schema=["age", "smoker"])
+    assert all(list(value.missing) == ["jena"] for value in table.smd["f vs m"].values())
+
+
+def test_the_rest_says_which_sites_are_not_in_it() -> None:
+    """A site that is not shown, and one whose rows of a variable are too few, were left out of the others' rest."""
+    parts = sites()
+    parts["bonn"].loc[6:, "bmi"] = np.nan
+    parts["kiel"] = people(150, 5)
+    federation, patch = by_site(parts, ulm=True, bonn=True, kiel=True)
+    with patch.context():
+        try:
+            table: TableOne = federation.analytics().table_one(dataset_schema=["age", "bmi"])
+        finally:
+            patch.undo()
+    found = table.smd["ulm vs rest"]
+    assert list(found["age"].missing) == ["jena"]
+    assert list(found["bmi"].missing) == ["bonn", "jena"]
+    same({"bmi": float(found["bmi"])}, pooled(parts["ulm"], parts["kiel"]))
+    assert table.smd["bonn vs rest"]["bmi"] is None
+    line = next(line for line in table.lines if line.name == "age")
+    assert not any(isinstance(n, Rough) for n in line.numbers("ulm"))  # of that site, all rows are in it
+
+
+@pytest.mark.parametrize("by", ["sex", "arm"])
+def test_what_is_told_of_pooled_rows_holds(by: str) -> None:
+    """At the default protection: shares of levels that some sites keep back lie between their ends, and so do the
+    differences; numbers are those of the rows that they say they rest on."""
+    looked = [_held(seed, by) for seed in range(8)]
+    assert sum(all_ for all_, _ in looked) > 100
+    assert sum(unsure for _, unsure in looked) > 30
+
+
+def _held(seed: int, by: str) -> tuple[int, int]:
+    """How many numbers were looked at, and how many of them were not sure."""
+    rng = np.random.default_rng(seed)
+    parts = {f"s{i}": people(int(rng.integers(100, 500)), 100 * seed + i) for i in range(6)}
+    frame = pd.concat(parts.values())
+    table = hanse.simulate(parts).analytics().table_one(by, dataset_schema=VARIABLES)
+    groups, looked, unsure = {label: part for label, part in frame.groupby(by)}, 0, 0
+    for contrast, (a, b) in table.contrasts.items():
+        true = pooled(groups[a], groups[b])
+        for name, value in table.smd[contrast].items():
+            if value is None or (isinstance(value, Rough) and value.missing):
+                continue
+            least, most = (value.least, value.most) if isinstance(value, Rough) else (float(value), float(value))
+            assert true[name] is not None
+            assert least - 1e-9 <= true[name] <= most + 1e-9
+            looked, unsure = looked + 1, unsure + isinstance(value, Rough)
+    for line in table.lines:
+        for group in table.groups if line.level else ():
+            n, share, _ = line.numbers(group)
+            if n is None or (isinstance(n, Rough) and n.missing):
+                continue
+            rows = groups[group][line.variable].dropna()
+            level = (rows.astype(int).astype(str) if line.variable == "smoker" else rows) == line.level
+            for value, exact in ((n, level.sum()), (share, level.mean())):
+                least, most = (value.least, value.most) if isinstance(value, Rough) else (float(value), float(value))
+                assert least - 1e-9 <= exact <= most + 1e-9
+                looked, unsure = looked + 1, unsure + isinstance(value, Rough)
+    return looked, unsure
 
 
 def test_a_site_without_values_of_a_variable_has_no_difference_in_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hanse.queries import statistic
 
 NAMES = registry.names("statistics")
 ROOM = Path(hanse.__file__).parent / "experiment"
-REPORTS = {"table_one.py"}  # a report is made of certain statistics
+REPORTS = {"table_one.py", "table_one_parts.py"}  # a report is made of certain statistics
 
 SPREAD = '''"""The distance of the largest from the smallest count of a label."""
 
@@ -136,9 +137,17 @@ def test_dates_are_shown_as_dates() -> None:
 
 
 def test_missing_values_that_were_kept_back_are_not_counted_as_none() -> None:
-    sites = {name: {"x": [None] * gone + [float(i) for i in range(40)]} for name, gone in (("a", 33), ("b", 9))}
-    [row] = hanse.simulate(sites).analytics().describe()
-    assert row["missing"] == "33 or more"
+    """33 were told where 42 were missing."""
+
+    def described(*gone: int) -> Any:
+        sites = {f"s{i}": {"x": [None] * n + [float(k) for k in range(40)]} for i, n in enumerate(gone)}
+        with hanse.simulate(sites) as federation:
+            [row] = federation.analytics().describe()
+        return row["missing"]
+
+    assert repr(described(33, 9)) == "34 (34 to 42)"
+    assert described(9, 9) == "2 or more"
+    assert described(33, 11) == 44
 
 
 def test_ones_own_statistic_is_a_method_with_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

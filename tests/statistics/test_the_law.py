@@ -18,6 +18,7 @@ from scipy import stats
 
 import hanse
 from hanse.errors import ConfigError, RunFailed
+from hanse.experiment.by_name import offered
 from hanse.queries import make_item, statistic
 from hanse.registry import names
 from hanse.rough import Figures, Rough, Unsure
@@ -82,6 +83,44 @@ def test_what_rests_on_a_part_of_the_sites_names_the_others(name: str) -> None:
         assert isinstance(value, Figures)
         assert "kept back at" in repr(value)
     json.dumps(value)
+
+
+SHORT: dict[str, Any] = {
+    **{name: lambda a, name=name: getattr(a, name)(dataset_schema=["x"]) for name in offered()},
+    **{name: lambda a, name=name: getattr(a, name)(["x", "y"]) for name in offered() if statistic(name).columns == 0},
+    **{name: lambda a, name=name: getattr(a, name)(group="g", dataset_schema=["x"]) for name in ("smd",)},
+    **{name: lambda a, name=name: getattr(a, name)("x", "g") for name in ("t_test", "mann_whitney")},
+    "value_counts": lambda a: a.value_counts(["h"]),
+    "crosstab": lambda a: a.crosstab("g", "h"),
+    "kaplan_meier": lambda a: a.kaplan_meier("t", "e"),
+    "logrank": lambda a: a.logrank("t", "e", "g"),
+    "quantile": lambda a: a.quantile([0.1, 0.5, 0.9], ["x"]),
+    "describe": lambda a: list(a.describe(["x"])),
+    "table_one": lambda a: a.table_one("g", dataset_schema=["x"]).smd,
+    "frame": lambda a: a.fetch_stats(["mean", "std"], "x").to_frame().iloc[0].tolist(),
+    "json": lambda a: a.fetch_stats(["mean", "std"], "x").to_json()["statistics"],
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_a_short_form_gives_names_the_sites_that_are_not_in_it(name: str) -> None:
+    """Of 18 sites, t_test and table_one answered for one, and nothing said so; a table of columns printed no note, and
+    a frame plain numbers."""
+    found = SHORT[name](hanse.simulate(sites([300, 250, 6, 7, 8])).analytics())
+    if name == "json":
+        assert all(set(told["x"]["missing"]) == {"s02", "s03", "s04"} for told in found.values())
+        return
+    assert numbers(found) or name in ("distinct", "min", "max")  # which no owner lets leave by default
+    assert all(isinstance(n, Rough) and set(n.missing) >= {"s02", "s03", "s04"} for n in numbers(found)), found
+    if name in offered() and isinstance(found, dict):
+        assert any("kept back at" in note for note in found.notes)
+
+
+def test_a_description_says_what_is_kept_back() -> None:
+    with hanse.simulate(sites([300, 250, 6, 7, 8])) as federation:
+        described = federation.analytics().describe(["x"])
+    assert "! kept back at s02, s03, s04" in repr(described)
+    assert "kept back at s02, s03, s04" in described._repr_html_()
 
 
 @pytest.mark.parametrize("name", names("statistics"))

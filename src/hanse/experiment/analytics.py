@@ -29,11 +29,12 @@ from typing import Any
 from hanse import features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
-from hanse.experiment import table_one
+from hanse.experiment import table_one_parts
 from hanse.experiment.analytics_result import FAResult, statistic_names
 from hanse.experiment.by_name import ByName, basic, offered, summaries
 from hanse.experiment.listing import Listing
 from hanse.experiment.seam import Backend
+from hanse.experiment.table_one import TableOne
 from hanse.experiment.waiting import wait
 from hanse.fetched import Fetched
 from hanse.messages import Json, dumps
@@ -174,7 +175,7 @@ class FederatedAnalytics:
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
-    ) -> table_one.TableOne:
+    ) -> TableOne:
         """How alike groups or sites are: standardised mean differences of all variables, with a love plot.
 
         Args:
@@ -187,16 +188,17 @@ class FederatedAnalytics:
         kinds = self._kinds()
         if by is not None:
             _chosen([by], kinds)
-            if kinds[by] not in table_one.GROUPING:
+            if kinds[by] not in table_one_parts.GROUPING:
                 raise ConfigError(f"by is {by!r}, which is {kinds[by]}; groups are the labels of a column")
         chosen = _chosen(dataset_schema, kinds)
         if dataset_schema is None:
             chosen = [c for c in chosen if not (c.endswith("]") and _is_image(c, self._seen))]
-        return table_one.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated)
+        return table_one_parts.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated)
 
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
-        return self._described(dataset_schema).listing()
+        found = self._described(dataset_schema)
+        return Listing(found.listing(), empty="there is no column to describe", notes=found.notes)
 
     def overview(self, dataset_schema: str | Sequence[str] | None = None, bins: int = 20) -> FAResult:
         """What :meth:`describe` has, with a histogram of each column of numbers: one picture of the data."""

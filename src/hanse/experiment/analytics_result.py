@@ -19,7 +19,7 @@ from hanse.messages import Json
 from hanse.presentation import Picture
 from hanse.queries import Item, statistic
 from hanse.registry import names
-from hanse.rough import Figures, Rough, Scope
+from hanse.rough import Figures, Scope, as_json, spans
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -181,16 +181,15 @@ class FAResult:
     def to_json(self) -> dict[str, Json]:
         """Values, on what they rest, and what one should know of them, as plain JSON. A number that may not be that of
         the pooled rows is an object (:meth:`hanse.rough.Rough.to_json`)."""
-        found = {stat: {_key(k): v for k, v in self.values(stat).items()} for stat in self._all()}
         plain: dict[str, Json] = {
-            "statistics": {stat: {k: _keyed(v) for k, v in values.items()} for stat, values in found.items()},
+            "statistics": as_json({stat: self.values(stat) for stat in self._all()}),
             "rests_on": {item.name: self.scope(item).to_json() for item in self.wanted},
             "nodes": list(self.nodes),
             "failures": self.failures,
             "notes": self.notes,
             "simulated": self.simulated,
         }
-        return plain | ({"alone": self.alone, "per_node": _keyed(self.node_stats())} if self.single else {})
+        return plain | ({"alone": self.alone, "per_node": as_json(self.node_stats())} if self.single else {})
 
     def __repr__(self) -> str:
         what = "Simulated statistics" if self.simulated else "Statistics"
@@ -231,12 +230,7 @@ class FAResult:
 
     def _asked(self) -> str:
         """The rows that were asked, and where some values rest on fewer, on how many these do."""
-        scopes = [self.scope(item) for item in self.wanted]
-        asked, rows = [s.asked for s in scopes if s.asked], [s.rows for s in scopes if s.rows is not None]
-        if not asked or not rows:
-            return ""
-        span = f"{min(rows)}" if min(rows) == max(rows) else f"{min(rows)} to {max(rows)}"
-        return f": {span} of at most {max(asked)} rows"
+        return spans([self.scope(item) for item in self.wanted])
 
     # ------------------------------------------------------------ where things are
 
@@ -266,16 +260,3 @@ class FAResult:
 
     def _all(self) -> list[str]:
         return list(dict.fromkeys(i.stat for i in self._items()))
-
-
-def _key(key: Any) -> str:
-    return ", ".join(key) if isinstance(key, tuple) else str(key)
-
-
-def _keyed(value: Any) -> Any:
-    """With pairs of labels as one text, since JSON has no other keys, and each number with what is not sure of it."""
-    if isinstance(value, dict):
-        return {_key(k): _keyed(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_keyed(one) for one in value]
-    return value.to_json() if isinstance(value, Rough) else value

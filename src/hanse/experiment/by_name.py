@@ -16,6 +16,7 @@ from hanse.errors import ConfigError
 from hanse.presentation import Summary
 from hanse.queries import statistic
 from hanse.registry import names
+from hanse.rough import Figures
 
 Ask = Callable[[str, "str | Sequence[str] | None", Mapping[str, Any]], Any]
 
@@ -74,7 +75,9 @@ class ByName:
         value = result.value(item)
         if not self._stat.matrix or item.by or value is None:
             return value
-        return {a: dict(zip(item.columns, row, strict=True)) for a, row in zip(item.columns, value, strict=True)}
+        table = {a: dict(zip(item.columns, row, strict=True)) for a, row in zip(item.columns, value, strict=True)}
+        notes = result.notes_of([item])
+        return Figures(table, notes) if notes else table
 
     def __repr__(self) -> str:
         return f"{self._name}{self.__signature__}: {self._stat.doc}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, overload
 
+from hanse.rough import Rough
 from hanse.terminal import visible
 
 _WIDEST = 48
@@ -22,8 +23,14 @@ class Listing(Sequence[Mapping[str, Any]]):
     [303]
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), empty: str = "nothing") -> None:
-        self._rows = [dict(row) for row in rows]
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        columns: Sequence[str] = (),
+        empty: str = "nothing",
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._rows, self.notes = [dict(row) for row in rows], list(notes)
         self.columns = list(columns) or list(dict.fromkeys(name for row in self._rows for name in row))
         self._empty = empty
 
@@ -33,7 +40,7 @@ class Listing(Sequence[Mapping[str, Any]]):
     def __getitem__(self, index: slice) -> Listing: ...
     def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Listing:
         if isinstance(index, slice):
-            return Listing(self._rows[index], self.columns, self._empty)
+            return Listing(self._rows[index], self.columns, self._empty, self.notes)
         return self._rows[index]
 
     def __len__(self) -> int:
@@ -52,7 +59,7 @@ class Listing(Sequence[Mapping[str, Any]]):
 
     def __repr__(self) -> str:
         if not self._rows:
-            return self._empty
+            return "\n".join([self._empty, *self._said()])
         cells = [[plain(row.get(name)) for name in self.columns] for row in self._rows]
         right = [all(_is_number(row.get(name)) for row in self._rows) for name in self.columns]
         widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(self.columns)]
@@ -63,14 +70,18 @@ class Listing(Sequence[Mapping[str, Any]]):
                 for text, width, end in zip(line, widths, right, strict=True)
             ]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._said()])
+
+    def _said(self) -> list[str]:
+        return [f"! {note}" for note in self.notes]
 
     def _repr_html_(self) -> str:
+        said = "".join(f"<p>! {escape(note)}</p>" for note in self.notes)
         if not self._rows:
-            return f"<p>{escape(self._empty)}</p>"
+            return f"<p>{escape(self._empty)}</p>{said}"
         head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in self.columns)
         body = "".join("<tr>" + "".join(_cell(row.get(name)) for name in self.columns) + "</tr>" for row in self._rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{said}"
 
 
 def _cell(value: Any) -> str:
@@ -99,17 +110,26 @@ def plain(value: Any) -> str:
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
-    """``rows`` as a pandas or Polars frame. Raises ``ImportError`` where neither is installed."""
+    """``rows`` as a pandas or Polars frame. A column with a number that is not sure is one of objects: as float64 it
+    would stand there as if it were. Raises ``ImportError`` where neither is installed."""
     data = {name: [row.get(name) for row in rows] for name in columns}
     try:
         import pandas
 
-        return pandas.DataFrame(data)
+        return pandas.DataFrame(
+            {n: pandas.Series(v, dtype=object) if _unsure(v) else v for n, v in data.items()}, columns=list(columns)
+        )
     except ImportError:
         pass
     try:
         import polars
 
-        return polars.DataFrame(data, strict=False)
+        return polars.DataFrame(
+            {n: polars.Series(n, v, dtype=polars.Object) if _unsure(v) else v for n, v in data.items()}, strict=False
+        )
     except ImportError:
         raise ImportError("to_frame needs pandas or Polars: pip install polars") from None
+
+
+def _unsure(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, Rough) for value in values)

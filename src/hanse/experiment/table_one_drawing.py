@@ -9,6 +9,7 @@ from typing import Any
 from hanse.errors import ConfigError
 from hanse.experiment import drawing
 from hanse.experiment.listing import Listing
+from hanse.rough import Rough
 
 THRESHOLD = 0.1  # below it, groups are commonly taken for balanced
 _COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.TEAL, drawing.RED, drawing.GREY)
@@ -28,7 +29,7 @@ def page(
     panels = [
         drawing.panel(
             "Differences",
-            f"absolute standardised mean difference; the line stands at {THRESHOLD}",
+            f"absolute standardised mean difference; the line stands at {THRESHOLD}; hollow: not sure or not of all",
             plot,
             wide=True,
         ),
@@ -41,7 +42,7 @@ def _dots(found: Differences) -> tuple[list[str], list[tuple[str, list[float | N
     """Names of the lines, the largest difference first; of each contrast the values; the largest value."""
     variables = dict.fromkeys(name for one in found.values() for name in one)
     worst = {
-        variable: max((abs(v) for f in found.values() if (v := f[variable]) is not None), default=-1.0)
+        variable: max((float(abs(v)) for f in found.values() if (v := f[variable]) is not None), default=-1.0)
         for variable in variables
     }
     names = sorted(worst, key=lambda name: -worst[name])[:_MOST]
@@ -82,10 +83,12 @@ def love(found: Differences, width: int = 900) -> str:
         )
         for place, (contrast, values) in enumerate(dots):
             if (known := values[number]) is not None:
+                colour, unsure = _COLOURS[place % 5], isinstance(known, Rough)
+                said = f"{known:.3f}" + (f" ({known.about})" if isinstance(known, Rough) else "")
                 parts.append(
-                    f"<circle cx='{x(known):.1f}' cy='{y}' r='4.5' fill='{_COLOURS[place % 5]}' "
-                    f"fill-opacity='.85'><title>{escape(name)}, {escape(contrast)}: {known:.3f}</title>"
-                    "</circle>"
+                    f"<circle cx='{x(known):.1f}' cy='{y}' r='4.5' fill='{colour}' stroke='{colour}' "
+                    f"fill-opacity='{0.15 if unsure else 0.85}'>"
+                    f"<title>{escape(name)}, {escape(contrast)}: {escape(said)}</title></circle>"
                 )
     return "".join(parts) + "</svg>"
 
@@ -102,12 +105,13 @@ def figure(words: str, found: Differences) -> Any:
     lines = list(range(len(names)))[::-1]
     for place, (contrast, values) in enumerate(dots):
         pairs = [(v, line) for v, line in zip(values, lines, strict=True) if v is not None]
+        colour = _COLOURS[place % 5]
         axes.scatter(
-            [v for v, _ in pairs],
+            [float(v) for v, _ in pairs],
             [line for _, line in pairs],
             s=26,
-            color=_COLOURS[place % 5],
-            alpha=0.85,
+            facecolors=["#ffffff00" if isinstance(v, Rough) else f"{colour}d9" for v, _ in pairs],
+            edgecolors=f"{colour}d9",
             label=contrast,
             zorder=3,
         )

@@ -1,7 +1,7 @@
 """How many values are missing, and how many are infinite (which counts as missing everywhere else).
 
-A number of missing or of infinite values below the owner's minimum is kept back; it is then given as
-0 with ``hidden``, the number of sites that kept theirs back.
+A number of missing or of infinite values below the owner's minimum is kept back, as 0 with ``hidden``, the number of
+sites that keep theirs back. What is told is then the least that there can be: one at each of these.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from hanse.messages import Json
 from hanse.presentation import Shown, Summary
 from hanse.queries import ANY, Arrays, Bounds, Known, Owner, Statistic, Values
+from hanse.rough import total
 from hanse.table import ColumnKind
 
 
@@ -33,7 +34,8 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     missing, infinite = (
-        None if back and not gone else int(gone) for gone, back in zip(arrays["gone"], arrays["hidden"], strict=True)
+        None if back and not gone else int(gone + back)
+        for gone, back in zip(arrays["gone"], arrays["hidden"], strict=True)
     )
     found: dict[str, Json] = {"rows": int(arrays["n"]), "missing": missing, "infinite": infinite}
     hidden = int(arrays["hidden"].max())
@@ -47,9 +49,12 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
 
 
 def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
-    """Infinite values count as missing. What a site kept back is in no number: there are so many, or more."""
-    gone = int((value["missing"] or 0) + (value["infinite"] or 0))
-    return {"missing": f"{gone} or more" if value.get("hidden") else gone}
+    """Infinite values count as missing."""
+    both = value["missing"], value["infinite"]
+    if None not in both:
+        return {"missing": total(both)}
+    told = sum(float(part) for part in both if part is not None)
+    return {"missing": f"{told + value['hidden']:.0f} or more"}
 
 
 STATISTIC = Statistic(
