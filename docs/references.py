@@ -14,6 +14,7 @@ import click
 from hanse import registry
 from hanse.cli import group
 from hanse.config import APART, RunConfig
+from hanse.coordinator import run_defaults
 from hanse.coordinator import settings as coordinator
 from hanse.coordinator.access import TABLE
 from hanse.coordinator.app import create_app
@@ -128,6 +129,12 @@ def _coordinator() -> Iterator[str]:
     )
     yield "## Further settings: `--set NAME=VALUE`"
     yield _settings(settings_of(coordinator.CoordinatorSettings))
+    yield "## Variables for the runs that do not say otherwise"
+    yield "Those that FLOPY-NET documents; each means settings of a run, and `--run-default NAME=VALUE` sets any."
+    yield _table(
+        ("variable", "settings of a run"),
+        ((f"`{name}`", ", ".join(f"`{s}`" for s in meant)) for name, meant in run_defaults.VARIABLES.items()),
+    )
 
 
 def _unset(option: click.Option) -> bool:

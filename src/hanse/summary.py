@@ -91,15 +91,15 @@ def labels_here(rows: Table | Source, target: str, min_count: int) -> list[str]:
 
 
 def labels_told(summary: Mapping[str, Any], dataset: str, target: str) -> list[str]:
-    """The labels of ``target`` in what a node said of its datasets: those of ``dataset``, no other's. A node with one
-    dataset, or that registered by REST, says one summary for itself.
+    """The labels of ``target`` in what a node said of its datasets: those of ``dataset``, no other's. A node that
+    registered by REST says one summary for itself.
 
     >>> said = {"class_distribution": {"yes": 5, "no": 7}, "target_columns": ["ill"]}
     >>> labels_told(said, "visits", "ill"), labels_told({"datasets": {"visits": said}}, "labs", "ill")
     (['no', 'yes'], [])
     """
     several = summary.get("datasets")
-    said = several.get(dataset) if isinstance(several, Mapping) else summary
+    said = several.get(dataset) if isinstance(several, Mapping) and several else summary
     if not isinstance(said, Mapping) or target not in (said.get("target_columns") or ()):
         return []
     counts = said.get("class_distribution")

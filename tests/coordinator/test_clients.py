@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.coordinator.registry import hide_small
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.coordinator.summaries import hide_small
 from hanse.store import Store
 from hanse.table import Column, Table
 from hanse.transports import Patience
@@ -88,14 +88,7 @@ def test_missing_fields_and_nan(tmp_path: Path) -> None:
         async with Federation(tmp_path) as f:
             f.people("a")
             whole = {"client_id": "a", **summary()}
-            for name in (
-                "client_id",
-                "num_samples",
-                "num_features",
-                "data_sparsity",
-                "class_distribution",
-                "feature_coverage",
-            ):
+            for name in ("client_id", "num_samples", "data_sparsity", "class_distribution"):
                 part = {k: v for k, v in whole.items() if k != name}
                 assert name in await f.refused("owner-a", "POST", "/api/clients/register", part, 422)
             raw = json.dumps({**whole, "data_sparsity": float("nan")}).encode()

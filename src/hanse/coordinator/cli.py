@@ -84,6 +84,13 @@ def coordinator() -> None:
     help="Seconds between the heartbeats of a node; without, as the transport needs. (HANSE_HEARTBEAT_S)",
 )
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+@click.option(
+    "--run-default",
+    "wanted",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of each run that does not give it itself; may be repeated.",
+)
 @log_options
 def start(
     home: Path,
@@ -97,26 +104,34 @@ def start(
     expected: tuple[str, ...],
     heartbeat: float | None,
     more: tuple[str, ...],
+    wanted: tuple[str, ...],
     log_format: str,
     log_file: Path | None,
 ) -> None:
     """Start the coordinator; it runs until SIGTERM or Ctrl-C."""
     import dataclasses
     import logging
+    import os
 
     from hanse import event_loop, logs
     from hanse.allocator import keep_warm, settle
 
     keep_warm()
+    from hanse.coordinator.run_defaults import RunDefaults, served_at, warnings
     from hanse.coordinator.server import Listening, Start, serve
     from hanse.coordinator.settings import CoordinatorSettings
 
     logs.begin(logging.WARNING, log_format, log_file)
+    for said in warnings(os.environ):
+        logging.getLogger("hanse.coordinator").warning("%s", said)
+    if click.get_current_context().get_parameter_source("http") is click.core.ParameterSource.DEFAULT:
+        http = served_at(os.environ, http)
     patient = patience(listen)
     if heartbeat is not None:
         patient = dataclasses.replace(patient, heartbeat_s=heartbeat)
     listed = {"expected_client_ids": expected} if expected else {}
-    settings = CoordinatorSettings.read(more, patience=patient, **listed)
+    defaults = RunDefaults.read(wanted, os.environ)
+    settings = CoordinatorSettings.read(more, patience=patient, run_defaults=defaults, **listed)
 
     def ready(where: Listening) -> None:
         click.echo(f"page and REST  {where.url}")

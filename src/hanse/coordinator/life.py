@@ -16,7 +16,7 @@ import hanse
 from hanse import algorithms, releases
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
-from hanse.coordinator import proposals
+from hanse.coordinator import proposals, training_config
 from hanse.coordinator.background import Background
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
@@ -103,6 +103,7 @@ class RunLife:
     ) -> tuple[StoredRun, Bundle, tuple[str, ...]]:
         """Freezes a proposal and sends it to its nodes.
         ``any_model``: it may go on from a model of somebody else's run."""
+        raw, said = await asyncio.to_thread(self.read, raw)
         config = await asyncio.to_thread(lambda: algorithms.settled(RunConfig.parse(raw)))
         start = await asyncio.to_thread(starting_model, self._store, config, None if any_model else proposer)
         if start is not None:
@@ -117,7 +118,14 @@ class RunLife:
         run = await asyncio.to_thread(self._record, config, proposal, proposer)
         self._follow(run)
         self.consent.send(run)
-        return run, proposal.bundle, proposal.warnings
+        return run, proposal.bundle, (*said, *proposal.warnings)
+
+    def read(self, raw: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
+        """What somebody wants of a run, in its settings: FLOPY-NET's groups translated, and the operator's defaults
+        where nothing is said; and a sentence for each thing that changes nothing. Raises ``ConfigError``. Blocks."""
+        settings, untold = training_config.translated(raw)
+        settings, unfit = self._settings.run_defaults.applied(settings)
+        return settings, (*untold, *unfit)
 
     def _record(self, config: RunConfig, proposal: proposals.FrozenProposal, proposer: str) -> StoredRun:
         run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import hanse
 from hanse import comparison, features, releases, validity
+from hanse.coordinator import capabilities as machines
+from hanse.coordinator import summaries
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
@@ -18,7 +18,6 @@ from hanse.store import Store
 from hanse.store.accounts import UserAccount
 from hanse.store.database import iso
 from hanse.store.nodes import ENROLLED, CertificateOnFile, Node
-from hanse.suppression import hidden
 
 _UNENROLLED = "unenrolled:"  # stands for the certificate of a node that registered by REST alone
 UNLABELLED = "unlabelled"
@@ -41,10 +40,12 @@ def register(
     account: UserAccount,
     node_id: str,
     summary: Mapping[str, Json],
-    capabilities: Mapping[str, Json] | None,
+    declared: Mapping[str, Json] | None,
     address: str,
-) -> tuple[Node, bool]:
-    """Registers a node for a data owner's account; whether it is new.
+) -> tuple[Node, bool, tuple[str, ...]]:
+    """Registers a node for a data owner's account; whether it is new, and what of it does not count and why.
+
+    What a node has measured itself (its machine, its data) stays: what is told here beside it is kept as declared.
 
     Raises:
         NotAllowed: it is not on the whitelist, or (without one) neither enrolled nor linked.
@@ -71,8 +72,14 @@ def register(
         store.nodes.register(
             node_id, CertificateOnFile("-", _UNENROLLED + node_id), address=address, actor=account.name
         )
-    node = store.nodes.describe(node_id, summary=summary, capabilities=capabilities or None, address=address)
-    return node, known is None or not known.summary
+    said = [] if known is None else machines.contradicted(known, declared or {})
+    if known is not None and known.datasets and summary:
+        said.append("the node itself told what its data are like; its summary stays")
+        summary = {}
+    node = store.nodes.describe(
+        node_id, summary=summary or None, capabilities=machines.told(known, declared), address=address
+    )
+    return node, known is None or not (known.summary or machines.declared(known)), tuple(said)
 
 
 def check_summary(summary: Mapping[str, Any]) -> None:
@@ -90,36 +97,6 @@ def check_summary(summary: Mapping[str, Any]) -> None:
             raise ConfigError(f"num_features is {summary['num_features']}, but {len(columns)} features are named")
 
 
-def hide_small(counts: Mapping[str, Json], below: int) -> dict[str, int | None]:
-    """Counts with None for small cells, and for those that go along so that the total gives none of them
-    away (:func:`hanse.suppression.hidden`); for what a node kept back as well.
-
-    >>> hide_small({"a": 100, "b": 3, "c": 40}, 5)
-    {'a': 100, 'b': None, 'c': None}
-    >>> hide_small({"a": 100, "b": 0}, 5)
-    {'a': 100, 'b': 0}
-    """
-    shown: dict[str, int | None] = {k: v if isinstance(v, int) else None for k, v in counts.items()}
-    labels = sorted(label for label, count in shown.items() if count is not None)
-    back = hidden(np.array([shown[label] for label in labels], np.int64), below)
-    return shown | {label: None for label, gone in zip(labels, back, strict=True) if gone}
-
-
-def summary_of(node: Node, settings: CoordinatorSettings, columns: bool) -> dict[str, Json]:
-    """The registered summary as it may be shown."""
-    return _shown(node.summary, settings.small_cell, columns)
-
-
-def _shown(summary: Mapping[str, Json], small_cell: int, columns: bool) -> dict[str, Json]:
-    shown = {k: v for k, v in summary.items() if columns or k != "features"}
-    if isinstance(shown.get("class_distribution"), Mapping):
-        shown["class_distribution"] = hide_small(shown["class_distribution"], small_cell)
-    if isinstance(shown.get("datasets"), Mapping):
-        each = shown["datasets"].items()
-        shown["datasets"] = {n: _shown(s, small_cell, columns) for n, s in each if isinstance(s, Mapping)}
-    return shown
-
-
 def datasets_of(node: Node, columns: bool) -> list[dict[str, Json]]:
     """The datasets that a node told of, with the names of their columns and categories only where ``columns``."""
     return [{k: v for k, v in d.items() if columns or k not in ("columns", "categories")} for d in node.datasets]
@@ -134,7 +111,7 @@ def client(node: Node, presence: Presence, settings: CoordinatorSettings, column
         "busy": presence.busy(node.id),
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
         "registered_at": iso(node.registered_at),
-        "summary": summary_of(node, settings, columns),
+        "summary": summaries.shown(node, settings.small_cell, columns),
         "datasets": datasets_of(node, columns),
     }
 
@@ -158,7 +135,7 @@ def node_view(
         "release": node.release,
         "warnings": [*warnings(node), *([clock] if clock else [])],
         "capabilities": dict(node.capabilities),
-        "summary": summary_of(node, settings, columns),
+        "summary": summaries.shown(node, settings.small_cell, columns),
         "datasets": datasets_of(node, columns),
     }
 
@@ -202,7 +179,7 @@ def analyze(
             continue
         schemas[node.id] = {c: k for c, k in columns.items() if c not in extra}
         metadata[node.id] = set(features.canonical(sorted(extra)))
-        labels[node.id] = _labels(*_summaries(node.summary))
+        labels[node.id] = _labels(*summaries.of_all(node))
     if not schemas:
         raise Conflict("no client has told its columns yet; add a dataset at a node, or register with 'features'")
     union, intersection = features.union_and_intersection(schemas)
@@ -245,13 +222,6 @@ def _told(node: Node, tags: Collection[str]) -> tuple[dict[str, str], set[str]]:
 def _labels(*summaries: Mapping[str, Json]) -> list[str]:
     found = [s.get("class_distribution") for s in summaries]
     return sorted({str(label) for d in found if isinstance(d, Mapping) for label in d})
-
-
-def _summaries(summary: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """What the node told of itself, and of each of its datasets."""
-    inner = summary.get("datasets")
-    several = list(inner.values()) if isinstance(inner, Mapping) else []
-    return [summary, *(s for s in several if isinstance(s, Mapping))]
 
 
 def _texts(value: Json) -> list[str]:

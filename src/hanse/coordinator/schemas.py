@@ -35,7 +35,7 @@ class Registration(Body):
     num_features: Count
     data_sparsity: Share
     class_distribution: dict[str, Count]
-    feature_coverage: Share
+    feature_coverage: Share | None = None
     features: Columns | None = None
     metadata_columns: Columns | None = None
     target_columns: Columns | None = None
@@ -54,11 +54,11 @@ class Heartbeat(Body):
 
 
 class ConsentGiven(Body):
-    """A data owner's decision about exactly the code that ``code_hash`` names."""
+    """A data owner's decision about exactly the code that ``code_hash`` names; without, about what is proposed."""
 
     client_id: Name
     decision: Literal["accept", "reject"]
-    code_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    code_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     reason: Words = ""
 
 
@@ -74,6 +74,8 @@ class Capabilities(Body):
     model_types: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=1000)] | None = None
     compute_power: Literal["cpu", "gpu"] | None = None
     data_samples: Count | None = None
+    memory_gb: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    network_bandwidth: Annotated[str, Field(max_length=100)] | None = None
 
 
 class FlopyRegistration(Body):
@@ -139,8 +141,13 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 async def read(request: Request, model: type[_Body]) -> _Body:
     """The body as ``model``."""
+    return checked(await read_object(request), model)
+
+
+def checked(raw: dict[str, Any], model: type[_Body]) -> _Body:
+    """The fields as ``model``. Raises ``Invalid``."""
     try:
-        return model.model_validate(await read_object(request))
+        return model.model_validate(raw)
     except ValidationError as error:
         raise Invalid(
             [{"field": ".".join(str(p) for p in e["loc"]) or "body", "message": str(e["msg"])} for e in error.errors()]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import hanse
 from hanse import validity
+from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import FailedAttempts
@@ -176,7 +177,9 @@ class Coordinator:
         def describe() -> list[dict[str, Json]]:
             node = self.store.nodes.get(peer)
             said: dict[str, Json] = {
-                "capabilities": {**capabilities, "hanse": str(data.get("hanse", ""))[:40], **_dated(data)},
+                "capabilities": machines.measured(
+                    node, {**capabilities, "hanse": str(data.get("hanse", ""))[:40], **_dated(data)}
+                ),
                 "datasets": listed,
                 "consent_mode": mode,
             }
@@ -261,13 +264,11 @@ def _object(data: Mapping[str, Json], name: str) -> dict[str, Json]:
 
 
 def _flat(summary: Mapping[str, Json]) -> dict[str, Json]:
-    """A node tells one summary for each dataset; of a single one, it is that of the node."""
+    """A node tells one summary for each dataset (:mod:`hanse.coordinator.summaries`)."""
     each = {name: s for name, s in summary.items() if isinstance(s, Mapping)}
     if len(each) != len(summary):
         return dict(summary)  # one summary, as in a registration by REST
-    if len(each) <= 1:
-        return dict(next(iter(each.values()), {}))
-    return {"datasets": {name: dict(s) for name, s in each.items()}}
+    return {"datasets": {name: dict(s) for name, s in each.items()}} if each else {}
 
 
 def _dataset_list(data: Mapping[str, Json]) -> list[dict[str, Json]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hanse import registry
+from hanse.coordinator.run_defaults import RunDefaults
 from hanse.errors import ConfigError
 from hanse.settings import boolean, checked, declared, maybe, number, settings_of, text, texts, unknown, whole
 from hanse.transports import Patience
@@ -28,6 +29,7 @@ class CoordinatorSettings:
 
     Args:
         patience: how long silence of a node means nothing; that of the transport, unless the operator sets it.
+        run_defaults: what holds for a run that does not say otherwise.
         url, address: where people and nodes reach this coordinator, for join tokens.
     """
 
@@ -51,6 +53,7 @@ class CoordinatorSettings:
     least_free_mb: int = declared(
         100, "megabytes that must be free where its home is, or it says that it is not ready", whole(0)
     )
+    run_defaults: RunDefaults = field(default_factory=RunDefaults)
     url: str = ""
     address: str = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,15 +11,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from hanse.config import RunConfig
-from hanse.coordinator import exposition, registry, training_metrics
-from hanse.coordinator.access import account, address, coordinator, operates, own_run
-from hanse.coordinator.routes.health import examiner
+from hanse.coordinator import capabilities, exposition, registry, summaries, training_metrics
+from hanse.coordinator.access import account, address, anonymous, coordinator, operates, own_run
+from hanse.coordinator.routes.health import examiner, health
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.coordinator.schemas import FlopyRegistration, documented, read, read_object
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
 from hanse.store.nodes import REVOKED, Node
 from hanse.store.runs import StoredRun
+from hanse.store.states import TERMINAL, RunState
 
 router = APIRouter(tags=["FLOPY-NET"])
 STATUS = {
@@ -29,9 +31,9 @@ STATUS = {
     "stopping": "training",
     "completed": "completed",
     "failed": "error",
-    "rejected": "error",
-    "expired": "error",
-    "cancelled": "error",
+    "rejected": "rejected",
+    "expired": "expired",
+    "cancelled": "cancelled",
 }
 
 
@@ -41,8 +43,10 @@ def now() -> str:
 
 
 @router.get("/status")
-async def status(request: Request, run: str | None = None) -> dict[str, Any]:
-    """State and progress of the run."""
+async def status(request: Request, run: str | None = None) -> Any:
+    """State and progress of the run. Without a token, as health checks ask: what ``GET /health`` says, and no run."""
+    if anonymous(request):
+        return await health(request)
     it, found = coordinator(request), await _the_run(request, run)
     registered = await _clients(request)
     body: dict[str, Any] = {
@@ -57,6 +61,7 @@ async def status(request: Request, run: str | None = None) -> dict[str, Any]:
         "estimated_completion": None,
         "training_active": False,
         "training_paused": False,
+        "pause_reason": None,
         "stop_reason": None,
         "timestamp": now(),
     }
@@ -81,7 +86,8 @@ async def status(request: Request, run: str | None = None) -> dict[str, Any]:
         "estimated_completion": ends,
         "training_active": str(found.state) in ("running", "stopping"),
         "training_paused": str(found.state) == "paused",
-        "stop_reason": found.reason or None,
+        "pause_reason": (found.reason or None) if found.state is RunState.PAUSED else None,
+        "stop_reason": (found.reason or None) if found.state in TERMINAL else None,
     }
 
 
@@ -97,10 +103,10 @@ async def start(request: Request) -> dict[str, Any]:
     if chosen is None and running:
         raise Conflict(f"run {running[0].id} is running; wait for it, or name a session_id")
     if raw and chosen is None:
-        config = RunConfig.parse(raw)
-        _enough(len(it.presence.online()), config.min_available_nodes)
-        run, _, _ = await it.runs.propose(raw, who.name, operates(request))
-        return {"status": STATUS[str(run.state)], "session_id": run.id, "state": str(run.state)}
+        settings, _ = await asyncio.to_thread(it.runs.read, raw)
+        _enough(len(it.presence.online()), RunConfig.parse(settings).min_available_nodes)
+        run, _, warnings = await it.runs.propose(raw, who.name, operates(request))
+        return _started(run, warnings)
 
     def ready() -> StoredRun | None:
         waiting = it.store.runs.list({"awaiting_consent"}, limit=1000)
@@ -111,8 +117,12 @@ async def start(request: Request) -> dict[str, Any]:
         raise Conflict("no run has all its consents; propose one with its settings, or wait for the owners")
     own_run(request, found.proposer)
     _enough(len(it.presence.online() & set(found.nodes)), int(found.config.get("min_available_nodes", 1)))
-    run = await it.runs.execute(found.id, who.name)
-    return {"status": STATUS[str(run.state)], "session_id": run.id, "state": str(run.state)}
+    return _started(await it.runs.execute(found.id, who.name))
+
+
+def _started(run: StoredRun, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    state = str(run.state)
+    return {"status": STATUS[state], "session_id": run.id, "state": state, "warnings": list(warnings)}
 
 
 @router.get("/metrics")
@@ -143,15 +153,16 @@ async def register(request: Request) -> JSONResponse:
     """Registers a node with what it can do."""
     body = await read(request, FlopyRegistration)
     it, where = coordinator(request), address(request)
-    said = body.capabilities.model_dump(exclude_none=True)
-    samples = said.pop("data_samples", None)
-    known = await asyncio.to_thread(_summary, it.store, body.client_id)
-    summary = {**known, **({} if samples is None else {"num_samples": samples})}
-    node, new = await asyncio.to_thread(
-        registry.register, it.store, it.settings, account(request), body.client_id, summary, said, where
+    told = body.capabilities.model_dump(exclude_none=True)
+    node, new, said = await asyncio.to_thread(
+        registry.register, it.store, it.settings, account(request), body.client_id, {}, told, where
     )
     it.presence.heard(node.id)
-    return JSONResponse({"client_id": node.id, "status": "registered", "ip_address": where}, 201 if new else 200)
+    warnings = list(said)
+    if body.ip_address not in (None, where):
+        warnings.append(f"ip_address is told as {body.ip_address!r}; the connection comes from {where}, which counts")
+    answer = {"client_id": node.id, "status": "registered", "ip_address": where, "warnings": warnings}
+    return JSONResponse(answer, 201 if new else 200)
 
 
 @router.get("/clients/{client_id}")
@@ -166,12 +177,9 @@ async def one_client(request: Request, client_id: str) -> dict[str, Any]:
 def _shown(request: Request, node: Node) -> dict[str, Json]:
     it = coordinator(request)
     seen = registry.client(node, it.presence, it.settings)
-    samples = node.summary.get("num_samples")
-    told = {
-        k: v for k, v in node.capabilities.items() if k in ("model_types", "compute_power", "cpus", "memory_mb", "gpu")
-    }
-    if "gpu" in told and "compute_power" not in told:
-        told["compute_power"] = "gpu" if told["gpu"] else "cpu"
+    told = capabilities.of(node)
+    samples = summaries.shown(node, it.settings.small_cell, False).get("num_samples")
+    samples = told.get("data_samples") if samples is None else samples
     return {
         "client_id": node.id,
         "status": seen["status"],
@@ -181,13 +189,6 @@ def _shown(request: Request, node: Node) -> dict[str, Json]:
         "registered_at": seen["registered_at"],
         "capabilities": {**told, "data_samples": samples},
     }
-
-
-def _summary(store: Any, node_id: str) -> dict[str, Json]:
-    try:
-        return dict(store.nodes.get(node_id).summary)
-    except NotFound:
-        return {}
 
 
 def _records(store: Any, run: StoredRun) -> list[dict[str, Json]]:

@@ -8,9 +8,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from hanse.coordinator import course, registry, sessions
+from hanse.coordinator import as_documented, course, registry, sessions
 from hanse.coordinator.access import account, address, coordinator, operates, own_node, own_run
-from hanse.coordinator.schemas import ConsentGiven, Heartbeat, Reason, Registration, documented, read, read_object
+from hanse.coordinator.schemas import (
+    ConsentGiven,
+    Heartbeat,
+    Reason,
+    Registration,
+    checked,
+    documented,
+    read,
+    read_object,
+)
 from hanse.errors import NotAllowed
 from hanse.store.accounts import UserAccount
 from hanse.store.database import iso
@@ -25,11 +34,12 @@ Offset = Annotated[int, Query(ge=0, le=10**9)]
 @router.post("/api/clients/register", status_code=201, openapi_extra=documented(Registration))
 async def register(request: Request) -> JSONResponse:
     """Registers a node with a summary of its data."""
-    body = await read(request, Registration)
+    raw, weak = as_documented.registration(await read_object(request))
+    body = checked(raw, Registration)
     summary = body.model_dump(exclude={"client_id", "capabilities"}, exclude_none=True)
     registry.check_summary(summary)
     it = coordinator(request)
-    node, new = await asyncio.to_thread(
+    node, new, said = await asyncio.to_thread(
         registry.register,
         it.store,
         it.settings,
@@ -48,6 +58,7 @@ async def register(request: Request) -> JSONResponse:
             "status": "registered",
             "registered_at": iso(node.registered_at),
             "heartbeat_interval_s": it.presence.heartbeat_s,
+            "warnings": [*weak, *said],
         },
         201 if new else 200,
     )
@@ -129,15 +140,20 @@ async def session(request: Request, session_id: str) -> dict[str, Any]:
 @router.post("/api/training/sessions/{session_id}/consent", openapi_extra=documented(ConsentGiven))
 async def consent(request: Request, session_id: str) -> dict[str, Any]:
     """An owner accepts or rejects the hash that was proposed."""
-    body = await read(request, ConsentGiven)
     it = coordinator(request)
-    await asyncio.to_thread(lambda: (it.store.runs.get(session_id), it.store.nodes.get(body.client_id)))  # 404
+    given = await read_object(request)
+    checked(given, ConsentGiven)  # what is no consent is said before whether there is such a run
+    proposed = (await asyncio.to_thread(it.store.runs.get, session_id)).bundle_hash
+    raw, weak = as_documented.consent(given, proposed)
+    body = checked(raw, ConsentGiven)
+    await asyncio.to_thread(it.store.nodes.get, body.client_id)  # 404
     own_node(request, body.client_id)
     run = await it.runs.consent.decide_here(
-        session_id, body.client_id, body.decision, body.code_hash, account(request).name, body.reason
+        session_id, body.client_id, body.decision, raw["code_hash"], account(request).name, body.reason
     )
     shown = await asyncio.to_thread(sessions.brief, it.store, run)
-    return {k: shown[k] for k in ("session_id", "state", "consents", "remaining")}
+    told = {k: shown[k] for k in ("session_id", "state", "consents", "remaining", "code_hash")}
+    return {**told, "warnings": list(weak)}
 
 
 @router.post("/api/training/sessions/{session_id}/execute", status_code=202)

@@ -1,0 +1,217 @@
+"""Clients written from the documents alone, against a real coordinator: nothing that a document prints is refused.
+
+What these clients send are the requests that the documents print, or what their prose names, with the one thing that
+the documents do not have: an API token in a header. Whatever is weaker than Hanse would have it is accepted with a
+sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from demo.federation import Federation, hanse
+
+Json = Any
+
+
+class Client:
+    """What a script of the documents does with ``requests``: a method, a path, JSON; it sees status and body."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url, self.token = url, token
+
+    def __call__(self, method: str, path: str, body: Json = None) -> tuple[int, Json]:
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        )
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.loads(refused.read())
+
+    def until(self, path: str, name: str, *wanted: str) -> Json:
+        """The body at ``path`` once its ``name`` is one of these."""
+        end = time.monotonic() + 60
+        while True:
+            _, body = self("GET", path)
+            if body.get(name) in wanted:
+                return body
+            assert time.monotonic() < end, body
+            time.sleep(0.05)
+
+
+class Place:
+    """A coordinator, nodes ``client-1`` and ``client-2`` with a table each, and people."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.anybody = Client(federation.url)
+        self.scientist = Client(federation.url, federation.account("scientist", "data_scientist"))
+        self.owners: dict[str, Client] = {}
+
+    def owner(self, *nodes: str) -> Client:
+        return Client(self.federation.url, self.federation.account(f"owner of {nodes[0]}", "data_owner", nodes))
+
+
+def write_visits(path: Path, seed: int, rows: int = 60) -> None:
+    rng = np.random.default_rng(seed)
+    age = rng.integers(20, 90, rows)
+    ill = (age + rng.normal(0, 12, rows) > 55).astype(int)
+    lines = ["Sample,age,marker,disease"]
+    lines += [f"s{i},{age[i]},{rng.normal():.4f},{('well', 'ill')[ill[i]]}" for i in range(rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    home = tmp_path_factory.mktemp("documented")
+    with Federation(home, "--heartbeat", "0.3") as federation:
+        found = Place(federation)
+        for seed, name in enumerate(("client-1", "client-2")):
+            folder = federation.enrol(name, consent="coordinator")
+            found.owners[name] = found.owner(name)
+            write_visits(folder / "visits.csv", seed)
+            hanse("node", "dataset", "add", str(folder / "visits.csv"), "--tags", "visits", "--home", str(folder))
+            federation.start_node(name, wait=False)
+        for name in found.owners:
+            federation.nodes[name].wait_ready()
+        yield found
+
+
+# ---------------------------------------------------------------- mllabiome
+
+SESSION = {  # as printed, with the comments left out and True written as JSON has it
+    "model_name": "xgboost",
+    "task_type": "binary",
+    "num_rounds": 10,
+    "target_column": "disease",
+    "feature_strategy": "intersection",
+    "sample_id_column": "Sample",
+    "federated_strategy": "model_aggregation",
+    "auto_start": True,
+}
+FACTS = {"samples": 73, "features": 3, "class_distribution": {"CD": 30, "UC": 43}, "sparsity": 0.95}
+
+
+def test_mllabiome_a_client_registers_with_four_facts(place: Place) -> None:
+    """M7 to M13: number of samples, features, class distribution, sparsity, and signs of life after that."""
+    browser = place.owner("browser-1")
+    status, made = browser("POST", "/api/clients/register", {"client_id": "browser-1", **FACTS})
+    assert (status, made["status"]) == (201, "registered")
+    assert any("names of the features" in said for said in made["warnings"])
+    names = {**FACTS, "features": ["a", "b", "c"]}
+    status, again = browser("POST", "/api/clients/register", {"client_id": "browser-1", **names})
+    assert (status, again["registered_at"]) == (200, made["registered_at"])
+    assert not any("names of the features" in said for said in again["warnings"])
+    _, listed = browser("GET", "/api/clients")
+    own = {c["client_id"]: c for c in listed["clients"]}["browser-1"]["summary"]
+    assert (own["num_samples"], own["num_features"], own["data_sparsity"]) == (73, 3, 0.95)
+    assert browser("POST", "/api/clients/browser-1/heartbeat")[0] == 200
+    for wrong in ({"samples": -1}, {"sparsity": 2}, {"num_samples": 1}, {"features": "a"}):
+        assert browser("POST", "/api/clients/register", {"client_id": "browser-1", **FACTS, **wrong})[0] == 422, wrong
+
+
+def test_mllabiome_a_session_from_the_proposal_to_the_analytics(place: Place) -> None:
+    """M23 to M51 in the order of the document: analyze, start, review and consent, rounds, analytics."""
+    status, found = place.scientist("GET", "/api/training/analyze?client_ids=client-1,client-2&include=features")
+    assert status == 200
+    assert found["intersection"]["features"] == found["union"]["features"]
+    status, proposed = place.scientist("POST", "/api/training/start", SESSION)
+    assert (status, proposed["state"]) == (201, "awaiting_consent")
+    session = f"/api/training/sessions/{proposed['session_id']}"
+    for name, owner in place.owners.items():
+        _, read = owner("GET", session)
+        assert "disease" in read["code_preview"]
+        status, given = owner("POST", f"{session}/consent", {"client_id": name, "decision": "accept"})
+        assert status == 200, given
+        assert any("code_hash" in said for said in given["warnings"])
+        assert given["code_hash"] == read["code_hash"]
+    place.scientist.until(session, "state", "completed")
+    _, told = place.scientist("GET", f"/api/analytics/session/{proposed['session_id']}")
+    assert [r["round"] for r in told["rounds"]] == list(range(11))  # round 0: before training
+    assert told["convergence"]["status"]
+    assert told["rounds"][-1]["loss"] < told["rounds"][0]["loss"]
+    assert {row["feature"] for row in told["feature_importance"]} <= {"age", "marker"}
+    assert set(told["client_performance"]) == {"client-1", "client-2"}
+    _, sessions = place.scientist("GET", "/api/training/sessions")
+    assert proposed["session_id"] in [s["session_id"] for s in sessions["sessions"]]
+
+
+def test_mllabiome_a_consent_that_names_the_code_needs_no_warning_and_a_reject_ends_it(place: Place) -> None:
+    """M34, M72."""
+    _, proposed = place.scientist("POST", "/api/training/start", {**SESSION, "auto_start": False})
+    session, hash = f"/api/training/sessions/{proposed['session_id']}", proposed["code_hash"]
+    first = {"client_id": "client-1", "decision": "accept", "code_hash": hash}
+    assert place.owners["client-1"]("POST", f"{session}/consent", first)[1]["warnings"] == []
+    other = {"client_id": "client-2", "decision": "accept", "code_hash": "0" * 64}
+    assert place.owners["client-2"]("POST", f"{session}/consent", other)[0] == 409
+    status, told = place.owners["client-2"](
+        "POST", f"{session}/consent", {"client_id": "client-2", "decision": "reject"}
+    )
+    assert (status, told["state"], told["warnings"]) == (200, "rejected", [])
+    assert place.scientist("POST", f"{session}/execute")[0] == 409
+
+
+# ---------------------------------------------------------------- FLOPY-NET
+
+CAPABILITIES = {  # what the printed get_capabilities() returns
+    "model_types": ["pytorch"],
+    "compute_power": "cpu",
+    "data_samples": 1000,
+    "memory_gb": 4,
+    "network_bandwidth": "100mbps",
+}
+
+
+def test_flopynet_the_health_check_needs_no_token_and_learns_of_no_run(place: Place) -> None:
+    """F27, F172: ``curl -f .../status``. Who shows a token that is none is refused all the same."""
+    status, said = place.anybody("GET", "/status")
+    assert status == 200
+    assert set(said) == {"status", "timestamp", "checks", "warnings"}
+    assert Client(place.federation.url, "hanse_" + "A" * 32)("GET", "/status")[0] == 401
+
+
+def test_flopynet_a_client_registers_with_what_it_can_do(place: Place) -> None:
+    """F25, F33 to F37, F49: the printed body and get_capabilities(). What the node measured is not overwritten."""
+    printed = {"client_id": "client-9", "ip_address": "192.168.100.100", "capabilities": CAPABILITIES}
+    status, made = place.owner("client-9")("POST", "/register", printed)
+    assert status == 201
+    assert any("ip_address" in said for said in made["warnings"])
+    assert place.scientist("GET", "/clients/client-9")[1]["capabilities"] == CAPABILITIES
+    before = place.scientist("GET", "/clients/client-1")[1]["capabilities"]
+    status, told = place.owners["client-1"](
+        "POST", "/register", {**printed, "client_id": "client-1", "capabilities": {**CAPABILITIES, "memory_gb": 0.001}}
+    )
+    assert status == 200
+    after = place.scientist("GET", "/clients/client-1")[1]["capabilities"]
+    assert after == {**before, "network_bandwidth": "100mbps"}  # nobody measured that
+    assert any("memory_gb" in said for said in told["warnings"])
+    assert after["data_samples"] == 60
+
+
+def test_flopynet_the_status_of_a_run_says_why_it_stopped_and_only_then(place: Place) -> None:
+    """F21, F28: no reason while it trains; cancelled is no error."""
+    status, made = place.scientist("POST", "/start", {**SESSION, "num_rounds": 5000})
+    assert status == 202, made
+    run = f"/status?run={made['session_id']}"
+    for name, owner in place.owners.items():
+        owner("POST", f"/api/training/sessions/{made['session_id']}/consent", {"client_id": name, "decision": "accept"})
+    told = place.scientist.until(run, "status", "training")
+    assert told["stop_reason"] is None
+    assert place.scientist("POST", "/start", SESSION)[0] == 409
+    cancel = f"/api/training/sessions/{made['session_id']}/cancel"
+    assert place.scientist("POST", cancel, {"reason": "wrong target"})[0] == 200
+    told = place.scientist.until(run, "status", "cancelled")
+    assert (told["stop_reason"], told["training_active"]) == ("wrong target", False)
