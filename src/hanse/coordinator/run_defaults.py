@@ -26,6 +26,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 }
 _OPTION = "--run-default"
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_FIRST = ("model_name", "federated_strategy")
 _MINIMUM = VARIABLES["MIN_CLIENTS"]
 
 
@@ -59,7 +60,8 @@ class RunDefaults:
             value = environment.get(variable, "").strip()
             if value and not taken & {*meant}:
                 found[variable] = {name: _known(name).read(variable, value) for name in meant}
-        made = RunDefaults(tuple(found.items()))
+        # what is learned and how, before what fits only that
+        made = RunDefaults(tuple(sorted(found.items(), key=lambda pair: not {*_FIRST} & {*pair[1]})))
         strategy = made.values.get("federated_strategy")
         if strategy is not None and strategy not in (*algorithms.AUTOMATIC, *names("algorithms")):
             raise ConfigError(
