@@ -43,6 +43,7 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
         not_features=sorted(barred),
         only=config.features,
         sample_id=config.sample_id,
+        fill=config.union_fill,
     )
     odd = [said for name, told in labels.items() for said in comparison.labels(told, name)]
     return dataclasses.replace(found, warnings=(*found.warnings, *odd)).to_json()

@@ -126,7 +126,8 @@ class Answerer:
                 source = features.SettledSource(source, bundle["alignment"]["kinds"])
             elif algorithms.needs_data(config):
                 table = self._load(bundle)
-                kept = features.apply(table, bundle["alignment"]["features"], bundle["alignment"]["kinds"])
+                aligned = bundle["alignment"]
+                kept = features.apply(table, aligned["features"], aligned["kinds"], config.union_fill)
                 have = features.canonical(table.names)
                 table = Table({**kept.columns, **{n: table[have[n]] for n in config.targets if n in have}})
             settings = config.to_json()

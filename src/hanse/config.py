@@ -75,6 +75,12 @@ class RunConfig:
     feature_strategy: str = declared(
         "intersection", "features that all sites have, or that any has", one_of("intersection", "union")
     )
+    union_fill: str = declared(
+        "missing",
+        "what a feature is at a site that lacks it, under union: missing, as where nobody measured it; zero: 0 "
+        "(false), as where nothing was found; text and dates stay missing",
+        one_of("missing", "zero"),
+    )
     sample_id_column: str | None = declared("Sample", "names the row; never a feature; null: none", maybe(text()))
     federated_strategy: str = declared(
         "auto",

@@ -11,12 +11,16 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Source
 from hanse.messages import Json, dumps
 from hanse.table import Column, ColumnKind, Table
 
 Schemas = Mapping[str, Mapping[str, str]]  # node -> column -> kind
+MISSING, ZERO = "missing", "zero"  # what a feature is at a site that lacks it
+_FILLED_SHARE = 0.2  # of the features; above, it is worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def align(
     not_features: Sequence[str] = (),
     only: Sequence[str] | None = None,
     sample_id: str | None = None,
+    fill: str = MISSING,
 ) -> Alignment:
     """The alignment of all sites' columns.
 
@@ -89,6 +94,7 @@ def align(
         only: keep just these (each must be available under the strategy).
         sample_id: a column that names the rows, never a feature, which somebody expects to be there; a site that lacks
             it is a warning, since its own column of that meaning would be learned from.
+        fill: what :func:`apply` will do with a feature that a site lacks, for the warnings.
 
     Raises:
         ConfigError: no sites, no target, no common feature, a wanted one is missing, or no site has ``sample_id``.
@@ -128,8 +134,9 @@ def align(
         raise ConfigError(f"no feature is left under {strategy}; the sites share {len(intersection)} columns")
     filled = {node: round(sum(n not in columns for n in names) / len(names), 6) for node, columns in kinds.items()}
     for node, share in sorted(filled.items()):
-        if share > 0.2:
-            warnings.append(f"{share:.0%} of the features are filled in at {node}, which lacks them")
+        if share > (_FILLED_SHARE if fill == MISSING else 0):
+            said = "filled in" if fill == MISSING else "0, as if they had been measured,"
+            warnings.append(f"{share:.0%} of the features are {said} at {node}, which lacks them")
     return Alignment(tuple(names), settled, filled, tuple(warnings))
 
 
@@ -242,9 +249,9 @@ class SettledSource:
             yield batch
 
 
-def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Table:
+def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str], fill: str = MISSING) -> Table:
     """The table with exactly ``features``, in that order; a column that the site lacks is filled
-    with missing values (what they become is the preparation's choice)."""
+    with missing values (what they become is the preparation's choice), or with zeros where it is of numbers."""
     have = canonical(table.names)
     columns: dict[str, Column] = {}
     for name in features:
@@ -252,7 +259,8 @@ def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str]) -> Ta
         if name not in have or _says_nothing(table[have[name]], kind):
             if kind is ColumnKind.IMAGE:
                 raise DataError(f"this site has no images {name!r}; use feature_strategy intersection")
-            columns[name] = Column.absent(kind, table.rows)
+            lacking = name not in have and fill == ZERO and kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
+            columns[name] = Column(kind, np.zeros(table.rows)) if lacking else Column.absent(kind, table.rows)
             continue
         column = table[have[name]]
         if column.kind is not kind and {column.kind, kind} != {ColumnKind.NUMERIC, ColumnKind.BOOLEAN}:

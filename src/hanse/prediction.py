@@ -71,7 +71,8 @@ class Predictor:
                 f"the rows have none of the model's features ({', '.join(list(kinds)[:8])}); "
                 f"they have {', '.join(raw.names[:8])}"
             )
-        aligned = features.apply(_kinds(raw, columns), list(kinds), kinds)
+        fill = self.prepared.data.get("union_fill", features.MISSING)
+        aligned = features.apply(_kinds(raw, columns), list(kinds), kinds, fill)
         return preparation.design(aligned, self.prepared)
 
     def evaluate(self, table: Any) -> dict[str, float]:

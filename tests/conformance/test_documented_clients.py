@@ -164,6 +164,27 @@ def test_mllabiome_a_consent_that_names_the_code_needs_no_warning_and_a_reject_e
     assert place.scientist("POST", f"{session}/execute")[0] == 409
 
 
+def test_mllabiome_the_state_is_a_file_beside_the_database(place: Place, tmp_path: Path) -> None:
+    """M73 to M77: registry and sessions, kept as they change, and loaded by a coordinator that has nothing else."""
+    path, end = place.federation.home / "coordinator" / "federated_state.json", time.monotonic() + 30
+    _, sessions = place.scientist("GET", "/api/training/sessions")
+    ended = {s["session_id"] for s in sessions["sessions"] if s["ended_at"]}
+    while True:
+        state = json.loads(path.read_text())
+        if ended <= {s["session_id"] for s in state["completed_sessions"]}:
+            break
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert {"client-1", "client-2", "browser-1"} <= set(state["clients"])
+    home = tmp_path / "coordinator"
+    home.mkdir(mode=0o700)
+    (home / path.name).write_bytes(path.read_bytes())
+    with Federation(tmp_path) as moved:
+        there = Client(moved.url, moved.account("scientist", "data_scientist"))
+        assert {c["client_id"] for c in there("GET", "/api/clients")[1]["clients"]} == set(state["clients"])
+        assert ended <= {s["session_id"] for s in there("GET", "/api/training/sessions")[1]["sessions"]}
+
+
 # ---------------------------------------------------------------- FLOPY-NET
 
 CAPABILITIES = {  # what the printed get_capabilities() returns

@@ -224,6 +224,27 @@ def test_union_reports_what_is_filled_in() -> None:
     assert "30% of the features are filled in at site2" in result._repr_html_()
 
 
+@pytest.mark.parametrize("model", ["logistic_regression", "xgboost"])
+def test_union_fills_with_zeros_where_that_is_asked_for(model: str) -> None:
+    """M65: the same bytes as when the site had a column of zeros; and predicting does alike."""
+    data = sites.cancer()
+    lacking = {**data, "site2": data["site2"].drop(columns=["mean radius"])}
+    zeros = {**data, "site2": data["site2"].assign(**{"mean radius": 0.0})}
+    how: dict[str, Any] = {"model": model, "target": "disease", "rounds": 3, "feature_strategy": "union"}
+    filled = hanse.simulate(lacking).experiment(**how, union_fill="zero").run(progress=False)
+    pooled = hanse.simulate(zeros).experiment(**how).run(progress=False)
+    assert {n: a.tobytes() for n, a in filled.record.arrays.items()} == {
+        n: a.tobytes() for n, a in pooled.record.arrays.items()
+    }
+    said = next(w for w in filled.warnings if "as if they had been measured" in w)
+    assert "10% of the features are 0" in said
+    rows = data["site1"].drop(columns=["disease"])
+    at_zero = filled.predictor().predict_proba(rows.assign(**{"mean radius": 0.0}))
+    assert np.array_equal(filled.predictor().predict_proba(rows.drop(columns=["mean radius"])), at_zero)
+    other = hanse.simulate(lacking).experiment(**how).run(progress=False)
+    assert other.metrics != filled.metrics
+
+
 def test_short_names_and_wrong_names() -> None:
     federation = hanse.simulate({"a": {"x": [1.0], "disease": [1]}}, seed=5)
     config = federation.experiment(model="xgboost", target="y", rounds=3, learning_rate=0.5).config

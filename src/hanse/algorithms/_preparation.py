@@ -47,6 +47,7 @@ from hanse.table import ColumnKind
 from hanse.typed import Typed
 
 Step = Literal["merge", "sum", "squares", "done"]
+Fill = Literal["missing", "zero"]
 PerColumn = Annotated[Array, ArrayOf("float64", "columns")]
 
 _FAR = 1e6  # (distance of two means)² over the variance: 10 of 16 digits are left
@@ -74,6 +75,7 @@ class State:
         class_counts: training rows of each class, as far as sites told them; None where there are no classes.
         warnings: for people.
         count, mean, scale: of the numbers in the columns, those of the target last.
+        union_fill: what a feature is at a site that lacks it, for whoever predicts with the model.
     """
 
     step: Step
@@ -90,6 +92,7 @@ class State:
     count: PerColumn = field(default_factory=_none)
     mean: PerColumn = field(default_factory=_none)
     scale: PerColumn = field(default_factory=_none)
+    union_fill: Fill = "missing"
 
     @property
     def known(self) -> Agreed:
@@ -118,7 +121,7 @@ class Preparation:
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
         """Nothing is agreed on."""
         needs = str(find("models", config["model_name"]).NEEDS)
-        return State("merge", config["task_type"], config["target_column"], needs)
+        return State("merge", config["task_type"], config["target_column"], needs, union_fill=config["union_fill"])
 
     def ask(self, state: State) -> Ask | Done:
         """Reports of everybody; then sums of those that answered."""
@@ -225,6 +228,7 @@ class Preparation:
             "target": state.target,
             "columns": [column.to_json() for column in state.known.columns],
             "needs": state.needs,
+            **({} if state.union_fill == "missing" else {"union_fill": state.union_fill}),
             **self.metrics(state),
         }
         mean, scale = state.mean, state.scale

@@ -23,6 +23,7 @@ from hanse.coordinator.health import Examiner
 from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.coordinator.state_mirror import FILE, StateMirror, take_up
 from hanse.errors import ConfigError, Conflict, HanseError, StorageFailed
 from hanse.home import check, hold
 from hanse.identity import Authority
@@ -135,6 +136,8 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
     store = open_store(how.home, how.database, alone=True)
     watching = asyncio.ensure_future(_still_alone(store, stop))
     try:
+        if found := take_up(store, how.home):
+            _log.warning("the database was empty: %d entries of %s were taken up", len(found.added), FILE)
         token = first_operator(store, how.home)
         authority = Authority.open(how.home / "authority")
         names = tuple(
@@ -162,7 +165,9 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         )
         transport = transports.listener(how.listen, hub)
         coordinator.attach(transport)
+        mirror = StateMirror(store, how.home)
         await coordinator.start()
+        mirror.start()
         try:
             address = await transport.start()
             coordinator.settings = replace(coordinator.settings, address=address)
@@ -193,6 +198,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         finally:
             await coordinator.stop()
             await transport.stop()
+            await mirror.stop()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -95,7 +95,12 @@ _MODEL: Mapping[str, Any] = {
     "created": _TIME,
 }
 _TIMES = {"registered_at", "last_heartbeat", "updated", "created", "started", "ended", "expires", "time"}
-_PARTS = (("consents", consents, _CONSENT), ("rounds", rounds, _ROUND), ("models", model_versions, _MODEL))
+_Part = tuple[str, Table, Mapping[str, Any]]
+_PARTS: tuple[_Part, ...] = (
+    ("consents", consents, _CONSENT),
+    ("rounds", rounds, _ROUND),
+    ("models", model_versions, _MODEL),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +118,12 @@ class StateFile:
     def __init__(self, database: Database, events: Events) -> None:
         self._database, self._events = database, events
 
-    def export_state(self, history: int | None = None) -> dict[str, Json]:
+    def export_state(self, history: int | None = None, brief: bool = False) -> dict[str, Json]:
         """Registry, active and completed sessions, as they are at one moment.
 
         Args:
             history: at most so many completed sessions, the latest (None: all).
+            brief: without the records of steps, and without the code of sessions that have ended.
         """
         with self._database.write() as tx:  # nobody writes meanwhile, so it is one moment
             found = tx.connection
@@ -129,14 +135,15 @@ class StateFile:
                 "schema_version": FORMAT_VERSION,
                 "saved_at": iso(now()),
                 "clients": registry,
-                "active_sessions": [_session(found, row) for row in _rows(found, active)],
-                "completed_sessions": [_session(found, row) for row in reversed(latest)],
+                "active_sessions": [_session(found, row, brief) for row in _rows(found, active)],
+                "completed_sessions": [_session(found, row, brief) for row in reversed(latest)],
             }
 
-    def save(self, path: str | os.PathLike[str], history: int | None = None) -> Path:
-        """Writes the file: whole and synced, or the one that was there before stays."""
+    def save(self, path: str | os.PathLike[str], history: int | None = None, brief: bool = False) -> Path:
+        """Writes the file: whole and synced, or the one that was there before stays. Arguments as of
+        :meth:`export_state`."""
         target = Path(path)
-        raw = (json.dumps(self.export_state(history), indent=1, allow_nan=False) + "\n").encode()
+        raw = (json.dumps(self.export_state(history, brief), indent=1, allow_nan=False) + "\n").encode()
         write_whole(target, raw)
         return target
 
@@ -209,11 +216,14 @@ def _shown(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Json]
     return {key: iso(row[key]) if key in _TIMES else row[key] for key in fields if key in row}
 
 
-def _session(connection: Connection, row: dict[str, Any]) -> dict[str, Json]:
+def _session(connection: Connection, row: dict[str, Any], brief: bool) -> dict[str, Json]:
     shown: dict[str, Json] = {"session_id": row["id"], **_shown(row, _RUN)}
+    if brief and row["state"] in TERMINAL:
+        shown["bundle"] = {}
     for part, table, fields in _PARTS:
         query = select(table).where(table.c.run == row["id"]).order_by(*table.primary_key.columns)
-        shown[part] = [_shown(r, fields) for r in _rows(connection, query)]
+        left_out = brief and table is rounds
+        shown[part] = [] if left_out else [_shown(r, fields) for r in _rows(connection, query)]
     return shown
 
 
