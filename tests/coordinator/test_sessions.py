@@ -219,8 +219,10 @@ def test_consent_codes(tmp_path: Path) -> None:
                 "owner-a", "POST", path, {**good, "code_hash": "0" * 64}, 409
             )
             await f.refused("owner-a", "POST", path, {**good, "decision": "perhaps"}, 422)
-            await f.refused("owner-a", "POST", path, {k: v for k, v in good.items() if k != "code_hash"}, 422)
-            await f.consent(session, "a")
+            await f.refused("owner-a", "POST", path, {**good, "code_hash": "00"}, 422)
+            unnamed = await f.ok("owner-a", "POST", path, {k: v for k, v in good.items() if k != "code_hash"})
+            assert "code_hash" in unnamed["warnings"][0]
+            assert (await f.consent(session, "a"))["warnings"] == []
             await f.consent(session, "b")
             await f.state(session["session_id"], "completed")
             await f.refused("owner-a", "POST", path, {**good, "decision": "reject"}, 409)
