@@ -156,6 +156,11 @@ class Gathered(Protocol):
         ...
 
     @property
+    def step(self) -> int:
+        """The step that they are counted in; an answer that came late was asked in an earlier one."""
+        ...
+
+    @property
     def weight(self) -> float:
         """Sum of the weights."""
         ...
@@ -165,8 +170,8 @@ class Gathered(Protocol):
         """Bytes of all contributions."""
         ...
 
-    def among(self, nodes: Sequence[str]) -> Gathered:
-        """The same, as part of a run of these nodes."""
+    def among(self, nodes: Sequence[str], step: int) -> Gathered:
+        """The same, as part of a run of these nodes, counted in this step."""
         ...
 
     def without(self, nodes: Mapping[str, str]) -> Gathered:

@@ -22,7 +22,7 @@ from hanse.table import Column, ColumnKind, Table
 
 def native_model(result: Record) -> Any:
     """A fitted scikit-learn estimator, an XGBoost ``Booster`` or a PyTorch module."""
-    return find("models", _name(result)).native(result)
+    return find("models", _whole(result)).native(result)
 
 
 class Predictor:
@@ -39,7 +39,7 @@ class Predictor:
     def __init__(self, result: Record) -> None:
         self.result, self.prepared = result, preparation.unpack(result)
         self.task = preparation.task(self.prepared)
-        self._model = find("models", _name(result))
+        self._model = find("models", _whole(result))
         self.feature_names_in_: Array = np.array([c["name"] for c in self.prepared.data["columns"]], object)
         self.n_features_in_ = len(self.feature_names_in_)
         if self.task.classes:
@@ -108,6 +108,17 @@ def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:
             else Column(ColumnKind(first["kind"]), np.full(table.rows, np.nan))
         )
     return Table(keep)
+
+
+def _whole(result: Record) -> str:
+    """The name of its model. Raises ``NotFound`` where a part of the model stands at the sites alone."""
+    name, own = _name(result), result.data.get("own_layers")
+    if own:
+        raise NotFound(
+            f"{', '.join(own)} of this model stand at each site and never left it, so that it predicts for nobody "
+            "here; the run's metrics are those of the sites' own models"
+        )
+    return name
 
 
 def _name(result: Record) -> str:

@@ -153,12 +153,14 @@ class Loop:
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
                 self._check_left(ask, sky.refused)
+                if ask.late == "drop":
+                    await sky.clear()  # of earlier steps that kept late answers: their nodes are asked now
                 choice = await self._choose(ask, sky, step, past)
                 record, began = self._open(step, ask, choice), time.perf_counter()
                 sky.begin(step, failed, ask)
                 asks = {node: ask.each.get(node, ask.record) for node in choice.nodes}
                 whole = replace(ask, fewest=max(1, self.config.min_completed))
-                gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes)
+                gathered = (await self._gather(ask).collect(whole, asks, sky.exchange)).among(self.nodes, step)
                 told, gathered = await self._tell(ask, state, gathered)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)

@@ -76,6 +76,7 @@ class Training:
         term: what is added to the site's objective; None: nothing.
         gradient: whether :attr:`Learned.gradient` is wanted.
         progress: to be called now and then.
+        frozen: parameters that stay as they are. A model that cannot hold a single one fast refuses.
     """
 
     epochs: int
@@ -84,6 +85,7 @@ class Training:
     term: ProximalTerm | None = None
     gradient: bool = False
     progress: Callable[[], None] = lambda: None
+    frozen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,10 @@ class Learned:
         losses: the mean training loss of each epoch, of the site's own objective or loss, without the term.
         gradient: of the site's own objective, without the term: at the parameters that training began from, or the mean
             over the steps that were taken. The model says which. Zeros for arrays that are not learned.
+        steps: how many the training took from its start: of gradients, or of its solver.
     """
 
     parameters: dict[str, Array]
     losses: Sequence[float] = ()
     gradient: dict[str, Array] | None = None
+    steps: int = 0

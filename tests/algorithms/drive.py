@@ -80,7 +80,7 @@ class Drive:
             made = Contributions(
                 tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums}, fault=ask.fault
             )
-            gathered: Any = made.among(sorted(self.tables))
+            gathered: Any = made.among(sorted(self.tables), len(self.records))
             while True:
                 if not gathered.answers:
                     raise AssertionError(f"nobody left in {ask.label}: {dict(gathered.failures)}")

@@ -7,6 +7,7 @@ is agreed on before, how it is evaluated. A file has
 - ``TAKES``, if it learns a model: the capability that a model must have (``LEARNS_BY`` of :mod:`hanse.models`).
   It runs after the preparation. ``DEFAULT = True`` marks the one that ``auto`` means for its capability. An
   algorithm without ``TAKES`` learns no model and reads rows as they are (:class:`hanse.kinds.Source`);
+- ``PERSONAL = True``, if what it measures are models that sites keep for themselves (:func:`nearness`);
 - ``EXACT = True``, if its model is that of the pooled rows, whatever the split (:func:`nearness`);
 - ``NEEDS_DATA = False``, if it touches no data;
 - ``SETTINGS``, what a run may set for it (:class:`hanse.settings.Setting`): they stand beside the settings of every
@@ -16,8 +17,8 @@ is agreed on before, how it is evaluated. A file has
   none), ``updates``, whether its contributions are changes of common parameters, which transforms may make smaller
   (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run;
 - it may have ``combines(options)``, the ways to combine that these options ask for, where not all of ``ALGORITHM`` are;
-- it may have ``unfit(config)``, a sentence why a configuration cannot be run with it ("" where it can), so that the
-  proposal is refused before an owner is asked;
+- it may have ``unfit(config)``, a sentence why a configuration, with all its settings, cannot be run with it ("" where
+  it can), so that the proposal is refused before an owner is asked;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
@@ -81,6 +82,7 @@ def _default(model: str) -> str:
 
 EQUAL = "exact: equals the pooled fit"
 AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
+PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"
 JOINED = "joined: what each site grows from its own rows is put together, which is another model than the pooled fit"
 
 
@@ -88,15 +90,19 @@ def nearness(name: str) -> str:
     """How the model that an algorithm learns relates to the one of the pooled rows, in a line; "" where none is
     learned, or the algorithm is not installed here.
 
-    >>> nearness("newton"), nearness("fedprox").partition(":")[0], nearness("statistics")
-    ('exact: equals the pooled fit', 'averaged', '')
+    >>> nearness("newton"), nearness("statistics")
+    ('exact: equals the pooled fit', '')
+    >>> [nearness(name).partition(":")[0] for name in ("fedprox", "scaffold", "ditto", "forest_union")]
+    ['averaged', 'averaged', 'personal', 'joined']
     """
     module = find("algorithms", name) if name in names("algorithms") else None
     if module is None or not hasattr(module, "TAKES"):
         return ""
     if getattr(module, "EXACT", False):
         return EQUAL
-    return AVERAGED if getattr(module.ALGORITHM, "updates", False) else JOINED
+    if getattr(module, "PERSONAL", False):
+        return PERSONAL
+    return AVERAGED if module.TAKES == "parameters" else JOINED
 
 
 def needs_data(config: RunConfig) -> bool:
@@ -190,10 +196,10 @@ def settled(config: RunConfig) -> RunConfig:
             model.read(config.model_options)
         elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
-    algorithm = find("algorithms", resolve(config))
+    algorithm, config = find("algorithms", resolve(config)), dataclasses.replace(config, ingredient_settings=values)
     if hasattr(algorithm, "unfit") and (why := algorithm.unfit(config)):
         raise ConfigError(why)
-    return dataclasses.replace(config, ingredient_settings=values)
+    return config
 
 
 def build(config: RunConfig, start: Record | None = None) -> Stages:

@@ -1,8 +1,11 @@
 """Federated averaging: each site trains from the common parameters, their changes are averaged.
 
-With parameters θ, sites k of n_k training rows and the server's learning rate η (1: plain)::
+With parameters θ, weights p_k of the sites and the server's learning rate η (1: plain)::
 
-    θ ← θ + η · Σ_k n_k (θ_k - θ) / Σ_k n_k
+    θ ← θ + η · Σ_k p_k (θ_k - θ) / Σ_k p_k
+
+p_k is the number of training rows of site k, or what ``site_weights`` gives it: numbers from 0 to 1, for every site of
+the run, which owners read and accept with the run. A site without training rows counts for nothing either way.
 
 References: McMahan et al. 2017, "Communication-efficient learning of deep networks from
 decentralized data", algorithm 1.
@@ -10,10 +13,56 @@ decentralized data", algorithm 1.
 
 from __future__ import annotations
 
-from hanse.learning.averaging import TRAINING, averaging
-from hanse.learning.server import RATE
+import math
+from collections.abc import Mapping
 
+from hanse.config import RunConfig
+from hanse.errors import NodeFailed
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.local import LocalStep
+from hanse.learning.server import RATE
+from hanse.messages import Json
+from hanse.settings import Check, Setting, maybe
+
+
+def _are_weights(value: Json) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w <= 1 for w in value.values())
+        and math.fsum(value.values()) > 0
+    )
+
+
+_WEIGHTS = Check(
+    "an object of site to a number from 0 to 1, not all 0",
+    _are_weights,
+    {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+)
 TAKES = "parameters"
 DEFAULT = True
-SETTINGS = {**TRAINING, "server_learning_rate": RATE}
-ALGORITHM = averaging(__name__, SETTINGS)
+SETTINGS = {
+    **TRAINING,
+    "server_learning_rate": RATE,
+    "site_weights": Setting(None, "what each site counts for, by node; null: its training rows", maybe(_WEIGHTS)),
+}
+
+
+def unfit(config: RunConfig) -> str:
+    """Why a run cannot be proposed: a site of it has no weight."""
+    given, asked = config.ingredient_settings["site_weights"], config.expected_client_ids
+    missing = sorted(set(asked or ()) - set(given or asked or ()))
+    return f"site_weights names no weight for {', '.join(missing)}; give one, which may be 0" if missing else ""
+
+
+def _weight(node: str, rows: int, settings: Mapping[str, Json]) -> float:
+    given = settings["site_weights"]
+    if given is None:
+        return float(rows)
+    if node not in given:
+        raise NodeFailed(f"site_weights names no weight for this site; it names {', '.join(sorted(given))}")
+    return float(given[node])
+
+
+ALGORITHM = averaging(__name__, SETTINGS, local=LocalStep(weight=_weight))
+
+__all__ = ["ALGORITHM", "DEFAULT", "SETTINGS", "TAKES", "unfit"]

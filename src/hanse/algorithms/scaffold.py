@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from hanse.errors import NodeFailed
 from hanse.learning.averaging import TRAINING, averaging
-from hanse.learning.local import LocalStep, Named, Visit
+from hanse.learning.local import LocalStep, Named, Said, Visit
 from hanse.learning.server import RATE, ServerStep, ServerUpdate, zeros
 from hanse.messages import Array
 from hanse.training import Learned, ProximalTerm
@@ -34,13 +34,13 @@ def _term(visit: Visit) -> ProximalTerm:
     return ProximalTerm(linear={name: c - own[name] if own else c for name, c in common.items()})
 
 
-def _told(visit: Visit, learned: Learned) -> tuple[Named, Named]:
+def _told(visit: Visit, learned: Learned) -> Said:
     if learned.gradient is None:
         raise NodeFailed("this model tells no gradient, which SCAFFOLD needs; choose another federated_strategy")
     own = visit.memory.get("control", {})
     control = {name: learned.gradient[name] for name in visit.learned}
     change = {name: g - own[name] if own else g for name, g in control.items()}
-    return {"control": change}, {"control": control}
+    return Said(added={"control": change}, kept={"control": control})
 
 
 def _step(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
@@ -52,6 +52,6 @@ def _step(update: ServerUpdate, state: Named) -> tuple[dict[str, Array], Named]:
 ALGORITHM = averaging(
     __name__,
     SETTINGS,
-    local=LocalStep(_term, ("control",), _told, keeps=True, gradient=True),
+    local=LocalStep(_term, ("control",), told=_told, keeps=True, gradient=True),
     server=ServerStep(_step, zeros("control"), sends=("control",)),
 )

@@ -39,6 +39,7 @@ class Total:
     nbytes: int = 0
     told: Mapping[str, Json] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    step: int = 0
     unchecked: tuple[str, ...] = UNCHECKED
 
     @staticmethod
@@ -77,8 +78,8 @@ class Total:
             unchecked=unchecked,
         )
 
-    def among(self, nodes: Sequence[str]) -> Total:
-        return replace(self, nodes=tuple(nodes))
+    def among(self, nodes: Sequence[str], step: int) -> Total:
+        return replace(self, nodes=tuple(nodes), step=step)
 
     def without(self, nodes: Mapping[str, str]) -> Total:
         """Nobody can be taken out of a sum: it is used whole, or not at all."""

@@ -98,6 +98,7 @@ class Contributions:
     combine: Combine
     expected: Mapping[str, Shapes | None] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    step: int = 0
     fault: Callable[[Mapping[str, Array]], str] | None = None
     _checked: dict[str, Mapping[str, ArrayPlace]] = field(default_factory=dict)
 
@@ -113,8 +114,8 @@ class Contributions:
     def nbytes(self) -> int:
         return sum(record.nbytes for _, record in self.found)
 
-    def among(self, nodes: Sequence[str]) -> Contributions:
-        return replace(self, nodes=tuple(nodes))
+    def among(self, nodes: Sequence[str], step: int) -> Contributions:
+        return replace(self, nodes=tuple(nodes), step=step)
 
     def without(self, nodes: Mapping[str, str]) -> Contributions:
         kept = tuple(pair for pair in self.found if pair[0].node not in nodes)

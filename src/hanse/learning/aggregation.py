@@ -5,7 +5,7 @@ What does not add needs every single contribution (EACH), and gives up secure su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,14 @@ class Aggregation:
         combine: what is needed of them.
         together: one of each array from those of all sites that trained, at least one. The arrays are new ones.
         averages: whether a site counts by its weight.
+        needed: how many answers are enough; the others count in a later step, with their age
+            (:attr:`hanse.kinds.Gathered.step` less :attr:`hanse.kinds.Answer.asked`). None: all are waited for.
     """
 
     combine: Combine
     together: Callable[[Gathered, Settings], dict[str, Array]]
     averages: bool = True
+    needed: Callable[[Settings], int] | None = None
 
 
 def _mean(gathered: Gathered, settings: Settings) -> dict[str, Array]:
@@ -57,15 +60,34 @@ def trained(gathered: Gathered) -> list[tuple[Answer, Record]]:
     return [(answer, record) for answer, record in gathered.each() if answer.weight > 0]
 
 
-def blockwise(sites: list[Arrays], joined: Callable[[Array], Array]) -> dict[str, Array]:
+def blockwise(sites: Sequence[Arrays], joined: Callable[[Array], Array]) -> dict[str, Array]:
     """``joined`` of (sites, m) float64 numbers, over blocks of each array; in the dtype that was sent, or float64 for
     whole numbers."""
     out: dict[str, Array] = {}
-    for name in sites[0]:
-        first = sites[0][name]
+    for name, first in sites[0].items():
         total = np.empty(first.size, first.dtype if first.dtype.kind == "f" else np.float64)
-        for low in range(0, first.size, _BLOCK):
-            high = min(low + _BLOCK, first.size)
-            total[low:high] = joined(np.stack([block(arrays, name, low, high).astype(np.float64) for arrays in sites]))
+        for low, high in _cuts(first.size):
+            total[low:high] = joined(_stack(sites, name, low, high))
         out[name] = total.reshape(first.shape)
     return out
+
+
+def sizes(sites: Sequence[Arrays]) -> dict[str, int]:
+    """How many numbers each array has; read once, where :func:`blocks` are read again and again."""
+    return {name: first.size for name, first in sites[0].items()}
+
+
+def blocks(sites: Sequence[Arrays], sizes: Mapping[str, int]) -> Iterator[Array]:
+    """All numbers of the sites as (sites, m) float64 blocks."""
+    for name, size in sizes.items():
+        for low, high in _cuts(size):
+            yield _stack(sites, name, low, high)
+
+
+def _cuts(size: int) -> Iterator[tuple[int, int]]:
+    for low in range(0, size, _BLOCK):
+        yield low, min(low + _BLOCK, size)
+
+
+def _stack(sites: Sequence[Arrays], name: str, low: int, high: int) -> Array:
+    return np.stack([block(arrays, name, low, high).astype(np.float64) for arrays in sites])

@@ -27,7 +27,7 @@ from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
-from hanse.learning.local import LocalStep, Named, Visit, kept, recalled, training
+from hanse.learning.local import LocalStep, Named, Said, Visit, kept, recalled, training
 from hanse.learning.schedule import Phase, Schedule
 from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
 from hanse.messages import Array, Json, Record
@@ -36,7 +36,7 @@ from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
 from hanse.table import ColumnKind
 from hanse.task import NUMBER, Task
-from hanse.training import Arrays, Training
+from hanse.training import Arrays, Learned, ProximalTerm, Training
 from hanse.typed import Typed
 
 TRAINING = {
@@ -46,7 +46,7 @@ TRAINING = {
 }
 LEARNING_RATE = 0.01  # where the run has none
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
-_CHANGE = "change"
+_CHANGE, _NUMBERS = "change", "numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Averaging:
     @property
     def updates(self) -> bool:
         """Whether all that a site sends is a change of θ. What a strategy adds must come as it was kept."""
-        return not self.local.adds
+        return not (self.local.adds or self.local.numbers)
 
     def averages(self, options: Mapping[str, Json]) -> bool:
         """Whether a site counts by its weight."""
@@ -166,8 +166,9 @@ class Averaging:
         trains = phase == "train"
         sent = {f"{_CHANGE}.{n}": (a.dtype.name, a.shape) for n, a in state.model.items()}
         more = {f"{part}.{n}": (a.dtype.name, a.shape) for part in self.local.adds for n, a in state.learned.items()}
+        more |= {f"{_NUMBERS}.{name}": ("float64", (1,)) for name in self.local.numbers}
         along = {name: state.server[name] for name in self.server.sends} if trains else {}
-        counted = state.counted if trains else {}
+        counted = state.counted if trains or self.local.personal else {}
         task = preparation.task(state.prepared)
         return Ask(
             encode(replace(question, model=state.model, buffers=state.buffers, server=along, counted=counted)),
@@ -175,6 +176,8 @@ class Averaging:
             phase,
             done + 1 if trains else None,
             to=state.schedule.whom,
+            need=self.aggregation.needed(state.settings) if trains and self.aggregation.needed else None,
+            late="keep" if trains and self.aggregation.needed else "drop",
             counts=task.of.counts,
             arrays={**sent, **more} if trains else {},
             sums=task.of.shapes(task) if question.measures else {},
@@ -185,7 +188,8 @@ class Averaging:
         if state.schedule.phase == "initialise":
             return self._initialised(state, gathered)
         task, schedule = preparation.task(state.prepared), state.schedule
-        entry = evaluation.summary(gathered, task, schedule.round) if schedule.measures else None
+        measured = _of_this_step(gathered) if self.aggregation.needed else gathered
+        entry = evaluation.summary(measured, task, schedule.round) if schedule.measures and measured.answers else None
         if schedule.phase == "evaluate":
             return replace(state, schedule=schedule.evaluated(entry), lost=())
         schedule = schedule.trained(entry)
@@ -193,7 +197,7 @@ class Averaging:
         if not gathered.weight > 0:
             return replace(state, kept_rounds=(*state.kept_rounds, schedule.round))
         together = self.aggregation.together(gathered, state.settings)
-        parts = {name: _under(name, together) for name in (_CHANGE, *self.local.adds)}
+        parts = {name: _under(name, together) for name in (_CHANGE, *self.local.adds, _NUMBERS)}
         change, server = self._stepped(state, gathered, parts)
         return self._counted(replace(state, model=applied(state.model, change), server=server), gathered)
 
@@ -201,22 +205,23 @@ class Averaging:
         self, state: State, gathered: Gathered, parts: dict[str, dict[str, Array]]
     ) -> tuple[dict[str, Array], Named]:
         change, learned = parts.pop(_CHANGE), state.learned
+        numbers = {name: float(a[0]) for name, a in parts.pop(_NUMBERS).items()}
         stepped = change if self.server.everything else {name: change[name] for name in learned}
         claimed = sum(answer.claimed for answer in gathered.answers)
         share = min(1.0, claimed / state.prepared.data["rows"])
-        moved, server = self.server.step(ServerUpdate(stepped, parts, share, state.settings), state.server)
+        moved, server = self.server.step(ServerUpdate(stepped, parts, share, state.settings, numbers), state.server)
         return {**change, **moved}, server
 
     def _counted(self, state: State, gathered: Gathered) -> State:
         """Who keeps what, after a round. Where one has lost it, all begin anew: the sums of what they kept would not
-        be those of what they have."""
+        be those of what they have. What is a site's own alone concerns no other."""
         if not self.local.keeps:
             return state
         lost = tuple(a.node for a in gathered.answers if a.data.get("lost") is True)
-        if lost:
+        if lost and not self.local.personal:
             return replace(state, server=self.server.init(state.learned, state.settings), counted={}, lost=lost)
         now = {answer.node: state.schedule.round for answer in gathered.answers if answer.claimed > 0}
-        return replace(state, counted={**state.counted, **now})
+        return replace(state, counted={**state.counted, **now}, lost=lost)
 
     def _initialised(self, state: State, gathered: Gathered) -> State:
         initial = gathered.mean()
@@ -249,7 +254,7 @@ class Averaging:
 
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays
-        ``model.*`` and ``prepared.*``."""
+        ``model.*`` and ``prepared.*``. ``own_layers``: what of the model stands at each site, and not here."""
         data = {
             "algorithm": self.name,
             "task": state.prepared.data["task"],
@@ -260,6 +265,8 @@ class Averaging:
             "prepared": state.prepared.data,
             "round": state.schedule.round,
         }
+        if self.local.personal and state.settings.get("own_layers"):
+            data["own_layers"] = state.settings["own_layers"]
         parts = {"model": state.model, "prepared": state.prepared.arrays}
         return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
 
@@ -284,51 +291,72 @@ class Averaging:
             return Contribution(Record(said, initial), combine=Combine.SUM)
         rows = preparation.rows(site, ask.prepared)
         site.progress()
-        sums, metrics = evaluate(model, ask.model, rows, ask.prepared) if ask.measures else ({}, {})
+        visit = self._visit(site, ask)
+        measured = self.local.measured(visit)
+        sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
         metrics = {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
         if ask.phase == "evaluate":
             return Contribution(Record(), float(len(rows.test)), sums, metrics, Combine.SUM)
-        record, more = self._trained(site, model, rows, ask)
-        combine = self.aggregation.combine
-        return Contribution(record, float(len(rows.train)), sums, {**metrics, **more}, combine, self.updates)
+        record, more = self._trained(site, model, rows, ask, visit)
+        weight = self.local.weight(site.node, len(rows.train), visit.settings) if len(rows.train) else 0.0
+        return Contribution(record, weight, sums, {**metrics, **more}, self.aggregation.combine, self.updates)
+
+    def _visit(self, site: Site, ask: Question) -> Visit:
+        """What the local step knows, of a site that only measures."""
+        learned, memory = _learned(ask.model, ask.buffers), recalled(site, ask.counted)
+        return Visit(ask.model, learned, ask.server, memory or {}, self._chosen(site.config), lost=memory is None)
 
     def _trained(
-        self, site: Site, model: Model, rows: preparation.Rows, ask: Question
+        self, site: Site, model: Model, rows: preparation.Rows, ask: Question, visit: Visit
     ) -> tuple[Record, dict[str, float]]:
         """What training changed and the strategy adds, and numbers about it."""
-        learned, memory = _learned(ask.model, ask.buffers), recalled(site, ask.counted)
-        nothing = {name: {n: np.zeros_like(a) for n, a in learned.items()} for name in self.local.adds}
+        nothing = {name: {n: np.zeros_like(a) for n, a in visit.learned.items()} for name in self.local.adds}
         if not len(rows.train):
             change = {n: np.zeros_like(a) for n, a in ask.model.items()}
-            return Record({}, _arrays(change, nothing)), {"update_norm": 0.0}
-        visit = Visit(ask.model, learned, ask.server, memory or {}, self._chosen(site.config))
-        found = model.train(
-            ask.model,
-            rows.X[rows.train],
-            _targets(rows, ask.prepared),
-            site.rng("train", ask.round),
-            Training(
-                visit.settings["local_epochs"],
+            return Record({}, _arrays(change, nothing, dict.fromkeys(self.local.numbers, 0.0))), {"update_norm": 0.0}
+        plainly = visit.lost and not self.local.personal
+        X, y = rows.X[rows.train], _targets(rows, ask.prepared)
+
+        def trains(
+            visit: Visit,
+            start: Arrays,
+            term: ProximalTerm | None,
+            frozen: Collection[str],
+            name: str,
+            epochs: int | None,
+        ) -> Learned:
+            chosen = Training(
+                epochs or visit.settings["local_epochs"],
                 visit.settings["batch_size"],
                 visit.settings["learning_rate"] or LEARNING_RATE,
-                self.local.term(visit) if memory is not None else None,
-                self.local.gradient and memory is not None,
+                term,
+                self.local.gradient and not plainly,
                 site.progress,
-            ),
-        )
-        change = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in ask.model.items()}
+                frozenset(frozen),
+            )
+            rng = site.rng("train", ask.round, *([name] if name else []))
+            return model.train(start, X, y, rng, chosen)
+
+        visit = replace(visit, trains=trains)
+        if self.local.trained is not None:
+            found = self.local.trained(visit)
+        else:
+            found = visit.train(ask.model, None if plainly else self.local.term(visit))
+        said = Said() if plainly else self.local.told(visit, found)
+        moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in ask.model.items()}
+        change = {**moved, **said.change}
         if not all(np.isfinite(a).all() for a in change.values()):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics = {"update_norm": norm(change)}
+        metrics = {"update_norm": norm(moved)}
         metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
         if found.losses:
             metrics["train_loss"] = found.losses[-1]
-        if memory is None:
-            return Record({"lost": True}, _arrays(change, nothing)), metrics
-        sent, now = self.local.told(visit, found)
-        if self.local.keeps:
-            kept(site, ask.counted, memory, ask.round, now)
-        return Record({}, _arrays(change, sent)), metrics
+        if self.local.keeps and not plainly:
+            kept(site, ask.counted, visit.memory, ask.round, said.kept)
+        if plainly:
+            said = Said(added=nothing, numbers=dict.fromkeys(self.local.numbers, 0.0))
+        lost: dict[str, Json] = {"lost": True} if visit.lost else {}
+        return Record(lost, _arrays(change, said.added, said.numbers)), metrics
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """The strategy's settings in a run."""
@@ -378,13 +406,19 @@ def norm(arrays: Arrays) -> float:
         return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
 
 
+def _of_this_step(gathered: Gathered) -> Gathered:
+    """Without the answers that were asked for in an earlier step: what they measured was another model."""
+    late = {a.node: "it measured an earlier model" for a in gathered.answers if a.asked != gathered.step}
+    return gathered.without(late) if late else gathered
+
+
 def _under(prefix: str, arrays: Arrays) -> dict[str, Array]:
     return {n.removeprefix(f"{prefix}."): arrays[n] for n in arrays if n.startswith(f"{prefix}.")}
 
 
-def _arrays(change: Arrays, added: Named) -> dict[str, Array]:
+def _arrays(change: Arrays, added: Named, numbers: Mapping[str, float]) -> dict[str, Array]:
     """Those of a contribution."""
-    parts = {_CHANGE: change, **added}
+    parts = {_CHANGE: change, **added, _NUMBERS: {name: np.array([v], np.float64) for name, v in numbers.items()}}
     return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
 

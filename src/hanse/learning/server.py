@@ -5,7 +5,7 @@ named state, as in optax: ``init`` gives the state, ``step`` a change and the ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,12 +26,14 @@ class ServerUpdate:
         added: the same of what they sent besides, by name (:attr:`hanse.learning.local.LocalStep.adds`).
         share: how much of all training rows the sites that answered have, from 0 to 1.
         settings: those of the run.
+        numbers: the single numbers that they sent, together.
     """
 
     change: dict[str, Array]
     added: Mapping[str, dict[str, Array]]
     share: float
     settings: Mapping[str, Json]
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def _stateless(learned: Arrays, settings: Mapping[str, Json]) -> Named:

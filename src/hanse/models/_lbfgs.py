@@ -15,7 +15,7 @@ Objective = Callable[[Array], tuple[float, Array]]  # flat parameters to loss an
 def minimise(objective: Objective, start: Arrays, names: Sequence[str], training: Training) -> Learned:
     """Parameters after at most ``training.epochs`` iterations on ``objective``, plus the term, in value and gradient.
 
-    The gradient, if wanted, is the objective's own at ``start``.
+    What is frozen has no gradient, and so stays as it is. The gradient, if wanted, is the objective's own at ``start``.
 
     Args:
         objective: of the parameters in the order of ``names``, flattened and joined.
@@ -32,17 +32,20 @@ def minimise(objective: Objective, start: Arrays, names: Sequence[str], training
 
     def whole(flat: Array) -> tuple[float, Array]:
         value, gradient = objective(flat)
-        if training.term is None:
-            return value, gradient
-        parameters = named(flat)
-        added = [np.ravel(training.term.gradient(name, parameters[name])) for name in names]
-        return value + training.term.value(parameters), gradient + np.concatenate(added)
+        if training.term is not None:
+            parameters = named(flat)
+            added = [np.ravel(training.term.gradient(name, parameters[name])) for name in names]
+            value, gradient = value + training.term.value(parameters), gradient + np.concatenate(added)
+        if training.frozen:
+            gradient = np.where(still, 0.0, gradient)
+        return value, gradient
 
     def step(flat: Array) -> None:
         training.progress()
         losses.append(objective(flat)[0])
 
+    still = np.concatenate([np.full(start[name].size, name in training.frozen) for name in names])
     first = np.concatenate([np.ravel(start[name]) for name in names])
     found = minimize(whole, first, jac=True, method="L-BFGS-B", callback=step, options={"maxiter": training.epochs})
     own = named(objective(first)[1]) if training.gradient else None
-    return Learned(named(np.asarray(found.x)), losses, own)
+    return Learned(named(np.asarray(found.x)), losses, own, int(found.nit))

@@ -68,7 +68,7 @@ class Perceptron:
         losses: list[float] = []
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(training.epochs):
-                if training.term is None:
+                if training.term is None and not training.frozen:
                     with in_range():
                         model.partial_fit(X, y)
                     losses.append(float(model.loss_))
@@ -76,12 +76,13 @@ class Perceptron:
                     order = state.permutation(len(y))
                     losses.append(self._proximal_epoch(model, X, y, order, training, training.term))
                 training.progress()
-        return Learned(unpack(model), losses, own)
+        steps = training.epochs * -(-len(y) // min(training.batch_size, len(y)))
+        return Learned(unpack(model), losses, own, steps)
 
     def _proximal_epoch(
-        self, model: Any, X: Array, y: Array, order: Array, training: Training, term: ProximalTerm
+        self, model: Any, X: Array, y: Array, order: Array, training: Training, term: ProximalTerm | None
     ) -> float:
-        """One pass with the term; returns the mean loss."""
+        """One pass with the term and what is frozen; returns the mean loss."""
         total = 0.0
 
         def steps(rows: Array) -> float:

@@ -1,7 +1,8 @@
-"""Training by a library's own steps, with a term in the objective that the library does not know.
+"""Training by a library's own steps, with what the library does not know: a term in the objective, frozen parameters.
 
-The term takes hold between mini-batches of ``batch_size`` rows: after each, one proximal step
-(:meth:`hanse.training.ProximalTerm.proximal`) as large as the gradient steps that the batch took together.
+Both take hold between mini-batches of ``batch_size`` rows: after each, one proximal step of the term
+(:meth:`hanse.training.ProximalTerm.proximal`) as large as the gradient steps that the batch took together, and what is
+frozen is as it was.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from hanse.training import Arrays, ProximalTerm, Training
 
 
 def proximal_pass(
-    steps: Callable[[Array], float], weights: Callable[[], Arrays], order: Array, training: Training, term: ProximalTerm
+    steps: Callable[[Array], float],
+    weights: Callable[[], Arrays],
+    order: Array,
+    training: Training,
+    term: ProximalTerm | None,
 ) -> dict[str, Array]:
     """One epoch. Returns how far the library's own steps moved each weight.
 
@@ -30,6 +35,9 @@ def proximal_pass(
         size = steps(order[start : start + training.batch_size])
         for name, w in weights().items():
             moved[name] += w - before[name]
-            w[...] = term.proximal(name, w, size)
+            if name in training.frozen:
+                w[...] = before[name]
+            elif term is not None:
+                w[...] = term.proximal(name, w, size)
         training.progress()
     return moved

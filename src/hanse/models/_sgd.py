@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse.errors import NodeFailed
 from hanse.learning.results import in_range
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
@@ -20,6 +21,12 @@ from hanse.training import Learned, Training
 
 def fit(model: Any, X: Array, y: Array, training: Training, loss: Callable[[], float]) -> Learned:
     """Trains an estimator further; ``loss`` gives its mean loss after each epoch."""
+
+    if training.frozen:
+        raise NodeFailed(
+            "scikit-learn's SGD models step every parameter with every row, so that none can stay as it is; choose "
+            "another model for this strategy"
+        )
 
     def weights() -> dict[str, Array]:
         return {"coef": model.coef_, "intercept": model.intercept_}
@@ -46,5 +53,8 @@ def fit(model: Any, X: Array, y: Array, training: Training, loss: Callable[[], f
         training.progress()
     total = training.epochs * len(y) * training.learning_rate
     return Learned(
-        {name: np.array(w) for name, w in weights().items()}, losses, {name: -m / total for name, m in moved.items()}
+        {name: np.array(w) for name, w in weights().items()},
+        losses,
+        {name: -m / total for name, m in moved.items()},
+        training.epochs * len(y),
     )

@@ -75,6 +75,8 @@ class TorchModule:
         with self._plan() as plan, torch.random.fork_rng(devices=[]), _threads(parameters, X):
             torch.manual_seed(seed_of(rng))
             module = _loaded(self._build(plan), parameters)
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
             loss_of = plan.get("loss") or _loss(self.task)
             trainable = [p for p in module.parameters() if p.requires_grad]
             optimizer = (
@@ -100,7 +102,8 @@ class TorchModule:
                     total += float(loss.detach()) * len(rows)
                     training.progress()
                 losses.append(total / len(y))
-            return Learned(_arrays(module), losses, added.mean(parameters))
+            still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
+            return Learned({**_arrays(module), **still}, losses, added.mean(parameters), added.steps)
 
     def buffers(self, parameters: Mapping[str, Array]) -> tuple[str, ...]:
         """Names of the arrays that are kept, not learned: running means, counters."""
@@ -179,7 +182,7 @@ class _Added:
         learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._learned = learned if training.term is not None or training.gradient else {}
         self._sums = {name: torch.zeros_like(p) for name, p in learned.items()} if training.gradient else {}
-        self._steps = 0
+        self.steps = 0
 
         def like(arrays: Mapping[str, Array]) -> dict[str, Any]:
             return {name: torch.from_numpy(np.array(arrays[name])).to(p) for name, p in learned.items() if arrays}
@@ -188,7 +191,7 @@ class _Added:
         self._anchor, self._linear = like(term.anchor), like(term.linear)
 
     def to_gradients(self) -> None:
-        self._steps += 1
+        self.steps += 1
         for name, p in self._learned.items():
             if p.grad is None:
                 continue
@@ -203,7 +206,7 @@ class _Added:
         """Of the gradients over the steps; zeros for what is not learned."""
         if not self._sums:
             return None
-        found = {name: (g / max(1, self._steps)).numpy() for name, g in self._sums.items()}
+        found = {name: (g / max(1, self.steps)).numpy() for name, g in self._sums.items()}
         return {name: found.get(name, np.zeros_like(a)) for name, a in parameters.items()}
 
 
