@@ -104,13 +104,14 @@ class Total:
     unchecked: Sequence[str] = CHECKS
     told: Mapping[str, Json] = field(default_factory=dict)
     nodes: Sequence[str] = ()
+    step: int = 0
 
     @property
     def weight(self) -> float:
         return float(len(self.answers))
 
-    def among(self, nodes: Sequence[str]) -> Gathered:
-        return replace(self, nodes=tuple(nodes))
+    def among(self, nodes: Sequence[str], step: int) -> Gathered:
+        return replace(self, nodes=tuple(nodes), step=step)
 
     def without(self, nodes: Mapping[str, str]) -> Gathered:
         raise RunFailed("nobody can be taken out of a sum that hides who gave what")
