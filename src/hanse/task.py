@@ -15,7 +15,7 @@ from hanse.messages import Array, Json
 from hanse.registry import find
 from hanse.table import Column, label_values
 
-PROBABILITIES, NUMBER = "probabilities", "number"
+PROBABILITIES, NUMBER, HAZARD = "probabilities", "number", "hazard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,3 @@ class Learnable(Settling, Protocol):
     def score(self, prediction: Array, columns: Sequence[Column], task: Task) -> float:
         """One number, higher is better, as scikit-learn's ``score``."""
         ...
-
-
-PROBABILITIES, NUMBER = "probabilities", "number"

@@ -28,6 +28,7 @@ CASES = {
     "counts": "regression",
     "reg:absoluteerror": "regression",
     "reg:quantileerror": "regression",
+    "survival": "regression",
 }
 QUANTILES = ["reg:absoluteerror", "reg:quantileerror"]
 
@@ -35,6 +36,8 @@ QUANTILES = ["reg:absoluteerror", "reg:quantileerror"]
 def table_of(kind: str, n: int = 240) -> Table:
     """For a task, or an objective that is not the default of one."""
     table = toy(n, CASES[kind])
+    if kind == "survival":
+        return followed(table)
     if kind != "counts":
         return table
     rates = np.exp((table["y"].values - 300) / 40)
@@ -42,8 +45,17 @@ def table_of(kind: str, n: int = 240) -> Table:
     return Table({**table.columns, "y": Table.of({"y": counts})["y"]})
 
 
+def followed(table: Table) -> Table:
+    """Until an event, or the end of a study; times have ties."""
+    rng = np.random.default_rng(8)
+    time, end = np.exp((300 - table["y"].values) / 40) * rng.exponential(20, table.rows), rng.uniform(5, 60, table.rows)
+    told = Table.of({"time": np.ceil(np.minimum(time, end) * 4) / 4, "event": time <= end})
+    return Table({**{n: c for n, c in table.columns.items() if n != "y"}, **told.columns})
+
+
 def settings(kind: str, **more: Any) -> dict[str, Any]:
-    task = {"task_type": kind} if kind == "counts" else {}
+    task = {"task_type": kind} if kind in ("counts", "survival") else {}
+    task |= {"target_column": "time, event"} if kind == "survival" else {}
     options = {**OPTIONS, "objective": kind} if ":" in kind else OPTIONS
     options = {**options, "quantile_alpha": 0.8} if kind == "reg:quantileerror" else options
     return {"model_name": "xgboost", "model_options": options, "num_rounds": 4, **task, **more}
@@ -56,7 +68,8 @@ def model(result: Record) -> str:
 
 def splits(table: Table) -> dict[str, dict[str, Table]]:
     n, rng = table.rows, np.random.default_rng(3)
-    by_target = table.take(np.argsort(table["y"].values, kind="stable"))
+    target = table["y" if "y" in table.columns else "event"]
+    by_target = table.take(np.argsort(target.values, kind="stable"))
     return {
         "pooled": shares(table, n),
         "even": shares(table, n // 2, n - n // 2),
@@ -77,7 +90,7 @@ def test_the_model_has_the_same_bytes_for_every_split(kind: str) -> None:
     assert len(set(found.values())) == 1, found
 
 
-@pytest.mark.parametrize("kind", ["binary", "reg:absoluteerror"])
+@pytest.mark.parametrize("kind", ["binary", "reg:absoluteerror", "survival"])
 def test_a_site_that_keeps_nothing_is_sent_all_trees_each_time(kind: str) -> None:
     tables = shares(table_of(kind), 100, 90, 50)
     plain = Drive(tables, **settings(kind)).run()
@@ -97,7 +110,7 @@ class Forgetting(Drive):
         return super()._asked(ask)
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression", "reg:absoluteerror"])
+@pytest.mark.parametrize("kind", ["binary", "regression", "reg:absoluteerror", "survival"])
 def test_a_worker_that_is_killed_in_a_tree_changes_nothing(kind: str) -> None:
     tables = shares(table_of(kind), 100, 90, 50)
     plain = Drive(tables, **settings(kind, num_rounds=2))

@@ -27,6 +27,7 @@ TASKS = {
         ("reg:squarederror", "count:poisson", "reg:gamma", "reg:tweedie", "reg:absoluteerror", "reg:quantileerror"),
         Task("regression", ("x",) * FEATURES),
     ),
+    "survival:cox": Task("survival", ("x",) * FEATURES),
 }
 
 

@@ -14,7 +14,8 @@ from sklearn import datasets, metrics
 from hanse.messages import Record, digest
 from hanse.prediction import Predictor
 from hanse.registry import find
-from hanse.table import Table
+from hanse.table import Column, Table
+from hanse.task import Task
 from tests.algorithms.drive import Drive, shares
 
 ROUNDS = 30
@@ -72,6 +73,14 @@ def wide(rng: np.random.Generator) -> Columns:
     return {**_numbers(X), "y": _classes(score, rng)}
 
 
+def survival(rng: np.random.Generator) -> Columns:
+    """Followed until an event or the end of the study; times in quarters, with ties."""
+    X, score = _made(3000, 6, rng)
+    time, end = 10 * rng.exponential(np.exp(-score)), rng.uniform(0, 40, 3000)
+    time, event = np.ceil(4 * np.minimum(time, end)) / 4, time <= end
+    return {**_numbers(X), "time": time, "event": event}
+
+
 SETS: dict[str, tuple[Callable[[np.random.Generator], Columns], str, str]] = {
     "cancer": (cancer, "binary", "binary:logistic"),
     "wine": (wine, "multiclass", "multi:softprob"),
@@ -79,6 +88,7 @@ SETS: dict[str, tuple[Callable[[np.random.Generator], Columns], str, str]] = {
     "missing": (missing, "binary", "binary:logistic"),
     "categories": (categories, "binary", "binary:logistic"),
     "counts": (counts, "counts", "count:poisson"),
+    "survival": (survival, "survival", "survival:cox"),
     "wide": (wide, "binary", "binary:logistic"),
 }
 
@@ -86,7 +96,7 @@ SETS: dict[str, tuple[Callable[[np.random.Generator], Columns], str, str]] = {
 def split(table: Table) -> dict[str, dict[str, Table]]:
     """Eight ways to divide the rows."""
     n, rng = table.rows, np.random.default_rng(3)
-    target = table["y"].values
+    target = table["y" if "y" in table.columns else "event"].values
     by_target = table.take(np.argsort(target, kind="stable"))
     third = n // 3
     return {
@@ -102,7 +112,8 @@ def split(table: Table) -> dict[str, dict[str, Table]]:
 
 
 def learned(tables: dict[str, Table], kind: str, rounds: int) -> Record:
-    task = {"task_type": kind} if kind == "counts" else {}
+    task = {"task_type": kind} if kind in ("counts", "survival") else {}
+    task |= {"target_column": "time, event"} if kind == "survival" else {}
     return Drive(tables, model_name="xgboost", num_rounds=rounds, test_fraction=0.0, **task).run()
 
 
@@ -120,7 +131,7 @@ def one_model(name: str, rounds: int, rows: int | None = None) -> None:
     assert len(set(found.values())) == 1, found
 
 
-@pytest.mark.parametrize("name", ["wine", "categories"])
+@pytest.mark.parametrize("name", ["wine", "categories", "survival"])
 def test_a_few_trees_are_the_same_however_the_rows_lie(name: str) -> None:
     one_model(name, 2, 120)
 
@@ -133,14 +144,24 @@ def test_the_model_is_the_same_however_the_rows_lie(name: str) -> None:
 
 
 def worth(kind: str, y: Any, predicted: Any) -> float:
-    """Higher is better: AUC; -log loss; -RMSE in spreads of the target; -Poisson deviance."""
+    """Higher is better: AUC; -log loss; -RMSE in spreads of the target; -Poisson deviance; Harrell's C."""
     if kind == "binary":
         return float(metrics.roc_auc_score(y, predicted))
     if kind == "multiclass":
         return -float(metrics.log_loss(y, predicted))
+    if kind == "survival":
+        columns = [Column.numeric(np.abs(y)), Column.numeric((y > 0).astype(float))]
+        return float(find("tasks", kind).TASK.score(predicted, columns, Task(kind, ())))
     if kind == "counts":
         return -float(metrics.mean_poisson_deviance(y, np.maximum(predicted, 1e-6)))
     return -float(np.sqrt(metrics.mean_squared_error(y, predicted)) / np.std(y))
+
+
+def _target(rows: Table, codes: dict[str, int]) -> Any:
+    """As XGBoost takes it; a time without an event is negative."""
+    if "y" not in rows.columns:
+        return np.where(rows["event"].values == 1, 1, -1) * rows["time"].values
+    return np.array([codes[v] for v in rows["y"].labels()]) if codes else rows["y"].values
 
 
 def beside_pooled(name: str, seed: int) -> tuple[float, float]:
@@ -153,7 +174,7 @@ def beside_pooled(name: str, seed: int) -> tuple[float, float]:
     predictor = Predictor(result)
     ours = find("models", "xgboost").predict(result, predictor.design(test))
     codes = {label: i for i, label in enumerate(result.data["task"]["classes"])}
-    labels = [np.array([codes[v] for v in t["y"].labels()]) if codes else t["y"].values for t in (train, test)]
+    labels = [_target(part, codes) for part in (train, test)]
     settings = {"objective": objective, "tree_method": "hist", "nthread": 1}
     settings |= {"num_class": len(codes)} if kind == "multiclass" else {}
     types = ["c" if column["categories"] else "q" for column in result.data["prepared"]["columns"]]

@@ -191,8 +191,8 @@ def test_wrong_names_and_tasks_say_what_is_right() -> None:
         chosen(TWO, {"objective": "binary:logistics"})
     with pytest.raises(ConfigError, match="reg:gamma does not learn a binary task; those that do: binary:logistic"):
         chosen(TWO, {"objective": "reg:gamma"})
-    with pytest.raises(ConfigError, match="no objective is the default of a survival task; .*: none"):
-        chosen(SimpleNamespace(kind="survival", predicts="hazard", outputs=1), {})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no objective is the default of a ranking task; .*: none"):
+        chosen(SimpleNamespace(kind="ranking", predicts="order", outputs=1), {})  # type: ignore[arg-type]
 
 
 def test_a_file_is_named_as_its_objective() -> None:

@@ -56,8 +56,8 @@ def test_what_does_not_fit_the_task_is_refused() -> None:
     halves = {name: {**site, "visits": np.asarray(site["visits"]) / 2} for name, site in SITES.items()}
     with hanse.simulate(halves) as federation, pytest.raises(Exception, match="no counts at some site"):
         federation.experiment(model="xgboost", rounds=1, **RUN).run(progress=False)
-    with pytest.raises(ConfigError, match="one of auto, binary, counts, multiclass, regression"):
-        RunConfig.parse({"task_type": "survival"})
+    with pytest.raises(ConfigError, match="one of auto, binary, counts, multiclass, regression, survival"):
+        RunConfig.parse({"task_type": "surviving"})
 
 
 def test_an_owner_reads_the_tasks_that_may_be_settled() -> None:

@@ -19,7 +19,7 @@ from hanse.features import align
 
 RUN: dict[str, Any] = {
     "model": "exponential",
-    "task_type": "survival",
+    "task_type": "lifetime",
     "target": "time, event",
     "sample_id_column": None,
 }
@@ -97,7 +97,7 @@ def test_all_of_them_are_aligned_and_none_is_a_feature() -> None:
         align(schemas, "intersection", targets=("time", "event"))
     schemas["bonn"]["event"] = "boolean"
     assert align(schemas, "union", targets=("time", "event")).features == ("x",)
-    config = {"task_type": "survival", "target_column": " time,event "}
+    config = {"task_type": "lifetime", "target_column": " time,event "}
     assert RunConfig.parse(config).targets == ("time", "event")
     with pytest.raises(ConfigError, match="target 'event' cannot also be a feature"):
         RunConfig.parse({**config, "features": ["x", "event"]})

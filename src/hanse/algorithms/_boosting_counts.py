@@ -50,9 +50,9 @@ class Counting:
 
 def begun(prepared: Record, objective: Any, exchanges: int = 0) -> Counting:
     """Nothing is counted."""
-    many = categories(prepared)
+    counted = _counted(prepared, objective)
     sought = None if objective.quantile is None else quantiles.begin(np.zeros(1))
-    return Counting(edges.none(len(many)), edges.first(many == 0), sought=sought, exchanges=exchanges)
+    return Counting(edges.none(len(counted)), edges.first(counted), sought=sought, exchanges=exchanges)
 
 
 def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:
@@ -97,9 +97,9 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
         now = replace(now, units=scales.settled(found["magnitudes"]))
     elif now.totals is None:
         now = replace(now, totals=np.ldexp(found["totals"].astype(np.float64), now.units))
-    unclear = edges.unclear(cells, _most(adapter.max_bin, prepared))
+    unclear = edges.unclear(cells, _most(adapter, prepared))
     if unclear is None and now.totals is None:
-        zero = np.zeros(len(categories(prepared)), np.int64)
+        zero = np.zeros(len(_counted(prepared, adapter.objective)), np.int64)
         unclear = edges.Refinement(zero, zero, zero, np.zeros(0, np.int64))
     if unclear is not None and now.exchanges < MOST:
         return replace(now, asked=unclear)
@@ -116,9 +116,10 @@ def _ranked(counting: Counting, sought: quantiles.Sought, ranks: Array, alpha: f
     return replace(counting, sought=sought, totals=first.astype(np.float64))
 
 
-def binning(counting: Counting, max_bin: int, prepared: Record) -> Binning:
-    """The bins of all columns, once they are settled."""
-    return Binning.of(edges.edges(counting.cells, _most(max_bin, prepared)), categories(prepared))
+def settled(counting: Counting, adapter: Any, prepared: Record) -> tuple[Binning, Array | None]:
+    """The bins of all columns, and the edges of intervals of time where the objective needs some."""
+    found, many = edges.edges(counting.cells, _most(adapter, prepared)), categories(prepared)
+    return Binning.of(found[: len(many)], many), found[len(many)] if adapter.objective.intervals else None
 
 
 def categories(prepared: Record) -> Array:
@@ -129,7 +130,13 @@ def categories(prepared: Record) -> Array:
     return np.array([len(column.categories) for column in agreed.columns], np.int64)
 
 
-def _most(max_bin: int, prepared: Record) -> Array:
-    """(f,) most bins of the values of each column: of 256, one is for missing values, so that one byte holds them
-    all."""
-    return np.full(len(categories(prepared)), 255 if max_bin == 256 else max_bin)
+def _counted(prepared: Record, objective: Any) -> Array:
+    """(columns,) bool: whether each has values to be counted, and last the times where the objective needs them."""
+    return np.append(categories(prepared) == 0, [True] * bool(objective.intervals))
+
+
+def _most(adapter: Any, prepared: Record) -> Array:
+    """(columns,) most bins of the values of each, as of :func:`_counted`: of 256, one is for missing values, so that
+    one byte holds them all."""
+    most = np.full(len(categories(prepared)), 255 if adapter.max_bin == 256 else adapter.max_bin)
+    return np.append(most, [adapter.objective.intervals] * bool(adapter.objective.intervals)).astype(np.int64)

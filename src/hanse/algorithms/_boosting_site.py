@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from hanse.boosting import edges, quantiles, scales
+from hanse.boosting import edges, quantiles, risk, scales
 from hanse.boosting.binning import Binning
+from hanse.boosting.exponential import exp
 from hanse.boosting.growing import Splits
 from hanse.boosting.sampling import drawn, row_keys
 from hanse.boosting.trees import Trees
@@ -87,16 +88,32 @@ class Residuals:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """What the gradients of a round need of all rows, for an objective of times (:mod:`hanse.boosting.risk`).
+
+    Args:
+        edges: of the intervals of time.
+        units: in which a node sums up who is at risk in each; None: it says how large that is.
+        hazard: what follows from the sums of all; None: it is asked for.
+    """
+
+    edges: Annotated[Array, ArrayOf("float32", "edges")]
+    units: Annotated[Array, ArrayOf("int32", 1)] | None = None
+    hazard: Annotated[Array, ArrayOf("float64", "intervals", 2)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
-    or to say how large gradients and Hessians are, where their units are not known; to go down a ``level``, and to sum
-    up its nodes or to count ``residuals``."""
+    or to say how large gradients and Hessians are, where their units are not known, and before both what these need of
+    all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``."""
 
     prepared: Record
     count: Count | None = None
     forward: Forward | None = None
     level: Level | None = None
     residuals: Residuals | None = None
+    times: Times | None = None
     units: Units | None = None
     measures: bool = False
     grows: bool = True
@@ -145,7 +162,9 @@ def answer(site: Site, ask: Question) -> Contribution:
 def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Contribution:
     y = rows.y[rows.train]
     if "keys" not in site.cache:
-        site.cache["keys"] = edges.sorted_keys(rows.X[rows.train])
+        columns = rows.X[rows.train]
+        columns = np.column_stack([columns, y[:, 0]]) if model.objective.intervals else columns
+        site.cache["keys"] = edges.sorted_keys(columns)
     found = {"counts": edges.counts(site.cache["keys"], ask.cells)}
     found["rows"] = np.array([len(y)], np.int64)
     sums = np.asarray(model.objective.begin(y), np.float64)
@@ -186,11 +205,17 @@ def _gone_down(work: Workspace | None, ask: Level) -> Workspace | None:
 
 def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: preparation.Rows) -> dict[str, Array]:
     """Brings the rows of a round to the roots of its trees, with their gradients and Hessians in units; where these are
-    not known, how large they are."""
-    units, train = ask.units, rows.train
-    outputs, y = model.objective.outputs, rows.y[rows.train]
-    both = np.stack(model.objective.gradients(work.margins[rows.train], y), axis=2)  # (train, outputs, 2)
+    not known, how large they are; before that, what the gradients need of all rows."""
+    units, train, objective = ask.units, rows.train, model.objective
+    outputs, y = objective.outputs, rows.y[rows.train]
     pairs = np.zeros((outputs, len(rows.X), 2), np.int32)
+    if ask.times is not None:
+        interval = risk.intervals(y[:, 0], ask.times.edges)
+        if ask.times.hazard is None:
+            work.begin(list(pairs), train, "")
+            return _at_risk(exp(work.margins[train]).astype(np.float64), interval, y[:, 1], ask.times)
+        objective = objective.given(ask.times.hazard[interval])
+    both = np.stack(objective.gradients(work.margins[rows.train], y), axis=2)  # (train, outputs, 2)
     if units is not None:
         pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
     if model.subsample < 1:
@@ -200,6 +225,14 @@ def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: prepara
         train = train[drawn(site.cache["row_keys"], model.subsample, seed, ask.round or 0)]
     work.begin(list(pairs), train, ask.forward.begun if ask.forward else "")
     return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
+
+
+def _at_risk(hazards: Array, interval: Array, event: Array, ask: Times) -> dict[str, Array]:
+    """How large the (n, 1) ``hazards`` exp(F) are; in units, their sums in each interval, with the events there."""
+    if ask.units is None:
+        return {"magnitudes": scales.magnitudes(hazards)}
+    k, whole = len(ask.edges) + 1, scales.whole(hazards, ask.units)[:, 0].astype(np.int64)
+    return {"at_risk": risk.sums(whole, interval, k), "happened": np.bincount(interval[event == 1], minlength=k)}
 
 
 def _ranked(work: Workspace, ask: Residuals, rows: preparation.Rows) -> Array:
@@ -229,6 +262,10 @@ def _lost(ask: Question, model: Any, task: Task) -> Contribution:
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:
         found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}
+    elif ask.times is not None and ask.times.hazard is None:
+        k = len(ask.times.edges) + 1
+        empty = {"at_risk": np.zeros(k, np.int64), "happened": np.zeros(k, np.int64)}
+        found |= {"magnitudes": np.zeros((1, scales.SIZE), np.int64)} if ask.times.units is None else empty
     elif ask.forward is not None and ask.grows and ask.units is None:
         found["magnitudes"] = np.zeros((2 * outputs, scales.SIZE), np.int64)
     elif nodes:

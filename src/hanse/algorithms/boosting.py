@@ -33,8 +33,8 @@ import numpy as np
 from hanse.algorithms import _boosting_counts, _boosting_leaves
 from hanse.algorithms._boosting_counts import Counting
 from hanse.algorithms._boosting_leaves import Leaves
-from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Residuals, Units, answer
-from hanse.boosting import growing, objective, quantiles, scales
+from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Residuals, Times, Units, answer
+from hanse.boosting import growing, objective, quantiles, risk, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules, Splits
 from hanse.boosting.trees import Trees, join, none
@@ -81,7 +81,7 @@ def most_steps(config: RunConfig) -> int:
     levels = depth or leaves or 1000
     wanted = options.get("objective")
     more = quantiles.EXCHANGES if wanted and objective.named(str(wanted)).LEAVES_ARE_QUANTILES else 0
-    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 2 + more) + 2
+    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 4 + more) + 2
 
 
 def unfit(config: RunConfig) -> str:
@@ -101,6 +101,7 @@ class State:
         whole: nodes that are sent all trees next, since they have said that they need them.
         bins, base: once they are settled.
         model: the trees so far.
+        times: what the gradients of this tree need of all rows, as far as it is known; None: nothing.
         units: of gradients and Hessians in this tree, once they are known.
         growing: the trees of this round, after the first ask; ``leaves``: what these take once they are whole, where
             it is looked for.
@@ -121,6 +122,7 @@ class State:
     bins: Binning | None = None
     base: Base | None = None
     model: Trees | None = None
+    times: Times | None = None
     units: Units | None = None
     growing: Growing | None = None
     leaves: Leaves | None = None
@@ -215,9 +217,10 @@ class ExactBoosting:
         state = replace(state, counting=counting)
         if counting.asked is not None or counting.totals is None:
             return state
-        bins = _boosting_counts.binning(counting, adapter.max_bin, state.prepared)
+        bins, times = _boosting_counts.settled(counting, adapter, state.prepared)
         base = state.base if state.base is not None else adapter.base(counting.totals, float(counting.rows))
-        state = replace(state, bins=bins, base=np.asarray(base, np.float32))
+        times = None if times is None else Times(times)
+        state = replace(state, bins=bins, base=np.asarray(base, np.float32), times=times)
         return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
 
     # ---- trees
@@ -232,15 +235,7 @@ class ExactBoosting:
         forward = Forward(
             state.bins, state.base, trees, not before, before, after, grown, last, adds, _stamp(after, "root")
         )
-        units = self._units(state)
-        return replace(state, forward=forward, growing=None, leaves=None, grown=forward.begun, took=(), units=units)
-
-    @staticmethod
-    def _units(state: State) -> Array | None:
-        bounds = state.adapter.objective.bounds()
-        if any(bound is None for bound in bounds):
-            return None
-        return np.tile(np.array([scales.bounded(b) for b in bounds], np.int32), (state.adapter.objective.outputs, 1))
+        return replace(_fresh(state), forward=forward, grown=forward.begun, took=())
 
     def _forward(self, state: State) -> Ask:
         """Brings the nodes to the next tree; measures what they have; asks for the root."""
@@ -251,19 +246,24 @@ class ExactBoosting:
         question = Question(
             state.prepared,
             forward=forward,
+            times=state.times if grows else None,
             units=state.units,
             measures=schedule.measures,
             grows=grows,
             round=schedule.round + 1,
         )
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (outputs if grows else 0,))}
-        if grows and state.units is None:
+        if grows and state.times is not None and state.times.hazard is None:
+            k, known = len(state.times.edges) + 1, state.times.units is not None
+            sums = {"at_risk": ("int64", (k,)), "happened": ("int64", (k,))}
+            arrays |= sums if known else {"magnitudes": ("int64", (1, scales.SIZE))}
+        elif grows and state.units is None:
             arrays["magnitudes"] = ("int64", (2 * outputs, scales.SIZE))
         elif grows:
             arrays["histograms"] = ("int64", (outputs, int(state.bins.starts[-1]), 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
             question = replace(question, forward=_whole(state))
-        counts = {"rows": None, **(task.of.counts if schedule.measures else {})}
+        counts = {"rows": None, "happened": None, **(task.of.counts if schedule.measures else {})}
         return Ask(
             encode(question),
             Combine.SUM,
@@ -294,6 +294,8 @@ class ExactBoosting:
         found = gathered.sum()
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
+        if state.times is not None and state.times.hazard is None:
+            return replace(state, times=_timed(state.times, found))
         if state.units is None:
             return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
         return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs, state.bins))
@@ -315,7 +317,7 @@ class ExactBoosting:
         if state.whole:  # all go down again from the root
             forward = _whole(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
-            question = replace(question, forward=forward, level=whole, units=state.units)
+            question = replace(question, forward=forward, level=whole, times=state.times, units=state.units)
         return Ask(
             encode(question),
             Combine.SUM,
@@ -380,16 +382,8 @@ class ExactBoosting:
 
     def _anew(self, state: State, there: tuple[str, ...]) -> State:
         """The tree begins again, with the nodes that answered."""
-        return replace(
-            state,
-            growing=None,
-            leaves=None,
-            grown=state.forward.begun if state.forward else "",
-            took=there,
-            whole=(),
-            units=self._units(state),
-            restarts=state.restarts + 1,
-        )
+        grown = state.forward.begun if state.forward else ""
+        return replace(_fresh(state), grown=grown, took=there, whole=(), restarts=state.restarts + 1)
 
     def begun(self, state: State, start: Record) -> State:
         """The state that goes on from the trees of an earlier run."""
@@ -456,6 +450,8 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     Args:
         starts: (f + 1,) where the bins of each column begin.
     """
+    if any((np.asarray(arrays[name]) < 0).any() for name in ("ranks", "at_risk", "happened") if name in arrays):
+        return "it counts rows, or sums up who is at risk, below 0"
     if "histograms" not in arrays:
         return ""
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
@@ -468,6 +464,23 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     if (totals != totals[:, :1]).any():
         return "its histograms do not add up: the sums over the bins of one column are not those of another"
     return ""
+
+
+def _fresh(state: State) -> State:
+    """Before the first ask of a tree."""
+    bounds, outputs = state.adapter.objective.bounds(), state.adapter.objective.outputs
+    units = None
+    if all(bound is not None for bound in bounds):
+        units = np.tile(np.array([scales.bounded(b) for b in bounds], np.int32), (outputs, 1))
+    times = None if state.times is None else Times(state.times.edges)
+    return replace(state, growing=None, leaves=None, units=units, times=times)
+
+
+def _timed(times: Times, found: Mapping[str, Array]) -> Times:
+    """With how large hazards are, or with their sums, of all sites."""
+    if times.units is None:
+        return replace(times, units=scales.settled(found["magnitudes"]))
+    return replace(times, hazard=risk.hazard(found["at_risk"], found["happened"], int(times.units[0])))
 
 
 def _stopped(state: State) -> State:

@@ -25,6 +25,7 @@ class IdentityLink:
 
     __slots__ = ()
     outputs = 1
+    intervals = 0
 
     @property
     def quantile(self) -> float | None:

@@ -41,6 +41,12 @@ class Objective(Protocol):
         ...
 
     @property
+    def intervals(self) -> int:
+        """Most intervals of time that gradients need sums over (:mod:`hanse.boosting.risk`); 0: a row's are its own.
+        Where there are some, ``given(hazard)`` is the same objective for rows whose (n, 2) hazard is known."""
+        ...
+
+    @property
     def document(self) -> Mapping[str, Json]:
         """What a model of XGBoost says of it, under ``objective``."""
         ...

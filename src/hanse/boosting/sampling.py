@@ -16,8 +16,10 @@ _MISSING = 0x7FC00000  # the bits of NaN, of which there are many
 
 
 def row_keys(X: Array, y: Array) -> Array:
-    """(n,) uint64: a number for each row, of its values as float32 and its target."""
-    keys = _mixed(np.asarray(y, np.float64).reshape(len(X)).view(np.uint64))
+    """(n,) uint64: a number for each row, of its values as float32 and its target (n,) or targets (n, c)."""
+    keys = np.zeros(len(X), np.uint64)
+    for column in np.asarray(y, np.float64).reshape(len(X), -1).T:
+        keys = _mixed(keys ^ np.ascontiguousarray(column).view(np.uint64))
     for column in X.T:
         values = np.asarray(column, np.float32) + np.float32(0)  # -0 becomes 0
         bits = np.where(np.isnan(values), np.uint32(_MISSING), values.view(np.uint32))

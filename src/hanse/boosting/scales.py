@@ -30,7 +30,8 @@ def magnitudes(values: Array) -> Array:
     if not np.isfinite(values).all():
         raise DataError("the gradients of some targets are beyond float32; leave out or rescale the largest targets")
     exponents = np.where(values == 0, LOWEST, np.clip(np.frexp(values)[1], LOWEST, HIGHEST)) - LOWEST
-    return np.stack([np.bincount(column, minlength=SIZE) for column in exponents.T]).astype(np.int64)
+    counts = [np.bincount(column, minlength=SIZE) for column in exponents.T]
+    return np.array(counts, np.int64).reshape(values.shape[1], SIZE)
 
 
 def settled(counts: Array) -> Array:

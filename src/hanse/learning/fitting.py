@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hanse.errors import ConfigError
-from hanse.task import NUMBER, PROBABILITIES, Task
+from hanse.task import HAZARD, NUMBER, PROBABILITIES, Task
 
-_SAID = {NUMBER: "a number", PROBABILITIES: "probabilities of classes"}
+_SAID = {NUMBER: "a number", PROBABILITIES: "probabilities of classes", HAZARD: "a hazard"}
 
 
 def task_fits(model: str, task: Task, predicts: tuple[str, ...]) -> None:

@@ -28,11 +28,11 @@ from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, parameters_of, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._xgboost import library, plain_names
-from hanse.task import NUMBER, PROBABILITIES, Task
+from hanse.task import HAZARD, NUMBER, PROBABILITIES, Task
 
 NEEDS = "coded"
 LEARNS_BY = ("histograms",)
-PREDICTS = (PROBABILITIES, NUMBER)
+PREDICTS = (PROBABILITIES, NUMBER, HAZARD)
 
 
 def __getattr__(name: str) -> Any:

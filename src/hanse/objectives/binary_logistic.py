@@ -35,6 +35,7 @@ class BinaryLogistic:
     name = NAME
     outputs = 1
     quantile: None = None
+    intervals = 0
 
     @property
     def document(self) -> Mapping[str, Json]:

@@ -30,6 +30,7 @@ class Softprob:
     outputs: int
     name = NAME
     quantile: None = None
+    intervals = 0
 
     @property
     def document(self) -> Mapping[str, Json]:

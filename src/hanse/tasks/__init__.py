@@ -9,9 +9,12 @@ say what they can predict (``PREDICTS``), a task what is predicted of it, and bo
 ``number``
     Any real number. A gradient model learns it at mean 0 and scale 1, and what it predicts is scaled back.
 
+``hazard``
+    A number above 0: how many times as likely an event is, at any time, as for a row of hazard 1.
+
 A target may stand in several columns (:func:`hanse.task.named`): ``target_column`` names them with commas between,
 and all of them are aligned, checked and never features.
 
-A file may bring a word of its own (a positive rate, a hazard); the models that can predict it say so. ``task_type``
+A file may bring a word of its own (a positive rate); the models that can predict it say so. ``task_type``
 of a run is a name in this folder. Files with an underscore are parts of others.
 """

@@ -14,7 +14,7 @@ from hanse.table import Column, ColumnKind
 from hanse.task import Settled, Task, named
 
 
-class Survival:
+class Lifetime:
     predicts = "rate"
     moments = 0
     metrics = ("loss", "events")
@@ -39,7 +39,7 @@ class Survival:
             raise ConfigError(f"no site has a row with a time and an event ({target})")
         if not all(one["durations"] for one in said if one["rows"]):
             raise ConfigError("a time is a number above 0 and an event true or false, which some site's are not")
-        return Settled("survival")
+        return Settled("lifetime")
 
     def target(self, columns: Sequence[Column], task: Task) -> tuple[Array, Array]:
         kept = np.flatnonzero(np.all([column.given for column in columns], axis=0))
@@ -81,4 +81,4 @@ class Survival:
         return -float(totals[2] / totals[0])
 
 
-TASK = Survival()
+TASK = Lifetime()
