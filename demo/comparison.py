@@ -1,7 +1,7 @@
 """What each hospital would have learned alone, and what pooled rows would have given.
 
-All are judged on the same rows: those that every site held out in the federated run. The split is keyed
-by (seed, node), so it can be made again here, where the demo plays all four hospitals.
+All are judged on the same rows: those that every site held out in the federated run. What is held out is keyed by
+the seed, so it can be done again here, where the demo plays all four hospitals.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import hanse
-from demo.hospitals import TARGET
+from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.experiment.results import Result
-from hanse.kinds import generator
-from hanse.learning.rows import split
+from hanse.kinds import Site
+from hanse.learning.rows import Agreed, parted, target, unpack
 from hanse.node.readers import read
 from hanse.table import Column, ColumnKind, Table
 
@@ -36,12 +36,13 @@ class Row:
 def compare(files: Mapping[str, Path], config: RunConfig, federated: Result) -> list[Row]:
     """Each site alone, their mean, the federation and the pooled rows, on the same held-out rows."""
     train, held = {}, []
+    prepared, given = unpack(federated.record), algorithms.settled(config).to_json()
     for name, file in files.items():
         table = read(file)
-        y = np.array([label == "yes" for label in table[TARGET].labels()], np.int64)
-        fit, test = split(y, generator(config.seed, name, "split"), config.test_fraction)
-        train[name] = table.take(fit)
-        held.append(table.take(test))
+        kept, y = target(table, prepared)
+        fit, test = parted(Site(name, table, given), kept, y, Agreed.of(prepared).columns)
+        train[name] = table.take(kept[fit])
+        held.append(table.take(kept[test]))
     judge = stack(held)
     settings = {**config.to_json(), "test_fraction": 0.0, "tags": [], "expected_client_ids": None}
 

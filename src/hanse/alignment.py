@@ -40,6 +40,7 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
         schemas,
         config.feature_strategy,
         targets=config.targets,
+        weight=config.weight_column,
         not_features=sorted(barred),
         only=config.features,
         sample_id=config.sample_id,

@@ -129,7 +129,7 @@ class Answerer:
                 aligned = bundle["alignment"]
                 kept = features.apply(table, aligned["features"], aligned["kinds"], config.union_fill)
                 have = features.canonical(table.names)
-                table = Table({**kept.columns, **{n: table[have[n]] for n in config.targets if n in have}})
+                table = Table({**kept.columns, **{n: table[have[n]] for n in config.besides if n in have}})
             settings = config.to_json()
             gathers = gathering.build(bundle["gathering"], settings)
             alike = len(set(bundle["gathering"].values())) == 1

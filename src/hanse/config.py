@@ -179,6 +179,8 @@ class RunConfig:
         for name in config.targets if config.features is not None else ():
             if name in (config.features or ()):
                 raise ConfigError(f"the target {name!r} cannot also be a feature")
+        if config.weight_column is not None and config.weight_column in (*config.targets, *(config.features or ())):
+            raise ConfigError(f"weight_column {config.weight_column!r} cannot also be a feature or the target")
         if config.min_completed > config.min_fit_nodes:
             if "min_fit_nodes" in raw:
                 raise ConfigError(
@@ -195,6 +197,17 @@ class RunConfig:
             return ()
         found: tuple[str, ...] = registry.find("tasks", self.task_type).TASK.columns(self.target_column)
         return found
+
+    @property
+    def weight_column(self) -> str | None:
+        """The column that says what each row counts for, where the run's algorithm takes one and it is set."""
+        found = self.ingredient_settings.get("weight_column")
+        return found if isinstance(found, str) else None
+
+    @property
+    def besides(self) -> tuple[str, ...]:
+        """The columns that a node needs beside the features: the target's, and that of weights."""
+        return self.targets if self.weight_column is None else (*self.targets, self.weight_column)
 
     @classmethod
     def read(cls, raw: Mapping[str, Json]) -> RunConfig:

@@ -83,6 +83,7 @@ def align(
     only: Sequence[str] | None = None,
     sample_id: str | None = None,
     fill: str = MISSING,
+    weight: str | None = None,
 ) -> Alignment:
     """The alignment of all sites' columns.
 
@@ -95,9 +96,11 @@ def align(
         sample_id: a column that names the rows, never a feature, which somebody expects to be there; a site that lacks
             it is a warning, since its own column of that meaning would be learned from.
         fill: what :func:`apply` will do with a feature that a site lacks, for the warnings.
+        weight: a column that says what rows count for: as a target.
 
     Raises:
-        ConfigError: no sites, no target, no common feature, a wanted one is missing, or no site has ``sample_id``.
+        ConfigError: no sites, no target or weight, no common feature, a wanted one is missing, or no site has
+            ``sample_id``.
     """
     if not schemas:
         raise ConfigError("no site has a dataset that fits; check the tags of the run and who is registered")
@@ -108,8 +111,10 @@ def align(
     for target in targets:
         if lacking := sorted(node for node, columns in kinds.items() if target not in columns):
             raise ConfigError(f"the target column {target!r} is missing at {', '.join(lacking)}")
+    if lacking := sorted(node for node, columns in kinds.items() if weight is not None and weight not in columns):
+        raise ConfigError(f"the column of weights {weight!r} is missing at {', '.join(lacking)}")
     union, intersection = union_and_intersection(schemas)
-    barred = {*targets, *not_features, sample_id}
+    barred = {*targets, *not_features, sample_id, weight}
     warnings = _without(kinds, sample_id) if sample_id is not None else []
     names = [n for n in (intersection if strategy == "intersection" else union) if n not in barred]
     if only is not None:

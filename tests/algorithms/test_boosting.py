@@ -14,7 +14,7 @@ from hanse import algorithms
 from hanse.boosting.objective import chosen
 from hanse.boosting.trees import Trees, margins
 from hanse.config import RunConfig
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, RunFailed
 from hanse.learning.results import task_of
 from hanse.messages import Record, digest
 from hanse.registry import find
@@ -184,6 +184,139 @@ def test_sampled_rows_are_the_same_wherever_they_lie() -> None:
     ]
     assert 80 < max(drawn) < 160
     assert len(set(drawn)) > 3
+
+
+def test_held_out_rows_are_the_same_wherever_they_lie_and_so_is_where_it_stops() -> None:
+    found = set()
+    for tables in splits(table_of("binary")).values():
+        result = Drive(tables, **settings("binary", num_rounds=30, early_stopping_rounds=2)).run()
+        history = tuple((entry["n"], round(entry["loss"], 9)) for entry in result.data["history"])
+        found.add((model(result), result.data["best"], history))
+    assert len(found) == 1
+    assert 40 < history[0][0] < 80  # a quarter of 240
+    tables = splits(table_of("binary"))
+    by_site = {n: model(Drive(tables[n], **settings("binary", hold_out="sites")).run()) for n in ("even", "uneven")}
+    assert len(set(by_site.values())) == 2
+
+
+def weighted(kind: str) -> tuple[Table, Table]:
+    """Rows with whole weights, and each row so many times. All values are few, so that the bins are the same."""
+    table, rng = table_of(kind), np.random.default_rng(2)
+    columns = dict(table.columns)
+    columns["a"], columns["b"] = (
+        Table.of({"c": np.round(columns[n].values / s)})["c"] for n, s in (("a", 8), ("b", 1))
+    )
+    if kind == "survival":
+        columns["time"] = Table.of({"c": np.ceil(columns["time"].values / 6)})["c"]
+    weights = rng.integers(0, 4, table.rows).astype(float)
+    table = Table({**columns, "weight": Table.of({"c": weights})["c"]})
+    return table, Table(columns).take(np.repeat(np.arange(table.rows), weights.astype(int)))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "counts", "survival"])
+def test_a_row_of_weight_three_counts_as_three_rows(kind: str) -> None:
+    table, repeated = weighted(kind)
+    found = {}
+    for name, tables in list(splits(table).items())[::3]:
+        given = settings(kind, test_fraction=0.0, weight_column="weight", num_rounds=3)
+        found[name] = model(result := Drive(tables, **given).run())
+    assert len(set(found.values())) == 1, found
+    plain = Drive(shares(repeated, repeated.rows), **settings(kind, test_fraction=0.0, num_rounds=3)).run()
+    for name in ("base", "left", "feature", "value", "cover"):
+        ours, theirs = (np.asarray(r.arrays[f"model.{name}"]) for r in (result, plain))
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5), name
+
+
+@pytest.mark.parametrize("kind", QUANTILES)
+def test_leaves_of_weighted_rows_are_xgboosts_weighted_quantiles(kind: str) -> None:
+    table, _ = weighted(kind)
+    given = settings(kind, test_fraction=0.0, weight_column="weight", num_rounds=1)
+    drive = Drive(shares(table, 100, 90, 50), **given)
+    result, y, weight = drive.run(), table["y"].values.astype(np.float32), table["weight"].values
+    alpha = {"reg:absoluteerror": 0.5, "reg:quantileerror": 0.8}[kind]
+    base = _weighted_quantile(y, weight, alpha)
+    assert result.arrays["model.base"].tolist() == [base]
+    X = np.concatenate([site.memory["boosting"].X for site in drive.sites.values()])
+    trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
+    added = margins(trees, np.zeros(1, np.float32), X)[:, 0]
+    for value in trees.value[trees.left < 0]:
+        here = added == value
+        assert value == np.float32(_weighted_quantile(y[here] - base, weight[here], alpha) * np.float32(0.3))
+    secure = {n: model(Drive(t, **given).run()) for n, t in list(splits(table).items())[:2]}
+    assert len(set(secure.values())) == 1
+
+
+def _weighted_quantile(values: Any, weight: Any, alpha: float) -> Any:
+    """XGBoost's, of sorted numbers: the first that comes to its share of the weights."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order]) >= weight.sum() * float(np.float32(alpha))
+    return values[order][reached.argmax()]
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(-1.0, "below 0"), (np.nan, "missing"), (1e39, "beyond float32")])
+def test_a_site_with_a_weight_that_is_none_takes_no_part(wrong: float, said: str) -> None:
+    table, _ = weighted("regression")
+    weights = np.array(table["weight"].values)
+    weights[200] = wrong
+    tables = shares(Table({**table.columns, "weight": Table.of({"c": weights})["c"]}), 100, 80, 60)
+    given = settings("regression", test_fraction=0.0, weight_column="weight", num_rounds=2)
+    drive = Drive(tables, **given)
+    found, others = drive.run(), Drive({name: tables[name] for name in ("site-0", "site-1")}, **given)
+    assert said in str(drive.failures)
+    assert model(found) == model(others.run())
+
+
+def test_weights_that_are_all_zero_end_the_run() -> None:
+    table, _ = weighted("regression")
+    none = Table({**table.columns, "weight": Table.of({"c": np.zeros(240)})["c"]})
+    with pytest.raises(RunFailed, match="all rows weigh 0"):
+        Drive(shares(none, 240), **settings("regression", weight_column="weight")).run()
+
+
+def test_weights_travel_and_are_no_feature() -> None:
+    table, _ = weighted("regression")
+    frame = pd.DataFrame({n: table[n].labels() if n == "colour" else table[n].values for n in table.names})
+    federation = hanse.simulate({"a": frame.iloc[:120], "b": frame.iloc[120:]})
+    given = {"target": "y", "rounds": 1, "test_fraction": 0.0, "model_options": OPTIONS}
+    result = federation.experiment("xgboost", weight_column="weight", **given).run(progress=False)
+    assert "weight" not in result.record.data["task"]["features"]
+    drive = Drive(
+        shares(table, 120, 120), **settings("regression", test_fraction=0.0, weight_column="weight", num_rounds=1)
+    )
+    assert model(result.record) == model(drive.run())
+    with pytest.raises(ConfigError, match="the column of weights 'wight' is missing at a, b"):
+        federation.experiment("xgboost", weight_column="wight", **given).run(progress=False)
+    for wrong in ({"weight_column": "y"}, {"weight_column": "a", "features": ["a"]}):
+        with pytest.raises(ConfigError, match="cannot also be a feature or the target"):
+            RunConfig.parse({"target_column": "y", "model_name": "xgboost", **wrong})
+
+
+def test_values_beyond_what_squares_can_hold_put_no_site_out() -> None:
+    table = table_of("regression")
+    a = np.array(table["a"].values)
+    a[::7], a[3::7] = 1e200, -1.7e308
+    for model_name in ("xgboost", "random_forest"):
+        tables = shares(Table({**table.columns, "a": Table.of({"a": a})["a"]}), 100, 80, 60)
+        drive = Drive(tables, **{**settings("regression", num_rounds=1), "model_name": model_name, "model_options": {}})
+        drive.run()
+        assert not any(drive.failures), model_name
+
+
+def test_the_largest_float32_is_missing_where_missing_values_are_split_from_given_ones() -> None:
+    """It is not below a threshold that is itself, so a site moved such rows one way and the trees the other."""
+    table = table_of("regression")
+    a, rng = np.array(table["a"].values), np.random.default_rng(0)
+    a[rng.random(240) < 0.3] = np.finfo(np.float32).max
+    a[rng.random(240) < 0.2] = 1e39
+    a[rng.random(240) < 0.2] = np.nan
+    y = table["y"].values + 200 * np.isnan(a)
+    tables = shares(Table({**table.columns, "a": Table.of({"a": a})["a"], "y": Table.of({"y": y})["y"]}), 120, 120)
+    drive = Drive(tables, **settings("regression", test_fraction=0.0))
+    result = drive.run()
+    for site in drive.sites.values():
+        work = site.memory["boosting"]
+        assert (find("models", "xgboost").predict(result, work.X) == work.margins[:, 0]).all()
+        assert not (np.abs(work.X) >= np.finfo(np.float32).max).any()
 
 
 def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:

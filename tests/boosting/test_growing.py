@@ -135,6 +135,21 @@ def test_constraints_are_those_of_xgboost(name: str, shape: dict[str, Any]) -> N
     assert np.abs(booster.predict(xgboost.DMatrix(X)) - found[:, 0]).max() < 2e-5
 
 
+@pytest.mark.parametrize("signs", [[1, -1, 0, 0, 0], [-1, 1, 1, 0, -1]], ids=str)
+def test_monotone_columns_with_missing_values_are_those_of_xgboost(signs: list[int]) -> None:
+    """A split of missing values from given ones says nothing of the direction: it was refused one way round."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X, score = data(1000, seed)
+        X[rng.random(X.shape) < 0.2] = np.nan
+        score = score + 1.5 * np.isnan(X[:, 0]) - 2 * np.isnan(X[:, 1])
+        rules = Rules(shape=Shape(max_depth=5), constraints=Constraints(monotone=np.int8(signs)))
+        _, found = boost(X, score, Task("regression", tuple("vwxyz")), 4, rules)
+        options = {"tree_method": "hist", "max_depth": 5, "monotone_constraints": str(tuple(signs)), "nthread": 1}
+        booster = xgboost.train(options, xgboost.DMatrix(X, score), 4)
+        assert np.abs(booster.predict(xgboost.DMatrix(X)) - found[:, 0]).max() < 2e-5
+
+
 def test_columns_are_drawn_by_seed_round_and_way_alone() -> None:
     constraints = Constraints(bytree=0.6, bylevel=0.7, bynode=0.5, seed=3)
     ways = [[], [(0, 0)], [(0, 1)], [(4, 1), (2, 0)]]

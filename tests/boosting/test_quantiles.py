@@ -62,6 +62,27 @@ def test_ends_and_ties(n: int, alpha: float) -> None:
         assert counted(values, np.zeros(n, np.int64), 1, alpha)[0] == sorted_quantile(values, alpha)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(0, 5)), min_size=1, max_size=40),
+    st.sampled_from([0.01, 0.25, 0.5, 0.8, 1.0]),
+)
+def test_of_weights_they_are_the_first_number_that_comes_to_its_share(
+    rows: list[tuple[float, int]], alpha: float
+) -> None:
+    values, weight = np.float32([v for v, _ in rows]), np.array([w for _, w in rows], np.int64)
+    sought, group = q.begin(np.zeros(1)), np.zeros(len(rows), np.int64)
+    for _ in range(q.EXCHANGES):
+        parts = (slice(None, len(rows) // 2), slice(len(rows) // 2, None))
+        found = sum(q.counts(q.keys(values[p]), group[p], sought, weight[p]) for p in parts)
+        sought = q.narrowed(sought, np.asarray(found), alpha, True)
+    total = int(weight.sum())
+    got = q.quantiles(sought, np.array([total]), alpha, True)[0]
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order]) >= max(total * float(np.float32(alpha)), 1)
+    assert got == (values[order][reached.argmax()] if total else 0)
+
+
 @pytest.mark.parametrize(("objective", "alpha"), [("reg:absoluteerror", 0.5), ("reg:quantileerror", 0.8)])
 def test_leaves_and_first_margins_are_xgboosts(objective: str, alpha: float) -> None:
     rng = np.random.default_rng(0)

@@ -57,6 +57,14 @@ def test_a_long_run_does_not_flood_a_log() -> None:
     assert 20 <= len(told(io.StringIO(), 5000).splitlines()) <= 30
 
 
+def test_a_round_of_several_steps_is_told_once() -> None:
+    out = io.StringIO()
+    with Progress(2, True, False, out) as bar:
+        for r in (1, 1, 1, 2, 2, 2):
+            bar.show("running", step(r, metrics={"trees": r}))
+    assert out.getvalue() == "round 1/2  2 sites\nround 2/2  2 sites\n"
+
+
 def test_silence() -> None:
     assert told(Terminal(), 3, show=False) == ""
 

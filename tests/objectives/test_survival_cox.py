@@ -31,7 +31,7 @@ def given(y: Array, margin: Array, edges: Array, sites: int = 3) -> Objective:
     at, happened = np.zeros(k, np.int64), np.zeros(k, np.int64)
     for rows in np.array_split(np.arange(len(y)), sites):
         whole = scales.whole(values[rows], units)[:, 0].astype(np.int64)
-        at += risk.sums(whole, interval[rows], k)
+        at += scales.binned(interval[rows], k, whole)
         happened += np.bincount(interval[rows][y[rows, 1] == 1], minlength=k)
     found: Objective = own.given(risk.hazard(at, happened, int(units[0]))[interval])
     return found

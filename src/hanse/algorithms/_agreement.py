@@ -35,7 +35,8 @@ def report(site: Site) -> dict[str, Json]:
     atleast, settling = least(site), find("tasks", site.config["task_type"]).TASK
     columns = target_columns(site.table, settling, site.config["target_column"])
     there = np.all([column.given for column in columns], axis=0)
-    barred = {*settling.columns(site.config["target_column"]), site.config.get("sample_id_column")}
+    barred = {*settling.columns(site.config["target_column"])}
+    barred |= {site.config.get("sample_id_column"), site.config.get("weight_column")}
     features = site.table.take(np.flatnonzero(there))
     described = [_describe(n, c, atleast).to_json() for n, c in features.columns.items() if n not in barred]
     return {"target": settling.tell(columns, atleast), "columns": described}
@@ -115,10 +116,17 @@ def _union(entries: Sequence[Described]) -> Described:
 
 
 def sizes(agreed: Agreed, squares: bool) -> dict[str, int]:
-    """Lengths of the arrays that a site is asked for, with or without squares."""
+    """Lengths of the arrays that a site is asked for, with or without squares, which give scales to models that need
+    them."""
     columns = sum(c.numeric for c in agreed.columns) + agreed.task.of.moments
     classes = {"classes": len(agreed.task.classes)} if agreed.task.classes else {}
-    return {"count": columns, "sum": columns, "rows": 3, **classes, **({"squares": columns} if squares else {})}
+    return {
+        "count": columns,
+        "sum": columns,
+        "rows": 3,
+        **classes,
+        **({"squares": columns} if squares and agreed.standardised else {}),
+    }
 
 
 def check_sums(wanted: Mapping[str, int], found: Mapping[str, Array], gathered: Gathered) -> None:

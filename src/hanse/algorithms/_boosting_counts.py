@@ -32,6 +32,7 @@ class Counting:
     Args:
         cells: as far as they are counted; ``asked``: which are counted next, None once all is settled.
         took: the nodes that count; () before the first answer.
+        weighted: whether rows have weights; their sum is the last one then.
         totals: what the first margin follows from, once it is known; ``units``: those of its sums.
         sought: the quantile that it is, as far as it is known.
         rows: of all sites.
@@ -40,6 +41,7 @@ class Counting:
 
     cells: edges.Cells
     asked: edges.Refinement | None
+    weighted: bool = False
     took: tuple[str, ...] = ()
     units: Annotated[Array, ArrayOf("int32", "sums")] | None = None
     totals: Annotated[Array, ArrayOf("float64", "sums")] | None = None
@@ -47,24 +49,28 @@ class Counting:
     rows: int = 0
     exchanges: int = 0
 
+    @property
+    def weight_unit(self) -> int | None:
+        """The exponent of the unit of weights, once it is known; None where rows have none."""
+        return int(self.units[-1]) if self.weighted and self.units is not None else None
 
-def begun(prepared: Record, objective: Any, exchanges: int = 0) -> Counting:
+
+def begun(prepared: Record, objective: Any, weighted: bool, exchanges: int = 0) -> Counting:
     """Nothing is counted."""
     counted = _counted(prepared, objective)
     sought = None if objective.quantile is None else quantiles.begin(np.zeros(1))
-    return Counting(edges.none(len(counted)), edges.first(counted), sought=sought, exchanges=exchanges)
+    return Counting(edges.none(len(counted)), edges.first(counted), weighted, sought=sought, exchanges=exchanges)
 
 
 def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:
     """The next counts, of all nodes or of those that count."""
     sizes: dict[str, tuple[str, tuple[int, ...]]] = {"counts": ("int64", (asked.size,)), "rows": ("int64", (1,))}
-    columns = objective.begin(np.zeros(0, np.int64)).shape[1]
+    columns = objective.begin(np.zeros(0, np.int64)).shape[1] + counting.weighted
     wants: Literal["magnitudes", "totals", "nothing"] = "nothing"
-    if counting.sought is not None:
-        if counting.totals is None:
-            sizes["ranks"] = ("int64", (len(counting.sought.group), quantiles.WIDTH))
-    elif counting.units is None:
+    if _unsettled(counting):
         wants, sizes["magnitudes"] = "magnitudes", ("int64", (columns, scales.SIZE))
+    elif counting.totals is None and counting.sought is not None:
+        sizes["ranks"] = ("int64", (len(counting.sought.group), quantiles.WIDTH))
     elif counting.totals is None:
         wants, sizes["totals"] = "totals", ("int64", (columns,))
     units = np.zeros(columns, np.int32) if counting.units is None else counting.units
@@ -73,7 +79,7 @@ def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: R
         Combine.SUM,
         "prepare",
         to=counting.took or EVERYONE,
-        counts={"counts": None, "rows": None, "ranks": None},
+        counts={"counts": None, "rows": None, **({} if counting.weighted else {"ranks": None})},
         arrays=sizes,
         sums={},
     )
@@ -83,19 +89,20 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     """With what was asked for."""
     asked, there = counting.asked, tuple(answer.node for answer in gathered.answers)
     if asked is None or (counting.took and there != counting.took):  # counts of other sites are no parts of these
-        return begun(prepared, adapter.objective, counting.exchanges)
+        return begun(prepared, adapter.objective, counting.weighted, counting.exchanges)
     found = gathered.sum()
     rows = int(found["rows"][0])
     if (found["counts"] < 0).any() or rows <= 0:
         raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
     cells = edges.refined(counting.cells, asked, found["counts"])
     now = replace(counting, took=there, cells=cells, rows=rows, exchanges=counting.exchanges + 1)
-    if now.sought is not None:
-        if now.totals is None:
-            now = _ranked(now, now.sought, found["ranks"], adapter.objective.quantile)
-    elif now.units is None:
+    if _unsettled(now):
         now = replace(now, units=scales.settled(found["magnitudes"]))
-    elif now.totals is None:
+        if now.weighted and not found["magnitudes"][-1, 1:].any():
+            raise RunFailed("all rows weigh 0, so there is nothing to learn; look at the column of weights")
+    elif now.totals is None and now.sought is not None:
+        now = _ranked(now, now.sought, found["ranks"], adapter.objective.quantile)
+    elif now.totals is None and now.units is not None:
         now = replace(now, totals=np.ldexp(found["totals"].astype(np.float64), now.units))
     unclear = edges.unclear(cells, _most(adapter, prepared))
     if unclear is None and now.totals is None:
@@ -108,11 +115,24 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     return replace(now, asked=None)
 
 
+def base(counting: Counting, adapter: Any) -> Array:
+    """(outputs,) float32: the base score that the run states, or that follows from what was counted."""
+    totals = np.zeros(0) if counting.totals is None else counting.totals
+    if counting.weighted and counting.sought is None:
+        return np.asarray(adapter.base(totals[:-1], float(totals[-1])), np.float32)
+    return np.asarray(adapter.base(totals, float(counting.rows)), np.float32)
+
+
+def _unsettled(counting: Counting) -> bool:
+    """Whether units are needed that are not known."""
+    return counting.units is None and (counting.sought is None or counting.weighted)
+
+
 def _ranked(counting: Counting, sought: quantiles.Sought, ranks: Array, alpha: float) -> Counting:
-    sought = quantiles.narrowed(sought, ranks, alpha)
+    sought = quantiles.narrowed(sought, ranks, alpha, counting.weighted)
     if sought.known < quantiles.BITS * quantiles.EXCHANGES:
         return replace(counting, sought=sought)
-    first = quantiles.quantiles(sought, np.array([counting.rows]), alpha)
+    first = quantiles.quantiles(sought, np.array([counting.rows]), alpha, counting.weighted)
     return replace(counting, sought=sought, totals=first.astype(np.float64))
 
 

@@ -25,7 +25,7 @@ class Leaves:
 
     Args:
         sought: as far as it is known.
-        rows: of each leaf, once they are counted.
+        rows: of each leaf, or what they weigh, once it is counted.
     """
 
     sought: Sought
@@ -37,10 +37,10 @@ def begun(trees: Trees) -> Leaves:
     return Leaves(quantiles.begin(np.flatnonzero(trees.left == LEAF)))
 
 
-def told(leaves: Leaves, counts: Array, alpha: float) -> Leaves:
-    """With the counts of all sites."""
+def told(leaves: Leaves, counts: Array, alpha: float, weighted: bool) -> Leaves:
+    """With the counts of all sites, or where rows are ``weighted`` the sums of their weights."""
     rows = counts.sum(axis=1) if leaves.rows is None else leaves.rows
-    return Leaves(quantiles.narrowed(leaves.sought, counts, alpha), rows)
+    return Leaves(quantiles.narrowed(leaves.sought, counts, alpha, weighted), rows)
 
 
 def known(leaves: Leaves) -> bool:
@@ -48,9 +48,10 @@ def known(leaves: Leaves) -> bool:
     return leaves.sought.known == quantiles.BITS * quantiles.EXCHANGES
 
 
-def filled(trees: Trees, leaves: Leaves, alpha: float, learning_rate: float) -> Trees:
+def filled(trees: Trees, leaves: Leaves, alpha: float, weighted: bool, learning_rate: float) -> Trees:
     """The trees with the quantiles in their leaves; one that has no rows stays as it is."""
     rows = np.zeros(0, np.int64) if leaves.rows is None else leaves.rows
     at, value = np.flatnonzero(trees.left == LEAF)[rows > 0], trees.value.copy()
-    value[at] = quantiles.quantiles(leaves.sought, rows, alpha)[rows > 0] * np.float32(learning_rate)
+    found = quantiles.quantiles(leaves.sought, rows, alpha, weighted)
+    value[at] = found[rows > 0] * np.float32(learning_rate)
     return replace(trees, value=value)

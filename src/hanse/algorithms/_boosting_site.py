@@ -12,7 +12,6 @@ from hanse.boosting import edges, quantiles, risk, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.exponential import exp
 from hanse.boosting.growing import Splits
-from hanse.boosting.sampling import drawn, row_keys
 from hanse.boosting.trees import Trees
 from hanse.boosting.workspace import Workspace
 from hanse.codec import ArrayOf
@@ -21,6 +20,7 @@ from hanse.kinds import Combine, Contribution, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.pooling import model_options
+from hanse.learning.sampling import drawn, row_keys
 from hanse.messages import Array, Record
 from hanse.registry import find
 from hanse.task import Task
@@ -106,7 +106,8 @@ class Times:
 class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
     or to say how large gradients and Hessians are, where their units are not known, and before both what these need of
-    all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``."""
+    all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``. Where rows have
+    weights, these count in units of 2^``weight_unit``."""
 
     prepared: Record
     count: Count | None = None
@@ -115,6 +116,7 @@ class Question:
     residuals: Residuals | None = None
     times: Times | None = None
     units: Units | None = None
+    weight_unit: int | None = None
     measures: bool = False
     grows: bool = True
     round: int | None = None
@@ -148,7 +150,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     site.progress()
     sums, shown = _measured(ask, work, model, rows, task) if ask.measures else ({}, {})
     if ask.residuals is not None:
-        found = {"ranks": _ranked(work, ask.residuals, rows)}
+        found = {"ranks": _ranked(work, ask, ask.residuals, rows)}
     else:
         nodes = ask.level.nodes if ask.level else np.arange(model.objective.outputs if ask.grows else 0)
         found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
@@ -167,13 +169,17 @@ def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Cont
         site.cache["keys"] = edges.sorted_keys(columns)
     found = {"counts": edges.counts(site.cache["keys"], ask.cells)}
     found["rows"] = np.array([len(y)], np.int64)
-    sums = np.asarray(model.objective.begin(y), np.float64)
+    sums, weight = np.asarray(model.objective.begin(y), np.float64), None
+    if rows.weight is not None:
+        weight = rows.weight[rows.train]
+        sums = np.column_stack([sums * weight[:, None], weight]).astype(np.float64)
     if ask.wants == "magnitudes":
         found["magnitudes"] = scales.magnitudes(sums)
     elif ask.wants == "totals":
         found["totals"] = scales.whole(sums, ask.units).astype(np.int64).sum(axis=0)
     if ask.sought is not None:
-        found["ranks"] = quantiles.counts(quantiles.keys(y), np.zeros(len(y), np.int64), ask.sought)
+        own = None if weight is None else _whole(weight, int(ask.units[-1]))
+        found["ranks"] = quantiles.counts(quantiles.keys(y), np.zeros(len(y), np.int64), ask.sought, own)
     return Contribution(Record({}, found), combine=Combine.SUM)
 
 
@@ -208,14 +214,15 @@ def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: prepara
     not known, how large they are; before that, what the gradients need of all rows."""
     units, train, objective = ask.units, rows.train, model.objective
     outputs, y = objective.outputs, rows.y[rows.train]
+    weight = None if rows.weight is None else rows.weight[rows.train]
     pairs = np.zeros((outputs, len(rows.X), 2), np.int32)
     if ask.times is not None:
         interval = risk.intervals(y[:, 0], ask.times.edges)
         if ask.times.hazard is None:
             work.begin(list(pairs), train, "")
-            return _at_risk(exp(work.margins[train]).astype(np.float64), interval, y[:, 1], ask.times)
+            return _at_risk(exp(work.margins[train]).astype(np.float64), interval, y[:, 1], weight, ask)
         objective = objective.given(ask.times.hazard[interval])
-    both = np.stack(objective.gradients(work.margins[rows.train], y), axis=2)  # (train, outputs, 2)
+    both = np.stack(objective.gradients(work.margins[rows.train], y, weight), axis=2)  # (train, outputs, 2)
     if units is not None:
         pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
     if model.subsample < 1:
@@ -227,16 +234,28 @@ def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: prepara
     return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
 
 
-def _at_risk(hazards: Array, interval: Array, event: Array, ask: Times) -> dict[str, Array]:
+def _whole(weight: Array, unit: int) -> Array:
+    """(n,) int64 weights in units of 2^``unit``."""
+    return np.asarray(scales.whole(weight[:, None], np.array([unit]))[:, 0], np.int64)
+
+
+def _at_risk(hazards: Array, interval: Array, event: Array, weight: Array | None, ask: Question) -> dict[str, Array]:
     """How large the (n, 1) ``hazards`` exp(F) are; in units, their sums in each interval, with the events there."""
-    if ask.units is None:
+    times, own = ask.times, None
+    if times is None:
+        raise DataError("who is at risk was asked for without the intervals of time")
+    if weight is not None:
+        hazards, own = hazards * weight[:, None], _whole(weight, ask.weight_unit or 0)[event == 1]
+    if times.units is None:
         return {"magnitudes": scales.magnitudes(hazards)}
-    k, whole = len(ask.edges) + 1, scales.whole(hazards, ask.units)[:, 0].astype(np.int64)
-    return {"at_risk": risk.sums(whole, interval, k), "happened": np.bincount(interval[event == 1], minlength=k)}
+    k, whole = len(times.edges) + 1, scales.whole(hazards, times.units)[:, 0].astype(np.int64)
+    happened = scales.binned(interval[event == 1], k, own)
+    return {"at_risk": scales.binned(interval, k, whole), "happened": happened}
 
 
-def _ranked(work: Workspace, ask: Residuals, rows: preparation.Rows) -> Array:
-    """How many of the rows that the trees learn from have residuals of the bits that are looked for."""
+def _ranked(work: Workspace, question: Question, ask: Residuals, rows: preparation.Rows) -> Array:
+    """How many of the rows that the trees learn from have residuals of the bits that are looked for, or what they
+    weigh."""
     found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
     for output, order in enumerate(work.order):
         leaf = np.empty(len(order), np.int64)
@@ -244,7 +263,8 @@ def _ranked(work: Workspace, ask: Residuals, rows: preparation.Rows) -> Array:
             if of == output:
                 leaf[low:high] = ask.home[node]
         residuals = rows.y[order].astype(np.float32) - work.margins[order, output]
-        found += quantiles.counts(quantiles.keys(residuals), leaf, ask.sought)
+        weight = None if rows.weight is None else _whole(rows.weight[order], question.weight_unit or 0)
+        found += quantiles.counts(quantiles.keys(residuals), leaf, ask.sought, weight)
     return found
 
 

@@ -5,7 +5,8 @@
 2. *sum*: count and sum of each numeric column, class counts, rows (SUM).
 3. *squares*: the same once more, about the mean c of the second exchange, and sums of squares about it (SUM).
    Two passes, so nothing cancels. A site says besides which of its columns are unlike those of all sites. Models that
-   take raw values (trees) do without scales, and not without that: a unit of its own at one site spoils them, too.
+   take raw values (trees) do without squares and scales, and not without that: a unit of its own at one site spoils
+   them, too. They take values as float32, so larger ones count as the largest of these.
 
 Each exchange goes to all nodes that answered the one before. What is divided comes from one exchange, so where
 a node is lost between two, rows, class counts, means and scales are those of the nodes that answered the last:
@@ -39,7 +40,7 @@ from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.learning.rows import STANDARDISED, Agreed, check_task, numbers, split, usable
+from hanse.learning.rows import STANDARDISED, Agreed, check_task, numbers, parted, usable
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.suppression import hidden
@@ -50,6 +51,7 @@ Step = Literal["merge", "sum", "squares", "done"]
 Fill = Literal["missing", "zero"]
 PerColumn = Annotated[Array, ArrayOf("float64", "columns")]
 
+_MOST = float(np.finfo(np.float32).max)  # models of raw values take them as float32
 _FAR = 1e6  # (distance of two means)² over the variance: 10 of 16 digits are left
 
 
@@ -149,13 +151,15 @@ class Preparation:
         task, columns = ask.agreed.task, ask.agreed.columns
         check_task(site, task)
         kept, y = usable(site.table, task, ask.agreed.target)
-        train, _ = split(y, site.rng("split"), float(site.config["test_fraction"]))
+        train, _ = parted(site, kept, y, columns)
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
         values = numbers(site.table.take(kept[train]), columns)
         if task.of.moments:
             values = np.column_stack([values, (y if y.ndim > 1 else y[:, None])[train, : task.of.moments]])
+        if not ask.agreed.standardised:
+            values = np.clip(values, -_MOST, _MOST)
         present = np.isfinite(values)
         centred = np.where(present, values - (ask.mean if ask.step == "squares" else 0.0), 0.0)
         dropped = site.table.rows - len(kept)
@@ -169,7 +173,8 @@ class Preparation:
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
         said: dict[str, Json] = {}
         if ask.step == "squares":
-            arrays["squares"] = (centred**2).sum(0)
+            if ask.agreed.standardised:
+                arrays["squares"] = (centred**2).sum(0)
             listed = [c for c in columns if c.numeric]
             places = [i for i, c in enumerate(listed) if c.kind is ColumnKind.NUMERIC]
             names, own = [listed[i].name for i in places], values[:, places]
@@ -208,10 +213,10 @@ class Preparation:
         # where all that made the centre are here, it is their mean, and what is left of it is rounding
         shift = np.zeros_like(mean) if took == before.took else mean
         mean = np.where(count > 0, before.mean + shift, 0.0)
-        variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
         state = replace(state, warnings=_warned(state, gathered), count=count, mean=mean, scale=np.ones_like(mean))
         if state.needs != STANDARDISED:
             return replace(state, step="done")
+        variance = np.divide(found["squares"], count, out=np.zeros_like(mean), where=count > 0) - shift**2
         if (shift**2 > _FAR * variance).any():
             return state
         # a constant column has variance zero up to the rounding of its mean

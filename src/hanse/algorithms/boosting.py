@@ -55,6 +55,7 @@ TAKES = "histograms"
 DEFAULT = True
 EXACT = True
 SETTINGS = {
+    **preparation.SETTINGS,
     "learning_rate": Setting(
         None, "of each boosted tree; null: the model's own (0.3)", maybe(number(0, 1000, above=True))
     ),
@@ -168,7 +169,7 @@ class ExactBoosting:
             previous,
             config["model_name"],
             model_options(config),
-            _boosting_counts.begun(previous, adapter.objective),
+            _boosting_counts.begun(previous, adapter.objective, config["weight_column"] is not None),
             Importance(share, share, share),
             model=none(),
             seed=config["seed"],
@@ -217,10 +218,10 @@ class ExactBoosting:
         state = replace(state, counting=counting)
         if counting.asked is not None or counting.totals is None:
             return state
-        bins, times = _boosting_counts.settled(counting, adapter, state.prepared)
-        base = state.base if state.base is not None else adapter.base(counting.totals, float(counting.rows))
-        times = None if times is None else Times(times)
-        state = replace(state, bins=bins, base=np.asarray(base, np.float32), times=times)
+        bins, grid = _boosting_counts.settled(counting, adapter, state.prepared)
+        base = state.base if state.base is not None else _boosting_counts.base(counting, adapter)
+        times = None if grid is None else Times(grid)
+        state = replace(state, bins=bins, base=base, times=times)
         return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
 
     # ---- trees
@@ -248,6 +249,7 @@ class ExactBoosting:
             forward=forward,
             times=state.times if grows else None,
             units=state.units,
+            weight_unit=state.counting.weight_unit,
             measures=schedule.measures,
             grows=grows,
             round=schedule.round + 1,
@@ -263,7 +265,7 @@ class ExactBoosting:
             arrays["histograms"] = ("int64", (outputs, int(state.bins.starts[-1]), 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
             question = replace(question, forward=_whole(state))
-        counts = {"rows": None, "happened": None, **(task.of.counts if schedule.measures else {})}
+        counts = {"rows": None, **_counts(state, "happened"), **(task.of.counts if schedule.measures else {})}
         return Ask(
             encode(question),
             Combine.SUM,
@@ -295,7 +297,7 @@ class ExactBoosting:
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         if state.times is not None and state.times.hazard is None:
-            return replace(state, times=_timed(state.times, found))
+            return replace(state, times=_timed(state.times, found, state.counting.weight_unit))
         if state.units is None:
             return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
         return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs, state.bins))
@@ -313,7 +315,8 @@ class ExactBoosting:
         if state.leaves is not None:
             residuals = Residuals(state.leaves.sought, self._trees(state, grown)[1])
             arrays = {"ranks": ("int64", (len(state.leaves.sought.group), quantiles.WIDTH))}
-        question = Question(state.prepared, level=level, residuals=residuals, round=round)
+        unit = state.counting.weight_unit
+        question = Question(state.prepared, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
             forward = _whole(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
@@ -324,7 +327,7 @@ class ExactBoosting:
             "train",
             round,
             to=state.took,
-            counts={"rows": None, "ranks": None},
+            counts={"rows": None, **_counts(state, "ranks")},
             arrays=arrays,
             sums={},
             fault=partial(_fault, state.bins.starts),
@@ -362,13 +365,14 @@ class ExactBoosting:
         found, alpha = gathered.sum()["ranks"], state.adapter.objective.quantile
         if (found < 0).any():
             raise Unusable({a.node: "the counts of all sites add up to less than nothing" for a in gathered.answers})
-        leaves, stamp = _boosting_leaves.told(leaves, found, alpha), _stamp(state.grown, grown.splits)
+        weighted = state.counting.weighted
+        leaves, stamp = _boosting_leaves.told(leaves, found, alpha, weighted), _stamp(state.grown, grown.splits)
         grown = replace(grown, opened=grown.opened[:0])  # the sites have been told
         state = replace(state, growing=grown, grown=stamp, leaves=leaves)
         if not _boosting_leaves.known(leaves):
             return replace(state, schedule=state.schedule.noted(None))
         trees, home = self._trees(state, grown)
-        trees = _boosting_leaves.filled(trees, leaves, alpha, state.rules.learning_rate)
+        trees = _boosting_leaves.filled(trees, leaves, alpha, weighted, state.rules.learning_rate)
         return self._added(state, grown, trees, home, False)
 
     def _added(self, state: State, grown: Growing, trees: Trees, home: Array, first: bool) -> State:
@@ -469,18 +473,26 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
 def _fresh(state: State) -> State:
     """Before the first ask of a tree."""
     bounds, outputs = state.adapter.objective.bounds(), state.adapter.objective.outputs
-    units = None
+    units, most = None, 1.0  # of weights
+    if state.counting.weight_unit is not None:
+        most = 2.0 ** (state.counting.weight_unit + scales.BITS)
     if all(bound is not None for bound in bounds):
-        units = np.tile(np.array([scales.bounded(b) for b in bounds], np.int32), (outputs, 1))
+        units = np.tile(np.array([scales.bounded(b * most) for b in bounds], np.int32), (outputs, 1))
     times = None if state.times is None else Times(state.times.edges)
     return replace(state, growing=None, leaves=None, units=units, times=times)
 
 
-def _timed(times: Times, found: Mapping[str, Array]) -> Times:
+def _counts(state: State, name: str) -> dict[str, None]:
+    """That this array counts rows; not where it sums up their weights."""
+    return {} if state.counting.weighted else {name: None}
+
+
+def _timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:
     """With how large hazards are, or with their sums, of all sites."""
     if times.units is None:
         return replace(times, units=scales.settled(found["magnitudes"]))
-    return replace(times, hazard=risk.hazard(found["at_risk"], found["happened"], int(times.units[0])))
+    happened = np.ldexp(found["happened"].astype(np.float64), weight_unit or 0)
+    return replace(times, hazard=risk.hazard(found["at_risk"], happened, int(times.units[0])))
 
 
 def _stopped(state: State) -> State:

@@ -1,7 +1,8 @@
 """Which columns a node may be split on, and in which direction its leaves may go.
 
 - **Monotone**: where the margin may only rise with a column, the left part of a split on it must not weigh more than
-  the right one, and nothing below either part may go beyond the middle of the two.
+  the right one, and nothing below either part may go beyond the middle of the two. Missing values are neither less nor
+  more than given ones: a split of all given values from the missing ones may weigh either way.
 - **Interactions**: the columns on one path must all be of one group.
 - **Sampling**: a tree has a share of all columns, a level a share of these, a node a share of those. What is drawn
   depends on the seed of the run, the round, the output and the way to the node alone.

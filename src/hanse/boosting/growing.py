@@ -348,6 +348,7 @@ def _with_children(nodes: TreeNodes, at: Array, scales: Array, rules: Rules) -> 
     weight = np.clip(rules.penalty.weight(gradient * worth[:, 0], hessian * worth[:, 1]), lower, upper)
     if rules.constraints.monotone is not None:
         sign, middle = rules.constraints.monotone[nodes.feature[at]], (weight[::2] + weight[1::2]) / 2
+        sign = np.where(sign * (weight[1::2] - weight[::2]) < 0, -sign, sign)  # missing from given: as they lie
         upper[::2], lower[1::2] = (np.where(sign > 0, middle, own) for own in (upper[::2], lower[1::2]))
         lower[::2], upper[1::2] = (np.where(sign < 0, middle, own) for own in (lower[::2], upper[1::2]))
     children = replace(children, weight=weight, lower=lower, upper=upper)

@@ -4,9 +4,11 @@ A float32 number is one of 2^32 keys that are ordered as the numbers are. Four e
 in every group, eight bits of their keys at a time: sites count the rows of a group whose keys begin as those that are
 looked for, by the next eight bits. What leaves a site are counts, which add. With n rows, x = α (n + 1) and k = ⌊x⌋,
 the quantile lies between the k-th and the next number, v_k + (x - k) (v_{k+1} - v_k), or is the first or the last one.
+Where rows have weights, whole numbers in units that all sites share, these are summed up instead, and the quantile is
+the first number up to which they come to α of all.
 
 References: Hyndman and Fan 1996, "Sample quantiles in statistical packages", definition 6; XGBoost 3.2,
-``src/common/stats.h``, ``Quantile``.
+``src/common/stats.h``, ``Quantile`` and ``WeightedQuantile``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Annotated
 
 import numpy as np
 
+from hanse.boosting.scales import binned
 from hanse.codec import ArrayOf
 from hanse.messages import Array
 
@@ -31,7 +34,8 @@ class Sought:
     Args:
         group: theirs.
         prefix: the leading bits of their keys, as far as they are known.
-        rank: how many numbers with this prefix come before; -1 where no row of the group is counted yet.
+        rank: how many numbers with this prefix come before (how much they weigh); -1 where no row of the group is
+            counted yet.
         known: bits of the prefix.
     """
 
@@ -64,12 +68,13 @@ def numbers(found: Array) -> Array:
     return bits.astype(np.uint32).view(np.float32)
 
 
-def counts(own: Array, group: Array, sought: Sought) -> Array:
+def counts(own: Array, group: Array, sought: Sought, weight: Array | None = None) -> Array:
     """(sought, WIDTH) int64: a site's rows with each prefix, by the next bits of their keys.
 
     Args:
         own: (n,) keys.
         group: (n,) the group of each row; -1 of none.
+        weight: (n,) int64 below 2^31, what each row counts for; None: 1.
     """
     found = np.zeros((len(sought.group), WIDTH), np.int64)
     rest = 32 - sought.known
@@ -78,13 +83,17 @@ def counts(own: Array, group: Array, sought: Sought) -> Array:
     edges = np.searchsorted(group[order], np.arange(int(sought.group.max(initial=-1)) + 2))
     for i, (g, wanted) in enumerate(zip(sought.group, sought.prefix, strict=True)):
         rows = order[edges[g] : edges[g + 1]]
-        found[i] = np.bincount(digit[rows[prefix[rows] == wanted]], minlength=WIDTH)
+        rows = rows[prefix[rows] == wanted]
+        found[i] = binned(digit[rows], WIDTH, None if weight is None else weight[rows])
     return found
 
 
-def narrowed(sought: Sought, found: Array, alpha: float) -> Sought:
+def narrowed(sought: Sought, found: Array, alpha: float, weighted: bool = False) -> Sought:
     """With the next bits, from the :func:`counts` of all sites; after the first of them also with the ranks."""
-    if not sought.known:
+    if not sought.known and weighted:
+        whole = np.ceil(found.sum(1) * float(np.float32(alpha))).astype(np.int64)
+        sought = Sought(sought.group, sought.prefix, np.maximum(whole, 1) - 1, 0)
+    elif not sought.known:
         total = found.sum(1)
         first, last, place = _place(alpha, total)
         below = np.where(first, 0, np.where(last, total - 1, np.floor(place).astype(np.int64) - 1))
@@ -99,12 +108,14 @@ def narrowed(sought: Sought, found: Array, alpha: float) -> Sought:
     return Sought(sought.group, (sought.prefix << BITS) + digit, sought.rank - passed, sought.known + BITS)
 
 
-def quantiles(sought: Sought, rows: Array, alpha: float) -> Array:
+def quantiles(sought: Sought, rows: Array, alpha: float, weighted: bool = False) -> Array:
     """(groups,) float32, once all bits are known; 0 of a group without rows.
 
     Args:
-        rows: (groups,) of all sites.
+        rows: (groups,) of all sites, or what they weigh.
     """
+    if weighted:
+        return np.where(rows > 0, numbers(sought.prefix), np.float32(0)).astype(np.float32)
     low, high = numbers(sought.prefix).reshape(-1, 2).T
     first, last, place = _place(alpha, rows)
     part = np.where(first | last, 0.0, (place - 1) - (np.floor(place) - 1))

@@ -32,20 +32,12 @@ def intervals(time: Array, edges: Array) -> Array:
     return np.searchsorted(edges, np.asarray(time, np.float32), side="right").astype(np.int64)
 
 
-def sums(values: Array, interval: Array, k: int) -> Array:
-    """(k,) int64: the sums of (n,) whole numbers below 2^31 in each of ``k`` intervals."""
-    high, low = values >> 16, values & 0xFFFF  # either adds exactly in float64
-    parts = (np.bincount(interval, part, k).astype(np.int64) for part in (high, low))
-    first, second = parts
-    return (first << 16) + second
-
-
 def hazard(at: Array, events: Array, unit: float) -> Array:
     """(k, 2) float64 A and B at the end of each interval.
 
     Args:
-        at: (k,) int64, the :func:`sums` of exp(F) of all sites, in units of 2^``unit``.
-        events: (k,) of all sites.
+        at: (k,) int64, Σ exp(F) over the rows of each interval of all sites, in units of 2^``unit``.
+        events: (k,) of all sites, or what they weigh.
 
     >>> hazard(np.array([2, 1, 1]), np.array([1, 0, 1]), 0).tolist()
     [[0.25, 0.0625], [0.25, 0.0625], [1.25, 1.0625]]

@@ -50,6 +50,18 @@ def bounded(bound: float) -> int:
     return exponent - (fraction == 0.5) - BITS
 
 
+def binned(place: Array, size: int, values: Array | None = None) -> Array:
+    """(size,) int64: the sums of (n,) whole numbers from 0 to before 2^31 at each ``place``; None: how many there are.
+
+    >>> binned(np.array([0, 2, 2]), 3, np.array([5, 1 << 30, 1])).tolist()
+    [5, 0, 1073741825]
+    """
+    if values is None:
+        return np.bincount(place, minlength=size).astype(np.int64)
+    high, low = (np.bincount(place, part, size).astype(np.int64) for part in (values >> 16, values & 0xFFFF))
+    return np.asarray((high << 16) + low)  # either part adds exactly in float64
+
+
 def whole(values: Array, units: Array) -> Array:
     """(n, columns) float64 whole numbers: ``values`` in units of 2^``units``, to the nearest, of two the even one."""
     return np.rint(np.ldexp(np.asarray(values, np.float64), -units))

@@ -166,6 +166,8 @@ def _search(
     sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
     parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
     signs = None if bounds is None else bounds.monotone[column]
+    if signs is not None:
+        signs[missing - 1] = 0  # missing values from given ones: neither are less
     gain = _gain(left[0], left[1], total, scales, penalty, usable, bounds, signs) - parent
     default_left = np.asarray(np.zeros(gain.shape, bool))
     if lacks.any():

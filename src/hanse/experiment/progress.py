@@ -114,7 +114,8 @@ class Progress:
         due = max(1, self._rounds // 20)  # at most some twenty lines, however many rounds
         if step is None or step.round is None or not (step.metrics or step.failures):
             return
-        if step.failures or self._round - self._last >= due or self._round == self._rounds:
+        new = self._round - self._last  # 0: a further step of a round that was told
+        if step.failures or new >= due or (new and self._round == self._rounds):
             self._last = self._round
             again = " again: too few answers" if step.status == "failed" else ""
             self._line(f"round {step.round}/{self._rounds}{again}  {figures}")

@@ -9,11 +9,25 @@ import numpy as np
 
 from hanse.errors import DataError
 from hanse.kinds import Site
+from hanse.learning.sampling import drawn, row_keys
 from hanse.messages import Array, Json, Record, digest
 from hanse.registry import find
+from hanse.settings import Setting, maybe, one_of, text
 from hanse.table import Column, ColumnKind, Table
 from hanse.task import Settling, Task
 
+SETTINGS = {  # of algorithms whose model is the same for every way to divide the rows, if it learns from the same ones
+    "hold_out": Setting(
+        "rows",
+        "what a row is held out by (test_fraction): rows: what it holds, so that the same rows are at whatever sites "
+        "they lie; sites: each site draws its share, of each class",
+        one_of("rows", "sites"),
+    ),
+    "weight_column": Setting(
+        None, "the column that says what each row counts for, a number from 0; never a feature; null: 1", maybe(text())
+    ),
+}
+_MOST = float(np.finfo(np.float32).max)
 STANDARDISED, RAW, CODED = "standardised", "raw", "coded"  # what a model needs (:mod:`hanse.models`)
 
 
@@ -109,7 +123,8 @@ def design(table: Table, prepared: Record) -> Array:
             and dates minus the mean over the scale, what is missing at the mean, marked in a column of its own if any
             site has missing values there; else raw values with NaN for what is missing. Booleans are 0 and 1, dates
             days since 1970, categories one column each (an unknown one is 0 in all); where ``coded``, the number of
-            their place among all, in one column (an unknown one is missing).
+            their place among all, in one column (an unknown one is missing), and numbers that float32 does not hold
+            below its largest count as missing, too.
 
     Returns:
         (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
@@ -130,7 +145,7 @@ def design(table: Table, prepared: Record) -> Array:
                 continue
             parts.append(_one_hot(column, entry.categories, standardise))
             continue
-        values = np.where(np.isfinite(column.values), column.values, np.nan)
+        values = np.where(np.abs(column.values) < (_MOST if needs == CODED else np.inf), column.values, np.nan)
         if standardise:
             mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
             missing = np.isnan(values)
@@ -195,16 +210,33 @@ def split(y: Array, rng: np.random.Generator, test_fraction: float) -> tuple[Arr
     return np.sort(order[~held]), np.sort(order[held])
 
 
+def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> tuple[Array, Array]:
+    """Positions for training and for evaluation, as the run holds rows out (``hold_out``).
+
+    Args:
+        kept: the rows with a usable target; ``y``: their targets.
+        columns: what is learned from.
+    """
+    fraction = float(site.config["test_fraction"])
+    if site.config.get("hold_out", "sites") == "sites" or not fraction:
+        return split(y, site.rng("split"), fraction)
+    keys = row_keys(_plain(site.table, columns)[kept], y)
+    held = drawn(keys, fraction, int(site.config["seed"]), "held out")
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A site's rows, ready for a model: ``X`` and ``y`` of all usable rows, the positions for
-    ``train`` and ``test``, and how many rows were ``dropped`` for want of a target."""
+    ``train`` and ``test``, how many rows were ``dropped`` for want of a target, and what each row counts for
+    (``weight_column``; None: 1)."""
 
     X: Array
     y: Array
     train: Array
     test: Array
     dropped: int
+    weight: Array | None = None
 
 
 def rows(site: Site, prepared: Record) -> Rows:
@@ -215,9 +247,10 @@ def rows(site: Site, prepared: Record) -> Rows:
         return found[1]
     check_task(site, task(prepared))
     kept, y = target(site.table, prepared)
-    train, test = split(y, site.rng("split"), float(site.config["test_fraction"]))
-    X = design(site.table.take(kept), prepared)
-    made = Rows(X, y, train, test, site.table.rows - len(kept))
+    usable = site.table.take(kept)
+    train, test = parted(site, kept, y, Agreed.of(prepared).columns)
+    weight = _weights(usable, site.config.get("weight_column"))
+    made = Rows(design(usable, prepared), y, train, test, site.table.rows - len(kept), weight)
     site.cache["rows"] = (key, made)
     return made
 
@@ -246,6 +279,40 @@ def numbers(table: Table, columns: Sequence[Described]) -> Array:
     """(n, c) numeric, boolean and date columns as they are."""
     found = [_column(table, entry).values for entry in columns if entry.numeric]
     return np.column_stack(found) if found else np.zeros((table.rows, 0))
+
+
+def _plain(table: Table, columns: Sequence[Described]) -> Array:
+    """(n, c) what each row holds: numbers, the places of categories; NaN where nothing usable is. Images are left
+    out."""
+    found = [np.zeros((table.rows, 0))]
+    for entry in columns:
+        column = _column(table, entry)
+        if entry.numeric:
+            found.append(np.where(np.isfinite(column.values), column.values, np.nan)[:, None])
+        elif column.kind is ColumnKind.CATEGORICAL:
+            codes = _codes(column, entry.categories)
+            found.append(np.where(codes < 0, np.nan, codes)[:, None])
+    return np.concatenate(found, axis=1)
+
+
+def _weights(table: Table, name: str | None) -> Array | None:
+    """(n,) float32 weights of rows. Raises ``DataError`` where one is none."""
+    if name is None:
+        return None
+    if name not in table.columns:
+        raise DataError(f"the column of weights {name!r} is not in the dataset of this site")
+    column = table[name]
+    if column.kind not in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.OPEN):
+        raise DataError(f"the column of weights {name!r} is {column.kind} at this site; expected numbers from 0")
+    with np.errstate(over="ignore"):
+        found = np.asarray(column.values, np.float32)
+    wrong = int((~np.isfinite(found) | (found < 0)).sum())
+    if wrong:
+        raise DataError(
+            f"{wrong} rows have a weight in {name!r} that is missing, below 0 or beyond float32; expected numbers from "
+            "0 (0: the row does not count)"
+        )
+    return found
 
 
 def _codes(column: Column, categories: Sequence[str]) -> Array:

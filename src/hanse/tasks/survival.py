@@ -130,7 +130,7 @@ _CELLS = ("risk", "events", "others")
 
 def _interval(ratio: Array) -> Array:
     """(n,) of numbers from 0, with as many below 1 as above; in operations that every processor rounds alike."""
-    return np.minimum((ratio / (1 + ratio) * INTERVALS).astype(np.int64), INTERVALS - 1)
+    return np.asarray(np.minimum((ratio / (1 + ratio) * INTERVALS).astype(np.int64), INTERVALS - 1))
 
 
 def _concordance(events: Array, others: Array) -> dict[str, Json]:

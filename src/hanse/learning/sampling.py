@@ -1,4 +1,4 @@
-"""Which rows a round learns from, wherever they lie.
+"""Which rows a round learns from, or a run holds out, wherever they lie.
 
 A row is drawn by a key made of its values and its target, of the seed of the run and of the round: the same row is
 drawn at any site and in any order. (Rows that are equal in all of these are drawn together.)
@@ -18,7 +18,7 @@ _MISSING = 0x7FC00000  # the bits of NaN, of which there are many
 def row_keys(X: Array, y: Array) -> Array:
     """(n,) uint64: a number for each row, of its values as float32 and its target (n,) or targets (n, c)."""
     keys = np.zeros(len(X), np.uint64)
-    for column in np.asarray(y, np.float64).reshape(len(X), -1).T:
+    for column in np.asarray(y, np.float64).T if y.ndim > 1 else [np.asarray(y, np.float64)]:
         keys = _mixed(keys ^ np.ascontiguousarray(column).view(np.uint64))
     for column in X.T:
         values = np.asarray(column, np.float32) + np.float32(0)  # -0 becomes 0
@@ -27,9 +27,9 @@ def row_keys(X: Array, y: Array) -> Array:
     return keys
 
 
-def drawn(keys: Array, share: float, seed: int, round: int) -> Array:
-    """(n,) bool: each row with the probability ``share``."""
-    salt = hashlib.sha256(f"rows\x1f{seed}\x1f{round}".encode()).digest()[:8]
+def drawn(keys: Array, share: float, seed: int, what: int | str) -> Array:
+    """(n,) bool: each row with the probability ``share``. ``what``: the round, or what else rows are drawn for."""
+    salt = hashlib.sha256(f"rows\x1f{seed}\x1f{what}".encode()).digest()[:8]
     number = _mixed(keys ^ np.frombuffer(salt, "<u8"))
     return np.asarray((number >> np.uint64(11)) < np.uint64(int(share * 2**53)))
 
