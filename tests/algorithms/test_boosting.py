@@ -11,6 +11,7 @@ from drive import Drive, same, shares, toy
 
 import hanse
 from hanse import algorithms
+from hanse.boosting.importance import shap
 from hanse.boosting.objective import chosen
 from hanse.boosting.trees import Trees, margins
 from hanse.config import RunConfig
@@ -311,12 +312,53 @@ def test_the_largest_float32_is_missing_where_missing_values_are_split_from_give
     a[rng.random(240) < 0.2] = np.nan
     y = table["y"].values + 200 * np.isnan(a)
     tables = shares(Table({**table.columns, "a": Table.of({"a": a})["a"], "y": Table.of({"y": y})["y"]}), 120, 120)
-    drive = Drive(tables, **settings("regression", test_fraction=0.0))
+    drive = Drive(tables, **settings("regression"))
     result = drive.run()
     for site in drive.sites.values():
         work = site.memory["boosting"]
         assert (find("models", "xgboost").predict(result, work.X) == work.margins[:, 0]).all()
         assert not (np.abs(work.X) >= np.finfo(np.float32).max).any()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_what_features_add_to_predictions_is_that_of_the_pooled_rows(kind: str) -> None:
+    table = table_of(kind)
+    for rows in (None, 100):
+        found = {}
+        for name, tables in list(splits(table).items())[::2]:
+            drive = Drive(tables, **settings(kind, test_fraction=0.0, num_rounds=3, shap_rows=rows))
+            result = drive.run()
+            found[name] = digest(Record(result.data["shap"], {}))
+            assert drive.labels[-1] == "explain"
+            assert len(drive.labels) <= algorithms.most_steps(drive.config)
+        assert len(set(found.values())) == 1, found
+        told = result.data["shap"]
+        X = np.concatenate([site.memory["boosting"].X for site in drive.sites.values()])
+        trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
+        own = chosen(task_of(result), {})
+        values = shap(trees, own.margin(result.arrays["model.base"]), X)[:, :, :-1]
+        for row in told["features"]:
+            i = result.data["task"]["features"].index(row["feature"])
+            k = result.data["task"]["classes"].index(row["output"]) if "output" in row else 0
+            whole = np.abs(values[:, k, i]).mean()
+            if rows is None:
+                assert (row["mean_abs"], row["mean"]) == pytest.approx((whole, values[:, k, i].mean()), abs=1e-6)
+                assert row["error"] == 0
+            else:
+                assert abs(row["mean_abs"] - whole) <= 4 * row["error"] + 1e-6
+        assert told["rows"] == 240 if rows is None else 60 < told["rows"] < 140
+        sizes = [row["mean_abs"] for row in told["features"]]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > 0.05
+
+
+def test_a_site_explains_no_fewer_rows_than_its_owner_tells_something_of() -> None:
+    tables = shares(table_of("binary"), 200, 40)
+    given = settings("binary", test_fraction=0.0, num_rounds=1, shap_rows=24)
+    drive = Drive(tables, owners={"site-1": {"minimum_count": 20}}, **given)
+    result = drive.run()
+    assert "fewer than this node's minimum of 20" in drive.failures[-1]["site-1"]
+    assert result.data["shap"]["rows"] < 40
 
 
 def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from hanse.algorithms import _boosting_shap
 from hanse.boosting import edges, quantiles, risk, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.exponential import exp
@@ -107,7 +108,7 @@ class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
     or to say how large gradients and Hessians are, where their units are not known, and before both what these need of
     all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``. Where rows have
-    weights, these count in units of 2^``weight_unit``."""
+    weights, these count in units of 2^``weight_unit``. After the last tree, to ``explain`` what it learned."""
 
     prepared: Record
     count: Count | None = None
@@ -120,6 +121,7 @@ class Question:
     measures: bool = False
     grows: bool = True
     round: int | None = None
+    explain: _boosting_shap.Explain | None = None
 
 
 def answer(site: Site, ask: Question) -> Contribution:
@@ -133,6 +135,8 @@ def answer(site: Site, ask: Question) -> Contribution:
         site.cache["unfit"] = model.objective.unfit(y) if finite else "one is larger than float32 can hold"
     if site.cache["unfit"]:
         raise DataError(f"the targets do not fit {model.objective.name}: {site.cache['unfit']}")
+    if ask.explain is not None:
+        return _boosting_shap.answer(site, ask.explain, model, rows)
     if ask.count is not None:
         return _counted(site, ask.count, model, rows)
     site.cache.pop("keys", None)

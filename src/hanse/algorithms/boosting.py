@@ -30,11 +30,12 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _boosting_counts, _boosting_leaves
+from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap
 from hanse.algorithms._boosting_counts import Counting
 from hanse.algorithms._boosting_leaves import Leaves
+from hanse.algorithms._boosting_shap import Explain, Explained
 from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Residuals, Times, Units, answer
-from hanse.boosting import growing, objective, quantiles, risk, scales
+from hanse.boosting import growing, objective, quantiles, risk, scales, shap
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules, Splits
 from hanse.boosting.trees import Trees, join, none
@@ -64,6 +65,12 @@ SETTINGS = {
         "end where the loss on the rows held out has not fallen for so many rounds, and take the trees up to the least",
         maybe(whole(1, 100_000)),
     ),
+    "shap_rows": Setting(
+        0,
+        "of how many training rows of all sites it is told what each feature adds to predictions (mean |SHAP|); "
+        "0: none; null: all",
+        maybe(whole(0, 1_000_000_000)),
+    ),
 }
 CHECKPOINT_EVERY = 10  # trees: a state holds all trees so far
 _SHOWN_FEATURES = 50
@@ -82,7 +89,7 @@ def most_steps(config: RunConfig) -> int:
     levels = depth or leaves or 1000
     wanted = options.get("objective")
     more = quantiles.EXCHANGES if wanted and objective.named(str(wanted)).LEAVES_ARE_QUANTILES else 0
-    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 4 + more) + 2
+    return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 4 + more) + 3
 
 
 def unfit(config: RunConfig) -> str:
@@ -110,6 +117,7 @@ class State:
         grown: the stamp of the rows as they have been told to go.
         patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
         restarts: trees that began anew.
+        explains: of how many rows SHAP values are summed up at the end; None: of all. ``explained``: their sums.
     """
 
     schedule: Schedule
@@ -133,6 +141,8 @@ class State:
     patience: int | None = None
     kept: int | None = None
     restarts: int = 0
+    explains: int | None = 0
+    explained: Explained | None = None
 
     @property
     def adapter(self) -> Any:
@@ -174,6 +184,7 @@ class ExactBoosting:
             model=none(),
             seed=config["seed"],
             patience=config["early_stopping_rounds"],
+            explains=config["shap_rows"],
         )
 
     def ask(self, state: State) -> Ask | Done:
@@ -181,6 +192,16 @@ class ExactBoosting:
         if state.counting.asked is not None:
             return _boosting_counts.ask(state.counting, state.counting.asked, state.adapter.objective, state.prepared)
         schedule, growing = state.schedule, state.growing
+        if schedule.phase == "done" and (asked := _explain(state)) is not None:
+            task = preparation.task(state.prepared)
+            return Ask(
+                encode(Question(state.prepared, explain=asked)),
+                Combine.SUM,
+                "explain",
+                counts={"explained": None},
+                arrays=_boosting_shap.shapes(state.adapter.objective.outputs, len(task.features)),
+                sums={},
+            )
         if schedule.phase == "done":
             trees = f"{schedule.round} rounds, {len(_known(state.model))} trees"
             return Done(trees if state.kept is None else f"{trees}: the loss was least after {state.kept} rounds")
@@ -195,6 +216,9 @@ class ExactBoosting:
             raise Unusable(heavy)
         if state.counting.asked is not None:
             return self._counted(state, gathered)
+        if state.schedule.phase == "done" and (asked := _explain(state)) is not None:
+            explained = _boosting_shap.told(asked, gathered.sum())
+            return replace(state, explained=explained, schedule=state.schedule.noted(None))
         told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
         lost = tuple(node for node, is_lost in told.items() if is_lost)
         again = {node: "it does not have the trees that it was sent" for node in lost if node in state.whole}
@@ -417,6 +441,7 @@ class ExactBoosting:
             "prepared": state.prepared.data,
             "round": state.schedule.round if state.kept is None else state.kept,
         }
+        data |= _shap(state)
         model = {f.name: getattr(_known(state.model), f.name) for f in fields(Trees)}
         model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
         parts = {"model": model, "prepared": state.prepared.arrays}
@@ -433,6 +458,7 @@ class ExactBoosting:
             **state.schedule.shown(),
             "trees": len(_known(state.model)),
             **({"restarts": state.restarts} if state.restarts else {}),
+            **_shap(state, _SHOWN_FEATURES),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
 
@@ -468,6 +494,25 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     if (totals != totals[:, :1]).any():
         return "its histograms do not add up: the sums over the bins of one column are not those of another"
     return ""
+
+
+def _explain(state: State) -> Explain | None:
+    """What the sites are asked after the last tree; None where they are not, or have been."""
+    model = _known(state.model)
+    if state.explains == 0 or state.explained is not None or state.base is None or not len(model):
+        return None
+    share = 1.0 if state.explains is None else min(1.0, state.explains / state.counting.rows)
+    return Explain(model, state.base, share, shap.unit(model))
+
+
+def _shap(state: State, most: int | None = None) -> dict[str, Json]:
+    """What features add to predictions, the ``most`` important ones, once it is known."""
+    if state.explained is None:
+        return {}
+    task = preparation.task(state.prepared)
+    outputs = task.classes if state.adapter.objective.outputs > 1 else ()
+    of = _boosting_shap.table(state.explained, task.features, outputs)[:most]
+    return {"shap": {"rows": state.explained.rows, "features": of}}
 
 
 def _fresh(state: State) -> State:

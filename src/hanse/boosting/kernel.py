@@ -139,3 +139,99 @@ def walk(
                 goes_left = x < value[node]
             node = left[node] if goes_left else right[node]
         margins[row, output] += value[node]
+
+
+@compiled
+def route(
+    X: Array,
+    left: Array,
+    feature: Array,
+    value: Array,
+    default_left: Array,
+    segments: Array,
+    categories: Array,
+    goes_left: Array,
+) -> None:
+    """Which way each row of ``X`` goes at each split of one tree, whether it comes there or not.
+
+    Args:
+        X, segments: as of :func:`walk`.
+        goes_left: (n, nodes) uint8, written at splits.
+    """
+    for row in range(len(X)):
+        for node in range(len(left)):
+            if left[node] < 0:
+                continue
+            x = np.float32(X[row, feature[node]])
+            first, last = segments[node], segments[node + 1]
+            if np.isnan(x):
+                goes = default_left[node] == 1
+            elif first < last:
+                goes = True
+                for j in range(first, last):
+                    if categories[j] == int(x):
+                        goes = False
+            else:
+                goes = x < value[node]
+            goes_left[row, node] = 1 if goes else 0
+
+
+@compiled
+def attribute(
+    goes_left: Array,
+    steps: Array,
+    slots: Array,
+    features: Array,
+    shares: Array,
+    value: float,
+    table: Array,
+    known: Array,
+    found: Array,
+) -> None:
+    """Adds what one leaf adds to the SHAP values of each row (:mod:`hanse.boosting.shap`).
+
+    Args:
+        goes_left: (n, nodes) uint8, of :func:`route`.
+        steps: (s, 2) int32, the nodes on the way to the leaf, and 1 where it goes left there.
+        slots: (s,) int32, which of the (d,) ``features`` of the way each step asks.
+        shares: (d,) float64, the share of the cover of all steps of a feature.
+        value: of the leaf.
+        table: (2^d, d) float64, for rows that follow the features of a set; ``known`` (2^d,) uint8, which are there
+            already. Both are written. Of no rows (0, d): each row is computed.
+        found: (n, f + 1) float64, added to.
+    """
+    d = len(features)
+    sets, own = np.zeros(d), np.zeros(d)
+    whole = value
+    for i in range(d):
+        whole *= shares[i]
+    for row in range(len(goes_left)):
+        followed = (1 << d) - 1
+        for s in range(len(steps)):
+            if goes_left[row, steps[s, 0]] != steps[s, 1]:
+                followed &= ~(1 << slots[s])
+        found[row, found.shape[1] - 1] += whole
+        if len(table) == 0 or known[followed] == 0:
+            for i in range(d):
+                sets[:] = 0.0
+                sets[0] = 1.0
+                size = 0
+                for j in range(d):
+                    if j != i:
+                        one = 1.0 if (followed >> j) & 1 else 0.0
+                        size += 1
+                        for k in range(size, 0, -1):
+                            sets[k] = sets[k] * shares[j] + sets[k - 1] * one
+                        sets[0] *= shares[j]
+                weight, total = 1.0 / d, 0.0
+                for k in range(d):
+                    total += sets[k] * weight
+                    weight *= (k + 1.0) / (d - 1.0 - k) if k < d - 1 else 0.0
+                own[i] = (((followed >> i) & 1) - shares[i]) * total * value
+            if len(table) > 0:
+                table[followed] = own
+                known[followed] = 1
+        else:
+            own[:] = table[followed]
+        for i in range(d):
+            found[row, features[i]] += own[i]

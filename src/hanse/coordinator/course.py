@@ -245,6 +245,15 @@ def importance(rounds: Sequence[RoundView]) -> tuple[list[dict[str, Json]], floa
     return ranked, sum(known) / len(known) if known else None
 
 
+def _shap(steps: Steps) -> list[Json]:
+    """What features add to predictions, where a step told it: ``{feature, output?, mean_abs, error, mean, rank}``."""
+    for step in reversed(steps):
+        told = (step.get("metrics") or {}).get("shap")
+        if isinstance(told, Mapping):
+            return list(told.get("features") or [])
+    return []
+
+
 def _of_round(view: RoundView) -> dict[str, float]:
     whole = view.importance or view.metrics.get("feature_importance")
     if isinstance(whole, Mapping):
@@ -312,6 +321,7 @@ def session(
         "rounds": [r.public() for r in rounds],
         "feature_importance": ranked,
         "rank_stability": stability,
+        "shap": _shap(steps),
         "client_performance": contribution(rounds, failures_of(steps), nodes),
         "convergence": convergence(losses, [r.round for r in alike], window, tolerance),
     }

@@ -131,6 +131,14 @@ class Result:
         feature. One-hot columns count for the feature that they came from."""
         return importance(self.record)
 
+    @property
+    def shap(self) -> Listing:
+        """What each feature adds to the predictions of boosted trees, in margins, where the run asked for it
+        (``shap_rows``): the mean of its |SHAP| values over rows of all sites with its standard error, and their mean;
+        the largest first. Empty where it did not."""
+        told = self.record.data.get("shap") or {}
+        return Listing(list(told.get("features", [])), empty="no SHAP values; set shap_rows of a run of boosted trees")
+
     def coefficients(self, level: float = 0.95) -> Listing:
         """The regression table of a model that was fitted exactly, in the units of the data: one row a term
         (:class:`hanse.coefficients.Term`), as on pooled rows. ``level`` is that of the confidence intervals.
@@ -306,6 +314,11 @@ class Result:
                 wide=True,
             )
         )
+        if sizes := {
+            row["feature"] + (f", {row['output']}" if "output" in row else ""): row["mean_abs"] for row in self.shap
+        }:
+            rows_of = self.record.data["shap"]["rows"]
+            panels.append(drawing.panel("What features add", f"Mean |SHAP| over {rows_of} rows.", drawing.bars(sizes)))
         notes = self.warnings + records.rests_on(history)
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])

@@ -123,8 +123,8 @@ def design(table: Table, prepared: Record) -> Array:
             and dates minus the mean over the scale, what is missing at the mean, marked in a column of its own if any
             site has missing values there; else raw values with NaN for what is missing. Booleans are 0 and 1, dates
             days since 1970, categories one column each (an unknown one is 0 in all); where ``coded``, the number of
-            their place among all, in one column (an unknown one is missing), and numbers that float32 does not hold
-            below its largest count as missing, too.
+            their place among all, in one column (an unknown one is missing). Raw and coded numbers that are not below
+            the largest of float32, as which trees take them, count as missing, too.
 
     Returns:
         (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
@@ -145,7 +145,7 @@ def design(table: Table, prepared: Record) -> Array:
                 continue
             parts.append(_one_hot(column, entry.categories, standardise))
             continue
-        values = np.where(np.abs(column.values) < (_MOST if needs == CODED else np.inf), column.values, np.nan)
+        values = np.where(np.abs(column.values) < (np.inf if standardise else _MOST), column.values, np.nan)
         if standardise:
             mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
             missing = np.isnan(values)
@@ -288,7 +288,7 @@ def _plain(table: Table, columns: Sequence[Described]) -> Array:
     for entry in columns:
         column = _column(table, entry)
         if entry.numeric:
-            found.append(np.where(np.isfinite(column.values), column.values, np.nan)[:, None])
+            found.append(np.where(np.abs(column.values) < _MOST, column.values, np.nan)[:, None])
         elif column.kind is ColumnKind.CATEGORICAL:
             codes = _codes(column, entry.categories)
             found.append(np.where(codes < 0, np.nan, codes)[:, None])

@@ -219,15 +219,15 @@ function mark(kind, x, y, width, height) {
 }
 
 /** Bars of the mean over the rounds with a whisker of one standard deviation; a mark for the latest round. */
-export function bars({ rows, limit }) {
+export function bars({ rows, limit, of = "over the rounds", spread = "standard deviation" }) {
   const shown = rows.slice(0, limit);
   const highest = Math.max(...shown.map((row) => Math.max(row.latest ?? 0, row.mean + (row.std ?? 0))), 1e-12);
-  return h("ol", { class: "bars" }, shown.map((row) => h("li", { key: row.feature, title: `${row.feature}: mean over the rounds ${number(row.mean)}, standard deviation ${number(row.std)}, latest ${number(row.latest)}` },
+  return h("ol", { class: "bars" }, shown.map((row) => h("li", { key: row.feature, title: `${row.feature}: mean ${of} ${number(row.mean)}, ${spread} ${number(row.std)}${row.latest === undefined ? "" : `, latest ${number(row.latest)}`}` },
     h("span", { class: "name" }, row.feature),
     h("svg", { width: "100%", height: 14, "aria-hidden": "true" },
       h("rect", { class: "track", x: 0, y: 2, width: "100%", height: 10, rx: 2 }),
       h("rect", { class: "fill", x: 0, y: 2, width: `${Math.max(0, 100 * row.mean / highest)}%`, height: 10, rx: 2 }),
       row.std ? h("line", { class: "whisker", x1: `${Math.max(0, 100 * (row.mean - row.std) / highest)}%`, x2: `${Math.min(100, 100 * (row.mean + row.std) / highest)}%`, y1: 7, y2: 7 }) : null,
-      h("circle", { class: "latest-mark", cx: `${Math.max(0, 100 * (row.latest ?? 0) / highest)}%`, cy: 7, r: 3.2 })),
+      row.latest === undefined ? null : h("circle", { class: "latest-mark", cx: `${Math.max(0, 100 * (row.latest ?? 0) / highest)}%`, cy: 7, r: 3.2 })),
     h("span", { class: "value" }, number(row.mean)))));
 }

@@ -127,7 +127,15 @@ function importance(analytics) {
   const all = state.form.features;
   return section("importance", "Features that matter", rows.length && typeof analytics.rank_stability === "number" ? h("span", { class: "aside soft", title: "Mean Spearman correlation of the ranks of successive rounds" }, `mean over the rounds, ± deviation, ● latest; rank stability ${number(analytics.rank_stability)}`) : null,
     rows.length ? bars({ rows, limit: all ? rows.length : 12 }) : h("p", { class: "soft" }, analytics.rounds.length ? "This model has no feature importance." : UNKNOWN),
-    rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null);
+    rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null,
+    added(analytics.shap ?? []));
+}
+
+function added(rows) {
+  if (!rows.length) return null;
+  const shown = rows.map((row) => ({ feature: row.output === undefined ? row.feature : `${row.feature}, ${row.output}`, mean: row.mean_abs, std: row.error }));
+  return h("div", null, h("p", { class: "soft" }, "What features add to predictions: mean |SHAP| over rows of all sites, ± standard error"),
+    bars({ rows: shown, limit: 12, of: "|SHAP|", spread: "standard error" }));
 }
 
 function contributions(analytics, sites) {

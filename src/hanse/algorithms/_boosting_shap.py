@@ -1,0 +1,107 @@
+"""What each feature adds to the predictions of boosted trees, over the rows of all sites: mean |SHAP| and mean SHAP.
+
+After the last tree the sites are asked once more. Each computes the SHAP values (:mod:`hanse.boosting.shap`) of some of
+its training rows and sends their sums, which are whole numbers. Which rows is drawn by what they hold, so they are the
+same ones for every way to divide the rows over sites, and so are the sums. A mean over drawn rows stands for that over
+all rows within its standard error, which is told.
+
+Reference: Lundberg et al. 2020, "From local explanations to global understanding with explainable AI for trees", Nature
+Machine Intelligence 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from hanse.algorithms._agreement import least
+from hanse.boosting import scales, shap
+from hanse.boosting.trees import Trees
+from hanse.codec import ArrayOf
+from hanse.errors import DataError
+from hanse.kinds import Combine, Contribution, Shapes, Site
+from hanse.learning import rows as preparation
+from hanse.learning.sampling import drawn, row_keys
+from hanse.messages import Array, Json, Record
+
+_PerFeature = Annotated[Array, ArrayOf("int64", "outputs", "features")]
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """What a node is asked.
+
+    Args:
+        trees, base: of the model.
+        share: of its training rows that are explained.
+        unit: the exponent of that of sums.
+    """
+
+    trees: Trees
+    base: Annotated[Array, ArrayOf("float32", "outputs")]
+    share: float
+    unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Sums over ``rows`` rows of all sites (:func:`hanse.boosting.shap.sums`)."""
+
+    rows: int
+    share: float
+    unit: int
+    size: _PerFeature
+    signed: _PerFeature
+    squares: _PerFeature
+
+
+def shapes(outputs: int, features: int) -> Shapes:
+    """Of what a node sends."""
+    of = ("int64", (outputs, features))
+    return {"explained": ("int64", (1,)), "shap_size": of, "shap": of, "shap_squares": of}
+
+
+def answer(site: Site, ask: Explain, model: Any, rows: preparation.Rows) -> Contribution:
+    """The node's half. Raises ``DataError`` where fewer rows were drawn than its owner tells something of."""
+    X, y = rows.X[rows.train], rows.y[rows.train]
+    if ask.share < 1:
+        here = drawn(row_keys(X, y), ask.share, int(site.config["seed"]), "explained")
+        X = X[here]
+    if 0 < len(X) < least(site):
+        raise DataError(
+            f"{len(X)} rows were drawn to be explained here, fewer than this node's minimum of {least(site)}; set "
+            "shap_rows higher"
+        )
+    wrong = model.fault(ask.trees)
+    if wrong:
+        raise DataError(f"the trees that are to be explained are not usable: {wrong}")
+    found = shap.sums(shap.values(ask.trees, model.objective.margin(ask.base), X), ask.unit)
+    site.progress()
+    return Contribution(Record({}, {"explained": np.array([len(X)], np.int64), **found}), combine=Combine.SUM)
+
+
+def told(ask: Explain, found: dict[str, Array]) -> Explained:
+    """What all sites sent."""
+    own = (np.asarray(found[name]) for name in ("shap_size", "shap", "shap_squares"))
+    return Explained(int(found["explained"][0]), ask.share, ask.unit, *own)
+
+
+def table(explained: Explained, features: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Json]]:
+    """``{feature, output, mean_abs, error, mean, rank}`` of each feature and output, the largest mean |SHAP| first; in
+    margins. ``error``: the standard error of ``mean_abs``, 0 where all rows were explained. ``output`` stands where
+    there are several."""
+    n, unit = max(1, explained.rows), explained.unit
+    size, signed = (np.ldexp(part.astype(np.float64), unit) / n for part in (explained.size, explained.signed))
+    square = np.ldexp(explained.squares.astype(np.float64), 2 * unit + scales.BITS) / n
+    error = np.sqrt(np.maximum(square - size**2, 0) / n) if explained.share < 1 else np.zeros_like(size)
+    order = np.argsort(-size.ravel(), kind="stable")
+    found: list[dict[str, Json]] = []
+    for rank, place in enumerate(order.tolist(), 1):
+        k, i = divmod(place, size.shape[1])
+        own: dict[str, Json] = {"output": outputs[k]} if len(outputs) > 1 else {}
+        numbers = {"mean_abs": float(size[k, i]), "error": float(error[k, i]), "mean": float(signed[k, i])}
+        found.append({"feature": features[i], **own, **numbers, "rank": rank})
+    return found
