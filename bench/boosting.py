@@ -6,13 +6,16 @@ nodes have together (the cores of this machine). ``ratio`` is the seconds of a t
 the same of user and system time of all processes, which does not depend on what else the machine does. A run of two
 trees is taken off both, and with it start, binning and end (``start_seconds``: of that run).
 
-``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``loss`` and
-``pooled_loss`` are on rows that nobody learned from.
+``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
+data in bins of a byte a value, ``node_peak_mb`` the largest resident size of a node's worker, with interpreter and
+libraries. ``loss`` and ``pooled_loss`` are on rows that nobody learned from. The last line has the second shape once
+more, over lines of ``--line-ms`` there and back between nodes and coordinator, with fewer trees.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _line import Line
 from _processes import cpu_seconds, family, peak_mb
 from _report import Report, numbers
 
@@ -31,6 +35,7 @@ from demo.federation import Federation  # noqa: E402
 from demo.federation import hanse as command  # noqa: E402
 
 SHORT = 2
+LINE_TREES = 20  # over slow lines
 SHAPES = {"500000x30": (500_000, 30, False), "32561x123": (32_561, 123, True)}  # the second: that of a9a, of 0 and 1
 
 
@@ -62,15 +67,21 @@ def learn(federation: Federation, token: str, trees: int, depth: int) -> tuple[f
 MODEL = "xgboost"
 
 
-def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path) -> dict[str, Any]:
+def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, line_ms: float = 0.0) -> dict[str, Any]:
     import polars as pl
 
-    with Federation(home) as federation:
+    with contextlib.ExitStack() as stack:
+        federation = stack.enter_context(Federation(home))
         names = [f"node-{k}" for k in range(nodes)]
         for k, name in enumerate(names):
             place = federation.enrol(name, standing="accept-allowed")
             own = {f"x{i}": X[k::nodes, i] for i in range(X.shape[1])}
             pl.DataFrame({**own, "y": y[k::nodes]}).write_parquet(home / f"{name}.parquet")
+            if line_ms:  # from here on it dials the line
+                port = federation.grpc.rpartition(":")[2]
+                line = stack.enter_context(Line(int(port), line_ms / 2000))
+                settings = place / "node.toml"
+                settings.write_text(settings.read_text().replace(f"127.0.0.1:{port}", f"127.0.0.1:{line.port}"))
             command("node", "dataset", "add", str(home / f"{name}.parquet"), "--name", "rows", "--home", str(place))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(federation.start_node, names))
@@ -88,6 +99,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path) ->
         "asks_per_tree": len(steps) / trees,
         "bytes_per_tree": sent,
         "node_peak_mb": peak,
+        "binned_mb": len(X[::nodes]) * X.shape[1] / 1e6,
         "result": result,
     }
 
@@ -110,14 +122,14 @@ def loss(p: Any, y: Any) -> float:
     return float(-np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-12, 1)).mean())
 
 
-def measure(shape: str, nodes: int, trees: int, depth: int) -> dict[str, Any]:
+def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0) -> dict[str, Any]:
     import pandas as pd
     import xgboost
 
     n, columns, binary = SHAPES[shape]
     X, y = rows(n + n // 5, columns, binary)
     with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
-        found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder))
+        found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder), line_ms)
     seconds, cpu, booster = pooled(X[:n], y[:n], trees, depth)
     result = found.pop("result")
     frame = pd.DataFrame(X[n:], columns=[f"x{i}" for i in range(columns)])
@@ -125,6 +137,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int) -> dict[str, Any]:
         "shape": shape,
         "nodes": nodes,
         "trees": trees,
+        "line_ms": line_ms,
         **found,
         "pooled_seconds": seconds,
         "ratio": found["seconds"] / seconds,
@@ -140,6 +153,7 @@ def main() -> None:
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--nodes", type=numbers, default=None, help="of each shape; default 4 and 2")
     parser.add_argument("--trees", type=numbers, default=None, help="of each shape; default 100 and 50")
+    parser.add_argument("--line-ms", type=float, default=20.0, help="there and back, of the last line; 0: without it")
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -148,11 +162,14 @@ def main() -> None:
     shapes = options.shapes.split(",")
     nodes = options.nodes or [4 if shape.startswith("5") else 2 for shape in shapes]
     trees = options.trees or [100 if shape.startswith("5") else 50 for shape in shapes]
-    columns = ["shape", "nodes", "trees", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
-    columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "loss", "pooled_loss"]
+    columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
+    columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "binned_mb"]
+    columns += ["loss", "pooled_loss"]
     report = Report(columns, options.json)
     for shape, count, rounds in zip(shapes, nodes, trees, strict=True):
         report.add(measure(shape, count, rounds, options.depth))
+    if options.line_ms:
+        report.add(measure(shapes[-1], nodes[-1], min(LINE_TREES, trees[-1]), options.depth, options.line_ms))
 
 
 if __name__ == "__main__":
