@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from types import TracebackType
 
@@ -52,7 +53,8 @@ class Line:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._way(reader, far_writer), self._way(far_reader, writer), return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):  # the line closes
+            await asyncio.gather(self._way(reader, far_writer), self._way(far_reader, writer), return_exceptions=True)
 
     async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What comes in one after the other, later."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from drive import Drive, same, shares, toy
 
 import hanse
@@ -318,6 +319,49 @@ def test_the_largest_float32_is_missing_where_missing_values_are_split_from_give
         work = site.memory["boosting"]
         assert (find("models", "xgboost").predict(result, work.X) == work.margins[:, 0]).all()
         assert not (np.abs(work.X) >= np.finfo(np.float32).max).any()
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "reg:absoluteerror"])
+def test_trees_that_grow_at_once_make_a_forest_that_is_the_same_for_every_split(kind: str) -> None:
+    given = settings(kind, num_rounds=2)
+    given["model_options"] = {
+        **given["model_options"],
+        "num_parallel_tree": 3,
+        "subsample": 0.7,
+        "colsample_bynode": 0.6,
+    }
+    found = {}
+    for name, tables in list(splits(table_of(kind)).items())[::2]:
+        drive = Drive(tables, **given)
+        found[name] = model(result := drive.run())
+    assert len(set(found.values())) == 1, found
+    outputs = 3 if kind == "multiclass" else 1
+    trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
+    assert trees.group.tolist() == [k for k in range(outputs) for _ in range(3)] * 2
+    assert len({trees.some(i, i + 1).value.tobytes() for i in range(len(trees))}) == len(trees)
+    booster = find("models", "xgboost").native(result)
+    assert booster.num_boosted_rounds() == 2
+    site = next(iter(drive.sites.values()))
+    rows = xgboost.DMatrix(
+        site.memory["boosting"].X,
+        feature_names=booster.feature_names,
+        feature_types=booster.feature_types,
+        enable_categorical=True,
+    )
+    assert (booster.predict(rows, output_margin=True).reshape(-1, outputs) == site.memory["boosting"].margins).all()
+    forgetful = Drive(tables, forgetful=True, **given)
+    assert model(forgetful.run()) == found[name]
+
+
+def test_equal_trees_at_once_are_one_tree_and_xgboosts() -> None:
+    table = table_of("regression")
+    X = np.round(np.column_stack([table[n].values for n in ("a", "b")]))
+    given = Table.of({"a": X[:, 0], "b": X[:, 1], "y": table["y"].values})
+    options = {"max_depth": 3, "num_parallel_tree": 4, "max_bin": 512}
+    result = Drive(shares(given, 150, 90), **settings("regression", test_fraction=0.0, model_options=options)).run()
+    booster = xgboost.train({**options, "tree_method": "hist", "nthread": 1}, xgboost.DMatrix(X, table["y"].values), 4)
+    ours = find("models", "xgboost").predict(result, X)
+    assert np.abs(ours / booster.predict(xgboost.DMatrix(X)) - 1).max() < 0.01  # edges hold three rows, theirs one
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])

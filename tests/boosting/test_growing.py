@@ -44,7 +44,9 @@ def boost(
         both = np.stack(objective.gradients(work.margins, y), axis=2)
         units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2)
         pairs = scales.whole(both, units).astype(np.int32)
-        work.begin([np.ascontiguousarray(pairs[:, k]) for k in range(objective.outputs)], rows, "")
+        work.begin(
+            [np.ascontiguousarray(pairs[:, k]) for k in range(objective.outputs)], [rows] * objective.outputs, ""
+        )
         now, worth = growing.roots(objective.outputs, bins), np.ldexp(1.0, units)
         while not now.done:
             work.split(now.splits, "")

@@ -156,7 +156,7 @@ def answer(site: Site, ask: Question) -> Contribution:
     if ask.residuals is not None:
         found = {"ranks": _ranked(work, ask, ask.residuals, rows)}
     else:
-        nodes = ask.level.nodes if ask.level else np.arange(model.objective.outputs if ask.grows else 0)
+        nodes = ask.level.nodes if ask.level else np.arange(model.trees if ask.grows else 0)
         found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
         if ask.grows and not sizes:
             found["histograms"] = work.histograms(nodes)
@@ -196,7 +196,7 @@ def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: prepar
         work.add(ask.trees)
     elif work is None or work.boosted != ask.before:
         return None
-    elif work.grown == ask.grown:
+    elif work.grown == ask.grown and model.rules.parallel == 1:
         work.split(ask.splits, "")
         work.add_leaves(ask.adds)
         work.add(ask.trees, work.others)
@@ -223,18 +223,23 @@ def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: prepara
     if ask.times is not None:
         interval = risk.intervals(y[:, 0], ask.times.edges)
         if ask.times.hazard is None:
-            work.begin(list(pairs), train, "")
+            work.begin(list(pairs), [train] * model.trees, "")
             return _at_risk(exp(work.margins[train]).astype(np.float64), interval, y[:, 1], weight, ask)
         objective = objective.given(ask.times.hazard[interval])
     both = np.stack(objective.gradients(work.margins[rows.train], y, weight), axis=2)  # (train, outputs, 2)
     if units is not None:
         pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
+    of_trees = [train] * model.trees
     if model.subsample < 1:
         if "row_keys" not in site.cache:
             site.cache["row_keys"] = row_keys(rows.X[train], y)
-        seed = int(site.config["seed"])
-        train = train[drawn(site.cache["row_keys"], model.subsample, seed, ask.round or 0)]
-    work.begin(list(pairs), train, ask.forward.begun if ask.forward else "")
+        keys, share, seed = site.cache["row_keys"], model.subsample, int(site.config["seed"])
+        first = train[drawn(keys, share, seed, ask.round or 0)]
+        of_trees = [first] * model.trees
+        for tree in range(model.trees):  # those of several outputs have the same rows
+            if place := tree % model.rules.parallel:
+                of_trees[tree] = train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
+    work.begin(list(pairs), of_trees, ask.forward.begun if ask.forward else "")
     return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
 
 
@@ -261,12 +266,12 @@ def _ranked(work: Workspace, question: Question, ask: Residuals, rows: preparati
     """How many of the rows that the trees learn from have residuals of the bits that are looked for, or what they
     weigh."""
     found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
-    for output, order in enumerate(work.order):
+    for tree, order in enumerate(work.order):
         leaf = np.empty(len(order), np.int64)
         for node, (of, low, high) in work.places.items():
-            if of == output:
+            if of == tree:
                 leaf[low:high] = ask.home[node]
-        residuals = rows.y[order].astype(np.float32) - work.margins[order, output]
+        residuals = rows.y[order].astype(np.float32) - work.margins[order, tree // work.parallel]
         weight = None if rows.weight is None else _whole(rows.weight[order], question.weight_unit or 0)
         found += quantiles.counts(quantiles.keys(residuals), leaf, ask.sought, weight)
     return found
@@ -282,7 +287,7 @@ def _measured(
 def _lost(ask: Question, model: Any, task: Task) -> Contribution:
     """Nothing, and that it is for want of earlier trees."""
     outputs = model.objective.outputs
-    nodes = len(ask.level.nodes) if ask.level else outputs * ask.grows
+    nodes = len(ask.level.nodes) if ask.level else model.trees * ask.grows
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:
         found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}

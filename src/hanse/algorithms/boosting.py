@@ -267,7 +267,7 @@ class ExactBoosting:
         forward, schedule, task = state.forward, state.schedule, preparation.task(state.prepared)
         if forward is None or state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
-        outputs, grows = state.adapter.objective.outputs, schedule.phase == "train"
+        adapter, grows = state.adapter, schedule.phase == "train"
         question = Question(
             state.prepared,
             forward=forward,
@@ -278,15 +278,15 @@ class ExactBoosting:
             grows=grows,
             round=schedule.round + 1,
         )
-        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (outputs if grows else 0,))}
+        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"rows": ("int64", (adapter.trees if grows else 0,))}
         if grows and state.times is not None and state.times.hazard is None:
             k, known = len(state.times.edges) + 1, state.times.units is not None
             sums = {"at_risk": ("int64", (k,)), "happened": ("int64", (k,))}
             arrays |= sums if known else {"magnitudes": ("int64", (1, scales.SIZE))}
         elif grows and state.units is None:
-            arrays["magnitudes"] = ("int64", (2 * outputs, scales.SIZE))
+            arrays["magnitudes"] = ("int64", (2 * adapter.objective.outputs, scales.SIZE))
         elif grows:
-            arrays["histograms"] = ("int64", (outputs, int(state.bins.starts[-1]), 2))
+            arrays["histograms"] = ("int64", (adapter.trees, int(state.bins.starts[-1]), 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
             question = replace(question, forward=_whole(state))
         counts = {"rows": None, **_counts(state, "happened"), **(task.of.counts if schedule.measures else {})}
@@ -324,7 +324,7 @@ class ExactBoosting:
             return replace(state, times=_timed(state.times, found, state.counting.weight_unit))
         if state.units is None:
             return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
-        return self._grown(state, gathered, growing.roots(state.adapter.objective.outputs, state.bins))
+        return self._grown(state, gathered, growing.roots(state.adapter.trees, state.bins))
 
     def _level(self, state: State, grown: Growing) -> Ask:
         """Brings the rows along the splits that were found last; asks for the sums of their nodes, or for the residuals
@@ -362,7 +362,8 @@ class ExactBoosting:
         """With the sums of the nodes that were asked for; or with the trees of the round, where they are whole."""
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
-        rules, worth, bins = state.rules, np.ldexp(1.0, state.units), state.bins
+        rules, bins = state.rules, state.bins
+        worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
         found = gathered.sum()
         if not growing.consistent(before, found["histograms"]):
             raise Unusable({a.node: "the sums of all sites are more than those above" for a in gathered.answers})
@@ -382,7 +383,9 @@ class ExactBoosting:
         """The trees, and of each node the place of its rows' leaf (:func:`hanse.boosting.growing.finished`)."""
         if state.bins is None or state.units is None:
             raise RunFailed("the units of gradients and Hessians are not settled")
-        return growing.finished(grown, np.ldexp(1.0, state.units), state.bins, state.rules)
+        rules = state.rules
+        worth = np.repeat(np.ldexp(1.0, state.units), rules.parallel, axis=0)
+        return growing.finished(grown, worth, state.bins, rules)
 
     def _filled(self, state: State, gathered: Gathered, grown: Growing, leaves: Leaves) -> State:
         """With what was counted of the residuals; or with the trees of the round, where all leaves are known."""
@@ -395,8 +398,8 @@ class ExactBoosting:
         state = replace(state, growing=grown, grown=stamp, leaves=leaves)
         if not _boosting_leaves.known(leaves):
             return replace(state, schedule=state.schedule.noted(None))
-        trees, home = self._trees(state, grown)
-        trees = _boosting_leaves.filled(trees, leaves, alpha, weighted, state.rules.learning_rate)
+        rules, (trees, home) = state.rules, self._trees(state, grown)
+        trees = _boosting_leaves.filled(trees, leaves, alpha, weighted, rules.learning_rate / rules.parallel)
         return self._added(state, grown, trees, home, False)
 
     def _added(self, state: State, grown: Growing, trees: Trees, home: Array, first: bool) -> State:
@@ -544,7 +547,7 @@ def _stopped(state: State) -> State:
     """The end, with the trees of the rounds up to the least loss."""
     model, done, best = _known(state.model), state.schedule.round, state.schedule.best()
     kept = done if best is None else best
-    trees = model.some(0, len(model) - (done - kept) * state.adapter.objective.outputs)
+    trees = model.some(0, len(model) - (done - kept) * state.adapter.trees)
     return replace(state, schedule=replace(state.schedule, phase="done"), model=trees, kept=kept)
 
 

@@ -35,6 +35,7 @@ def dumps(
     categories: Sequence[Sequence[str]] = (),
     attributes: Mapping[str, str] | None = None,
     lists: bool = True,
+    parallel: int = 1,
 ) -> bytes:
     """The model in Universal Binary JSON; numbers keep their bits.
 
@@ -46,6 +47,7 @@ def dumps(
         categories: of each column, in the order of their codes; none of a number. Empty: all columns are numbers.
         attributes: further text, which ``Booster.attributes`` gives.
         lists: whether the reader takes several base scores: XGBoost from 3.1 on.
+        parallel: trees of each output in a round.
 
     Raises:
         WireError: for arrays that are not trees, which a library would walk without a look.
@@ -53,16 +55,19 @@ def dumps(
     wrong = fault(trees, features, len(base))
     if wrong:
         raise WireError(f"the trees of the model are not usable: {wrong}")
+    begin = 0
     if not lists and len(set(base.tolist())) > 1:
         trees = join([*(leaf(group, value) for group, value in enumerate(base)), trees])
-        base = np.zeros(len(base), np.float32)
+        base, begin = np.zeros(len(base), np.float32), len(base)
+    rounds = list(range(begin, len(trees) + 1, len(base) * parallel))
+    rounds = [0, *rounds] if begin else rounds
     return ubjson(
         {
             "learner": {
                 "attributes": dict(attributes or {}),
                 "feature_names": list(names),
                 "feature_types": ["c" if c else "float" for c in categories] or ["float"] * len(names),
-                "gradient_booster": {"model": _model(trees, len(base), features, categories), "name": "gbtree"},
+                "gradient_booster": {"model": _model(trees, rounds, parallel, features, categories), "name": "gbtree"},
                 "learner_model_param": {
                     "base_score": _score(base),
                     "boost_from_average": "0",
@@ -83,13 +88,15 @@ def _score(base: Array) -> str:
     return said[0] if len(set(said)) == 1 else f"[{','.join(said)}]"
 
 
-def _model(trees: Trees, outputs: int, features: int, categories: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _model(
+    trees: Trees, rounds: list[int], parallel: int, features: int, categories: Sequence[Sequence[str]]
+) -> dict[str, Any]:
     edges = trees.starts
     starts = np.concatenate([[0], np.cumsum(trees.listed, dtype=np.int64)])
     return {
         "cats": _container(categories),
-        "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
-        "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
+        "gbtree_model_param": {"num_parallel_tree": str(parallel), "num_trees": str(len(trees))},
+        "iteration_indptr": rounds,
         "tree_info": trees.group.tolist(),
         "trees": [
             _tree(i, trees, int(low), int(high), trees.categories[starts[low] : starts[high]], features)

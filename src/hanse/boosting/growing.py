@@ -1,9 +1,9 @@
 """Growing the trees of one round, level by level, at the coordinator, from sums over all sites.
 
-The trees of all outputs grow at once. Their nodes are numbered over all of them: the roots first, then pairs of
-children in the order in which their parents were opened. A node is **opened** when its split is sent to the sites, who
-then sum up one of its children (that with the smaller Σ of Hessians); the other is the difference to the node itself,
-which is exact, since all are whole numbers.
+The trees of all outputs grow at once, and so do several of one output. Their nodes are numbered over all of them: the
+roots first, then pairs of children in the order in which their parents were opened. A node is **opened** when its split
+is sent to the sites, who then sum up one of its children (that with the smaller Σ of Hessians); the other is the
+difference to the node itself, which is exact, since all are whole numbers.
 
 Which splits a tree keeps is what its policy picks: level by level, or always the one of the largest gain, up to so many
 leaves. To save exchanges, nodes are opened before it is sure that the policy comes to them: as many of the next ones as
@@ -47,6 +47,7 @@ class Rules:
     shape: Shape = Shape()
     constraints: Constraints = Constraints()
     learning_rate: float = 0.3
+    parallel: int = 1  # trees of each output, which share the learning rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class TreeNodes:
     """All nodes so far.
 
     Args:
-        group, depth: the output whose tree it is of; edges to its root.
+        group, depth: the place of its tree among all that grow; edges to its root.
         left: its left child, the right one is the next; ``LEAF`` where it is not opened.
         gradient, hessian: sums of its rows, in units of their scales.
         weight: what it adds as a leaf, before shrinkage.
@@ -135,11 +136,11 @@ class Growing:
         return not len(self.built)
 
 
-def roots(outputs: int, bins: Binning) -> Growing:
-    """Before anything is known of the rows."""
-    nodes = _new(np.arange(outputs), 0, np.zeros(outputs), np.zeros(outputs), bit_bytes(bins))
+def roots(trees: int, bins: Binning) -> Growing:
+    """Before anything is known of the rows: as many trees as there are outputs, or a multiple."""
+    nodes = _new(np.arange(trees), 0, np.zeros(trees), np.zeros(trees), bit_bytes(bins))
     none = np.zeros(0, np.int32)
-    return Growing(nodes, np.arange(outputs, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
+    return Growing(nodes, np.arange(trees, dtype=np.int32), none, none, np.zeros((0, 0, 2), np.int64))
 
 
 def consistent(growing: Growing, sums: Array) -> bool:
@@ -157,7 +158,7 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Ru
 
     Args:
         sums: (built, bins, 2) int64.
-        scales: (outputs, 2) float64.
+        scales: (trees, 2) float64.
         round: for what is drawn.
     """
     nodes, place = growing.nodes, {int(node): i for i, node in enumerate(growing.held)}
@@ -195,7 +196,7 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     for output in range(len(scales)):
         taken[_policy(nodes, output, rules.shape)[0]] = True
     weight = nodes.weight.astype(np.float32)
-    value = weight * np.float32(rules.learning_rate)
+    value = weight * np.float32(rules.learning_rate / rules.parallel)
     inside = np.zeros(len(taken), bool)  # part of the tree
     inside[nodes.depth == 0] = True
     home = np.arange(len(taken))
@@ -219,7 +220,7 @@ def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tu
     listed = np.unpackbits(nodes.right[order], axis=1).astype(bool) & grouped[:, None]
     trees = Trees(
         size=size,
-        group=np.arange(len(scales), dtype=np.int32),
+        group=np.arange(len(scales), dtype=np.int32) // np.int32(rules.parallel),
         left=left,
         right=np.where(split, left + 1, LEAF).astype(np.int32),
         feature=np.where(split, nodes.feature[order], 0).astype(np.int32),

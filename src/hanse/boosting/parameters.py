@@ -72,6 +72,9 @@ OF_TREES: Mapping[str, Setting] = {
     "interaction_constraints": Setting((), "groups of columns that may stand on one path", _TOGETHER),
     "max_cat_to_onehot": Setting(4, "so many categories and more are split into two groups", whole(1, 1 << 14)),
     "max_cat_threshold": Setting(64, "most categories of the smaller group of a split", whole(1, 1 << 14)),
+    "num_parallel_tree": Setting(
+        1, "trees of each output in a round, which share the learning rate; with subsample a forest", whole(1, 1000)
+    ),
     "booster": Setting("gbtree", "trees, and nothing else", one_of("gbtree")),
     "tree_method": Setting("hist", "splits are found by exact histograms, as hist", one_of("hist", "auto")),
     "sampling_method": Setting("uniform", "every row has the same chance", one_of("uniform")),
@@ -88,7 +91,6 @@ INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(("eval_metric", "disable_default_eval_metric"), "the task says what is measured, on held-out rows"),
     **dict.fromkeys(("num_class", "num_target"), "the sites agree on the classes; leave it out"),
     "early_stopping_rounds": "it is a setting of the run, beside num_rounds",
-    "num_parallel_tree": "a round has one tree an output; random_forest grows forests",
     "multi_strategy": "a round has one tree an output; leave it out",
     "enable_categorical": "columns of categories are known from the data; leave it out",
     "missing": "empty cells are missing; leave it out",

@@ -34,9 +34,9 @@ class Workspace:
         boosted, grown: the stamps.
         margins: (n, outputs) float32.
         pairs: of each output (n, 2) int32, gradients and Hessians in units of their scales.
-        order: of each output the rows that its tree learns from, those of a node one after the other.
-        places: of each node the output, and from where to where its rows stand.
-        others: the rows that no tree of this round learns from.
+        order: of each tree the rows that it learns from, those of a node one after the other.
+        places: of each node the tree, and from where to where its rows stand.
+        others: the rows that no tree of this round learns from, where each output has one.
     """
 
     X: Array
@@ -75,18 +75,28 @@ class Workspace:
         at_once(partial(some, *span) for span in spans(len(rows), _LEAST_ROWS))
 
     def add_leaves(self, adds: Array) -> None:
-        """The same for the rows that the trees have grown on: ``adds`` (nodes,) float32 is what each node adds."""
-        for node, (output, low, high) in self.places.items():
-            add_to(self.margins, output, self.order[output][low:high], adds[node])
+        """The same for the rows that the trees have grown on, one of each output.
+
+        Args:
+            adds: (nodes,) float32, what each node adds.
+        """
+        for node, (tree, low, high) in self.places.items():
+            add_to(self.margins, tree, self.order[tree][low:high], adds[node])
 
     # ------------------------------------------------------------ growing
 
-    def begin(self, pairs: list[Array], rows: Array, stamp: str) -> None:
-        """All ``rows`` are at the root of each output's tree, whose number is that of the output."""
-        self.pairs, self.order = pairs, [rows.astype(np.int32) for _ in pairs]
-        self.places = {output: (output, 0, len(rows)) for output in range(len(pairs))}
+    @property
+    def parallel(self) -> int:
+        """Trees of each output that grow."""
+        return len(self.order) // max(1, len(self.pairs))
+
+    def begin(self, pairs: list[Array], rows: list[Array], stamp: str) -> None:
+        """The ``rows`` of each tree are at its root; those of one output come one after the other."""
+        self.pairs, self.order = pairs, [own.astype(np.int32) for own in rows]
+        self.places = {tree: (tree, 0, len(own)) for tree, own in enumerate(rows)}
         other = np.ones(len(self.X), bool)
-        other[rows] = False
+        for own in rows[:1]:
+            other[own] = False
         self.others = np.flatnonzero(other).astype(np.int32)
         self.grown = stamp
 
@@ -131,7 +141,7 @@ class Workspace:
         tasks: list[Callable[[], None]] = []
 
         for i, node in enumerate(nodes.tolist()):
-            rows, pairs = self.rows(node), self.pairs[self.places[node][0]]
+            rows, pairs = self.rows(node), self.pairs[self.places[node][0] // self.parallel]
             for low, high in [(0, len(rows))] if several else spans(len(rows), _LEAST_ROWS):
                 into = sums[i] if low == 0 else np.zeros_like(sums[i])
                 if low:

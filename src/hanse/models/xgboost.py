@@ -67,8 +67,14 @@ class ExactTrees:
             options["colsample_bynode"],
         )
         shape = Shape(options["max_depth"], options["max_leaves"], options["grow_policy"])
-        self.rules = Rules(penalty, shape, constraints, float(options["learning_rate"]))
+        parallel = int(options["num_parallel_tree"])
+        self.rules = Rules(penalty, shape, constraints, float(options["learning_rate"]), parallel)
         self.max_bin, self.subsample = int(options["max_bin"]), float(options["subsample"])
+
+    @property
+    def trees(self) -> int:
+        """Trees of a round: some of each output."""
+        return self.objective.outputs * self.rules.parallel
 
     def base(self, totals: Array, rows: float) -> Array:
         """(outputs,) float32: the base score that the options state, or that follows from the sums of all rows."""
@@ -121,7 +127,17 @@ def native(result: Record) -> Any:
             "let result.predictor() predict from frames, or give the booster result.predictor().design(rows)",
             stacklevel=2,
         )
-    raw = dumps(trees, base, model.objective.document, len(names), names, categories, attributes, release >= (3, 1))
+    raw = dumps(
+        trees,
+        base,
+        model.objective.document,
+        len(names),
+        names,
+        categories,
+        attributes,
+        release >= (3, 1),
+        model.rules.parallel,
+    )
     booster = xgboost.Booster({"nthread": 1})
     booster.load_model(bytearray(raw))
     return booster

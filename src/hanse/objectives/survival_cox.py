@@ -45,6 +45,7 @@ class Cox(LogLink):
         return "" if np.isin(y[:, 1], (0, 1)).all() else "an event is neither true nor false"
 
     def given(self, hazard: Array) -> Cox:
+        """The same for rows of this (n, 2) hazard."""
         return replace(self, hazard=hazard)
 
     def gradients(self, margin: Array, y: Array, weight: Array | None = None) -> tuple[Array, Array]:
