@@ -9,6 +9,7 @@ The network is shut by a namespace (:mod:`hanse.node.worker_main`).
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 import sys
@@ -43,6 +44,7 @@ SYSTEM = (
 )
 
 
+@functools.cache  # what ctypes makes for a call costs more than all else at a task
 def abi() -> int:
     """The version of Landlock that this kernel has; 0 where it has none, or does not allow it."""
     version: int = _libc().syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(_VERSION))
@@ -113,5 +115,6 @@ def _done(result: int, otherwise: str) -> None:
         raise OSError(ctypes.get_errno(), otherwise)
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
