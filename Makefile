@@ -14,7 +14,7 @@ help:
 	@echo "make bench  the figures of the README, measured here"
 	@echo "make docs   writes docs/reference and draws the pictures of the README anew"
 	@echo "make search all tests, with new random examples"
-	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60), then proves that nothing was lost"
+	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -53,8 +53,9 @@ search: $(VENV)/.test
 
 SEED ?= 1
 MINUTES ?= 60
+DATABASE ?= sqlite
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py

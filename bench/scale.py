@@ -8,9 +8,9 @@ sends 1 KB to as many streams and reads as much back (``floor_seconds``).
 ``..._cpu_seconds`` are of the coordinator alone. ``connect_seconds``: from the start of the node processes to the last
 greeting; ``restart_seconds``: from the start of a coordinator that was killed to the last greeting. ``kb_per_node``:
 resident memory of the coordinator with all nodes less without any (1 KB = 1000 bytes); ``kb_per_node_after``: the same
-after the run and the statistic. ``round_seconds``: the median of rounds of 1 KB that ask all. ``idle_share``: of a
-core, while all nodes beat. ``load`` is what else the machine does: where it is above the number of cores, wall times
-say little.
+half a minute after the run and the statistic. ``round_seconds``: the median of rounds of 1 KB that ask all.
+``idle_share``: of a core, while all nodes beat. ``load`` is what else the machine does: where it is above the number of
+cores, wall times say little.
 """
 
 from __future__ import annotations
@@ -314,6 +314,7 @@ def measure(nodes: int, folder: Path, idle_s: float) -> dict[str, Any]:
             found = federation.analytics().mean("age")
         statistic = time.perf_counter() - began
         assert "age" in repr(found)
+        time.sleep(35)  # it tidies up every half a minute, where nothing is computed
         later = coordinator.resident()
         coordinator.popen.send_signal(signal.SIGKILL)
         coordinator.popen.wait()

@@ -25,6 +25,7 @@ import httpx
 
 from tests.chaos import proof
 from tests.chaos.faults import FAULTS, Skipped
+from tests.chaos.postgres import Postgres
 from tests.chaos.world import NODES, World, shared_memory
 
 Json = Any
@@ -100,12 +101,12 @@ async def work(world: World, dice: random.Random, proposed: dict[str, str], over
             await asyncio.sleep(0.3)
 
 
-async def chaos(seed: int, minutes: float, folder: Path) -> int:
+async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | None = None) -> int:
     dice, happened, skipped = random.Random(seed), Counter[str](), set[str]()
     before, wrong = shared_memory(), list[str]()
     proposed: dict[str, str] = {}
     began = time.monotonic()
-    async with World(folder) as world:
+    async with World(folder, postgres) as world:
         await world.online()
         references = await undisturbed(world)
         print(f"seed {seed}, {minutes:g} minutes; undisturbed: {json.dumps(references)}", flush=True)
@@ -164,10 +165,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="of the coordinator")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hanse-chaos-")) / "world"
     try:
-        return asyncio.run(chaos(given.seed, given.minutes, folder))
+        with Postgres() if given.database == "postgresql" else contextlib.nullcontext() as postgres:
+            return asyncio.run(chaos(given.seed, given.minutes, folder, postgres))
     finally:
         if given.keep:
             print(f"kept: {folder}")

@@ -151,6 +151,26 @@ async def second_process(world: World, dice: random.Random) -> str:
     return f"a second {process.name} was refused"
 
 
+async def database_killed(world: World, dice: random.Random) -> str:
+    if world.postgres is None:
+        raise Skipped("the coordinator has a database of its own (--database postgresql)")
+    world.postgres.signal(signal.SIGKILL)
+    await asyncio.sleep(dice.uniform(0, 3))
+    await asyncio.to_thread(world.postgres.start)
+    await world.up()
+    return "PostgreSQL was killed and started again"
+
+
+async def database_frozen(world: World, dice: random.Random) -> str:
+    if world.postgres is None:
+        raise Skipped("the coordinator has a database of its own (--database postgresql)")
+    seconds = dice.uniform(0.2, 6)
+    world.postgres.signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    world.postgres.signal(signal.SIGCONT)
+    return f"PostgreSQL was frozen for {seconds:.1f} s"
+
+
 FAULTS: tuple[Fault, ...] = (
     coordinator_killed,
     coordinator_stopped,
@@ -166,4 +186,6 @@ FAULTS: tuple[Fault, ...] = (
     disk_slow,
     upgraded,
     second_process,
+    database_killed,
+    database_frozen,
 )

@@ -16,6 +16,10 @@ import psutil
 from tests.chaos.world import NODES, World
 
 Json = Any
+_KEPT = (
+    "SELECT DISTINCT r.id, r.state FROM checkpoints c JOIN runs r ON r.id = c.run WHERE r.state IN "
+    "('completed', 'rejected', 'expired', 'cancelled')"
+)
 
 
 async def runs(
@@ -96,11 +100,11 @@ def left_behind(world: World, before: set[str]) -> Iterator[str]:
     yield from (f"{path} is left" for path in (world.hub / "home" / "spool").glob("*"))
     for folder in (world.hub, world.sites):
         yield from (f"{path} is left" for path in folder.rglob("*.tmp*"))
-    with sqlite3.connect(world.hub / "home" / "hanse.db") as database:
-        kept = database.execute(
-            "SELECT DISTINCT r.id, r.state FROM checkpoints c JOIN runs r ON r.id = c.run WHERE r.state IN "
-            "('completed', 'rejected', 'expired', 'cancelled')"
-        ).fetchall()
+    if world.postgres is not None:
+        kept = world.postgres.query(_KEPT, world.postgres.url)
+    else:
+        with sqlite3.connect(world.hub / "home" / "hanse.db") as database:
+            kept = database.execute(_KEPT).fetchall()
     yield from (f"run {run} is {state} and keeps a checkpoint" for run, state in kept)
 
 

@@ -18,6 +18,8 @@ import httpx
 import numpy as np
 import psutil
 
+from tests.chaos.postgres import Postgres
+
 Json = Any
 NODES = ("ulm", "bonn", "kiel")
 DISK_MB = 96
@@ -114,10 +116,11 @@ class Process:
 
 
 class World:
-    """Use with ``async with``. ``folder`` is made anew and holds all that the processes write."""
+    """Use with ``async with``. ``folder`` is made anew and holds all that the processes write, but for what a server of
+    PostgreSQL writes, where the coordinator has one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, postgres: Postgres | None = None) -> None:
+        self.folder, self.postgres = folder, postgres
         self.disks: list[Path] = []
         self.http_port = self.grpc_port = 0
         self.line = {name: Line(lambda: self.grpc_port) for name in NODES}
@@ -172,6 +175,7 @@ class World:
             *("coordinator", "start", "--home", str(self.hub / "home"), "--plain-http"),
             *("--http", f"127.0.0.1:{self.http_port}", "--listen", f"grpc://127.0.0.1:{self.grpc_port}"),
             *("--set", "least_free_mb=1"),
+            *(("--database", self.postgres.url) if self.postgres is not None else ()),
         ]
 
     async def _join(self, name: str, number: int) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hanse import registry
-from hanse.coordinator import driving
+from hanse.coordinator import consent, driving
 from hanse.coordinator.settings import CoordinatorSettings
 from tests.extending import install
 
@@ -149,3 +150,64 @@ def test_starting_on_a_full_disk_is_a_sentence(small_disk: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr or "full" in done.stderr
+
+
+def test_a_decision_that_cannot_be_written_now_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node said yes while the database was away; nobody is to wait for the node's next connection."""
+    monkeypatch.setattr(consent, "_FAULT_S", 0.02)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", standing="accept")
+            real, left = f.store.consents.record, [7]
+
+            def away(*args: object, **more: object) -> object:
+                if left[0]:
+                    left[0] -= 1
+                    raise OperationalError("INSERT", {}, Exception("connection is bad"))
+                return real(*args, **more)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(f.store.consents, "record", away)
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed"
+            assert left == [0]
+
+    asyncio.run(body())
+    assert "Traceback" not in caplog.text
+
+
+def test_a_request_while_the_database_is_away_is_a_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people()
+
+            def away() -> object:
+                raise OperationalError("SELECT", {}, Exception("connection is bad"))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(f.store.database, "read", away)
+                answer = await f.call("op", "GET", "/api/nodes")
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "storage_failed"
+            assert "connection is bad" in answer.json()["error"]["message"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+            def wrong() -> object:
+                raise ZeroDivisionError("/secret/place")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(f.store.database, "read", wrong)
+                answer = await f.call("op", "GET", "/api/nodes")
+            assert answer.status_code == 500
+            assert "secret" not in answer.text
+
+    asyncio.run(body())
+    lines = [r for r in caplog.records if r.name.endswith(".app") and "connection is bad" in r.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].exc_info is None
+    assert "Traceback" in caplog.text  # what nobody has thought of is told whole

@@ -46,13 +46,13 @@ def create_app(coordinator: Coordinator, examiner: Examiner | None = None) -> Fa
     app.add_exception_handler(HanseError, _hanse_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _query_error)
-    app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Guard, limit=coordinator.settings.body_bytes)
     return app
 
 
 class Guard:
-    """Bounds the bodies that come in, and says in every answer what a browser may do with it."""
+    """Bounds the bodies that come in, answers where something failed that nobody has thought of, and says in every
+    answer what a browser may do with it."""
 
     HEADERS = (
         (
@@ -71,7 +71,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received = 0
+        received, begun = 0, False
 
         async def bounded() -> MutableMapping[str, Any]:
             nonlocal received
@@ -81,7 +81,9 @@ class Guard:
             return message
 
         async def headed(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 has = {name.lower() for name, _ in message["headers"]}
                 extra = [h for h in self.HEADERS if h[0] not in has]
                 if b"cache-control" not in has:
@@ -94,7 +96,12 @@ class Guard:
             answer = _answer(TooLarge(f"the body is over the limit of {self._limit} bytes"))
             await answer(scope, receive, headed)
             return
-        await self._app(scope, bounded, headed)
+        try:
+            await self._app(scope, bounded, headed)
+        except Exception as error:  # what Starlette answers to is raised again, and is told twice
+            if begun:
+                raise
+            await _unexpected(Request(scope), error)(scope, receive, headed)
 
 
 def _answer(error: HanseError, details: Any = None) -> JSONResponse:
@@ -125,7 +132,7 @@ async def _query_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(Invalid(details), details)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
     fault = passing(error)
     if fault:
         _log.warning("%s %s: %s", request.method, request.url.path, fault)

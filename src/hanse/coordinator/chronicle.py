@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hanse.messages import Json
@@ -46,6 +47,7 @@ AUDITED = (
     "model",
 )
 _BATCH = 500
+_SAY_S = 60.0  # between two lines in the log that say so
 _RETRY_S = 1.0  # between attempts to write while the storage fails
 _LAST_NOTES_S = 10.0  # at the end of the process, for what is still to be written
 _WAITING = 10_000  # notes in memory; beyond, the oldest writer is behind a broken disk
@@ -135,6 +137,7 @@ class Chronicle:
 
     async def _write(self, notes: Sequence[Note]) -> None:
         """All that wait in one commit; where one of them cannot be written at all, each by itself."""
+        said = float("-inf")
         while True:
             try:
                 await asyncio.to_thread(self._store.events.extend, notes)
@@ -142,7 +145,9 @@ class Chronicle:
             except Exception as error:
                 fault = passing(error)
                 if fault:
-                    _log.warning("%d events wait (%s)", len(notes), fault)
+                    if time.monotonic() - said > _SAY_S:
+                        said = time.monotonic()
+                        _log.warning("%d events wait (%s)", len(notes), fault)
                     await asyncio.sleep(_RETRY_S)
                 elif len(notes) > 1:
                     for note in notes:

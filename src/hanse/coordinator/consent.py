@@ -23,12 +23,14 @@ from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, OtherRele
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
+from hanse.store.faults import passing
 from hanse.store.nodes import Node
 from hanse.store.runs import StoredRun
 from hanse.store.states import RunState
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 32  # nodes that are sent a proposal
+_FAULT_S = 5.0  # where the storage fails
 _AGAIN_S = (1.0, 5.0, 30.0, 120.0)  # to a node that is on line and took too long to take note
 
 
@@ -90,15 +92,20 @@ class ConsentDesk:
         online, turns = self._presence.online(), asyncio.Semaphore(_AT_ONCE)
 
         async def one(node: str) -> None:
-            for pause in (0.0, *_AGAIN_S):
-                await asyncio.sleep(pause)
+            pauses = [0.0, *_AGAIN_S]
+            while pauses:
+                await asyncio.sleep(pauses.pop(0))
                 if node not in self._presence.online():
                     return  # it gets the proposal when it comes back
                 async with turns:
                     try:
                         if await self._send(run, node, told[node]):
                             return
-                    except Exception:
+                    except Exception as error:
+                        if fault := passing(error):
+                            _log.warning("run %s is proposed to %s again in a while (%s)", run_id, node, fault)
+                            pauses.insert(0, _FAULT_S)  # for as long as it takes: it may have decided already
+                            continue
                         _log.exception("run %s could not be proposed to %s", run_id, node)
                         return
 

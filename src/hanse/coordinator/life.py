@@ -74,6 +74,10 @@ class RunLife:
                     run = await asyncio.to_thread(self._store.consents.settle, run.id, "coordinator", start=auto)
                 self._follow(run)
 
+    def idle(self) -> bool:
+        """Whether nothing is computed here now."""
+        return not self._driver.driven()
+
     def undriven(self) -> set[str]:
         """Ids of the runs that are in the state ``running`` and that nobody computes. Blocks."""
         running = self._store.runs.list({RunState.RUNNING}, limit=1_000_000)

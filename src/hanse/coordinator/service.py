@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import hanse
 from hanse import validity
+from hanse.allocator import give_back
 from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
@@ -101,6 +102,8 @@ class Coordinator:
         while True:
             await asyncio.sleep(_WRITE_EVERY_S)
             await self._write_heard()
+            if self.runs.idle():
+                await asyncio.to_thread(give_back)  # what many nodes' answers took lies between what is used
 
     async def _write_heard(self) -> None:
         """Of all nodes in one commit: a thousand commits would cost more than all that they beat for."""
