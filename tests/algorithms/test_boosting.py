@@ -399,10 +399,14 @@ def test_what_features_add_to_predictions_is_that_of_the_pooled_rows(kind: str) 
 def test_a_site_explains_no_fewer_rows_than_its_owner_tells_something_of() -> None:
     tables = shares(table_of("binary"), 200, 40)
     given = settings("binary", test_fraction=0.0, num_rounds=1, shap_rows=24)
-    drive = Drive(tables, owners={"site-1": {"minimum_count": 20}}, **given)
-    result = drive.run()
-    assert "fewer than this node's minimum of 20" in drive.failures[-1]["site-1"]
-    assert result.data["shap"]["rows"] < 40
+    told = Drive(tables, owners={"site-1": {"minimum_count": 20}}, **given).run().data["shap"]
+    assert told["withheld"] == ["site-1"]
+    assert 5 < told["rows"] < 40
+    assert told["features"]
+    owners = {name: {"minimum_count": 50} for name in tables}
+    nothing = Drive(tables, owners=owners, **given).run()
+    assert nothing.data["shap"] == {"rows": 0, "withheld": ["site-0", "site-1"], "features": []}
+    assert len(nothing.arrays["model.size"]) == 1  # the model is there all the same
 
 
 def test_early_stopping_keeps_the_trees_up_to_the_least_loss() -> None:

@@ -239,3 +239,20 @@ def test_round_and_client_records() -> None:
         "data_samples": 300,
         "model_size": 15,
     }
+
+
+def test_what_features_add_to_predictions_is_that_of_the_step_that_asked() -> None:
+    told = [{"feature": "age", "mean_abs": 0.5, "error": 0.01, "mean": -0.1, "rank": 1}]
+    steps = [
+        {"step": 0, "round": 1, "status": "ok", "metrics": {"loss": 0.5}},
+        {
+            "step": 1,
+            "round": None,
+            "status": "ok",
+            "label": "explain",
+            "metrics": {"shap": {"rows": 9, "features": told}},
+        },
+        {"step": 2, "round": None, "status": "ok", "metrics": {}},
+    ]
+    assert course.session({}, steps, ["a"])["shap"] == told
+    assert course.session({}, steps[:1], ["a"])["shap"] == []

@@ -268,6 +268,22 @@ def test_importance_of_xgboost_is_its_gain() -> None:
     assert weights["z[0]<1"] > 0.9
 
 
+def test_what_features_add_to_predictions_is_listed_and_drawn() -> None:
+    given = {"model": "xgboost", "rounds": 2, "target": "disease"}
+    federation = hanse.simulate(sites.rough())
+    result = federation.experiment(**given, shap_rows=None).run(progress=False)
+    rows = list(result.shap)
+    assert {row["feature"] for row in rows} == set(result.alignment["features"])
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[0]["mean_abs"] > 0
+    html = result._repr_html_()
+    assert f"Mean |SHAP| over {result.record.data['shap']['rows']} training rows." in html
+    plain = federation.experiment(**given).run(progress=False)
+    assert list(plain.shap) == []
+    assert "set shap_rows" in repr(plain.shap)
+    assert "SHAP" not in plain._repr_html_()
+
+
 # ---------------------------------------------------------------- pictures
 
 

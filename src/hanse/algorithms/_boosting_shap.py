@@ -22,7 +22,7 @@ from hanse.boosting import scales, shap
 from hanse.boosting.trees import Trees
 from hanse.codec import ArrayOf
 from hanse.errors import DataError
-from hanse.kinds import Combine, Contribution, Shapes, Site
+from hanse.kinds import Combine, Contribution, Gathered, Shapes, Site
 from hanse.learning import rows as preparation
 from hanse.learning.sampling import drawn, row_keys
 from hanse.messages import Array, Json, Record
@@ -48,9 +48,11 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Sums over ``rows`` rows of all sites (:func:`hanse.boosting.shap.sums`)."""
+    """Sums over ``rows`` rows of all sites (:func:`hanse.boosting.shap.sums`) but those that ``withheld`` theirs, since
+    they were fewer than they tell something of."""
 
     rows: int
+    withheld: tuple[str, ...]
     share: float
     unit: int
     size: _PerFeature
@@ -65,35 +67,37 @@ def shapes(outputs: int, features: int) -> Shapes:
 
 
 def answer(site: Site, ask: Explain, model: Any, rows: preparation.Rows) -> Contribution:
-    """The node's half. Raises ``DataError`` where fewer rows were drawn than its owner tells something of."""
+    """The node's half: nothing of rows that are fewer than its owner tells something of."""
     X, y = rows.X[rows.train], rows.y[rows.train]
     if ask.share < 1:
         here = drawn(row_keys(X, y), ask.share, int(site.config["seed"]), "explained")
         X = X[here]
-    if 0 < len(X) < least(site):
-        raise DataError(
-            f"{len(X)} rows were drawn to be explained here, fewer than this node's minimum of {least(site)}; set "
-            "shap_rows higher"
-        )
+    withheld = 0 < len(X) < least(site)
+    X = X[:0] if withheld else X
     wrong = model.fault(ask.trees)
     if wrong:
         raise DataError(f"the trees that are to be explained are not usable: {wrong}")
     found = shap.sums(shap.values(ask.trees, model.objective.margin(ask.base), X), ask.unit)
     site.progress()
-    return Contribution(Record({}, {"explained": np.array([len(X)], np.int64), **found}), combine=Combine.SUM)
+    arrays = {"explained": np.array([len(X)], np.int64), **found}
+    return Contribution(Record({"withheld": True} if withheld else {}, arrays), combine=Combine.SUM)
 
 
-def told(ask: Explain, found: dict[str, Array]) -> Explained:
+def told(ask: Explain, gathered: Gathered) -> Explained:
     """What all sites sent."""
+    found = gathered.sum()
+    withheld = tuple(answer.node for answer in gathered.answers if answer.data.get("withheld"))
     own = (np.asarray(found[name]) for name in ("shap_size", "shap", "shap_squares"))
-    return Explained(int(found["explained"][0]), ask.share, ask.unit, *own)
+    return Explained(int(found["explained"][0]), withheld, ask.share, ask.unit, *own)
 
 
 def table(explained: Explained, features: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Json]]:
     """``{feature, output, mean_abs, error, mean, rank}`` of each feature and output, the largest mean |SHAP| first; in
     margins. ``error``: the standard error of ``mean_abs``, 0 where all rows were explained. ``output`` stands where
     there are several."""
-    n, unit = max(1, explained.rows), explained.unit
+    if not explained.rows:
+        return []
+    n, unit = explained.rows, explained.unit
     size, signed = (np.ldexp(part.astype(np.float64), unit) / n for part in (explained.size, explained.signed))
     square = np.ldexp(explained.squares.astype(np.float64), 2 * unit + scales.BITS) / n
     error = np.sqrt(np.maximum(square - size**2, 0) / n) if explained.share < 1 else np.zeros_like(size)

@@ -217,7 +217,7 @@ class ExactBoosting:
         if state.counting.asked is not None:
             return self._counted(state, gathered)
         if state.schedule.phase == "done" and (asked := _explain(state)) is not None:
-            explained = _boosting_shap.told(asked, gathered.sum())
+            explained = _boosting_shap.told(asked, gathered)
             return replace(state, explained=explained, schedule=state.schedule.noted(None))
         told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
         lost = tuple(node for node, is_lost in told.items() if is_lost)
@@ -515,7 +515,8 @@ def _shap(state: State, most: int | None = None) -> dict[str, Json]:
     task = preparation.task(state.prepared)
     outputs = task.classes if state.adapter.objective.outputs > 1 else ()
     of = _boosting_shap.table(state.explained, task.features, outputs)[:most]
-    return {"shap": {"rows": state.explained.rows, "features": of}}
+    withheld = {"withheld": list(state.explained.withheld)} if state.explained.withheld else {}
+    return {"shap": {"rows": state.explained.rows, **withheld, "features": of}}
 
 
 def _fresh(state: State) -> State:

@@ -318,7 +318,9 @@ class Result:
             row["feature"] + (f", {row['output']}" if "output" in row else ""): row["mean_abs"] for row in self.shap
         }:
             rows_of = self.record.data["shap"]["rows"]
-            panels.append(drawing.panel("What features add", f"Mean |SHAP| over {rows_of} rows.", drawing.bars(sizes)))
+            panels.append(
+                drawing.panel("What features add", f"Mean |SHAP| over {rows_of} training rows.", drawing.bars(sizes))
+            )
         notes = self.warnings + records.rests_on(history)
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])
