@@ -42,6 +42,29 @@ def test_the_coordinators_halves_load_no_learning_library() -> None:
     assert done.stdout.split() == []
 
 
+SITES = """
+import sys
+import numpy as np
+import hanse
+
+def site(seed, outputs):
+    x = np.random.default_rng(seed).normal(size=(60, 3))
+    y = x @ [1, -2, 0.5]
+    return {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": np.digitize(y, [0, 1][: outputs - 1]) if outputs else y}
+
+for model, outputs in ("logistic_regression", 2), ("logistic_regression", 3), ("linear_regression", 0), ("ridge", 0):
+    federation = hanse.simulate({"p": site(1, outputs), "q": site(2, outputs)})
+    result = federation.experiment(model=model, target="y").run(progress=False)
+    assert result.metrics["n"] > 0
+print(*sorted({m.split(".")[0] for m in sys.modules} & {"sklearn", "pandas", "polars", "torch"}))
+"""
+
+
+def test_sites_fit_and_measure_linear_models_without_scikit_learn() -> None:
+    done = subprocess.run([sys.executable, "-c", SITES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize(
     ("name", "blocked", "says"),
     [

@@ -84,6 +84,23 @@ def test_logistic_regression_reaches_scikit_learns_optimum(kind: str, intercept:
         np.testing.assert_allclose(found["coef"], theirs.coef_, atol=5e-3)
 
 
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("size", [0, 1, 7, 1000])
+def test_predictions_without_scikit_learn_are_its_own_to_the_bit(kind: str, size: int) -> None:
+    rng = np.random.default_rng(size)
+    task, X = TASKS[kind], 30 * rng.normal(size=(size, 3))
+    model = find("models", "linear_regression" if kind == "regression" else "logistic_regression").build(task, {})
+    parameters = {name: rng.normal(size=a.shape) for name, a in model.init(rng).items()}
+    native = model.native(parameters)
+    if size == 0:  # which scikit-learn refuses
+        theirs = np.zeros((0, 3) if kind == "multiclass" else 0)
+    elif kind == "regression":
+        theirs = native.predict(X)
+    else:
+        theirs = native.predict_proba(X) if kind == "multiclass" else native.predict_proba(X)[:, 1]
+    np.testing.assert_array_equal(model.predict(parameters, X), theirs)
+
+
 def test_linear_regression_reaches_least_squares() -> None:
     X, y = rows("regression")
     for intercept in (True, False):

@@ -62,7 +62,7 @@ class LinearRegression:
         return {"coef": theta[0, :-1].copy(), "intercept": theta[0, -1:].copy()}
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
-        return np.asarray(self.native(parameters).predict(X), np.float64)
+        return np.asarray(X @ parameters["coef"] + float(parameters["intercept"][0]), np.float64)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
         return _estimator(self.task, self.options, parameters)
@@ -88,4 +88,5 @@ def native(result: Record) -> Any:
 
 def predict(result: Record, X: Array) -> Array:
     """(n,) values in the target's own units."""
-    return np.asarray(native(result).predict(X), np.float64)
+    found = linear_in_units(result)
+    return np.asarray(X @ found["coef"] + float(found["intercept"][0]), np.float64)

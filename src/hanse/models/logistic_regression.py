@@ -17,7 +17,7 @@ import numpy as np
 
 from hanse.convex import Convex, logistic, multinomial
 from hanse.learning.fitting import task_fits
-from hanse.learning.results import labels_of, options_of, parameters_of, positive, sklearn, task_of
+from hanse.learning.results import labels_of, options_of, parameters_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
 from hanse.settings import Setting, boolean, checked, either, number, one_of
@@ -84,7 +84,7 @@ class LogisticRegression:
         return {"coef": theta[:, :-1].copy(), "intercept": theta[:, -1].copy()}
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
-        return positive(self.native(parameters).predict_proba(X), self.task)
+        return _probabilities(self.task, parameters, X)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
         return _estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)))
@@ -93,6 +93,20 @@ class LogisticRegression:
 def _sigmoid(z: Array) -> Array:
     small = np.exp(-np.abs(z))
     return np.where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+def _probabilities(task: Task, parameters: Mapping[str, Array], X: Array) -> Array:
+    """What the estimator's ``predict_proba`` gives, to the bit. A node that only measures such a model need not load
+    scikit-learn, which takes a second and 100 MB."""
+    scores = X @ np.array(parameters["coef"]).T + parameters["intercept"]
+    if task.outputs == 1:
+        from scipy.special import expit
+
+        return np.asarray(expit(scores[:, 0]), np.float64)
+    scores -= scores.max(1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(1, keepdims=True)
+    return scores
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array) -> Any:
@@ -115,4 +129,4 @@ def native(result: Record) -> Any:
 
 def predict(result: Record, X: Array) -> Array:
     """As :meth:`hanse.model.Model.predict`."""
-    return positive(native(result).predict_proba(X), task_of(result))
+    return _probabilities(task_of(result), parameters_of(result), X)

@@ -59,4 +59,5 @@ def native(result: Record) -> Any:
 
 def predict(result: Record, X: Array) -> Array:
     """(n,) values in the target's own units."""
-    return np.asarray(native(result).predict(X), np.float64)
+    found = linear_in_units(result)
+    return np.asarray(X @ found["coef"] + float(found["intercept"][0]), np.float64)
