@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -449,6 +450,28 @@ def test_a_reply_does_not_cost_a_look_at_all_nodes() -> None:
     go(run(algorithm, Counted(handlers(algorithm, 40, one_by_one)), journal))
     assert [len(step.participants) for step in journal.steps] == [40] * 3
     assert looks < 20
+
+
+def test_no_model_of_a_run_is_held_when_it_has_ended() -> None:
+    """Also without the collector of cycles: in a coordinator it looks at old objects once in hours, and each run would
+    leave a model behind."""
+    sent: list[weakref.ref[Array]] = []
+
+    class Sent(Sum):
+        def ask(self, state: State) -> Ask | Done:
+            sent.append(weakref.ref(state.arrays["x"]))
+            return super().ask(state)
+
+    async def main() -> None:
+        await run(Sent(), LocalTransport(handlers(Sum(), 3), "exact")).go()
+        await asyncio.sleep(0)
+        assert [array() is None for array in sent] == [True] * 4
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_nothing_watches_on_when_a_run_has_ended() -> None:

@@ -236,6 +236,9 @@ class Sky:
         """Nothing is under way any more, and nobody is watched."""
         await self.clear()
         self._stop_timer()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        # What a cancelled task keeps leads back to us, and the collector of cycles may take hours to look: until
+        # then we would hold the last model that was sent.
+        watching, self._watching, self._ask = self._watching, None, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
