@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# One thread each for BLAS and OpenMP, here and in the processes that tests start: threads that wait for each other over
+# small matrices spin, which took most of the processor time. NumPy reads it when it is loaded, so not before this line.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")

@@ -477,19 +477,19 @@ def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> M
     return message
 
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
 def _environment(threads: int) -> dict[str, str]:
     """All that the worker gets to know of ours: no PATH, no tokens."""
-    count = str(threads or os.cpu_count() or 1)
+    every = str(threads or os.cpu_count() or 1)
     return {
         "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
         "PYTHONHASHSEED": "0",
         registry.VARIABLE: os.pathsep.join(registry.outside()),
         "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "POLARS_MAX_THREADS": count,
         "MALLOC_ARENA_MAX": "2",
+        **{name: every if threads else os.environ.get(name) or every for name in _THREADS},
     }
 
 
