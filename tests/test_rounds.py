@@ -376,7 +376,7 @@ def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
     good = handlers(algorithm, 3)
 
     async def silent(peer: str, message: Message, progress: Callable[[], None]) -> Message:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         raise AssertionError
 
     async def slow(peer: str, message: Message, progress: Callable[[], None]) -> Message:
@@ -389,7 +389,6 @@ def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
     (step,) = journal.steps
     assert set(step.participants) == {"n0", "n1"}
     assert "no progress for 1 s" in step.failures["n2"]
-    assert step.seconds < 25  # not as long as the silent one takes
 
 
 def test_a_node_that_goes_and_does_not_come_back_ends_by_the_reconnect_rule() -> None:

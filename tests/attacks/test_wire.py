@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -249,15 +248,13 @@ def test_unknown_kinds_and_floods(live: Live) -> None:
             *(ask(k, 250) for k in ["explode", "task", "finished", "proposal"] * 2),
             *(ask("heartbeat", 250) for _ in range(8)),
         )
-        worst, flooded = 0.0, time.perf_counter()
+        served = 0
         while not flood.done():
-            began = time.perf_counter()
             await live.ok("GET", "/health")
-            worst = max(worst, time.perf_counter() - began)
-            await asyncio.sleep(0.05)
+            served += not flood.done()
+            await asyncio.sleep(0)
         await flood
-        # not after the flood, however slow both are on a busy machine
-        assert worst < max(2.0, (time.perf_counter() - flooded) / 3)
+        assert served >= 3  # not one by one behind it
         noted = (await live.ok("GET", "/api/events?kind=node.refused&limit=1000"))["events"]
         mine = [e for e in noted if e["node"] == rogue.name]
         assert 100 <= len(mine) <= 241  # at the turn of a minute, two of them

@@ -513,6 +513,7 @@ def test_a_target_with_very_many_labels_is_no_class() -> None:
     assert summary(odd, None, metadata_columns=["an  age"])["features"] == ["x"]
 
 
+@pytest.mark.long
 def test_tens_of_thousands_of_columns_are_read_in_seconds(tmp_path: Path) -> None:
     """Tables of omics have so many; looking each name up in a list of all took most of a minute."""
     count = 20_000

@@ -393,6 +393,7 @@ def test_an_unclosed_quote_does_not_fill_the_memory(tmp_path: Path, monkeypatch:
         list(readers.stream(path))
 
 
+@pytest.mark.long
 def test_a_large_file_is_read_in_well_under_a_second(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(100_000, 20))
     path = tmp_path / "large.csv"

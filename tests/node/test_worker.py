@@ -23,7 +23,7 @@ from hanse.messages import Message, Record
 from hanse.node.pipe import FREED, KEPT, note, packed, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
-from hanse.node.worker import _Process
+from hanse.node.worker import _environment, _Process
 
 LARGE = 1 << 20  # elements of float32
 
@@ -179,8 +179,8 @@ def test_progress_reaches_the_coordinator(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, attacks=True) as node:
             await node.approved(attack())
-            beats: list[float] = []
-            await node.task(attack(), {"do": "progress"}, progress=lambda: beats.append(time.monotonic()))
+            beats: list[str] = []
+            await node.task(attack(), {"do": "progress"}, progress=lambda: beats.append("moved"))
             assert len(beats) == 3
 
     asyncio.run(main())
@@ -204,6 +204,15 @@ def test_the_worker_knows_no_secrets_and_has_no_network(tmp_path: Path, monkeypa
                     assert node.agent.worker.offline
 
         asyncio.run(main())
+
+
+def test_a_workers_threads_are_its_owners_word_then_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        monkeypatch.setenv(name, "3")
+        assert _environment(0)[name] == "3"
+        assert _environment(2)[name] == "2"
+        monkeypatch.delenv(name)
+        assert _environment(0)[name] == str(os.cpu_count())
 
 
 def test_the_worker_dies_with_its_agent(tmp_path: Path) -> None:
@@ -410,6 +419,7 @@ def test_code_that_differs_in_the_worker_is_not_run(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 def test_a_small_task_costs_little(tmp_path: Path) -> None:
     """Gate, audit and worker together, at their best of sixty: whoever sleeps on the way, or starts a process, or reads
     the data again, is never that quick. The figure is measured in bench/."""

@@ -252,6 +252,7 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
         log.close()
 
 
+@pytest.mark.long
 def test_appending_is_cheap(tmp_path: Path) -> None:
     log = filled(tmp_path, 10)
     best = float("inf")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -289,7 +288,7 @@ def test_a_node_that_waits_for_its_turn_is_not_late() -> None:
         ours, theirs, connect = many(2, traffic, watched)
         running = connect()
         arrays = {"w": np.zeros(1 << 19)}
-        signs: list[float] = []
+        signs: list[bool] = []  # whether somebody else was moving
         holding = traffic.receiving.take(lambda: None, lambda: None)
 
         async def hold() -> None:  # another transfer, quick and long
@@ -299,12 +298,10 @@ def test_a_node_that_waits_for_its_turn_is_not_late() -> None:
             holding.release()
 
         busy = asyncio.create_task(hold())
-        began = time.monotonic()
-        await ours[0].request(message(arrays), lambda: signs.append(time.monotonic()))
-        assert busy.done() or time.monotonic() - began > 0.4
-        gaps = np.diff([began, *signs])
-        assert gaps.max() < 0.35, gaps
-        await busy
+        await ours[0].request(message(arrays), lambda: signs.append(not busy.done()))
+        assert busy.done()
+        assert signs.count(True) >= 3, signs  # what it waits for moves, and it is told so
+        assert not signs[-1]
         await end(ours, theirs, running)
 
     asyncio.run(body())
