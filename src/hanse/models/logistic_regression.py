@@ -105,8 +105,7 @@ def _probabilities(task: Task, parameters: Mapping[str, Array], X: Array) -> Arr
         return np.asarray(expit(scores[:, 0]), np.float64)
     scores -= scores.max(1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(1, keepdims=True)
-    return scores
+    return np.asarray(scores / scores.sum(1, keepdims=True), np.float64)
 
 
 def _estimator(task: Task, options: Mapping[str, Any], parameters: Mapping[str, Array], classes: Array) -> Any:
