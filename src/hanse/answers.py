@@ -91,7 +91,8 @@ class Answerer:
         combine = _COMBINES[how]
         memory = run.memories.before(step, exchange)
         remembered = memory.algorithm
-        site = Site(self.node, run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner)
+        own = (run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner, tuple(run.rows))
+        site = Site(self.node, *own)
         seed = int(run.config.get("seed", 0))
         told = (run_id, str(task.data.get("bundle", "")), run.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)

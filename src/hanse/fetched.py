@@ -12,11 +12,13 @@ import numpy as np
 
 from hanse import tabulated
 from hanse.algorithms import statistics as algorithm
+from hanse.algorithms.statistics_on_total import TOTAL
 from hanse.errors import ConfigError, WireError
 from hanse.messages import Array, Json, Record
 from hanse.queries import Item, Known, Plan, levels_of, statistic
 from hanse.rough import Scope, qualified
 
+SMALL = "groups of few rows"  # that are missing of a total
 TOO_LITTLE = "it is not defined of so few rows, or of rows that do not vary"
 
 
@@ -33,6 +35,8 @@ class Fetched:
         took: nodes of each ask.
         asked: node to the rows that its owner declares at most, of all nodes that were asked.
         alone: node to why it is not shown by itself, where single nodes were asked for.
+        minimum: rows of the smallest cell, where that holds on the total of all nodes; 0: it holds at each node.
+        values: item to its value, where that does not follow from the arrays.
     """
 
     plan: Plan
@@ -46,6 +50,8 @@ class Fetched:
     kept: Mapping[Item, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     single: Mapping[Item, Sequence[int]] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
+    minimum: int = 0
+    values: Mapping[Item, Json] = field(default_factory=dict)
 
     @staticmethod
     def of(record: Record, failures: Mapping[str, str], run_id: str, asked: Mapping[str, int] | None = None) -> Fetched:
@@ -58,9 +64,10 @@ class Fetched:
             kept = {plan.items[int(place)]: dict(nodes) for place, nodes in data["kept"].items()}
             single = {plan.items[int(place)]: list(groups) for place, groups in data["single"].items()}
             lacking, took, alone = dict(data["lacking"]), list(data["took"]), dict(data["alone"])
-            return Fetched(
-                plan, arrays, failures, withheld, lacking, took, run_id, alone, kept, single, dict(asked or {})
-            )
+            minimum = int(data.get("minimum", 0))
+            values = {plan.items[int(place)]: value for place, value in data.get("values", {}).items()}
+            rests = (withheld, lacking, took, run_id, alone, kept, single, dict(asked or {}), minimum, values)
+            return Fetched(plan, arrays, failures, *rests)
         except (KeyError, TypeError, AttributeError, IndexError):
             raise WireError(f"run {run_id} is no run of statistics") from None
 
@@ -78,6 +85,8 @@ class Fetched:
             needs = [*stat.needs(found), *(levels_of(name) for name in item.by)]
             if found in self.plan.items:
                 return found
+            if self.minimum and stat.of_all is not None:  # of a total: the coordinator computed it, or nobody can
+                continue
             if stat.observe is None and needs and all(n in self.plan.items for n in needs):
                 return found
         return None
@@ -101,10 +110,20 @@ class Fetched:
         if found is None:
             raise ConfigError(f"{item.name} was not asked for")
         prefix = f"@{node}@" if node else ""
-        value = tabulated.value_of(self.plan, self.arrays, found, prefix)
+        value = self._value_of(found, prefix)
         if not item.by or not isinstance(value, dict):
             return _part(value, found, item)
         return {label: _part(one, found, item) for label, one in value.items()}
+
+    def _value_of(self, item: Item, prefix: str = "") -> Json:
+        return self.values[item] if item in self.values else tabulated.value_of(self.plan, self.arrays, item, prefix)
+
+    @property
+    def held(self) -> str:
+        """Where the minimum of rows holds, below which no cell is told."""
+        if not self.minimum:
+            return "each site keeps its own small cells back"
+        return f"cells of fewer than {self.minimum} rows of all {len(self.nodes)} sites together are kept back"
 
     def scope(self, item: Item, group: int | None = None, node: str = "") -> Scope:
         """What its value rests on: over all sites, of one group or of all of them; or at one ``node`` by itself."""
@@ -113,7 +132,8 @@ class Fetched:
             same = group is not None and carrier.by == item.by
             for site, groups in self.kept.get(carrier, {}).items():
                 if (not same or group in groups) and node in ("", site):
-                    missing[site] = self.withheld.get(carrier, {}).get(site, "kept back")
+                    why = self.withheld.get(carrier, {}).get(site, "kept back")
+                    missing[SMALL if site == TOTAL else site] = why
             n = self._sliced(carrier, f"@{node}@" if node else "")["n"]
             rows.append(int(np.sum(n[group] if same else n)))
         told = self.asked and all(self.asked.values()) and not item.columns[0].endswith("]")  # of images, pixels count
@@ -157,7 +177,7 @@ class Fetched:
         if found is None or self.absent(item):
             return
         try:
-            values = tabulated.value_of(self.plan, self.arrays, found)
+            values = self._value_of(found)
         except ConfigError:  # there is no value, and who asks for it is told why
             return
         back = any(self.withheld.get(i) or i in self.single for i in closure(found))

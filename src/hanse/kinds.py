@@ -261,6 +261,7 @@ class Site:
         source: the rows in batches, instead of ``table``, for an algorithm that learns no model.
         owner: the settings of this node's owner, by their names in ``[policy]`` of ``node.toml``; a setting
             that the owner has not set, as in a simulation, may be absent.
+        nodes: all nodes of the run, by the approved bundle.
     """
 
     node: str
@@ -272,6 +273,7 @@ class Site:
     step: int = 0
     source: Source | None = None
     owner: Mapping[str, Json] = field(default_factory=dict)
+    nodes: Sequence[str] = ()
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

@@ -80,6 +80,7 @@ class Owner:
     others: tuple[tuple[float, ...], ...] = ()  # those that were shown of the same rows in other breakdowns
     used: list[float] = field(default_factory=list)  # edges that this one shows
     grouped: bool = False  # whether ``across`` sees all groups after this one
+    total: bool = False  # whether the rows are those of all sites, and their minimum holds on the total
 
 
 class Values:
@@ -246,6 +247,14 @@ class Statistic:
         matrix: whether its value is a number for each pair of its columns, so that a larger one answers a smaller.
         follows: what is known besides, at no cost, where this is known.
         error: (options, known) to a bound on the error of its value, where it has one.
+        whole: (observed arrays, options, known) to arrays of the same names and shapes at every site, which add: what a
+            node sends where the minimum holds on the total. None: those that were observed add, if ``merge`` does; else
+            it is not told of totals.
+        of_whole: the other way round: what one site with all rows would have observed, from the sum of ``whole``.
+        of_all: (options, needs of all rows, needs as they are told) to the value, where the minimum holds on the total:
+            what the coordinator computes from all rows before it keeps small cells back. Of groups that are kept back
+            there are no rows in either. None: the value follows from what is told.
+        no_sum: why what it merges is no sum, and what to ask for instead, where nobody may see single sites.
         finer: (item, known) to the item that answers better, where the answer is too rough and a better can be had.
         shown: what people see of it, and how they ask for it by its name.
     """
@@ -274,8 +283,17 @@ class Statistic:
     matrix: bool = False
     follows: Callable[[Item], tuple[Item, ...]] = _none
     error: Callable[[Mapping[str, Json], Known], float] | None = None
+    whole: Callable[[Arrays, Mapping[str, Json], Known], Arrays] | None = None
+    of_whole: Callable[[Arrays, Mapping[str, Json], Known], Arrays] = _as_it_is
+    of_all: Callable[[Mapping[str, Json], Known, Known], Json] | None = None
+    no_sum: str = ""
     finer: Callable[[Item, Known], Item | None] | None = None
     shown: Shown = Shown()
+
+
+def whole(stat: Statistic) -> Callable[[Arrays, Mapping[str, Json], Known], Arrays] | None:
+    """How what a statistic observes becomes arrays that add over sites; None where it does not say."""
+    return stat.whole or (_as_it_is if stat.merge is add else None)
 
 
 @functools.lru_cache(256)  # the folder is looked at once for each name

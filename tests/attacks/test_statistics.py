@@ -23,7 +23,7 @@ from hanse.kinds import Answer, Ask, Combine, Contribution, Site
 from hanse.messages import Record
 from hanse.queries import Known, Owner, TableSource
 from hanse.statistics import _joined, cells
-from hanse.statistics.kaplan_meier import cell_end
+from hanse.statistics._times import cell_end
 from hanse.suppression import hidden, hidden_table
 from hanse.table import Table
 

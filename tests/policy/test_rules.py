@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ OWNER: dict[str, Any] = {
     "steps": 30,
     "require_secure_aggregation": False,
     "secure_aggregation_nodes": 3,
+    "statistics_minimum": "node",
     "transforms": [],
 }
 
@@ -86,6 +88,34 @@ def test_each_rule_says_no(rule: str, wrong: dict[str, Any]) -> None:
         enforce(policy.rules(OWNER), facts(**wrong))
 
 
+@pytest.mark.parametrize(
+    ("owner", "asked", "said"),
+    [
+        ("node", {"algorithm": "statistics"}, ""),
+        ("total", {}, ""),
+        ("node", {}, "keeps its small cells back itself"),
+        ("total", {"algorithm": "statistics"}, "could be taken off them"),
+        ("total", {"gathering": {"agree": "plain", "sum": "plain"}}, "would see this node"),
+        ("total", {"settings": {"secure_threshold": 3}}, "sets secure_threshold to 4"),
+        ("total", {"settings": {"secure_threshold": 2}, "nodes": 2}, "wants at least 3"),
+        ("total", {"gathering": {}}, "is missing"),
+        ("total", {"algorithm": "unheard_of"}, "failed|unheard_of"),
+    ],
+)
+def test_where_the_minimum_of_statistics_holds(owner: str, asked: dict[str, Any], said: str) -> None:
+    total = {
+        "algorithm": "statistics_on_total",
+        "at_once": True,
+        "gathering": {"agree": "plain", "sum": "secure"},
+        "nodes": 4,
+        "settings": {"secure_threshold": 4},
+    }
+    rule = find("policy", "statistics_minimum").RULE({**OWNER, "statistics_minimum": owner})
+    [found] = decide([rule], facts(**{**total, **asked}))
+    assert found.allowed == (not said)
+    assert re.search(said, found.reason)
+
+
 def test_no_facts_and_no_settings_allow_nothing() -> None:
     assert not any(
         d.allowed for d in decide(policy.rules(OWNER), without(*(f.name for f in dataclasses.fields(Facts))))
@@ -99,6 +129,7 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
         "federated_analytics": True,
         "amount": True,
         "secure_aggregation": False,
+        "statistics_minimum": True,
         "transforms": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):

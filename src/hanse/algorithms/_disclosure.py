@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from hanse.algorithms._query import (
     unit,
 )
 from hanse.errors import DataError, NotAllowed
-from hanse.kinds import Combine, Source
+from hanse.kinds import Combine
 from hanse.messages import Array, dumps
 from hanse.queries import Arrays, Item, Known, Owner, Plan, Withheld, statistic
 from hanse.suppression import hidden, hidden_table
@@ -30,18 +31,19 @@ MOST_EDGES = 20_000
 
 
 def disclosed(
-    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, source: Source, shown: Shown
+    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, images: int | None, shown: Shown
 ) -> tuple[dict[str, Array], str]:
-    """What of an item leaves, and why something was kept back; adds to ``shown``."""
+    """What of an item leaves, and why something was kept back; adds to ``shown``. ``images``: of how many its rows are
+    the pixels; None: they are rows."""
     found = scan.found[item]
-    # rows of an image column are pixels, and it is images that are people
-    few_images = item.columns[0] not in source.schema and 0 < source.rows < owner.minimum
+    everyone = replace(EVERYONE, total=owner.total)
+    few_images = images is not None and 0 < images < owner.minimum  # it is images that are people
     stat, options, reason = statistic(item.stat), item.options, ""
     shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
     rows = np.array([int(arrays["n"]) for arrays in found])
     minimum = owner.minimum
-    if minimum > 1 and item.columns[0] not in source.schema and not item.columns[0].endswith("[shape]"):
-        minimum *= max(1, int(rows.sum()) // max(1, source.rows))  # so many pixels stand for so many images
+    if minimum > 1 and images is not None and not item.columns[0].endswith("[shape]"):
+        minimum *= max(1, int(rows.sum()) // max(1, images))  # so many pixels stand for so many images
     if few_images:
         back = np.ones(len(found), bool)
     elif not item.by:
@@ -64,7 +66,7 @@ def disclosed(
                 else "some groups have fewer rows than this node's minimum, and others are kept back with them"
             )
         elif mine is not None and not arrays["n"]:
-            out = stat.protect(empty(item, Known(mine)), options, EVERYONE, mine)
+            out = stat.protect(empty(item, Known(mine)), options, everyone, mine)
         elif mine is not None:
             try:
                 out = stat.protect(arrays, options, allowed, mine)
@@ -80,7 +82,7 @@ def disclosed(
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:
-            sent.append(stat.share(out, options, mine) if out else unit(item, mine))
+            sent.append(stat.share(out, options, mine) if out else unit(item, mine, everyone))
             if stat.combine is Combine.SUM and not finite(sent[-1]):
                 raise DataError(
                     f"{item.name}: values here are too far from the mean of all sites, their sums "
@@ -88,7 +90,7 @@ def disclosed(
                 )
     flags = [int(not out) for out in protected if out is not None]
     if not sent:  # no label at all: arrays of no groups
-        none = unit(item, known_of(plan, known, item, 0))
+        none = unit(item, known_of(plan, known, item, 0), everyone)
         besides = {WITHHELD: np.zeros(0, np.int64), SITES: np.zeros(0, np.int64)}
         return {**{k: np.empty((0, *v.shape), v.dtype) for k, v in none.items()}, **besides}, ""
     if item.by and minimum > 1 and "counts" in sent[0] and "hidden" in sent[0]:
@@ -120,7 +122,9 @@ def _earlier(item: Item, labels: tuple[str, ...] | None, scan: Scan, shown: Show
         if columns == list(item.columns) and key != mine and (not of or not labels):
             parts.setdefault(dumps([by, [] if of else None]), []).append(set(edges))
     others = [tuple(sorted(set.intersection(*sets))) for sets in parts.values()]
-    return Owner(minimum, owner.extremes, scan.cuts[item], tuple(shown.get(mine, ())), tuple(others), [], bool(item.by))
+    grouped = bool(item.by)
+    seen = tuple(shown.get(mine, ()))
+    return Owner(minimum, owner.extremes, scan.cuts[item], seen, tuple(others), [], grouped, owner.total)
 
 
 def _remember(shown: Shown, key: str, used: Sequence[float]) -> None:
@@ -143,7 +147,7 @@ def _over_groups(
     no group's small cell is the rest of the others'."""
     shape = [len(labels) + 1 for labels in labels_by(plan, known, item)]
     inner = [group_number(group, shape) for group in range(len(scan.found[item]))]
-    all_seen = Owner(1, True, scan.cuts[item])
+    all_seen = Owner(1, True, scan.cuts[item], total=owner.total)
     counts = np.stack(
         [
             statistic(item.stat).protect(arrays, item.options, all_seen, known_of(plan, known, item, i or 0))["counts"]

@@ -65,10 +65,11 @@ def observed(
 
 
 class Scan:
-    """Accumulates the items of one level over batches."""
+    """Accumulates the items of one level over batches: ``found``, the arrays of each group, the last ones of each axis
+    being of rows without a label; ``known``, what is known for each; ``cuts``, the edges at which rows are counted."""
 
     def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown):
-        self._items, self._known = items, dict[Item, list[Known]]()
+        self._items, self.known = items, dict[Item, list[Known]]()
         self._labels = {i.by: labels_by(plan, known, i) for i in items}
         self._cuts: dict[tuple[str, ...], set[float]] = {}
         for item in items:
@@ -85,8 +86,8 @@ class Scan:
             if groups > MOST_GROUPS:
                 raise DataError(f"{item.name} would have more than {MOST_GROUPS} groups; take fewer labels")
             inner = [group_number(g, shape) for g in range(groups)]
-            self._known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
-            self.found[item] = [empty(item, k, self.cuts[item]) for k in self._known[item]]
+            self.known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
+            self.found[item] = [empty(item, k, self.cuts[item]) for k in self.known[item]]
 
     def counts_at(self, shown: Shown) -> bool:
         """Whether all edges that were shown since are among those at which rows were counted."""
@@ -109,7 +110,7 @@ class Scan:
                         if view is None or view.cuts != self.cuts[item]:
                             view = Values([part[c] for c in item.columns], self.cuts[item])
                             views.setdefault(item.columns, view)
-                        stat, known = statistic(item.stat), self._known[item][group]
+                        stat, known = statistic(item.stat), self.known[item][group]
                         _check_kind(item, view)
                         assert stat.observe is not None
                         fresh = stat.observe(view, item.options, known)

@@ -58,6 +58,16 @@ class Query:
                 )
         return Query(found, where, bool(options.get("per_node", False)))
 
+    def arrays_for(self, index: int, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """What of all sites a node has to know for ask number ``index``."""
+        level, _ = self.plan.asks[index]
+        here = set(self.plan.asked(index))
+        seen = {self.plan.observed[i] for i in here}  # a node that lost its cache observes these again
+        users = [i for i in self.plan.items if i in here or self.plan.observed.get(i) in seen]
+        needed = {n for i in users for n in (*statistic(i.stat).needs(i), *self.plan.groups(i))}
+        wanted = tuple(f"{self.plan.items.index(n)}." for n in needed if self.plan.shared.get(n, level) < level)
+        return {k: v for k, v in arrays.items() if wanted and k.startswith(wanted)}
+
     def combine(self, index: int) -> Combine:
         return Combine.MERGE if self.per_node else self.plan.asks[index][1]
 
@@ -147,10 +157,10 @@ def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:
     return stat.observe(Values([Column(kind, np.empty(0))] * len(item.columns), cuts), item.options, known)
 
 
-def unit(item: Item, known: Known) -> Arrays:
+def unit(item: Item, known: Known, everyone: Owner = EVERYONE) -> Arrays:
     """What a node sends that has no rows, or keeps its own back."""
     stat, options = statistic(item.stat), item.options
-    return stat.share(stat.protect(empty(item, Known(known)), options, EVERYONE, known), options, known)
+    return stat.share(stat.protect(empty(item, Known(known)), options, everyone, known), options, known)
 
 
 def stacked(groups: Sequence[Arrays]) -> dict[str, Array]:

@@ -54,6 +54,7 @@ from hanse.queries import Arrays, Item, Plan, TableSource, statistic
 from hanse.typed import Typed
 
 AT_ONCE = True
+MINIMUM = "node"  # where it holds (:mod:`hanse.policy.statistics_minimum`)
 ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
 
 
@@ -132,17 +133,12 @@ class Statistics:
             return Done("every statistic is in")
         if index and not state.took[-1]:
             return Done("no node is shown by itself")
-        level, _ = query.plan.asks[index]
-        here = {i for i in query.plan.asked(index)}
-        seen = {query.plan.observed[i] for i in here}  # a node that lost its cache observes these again
-        users = [i for i in query.plan.items if i in here or query.plan.observed.get(i) in seen]
-        needed = {n for i in users for n in (*statistic(i.stat).needs(i), *query.plan.groups(i))}
-        wanted = tuple(f"{query.plan.items.index(n)}." for n in needed if query.plan.shared.get(n, level) < level)
-        arrays = {k: v for k, v in state.arrays.items() if wanted and k.startswith(wanted)}
         to = state.took[-1] if index else EVERYONE if state.left is None else state.left
-        rows = [i for i in here if not any(column.endswith("]") for column in i.columns)]  # of images, pixels count
+        rows = [
+            i for i in query.plan.asked(index) if not any(column.endswith("]") for column in i.columns)
+        ]  # of images, pixels count
         counts = {f"{query.plan.items.index(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
-        question = Question(index, state.again, arrays)
+        question = Question(index, state.again, query.arrays_for(index, state.arrays))
         return Ask(encode(question), query.combine(index), "statistics", None, to=to, counts=counts)
 
     # ------------------------------------------------------------ node
@@ -166,7 +162,8 @@ class Statistics:
             level = query.plan.observed[item]
             scan = observed(site, source, query, level, ask.arrays, owner, before, ask.again)
             place = query.plan.items.index(item)
-            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, source, shown)
+            images = source.rows if item.columns[0] not in source.schema else None
+            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
             if reason:
                 reasons[str(place)] = reason

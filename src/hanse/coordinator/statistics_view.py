@@ -59,6 +59,7 @@ def shown(
     failed = [f"{node} is not in it: {why}" for node, why in sorted(failures.items())]
     return {
         "nodes": list(found.nodes),
+        "minimum": found.held,
         "rests_on": {item.name: found.scope(item).to_json() for item in found.plan.wanted},
         "rows": [_plain(row) for row in tabulated.rows(values, kinds)],
         "tables": [

@@ -20,13 +20,12 @@ Each query is a run like any other: frozen, consented to (as a rule by the owner
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanse import features
+from hanse import features, registry
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
 from hanse.experiment import table_one_parts
@@ -37,10 +36,12 @@ from hanse.experiment.seam import Backend
 from hanse.experiment.table_one import TableOne
 from hanse.experiment.waiting import wait
 from hanse.fetched import Fetched
+from hanse.kinds import Combine
 from hanse.messages import Json, dumps
-from hanse.queries import LABELS, Item, make_item, parse_filter, statistic
+from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
+AT_NODE = "statistics_minimum: this node keeps its small cells back itself"
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
 FRESH_S = 30.0  # how long the versions of the datasets are taken for known
 
@@ -64,6 +65,10 @@ class FederatedAnalytics:
         per_node: the values of each node too (one more run), where their owners allow it; the others are
             in the values over all sites, and the result says why they are not shown by themselves.
         purpose: shown to the data owners.
+        gathering: ``secure``: nobody sees what a single node tells. Where their owners say so (``statistics_minimum``),
+            the minimum of rows then holds on the total of all nodes, and what is told is that of the pooled rows
+            wherever these are many enough; else each node keeps its own small cells back, as with ``plain``. A total
+            is of all nodes: where one fails, there is none.
         target: tells which dataset is meant where a node has several.
     """
 
@@ -75,14 +80,19 @@ class FederatedAnalytics:
     require: str = "any"
     per_node: bool = False
     purpose: str = ""
+    gathering: str = "plain"
     target: str = ""
     requests: int = 0  # runs that were proposed; for tests and for the curious
     _cache: dict[tuple[Any, ...], list[Fetched]] = field(default_factory=dict, repr=False)
     _seen: tuple[float, Mapping[str, Mapping[str, Json]]] | None = field(default=None, repr=False)
+    _total: bool = field(default=False, repr=False)  # whether the minimum is to hold on the total
 
     def __post_init__(self) -> None:
         if self.require not in ("any", "all"):
             raise ConfigError(f"require is {self.require!r}; expected any or all")
+        if self.gathering not in (known := registry.names("gathering")):
+            raise ConfigError(f"gathering is {self.gathering!r}; expected {' or '.join(known)}")
+        self._total = getattr(registry.find("gathering", self.gathering), "HIDES", False)
         parse_filter([list(part) for part in self.where])
 
     # ------------------------------------------------------------ the two ways to ask
@@ -198,7 +208,7 @@ class FederatedAnalytics:
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
         found = self._described(dataset_schema)
-        return Listing(found.listing(), empty="there is no column to describe", notes=found.notes)
+        return Listing(found.listing(), empty="there is no column to describe", notes=[*found.totals, *found.notes])
 
     def overview(self, dataset_schema: str | Sequence[str] | None = None, bins: int = 20) -> FAResult:
         """What :meth:`describe` has, with a histogram of each column of numbers: one picture of the data."""
@@ -337,29 +347,37 @@ class FederatedAnalytics:
                 raise RunFailed(f"the statistics were not computed: {error.message}") from None
             except Refused as error:
                 said = _rejections(self.backend.status(run_id))
+                if self._total and any(why.startswith(AT_NODE) for why in said.values()):
+                    self._total = False  # an owner has the minimum at the node: then it holds at all of them
+                    config = self._config(options, items)
+                    continue
                 refused |= said
                 rest = [n for n in self._datasets() if n not in refused]
                 if self.require == "all" or not said or not rest:
                     why = "; ".join(f"{n}: {reason}" for n, reason in sorted(refused.items())) or error.message
                     raise Refused(f"the statistics were refused. {why}".strip()) from None
-                config = dataclasses.replace(config, expected_client_ids=rest)  # one no is not everybody's
+                config = self._config(options, items, rest)  # one no is not everybody's
         failures = {n: reason for step in result.rounds for n, reason in sorted(step.failures.items())} | refused
         if failures and self.require == "all":
             raise RunFailed("not all nodes answered. " + "; ".join(f"{n}: {r}" for n, r in failures.items()))
         asked = {n: int(d.get("most_rows") or d.get("rows") or 0) for n, d in self._datasets().items()}
         return Fetched.of(result.record, failures, result.run_id, asked)
 
-    def _config(self, options: Mapping[str, Json], items: Sequence[Item] = ()) -> RunConfig:
+    def _config(
+        self, options: Mapping[str, Json], items: Sequence[Item] = (), rest: Sequence[str] | None = None
+    ) -> RunConfig:
         where = {str(part[0]) for part in self.where}
         touched = {c for i in items for c in (*i.columns, *i.by, *_group(i))} | where
         seeds = {k: v for k, v in self.backend.defaults.items() if k == "seed"}
-        nodes = None if self.nodes is None else list(self.nodes)
-        asked = len(self._seen[1]) if self._seen and self.require == "all" and items else 1
+        nodes = list(rest) if rest is not None else None if self.nodes is None else list(self.nodes)
+        there = len(rest) if rest is not None else len(self._seen[1]) if self._seen else 1
+        asked = there if items and (self.require == "all" or self._total) else 1
         columns = sorted({_image(c) if c.endswith("]") and _is_image(c, self._seen) else c for c in touched})
         return RunConfig.parse(
             {
                 **seeds,
-                "federated_strategy": "statistics",
+                "federated_strategy": "statistics_on_total" if self._total else "statistics",
+                **self._gathered(items, there),
                 "model_options": dict(options),
                 "target_column": self.target if self.target not in columns else "",
                 "sample_id_column": None,
@@ -367,7 +385,7 @@ class FederatedAnalytics:
                 "tags": list(self.tags),
                 "expected_client_ids": nodes,
                 "features": columns or None,
-                "max_failed_rounds": 0,
+                "max_failed_rounds": 2 if self._total else 0,
                 "min_fit_nodes": asked,
                 "min_completed": asked,
                 "purpose": self.purpose,
@@ -376,6 +394,16 @@ class FederatedAnalytics:
                 else f"statistics: {', '.join(sorted({i.stat for i in items}))}"[:200],
             }
         )
+
+    def _gathered(self, items: Sequence[Item], nodes: int) -> dict[str, Json]:
+        """How sums come together. Names of labels are words: they are told as they are."""
+        if self.gathering == "plain" or not items:
+            return {}
+        found: dict[str, Json] = {"gathering": self.gathering}
+        if self._total:
+            return found | {"secure_threshold": max(2, nodes)}
+        merged = {i.stat for i in plan(tuple(items)).items if statistic(i.stat).combine is not Combine.SUM}
+        return found | ({"gathering_fallback": "plain"} if merged == {"levels"} else {})
 
 
 def _rejections(status: Mapping[str, Json]) -> dict[str, str]:

@@ -187,13 +187,14 @@ class FAResult:
             "nodes": list(self.nodes),
             "failures": self.failures,
             "notes": self.notes,
+            "minimum": self.held,
             "simulated": self.simulated,
         }
         return plain | ({"alone": self.alone, "per_node": as_json(self.node_stats())} if self.single else {})
 
     def __repr__(self) -> str:
         what = "Simulated statistics" if self.simulated else "Statistics"
-        parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)}){self._asked()}"]
+        parts = [f"{what} of {len(self.nodes)} sites ({', '.join(self.nodes)}){self._asked()}", *self.totals]
         rows, tables = self.listing(), self.tables()
         if len({item.stat for item in self.wanted}) > 1:  # of an overview, pictures are enough
             drawn = {title for title, _, _ in self.pictures()}
@@ -218,7 +219,7 @@ class FAResult:
 
     def _repr_html_(self) -> str:
         return analytics_drawing.page(
-            self.nodes, self.pictures(), self.listing(), self.tables(), self.notes, self.simulated
+            self.nodes, self.pictures(), self.listing(), self.tables(), [*self.totals, *self.notes], self.simulated
         )
 
     def plot(self) -> Any:
@@ -227,6 +228,16 @@ class FAResult:
         return pictures_figure.draw(
             words + (" (simulation)" if self.simulated else ""), self.pictures(), self.listing()
         )
+
+    @property
+    def held(self) -> list[str]:
+        """Where the minimum of rows held, below which no cell is told: at each site, or on the total."""
+        return sorted({fetched.held for fetched in self._used()})
+
+    @property
+    def totals(self) -> list[str]:
+        """The same in a sentence, where the minimum held on the total of secure sums."""
+        return [f"secure sums: {fetched.held}" for fetched in self._used() if fetched.minimum][:1]
 
     def _asked(self) -> str:
         """The rows that were asked, and where some values rest on fewer, on how many these do."""

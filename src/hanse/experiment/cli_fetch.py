@@ -82,6 +82,7 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
     """Show the record of every step of a run."""
     import dataclasses
 
+    from hanse.experiment import records
     from hanse.terminal import visible
 
     steps = here.rounds(id)
@@ -100,10 +101,13 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
             "loss": s.metrics.get("loss"),
             "accuracy": s.metrics.get("accuracy"),
             "auc": s.metrics.get("auc"),
+            "gathered": s.gathered.get("by", "plain") if s.status == "ok" else None,
         }
         for s in steps
     ]
     listed(rows, False, empty="no step has ended yet")
+    if said := records.gathered(steps):
+        click.echo(f"gathered: {said}")
     for step in steps:
         for node, reason in sorted(step.failures.items()):
             click.echo(f"! step {step.step}, {node}: {visible(reason)}")

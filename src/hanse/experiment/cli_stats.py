@@ -100,6 +100,11 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
     @click.option("--where", "conditions", multiple=True, metavar="'COLUMN OP VALUE'", help="Of these rows only.")
     @click.option("--all-nodes", is_flag=True, help="Fail where a node fails, rather than to go on without it.")
     @click.option("--per-node", is_flag=True, help="Of each node too, where its owner lets it be shown alone.")
+    @click.option(
+        "--gathering",
+        default="plain",
+        help="secure: nobody sees a single node's part; the minimum of rows holds on the total where owners say so.",
+    )
     @click.option("--purpose", default="", help="What for; the data owners read it.")
     @click.option("--plot", type=click.Path(dir_okay=False), help="Write the picture into this file (PNG, PDF, SVG).")
     @json_option
@@ -112,6 +117,7 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
         conditions: tuple[str, ...],
         all_nodes: bool,
         per_node: bool,
+        gathering: str,
         purpose: str,
         plot: str | None,
         as_json: bool,
@@ -121,7 +127,9 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
 
         where = [_condition(text) for text in conditions]
         require = "all" if all_nodes else "any"
-        analytics = FederatedAnalytics(here, tags, list(asked) or None, by, where, require, per_node, purpose)
+        analytics = FederatedAnalytics(
+            here, tags, list(asked) or None, by, where, require, per_node, purpose, gathering
+        )
         result = ask(analytics, **given)
         if plot:
             drawn = result.plot()

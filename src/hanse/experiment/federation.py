@@ -79,10 +79,11 @@ class Federation:
         require: str = "any",
         per_node: bool = False,
         purpose: str = "",
+        gathering: str = "plain",
     ) -> FederatedAnalytics:
         """Federated statistics of the datasets that carry all ``tags``; see
         :class:`hanse.experiment.analytics.FederatedAnalytics`."""
-        return FederatedAnalytics(self._backend, tags, nodes, by, where, require, per_node, purpose)
+        return FederatedAnalytics(self._backend, tags, nodes, by, where, require, per_node, purpose, gathering)
 
     def close(self) -> None:
         """Ends what runs in this process, and open connections. Runs at a coordinator go on."""

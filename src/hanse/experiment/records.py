@@ -23,6 +23,26 @@ def steps(raw: Sequence[Mapping[str, Json]]) -> list[Step]:
     return [Step(**{k: v for k, v in row.items() if k in known}) for row in raw]
 
 
+def gathered(steps: Sequence[Step]) -> str:
+    """How the sites' contributions came together, in a line, as the records of the steps say; "" where none has ended.
+
+    >>> step = Step(0, "train", 1, "", gathered={"by": "secure", "of": 4, "error": 0.0, "unchecked": ["counts"]})
+    >>> gathered([step])
+    'secure sums of 4 sites, which nobody saw in parts (unchecked of single sites: counts)'
+    """
+    ended = [step for step in steps if step.status == "ok"]
+    hidden = [step.gathered for step in ended if step.gathered]
+    if not hidden:
+        return "plain: the coordinator saw what each site contributed" if ended else ""
+    of = sorted({int(told["of"]) for told in hidden})
+    span = f"{of[0]}" if len(of) == 1 else f"{of[0]} to {of[-1]}"
+    unchecked = sorted({str(check) for told in hidden for check in told.get("unchecked", ())})
+    off = max(float(told.get("error") or 0.0) for told in hidden)
+    also = [f"unchecked of single sites: {', '.join(unchecked)}", f"each off by at most {off:.1g}" if off else ""]
+    by = " and ".join(sorted({str(told["by"]) for told in hidden}))
+    return f"{by} sums of {span} sites, which nobody saw in parts ({'; '.join(filter(None, also))})"
+
+
 def _evaluated(step: Step) -> int | None:
     """How many rounds had gone into the model that this step evaluated; None: it evaluated none. An
     algorithm may evaluate the model that it is about to train, so this is not the step's own round."""

@@ -83,6 +83,11 @@ class Result:
         return algorithms.nearness(str(self.record.data.get("algorithm", "")))
 
     @property
+    def gathering(self) -> str:
+        """How the sites' contributions came together, in a line: plainly, or in sums that nobody saw in parts."""
+        return records.gathered(self.rounds)
+
+    @property
     def warnings(self) -> list[str]:
         """What is odd about the sites and may spoil the model, a sentence each: kinds, labels, units, codes."""
         said = [str(w) for w in self.alignment.get("warnings", ())]
@@ -240,7 +245,10 @@ class Result:
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, [f"<Result of {self._headline()}>", self.nearness]))
+        return "\n".join(filter(None, [f"<Result of {self._headline()}>", self.nearness, self._hidden()]))
+
+    def _hidden(self) -> str:
+        return self.gathering if any(step.gathered for step in self.rounds) else ""
 
     def _headline(self) -> str:
         figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in FIRST)
@@ -279,6 +287,8 @@ class Result:
             subtitle += f", {len(features)} features ({self.config.feature_strategy})"
         if self.nearness:
             subtitle += f"; {self.nearness}"
+        if self._hidden():
+            subtitle += f"; {self._hidden()}"
         if self.run_id:
             subtitle += f", run {self.run_id}"
         panels = [

@@ -43,19 +43,27 @@ def curve(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.cumsum(events / (risk * (risk - events)))
         log = np.cumsum(np.log1p(-events / risk))  # of a product near 1, the logarithm has few digits
-        width = quantile(level) * np.sqrt(spread) / np.abs(log)
-        lower, upper = (np.exp(log * np.exp(sign * width)) for sign in (1, -1))
-    lower, upper = (np.where(survival == 1, 1.0, bound) for bound in (lower, upper))
+    lower, upper = greenwood(survival, log, spread, level)
     below = np.flatnonzero(survival <= 0.5 * (1 + 1e-12))  # a product of shares that is one half, but for rounding
     return {
         "times": grid.tolist(),
         "survival": survival.tolist(),
-        "lower": [_or_none(v) for v in lower],
-        "upper": [_or_none(v) for v in upper],
+        "lower": lower,
+        "upper": upper,
         "at_risk": risk.astype(int).tolist(),
         "events": events.astype(int).tolist(),
         "median": float(grid[below[0]]) if len(below) else None,
     }
+
+
+def greenwood(survival: Array, log: Array, spread: Array, level: float) -> tuple[list[Json], list[Json]]:
+    """(k,) Greenwood's band on the log-log scale, from the logarithm of survival and the sum of d / (r (r - d)); None
+    where nobody is left."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = quantile(level) * np.sqrt(spread) / np.abs(log)
+        ends = (np.exp(log * np.exp(sign * width)) for sign in (1, -1))
+        lower, upper = ([_or_none(v) for v in np.where(survival == 1, 1.0, end)] for end in ends)
+    return lower, upper
 
 
 def quantile(level: float) -> float:
@@ -110,7 +118,7 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
     at = int(reached[0][0]) if len(reached[0]) else len(grid)
     first = float(grid[at - 1]) if at else 0.0
     last = float(grid[reached[1][0]]) if len(reached[1]) else None
-    median = _halved(np.array(shown["times"]), survival) if shown["median"] is not None else None
+    median = halved(np.array(shown["times"]), survival) if shown["median"] is not None else None
     risk = np.stack([spans.n - _before(spans.rows_early), spans.most_at_risk()], 1)
     return {
         "survival": [v if fine else None for v, fine in zip(survival.tolist(), useful[keep], strict=True)],
@@ -132,7 +140,7 @@ def _actuarial(arrays: Arrays, times: int) -> Array:
     return np.asarray(np.cumprod(1 - events / np.maximum(risk, 0.5)))
 
 
-def _halved(times: Array, survival: Array) -> float:
+def halved(times: Array, survival: Array) -> float:
     """Where the curve comes down to one half, evenly between two times of the grid."""
     at = int(np.argmax(survival <= 0.5 * (1 + 1e-12)))
     begin, before = (float(times[at - 1]), float(survival[at - 1])) if at else (0.0, 1.0)

@@ -96,6 +96,15 @@ def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
     return {**kept, **moved(arrays, pair_means.means(known[0]))}
 
 
+def whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    kept = {name: arrays[name] for name in ("n", "N", "three")}
+    return {**kept, **moved(arrays, pair_means.means(known[0]))}
+
+
+def of_whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return {**arrays, "n": arrays["N"].max(), "pivot": pair_means.means(known[0])}
+
+
 def central(arrays: Arrays) -> tuple[Array, Array]:
     """(p, p) sums of products and of squares about the means of each pair."""
     n, a, b, d = (arrays[name] for name in ("N", "A", "B", "D"))
@@ -119,6 +128,8 @@ STATISTIC = Statistic(
     observe=observe,
     merge=merge,
     share=share,
+    whole=whole,
+    of_whole=of_whole,
     protect=pair_means.protect,
     across=pair_means.across,
     few=pair_means.FEW,

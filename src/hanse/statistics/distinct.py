@@ -108,5 +108,6 @@ STATISTIC = Statistic(
     merge=merge,
     protect=protect,
     combine=Combine.MERGE,
+    no_sum="its registers merge by the larger one; ask for value_counts, or for a histogram",
     final=final,
 )

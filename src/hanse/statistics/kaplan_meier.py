@@ -27,16 +27,14 @@ from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
 from hanse.presentation import Picture, Shown, StepCurve, StepCurves
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
-from hanse.statistics import _joined, _survival, cells
+from hanse.statistics import _joined, _survival, _total_curve, cells
 from hanse.statistics._powers import center
+from hanse.statistics._times import KINDS, TimeCells, cell_end, runs
 from hanse.statistics.histogram import checked_edges
 from hanse.suppression import hidden, hidden_groups
 
 STEPS = 100
-BITS = 13  # whole numbers up to 8192 (days of 22 years) are cells of their own
-KINDS = ("events", "gone")
 FEW = "times are told in runs of the minimum of events and of censorings: least and most say how far that may move it"
-_REST = np.int64((1 << (53 - BITS)) - 1)
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -63,19 +61,6 @@ def grid_of(options: Mapping[str, Json], known: Known) -> Array:
     full = np.flatnonzero(known[1]["counts"])
     high = float(cells.edges_of(known[:1])[full[-1] + 1] + center(known[0])) if len(full) else 1.0
     return np.linspace(0, max(high, 1e-300), STEPS + 1)[1:]
-
-
-def cell_end(time: Array, bits: int = BITS) -> Array:
-    """The end of the cell in which each time (>= 0) stands: the next number of so many binary digits."""
-    rest = np.int64((1 << (53 - bits)) - 1)
-    return np.asarray((((time + 0.0).view(np.int64) + rest) & ~rest).view(np.float64))
-
-
-def cell_start(end: Array) -> Array:
-    """Where the cell that ends there begins; below 0 for that of 0."""
-    return np.asarray(
-        np.where(end > 0, (np.maximum((end + 0.0).view(np.int64) - 1, 0) & ~_REST).view(np.float64), -1.0)
-    )
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -112,11 +97,16 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
     grid = grid_of(options, known)
-    if owner.minimum <= 1 or not arrays["n"]:
+    if owner.total and not arrays["n"]:
+        return _total_curve.empty(arrays["n"])
+    if not owner.total and (owner.minimum <= 1 or not arrays["n"]):
         return _exact(arrays, grid)
-    if owner.grouped:
+    if owner.grouped and owner.minimum > 1:
         return {"n": arrays["n"]}  # all groups together, below
-    here = _Cells([arrays])
+    here = TimeCells([arrays])
+    if owner.total:
+        [out] = _total_curve.told([arrays], here, here.counts(arrays), [], owner.minimum)
+        return out
     [out] = _told([arrays], here, here.counts(arrays), [], grid, owner)
     return out
 
@@ -133,31 +123,6 @@ def _exact(arrays: Arrays, grid: Array) -> dict[str, Array]:
     return {"n": arrays["n"], **counts, **out, "off": off, "hidden": np.zeros((), np.int64)}
 
 
-class _Cells:
-    """The cells in which rows stand, with the counts of parts of the rows."""
-
-    def __init__(self, parts: Sequence[Arrays]) -> None:
-        ends = [cell_end(part["times"]) for part in parts]
-        self.ends = np.unique(np.concatenate(ends))
-        self.starts = np.maximum(cell_start(self.ends), -1.0)
-        self._at = {id(part): np.searchsorted(self.ends, end) for part, end in zip(parts, ends, strict=True)}
-
-    def borders(self) -> Array:
-        """(cells,) the number of the fewest binary digits from the end of each cell to the begin of the next."""
-        out, until = self.ends.copy(), np.append(self.starts[1:], self.ends[-1:])
-        for bits in range(BITS, 0, -1):
-            rounded = cell_end(self.ends, bits)
-            out = np.where(rounded <= until, rounded, out)
-        return out
-
-    def counts(self, part: Arrays) -> Array:
-        """(2, cells) events and censorings."""
-        out = np.zeros((2, len(self.ends)), np.int64)
-        for row, kind in enumerate(KINDS):
-            np.add.at(out[row], self._at[id(part)], part[kind])
-        return out
-
-
 def across(
     found: Sequence[Arrays],
     sent: Sequence[Arrays | None],
@@ -167,19 +132,24 @@ def across(
     known: Known,
 ) -> list[Arrays | None]:
     """The curves of groups, in the same runs; what they leave of that of all rows is one more part."""
-    grid, here = grid_of(options, known), _Cells([part for part in found if part["n"]] or list(found))
+    grid, here = grid_of(options, known), TimeCells([part for part in found if part["n"]] or list(found))
     counts = np.array([here.counts(part) if part["n"] else np.zeros((2, len(here.ends)), np.int64) for part in found])
     back = np.array([part is not None and not part for part in sent])
     named = np.array([part is not None for part in sent])
     out = named & ~_back(counts, back, shape, owner.minimum)
     mine = [arrays for arrays, told in zip(found, out, strict=True) if told and arrays["n"]]
+    among = _parts(counts, out), _margins(counts, shape, owner)
     try:
-        parts = _told(mine, here, _parts(counts, out), _margins(counts, shape, owner), grid, owner) if mine else []
+        if owner.total:
+            parts = _total_curve.told(mine, here, *among, owner.minimum) if mine else []
+        else:
+            parts = _told(mine, here, *among, grid, owner) if mine else []
     except Withheld:
         return [None if part is None else {} for part in sent]
     curves = iter(parts)
+    none = _total_curve.empty(np.zeros((), np.int64)) if owner.total else None
     return [
-        None if part is None else {} if not told else next(curves) if arrays["n"] else _exact(arrays, grid)
+        None if part is None else {} if not told else next(curves) if arrays["n"] else none or _exact(arrays, grid)
         for part, told, arrays in zip(sent, out, found, strict=True)
     ]
 
@@ -210,11 +180,11 @@ def _margins(counts: Array, shape: Sequence[int], owner: Owner) -> list[Array]:
 
 
 def _told(
-    mine: Sequence[Arrays], here: _Cells, parts: Array, margins: Sequence[Array], grid: Array, owner: Owner
+    mine: Sequence[Arrays], here: TimeCells, parts: Array, margins: Sequence[Array], grid: Array, owner: Owner
 ) -> list[dict[str, Array]]:
     """The curves of ``mine`` in the runs of ``parts``, which end where those of all rows and of each of ``margins``
     end. Raises ``Withheld``."""
-    both, rows = _runs(parts, margins, owner.minimum)
+    both, rows = runs(parts, margins, owner.minimum)
     if not len(both):
         raise Withheld("fewer events, or fewer censorings, than this node's minimum")
     n = _joined.sums(parts.sum(0), rows)
@@ -245,30 +215,6 @@ def _told(
         off, hidden_here = np.ones((), np.int64), np.asarray(int(moved), np.int64)
         out.append({"n": part["n"], **found, "off": off, "hidden": hidden_here})
     return out
-
-
-def _runs(parts: Array, margins: Sequence[Array], minimum: int) -> tuple[Array, Array]:
-    """Runs of which both kinds are told, and those inside of them of which all rows are."""
-    whole = np.stack([parts[0::2].sum(0), parts[1::2].sum(0)])
-    rows = _joined.runs(whole.sum(0), minimum)
-    both = _joined.runs(whole, minimum, rows)  # so what kind of row completes it is not told
-    around = []
-    for margin in margins:
-        inner = _joined.runs(margin, minimum, both)
-        if len(inner):
-            around.append((inner, _inside(margin, inner, rows, minimum)))
-    for inner, short in around:
-        both, rows = _joined.ending(both, inner), _joined.ending(rows, short)
-    both = _joined.runs(parts, minimum, both)
-    return both, _inside(parts, both, rows, minimum)
-
-
-def _inside(parts: Array, both: Array, within: Array, minimum: int) -> Array:
-    counts = parts[0::2] + parts[1::2]
-    found = [within[:0]]
-    for first, last in both:
-        found.append(_joined.runs(counts, minimum, within[(within[:, 0] >= first) & (within[:, 1] <= last)]))
-    return np.concatenate(found)
 
 
 def _shares(inside: Array, place: Array, own: Array, other: Array) -> tuple[Array, Array, Array]:
@@ -306,6 +252,8 @@ def _spread(n: Array, low: Array, high: Array, first: Array, last: Array, grid: 
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    if "survival" in arrays:
+        return _total_curve.final(arrays, options)
     grid = grid_of(options, known)
     found = _survival.curve(arrays, grid, options["level"])
     if arrays["hidden"] or arrays["off"]:
@@ -357,6 +305,8 @@ STATISTIC = Statistic(
     merge=merge,
     protect=protect,
     across=across,
+    whole=_total_curve.whole,
+    of_whole=_total_curve.of_whole,
     few=FEW,
     counts=("n", *KINDS, *(f"{kind}_{end}" for kind in (*KINDS, "rows") for end in ("first", "last"))),
     final=final,

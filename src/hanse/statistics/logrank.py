@@ -20,7 +20,7 @@ import numpy as np
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
-from hanse.statistics import _groups, _p_values, _survival, kaplan_meier
+from hanse.statistics import _groups, _p_values, _survival, _total_curve, kaplan_meier
 
 _MOST = 3_000_000_000  # rows: the square of their number is still an int64
 
@@ -37,8 +37,6 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    from scipy import special
-
     labels, curves = unpack(known[0]["labels"]), known[1]
     full = np.flatnonzero(curves["n"] > 0)
     if options["groups"] is not None:
@@ -47,19 +45,43 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
     times = curves["events"].shape[1] - (options["grid"] is not None)  # a grid that was given ends the test
-    events = curves["events"][full][:, :times]
-    risk = np.array(
-        [_survival.at_risk(e, g) for e, g in zip(curves["events"][full], curves["gone"][full], strict=True)]
-    )[:, :times]
-    z, v = scores(events, risk)
-    chi2, dof = form(z, v)
-    if not dof:
-        return {"groups": groups, "chi2": None, "dof": None, "p": None}
-    found: dict[str, Json] = {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
+    found = _test(groups, curves["events"][full], curves["gone"][full], times)
+    chi2 = found["chi2"]
+    if chi2 is None:
+        return found
     sites = int((curves["hidden"][full] + curves["withheld"][full]).max())
     if sites or curves["off"][full].any():
         found |= _ranges({name: array[full] for name, array in curves.items()}, times, chi2, found["p"])
     return found | ({"hidden": sites} if sites else {})
+
+
+def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
+    """The test of all rows, in the cells that all sites count in; where a grid ends it, up to the last time before that
+    at which a curve is told."""
+    labels, curves = unpack(known[0]["labels"]), known[1]
+    full = np.flatnonzero(curves["n"] > 0)
+    if options["groups"] is not None:
+        full = np.array(_groups.two(options, labels, curves["n"]))
+    groups = [labels[i] for i in full]
+    if len(full) < 2:
+        return {"groups": groups, "chi2": None, "dof": None, "p": None}
+    times = len(_total_curve.ENDS)
+    if options["grid"] is not None:
+        ends = np.unique(told[1]["times"])
+        last = float(ends[ends <= options["grid"][-1]].max(initial=0.0))
+        times = int(np.searchsorted(_total_curve.ENDS, last, "right"))
+    return _test(groups, curves["events"][full], curves["gone"][full], times)
+
+
+def _test(groups: list[str], events: Array, gone: Array, times: int) -> dict[str, Json]:
+    """Of (k, all times) events and censorings, by those up to so many times."""
+    from scipy import special
+
+    risk = np.array([_survival.at_risk(e, g) for e, g in zip(events, gone, strict=True)])[:, :times]
+    chi2, dof = form(*scores(events[:, :times], risk))
+    if not dof:
+        return {"groups": groups, "chi2": None, "dof": None, "p": None}
+    return {"groups": groups, "chi2": chi2, "dof": dof, "p": float(special.chdtrc(dof, chi2))}
 
 
 def _ranges(curves: Arrays, times: int, chi2: float, p: Json) -> dict[str, Json]:
@@ -134,6 +156,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    of_all=of_all,
     why=why,
     scalar=False,
     shown=Shown(

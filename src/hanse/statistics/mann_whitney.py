@@ -81,6 +81,14 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found
 
 
+def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
+    """The test of all rows, each in its cell."""
+    counts = known[1]["counts"]
+    places = counts @ np.arange(counts.shape[1])
+    cells_of = {**known[1], "first": counts, "last": counts, "places": places}
+    return final({}, options, Known([known[0], cells_of]))
+
+
 def shift(own: Arrays, other: Arrays) -> float:
     """How many pairs more a group's rows win against ``other`` where they stand than where they were spread, of first
     order: the sum of their distances in cells, times the rows of ``other`` in a cell of those that runs of ``own`` go
@@ -112,6 +120,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    of_all=of_all,
     why=lambda found, options, arrays, known: _p_values.why(found),
     scalar=False,
     shown=Shown(roles=("column",), arguments={**_groups.ARGUMENTS, **cells.ARGUMENTS}),

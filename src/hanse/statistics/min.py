@@ -39,6 +39,7 @@ STATISTIC = Statistic(
     merge=merge,
     protect=protect,
     combine=Combine.MERGE,
+    no_sum="it is one person's value; ask for quantiles, such as 0.01",
     final=final,
     shown=Shown(on_scale=True),
 )

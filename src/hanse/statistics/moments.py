@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.presentation import Shown
@@ -35,6 +37,10 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 
 def share(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
     return {"n": arrays["n"], "s": moved(arrays, center(known[0]))}
+
+
+def of_whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return {**arrays, "pivot": np.asarray(center(known[0]))}
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
@@ -63,6 +69,8 @@ STATISTIC = Statistic(
     observe=observe,
     merge=merge,
     share=share,
+    whole=share,
+    of_whole=of_whole,
     final=final,
     scalar=False,
     filtered=True,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.presentation import Shown
@@ -37,6 +39,10 @@ def mean_of(arrays: Arrays, mean: Arrays) -> tuple[float, float]:
     return center(mean), float(arrays["s"][0]) / max(int(arrays["n"]), 1)
 
 
+def of_whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    return {**arrays, "pivot": np.asarray(center(known[0]))}
+
+
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     n = int(arrays["n"])
     return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None
@@ -52,6 +58,8 @@ STATISTIC = Statistic(
     observe=observe,
     merge=merge,
     share=share,
+    whole=share,
+    of_whole=of_whole,
     final=final,
     filtered=True,
     follows=lambda item: (same(item, "std", **item.options),),

@@ -29,6 +29,7 @@ export function runView() {
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
     session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
     section("failures", "Failures", null, failures(run.steps)),
+    gathered(run.steps),
     session.learns === false ? null : numbers(analytics, session),
     about(session),
     log(run));
@@ -111,6 +112,17 @@ const STATUS = {
 function convergence(told) {
   const [kind, name, means] = STATUS[told?.status] ?? STATUS.insufficient_data;
   return h("span", { class: "aside convergence" }, tag(kind, name), h("span", { class: "soft" }, means, typeof told?.delta === "number" ? `; ${percent(told.delta)} in ${told.window} rounds` : ""));
+}
+
+/** How contributions came together, as the records of the steps say. */
+function gathered(steps) {
+  const ended = steps.filter((step) => step.status === "ok"), hidden = ended.map((step) => step.gathered ?? {}).filter((told) => told.by);
+  if (!ended.length) return null;
+  const of = hidden.map((told) => told.of), least = Math.min(...of), most = Math.max(...of);
+  const unchecked = [...new Set(hidden.flatMap((told) => told.unchecked ?? []))], off = Math.max(0, ...hidden.map((told) => told.error ?? 0));
+  return section("gathered", "How contributions came together", null, h("p", { class: "soft" }, hidden.length
+    ? `${hidden[0].by} sums of ${least === most ? least : `${least} to ${most}`} sites, which nobody saw in parts, in ${hidden.length} of ${ended.length} steps; unchecked of single sites: ${unchecked.join(", ")}${off ? `; each off by at most ${off.toExponential(0)}` : ""}. What was agreed on in words was told as it is.`
+    : "plainly: the coordinator saw what each site contributed."));
 }
 
 function failures(steps) {

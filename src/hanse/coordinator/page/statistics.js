@@ -21,13 +21,14 @@ export function statisticsView() {
   const chosen = all.find((one) => one.name === name) ?? all.find((one) => one.basic) ?? all[0];
   return h("form", { class: "propose", key: "statistics", onsubmit: submit, novalidate: true },
     h("h1", null, "Ask for statistics"),
-    h("p", { class: "lead" }, "Over all sites together, as of one table; each site keeps back what stands for too few rows. Owners who allow statistics answer at once, the others are asked."),
+    h("p", { class: "lead" }, "Over all sites together, as of one table; what stands for too few rows is kept back. Owners who allow statistics answer at once, the others are asked."),
     h("div", { class: "fields narrow" },
       field("statistic", "Statistic", h("select", { id: "s-statistic", name: "statistic", onchange: (event) => edit("statistic", event.currentTarget.value) }, all.map((one) => h("option", { key: one.name, value: one.name, selected: one === chosen }, `${one.name.replaceAll("_", " ")}: ${one.doc}`))), ""),
       chosen.roles.length ? chosen.roles.map((role) => field(`role.${role}`, role, h("input", { id: `s-role.${role}`, name: `role.${role}`, type: "text", list: "s-columns", autocomplete: "off", required: true }), "a column"))
         : field("columns", "Columns", h("input", { id: "s-columns-of", name: "columns", type: "text", list: "s-columns", autocomplete: "off", placeholder: "age, weight" }), `names with commas between; it takes ${chosen.kinds.join(", ")} columns`),
       Object.entries(chosen.arguments).map(([argument, help]) => field(`argument.${argument}`, argument.replaceAll("_", " "), h("input", { id: `s-argument.${argument}`, name: `argument.${argument}`, type: "text", autocomplete: "off", placeholder: JSON.stringify(chosen.asked[argument] ?? null) === "null" ? "" : String(chosen.asked[argument]) }), help)),
       chosen.arguments.group ? null : field("by", "By", h("input", { id: "s-by", name: "by", type: "text", list: "s-columns", autocomplete: "off", placeholder: "nothing" }), "one or two columns whose labels make the groups"),
+      field("gathering", "Small cells", h("select", { id: "s-gathering", name: "gathering" }, h("option", { value: "plain" }, "each site keeps its own back"), h("option", { value: "total" }, "those of the total are kept back, in secure sums")), "the second where all owners have set statistics_minimum to total; exact then wherever all sites together have rows enough"),
       field("tags", "Data with these tags", h("input", { id: "s-tags", name: "tags", type: "text", autocomplete: "off", placeholder: "all datasets" }), ""),
       field("purpose", "Purpose", h("input", { id: "s-purpose", name: "purpose", type: "text", autocomplete: "off", placeholder: "for owners who are asked" }), "")),
     h("datalist", { id: "s-columns" }, (state.form.analysis?.union?.features ?? []).map((one) => h("option", { key: one, value: one }))),
@@ -51,6 +52,12 @@ function value(text) {
   try { return JSON.parse(text); } catch { return text; }
 }
 
+/** The settings of a question whose minimum holds on the total: a sum of all sites that have such data. */
+async function onTotal(tags) {
+  const clients = (await api.get(api.path("/api/training/analyze", {}, { tags: tags.join(",") }))).clients, of = clients.length;
+  return { expected_client_ids: clients, federated_strategy: "statistics_on_total", gathering: "secure", secure_threshold: Math.max(2, of), min_fit_nodes: of, min_completed: of, max_failed_rounds: 2 };
+}
+
 async function submit(event) {
   event.preventDefault();
   const form = new FormData(event.currentTarget);
@@ -64,11 +71,13 @@ async function submit(event) {
   const together = chosen.columns !== 1;
   const items = together ? [[chosen.name, columns, options, by]] : columns.map((one) => [chosen.name, [one], options, by]);
   const touched = [...new Set([...columns, ...by, ...(typeof given.group === "string" ? [given.group] : [])])];
+  const tags = list(text("tags"));
   edit("asking", true);
   try {
+    const gathered = text("gathering") === "total" ? await onTotal(tags) : { federated_strategy: "statistics", max_failed_rounds: 0 };
     const session = await api.post("/api/training/start", {
-      federated_strategy: "statistics", model_options: { items }, target_column: "", sample_id_column: null, num_rounds: 1, max_failed_rounds: 0,
-      features: touched, tags: list(text("tags")), purpose: text("purpose"), name: `statistics: ${chosen.name} of ${columns.join(", ")}`.slice(0, 200),
+      ...gathered, model_options: { items }, target_column: "", sample_id_column: null, num_rounds: 1,
+      features: touched, tags, purpose: text("purpose"), name: `statistics: ${chosen.name} of ${columns.join(", ")}`.slice(0, 200),
     });
     Object.assign(state.form, { unasked: null, asking: false });
     readSessions();
@@ -92,7 +101,7 @@ export function given(run) {
   if (found.loading) return h("div", { class: "loading" });
   if (found.problem) return h("p", { class: "warning" }, found.problem);
   const drawn = new Set(found.pictures.map((one) => one.title));
-  return section("statistics", "What the sites say together", h("span", { class: "aside" }, found.nodes.join(", ")),
+  return section("statistics", "What the sites say together", h("span", { class: "aside" }, found.nodes.join(", "), "; ", found.minimum),
     found.rows.length ? table(found.rows) : null,
     found.pictures.length ? h("div", { class: "charts pictures" }, found.pictures.map(picture)) : null,
     found.tables.map((one) => h("details", { key: one.title, class: "fold told", open: !drawn.has(one.title) }, h("summary", null, h("b", null, one.title)), table(one.rows))),

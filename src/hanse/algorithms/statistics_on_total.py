@@ -1,0 +1,421 @@
+"""Statistics whose minimum holds on the total: of all nodes together no small cell is told.
+
+With :mod:`hanse.algorithms.statistics` every node keeps its own small cells back, and a curve of many small sites is a
+rough one. Here nobody sees a single node's numbers at all: they are told in secure sums of *all* nodes of the run, so
+a node sends what it counted as it is (``Statistic.whole``). Of the sum the coordinator keeps back what a single node
+with all rows would (:func:`hanse.algorithms._disclosure.disclosed`), by the same rules, before anybody sees it, and
+lets the sum itself go. **It is trusted with that**: it sees the small cells of the total, of no node.
+
+What is told is made to add up to nobody's own over queries and runs:
+
+- A node remembers with which nodes its data set was summed, and takes part in no sum with others from which these
+  differ by fewer than the owner's ``secure_aggregation_nodes``: the same question without one node is refused.
+- The edges of histograms that were shown are remembered by all nodes before the result is there (the last ask), and
+  told by them in the first one. Choices of rows are each node's, with its own minimum.
+- Survival is told at the ends of runs that depend on the rows alone (:mod:`hanse.statistics._total_curve`).
+
+Steps: *terms*, in words: each node's minimum, of which the largest holds, the labels that stand in as many rows there,
+and the edges; one sum for each dependency, as in :mod:`hanse.algorithms.statistics`; *remember*, where edges are shown.
+Rank tests are computed by the coordinator from all rows (``Statistic.of_all``): they are one number of them all.
+
+Run options (``model_options``): as of :mod:`hanse.algorithms.statistics`. The owner's settings: besides those, in
+``statistics_minimum`` that the minimum may hold on the total.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms._disclosure import disclosed
+from hanse.algorithms._observation import Scan, Shown, observed
+from hanse.algorithms._owner import base, owner_of
+from hanse.algorithms._query import SITES, WITHHELD, Query, empty, group_number, known_of, sliced, stacked
+from hanse.codec import encode
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, DataError, NotAllowed, Unusable
+from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
+from hanse.messages import Array, Json, Record
+from hanse.queries import MOST_LABELS, Arrays, Item, Known, Owner, Withheld, ordered, pack, statistic, whole
+from hanse.registry import find
+from hanse.typed import Typed
+
+AT_ONCE = True
+MINIMUM = "total"  # where it holds
+TOTAL = "the total"  # that something is kept back of, in place of a node
+NODES = 3  # that a total is of at least, where the owner says nothing else
+_PEERS, _EDGES = "peers", "edges of totals"  # what a node remembers of its data set
+
+
+def ingredients(options: Mapping[str, Json]) -> list[str]:
+    """Modules of the node's half that the query uses, for the bundle."""
+    files = sorted({f"hanse.statistics.{item.stat}" for item in _query(options).plan.items})
+    return ["hanse.queries", "hanse.suppression", *files]
+
+
+def combines(options: Mapping[str, Json]) -> frozenset[Combine]:
+    """Words, and sums. Raises ``ConfigError`` for what is neither."""
+    _query(options)
+    return frozenset({Combine.AGREE, Combine.SUM})
+
+
+def most_steps(config: RunConfig) -> int:
+    """One for each sum, one before and one after them."""
+    return len(_sums(_query(config.model_options))) + 2
+
+
+def unfit(config: RunConfig) -> str:
+    """Why a run cannot be gathered so; "" where it can."""
+    if not getattr(find("gathering", config.gathering), "HIDES", False):
+        return "the minimum holds on the total only in sums that nobody sees in parts; set gathering to secure"
+    return ""
+
+
+def _query(options: Mapping[str, Json]) -> Query:
+    query = Query.of(options)
+    if query.per_node:
+        raise ConfigError("values of single nodes are in no total; ask for them with the minimum at the node")
+    for item in query.plan.items:
+        stat = statistic(item.stat)
+        adds = stat.combine is Combine.SUM and (stat.observe is None or whole(stat) is not None)
+        if not adds and item.stat != "levels":
+            raise ConfigError(f"{item.name} is in no sum over sites: {stat.no_sum or 'it does not say how it adds up'}")
+    return query
+
+
+def _whole(item: Item, observed: Arrays, known: Known) -> Arrays:
+    """What a node sends of what it observed. Raises ``ConfigError`` where that does not add."""
+    make = whole(statistic(item.stat))
+    if make is None:
+        raise ConfigError(f"{item.name} is in no sum over sites")
+    return make(observed, item.options, known)
+
+
+def _sums(query: Query) -> list[int]:
+    """The numbers of those asks of the plan that are sums; labels are agreed on in words."""
+    return [n for n, (_, combine) in enumerate(query.plan.asks) if combine is Combine.SUM]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows of a query: of all rows what may be told, and nothing else.
+
+    Args:
+        query: the run's options, as they were asked.
+        asked: so many steps are done.
+        minimum: rows of the smallest cell that is told; 0 before the nodes have said theirs.
+        took: the nodes, for each step.
+        withheld, kept: item to :data:`TOTAL` to why something of it is kept back, and which groups.
+        single, alone: as of :class:`hanse.algorithms.statistics.State`; always empty.
+        lacking: column to the nodes that lack it.
+        edges: as they were shown of these nodes' total, and ``fresh`` whether some are new.
+        values: item to its value, where that does not follow from the arrays.
+        arrays: of all items that are in, ``<place>.<name>``.
+    """
+
+    query: Mapping[str, Json]
+    asked: int = 0
+    minimum: int = 0
+    took: tuple[tuple[str, ...], ...] = ()
+    withheld: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kept: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    single: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alone: Mapping[str, str] = field(default_factory=dict)
+    edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    fresh: bool = False
+    values: Mapping[str, Json] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node is asked: for its terms, for sum number ``ask`` of the plan, or to remember.
+
+    Args:
+        kind: ``terms``, ``sum`` or ``remember``.
+        edges: those that were shown of the total: at them, rows are counted too; to be remembered.
+        arrays: of all sites, what the sum rests on.
+    """
+
+    kind: str
+    ask: int = 0
+    edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+class OnTotal:
+    """A :class:`hanse.typed.Computation`."""
+
+    combines = frozenset({Combine.AGREE, Combine.SUM})
+
+    def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
+        """Nothing is asked. Raises ``ConfigError`` for a query that is none, or of what does not add up."""
+        _query(config["model_options"])
+        return State(config["model_options"])
+
+    def ask(self, state: State) -> Ask | Done:
+        """The next step."""
+        query, sums = _query(state.query), _sums(_query(state.query))
+        if not state.asked:
+            return Ask(encode(Question("terms")), Combine.AGREE, "statistics")
+        to = state.took[0]
+        if state.asked <= len(sums):
+            index = sums[state.asked - 1]
+            items = query.plan.asked(index)
+            counts = {f"{query.plan.items.index(i)}.{name}": None for i in items for name in statistic(i.stat).counts}
+            question = Question("sum", index, state.edges, query.arrays_for(index, state.arrays))
+            return Ask(encode(question), Combine.SUM, "statistics", to=to, counts=counts)
+        if state.fresh and state.asked == len(sums) + 1:
+            return Ask(encode(Question("remember", edges=state.edges)), Combine.AGREE, "statistics", to=to)
+        return Done("every statistic is in")
+
+    # ------------------------------------------------------------ node
+
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        """What this node says or counts. Raises ``NotAllowed`` where its owner keeps small cells back at the node, and
+        where other nodes are in the sum than before."""
+        query = _query(site.config["model_options"])
+        source = site.source
+        if source is None:
+            raise DataError("there are no rows here that statistics can be of")
+        if site.owner.get("statistics_minimum") != MINIMUM:
+            raise NotAllowed(
+                "the owner of this node keeps its small cells back at the node, whatever they are summed with"
+            )
+        owner = owner_of(site, query, source.schema)
+        if images := sorted(c for c in query.plan.columns() if base(c, source.schema) != c):
+            raise DataError(f"{images[0]!r} is of an image; pixels and shapes are told with the minimum at the node")
+        _among(site, for_good=ask.kind == "sum")
+        if ask.kind == "remember":
+            before = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
+            source.memory[_EDGES] = before | {k: sorted({*before.get(k, ()), *v}) for k, v in ask.edges.items()}
+            return Contribution(Record({"remembered": True}), combine=Combine.AGREE)
+        if ask.kind == "terms":
+            return Contribution(Record(_terms(site, query, owner)), combine=Combine.AGREE)
+        if ask.kind != "sum" or ask.ask not in _sums(query):
+            raise ConfigError("the query has no such step")
+        arrays: dict[str, Array] = {}
+        shown: Shown = {k: list(v) for k, v in ask.edges.items()}
+        for item in query.plan.asked(ask.ask):
+            place = query.plan.items.index(item)
+            scan = observed(site, source, query, query.plan.observed[item], ask.arrays, owner, shown)
+            inner = _inner(query, ask.arrays, item)
+            knows = [known_of(query.plan, ask.arrays, item, g or 0) for g in inner]
+            parts = [_whole(item, a, k) for a, k in zip(scan.found[item], knows, strict=True)]
+            arrays.update((f"{place}.{name}", array) for name, array in stacked(parts).items())
+        return Contribution(Record({}, arrays), 1.0, combine=Combine.SUM)
+
+    # ------------------------------------------------------------ coordinator
+
+    def tell(self, state: State, gathered: Gathered) -> State:
+        """The state with what may be told. Raises ``Unusable`` where a node is missing, or what came is none."""
+        query, sums = _query(state.query), _sums(_query(state.query))
+        took = tuple(a.node for a in gathered.answers)
+        missing = sorted({*(gathered.nodes or ()), *(state.took[0] if state.took else ())} - {*took})
+        if missing:
+            raise Unusable({node: f"a total is of all nodes of the run, without {', '.join(missing)}" for node in took})
+        state = replace(state, asked=state.asked + 1, took=(*state.took, took))
+        if state.asked == 1:
+            return _with_terms(state, query, {a.node: a.data for a in gathered.answers})
+        if state.asked <= len(sums) + 1:
+            return _with_sum(state, query, sums[state.asked - 2], gathered)
+        return state
+
+    def result(self, state: State) -> Record:
+        """The state's fields as data, and its arrays by their own names; :class:`hanse.fetched.Fetched` reads it."""
+        return Record(encode(replace(state, arrays={})).data, state.arrays)
+
+    def metrics(self, state: State) -> Mapping[str, Json]:
+        """How many steps are done."""
+        return {"asks": state.asked}
+
+
+# ---------------------------------------------------------------- the node
+
+
+def _among(site: Site, for_good: bool) -> None:
+    """Remembers the nodes of this sum, where it is made (``for_good``). Raises ``NotAllowed`` where those of an earlier
+    one were others, but for few."""
+    assert site.source is not None
+    mine, least = {*site.nodes}, int(site.owner.get("secure_aggregation_nodes", NODES))
+    if site.node not in mine or len(mine) < least:
+        raise NotAllowed(
+            f"the minimum of this node holds on totals of at least {least} nodes, and this run is of {len(mine)}"
+        )
+    known: list[list[str]] = [list(map(str, nodes)) for nodes in _peers(site)]
+    if sorted(mine) in known:
+        return  # it was agreed to, and others may have been since
+    for nodes in known:
+        if any(0 < len(part) < least for part in (mine - {*nodes}, {*nodes} - mine)):
+            raise NotAllowed(
+                f"this data set was summed with those of {', '.join(nodes)} before. A sum without, or with, fewer than "
+                f"{least} of them would show theirs by subtraction; ask the same nodes again"
+            )
+    if for_good:
+        site.source.memory[_PEERS] = [*known, sorted(mine)]
+
+
+def _peers(site: Site) -> Sequence[Sequence[str]]:
+    """The sets of nodes with which this version of the data set was summed."""
+    assert site.source is not None
+    found = site.source.memory.get(_PEERS) or []
+    return list(found)
+
+
+def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
+    source = site.source
+    assert source is not None
+    edges: Shown = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
+    labels: dict[str, Json] = {}
+    withheld: dict[str, Json] = {}
+    for item in query.plan.items:
+        if item.stat == "levels":
+            [found] = observed(site, source, query, 0, {}, owner, edges).found[item]
+            place = str(query.plan.items.index(item))
+            try:
+                told = statistic("levels").protect(found, item.options, owner, Known())
+                labels[place] = statistic("levels").final(told, item.options, Known())
+            except Withheld as why:
+                labels[place], withheld[place] = [], str(why)
+    columns = {item.columns for item in query.plan.items}
+    mine: dict[str, Json] = {k: list(v) for k, v in edges.items() if _columns(k) in columns}
+    lacking = [c for c in query.plan.columns() if c not in source.schema]
+    return {"minimum": owner.minimum, "labels": labels, "withheld": withheld, "edges": mine, "lacking": lacking}
+
+
+def _columns(key: str) -> tuple[str, ...]:
+    import json
+
+    return tuple(json.loads(key)[0])
+
+
+# ---------------------------------------------------------------- the coordinator
+
+
+def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json]]) -> State:
+    guilty: dict[str, str] = {}
+    minimum, edges = 1, dict[str, set[float]]()
+    labels: dict[str, set[str]] = {}
+    withheld: dict[str, dict[str, str]] = {}
+    lacking: dict[str, list[str]] = {}
+    for node, terms in said.items():
+        try:
+            if not isinstance(terms["minimum"], int) or terms["minimum"] < 1:
+                raise ValueError
+            minimum = max(minimum, terms["minimum"])
+            for place, names in terms["labels"].items():
+                labels.setdefault(place, set()).update(map(str, names))
+            for place, why in terms["withheld"].items():
+                withheld.setdefault(place, {})[node] = str(why)[:300]
+            for key, found in terms["edges"].items():
+                _columns(key)
+                edges.setdefault(key, set()).update(float(e) for e in found if math.isfinite(e))
+            for column in terms["lacking"]:
+                lacking.setdefault(str(column), []).append(node)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            guilty[node] = "what it says of its terms is none"
+    if guilty:
+        raise Unusable(guilty)
+    arrays: dict[str, Array] = {}
+    for place, names in labels.items():
+        if len(names) > MOST_LABELS:
+            raise Unusable(dict.fromkeys(said, f"the column has more than {MOST_LABELS} labels; use a histogram"))
+        listed = ordered(sorted(names))
+        one: dict[str, Any] = {"n": len(listed), "counts": [1] * len(listed), "over": 0, WITHHELD: 0, SITES: 1}
+        arrays.update((f"{place}.{name}", np.array([part], np.int64)) for name, part in one.items())
+        arrays[f"{place}.labels"] = pack(listed)[None]
+    return replace(
+        state,
+        minimum=minimum,
+        edges={key: tuple(sorted(found)) for key, found in edges.items()},
+        withheld=withheld,
+        lacking={column: tuple(sorted(nodes)) for column, nodes in lacking.items()},
+        arrays=arrays,
+    )
+
+
+def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> State:
+    """What may be told of a sum; the sum itself goes no further."""
+    plan, items = query.plan, query.plan.asked(index)
+    total = gathered.sum()
+    owner = Owner(state.minimum, False, total=True)
+    edges: Shown = {k: list(v) for k, v in state.edges.items()}
+    scan = Scan(plan, items, state.arrays, edges)
+    arrays, exact = dict(state.arrays), dict(state.arrays)
+    withheld, kept = {k: dict(v) for k, v in state.withheld.items()}, {k: dict(v) for k, v in state.kept.items()}
+    for item in items:
+        place, stat = plan.items.index(item), statistic(item.stat)
+        sums = _groups_of(item, sliced(total, place), scan, gathered)
+        scan.found[item] = [stat.of_whole(w, item.options, k) for w, k in zip(sums, scan.known[item], strict=True)]
+        sent, reason = disclosed(item, scan, plan, state.arrays, owner, None, edges)
+        arrays.update((f"{place}.{name}", array) for name, array in sent.items())
+        inner = _inner(query, state.arrays, item)
+        named = [w for w, group in zip(sums, inner, strict=True) if group is not None]
+        told = [
+            {n: np.zeros_like(a) for n, a in one.items()} if back else one
+            for one, back in zip(named, sent[WITHHELD], strict=True)
+        ]
+        exact.update((f"{place}.{name}", array) for name, array in stacked(told).items())
+        if reason:
+            withheld.setdefault(str(place), {})[TOTAL] = reason.replace("this node's minimum", "the minimum")
+        if groups := np.flatnonzero(sent[WITHHELD]).tolist():
+            kept.setdefault(str(place), {})[TOTAL] = tuple(groups)
+    return replace(
+        state,
+        arrays=arrays,
+        withheld=withheld,
+        kept=kept,
+        edges={k: tuple(v) for k, v in edges.items()},
+        fresh=state.fresh or any(tuple(v) != state.edges.get(k) for k, v in edges.items()),
+        values={**state.values, **_values(query, items, arrays, exact)},
+    )
+
+
+def _values(
+    query: Query, items: Sequence[Item], arrays: Mapping[str, Array], exact: Mapping[str, Array]
+) -> dict[str, Json]:
+    """Of each wanted item that is computed from all rows, and rests on these last: its value."""
+    found: dict[str, Json] = {}
+    for item in query.plan.wanted:
+        stat = statistic(item.stat)
+        needs = [need for need in stat.needs(item) if need.stat != "levels"]
+        if stat.of_all is None or not {*needs} & {*items}:
+            continue
+        everything, told = (known_of(query.plan, part, item, 0) for part in (exact, arrays))
+        try:
+            found[str(query.plan.items.index(item))] = stat.of_all(item.options, everything, told)
+        except ConfigError:
+            continue  # no two groups are there to compare: who asks for the value is told
+    return found
+
+
+def _inner(query: Query, arrays: Mapping[str, Array], item: Item) -> list[int | None]:
+    """The number of each group among those with labels; None: rows without one."""
+    levels = [sliced(arrays, query.plan.items.index(level)) for level in query.plan.groups(item)]
+    shape = [int(found["n"][0]) + 1 for found in levels]
+    return [group_number(g, shape) for g in range(int(np.prod(shape, dtype=np.int64)))]
+
+
+def _groups_of(item: Item, total: Mapping[str, Array], scan: Scan, gathered: Gathered) -> list[dict[str, Array]]:
+    """The sum of each group. Raises ``Unusable`` where it has not the arrays that were asked for."""
+    found = []
+    for group, known in enumerate(scan.known[item]):
+        form = _whole(item, empty(item, known, scan.cuts[item]), known)
+        part: dict[str, Array] = {}
+        for name, array in form.items():
+            everyone = total.get(name)
+            if everyone is None or len(everyone) != len(scan.known[item]) or everyone[group].ndim != array.ndim:
+                break
+            part[name] = everyone[group][tuple(slice(0, size) for size in array.shape)]
+        if any(name not in part or part[name].shape != array.shape for name, array in form.items()):
+            raise Unusable({a.node: f"its answer to {item.name} has other arrays than asked" for a in gathered.answers})
+        found.append(part)
+    return found
+
+
+ALGORITHM = Typed(OnTotal(), State, Question)
