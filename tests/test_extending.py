@@ -24,7 +24,7 @@ from scipy.stats import gmean
 from sklearn.linear_model import GammaRegressor
 
 import hanse
-from hanse import gathering, queries, registry
+from hanse import algorithms, gathering, queries, registry
 from hanse.boosting.objective import chosen
 from hanse.cli import group
 from hanse.config import RunConfig
@@ -192,6 +192,8 @@ def test_an_objective(add: Add) -> None:
     """Its gradient is the slope of its loss, and its base score XGBoost's."""
     add("objectives/reg_pseudohubererror.py")
     own = chosen(Task("regression", ("x",)), {"objective": "reg:pseudohubererror", "huber_slope": 2.0})
+    run = {"model_name": "xgboost", "num_rounds": 2, "model_options": {"objective": own.name}}
+    assert algorithms.most_steps(RunConfig.parse(run)) > 10
     y = np.random.default_rng(0).normal(3, 5, 200)
     margin = np.zeros((200, 1), np.float32) + 1
     g, h = own.gradients(margin, y)

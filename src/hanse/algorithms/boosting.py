@@ -87,8 +87,10 @@ def most_steps(config: RunConfig) -> int:
     options = config.model_options
     depth, leaves = options.get("max_depth", 6), options.get("max_leaves", 0)
     levels = depth or leaves or 1000
-    wanted = options.get("objective")
-    more = quantiles.EXCHANGES if wanted and objective.named(str(wanted)).LEAVES_ARE_QUANTILES else 0
+    quantile = options.get("objective") and getattr(
+        objective.named(str(options["objective"])), "LEAVES_ARE_QUANTILES", False
+    )
+    more = quantiles.EXCHANGES if quantile else 0
     return _boosting_counts.MOST + 2 * config.num_rounds * (int(levels) + 4 + more) + 3
 
 

@@ -22,7 +22,6 @@ from hanse.task import PROBABILITIES, Task
 
 NAME = "binary:logistic"
 DEFAULT_FOR = ("binary",)
-LEAVES_ARE_QUANTILES = False
 SETTINGS = {
     "scale_pos_weight": Setting(1.0, "of two classes: what a row of the second one counts for", number(0, above=True))
 }

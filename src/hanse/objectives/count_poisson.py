@@ -20,7 +20,6 @@ from hanse.task import Task
 
 NAME = "count:poisson"
 DEFAULT_FOR = ("counts",)
-LEAVES_ARE_QUANTILES = False
 SETTINGS = {
     "max_delta_step": Setting(
         None, "largest value of a leaf before shrinkage, 0: no limit; null: 0, of count:poisson 0.7", maybe(number(0))

@@ -20,7 +20,6 @@ from hanse.task import PROBABILITIES, Task
 
 NAME = "multi:softprob"
 DEFAULT_FOR = ("multiclass",)
-LEAVES_ARE_QUANTILES = False
 SETTINGS: dict[str, Setting] = {}
 _EDGE = 1e-6  # XGBoost's kRtEps, so that the logarithm of a share of 0 is a number
 

@@ -19,7 +19,6 @@ from hanse.task import Task
 
 NAME = "reg:gamma"
 DEFAULT_FOR = ()
-LEAVES_ARE_QUANTILES = False
 SETTINGS: dict[str, Setting] = {}
 
 

@@ -18,7 +18,6 @@ from hanse.task import Task
 
 NAME = "reg:squarederror"
 DEFAULT_FOR = ("regression",)
-LEAVES_ARE_QUANTILES = False
 SETTINGS: dict[str, Setting] = {}
 
 

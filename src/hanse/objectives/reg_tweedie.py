@@ -20,7 +20,6 @@ from hanse.task import Task
 
 NAME = "reg:tweedie"
 DEFAULT_FOR = ()
-LEAVES_ARE_QUANTILES = False
 SETTINGS = {
     "tweedie_variance_power": Setting(1.5, "of reg:tweedie: 1 is near Poisson, 2 near gamma", number(1, 2, below=True))
 }

@@ -21,7 +21,6 @@ from hanse.task import HAZARD, Task
 
 NAME = "survival:cox"
 DEFAULT_FOR = ("survival",)
-LEAVES_ARE_QUANTILES = False
 SETTINGS = {
     "time_bins": Setting(
         1024, "of survival:cox: most times that are told apart; rows between count as tied", whole(2, 65536)
