@@ -468,6 +468,32 @@ def test_a_node_whose_histograms_cannot_be_true_is_left_out_with_the_reason(reas
     assert result.arrays["model.size"].shape == honest.arrays["model.size"].shape
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "label", "said"),
+    [
+        ("reg:absoluteerror", "ranks", "prepare", "its ranks are sums of numbers from 0"),
+        ("reg:absoluteerror", "ranks", "train", "its ranks are sums of numbers from 0"),
+        ("survival", "at_risk", "train", "its at_risk are sums of numbers from 0"),
+        ("survival", "happened", "train", "its happened are sums of numbers from 0"),
+        ("binary", "shap", "explain", "its sums of SHAP values are none that its rows can have"),
+        ("binary", "shap_squares", "explain", "its sums of SHAP values are none that its rows can have"),
+    ],
+)
+def test_sums_that_cannot_be_true_leave_a_node_out(kind: str, name: str, label: str, said: str) -> None:
+    table = weighted(kind)[0]
+    change = 1 << 40 if label == "explain" else -1
+
+    def spoil(node: str, step: str, body: Record) -> Record:
+        if node != "site-1" or step != label or f"a.{name}" not in body.arrays:
+            return body
+        return _changed(body, **{name: np.array(body.arrays[f"a.{name}"]) * change})
+
+    given = settings(kind, num_rounds=1, weight_column="weight", test_fraction=0.0, shap_rows=None)
+    drive = Drive(shares(table, 100, 90, 50), spoil=spoil, **given)
+    drive.run()
+    assert said in str(drive.failures)
+
+
 def test_a_node_that_counts_for_more_than_one_is_left_out() -> None:
     tables = shares(table_of("binary"), 100, 90, 50)
 

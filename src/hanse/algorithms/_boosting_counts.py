@@ -3,12 +3,14 @@
 The sites count their values in cells (:mod:`hanse.boosting.edges`), which are refined until the edges are known. With
 the first counts they say how large the numbers are that the first margin follows from, with the second they sum them up
 in units that this has settled; where it is a quantile of the targets, they count these
-(:mod:`hanse.boosting.quantiles`). All of it comes from the same sites: where one is lost, all is counted anew.
+(:mod:`hanse.boosting.quantiles`). All of it comes from the same sites: where one is lost, all is counted anew, and
+where one is lost again, without it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,7 +38,7 @@ class Counting:
         totals: what the first margin follows from, once it is known; ``units``: those of its sums.
         sought: the quantile that it is, as far as it is known.
         rows: of all sites.
-        exchanges: so far.
+        exchanges: so far; ``anew``: how often all was counted anew.
     """
 
     cells: edges.Cells
@@ -48,6 +50,7 @@ class Counting:
     sought: quantiles.Sought | None = None
     rows: int = 0
     exchanges: int = 0
+    anew: int = 0
 
     @property
     def weight_unit(self) -> int | None:
@@ -55,11 +58,11 @@ class Counting:
         return int(self.units[-1]) if self.weighted and self.units is not None else None
 
 
-def begun(prepared: Record, objective: Any, weighted: bool, exchanges: int = 0) -> Counting:
+def begun(prepared: Record, objective: Any, weighted: bool) -> Counting:
     """Nothing is counted."""
     counted = _counted(prepared, objective)
     sought = None if objective.quantile is None else quantiles.begin(np.zeros(1))
-    return Counting(edges.none(len(counted)), edges.first(counted), weighted, sought=sought, exchanges=exchanges)
+    return Counting(edges.none(len(counted)), edges.first(counted), weighted, sought=sought)
 
 
 def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:
@@ -82,6 +85,7 @@ def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: R
         counts={"counts": None, "rows": None, **({} if counting.weighted else {"ranks": None})},
         arrays=sizes,
         sums={},
+        fault=partial(scales.below, names=("ranks", "magnitudes")),
     )
 
 
@@ -89,7 +93,9 @@ def told(counting: Counting, gathered: Gathered, adapter: Any, prepared: Record)
     """With what was asked for."""
     asked, there = counting.asked, tuple(answer.node for answer in gathered.answers)
     if asked is None or (counting.took and there != counting.took):  # counts of other sites are no parts of these
-        return begun(prepared, adapter.objective, counting.weighted, counting.exchanges)
+        again = begun(prepared, adapter.objective, counting.weighted)
+        took = there if counting.anew else ()  # who was lost twice, or says again what cannot be, is not waited for
+        return replace(again, took=took, exchanges=counting.exchanges + 1, anew=counting.anew + 1)
     found = gathered.sum()
     rows = int(found["rows"][0])
     if (found["counts"] < 0).any() or rows <= 0:

@@ -11,7 +11,7 @@ Machine Intelligence 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -64,6 +64,15 @@ def shapes(outputs: int, features: int) -> Shapes:
     """Of what a node sends."""
     of = ("int64", (outputs, features))
     return {"explained": ("int64", (1,)), "shap_size": of, "shap": of, "shap_squares": of}
+
+
+def fault(arrays: Mapping[str, Array]) -> str:
+    """What is wrong with the sums of one site; "" if nothing is: no value is larger than 2^30 units."""
+    rows, size, signed, squares = (np.asarray(arrays[n]) for n in ("explained", "shap_size", "shap", "shap_squares"))
+    most = float(rows[0]) * 2.0**scales.BITS
+    if (size < np.abs(signed)).any() or (squares < 0).any() or max(size.max(), squares.max()) > most:
+        return "its sums of SHAP values are none that its rows can have with these trees"
+    return ""
 
 
 def answer(site: Site, ask: Explain, model: Any, rows: preparation.Rows) -> Contribution:

@@ -201,6 +201,7 @@ class ExactBoosting:
                 Combine.SUM,
                 "explain",
                 counts={"explained": None},
+                fault=_boosting_shap.fault,
                 arrays=_boosting_shap.shapes(state.adapter.objective.outputs, len(task.features)),
                 sums={},
             )
@@ -485,10 +486,8 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     Args:
         starts: (f + 1,) where the bins of each column begin.
     """
-    if any((np.asarray(arrays[name]) < 0).any() for name in ("ranks", "at_risk", "happened") if name in arrays):
-        return "it counts rows, or sums up who is at risk, below 0"
     if "histograms" not in arrays:
-        return ""
+        return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
     most = rows.astype(np.float64)[:, None, None] * 2.0**scales.BITS
     if (np.abs(sums.astype(np.float64)) > most).any():

@@ -8,6 +8,7 @@ sites count their rows by the exponent of |v|, and the largest that is found is 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,6 +61,18 @@ def binned(place: Array, size: int, values: Array | None = None) -> Array:
         return np.bincount(place, minlength=size).astype(np.int64)
     high, low = (np.bincount(place, part, size).astype(np.int64) for part in (values >> 16, values & 0xFFFF))
     return np.asarray((high << 16) + low)  # either part adds exactly in float64
+
+
+def below(arrays: Mapping[str, Array], names: Sequence[str]) -> str:
+    """What is wrong with those of ``arrays`` that are sums of numbers from 0; "" if nothing is.
+
+    >>> below({"ranks": np.array([1, -2])}, ["ranks", "rows"])
+    'its ranks are sums of numbers from 0, and some are below 0'
+    """
+    for name in names:
+        if name in arrays and (np.asarray(arrays[name]) < 0).any():
+            return f"its {name} are sums of numbers from 0, and some are below 0"
+    return ""
 
 
 def whole(values: Array, units: Array) -> Array:
