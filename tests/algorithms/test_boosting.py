@@ -577,6 +577,21 @@ def test_secure_sums_give_the_same_bytes() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("kind", ["reg:absoluteerror", "survival"])
+def test_secure_sums_of_weights_times_and_residuals_give_the_same_bytes(kind: str) -> None:
+    table = weighted(kind)[0]
+    columns = {n: table[n].labels() if n == "colour" else table[n].values for n in table.names}
+    frame = pd.DataFrame(columns)
+    federation = hanse.simulate({f"s{i}": frame.iloc[i::3] for i in range(3)})
+    given = {k: v for k, v in settings(kind).items() if k in ("model_options", "task_type")}
+    given |= {"target": "time, event" if kind == "survival" else "y", "weight_column": "weight", "shap_rows": None}
+    found = []
+    for gathering in ("plain", "secure"):
+        result = federation.experiment("xgboost", rounds=1, gathering=gathering, **given).run(progress=False)
+        found.append((model(result.record), digest(Record(result.record.data["shap"], {}))))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(("kind", "objective", "wrong"), [("regression", None, 1e39), ("regression", "reg:gamma", 0.0)])
 def test_a_site_whose_targets_cannot_be_learned_takes_no_part_at_all(kind: str, objective: Any, wrong: float) -> None:
     """It was left out of the edges and then grew trees all the same, of infinite gradients or none."""
