@@ -220,9 +220,12 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
     fraction = float(site.config["test_fraction"])
     if site.config.get("hold_out", "sites") == "sites" or not fraction:
         return split(y, site.rng("split"), fraction)
-    keys = row_keys(_plain(site.table, columns)[kept], y)
-    held = drawn(keys, fraction, int(site.config["seed"]), "held out")
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    known: tuple[tuple[Described, ...], Array] | None = site.cache.get("held out")
+    if known is None or known[0] != tuple(columns):
+        keys = row_keys(_plain(site.table, columns)[kept], y)
+        known = tuple(columns), drawn(keys, fraction, int(site.config["seed"]), "held out")
+        site.cache["held out"] = known
+    return np.flatnonzero(~known[1]), np.flatnonzero(known[1])
 
 
 @dataclass(frozen=True, slots=True)
