@@ -24,20 +24,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap
-from hanse.algorithms._boosting_counts import Counting
+from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
-from hanse.algorithms._boosting_shap import Explain, Explained
-from hanse.algorithms._boosting_site import Base, Forward, Level, Question, Residuals, Times, Units, answer
-from hanse.boosting import growing, objective, quantiles, risk, scales, shap
-from hanse.boosting.binning import Binning
-from hanse.boosting.growing import Growing, Rules, Splits
+from hanse.algorithms._boosting_site import Forward, Level, Question, Residuals, Times, answer
+from hanse.algorithms._boosting_state import State
+from hanse.boosting import growing, objective, quantiles, scales
+from hanse.boosting.growing import Growing, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
 from hanse.config import RunConfig
@@ -101,63 +99,6 @@ def unfit(config: RunConfig) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the coordinator knows.
-
-    Args:
-        counting: what is settled before the first tree.
-        took: the nodes that grow this tree; () before its first ask.
-        whole: nodes that are sent all trees next, since they have said that they need them.
-        bins, base: once they are settled.
-        model: the trees so far.
-        times: what the gradients of this tree need of all rows, as far as it is known; None: nothing.
-        units: of gradients and Hessians in this tree, once they are known.
-        growing: the trees of this round, after the first ask; ``leaves``: what these take once they are whole, where
-            it is looked for.
-        forward: what brings a node that has all earlier trees to this round.
-        grown: the stamp of the rows as they have been told to go.
-        patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
-        restarts: trees that began anew.
-        explains: of how many rows SHAP values are summed up at the end; None: of all. ``explained``: their sums.
-    """
-
-    schedule: Schedule
-    prepared: Record
-    model_name: str
-    options: Mapping[str, Json]
-    counting: Counting
-    importance: Importance
-    took: tuple[str, ...] = ()
-    whole: tuple[str, ...] = ()
-    bins: Binning | None = None
-    base: Base | None = None
-    model: Trees | None = None
-    times: Times | None = None
-    units: Units | None = None
-    growing: Growing | None = None
-    leaves: Leaves | None = None
-    forward: Forward | None = None
-    grown: str = ""
-    seed: int = 0
-    patience: int | None = None
-    kept: int | None = None
-    restarts: int = 0
-    explains: int | None = 0
-    explained: Explained | None = None
-
-    @property
-    def adapter(self) -> Any:
-        """The model's adapter."""
-        return find("models", self.model_name).build(preparation.task(self.prepared), self.options)
-
-    @property
-    def rules(self) -> Rules:
-        """How trees grow, with the seed of the run."""
-        rules: Rules = self.adapter.rules
-        return replace(rules, constraints=replace(rules.constraints, seed=self.seed))
-
-
 class ExactBoosting:
     """A :class:`hanse.typed.Computation`."""
 
@@ -194,7 +135,7 @@ class ExactBoosting:
         if state.counting.asked is not None:
             return _boosting_counts.ask(state.counting, state.counting.asked, state.adapter.objective, state.prepared)
         schedule, growing = state.schedule, state.growing
-        if schedule.phase == "done" and (asked := _explain(state)) is not None:
+        if schedule.phase == "done" and (asked := _boosting_state.to_explain(state)) is not None:
             task = preparation.task(state.prepared)
             return Ask(
                 encode(Question(state.prepared, explain=asked)),
@@ -206,7 +147,7 @@ class ExactBoosting:
                 sums={},
             )
         if schedule.phase == "done":
-            trees = f"{schedule.round} rounds, {len(_known(state.model))} trees"
+            trees = f"{schedule.round} rounds, {len(_boosting_state.known(state.model))} trees"
             return Done(trees if state.kept is None else f"{trees}: the loss was least after {state.kept} rounds")
         if growing is not None:
             return self._level(state, growing)
@@ -219,7 +160,7 @@ class ExactBoosting:
             raise Unusable(heavy)
         if state.counting.asked is not None:
             return self._counted(state, gathered)
-        if state.schedule.phase == "done" and (asked := _explain(state)) is not None:
+        if state.schedule.phase == "done" and (asked := _boosting_state.to_explain(state)) is not None:
             explained = _boosting_shap.told(asked, gathered)
             return replace(state, explained=explained, schedule=state.schedule.noted(None))
         told = {answer.node: bool(answer.data.get("lost")) for answer in gathered.answers}
@@ -249,7 +190,7 @@ class ExactBoosting:
         base = state.base if state.base is not None else _boosting_counts.base(counting, adapter)
         times = None if grid is None else Times(grid)
         state = replace(state, bins=bins, base=base, times=times)
-        return self._next(state, _known(state.model), [], "", np.zeros(0, np.float32))
+        return self._next(state, _boosting_state.known(state.model), [], "", np.zeros(0, np.float32))
 
     # ---- trees
 
@@ -263,7 +204,7 @@ class ExactBoosting:
         forward = Forward(
             state.bins, state.base, trees, not before, before, after, grown, last, adds, _stamp(after, "root")
         )
-        return replace(_fresh(state), forward=forward, grown=forward.begun, took=())
+        return replace(_boosting_state.fresh(state), forward=forward, grown=forward.begun, took=())
 
     def _forward(self, state: State) -> Ask:
         """Brings the nodes to the next tree; measures what they have; asks for the root."""
@@ -291,7 +232,7 @@ class ExactBoosting:
         elif grows:
             arrays["histograms"] = ("int64", (adapter.trees, int(state.bins.starts[-1]), 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
-            question = replace(question, forward=_whole(state))
+            question = replace(question, forward=_boosting_state.everything(state))
         counts = {"rows": None, **_counts(state, "happened"), **(task.of.counts if schedule.measures else {})}
         return Ask(
             encode(question),
@@ -313,18 +254,18 @@ class ExactBoosting:
             entry = evaluation.summary(gathered, task, schedule.round)
             if schedule.phase == "evaluate":
                 state = replace(state, schedule=schedule.evaluated(entry), took=())
-                return _stopped(state) if state.patience and state.schedule.phase == "done" else state
+                return _boosting_state.stopped(state) if state.patience and state.schedule.phase == "done" else state
             state = replace(state, schedule=schedule.noted(entry))
             best = state.schedule.best()
             if state.patience and best is not None and schedule.round - best >= state.patience:
-                return _stopped(state)
+                return _boosting_state.stopped(state)
         else:
             state = replace(state, schedule=schedule.noted(None))
         found = gathered.sum()
         if state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
         if state.times is not None and state.times.hazard is None:
-            return replace(state, times=_timed(state.times, found, state.counting.weight_unit))
+            return replace(state, times=_boosting_state.timed(state.times, found, state.counting.weight_unit))
         if state.units is None:
             return replace(state, units=scales.settled(found["magnitudes"]).reshape(-1, 2))
         return self._grown(state, gathered, growing.roots(state.adapter.trees, state.bins))
@@ -345,7 +286,7 @@ class ExactBoosting:
         unit = state.counting.weight_unit
         question = Question(state.prepared, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
-            forward = _whole(state)
+            forward = _boosting_state.everything(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
             question = replace(question, forward=forward, level=whole, times=state.times, units=state.units)
         return Ask(
@@ -411,13 +352,15 @@ class ExactBoosting:
         importance = state.importance.told({"importance": gains, "importance_weight": np.array([float(gains.any())])})
         measured = state.schedule.measured and first
         schedule = replace(state.schedule.trained(None), measured=measured)
-        state = replace(state, schedule=schedule, importance=importance, model=join([_known(state.model), trees]))
+        state = replace(
+            state, schedule=schedule, importance=importance, model=join([_boosting_state.known(state.model), trees])
+        )
         return self._next(state, trees, [grown.splits], state.grown, trees.value[home])
 
     def _anew(self, state: State, there: tuple[str, ...]) -> State:
         """The tree begins again, with the nodes that answered."""
         grown = state.forward.begun if state.forward else ""
-        return replace(_fresh(state), grown=grown, took=there, whole=(), restarts=state.restarts + 1)
+        return replace(_boosting_state.fresh(state), grown=grown, took=there, whole=(), restarts=state.restarts + 1)
 
     def begun(self, state: State, start: Record) -> State:
         """The state that goes on from the trees of an earlier run."""
@@ -447,8 +390,8 @@ class ExactBoosting:
             "prepared": state.prepared.data,
             "round": state.schedule.round if state.kept is None else state.kept,
         }
-        data |= _shap(state)
-        model = {f.name: getattr(_known(state.model), f.name) for f in fields(Trees)}
+        data |= _boosting_state.shares(state)
+        model = {f.name: getattr(_boosting_state.known(state.model), f.name) for f in fields(Trees)}
         model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
         parts = {"model": model, "prepared": state.prepared.arrays}
         return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
@@ -462,9 +405,9 @@ class ExactBoosting:
         top = [int(i) for i in np.argsort(-latest, kind="stable")[:_SHOWN_FEATURES] if latest[i] > 0]
         return {
             **state.schedule.shown(),
-            "trees": len(_known(state.model)),
+            "trees": len(_boosting_state.known(state.model)),
             **({"restarts": state.restarts} if state.restarts else {}),
-            **_shap(state, _SHOWN_FEATURES),
+            **_boosting_state.shares(state, _SHOWN_FEATURES),
             "feature_importance": {names[i]: float(latest[i]) for i in top},
         }
 
@@ -500,68 +443,9 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     return ""
 
 
-def _explain(state: State) -> Explain | None:
-    """What the sites are asked after the last tree; None where they are not, or have been."""
-    model = _known(state.model)
-    if state.explains == 0 or state.explained is not None or state.base is None or not len(model):
-        return None
-    share = 1.0 if state.explains is None else min(1.0, state.explains / state.counting.rows)
-    return Explain(model, state.base, share, shap.unit(model))
-
-
-def _shap(state: State, most: int | None = None) -> dict[str, Json]:
-    """What features add to predictions, the ``most`` important ones, once it is known."""
-    if state.explained is None:
-        return {}
-    task = preparation.task(state.prepared)
-    outputs = task.classes if state.adapter.objective.outputs > 1 else ()
-    of = _boosting_shap.table(state.explained, task.features, outputs)[:most]
-    withheld = {"withheld": list(state.explained.withheld)} if state.explained.withheld else {}
-    return {"shap": {"rows": state.explained.rows, **withheld, "features": of}}
-
-
-def _fresh(state: State) -> State:
-    """Before the first ask of a tree."""
-    bounds, outputs = state.adapter.objective.bounds(), state.adapter.objective.outputs
-    units, most = None, 1.0  # of weights
-    if state.counting.weight_unit is not None:
-        most = 2.0 ** (state.counting.weight_unit + scales.BITS)
-    if all(bound is not None for bound in bounds):
-        units = np.tile(np.array([scales.bounded(b * most) for b in bounds], np.int32), (outputs, 1))
-    times = None if state.times is None else Times(state.times.edges)
-    return replace(state, growing=None, leaves=None, units=units, times=times)
-
-
 def _counts(state: State, name: str) -> dict[str, None]:
     """That this array counts rows; not where it sums up their weights."""
     return {} if state.counting.weighted else {name: None}
-
-
-def _timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:
-    """With how large hazards are, or with their sums, of all sites."""
-    if times.units is None:
-        return replace(times, units=scales.settled(found["magnitudes"]))
-    happened = np.ldexp(found["happened"].astype(np.float64), weight_unit or 0)
-    return replace(times, hazard=risk.hazard(found["at_risk"], happened, int(times.units[0])))
-
-
-def _stopped(state: State) -> State:
-    """The end, with the trees of the rounds up to the least loss."""
-    model, done, best = _known(state.model), state.schedule.round, state.schedule.best()
-    kept = done if best is None else best
-    trees = model.some(0, len(model) - (done - kept) * state.adapter.trees)
-    return replace(state, schedule=replace(state.schedule, phase="done"), model=trees, kept=kept)
-
-
-def _whole(state: State) -> Forward:
-    """What brings a node to this round that has nothing."""
-    if state.forward is None:
-        raise RunFailed("the edges of the bins are not settled")
-    return replace(state.forward, trees=_known(state.model), whole=True)
-
-
-def _known(model: Trees | None) -> Trees:
-    return none() if model is None else model
 
 
 def _nothing() -> Splits:

@@ -1,0 +1,142 @@
+"""What the coordinator knows of a run of exact boosting (:mod:`hanse.algorithms.boosting`), and what follows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hanse.algorithms import _boosting_shap
+from hanse.algorithms._boosting_counts import Counting
+from hanse.algorithms._boosting_leaves import Leaves
+from hanse.algorithms._boosting_shap import Explain, Explained
+from hanse.algorithms._boosting_site import Base, Forward, Times, Units
+from hanse.boosting import risk, scales, shap
+from hanse.boosting.binning import Binning
+from hanse.boosting.growing import Growing, Rules
+from hanse.boosting.trees import Trees, none
+from hanse.errors import RunFailed
+from hanse.learning import rows as preparation
+from hanse.learning.pooling import Importance
+from hanse.learning.schedule import Schedule
+from hanse.messages import Array, Json, Record
+from hanse.registry import find
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the coordinator knows.
+
+    Args:
+        counting: what is settled before the first tree.
+        took: the nodes that grow this tree; () before its first ask.
+        whole: nodes that are sent all trees next, since they have said that they need them.
+        bins, base: once they are settled.
+        model: the trees so far.
+        times: what the gradients of this tree need of all rows, as far as it is known; None: nothing.
+        units: of gradients and Hessians in this tree, once they are known.
+        growing: the trees of this round, after the first ask; ``leaves``: what these take once they are whole, where
+            it is looked for.
+        forward: what brings a node that has all earlier trees to this round.
+        grown: the stamp of the rows as they have been told to go.
+        patience: rounds without a smaller loss after which it ends; ``kept``: the rounds of the model, once it has.
+        restarts: trees that began anew.
+        explains: of how many rows SHAP values are summed up at the end; None: of all. ``explained``: their sums.
+    """
+
+    schedule: Schedule
+    prepared: Record
+    model_name: str
+    options: Mapping[str, Json]
+    counting: Counting
+    importance: Importance
+    took: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    bins: Binning | None = None
+    base: Base | None = None
+    model: Trees | None = None
+    times: Times | None = None
+    units: Units | None = None
+    growing: Growing | None = None
+    leaves: Leaves | None = None
+    forward: Forward | None = None
+    grown: str = ""
+    seed: int = 0
+    patience: int | None = None
+    kept: int | None = None
+    restarts: int = 0
+    explains: int | None = 0
+    explained: Explained | None = None
+
+    @property
+    def adapter(self) -> Any:
+        """The model's adapter."""
+        return find("models", self.model_name).build(preparation.task(self.prepared), self.options)
+
+    @property
+    def rules(self) -> Rules:
+        """How trees grow, with the seed of the run."""
+        rules: Rules = self.adapter.rules
+        return replace(rules, constraints=replace(rules.constraints, seed=self.seed))
+
+
+def to_explain(state: State) -> Explain | None:
+    """What the sites are asked after the last tree; None where they are not, or have been."""
+    model = known(state.model)
+    if state.explains == 0 or state.explained is not None or state.base is None or not len(model):
+        return None
+    share = 1.0 if state.explains is None else min(1.0, state.explains / state.counting.rows)
+    return Explain(model, state.base, share, shap.unit(model))
+
+
+def shares(state: State, most: int | None = None) -> dict[str, Json]:
+    """What features add to predictions, the ``most`` important ones, once it is known."""
+    if state.explained is None:
+        return {}
+    task = preparation.task(state.prepared)
+    outputs = task.classes if state.adapter.objective.outputs > 1 else ()
+    of = _boosting_shap.table(state.explained, task.features, outputs)[:most]
+    withheld = {"withheld": list(state.explained.withheld)} if state.explained.withheld else {}
+    return {"shap": {"rows": state.explained.rows, **withheld, "features": of}}
+
+
+def fresh(state: State) -> State:
+    """Before the first ask of a tree."""
+    bounds, outputs = state.adapter.objective.bounds(), state.adapter.objective.outputs
+    units, most = None, 1.0  # of weights
+    if state.counting.weight_unit is not None:
+        most = 2.0 ** (state.counting.weight_unit + scales.BITS)
+    if all(bound is not None for bound in bounds):
+        units = np.tile(np.array([scales.bounded(b * most) for b in bounds], np.int32), (outputs, 1))
+    times = None if state.times is None else Times(state.times.edges)
+    return replace(state, growing=None, leaves=None, units=units, times=times)
+
+
+def timed(times: Times, found: Mapping[str, Array], weight_unit: int | None) -> Times:
+    """With how large hazards are, or with their sums, of all sites."""
+    if times.units is None:
+        return replace(times, units=scales.settled(found["magnitudes"]))
+    happened = np.ldexp(found["happened"].astype(np.float64), weight_unit or 0)
+    return replace(times, hazard=risk.hazard(found["at_risk"], happened, int(times.units[0])))
+
+
+def stopped(state: State) -> State:
+    """The end, with the trees of the rounds up to the least loss."""
+    model, done, best = known(state.model), state.schedule.round, state.schedule.best()
+    kept = done if best is None else best
+    trees = model.some(0, len(model) - (done - kept) * state.adapter.trees)
+    return replace(state, schedule=replace(state.schedule, phase="done"), model=trees, kept=kept)
+
+
+def everything(state: State) -> Forward:
+    """What brings a node to this round that has nothing."""
+    if state.forward is None:
+        raise RunFailed("the edges of the bins are not settled")
+    return replace(state.forward, trees=known(state.model), whole=True)
+
+
+def known(model: Trees | None) -> Trees:
+    """The trees, where there are some yet."""
+    return none() if model is None else model
