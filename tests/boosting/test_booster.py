@@ -108,6 +108,18 @@ def test_it_predicts_the_bits_of_the_twin(name: str, lists: bool) -> None:
         assert len(np.unique(raw)) > 100
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_rounds_of_several_trees_are_told_and_of_trees_that_another_run_began(lists: bool) -> None:
+    own, base, X = objective("multi:softprob"), np.float32([0.37, -0.2, 0.11]), data(0, 50)
+    rows = xgboost.DMatrix(X, feature_types=TYPES, enable_categorical=True)
+    for rounds, parallel, told in ((4, 2, 2), (5, 2, 5)):
+        trees = forest(0, 3, rounds)
+        found = booster(dumps(trees, base, own.document, FEATURES, (), CATEGORIES, lists=lists, parallel=parallel))
+        assert found.num_boosted_rounds() == told + (not lists)
+        raw = found.predict(rows, output_margin=True).reshape(-1, 3)
+        assert np.array_equal(raw, margins(trees, own.margin(base), X))
+
+
 def test_base_scores_keep_their_bits() -> None:
     own = objective("reg:squarederror")
     rows = xgboost.DMatrix(np.zeros((1, FEATURES)))

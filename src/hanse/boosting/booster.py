@@ -59,6 +59,8 @@ def dumps(
     if not lists and len(set(base.tolist())) > 1:
         trees = join([*(leaf(group, value) for group, value in enumerate(base)), trees])
         base, begin = np.zeros(len(base), np.float32), len(base)
+    if (len(trees) - begin) % (len(base) * parallel):  # what another run began has other rounds
+        parallel = 1
     rounds = list(range(begin, len(trees) + 1, len(base) * parallel))
     rounds = [0, *rounds] if begin else rounds
     return ubjson(
