@@ -59,6 +59,8 @@ GROUND = (
     "presentation",
     "rough",
     "suppression",
+    "budgets",
+    "noised",
     "allocator",
     "event_loop",
     "large_arrays",
@@ -76,7 +78,9 @@ GROUND = (
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
-    **dict.fromkeys(("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated"), 3),
+    **dict.fromkeys(
+        ("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated", "protection"), 3
+    ),
     **dict.fromkeys(
         ("fetched", "coefficients", "store", "transports", "engines", "identity", "signing", "summary", "alignment"), 3
     ),
@@ -98,6 +102,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "sqlalchemy": {"store"},
     "grpc": set(),  # the tests and the benchmarks speak with it
     "hpack": {"transports"},
+    "dp_accounting": {"privacy"},
     "matplotlib": {"experiment"},
     "httpx": {"experiment"},
 }

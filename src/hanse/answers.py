@@ -6,17 +6,23 @@ kept: the table, caches, and what algorithm, gather and transforms remember (:mo
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanse import algorithms, features, gathering, transforms
+import numpy as np
+
+from hanse import algorithms, features, gathering, protection, transforms
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
 from hanse.gather import Gather, Identity, Party
 from hanse.kinds import Algorithm, Combine, Contribution, Site, Source
 from hanse.memories import Memories
-from hanse.messages import Json, Record
+from hanse.messages import Json, Record, digest
+from hanse.privacy import release
+from hanse.privacy.drawing import KEY_BYTES, key_for
+from hanse.privacy.guarantee import ROW, Guarantee
 from hanse.queries import TableSource
 from hanse.table import Table
 from hanse.transport import Progress
@@ -37,6 +43,7 @@ class _Run:
     gathers: Mapping[Combine, Gather]
     alike: bool  # whether all kinds of combining are gathered in the same way
     transforms: transforms.Chain
+    guarantee: Guarantee | None
     rows: Mapping[str, float]
     table: Table
     source: Source | None = None
@@ -54,6 +61,7 @@ class Answerer:
         open: the same rows in batches; None: those that ``load`` gives.
         identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
+        secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
     """
 
     def __init__(
@@ -64,10 +72,14 @@ class Answerer:
         open: OpenSource | None = None,
         identity: Callable[[], Identity | None] = lambda: None,
         promises: MutableMapping[str, Json] | None = None,
+        secret: Callable[[], bytes] | None = None,
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
         self._identity = identity
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
+        drawn = secrets.token_bytes(KEY_BYTES)
+        self._secret = secret or (lambda: drawn)
+        self.spent: dict[str, Json] = {}  # by the last answer: ``cells``, and the name of its ``release``
         self._runs: dict[str, _Run] = {}
 
     def answer(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Record:
@@ -89,9 +101,11 @@ class Answerer:
         if how not in run.gathers:
             raise NotApproved(f"the approved bundle does not say how what combines by {str(how)[:40]!r} is gathered")
         combine = _COMBINES[how]
+        self.spent = {} if run.guarantee is None else {"release": ""}  # nothing of the rows, until there is
         memory = run.memories.before(step, exchange)
         remembered = memory.algorithm
-        own = (run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner, tuple(run.rows))
+        names, declared = tuple(run.rows), run.rows.get(self.node, 0.0)
+        own = (run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner, names, declared)
         site = Site(self.node, *own)
         seed = int(run.config.get("seed", 0))
         told = (run_id, str(task.data.get("bundle", "")), run.rows, self._promises)
@@ -106,11 +120,27 @@ class Answerer:
                 )
             if combine is Combine.AGREE and (contribution.record.arrays or contribution.sums):
                 raise NotAllowed("this contribution has arrays, and was asked for words alone")
-            return run.transforms.apply(contribution, memory.transforms, party)
+            contribution = run.transforms.apply(contribution, memory.transforms, party)
+            if run.source is not None:  # statistics
+                self.spent["cells"] = sum(int(np.size(a)) for a in contribution.record.arrays.values())
+            return contribution if run.guarantee is None else self._noised(run.guarantee, contribution, ask, task)
 
         reply = run.gathers[combine].reply(op, Record(ask, task.arrays), answer, party)
         run.memories.keep(step, exchange, memory, bool(task.data.get("checkpoint", True)))
         return reply
+
+    def _noised(self, promised: Guarantee, contribution: Contribution, ask: Record, task: Record) -> Contribution:
+        """The contribution with the noise that was promised."""
+        data = task.data
+        place = [str(data.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine")]
+
+        def key(found: bytes) -> bytes:
+            return key_for(self._secret(), *(part.encode() for part in (*place, digest(ask))), found)
+
+        combine = _COMBINES[data["combine"]]
+        contribution, name = release.released(contribution, combine, promised, key)
+        self.spent["release"] = name
+        return contribution
 
     def forget(self, run_id: str) -> None:
         """Frees what is kept for a run."""
@@ -135,9 +165,16 @@ class Answerer:
             gathers = gathering.build(bundle["gathering"], settings)
             alike = len(set(bundle["gathering"].values())) == 1
             demanded = [transforms.parse(text) for text in self._owner.get("transforms") or ()]
-            chain = transforms.Chain([*bundle["transforms"], *demanded])
+            links = [*bundle["transforms"], *demanded]
+            chain = transforms.Chain(links)
             rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
-            run = _Run(settings, algorithm, gathers, alike, chain, rows, table, source)
+            promised = protection.of(config, len(rows))
+            changing = {link["name"] for link in links} - {*transforms.needs_updates(links)}
+            if promised is not None and promised.unit == ROW and changing:
+                raise NotAllowed(
+                    f"{', '.join(sorted(changing))} could change what one row was bounded to, so nothing is released"
+                )
+            run = _Run(settings, algorithm, gathers, alike, chain, promised, rows, table, source)
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))

@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, boosting, gathering, learning, privacy, releases, selection, transforms
+from hanse import algorithms, boosting, gathering, learning, privacy, protection, releases, selection, transforms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, OtherRelease, WireError
 from hanse.messages import Json, dumps, loads
+from hanse.privacy.guarantee import Guarantee
 from hanse.registry import FOLDERS, find, modules, names
 
 
@@ -65,7 +66,15 @@ class Bundle:
             "dataset": self.content["datasets"].get(node),
             "gathering": dict(self.content["gathering"]),
             "transforms": [link["name"] for link in self.content["transforms"]],
+            "privacy": promised.to_json() if (promised := self.guarantee()) is not None else None,
         }
+
+    def guarantee(self) -> Guarantee | None:
+        """What differential privacy the run promises; None where it promises none. It follows from what the hash binds,
+        so nobody can claim more than the noise is worth."""
+        config, datasets = self.config, self.content["datasets"]
+        protection.check(config, self.content["alignment"]["kinds"], _declared(datasets))
+        return protection.of(config, len(datasets))
 
     def preview(self) -> str:
         """The text that a data owner reads: settings first, then the code that will run."""
@@ -79,6 +88,8 @@ class Bundle:
         links = self.content["transforms"]
         told = [" ".join([x["name"], *(f"{k}={v}" for k, v in x.items() if k != "name")]) for x in links]
         lines += [f"# before it leaves: {', then '.join(told) or 'nothing is changed'}"]
+        promised = self.guarantee()
+        lines += [f"# privacy: {promised.words() if promised else 'no noise is added; sums are exact'}"]
         lines += [f"# data: {line}" for line in _data(self.content["datasets"])]
         if config.get("plan"):
             lines += ["", "# ---- the data scientist's training plan", config["plan"].get("source", "")]
@@ -134,6 +145,7 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
     config = algorithms.settled(config)
     selection.check(config)
     gathering.check(config, len(datasets))
+    protection.check(config, alignment["kinds"], _declared(datasets))
     code = node_code(config)
     return Bundle(
         {
@@ -171,6 +183,10 @@ def bound(datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
         }
         for node, d in datasets.items()
     }
+
+
+def _declared(datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, float]:
+    return {node: float(dataset.get("most_rows") or 0) for node, dataset in datasets.items()}
 
 
 def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
@@ -212,6 +228,7 @@ def node_code(config: RunConfig) -> dict[str, str]:
     roots += [f"hanse.gathering.{name}" for name in sorted(set(_gathering(config).values()))]
     roots += [f"hanse.transforms.{link['name']}" for link in transforms.checked(config.transforms)]
     roots += ["hanse.answers", "hanse.memories", "hanse.features", "hanse.stages"]
+    roots += ["hanse.protection", "hanse.privacy.release"] if config.privacy is not None else []
     found: dict[str, str] = {}
     while roots:
         module = roots.pop()

@@ -18,6 +18,7 @@ _GROUPS = {
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
+    "privacy": ("hanse.experiment.cli_privacy:privacy", "Plan how much noise differential privacy takes."),
     "probe": ("hanse.experiment.cli_probe:probe", "Measure what a round costs in this federation."),
 }
 

@@ -132,6 +132,12 @@ class RunConfig:
         mappings,
         names="transforms",
     )
+    privacy: dict[str, Json] | None = declared(
+        None,
+        "differential privacy: an object of mode (local or distributed), epsilon, delta, clip, ranges, colluding, or a "
+        "mode alone, which leaves epsilon 1 and delta 1e-5; null: none (docs/privacy.md)",
+        maybe(either(mapping, text())),
+    )
     max_weight_share: float = declared(
         1.0, "largest share of one node in a round's average; 1: that of its rows", number(0, 1, above=True)
     )

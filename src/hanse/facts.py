@@ -38,6 +38,7 @@ class Facts:
         at_once: whether owners answer all such questions in their settings, so that none waits for a decision.
         needs_data: whether data is touched at all.
         gathering, transforms: how contributions come together; names of what changes them before they leave.
+        privacy: what differential privacy the run promises (``to_json`` of :mod:`hanse.privacy.guarantee`); None: none.
         dataset: None where it is not.
         rows: of the data set: as registered before the work, as found after it. None without data.
         step, exchange, operation, combine: of the loop, from 0; within the step, from 0; of the gathering; how what
@@ -66,6 +67,7 @@ class Facts:
     needs_data: bool
     gathering: Mapping[str, Json]
     transforms: tuple[str, ...]
+    privacy: Mapping[str, Json] | None
     dataset: Data | None
     rows: int | None
     step: int

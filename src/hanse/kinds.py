@@ -108,6 +108,8 @@ class Contribution:
             must not decide what it sees.
         update: whether the arrays are a change of what all nodes hold in common, so that a smaller one
             means the same, only less of it (:mod:`hanse.transforms`).
+        sensitivity: the most that one row, more or less, changes the arrays by, as the L2 norm over all of them,
+            whatever the rows are; 0 where nothing of them follows from rows. None: nobody knows, so no noise is enough.
     """
 
     record: Record
@@ -116,6 +118,7 @@ class Contribution:
     metrics: Mapping[str, float] = field(default_factory=dict)
     combine: Combine | None = None
     update: bool = False
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ class Site:
         owner: the settings of this node's owner, by their names in ``[policy]`` of ``node.toml``; a setting
             that the owner has not set, as in a simulation, may be absent.
         nodes: all nodes of the run, by the approved bundle.
+        declared: the most rows that this node has, as the proposal tells all who are asked.
     """
 
     node: str
@@ -274,6 +278,7 @@ class Site:
     source: Source | None = None
     owner: Mapping[str, Json] = field(default_factory=dict)
     nodes: Sequence[str] = ()
+    declared: float = 0.0
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

@@ -24,6 +24,11 @@ class Ledger(Protocol):
 
     The law: ``add`` is associative and commutative, so that the order in which answers were booked does not
     matter. Amounts are plain JSON. A ledger that raises counts as a no.
+
+    Most ledgers know before the work what an answer uses up, and refuse then. One with ``late = True`` knows when the
+    answer is there; one with ``by_release = True`` counts what was released (:mod:`hanse.privacy.release`), the same
+    release once in whatever words it was asked for. Both refuse between the work and the reply. One that has
+    ``whole(facts)``, the most that a whole run uses up, is asked at the proposal too.
     """
 
     name: str
@@ -44,6 +49,6 @@ class Ledger(Protocol):
         """Whether an account may hold so much, with the answer to this task among it."""
         ...
 
-    def describe(self, spent: Json) -> str:
-        """What was spent and how much there is, for the owner."""
+    def describe(self, spent: Json, dataset: str = "") -> str:
+        """What was spent and how much there is of this account (of a data set, its name), for the owner."""
         ...

@@ -557,7 +557,7 @@ def test_answers_are_counted_over_all_runs_and_people(tmp_path: Path) -> None:
             await node.task(bundle, first.data["of"], first.arrays)  # the reply was lost
             await node.task(bundle, first.data["of"], first.arrays, run="run-2")
             await refused(node, NotAllowed, "are used up", bundle, first.data["of"], first.arrays, run="run-3")
-            assert [line.said for line in node.agent.book.lines("visits")] == ["2 of at most 2 asks answered"]
+            assert [line.said for line in node.agent.book.lines("visits")] == ["100 %: 2 of at most 2 asks answered"]
         async with running(tmp_path, policy=Policy(most_queries=2)) as node:  # after a restart it is still so
             await refused(node, NotAllowed, "are used up", bundle, first.data["of"], first.arrays, run="run-3")
 
@@ -743,6 +743,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "needs_data": True,
                 "gathering": {"agree": "plain", "sum": "plain"},
                 "transforms": (),
+                "privacy": None,
                 "dataset": {"name": "visits", "version": version, "tags": ()},
                 "rows": 60,
                 "step": 3,
@@ -766,6 +767,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "steps",
                 "round",
                 "gathering",
+                "privacy",
                 "transforms",
             }
             for missing in dataclasses.asdict(said):

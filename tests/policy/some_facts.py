@@ -25,6 +25,7 @@ FINE = Facts(
     needs_data=True,
     gathering={"sum": "plain"},
     transforms=(),
+    privacy=None,
     dataset=Data(name="visits", version="1", tags=("heart",)),
     rows=10,
     step=4,

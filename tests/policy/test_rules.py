@@ -32,6 +32,11 @@ OWNER: dict[str, Any] = {
     "secure_aggregation_nodes": 3,
     "statistics_minimum": "node",
     "transforms": [],
+    "require_differential_privacy": False,
+    "max_epsilon_per_run": 0.0,
+    "max_delta_per_run": 0.0,
+    "privacy_unit": "any",
+    "privacy_mode": "any",
 }
 
 
@@ -131,6 +136,7 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
         "secure_aggregation": False,
         "statistics_minimum": True,
         "transforms": False,
+        "differential_privacy": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):
         enforce((), FINE)
@@ -249,3 +255,33 @@ def test_the_least_that_a_simulation_asks_of_its_sites() -> None:
         policy.simulated({"minimum_cel": 3}, 2)
     with pytest.raises(ConfigError, match="expected"):
         policy.simulated({"minimum_cell": 0}, 2)
+
+
+PROMISED = {"epsilon": 1.0, "delta": 1e-5, "unit": "site", "mode": "distributed", "releases": 10, "rho": 0.03}
+
+
+@pytest.mark.parametrize(
+    ("owner", "promised", "said"),
+    [
+        ({"require_differential_privacy": True}, None, "is not differentially private"),
+        ({"max_epsilon_per_run": 2.0}, None, "is not differentially private"),
+        ({"max_epsilon_per_run": 0.5}, PROMISED, "promises epsilon 1, and the owner of this node allows at most 0.5"),
+        ({"max_epsilon_per_run": 2.0}, {**PROMISED, "epsilon": float("nan")}, "promises epsilon nan"),
+        ({"max_delta_per_run": 1e-6}, PROMISED, "promises delta 1e-05"),
+        ({"privacy_unit": "row"}, PROMISED, "private by unit site"),
+        ({"privacy_mode": "local"}, PROMISED, "private by mode distributed"),
+        ({"privacy_mode": "distributed"}, {**PROMISED, "mode": "central"}, "private by mode central"),
+        ({"privacy_mode": "distributed"}, {**PROMISED, "mode": "local"}, ""),
+        ({"max_epsilon_per_run": 1.0, "max_delta_per_run": 1e-5, "privacy_unit": "site"}, PROMISED, ""),
+        ({}, None, ""),
+    ],
+)
+def test_an_owner_may_demand_more_and_never_gets_less(owner: dict[str, Any], promised: Any, said: str) -> None:
+    [decision] = (d for d in decide(policy.rules(OWNER | owner), facts(privacy=promised)) if "differential" in d.rule)
+    assert decision.allowed is not bool(said)
+    assert said in decision.reason
+    if said and "nan" not in said:  # the remedy that the owner is told would allow it
+        name, _, value = decision.remedy.partition(" ")
+        known = policy.settings()[name]
+        changed = OWNER | owner | {name: known.read(name, value)}
+        assert all(d.allowed for d in decide(policy.rules(changed), facts(privacy=promised)))

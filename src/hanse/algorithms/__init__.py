@@ -21,6 +21,8 @@ is agreed on before, how it is evaluated. A file has
   it can), so that the proposal is refused before an owner is asked;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
+- ``UNIT = "row"``, if each of its contributions says what one row can change it by
+  (:attr:`hanse.kinds.Contribution.sensitivity`), so that noise can hide rows; noise can hide a site in updates;
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
 
 A strategy of averaging is one file that names a local step, an aggregation and a server's step
@@ -39,6 +41,7 @@ from hanse.config import APART, RunConfig, owners
 from hanse.errors import ConfigError
 from hanse.kinds import Combine
 from hanse.messages import Json, Record
+from hanse.privacy import guarantee
 from hanse.registry import find, names
 from hanse.settings import Setting, checked, settings_of
 from hanse.stages import Stages
@@ -83,6 +86,7 @@ def _default(model: str) -> str:
 EQUAL = "exact: equals the pooled fit"
 AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
 PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"
+NOISED = "noised: near the pooled fit, by as much as the noise that hides each row allows"
 JOINED = "joined: what each site grows from its own rows is put together, which is another model than the pooled fit"
 
 
@@ -102,6 +106,8 @@ def nearness(name: str) -> str:
         return EQUAL
     if getattr(module, "PERSONAL", False):
         return PERSONAL
+    if getattr(module, "UNIT", "") == guarantee.ROW:
+        return NOISED
     return AVERAGED if module.TAKES == "parameters" else JOINED
 
 
@@ -144,6 +150,27 @@ def most_steps(config: RunConfig) -> int:
 
     modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
     return sum(m.most_steps(config) if hasattr(m, "most_steps") else schedule.most_steps(config) for m in modules)
+
+
+def unit(config: RunConfig) -> str:
+    """Whose part noise can hide in what nodes tell: ``row``, ``site``, or "" where nobody's."""
+    own: str = getattr(find("algorithms", resolve(config)), "UNIT", "")
+    return own or (guarantee.SITE if sends_updates(config) else "")
+
+
+def of_unit(*units: str) -> tuple[str, ...]:
+    """The names of the algorithms in which noise can hide one of these."""
+    modules = {name: find("algorithms", name) for name in names("algorithms")}
+    own = {
+        name: getattr(m, "UNIT", "") or (guarantee.SITE if getattr(m.ALGORITHM, "updates", False) else "")
+        for name, m in modules.items()
+    }
+    return tuple(name for name, found in own.items() if found in units)
+
+
+def releases(config: RunConfig) -> int:
+    """How many answers of one node are noised at most, in a differentially private run."""
+    return config.num_rounds if needs_model(config) else most_steps(config)
 
 
 def at_once(chosen: Json) -> bool:
@@ -197,6 +224,13 @@ def settled(config: RunConfig) -> RunConfig:
         elif hasattr(model, "SETTINGS"):  # torch_module takes the options of whoever wrote the plan
             checked(config.model_options, model.SETTINGS, of=config.model_name)
     algorithm, config = find("algorithms", resolve(config)), dataclasses.replace(config, ingredient_settings=values)
+    if config.privacy is not None:
+        config = dataclasses.replace(
+            config,
+            privacy=guarantee.settled(config.privacy),
+            # metrics of rows held out are exact sums of them: nobody gets them unless somebody asks, and is refused
+            test_fraction=config.test_fraction if "test_fraction" in config.given else 0.0,
+        )
     if hasattr(algorithm, "unfit") and (why := algorithm.unfit(config)):
         raise ConfigError(why)
     return config

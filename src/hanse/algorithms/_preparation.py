@@ -42,6 +42,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning.rows import STANDARDISED, Agreed, check_task, numbers, parted, usable
 from hanse.messages import Array, Json, Record
+from hanse.privacy.guarantee import range_of
 from hanse.registry import find
 from hanse.suppression import hidden
 from hanse.table import ColumnKind
@@ -75,6 +76,7 @@ class State:
         took: the nodes that answered the last one.
         rows, held_out, dropped: of these nodes: for training, for evaluation, without a usable target.
         class_counts: training rows of each class, as far as sites told them; None where there are no classes.
+        private: whether nodes tell nothing of their rows here, so that numbers of rows are those of sites.
         warnings: for people.
         count, mean, scale: of the numbers in the columns, those of the target last.
         union_fill: what a feature is at a site that lacks it, for whoever predicts with the model.
@@ -95,6 +97,7 @@ class State:
     mean: PerColumn = field(default_factory=_none)
     scale: PerColumn = field(default_factory=_none)
     union_fill: Fill = "missing"
+    private: bool = False
 
     @property
     def known(self) -> Agreed:
@@ -123,7 +126,8 @@ class Preparation:
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
         """Nothing is agreed on."""
         needs = str(find("models", config["model_name"]).NEEDS)
-        return State("merge", config["task_type"], config["target_column"], needs, union_fill=config["union_fill"])
+        private, fill = config.get("privacy") is not None, config["union_fill"]
+        return State("merge", config["task_type"], config["target_column"], needs, union_fill=fill, private=private)
 
     def ask(self, state: State) -> Ask | Done:
         """Reports of everybody; then sums of those that answered."""
@@ -149,6 +153,8 @@ class Preparation:
         if ask.agreed is None:
             raise DataError("sums were asked for before anything was agreed on")
         task, columns = ask.agreed.task, ask.agreed.columns
+        if site.config.get("privacy") is not None:
+            return _of_ranges(site, ask)
         check_task(site, task)
         kept, y = usable(site.table, task, ask.agreed.target)
         train, _ = parted(site, kept, y, columns)
@@ -235,6 +241,7 @@ class Preparation:
             "needs": state.needs,
             **({} if state.union_fill == "missing" else {"union_fill": state.union_fill}),
             **self.metrics(state),
+            "rows": state.rows,
         }
         mean, scale = state.mean, state.scale
         if own := task.of.moments:
@@ -247,9 +254,9 @@ class Preparation:
     def metrics(self, state: State) -> Mapping[str, Json]:
         """How many rows there are, and what people should look at, as far as it is known."""
         found: dict[str, Json] = {}
-        if state.rows is not None:
+        if state.rows is not None and not state.private:
             found |= {"rows": state.rows, "held_out": state.held_out, "dropped": state.dropped}
-        if state.class_counts is not None:
+        if state.class_counts is not None and not state.private:
             found["class_counts"] = list(state.class_counts)
         if state.warnings:
             found["warnings"] = list(state.warnings)
@@ -257,6 +264,30 @@ class Preparation:
 
 
 ALGORITHM = Typed(Preparation(), State, Question)
+
+
+def _of_ranges(site: Site, ask: Question) -> Contribution:
+    """What a node tells of numbers in a differentially private run: the middle of each range as its mean and half its
+    width as its scale, as the proposal has them. Nothing of it follows from rows; each site counts for one."""
+    assert ask.agreed is not None
+    task, privacy = ask.agreed.task, site.config["privacy"]
+    names = [column.name for column in ask.agreed.columns if column.numeric]
+    kinds = {column.name: column.kind for column in ask.agreed.columns}
+    targets = [ask.agreed.target] * task.of.moments
+    ends = [(0.0, 1.0) if kinds[n] is ColumnKind.BOOLEAN else range_of(privacy, n) for n in names]
+    ends += [range_of(privacy, name) for name in targets]
+    low, high = (np.array([end[i] for end in ends]) for i in range(2))
+    arrays = {
+        "count": np.ones(len(ends)),
+        "sum": (low + high) / 2 - (ask.mean if ask.step == "squares" else 0.0),
+        "rows": np.array([1.0, 0.0, 0.0]),
+    }
+    if ask.step == "squares":
+        arrays["squares"] = arrays["sum"] ** 2 + ((high - low) / 2) ** 2
+    if task.classes:
+        arrays["classes"] = np.zeros(len(task.classes))
+    return Contribution(Record({}, arrays), combine=Combine.SUM, sensitivity=0.0)
+
 
 _ODD = {
     "unlike": "lies far from its values at the other sites; look at its unit, its decimal sign and its codes",

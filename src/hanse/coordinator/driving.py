@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from hanse import algorithms, gathering, rounds
+from hanse import algorithms, gathering, protection, rounds
+from hanse.bundle import Bundle
 from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
@@ -18,6 +19,7 @@ from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, NotNow, Refused
 from hanse.kinds import State
 from hanse.messages import Json
+from hanse.privacy.noise_secret import noise_secret
 from hanse.registry import find
 from hanse.store import Store
 from hanse.store.faults import passing
@@ -190,7 +192,13 @@ class RunDriver:
             journal=journal,
             run_id=run.id,
             bundle=run.bundle_hash,
-            gathers=gathering.build(frozen["gathering"], run.config),
+            gathers=protection.gathers(
+                gathering.build(frozen["gathering"], run.config),
+                Bundle(frozen).guarantee(),
+                lambda: noise_secret(self._store.folder),
+                run.id,
+                run.bundle_hash,
+            ),
             transforms=[link["name"] for link in frozen["transforms"]],
             facts=facts,
             rows=_declared(frozen),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hanse import algorithms
+from hanse import algorithms, protection
 from hanse.bundle import Bundle
+from hanse.config import RunConfig
+from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.registry import find, names
 from hanse.store import Store
@@ -34,6 +36,7 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "config": dict(run.config),
         "learns": learns(run.config),
         "nearness": algorithms.nearness(str(run.config.get("federated_strategy", ""))),
+        "privacy": _privacy(run),
         "proposer": run.proposer,
         "expected_clients": list(run.nodes),
         "remaining": [n for n in run.nodes if n not in consents],
@@ -49,6 +52,16 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "step": run.step,
         "result": result,
     }
+
+
+def _privacy(run: StoredRun) -> str:
+    """What differential privacy it promises, in words; "" where none."""
+    if run.config.get("privacy") is None:
+        return ""
+    try:
+        return protection.words(RunConfig.parse(run.config), len(run.nodes))
+    except ConfigError:  # of another release
+        return ""
 
 
 def learns(config: Mapping[str, Json]) -> bool:

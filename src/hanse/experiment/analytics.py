@@ -28,16 +28,18 @@ from typing import Any
 from hanse import features, registry
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Refused, RunFailed
-from hanse.experiment import table_one_parts
+from hanse.experiment import noisy, table_one_parts
 from hanse.experiment.analytics_result import FAResult, statistic_names
 from hanse.experiment.by_name import ByName, basic, offered, summaries
 from hanse.experiment.listing import Listing
+from hanse.experiment.noisy import NoisyAnswers
 from hanse.experiment.seam import Backend
 from hanse.experiment.table_one import TableOne
 from hanse.experiment.waiting import wait
 from hanse.fetched import Fetched
 from hanse.kinds import Combine
 from hanse.messages import Json, dumps
+from hanse.privacy.guarantee import LOCAL
 from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
@@ -143,6 +145,33 @@ class FederatedAnalytics:
                     raise ConfigError(f"the arguments of {name} are {options!r}; expected {{argument: value}}")
                 wanted += self._items(str(name), options or {}, _columns(columns, kinds), self._by(by), kinds)
         return self._fetch(wanted)
+
+    def noisy(
+        self, asked: Mapping[str, Any], epsilon: float = 1.0, delta: float = 1e-5, mode: str = LOCAL
+    ) -> NoisyAnswers:
+        """Statistics with differential privacy for each row (:mod:`hanse.noised`), each with an interval of the noise.
+
+        Args:
+            asked: ``{column: {statistic: {argument: value}}}``; the column "" for the number of all rows.
+            epsilon, delta: of all that is asked here together. It is spent of each data set's budget.
+            mode: ``local``: each node adds the noise; ``distributed``: all nodes of a secure sum together.
+
+        Raises:
+            ConfigError: an unknown statistic, or an argument that is missing.
+            Refused: an owner said no, or a budget is used up.
+        """
+        if self.by or self.where or self.per_node:
+            raise ConfigError("statistics with noise are of all rows of all nodes: leave by, where and per_node out")
+        seeds = {k: v for k, v in self.backend.defaults.items() if k == "seed"}
+        nodes = None if self.nodes is None else list(self.nodes)
+        wanted = noisy.settings(asked, mode, {"epsilon": epsilon, "delta": delta})
+        config = RunConfig.parse(
+            {**seeds, **wanted, "tags": list(self.tags), "expected_client_ids": nodes, "purpose": self.purpose}
+        )
+        run_id = self.backend.propose(config)
+        self.requests += 1
+        result = wait(self.backend, run_id, config.num_rounds, progress=False)
+        return noisy.read(result, self.backend.configuration(run_id), len(self._datasets()))
 
     # ------------------------------------------------------------ by name
 

@@ -60,13 +60,14 @@ def show(here: Connection, id: str, as_json: bool) -> None:
         "model": config.get("model_name"),
         "target": config.get("target_column"),
         "as pooled": session.get("nearness") or None,
+        "privacy": session.get("privacy") or None,
         "round": f"{session.get('current_round') or 0} of {session['num_rounds']}",
         "code": session.get("code_hash"),
         "expires": session.get("expires_at"),
     }
     for name, value in facts.items():
         if value is not None:
-            whole = name in ("code", "as pooled", "purpose", "reason")
+            whole = name in ("code", "as pooled", "privacy", "purpose", "reason")
             click.echo(f"{name:<10}{visible(value) if whole else plain(value)}")
     consents = session.get("consents") or {}
     rows = [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CONDITION = re.compile(r"(.+?)\s*(==|!=|<=|>=|<|>)\s*(.+)")
 REPORTS = {
     "overview": "All columns: counts, means, quantiles, labels and histograms.",
+    "noisy": "Statistics with differential privacy: each value with noise, and its interval.",
     "table-one": "Groups or sites side by side, with standardised differences.",
 }
 
@@ -37,6 +38,8 @@ class StatisticsGroup(click.Group):
         """The command of a report or statistic, made of what its file says; None where there is none."""
         if cmd_name == "overview":
             return _command(cmd_name, REPORTS[cmd_name], _overview, [_several])
+        if cmd_name == "noisy":
+            return _command(cmd_name, REPORTS[cmd_name], _noisy, _NOISY)
         if cmd_name == "table-one":
             return _command(cmd_name, REPORTS[cmd_name], _table_one, [_several, *_TABLE_ONE])
         if cmd_name not in self.list_commands(ctx):
@@ -61,6 +64,18 @@ def stats() -> None:
 # ---------------------------------------------------------------- commands from statistics
 
 _several = click.Argument(["columns"], nargs=-1, metavar="[COLUMN]...")
+_NOISY: list[click.Parameter] = [
+    click.Argument(["question"]),
+    click.Option(["--epsilon"], default=1.0, show_default=True, help="Of the whole question."),
+    click.Option(["--delta"], default=1e-5, show_default=True, help="Of the whole question."),
+    click.Option(
+        ["--mode"],
+        type=click.Choice(["local", "distributed", "central"]),
+        default="local",
+        show_default=True,
+        help="Who adds the noise: each node, all of a secure sum together, the coordinator.",
+    ),
+]
 _TABLE_ONE = [click.Option(["--compare"], type=click.Choice(["rest", "pairs"]), help="Each group against what.")]
 
 
@@ -84,6 +99,17 @@ def _statistic(name: str) -> click.Command:
 
 def _overview(analytics: FederatedAnalytics, columns: Sequence[str]) -> Any:
     return analytics.overview(list(columns) or None)
+
+
+def _noisy(analytics: FederatedAnalytics, question: str, epsilon: float, delta: float, mode: str) -> Any:
+    from hanse.errors import ConfigError
+
+    try:
+        asked = json.loads(question)
+    except ValueError as error:
+        example = '{"age": {"mean": {"range": [0, 120]}}}'
+        raise ConfigError(f"the question is no JSON ({error}); write for example '{example}'") from None
+    return analytics.noisy(asked, epsilon, delta, mode)
 
 
 def _table_one(analytics: FederatedAnalytics, columns: Sequence[str], compare: str | None) -> Any:

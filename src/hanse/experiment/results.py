@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hanse import algorithms
+from hanse import algorithms, protection
 from hanse.config import RunConfig
 from hanse.errors import DataError, Refused, WireError
 from hanse.experiment import drawing, figure, records
@@ -22,6 +22,7 @@ from hanse.experiment.importance import importance
 from hanse.experiment.listing import Listing
 from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER, title
 from hanse.messages import Json, Record, load, pieces
+from hanse.privacy.guarantee import Guarantee
 from hanse.rounds import Step
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Result:
     def gathering(self) -> str:
         """How the sites' contributions came together, in a line: plainly, or in sums that nobody saw in parts."""
         return records.gathered(self.rounds)
+
+    @property
+    def privacy(self) -> Guarantee | None:
+        """What differential privacy the run promised: ``epsilon``, ``delta``, ``unit``, ``words()``; None: none."""
+        return protection.of(self.config, len(self._everyone())) if self.config.privacy is not None else None
 
     @property
     def warnings(self) -> list[str]:
@@ -245,10 +251,14 @@ class Result:
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, [f"<Result of {self._headline()}>", self.nearness, self._hidden()]))
+        said = [f"<Result of {self._headline()}>", self.nearness, self._hidden(), self._private()]
+        return "\n".join(filter(None, said))
 
     def _hidden(self) -> str:
         return self.gathering if any(step.gathered for step in self.rounds) else ""
+
+    def _private(self) -> str:
+        return protection.words(self.config, len(self._everyone()))
 
     def _headline(self) -> str:
         figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in FIRST)
@@ -287,8 +297,8 @@ class Result:
             subtitle += f", {len(features)} features ({self.config.feature_strategy})"
         if self.nearness:
             subtitle += f"; {self.nearness}"
-        if self._hidden():
-            subtitle += f"; {self._hidden()}"
+        for said in (self._hidden(), self._private()):
+            subtitle += f"; {said}" if said else ""
         if self.run_id:
             subtitle += f", run {self.run_id}"
         panels = [

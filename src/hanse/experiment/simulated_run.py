@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hanse import algorithms, bundle, gathering, policy
+from hanse import algorithms, bundle, gathering, policy, protection
 from hanse.answers import Answerer
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
@@ -22,6 +23,7 @@ from hanse.experiment.seam import ENDED, Happening
 from hanse.facts import Data, Facts, now, round_of
 from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
+from hanse.privacy.drawing import KEY_BYTES
 from hanse.rounds import Forgetful, Loop, Step
 from hanse.table import Table
 from hanse.transport import Handler, Progress
@@ -186,7 +188,13 @@ class SimulatedRun:
                     journal,
                     self.run_id,
                     self.bundle.sha256,
-                    gathers=gathering.build(self.bundle.content["gathering"], self.config.to_json()),
+                    gathers=protection.gathers(
+                        gathering.build(self.bundle.content["gathering"], self.config.to_json()),
+                        self.bundle.guarantee(),
+                        lambda: secrets.token_bytes(KEY_BYTES),
+                        self.run_id,
+                        self.bundle.sha256,
+                    ),
                     transforms=[link["name"] for link in self.bundle.content["transforms"]],
                 )
                 self._tell("running")

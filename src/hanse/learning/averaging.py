@@ -288,7 +288,7 @@ class Averaging:
             whole = [n for n, a in initial.items() if a.dtype.kind in "iu"]
             buffers: Any = getattr(model, "buffers", lambda parameters: ())
             said = {"whole": whole, "buffers": list(buffers(initial))}
-            return Contribution(Record(said, initial), combine=Combine.SUM)
+            return Contribution(Record(said, initial), combine=Combine.SUM, sensitivity=0.0)
         rows = preparation.rows(site, ask.prepared)
         site.progress()
         visit = self._visit(site, ask)

@@ -44,7 +44,7 @@ class Attempts:
             "that much was consented to",
         )
 
-    def describe(self, spent: Json) -> str:
+    def describe(self, spent: Json, dataset: str = "") -> str:
         return f"asked in {spent} ways"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hanse.budgets import each, limit
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
@@ -20,6 +21,7 @@ from hanse.settings import Setting
 
 SETTINGS = {
     "most_queries": Setting(0, "so many asks are answered of a data set, over all runs and people; 0: no limit"),
+    "query_budgets": each("that"),
 }
 
 
@@ -41,23 +43,26 @@ class Queries:
         return spent + more
 
     def refuses(self, spent: Json, facts: Facts) -> Decision:
-        most = self.policy["most_queries"]
+        assert facts.dataset is not None
+        most = limit(self.policy["most_queries"], self.policy["query_budgets"], facts.dataset.name)
         if most == 0 or spent <= most:
             return Decision(True, self.name)
         return Decision(
             False,
             self.name,
-            f"this node answers at most {most} asks of one data set, and they are used up",
+            f"this node answers at most {most:g} asks of one data set, and they are used up",
             f"most_queries {spent}",
         )
 
-    def describe(self, spent: Json) -> str:
+    def describe(self, spent: Json, dataset: str = "") -> str:
         """
-        >>> Queries({"most_queries": 0}).describe(3), Queries({"most_queries": 9}).describe(3)
-        ('3 asks answered, no limit', '3 of at most 9 asks answered')
+        >>> policy = {"most_queries": 0, "query_budgets": ["visits=9"]}
+        >>> Queries(policy).describe(3), Queries(policy).describe(3, "visits")
+        ('3 asks answered, no limit', '33 %: 3 of at most 9 asks answered')
         """
-        most = self.policy["most_queries"]
-        return f"{spent} of at most {most} asks answered" if most else f"{spent} asks answered, no limit"
+        most = limit(self.policy["most_queries"], self.policy["query_budgets"], dataset)
+        share = f"{spent / most:.0%}".replace("%", " %") if most else ""
+        return f"{share}: {spent} of at most {most:g} asks answered" if most else f"{spent} asks answered, no limit"
 
 
 def _gather(facts: Facts) -> Any:

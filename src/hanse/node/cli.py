@@ -17,7 +17,7 @@ import click
 from hanse.errors import ConfigError, Conflict, HanseError
 from hanse.logs import log_options
 from hanse.node import cli_approvals, cli_budget, cli_datasets
-from hanse.node.command import ask_agent, home_option, joined, owner
+from hanse.node.command import ask_agent, changed_settings, home_option, joined
 from hanse.terminal import table
 
 
@@ -175,16 +175,10 @@ def policy_show(home: Path) -> None:
 def policy_set(home: Path, key: str, value: str) -> None:
     """Change one setting; a running node follows at once. Lists are separated by commas."""
     from hanse.node.settings import NodeSettings
-    from hanse.store.audit import AuditLog
 
-    before = NodeSettings.load(home)
-    after = before.with_value(key, value)
+    after = NodeSettings.load(home).with_value(key, value)
     after.policy.check_names()
-    after.save(home)
-    try:
-        ask_agent(home, "reload", actor=owner())
-    except ConnectionError:
-        AuditLog(home / "audit.jsonl").append(owner(), "settings.changed", after.node_id, after.to_json()["policy"])
+    changed_settings(home, after)
     click.echo(f"{key} = {value}")
 
 

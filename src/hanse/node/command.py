@@ -5,9 +5,12 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from hanse.node.settings import NodeSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,6 +50,17 @@ def joined(home: Path) -> Path:
 
     NodeSettings.load(home)
     return home
+
+
+def changed_settings(home: Path, after: NodeSettings) -> None:
+    """Writes the settings; a running node follows at once, and the audit log has a line of it either way."""
+    from hanse.store.audit import AuditLog
+
+    after.save(home)
+    try:
+        ask_agent(home, "reload", actor=owner())
+    except ConnectionError:
+        AuditLog(home / "audit.jsonl").append(owner(), "settings.changed", after.node_id, after.to_json()["policy"])
 
 
 def owner() -> str:

@@ -176,9 +176,10 @@ class Gate:
             await self.worker.learn(proposal.text, proposal.sha256)
 
     async def examine(self, proposal: Proposal) -> list[Decision]:
-        """What the rules would say of the last of a proposal's tasks."""
+        """What the rules would say of the last of a proposal's tasks, and the ledgers of the run as a whole."""
         try:
-            return await policy.decide(self.rules, await self._known.facts(proposal))
+            facts = await self._known.facts(proposal)
+            return [*await policy.decide(self.rules, facts), *self.book.outlook(facts)]
         except HanseError as error:
             return [Decision(False, error.code, error.message)]
 

@@ -264,7 +264,8 @@ class SpendingSettled:
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         assert task.reservation is not None
         if task.reservation.charges:  # the disk may be slow; nobody else waits for it
-            return asyncio.to_thread(self.book.settle, task.reservation)
+            spent = dict(task.worked.spent)
+            return asyncio.to_thread(self.book.settle, task.reservation, spent, spent.pop("release", None))
         return None
 
 

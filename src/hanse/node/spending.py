@@ -22,6 +22,7 @@ from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
 from hanse.messages import Json, Record, digest, dumps, loads
 from hanse.node.kept import opened
+from hanse.rule import Decision
 
 FILE = "spending.db"
 _SCHEMA = """
@@ -44,6 +45,7 @@ class Reservation:
     digest: str
     run: str
     charges: Mapping[str, tuple[Account, Json]]
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +108,34 @@ class Book:
         charges: dict[str, tuple[Account, Json]] = {}
         with self._lock:
             for name, (ledger, account) in accounts.items():
-                if self._paid(named, name, account):
+                if not _by_release(ledger) and self._paid(named, name, account):
                     continue
                 try:
                     most = ledger.most(facts)
-                    said = ledger.refuses(self._with(ledger, account, most), facts)
+                    said = None if _late(ledger) else ledger.refuses(self._with(ledger, account, most), facts)
                 except Exception as error:
                     raise _failed(ledger, error) from error
-                if not said.allowed:
+                if said is not None and not said.allowed:
                     raise NotAllowed(f"{said.rule}: {said.reason}")
                 charges[name] = (account, most)
-            reservation = Reservation(next(self._numbers), named, facts.run, charges)
+            reservation = Reservation(next(self._numbers), named, facts.run, charges, facts)
             self._reserved[reservation.number] = reservation
         return reservation
 
-    def settle(self, reservation: Reservation, spent: Mapping[str, Json] | None = None) -> None:
+    def settle(
+        self, reservation: Reservation, spent: Mapping[str, Json] | None = None, release: str | None = None
+    ) -> None:
         """Books an answer; when this returns, it is on disk.
 
         Args:
             reservation: of :meth:`reserve`.
-            spent: ledger to what was really used up, where it is less than what was reserved.
+            spent: ledger to what was really used up, where that is not what was reserved.
+            release: the name of what was released of the rows; "" where nothing was; None: nobody says, so the answer
+                itself.
+
+        Raises:
+            NotAllowed: what is left of an account that is looked at now does not suffice; nothing is booked then, and
+                the answer must not leave.
         """
         if reservation.charges:
             known = {ledger.name: ledger for ledger in self.ledgers}
@@ -134,7 +144,10 @@ class Book:
                 try:
                     for name, (account, most) in reservation.charges.items():
                         used = most if spent is None else spent.get(name, most)
-                        self._enter(known[name], account, reservation, used)
+                        if not _by_release(known[name]):
+                            self._enter(known[name], account, reservation, used, reservation.digest)
+                        elif release != "":
+                            self._enter(known[name], account, reservation, used, release or reservation.digest)
                     self._db.execute("COMMIT")
                 except BaseException:
                     with contextlib.suppress(sqlite3.Error):
@@ -155,6 +168,22 @@ class Book:
 
     # ------------------------------------------------------------ for the owner
 
+    def outlook(self, facts: Facts) -> list[Decision]:
+        """What the ledgers that know what a whole run would use up (``whole``) say of it, with all that is spent and
+        set aside. A ledger that fails says no."""
+        said = []
+        for ledger in self.ledgers:
+            if not hasattr(ledger, "whole"):
+                continue
+            try:
+                account = ledger.account(facts)
+                if account is not None:
+                    with self._lock:
+                        said.append(ledger.refuses(self._with(ledger, account, ledger.whole(facts)), facts))
+            except Exception as error:
+                said.append(Decision(False, ledger.name, _failed(ledger, error).message))
+        return said
+
     def lines(self, account: str | None = None) -> list[Spent]:
         """Every account that outlives its run, or those named ``account``, as the ledgers describe them."""
         known = {ledger.name: ledger for ledger in self.ledgers}
@@ -163,7 +192,7 @@ class Book:
                 "SELECT ledger, account, spent FROM accounts WHERE run = '' ORDER BY account, ledger"
             ).fetchall()
         return [
-            Spent(ledger, name, loads(spent), known[ledger].describe(loads(spent)) if ledger in known else "")
+            Spent(ledger, name, loads(spent), known[ledger].describe(loads(spent), name) if ledger in known else "")
             for ledger, name, spent in rows
             if account in (None, name)
         ]
@@ -193,19 +222,35 @@ class Book:
                 total = ledger.add(total, charge[1])
         return total
 
-    def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json) -> None:
+    def _enter(self, ledger: Ledger, account: Account, reservation: Reservation, used: Json, name: str) -> None:
         entered = self._db.execute(
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
-            (reservation.digest, ledger.name, account.name, reservation.run),
+            (name, ledger.name, account.name, reservation.run),
         )
         if not entered.rowcount:
-            return  # the same ask was answered beside this one
+            return  # it was told before, or beside this one
         before = self._spent(ledger.name, account)
         total = used if before is None else ledger.add(before, used)
+        if _late(ledger) and reservation.facts is not None:
+            try:
+                said = ledger.refuses(total, reservation.facts)
+            except Exception as error:
+                raise _failed(ledger, error) from error
+            if not said.allowed:
+                raise NotAllowed(f"{said.rule}: {said.reason}")
         self._db.execute(
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
             (ledger.name, account.name, account.run, dumps(total)),
         )
+
+
+def _by_release(ledger: Ledger) -> bool:
+    return bool(getattr(ledger, "by_release", False))
+
+
+def _late(ledger: Ledger) -> bool:
+    """Whether it refuses when the answer is there."""
+    return _by_release(ledger) or bool(getattr(ledger, "late", False))
 
 
 def digest_of(facts: Facts, ask: Record) -> str:

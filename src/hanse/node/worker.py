@@ -22,14 +22,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hanse
 from hanse import registry
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
-from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, payload
+from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
@@ -45,10 +45,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What the worker gave: the gather's record, and the rows of the table it used (None: no data)."""
+    """What the worker gave: the gather's record, the rows of the table it used (None: no data), and what that used up,
+    by ledger, where it is less than was set aside."""
 
     record: Record
     rows: int | None
+    spent: Mapping[str, Json] = field(default_factory=dict)
 
 
 class _Process:
@@ -283,7 +285,8 @@ class Worker:
             for fd in fresh:
                 os.close(fd)
         self._sizes[run] = message.body.nbytes
-        return Worked(message.body, packet.rows if packet.rows >= 0 else None)
+        spent = loads(message.id) if message.id and self._seen is None else {}  # a caged one may say anything
+        return Worked(message.body, packet.rows if packet.rows >= 0 else None, spent)
 
     async def forget(self, run: str) -> None:
         """Frees what is kept for a run."""

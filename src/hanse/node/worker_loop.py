@@ -25,12 +25,13 @@ from hanse.bundle import Bundle, thaw
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WorkerDied
 from hanse.gather import Identity
 from hanse.kinds import Source
-from hanse.messages import Json, Memory, Message, Record, arrived, payload
+from hanse.messages import Json, Memory, Message, Record, arrived, dumps, payload
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
 from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
 from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
+from hanse.privacy.noise_secret import noise_secret
 from hanse.table import Table
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class WorkerLoop:
         self._rows: dict[str, int] = {}
         self._answerer: Answerer | None = None
         self._signer: Signer | None = None
+        self._noise: bytes | None = None
         self._busy = self._sending = self._stop = self._caged = False
         self._told, self._started = 0.0, time.time()
 
@@ -120,8 +122,9 @@ class WorkerLoop:
                 self._say("forgotten", {})
             else:
                 reply, rows = self._answer(message)
+                spent = self._answerer.spent if self._answerer is not None else {}
                 self._busy = False
-                self._reply(reply, rows, fds[0] if fds else None)
+                self._reply(reply, rows, spent, fds[0] if fds else None)
                 if mapped:
                     # the memory of the ask can be used again unless the algorithm kept a view of it
                     del message, data, reply
@@ -130,9 +133,9 @@ class WorkerLoop:
             for fd in packet.fds:
                 os.close(fd)
 
-    def _reply(self, reply: Record, rows: int | None, spare: int | None) -> None:
+    def _reply(self, reply: Record, rows: int | None, spent: Mapping[str, Json], spare: int | None) -> None:
         """Sends ``reply``: a small one in the packet, a large one in ``spare`` if it fits, else in
-        fresh shared memory."""
+        fresh shared memory. What it used up goes beside it, as the envelope's id: it is not for the coordinator."""
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
         use_spare = not inline and spare is not None and os.fstat(spare).st_size >= nbytes
@@ -148,7 +151,12 @@ class WorkerLoop:
                         into[offset : offset + len(piece)] = piece
                     offset += len(piece)
             fresh = fd is not None and not use_spare
-            raw = packed(Message("done", "", "", reply), int(fresh), inline, NO_ROWS if rows is None else rows)
+            raw = packed(
+                Message("done", dumps(spent) if spent else "", "", reply),
+                int(fresh),
+                inline,
+                NO_ROWS if rows is None else rows,
+            )
             self._write(raw, [fd] if fresh and fd is not None else [])
         finally:
             if fd is not None and not use_spare:
@@ -179,7 +187,9 @@ class WorkerLoop:
         self._of_run[run] = sha
         if self._answerer is None:
             told = Promises(Path(self._home))
-            self._answerer = Answerer(self._node, self._load, self._owner, self._source, self._identity, told)
+            self._answerer = Answerer(
+                self._node, self._load, self._owner, self._source, self._identity, told, self._secret
+            )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
 
@@ -197,6 +207,15 @@ class WorkerLoop:
                 return None
             self._signer = Signer(identity, pins(self._owner.get("node_fingerprints") or ()))
         return self._signer
+
+    def _secret(self) -> bytes:
+        """What all noise of this node is drawn from. It stays the same over restarts, so that what is asked twice is
+        answered with the same noise. A worker in a cage has none."""
+        if self._caged:
+            raise NotAllowed("the code of a training plan runs here, so no noise that it does not know can be made")
+        if self._noise is None:
+            self._noise = noise_secret(Path(self._home))
+        return self._noise
 
     def _load(self, content: Mapping[str, Json]) -> Table:
         key = self._approved(content)

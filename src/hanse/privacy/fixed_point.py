@@ -16,13 +16,13 @@ What is out of range is refused at the node (``DataError``) before it is masked:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hanse.errors import ConfigError, DataError
-from hanse.messages import Array
+from hanse.messages import Array, Json
 from hanse.spans import BLOCK, over
 
 RADIX = 48  # bits of a digit
@@ -101,6 +101,15 @@ def code(
     # Σ (range rows_k 2^f + 1/2) < range all_rows 2^f + nodes <= 2^(bits - 2) + 2^14: below 2^(bits - 1)
     fraction = bits - 2 - math.ceil(math.log2(range * all_rows))
     return Code(dtype, shape, 1, bits, fraction, range * rows)
+
+
+def finest(settings: Mapping[str, Json], all_rows: float) -> float:
+    """The step between two numbers of a large array of a mean in a secure sum of these settings, a power of two."""
+    many = (1 << 20,)  # a large array
+    how = code(
+        np.dtype(np.float64), many, 1, 1.0, all_rows, int(settings["secure_bits"]), float(settings["secure_range"])
+    )
+    return float(2.0**-how.fraction)
 
 
 def encode(values: Array, weight: float, how: Code, into: Array) -> None:

@@ -19,16 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from hanse.gather import Party
 from hanse.kinds import Contribution
 from hanse.messages import Json, Record
+from hanse.privacy import clipping
 from hanse.settings import Setting, number
 
 SETTINGS = {"norm": Setting(1.0, "largest L2 norm of a node's update, over all its arrays together", number(0, 1e300))}
 UPDATES_ONLY = True
-_BLOCK = 1 << 16
 
 
 class Clip:
@@ -49,14 +47,13 @@ class Clip:
         if not contribution.update:
             return contribution, state
         arrays = contribution.record.arrays
-        length = math.sqrt(math.fsum(_squares(arrays[name]) for name in arrays))
+        length = clipping.length(arrays)
         clipped = math.isfinite(length) and length > self.norm
         state = {"updates": state["updates"] + 1, "clipped": state["clipped"] + clipped}
         told = {"clip_norm": length, "clipped": float(clipped)}
         if clipped:
-            scale = self.norm / length
-            floats = {n: (arrays[n] * scale).astype(arrays[n].dtype) for n in arrays}
-            contribution = dataclasses.replace(contribution, record=Record(contribution.record.data, floats))
+            shorter = clipping.scaled(arrays, self.norm / length)
+            contribution = dataclasses.replace(contribution, record=Record(contribution.record.data, shorter))
         return dataclasses.replace(contribution, metrics={**contribution.metrics, **told}), state
 
     @staticmethod
@@ -64,12 +61,6 @@ class Clip:
         """``clipped_share``: of the nodes that sent an update, those whose update was clipped."""
         said = [m["clipped"] for m in metrics if m.get("clipped") is not None]
         return {"clipped_share": math.fsum(said) / len(said)} if said else {}
-
-
-def _squares(array: Any) -> float:
-    flat = np.asarray(array).reshape(-1)
-    parts = (flat[low : low + _BLOCK].astype(np.float64) for low in range(0, flat.size, _BLOCK))
-    return math.fsum(float(part @ part) for part in parts)
 
 
 TRANSFORM = Clip

@@ -1,0 +1,169 @@
+"""Statistics with noise: what one row changes of them, and that their intervals hold what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hanse
+from hanse import noised
+from hanse.errors import ConfigError, DataError, Refused
+from hanse.messages import Json
+from hanse.table import Column
+
+ALL: list[Json] = [
+    {"stat": "count", "column": ""},
+    {"stat": "count", "column": "x"},
+    {"stat": "sum", "column": "x", "range": [-2, 5]},
+    {"stat": "mean", "column": "x", "range": [-2, 5]},
+    {"stat": "histogram", "column": "x", "range": [-2, 5], "bins": 7},
+    {"stat": "quantiles", "column": "x", "range": [-2, 5], "bins": 70},
+    {"stat": "labels", "column": "g", "values": ["a", "b"]},
+]
+
+
+def seen(x: list[float], g: list[str | None], which: list[Json] = ALL) -> np.ndarray:
+    question, columns = noised.entries(which), {"x": Column.numeric(x), "g": Column.categorical(g)}
+    return noised.vector(question, [entry.observe(columns.get(entry.column), len(x)) for entry in question])
+
+
+VALUE = st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.just(float("inf")))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(VALUE, st.sampled_from(["a", "b", "c", None])), min_size=1, max_size=12), st.data())
+def test_one_row_changes_the_answer_by_at_most_the_sensitivity(rows: list[Any], data: Any) -> None:
+    """Whatever the row holds, and of every part of a question: also with all but that part left out."""
+    out = data.draw(st.integers(0, len(rows) - 1))
+    rest = rows[:out] + rows[out + 1 :]
+    for which in (ALL, *([entry] for entry in ALL)):
+        one, other = (seen([x for x, _ in some], [g for _, g in some], which) for some in (rows, rest))
+        assert np.linalg.norm(one - other) <= noised.sensitivity(noised.entries(which)) * (1 + 1e-12)
+
+
+def test_without_noise_the_values_are_those_of_the_rows() -> None:
+    rng = np.random.default_rng(1)
+    x, g = rng.uniform(-1.5, 4.5, 5000), rng.choice(["a", "b", "c"], 5000)
+    sums = seen(list(x), list(g))
+    found = noised.told(noised.entries(ALL), sums, 1e-9)
+    values = [entry["value"] for entry in found]
+    assert values[0] == values[1] == 5000
+    assert values[2] == pytest.approx(x.sum(), rel=1e-12)
+    assert values[3] == pytest.approx(x.mean(), rel=1e-12)
+    assert values[4] == np.histogram(x, 7, (-2, 5))[0].tolist()
+    assert values[5] == pytest.approx(np.quantile(x, [0.25, 0.5, 0.75]).tolist(), abs=0.02)
+    assert values[6] == {"a": (g == "a").sum(), "b": (g == "b").sum(), "other": (g == "c").sum()}
+
+
+def test_intervals_hold_the_exact_value_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    x, g = rng.normal(1.5, 1, 3000).clip(-2, 5), rng.choice(["a", "b"], 3000)
+    question, exact, deviation = noised.entries(ALL), seen(list(x), list(g)), 12.0
+    true = [3000.0, 3000.0, x.sum(), x.mean(), *np.quantile(x, [0.25, 0.5, 0.75]), (g == "a").sum()]
+    held = np.zeros(len(true))
+    for _ in range(400):
+        found = noised.told(question, exact + deviation * rng.normal(size=exact.size), deviation)
+        spans = [*(found[i]["interval"] for i in range(4)), *found[5]["interval"], found[6]["interval"]["a"]]
+        held += [low <= value <= high for value, (low, high) in zip(true, spans, strict=True)]
+    assert (held >= 0.92 * 400).all()
+    assert (held[[0, 1, 2, 3, 7]] <= 0.98 * 400).all()  # and none is wider than it need be, but quantiles
+
+
+def test_too_few_rows_for_the_noise_are_no_number() -> None:
+    found = noised.told(noised.entries(ALL), seen([1.0, 2.0], ["a", "b"]), 5.0)
+    assert found[3]["value"] is None
+    assert found[3]["interval"] == [-2, 5]
+    assert found[5]["value"] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ([], "has a list of entries"),
+        ([{"stat": "max", "column": "x"}], "is no entry"),
+        ([{"stat": "mean", "column": "x"}], "name its range"),
+        ([{"stat": "mean", "column": "x", "range": [3, 1]}], "range of mean of x"),
+        ([{"stat": "sum", "range": [0, 1]}], "expected the name of one"),
+        ([{"stat": "histogram", "column": "x", "range": [0, 1], "bin": 3}], "no setting 'bin'"),
+    ],
+)
+def test_a_question_that_is_none(raw: Json, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        noised.entries(raw)
+
+
+def test_numbers_are_not_asked_of_labels() -> None:
+    with pytest.raises(DataError, match="is categorical here; mean takes numbers"):
+        noised.entries(ALL)[3].observe(Column.categorical(["a"]), 1)
+
+
+# ---------------------------------------------------------------- over sites
+
+
+def sites() -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    return {f"s{k}": {"age": rng.normal(60, 10, 400), "sex": rng.choice(["f", "m"], 400)} for k in range(4)}
+
+
+ASKED: dict[str, Any] = {
+    "age": {"mean": {"range": [0, 120]}, "quantiles": {"range": [20, 100], "at": [0.5]}},
+    "sex": {"labels": {"values": ["f", "m"]}},
+    "": {"count": {}},
+}
+
+
+@pytest.mark.parametrize("mode", ["local", "distributed", "central"])
+def test_sites_answer_with_noise_and_its_intervals(mode: str) -> None:
+    data = sites()
+    ages = np.concatenate([d["age"] for d in data.values()])
+    found = hanse.simulate(data).experiment().analytics.noisy(ASKED, epsilon=2.0, mode=mode)
+    mean, median, sex, count = list(found)
+    for value, interval, exact in (
+        (mean["value"], mean["interval"], ages.mean()),
+        (median["value"][0], median["interval"][0], np.median(ages)),
+        (count["value"], count["interval"], 1600),
+        (sex["value"]["f"], sex["interval"]["f"], sum((d["sex"] == "f").sum() for d in data.values())),
+    ):
+        assert value != exact
+        assert abs(value - exact) < 4 * half_of(interval)  # eight deviations
+    assert found.nodes == ("s0", "s1", "s2", "s3")
+    assert (found.guarantee.epsilon, found.guarantee.unit) == (2.0, "row")
+    noises = {"local": 2.0, "distributed": np.sqrt(2), "central": 1.0}  # of four, of four halves, of one
+    deviation = found.guarantee.deviation(np.sqrt(len(found))) * found.guarantee.sharing**0.5
+    assert half_of(count["interval"]) == pytest.approx(1.96 * noises[mode] * deviation, rel=1e-3)
+
+
+def test_breakdowns_and_choices_of_rows_are_not_among_them() -> None:
+    analytics = hanse.simulate(sites()).experiment().analytics
+    for more in ({"by": "sex"}, {"where": (("age", ">", 60),)}, {"per_node": True}):
+        with pytest.raises(ConfigError, match="leave by, where and per_node out"):
+            dataclasses.replace(analytics, **more).noisy(ASKED)
+
+
+def half_of(interval: list[float]) -> float:
+    return (interval[1] - interval[0]) / 2
+
+
+def test_asked_again_in_one_federation_nothing_averages_away() -> None:
+    """Each question is a run of its own, with noise of its own; what bounds them is the budget."""
+    analytics = hanse.simulate(sites()).experiment().analytics
+    one, other = (analytics.noisy({"": {"count": {}}})[0]["value"] for _ in range(2))
+    assert one != other
+
+
+def test_owners_allow_it_by_the_same_settings_as_exact_statistics() -> None:
+    for policy, said in (
+        ({"allow_federated_analytics": False}, "this node gives no statistics"),
+        ({"statistics_denied_columns": ["age"]}, "gives no statistics of age"),
+        ({"max_epsilon_per_run": 0.5}, "allows at most 0.5"),
+        ({"privacy_unit": "site"}, "private by unit row"),
+    ):
+        with pytest.raises(Refused, match=said):
+            hanse.simulate(sites(), policy=policy).experiment().analytics.noisy(ASKED)
+    with pytest.raises(Refused, match="is not differentially private"):
+        hanse.simulate(sites(), policy={"require_differential_privacy": True}).experiment().analytics.mean("age")
