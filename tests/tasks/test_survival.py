@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import xgboost
 
-from hanse.errors import ConfigError
+import hanse
+from hanse.errors import ConfigError, DataError, RunFailed
 from hanse.messages import Array
 from hanse.table import Column, Table
 from hanse.task import Task
@@ -73,6 +76,28 @@ def test_sums_that_cannot_be_true_are_said() -> None:
         wrong = {**honest, name: honest[name] * change}
         assert not TASK.plausible(wrong, OF), name
     assert not TASK.plausible({**honest, "risk": honest["risk"] * 0}, OF)
+
+
+def test_a_run_learns_it_and_its_result_predicts_hazards() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 2))
+    time, end = rng.exponential(np.exp(-x[:, 0])), rng.uniform(0, 3, 240)
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "time": np.minimum(time, end), "event": time <= end})
+    federation = hanse.simulate({f"site {i}": frame.iloc[i::3] for i in range(3)})
+    given = {"target": "time, event", "task_type": "survival", "rounds": 8, "early_stopping_rounds": 4}
+    result = federation.experiment("xgboost", **given).run(progress=False)
+    assert "C-index 0." in repr(result)
+    told, predictor = result.evaluate(frame), result.predictor()
+    hazards = predictor.predict(frame)
+    assert (hazards > 0).all()
+    assert abs(predictor.score(frame, frame[["time", "event"]]) - told["c_index"]) <= told["c_index_error"]
+    assert told["c_index"] > 0.75
+    rows = xgboost.DMatrix(predictor.design(frame), feature_names=["a", "b"], feature_types=["float"] * 2)
+    assert (result.model().predict(rows) == hazards).all()
+    with pytest.raises(DataError, match="a hazard is no probability"):
+        predictor.predict_proba(frame)
+    with pytest.raises(RunFailed, match="a survival task needs a hazard"):
+        federation.experiment("ridge", target="time, event", task_type="survival", rounds=1).run(progress=False)
 
 
 @pytest.mark.parametrize("event", [[1.0, 2.0], ["yes", "no"]])

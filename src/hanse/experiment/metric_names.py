@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-FIRST = ("accuracy", "auc", "r2", "rmse", "mae", "loss")  # in this order, wherever they come from
+FIRST = ("accuracy", "auc", "c_index", "r2", "rmse", "mae", "loss")  # in this order, wherever they come from
 LOWER_IS_BETTER = ("loss", "mse", "rmse", "mae")
 NAMES = {
     "loss": "loss",
     "accuracy": "accuracy",
     "auc": "AUC",
+    "c_index": "C-index",
     "r2": "R²",
     "rmse": "RMSE",
     "mae": "MAE",

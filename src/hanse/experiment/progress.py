@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from hanse.rounds import Step
 from hanse.terminal import visible
 
-_SHOWN = ("loss", "accuracy", "auc", "r2")
+_SHOWN = ("loss", "accuracy", "auc", "c_index", "r2")
 _STATES = {
     "pending": "preparing",
     "awaiting_consent": "waiting for consent",
