@@ -148,7 +148,8 @@ def worth(kind: str, y: Any, predicted: Any) -> float:
     if kind == "binary":
         return float(metrics.roc_auc_score(y, predicted))
     if kind == "multiclass":
-        return -float(metrics.log_loss(y, predicted))
+        shares = np.asarray(predicted, np.float64)  # of float32 numbers, which sum to 1 but for their rounding
+        return -float(metrics.log_loss(y, shares / shares.sum(axis=1, keepdims=True)))
     if kind == "survival":
         columns = [Column.numeric(np.abs(y)), Column.numeric((y > 0).astype(float))]
         return float(find("tasks", kind).TASK.score(predicted, columns, Task(kind, ())))

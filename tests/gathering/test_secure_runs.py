@@ -76,7 +76,9 @@ def test_the_model_is_that_of_a_plain_run(federation: Any, settings: dict[str, A
 
 def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
     plain, secure = (learned(federation, gather, model="xgboost") for gather in ("plain", "secure"))
-    for name, array in plain.record.arrays.items():
+    trees = {name: array for name, array in plain.record.arrays.items() if name.startswith("model.")}
+    assert len(trees) > 10
+    for name, array in trees.items():  # means of columns are sums of numbers that round
         assert secure.record.arrays[name].tobytes() == array.tobytes(), name
     assert "sound" in {check for step in secure.rounds for check in step.gathered.get("unchecked", ())}
 
