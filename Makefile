@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# What one process has compiled, the hundreds that the tests start need not compile again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check format search bench long chaos docs reference clean
 .DEFAULT_GOAL := help
 

@@ -89,7 +89,7 @@ def ended(federation: Federation, run: str, seconds: float = 90) -> Json:
         found = session(federation, run)
         return found if found["state"] in ENDED else None
 
-    return until(look, seconds)
+    return until(look, seconds, 0.1)  # each look has the coordinator send all that the run is
 
 
 def steps_done(home: Path, run: str) -> int:
