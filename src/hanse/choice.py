@@ -50,6 +50,7 @@ class Situation:
         rng: keyed by the run's seed and the step.
         facts: what is known about each node.
         past: the steps that were done before, in order. A run that is resumed sees the same.
+        settings: all that the selection's file brings along (``SETTINGS``), by name.
     """
 
     eligible: Sequence[str]
@@ -57,6 +58,7 @@ class Situation:
     rng: np.random.Generator
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     past: Sequence[Past] = ()
+    settings: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

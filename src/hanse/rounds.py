@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from hanse import gathering, large_arrays, transforms, weights
+from hanse import gathering, large_arrays, registry, transforms, weights
 from hanse.choice import Choice, Past, Situation
 from hanse.config import RunConfig
 from hanse.errors import NotNow, Refused, RunFailed, Unusable
@@ -241,13 +241,15 @@ class Loop:
         if ask.to is EVERYONE or count == len(eligible):
             return Choice(eligible, "")
         rng = generator(self.config.seed, "selection", step)
+        given, known = self.config.ingredient_settings, registry.settings("selection", self.config.selection)
+        settings = {name: given.get(name, setting.default) for name, setting in known.items()}
         chosen: Choice = find("selection", self.config.selection).choose(
-            Situation(eligible, count, rng, self.facts, past)
+            Situation(eligible, count, rng, self.facts, past, settings)
         )
         if len(chosen.nodes) == 0 or not set(chosen.nodes) <= set(eligible):
             raise RunFailed(
-                f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'}; expected some of "
-                f"{', '.join(eligible)}"
+                f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'} ({chosen.reason}); "
+                f"expected some of {', '.join(eligible)}"
             )
         return chosen
 

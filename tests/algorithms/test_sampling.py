@@ -122,8 +122,8 @@ def test_a_sampled_run_goes_on_from_any_checkpoint_with_the_same_bytes(model: st
 def test_a_selection_that_is_unknown_or_does_not_fit_is_refused_at_the_proposal() -> None:
     with hanse.simulate(unequal()) as federation:
         for more, says in [
-            ({"selection": "performance"}, "there is no 'performance' in selection"),
-            ({"selection": "performance", "fraction": 1.0}, "there is no 'performance' in selection"),
+            ({"selection": "reputation"}, "there is no 'reputation' in selection"),
+            ({"selection": "reputation", "fraction": 1.0}, "there is no 'reputation' in selection"),
             ({"selection": "highest_loss", "fraction": 1.0}, "fraction is 1"),
             ({"selection": "highest_loss", "test_fraction": 0.0}, "no node knows its loss"),
         ]:
