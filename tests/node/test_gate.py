@@ -653,9 +653,10 @@ def test_another_dataset_than_the_one_shown_is_refused(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-# torch_module needs a training plan, which is refused (above)
+# torch_module needs a training plan, which is refused (above), and cnn images
 # every model by its default, and every algorithm that learns by parameters with one of them
-CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model != "torch_module"]
+NETWORKS = ("torch_module", "cnn")
+CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model not in NETWORKS]
 CASES += [(name, "logistic_regression") for name in algorithms.fitting("logistic_regression")[1:]]
 
 

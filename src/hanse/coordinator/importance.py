@@ -30,9 +30,9 @@ def importance(result: Record) -> dict[str, float]:
     about = result.data
     if "model_name" not in about or "prepared" not in about or result.nbytes > LARGEST:
         return {}
-    if (about.get("options") or {}).get("plan") is not None:  # a network, whose code does not run here
-        return {}
     try:
+        if getattr(find("models", str(about["model_name"])), "INITIALISED_BY", "") == "nodes":
+            return {}  # a network, whose code does not run here
         weights = _linear(result) if "model.coef" in result.arrays else _trees(result)
         if weights is None:
             return {}

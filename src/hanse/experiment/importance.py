@@ -17,11 +17,11 @@ def importance(record: Record) -> dict[str, float]:
     """Feature to its share of the model's importance, largest first; empty where it has none."""
     if "model_name" not in record.data or "prepared" not in record.data:
         return {}
-    if "plan" in record.data.get("options", {}):  # a network has none, and a picture must not run its code
-        return {}
     prepared = preparation.unpack(record)
     try:
         module = find("models", str(record.data["model_name"]))
+        if getattr(module, "INITIALISED_BY", "") == "nodes":
+            return {}  # a network has none, and a picture must not run its code
         weights = module.importance(record) if hasattr(module, "importance") else _weights(native_model(record))
     except (ConfigError, ImportError):  # its library is not installed here; the rest of the result is of use
         return {}

@@ -148,7 +148,7 @@ class Averaging:
         module, options = find("models", config["model_name"]), model_options(config)
         images = any(c["kind"] == ColumnKind.IMAGE for c in previous.data["columns"])
         if images and not getattr(module, "IMAGES", False):
-            raise ConfigError(f"{config['model_name']} does not learn from images; use torch_module")
+            raise ConfigError(f"{config['model_name']} does not learn from images; use cnn or torch_module")
         model: Model = module.build(preparation.task(previous), options)
         state = State(Schedule.of(config), previous, config["model_name"], options, self._chosen(config))
         if getattr(module, "INITIALISED_BY", "coordinator") == "nodes":

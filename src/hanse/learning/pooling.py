@@ -152,7 +152,7 @@ class Pooling:
         if previous is None:
             raise ConfigError(f"{self.name} follows the preparation; build the run with hanse.algorithms.build")
         if any(c["kind"] == ColumnKind.IMAGE for c in previous.data["columns"]):
-            raise ConfigError(f"{config['model_name']} does not learn from images; use torch_module")
+            raise ConfigError(f"{config['model_name']} does not learn from images; use cnn or torch_module")
         options, task = model_options(config), preparation.task(previous)
         empty = find("models", config["model_name"]).build(task, options).empty()
         none = np.zeros(len(task.features))
