@@ -102,8 +102,11 @@ class RunConfig:
     initial_model: str | None = declared(
         None, "SHA-256 of a stored model version to go on from; null: begin anew", maybe(sha256)
     )
-    keep_models: bool = declared(
-        False, "keep the model after every round, not only the last, as for evaluation on central data", boolean
+    keep_models: bool | str = declared(
+        False,
+        "keep the model after every round, not only the last, as for evaluation on central data; best: the one of the "
+        "least loss and the last",
+        either(boolean, one_of("best")),
     )
     plan: dict[str, Json] | None = declared(None, "a PyTorch training plan: {source, name}", maybe(mapping))
     # who takes part

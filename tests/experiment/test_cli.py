@@ -145,6 +145,11 @@ def test_looking_around_by_commands(real: Living) -> None:
     assert run_id in call(real, "run", "models").stdout
     compared = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:4").stdout)
     assert compared["round_diff"] == 3
+    assert compared["loss_diff"] > 0  # F113, F114: what was measured of each round stands with its version
+    assert compared["accuracy_diff"] > 0
+    assert [v["best"] for v in versions].count(True) == [v["last"] for v in versions].count(True) == 1
+    best = json.loads(call(real, "run", "compare", f"{run_id}:1", f"{run_id}:best").stdout)
+    assert best["second"]["metrics"]["loss"] == min(v["metrics"]["loss"] for v in versions)
     assert "xgboost" in call(real, "run", "settings").stdout
     known = json.loads(call(real, "run", "settings", "--json").stdout)["settings"]
     assert {"num_rounds", "initial_model"} <= {s["name"] for s in known}

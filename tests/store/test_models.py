@@ -8,6 +8,7 @@ import pytest
 from hanse.errors import NotFound
 from hanse.messages import Record
 from hanse.store.models import Difference, difference
+from hanse.store.states import RunState
 from hanse.store.store import Store
 
 
@@ -46,3 +47,46 @@ def test_what_is_missing(store: Store, running: str) -> None:
     ):
         with pytest.raises(NotFound):
             call()
+
+
+def kept(store: Store, run: str, losses: list[float | None]) -> None:
+    """A version a round, measured afterwards as runs do."""
+    for round, loss in enumerate(losses):
+        store.models.add(run, put(store, round + 1), round=round)
+        if loss is not None:
+            store.models.measured(run, round, {"loss": loss, "accuracy": 1 - loss})
+
+
+def test_a_version_says_how_good_it_was_once_that_is_known(store: Store, running: str) -> None:
+    """F108, F113: the model of a round is measured in the step after it."""
+    kept(store, running, [0.7, 0.4, 0.5, None])
+    first, second, third, last = store.models.list(running)
+    assert difference(first, second) == Difference(pytest.approx(0.3), pytest.approx(0.3), 8, 1)  # type: ignore[arg-type]
+    assert difference(third, last).loss_diff is None
+    assert store.models.best(running) == second
+    store.models.measured(running, 3, {"loss": 0.1, "sites": {"answered": 1, "of": 3}})
+    assert store.models.best(running) == store.models.get(running, 4)  # no other was measured on these sites
+
+
+def test_the_best_and_the_last_stay(store: Store, running: str) -> None:
+    """F116: and what was not measured yet; blobs that nothing refers to are told."""
+    kept(store, running, [0.7, 0.4, 0.5, None, 0.6])
+    shas = {v.version: v.sha for v in store.models.list(running)}
+    store.models.add(store.runs.create({}, proposer="ada").id, shas[1])
+    assert set(store.models.thin(running)) == {shas[3]}  # the first is another run's too
+    assert [v.version for v in store.models.list(running)] == [2, 4, 5]
+    assert store.models.thin(running) == ()
+    assert store.models.add(running, put(store, 9), round=5).version == 6
+
+
+def test_old_runs_are_thinned_when_the_store_is_swept(store: Store, running: str) -> None:
+    kept(store, running, [0.7, 0.4, 0.5])
+    store.sweep(0.0, models_s=0.0)
+    assert len(store.models.list(running)) == 3  # it has not ended
+    store.runs.transition(running, RunState.COMPLETED, "coordinator", "done")
+    store.sweep(0.0, models_s=3600.0)
+    assert len(store.models.list(running)) == 3
+    gone = store.models.get(running, 1).sha
+    store.sweep(0.0, models_s=-1.0)
+    assert [v.version for v in store.models.list(running)] == [2, 3]
+    assert not store.blobs.has(gone)

@@ -67,6 +67,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/api/runs/{session_id}/rounds"): ALL,
         ("GET", "/api/runs/{session_id}/bundle"): ALL,
         ("GET", "/api/runs/{session_id}/model"): frozenset({SCIENTIST, OP}),
+        ("GET", "/api/runs/{session_id}/card"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/runs/{session_id}/statistics"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/statistics"): ALL,
         ("GET", "/api/models"): frozenset({SCIENTIST, OP}),

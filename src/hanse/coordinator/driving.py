@@ -183,7 +183,7 @@ class RunDriver:
 
         learns = algorithms.needs_data(config)
         kept = algorithm.model if config.keep_models else lambda state: None
-        journal = StoreJournal(self._store, run.id, note, shares, kept)
+        journal = StoreJournal(self._store, run.id, note, shares, kept, config.keep_models == "best")
         loop = rounds.Loop(
             algorithm=algorithm,
             config=config,
@@ -212,6 +212,9 @@ class RunDriver:
             sha = self._store.blobs.put(record)
             round, metrics = self._last_metrics(run.id)
             self._store.models.add(run.id, sha, round=round, metrics=metrics)
+            if config.keep_models == "best":
+                for old in self._store.models.thin(run.id):
+                    self._store.blobs.delete(old)
             return self._end(run.id, RunState.COMPLETED, reason, sha)
 
         return await asyncio.to_thread(complete)

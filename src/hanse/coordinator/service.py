@@ -82,7 +82,9 @@ class Coordinator:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
         removes what nobody needs of it."""
         await self.chronicle.start()
-        await asyncio.to_thread(self.store.sweep, failed_s=self.settings.failed_days * 86_400.0)
+        days = self.settings.models_days
+        kept_s = None if days is None else days * 86_400.0
+        await asyncio.to_thread(self.store.sweep, failed_s=self.settings.failed_days * 86_400.0, models_s=kept_s)
         self.presence.start()
         await self.runs.start()
         self._telling = asyncio.ensure_future(self._tell_database())

@@ -50,6 +50,12 @@ class CoordinatorSettings:
     failed_days: float = declared(
         30.0, "a run that failed keeps its last state so long, to be resumed; looked at when it starts", number(0, 3660)
     )
+    models_days: float | None = declared(
+        None,
+        "so many days after a run has ended, only the best and the last version of its model are kept; looked at when "
+        "it starts; null: all stay",
+        maybe(number(0, 36_600)),
+    )
     least_free_mb: int = declared(
         100, "megabytes that must be free where its home is, or it says that it is not ready", whole(0)
     )

@@ -102,6 +102,7 @@ for _command in (
     cli_fetch.models,
     cli_fetch.compare,
     cli_fetch.model,
+    cli_fetch.card,
     cli_fetch.rounds,
     cli_fetch.analytics,
 ):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hanse.errors import ConfigError
 from hanse.experiment.cli_parts import connected, json_option, listed
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def models(here: Connection, id: str, as_json: bool) -> None:
             "bytes": v["nbytes"],
             "SHA-256": v["sha"],
             "loss": v["metrics"].get("loss"),
+            "": ", ".join(word for word in ("best", "last") if v.get(word)),
         }
         for v in here.versions(id)
     ]
@@ -54,7 +56,8 @@ def compare(here: Connection, first: str, second: str) -> None:
 @click.option("--version", type=int, help="Which version (hanse run models); without, the last.")
 @connected
 def model(here: Connection, id: str, output: str, whole: bool, version: int | None) -> None:
-    """Fetch a run's model as a safetensors file."""
+    """Fetch a run's model as a safetensors file; as .skops, .onnx, .ubj or .json for use without Hanse."""
+    from hanse.experiment.export import ENDINGS, export
     from hanse.messages import digest, pieces
 
     if whole:
@@ -63,6 +66,15 @@ def model(here: Connection, id: str, output: str, whole: bool, version: int | No
         click.echo(f"{output}: {found!r}")
         return
     record = here.model(id, version)
+    if Path(output).suffix in ENDINGS:
+        from hanse.prediction import native_model
+
+        if (record.data.get("options") or {}).get("plan"):
+            raise ConfigError(
+                "this model's training plan is code from elsewhere; load the result in Python and read it"
+            )
+        click.echo(f"{export(record, native_model(record), output)}: {record.data['model_name']}")
+        return
     draft = Path(output + ".part")
     try:
         with draft.open("wb") as out:
@@ -72,6 +84,14 @@ def model(here: Connection, id: str, output: str, whole: bool, version: int | No
     finally:
         draft.unlink(missing_ok=True)
     click.echo(f"{output}: {record.nbytes} bytes of parameters, SHA-256 {digest(record)}")
+
+
+@click.command()
+@click.argument("id")
+@connected
+def card(here: Connection, id: str) -> None:
+    """Print a model card: which data, consent, code and protection a model came from, and how good it is."""
+    click.echo(here.card(id), nl=False)
 
 
 @click.command()

@@ -343,6 +343,10 @@ class Connection:
         """Curves, contributions, importance and convergence, as the coordinator sees them."""
         return self.call("GET", f"/api/analytics/session/{_part(run_id)}")
 
+    def card(self, run_id: str) -> str:
+        """A model card in Markdown: data, consent, code, protection, figures."""
+        return self._send("GET", f"/api/runs/{_part(run_id)}/card").text
+
     def bundle(self, run_id: str) -> str:
         """The text whose SHA-256 the owners agreed to."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/bundle").text

@@ -98,7 +98,7 @@ class Experiment:
     ) -> Result:
         """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
         ``global_evaluate`` (see :meth:`run`), leaves a run at a coordinator going."""
-        if global_evaluate is not None and not self.config.keep_models:
+        if global_evaluate is not None and self.config.keep_models is not True:
             raise ConfigError("this run does not keep its models; propose it with keep_models=True to evaluate each")
         central = list[dict[str, Json]]()
 

@@ -248,6 +248,13 @@ class Result:
             draft.unlink(missing_ok=True)
         return path
 
+    def export(self, path: str | os.PathLike[str], trust_plan: bool = False) -> Path:
+        """Writes the model alone as ``.skops``, ``.onnx``, ``.ubj`` or ``.json`` (:mod:`hanse.experiment.export`), for
+        use without Hanse. Raises ``ConfigError`` where this model is not written so."""
+        from hanse.experiment.export import export
+
+        return export(self.record, self.model(trust_plan), path)
+
     # ------------------------------------------------------------ pictures
 
     def __repr__(self) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from hanse.errors import NotFound
 from hanse.messages import Json
 from hanse.store.blobs import Blobs
 from hanse.store.database import Database, iso, now, words
 from hanse.store.events import Events
-from hanse.store.schema import model_versions, runs
+from hanse.store.schema import checkpoints, model_versions, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,39 @@ class Models:
             self._events.record(tx, "model", run=run_id, detail={"version": last + 1, "round": round, "sha": sha})
         return ModelVersion(**values)
 
+    def measured(self, run_id: str, round: int, metrics: Mapping[str, Json]) -> None:
+        """What was found of the models of a round: a model is measured in a step after the one that made it."""
+        of_round = (model_versions.c.run == words(run_id)) & (model_versions.c.round == round)
+        with self._database.write() as tx:
+            tx.execute(update(model_versions).where(of_round).values(metrics=dict(metrics)))
+
+    def best(self, run_id: str) -> ModelVersion | None:
+        """The version of the least loss, of those that were measured on the same sites as the latest that was."""
+        return best_of(self.list(run_id))
+
+    def thin(self, run_id: str) -> tuple[str, ...]:
+        """Keeps the best and the last version of a run, and those that were not measured yet; the blobs of the others
+        that nothing refers to any more, for the caller to delete."""
+        found = self.list(run_id)
+        best = best_of(found)
+        gone = [v for v in found[:-1] if v is not best and _loss(v) is not None]
+        if not gone:
+            return ()
+        shas = {v.sha for v in gone}
+        of_run = model_versions.c.run == words(run_id)
+        with self._database.write() as tx:
+            tx.execute(delete(model_versions).where(of_run, model_versions.c.version.in_([v.version for v in gone])))
+            for column in (checkpoints.c.sha, model_versions.c.sha, runs.c.result):
+                shas -= set(tx.execute(select(column).where(column.in_(sorted(shas)))).scalars())
+        return tuple(sorted(shas))
+
+    def ended_before(self, time: float) -> Sequence[str]:
+        """Runs that ended before that time and have more than two versions."""
+        many = select(model_versions.c.run).group_by(model_versions.c.run).having(func.count() > 2)
+        query = select(runs.c.id).where(runs.c.id.in_(many), runs.c.ended < time)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def get(self, run_id: str, version: int) -> ModelVersion:
         """Raises ``NotFound``."""
         query = select(model_versions).where(model_versions.c.run == words(run_id), model_versions.c.version == version)
@@ -115,6 +149,19 @@ class Models:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(model_versions.c.version)).mappings()
             return [ModelVersion(**row) for row in rows]
+
+
+def best_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
+    """The one of the least loss, the earliest of equal ones, of those measured on the same sites as the latest."""
+    rated = [v for v in versions if _loss(v) is not None]
+    alike = [v for v in rated if v.metrics.get("sites") == rated[-1].metrics.get("sites")]
+    return min(alike, key=lambda v: _loss(v) or 0.0, default=None)
+
+
+def _loss(version: ModelVersion) -> float | None:
+    loss = version.metrics.get("loss")
+    known = isinstance(loss, (int, float)) and not isinstance(loss, bool) and math.isfinite(loss)
+    return float(loss) if known else None  # type: ignore[arg-type]
 
 
 def difference(first: ModelVersion, second: ModelVersion) -> Difference:

@@ -12,7 +12,7 @@ from hanse.store.accounts import Accounts
 from hanse.store.audit import AuditLog
 from hanse.store.blobs import Blobs
 from hanse.store.consents import Consents
-from hanse.store.database import Database
+from hanse.store.database import Database, now
 from hanse.store.events import Events
 from hanse.store.models import Models
 from hanse.store.nodes import Nodes
@@ -59,10 +59,16 @@ class Store:
         self.models = Models(self.database, self.events, self.blobs)
         self.state_file = StateFile(self.database, self.events)
 
-    def sweep(self, grace_s: float = _SWEEP_GRACE_S, failed_s: float = 0.0) -> tuple[str, ...]:
+    def sweep(
+        self, grace_s: float = _SWEEP_GRACE_S, failed_s: float = 0.0, models_s: float | None = None
+    ) -> tuple[str, ...]:
         """Removes what killed coordinators left: checkpoints of runs that have ended, and blobs that
         nothing refers to. The young may be about to be referred to and stay. A run that failed in the last
-        ``failed_s`` seconds keeps its last states."""
+        ``failed_s`` seconds keeps its last states; of one that ended more than ``models_s`` seconds ago (None: of none)
+        only the best and the last version of its model are kept."""
+        if models_s is not None:
+            for run in self.models.ended_before(now() - models_s):
+                self.models.thin(run)
         with self.database.write() as tx:  # nobody can begin to refer to one meanwhile
             forget_ended(tx, failed_s)
             return self.blobs.prune(referenced(tx.connection), grace_s)

@@ -9,23 +9,25 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from hanse.coordinator.access import coordinator
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
 from hanse.store import Store
-from hanse.store.models import ModelVersion, difference
+from hanse.store.models import ModelVersion, best_of, difference
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/api/models")
 async def models(request: Request, run: str | None = None) -> dict[str, Any]:
-    """Model versions of one run, or the latest of every run."""
+    """Model versions of one run, with which is the best and the last; or the latest of every run."""
     store = coordinator(request).store
 
     def look() -> list[dict[str, Json]]:
         if run is not None:
             store.runs.get(run)
-            return [m.public() for m in store.models.list(run)]
+            found = store.models.list(run)
+            best = best_of(found)
+            return [{**m.public(), "best": m is best, "last": m is found[-1]} for m in found]
         done = store.runs.list({"completed"}, limit=1000)
         return [m.public() for m in (store.models.latest(r.id) for r in done) if m is not None]
 
@@ -46,6 +48,11 @@ async def compare(request: Request, first: str, second: str) -> dict[str, Any]:
 
 def _version(store: Store, text: str) -> ModelVersion:
     run, colon, version = text.rpartition(":")
+    if colon and version in ("best", "last"):
+        found = store.models.best(run) if version == "best" else store.models.latest(run)
+        if found is None:
+            raise NotFound(f"run {run[:100]!r} has no {version} model version")
+        return found
     if not colon or not version.isdigit() or len(version) > 9:
-        raise ConfigError(f"{text[:100]!r} does not name a model version; expected RUN:VERSION")
+        raise ConfigError(f"{text[:100]!r} does not name a model version; expected RUN:VERSION, RUN:best or RUN:last")
     return store.models.get(run, int(version))

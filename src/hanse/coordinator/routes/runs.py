@@ -11,9 +11,11 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from hanse import algorithms, registry
 from hanse.bundle import Bundle
 from hanse.config import APART, RunConfig
+from hanse.coordinator import model_card, sessions
 from hanse.coordinator.access import coordinator, own_run
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
+from hanse.store.states import RunState
 
 router = APIRouter(tags=["runs"])
 
@@ -81,3 +83,21 @@ async def model(
     return FileResponse(
         path, media_type="application/octet-stream", headers=headers, filename=f"{session_id}.safetensors"
     )
+
+
+@router.get("/api/runs/{session_id}/card")
+async def card(request: Request, session_id: str) -> Response:
+    """A model card, as Markdown: which data, consent, code and protection the model came from, and how good it is."""
+    run = await visible(request, session_id)
+    own_run(request, run.proposer)
+    store = coordinator(request).store
+
+    def write() -> str:
+        versions = store.models.list(session_id)
+        if run.state is not RunState.COMPLETED or not versions or not sessions.learns(run.config):
+            raise NotFound(f"run {session_id} is {run.state} and has no model to tell of")
+        frozen = Bundle(store.runs.bundle(session_id))
+        steps = [r.public() for r in store.rounds.list(session_id)]
+        return model_card.card(sessions.full(store, run, frozen), frozen, versions, steps)
+
+    return PlainTextResponse(await asyncio.to_thread(write), media_type="text/markdown")

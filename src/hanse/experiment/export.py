@@ -1,0 +1,103 @@
+"""A model as a file that others read, by the file's ending: for use where there is no Hanse.
+
+============== =========================================================== ==========================================
+``.skops``     scikit-learn's estimator, without pickle                    ``hanse[export]``, and skops to read it
+``.onnx``      scikit-learn's estimator for any ONNX runtime, in float32   ``hanse[export]``
+``.ubj``       XGBoost's own format, exact; ``.json``: the same as text    XGBoost
+============== =========================================================== ==========================================
+
+What is written takes the design matrix, prepared rows, as :meth:`Result.model` does: of raw rows
+:meth:`Predictor.design` makes it, and its columns stand, in order, in an ONNX file's metadata. A network is
+written with PyTorch's own tools from :meth:`Result.model`. Hanse's own file is :meth:`Result.save`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hanse.errors import ConfigError
+from hanse.learning.results import task_of
+from hanse.messages import Record
+
+
+def export(record: Record, native: Any, path: str | os.PathLike[str]) -> Path:
+    """Writes the model to ``path``; whole, or what was there stays.
+
+    Args:
+        record: of a run's result.
+        native: its library's model (:func:`hanse.prediction.native_model`).
+
+    Raises:
+        ConfigError: no model is written with that ending, this one is not, or a library is missing.
+    """
+    target = Path(path)
+    write = _FORMATS.get(target.suffix)
+    if write is None:
+        raise ConfigError(
+            f"a model is not written as {target.suffix or target.name!r}; expected one of {', '.join(_FORMATS)} (or "
+            "Result.save for Hanse's own file)"
+        )
+    # the library that writes looks at the ending, so that stays
+    draft = target.with_name(f".{target.stem}.part{target.suffix}")
+    try:
+        write(record, native, draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _skops(record: Record, native: Any, path: Path) -> None:
+    _must_be_estimator(record, native, path)
+    try:
+        from skops import io
+    except ImportError:
+        raise _missing("skops") from None
+    io.dump(native, path)
+
+
+def _onnx(record: Record, native: Any, path: Path) -> None:
+    _must_be_estimator(record, native, path)
+    try:
+        from skl2onnx import to_onnx
+        from skl2onnx.common.data_types import FloatTensorType
+    except ImportError:
+        raise _missing("skl2onnx") from None
+    task = task_of(record)
+    options = {id(native): {"zipmap": False}} if task.classes else None
+    rows = [("X", FloatTensorType([None, len(task.features)]))]
+    made = to_onnx(native, initial_types=rows, options=options)
+    told = {"columns": list(task.features), "classes": list(task.classes), "target": record.data["prepared"]["target"]}
+    for name, value in told.items():
+        entry = made.metadata_props.add()
+        entry.key, entry.value = f"hanse.{name}", json.dumps(value, ensure_ascii=False)
+    path.write_bytes(made.SerializeToString())
+
+
+def _xgboost(record: Record, native: Any, path: Path) -> None:
+    if not hasattr(native, "save_model"):
+        raise ConfigError(f"{record.data['model_name']} is no booster; write it as .skops or .onnx")
+    native.save_model(path)
+
+
+def _must_be_estimator(record: Record, native: Any, path: Path) -> None:
+    if not hasattr(native, "get_params") or hasattr(native, "save_model"):
+        instead = ".ubj" if hasattr(native, "save_model") else "PyTorch's own tools, from Result.model()"
+        raise ConfigError(f"{record.data['model_name']} is no estimator of scikit-learn's; write it as {instead}")
+
+
+def _missing(library: str) -> ConfigError:
+    return ConfigError(f"{library} is not installed here; pip install 'hanse[export]'")
+
+
+_FORMATS: Mapping[str, Callable[[Record, Any, Path], None]] = {
+    ".skops": _skops,
+    ".onnx": _onnx,
+    ".ubj": _xgboost,
+    ".json": _xgboost,
+}
+ENDINGS = frozenset(_FORMATS)
