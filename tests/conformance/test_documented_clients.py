@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from demo.federation import Federation, hanse
+from tests.coordinator.test_training_config import PRINTED
 
 Json = Any
 
@@ -236,3 +237,77 @@ def test_flopynet_the_status_of_a_run_says_why_it_stopped_and_only_then(place: P
     assert place.scientist("POST", cancel, {"reason": "wrong target"})[0] == 200
     told = place.scientist.until(run, "status", "cancelled")
     assert (told["stop_reason"], told["training_active"]) == ("wrong target", False)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """As in the document's compose file: a server with its variables, and two clients, which have images of digits."""
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("torch")
+    for variable, value in VARIABLES.items():
+        monkeypatch.setenv(variable, value)
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(0, 256, (10, 28, 28))
+    with Federation(tmp_path, "--heartbeat", "0.3") as federation:
+        found = Place(federation)
+        for name in ("client-1", "client-2"):
+            folder = federation.enrol(name, consent="coordinator")
+            found.owners[name] = found.owner(name)
+            for digit in range(10):
+                (folder / "digits" / str(digit)).mkdir(parents=True)
+                for i in range(4):
+                    drawn = np.clip(shapes[digit] + rng.normal(0, 20, (28, 28)), 0, 255).astype(np.uint8)
+                    image.fromarray(drawn, "L").save(folder / "digits" / str(digit) / f"{i}.png")
+            hanse("node", "dataset", "add", str(folder / "digits"), "--home", str(folder))
+            federation.start_node(name, wait=False)
+        for name in found.owners:
+            federation.nodes[name].wait_ready()
+        yield found
+
+
+VARIABLES = {"MIN_CLIENTS": "2", "MAX_ROUNDS": "50", "AGGREGATION_STRATEGY": "fedavg", "CLIENT_FRACTION": "0.8"}
+
+
+@pytest.mark.torch
+def test_flopynet_the_printed_training_configuration_trains(pictures: Place) -> None:
+    """F154 to F165: as printed, but for the column that the digits stand in (the document names none) and fewer rounds;
+    every other entry is a setting of the run that owners read, or a warning."""
+    ours = {"target_column": "label", "num_rounds": 3, "sample_id_column": None}
+    status, made = pictures.scientist("POST", "/start", {**PRINTED, **ours})
+    assert status == 202, made
+    told = " ".join(made["warnings"])
+    for entry in ("convergence_threshold", "compression", "sdn_integration", "qos_enabled"):
+        assert entry in told, entry
+    session = f"/api/training/sessions/{made['session_id']}"
+    for name, owner in pictures.owners.items():
+        _, read = owner("GET", session)
+        assert "def network(task" in read["code_preview"]
+        status, given = owner("POST", f"{session}/consent", {"client_id": name, "decision": "accept"})
+        assert status == 200, given
+    done = pictures.scientist.until(session, "state", "completed", "failed", "rejected")
+    assert done["state"] == "completed", done["reason"]
+    config = done["config"]
+    assert (config["model_name"], config["federated_strategy"], config["local_epochs"]) == ("cnn", "fedavg", 5)
+    assert (config["fraction"], config["min_completed"], config["round_deadline_s"]) == (0.8, 2, 300)
+    assert config["model_options"] == {"input_shape": [28, 28, 1], "num_classes": 10}
+    _, measured = pictures.scientist("GET", "/metrics")
+    assert measured["loss"][-1] < measured["loss"][0]
+    assert measured["participants_per_round"] == [2, 2, 2]
+    _, kept = pictures.scientist("GET", f"/api/models?run={made['session_id']}")
+    assert [v["round"] for v in kept["models"]][:4] == [0, 1, 2, 3]  # "versioning": true
+    pair = f"first={made['session_id']}:1&second={made['session_id']}:last"
+    _, compared = pictures.scientist("GET", f"/api/models/compare?{pair}")
+    assert compared["loss_diff"] > 0
+    assert compared["round_diff"] == 3
+
+
+@pytest.mark.torch
+def test_flopynet_variables_hold_for_a_run_that_says_nothing(pictures: Place) -> None:
+    """F149 to F152: MIN_CLIENTS, MAX_ROUNDS, AGGREGATION_STRATEGY, CLIENT_FRACTION of the coordinator's environment."""
+    model = {"model_name": "cnn", "target_column": "label", "sample_id_column": None}
+    _, made = pictures.scientist("POST", "/api/training/start", model)
+    config = made["config"]
+    assert (config["num_rounds"], config["fraction"], config["federated_strategy"]) == (50, 0.8, "fedavg")
+    assert {config[n] for n in ("min_available_nodes", "min_fit_nodes", "min_completed")} == {2}
+    status, refused = pictures.scientist("POST", "/api/training/start", {**model, "expected_client_ids": ["client-1"]})
+    assert (status, "min_available_nodes is 2" in refused["error"]["message"]) == (422, True)

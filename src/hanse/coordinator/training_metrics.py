@@ -46,19 +46,25 @@ def stability(accuracies: Sequence[float | None]) -> float | None:
     return 1 - math.sqrt(sum((a - mean) ** 2 for a in last) / len(last)) / mean
 
 
+def trends(rounds: Sequence[RoundView]) -> dict[str, Json]:
+    """FLOPY-NET's ``convergence_metrics`` of the rounds that trained; {} below two."""
+    trained = [view for view in rounds if view.round > 0 and view.clients]
+    if len(trained) < 2:
+        return {}
+    accuracy = [number(view.metrics.get("accuracy")) for view in trained]
+    return {
+        "accuracy_trend": trend(accuracy),
+        "loss_trend": trend([number(view.metrics.get("loss")) for view in trained]),
+        "convergence_rate": convergence_rate(accuracy),
+        "stability": stability(accuracy),
+    }
+
+
 def metrics(steps: Steps) -> dict[str, Json]:
     """The body of FLOPY-NET's ``GET /metrics``."""
     rounds = [r for r in views(steps) if r.round > 0 and r.clients]
     accuracy = [number(r.metrics.get("accuracy")) for r in rounds]
     loss = [number(r.metrics.get("loss")) for r in rounds]
-    known: dict[str, Json] = {}
-    if len(rounds) >= 2:
-        known = {
-            "accuracy_trend": trend(accuracy),
-            "loss_trend": trend(loss),
-            "convergence_rate": convergence_rate(accuracy),
-            "stability": stability(accuracy),
-        }
     moved = sum(int(s.get("bytes_up") or 0) + int(s.get("bytes_down") or 0) for s in steps)
     used = sum(int(s.get("bytes_up") or 0) for s in steps if s.get("status", "ok") == "ok")
     return {
@@ -67,7 +73,7 @@ def metrics(steps: Steps) -> dict[str, Json]:
         "rounds": len(rounds),
         "participants_per_round": [len(r.clients) for r in rounds],
         "convergence_rate": convergence_rate(accuracy),
-        "convergence_metrics": known,
+        "convergence_metrics": trends(rounds),
         "total_rounds": len(rounds),
         "latest_accuracy": accuracy[-1] if accuracy else None,
         "latest_loss": loss[-1] if loss else None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from hanse.coordinator import as_documented, course, registry, sessions
+from hanse.coordinator import as_documented, course, registry, sessions, training_metrics
 from hanse.coordinator.access import account, address, coordinator, operates, own_node, own_run
 from hanse.coordinator.schemas import (
     ConsentGiven,
@@ -209,7 +209,8 @@ async def session_analytics(
             "current_round": run.round,
             "num_rounds": run.config.get("num_rounds"),
         }
-        return course.session(about, records, run.nodes, window, tolerance)
+        found = course.session(about, records, run.nodes, window, tolerance)
+        return {**found, "trends": training_metrics.trends(course.views(records))}
 
     return await asyncio.to_thread(look)
 
