@@ -13,6 +13,7 @@ import pytest
 from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.coordinator import course
+from hanse.errors import ConfigError
 from hanse.registry import names
 from hanse.table import Column, Table
 from tests.coordinator.federation import Federation
@@ -127,6 +128,16 @@ def test_fedavg_is_the_default_of_what_is_averaged() -> None:
         assert algorithms.nearness(chosen[model]) == algorithms.EQUAL  # it can be had exactly
     config = algorithms.settled(RunConfig.parse({"model_name": "sgd_classifier"}))
     assert config.ingredient_settings["server_learning_rate"] == 1.0
+
+
+@pytest.mark.parametrize("weights", [{"a": -1}, {"a": 0, "b": 0}, {"a": "1"}, {"a": float("nan")}, {}, [1, 2]])
+def test_given_weights_are_checked(weights: Any) -> None:
+    """F72: the document divides by their sum, whatever they are; and zips them with sites that may be more."""
+    settings = {**MODEL, "site_weights": weights}
+    with pytest.raises(ConfigError, match="site_weights"):
+        algorithms.settled(RunConfig.parse(settings))
+    with pytest.raises(ConfigError, match="no weight for b"):
+        algorithms.settled(RunConfig.parse({**MODEL, "site_weights": {"a": 1}, "expected_client_ids": ["a", "b"]}))
 
 
 def test_a_model_that_is_stuck_at_chance_has_not_converged() -> None:
