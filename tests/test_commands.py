@@ -64,6 +64,7 @@ COMMANDS = {  # route to the command that does the same
     ("GET", "/api/runs/{session_id}/statistics"): "stats overview",
     ("GET", "/api/statistics"): "stats overview",
     ("GET", "/api/models"): "run models",
+    ("POST", "/api/models"): "run bring-in",
     ("GET", "/api/models/compare"): "run compare",
     ("GET", "/api/events"): "events",
     ("GET", "/api/events/stream"): "events",

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 from demo.federation import Federation, hanse
+from hanse import connect, simulate
 from tests.coordinator.test_training_config import PRINTED
 
 Json = Any
@@ -81,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with Federation(home, "--heartbeat", "0.3") as federation:
         found = Place(federation)
         for seed, name in enumerate(("client-1", "client-2")):
-            folder = federation.enrol(name, consent="coordinator")
+            folder = federation.enrol(name, consent="coordinator", allow_federated_analytics="true")
             found.owners[name] = found.owner(name)
             write_visits(folder / "visits.csv", seed)
             hanse("node", "dataset", "add", str(folder / "visits.csv"), "--tags", "visits", "--home", str(folder))
@@ -255,7 +257,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]
             found.owners[name] = found.owner(name)
             for digit in range(10):
                 (folder / "digits" / str(digit)).mkdir(parents=True)
-                for i in range(4):
+                for i in range(12):  # a class of fewer than ten rows does not leave a site
                     drawn = np.clip(shapes[digit] + rng.normal(0, 20, (28, 28)), 0, 255).astype(np.uint8)
                     image.fromarray(drawn, "L").save(folder / "digits" / str(digit) / f"{i}.png")
             hanse("node", "dataset", "add", str(folder / "digits"), "--home", str(folder))
@@ -311,3 +313,74 @@ def test_flopynet_variables_hold_for_a_run_that_says_nothing(pictures: Place) ->
     assert {config[n] for n in ("min_available_nodes", "min_fit_nodes", "min_completed")} == {2}
     status, refused = pictures.scientist("POST", "/api/training/start", {**model, "expected_client_ids": ["client-1"]})
     assert (status, "min_available_nodes is 2" in refused["error"]["message"]) == (422, True)
+
+
+# ---------------------------------------------------------------- Fed-BioMed
+
+
+def rows(place: Place) -> pandas.DataFrame:
+    """Of all sites, as a test may see them."""
+    return pandas.concat([pandas.read_csv(place.federation.home / name / "visits.csv") for name in place.owners])
+
+
+def test_fedbiomed_the_calls_of_federated_analytics(place: Place) -> None:
+    """A1 to A36: ``exp.analytics.mean()`` and the two ways to fetch, as printed; one run for each new question."""
+    pooled = rows(place)[["age", "marker"]]
+    with connect(place.federation.url, place.scientist.token) as federation:
+        exp = federation.experiment(tags=["visits"])
+        assert exp.analytics.mean(dataset_schema=None) == pytest.approx(pooled.mean().to_dict(), rel=1e-12)
+        assert set(exp.analytics.mean(dataset_schema=["marker"])) == {"marker"}
+        found = exp.analytics.fetch_stats(stats="variance", dataset_schema=["age", "marker"])
+        assert found.global_stats("variance") == pytest.approx(pooled.var().to_dict(), rel=1e-12)
+        assert found.global_stats("std") == pytest.approx(pooled.std().to_dict(), rel=1e-12)
+        asked = exp.analytics.requests
+        exp.analytics.fetch_stats(stats="variance", dataset_schema=["age", "marker"])
+        assert exp.analytics.requests == asked  # from the cache
+        edges = [20, 40, 60, 90]
+        histogram = exp.analytics.fetch_stats_with_args({"age": {"histogram": {"bin_edges": edges}}})
+        counted = np.histogram(pooled["age"], edges)[0].tolist()
+        assert list(histogram.global_stats("histogram")["age"]) == counted
+
+
+# ---------------------------------------------------------------- syft-flwr
+
+
+def test_syft_a_server_of_the_document(place: Place, tmp_path: Path) -> None:
+    """S10 to S26: rounds, hyper-parameters, initial weights from a checkpoint of elsewhere, least nodes, a time-out, an
+    evaluation on central rows after each round."""
+    seen: list[int] = []
+    write_visits(tmp_path / "public.csv", 99)
+    with simulate({"public": pandas.read_csv(tmp_path / "public.csv")}) as elsewhere:
+        learned = elsewhere.experiment("sgd_classifier", target="disease", rounds=1).run(progress=False)
+    checkpoint = learned.save(tmp_path / "checkpoint.safetensors")
+
+    def global_evaluate(server_round: int, result: Any) -> dict[str, float]:
+        seen.append(server_round)
+        return dict(result.evaluate(rows(place)))
+
+    with connect(place.federation.url, place.scientist.token) as federation:
+        experiment = federation.experiment(
+            "sgd_classifier",
+            target="disease",
+            tags=["visits"],
+            num_rounds=3,
+            batch_size=16,
+            learning_rate=0.05,
+            min_available_nodes=2,
+            round_timeout_s=30,
+            keep_models=True,
+            initial_model=checkpoint,
+        )
+        experiment.propose()
+        session = f"/api/training/sessions/{experiment.run_id}"
+        for name, owner in place.owners.items():
+            _, read = owner("GET", session)
+            agreed = {"client_id": name, "decision": "accept", "code_hash": read["code_hash"]}
+            assert owner("POST", f"{session}/consent", agreed)[1]["warnings"] == []
+        result = experiment.wait(progress=False, global_evaluate=global_evaluate)
+    assert seen == [0, 1, 2, 3]
+    first = {name: value for name, value in result.central[0].items() if name != "round"}
+    assert first == pytest.approx(learned.evaluate(rows(place)))  # round 0 is the checkpoint
+    assert result.central[-1]["loss"] != first["loss"]
+    assert [(row["answered"], row["failed"]) for row in result.participation] == [(3, 0), (3, 0)]
+    assert (result.config.ingredient_settings["batch_size"], result.config.round_timeout_s) == (16, 30)

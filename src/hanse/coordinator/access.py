@@ -71,6 +71,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/api/runs/{session_id}/statistics"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/statistics"): ALL,
         ("GET", "/api/models"): frozenset({SCIENTIST, OP}),
+        ("POST", "/api/models"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/models/compare"): frozenset({SCIENTIST, OP}),
         ("GET", "/api/events"): ALL,
         ("GET", "/api/events/stream"): ALL,

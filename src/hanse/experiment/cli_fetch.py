@@ -86,6 +86,15 @@ def model(here: Connection, id: str, output: str, whole: bool, version: int | No
     click.echo(f"{output}: {record.nbytes} bytes of parameters, SHA-256 {digest(record)}")
 
 
+@click.command("bring-in")
+@click.argument("file", type=click.Path(dir_okay=False, exists=True))
+@connected
+def bring_in(here: Connection, file: str) -> None:
+    """Bring a model in that was learned elsewhere; a run can go on from it (initial_model)."""
+    version = here.bring_in(Path(file).read_bytes())
+    click.echo(f"{version['run']}:{version['version']}, SHA-256 {version['sha']}")
+
+
 @click.command()
 @click.argument("id")
 @connected

@@ -28,7 +28,7 @@ from hanse.errors import (
 from hanse.experiment import credentials, records
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
-from hanse.messages import Json, Record, digest, load
+from hanse.messages import Json, Record, digest, load, pieces
 from hanse.rounds import Step
 from hanse.summary import labels_told
 
@@ -212,7 +212,14 @@ class Connection:
             )
 
     def stored(self, record: Record) -> str:
-        return digest(record)
+        sha = digest(record)
+        if not self.call("GET", "/api/models", params={"sha": sha})["models"]:
+            self.bring_in(b"".join(pieces(record)))
+        return sha
+
+    def bring_in(self, raw: bytes) -> dict[str, Json]:
+        """The version that a model of elsewhere becomes here; ``raw`` is a file of Hanse."""
+        return self.call("POST", "/api/models", content=raw)
 
     def watch(self, run_id: str) -> Iterator[Happening]:
         state, seen = "", set[tuple[int, str]]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -11,7 +12,7 @@ from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.configuring import configure
 from hanse.experiment.listing import Listing
 from hanse.experiment.proposal import Experiment
-from hanse.experiment.results import Result
+from hanse.experiment.results import Result, load_result
 from hanse.experiment.seam import Backend
 
 
@@ -51,7 +52,7 @@ class Federation:
             rounds: training rounds.
             settings: any other setting of :class:`hanse.config.RunConfig`, by its name. ``plan`` may
                 be a training plan's text, its file, its module, or its ``build`` function;
-                ``initial_model`` a result, whose model is trained further.
+                ``initial_model`` a result, or the file of one, whose model is trained further.
 
         Raises:
             ConfigError: a setting is unknown or wrong; says which, and what was expected.
@@ -59,6 +60,8 @@ class Federation:
         named = {"model": model, "target": target, "rounds": rounds, "features": features}
         given = {**{k: v for k, v in named.items() if v is not None}, **settings}
         before = given.get("initial_model")
+        if isinstance(before, os.PathLike):
+            before = load_result(before)
         if isinstance(before, Result):
             given["initial_model"] = self._backend.stored(before.record)
         config = configure(given, self._backend.defaults)

@@ -7,8 +7,10 @@ import dataclasses
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 
-from hanse.coordinator.access import coordinator
+from hanse.coordinator import brought_in
+from hanse.coordinator.access import account, coordinator, operates
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
 from hanse.store import Store
@@ -18,11 +20,15 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/api/models")
-async def models(request: Request, run: str | None = None) -> dict[str, Any]:
-    """Model versions of one run, with which is the best and the last; or the latest of every run."""
-    store = coordinator(request).store
+async def models(request: Request, run: str | None = None, sha: str | None = None) -> dict[str, Any]:
+    """Model versions of one run, with which is the best and the last; the own ones that are a model, by its
+    SHA-256; or the latest of every run."""
+    store, whose = coordinator(request).store, None if operates(request) else account(request).name
 
     def look() -> list[dict[str, Json]]:
+        if sha is not None:
+            named = store.models.named(sha)
+            return [m.public() for m in named if whose in (None, store.runs.get(m.run).proposer)]
         if run is not None:
             store.runs.get(run)
             found = store.models.list(run)
@@ -32,6 +38,14 @@ async def models(request: Request, run: str | None = None) -> dict[str, Any]:
         return [m.public() for m in (store.models.latest(r.id) for r in done) if m is not None]
 
     return {"models": await asyncio.to_thread(look)}
+
+
+@router.post("/api/models", status_code=201)
+async def bring_in(request: Request) -> JSONResponse:
+    """A model that was learned elsewhere, as a safetensors file of Hanse: a run can go on from it."""
+    raw, store, who = await request.body(), coordinator(request).store, account(request).name
+    version, new = await asyncio.to_thread(brought_in.bring_in, store, raw, who)
+    return JSONResponse(version.public(), 201 if new else 200)
 
 
 @router.get("/api/models/compare")

@@ -97,6 +97,8 @@ async def card(request: Request, session_id: str) -> Response:
         if run.state is not RunState.COMPLETED or not versions or not sessions.learns(run.config):
             raise NotFound(f"run {session_id} is {run.state} and has no model to tell of")
         frozen = Bundle(store.runs.bundle(session_id))
+        if not frozen.content:
+            raise NotFound(f"run {session_id} took place elsewhere; its card is there")
         steps = [r.public() for r in store.rounds.list(session_id)]
         return model_card.card(sessions.full(store, run, frozen), frozen, versions, steps)
 
