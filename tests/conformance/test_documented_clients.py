@@ -21,6 +21,7 @@ import pytest
 
 from demo.federation import Federation, hanse
 from hanse import connect, simulate
+from tests.coordinator.live import Live
 from tests.coordinator.test_training_config import PRINTED
 
 Json = Any
@@ -182,10 +183,13 @@ def test_mllabiome_the_state_is_a_file_beside_the_database(place: Place, tmp_pat
     home = tmp_path / "coordinator"
     home.mkdir(mode=0o700)
     (home / path.name).write_bytes(path.read_bytes())
-    with Federation(tmp_path) as moved:
-        there = Client(moved.url, moved.account("scientist", "data_scientist"))
+    moved = Live(home).start()
+    try:
+        there = Client(moved.url, moved.operator)
         assert {c["client_id"] for c in there("GET", "/api/clients")[1]["clients"]} == set(state["clients"])
         assert ended <= {s["session_id"] for s in there("GET", "/api/training/sessions")[1]["sessions"]}
+    finally:
+        moved.stop()
 
 
 # ---------------------------------------------------------------- FLOPY-NET
