@@ -122,7 +122,8 @@ def test_a_run_by_commands_alone(real: Living, tmp_path: Path) -> None:
     rounds = call(real, "run", "rounds", run_id).stdout
     assert rounds.splitlines()[0].split()[:4] == ["step", "phase", "round", "status"]
     assert "evaluate" in rounds
-    assert len(json.loads(call(real, "run", "rounds", run_id, "--json").stdout)) == len(rounds.splitlines()) - 1
+    assert len(json.loads(call(real, "run", "rounds", run_id, "--json").stdout)) == len(rounds.splitlines()) - 2
+    assert rounds.splitlines()[-1] == "gathered: plain: the coordinator saw what each site contributed"
     analytics = call(real, "run", "analytics", run_id).stdout
     assert "round 3 of 3" in analytics
     assert "site2" in analytics

@@ -72,6 +72,13 @@ def test_the_model_is_that_of_a_plain_run(federation: Any, settings: dict[str, A
         assert step.gathered["error"] < 1e-20
         assert all(part["weight"] is None and not part["metrics"] for part in step.participants.values())
     assert not any(step.gathered for step in plain.rounds)
+    assert plain.gathering == "plain: the coordinator saw what each site contributed"
+    assert secure.gathering.startswith(
+        "secure sums of 4 sites, which nobody saw in parts (unchecked of single sites: co"
+    )
+    assert secure.gathering in repr(secure)
+    assert secure.gathering in secure._repr_html_()
+    assert plain.gathering not in repr(plain)
 
 
 def test_trees_of_exact_boosting_are_the_same_bytes(federation: Any) -> None:
