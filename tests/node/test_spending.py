@@ -225,14 +225,17 @@ def test_killed_at_any_moment_it_forgets_nothing_that_left(tmp_path: Path, kills
     privacy are booked in one transaction, so all three are what was told, or one answer more."""
     rng, told, killed = random.Random(7), 0, 0
     book(tmp_path).close()
-    while killed < kills or told <= kills:
+    while killed < kills:
         read, write = os.pipe()
         child = os.fork()
         if not child:  # nothing of pytest may run here
             os.close(read)
             _answer_for_ever(tmp_path, write, told)
         os.close(write)
-        time.sleep(rng.uniform(0.005, 0.08))
+        assert os.read(read, 1) == b"s"  # it has begun, and answers some, however busy this machine is
+        for _ in range(rng.randrange(3)):
+            told += len(os.read(read, 1))
+        time.sleep(rng.uniform(0.0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         killed += 1
@@ -247,7 +250,7 @@ def test_killed_at_any_moment_it_forgets_nothing_that_left(tmp_path: Path, kills
         assert found.get("cells", 0) == 7 * queries
         one = LEDGERS["privacy"].most(noised(0))
         assert found.get("privacy", {}) == (_times(one, queries) if queries else {})
-        assert killed < 50 * kills
+    assert told > kills / 2  # it did answer
 
 
 LEDGERS = {ledger.name: ledger for ledger in ledgers(DEFAULTS)}
@@ -266,6 +269,7 @@ def _times(amount: Json, times: int) -> Json:
 def _answer_for_ever(home: Path, write: int, number: int) -> None:
     try:
         there = book(home)
+        os.write(write, b"s")
         while True:
             reservation = there.reserve(noised(number), ask(number))
             sum(range(2000))  # the work
