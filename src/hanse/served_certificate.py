@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
+import os
 import ssl
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -62,10 +65,37 @@ def from_files(context: ssl.SSLContext, certificate: str, key: str) -> Callable[
     """How :class:`ServedCertificate` loads a chain and its key that lie in files."""
 
     def load() -> bytes:
-        context.load_cert_chain(certificate, key)
-        return Path(certificate).read_bytes()
+        chain = Path(certificate).read_bytes()
+        load_chain(context, Path(key).read_bytes(), chain)
+        return chain
 
     return load
+
+
+def load_chain(context: ssl.SSLContext, key_pem: bytes, cert_pem: bytes) -> None:
+    """Shows this certificate from the next connection on. Raises ``ssl.SSLError`` where the two do not belong together
+    (the one was renewed a moment before the other); what was shown before is then shown still.
+
+    A context that fails at this has no key any more, and nobody could connect: so another one tries first.
+    """
+    with _file(cert_pem + b"\n" + key_pem) as path:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+        context.load_cert_chain(path)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """A file of ours alone, for a library that reads keys from nothing else; in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("hanse", os.MFD_CLOEXEC), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.NamedTemporaryFile() as file:  # for its owner's eyes
+        file.write(content)
+        file.flush()
+        yield file.name
 
 
 def _ends(pem: bytes) -> datetime.datetime:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
 import ssl
-import tempfile
-from collections.abc import Iterator
 
 from hanse.errors import ConfigError
 from hanse.identity import NodeIdentity
 from hanse.messages import CHUNK_BYTES, MAX_HEADER_BYTES
+from hanse.served_certificate import load_chain
 
 SERVICE, METHOD = "hanse.v1.Link", "Connect"
 PATH = f"/{SERVICE}/{METHOD}"
@@ -82,24 +79,3 @@ def _context(protocol: int, ca_pem: bytes, key_pem: bytes, cert_pem: bytes) -> s
     if key_pem:
         load_chain(context, key_pem, cert_pem)
     return context
-
-
-def load_chain(context: ssl.SSLContext, key_pem: bytes, cert_pem: bytes) -> None:
-    """Shows this certificate from the next connection on."""
-    with _file(cert_pem + key_pem) as path:
-        context.load_cert_chain(path)
-
-
-@contextlib.contextmanager
-def _file(content: bytes) -> Iterator[str]:
-    """A file of ours alone, for a library that reads keys from nothing else; in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        with open(os.memfd_create("hanse", os.MFD_CLOEXEC), "wb") as file:
-            file.write(content)
-            file.flush()
-            yield f"/proc/self/fd/{file.fileno()}"
-        return
-    with tempfile.NamedTemporaryFile() as file:  # for its owner's eyes
-        file.write(content)
-        file.flush()
-        yield file.name

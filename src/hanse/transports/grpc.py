@@ -11,9 +11,9 @@ import ssl
 from typing import Any
 
 from hanse.errors import ConfigError
-from hanse.served_certificate import ServedCertificate
+from hanse.served_certificate import ServedCertificate, load_chain
 from hanse.transports import Caller, Hub, Patience
-from hanse.transports._grpc_channel import channel_credentials, host_of, load_chain, server_credentials
+from hanse.transports._grpc_channel import channel_credentials, host_of, server_credentials
 
 PATIENCE = Patience()
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
