@@ -56,6 +56,11 @@ def test_it_follows_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert session["consents"][0]["decision"] == "accept"
             assert token not in json.dumps(state)
             assert os.stat(tmp_path / FILE).st_mode & 0o777 == 0o600
+            next_one = CertificateOnFile("02", "next print")
+            await asyncio.to_thread(lambda: store.nodes.promise("ulm", next_one, actor="ulm"))
+            await until(tmp_path / FILE, lambda state: state["clients"]["ulm"]["next_fingerprint"] == "next print")
+            await asyncio.to_thread(store.nodes.authenticate, "next print")
+            await until(tmp_path / FILE, lambda state: state["clients"]["ulm"]["fingerprint"] == "next print")
             await asyncio.to_thread(store.nodes.revoke, "ulm", actor="op", reason="")
             await mirror.stop()  # which writes what came last
             assert json.loads((tmp_path / FILE).read_text())["clients"]["ulm"]["status"] == "revoked"

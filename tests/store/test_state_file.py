@@ -35,6 +35,24 @@ def fill(store: Store) -> dict[str, str]:
     return ids
 
 
+def test_a_certificate_that_was_issued_and_not_shown_yet_counts_on_the_other_machine(
+    store: Store, tmp_path: Path
+) -> None:
+    """A node keeps its next certificate alone, and shows it when it connects again: to whoever is there then."""
+    fill(store)
+    store.nodes.promise("a", CertificateOnFile("02", "bb"), actor="a")
+    path = store.state_file.save(tmp_path / "federated_state.json")
+    with other(tmp_path) as there:
+        there.state_file.load(path, "op")
+        assert there.nodes.get("a").fingerprint == "aa"
+        assert there.nodes.authenticate("bb") is not None
+        assert there.nodes.authenticate("aa") is None
+    with Store(None, tmp_path / "third", fsync=False) as there:
+        there.nodes.register("b", CertificateOnFile("02", "bb"))
+        with pytest.raises(ConfigError, match="belongs to another node"):
+            there.state_file.load(path, "op")
+
+
 def other(tmp_path: Path) -> Store:
     return Store(None, tmp_path / "other", fsync=False)
 
@@ -145,6 +163,8 @@ def _wrong(state: dict[str, Any]) -> list[Any]:
         changed("clients", "a", "address", to="\ud800"),
         changed("clients", "a", "serial", to="1" * 500),
         changed("clients", "a", "token", to="x"),
+        changed("clients", "a", "next_fingerprint", to="bb"),
+        changed("clients", "a", "next_serial", to=""),
         changed(*done, "state", to="running"),
         changed(*done, "state", to="nonsense"),
         changed(*done, "session_id", to="a b"),

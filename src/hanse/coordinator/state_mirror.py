@@ -21,7 +21,8 @@ from hanse.store.faults import passing
 from hanse.store.state_file import Imported
 
 FILE = "federated_state.json"
-_SHOWN = ("node.enrolled", "node.described", "node.revoked", "node.reinstated", "node.registered", "state.imported")
+_CERTIFICATES = ("node.enrolled", "node.certificate_issued", "node.renewed")
+_SHOWN = (*_CERTIFICATES, "node.described", "node.revoked", "node.reinstated", "node.registered", "state.imported")
 _KINDS = frozenset({*_SHOWN, "run.created", "run.state", "consent", "model"})
 _LEAST_S = 2.0  # between two times that it is written
 _SHARE = 20  # and so many times as long as writing took

@@ -270,8 +270,7 @@ class Nodes:
     def _unused(self, tx: Transaction, node_id: str, certificate: CertificateOnFile) -> None:
         if not certificate.serial or not certificate.fingerprint:
             raise ConfigError("a certificate needs a serial number and a fingerprint")
-        holder = tx.execute(select(nodes.c.id).where(_certificate_is(certificate.fingerprint))).scalar()
-        if holder is not None and holder != node_id:
+        if any(holder != node_id for holder in holders(tx, certificate.fingerprint)):
             raise Conflict(f"this certificate belongs to another node; make a new key for {node_id}")
 
     def _status(self, node_id: str, status: str, kind: str, actor: str, reason: str) -> Node:
@@ -291,6 +290,11 @@ class Nodes:
         if row is None:
             raise NotFound(f"there is no node {node_id!r}; it must enrol first")
         return _node(row)
+
+
+def holders(tx: Transaction, fingerprint: str) -> Sequence[str]:
+    """The ids of the nodes whose certificate, or next one, this is."""
+    return [str(id) for (id,) in tx.execute(select(nodes.c.id).where(_certificate_is(fingerprint)))]
 
 
 def _certificate_is(fingerprint: str) -> Any:

@@ -21,7 +21,7 @@ from hanse.errors import ConfigError, WireError
 from hanse.messages import Json, loads
 from hanse.store.database import Database, is_name, iso, now
 from hanse.store.events import Events
-from hanse.store.nodes import ENROLLED, REVOKED
+from hanse.store.nodes import ENROLLED, REVOKED, holders
 from hanse.store.schema import consents, model_versions, nodes, rounds, runs
 from hanse.store.states import ACTIVE, TERMINAL, RunState
 from hanse.whole_files import write_whole
@@ -37,6 +37,8 @@ _NODE: Mapping[str, Any] = {
     "status": str,
     "serial": str,
     "fingerprint": str,
+    "next_serial": (str, type(None)),
+    "next_fingerprint": (str, type(None)),
     "registered_at": _TIME,
     "last_heartbeat": _MAYBE_TIME,
     "address": str,
@@ -174,8 +176,8 @@ class StateFile:
         with self._database.write() as tx:
             for values in registry:
                 here = tx.execute(select(nodes.c.updated, nodes.c.status).where(nodes.c.id == values["id"])).first()
-                holder = tx.execute(select(nodes.c.id).where(nodes.c.fingerprint == values["fingerprint"])).scalar()
-                if holder not in (None, values["id"]):
+                shown = (values["fingerprint"], *filter(None, [values["next_fingerprint"]]))
+                if any(holder != values["id"] for one in shown for holder in holders(tx, one)):
                     raise ConfigError(f"the certificate of node {values['id']} belongs to another node here")
                 if here is None:
                     tx.execute(insert(nodes).values(values))
@@ -249,6 +251,9 @@ def _validated(state: Json) -> tuple[list[dict[str, Any]], list[tuple[dict[str, 
             raise ConfigError(f"{where}: unknown status {values['status']!r}")
         if not values["fingerprint"] or not all(isinstance(d, dict) for d in values["datasets"]):
             raise ConfigError(f"{where}: a fingerprint and a list of datasets are needed")
+        following = values["next_serial"], values["next_fingerprint"]
+        if following != (None, None) and not all(following):
+            raise ConfigError(f"{where}: a next certificate has both a serial number and a fingerprint")
         registry.append(_fits(nodes, {"id": node_id, **values}, where))
     sessions = []
     seen: set[str] = set()
