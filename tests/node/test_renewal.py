@@ -16,7 +16,7 @@ from hanse import validity
 from hanse.coordinator.service import Coordinator
 from hanse.errors import HanseError, NotAuthenticated, WireError
 from hanse.identity import Authority, NodeIdentity, create_key, csr, load_identity, read_certificate, save_identity
-from hanse.messages import Json
+from hanse.messages import Json, Message, Record
 from hanse.node import renewal
 from hanse.node.agent import Agent
 from hanse.node.settings import CoordinatorAddress, NodeSettings
@@ -228,3 +228,25 @@ def test_an_older_coordinator_that_signs_none_is_no_harm(tmp_path: Path, caplog:
     asyncio.run(main())
     assert "could not be renewed" in caplog.text
     assert load_identity(tmp_path) == old
+
+
+def test_who_only_says_that_it_is_a_node_gets_no_certificate_for_it(tmp_path: Path) -> None:
+    """In plaintext: what a connection says of itself must not become a certificate, which counts under TLS."""
+
+    async def main() -> None:
+        authority = Authority.open(tmp_path / "ca")
+        me = joined(tmp_path / "a", authority, 20)
+        read = read_certificate(me.cert_pem)
+        with Store(None, tmp_path / "coordinator") as store:
+            store.nodes.register("alpha", CertificateOnFile(read.serial, read.fingerprint))
+            it = Coordinator(store, authority=authority)
+            wanted = Message(
+                "certificate", "1", "alpha", Record({"csr": csr(create_key(tmp_path / "b"), "alpha").decode()})
+            )
+            await it.accept("alpha", "")
+            refused = await it.handle("alpha", wanted, lambda: None)
+            assert (refused.kind, store.nodes.get("alpha").next_fingerprint) == ("error", None)
+            await it.accept("alpha", read.fingerprint)
+            assert (await it.handle("alpha", wanted, lambda: None)).kind == "certificate"
+
+    asyncio.run(main())

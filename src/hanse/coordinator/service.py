@@ -58,6 +58,7 @@ class Coordinator:
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
         self._renewals = FailedAttempts(_RENEWALS_PER_MINUTE)
+        self._plain: set[str] = set()  # nodes that connected without a certificate, on this machine (plaintext)
         self.presence: Presence
         self.runs: RunLife
         self._heard: dict[str, float] = {}  # node to when it was last heard, since the database was last told
@@ -136,6 +137,7 @@ class Coordinator:
                 raise NotAllowed(f"node {node} is {plain.status}")
 
         await asyncio.to_thread(check)
+        (self._plain.discard if fingerprint else self._plain.add)(node)
 
     def refused(self, node: str, what: str, detail: str) -> None:
         """Something that came in was not accepted: an event, and in the audit."""
@@ -239,6 +241,8 @@ class Coordinator:
             raise WireError("a request for a certificate has a csr (PEM)")
         if self.authority is None:
             raise NotFound("this coordinator signs no certificates")
+        if peer in self._plain:  # it only said that it is this node
+            raise NotFound("this connection was opened without a certificate, so none is signed for it")
         self._renewals.check(peer)
         self._renewals.failed(peer)
         certificate = await asyncio.to_thread(enrolment.renew, self.store, self.authority, peer, csr)
