@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,17 @@ from twins import EPOCHS, ROUNDS, Rows, Vector, averaged
 
 import hanse
 from hanse.algorithms import nearness
-from hanse.errors import ConfigError, NotFound
+from hanse.errors import ConfigError, NodeFailed, NotFound
 from hanse.kinds import Site
 from hanse.learning import rows as preparation
+from hanse.learning.averaging import Question, State
+from hanse.learning.local import Said, Visit
 from hanse.messages import Record
 from hanse.prediction import Predictor, native_model
+from hanse.registry import find, names
 from hanse.table import Table
+from hanse.training import Learned
+from hanse.typed import Typed
 
 SIZES = (120, 60, 40)
 OWN = {"own_layers": ["intercept"]}
@@ -110,6 +116,9 @@ def test_own_layers_never_leave_a_site(strategy: str) -> None:
     sent = [body for step in drive.contributions for body in step.values() if "a.change.intercept" in body.arrays]
     assert len(sent) == ROUNDS * len(SIZES)
     assert not any(body.arrays["a.change.intercept"].any() for body in sent)
+    for body in sent:  # nor does a number that is made of them
+        left = float(np.linalg.norm(body.arrays["a.change.coef"]))
+        assert body.data["metrics"]["update_norm"] == pytest.approx(left, rel=1e-12)
     assert len({float(at_site(drive, node, result)[-1]) for node in drive.tables}) == len(SIZES)
     for use in (Predictor, native_model):
         with pytest.raises(NotFound, match="intercept of this model stand at each site"):
@@ -133,6 +142,51 @@ def test_a_site_that_lost_its_own_layers_begins_them_anew_and_no_other_does() ->
     assert [r["lost"] for r in drive.records if "lost" in r] == [["site-1"]]
     assert {node: sorted(kept) for node, kept in seen} == {"site-0": [2, 3], "site-1": [], "site-2": [2, 3]}
     assert all(sorted(site.memory["local step"]) == [5, 6] for site in drive.sites.values())
+
+
+def test_a_site_that_lost_its_own_layers_before_the_last_measurement_is_named() -> None:
+    drive = driven("fedper", shares(toy(sum(SIZES)), *SIZES), **OWN)
+    answer = drive.algorithm.answer
+
+    def losing(site: Site, ask: Record) -> Any:
+        if ask.data["of"].get("phase") == "evaluate" and site.node == "site-1":
+            site.memory.clear()
+        return answer(site, ask)
+
+    drive.algorithm.answer = losing  # type: ignore[method-assign]
+    drive.run()
+    assert [r.get("lost") for r in drive.records if "lost" in r or "evaluated_round" in r][-1] == ["site-1"]
+
+
+def test_a_model_of_ones_own_that_leaves_the_range_of_numbers_is_not_kept() -> None:
+    def diverging(visit: Visit, learned: Learned) -> Said:
+        return Said(kept={"own": {name: np.full_like(a, np.nan) for name, a in learned.parameters.items()}})
+
+    drive = driven("ditto", shares(toy(sum(SIZES)), *SIZES), num_rounds=2)
+    inner = find("algorithms", "ditto").ALGORITHM.inner
+    own = replace(inner, local=replace(inner.local, told=diverging))
+    site = Site("site-0", drive.tables["site-0"], drive.config.to_json())
+    ask = None
+    answer = drive.algorithm.answer
+
+    def seen(at: Site, asked: Record) -> Any:
+        nonlocal ask
+        ask = asked if asked.data["of"].get("phase") == "train" else ask
+        return answer(at, asked)
+
+    drive.algorithm.answer = seen  # type: ignore[method-assign]
+    drive.run()
+    assert ask is not None
+    with pytest.raises(NodeFailed, match="left the range of numbers"):
+        Typed(own, State, Question).answer(site, Record(ask.data["of"], ask.arrays))
+    assert "local step" not in site.memory
+
+
+def test_only_what_nothing_else_is_made_of_may_be_clipped() -> None:
+    """What FedDyn's sites keep is made of their whole change: of clipped ones, the coordinator's sum is another."""
+    may = {name: bool(getattr(find("algorithms", name).ALGORITHM, "updates", False)) for name in names("algorithms")}
+    assert [n for n in ("fedavg", "fedbuff", "fedper", "fedrep", "ditto", "krum") if not may[n]] == []
+    assert [n for n in ("scaffold", "fednova", "feddyn") if may[n]] == []
 
 
 def opposed() -> dict[str, Table]:

@@ -162,6 +162,27 @@ def test_the_geometric_median_is_where_the_sum_of_distances_is_least() -> None:
     assert np.abs(pull).max() < 1e-6
 
 
+@pytest.mark.parametrize("far", [1e8, 1e200, 1.7e308])
+def test_lies_of_few_rows_move_the_geometric_median_by_their_direction_alone(far: float) -> None:
+    """Also where most sites lie, or a half, so that the median of each coordinate that counts sites once is theirs."""
+    inner: Any = find("algorithms", "geometric_median").ALGORITHM.inner
+    said = {"n0": (98.0, np.array([1.0, 2.0])), "n1": (1.0, np.array([far, -far])), "n2": (1.0, np.array([far, far]))}
+    found = tuple((Answer(n, w, {}, {}, 0), Record({}, {"a.x": x})) for n, (w, x) in said.items())
+    chosen = {"weiszfeld_steps": 100, "weiszfeld_smoothing": 1e-6}
+    v = inner.aggregation.together(Contributions(found, {}, Combine.EACH), chosen)["x"]
+    np.testing.assert_allclose(v, [1.0, 2.0], atol=1e-6)
+
+
+def test_multi_krum_averages_no_more_sites_than_cannot_lie() -> None:
+    inner: Any = find("algorithms", "krum").ALGORITHM.inner
+    places = [0.0, 1.0, 1.1, 1.3, 50.0]
+    found = tuple((Answer(f"n{i}", 1.0, {}, {}, 0), Record({}, {"a.x": np.array([p])})) for i, p in enumerate(places))
+    together = inner.aggregation.together(
+        Contributions(found, {}, Combine.EACH), {"byzantine_sites": 1, "krum_kept": 100}
+    )
+    np.testing.assert_allclose(together["x"], [0.85], rtol=1e-15)
+
+
 def test_krum_takes_the_site_in_the_thick_of_the_others() -> None:
     inner: Any = find("algorithms", "krum").ALGORITHM.inner
     places = [0.0, 1.0, 1.1, 1.3, 50.0]

@@ -216,7 +216,8 @@ def geometric_median(sites: list[Rows], size: int, chosen: dict[str, Any]) -> Ve
     w = np.zeros(size)
     for r in range(1, ROUNDS + 1):
         changes = [s.train(w, r)[0] - w for s in sites]
-        v = np.median(changes, axis=0)
+        each = np.repeat(changes, [s.n for s in sites], axis=0)  # the change of each row
+        v = np.quantile(each, 0.5, axis=0, method="averaged_inverted_cdf")
         for _ in range(chosen["weiszfeld_steps"]):
             beta = [s.n / max(1e-6, np.linalg.norm(v - d)) for s, d in zip(sites, changes, strict=True)]
             v = np.average(changes, axis=0, weights=beta)

@@ -1,13 +1,13 @@
 """Robust federated aggregation (RFA): the geometric median of what the sites changed, in place of their mean.
 
 The point v of the least Σ_k p_k |v - Δ_k|, over all parameters together and with p_k the site's share of the training
-rows, by the smoothed Weiszfeld algorithm from the median of each coordinate::
+rows, by the smoothed Weiszfeld algorithm from the median of each coordinate, by rows::
 
     β_k = p_k / max(ν, |v - Δ_k|)          v ← Σ_k β_k Δ_k / Σ_k β_k
 
 A lie that lies far off counts by its direction alone, whatever its length; so sites with less than half of the rows
-cannot move v without bound. The steps end when no share β_k / Σ β moves by more than 1e-12, or after
-``weiszfeld_steps``. Each reads all changes once.
+cannot move v without bound, nor the median that it begins at, from where the steps would not come back. They end when
+no share β_k / Σ β moves by more than 1e-12, or after ``weiszfeld_steps``. Each reads all changes once.
 
 References: Pillutla, Kakade and Harchaoui 2022, "Robust aggregation for federated learning", algorithm 2.
 """
@@ -35,12 +35,25 @@ SETTINGS = {
 }
 
 
-def _lengths(sites: Sequence[Arrays], places: Mapping[str, int], shares: Array | None) -> Array:
+def median_by_rows(stack: Array, weights: Array) -> Array:
+    """(m,) numbers, of each column of (sites, m) the median of its rows, all of which have their site's number.
+
+    >>> median_by_rows(np.array([[0.0, 9.0], [1.0, 2.0], [9.0, 1.0]]), np.array([2.0, 1.0, 3.0]))
+    array([5. , 1.5])
+    """
+    order = np.argsort(stack, axis=0, kind="stable")
+    rows, half = np.cumsum(weights[order], axis=0), weights.sum() / 2
+    places = [np.argmax(found, axis=0)[np.newaxis] for found in (rows >= half, rows > half)]
+    low, high = (np.take_along_axis(stack, np.take_along_axis(order, p, axis=0), axis=0)[0] for p in places)
+    return np.asarray(low / 2 + high / 2)
+
+
+def _lengths(sites: Sequence[Arrays], weights: Array, places: Mapping[str, int], shares: Array | None) -> Array:
     """(m,) distances of the changes from Σ share_k Δ_k, or from the median of each coordinate."""
     squares = np.zeros(len(sites))
     with np.errstate(over="ignore"):
         for stack in blocks(sites, places):
-            v = np.median(stack, axis=0) if shares is None else shares @ stack
+            v = median_by_rows(stack, weights) if shares is None else shares @ stack
             squares += np.square(stack - v).sum(axis=1)
     return np.asarray(np.sqrt(squares))
 
@@ -51,7 +64,7 @@ def shares_of(sites: Sequence[Arrays], weights: Array, steps: int, smoothing: fl
     places = sizes(sites)
     for _ in range(steps):
         before = shares
-        beta = weights / np.maximum(smoothing, _lengths(sites, places, before))
+        beta = weights / np.maximum(smoothing, _lengths(sites, weights, places, before))
         shares = beta / beta.sum()
         if before is not None and np.abs(shares - before).max() <= 1e-12:
             break

@@ -2,7 +2,8 @@
 
 Of m sites of which f may lie (``byzantine_sites``), the score of a site is the sum of its m - f - 2 least squared
 distances to the others. Krum takes the change of the least score; multi-Krum the mean of those of the c least scores
-(``krum_kept``). Of equal scores the first by node id counts. Sites count once each, whatever their rows.
+(``krum_kept``, but no more than m - f: the next may be a liar's). Of equal scores the first by node id counts. Sites
+count once each, whatever their rows.
 
 It needs m ≥ 2 f + 3; a site that gives nothing usable is one of the f, and with fewer the round has failed. Where
 honest sites differ, Krum learns from one of them alone, and what others know is lost: multi-Krum with c = m - f loses
@@ -30,13 +31,16 @@ SETTINGS = {
     **TRAINING,
     "server_learning_rate": RATE,
     "byzantine_sites": LIARS,
-    "krum_kept": Setting(1, "so many sites are averaged; 1: Krum, more: multi-Krum", whole(1, 100_000)),
+    "krum_kept": Setting(
+        1, "so many sites are averaged, and no more than cannot lie; 1: Krum, more: multi-Krum", whole(1, 100_000)
+    ),
 }
 
 
 def _together(gathered: Gathered, settings: Mapping[str, Json]) -> dict[str, Array]:
     sites, liars = honest_enough(gathered, 2, "krum", settings)
-    order = np.argsort(scores(distances(sites), liars), kind="stable")[: settings["krum_kept"]]
+    kept = min(settings["krum_kept"], len(sites) - liars)
+    order = np.argsort(scores(distances(sites), liars), kind="stable")[:kept]
     return blockwise([sites[i] for i in sorted(order)], lambda kept: np.asarray(kept.mean(axis=0)))
 
 

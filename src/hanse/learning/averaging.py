@@ -132,8 +132,10 @@ class Averaging:
 
     @property
     def updates(self) -> bool:
-        """Whether all that a site sends is a change of θ. What a strategy adds must come as it was kept."""
-        return not (self.local.adds or self.local.numbers)
+        """Whether all that a site sends is a change of θ, of which nothing else is made: what a strategy adds must come
+        as it was sent, and what a site keeps, beside a sum at the coordinator, is made of its whole change."""
+        beside = self.local.keeps and not self.local.personal
+        return not (self.local.adds or self.local.numbers or beside)
 
     def averages(self, options: Mapping[str, Json]) -> bool:
         """Whether a site counts by its weight."""
@@ -191,7 +193,7 @@ class Averaging:
         measured = _of_this_step(gathered) if self.aggregation.needed else gathered
         entry = evaluation.summary(measured, task, schedule.round) if schedule.measures and measured.answers else None
         if schedule.phase == "evaluate":
-            return replace(state, schedule=schedule.evaluated(entry), lost=())
+            return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered))
         schedule = schedule.trained(entry)
         state = replace(state, schedule=schedule, lost=())
         if not gathered.weight > 0:
@@ -217,7 +219,7 @@ class Averaging:
         be those of what they have. What is a site's own alone concerns no other."""
         if not self.local.keeps:
             return state
-        lost = tuple(a.node for a in gathered.answers if a.data.get("lost") is True)
+        lost = _lost(gathered)
         if lost and not self.local.personal:
             return replace(state, server=self.server.init(state.learned, state.settings), counted={}, lost=lost)
         now = {answer.node: state.schedule.round for answer in gathered.answers if answer.claimed > 0}
@@ -296,7 +298,7 @@ class Averaging:
         sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
         metrics = {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
         if ask.phase == "evaluate":
-            return Contribution(Record(), float(len(rows.test)), sums, metrics, Combine.SUM)
+            return Contribution(Record(_said_lost(visit)), float(len(rows.test)), sums, metrics, Combine.SUM)
         record, more = self._trained(site, model, rows, ask, visit)
         weight = self.local.weight(site.node, len(rows.train), visit.settings) if len(rows.train) else 0.0
         return Contribution(record, weight, sums, {**metrics, **more}, self.aggregation.combine, self.updates)
@@ -345,9 +347,10 @@ class Averaging:
         said = Said() if plainly else self.local.told(visit, found)
         moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in ask.model.items()}
         change = {**moved, **said.change}
-        if not all(np.isfinite(a).all() for a in change.values()):
+        keeps = [a for arrays in said.kept.values() for a in arrays.values()]
+        if not all(np.isfinite(a).all() for a in (*change.values(), *keeps)):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics = {"update_norm": norm(moved)}
+        metrics = {"update_norm": norm(change if self.local.personal else moved)}  # what is a site's own is in none
         metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
         if found.losses:
             metrics["train_loss"] = found.losses[-1]
@@ -355,8 +358,7 @@ class Averaging:
             kept(site, ask.counted, visit.memory, ask.round, said.kept)
         if plainly:
             said = Said(added=nothing, numbers=dict.fromkeys(self.local.numbers, 0.0))
-        lost: dict[str, Json] = {"lost": True} if visit.lost else {}
-        return Record(lost, _arrays(change, said.added, said.numbers)), metrics
+        return Record(_said_lost(visit), _arrays(change, said.added, said.numbers)), metrics
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """The strategy's settings in a run."""
@@ -410,6 +412,14 @@ def _of_this_step(gathered: Gathered) -> Gathered:
     """Without the answers that were asked for in an earlier step: what they measured was another model."""
     late = {a.node: "it measured an earlier model" for a in gathered.answers if a.asked != gathered.step}
     return gathered.without(late) if late else gathered
+
+
+def _said_lost(visit: Visit) -> dict[str, Json]:
+    return {"lost": True} if visit.lost else {}
+
+
+def _lost(gathered: Gathered) -> tuple[str, ...]:
+    return tuple(a.node for a in gathered.answers if a.data.get("lost") is True)
 
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, Array]:
