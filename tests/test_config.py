@@ -63,6 +63,7 @@ def test_at_least_as_many_are_asked_as_must_answer() -> None:
         ({"model_options": []}, "object"),
         ({"sample_id_column": 3}, "or null"),
         ({"features": ["disease"]}, "cannot also be a feature"),
+        ({"union_fill": "zero"}, "under intersection no site lacks a feature"),
         ({"epsilon": 1}, "there is no setting 'epsilon'"),
     ],
 )

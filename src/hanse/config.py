@@ -190,6 +190,11 @@ class RunConfig:
                 raise ConfigError(f"the target {name!r} cannot also be a feature")
         if config.weight_column is not None and config.weight_column in (*config.targets, *(config.features or ())):
             raise ConfigError(f"weight_column {config.weight_column!r} cannot also be a feature or the target")
+        if config.union_fill != "missing" and config.feature_strategy != "union":
+            raise ConfigError(
+                f"union_fill is {config.union_fill!r}, and under {config.feature_strategy} no site lacks a feature; "
+                "set feature_strategy to union, or leave union_fill out"
+            )
         if config.min_completed > config.min_fit_nodes:
             if "min_fit_nodes" in raw:
                 raise ConfigError(

@@ -11,8 +11,9 @@ from drive import Drive, same, shares, toy
 from hanse.algorithms import build
 from hanse.algorithms.fedavg import ALGORITHM
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, NodeFailed
-from hanse.kinds import Done, Site, generator
+from hanse.errors import ConfigError, NodeFailed, Unusable
+from hanse.gathering._total import Total
+from hanse.kinds import Answer, Done, Site, generator
 from hanse.learning import rows as preparation
 from hanse.messages import Record
 from hanse.registry import find
@@ -241,3 +242,35 @@ def test_a_model_that_cannot_learn_the_task_says_what_it_can() -> None:
     pictures = Table.of({"scan": np.zeros((8, 2, 2, 1), np.uint8), "y": ["a", "b"] * 4})
     with pytest.raises(ConfigError, match="does not learn from images"):
         Drive(shares(pictures, 4, 4), **settings("sgd_classifier")).run()
+
+
+def test_a_site_that_claims_another_weight_than_it_was_given_is_left_out() -> None:
+    """The rows that it declared bound no weight from 0 to 1: a site of 60 rows could be nearly all of the mean."""
+
+    def heavy(node: str, label: str, body: Record) -> Record:
+        return Record(
+            {**body.data, "weight": 60.0} if label == "train" and node == "site-0" else body.data, body.arrays
+        )
+
+    chosen = {"model_name": "sgd_classifier", "num_rounds": 2}
+    tables = shares(toy(180), 60, 60, 60)
+    weights = {"site-0": 0.2, "site-1": 0.3, "site-2": 0.5}
+    lied = Drive(tables, spoil=heavy, **chosen, site_weights=weights)
+    without = Drive(tables, **chosen, site_weights={**weights, "site-0": 0.0})
+    found, expected = parameters(lied.run()), parameters(without.run())
+    assert [left_out for left_out in lied.failures if left_out] == [
+        {"site-0": "claims a weight of 60; site_weights gives it 0.2"}
+    ] * 2
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-12)
+
+
+def test_a_sum_of_hidden_weights_weighs_what_was_given() -> None:
+    inner: Any = ALGORITHM.inner
+    answers = tuple(Answer(f"site-{i}", 1.0, {}, {}, 0, claimed=1.0) for i in range(2))
+    weights = {"site_weights": {"site-0": 0.25, "site-1": 0.5, "site-2": 1.0}}
+    fair, lied = (Total(answers, {}, {"a.x": np.ones(1)}, {"a.x": np.dtype(float)}, weight) for weight in (0.75, 60.25))
+    assert inner.aggregation.together(fair, weights)["x"] == pytest.approx(1 / 0.75)
+    with pytest.raises(Unusable) as said:
+        inner.aggregation.together(lied, weights)
+    assert said.value.nodes["site-0"] == "the sites of this sum weigh 60.25 together; site_weights gives them 0.75"

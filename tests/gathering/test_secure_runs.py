@@ -52,6 +52,7 @@ def learned(federation: Any, gather: str, **settings: Any) -> Any:
     [
         ({"model": "logistic_regression"}, 1e-11),
         ({"model": "sgd_classifier"}, 1e-12),
+        ({"model": "sgd_classifier", "site_weights": {f"site-{k}": 1 / (k + 1) for k in range(SITES)}}, 1e-12),
         ({"model": "mlp_classifier", "federated_strategy": "fedavg"}, 1e-12),
         ({"model": "mlp_classifier", "federated_strategy": "scaffold"}, 1e-12),
         ({"model": "sgd_classifier", "transforms": [{"name": "clip", "norm": 0.05}]}, 1e-12),

@@ -222,8 +222,14 @@ class Coordinator:
         return heard
 
     async def _datasets(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
-        listed, summary = _dataset_list(data), _object(data, "summary")
-        await asyncio.to_thread(self.store.nodes.describe, peer, datasets=listed, summary=_flat(summary) or None)
+        listed, summary, dated = _dataset_list(data), _object(data, "summary"), _dated(data)
+
+        def describe() -> None:
+            known = dict(self.store.nodes.get(peer).capabilities)
+            now = None if known == {**known, **dated} else {**known, **dated}
+            self.store.nodes.describe(peer, datasets=listed, summary=_flat(summary) or None, capabilities=now)
+
+        await asyncio.to_thread(describe)
         self.presence.heard(peer)
         return "ok", {}
 

@@ -319,6 +319,7 @@ class Agent:
         ends = read_certificate(fresh.cert_pem).expires
         log.info("this node's certificate was renewed and ends on %s", f"{ends:%Y-%m-%d}")
         self.audit.append("node", "certificate.renewed", self.node, {"ends": ends.isoformat()}, sync=False)
+        await self._announce()  # or people at the coordinator are warned of the old one's end
 
     def warnings(self) -> list[str]:
         """What this node's owner has to do something about, in sentences."""
@@ -340,10 +341,16 @@ class Agent:
         return {
             "hanse": hanse.__version__,
             "time": validity.now().isoformat(),
-            "certificate_ends": expires.isoformat() if (expires := self._expires()) else None,
             "capabilities": capabilities(),
-            "datasets": self.datasets(),
             "consent": self.settings.consent,
+            **self._changing(),
+        }
+
+    def _changing(self) -> dict[str, Json]:
+        """What of it may change while it is connected."""
+        return {
+            "certificate_ends": expires.isoformat() if (expires := self._expires()) else None,
+            "datasets": self.datasets(),
             "summary": summaries(self.home),
         }
 
@@ -400,11 +407,11 @@ class Agent:
 
     async def _announce(self) -> None:
         try:
-            await self._ask("datasets", datasets=self.datasets(), summary=summaries(self.home))
+            await self._ask("datasets", **self._changing())
         except NodeLost:
             pass  # the next greeting tells it
         except HanseError as error:
-            log.warning("the coordinator did not take the list of datasets: %s", error.message)
+            log.warning("the coordinator did not take what this node says of itself now: %s", error.message)
 
 
 def capabilities() -> dict[str, Json]:
