@@ -222,6 +222,7 @@ def test_consent_codes(tmp_path: Path) -> None:
             await f.refused("owner-a", "POST", path, {**good, "code_hash": "00"}, 422)
             unnamed = await f.ok("owner-a", "POST", path, {k: v for k, v in good.items() if k != "code_hash"})
             assert "code_hash" in unnamed["warnings"][0]
+            assert unnamed["consents"]["a"]["reason"] == "it did not name the code (code_hash)"  # for good
             assert (await f.consent(session, "a"))["warnings"] == []
             await f.consent(session, "b")
             await f.state(session["session_id"], "completed")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 Said = tuple[str, ...]
+UNNAMED = "it did not name the code (code_hash)"  # beside such a consent, for whoever reads the records later
 _SUMMARY = {"samples": "num_samples", "sparsity": "data_sparsity"}  # mllabiome's prose, and its tutorial's fields
 
 

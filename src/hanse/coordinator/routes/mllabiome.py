@@ -148,8 +148,9 @@ async def consent(request: Request, session_id: str) -> dict[str, Any]:
     body = checked(raw, ConsentGiven)
     await asyncio.to_thread(it.store.nodes.get, body.client_id)  # 404
     own_node(request, body.client_id)
+    reason = "; ".join(filter(None, [body.reason, as_documented.UNNAMED if weak else ""]))
     run = await it.runs.consent.decide_here(
-        session_id, body.client_id, body.decision, raw["code_hash"], account(request).name, body.reason
+        session_id, body.client_id, body.decision, raw["code_hash"], account(request).name, reason
     )
     shown = await asyncio.to_thread(sessions.brief, it.store, run)
     told = {k: shown[k] for k in ("session_id", "state", "consents", "remaining", "code_hash")}
