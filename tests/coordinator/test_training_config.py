@@ -95,3 +95,21 @@ def test_what_is_unknown_or_cannot_be_protected_is_refused(group: str, entry: st
 def test_a_secure_sum_is_a_secure_sum() -> None:
     """F161."""
     assert translated({"privacy_config": {"secure_aggregation": True}})[0] == {"gathering": "secure"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"privacy_config": {"epsilon": 1.0, "delta": 1e-5}}, "epsilon and delta, and does not say whether"),
+        ({"privacy_config": {"max_grad_norm": 1.0}}, "whether it wants gradient_clipping"),
+        (
+            {"privacy_config": {"secure_aggregation": True}, "gathering": "plain"},
+            "beside it stands gathering = 'plain'",
+        ),
+        ({"privacy_config": {"gradient_clipping": True}, "transforms": []}, r"beside it stands transforms = \[\]"),
+    ],
+)
+def test_a_protection_is_not_dropped_without_a_word(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        translated(given)
+    assert translated({"privacy_config": {"differential_privacy": False, "epsilon": 1.0}}) == ({}, ())

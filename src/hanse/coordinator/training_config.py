@@ -3,7 +3,7 @@
 The document prints one object of four groups (``training_config``, ``model_config``, ``privacy_config``,
 ``network_config``). Each of its entries becomes the setting that means the same; an entry that nothing here can honour
 is accepted with a sentence where the run is as safe without it, and refused where it is not. Settings of a run may
-stand beside the groups, and count where both say something.
+stand beside the groups, and count where both say something; but for protections, of which the two must say the same.
 
 >>> settings, said = translated({"training_config": {"algorithm": "fedavg", "max_rounds": 50}, "target_column": "ill"})
 >>> settings
@@ -59,7 +59,14 @@ def translated(raw: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...
     said: Said = []
     for name, (known, read) in _GROUPS.items():
         if name in raw:
-            found |= read(_group(name, raw[name], known), said)
+            own = read(_group(name, raw[name], known), said)
+            for setting in (*own,) if name == "privacy_config" else ():
+                if setting in raw and raw[setting] != own[setting]:
+                    raise ConfigError(
+                        f"{name} asks for {setting} = {own[setting]!r}, and beside it stands {setting} = "
+                        f"{raw[setting]!r}; leave one of them out"
+                    )
+            found |= own
     return {**found, **{name: value for name, value in raw.items() if name not in _GROUPS}}, tuple(said)
 
 
@@ -104,6 +111,12 @@ def _privacy(group: Mapping[str, Json], said: Said) -> dict[str, Json]:
             "differential_privacy is asked for in privacy_config, and this coordinator cannot give it by that name; a "
             "run without it would not be what was asked"
         )
+    for switch, entries in (("differential_privacy", ("epsilon", "delta")), ("gradient_clipping", ("max_grad_norm",))):
+        if switch not in group and (given := [entry for entry in entries if entry in group]):
+            raise ConfigError(
+                f"privacy_config has {' and '.join(given)}, and does not say whether it wants {switch}, without which "
+                f"they protect nobody; set {switch} to true or false"
+            )
     found: dict[str, Json] = {}
     if _switch("privacy_config", group, "secure_aggregation"):
         found["gathering"] = "secure"
