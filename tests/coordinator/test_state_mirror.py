@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from hanse.coordinator import state_mirror
+from hanse.coordinator.service import Coordinator
 from hanse.coordinator.state_mirror import FILE, StateMirror, take_up
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, Conflict
 from hanse.store import Store
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.states import RunState
+from hanse.transports.local import LocalTransport
 
 
-def fill(store: Store) -> str:
+def fill(store: Store, end: RunState = RunState.COMPLETED) -> str:
     """A node and a session that has ended, with code and a step."""
     store.nodes.register("ulm", CertificateOnFile("serial", "print"))
     run = store.runs.create({"num_rounds": 1}, proposer="ada", nodes=["ulm"])
@@ -26,7 +28,7 @@ def fill(store: Store) -> str:
     store.consents.record(run.id, "ulm", "accept", "h" * 64, actor="otto", via="node")
     store.consents.settle(run.id, "otto", start=True)
     store.rounds.checkpoint(run.id, 0, None, {"step": 0, "label": "train", "round": 1, "started": 1.0, "ended": 2.0})
-    store.runs.transition(run.id, RunState.COMPLETED, "coordinator", "done")
+    store.runs.transition(run.id, end, "coordinator", "done")
     return run.id
 
 
@@ -85,6 +87,20 @@ def test_a_coordinator_without_a_database_takes_it_up(tmp_path: Path) -> None:
         assert str(store.runs.get(run).state) == "completed"
         assert take_up(store, new) is None
         assert store.runs.bundle(run) == {}
+
+
+def test_a_run_whose_code_is_not_in_the_file_is_proposed_again_and_not_resumed(tmp_path: Path) -> None:
+    """Its owners would be asked about a hash, and shown nothing."""
+    with Store(None, tmp_path / "old", fsync=False) as store:
+        run = fill(store, RunState.FAILED)
+        store.state_file.save(tmp_path / FILE, brief=True)
+    with Store(None, tmp_path / "new", fsync=False) as store:
+        take_up(store, tmp_path)
+        coordinator = Coordinator(store)
+        coordinator.attach(LocalTransport({}))
+        with pytest.raises(Conflict, match="propose it again"):
+            asyncio.run(coordinator.runs.resume(run, "ada"))
+        assert str(store.runs.get(run).state) == "failed"
 
 
 def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -166,6 +166,11 @@ class RunLife:
             return await self._move(run_id, RunState.RUNNING, actor, reason)
         if run.state is not RunState.FAILED:
             raise Conflict(f"run {run_id} is {run.state}; only a paused run, or one that failed, can be resumed")
+        if run.bundle_hash and not await asyncio.to_thread(self._store.runs.bundle, run_id):
+            raise Conflict(
+                f"run {run_id} cannot be resumed here: its code is not in this database, which was taken up from a "
+                "federated_state.json; propose it again"
+            )
         if other := await asyncio.to_thread(self._other_release, run):
             raise Conflict(f"run {run_id} cannot be resumed here: {other}")
         run = await asyncio.to_thread(self._reopen, run, actor, reason)
