@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drive import Drive, same, shares, toy
 
-from hanse.algorithms import build
+from hanse.algorithms import build, settled
 from hanse.algorithms.fedavg import ALGORITHM
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, Unusable
@@ -274,3 +274,11 @@ def test_a_sum_of_hidden_weights_weighs_what_was_given() -> None:
     with pytest.raises(Unusable) as said:
         inner.aggregation.together(lied, weights)
     assert said.value.nodes["site-0"] == "the sites of this sum weigh 60.25 together; site_weights gives them 0.75"
+
+
+def test_given_weights_and_differential_privacy_are_not_both_promised() -> None:
+    """There each site weighs 1, so that nobody's weight follows from rows."""
+    given = {"model_name": "sgd_classifier", "privacy": "local"}
+    with pytest.raises(ConfigError, match="leave site_weights out"):
+        settled(RunConfig.parse({**given, "site_weights": {"site-0": 1}}))
+    assert settled(RunConfig.parse(given)).privacy is not None

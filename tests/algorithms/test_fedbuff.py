@@ -203,6 +203,7 @@ def test_a_killed_coordinator_goes_on_from_each_state() -> None:
     [
         ({"gathering": "secure"}, "secure gathering cannot add"),
         ({"fraction": 0.5}, "leave fraction at 1"),
+        ({"privacy": "central"}, "a sum with noise does not tell apart"),
         ({"min_completed": 3}, "min_completed .3. is more than buffer_size .2."),
     ],
 )

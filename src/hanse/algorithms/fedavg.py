@@ -51,8 +51,10 @@ SETTINGS = {
 
 
 def unfit(config: RunConfig) -> str:
-    """Why a run cannot be proposed: a site of it has no weight."""
+    """Why a run cannot be proposed: a site of it has no weight, or none counts."""
     given, asked = config.ingredient_settings["site_weights"], config.expected_client_ids
+    if given is not None and config.privacy is not None:
+        return "every site counts the same in a differentially private run; leave site_weights out"
     missing = sorted(set(asked or ()) - set(given or asked or ()))
     return f"site_weights names no weight for {', '.join(missing)}; give one, which may be 0" if missing else ""
 

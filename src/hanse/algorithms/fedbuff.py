@@ -25,6 +25,7 @@ from hanse.learning.aggregation import Aggregation
 from hanse.learning.averaging import TRAINING, averaging
 from hanse.learning.server import RATE
 from hanse.messages import Array, Json
+from hanse.privacy import guarantee
 from hanse.registry import find
 from hanse.settings import Setting, number, whole
 
@@ -42,6 +43,8 @@ def unfit(config: RunConfig) -> str:
     buffer = config.ingredient_settings["buffer_size"]
     if find("gathering", config.gathering).HIDES:
         return f"fedbuff counts late answers, which {config.gathering} gathering cannot add to a later sum"
+    if config.privacy is not None and guarantee.settled(config.privacy)["mode"] == guarantee.CENTRAL:
+        return "fedbuff weighs each answer by its age, which a sum with noise does not tell apart; set privacy to local"
     if config.fraction < 1:
         return "fedbuff asks every site that is free; leave fraction at 1"
     if config.min_completed > buffer:
