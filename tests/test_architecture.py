@@ -66,6 +66,7 @@ GROUND = (
     "large_arrays",
     "spans",
     "whole_files",
+    "disk_faults",
     "home",
     "addresses",
     "releases",

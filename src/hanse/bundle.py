@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -242,11 +243,16 @@ def node_code(config: RunConfig) -> dict[str, str]:
 _IN_COMMON = {"learning": learning, "boosting": boosting, "privacy": privacy}  # rooms that ingredients are made of
 
 
+_PARSING = threading.Lock()  # Python 3.11 counts the depth of the syntax tree for all threads together
+
+
 @functools.lru_cache(256)
 def _ingredients(source: str) -> tuple[str, ...]:
     """The files of ingredients, and of what they have in common or are computed with, that a source imports."""
     found = []
-    for item in ast.walk(ast.parse(source)):
+    with _PARSING:
+        parsed = ast.parse(source)
+    for item in ast.walk(parsed):
         if isinstance(item, ast.ImportFrom) and item.module:
             parts = item.module.split(".")
             if parts[0] == "hanse" and len(parts) == 2:

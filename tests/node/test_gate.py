@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import struct
 from pathlib import Path
@@ -29,6 +30,7 @@ from hanse.errors import (
     NotFound,
     OtherRelease,
     RunFailed,
+    StorageFailed,
     WireError,
 )
 from hanse.facts import Facts
@@ -291,20 +293,28 @@ def test_an_operation_that_the_gather_has_not_is_refused(tmp_path: Path) -> None
     asyncio.run(main())
 
 
-def test_nothing_leaves_when_the_audit_log_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_leaves_when_the_audit_log_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with running(tmp_path) as node:
             bundle = probe()
             await node.approved(bundle)
 
             def full(*args: Any, **more: Any) -> None:
-                raise OSError("the disk is full")
+                raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
 
-            monkeypatch.setattr(node.agent.audit, "append", full)
-            with pytest.raises(OSError, match="full"):
-                await node.task(bundle, ASK, X)
+            with monkeypatch.context() as patch:
+                patch.setattr(node.agent.audit, "append", full)
+                with pytest.raises(
+                    StorageFailed, match=r"the disk of node \S+ fails \(No space left on device\)"
+                ) as said:
+                    await node.task(bundle, ASK, X)
+            assert "secret" not in str(said.value)
+            await node.task(bundle, ASK, X)  # when there is room again
 
     asyncio.run(main())
+    assert "Traceback" not in caplog.text
 
 
 # ---------------------------------------------------------------- rules

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hanse.disk_faults import disk_fault
 from hanse.errors import ConfigError, Tampered
 from hanse.store.audit import GENESIS, AuditLog
 
@@ -271,3 +272,16 @@ def test_the_audit_log_needs_no_database_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_line_that_does_not_fit_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append("a", "b", "c")
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, line: real(fd, line[:40]))
+        with pytest.raises(OSError, match="only 40 of") as said:
+            log.append("a", "b", "d")
+    assert disk_fault(said.value) == "No space left on device"
+    assert log.append("a", "b", "e").seq == 2
+    assert log.verify().ok

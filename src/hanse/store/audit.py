@@ -10,6 +10,7 @@ Only the standard library: a node's gate writes here before it answers.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -208,7 +209,8 @@ class AuditLog:
         done = os.write(self._fd, line)
         if done != len(line):
             os.ftruncate(self._fd, self._end)
-            raise OSError(f"only {done} of {len(line)} bytes fitted into the audit log; is the disk full?")
+            said = f"only {done} of {len(line)} bytes fitted into the audit log; is the disk full?"
+            raise OSError(errno.ENOSPC, said, str(self.path))
         entry = Entry(**fields, hash=digest)
         self._end, self._seq, self._hash = self._end + done, entry.seq, digest
         return entry

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import os
-
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE}
+from hanse.disk_faults import disk_fault
 
 
 def passing(error: BaseException) -> str:
     """What is wrong with the storage, in words; "" for every other error.
 
-    >>> passing(OSError(errno.ENOSPC, "No space left on device"))
+    >>> passing(OSError(28, "No space left on device"))
     'No space left on device'
     >>> passing(ValueError("no"))
     ''
     """
+    if said := disk_fault(error):
+        return said
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _PASSING:
-            return os.strerror(seen.errno or 0)
         if isinstance(seen, (OperationalError, InterfaceError)) or (
             isinstance(seen, DBAPIError) and seen.connection_invalidated
         ):
