@@ -175,7 +175,10 @@ def test_the_owner_sets_the_budget_of_a_data_set_in_one_command(tmp_path: Path) 
         done = CliRunner().invoke(group, ["node", "budget", *words, "--home", str(tmp_path)])
         return done.exit_code, done.output + str(done.exception or "")
 
-    assert hanse("visits", "--epsilon", "3", "--queries", "100", "--cells", "5000")[0] == 0
+    code, said = hanse("visits", "--epsilon", "3", "--queries", "100", "--cells", "0")
+    assert code == 0
+    assert "budget of visits: epsilon 3, queries 100, cells without a limit" in said
+    hanse("visits", "--cells", "5000")
     found = NodeSettings.load(tmp_path).policy
     assert found.epsilon_budgets == ("visits=3",)
     assert found.query_budgets == ("visits=100",)
@@ -185,4 +188,4 @@ def test_the_owner_sets_the_budget_of_a_data_set_in_one_command(tmp_path: Path) 
     assert "there is no dataset 'visit' here; there are visits" in hanse("visit", "--epsilon", "1")[1]
     assert "name the dataset" in hanse("--epsilon", "1")[1]
     assert "at least 0" in hanse("visits", "--epsilon", "-1")[1]
-    assert (tmp_path / "audit.jsonl").read_text().count("settings.changed") == 2
+    assert (tmp_path / "audit.jsonl").read_text().count("settings.changed") == 3

@@ -35,6 +35,11 @@ def budget(
     given = {name: value for name, value in wanted.items() if value is not None}
     if given:
         _set(joined(home), dataset, given)
+        if not as_json:
+            told = ", ".join(
+                f"{name} {value:g}" if value else f"{name} without a limit" for name, value in given.items()
+            )
+            click.echo(f"budget of {dataset}: {told}")
     found = lines(joined(home), dataset)
     if as_json:
         click.echo(json.dumps([{"dataset": f.account, "ledger": f.ledger, "spent": f.spent} for f in found]))
