@@ -48,7 +48,7 @@ def _changed(site: str, change: Callable[[pandas.DataFrame], pandas.DataFrame], 
     return Case({**sites, site: change(sites[site])})
 
 
-def _labels(**other: str) -> Callable[[pandas.DataFrame], pandas.DataFrame]:
+def _labels(**other: str | int) -> Callable[[pandas.DataFrame], pandas.DataFrame]:
     return lambda frame: frame.assign(y=frame["y"].map(other))
 
 
@@ -68,7 +68,7 @@ CASES: dict[str, Case] = {
     "three-rows": _changed("site01", lambda frame: frame.iloc[:3]),
     "no-values": _changed("site01", lambda frame: frame.assign(z=np.nan, sex=None)),
     "text-for-numbers": _changed("site01", lambda frame: frame.assign(z="high")),
-    "other-coding": _changed("site01", _labels(yes="1", no="0")),
+    "other-coding": _changed("site01", _labels(yes=1, no=0)),
     "other-coding-in-words": _changed("site01", _labels(yes="positive", no="negative")),
     "other-spelling": _changed("site01", _labels(yes="Yes", no="no")),
     "own-class": _changed("site01", _one_class),

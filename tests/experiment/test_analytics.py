@@ -200,9 +200,23 @@ def test_a_column_that_one_site_lacks_and_sites_without_rows() -> None:
 
 
 def test_columns_of_different_kinds_name_the_nodes() -> None:
-    sites = {"a": {"x": [1.0] * 20}, "b": {"x": ["one"] * 20}}
-    with pytest.raises(ConfigError, match="no site has a column 'x'|different kinds"):
-        hanse.simulate(sites).analytics().mean(["x"])
+    """No site was said to have the column, and an overview left it out without a word."""
+    rng = np.random.default_rng(0)
+    frames = {name: {"x": rng.normal(size=40), "y": rng.normal(size=40), "g": ["u", "v"] * 20} for name in "ab"}
+    frames["b"]["x"] = [f"{value:.3f}".replace(".", ",") for value in frames["b"]["x"]]
+    analytics = hanse.simulate(frames).analytics()
+    for ask in (lambda: analytics.mean(["x"]), lambda: analytics.fetch_stats("count", "x")):
+        with pytest.raises(ConfigError, match="'x' is of different kinds: categorical at b; numeric at a"):
+            ask()
+    for said in (
+        analytics.overview(),
+        analytics.describe(),
+        analytics.mean(),
+        analytics.fetch_stats(),
+        analytics.table_one("g"),
+    ):
+        assert "! 'x' is left out, as it is of different kinds: categorical at b; numeric at a" in repr(said)
+    assert "'x'" not in repr(analytics.overview(["y"]))
 
 
 def test_a_node_that_fails_does_not_lose_the_others_answers() -> None:  # A31, A45, errors per node

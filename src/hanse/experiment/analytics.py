@@ -44,6 +44,7 @@ from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
 AT_NODE = "statistics_minimum: this node keeps its small cells back itself"
+SAME = "it can be asked of where all sites write it in one way (a decimal comma, for one, makes text of numbers)"
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
 FRESH_S = 30.0  # how long the versions of the datasets are taken for known
 
@@ -124,7 +125,7 @@ class FederatedAnalytics:
         wanted: list[Item] = []
         for name in listed:
             wanted += self._items(name, {}, dataset_schema, self._by(by), kinds)
-        return self._fetch(wanted)
+        return self._fetch(wanted, self._left_out(dataset_schema))
 
     def fetch_stats_with_args(
         self, stats_args: Mapping[str, Any], *, by: str | Sequence[str] | None = None
@@ -210,7 +211,8 @@ class FederatedAnalytics:
             pending = [item for item in better.values() if item is not None]
         fetched = {id(one): one for found in answered.values() for one in found.fetched}.values()
         single = {id(one): one for found in answered.values() for one in found.single}.values()
-        return FAResult(list(answered), tuple(fetched), self.backend.simulated, tuple(single), self._kinds())
+        kinds, left_out = self._kinds(), self._left_out(columns)
+        return FAResult(list(answered), tuple(fetched), self.backend.simulated, tuple(single), kinds, left_out)
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
@@ -226,13 +228,14 @@ class FederatedAnalytics:
         """
         kinds = self._kinds()
         if by is not None:
-            _chosen([by], kinds)
+            self._chosen([by], kinds)
             if kinds[by] not in table_one_parts.GROUPING:
                 raise ConfigError(f"by is {by!r}, which is {kinds[by]}; groups are the labels of a column")
-        chosen = _chosen(dataset_schema, kinds)
+        chosen = self._chosen(dataset_schema, kinds)
         if dataset_schema is None:
             chosen = [c for c in chosen if not (c.endswith("]") and _is_image(c, self._seen))]
-        return table_one_parts.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated)
+        left_out = self._left_out(dataset_schema)
+        return table_one_parts.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated, left_out)
 
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
@@ -255,10 +258,10 @@ class FederatedAnalytics:
             asked = {**summary.options, **{k: v for k, v in options.items() if k in summary.options}}
             if columns and summary.drawn is drawn:
                 wanted += self._items(name, asked, columns, self._by(None), kinds)
-        return self._fetch(wanted)
+        return self._fetch(wanted, self._left_out(dataset_schema))
 
     def _described_columns(self, schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
-        chosen, by = _chosen(schema, kinds), self._by(None)
+        chosen, by = self._chosen(schema, kinds), self._by(None)
         images = {c for c in chosen if by and schema is None and c.endswith("]") and _is_image(c, self._seen)}
         return [c for c in chosen if c not in images and c not in by]
 
@@ -281,9 +284,9 @@ class FederatedAnalytics:
         found = statistic(stat)
         together = found.columns != 1
         usual = found.kinds if found.shown.usual is None else found.shown.usual
-        chosen = _chosen(schema, kinds)
+        chosen = self._chosen(schema, kinds)
         for name in by:
-            _chosen([name], kinds)
+            self._chosen([name], kinds)
             if kinds[name] not in LABELS:
                 raise ConfigError(
                     f"by is {name!r}, which is {kinds[name]}; groups are the labels of "
@@ -312,6 +315,34 @@ class FederatedAnalytics:
             return [make_item(stat, fitting, options, by)]
         return [make_item(stat, [column], options, by) for column in fitting]
 
+    def _chosen(self, schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
+        """The columns of a schema. Raises ``ConfigError`` naming one that no site has, or that is of different kinds at
+        several."""
+        if schema is None:
+            return list(kinds)
+        found: list[str] = []
+        for name in [schema] if isinstance(schema, str) else schema:
+            if name in kinds:
+                found.append(name)
+            elif f"{name}[shape]" in kinds:  # a modality: all of its channels
+                found += [f"{name}[{channel}]" for channel in range(CHANNELS)]
+            elif where := self._conflicts().get(name):
+                raise ConfigError(f"column {name!r} is of different kinds: {where}; {SAME}")
+            else:
+                raise ConfigError(f"no site has a column {name!r}; there are {', '.join(list(kinds)[:50])}")
+        if not found:
+            raise ConfigError("dataset_schema is empty; name columns, or leave it out for all")
+        return list(dict.fromkeys(found))
+
+    def _conflicts(self) -> dict[str, str]:
+        """Columns that nothing is told of, and which kind they are at which sites."""
+        return features.conflicts({node: d.get("columns") or {} for node, d in self._datasets().items()})
+
+    def _left_out(self, schema: str | Sequence[str] | None) -> list[str]:
+        """Where all columns are meant, those that are left out."""
+        found = self._conflicts() if schema is None else {}
+        return [f"{name!r} is left out, as it is of different kinds: {where}; {SAME}" for name, where in found.items()]
+
     def _kinds(self) -> dict[str, str]:
         """Column to kind over all sites, with channels and shape in place of an image column."""
         schemas = {node: d.get("columns") or {} for node, d in self._datasets().items()}
@@ -336,13 +367,13 @@ class FederatedAnalytics:
 
     # ------------------------------------------------------------ from items to values
 
-    def _fetch(self, wanted: Sequence[Item]) -> FAResult:
+    def _fetch(self, wanted: Sequence[Item], left_out: Sequence[str] = ()) -> FAResult:
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
-            return FAResult([], ())
+            return FAResult([], (), left_out=left_out)
         fetched = self.fetched(wanted, per_node=False)
         single = self.fetched(wanted, per_node=True) if self.per_node else ()
-        return FAResult(wanted, fetched, self.backend.simulated, single, self._kinds())
+        return FAResult(wanted, fetched, self.backend.simulated, single, self._kinds(), left_out)
 
     def fetched(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
         """What answers ``wanted``: from the cache, else from a run for what is missing there."""
@@ -469,23 +500,6 @@ def _columns(given: str, kinds: Mapping[str, str]) -> list[str] | str:
     if given in kinds or not isinstance(given, str) or "," not in given:
         return given
     return [part.strip() for part in given.split(",")]
-
-
-def _chosen(schema: str | Sequence[str] | None, kinds: Mapping[str, str]) -> list[str]:
-    """The columns of a schema. Raises ``ConfigError`` naming one that no site has."""
-    if schema is None:
-        return list(kinds)
-    found: list[str] = []
-    for name in [schema] if isinstance(schema, str) else schema:
-        if name in kinds:
-            found.append(name)
-        elif f"{name}[shape]" in kinds:  # a modality: all of its channels
-            found += [f"{name}[{channel}]" for channel in range(CHANNELS)]
-        else:
-            raise ConfigError(f"no site has a column {name!r}; there are {', '.join(list(kinds)[:50])}")
-    if not found:
-        raise ConfigError("dataset_schema is empty; name columns, or leave it out for all")
-    return list(dict.fromkeys(found))
 
 
 __all__ = ["FAResult", "FederatedAnalytics"]

@@ -40,6 +40,7 @@ class FAResult:
         simulated: all sites were in this process.
         single: the runs that answer it for each node by itself, where that was asked for.
         kinds: column to kind.
+        left_out: which columns were meant, where all are, and are told nothing of; as sentences.
     """
 
     wanted: Sequence[Item]
@@ -47,6 +48,7 @@ class FAResult:
     simulated: bool = False
     single: Sequence[Fetched] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
 
     # ------------------------------------------------------------ values
 
@@ -73,7 +75,7 @@ class FAResult:
         for item in self._shown(stat):
             if not self._of(item).absent(item):
                 found[", ".join(item.columns)] = self._qualified(item, node)
-        notes = [] if node else self.notes_of(self._shown(stat))
+        notes = [] if node else [*self.left_out, *self.notes_of(self._shown(stat))]
         return Figures(found, notes) if notes else found
 
     def global_stats(self, stats: str | Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -132,7 +134,7 @@ class FAResult:
     @property
     def notes(self) -> list[str]:
         """What one should know of these values: what was kept back, which site lacks a column, who failed."""
-        return self.notes_of(self.wanted)
+        return [*self.left_out, *self.notes_of(self.wanted)]
 
     def notes_of(self, items: Sequence[Item]) -> list[str]:
         """The same of some of them. What several nodes say alike is said once."""
@@ -159,7 +161,9 @@ class FAResult:
             {id(f): f for f in both}.values()
             for both in ([*self.fetched, *other.fetched], [*self.single, *other.single])
         )
-        return FAResult(list(wanted), tuple(fetched), self.simulated or other.simulated, tuple(single), self.kinds)
+        left_out = tuple(dict.fromkeys([*self.left_out, *other.left_out]))
+        simulated = self.simulated or other.simulated
+        return FAResult(list(wanted), tuple(fetched), simulated, tuple(single), self.kinds, left_out)
 
     # ------------------------------------------------------------ pictures
 

@@ -62,6 +62,7 @@ def make(
     columns: Sequence[str],
     kinds: Mapping[str, str],
     simulated: bool = False,
+    left_out: Sequence[str] = (),
 ) -> TableOne:
     """See :meth:`hanse.experiment.analytics.FederatedAnalytics.table_one`."""
     compare = compare or ("rest" if by is None else "pairs")
@@ -90,7 +91,7 @@ def make(
         if column in found.cells:
             parts = {name: _together(found, column, those) for name, those in every.items()}
             lines += _lines(column, found.labels.get(column), parts)
-    return TableOne(lines, groups, contrasts, by or "", found.notes, simulated)
+    return TableOne(lines, groups, contrasts, by or "", [*left_out, *found.notes], simulated)
 
 
 # ---------------------------------------------------------------- from cells to lines
