@@ -146,11 +146,22 @@ class Fetched:
         if node:
             return qualified(value, bounds, Scope())
         if not item.by or not isinstance(value, dict):
-            return qualified(value, bounds, self.scope(item))
+            return qualified(value, bounds, self._scopes(item, 0, self.scope(item)))
         return {
-            label: qualified(one, bounds and bounds[label], self.scope(item, group))
+            label: qualified(one, bounds and bounds[label], self._scopes(item, group, self.scope(item, group)))
             for group, (label, one) in enumerate(value.items())
         }
+
+    def _scopes(self, item: Item, group: int, scope: Scope) -> Any:
+        """What a value rests on, of a matrix number by number, where sites keep some of its numbers back."""
+        found = self.finds(item)
+        rows = algorithm.fewer(self.plan, self.arrays, found, group) if found is not None else None
+        if found is None or not isinstance(rows, list):
+            return scope
+        back = {node: why for i in closure(found) for node, why in self.withheld.get(i, {}).items()}
+        part = Scope(None, dict(sorted({**back, **scope.missing}.items())), scope.asked)
+        each = [[scope if n is None else replace(part, rows=n) for n in row] for row in rows]
+        return _part(each, found, item)
 
     def notes(self, items: Iterable[Item]) -> list[str]:
         """What one should know of the values of some items: what was kept back, which site lacks a column."""
@@ -231,7 +242,7 @@ def _lacks(value: Json) -> bool:
     return any(_lacks(one) for one in value) if isinstance(value, list) else value is None
 
 
-def _part(value: Json, found: Item, item: Item) -> Json:
+def _part(value: Any, found: Item, item: Item) -> Any:
     """The rows and columns of a larger matrix that were asked for."""
     if found.columns == item.columns or not isinstance(value, list):
         return value

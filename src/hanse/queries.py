@@ -240,6 +240,8 @@ class Statistic:
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         bounds: (arrays of all nodes, options, known) to between which numbers the pooled value lies, where the value is
             a number, or several, that joined cells may move. None: it is the pooled value itself.
+        fewer: (arrays of all nodes, options, known) to the rows that each number of a matrix rests on of which some
+            nodes keep theirs back, and None for the others. None: they are kept back as a whole.
         why: (value, options, arrays of all nodes, known) to why the value, or a part of it, is None, and what would
             help; asked where there is such a part. None: it is kept back, or there are too few rows.
         scalar: whether the value is one number (for tables).
@@ -277,6 +279,7 @@ class Statistic:
     counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None
+    fewer: Callable[[Arrays, Mapping[str, Json], Known], Json] | None = None
     why: Callable[[Json, Mapping[str, Json], Arrays, Known], str] | None = None
     scalar: bool = True
     filtered: bool = False

@@ -168,19 +168,21 @@ class Figures(dict[Any, Any]):
         return "\n".join([super().__repr__(), *(f"! {note}" for note in self.notes)])
 
 
-def qualified(value: Any, bounds: Any, scope: Scope) -> Any:
+def qualified(value: Any, bounds: Any, scope: Any) -> Any:
     """``value``, in which each number that is not sure is :class:`Rough`.
 
     Args:
-        bounds: (least, most) of a number, a list or a dictionary of them for one of numbers; None: exact.
-        scope: of all of them.
+        bounds: (least, most) of a number, a list or a dictionary of them for one of numbers; None: exact. Of a
+            dictionary that has ``p`` and ``p_range``, the latter is that of the former.
+        scope: of all of them; of a list, it may be a list of them.
     """
     if isinstance(value, Mapping):
         inner = bounds if isinstance(bounds, Mapping) else {}
-        return {key: qualified(one, inner.get(key), scope) for key, one in value.items()}
+        return {key: qualified(one, inner.get(key, value.get(f"{key}_range")), scope) for key, one in value.items()}
     if isinstance(value, list):
         each = bounds if isinstance(bounds, list) else [None] * len(value)
-        return [qualified(one, own, scope) for one, own in zip(value, each, strict=True)]
+        scopes = scope if isinstance(scope, list) else [scope] * len(value)
+        return [qualified(*one) for one in zip(value, each, scopes, strict=True)]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     least, most = bounds if bounds is not None else (None, None)
@@ -233,3 +235,16 @@ def as_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [as_json(one) for one in value]
     return value.to_json() if isinstance(value, Rough) else value
+
+
+def bare(value: Any) -> Any:
+    """With plain numbers: for what is drawn, where ranges are drawn too.
+
+    >>> bare({"at": [Rough(12, 10, 15), None]})
+    {'at': [12.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: bare(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [bare(one) for one in value]
+    return float(value) if isinstance(value, Rough) else value

@@ -118,7 +118,7 @@ def test_labels_that_are_text_stay_text(model: str) -> None:
     """'0' and '1' came back as whole numbers, which are no labels of the data."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, 200)
-    for labels, found in ((["0", "1"], ["0", "1"]), ([0, 1], [0, 1]), ([False, True], [0, 1])):
+    for labels, found in ((["0", "1"], ["0", "1"]), ([0, 1], [0, 1]), ([0.0, 1.0], [0, 1]), ([False, True], [0, 1])):
         rows = {"x": x, "y": [labels[int(v > 0)] for v in x]}
         result = Drive(shares(Table.of(rows), 100, 100), model_name=model, num_rounds=4).run()
         predictor = Predictor(result)

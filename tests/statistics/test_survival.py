@@ -51,6 +51,6 @@ def test_a_grid_that_ends_early_counts_nothing_twice() -> None:
             curve = there.analytics().kaplan_meier("t", "e", grid=[float(i) for i in range(end)])
         assert curve["at_risk_range"][0][1] == 900
         inside = int((frame["e"] & (frame["t"] < end)).sum())
-        assert curve["events_range"][-1][0] <= inside <= curve["events_range"][-1][1]
+        assert curve["events_so_far_range"][-1][0] <= inside <= curve["events_so_far_range"][-1][1]
         exact = KaplanMeierFitter().fit(frame["t"], frame["e"]).predict(curve["times"]).to_numpy()
         assert np.abs(np.array(curve["survival"]) - exact).mean() < 0.02

@@ -150,6 +150,12 @@ def bounds(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0,
     return find(*_given(query, arrays, item, group, prefix)) if find is not None else None
 
 
+def fewer(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0) -> Json:
+    """The rows that each number of :func:`value` rests on of which some nodes keep theirs back; None: of none."""
+    find = statistic(item.stat).fewer
+    return find(*_given(query, arrays, item, group)) if find is not None else None
+
+
 def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:
     stat = statistic(item.stat)
     kind = ColumnKind.NUMERIC if ColumnKind.NUMERIC in stat.kinds else ColumnKind.CATEGORICAL

@@ -119,17 +119,27 @@ def ranges(arrays: Arrays, grid: Array, level: float) -> dict[str, Json]:
     first = float(grid[at - 1]) if at else 0.0
     last = float(grid[reached[1][0]]) if len(reached[1]) else None
     median = halved(np.array(shown["times"]), survival) if shown["median"] is not None else None
-    risk = np.stack([spans.n - _before(spans.rows_early), spans.most_at_risk()], 1)
+    risk, events = np.stack([spans.n - _before(spans.rows_early), spans.most_at_risk()], 1)[keep], _events(spans)[keep]
     return {
         "survival": [v if fine else None for v, fine in zip(survival.tolist(), useful[keep], strict=True)],
         "survival_range": np.stack([least, most], 1)[keep].tolist(),
         "lower": lower[keep].tolist(),
         "upper": upper[keep].tolist(),
-        "at_risk_range": risk[keep].tolist(),
-        "events_range": np.stack([spans.late, spans.early], 1)[keep].tolist(),  # up to each time
+        "at_risk": np.clip(shown["at_risk"], *risk.T).tolist(),
+        "events": np.clip(shown["events"], *events.T).tolist(),
+        "at_risk_range": risk.tolist(),
+        "events_range": events.tolist(),
+        "events_so_far_range": np.stack([spans.late, spans.early], 1)[keep].tolist(),  # up to each time
         "median": None if last is None or median is None else min(max(median, first), last),
         "median_range": [first, last],
     }
+
+
+def _events(spans: Spans) -> Array:
+    """(k, 2) the fewest and the most that can count at each time."""
+    return np.asarray(
+        np.stack([np.maximum(spans.late - _before(spans.early), 0), spans.early - _before(spans.late)], 1)
+    )
 
 
 def _actuarial(arrays: Arrays, times: int) -> Array:

@@ -29,6 +29,7 @@ STATISTIC = Statistic(
     columns=0,
     needs=lambda item: (same(item, "covariance"),),
     final=final,
+    fewer=lambda arrays, options, known: pair_means.fewer(known[0], options, known),
     why=lambda found, options, arrays, known: "a column that does not vary, or is never beside the other, has none",
     scalar=False,
     matrix=True,

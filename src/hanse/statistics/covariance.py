@@ -135,6 +135,7 @@ STATISTIC = Statistic(
     few=pair_means.FEW,
     counts=("n", "N"),
     final=final,
+    fewer=pair_means.fewer,
     scalar=False,
     matrix=True,
     shown=Shown(usual=frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN}), arguments=variance.ARGUMENTS),

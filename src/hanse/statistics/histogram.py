@@ -26,6 +26,7 @@ from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Bins, Picture, Shown, Summary
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, same, take
+from hanse.rough import bare
 from hanse.statistics import _joined, cells
 from hanse.statistics._powers import center
 from hanse.suppression import hidden
@@ -252,7 +253,7 @@ def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Pic
             [bool(sites) for sites in value.get("hidden", ())],
             group,
         )
-        for group, value in values.items()
+        for group, value in bare(values).items()
         if value
     ]
 

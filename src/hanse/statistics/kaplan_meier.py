@@ -27,6 +27,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
 from hanse.presentation import Picture, Shown, StepCurve, StepCurves
 from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
+from hanse.rough import bare
 from hanse.statistics import _joined, _survival, _total_curve, cells
 from hanse.statistics._powers import center
 from hanse.statistics._times import KINDS, TimeCells, cell_end, runs
@@ -289,7 +290,7 @@ def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Pic
     """All groups in one picture, since they are to be compared."""
     curves = {
         group: StepCurve(value["times"], value["survival"], value["lower"], value["upper"])
-        for group, value in values.items()
+        for group, value in bare(values).items()
         if value and value["times"]
     }
     return [StepCurves(f"share that survives, with its {options['level']:.0%} band", curves)] if curves else []

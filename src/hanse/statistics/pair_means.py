@@ -79,6 +79,14 @@ def told(arrays: Arrays, back: Array) -> dict[str, Array]:
     return {**found, "n": found["N"].max(), "hidden": back.astype(np.int64)}
 
 
+def fewer(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    """Rows of the pairs that some sites keep back."""
+    return [
+        [int(n) if back else None for n, back in zip(*row, strict=True)]
+        for row in zip(arrays["N"], arrays["hidden"], strict=True)
+    ]
+
+
 def means(arrays: Arrays) -> Array:
     """(p, p); 0 where a pair has no rows."""
     return np.asarray(arrays["S"] / np.maximum(arrays["N"], 1))
@@ -106,6 +114,7 @@ STATISTIC = Statistic(
     few=FEW,
     counts=("n", "N"),
     final=final,
+    fewer=fewer,
     scalar=False,
     shown=Shown(offered=False),
 )

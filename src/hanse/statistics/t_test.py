@@ -44,7 +44,8 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     from scipy import special
 
     labels, (n1, n2), (m1, m2), (v1, v2) = pair(options, known)
-    found: dict[str, Json] = {"groups": labels, "difference": m1 - m2, "t": None, "dof": None, "p": None}
+    difference = m1 - m2 if n1 and n2 else None
+    found: dict[str, Json] = {"groups": labels, "difference": difference, "t": None, "dof": None, "p": None}
     if n1 < 2 or n2 < 2 or not v1 + v2 > 0:
         return found
     if options["equal_var"]:

@@ -1,0 +1,318 @@
+"""Random federations of odd tables at the default protection: whatever is told is that of the pooled rows it rests on,
+or lies with it between its bounds. References: pandas, SciPy and lifelines on the rows of all sites that are in it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import KaplanMeierFitter
+from lifelines.statistics import multivariate_logrank_test
+from pooled import ask
+from scipy import stats
+
+from hanse.errors import ConfigError
+from hanse.fetched import Fetched, closure
+from hanse.queries import Item, levels_of, make_item
+from hanse.rough import Rough
+from hanse.statistics import _pairs
+
+DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
+EDGES = [-1e3, -10.0, 0.0, 1.0, 2.0, 20.0, 40.0, 45.0, 50.0, 55.0, 60.0, 80.0, 1e3]
+LABELS = ("g", "h")
+Q = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _numbers(rng: np.random.Generator, kind: int, n: int) -> Any:
+    if kind == 0:
+        return rng.normal(50, 10, n)
+    if kind == 1:  # ties
+        return np.round(rng.normal(50, 10, n))
+    if kind == 2:  # half of it zero, the rest of all sizes
+        return np.where(rng.random(n) < 0.5, 0.0, np.exp(rng.normal(0, 2, n)))
+    if kind == 3:
+        return np.full(n, 3.0)
+    if kind == 4:
+        return rng.random(n) < 0.3
+    if kind == 5:  # every site another population
+        return rng.normal(50 + rng.normal(0, 30), np.exp(rng.normal()), n)
+    return rng.integers(0, 4, n)
+
+
+def _gaps(rng: np.random.Generator, values: Any) -> Any:
+    """Nothing missing, some, most, or all; here and there an infinite value."""
+    share = rng.choice([0.0, 0.0, 0.1, 0.6, 1.0], p=[0.4, 0.2, 0.2, 0.15, 0.05])
+    if not share:
+        return values
+    found = np.where(rng.random(len(values)) < share, np.nan, np.asarray(values, float))
+    return np.where(rng.random(len(values)) < 0.02, np.inf, found)
+
+
+def tables(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """1 to 7 sites of 5 to 3,000 rows."""
+    kinds, found = rng.integers(0, 7, 2), {}
+    largest = int(rng.choice([60, 300, 3000], p=[0.55, 0.35, 0.1]))
+    names = [None, "a", "b", "c"]
+    for i in range(int(rng.integers(1, 8))):
+        n = int(np.exp(rng.uniform(np.log(5), np.log(largest))))
+        x, w = (_gaps(rng, _numbers(rng, int(kind), n)) for kind in kinds)
+        t = rng.exponential(500, n)
+        t = np.abs(_gaps(rng, np.round(t / 50) if kinds[0] % 2 else t))
+        p = rng.dirichlet([0.3, 3.0, 2.0, 0.5])
+        g = rng.choice(names, n, p=p / p.sum()).astype(object)
+        h = rng.choice(["u", "v", f"only{i}"], n, p=[0.6, 0.38, 0.02]).astype(object)
+        g[:1] = "alone"  # a group of one row at each site
+        found[f"s{i}"] = pd.DataFrame({"x": x, "w": w, "t": t, "e": rng.random(n) < rng.choice([0.2, 0.7, 0.9])})
+        found[f"s{i}"] = found[f"s{i}"].assign(g=g, h=h)
+    return found
+
+
+# ---------------------------------------------------------------- what pooled rows give
+
+
+def _finite(rows: pd.DataFrame, *names: str) -> list[Any]:
+    columns = [rows[name].to_numpy(float, na_value=np.nan) for name in names]
+    fine = np.all([np.isfinite(column) for column in columns], axis=0)
+    return [column[fine] for column in columns]
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _missing(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    column = rows[item.columns[0]]
+    infinite = 0 if item.columns[0] in LABELS else int(np.isinf(column.to_numpy(float, na_value=np.nan)).sum())
+    return {"rows": len(column), "missing": int(column.isna().sum()), "infinite": infinite}
+
+
+def _sparsity(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    columns = [rows[name].to_numpy(float, na_value=np.nan) for name in item.columns]
+    return float(np.mean([np.isnan(c) | (c == 0) for c in columns])) if len(rows) else None  # infinite is neither
+
+
+def _moments(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    [x] = _finite(rows, *item.columns)
+    return {"skewness": _or_none(stats.skew(x, bias=False)), "kurtosis": _or_none(stats.kurtosis(x, bias=False))}
+
+
+def _histogram(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    [x] = _finite(rows, *item.columns)
+    edges = np.array(told["bin_edges"], float)
+    counts = np.histogram(x, edges)[0].tolist()
+    return {"counts": counts, "below": int((x < edges[0]).sum()), "above": int((x > edges[-1]).sum())}
+
+
+def _value_counts(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    counts = rows[item.columns[0]].value_counts()
+    return {label: int(counts.get(label, 0)) for label in told if label != "(other)"}
+
+
+def _crosstab(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    table = pd.crosstab(rows[item.columns[0]], rows[item.columns[1]])
+    cells = {
+        r: {c: int(table.loc[r, c]) if r in table.index and c in table.columns else 0 for c in row if c != "(other)"}
+        for r, row in told["table"].items()
+        if r != "(other)"
+    }
+    if told["chi2"] is None:
+        return {"table": cells}
+    test = stats.chi2_contingency(table, correction=False)
+    return {"table": cells, "chi2": test.statistic, "dof": test.dof, "p": test.pvalue}
+
+
+def _matrix(what: Callable[[Any, Any], float]) -> Callable[[list[pd.DataFrame], Item], Any]:
+    """Of each pair, of the rows of the sites that do not keep it back."""
+
+    def pooled(frames: list[pd.DataFrame], item: Item) -> Any:
+        table: list[list[float | None]] = [[None] * len(item.columns) for _ in item.columns]
+        there = [np.isfinite(f[list(item.columns)].to_numpy(float, na_value=np.nan)) for f in frames]
+        back = [_pairs.hidden(_pairs.pairs(t), _pairs.triples(t), DEFAULT["minimum_cell"]) for t in there]
+        for i, a in enumerate(item.columns):
+            for j, b in enumerate(item.columns):
+                parts = [frame for frame, hidden in zip(frames, back, strict=True) if not hidden[i, j]]
+                x, y = _finite(pd.concat(parts), a, b) if parts else ([], [])
+                table[i][j] = _or_none(what(x, y)) if len(x) > 1 else None
+        return table
+
+    return pooled
+
+
+def _curve(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    t, e = _finite(rows, "t", "e")
+    fit = KaplanMeierFitter().fit(t, e, alpha=1 - item.options["level"])
+    band = fit.confidence_interval_
+    times = np.array(told["times"], float)
+    rows_of_band = band.to_numpy()[np.searchsorted(band.index, times, "right") - 1]
+    for (low, high), below, above in zip(rows_of_band, told["lower"], told["upper"], strict=True):
+        assert np.isnan(low) or below is None or (below <= low + 1e-7 and high <= above + 1e-7)
+    before = np.concatenate([[-np.inf], times[:-1]])
+    return {
+        "survival": np.atleast_1d(fit.predict(times)).astype(float).tolist(),
+        "at_risk": [int((t > one).sum()) for one in before],
+        "events": [int(((t > a) & (t <= b) & (e > 0)).sum()) for a, b in zip(before, times, strict=True)],
+        "median": _or_none(fit.median_survival_time_),
+    }
+
+
+def _one(what: Callable[[Any], float], least: int = 1) -> Callable[[pd.DataFrame, Item, Any], Any]:
+    def pooled(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+        [x] = _finite(rows, *item.columns)
+        return _or_none(what(x)) if len(x) >= least else None
+
+    return pooled
+
+
+def _count(rows: pd.DataFrame, item: Item, told: Any) -> Any:
+    column = rows[item.columns[0]]
+    return int(column.notna().sum()) if item.columns[0] in LABELS else len(_finite(rows, *item.columns)[0])
+
+
+POOLED: dict[str, Callable[[pd.DataFrame, Item, Any], Any]] = {
+    "count": _count,
+    "missing": _missing,
+    "sparsity": _sparsity,
+    "sum": _one(np.sum, 0),
+    "mean": _one(np.mean),
+    "variance": _one(lambda x: np.var(x, ddof=1), 2),
+    "std": _one(lambda x: np.std(x, ddof=1), 2),
+    "moments": _moments,
+    "histogram": _histogram,
+    "value_counts": _value_counts,
+    "crosstab": _crosstab,
+    "quantile": lambda rows, item, told: [float(v) for v in np.quantile(_finite(rows, *item.columns)[0], Q)],
+    "median": _one(np.median),
+    "kaplan_meier": _curve,
+}
+
+
+PAIRS = {
+    "covariance": _matrix(lambda x, y: np.cov(x, y)[0, 1]),
+    "correlation": _matrix(lambda x, y: np.corrcoef(x, y)[0, 1] if np.ptp(x) and np.ptp(y) else math.nan),
+}
+
+
+def _smd(x: Any, y: Any) -> Any:
+    return (x.mean() - y.mean()) / math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2)
+
+
+def _t(x: Any, y: Any) -> Any:
+    test = stats.ttest_ind(x, y, equal_var=False)
+    return {"difference": x.mean() - y.mean(), "t": test.statistic, "dof": test.df, "p": test.pvalue}
+
+
+def _ranks(x: Any, y: Any) -> Any:
+    test = stats.mannwhitneyu(x, y, method="asymptotic")
+    return {"u": float(test.statistic), "p": _or_none(test.pvalue)}
+
+
+TESTS: dict[str, Callable[[Any, Any], Any]] = {"t_test": _t, "smd": _smd, "mann_whitney": _ranks}
+
+
+# ---------------------------------------------------------------- whose rows are in a value
+
+
+def _gone(found: Fetched, item: Item, by: str = "", label: str = "") -> set[str]:
+    """The sites that tell nothing of a label of ``by``, or of all rows."""
+    gone, group = set(found.failures), found.value(levels_of(by)).index(label) if label else 0
+    for carrier in closure(item):
+        if carrier in found.plan.shared and carrier.by == ((by,) if by else ()) and carrier.stat != "levels":
+            gone |= {node for node, groups in found.kept.get(carrier, {}).items() if group in groups}
+    return gone
+
+
+def _rows(frames: dict[str, pd.DataFrame], found: Fetched, item: Item, by: str = "", label: str = "") -> pd.DataFrame:
+    """Those of all sites that tell them."""
+    gone = _gone(found, item, by, label)
+    parts = [frame if not label else frame[frame[by] == label] for name, frame in frames.items() if name not in gone]
+    return pd.concat(parts) if parts else next(iter(frames.values())).iloc[:0]
+
+
+def agrees(told: Any, true: Any, what: str) -> int:
+    """How many numbers were looked at. Raises ``AssertionError`` where one is not that of the pooled rows."""
+    if told is None:
+        return 0
+    if isinstance(true, dict):
+        return sum(agrees(told[key], one, f"{what} {key}") for key, one in true.items() if key in told)
+    if isinstance(true, list):
+        assert len(told) == len(true), what
+        return sum(agrees(a, b, f"{what} [{i}]") for i, (a, b) in enumerate(zip(told, true, strict=True)))
+    if isinstance(told, Rough) and told.least is not None and told.most is not None:
+        assert true is None or math.isclose(true, told.least, rel_tol=1e-9, abs_tol=1e-9) or true >= told.least, what
+        assert true is None or math.isclose(true, told.most, rel_tol=1e-9, abs_tol=1e-9) or true <= told.most, what
+        assert told.least - 1e-9 <= float(told) <= told.most + 1e-9, what
+        return 1
+    assert true is not None, f"{what}: {told!r} where pooled rows give none"
+    assert math.isclose(float(told), true, rel_tol=1e-7, abs_tol=1e-7), f"{what}: {told!r}, pooled {true!r}"
+    return 1
+
+
+def _items(rng: np.random.Generator) -> list[Item]:
+    two = {"group": "g", "groups": ["a", "b"]}
+    numbers = [make_item(s, [c], {}) for s in ("count", "missing", "sum", "mean", "std", "moments") for c in "xw"]
+    numbers += [make_item("quantile", [c], {"q": Q, "depth": int(rng.integers(1, 4))}) for c in "xw"]
+    numbers += [make_item("histogram", [c], {"bin_edges": EDGES}) for c in "xw"]
+    numbers += [make_item("histogram", ["x"], {"bins": 12}), make_item("median", ["w"], {})]
+    labels = [make_item(s, [c], {}) for s in ("count", "missing", "value_counts") for c in "gh"]
+    both = [make_item(s, ["x", "w"], {}) for s in ("covariance", "correlation", "sparsity")]
+    grid = {} if rng.random() < 0.5 else {"grid": sorted(rng.uniform(0, 1500, int(rng.integers(2, 40))).tolist())}
+    by = [make_item(s, ["x"], {}, ["g"]) for s in ("count", "missing", "mean", "std", "median")]
+    by += [make_item("histogram", ["x"], {"bin_edges": EDGES}, ["g"]), make_item("value_counts", ["h"], {}, ["g"])]
+    curves = [make_item("kaplan_meier", ["t", "e"], grid, by) for by in ([], ["g"])]
+    tests = [make_item(s, ["x"], two) for s in TESTS] + [make_item("logrank", ["t", "e"], two)]
+    return [*numbers, *labels, *both, make_item("crosstab", ["g", "h"], {}), *by, *curves, *tests]
+
+
+def held(rng: np.random.Generator) -> int:
+    """How many numbers of a federation were held against the pooled rows."""
+    frames, items = tables(rng), _items(rng)
+    found, looked = ask(frames, items, **DEFAULT), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for item in items:
+            try:
+                told = found.qualified(item)
+            except ConfigError:  # no two groups are told
+                continue
+            if item.stat in TESTS or item.stat == "logrank":
+                a, b = (_rows(frames, found, item, "g", label) for label in "ab")
+                if item.stat == "logrank":
+                    if item.options["grid"] is None and told["p"] is not None:
+                        both = pd.concat([a, b])
+                        t, e = (both[name].to_numpy(float, na_value=np.nan) for name in "te")
+                        fine = np.isfinite(t)
+                        test = multivariate_logrank_test(t[fine], both.g.to_numpy()[fine], e[fine])
+                        looked += agrees(told, {"chi2": test.test_statistic, "p": test.p_value}, item.name)
+                else:
+                    looked += agrees(told, TESTS[item.stat](*(_finite(rows, "x")[0] for rows in (a, b))), item.name)
+            elif item.stat in PAIRS:
+                told_by = [frames[n] for n in sorted(frames) if n not in _gone(found, item)]
+                looked += agrees(told, PAIRS[item.stat](told_by, item), item.name)
+            elif item.by:
+                for label, one in told.items():
+                    rows = _rows(frames, found, item, "g", label)
+                    if one is not None:
+                        looked += agrees(one, POOLED[item.stat](rows, item, one), f"{item.name}: {label}")
+            elif told is not None:
+                looked += agrees(told, POOLED[item.stat](_rows(frames, found, item), item, told), item.name)
+    return looked
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_what_is_told_of_odd_tables_is_that_of_the_pooled_rows(part: int) -> None:
+    """``make long`` draws a hundred times as many."""
+    assert sum(held(np.random.default_rng((part, draw))) for draw in range(4)) > 200
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(40))
+def test_what_is_told_of_thousands_of_odd_tables_is_that_of_the_pooled_rows(part: int) -> None:
+    assert sum(held(np.random.default_rng((1000 + part, draw))) for draw in range(80)) > 4_000
