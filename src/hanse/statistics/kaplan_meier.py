@@ -163,7 +163,9 @@ def _back(counts: Array, back: Array, shape: Sequence[int], minimum: int) -> Arr
 
 def _parts(counts: Array, told: Array) -> Array:
     """(p, cells) of the groups that are told, and of all others together."""
-    mine = counts[told].reshape(-1, counts.shape[-1])
+    mine = counts[told].reshape(
+        len(KINDS) * int(told.sum()), counts.shape[-1]
+    )  # -1 is unclear where there are no cells
     return np.concatenate([mine, counts[~told].sum(0)])
 
 
