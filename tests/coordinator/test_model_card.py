@@ -51,6 +51,7 @@ def test_it_says_data_consent_code_protection_and_figures(tmp_path: Path) -> Non
             assert "| a | visits | v1 | at most 60 |" in card
             assert "clip norm=2.5" in card
             assert "were seen by the coordinator" in card
+            assert "none was promised" in card
             accuracy = session["result"]["metrics"]["accuracy"]
             assert f"| accuracy | {accuracy:.4g} |" in card
             assert "After round 3" in card

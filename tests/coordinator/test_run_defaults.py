@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hanse import algorithms, protection
+from hanse.config import RunConfig
 from hanse.coordinator.run_defaults import VARIABLES, RunDefaults, served_at, warnings
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError
@@ -53,8 +55,7 @@ def test_every_variable_of_the_document_means_something() -> None:
         ("CLIENT_FRACTION", "NaN"),
         ("AGGREGATION_STRATEGY", "fedsomething"),
         ("DIFFERENTIAL_PRIVACY", "perhaps"),
-        ("DIFFERENTIAL_PRIVACY", "true"),  # what is not there is not passed over
-        ("POLICY_ENGINE_URL", "http://localhost:5000"),
+        ("POLICY_ENGINE_URL", "http://localhost:5000"),  # what is not there is not passed over
     ],
 )
 def test_what_cannot_be_honoured_is_an_error_at_the_start(variable: str, value: str) -> None:
@@ -66,7 +67,23 @@ def test_what_cannot_be_honoured_is_an_error_at_the_start(variable: str, value: 
 def test_false_is_false_in_every_spelling() -> None:
     """F153: the word "false" is not a true text."""
     for word in ("false", "False", "0", "no", "off", ""):
-        RunDefaults.read([], {"DIFFERENTIAL_PRIVACY": word})
+        assert RunDefaults.read([], {"DIFFERENTIAL_PRIVACY": word}).values == {}
+
+
+def test_noise_is_added_where_a_run_does_not_say_otherwise_and_never_left_out() -> None:
+    """F153: true; a run that cannot keep it is refused when it is proposed."""
+    defaults = RunDefaults.read([], {"DIFFERENTIAL_PRIVACY": "true"})
+    settings, said = defaults.applied({"model_name": "sgd_classifier"})
+    assert (settings["privacy"], settings["test_fraction"], said) == ("local", 0.0, ())
+    for own in ({"privacy": None}, {"privacy": {"mode": "local", "epsilon": 3.0}}):
+        assert defaults.applied({"model_name": "sgd_classifier", **own})[0]["privacy"] == own["privacy"]
+    held_out, _ = defaults.applied({"model_name": "sgd_classifier", "test_fraction": 0.25})
+    assert (held_out["privacy"], held_out["test_fraction"]) == ("local", 0.25)
+    with pytest.raises(ConfigError, match="differentially private"):
+        protection.of(algorithms.settled(RunConfig.parse(held_out)), 3)
+    trees, _ = defaults.applied({"model_name": "random_forest"})
+    with pytest.raises(ConfigError, match="differentially private"):
+        protection.of(algorithms.settled(RunConfig.parse(trees)), 3)
 
 
 def test_a_network_controller_is_not_asked_and_that_is_said() -> None:

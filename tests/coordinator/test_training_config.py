@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hanse import algorithms, protection
 from hanse.config import RunConfig
 from hanse.coordinator.training_config import translated
 from hanse.errors import ConfigError
@@ -76,14 +77,13 @@ def test_settings_of_a_run_beside_the_groups_count() -> None:
     [
         ("training_config", "epochs", 5),
         ("model_config", "layers", 3),
-        ("privacy_config", "differential_privacy", True),
         ("privacy_config", "secure_aggregation", "no"),
         ("network_config", "qos_enabled", 1),
         ("network_config", "vlan", 3),
     ],
 )
-def test_what_is_unknown_or_cannot_be_protected_is_refused(group: str, entry: str, value: Any) -> None:
-    """F154: unknown keys; F159: noise that is not there."""
+def test_what_is_unknown_or_no_switch_is_refused(group: str, entry: str, value: Any) -> None:
+    """F154: unknown keys, and words for true and false."""
     given = copy.deepcopy(PRINTED)
     given[group][entry] = value
     with pytest.raises(ConfigError, match=entry):
@@ -113,3 +113,17 @@ def test_a_protection_is_not_dropped_without_a_word(given: dict[str, Any], says:
     with pytest.raises(ConfigError, match=says):
         translated(given)
     assert translated({"privacy_config": {"differential_privacy": False, "epsilon": 1.0}}) == ({}, ())
+
+
+def test_differential_privacy_is_that_of_the_run() -> None:
+    """F117, F122, F159, F160, F162: one clipping, that of the noise; and a run that cannot keep it is refused."""
+    given = copy.deepcopy(PRINTED)
+    given["privacy_config"] |= {"differential_privacy": True, "epsilon": 2.0, "max_grad_norm": 0.5}
+    settings, said = translated({**given, "target_column": "digit"})
+    assert settings["privacy"] == {"mode": "local", "epsilon": 2.0, "delta": 1e-5, "clip": 0.5}
+    assert settings["test_fraction"] == 0
+    assert "transforms" not in settings
+    assert any("differential_privacy" in sentence for sentence in said)
+    assert protection.words(RunConfig.parse({**settings, "fraction": 1.0}), 3)
+    with pytest.raises(ConfigError, match="differentially private"):
+        protection.of(algorithms.settled(RunConfig.parse({**settings, "test_fraction": 0.25, "fraction": 1.0})), 3)

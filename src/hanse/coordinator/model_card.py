@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from hanse import protection
 from hanse.bundle import Bundle
 from hanse.coordinator import course
 from hanse.messages import Json
@@ -59,7 +60,7 @@ def card(session: Mapping[str, Json], bundle: Bundle, versions: Sequence[ModelVe
         _list({"release": f"hanse {content['hanse']}", "files of the nodes' half": len(content["code"])}),
         _list({name: f"{value!r}" for name, value in _chosen(config).items()}),
         "## Protection",
-        _list(_protection(content)),
+        _list(_protection(bundle)),
     ]
     said = list(content["alignment"].get("warnings", ())) + _warned(steps)
     if said:
@@ -99,7 +100,8 @@ def _data(content: Mapping[str, Json], session: Mapping[str, Json]) -> str:
     )
 
 
-def _protection(content: Mapping[str, Json]) -> dict[str, Json]:
+def _protection(bundle: Bundle) -> dict[str, Json]:
+    content = bundle.content
     ways = content["gathering"]
     seen = sorted({name for name in ways.values()})
     hidden = [name for name in seen if name in names("gathering") and find("gathering", name).HIDES]
@@ -108,6 +110,7 @@ def _protection(content: Mapping[str, Json]) -> dict[str, Json]:
         "contributions came together": ", ".join(f"{way} by {name}" for way, name in sorted(ways.items())),
         "single contributions": "sums were seen by nobody in parts" if hidden else "were seen by the coordinator",
         "before a contribution left": ", then ".join(links) or "nothing was changed",
+        "differential privacy": protection.words(bundle.config, len(content["datasets"])) or "none was promised",
     }
 
 

@@ -2,7 +2,7 @@
 
 A run's own settings come first, then these, then Hanse's defaults. They are for runs that learn a model; a strategy or
 a share of the nodes that does not fit what a run learns is left out, and the run's proposer is told. A minimum of nodes
-is never left out: a run that asks fewer is refused.
+and a protection are never left out: a run that they do not fit is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 _OPTION = "--run-default"
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _FIRST = ("model_name", "federated_strategy")
-_MINIMUM = VARIABLES["MIN_CLIENTS"]
+_PRIVACY = {"privacy": "local", "test_fraction": 0.0}  # metrics of held-out rows would be exact sums of them
+_KEPT = frozenset({*VARIABLES["MIN_CLIENTS"], *_PRIVACY})  # what is not left out where it does not fit: that is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class RunDefaults:
             if value and not taken & {*meant}:
                 found[variable] = {name: _known(name).read(variable, value) for name in meant}
         # what is learned and how, before what fits only that
+        if _true(environment, "DIFFERENTIAL_PRIVACY") and "privacy" not in taken:
+            found["DIFFERENTIAL_PRIVACY"] = _PRIVACY
         made = RunDefaults(tuple(sorted(found.items(), key=lambda pair: not {*_FIRST} & {*pair[1]})))
         strategy = made.values.get("federated_strategy")
         if strategy is not None and strategy not in (*algorithms.AUTOMATIC, *names("algorithms")):
@@ -82,10 +85,11 @@ class RunDefaults:
         if not self.given or not algorithms.needs_model(RunConfig.parse(raw)):
             return config, ()
         for where, own in self.given:
-            if {*own} & {*raw}:
+            decisive = {"privacy"} if "privacy" in own else {*own}  # no rows held out is what follows from it
+            if decisive & {*raw}:
                 continue
-            tried = {**config, **own}
-            if not {*own} <= {*_MINIMUM}:
+            tried = {**config, **own, **{name: raw[name] for name in own if name in raw}}
+            if not {*own} <= _KEPT:
                 try:
                     algorithms.settled(RunConfig.parse(tried))
                 except ConfigError as error:
@@ -106,16 +110,15 @@ def _known(name: str) -> Setting:
     return settings(folder, ingredient)[name]
 
 
+def _true(environment: Mapping[str, str], variable: str) -> bool:
+    word = environment.get(variable, "").strip().lower()
+    if word and word not in _WORDS:
+        raise ConfigError(f"{variable} is {word!r}; expected true or false")
+    return bool(word) and _WORDS[word]
+
+
 def _check_protections(environment: Mapping[str, str]) -> None:
     """What people rely on is there, or nothing starts."""
-    private = environment.get("DIFFERENTIAL_PRIVACY", "").strip().lower()
-    if private and private not in _WORDS:
-        raise ConfigError(f"DIFFERENTIAL_PRIVACY is {private!r}; expected true or false")
-    if private and _WORDS[private]:
-        raise ConfigError(
-            "DIFFERENTIAL_PRIVACY is true, and this coordinator does not add noise to every run by itself; set it to "
-            "false, and let owners and runs say what they protect"
-        )
     if environment.get("POLICY_ENGINE_URL", "").strip():
         raise ConfigError(
             "POLICY_ENGINE_URL is set, and this coordinator asks no policy engine: what it would forbid would be done. "

@@ -52,8 +52,7 @@ def translated(raw: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...
     """The settings of a run, and a sentence for each entry that changes nothing.
 
     Raises:
-        ConfigError: a group is no object, has an entry that the document has not, or asks for a protection that is
-            not there.
+        ConfigError: a group is no object, or has an entry that the document has not.
     """
     found: dict[str, Json] = {}
     said: Said = []
@@ -106,11 +105,6 @@ def _model(group: Mapping[str, Json], said: Said) -> dict[str, Json]:
 
 
 def _privacy(group: Mapping[str, Json], said: Said) -> dict[str, Json]:
-    if _switch("privacy_config", group, "differential_privacy"):
-        raise ConfigError(
-            "differential_privacy is asked for in privacy_config, and this coordinator cannot give it by that name; a "
-            "run without it would not be what was asked"
-        )
     for switch, entries in (("differential_privacy", ("epsilon", "delta")), ("gradient_clipping", ("max_grad_norm",))):
         if switch not in group and (given := [entry for entry in entries if entry in group]):
             raise ConfigError(
@@ -118,11 +112,21 @@ def _privacy(group: Mapping[str, Json], said: Said) -> dict[str, Json]:
                 f"they protect nobody; set {switch} to true or false"
             )
     found: dict[str, Json] = {}
+    clipped = _switch("privacy_config", group, "gradient_clipping")
+    if clipped:
+        said.append("gradient_clipping bounds each node's whole update by max_grad_norm, over all its arrays together")
+    if _switch("privacy_config", group, "differential_privacy"):
+        promised = {name: group[name] for name in ("epsilon", "delta") if name in group}
+        clip = {"clip": group["max_grad_norm"]} if clipped and "max_grad_norm" in group else {}
+        found |= {"privacy": {"mode": "local", **promised, **clip}, "test_fraction": 0.0}
+        said.append(
+            "differential_privacy holds for the whole run: each node adds the noise of all planned rounds, and no rows "
+            "are held out, whose metrics would be exact sums of them"
+        )
+    elif clipped:
+        found["transforms"] = [{"name": "clip", "norm": group.get("max_grad_norm", 1.0)}]
     if _switch("privacy_config", group, "secure_aggregation"):
         found["gathering"] = "secure"
-    if _switch("privacy_config", group, "gradient_clipping"):
-        found["transforms"] = [{"name": "clip", "norm": group.get("max_grad_norm", 1.0)}]
-        said.append("gradient_clipping bounds each node's whole update by max_grad_norm, over all its arrays together")
     return found
 
 
