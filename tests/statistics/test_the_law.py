@@ -335,6 +335,21 @@ def test_whole_numbers_and_booleans_stay_what_they_are() -> None:
     assert float(found.median("ill")["ill"]) == 0.0
 
 
+def test_quantiles_of_whole_years_are_whole_years() -> None:
+    """They stood between two years, and half a year too low, as rows that are told together were spread evenly."""
+    item, right = make_item("quantile", ["age"], {"q": [0.05, 0.25, 0.5, 0.75, 0.95]}), 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        frames = {f"s{i}": pd.DataFrame({"age": rng.integers(20, 90, 500)}) for i in range(5)}
+        found = ask(frames, [item], **DEFAULT).value(item)
+        assert all(value == round(value) for value in found)
+        right += sum(
+            value == np.quantile(pd.concat(frames.values()).age, q)
+            for value, q in zip(found, item.options["q"], strict=True)
+        )
+    assert right >= 16
+
+
 def test_times_before_zero_are_refused() -> None:
     with pytest.raises(RunFailed, match="negative survival times"):
         hanse.simulate({"a": {"t": np.arange(-1.0, 99.0), "e": np.ones(100)}}).analytics().kaplan_meier("t", "e")

@@ -94,7 +94,7 @@ def even(counts: Array, found: Array, minimum: int) -> Array:
     upto = np.cumsum(counts)
     wanted = upto[-1] * np.arange(1, len(found)) / len(found)
     after = np.searchsorted(upto, wanted)
-    before = np.maximum(after - 1, 0)
+    before = np.searchsorted(upto, upto[np.maximum(after - 1, 0)])  # a cell with rows, as every end of a run
     last = np.where(wanted - upto[before] < upto[after] - wanted, before, after)
     ends = np.append(last, len(counts) - 1)
     rows = np.diff(np.concatenate([[0], upto[ends]]))

@@ -7,8 +7,9 @@ the data each); with ``bin_edges``, those of that histogram.
 The pooled quantile lies between :func:`bounds`: the row of rank r is, whatever stands where in the joined cells, not
 before the cell in which cum(first) reaches r, nor behind that in which cum(last) does. The value between them is that
 of the rows spread evenly over their runs; in a cell so narrow that a round number in it can hardly be chance, it is
-that number (whole years, 0 and 1). There is no value, None, where a bound lies outside all runs, as nothing is told of
-extremes, and where it stands more than 1e24 from the mean.
+that number (whole years, 0 and 1), and in a column of whole steps one of these (:mod:`hanse.statistics._steps`). There
+is no value, None, where a bound lies outside all runs, as nothing is told of extremes, and where it stands more than
+1e24 from the mean.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Shown, Summary
 from hanse.queries import NUMBERS, Arrays, Bounds, Item, Known, Statistic, same, take
-from hanse.statistics import cells, histogram
+from hanse.statistics import _steps, cells, histogram
 from hanse.statistics._powers import center
 
 GOOD = 1 / 1000  # a rank error that asks for no finer cells
@@ -76,7 +77,9 @@ def value(known: Known, q: float) -> float | None:
     cell, share, edges, _ = _cell(known, q)
     low, high = float(edges[cell]) + center(known[0]), float(edges[cell + 1]) + center(known[0])
     found = _round(low, high)
-    found = low + (high - low) * share if found is None else found
+    if found is None:
+        found, step = low + (high - low) * share, _steps.decimals(edges, known[-1]["last"], center(known[0]))
+        found = found if step is None else _steps.moved(found, low, high, step)
     return min(max(found, least), most)
 
 
