@@ -282,3 +282,31 @@ def test_given_weights_and_differential_privacy_are_not_both_promised() -> None:
     with pytest.raises(ConfigError, match="leave site_weights out"):
         settled(RunConfig.parse({**given, "site_weights": {"site-0": 1}}))
     assert settled(RunConfig.parse(given)).privacy is not None
+
+
+def test_given_weights_are_named_for_every_site_at_the_proposal_or_by_the_site() -> None:
+    given = {"model_name": "sgd_classifier", "target_column": "y", "num_rounds": 1}
+    for weights, says in (
+        ({"site-0": 2.0}, "from 0 to 1"),
+        ({"site-0": 0.0}, "not all 0"),
+        ({"site-0": True}, "from 0 to 1"),
+        ([0.5], "an object of site to a number"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            settled(RunConfig.parse({**given, "site_weights": weights}))
+    with pytest.raises(ConfigError, match="site_weights names no weight for site-1"):
+        settled(RunConfig.parse({**given, "site_weights": {"site-0": 1}, "expected_client_ids": ["site-0", "site-1"]}))
+    drive = Drive(shares(toy(120), 60, 60), model_name="sgd_classifier", num_rounds=1, site_weights={"site-0": 1})
+    drive.run()
+    assert "names no weight for this site; it names site-0" in drive.failures[3]["site-1"]
+
+
+def test_a_given_weight_is_what_a_site_counts_for() -> None:
+    """Two sites of 90 and 30 rows at 0.25 and 0.75: the mean of what each changes, in these shares."""
+    tables = shares(toy(120), 90, 30)
+    drive = Drive(
+        tables, model_name="sgd_classifier", num_rounds=1, site_weights={"site-0": 0.25, "site-1": 0.75}, seed=2
+    )
+    result = drive.run()
+    sent = [drive.contributions[3][node].arrays["a.change.coef"] for node in ("site-0", "site-1")]
+    np.testing.assert_allclose(result.arrays["model.coef"], 0.25 * sent[0] + 0.75 * sent[1], rtol=1e-12)

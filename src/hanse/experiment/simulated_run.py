@@ -52,6 +52,7 @@ class SimulatedRun:
     ) -> None:
         self._sources, self._policy = sources, policy
         self.run_id, self.config, self.bundle, self.tables = run_id, config, frozen, tables
+        self._sha256, self._said = frozen.sha256, frozen.facts("")  # once for all tasks: both are long
         self._wire, self._workers = wire, workers
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
@@ -111,7 +112,7 @@ class SimulatedRun:
                     self.run_id,
                     list(self.tables),
                     self.bundle.content["alignment"],
-                    self.bundle.sha256,
+                    self._sha256,
                     True,
                 ),
             )
@@ -140,7 +141,7 @@ class SimulatedRun:
             self.run_id,
             list(self.tables),
             self.bundle.content["alignment"],
-            self.bundle.sha256,
+            self._sha256,
             True,
             self.reason,
         )
@@ -187,13 +188,13 @@ class SimulatedRun:
                     transport,
                     journal,
                     self.run_id,
-                    self.bundle.sha256,
+                    self._sha256,
                     gathers=protection.gathers(
                         gathering.build(self.bundle.content["gathering"], self.config.to_json()),
                         self.bundle.guarantee(),
                         lambda: secrets.token_bytes(KEY_BYTES),
                         self.run_id,
-                        self.bundle.sha256,
+                        self._sha256,
                     ),
                     transforms=[link["name"] for link in self.bundle.content["transforms"]],
                 )
@@ -207,8 +208,8 @@ class SimulatedRun:
 
     def _facts(self, node: str, rows: int) -> Callable[[str, Record], Facts]:
         """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
-        said = self.bundle.facts(node)
-        bound = said.pop("dataset")
+        said = {name: value for name, value in self._said.items() if name != "dataset"}
+        bound = self.bundle.content["datasets"][node]
         about = Data(name=node, version=str(bound["version"])) if said["needs_data"] else None
         said["features"], said["transforms"] = tuple(said["features"]), tuple(said["transforms"])
 
@@ -219,7 +220,7 @@ class SimulatedRun:
                 proposer="",
                 purpose=self.config.purpose,
                 run=self.run_id,
-                bundle=self.bundle.sha256,
+                bundle=self._sha256,
                 dataset=about,
                 rows=rows if about else None,
                 step=task.data.get("step", max(0, said["steps"] - 1)),

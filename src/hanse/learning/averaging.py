@@ -162,7 +162,8 @@ class Averaging:
         phase, done = state.schedule.phase, state.schedule.round
         if phase == "done":
             return Done(f"{done} rounds")
-        question = Question(phase, done + 1, state.schedule.measures, state.prepared)
+        measures = state.schedule.measures and state.schedule.held_out
+        question = Question(phase, done + 1, measures, state.prepared)
         if phase == "initialise":  # only the nodes can tell how the model looks; it is the same at each of them
             return Ask(encode(question), Combine.SUM, phase, to=SAMPLE)
         trains = phase == "train"
@@ -191,7 +192,11 @@ class Averaging:
             return self._initialised(state, gathered)
         task, schedule = preparation.task(state.prepared), state.schedule
         measured = _of_this_step(gathered) if self.aggregation.needed else gathered
-        entry = evaluation.summary(measured, task, schedule.round) if schedule.measures and measured.answers else None
+        entry = None
+        if schedule.measures and not schedule.held_out:  # nobody has a row to measure on, and nobody was asked to
+            entry = evaluation.unmeasured(gathered, task, schedule.round)
+        elif schedule.measures and measured.answers:
+            entry = evaluation.summary(measured, task, schedule.round)
         if schedule.phase == "evaluate":
             return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered))
         schedule = schedule.trained(entry)

@@ -71,6 +71,12 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     return {"round": round, **report(sums, task), "spread": spread, **rests_on(gathered)}
 
 
+def unmeasured(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
+    """The entry of a model where no site holds rows out: of none."""
+    sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in task.of.shapes(task).items()}
+    return {"round": round, **report(sums, task), "spread": {}, **rests_on(gathered)}
+
+
 def rests_on(gathered: Gathered) -> dict[str, Json]:
     """``{sites: {answered, of, which}}`` where not all nodes of the run answered: how many of how many, and a
     name that is the same for the same ones. {} where all did."""

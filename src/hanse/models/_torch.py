@@ -14,6 +14,7 @@ of mean 0 and scale 1.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from hanse.training import Learned, ProximalTerm, Training
 _FILE = "<training plan>"
 _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
+_RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, of which a process has one sequence
 
 
 class TorchModule:
@@ -38,9 +40,7 @@ class TorchModule:
         self.task, self.source, self.options, self._called = task, source, options, called
 
     def init(self, rng: np.random.Generator) -> dict[str, Array]:
-        torch = library()
-        with self._plan() as plan, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(rng))
+        with self._plan() as plan, _seeded(rng):
             return _arrays(self._build(plan))
 
     def train(
@@ -54,8 +54,7 @@ class TorchModule:
         torch = library()
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32))
-        with self._plan() as plan, torch.random.fork_rng(devices=[]), _threads(parameters, X):
-            torch.manual_seed(seed_of(rng))
+        with self._plan() as plan, _threads(parameters, X), _seeded(rng):
             module = _loaded(self._build(plan), parameters)
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
@@ -122,7 +121,8 @@ class TorchModule:
         return output
 
     def _build(self, plan: Mapping[str, Any]) -> Any:
-        module = plan["build"](self.task, dict(self.options))
+        with _RANDOM:
+            module = plan["build"](self.task, dict(self.options))
         if not isinstance(module, library().nn.Module):
             raise ConfigError(f"build of {self._called} returned {type(module).__name__}; expected an nn.Module")
         return module
@@ -141,6 +141,15 @@ class TorchModule:
             raise
         except Exception as error:
             raise NodeFailed(f"{self._called} failed: {type(error).__name__}{_line(error)}") from None
+
+
+@contextmanager
+def _seeded(rng: np.random.Generator) -> Iterator[None]:
+    """PyTorch's random numbers are those of ``rng``, whatever other threads draw: sites of a simulation are threads."""
+    torch = library()
+    with _RANDOM, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(rng))
+        yield
 
 
 @contextmanager
