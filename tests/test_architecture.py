@@ -250,3 +250,9 @@ def test_the_command_line_loads_nothing_heavy() -> None:
 def test_a_node_loads_no_web_framework_and_no_learning_library_until_it_needs_them() -> None:
     names = ", ".join(f"hanse.node.{m.stem}" for m in (ROOT / "node").glob("[a-z]*.py"))
     assert not loaded(f"import {names}") & (set(OWNERS) - {"hpack"})
+
+
+def test_no_two_test_files_have_one_module_name() -> None:
+    """pytest imports a file of a folder without ``__init__.py`` by its name alone; a second one stops a whole run."""
+    alone = [p.name for p in Path(__file__).parent.rglob("test_*.py") if not (p.parent / "__init__.py").exists()]
+    assert sorted(set(alone)) == sorted(alone)

@@ -103,7 +103,7 @@ def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
         ({"model_name": "logistic_regression", "model_options": {"C": -1}}, "C of logistic_regression is -1; expected"),
         ({"model_name": "sgd_classifier", "model_options": {"penalty": "l3"}}, "penalty of sgd_classifier is 'l3'"),
         ({"model_name": "xgboost", "model_options": {"depth": 3}}, "no setting 'depth' of xgboost; did you mean"),
-        ({"selection": "performance"}, "there is no 'performance' in selection; known are .*uniform"),
+        ({"selection": "perfection"}, "there is no 'perfection' in selection; known are .*uniform"),
         ({"federated_strategy": "fedavgg"}, "there is no 'fedavgg' in algorithms"),
     ],
 )
