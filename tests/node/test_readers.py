@@ -781,6 +781,7 @@ def test_a_damaged_footer_is_left_to_the_library(tmp_path: Path, data: st.DataOb
         pass
 
 
+@pytest.mark.long  # in a process where much else ran, what is counted is not only this
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_reading_calls_as_many_functions_more_as_there_are_columns_more(tmp_path: Path, ending: str) -> None:
     """Calls are counted, not seconds: those are the test's neighbours' too. Seconds are in ``make long``, below."""
