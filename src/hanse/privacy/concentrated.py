@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 
 from hanse.errors import ConfigError
+from hanse.privacy.halving import ends
 
-_STEPS = 200
+_STEPS = 200  # of golden sections: float64 has no more
 
 
 def rho_of_noise(sensitivity: float, sigma: float) -> float:
@@ -61,10 +62,4 @@ def rho_of(epsilon: float, delta: float) -> float:
     """The largest ρ that is (ε, δ)-differentially private. Raises ``ConfigError`` for an ε or δ that is none."""
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise ConfigError(f"epsilon is {epsilon}; expected a number above 0")
-    low, high = 0.0, 1.0
-    while epsilon_of(high, delta) <= epsilon:
-        low, high = high, 2 * high
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if epsilon_of(middle, delta) <= epsilon else (low, middle)
-    return low
+    return ends(lambda rho: epsilon_of(rho, delta) <= epsilon)[0]

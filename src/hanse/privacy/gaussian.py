@@ -18,8 +18,7 @@ from __future__ import annotations
 import math
 
 from hanse.errors import ConfigError
-
-_STEPS = 200  # of halving: float64 has no more
+from hanse.privacy.halving import ends
 
 
 def delta_of(epsilon: float, mu: float) -> float:
@@ -39,25 +38,13 @@ def epsilon_of(mu: float, delta: float) -> float:
     _check(1.0, delta)
     if delta_of(0.0, mu) <= delta:
         return 0.0
-    low, high = 0.0, 1.0
-    while delta_of(high, mu) > delta:
-        low, high = high, 2 * high
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if delta_of(middle, mu) > delta else (low, middle)
-    return high
+    return ends(lambda epsilon: delta_of(epsilon, mu) > delta)[1]
 
 
 def mu_of(epsilon: float, delta: float) -> float:
     """The largest μ = Δ / σ that is (ε, δ)-differentially private. Raises ``ConfigError`` for an impossible ε or δ."""
     _check(epsilon, delta)
-    low, high = 0.0, 1.0
-    while delta_of(epsilon, high) <= delta:
-        low, high = high, 2 * high
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if delta_of(epsilon, middle) <= delta else (low, middle)
-    return low
+    return ends(lambda mu: delta_of(epsilon, mu) <= delta)[0]
 
 
 def sigma_of(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:
