@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,6 +60,21 @@ class Situation:
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     past: Sequence[Past] = ()
     settings: Mapping[str, Json] = field(default_factory=dict)
+
+    def latest(self, metric: str) -> dict[str, float]:
+        """Node to what it measured last of a metric, of those that ever told a finite number.
+
+        >>> past = [Past(0, 1, "train", ["a"], {"a": {"loss": said}}, {}) for said in (0.5, 0.25, None)]
+        >>> Situation(["a", "b"], 1, np.random.default_rng(0), past=past).latest("loss")
+        {'a': 0.25}
+        """
+        found: dict[str, float] = {}
+        for step in self.past:
+            for node, said in step.answered.items():
+                value = said.get(metric)
+                if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                    found[node] = float(value)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

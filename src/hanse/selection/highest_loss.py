@@ -33,12 +33,7 @@ def choose(situation: Situation) -> Choice:
     >>> choose(Situation(["a", "b"], 1, np.random.default_rng(0), {}, past)).reasons
     {'b': 'loss 0.7'}
     """
-    losses: dict[str, float] = {}
-    for step in situation.past:
-        for node, said in step.answered.items():
-            loss = said.get("loss")
-            if isinstance(loss, (int, float)) and math.isfinite(loss):
-                losses[node] = float(loss)
+    losses = situation.latest("loss")
     count = min(len(situation.eligible), CANDIDATES * situation.count)
     drawn = [situation.eligible[i] for i in situation.rng.choice(len(situation.eligible), count, replace=False)]
     nodes = sorted(sorted(drawn, key=lambda node: -losses.get(node, math.inf))[: situation.count])

@@ -46,12 +46,7 @@ def choose(situation: Situation) -> Choice:
     """
     metric, share = str(situation.settings["performance_metric"]), float(situation.settings["exploration"])
     sign = -1.0 if metric == "loss" else 1.0
-    scores: dict[str, float] = {}
-    for step in situation.past:
-        for node, said in step.answered.items():
-            value = said.get(metric)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                scores[node] = float(value)
+    scores = situation.latest(metric)
     drawn = [situation.eligible[i] for i in situation.rng.permutation(len(situation.eligible))]
     explored = min(situation.count, max(1, round(share * situation.count))) if share else 0
     ranked = sorted(drawn, key=lambda node: -sign * scores[node] if node in scores else -math.inf)
