@@ -33,6 +33,17 @@ def limit(most: float, listed: Json, dataset: str) -> float:
     return float(found.get(dataset, most))
 
 
+def used(spent: float, most: float, what: str) -> str:
+    """How much of it is used up, for people; ``most`` 0: no limit.
+
+    >>> used(3, 9, "asks answered"), used(3, 0, "asks answered")
+    ('33 %: 3 of at most 9 asks answered', '3 asks answered, no limit')
+    """
+    if not most:
+        return f"{spent} {what}, no limit"
+    return f"{spent / most:.0%}: {spent} of at most {most:g} {what}".replace("%", " %")
+
+
 def changed(listed: Json, dataset: str, number: float) -> list[str]:
     """The list with another number for one data set.
 

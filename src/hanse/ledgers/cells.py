@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hanse.budgets import each, limit
+from hanse.budgets import each, limit, used
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
@@ -58,11 +58,7 @@ class CellsTold:
         '62 %: 31 of at most 50 numbers told'
         """
         most = limit(self.policy["most_cells"], self.policy["cell_budgets"], dataset)
-        return (
-            f"{spent / most:.0%}: {spent} of at most {most:g} numbers told".replace("%", " %")
-            if most
-            else (f"{spent} numbers told, no limit")
-        )
+        return used(spent, most, "numbers told")
 
 
 LEDGER = CellsTold

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hanse.budgets import each, limit
+from hanse.budgets import each, limit, used
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json
@@ -61,8 +61,7 @@ class Queries:
         ('3 asks answered, no limit', '33 %: 3 of at most 9 asks answered')
         """
         most = limit(self.policy["most_queries"], self.policy["query_budgets"], dataset)
-        share = f"{spent / most:.0%}".replace("%", " %") if most else ""
-        return f"{share}: {spent} of at most {most:g} asks answered" if most else f"{spent} asks answered, no limit"
+        return used(spent, most, "asks answered")
 
 
 def _gather(facts: Facts) -> Any:
