@@ -37,11 +37,7 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
-    labels, curves = unpack(known[0]["labels"]), known[1]
-    full = np.flatnonzero(curves["n"] > 0)
-    if options["groups"] is not None:
-        full = np.array(_groups.two(options, labels, curves["n"]))
-    groups = [labels[i] for i in full]
+    groups, full, curves = _compared(options, known)
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
     times = curves["events"].shape[1] - (options["grid"] is not None)  # a grid that was given ends the test
@@ -58,11 +54,7 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
     """The test of all rows, in the cells that all sites count in; where a grid ends it, up to the last time before that
     at which a curve is told."""
-    labels, curves = unpack(known[0]["labels"]), known[1]
-    full = np.flatnonzero(curves["n"] > 0)
-    if options["groups"] is not None:
-        full = np.array(_groups.two(options, labels, curves["n"]))
-    groups = [labels[i] for i in full]
+    groups, full, curves = _compared(options, known)
     if len(full) < 2:
         return {"groups": groups, "chi2": None, "dof": None, "p": None}
     times = len(_total_curve.ENDS)
@@ -71,6 +63,15 @@ def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
         last = float(ends[ends <= options["grid"][-1]].max(initial=0.0))
         times = int(np.searchsorted(_total_curve.ENDS, last, "right"))
     return _test(groups, curves["events"][full], curves["gone"][full], times)
+
+
+def _compared(options: Mapping[str, Json], known: Known) -> tuple[list[str], Array, Mapping[str, Json]]:
+    """Labels and places of the groups that are compared, and the curves of all."""
+    labels, curves = unpack(known[0]["labels"]), known[1]
+    full = np.flatnonzero(curves["n"] > 0)
+    if options["groups"] is not None:
+        full = np.array(_groups.two(options, labels, curves["n"]))
+    return [labels[i] for i in full], full, curves
 
 
 def _test(groups: list[str], events: Array, gone: Array, times: int) -> dict[str, Json]:
