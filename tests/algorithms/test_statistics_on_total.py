@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import stats
 import hanse
 from hanse import policy
 from hanse.algorithms import statistics_on_total
-from hanse.errors import ConfigError, HanseError, Refused, RunFailed
+from hanse.errors import ConfigError, HanseError, Refused, RunFailed, Unusable
 from hanse.experiment.analytics_result import FAResult
 from hanse.queries import statistic
 from hanse.registry import names
@@ -456,3 +457,31 @@ def test_what_is_said_of_it_is_plain_json(asked: Any) -> None:
     assert repr(result)
     assert "secure sums: cells of fewer than 10 rows of all 4 sites" in repr(asked.describe())
     assert "secure sums: cells of fewer than 10 rows" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"minimum": 0},
+        {"minimum": "5"},
+        {"labels": ["a"]},
+        {"withheld": None},
+        {"edges": {"[]": []}},
+        {"edges": {"{}": []}},
+        {"edges": {"no json": []}},
+        {"edges": {"[" * 100_000: []}},
+        {"edges": {'[["x"]]': [10**400]}},
+        {"edges": {'[["x"]]': "soon"}},
+        {"lacking": 3},
+    ],
+)
+def test_a_node_whose_terms_are_none_is_named(terms: dict[str, Any]) -> None:
+    """And not an error of the coordinator, which would end the run for all."""
+    honest = {"minimum": 5, "labels": {}, "withheld": {}, "edges": {}, "lacking": []}
+    said = {"good": honest, "liar": {**honest, **terms}}
+    gathered: Any = SimpleNamespace(answers=[SimpleNamespace(node=n, data=d) for n, d in said.items()], nodes=())
+    algorithm = statistics_on_total.OnTotal()
+    state = algorithm.init({"model_options": {"items": [["mean", ["x"], {}, []]]}})
+    with pytest.raises(Unusable) as refused:
+        algorithm.tell(state, gathered)
+    assert refused.value.nodes == {"liar": "what it says of its terms is none"}

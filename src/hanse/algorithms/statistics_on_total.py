@@ -37,9 +37,9 @@ from hanse.algorithms._owner import base, owner_of
 from hanse.algorithms._query import SITES, WITHHELD, Query, empty, group_number, known_of, sliced, stacked
 from hanse.codec import encode
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, DataError, NotAllowed, Unusable
+from hanse.errors import ConfigError, DataError, NotAllowed, Unusable, WireError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.messages import Array, Json, Record
+from hanse.messages import Array, Json, Record, loads
 from hanse.queries import MOST_LABELS, Arrays, Item, Known, Owner, Withheld, ordered, pack, statistic, whole
 from hanse.registry import find
 from hanse.typed import Typed
@@ -289,9 +289,7 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
 
 
 def _columns(key: str) -> tuple[str, ...]:
-    import json
-
-    return tuple(json.loads(key)[0])
+    return tuple(loads(key)[0])
 
 
 # ---------------------------------------------------------------- the coordinator
@@ -317,7 +315,7 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
                 edges.setdefault(key, set()).update(float(e) for e in found if math.isfinite(e))
             for column in terms["lacking"]:
                 lacking.setdefault(str(column), []).append(node)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, WireError):
             guilty[node] = "what it says of its terms is none"
     if guilty:
         raise Unusable(guilty)
