@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from hanse.coordinator import model_card
 from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
@@ -50,7 +53,7 @@ def test_it_says_data_consent_code_protection_and_figures(tmp_path: Path) -> Non
                 assert told.replace("_", "\\_") in card, told
             assert "| a | visits | v1 | at most 60 |" in card
             assert "clip norm=2.5" in card
-            assert "were seen by the coordinator" in card
+            assert "single contributions: by sum were seen by the coordinator" in card
             assert "none was promised" in card
             accuracy = session["result"]["metrics"]["accuracy"]
             assert f"| accuracy | {accuracy:.4g} |" in card
@@ -91,3 +94,18 @@ def test_who_may_read_it_and_of_what(tmp_path: Path) -> None:
             await f.refused("sci", "GET", f"/api/runs/{probe['session_id']}/card", None, 404)
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("ways", "told"),
+    [
+        ({"sum": "secure", "agree": "plain"}, "were seen by nobody"),
+        ({"sum": "secure", "each": "plain", "agree": "plain"}, "by each were seen by the coordinator"),
+        ({"sum": "plain", "agree": "plain"}, "by sum were seen by the coordinator"),
+        ({"sum": "of another release"}, "by sum were seen by the coordinator"),
+    ],
+)
+def test_what_one_way_hides_another_may_show(ways: dict[str, str], told: str) -> None:
+    content = {"gathering": ways, "transforms": [], "datasets": {"a": {}, "b": {}, "c": {}}}
+    bundle: Any = SimpleNamespace(content=content, config=SimpleNamespace(privacy=None))
+    assert model_card._protection(bundle)["single contributions"] == told

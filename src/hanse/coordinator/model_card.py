@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hanse import protection
 from hanse.bundle import Bundle
 from hanse.coordinator import course
+from hanse.kinds import Combine
 from hanse.messages import Json
 from hanse.registry import find, names
 from hanse.store.models import ModelVersion, best_of
@@ -103,12 +104,13 @@ def _data(content: Mapping[str, Json], session: Mapping[str, Json]) -> str:
 def _protection(bundle: Bundle) -> dict[str, Json]:
     content = bundle.content
     ways = content["gathering"]
-    seen = sorted({name for name in ways.values()})
-    hidden = [name for name in seen if name in names("gathering") and find("gathering", name).HIDES]
+    able = names("gathering")
+    shown = [way for way, name in sorted(ways.items()) if name not in able or not find("gathering", name).HIDES]
+    seen = [way for way in shown if way != Combine.AGREE]  # words that all agree on; they hold no numbers of rows
     links = [" ".join(f"{v}" if k == "name" else f"{k}={v}" for k, v in x.items()) for x in content["transforms"]]
     return {
         "contributions came together": ", ".join(f"{way} by {name}" for way, name in sorted(ways.items())),
-        "single contributions": "sums were seen by nobody in parts" if hidden else "were seen by the coordinator",
+        "single contributions": f"by {', '.join(seen)} were seen by the coordinator" if seen else "were seen by nobody",
         "before a contribution left": ", then ".join(links) or "nothing was changed",
         "differential privacy": protection.words(bundle.config, len(content["datasets"])) or "none was promised",
     }
