@@ -138,13 +138,16 @@ def served_at(environment: Mapping[str, str], http: str) -> str:
 
     >>> served_at({"FL_SERVER_PORT": "8080"}, "127.0.0.1:8000"), served_at({}, "127.0.0.1:8000")
     ('127.0.0.1:8080', '127.0.0.1:8000')
+    >>> served_at({"FL_SERVER_HOST": "[::1]"}, "127.0.0.1:8000")
+    '[::1]:8000'
     """
     host, _, port = http.rpartition(":")
     host = environment.get("FL_SERVER_HOST", "").strip() or host
     port = environment.get("FL_SERVER_PORT", "").strip() or port
     if not port.isdigit() or not 0 <= int(port) <= 65535:
         raise ConfigError(f"FL_SERVER_PORT is {port!r}; expected a port from 0 to 65535")
-    return f"[{host}]:{port}" if ":" in host.strip("[]") else f"{host}:{port}"
+    host = host.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 __all__ = ["VARIABLES", "RunDefaults", "served_at", "warnings"]
