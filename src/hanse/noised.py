@@ -28,20 +28,11 @@ import numpy as np
 
 from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
-from hanse.settings import Check, Setting, checked, texts, whole
+from hanse.settings import Check, Setting, checked, is_span, texts, whole
 from hanse.table import Column, ColumnKind
 
 _Z = 1.959963984540054  # of a normal distribution, for 95 %
 _MOST_BINS = 10_000
-
-
-def _is_range(value: Json) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 for v in value)
-        and value[0] < value[1]
-    )
 
 
 def _is_levels(value: Json) -> bool:
@@ -50,7 +41,7 @@ def _is_levels(value: Json) -> bool:
     )
 
 
-_RANGE = Setting([0.0, 1.0], "lowest and highest", Check("[lowest, highest]", _is_range, {"type": "array"}))
+_RANGE = Setting([0.0, 1.0], "lowest and highest", Check("[lowest, highest]", is_span, {"type": "array"}))
 _BINS = Setting(20, "equal bins", whole(1, _MOST_BINS))
 STATS: Mapping[str, Mapping[str, Setting]] = {
     "count": {},

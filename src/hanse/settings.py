@@ -202,6 +202,20 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
     return Check(f"a number{said}", fits, schema)
 
 
+def is_span(value: Json) -> bool:
+    """Whether it is [lowest, highest], of finite numbers.
+
+    >>> is_span([0, 1.5]), is_span([1, 1]), is_span([0, True])
+    (True, False, False)
+    """
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 for v in value)
+        and value[0] < value[1]
+    )
+
+
 def whole(low: int = 0, high: int = 1 << 40) -> Check:
     """A whole number from ``low`` to ``high``."""
 

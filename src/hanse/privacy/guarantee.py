@@ -16,21 +16,14 @@ from dataclasses import dataclass
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.privacy import concentrated
-from hanse.settings import Check, Setting, checked, number, one_of, whole
+from hanse.settings import Check, Setting, checked, is_span, number, one_of, whole
 
 LOCAL, DISTRIBUTED, CENTRAL = "local", "distributed", "central"
 ROW, SITE = "row", "site"
 
 
 def _is_ranges(value: Json) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str)
-        and isinstance(pair, (list, tuple))
-        and len(pair) == 2
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 for v in pair)
-        and pair[0] < pair[1]
-        for name, pair in value.items()
-    )
+    return isinstance(value, Mapping) and all(isinstance(name, str) and is_span(span) for name, span in value.items())
 
 
 SETTINGS = {
