@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from hanse.learning.averaging import TRAINING, averaging
 from hanse.learning.local import LocalStep, Visit
-from hanse.learning.personal import OWN_LAYERS, kept, own_model, own_names, unfit
+from hanse.learning.personal import OWN_LAYERS, own_model, own_names, told, unfit
 from hanse.learning.server import RATE
 from hanse.settings import Setting, whole
 from hanse.training import Learned
@@ -38,7 +38,7 @@ def _trained(visit: Visit) -> Learned:
 
 
 ALGORITHM = averaging(
-    __name__, SETTINGS, local=LocalStep(told=kept, keeps=True, personal=True, measured=own_model, trained=_trained)
+    __name__, SETTINGS, local=LocalStep(told=told, keeps=True, personal=True, measured=own_model, trained=_trained)
 )
 
 __all__ = ["ALGORITHM", "PERSONAL", "SETTINGS", "TAKES", "unfit"]

@@ -40,7 +40,7 @@ def own_model(visit: Visit) -> Arrays:
     return {**visit.common, **visit.memory.get(_OWN, {})}
 
 
-def kept(visit: Visit, learned: Learned) -> Said:
+def told(visit: Visit, learned: Learned) -> Said:
     """Nothing of the own layers leaves: their change is zero, and what they are now stays in this site's memory."""
     own = own_names(visit)
     nothing: dict[str, Array] = {name: np.zeros_like(visit.common[name]) for name in own}
