@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import hanse
 import hanse.statistics
 from hanse import registry
 from hanse.errors import ConfigError
-from hanse.experiment import by_name, drawing
+from hanse.experiment import by_name, drawing, pictures_figure
 from hanse.experiment.federation import Federation
+from hanse.experiment.listing import Listing
+from hanse.presentation import Bars
 from hanse.queries import statistic
+from hanse.rough import Rough
 
 NAMES = registry.names("statistics")
 ROOM = Path(hanse.__file__).parent / "experiment"
@@ -106,6 +110,29 @@ def test_survival_by_group_is_drawn_as_one_picture() -> None:
     pytest.importorskip("matplotlib")
     [axes] = result.plot().axes
     assert {line.get_label() for line in axes.lines} == {"new", "old"}
+
+
+def test_bars_of_numbers_that_are_not_sure_are_lighter_and_say_so() -> None:
+    values = {
+        "sure": 400.0,
+        "unsure": Rough(394, 394, 517),
+        "nobody knows": Rough(5, missing={"ulm": "few rows"}, rows=5),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nobody compares them for whoever looks
+        drawn = drawing.bars(values)
+        pytest.importorskip("matplotlib")
+        figure = pictures_figure.draw("", [("rows", Bars("rows", values), False)], Listing([]))
+    assert drawn.count("fill-opacity='0.4'") == 2
+    assert ">400<" in drawn
+    assert ">≈394<" in drawn
+    assert ">≈5<" in drawn
+    assert "394 (394 to 517)" in drawn
+    assert "without ulm" in drawn
+    [axes] = figure.axes
+    assert [bar.get_alpha() for bar in axes.patches] == [0.4, 0.4, 0.82]
+    [line] = axes.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([394, 517], [1, 1])
 
 
 def test_what_is_more_than_a_number_has_a_table() -> None:

@@ -12,6 +12,7 @@ from hanse.experiment import drawing
 from hanse.experiment.listing import Listing, plain
 from hanse.experiment.pictures import COLOURS, on_scale
 from hanse.presentation import Bars, Bins, Picture, StepCurves
+from hanse.rough import Rough
 
 _ACROSS = 3
 
@@ -63,14 +64,7 @@ def draw(words: str, pictures: Sequence[tuple[str, Picture, bool]], table: Listi
 
 def _picture(axes: Any, picture: Picture, dates: bool) -> None:
     if isinstance(picture, Bars):
-        labels = sorted(picture.values, key=lambda label: picture.values[label])
-        axes.barh(
-            [drawing.clip(label, 28) for label in labels],
-            [picture.values[label] for label in labels],
-            color=drawing.TEAL,
-            alpha=0.82,
-            height=0.66,
-        )
+        _bars(axes, picture)
         return
     if isinstance(picture, Bins):
         edges, counts = np.array(picture.edges, float), [0.0 if c is None else c for c in picture.counts]
@@ -82,6 +76,20 @@ def _picture(axes: Any, picture: Picture, dates: bool) -> None:
     if dates:
         axes.xaxis.set_major_formatter(lambda value, place: on_scale(value, True))
         axes.xaxis.get_major_locator().set_params(nbins=3)
+
+
+def _bars(axes: Any, picture: Bars) -> None:
+    """An unsure one is lighter, with a line over where the pooled value lies."""
+    labels = sorted(picture.values, key=lambda label: float(picture.values[label]))
+    values = [picture.values[label] for label in labels]
+    bars = axes.barh(
+        [drawing.clip(label, 28) for label in labels], [float(v) for v in values], color=drawing.TEAL, height=0.66
+    )
+    for place, (bar, value) in enumerate(zip(bars, values, strict=True)):
+        rough = isinstance(value, Rough)
+        bar.set_alpha(0.4 if rough else 0.82)
+        if isinstance(value, Rough) and value.least is not None and value.most is not None:
+            axes.plot([value.least, value.most], [place, place], color=drawing.TEAL, lw=1.5)
 
 
 def _steps(axes: Any, picture: StepCurves) -> None:
