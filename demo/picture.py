@@ -40,17 +40,19 @@ def draw(results: Mapping[str, Result], tables: Mapping[str, Sequence[Row]], pat
     )
     figure, panels = plt.subplots(1, 1 + len(tables), figsize=(5.2 + 5.0 * len(tables), 4.6), layout="constrained")
     curves = panels[0]
+    last = max(h["round"] for result in results.values() for h in result.history)
     for (name, result), colour in zip(results.items(), COLOURS, strict=False):
         history = [h for h in result.history if h.get("auc") is not None]
         rounds = [h["round"] for h in history]
         curves.plot(rounds, [h["auc"] for h in history], color=colour, lw=2)
         low, high = zip(*(h["spread"].get("auc", (h["auc"], h["auc"])) for h in history), strict=True)
         curves.fill_between(rounds, low, high, color=colour, alpha=0.12, lw=0)
-        curves.annotate(f" {name}", (rounds[-1], history[-1]["auc"]), color=colour, va="center", fontweight="bold")
+        above = 14 if rounds[-1] < last else 0  # beside its end another curve goes on
+        end = (rounds[-1], history[-1]["auc"])
+        curves.annotate(name, end, (4, above), textcoords="offset points", color=colour, va="center", fontweight="bold")
     heading(curves, "AUC on held-out patients, by round")
     curves.set(xlabel="round (band: from the worst to the best hospital)")
     curves.margins(x=0.02)
-    last = max(h["round"] for result in results.values() for h in result.history)
     curves.set(xlim=(0, last * 1.4), xticks=range(0, last + 1, max(1, last // 5)))
     for panel, (name, rows) in zip(panels[1:], tables.items(), strict=True):
         labels = [r.what for r in rows][::-1]
