@@ -110,7 +110,6 @@ class State:
         minimum: rows of the smallest cell that is told; 0 before the nodes have said theirs.
         took: the nodes, for each step.
         withheld, kept: item to :data:`TOTAL` to why something of it is kept back, and which groups.
-        single, alone: as of :class:`hanse.algorithms.statistics.State`; always empty.
         lacking: column to the nodes that lack it.
         edges: as they were shown of these nodes' total, and ``fresh`` whether some are new.
         values: item to its value, where that does not follow from the arrays.
@@ -123,9 +122,7 @@ class State:
     took: tuple[tuple[str, ...], ...] = ()
     withheld: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     kept: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
-    single: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    alone: Mapping[str, str] = field(default_factory=dict)
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fresh: bool = False
     values: Mapping[str, Json] = field(default_factory=dict)
@@ -227,8 +224,9 @@ class OnTotal:
         return state
 
     def result(self, state: State) -> Record:
-        """The state's fields as data, and its arrays by their own names; :class:`hanse.fetched.Fetched` reads it."""
-        return Record(encode(replace(state, arrays={})).data, state.arrays)
+        """The state's fields as data, and its arrays by their own names; :class:`hanse.fetched.Fetched` reads it, also
+        what is of single nodes, which is nothing here."""
+        return Record({**encode(replace(state, arrays={})).data, "single": {}, "alone": {}}, state.arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """How many steps are done."""
