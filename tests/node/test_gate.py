@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,45 @@ def test_a_failed_run_that_is_proposed_again_is_decided_anew(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+def test_nothing_leaves_once_an_approval_was_taken_back_while_the_disk_was_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Free:
+        name = "free"
+
+        def account(self, facts: Facts) -> Account:
+            return Account("all")
+
+        def most(self, facts: Facts) -> Json:
+            return 0
+
+        def add(self, spent: Json, more: Json) -> Json:
+            return spent + more
+
+        def refuses(self, spent: Json, facts: Facts) -> Decision:
+            return Decision(True, self.name)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle)
+            loop, settle = asyncio.get_running_loop(), node.agent.gate.book.settle
+
+            def slow(*args: Any) -> None:
+                settle(*args)
+                taken_back = threading.Event()
+                loop.call_soon_threadsafe(lambda: (node.agent.gate.revoke("run-1", actor="owner"), taken_back.set()))
+                assert taken_back.wait(30)
+
+            node.agent.book.ledgers = (Free(),)  # type: ignore[assignment]
+            monkeypatch.setattr(node.agent.book, "settle", slow)
+            with pytest.raises(NotApproved, match="revoked"):
+                await node.task(bundle, ASK, X)
+            assert node.actions() == ["proposal.received", "proposal.approved", "proposal.revoked", "task.refused"]
+
+    asyncio.run(main())
+
+
 def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as node:
@@ -424,6 +464,7 @@ def test_the_stages_of_the_gate_in_their_order(tmp_path: Path) -> None:
                 "rules",
                 "settle",
                 "what leaves",
+                "approved",
                 "audit",
                 "reply",
             ]

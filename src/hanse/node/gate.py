@@ -90,6 +90,7 @@ class Gate:
             allowed,
             SpendingSettled(self.book),
             Leaving(settings.limits),
+            approved,  # others were heard while the disk was waited for; from here to the reply nobody is
             Audited(self.audit),
             Replied(self.node),
         )

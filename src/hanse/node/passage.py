@@ -107,8 +107,8 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """Is exactly this hash approved for this run. It stands before the work and after it: an approval may have
-    been taken back meanwhile."""
+    """Is exactly this hash approved for this run. It stands before the work, after it, and at the end: an approval
+    may be taken back while the worker computes or the disk is waited for, and then nothing leaves any more."""
 
     approvals: Approvals
     name: str = "approved"
