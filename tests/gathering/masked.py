@@ -30,6 +30,10 @@ def fewest(settings: Mapping[str, Json], nodes: int) -> int:
     return 1
 
 
+def apart(settings: Mapping[str, Json], nodes: int) -> int:
+    return 1
+
+
 class Masked:
     def __init__(self, fraction_bits: int = 20) -> None:
         self._unit = float(2**fraction_bits)

@@ -158,12 +158,16 @@ def test_what_does_not_add_is_refused_at_the_proposal_or_stands_in_the_bundle() 
         freeze(RunConfig.parse({**trees, "gathering": "mask"}), {"features": [], "kinds": {}}, {})
 
 
-def facts(threshold: int = 0, nodes: int = 5, **ways: str) -> Any:
-    return SimpleNamespace(gathering=ways, settings={"secure_threshold": threshold}, nodes=nodes)
+def facts(threshold: int = 0, nodes: int = 5, group: int = 1, **ways: str) -> Any:
+    settings = {"secure_threshold": threshold, "secure_group": group}
+    return SimpleNamespace(gathering=ways, settings=settings, nodes=nodes)
+
+
+OWNER = {"require_secure_aggregation": True, "secure_aggregation_nodes": 3, "secure_aggregation_group": 1}
 
 
 def test_an_owner_who_wants_only_hidden_sums() -> None:
-    rule = secure_aggregation.RULE({"require_secure_aggregation": True, "secure_aggregation_nodes": 3})
+    rule = secure_aggregation.RULE(OWNER)
     assert rule.decide(facts(sum="secure", agree="plain")).allowed
     for ways in ({"merge": "plain"}, {"each": "plain"}):
         said = rule.decide(facts(sum="secure", **ways))
@@ -172,8 +176,14 @@ def test_an_owner_who_wants_only_hidden_sums() -> None:
     assert "sums of this run may be of 2 nodes" in rule.decide(facts(2, sum="secure")).reason
     assert "sums of this run may be of 2 nodes" in rule.decide(facts(nodes=3, sum="secure")).reason
     assert not rule.decide(facts(sum="masked")).allowed
-    free = secure_aggregation.RULE({"require_secure_aggregation": False, "secure_aggregation_nodes": 3})
+    free = secure_aggregation.RULE({**OWNER, "require_secure_aggregation": False})
     assert free.decide(facts(sum="plain")).allowed
+    apart = secure_aggregation.RULE({**OWNER, "secure_aggregation_group": 2})
+    for few in (facts(sum="secure"), facts(nodes=5, group=1, sum="secure")):
+        said = apart.decide(few)
+        assert not said.allowed
+        assert "may differ by 1 of its nodes" in said.reason
+    assert apart.decide(facts(group=2, sum="secure")).allowed
 
 
 @pytest.mark.parametrize("said", [None, Combine.SUM])

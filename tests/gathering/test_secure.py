@@ -13,7 +13,8 @@ from gathering.nodes import ASK, Nodes, whole
 from hanse.bundle import freeze
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NodeFailed, RunFailed
-from hanse.gathering._session import LOST
+from hanse.gathering._keys import LOST
+from hanse.gathering._session import commitment
 from hanse.gathering.secure import Secure
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.messages import Record
@@ -71,14 +72,17 @@ def test_many_nodes_with_neighbours_and_losses_in_every_exchange(n: int) -> None
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("lost", [1, 4])
 def test_nodes_that_are_lost_in_any_exchange_down_to_the_threshold(op: str, lost: int, when: str) -> None:
-    """``after``: the node has answered, and nobody hears of it. At 10 nodes the threshold is 6."""
+    """``after``: the node has answered, and nobody hears of it. At 10 nodes the threshold is 6. A list is signed only
+    where somebody is lost before, n002 then."""
     contributions = whole(10)
     nodes = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0))
-    gone = sorted(contributions)[2 : 2 + lost]
-    getattr(nodes, when).update({(node, op): DIED for node in gone})
+    gone = dict.fromkeys(sorted(contributions)[2 : 2 + lost], op)
+    if op == "agree":
+        gone = {**dict.fromkeys(sorted(contributions)[3 : 2 + lost], op), "n002": "answer"}
+    getattr(nodes, when).update({place: DIED for place in gone.items()})
     gather = Secure()
     found = nodes.sum(gather)
-    left = {n: c for n, c in contributions.items() if n not in gone or op in ("agree", "unmask")}
+    left = {n: c for n, c in contributions.items() if gone.get(n) not in ("keys", "answer")}
     equals(found, left)
     assert {n: found.failures[n] for n in gone} == dict.fromkeys(gone, DIED.message)
     getattr(nodes, when).clear()
@@ -91,6 +95,8 @@ def test_below_the_threshold_there_is_no_sum_and_nothing_can_be_made_of_what_cam
     nodes = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0))
     gone = sorted(contributions)[:5]
     nodes.before.update({(node, op): DIED for node in gone})
+    if op == "agree":  # somebody was lost before
+        nodes.before["n000", "answer"] = DIED
     found = nodes.sum()
     assert not found.answers
     assert not found.sum()
@@ -122,7 +128,9 @@ def test_whoever_is_lost_the_sum_is_right_or_there_is_none(
     found = nodes.sum()
     in_it = {k: c for k, c in contributions.items() if gone.get(k) not in ("keys", "answer")}
     keyed = n - sum(op == "keys" for op in gone.values())
-    if n - len(gone) >= max(2, keyed // 2 + 1):
+    signs = "answer" in gone.values()  # else nobody is asked to
+    left = n - sum(op != "agree" or signs for op in gone.values())
+    if left >= max(2, keyed // 2 + 1):
         equals(found, in_it)
     else:
         assert not found.answers
@@ -226,8 +234,78 @@ def test_keys_are_told_once_in_a_run() -> None:
         nodes.seen.clear()
         nodes.sum(gather)
         ops.append(sorted({op for _, op in nodes.seen}))
-    assert ops == [["agree", "answer", "keys", "unmask"], *[["agree", "answer", "unmask"]] * 2]
+    assert ops == [["answer", "keys", "unmask"], *[["answer", "unmask"]] * 2]  # two exchanges a round
     assert "keys" not in nodes.asked["n000", "answer"].data
+
+
+def test_a_round_takes_a_third_exchange_where_a_node_was_lost_and_needs_no_new_keys_then() -> None:
+    contributions, gather = whole(5), Secure()
+    nodes = Nodes.signed(contributions)
+    nodes.sum(gather)
+    nodes.seen.clear()
+    nodes.before["n002", "answer"] = DIED
+    equals(nodes.sum(gather), {n: c for n, c in contributions.items() if n != "n002"})
+    assert {op for _, op in nodes.seen} == {"answer", "agree", "unmask"}
+    nodes.seen.clear()
+    nodes.before.clear()
+    equals(nodes.sum(gather), contributions)  # the lost one too, with the keys that it had
+    assert {op for _, op in nodes.seen} == {"answer", "unmask"}
+
+
+def test_what_a_round_reveals_of_a_lost_node_opens_nothing_of_the_next_one() -> None:
+    """The seeds of its pairs are told, and are those of no other sum, nor are any others."""
+    contributions, gather = whole(5), Secure()
+    nodes = Nodes.signed(contributions)
+    told: list[set[bytes]] = []
+    hashes: list[tuple[bytes, set[bytes]]] = []
+    for lost in ("n002", None, "n002"):
+        nodes.seen.clear()
+        nodes.before = {("n002", "unmask" if lost is None else "agree"): DIED} if lost is None else {}
+        nodes.after = {("n002", "answer"): DIED} if lost else {}
+        nodes.sum(gather)
+        shown = [record for (_, op), record in nodes.seen.items() if op == "unmask"]
+        told.append({row.tobytes() for record in shown for row in record.arrays.get("own", ())})
+        answers = [record for (_, op), record in nodes.seen.items() if op == "answer"]
+        [session] = {record.data["session"] for record in answers}
+        hashes.append(
+            (bytes.fromhex(session), {row.tobytes() for record in answers for row in record.arrays["commitments"]})
+        )
+    assert len(told[0]) == 4 + 4  # of each survivor its own, and of its pair with the lost one
+    assert not told[1]  # of all, nothing but shares
+    for at, (session, of_session) in enumerate(hashes):
+        for seeds in (told[0], told[2]):
+            fits = {commitment(session, seed) for seed in seeds} & of_session
+            assert len(fits) == (8 if seeds is told[at] else 0)
+
+
+def test_many_nodes_sign_the_list_in_every_round() -> None:
+    """Of more than 100, shares are with neighbours, and enough of these are not enough of all."""
+    contributions = whole(110, 2)
+    nodes = Nodes(contributions)
+    equals(nodes.sum(), contributions)
+    assert {op for _, op in nodes.seen} == {"keys", "answer", "agree", "unmask"}
+
+
+@pytest.mark.parametrize("lost", [["n001"], ["n001", "n002"], ["n001", "n009"]])
+def test_a_lost_node_takes_its_group_with_it(lost: list[str]) -> None:
+    """Ten nodes in groups of three, the first of four: n000 to n003, n004 to n006, n007 to n009."""
+    contributions, gather = whole(10), Secure(secure_threshold=3, secure_group=3)
+    nodes = Nodes.signed(
+        contributions,
+        rows=dict.fromkeys(contributions, 100.0),
+        settings={"secure_threshold": 3, "secure_group": 3},
+    )
+    equals(nodes.sum(gather), contributions)
+    nodes.before = {(node, "answer"): DIED for node in lost}
+    found = nodes.sum(gather)
+    out = [f"n{k:03}" for k in (range(4) if "n009" not in lost else [*range(4), 7, 8, 9])]
+    equals(found, {n: c for n, c in contributions.items() if n not in out})
+    assert (
+        found.failures["n000"]
+        == f"it is in sums only together with {', '.join(n for n in lost if n != 'n009')} (secure_group)"
+    )
+    nodes.before.clear()
+    equals(nodes.sum(gather), contributions)
 
 
 def test_a_node_that_comes_later_tells_its_key_then() -> None:
@@ -306,6 +384,7 @@ def test_wrong_shares_of_a_node_that_lies_are_left_out_where_there_are_others() 
         ({"secure_threshold": 11}, "10 of 10 nodes are asked"),
         ({"secure_threshold": 1}, "secure_threshold is 1"),
         ({"secure_bits": 16}, "secure_bits is 16"),
+        ({"fraction": 0.6, "secure_group": 2}, "need all"),
         ({"model_name": "random_forest", "gathering_fallback": ""}, "gathers only sum"),
         ({"model_name": "xgboost_bagging"}, "gathers only sum"),  # nobody asked for single contributions in the clear
     ],

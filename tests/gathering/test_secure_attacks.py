@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from gathering.nodes import ASK, Nodes, identity, whole
-from hanse.errors import NodeFailed, NotAllowed, NotAuthenticated
-from hanse.gathering._session import commitment, text
+from hanse.errors import DataError, NodeFailed, NotAllowed, NotAuthenticated
+from hanse.gathering._keys import text
+from hanse.gathering._session import commitment
 from hanse.identity import Authority, csr
 from hanse.kinds import Contribution
 from hanse.messages import Json, Record, dumps
@@ -72,14 +73,17 @@ class Liar:
         return {node: self.ask(node, "agree", question).data["signature"] for node in of or survivors}
 
     def unmasked(
-        self, node: str, came: Mapping[str, Record], survivors: list[str], signatures: Mapping[str, str]
+        self, node: str, came: Mapping[str, Record], survivors: list[str], signatures: Mapping[str, str] | None
     ) -> Record:
+        """With ``signatures`` None as in a sum of all who were asked."""
         rows = [
             came[other].arrays["shares"][came[other].data["beside"].index(node)]
             for other in came[node].data["beside"]
             if other in survivors
         ]
-        said: dict[str, Json] = {"session": 0, "survivors": sorted(survivors), "signatures": dict(signatures)}
+        said: dict[str, Json] = {"session": 0, "survivors": sorted(survivors)}
+        if signatures is not None:
+            said["signatures"] = dict(signatures)
         return self.ask(node, "unmask", Record(said, {"shares": np.stack(rows)}))
 
 
@@ -212,6 +216,116 @@ def test_two_lists_of_survivors_get_no_secret_of_anybody(authority: Authority) -
     # two of its six pairs stay hidden
     pairs = {commitment(id, seed) for seed in told} & {row.tobytes() for row in n006.arrays["commitments"][1:]}
     assert len(pairs) == 4
+
+
+def opens(liar: Liar, came: Mapping[str, Record], node: str, shown: Mapping[str, Record]) -> bool:
+    """Whether what was shown gives the seed of ``node``'s own."""
+    holders = came[node].data["beside"]
+    shares: dict[int, bytes] = {}
+    for holder, record in shown.items():
+        around = [other for other in came[holder].data["beside"] if other in record.data["of"]]
+        if holder == node:
+            shares |= {len(holders) + 1: row.tobytes() for row in record.arrays.get("kept", ())}
+        elif node in around:
+            per = len(record.arrays["shares"]) // len(around)
+            shares[1 + holders.index(holder)] = record.arrays["shares"][per * around.index(node)].tobytes()
+        for seed in record.arrays.get("own", ()):
+            if commitment(bytes.fromhex(came[node].data["session"]), seed.tobytes()) == own_hash(came[node]):
+                return True
+    if len(shares) < 4:
+        return False
+    seed = shamir.join(dict(list(shares.items())[:4]))
+    return seed is not None and commitment(bytes.fromhex(came[node].data["session"]), seed) == own_hash(came[node])
+
+
+def own_hash(record: Record) -> bytes:
+    return record.arrays["commitments"][0].tobytes()
+
+
+def of(record: Record, survivors: list[str]) -> Record:
+    return Record({**record.data, "of": survivors}, record.arrays)
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+@pytest.mark.parametrize("fast", range(N + 1))
+def test_no_node_is_in_the_sum_of_all_and_missing_in_another(authority: Authority, fast: int, told_first: bool) -> None:
+    """Some are told that all are in the sum, and asked for shares without a signature; the others, that n006 was lost,
+    which they sign. With either the own seed of n006 opens or its pairs do, however many are told what, and in whatever
+    order."""
+    liar = Liar(federation(authority))
+    came, without = liar.answers(), NAMES[:-1]
+    some = ["n006", *without][:fast]
+    rest = [node for node in without if node not in some]
+    shown: dict[str, Record] = {}
+
+    def of_all() -> None:
+        for node in some:
+            shown[node] = of(liar.unmasked(node, came, NAMES, None), NAMES)
+
+    def without_one() -> None:
+        signatures = liar.signed(without, rest) if rest else {}
+        for node in rest:
+            if len(rest) >= 4:
+                shown[node] = of(liar.unmasked(node, came, without, signatures), without)
+            else:
+                with pytest.raises(NotAllowed, match="must before a secret is told"):
+                    liar.unmasked(node, came, without, signatures)
+
+    for step in (of_all, without_one) if told_first else (without_one, of_all):
+        step()
+    for node in rest:
+        with pytest.raises(NotAllowed, match="another list of survivors"):
+            liar.unmasked(node, came, NAMES, None)
+    for node in some:
+        with pytest.raises(NotAllowed):
+            liar.signed(without, [node])
+    id = bytes.fromhex(came["n006"].data["session"])
+    seeds = {commitment(id, row.tobytes()) for record in shown.values() for row in record.arrays.get("own", ())}
+    pairs = seeds & {row.tobytes() for row in came["n006"].arrays["commitments"][1:]}
+    assert not (opens(liar, came, "n006", shown) and pairs)
+    assert opens(liar, came, "n006", shown) == (fast >= 4)
+    assert bool(pairs) == (len(rest) >= 4)
+
+
+def test_shares_without_signatures_are_told_of_all_who_were_asked_and_by_those_who_answered(
+    authority: Authority,
+) -> None:
+    liar = Liar(federation(authority))
+    came = liar.answers()
+    for survivors in (NAMES[:-1], NAMES[:4]):
+        with pytest.raises(NotAllowed, match="has to be signed by enough"):
+            liar.unmasked("n000", came, survivors, None)
+    shown = liar.unmasked("n000", came, NAMES, None)
+    assert set(shown.arrays) == {"kept", "shares"}  # no seed, of its own or of a pair
+    with pytest.raises(NotAllowed, match="another list of survivors"):
+        liar.signed(NAMES[:-1], ["n000"])
+    # one that has not answered has no shares, and its seed is not told in their place
+    liar = Liar(federation(authority))
+    liar.nodes.contributions = {**liar.nodes.contributions, "n000": Contribution(Record({}, {"x": np.full(5, 1e99)}))}
+    came = {node: liar.ask(node, "answer", liar.asked()) for node in NAMES[1:]}
+    with pytest.raises(DataError):
+        liar.ask("n000", "answer", liar.asked())
+    for op in ("agree", "unmask"):
+        with pytest.raises(NodeFailed, match="has contributed nothing"):
+            liar.ask("n000", op, Record({"session": 0, "survivors": NAMES}))
+
+
+def test_a_sum_without_one_of_a_group_is_signed_by_nobody(authority: Authority) -> None:
+    """In two steps of the same question, the liar leaves one node out: it gets the difference of whole groups alone."""
+    nodes = federation(authority)
+    nodes.settings = {"secure_group": 3}  # n000 to n003, and n004 to n006
+    liar = Liar(nodes)
+    liar.answers()
+    for survivors in (NAMES[:-1], NAMES[1:], NAMES[:6], ["n000", *NAMES[3:]]):
+        for node in survivors:
+            with pytest.raises(NotAllowed, match=r"n00\d are in a sum together or not at all"):
+                liar.signed(survivors, [node])
+    assert liar.signed(NAMES[:4])
+    liar = Liar(nodes)
+    among = NAMES[:-1]  # nor where only they were asked
+    came = liar.answers(among=among)
+    with pytest.raises(NotAllowed, match="together or not at all"):
+        liar.unmasked("n000", came, among, None)
 
 
 def test_nobody_signs_a_second_list_or_one_without_itself_or_of_too_few(authority: Authority) -> None:

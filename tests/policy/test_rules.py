@@ -30,6 +30,7 @@ OWNER: dict[str, Any] = {
     "steps": 30,
     "require_secure_aggregation": False,
     "secure_aggregation_nodes": 3,
+    "secure_aggregation_group": 1,
     "statistics_minimum": "node",
     "transforms": [],
     "require_differential_privacy": False,

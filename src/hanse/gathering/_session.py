@@ -11,82 +11,23 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hanse import spans
-from hanse.errors import DataError, NodeFailed, NotAllowed, NotAuthenticated
+from hanse.errors import DataError, NodeFailed, NotAllowed
 from hanse.gather import Identity, Party
-from hanse.gathering import _checks
+from hanse.gathering import _checks, _groups
 from hanse.gathering._bound import Bound, fresh_seed, hashed
+from hanse.gathering._keys import LOST, PURPOSE, Keys, MaskedSum, believe, key_text, text
 from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Record, digest, dumps
+from hanse.messages import Array, Json, Record, digest
 from hanse.privacy import keystream, neighbours, sealing, shamir
-from hanse.privacy.agreement import PUBLIC_BYTES, KeyPair, derive
+from hanse.privacy.agreement import KeyPair, derive
 from hanse.privacy.fixed_point import Code, code, encode, widths
-
-LOST = "it does not have the keys of this sum any more"  # the coordinator has keys told anew then
-_PURPOSE = b"hanse secure sum v1"
-
-
-@dataclass(slots=True)
-class Keys:
-    """What a node keeps for the secure sums of one run. It is shared by all that is remembered of the run, so that
-    a step that is asked again cannot bring back a session that was used.
-
-    Args:
-        pair: of this node, for this run.
-        public, certificates: of the nodes that were believed, by name.
-        listed: names the list of all keys.
-        last: the latest session that was answered.
-        session: the one that is under way.
-    """
-
-    pair: KeyPair
-    public: dict[str, bytes] = field(default_factory=dict)
-    certificates: dict[str, str] = field(default_factory=dict)
-    listed: str = ""
-    last: int = -1
-    session: MaskedSum | None = None
-    _secrets: dict[str, bytes] = field(default_factory=dict)
-
-    def secret(self, node: str) -> bytes:
-        """What only ``node`` and this one know."""
-        if node not in self._secrets:
-            self._secrets[node] = self.pair.secret(self.public[node])
-        return self._secrets[node]
-
-
-@dataclass(slots=True)
-class MaskedSum:
-    """One sum.
-
-    Args:
-        seeds: the secrets of its masks: this node's own under its name, those of pairs under the other's.
-        bound: what the sum is of, as far as it is known; ``told``: whether one of this step was told before.
-        sealed: what was sealed for the neighbours.
-        signed: the list of survivors that this node has signed.
-    """
-
-    number: int
-    id: bytes
-    among: tuple[str, ...]
-    ring: tuple[str, ...]
-    beside: tuple[str, ...]
-    least: int
-    seeds: Mapping[str, bytes]
-    bound: Bound
-    told: bool = False
-    sealed: Mapping[str, Array] | None = None
-    signed: tuple[str, ...] = ()
-
-
-def text(purpose: str, *parts: Json) -> bytes:
-    """What is signed: no two purposes or parts give the same bytes."""
-    return _PURPOSE + dumps([purpose, *parts]).encode()
 
 
 def least(threshold: int, nodes: int) -> int:
@@ -105,7 +46,7 @@ def pair_sign(node: str, other: str) -> int:
 
 def commitment(session: bytes, seed: bytes) -> bytes:
     """What a seed that is told later is held against."""
-    return hashlib.sha256(_PURPOSE + b" seed" + session + seed).digest()[:16]
+    return hashlib.sha256(PURPOSE + b" seed" + session + seed).digest()[:16]
 
 
 def layout(
@@ -123,12 +64,14 @@ class Member:
 
     Args:
         threshold: fewest nodes of a sum; 0: more than half of the run's, and two.
+        group: so many nodes, at least, are in sums together or not at all.
         bits, range: how large arrays are written (:func:`hanse.privacy.fixed_point.code`).
         party: what this node may touch.
     """
 
-    def __init__(self, threshold: int, bits: int, range: float, party: Party) -> None:
-        self._threshold, self._how, self._party = threshold, {"bits": bits, "range": range}, party
+    def __init__(self, threshold: int, group: int, bits: int, range: float, party: Party) -> None:
+        self._threshold, self._group = threshold, group
+        self._how, self._party = {"bits": bits, "range": range}, party
 
     @functools.cached_property
     def _identity(self) -> Identity | None:
@@ -141,12 +84,9 @@ class Member:
         party = self._party
         mine = party.memory["keys"] = Keys(KeyPair())
         key, identity = mine.pair.public.hex(), self._identity
-        signature = identity.sign(self._key_text(party.node, key)).hex() if identity else ""
+        signature = identity.sign(key_text(party, party.node, key)).hex() if identity else ""
         certificate = identity.certificate if identity else ""
         return Record({"key": key, "certificate": certificate, "signature": signature, "of": len(party.rows)})
-
-    def _key_text(self, node: str, key: str) -> bytes:
-        return text("key", self._party.run, self._party.bundle, node, key)
 
     def _kept(self) -> Keys:
         mine = self._party.memory.get("keys")
@@ -154,38 +94,13 @@ class Member:
             raise NodeFailed(LOST)
         return mine
 
-    def _believe(self, mine: Keys, told: Sequence[Sequence[str]]) -> None:
-        """Takes the keys of all nodes, if each is signed by the node whose it is said to be. Those that were believed
-        before stay as they were."""
-        party = self._party
-        public: dict[str, bytes] = {}
-        certificates: dict[str, str] = {}
-        for node, key, certificate, signature in told:
-            raw = bytes.fromhex(key)
-            if len(raw) != PUBLIC_BYTES or node in public or raw in public.values():
-                raise NotAuthenticated("the list of keys names a node twice, a key twice, or what is no key")
-            if party.rows and node not in party.rows:
-                raise NotAllowed(f"the list of keys has {node!r}, which the approved bundle does not name")
-            if node in mine.public and mine.public[node] != raw:
-                raise NotAuthenticated(f"the key of {node!r} is another one than before")
-            if self._identity is not None and node != party.node and mine.certificates.get(node) != certificate:
-                if why := self._identity.vouched(node, certificate):
-                    raise NotAuthenticated(why)
-                if not self._identity.verify(certificate, self._key_text(node, key), bytes.fromhex(signature)):
-                    raise NotAuthenticated(f"the key that was shown for {node!r} is not signed by it for this run")
-            public[node], certificates[node] = raw, certificate
-        if public.get(party.node) != mine.pair.public:
-            raise NodeFailed(LOST)
-        mine.public, mine.certificates = public, certificates
-        mine.listed = hashlib.sha256(dumps([[node, key] for node, key, *_ in told]).encode()).hexdigest()
-
     # ------------------------------------------------------------ the masked contribution
 
     def answer(self, ask: Record, answer: Callable[[Record], Contribution]) -> Record:
         """This node's numbers under masks, and the secrets of the masks in shares that only others can read."""
         mine, party, asked = self._kept(), self._party, ask.data
         if "keys" in asked:
-            self._believe(mine, asked["keys"])
+            believe(mine, asked["keys"], party, self._identity)
         if mine.listed != asked["listed"]:
             raise NodeFailed(LOST)
         inner = Record(asked["ask"], ask.arrays)
@@ -215,6 +130,7 @@ class Member:
             "beside": list(session.beside),
             "weighs": contribution.weight > 0,
             "bound": list(session.bound.survivors) if session.told else [],
+            "group": list(session.group),
         }
         commitments = [commitment(session.id, session.seeds[node]) for node in (party.node, *session.beside)]
         found = {str(bits): vector for bits, vector in words.items()}
@@ -250,10 +166,9 @@ class Member:
         beside = tuple(neighbours.of(party.node, ring))
         seeds = {other: derive(mine.secret(other), text("mask", id.hex())) for other in beside}
         seeds[party.node] = secrets.token_bytes(keystream.SEED_BYTES)
-        told = before is not None
-        mine.session = MaskedSum(
-            number, id, among, ring, beside, fewest, seeds, before or Bound(question, seed=fresh_seed()), told
-        )
+        group = _groups.beside(party.node, party.rows or mine.public, self._group)
+        told, bound_to = before is not None, before or Bound(question, seed=fresh_seed())
+        mine.session = MaskedSum(number, id, among, ring, beside, fewest, seeds, bound_to, told, group)
         return mine.session
 
     def _settle(self, session: MaskedSum, contributed: str) -> None:
@@ -303,14 +218,17 @@ class Member:
         return words
 
     def _shares(self, mine: Keys, session: MaskedSum) -> dict[str, Array]:
-        """For each neighbour a sealed message: its share of this node's own seed, and of the seed of each pair."""
+        """For each neighbour a sealed message: its share of this node's own seed, and of the seed of each pair. A share
+        of its own seed it keeps for itself."""
         needed = neighbours.threshold(len(session.among), session.least)
         if not needed:
             return {}
-        points = range(1, len(session.beside) + 1)
+        points = range(1, len(session.beside) + 1 + session.close)
         seeds = [session.seeds[node] for node in (self._party.node, *session.beside)]
+        given = shamir.split(seeds, needed, points)
+        session.kept = given[-1][: shamir.SHARE_BYTES] if session.close else b""
         sealed = []
-        for other, shares in zip(session.beside, shamir.split(seeds, needed, points), strict=True):
+        for other, shares in zip(session.beside, given, strict=False):
             key = _share_key(mine, other, session, self._party.node, other)
             sealed.append(sealing.seal(key, shares, session.id))
         return {"shares": _stacked(sealed)}
@@ -319,17 +237,25 @@ class Member:
 
     def agree(self, asked: Mapping[str, Json]) -> Record:
         """Signs the list of those whose numbers are in the sum; in each session one list, and never a second."""
-        mine = self._kept()
-        session = self._of(mine, asked)
-        survivors = tuple(asked["survivors"])
+        session = self._of(self._kept(), asked)
+        self._take(session, tuple(asked["survivors"]))
+        identity = self._identity
+        return Record({"signature": identity.sign(_survivors_text(session)).hex() if identity else ""})
+
+    def _take(self, session: MaskedSum, survivors: tuple[str, ...]) -> None:
+        """The list of those in the sum is this one, for good. Raises where it cannot be, or is another already."""
         if list(survivors) != sorted(set(survivors)) or not {*survivors} <= {*session.among}:
             raise NotAllowed("the survivors of a secure sum are some of those who were asked, each once")
         if self._party.node not in survivors:
             raise NotAllowed("a node says nothing about a sum that it is not part of")
         if len(survivors) < session.least:
             raise NodeFailed(f"a secure sum of {len(survivors)} nodes is one of fewer than {session.least}")
+        everybody = self._party.rows or self._kept().public
+        for group in _groups.groups(everybody, self._group):
+            if 0 < len({*group} & {*survivors}) < len(group):
+                raise NotAllowed(f"{', '.join(group)} are in a sum together or not at all (secure_group)")
         close = sum(other in survivors for other in session.beside)
-        if len(session.among) > neighbours.COMPLETE and close < neighbours.threshold(len(session.among), session.least):
+        if not session.close and close < neighbours.threshold(len(session.among), session.least):
             raise NodeFailed(f"{close} of the {len(session.beside)} neighbours of this node are left, which is too few")
         if session.signed not in ((), survivors):
             raise NotAllowed("this node has signed another list of survivors of this sum, and signs no second one")
@@ -338,18 +264,23 @@ class Member:
                 f"the sum of this step was told before, of {', '.join(session.bound.survivors)}, and no other one is"
             )
         session.signed = survivors
-        identity = self._identity
-        return Record({"signature": identity.sign(_survivors_text(session)).hex() if identity else ""})
 
     def unmask(self, ask: Record) -> Record:
-        """The secrets that take the masks off the sum: of each survivor its own seed, of each pair that only one
-        survived the pair's; never both of one node. Only when enough nodes have signed the list of survivors that this
-        one has signed too."""
+        """What takes the masks off the sum: in one of all who were asked, its shares of their own seeds; else, when
+        enough nodes have signed the list of survivors that this one has signed too, of each survivor its own seed, of
+        each pair that only one survived the pair's; never both of one node."""
         mine, asked, party = self._kept(), ask.data, self._party
-        session = self._of(mine, asked)
-        if not session.signed or tuple(asked["survivors"]) != session.signed:
+        session, survivors = self._of(mine, asked), tuple(asked["survivors"])
+        of_all = "signatures" not in asked
+        if of_all:
+            if survivors != session.among or not session.close:
+                raise NotAllowed(
+                    "a list of survivors that are not all who were asked has to be signed by enough of them"
+                )
+            self._take(session, survivors)
+        elif not session.signed or survivors != session.signed:
             raise NotAllowed("this node has signed another list of survivors, and tells no secrets for this one")
-        if self._identity is not None:
+        elif self._identity is not None:
             self._enough(mine, session, asked["signatures"])
         replace(session.bound, survivors=session.signed).promise(party)
         gone = [other for other in session.beside if other not in session.signed]
@@ -364,11 +295,14 @@ class Member:
             if opened is None:
                 missing.append(other)
             parts += opened or []
-        return Record({"missing": missing}, {"own": _stacked(own), "shares": _stacked(parts, shamir.SHARE_BYTES)})
+        told = {"kept": _stacked([session.kept])} if of_all and session.kept else {"own": _stacked(own)}
+        return Record({"missing": missing}, {**told, "shares": _stacked(parts, shamir.SHARE_BYTES)})
 
     def _of(self, mine: Keys, asked: Mapping[str, Json]) -> MaskedSum:
         if mine.session is None or mine.session.number != asked["session"]:
             raise NodeFailed(LOST)
+        if mine.session.sealed is None:
+            raise NodeFailed("this node has contributed nothing to this sum")
         return mine.session
 
     def _enough(self, mine: Keys, session: MaskedSum, signatures: Mapping[str, str]) -> None:

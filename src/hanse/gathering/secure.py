@@ -13,10 +13,22 @@ masks of pairs cancel. What the exchanges are:
    be, of those that the approved bundle names.
 1. *answer*: each node answers what is asked, and sends y_u. Beside it stand b_u and all h_uv in Shamir's shares, one
    for each neighbour, sealed so that only that one reads it, and hashes that they can be held against.
+2. *unmask*: where everybody who was asked has answered, each node tells the shares of b that it has, one of its
+   own among them, and no b as a whole. The coordinator joins them, takes the masks off the sum, and is done.
+
+So a round takes two exchanges. Where a node was lost, it takes three, and 2. is instead:
+
 2. *agree*: the coordinator says whose y came (the survivors), and each of them signs that list, in each sum one.
-3. *unmask*: with the signatures of enough nodes under one list, each node tells of every survivor the share of b, and
-   of every pair of a survivor with a node that is gone the seed h or its share. It tells b *or* the pairs of a node,
-   never both. The coordinator takes the masks off the sum, of nodes lost in the meantime with the help of the shares.
+3. *unmask*: with the signatures of enough nodes under one list, each node tells its b, of every other survivor the
+   share of b, and of every pair of a survivor with a node that is gone the seed h or its share. It tells b *or* the
+   pairs of a node, never both. The coordinator takes the masks off the sum, of nodes lost in the meantime with the help
+   of the shares.
+
+Why the first way needs no signatures: a node goes one of the two ways in each sum, and never the other. With t the
+threshold, b opens on the first with the shares of t nodes, and pairs on the second with the signatures of t others,
+neither of which a coordinator with fewer than 2 t - n nodes on its side can have both of n: two sets of t share 2 t - n
+nodes. (Of more than 100 nodes shares are with neighbours, of whom t are no such set, so all rounds go the second way.
+Where b is in no shares, a sum that lacked a node would be one of too few, there is one list, and b is told as it is.)
 
 Where fewer nodes than ``secure_threshold`` are left in any exchange, there is no sum: the step has failed, what came
 is useless, and the next attempt begins with fresh keys. So it does where a node has lost its keys (a restarted
@@ -27,6 +39,9 @@ Weights are in the sum: Σ w_u a_u and Σ w_u are known, no single w_u, and no m
 contribution says beside its arrays (``Contribution.record.data``) is not hidden. :mod:`hanse.privacy.fixed_point` says
 how numbers become words; the step's record says how far off the sum may be. ``docs/privacy.md`` says against whom all
 of this holds.
+
+What is told of a node that is lost is h_uv of this sum, never s_uv; HKDF makes h_uv of another session as unpredictable
+to who knows it as if s_uv had been drawn anew. So a lost node needs no new set-up when it comes back.
 
 References: Bonawitz et al. 2017, "Practical secure aggregation for privacy-preserving machine learning", figure 4 with
 the consistency check of the malicious setting; here keys are told once for many sums, as in Ma et al. 2023, "Flamingo:
@@ -39,9 +54,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,13 +63,15 @@ import numpy as np
 from hanse import spans
 from hanse.config import RunConfig
 from hanse.errors import NodeFailed, RunFailed
-from hanse.gather import Exchange, Party, Reply
-from hanse.gathering._session import LOST, Member, commitment, layout, least, pair_sign
+from hanse.gather import Exchange, Party
+from hanse.gathering import _groups
+from hanse.gathering._came import Blame, Came, Shares, body, came
+from hanse.gathering._session import LOST, Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Layout, Record, block, dumps
-from hanse.privacy import keystream, neighbours, shamir
+from hanse.messages import Array, Json, Record, block, dumps
+from hanse.privacy import keystream, neighbours
 from hanse.privacy.fixed_point import MOST_NODES, Code, widths
 from hanse.settings import Setting, either, number, one_of, whole
 
@@ -67,6 +83,12 @@ SETTINGS = {
         0,
         "fewest nodes that a sum is of, and that must be left to make it; 0: more than half of the run's, and two",
         either(one_of(0), whole(2, MOST_NODES)),
+    ),
+    "secure_group": Setting(
+        1,
+        "two secure sums of the run differ by so many nodes at least, where they differ: nodes are in groups of so "
+        "many, by name, each in a sum wholly or not at all. A node that is lost takes its group with it",
+        whole(1, MOST_NODES),
     ),
     "secure_bits": Setting(
         64, "of each number of a large array in a secure sum; 32 is half the bytes and coarser", one_of(64, 32)
@@ -85,14 +107,22 @@ def fewest(settings: Mapping[str, Json], nodes: int) -> int:
     return least(int(settings["secure_threshold"]), nodes)
 
 
+def apart(settings: Mapping[str, Json], nodes: int) -> int:
+    """How many nodes two sums of this run differ by, at least, where they differ."""
+    return _groups.smallest(nodes, int(settings["secure_group"]))
+
+
 def unfit(config: RunConfig, nodes: int) -> str:
     """Why a run cannot be gathered so; "" where it can."""
     if config.max_weight_share < 1:
         return "no weight of a single node is known that max_weight_share could lower"
     if config.plan is not None:
         return "the code of a training plan runs where it cannot sign in its node's name"
+    known = {"secure_threshold": 0, "secure_group": 1, **config.to_json()}
+    if known["secure_group"] > 1 and config.fraction < 1:
+        return "a round asks some nodes, and groups of them that are in a sum together (secure_group) need all"
     asked = min(nodes, max(config.min_fit_nodes, int(nodes * config.fraction)))
-    wanted = fewest({"secure_threshold": 0, **config.to_json()}, nodes)
+    wanted = fewest(known, nodes)
     if nodes and asked < wanted:
         return (
             f"{asked} of {nodes} nodes are asked in a round, and a sum is of at least {wanted}; ask more of them, or "
@@ -104,11 +134,13 @@ def unfit(config: RunConfig, nodes: int) -> str:
 class Secure:
     """
     Args:
-        secure_threshold, secure_bits, secure_range: the settings of the run.
+        secure_threshold, secure_group, secure_bits, secure_range: the settings of the run.
     """
 
-    def __init__(self, secure_threshold: int = 0, secure_bits: int = 64, secure_range: float = 2.0**20) -> None:
-        self._threshold = secure_threshold
+    def __init__(
+        self, secure_threshold: int = 0, secure_group: int = 1, secure_bits: int = 64, secure_range: float = 2.0**20
+    ) -> None:
+        self._threshold, self._group = secure_threshold, secure_group
         self._how: dict[str, Any] = {"bits": secure_bits, "range": float(secure_range)}
         self._keys: dict[str, list[str]] = {}  # node to its name, key, certificate and signature
         self._least = self._sessions = 0
@@ -117,7 +149,7 @@ class Secure:
     # ------------------------------------------------------------ the node half
 
     def reply(self, op: str, ask: Record, answer: Callable[[Record], Contribution], party: Party) -> Record:
-        member = Member(self._threshold, self._how["bits"], self._how["range"], party)
+        member = Member(self._threshold, self._group, self._how["bits"], self._how["range"], party)
         if op == "keys":
             return member.keys()
         if op == "answer":
@@ -137,17 +169,18 @@ class Secure:
         first = not self._keys
         try:
             await self._set_up(asks, exchange, failures)
-            came, among = await self._answers(ask, asks, exchange, failures)
-            came = self._again(self._alike(came, failures), failures)
-            self._enough(came, among, ask.fewest)
-            survivors = sorted(came)
-            signatures = await self._agreed(survivors, exchange, failures)
-            self._enough(signatures, among)
-            shown = await self._shown(came, survivors, signatures, exchange, failures)
-            masks = self._masks(came, survivors, shown, failures)
+            answered, among = await self._answers(ask, asks, exchange, failures)
+            left = self._grouped(self._again(self._alike(answered, failures), failures), failures)
+            self._enough(left, among, ask.fewest)
+            survivors, signatures = sorted(left), None
+            if survivors != among or len(among) > neighbours.COMPLETE:
+                signatures = await self._agreed(survivors, exchange, failures)
+                self._enough(signatures, among)
+            shown = await self._shown(left, survivors, signatures, exchange, failures)
+            masks = self._masks(left, survivors, shown, failures)
             if first and len(survivors) < len(asks):  # too few for the run, perhaps: nodes forget a step that failed
                 self._keys = {}
-            return await asyncio.to_thread(self._summed, came, survivors, masks, among, failures, ask)
+            return await asyncio.to_thread(self._summed, left, survivors, masks, among, failures, ask)
         except _NoSum as error:
             self._keys, self._told = {}, set()  # the next attempt begins with fresh ones
             return nothing({node: failures.get(node, error.reason) for node in asks})
@@ -176,6 +209,14 @@ class Secure:
             failures[node] = "the sum of this step was told before without it, and is told of no others"
         return {node: came[node] for node in told[0]}
 
+    @staticmethod
+    def _grouped(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
+        """Those whose whole group is here."""
+        out = _groups.whole(came, {node: found.group for node, found in came.items()})
+        for node, others in out.items():
+            failures[node] = f"it is in sums only together with {', '.join(others)} (secure_group)"
+        return {node: found for node, found in came.items() if node not in out}
+
     async def _set_up(self, asks: Mapping[str, Record], exchange: Exchange, failures: dict[str, str]) -> None:
         """The keys of those who have told none yet."""
         fresh = [node for node in asks if node not in self._keys]
@@ -183,8 +224,8 @@ class Secure:
             return
         question, of = Record(), 0
         async for reply in exchange(dict.fromkeys(fresh, question), op="keys"):
-            with _Blame(reply, failures):
-                said = _of(reply).data
+            with Blame(reply, failures):
+                said = body(reply).data
                 told = [reply.node, *(said[name] for name in ("key", "certificate", "signature"))]
                 if not all(isinstance(part, str) for part in told) or len(bytes.fromhex(told[1])) != 32:
                     raise ValueError("it told no key")
@@ -209,19 +250,19 @@ class Secure:
         wrapped: dict[int, Record] = {}  # by ask: what goes to many is put together once
         for node in among:
             wrapped.setdefault(id(asks[node]), Record({**common, "ask": asks[node].data}, asks[node].arrays))
-        came: dict[str, Came] = {}
+        answered: dict[str, Came] = {}
         lost = False
         replies = exchange({n: wrapped[id(asks[n])] for n in among}, op="answer", need=ask.need)
         async with aclosing(replies) as coming:  # type: ignore[type-var]
             async for reply in coming:
-                with _Blame(reply, failures):
-                    came[reply.node] = _came(reply, self._how)
+                with Blame(reply, failures):
+                    answered[reply.node] = came(reply.node, reply.asked, body(reply), self._how)
                 if lost := reply.error == LOST:
                     break  # the others' answers would have masks that never come off
         if lost:
             raise _NoSum("no sum was made: a node had lost its keys; all have them told anew")
-        self._told |= came.keys()
-        return came, among
+        self._told |= answered.keys()
+        return answered, among
 
     @staticmethod
     def _alike(came: dict[str, Came], failures: dict[str, str]) -> dict[str, Came]:
@@ -239,29 +280,31 @@ class Secure:
         question = Record({"session": self._sessions - 1, "survivors": survivors})
         signatures: dict[str, str] = {}
         async for reply in exchange(dict.fromkeys(survivors, question), op="agree"):
-            with _Blame(reply, failures):
-                signatures[reply.node] = str(_of(reply).data["signature"])
+            with Blame(reply, failures):
+                signatures[reply.node] = str(body(reply).data["signature"])
         return signatures
 
     async def _shown(
         self,
         came: Mapping[str, Came],
         survivors: list[str],
-        signatures: Mapping[str, str],
+        signatures: Mapping[str, str] | None,
         exchange: Exchange,
         failures: dict[str, str],
     ) -> dict[str, Record]:
-        """What the nodes that are still there tell of the masks."""
-        said: dict[str, Json] = {"session": self._sessions - 1, "survivors": survivors, "signatures": dict(signatures)}
+        """What the nodes that are still there tell of the masks; of a sum of all, without ``signatures``."""
+        said: dict[str, Json] = {"session": self._sessions - 1, "survivors": survivors}
+        if signatures is not None:
+            said["signatures"] = dict(signatures)
         asks = {}
-        for node in signatures:
+        for node in survivors if signatures is None else signatures:
             around = [other for other in came[node].beside if other in came]
             rows = [came[other].share_for(node) for other in around]
             asks[node] = Record(said, {"shares": np.stack(rows)} if rows and len(rows[0]) else {})
         shown: dict[str, Record] = {}
         async for reply in exchange(asks, op="unmask"):
-            with _Blame(reply, failures):
-                shown[reply.node] = _of(reply)
+            with Blame(reply, failures):
+                shown[reply.node] = body(reply)
         return shown
 
     # ------------------------------------------------------------ the masks of a sum
@@ -271,18 +314,18 @@ class Secure:
     ) -> list[tuple[bytes, int]]:
         """The seeds of all masks that are left in the sum, with their signs: as a survivor tells them itself, or from
         the shares that others have of it."""
-        shares, left = _Shares(came, survivors, shown), frozenset(survivors)
+        shares, left = Shares(came, survivors, shown), frozenset(survivors)
         found: list[tuple[bytes, int]] = []
         for node in survivors:
             gone = came[node].gone(left)
             seeds = came[node].own(shown.get(node), gone)
             if seeds is None:
-                if node in shown:
+                if node in shown and "own" in shown[node].arrays:
                     failures[node] = "the secrets that it told are not those of its masks"
                 seeds = shares.joined(node, gone, self._least)
             if seeds is None:
                 raise _NoSum(
-                    f"no sum was made: {node} was lost after its numbers were masked, and fewer than "
+                    f"no sum was made: nodes were lost after {node} had masked its numbers, and fewer than "
                     f"{neighbours.threshold(len(came[node].among), self._least) or self._least} nodes that have shares "
                     "of its secrets were left (secure_threshold)"
                 )
@@ -356,173 +399,5 @@ class _NoSum(Exception):
         self.reason = reason
 
 
-class _Blame:
-    """What is wrong with one reply, or why there is none, is that node's failure."""
-
-    def __init__(self, reply: Reply, failures: dict[str, str]) -> None:
-        self._reply, self._failures = reply, failures
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, _NoReply):
-            self._failures[self._reply.node] = self._reply.error
-            return True
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)):
-            self._failures[self._reply.node] = f"its reply is not one of a secure sum: {error}"
-            return True
-        return False
-
-
-class _NoReply(Exception):
-    pass
-
-
-def _of(reply: Reply) -> Record:
-    if reply.body is None:
-        raise _NoReply
-    return reply.body
-
-
 def _plain(shapes: Shapes | None) -> Json:
     return None if shapes is None else {name: [dtype, list(shape)] for name, (dtype, shape) in shapes.items()}
-
-
-# ---------------------------------------------------------------- what came of one node
-
-
-@dataclass(frozen=True, slots=True)
-class Came:
-    """A masked contribution.
-
-    Args:
-        names: of the arrays, with dtype and shape.
-        rows: declared by all nodes of the sum.
-        session, among, beside: its name; the nodes that were asked; this one's neighbours.
-        commitments: (1 + neighbours, 16) hashes of its seeds.
-        shares: (neighbours, bytes) sealed for each of them.
-        weighs: whether it counts for anything.
-        bound: the nodes of whom a sum of this step was told before; () where none was.
-    """
-
-    node: str
-    asked: int
-    record: Record
-    data: Mapping[str, Json]
-    names: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...]
-    rows: float
-    session: str
-    among: tuple[str, ...]
-    beside: tuple[str, ...]
-    commitments: Array
-    shares: Array
-    weighs: bool
-    bound: tuple[str, ...]
-
-    @property
-    def kind(self) -> Any:
-        """What must be the same at all nodes of a sum."""
-        return self.session, self.names, self.rows, self.among
-
-    def share_for(self, node: str) -> Array:
-        """What it has sealed for a neighbour."""
-        return np.asarray(self.shares[self.beside.index(node)]) if len(self.shares) else np.zeros(0, np.uint8)
-
-    def gone(self, survivors: Collection[str]) -> list[str]:
-        """Its neighbours that are not in the sum."""
-        return [node for node in self.beside if node not in survivors]
-
-    def fits(self, seed: bytes | None, of: str) -> bool:
-        """Whether a seed is the one that it has committed itself to: its own, or of its pair with ``of``."""
-        place = 0 if of == self.node else 1 + self.beside.index(of)
-        committed = bytes(np.asarray(self.commitments[place]))
-        return seed is not None and commitment(bytes.fromhex(self.session), seed) == committed
-
-    def own(self, shown: Record | None, gone: Sequence[str]) -> list[bytes] | None:
-        """Its seeds as it tells them itself: its own, and of the pairs with those that are gone."""
-        if shown is None or "own" not in shown.arrays:
-            return None
-        told = [bytes(row) for row in np.asarray(shown.arrays["own"])]
-        names = [self.node, *gone]
-        return told if len(told) == len(names) and all(map(self.fits, told, names)) else None
-
-
-def _came(reply: Reply, how: Mapping[str, Any]) -> Came:
-    record = _of(reply)
-    said = record.data
-    names = tuple((str(n), (str(dtype), tuple(int(s) for s in shape))) for n, dtype, shape in said["layout"])
-    among, beside = (tuple(str(n) for n in said[name]) for name in ("among", "beside"))
-    arrays = record.arrays
-    commitments = np.array(arrays["commitments"])
-    shares = np.array(arrays["shares"]) if "shares" in arrays else np.zeros((0, 0), np.uint8)
-    if commitments.shape != (1 + len(beside), 16) or len(shares) not in (0, len(beside)):
-        raise ValueError("it has other secrets than neighbours")
-    if not isinstance(said["data"], dict) or not isinstance(said["weighs"], bool):
-        raise ValueError("what it says beside its arrays is no object")
-    rows = float(said["rows"])
-    expected = widths(list(layout(dict(names), len(among), 1.0, rows, **how).values()))
-    words = {n: (p.dtype.name, p.shape) for n, p in Layout.of(arrays).places.items() if n in ("64", "32")}
-    if words != {str(bits): (f"uint{bits}", (size,)) for bits, size in expected.items() if size}:
-        raise ValueError("it has other words than its arrays need")
-    return Came(
-        node=reply.node,
-        asked=reply.asked,
-        record=record,
-        data=said["data"],
-        names=names,
-        rows=rows,
-        session=str(said["session"]),
-        among=among,
-        beside=beside,
-        commitments=commitments,
-        shares=shares,
-        weighs=said["weighs"],
-        bound=tuple(str(n) for n in said["bound"]),
-    )
-
-
-class _Shares:
-    """The shares that those who are still there have told of the others' seeds."""
-
-    def __init__(self, came: Mapping[str, Came], survivors: Sequence[str], shown: Mapping[str, Record]) -> None:
-        self._came, left = came, frozenset(survivors)
-        absent = {node: len(came[node].gone(left)) for node in survivors}
-        self._of: dict[str, dict[int, list[bytes]]] = {node: {} for node in survivors}
-        for holder, record in shown.items():
-            rows = (
-                iter(bytes(row) for row in np.asarray(record.arrays["shares"]))
-                if "shares" in record.arrays
-                else iter(())
-            )
-            missing = record.data.get("missing", ())
-            for node in came[holder].beside:
-                if node not in self._of or node in missing:
-                    continue
-                point = came[node].beside.index(holder) + 1
-                took = [next(rows, b"") for _ in range(1 + absent[node])]
-                if all(len(share) == shamir.SHARE_BYTES for share in took):
-                    self._of[node][point] = took
-
-    def joined(self, node: str, gone: Sequence[str], least: int) -> list[bytes] | None:
-        """The seeds of a node that is lost; None where too few shares are left. A wrong share (of a node that lies)
-        is left out, where there are others."""
-        came, told = self._came[node], self._of[node]
-        needed = neighbours.threshold(len(came.among), least)
-        points = sorted(told)
-        if not needed or len(points) < needed:
-            return None
-        seeds = []
-        for place, of in enumerate((node, *gone)):
-            tried = (
-                shamir.join({p: told[p][place] for p in _turned(points, turn)[:needed]}) for turn in range(len(points))
-            )
-            seed = next((seed for seed in tried if came.fits(seed, of)), None)
-            if seed is None:
-                return None
-            seeds.append(seed)
-        return seeds
-
-
-def _turned(points: Sequence[int], by: int) -> list[int]:
-    return [*points[by:], *points[:by]]

@@ -1,6 +1,6 @@
 """Whether the coordinator may see what this node contributes by itself, or only sums that nobody sees in parts
-(``require_secure_aggregation``), and of how many nodes they must be. What does not add up cannot be hidden, and is
-refused then; words that all nodes must agree on (names and labels) are told."""
+(``require_secure_aggregation``), of how many nodes they must be, and by how many two of them must differ. What does not
+add up cannot be hidden, and is refused then; words that all nodes must agree on (names and labels) are told."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ SETTINGS = {
     ),
     "secure_aggregation_nodes": Setting(
         3, "such sums are of at least so many nodes: of two, each knows the other's part", whole(2)
+    ),
+    "secure_aggregation_group": Setting(
+        1,
+        "two such sums of a run, which may ask nearly the same, differ by at least so many nodes (secure_group of the "
+        "run); 1: by one, whose numbers the difference is then",
+        whole(1),
     ),
     "node_fingerprints": Setting(
         (),
@@ -69,6 +75,16 @@ class SecureAggregation:
                     f"sums of this run may be of {fewest} nodes, and the owner of this node wants them to be of at "
                     f"least {least}",
                     f"secure_aggregation_nodes {fewest}",
+                )
+            apart, group = (
+                find("gathering", name).apart(facts.settings, facts.nodes),
+                self.policy["secure_aggregation_group"],
+            )
+            if apart < group:
+                return self._no(
+                    f"two sums of this run may differ by {apart} of its nodes, and the owner of this node wants "
+                    f"them to differ by at least {group} (secure_group of the run)",
+                    f"secure_aggregation_group {apart}",
                 )
         return Decision(True, self.name)
 

@@ -14,6 +14,7 @@ References: Shamir 1979, "How to share a secret".
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
@@ -87,12 +88,23 @@ def join(shares: Mapping[int, bytes]) -> bytes | None:
 
     It cannot tell that a share is wrong: it takes all that it is given, so give ``threshold`` of them, and compare.
     """
-    total = 0
-    for point, share in shares.items():
+    points = tuple(shares)
+    total = sum(
+        int.from_bytes(shares[point], "big") * part for point, part in zip(points, _at_zero(points), strict=True)
+    )
+    total %= PRIME
+    return total.to_bytes(SHARE_BYTES, "big")[1:] if total < 1 << 8 * SECRET_BYTES else None
+
+
+@functools.lru_cache(64)  # the secrets of one sum are mostly joined from shares of the same points
+def _at_zero(points: tuple[int, ...]) -> tuple[int, ...]:
+    """Lagrange's factors Π_{j≠i} x_j / (x_j - x_i)."""
+    found = []
+    for point in points:
         above, below = 1, 1
-        for other in shares:
+        for other in points:
             if other != point:
                 above = above * other % PRIME
                 below = below * (other - point) % PRIME
-        total = (total + int.from_bytes(share, "big") * above * pow(below, -1, PRIME)) % PRIME
-    return total.to_bytes(SHARE_BYTES, "big")[1:] if total < 1 << 8 * SECRET_BYTES else None
+        found.append(above * pow(below, -1, PRIME) % PRIME)
+    return tuple(found)
