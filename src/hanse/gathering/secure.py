@@ -66,7 +66,8 @@ from hanse.errors import NodeFailed, RunFailed
 from hanse.gather import Exchange, Party
 from hanse.gathering import _groups
 from hanse.gathering._came import Blame, Came, Shares, body, came
-from hanse.gathering._session import LOST, Member, layout, least, pair_sign
+from hanse.gathering._keys import LOST
+from hanse.gathering._session import Member, layout, least, pair_sign
 from hanse.gathering._total import SOUND, UNCHECKED, Total, nothing
 from hanse.kinds import Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import empty
