@@ -15,6 +15,7 @@ from hanse import algorithms
 from hanse.boosting.importance import shap
 from hanse.boosting.objective import chosen
 from hanse.boosting.trees import Trees, margins
+from hanse.boosting.workspace import Workspace
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
 from hanse.learning.results import task_of
@@ -66,6 +67,11 @@ def settings(kind: str, **more: Any) -> dict[str, Any]:
 def model(result: Record) -> str:
     arrays = {name: result.arrays[name] for name in result.arrays if name.startswith("model.")}
     return digest(Record({}, arrays))
+
+
+def design(work: Workspace) -> Any:
+    """The rows of a site, as numbers."""
+    return np.concatenate(list(work.columns()), axis=1)
 
 
 def splits(table: Table) -> dict[str, dict[str, Table]]:
@@ -152,7 +158,7 @@ def test_margins_at_a_node_are_those_that_the_trees_predict() -> None:
     result = drive.run()
     for name, site in drive.sites.items():
         work = site.memory["boosting"]
-        expected = find("models", "xgboost").predict(result, work.X)
+        expected = find("models", "xgboost").predict(result, design(work))
         assert (chosen(task_of(result), {}).predict(work.margins) == expected).all(), name
 
 
@@ -238,7 +244,7 @@ def test_leaves_of_weighted_rows_are_xgboosts_weighted_quantiles(kind: str) -> N
     alpha = {"reg:absoluteerror": 0.5, "reg:quantileerror": 0.8}[kind]
     base = _weighted_quantile(y, weight, alpha)
     assert result.arrays["model.base"].tolist() == [base]
-    X = np.concatenate([site.memory["boosting"].X for site in drive.sites.values()])
+    X = np.concatenate([design(site.memory["boosting"]) for site in drive.sites.values()])
     trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
     added = margins(trees, np.zeros(1, np.float32), X)[:, 0]
     for value in trees.value[trees.left < 0]:
@@ -317,8 +323,8 @@ def test_the_largest_float32_is_missing_where_missing_values_are_split_from_give
     result = drive.run()
     for site in drive.sites.values():
         work = site.memory["boosting"]
-        assert (find("models", "xgboost").predict(result, work.X) == work.margins[:, 0]).all()
-        assert not (np.abs(work.X) >= np.finfo(np.float32).max).any()
+        assert (find("models", "xgboost").predict(result, design(work)) == work.margins[:, 0]).all()
+        assert not (np.abs(design(work)) >= np.finfo(np.float32).max).any()
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "reg:absoluteerror"])
@@ -343,7 +349,7 @@ def test_trees_that_grow_at_once_make_a_forest_that_is_the_same_for_every_split(
     assert booster.num_boosted_rounds() == 2
     site = next(iter(drive.sites.values()))
     rows = xgboost.DMatrix(
-        site.memory["boosting"].X,
+        design(site.memory["boosting"]),
         feature_names=booster.feature_names,
         feature_types=booster.feature_types,
         enable_categorical=True,
@@ -377,7 +383,7 @@ def test_what_features_add_to_predictions_is_that_of_the_pooled_rows(kind: str) 
             assert len(drive.labels) <= algorithms.most_steps(drive.config)
         assert len(set(found.values())) == 1, found
         told = result.data["shap"]
-        X = np.concatenate([site.memory["boosting"].X for site in drive.sites.values()])
+        X = np.concatenate([design(site.memory["boosting"]) for site in drive.sites.values()])
         trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
         own = chosen(task_of(result), {})
         values = shap(trees, own.margin(result.arrays["model.base"]), X)[:, :, :-1]
@@ -530,7 +536,7 @@ def test_leaves_are_quantiles_of_residuals_as_xgboosts(kind: str) -> None:
     drive = Drive(shares(table, 100, 90, 50), **settings(kind, test_fraction=0.0))
     result, y = drive.run(), table["y"].values.astype(np.float32)
     alpha = {"reg:absoluteerror": 0.5, "reg:quantileerror": 0.8}[kind]
-    X = np.concatenate([site.memory["boosting"].X for site in drive.sites.values()])
+    X = np.concatenate([design(site.memory["boosting"]) for site in drive.sites.values()])
     trees = Trees(**{n: result.arrays[f"model.{n}"] for n in Trees.__dataclass_fields__})
     margin = np.full(len(y), np.float32(_quantile(y, alpha)))
     assert result.arrays["model.base"].tolist() == [margin[0]]

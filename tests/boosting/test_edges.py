@@ -17,7 +17,7 @@ Matrix = np.ndarray[Any, Any]
 def settle(parts: list[Matrix], bins: int) -> tuple[list[Matrix], int]:
     columns = parts[0].shape[1]
     most, cells, asked, exchanges = np.full(columns, bins), edges.none(columns), edges.first(np.ones(columns, bool)), 0
-    ordered = [edges.sorted_keys(part) for part in parts]
+    ordered = [[edges.sorted_keys(column) for column in part.T] for part in parts]
     while asked is not None:
         counted = np.sum([edges.counts(own, asked) for own in ordered], axis=0)
         assert counted.shape == (asked.size,)

@@ -39,14 +39,13 @@ def boost(
     edges = [np.unique(column[~np.isnan(column)]).astype(np.float32)[1:] for column in X.T]
     bins, rows = Binning.of(edges, categories), np.arange(len(X), dtype=np.int32)
     base = objective.base(objective.begin(y).sum(0), len(y))
-    work, grown = Workspace(X, bins, rows, objective.margin(base)), none()
+    work, grown = Workspace(lambda: [X], len(X), bins, objective.margin(base)), none()
     for round in range(rounds):
         both = np.stack(objective.gradients(work.margins, y), axis=2)
         units = scales.settled(scales.magnitudes(both.reshape(len(y), -1))).reshape(-1, 2)
         pairs = scales.whole(both, units).astype(np.int32)
-        work.begin(
-            [np.ascontiguousarray(pairs[:, k]) for k in range(objective.outputs)], [rows] * objective.outputs, ""
-        )
+        work.begin(objective.outputs, [rows] * objective.outputs)
+        work.pairs[:] = pairs.transpose(1, 0, 2)
         now, worth = growing.roots(objective.outputs, bins), np.ldexp(1.0, units)
         while not now.done:
             work.split(now.splits, "")

@@ -18,13 +18,13 @@ from typing import Annotated, Any
 import numpy as np
 
 from hanse.algorithms._agreement import least
+from hanse.algorithms._boosting_rows import Observed
 from hanse.boosting import scales, shap
 from hanse.boosting.trees import Trees
 from hanse.codec import ArrayOf
 from hanse.errors import DataError
-from hanse.kinds import Combine, Contribution, Gathered, Shapes, Site
-from hanse.learning import rows as preparation
-from hanse.learning.sampling import drawn, row_keys
+from hanse.kinds import Combine, Contribution, Gathered, Shapes
+from hanse.learning.sampling import drawn
 from hanse.messages import Array, Json, Record
 
 _PerFeature = Annotated[Array, ArrayOf("int64", "outputs", "features")]
@@ -75,20 +75,20 @@ def fault(arrays: Mapping[str, Array]) -> str:
     return ""
 
 
-def answer(site: Site, ask: Explain, model: Any, rows: preparation.Rows) -> Contribution:
+def answer(ask: Explain, model: Any, rows: Observed) -> Contribution:
     """The node's half: nothing of rows that are fewer than its owner tells something of."""
-    X, y = rows.X[rows.train], rows.y[rows.train]
+    site, train = rows.site, rows.targets.train
     if ask.share < 1:
-        here = drawn(row_keys(X, y), ask.share, int(site.config["seed"]), "explained")
-        X = X[here]
-    withheld = 0 < len(X) < least(site)
-    X = X[:0] if withheld else X
+        train = train[drawn(rows.row_keys(), ask.share, int(site.config["seed"]), "explained")]
+    withheld = 0 < len(train) < least(site)
+    train = train[:0] if withheld else train
     wrong = model.fault(ask.trees)
     if wrong:
         raise DataError(f"the trees that are to be explained are not usable: {wrong}")
+    X = np.column_stack(list(rows.drawn_columns(train)))
     found = shap.sums(shap.values(ask.trees, model.objective.margin(ask.base), X), ask.unit)
     site.progress()
-    arrays = {"explained": np.array([len(X)], np.int64), **found}
+    arrays = {"explained": np.array([len(train)], np.int64), **found}
     return Contribution(Record({"withheld": True} if withheld else {}, arrays), combine=Combine.SUM)
 
 

@@ -3,14 +3,18 @@ rows."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from hanse.algorithms import _boosting_shap
+from hanse.algorithms._boosting_rows import Observed
 from hanse.boosting import edges, quantiles, risk, scales
 from hanse.boosting.binning import Binning
+from hanse.boosting.compiled import at_once
 from hanse.boosting.exponential import exp
 from hanse.boosting.growing import Splits
 from hanse.boosting.trees import Trees
@@ -21,11 +25,13 @@ from hanse.kinds import Combine, Contribution, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.pooling import model_options
-from hanse.learning.sampling import drawn, row_keys
+from hanse.learning.rows import Targets
+from hanse.learning.sampling import drawn
 from hanse.messages import Array, Record
 from hanse.registry import find
 from hanse.task import Task
 
+_ROWS = 1 << 14  # whose gradients are computed at a time
 Units = Annotated[Array, ArrayOf("int32", "outputs", 2)]
 Base = Annotated[Array, ArrayOf("float32", "outputs")]
 
@@ -128,54 +134,54 @@ def answer(site: Site, ask: Question) -> Contribution:
     """What a node answers."""
     task = preparation.task(ask.prepared)
     model = find("models", site.config["model_name"]).build(task, model_options(site.config))
-    rows = preparation.rows(site, ask.prepared)
+    rows = Observed.of(site, ask.prepared)
+    of = rows.targets
     if "unfit" not in site.cache:  # who is not counted grows no tree either
-        y = rows.y[rows.train]
+        y = of.y[of.train]
         finite = np.abs(y).max(initial=0) <= np.finfo(np.float32).max
         site.cache["unfit"] = model.objective.unfit(y) if finite else "one is larger than float32 can hold"
     if site.cache["unfit"]:
         raise DataError(f"the targets do not fit {model.objective.name}: {site.cache['unfit']}")
     if ask.explain is not None:
-        return _boosting_shap.answer(site, ask.explain, model, rows)
+        return _boosting_shap.answer(ask.explain, model, rows)
     if ask.count is not None:
-        return _counted(site, ask.count, model, rows)
-    site.cache.pop("keys", None)
+        return _counted(ask.count, model, rows)
+    rows.let_go()
     work: Workspace | None = site.memory.get("boosting")
     sizes: dict[str, Array] = {}
     if ask.forward is not None:
         work = _gone_forward(work, ask.forward, model, rows)
         if work is not None and ask.grows:
-            sizes = _begun(site, work, ask, model, rows)
+            sizes = _begun(work, ask, model, rows)
     if ask.level is not None:
         work = _gone_down(work, ask.level)
     if work is None:
         return _lost(ask, model, task)
     site.memory["boosting"] = work
     site.progress()
-    sums, shown = _measured(ask, work, model, rows, task) if ask.measures else ({}, {})
+    sums, shown = _measured(ask, work, model, of, task) if ask.measures else ({}, {})
     if ask.residuals is not None:
-        found = {"ranks": _ranked(work, ask, ask.residuals, rows)}
+        found = {"ranks": _ranked(work, ask, ask.residuals, of)}
     else:
         nodes = ask.level.nodes if ask.level else np.arange(model.trees if ask.grows else 0)
-        found = {"rows": np.array([len(work.rows(int(node))) for node in nodes], np.int64), **sizes}
+        found = {"rows": np.array([len(work.rows_of(int(node))) for node in nodes], np.int64), **sizes}
         if ask.grows and not sizes:
             found["histograms"] = work.histograms(nodes)
     site.progress()
-    shown |= {"n": float(len(rows.train)), "n_test": float(len(rows.test))}
+    shown |= {"n": float(len(of.train)), "n_test": float(len(of.test))}
     return Contribution(Record({}, found), 1.0, sums, shown, Combine.SUM)
 
 
-def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Contribution:
-    y = rows.y[rows.train]
-    if "keys" not in site.cache:
-        columns = rows.X[rows.train]
-        columns = np.column_stack([columns, y[:, 0]]) if model.objective.intervals else columns
-        site.cache["keys"] = edges.sorted_keys(columns)
-    found = {"counts": edges.counts(site.cache["keys"], ask.cells)}
-    found["rows"] = np.array([len(y)], np.int64)
+def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
+    of = rows.targets
+    y = of.y[of.train]
+    keys = rows.sorted_keys(ask.cells.cells > 0)
+    if model.objective.intervals:
+        keys = itertools.chain(keys, [edges.sorted_keys(y[:, 0])])
+    found = {"counts": edges.counts(keys, ask.cells), "rows": np.array([len(y)], np.int64)}
     sums, weight = np.asarray(model.objective.begin(y), np.float64), None
-    if rows.weight is not None:
-        weight = rows.weight[rows.train]
+    if of.weight is not None:
+        weight = of.weight[of.train]
         sums = np.column_stack([sums * weight[:, None], weight]).astype(np.float64)
     if ask.wants == "magnitudes":
         found["magnitudes"] = scales.magnitudes(sums)
@@ -187,12 +193,13 @@ def _counted(site: Site, ask: Count, model: Any, rows: preparation.Rows) -> Cont
     return Contribution(Record({}, found), combine=Combine.SUM)
 
 
-def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: preparation.Rows) -> Workspace | None:
+def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observed) -> Workspace | None:
     """The workspace with the margins that the next tree begins with; None where it lacks trees before these."""
     if work is not None and work.boosted == ask.after:
         return work
     if ask.whole:
-        work = Workspace(rows.X, ask.bins, rows.train, model.objective.margin(ask.base))
+        work = None  # before another one is made
+        work = Workspace(rows.columns, len(rows.targets), ask.bins, model.objective.margin(ask.base))
         work.add(ask.trees)
     elif work is None or work.boosted != ask.before:
         return None
@@ -213,34 +220,43 @@ def _gone_down(work: Workspace | None, ask: Level) -> Workspace | None:
     return work if work is not None and work.grown == ask.after else None
 
 
-def _begun(site: Site, work: Workspace, ask: Question, model: Any, rows: preparation.Rows) -> dict[str, Array]:
+def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[str, Array]:
     """Brings the rows of a round to the roots of its trees, with their gradients and Hessians in units; where these are
     not known, how large they are; before that, what the gradients need of all rows."""
-    units, train, objective = ask.units, rows.train, model.objective
-    outputs, y = objective.outputs, rows.y[rows.train]
-    weight = None if rows.weight is None else rows.weight[rows.train]
-    pairs = np.zeros((outputs, len(rows.X), 2), np.int32)
-    if ask.times is not None:
-        interval = risk.intervals(y[:, 0], ask.times.edges)
-        if ask.times.hazard is None:
-            work.begin(list(pairs), [train] * model.trees, "")
-            return _at_risk(exp(work.margins[train]).astype(np.float64), interval, y[:, 1], weight, ask)
-        objective = objective.given(ask.times.hazard[interval])
-    both = np.stack(objective.gradients(work.margins[rows.train], y, weight), axis=2)  # (train, outputs, 2)
-    if units is not None:
-        pairs[:, rows.train] = scales.whole(both, units).transpose(1, 0, 2)
-    of_trees = [train] * model.trees
+    units, times, of, objective = ask.units, ask.times, rows.targets, model.objective
+    if times is not None and times.hazard is None:
+        work.begin(objective.outputs, [of.train] * model.trees)
+        return _at_risk(work, of, times, ask.weight_unit)
+    of_trees = [of.train] * model.trees
     if model.subsample < 1:
-        if "row_keys" not in site.cache:
-            site.cache["row_keys"] = row_keys(rows.X[train], y)
-        keys, share, seed = site.cache["row_keys"], model.subsample, int(site.config["seed"])
-        first = train[drawn(keys, share, seed, ask.round or 0)]
+        keys, share, seed = rows.row_keys(), model.subsample, int(rows.site.config["seed"])
+        first = of.train[drawn(keys, share, seed, ask.round or 0)]
         of_trees = [first] * model.trees
         for tree in range(model.trees):  # those of several outputs have the same rows
             if place := tree % model.rules.parallel:
-                of_trees[tree] = train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
-    work.begin(list(pairs), of_trees, ask.forward.begun if ask.forward else "")
-    return {} if units is not None else {"magnitudes": scales.magnitudes(both.reshape(len(y), 2 * outputs))}
+                of_trees[tree] = of.train[drawn(keys, share, seed, f"{ask.round or 0} {place}")]
+    work.begin(objective.outputs, of_trees)
+    magnitudes: list[Array] = []
+    hazard = None if times is None else times.hazard
+
+    def some(train: Array) -> None:
+        y, weight, own = of.y[train], None if of.weight is None else of.weight[train], objective
+        if times is not None and hazard is not None:
+            own = objective.given(hazard[risk.intervals(y[:, 0], times.edges)])
+        both = np.stack(own.gradients(work.margins[train], y, weight), axis=2)  # (rows, outputs, 2)
+        if units is None:
+            magnitudes.append(scales.magnitudes(both.reshape(len(y), 2 * objective.outputs)))
+        else:
+            work.pairs[:, train] = scales.whole(both, units).transpose(1, 0, 2)
+
+    at_once(partial(some, part) for part in _parts(of.train))
+    work.grown = ask.forward.begun if ask.forward else ""
+    return {} if units is not None else {"magnitudes": np.sum(magnitudes, axis=0)}
+
+
+def _parts(rows: Array) -> list[Array]:
+    """Some rows after the other (at least none), so that what is computed of them stays small."""
+    return [rows[low : low + _ROWS] for low in range(0, max(len(rows), 1), _ROWS)]
 
 
 def _whole(weight: Array, unit: int) -> Array:
@@ -248,40 +264,48 @@ def _whole(weight: Array, unit: int) -> Array:
     return np.asarray(scales.whole(weight[:, None], np.array([unit]))[:, 0], np.int64)
 
 
-def _at_risk(hazards: Array, interval: Array, event: Array, weight: Array | None, ask: Question) -> dict[str, Array]:
-    """How large the (n, 1) ``hazards`` exp(F) are; in units, their sums in each interval, with the events there."""
-    times, own = ask.times, None
-    if times is None:
-        raise DataError("who is at risk was asked for without the intervals of time")
-    if weight is not None:
-        hazards, own = hazards * weight[:, None], _whole(weight, ask.weight_unit or 0)[event == 1]
+def _at_risk(work: Workspace, of: Targets, times: Times, unit: int | None) -> dict[str, Array]:
+    """How large the hazards exp(F) of the training rows are; in units, their sums in each interval, with the events
+    there."""
+    k = len(times.edges) + 1
+    found = {"at_risk": np.zeros(k, np.int64), "happened": np.zeros(k, np.int64)}
     if times.units is None:
-        return {"magnitudes": scales.magnitudes(hazards)}
-    k, whole = len(times.edges) + 1, scales.whole(hazards, times.units)[:, 0].astype(np.int64)
-    happened = scales.binned(interval[event == 1], k, own)
-    return {"at_risk": scales.binned(interval, k, whole), "happened": happened}
+        found = {"magnitudes": np.zeros((1, scales.SIZE), np.int64)}
+    for train in _parts(of.train):
+        hazards, (time, event), own = exp(work.margins[train]).astype(np.float64), of.y[train].T, None
+        if of.weight is not None:
+            hazards, own = hazards * of.weight[train, None], _whole(of.weight[train], unit or 0)[event == 1]
+        if times.units is None:
+            found["magnitudes"] += scales.magnitudes(hazards)
+            continue
+        interval = risk.intervals(time, times.edges)
+        whole = scales.whole(hazards, times.units)[:, 0].astype(np.int64)
+        found["at_risk"] += scales.binned(interval, k, whole)
+        found["happened"] += scales.binned(interval[event == 1], k, own)
+    return found
 
 
-def _ranked(work: Workspace, question: Question, ask: Residuals, rows: preparation.Rows) -> Array:
+def _ranked(work: Workspace, question: Question, ask: Residuals, of: Targets) -> Array:
     """How many of the rows that the trees learn from have residuals of the bits that are looked for, or what they
     weigh."""
     found = np.zeros((len(ask.sought.group), quantiles.WIDTH), np.int64)
     for tree, order in enumerate(work.order):
-        leaf = np.empty(len(order), np.int64)
-        for node, (of, low, high) in work.places.items():
-            if of == tree:
+        leaf = np.empty(len(order), np.int32)
+        for node, (place, low, high) in work.places.items():
+            if place == tree:
                 leaf[low:high] = ask.home[node]
-        residuals = rows.y[order].astype(np.float32) - work.margins[order, tree // work.parallel]
-        weight = None if rows.weight is None else _whole(rows.weight[order], question.weight_unit or 0)
-        found += quantiles.counts(quantiles.keys(residuals), leaf, ask.sought, weight)
+        for own, at in zip(_parts(order), _parts(leaf), strict=True):
+            residuals = of.y[own].astype(np.float32) - work.margins[own, tree // work.parallel]
+            weight = None if of.weight is None else _whole(of.weight[own], question.weight_unit or 0)
+            found += quantiles.counts(quantiles.keys(residuals), at, ask.sought, weight)
     return found
 
 
 def _measured(
-    ask: Question, work: Workspace, model: Any, rows: preparation.Rows, task: Task
+    ask: Question, work: Workspace, model: Any, of: Targets, task: Task
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    prediction = model.objective.predict(work.margins[rows.test])
-    return evaluation.evaluate(prediction, rows.y[rows.test], task, ask.prepared.arrays["target_mean"])
+    prediction = model.objective.predict(work.margins[of.test])
+    return evaluation.evaluate(prediction, of.y[of.test], task, ask.prepared.arrays["target_mean"])
 
 
 def _lost(ask: Question, model: Any, task: Task) -> Contribution:

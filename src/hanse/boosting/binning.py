@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -11,6 +11,7 @@ import numpy as np
 
 from hanse.boosting.compiled import at_once, spans
 from hanse.boosting.kernel import put_in_bins
+from hanse.boosting.trees import LEAF, Trees
 from hanse.codec import ArrayOf
 from hanse.messages import Array
 
@@ -27,7 +28,8 @@ class Binning:
         categories: how many a column of categories has, each of which is a bin; 0 for a column of numbers.
 
     >>> bins = Binning.of([np.float32([1, 2]), np.float32([])])
-    >>> bins.starts.tolist(), bins.put(np.array([[0.0, 5.0], [1.0, 6.0], [2.5, np.nan]])).tolist()
+    >>> X = np.array([[0.0, 5.0], [1.0, 6.0], [2.5, np.nan]])
+    >>> bins.starts.tolist(), bins.put([X[:, :1], X[:, 1:]], 3).tolist()
     ([0, 4, 6], [[0, 0], [1, 0], [2, 1]])
     """
 
@@ -58,10 +60,53 @@ class Binning:
         place = np.where(bin < self.count[feature], self.first_edges[feature] + bin, len(self.edges))
         return edges[place]
 
-    def put(self, X: Array) -> Array:
-        """(n, f) the bin of each value of ``X``, taken as float32: uint8, or uint16 where a column has over 256."""
-        bins = np.empty(X.shape, np.uint16 if (self.count > 254).any() else np.uint8)
-        starts = self.first_edges
-        tasks = (partial(put_in_bins, X, self.edges, starts, bins, *span) for span in spans(len(X), _LEAST_ROWS))
-        at_once(tasks)
+    def put(self, parts: Iterable[Array], rows: int) -> Array:
+        """(n, f) the bin of each value, in one byte, or in two or four where a column has more bins than these number.
+
+        Args:
+            parts: (n, k) a few columns after the other, taken as float32; one is looked at after the other, so that
+                not all of them are in memory at once.
+            rows: n.
+        """
+        most = int(self.count.max(initial=0)) + 1
+        bins = np.empty((rows, len(self.count)), np.min_scalar_type(most))
+        starts, place = self.first_edges, 0
+        for part in parts:
+            here = slice(place, place := place + part.shape[1])
+            own = partial(put_in_bins, part, self.edges, starts[here.start : here.stop + 1], bins[:, here])
+            at_once(partial(own, *span) for span in spans(rows, _LEAST_ROWS))
         return bins
+
+    def hold(self, trees: Trees) -> bool:
+        """Whether rows of one bin go the same way at every split: all thresholds of numbers are edges."""
+        first = self.first_edges
+        numbers = ((c, value) for c, _, value in _thresholds(trees) if not self.categories[c])
+        return all(np.isin(value, self.edges[first[c] : first[c + 1]]).all() for c, value in numbers)
+
+    def last_left(self, trees: Trees) -> Array:
+        """(nodes,) int64: the last bin that goes left at each split on a threshold of trees that these bins
+        :meth:`hold`."""
+        found, first = np.zeros(len(trees.left), np.int64), self.first_edges
+        for column, at, value in _thresholds(trees):
+            if self.categories[column]:  # their codes are whole numbers, and their bins
+                found[at] = np.clip(np.ceil(value), 0, self.categories[column]) - 1
+            else:
+                found[at] = np.searchsorted(self.edges[first[column] : first[column + 1]], value)
+        whole = (trees.left != LEAF) & (trees.value == np.float32(PRESENT))
+        found[whole] = self.count[trees.feature[whole]]
+        return found
+
+    def splitting(self, trees: Trees) -> Binning:
+        """Bins whose edges are the thresholds of these trees, for those that are none of one's own."""
+        edges = [np.zeros(0, np.float32)] * len(self.count)
+        for column, _, value in _thresholds(trees):
+            edges[column] = np.unique(value)
+        return Binning.of(edges, self.categories)
+
+
+def _thresholds(trees: Trees) -> Iterable[tuple[int, Array, Array]]:
+    """Of each column that is split on thresholds: which nodes do, and theirs."""
+    split = (trees.left != LEAF) & (trees.listed == 0) & (trees.value != np.float32(PRESENT))
+    for column in np.unique(trees.feature[split]).tolist():
+        at = np.flatnonzero(split & (trees.feature == column))
+        yield column, at, trees.value[at]

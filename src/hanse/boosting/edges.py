@@ -16,6 +16,7 @@ is below it or not as in XGBoost (``x < edge``). A column with missing values gi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -80,23 +81,28 @@ def first(columns: Array) -> Refinement:
 
 
 def keys(values: Array) -> Array:
-    """(n,) int64 from 0 to 2^32 - 1, ordered as the float32 ``values`` are, which may not be NaN.
+    """(n,) uint32, ordered as the float32 ``values`` are, which may not be NaN.
 
     >>> keys(np.array([-1.0, -0.0, 0.0, 1.0])).tolist() == [1082130431, 2147483648, 2147483648, 3212836864]
     True
     """
-    bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)  # -0 becomes 0
-    return np.where(bits >> 31, 0xFFFFFFFF - bits, bits | 0x80000000)
+    found = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    below = found >> 31 == 1
+    found ^= np.uint32(1 << 31)
+    found[below] ^= np.uint32((1 << 31) - 1)
+    return found
 
 
-def sorted_keys(X: Array) -> list[Array]:
-    """The keys of each column's values that are not missing, ascending, as uint32."""
-    columns = (X[:, i] for i in range(X.shape[1]))
-    return [np.sort(keys(column[~np.isnan(column)]).astype(np.uint32)) for column in columns]
+def sorted_keys(column: Array) -> Array:
+    """The keys of the values (n,) of a column that are not missing, ascending."""
+    found = keys(column[~np.isnan(column)])
+    found.sort()
+    return found
 
 
-def counts(ordered: list[Array], wanted: Refinement) -> Array:
-    """(parts,) int64 rows in each part of each cell, of :func:`sorted_keys`."""
+def counts(ordered: Iterable[Array], wanted: Refinement) -> Array:
+    """(parts,) int64 rows in each part of each cell, of the :func:`sorted_keys` of each column. Those of one that has
+    no cells are not looked at."""
     found, cell = [np.zeros(0, np.int64)], 0
     shapes = zip(wanted.cells.tolist(), wanted.width.tolist(), wanted.bits.tolist(), strict=True)
     for column, (cells, width, bits) in zip(ordered, shapes, strict=True):

@@ -21,10 +21,10 @@ def put_in_bins(X: Array, edges: Array, starts: Array, bins: Array, low: int, hi
     of a missing value (NaN) the column's last bin.
 
     Args:
-        X: (n, f) float64; values are compared as float32.
+        X: (n, k) some columns; values are compared as float32.
         edges: float32, ascending in each column.
-        starts: (f + 1,) int64, where the edges of each column begin. A column of e edges has e + 2 bins.
-        bins: written.
+        starts: (k + 1,) int64, where the edges of each column begin. A column of e edges has e + 2 bins.
+        bins: (n, k), written.
     """
     for row in range(low, high):
         for column in range(X.shape[1]):
@@ -103,13 +103,15 @@ def add_to(margins: Array, output: int, rows: Array, value: np.float32) -> None:
 
 @compiled
 def walk(
-    X: Array,
+    bins: Array,
     rows: Array,
     left: Array,
     right: Array,
     feature: Array,
-    value: Array,
+    last: Array,
+    missing: Array,
     default_left: Array,
+    value: Array,
     segments: Array,
     categories: Array,
     margins: Array,
@@ -118,7 +120,8 @@ def walk(
     """Adds what one tree (:class:`hanse.boosting.trees.Trees`) adds to the margins of ``rows``.
 
     Args:
-        X: (n, f) float64; values are compared as float32.
+        last: (nodes,) int64, the last bin that goes left at a split on a threshold.
+        missing: (nodes,) int64, the bin of missing values of the column that is split on.
         segments: (nodes + 1,) int64, where the categories that each node lists begin in ``categories``.
         margins: (n, outputs) float32, added to.
     """
@@ -126,17 +129,17 @@ def walk(
         row = rows[i]
         node = 0
         while left[node] >= 0:
-            x = np.float32(X[row, feature[node]])
-            first, last = segments[node], segments[node + 1]
-            if np.isnan(x):
+            bin = np.int64(bins[row, feature[node]])
+            begin, end = segments[node], segments[node + 1]
+            if bin == missing[node]:
                 goes_left = default_left[node] == 1
-            elif first < last:
+            elif begin < end:
                 goes_left = True
-                for j in range(first, last):
-                    if categories[j] == int(x):
+                for j in range(begin, end):
+                    if categories[j] == bin:
                         goes_left = False
             else:
-                goes_left = x < value[node]
+                goes_left = bin <= last[node]
             node = left[node] if goes_left else right[node]
         margins[row, output] += value[node]
 
@@ -155,7 +158,8 @@ def route(
     """Which way each row of ``X`` goes at each split of one tree, whether it comes there or not.
 
     Args:
-        X, segments: as of :func:`walk`.
+        X: (n, f); values are compared as float32.
+        segments: as of :func:`walk`.
         goes_left: (n, nodes) uint8, written at splits.
     """
     for row in range(len(X)):

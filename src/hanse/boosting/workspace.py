@@ -8,7 +8,7 @@ same bits, since each row's margin is added up alone, tree after tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,51 +26,57 @@ _LEAST_ROWS = 1 << 14  # of a thread
 
 @dataclass(slots=True)
 class Workspace:
-    """The rows of one site.
+    """The rows of one site. Their values are looked at once, when they are put in bins, and are not kept: what a split
+    needs to know of a value is its bin.
 
     Args:
-        X: (n, f) float64; ``bins``: how they are put in bins; ``train``: the rows that are learned from.
+        columns: gives the columns of the design matrix, (n, k) a few after the other.
+        rows: n; ``bins``: how they are put in bins.
         base: (outputs,) float32, the margins without trees.
         boosted, grown: the stamps.
-        margins: (n, outputs) float32.
-        pairs: of each output (n, 2) int32, gradients and Hessians in units of their scales.
+        binned: (n, f) their bins; ``margins``: (n, outputs) float32.
+        pairs: (outputs, n, 2) int32, gradients and Hessians in units of their scales.
         order: of each tree the rows that it learns from, those of a node one after the other.
         places: of each node the tree, and from where to where its rows stand.
         others: the rows that no tree of this round learns from, where each output has one.
     """
 
-    X: Array
+    columns: Callable[[], Iterable[Array]]
+    rows: int
     bins: Binning
-    train: Array
     base: Array
     boosted: str = ""
     grown: str = ""
     binned: Array = field(default_factory=lambda: np.zeros(0))
     margins: Array = field(default_factory=lambda: np.zeros(0))
-    pairs: list[Array] = field(default_factory=list)
+    pairs: Array = field(default_factory=lambda: np.zeros((0, 0, 2), np.int32))
     order: list[Array] = field(default_factory=list)
     places: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     others: Array = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def __post_init__(self) -> None:
-        self.binned = self.bins.put(self.X)
-        self.margins = np.tile(np.asarray(self.base, np.float32), (len(self.X), 1))
+        self.binned = self.bins.put(self.columns(), self.rows)
+        self.margins = np.tile(np.asarray(self.base, np.float32), (self.rows, 1))
 
     # ------------------------------------------------------------ margins
 
     def add(self, trees: Trees, rows: Array | None = None) -> None:
         """Adds what these trees add, to the margins of all rows or of some."""
-        rows = np.arange(len(self.X), dtype=np.int32) if rows is None else rows
-        starts = trees.starts
+        rows = np.arange(self.rows, dtype=np.int32) if rows is None else rows
+        bins, binned = self.bins, self.binned
+        if not bins.hold(trees):  # another run grew them, whose bins had other edges
+            bins = bins.splitting(trees)
+            binned = bins.put(self.columns(), self.rows)
+        starts, last, missing = trees.starts, bins.last_left(trees), bins.count[trees.feature] + 1
         segments = np.concatenate([[0], np.cumsum(trees.listed, dtype=np.int64)])
-        names = ("left", "right", "feature", "value", "default_left")
 
         def some(low: int, high: int) -> None:
             for tree, group in enumerate(trees.group.tolist()):
                 nodes = slice(starts[tree], starts[tree + 1])
-                own = (np.ascontiguousarray(getattr(trees, name)[nodes]) for name in names)
+                own = (trees.left, trees.right, trees.feature, last, missing, trees.default_left, trees.value)
+                parts = (np.ascontiguousarray(array[nodes]) for array in own)
                 ends = segments[starts[tree] : starts[tree + 1] + 1]
-                walk(self.X, rows[low:high], *own, ends, trees.categories, self.margins, group)
+                walk(binned, rows[low:high], *parts, ends, trees.categories, self.margins, group)
 
         at_once(partial(some, *span) for span in spans(len(rows), _LEAST_ROWS))
 
@@ -90,15 +96,18 @@ class Workspace:
         """Trees of each output that grow."""
         return len(self.order) // max(1, len(self.pairs))
 
-    def begin(self, pairs: list[Array], rows: list[Array], stamp: str) -> None:
-        """The ``rows`` of each tree are at its root; those of one output come one after the other."""
-        self.pairs, self.order = pairs, [own.astype(np.int32) for own in rows]
+    def begin(self, outputs: int, rows: list[Array]) -> None:
+        """The ``rows`` of each tree are at its root, those of one output come one after the other. Whoever asked has
+        their ``pairs`` to write, and ``grown`` to say then."""
+        self.order, self.grown = [], ""
+        if self.pairs.shape != (outputs, self.rows, 2):
+            self.pairs = np.zeros((outputs, self.rows, 2), np.int32)
+        self.order = [np.array(own, np.int32) for own in rows]
         self.places = {tree: (tree, 0, len(own)) for tree, own in enumerate(rows)}
-        other = np.ones(len(self.X), bool)
+        other = np.ones(self.rows, bool)
         for own in rows[:1]:
             other[own] = False
         self.others = np.flatnonzero(other).astype(np.int32)
-        self.grown = stamp
 
     def split(self, splits: Splits, stamp: str) -> None:
         """Sends the rows of nodes to their children, and on to theirs."""
@@ -126,7 +135,7 @@ class Workspace:
             left = [i for i in left if i not in now] if now else []
         self.grown = stamp
 
-    def rows(self, node: int) -> Array:
+    def rows_of(self, node: int) -> Array:
         """The rows of a node."""
         output, low, high = self.places[node]
         return self.order[output][low:high]
@@ -141,13 +150,13 @@ class Workspace:
         tasks: list[Callable[[], None]] = []
 
         for i, node in enumerate(nodes.tolist()):
-            rows, pairs = self.rows(node), self.pairs[self.places[node][0] // self.parallel]
+            rows, pairs = self.rows_of(node), self.pairs[self.places[node][0] // self.parallel]
             for low, high in [(0, len(rows))] if several else spans(len(rows), _LEAST_ROWS):
                 into = sums[i] if low == 0 else np.zeros_like(sums[i])
                 if low:
                     more.append((i, into))
                 tasks.append(partial(add_up, self.binned, pairs, rows[low:high], ends, into))
-        at_once(tasks, sum(len(self.rows(node)) for node in nodes.tolist()) >= _LEAST_ROWS)
+        at_once(tasks, sum(len(self.rows_of(node)) for node in nodes.tolist()) >= _LEAST_ROWS)
         for i, own in more:
             sums[i] += own
         return sums

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,36 +129,57 @@ def design(table: Table, prepared: Record) -> Array:
     Returns:
         (n, f) float64; for images (n, height, width, channels) float32 in [0, 1].
     """
-    columns, needs = Agreed.of(prepared).columns, prepared.data["needs"]
-    standardise = needs == STANDARDISED
+    columns = Agreed.of(prepared).columns
     if any(c.kind is ColumnKind.IMAGE for c in columns):
         image = _column(table, columns[0])
         return np.asarray(image.values, np.float32) / np.float32(255)
-    parts: list[Array] = []
-    place = 0
-    for entry in columns:
+    return np.concatenate(list(design_columns(table, prepared)), axis=1, dtype=np.float64)
+
+
+def design_columns(
+    table: Table, prepared: Record, rows: Array | None = None, only: str | None = None
+) -> Iterator[Array]:
+    """The :func:`design` matrix of numbers, (n, k) float64 of one column of the table after the other, so that not all
+    of them are in memory at once.
+
+    Args:
+        rows: these alone, by position; None: all.
+        only: what is made of this column of the table; None: of all.
+    """
+    needs, place = prepared.data["needs"], -1
+    standardise = needs == STANDARDISED
+    for entry in Agreed.of(prepared).columns:
+        place += entry.numeric
+        if only not in (None, entry.name):
+            continue
         column = _column(table, entry)
+        column = column if rows is None else column.take(rows)
         if column.kind is ColumnKind.CATEGORICAL:
             if needs == CODED:
                 codes = _codes(column, entry.categories)
-                parts.append(np.where(codes < 0, np.nan, codes)[:, None])
-                continue
-            parts.append(_one_hot(column, entry.categories, standardise))
+                yield np.where(codes < 0, np.nan, codes)[:, None]
+            else:
+                yield _one_hot(column, entry.categories, standardise)
             continue
-        values = np.where(np.abs(column.values) < (np.inf if standardise else _MOST), column.values, np.nan)
-        if standardise:
-            mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
-            missing = np.isnan(values)
-            values = np.where(missing, mean, values)
-            if entry.kind is not ColumnKind.BOOLEAN:
-                values = (values - mean) / scale
-            parts.append(values[:, None])
-            if entry.missing:
-                parts.append(missing[:, None])
-        else:
-            parts.append(values[:, None])
-        place += 1
-    return np.concatenate(parts, axis=1, dtype=np.float64)
+        if not standardise:
+            yield _float32_or_missing(column.values)[:, None]
+            continue
+        mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
+        missing = ~np.isfinite(column.values)
+        values = np.where(missing, mean, column.values)
+        if entry.kind is not ColumnKind.BOOLEAN:
+            values = (values - mean) / scale
+        yield values[:, None]
+        if entry.missing:
+            yield missing[:, None]
+
+
+def _float32_or_missing(values: Array) -> Array:
+    """(n,) float64, NaN where a value is missing or, as float32, not below the largest one."""
+    found = np.array(values, np.float64)
+    with np.errstate(over="ignore"):
+        found[~(np.abs(found.astype(np.float32)) < np.float32(_MOST))] = np.nan
+    return found
 
 
 def check_task(site: Site, settled: Task) -> None:
@@ -222,17 +243,36 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
         return split(y, site.rng("split"), fraction)
     known: tuple[tuple[Described, ...], Array] | None = site.cache.get("held out")
     if known is None or known[0] != tuple(columns):
-        keys = row_keys(_plain(site.table, columns)[kept], y)
+        keys = row_keys(_plain(site.table, columns, kept), y)
         known = tuple(columns), drawn(keys, fraction, int(site.config["seed"]), "held out")
         site.cache["held out"] = known
     return np.flatnonzero(~known[1]), np.flatnonzero(known[1])
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """A site's usable rows without their features: targets ``y`` and what each row counts for (``weight_column``; None:
+    1), the positions among them for ``train`` and ``test``, and how many rows were ``dropped`` for want of a target.
+    ``kept``: which rows of the table they are; None: all."""
+
+    y: Array
+    train: Array
+    test: Array
+    dropped: int
+    weight: Array | None = None
+    kept: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, rows: Array) -> Array:
+        """Where these usable rows stand in the table."""
+        return rows if self.kept is None else self.kept[rows]
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
-    """A site's rows, ready for a model: ``X`` and ``y`` of all usable rows, the positions for
-    ``train`` and ``test``, how many rows were ``dropped`` for want of a target, and what each row counts for
-    (``weight_column``; None: 1)."""
+    """A site's rows, ready for a model: the design matrix ``X`` of all usable rows, and what :class:`Targets` has."""
 
     X: Array
     y: Array
@@ -242,18 +282,32 @@ class Rows:
     weight: Array | None = None
 
 
-def rows(site: Site, prepared: Record) -> Rows:
-    """The site's rows as this preparation sees them; made once and kept in the site's cache."""
+def targets(site: Site, prepared: Record) -> Targets:
+    """The site's rows as this preparation sees them, without their features; made once and kept in the site's cache."""
     key = digest(prepared)
-    found: tuple[str, Rows] | None = site.cache.get("rows")
+    found: tuple[str, Targets] | None = site.cache.get("targets")
     if found is not None and found[0] == key:
         return found[1]
     check_task(site, task(prepared))
     kept, y = target(site.table, prepared)
-    usable = site.table.take(kept)
     train, test = parted(site, kept, y, Agreed.of(prepared).columns)
-    weight = _weights(usable, site.config.get("weight_column"))
-    made = Rows(design(usable, prepared), y, train, test, site.table.rows - len(kept), weight)
+    weight = _weights(site.table, site.config.get("weight_column"), kept)
+    rows = site.table.rows
+    some = None if len(kept) == rows else kept.astype(np.int32)
+    made = Targets(y, train.astype(np.int32), test.astype(np.int32), rows - len(kept), weight, some)
+    site.cache["targets"] = (key, made)
+    return made
+
+
+def rows(site: Site, prepared: Record) -> Rows:
+    """The same, with their features."""
+    key = digest(prepared)
+    found: tuple[str, Rows] | None = site.cache.get("rows")
+    if found is not None and found[0] == key:
+        return found[1]
+    own = targets(site, prepared)
+    table = site.table if own.kept is None else site.table.take(own.kept)
+    made = Rows(design(table, prepared), own.y, own.train, own.test, own.dropped, own.weight)
     site.cache["rows"] = (key, made)
     return made
 
@@ -284,22 +338,20 @@ def numbers(table: Table, columns: Sequence[Described]) -> Array:
     return np.column_stack(found) if found else np.zeros((table.rows, 0))
 
 
-def _plain(table: Table, columns: Sequence[Described]) -> Array:
-    """(n, c) what each row holds: numbers, the places of categories; NaN where nothing usable is. Images are left
-    out."""
-    found = [np.zeros((table.rows, 0))]
+def _plain(table: Table, columns: Sequence[Described], rows: Array) -> Iterator[Array]:
+    """(n,) what these ``rows`` hold in one column after the other: numbers, the places of categories; NaN where nothing
+    usable is. Images are left out."""
     for entry in columns:
         column = _column(table, entry)
         if entry.numeric:
-            found.append(np.where(np.abs(column.values) < _MOST, column.values, np.nan)[:, None])
+            yield _float32_or_missing(column.values[rows])
         elif column.kind is ColumnKind.CATEGORICAL:
-            codes = _codes(column, entry.categories)
-            found.append(np.where(codes < 0, np.nan, codes)[:, None])
-    return np.concatenate(found, axis=1)
+            codes = _codes(column, entry.categories)[rows]
+            yield np.where(codes < 0, np.nan, codes)
 
 
-def _weights(table: Table, name: str | None) -> Array | None:
-    """(n,) float32 weights of rows. Raises ``DataError`` where one is none."""
+def _weights(table: Table, name: str | None, rows: Array) -> Array | None:
+    """(n,) float32 weights of these ``rows``. Raises ``DataError`` where one is none."""
     if name is None:
         return None
     if name not in table.columns:
@@ -308,7 +360,7 @@ def _weights(table: Table, name: str | None) -> Array | None:
     if column.kind not in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.OPEN):
         raise DataError(f"the column of weights {name!r} is {column.kind} at this site; expected numbers from 0")
     with np.errstate(over="ignore"):
-        found = np.asarray(column.values, np.float32)
+        found = np.asarray(column.values[rows], np.float32)
     wrong = int((~np.isfinite(found) | (found < 0)).sum())
     if wrong:
         raise DataError(

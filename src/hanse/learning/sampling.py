@@ -7,6 +7,7 @@ drawn at any site and in any order. (Rows that are equal in all of these are dra
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from hanse.messages import Array
 _MISSING = 0x7FC00000  # the bits of NaN, of which there are many
 
 
-def row_keys(X: Array, y: Array) -> Array:
-    """(n,) uint64: a number for each row, of its values as float32 and its target (n,) or targets (n, c)."""
-    keys = np.zeros(len(X), np.uint64)
+def row_keys(columns: Iterable[Array], y: Array) -> Array:
+    """(n,) uint64: a number for each row, of its values (n,) in each column, as float32, and its target (n,) or targets
+    (n, c)."""
+    keys = np.zeros(len(y), np.uint64)
     for column in np.asarray(y, np.float64).T if y.ndim > 1 else [np.asarray(y, np.float64)]:
         keys = _mixed(keys ^ np.ascontiguousarray(column).view(np.uint64))
-    for column in X.T:
+    for column in columns:
         values = np.asarray(column, np.float32) + np.float32(0)  # -0 becomes 0
         bits = np.where(np.isnan(values), np.uint32(_MISSING), values.view(np.uint32))
         keys = _mixed(keys ^ bits.astype(np.uint64))
