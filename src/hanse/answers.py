@@ -156,11 +156,9 @@ class Answerer:
                 source = self._open(bundle) if self._open else TableSource(self._load(bundle))
                 source = features.SettledSource(source, bundle["alignment"]["kinds"])
             elif algorithms.needs_data(config):
-                table = self._load(bundle)
                 aligned = bundle["alignment"]
-                kept = features.apply(table, aligned["features"], aligned["kinds"], config.union_fill)
-                have = features.canonical(table.names)
-                table = Table({**kept.columns, **{n: table[have[n]] for n in config.besides if n in have}})
+                kept, kinds = aligned["features"], aligned["kinds"]
+                table = features.apply(self._load(bundle), kept, kinds, config.union_fill, config.besides)
             settings = config.to_json()
             gathers = gathering.build(bundle["gathering"], settings)
             alike = len(set(bundle["gathering"].values())) == 1

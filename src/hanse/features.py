@@ -254,24 +254,29 @@ class SettledSource:
             yield batch
 
 
-def apply(table: Table, features: Sequence[str], kinds: Mapping[str, str], fill: str = MISSING) -> Table:
-    """The table with exactly ``features``, in that order; a column that the site lacks is filled
-    with missing values (what they become is the preparation's choice), or with zeros where it is of numbers."""
+def apply(
+    table: Table, features: Sequence[str], kinds: Mapping[str, str], fill: str = MISSING, besides: Sequence[str] = ()
+) -> Table:
+    """The table with exactly ``features``, in that order, and then those columns of ``besides`` that the site has, as
+    they are; a feature that the site lacks is filled with missing values (what they become is the preparation's
+    choice), or with zeros where it is of numbers."""
     have = canonical(table.names)
-    columns: dict[str, Column] = {}
-    for name in features:
-        kind = ColumnKind(kinds[name])
-        if name not in have or _says_nothing(table[have[name]], kind):
+    further = [name for name in besides if name in have]
+
+    def made(name: str) -> Column:
+        if name in further:
+            return table[have[name]]
+        kind, column = ColumnKind(kinds[name]), table[have[name]] if name in have else None
+        if column is None or _says_nothing(column, kind):
             if kind is ColumnKind.IMAGE:
                 raise DataError(f"this site has no images {name!r}; use feature_strategy intersection")
-            lacking = name not in have and fill == ZERO and kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
-            columns[name] = Column(kind, np.zeros(table.rows)) if lacking else Column.absent(kind, table.rows)
-            continue
-        column = table[have[name]]
+            lacking = column is None and fill == ZERO and kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
+            return Column(kind, np.zeros(table.rows)) if lacking else Column.absent(kind, table.rows)
         if column.kind is not kind and {column.kind, kind} != {ColumnKind.NUMERIC, ColumnKind.BOOLEAN}:
             raise DataError(f"column {name!r} is {column.kind} here, but the run expects {kind}")
-        columns[name] = Column(kind, column.values, column.categories)
-    return Table(columns)
+        return Column(kind, column.values, column.categories)
+
+    return table.of_columns(list(dict.fromkeys([*features, *further])), made)
 
 
 def _says_nothing(column: Column, kind: ColumnKind) -> bool:

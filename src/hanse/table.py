@@ -7,7 +7,7 @@ columns, preparation turns it into a design matrix.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -62,6 +62,23 @@ class Column:
     def take(self, rows: Array) -> Column:
         """These rows, by index or by a mask, in their order."""
         return Column(self.kind, self.values[rows], self.categories)
+
+    @staticmethod
+    def joined(parts: Sequence[Column]) -> Column:
+        """The values of all parts, which are of one kind, one part after the other.
+
+        >>> Column.joined([Column.categorical(["b", None]), Column.categorical(["a", "b"])]).labels()
+        ['b', None, 'a', 'b']
+        """
+        if len(parts) == 1:
+            return parts[0]
+        categories = tuple(sorted(set().union(*(part.categories for part in parts))))
+        values = [part.values for part in parts]
+        if categories:
+            place = {c: i for i, c in enumerate(categories)}
+            known = (np.array([*(place[c] for c in part.categories), -1], np.int32) for part in parts)
+            values = [own[part.values] for own, part in zip(known, parts, strict=True)]
+        return Column(parts[0].kind, np.concatenate(values), categories)
 
     @staticmethod
     def absent(kind: ColumnKind, rows: int) -> Column:
@@ -131,6 +148,35 @@ def _text(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadColumns(Mapping[str, Column]):
+    """Columns that are made whenever they are asked for, and not kept: of a file that is larger than what memory there
+    is for it.
+
+    Args:
+        rows: of each.
+        read: makes the column of a name.
+    """
+
+    rows: int
+    names: tuple[str, ...]
+    read: Callable[[str], Column]
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:  # a Mapping's own would read it
+        return name in self.names
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Named columns of one length.
 
@@ -142,6 +188,8 @@ class Table:
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, ReadColumns):
+            return
         lengths = {name: len(c) for name, c in self.columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"columns of unequal length: {lengths}")
@@ -149,12 +197,26 @@ class Table:
     @property
     def rows(self) -> int:
         """How many rows there are; 0 without columns."""
+        if isinstance(self.columns, ReadColumns):
+            return self.columns.rows
         return next((len(c) for c in self.columns.values()), 0)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the columns, in their order."""
         return tuple(self.columns)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its columns are here, and not read when they are asked for."""
+        return not isinstance(self.columns, ReadColumns)
+
+    def of_columns(self, names: Sequence[str], made: Callable[[str], Column]) -> Table:
+        """A table of as many rows whose columns are ``made`` of those of this one: now, or if these are read when they
+        are asked for, then."""
+        if isinstance(self.columns, ReadColumns):
+            return Table(ReadColumns(self.rows, tuple(names), made))
+        return Table({name: made(name) for name in names})
 
     def __getitem__(self, name: str) -> Column:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -522,3 +523,66 @@ def test_tens_of_thousands_of_columns_are_read_in_seconds(tmp_path: Path) -> Non
     before = time.process_time()
     assert len(Catalogue(tmp_path / "home").add(tmp_path / "wide.csv").schema) == count
     assert time.process_time() - before < 8
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Path:
+    """A Parquet file with a column of each kind, in several row groups, whose words differ."""
+    import polars as pl
+
+    n = 90
+    path = tmp_path / "visits.parquet"
+    columns = {
+        "age": pl.Series([None if i % 11 == 0 else 40 + i for i in range(n)], dtype=pl.Float32),
+        "sick": pl.Series([None if i % 7 == 0 else bool(i % 2) for i in range(n)]),
+        "town": pl.Series([None if i % 13 == 0 else f"town {i // 10}" for i in range(n)]),
+        "day": pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 3, 30), eager=True),
+        "nothing": pl.Series([None] * n, dtype=pl.String),
+    }
+    pl.DataFrame(columns).write_parquet(path, row_group_size=30)
+    return path
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_a_large_table_is_read_one_column_at_a_time_with_the_same_values(
+    catalogue: Catalogue, visits: Path, monkeypatch: pytest.MonkeyPatch, sliced: bool
+) -> None:
+    if sliced:  # as of a file of very many rows
+        monkeypatch.setattr(readers.parquet, "SLICE_BYTES", 0)
+        monkeypatch.setattr(readers.parquet, "FEWEST", 16)
+    catalogue.add(visits)
+    whole, opened = catalogue.load("visits"), catalogue.opened("visits", held=0)
+    assert opened.rows == whole.rows
+    assert opened.names == whole.names
+    assert (whole.in_memory, opened.in_memory) == (True, False)
+    for name in whole.names:
+        assert (opened[name].kind, opened[name].categories) == (whole[name].kind, whole[name].categories)
+        assert np.array_equal(opened[name].values, whole[name].values, equal_nan=whole[name].values.dtype.kind == "f")
+    assert "town" in opened.columns
+    with pytest.raises(DataError, match="there is no column 'city'"):
+        opened["city"]
+    assert catalogue.opened("visits").in_memory  # a small one
+
+
+def test_a_file_that_changes_while_its_columns_are_read_is_noticed(catalogue: Catalogue, visits: Path) -> None:
+    catalogue.add(visits)
+    opened = catalogue.opened("visits", held=0)
+    assert len(opened["age"]) == 90
+    os.utime(visits)
+    with pytest.raises(DataError, match="has changed"):
+        opened["age"]
+    with pytest.raises(NotFound, match="another version"):
+        catalogue.opened(dataclasses.replace(catalogue.get("visits"), version="0" * 64), held=0)
+
+
+def test_a_file_without_rows_and_one_that_cannot_be_read_by_column(
+    catalogue: Catalogue, data: Path, tmp_path: Path
+) -> None:
+    import polars as pl
+
+    pl.DataFrame({"age": pl.Series([], dtype=pl.Float64)}).write_parquet(tmp_path / "empty.parquet")
+    catalogue.add(tmp_path / "empty.parquet")
+    opened = catalogue.opened("empty", held=-1)
+    assert (opened.rows, len(opened["age"]), opened.in_memory) == (0, 0, False)
+    catalogue.add(data)
+    assert catalogue.opened("visits-2024", held=0).in_memory

@@ -21,6 +21,8 @@ is agreed on before, how it is evaluated. A file has
   it can), so that the proposal is refused before an owner is asked;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
+- ``BY_COLUMNS = True``, if its half at a node looks at one column of the rows at a time, so that a node need not hold
+  all of a large file;
 - ``UNIT = "row"``, if each of its contributions says what one row can change it by
   (:attr:`hanse.kinds.Contribution.sensitivity`), so that noise can hide rows; noise can hide a site in updates;
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
@@ -114,6 +116,11 @@ def nearness(name: str) -> str:
 def needs_data(config: RunConfig) -> bool:
     """Whether the run touches data at all."""
     return bool(getattr(find("algorithms", resolve(config)), "NEEDS_DATA", True))
+
+
+def by_columns(config: RunConfig) -> bool:
+    """Whether the run's rows are looked at one column at a time."""
+    return bool(getattr(find("algorithms", resolve(config)), "BY_COLUMNS", False))
 
 
 def needs_model(config: RunConfig) -> bool:
@@ -270,6 +277,7 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
 __all__ = [
     "at_once",
     "build",
+    "by_columns",
     "combines",
     "continuing",
     "files",

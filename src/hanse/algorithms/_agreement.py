@@ -37,19 +37,20 @@ def report(site: Site) -> dict[str, Json]:
     there = np.all([column.given for column in columns], axis=0)
     barred = {*settling.columns(site.config["target_column"])}
     barred |= {site.config.get("sample_id_column"), site.config.get("weight_column")}
-    features = site.table.take(np.flatnonzero(there))
-    described = [_describe(n, c, atleast).to_json() for n, c in features.columns.items() if n not in barred]
+    names = [name for name in site.table.names if name not in barred]
+    described = [_describe(name, site.table[name], there, atleast).to_json() for name in names]
     return {"target": settling.tell(columns, atleast), "columns": described}
 
 
-def _describe(name: str, column: Column, atleast: int) -> Described:
+def _describe(name: str, column: Column, there: Array, atleast: int) -> Described:
+    """Of the rows that are ``there`` (n,) bool."""
     if column.kind is ColumnKind.IMAGE:
         return Described(name, column.kind, shape=tuple(int(n) for n in column.values.shape[1:]))
     if column.kind is ColumnKind.CATEGORICAL:
-        counts = np.bincount(column.values[column.values >= 0], minlength=len(column.categories))
+        counts = np.bincount(column.values[there & (column.values >= 0)], minlength=len(column.categories))
         named = [c for c, n in zip(column.categories, counts, strict=True) if n >= atleast]
         return Described(name, column.kind, tuple(sorted(named)[: MAX_CATEGORIES + 1]))
-    return Described(name, column.kind, missing=bool((~np.isfinite(column.values)).sum() >= atleast))
+    return Described(name, column.kind, missing=bool((there & ~np.isfinite(column.values)).sum() >= atleast))
 
 
 # ---------------------------------------------------------------- coordinator: what they agree on

@@ -146,7 +146,6 @@ def answer(site: Site, ask: Question) -> Contribution:
         return _boosting_shap.answer(ask.explain, model, rows)
     if ask.count is not None:
         return _counted(ask.count, model, rows)
-    rows.let_go()
     work: Workspace | None = site.memory.get("boosting")
     sizes: dict[str, Array] = {}
     if ask.forward is not None:
@@ -175,10 +174,10 @@ def answer(site: Site, ask: Question) -> Contribution:
 def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     of = rows.targets
     y = of.y[of.train]
-    keys = rows.sorted_keys(ask.cells.cells > 0)
+    columns = rows.learned_columns(ask.cells.cells > 0)
     if model.objective.intervals:
-        keys = itertools.chain(keys, [edges.sorted_keys(y[:, 0])])
-    found = {"counts": edges.counts(keys, ask.cells), "rows": np.array([len(y)], np.int64)}
+        columns = itertools.chain(columns, [y[:, 0]])
+    found = {"counts": edges.counts(columns, ask.cells), "rows": np.array([len(y)], np.int64)}
     sums, weight = np.asarray(model.objective.begin(y), np.float64), None
     if of.weight is not None:
         weight = of.weight[of.train]

@@ -40,12 +40,12 @@ from hanse.codec import ArrayOf, encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.learning.rows import STANDARDISED, Agreed, check_task, numbers, parted, usable
+from hanse.learning.rows import STANDARDISED, Agreed, Described, check_task, numbers, parted, usable
 from hanse.messages import Array, Json, Record
 from hanse.privacy.guarantee import range_of
 from hanse.registry import find
 from hanse.suppression import hidden
-from hanse.table import ColumnKind
+from hanse.table import ColumnKind, Table
 from hanse.typed import Typed
 
 Step = Literal["merge", "sum", "squares", "done"]
@@ -161,17 +161,10 @@ class Preparation:
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
-        values = numbers(site.table.take(kept[train]), columns)
-        if task.of.moments:
-            values = np.column_stack([values, (y if y.ndim > 1 else y[:, None])[train, : task.of.moments]])
-        if not ask.agreed.standardised:
-            values = np.clip(values, -_MOST, _MOST)
-        present = np.isfinite(values)
-        centred = np.where(present, values - (ask.mean if ask.step == "squares" else 0.0), 0.0)
+        found, odd = _summed(site.table, kept[train], (y if y.ndim > 1 else y[:, None])[train], ask, atleast)
         dropped = site.table.rows - len(kept)
         arrays: dict[str, Array] = {
-            "count": present.sum(0).astype(np.float64),
-            "sum": centred.sum(0),
+            **{name: found[name] for name in ("count", "sum")},
             "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
         if task.classes:
@@ -180,15 +173,8 @@ class Preparation:
         said: dict[str, Json] = {}
         if ask.step == "squares":
             if ask.agreed.standardised:
-                arrays["squares"] = (centred**2).sum(0)
-            listed = [c for c in columns if c.numeric]
-            places = [i for i, c in enumerate(listed) if c.kind is ColumnKind.NUMERIC]
-            names, own = [listed[i].name for i in places], values[:, places]
-            odd = {
-                "unlike": unlike(names, own, ask.count[places], ask.mean[places], atleast),
-                "coded": coded(names, own, atleast),
-            }
-            said = {what: found for what, found in odd.items() if found}
+                arrays["squares"] = found["squares"]
+            said = {what: names for what, names in odd.items() if names}
         return Contribution(
             Record(said, arrays),
             metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])},
@@ -264,6 +250,40 @@ class Preparation:
 
 
 ALGORITHM = Typed(Preparation(), State, Question)
+
+
+def _summed(
+    table: Table, rows: Array, targets: Array, ask: Question, atleast: int
+) -> tuple[dict[str, Array], dict[str, list[str]]]:
+    """``count``, ``sum`` and ``squares`` of the numbers in each column at these ``rows``, and in (n, c) ``targets``;
+    and with the squares, which columns are odd. Of one column after the other, so that one is in memory at a time."""
+    assert ask.agreed is not None
+    listed: list[Described | None] = [column for column in ask.agreed.columns if column.numeric]
+    listed += [None] * ask.agreed.task.of.moments
+    found = {name: np.zeros(len(listed)) for name in ("count", "sum", "squares")}
+    odd: dict[str, list[str]] = {"unlike": [], "coded": []}
+    squares, features = ask.step == "squares", sum(column is not None for column in listed)
+    for i, column in enumerate(listed):
+        values = targets[:, i - features] if column is None else numbers(table, column)[rows]
+        if not ask.agreed.standardised:
+            values = np.clip(values, -_MOST, _MOST)
+        present = np.isfinite(values)
+        centred = np.where(present, values - (ask.mean[i] if squares else 0.0), 0.0)
+        found["count"][i], found["sum"][i] = present.sum(), _added(centred, len(listed))
+        if squares and ask.agreed.standardised:
+            found["squares"][i] = _added(centred**2, len(listed))
+        if squares and column is not None and column.kind is ColumnKind.NUMERIC:
+            own = [column.name], values[:, None]
+            odd["unlike"] += unlike(*own, ask.count[i : i + 1], ask.mean[i : i + 1], atleast)
+            odd["coded"] += coded(*own, atleast)
+    return found, odd
+
+
+def _added(values: Array, columns: int) -> float:
+    """Their sum, of one row after the other as numpy adds up the rows of a matrix of several columns."""
+    if columns == 1 or not len(values):
+        return float(values.sum())
+    return float(np.add.accumulate(values)[-1])
 
 
 def _of_ranges(site: Site, ask: Question) -> Contribution:

@@ -53,6 +53,7 @@ from hanse.typed import Typed
 TAKES = "histograms"
 DEFAULT = True
 EXACT = True
+BY_COLUMNS = True
 SETTINGS = {
     **preparation.SETTINGS,
     "learning_rate": Setting(

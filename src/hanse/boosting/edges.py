@@ -18,10 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 
+from hanse.boosting.compiled import at_once, spans
+from hanse.boosting.kernel import count_in_cells
 from hanse.codec import ArrayOf
 from hanse.messages import Array
 
@@ -29,6 +32,7 @@ KEY_BITS = 32
 FIRST_BITS = 12  # sign, exponent and three more: 4,096 cells
 FEWEST_BITS = 4  # by which cells are refined
 FEWEST_ROWS = 3  # of a cell that is refined
+_LEAST_ROWS = 1 << 15  # of a thread
 FINEST = 16  # parts of a bin that its edges are exact to
 
 _PerColumn = Annotated[Array, ArrayOf("int64", "columns")]
@@ -80,38 +84,25 @@ def first(columns: Array) -> Refinement:
 # ---------------------------------------------------------------- node
 
 
-def keys(values: Array) -> Array:
-    """(n,) uint32, ordered as the float32 ``values`` are, which may not be NaN.
+def counts(columns: Iterable[Array], wanted: Refinement) -> Array:
+    """(parts,) int64 rows in each part of each cell.
 
-    >>> keys(np.array([-1.0, -0.0, 0.0, 1.0])).tolist() == [1082130431, 2147483648, 2147483648, 3212836864]
-    True
+    Args:
+        columns: the (n,) values of each column, NaN where missing; those of one that has no cells are not looked at.
     """
-    found = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    below = found >> 31 == 1
-    found ^= np.uint32(1 << 31)
-    found[below] ^= np.uint32((1 << 31) - 1)
-    return found
-
-
-def sorted_keys(column: Array) -> Array:
-    """The keys of the values (n,) of a column that are not missing, ascending."""
-    found = keys(column[~np.isnan(column)])
-    found.sort()
-    return found
-
-
-def counts(ordered: Iterable[Array], wanted: Refinement) -> Array:
-    """(parts,) int64 rows in each part of each cell, of the :func:`sorted_keys` of each column. Those of one that has
-    no cells are not looked at."""
     found, cell = [np.zeros(0, np.int64)], 0
     shapes = zip(wanted.cells.tolist(), wanted.width.tolist(), wanted.bits.tolist(), strict=True)
-    for column, (cells, width, bits) in zip(ordered, shapes, strict=True):
-        start = wanted.start[cell : cell + cells]
-        bounds = start[:, None] + (np.arange((1 << bits) + 1, dtype=np.int64) << (width - bits))
-        below = np.searchsorted(column, np.minimum(bounds, 0xFFFFFFFF).astype(np.uint32))
-        below[bounds > 0xFFFFFFFF] = len(column)
-        found.append(np.diff(below, axis=1).ravel())
-        cell += cells
+    for values, (cells, width, bits) in zip(columns, shapes, strict=True):
+        if cells:
+            start = wanted.start[cell : cell + cells]
+            first = np.searchsorted(start, np.arange((1 << 12) + 1) << 20)
+            raw = np.asarray(values, np.float32).view(np.uint32)
+            parts = spans(len(raw), _LEAST_ROWS)
+            each = np.zeros((len(parts), cells << bits), np.int64)
+            own = ((raw[low:high], start, first, width, bits, each[i]) for i, (low, high) in enumerate(parts))
+            at_once(partial(count_in_cells, *given) for given in own)
+            found.append(each.sum(axis=0))
+            cell += cells
     return np.concatenate(found)
 
 

@@ -44,6 +44,34 @@ def put_in_bins(X: Array, edges: Array, starts: Array, bins: Array, low: int, hi
 
 
 @compiled
+def count_in_cells(raw: Array, start: Array, first: Array, width: int, bits: int, found: Array) -> None:
+    """Counts the values whose keys lie in each part of some cells (:mod:`hanse.boosting.edges`); NaN has no key.
+
+    Args:
+        raw: (n,) uint32, the bits of float32 values; -0 counts as 0.
+        start: (c,) int64, the first key of each cell, ascending.
+        first: (4097,) int64, how many cells start below each multiple of 2^20.
+        width, bits: a cell has 2^``width`` keys in 2^``bits`` parts.
+        found: (c 2^bits,) int64, added to.
+    """
+    shift = width - bits
+    for i in range(len(raw)):
+        bits_of = np.int64(raw[i])
+        if bits_of & 0x7FFFFFFF > 0x7F800000:
+            continue
+        key = 0xFFFFFFFF - bits_of if bits_of > 0x80000000 else bits_of | 0x80000000
+        below, above = first[key >> 20], first[(key >> 20) + 1]
+        while below < above:
+            middle = (below + above) >> 1
+            if start[middle] <= key:
+                below = middle + 1
+            else:
+                above = middle
+        if below > 0 and (key - start[below - 1]) >> width == 0:
+            found[((below - 1) << bits) + ((key - start[below - 1]) >> shift)] += 1
+
+
+@compiled
 def add_up(bins: Array, pairs: Array, rows: Array, starts: Array, sums: Array) -> int:
     """Adds the pair of each of ``rows`` to the bins that the row is in.
 

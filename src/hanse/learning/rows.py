@@ -176,10 +176,9 @@ def design_columns(
 
 def _float32_or_missing(values: Array) -> Array:
     """(n,) float64, NaN where a value is missing or, as float32, not below the largest one."""
-    found = np.array(values, np.float64)
     with np.errstate(over="ignore"):
-        found[~(np.abs(found.astype(np.float32)) < np.float32(_MOST))] = np.nan
-    return found
+        usable = np.abs(np.asarray(values, np.float32)) < np.float32(_MOST)
+    return values if usable.all() else np.where(usable, values, np.nan)
 
 
 def check_task(site: Site, settled: Task) -> None:
@@ -332,10 +331,9 @@ def _column(table: Table, entry: Described) -> Column:
     return column
 
 
-def numbers(table: Table, columns: Sequence[Described]) -> Array:
-    """(n, c) numeric, boolean and date columns as they are."""
-    found = [_column(table, entry).values for entry in columns if entry.numeric]
-    return np.column_stack(found) if found else np.zeros((table.rows, 0))
+def numbers(table: Table, entry: Described) -> Array:
+    """(n,) a numeric, boolean or date column as it is."""
+    return _column(table, entry).values
 
 
 def _plain(table: Table, columns: Sequence[Described], rows: Array) -> Iterator[Array]:

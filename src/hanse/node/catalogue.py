@@ -25,11 +25,12 @@ from hanse.node.contents import hashing, stamp_of, version_of
 from hanse.node.dataset import Dataset
 from hanse.node.mock import empty, make_mock, read_mock
 from hanse.queries import TableSource
-from hanse.table import ColumnKind, Table
+from hanse.table import Column, ColumnKind, ReadColumns, Table
 from hanse.whole_files import write_whole
 
 Note = Callable[[float], None]
 
+HELD_BYTES = 64 << 20  # of a table that is kept in memory, where an algorithm could do with one column at a time
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
@@ -145,6 +146,29 @@ class Catalogue:
         if stamp_of(current.path) != stamp or table.schema() != dict(current.schema):
             raise _changed(current)
         return table
+
+    def opened(self, dataset: Dataset | str, held: int = HELD_BYTES) -> Table:
+        """The same table, of which a column is read from the file each time that it is asked for, where the table would
+        take more than ``held`` bytes and the file's format lets one be read without the others. Raises as :meth:`load`
+        does, also where a column is read."""
+        current = self.get(dataset if isinstance(dataset, str) else dataset.name)
+        if current.rows * len(current.schema) * 8 <= held:
+            return self.load(dataset)
+        if isinstance(dataset, Dataset) and dataset.version != current.version:
+            raise NotFound(f"dataset {current.name!r} has another version by now; get it again")
+        stamp = self._unchanged(current)
+        read = readers.by_columns(current.path, current.schema, **current.options)
+        if read is None:
+            return self.load(dataset)
+
+        def column(name: str) -> Column:
+            found = read(name)
+            whole = len(found) == current.rows and found.kind == current.schema[name]
+            if stamp_of(current.path) != stamp or not whole:
+                raise _changed(current)
+            return found
+
+        return Table(ReadColumns(current.rows, tuple(current.schema), column))
 
     def source(self, dataset: Dataset | str) -> Source:
         """The rows in batches, as they were registered; files are read without holding them whole.

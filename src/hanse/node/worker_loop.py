@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hanse import large_arrays, validity
+from hanse import algorithms, large_arrays, validity
 from hanse.answers import Answerer
 from hanse.bundle import Bundle, thaw
+from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WorkerDied
 from hanse.gather import Identity
 from hanse.kinds import Source
@@ -222,8 +223,10 @@ class WorkerLoop:
         table = self._tables.pop(key, None)
         if table is None:
             catalogue, dataset = self._dataset(key)
-            table = catalogue.load(dataset)
-        self._tables[key] = table
+            by_columns = algorithms.by_columns(RunConfig.parse(content["config"]))
+            table = catalogue.opened(dataset) if by_columns else catalogue.load(dataset)
+        if table.in_memory:
+            self._tables[key] = table
         while len(self._tables) > _KEPT_TABLES:
             self._tables.popitem(last=False)
         sha = next(s for s, b in self._bundles.items() if b.content is content)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError, DataError
-from hanse.table import Table
+from hanse.table import Column, Table
 
 Schema = Mapping[str, str]  # column -> kind
 
@@ -123,6 +123,18 @@ def typed(
     check_options(module.read, module.KIND, options)
     batches: Iterator[Table] = module.typed(path, columns, rows_per_batch, schema, **options)
     return batches
+
+
+def by_columns(path: str | Path, schema: Schema, **options: Any) -> Callable[[str], Column] | None:
+    """What reads one column at a time, as :func:`typed`, where the file's format lets one be read without the others;
+    None where it does not."""
+    path = Path(path)
+    module = reader_for(path)
+    if not hasattr(module, "by_columns"):
+        return None
+    check_options(module.read, module.KIND, options)
+    read: Callable[[str], Column] = module.by_columns(path, schema, **options)
+    return read
 
 
 def _streaming(path: Path) -> Any:

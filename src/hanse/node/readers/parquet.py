@@ -9,7 +9,7 @@ from typing import Any
 
 from hanse.errors import DataError
 from hanse.node.readers import _columns, _parquet_footer
-from hanse.table import ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table
 
 EXTENSIONS = (".parquet", ".pq")
 KIND = "tabular"
@@ -91,22 +91,49 @@ def typed(
     missing: Collection[str] = (),
 ) -> Iterator[Table]:
     """Tables as :func:`stream` gives them; numbers are made floats where they are decoded."""
-    import polars as pl
-
-    frame = _open(path, columns)
-    numbers = [n for n, dtype in frame.collect_schema().items() if dtype.is_numeric() and schema[n] == "numeric"]
-    place, any_rows = _columns.CellPlace(path.name, str), False
-    for part in _slices(path, frame.with_columns(pl.col(numbers).cast(pl.Float64)), rows_per_batch):
-        yield Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
+    any_rows = False
+    for part in _slices(path, _floats(_open(path, columns), schema), rows_per_batch):
+        yield _straight(part, columns, schema, missing, path)
         any_rows = True
     if not any_rows:
         yield from stream(path, columns, rows_per_batch, schema=schema, missing=missing)
 
 
-def _slices(path: Path, frame: Any, rows_per_batch: int) -> Iterator[Any]:
+def by_columns(path: Path, schema: Mapping[str, str], *, missing: Collection[str] = ()) -> Callable[[str], Column]:
+    """See :func:`hanse.node.readers.by_columns`. Of the file a column is read as its part of each row group."""
+    frame = _floats(_open(path, None), schema)
+    whole = _rows(path, frame)
+
+    def read(name: str) -> Column:
+        parts = [
+            _straight(part, [name], schema, missing, path)[name]
+            for part in _slices(path, frame.select(name), max(whole, 1), whole)
+        ]
+        return Column.joined(parts) if parts else next(stream(path, [name], 1, schema=schema, missing=missing))[name]
+
+    return read
+
+
+def _floats(frame: Any, schema: Mapping[str, str]) -> Any:
+    """The same, with numbers made floats where they are decoded."""
+    import polars as pl
+
+    kinds = frame.collect_schema().items()
+    numbers = [n for n, dtype in kinds if dtype.is_numeric() and schema.get(n) == ColumnKind.NUMERIC]
+    return frame.with_columns(pl.col(numbers).cast(pl.Float64))
+
+
+def _straight(
+    part: Any, columns: Sequence[str], schema: Mapping[str, str], missing: Collection[str], path: Path
+) -> Table:
+    place = _columns.CellPlace(path.name, str)
+    return Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
+
+
+def _slices(path: Path, frame: Any, rows_per_batch: int, whole: int | None = None) -> Iterator[Any]:
     """The rows in order, a slice in memory at a time: left to itself, the streaming engine reads the further ahead the
     larger the file is. What is read of the file for a slice is the columns' part of a row group."""
-    whole = _rows(path, frame)
+    whole = _rows(path, frame) if whole is None else whole
     width = max(len(frame.collect_schema()), 1)
     size = max(SLICE_BYTES // (8 * width), FEWEST)
     for start in range(0, whole, size):
