@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from hanse import registry
+from hanse import facts, registry
 from hanse.cli import group
 from hanse.config import APART, RunConfig
-from hanse.coordinator import run_defaults
+from hanse.coordinator import governance, run_defaults
 from hanse.coordinator import settings as coordinator
 from hanse.coordinator.access import TABLE
 from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
 from hanse.node import settings as node
+from hanse.policy import policy_file
 from hanse.settings import Setting, settings_of
 
 FOLDER = Path(__file__).parent / "reference"
@@ -40,6 +41,7 @@ def pages() -> dict[str, str]:
         "coordinator.md": _page("Settings of a coordinator", _coordinator()),
         "commands.md": _page("Commands", _commands()),
         "rest.md": _page("REST routes", _rest()),
+        "policies.md": _page("What policies can ask", _policies()),
     }
 
 
@@ -108,6 +110,41 @@ def _node() -> Iterator[str]:
     for table, settings in found.items():
         yield f"## {f'[{table}]' if table else 'At the top'}"
         yield _settings(settings)
+
+
+def _policies() -> Iterator[str]:
+    yield (
+        "The attributes of `context`, for each action ([policy.md](../policy.md) says how policies decide). One that "
+        "may be absent is read as `context has rows && context.rows >= 50`. The `settings` of a run cannot be asked. "
+        "`Long` is a whole number, a `decimal` has four places."
+    )
+    for where, vocabulary in (("node", policy_file.VOCABULARY), ("coordinator", governance.VOCABULARY)):
+        told: set[Any] = set()
+        for action, attributes in vocabulary.actions.items():
+            kind = vocabulary.facts[action]
+            yield f'## At a {where}: `Action::"{action}"`'
+            if kind in told:
+                yield f"The same as of the action before ({_first(kind)})"
+                continue
+            told.add(kind)
+            yield _first(kind)
+            rows = ((f"`{a.name}`", f"`{a.type}`", "yes" if a.optional else "") for a in attributes)
+            yield _table(("attribute", "type", "may be absent"), rows)
+    for kind in (facts.RunFacts, facts.Facts, facts.Participation, facts.Reading):
+        _, _, arguments = (inspect.getdoc(kind) or "").partition("Args:\n")
+        yield f"## {_first(kind)}"
+        yield "\n".join(_list(arguments))
+
+
+def _first(kind: Any) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+def _list(arguments: str) -> Iterator[str]:
+    """The lines of ``Args:`` as a list; a line that is indented further goes on with the one before."""
+    for line in inspect.cleandoc(arguments).splitlines():
+        names, colon, meaning = line.partition(": ")
+        yield f"- **{names}**: {meaning}" if colon and not line.startswith(" ") else f"  {line.strip()}"
 
 
 def _coordinator() -> Iterator[str]:

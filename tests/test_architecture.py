@@ -87,6 +87,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     ),
     **dict.fromkeys(INGREDIENTS, 2),
     "boosting": 1.7,
+    "cedar": 1.7,
     "learning": 1.5,
     "privacy": 1.5,
     **dict.fromkeys(GROUND, 1),
@@ -104,6 +105,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "grpc": set(),  # the tests and the benchmarks speak with it
     "hpack": {"transports"},
     "dp_accounting": {"privacy"},
+    "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},
     "httpx": {"experiment"},
 }

@@ -1,13 +1,15 @@
-"""Who is asked: what a selection sees, and what it says (:mod:`hanse.selection`)."""
+"""Who is asked: what a selection sees, what it says (:mod:`hanse.selection`), and who may be asked at all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from hanse.kinds import Ask
 from hanse.messages import Json
 
 
@@ -79,8 +81,22 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who is asked. ``reason`` is for people; ``reasons`` of single nodes, where they differ."""
+    """Who is asked. ``reason`` is for people; ``reasons`` of single nodes, where they differ; ``left_out``: the nodes
+    that may not be asked, and why."""
 
     nodes: Sequence[str]
     reason: str
     reasons: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+class Admission(Protocol):
+    """Which nodes may be sent a step, before any of them is chosen for it."""
+
+    async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> Mapping[str, str]:
+        """Those of ``nodes`` that may not be sent this now, and why. Raises ``NotNow`` where nobody can say."""
+        ...
+
+    def seen(self, failures: Mapping[str, str]) -> None:
+        """A step is over; these nodes gave nothing usable, for these reasons."""
+        ...

@@ -8,8 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated, TypedDict
 
 from hanse.messages import Json
+
+PER_BILLION = "per billion"  # a share so small that it is told as a whole number of billionths
+
+
+class Ways(TypedDict):
+    """How contributions come together: the gathering of each kind that a run has. For whoever needs the types of what
+    stands in an object (:mod:`hanse.cedar.vocabulary`)."""
+
+    sum: str | None
+    merge: str | None
+    each: str | None
+    agree: str | None
+
+
+class Promised(TypedDict):
+    """What of a promise of differential privacy can be compared with what an owner wants."""
+
+    mode: str
+    unit: str
+    epsilon: float
+    delta: Annotated[float, PER_BILLION]
+    releases: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,35 +45,24 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """All that is known of one task. None has a default: who makes facts has to know them all.
+class RunFacts:
+    """All that is known of a run, whoever looks at it. None has a default: who makes facts has to know them all.
 
     Args:
-        sender: who asks, by its certificate.
-        proposer, purpose: who proposed the run, and what for.
-        run, bundle: the run, and the SHA-256 of what was approved.
+        proposer, purpose: who proposed it, and what for.
+        run, bundle: the run, and the SHA-256 of what was proposed.
         algorithm, model: files that compute; ``model`` counts only where one is learned.
         settings: the run's configuration.
         rounds, steps: its training rounds, and the most steps that the algorithm takes for them.
         nodes: how many nodes take part.
         features: columns that are read besides the target.
-        plan: whether code of the data scientist runs here.
+        plan: whether code of the data scientist runs at the nodes.
         at_once: whether owners answer all such questions in their settings, so that none waits for a decision.
         needs_data: whether data is touched at all.
         gathering, transforms: how contributions come together; names of what changes them before they leave.
         privacy: what differential privacy the run promises (``to_json`` of :mod:`hanse.privacy.guarantee`); None: none.
-        dataset: None where it is not.
-        rows: of the data set: as registered before the work, as found after it. None without data.
-        step, exchange, operation, combine: of the loop, from 0; within the step, from 0; of the gathering; how what
-            the nodes answer comes together.
-        round: the training round that the ask names, from 1; None where it names none.
-        bytes: of the ask's arrays.
-        exposed: what code of a stranger could reach here besides the data set, in words; nothing where the
-            worker is shut in.
-        time: when it was asked, UTC.
     """
 
-    sender: str
     proposer: str
     purpose: str
     run: str
@@ -65,9 +77,29 @@ class Facts:
     plan: bool
     at_once: bool
     needs_data: bool
-    gathering: Mapping[str, Json]
+    gathering: Annotated[Mapping[str, Json], Ways]
     transforms: tuple[str, ...]
-    privacy: Mapping[str, Json] | None
+    privacy: Annotated[Mapping[str, Json], Promised] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(RunFacts):
+    """All that is known of one task, at a node.
+
+    Args:
+        sender: who asks, by its certificate.
+        dataset: None where it is not.
+        rows: of the data set: as registered before the work, as found after it. None without data.
+        step, exchange, operation, combine: of the loop, from 0; within the step, from 0; of the gathering; how what
+            the nodes answer comes together.
+        round: the training round that the ask names, from 1; None where it names none.
+        bytes: of the ask's arrays.
+        exposed: what code of a stranger could reach here besides the data set, in words; nothing where the
+            worker is shut in.
+        time: when it was asked, UTC.
+    """
+
+    sender: str
     dataset: Data | None
     rows: int | None
     step: int
@@ -77,6 +109,57 @@ class Facts:
     round: int | None
     bytes: int
     exposed: tuple[str, ...]
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposing(RunFacts):
+    """All that the coordinator knows of a run that somebody proposes. ``role``: theirs; ``time``: UTC."""
+
+    role: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participation(RunFacts):
+    """All that the coordinator knows of a node that would take part in a run, or be sent a step of it.
+
+    Args:
+        role: of who proposed the run.
+        node, rows: whom it is about, and the most rows that its data set has (None: no data).
+        tags: that the data sets of the run carry.
+        failures: how many steps of this run it was asked and gave nothing usable in.
+        step, round, label: of the loop; None and "" before the run begins.
+        bytes: that it would be sent.
+        time: UTC.
+    """
+
+    role: str
+    node: str
+    tags: tuple[str, ...]
+    rows: int | None
+    failures: int
+    step: int | None
+    round: int | None
+    label: str
+    bytes: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(RunFacts):
+    """All that the coordinator knows when somebody wants to see what a run gave.
+
+    Args:
+        role: of who reads.
+        own: whether who reads proposed the run.
+        result: ``model``, ``card`` or ``statistics``.
+        time: UTC.
+    """
+
+    role: str
+    own: bool
+    result: str
     time: datetime
 
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from hanse import gathering, large_arrays, registry, transforms, weights
-from hanse.choice import Choice, Past, Situation
+from hanse.choice import Admission, Choice, Past, Situation
 from hanse.config import RunConfig
 from hanse.errors import NotNow, Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
@@ -40,7 +40,8 @@ class Step:
 
     Times are UTC (``started``, ``ended``) and seconds; bytes are those of arrays. ``participants``
     maps a node to ``{seconds, weight, metrics, asked}`` (``weight``: what it counted for), ``failures``
-    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``. ``gathered``
+    to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``, and which nodes
+    were ``left_out`` because they might not be asked. ``gathered``
     says how contributions came together that nobody saw by themselves: ``{by, of, unchecked, ...}``
     (:attr:`hanse.kinds.Gathered.told`); the ``weight`` of a node is null then.
     """
@@ -111,6 +112,7 @@ class Loop:
         facts: what is known about nodes, for the selection.
         rows: node to the most rows that it declared (:mod:`hanse.weights`); others are not bounded.
         past: the steps before the one that ``go`` starts with, for the selection.
+        admission: which nodes may be sent a step; None: all that take part.
     """
 
     algorithm: Algorithm
@@ -125,6 +127,7 @@ class Loop:
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     rows: Mapping[str, float] = field(default_factory=dict)
     past: Sequence[Past] = ()
+    admission: Admission | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -164,6 +167,8 @@ class Loop:
                 told, gathered = await self._tell(ask, state, gathered)
                 changed = transforms.report(self.transforms, [answer.metrics for answer in gathered.answers])
                 self._close(record, gathered, sky, began)
+                if self.admission is not None:
+                    self.admission.seen(record.failures)
                 del gathered  # the next step's contributions go where these were
                 if told is None:
                     failed += 1
@@ -234,12 +239,14 @@ class Loop:
     async def _choose(self, ask: Ask, sky: Sky, step: int, past: Sequence[Past]) -> Choice:
         """Whom to ask. An empty ``reason``: it was not for the selection to say."""
         if not isinstance(ask.to, Who):
-            return Choice(sorted(set(ask.to) - set(sky.refused)), "")
+            named, left_out = await self._admitted(ask, step, sorted(set(ask.to) - set(sky.refused)))
+            return Choice(named, "", left_out=left_out)
         busy = sky.busy()
-        eligible = [n for n in await self._assemble() if n not in busy and n not in sky.refused]
+        free = [n for n in await self._assemble() if n not in busy and n not in sky.refused]
+        eligible, left_out = await self._admitted(ask, step, free)
         count = min(len(eligible), max(self.config.min_fit_nodes, int(len(eligible) * self.config.fraction)))
         if ask.to is EVERYONE or count == len(eligible):
-            return Choice(eligible, "")
+            return Choice(eligible, "", left_out=left_out)
         rng = generator(self.config.seed, "selection", step)
         given, known = self.config.ingredient_settings, registry.settings("selection", self.config.selection)
         settings = {name: given.get(name, setting.default) for name, setting in known.items()}
@@ -251,7 +258,21 @@ class Loop:
                 f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'} ({chosen.reason}); "
                 f"expected some of {', '.join(eligible)}"
             )
-        return chosen
+        return replace(chosen, left_out=left_out)
+
+    async def _admitted(self, ask: Ask, step: int, nodes: list[str]) -> tuple[list[str], Mapping[str, str]]:
+        """The nodes that may be sent this, and why the others may not. Raises ``NotNow`` where these are too few."""
+        if self.admission is None:
+            return nodes, {}
+        refused = await self.admission.refused(ask, step, nodes)
+        left = [node for node in nodes if node not in refused]
+        if refused and len(left) < max(1, self.config.min_completed):
+            said = "; ".join(f"{node}: {reason}" for node, reason in sorted(refused.items()))
+            raise NotNow(
+                f"step {step} ({ask.label}) waits, as {len(left)} of the {max(1, self.config.min_completed)} nodes "
+                f"needed may be sent it now. {said}"
+            )
+        return left, refused
 
     async def _assemble(self, everyone: bool = False) -> list[str]:
         """The run's nodes that are online, as soon as they are enough.
@@ -285,6 +306,8 @@ class Loop:
         record = Step(step, ask.label, ask.round, datetime.now(UTC).isoformat(), asked=list(choice.nodes))
         if choice.reason:
             record.chosen = {"reason": choice.reason, "reasons": dict(choice.reasons)}
+        if choice.left_out:
+            record.chosen["left_out"] = dict(choice.left_out)
         return record
 
     @staticmethod

@@ -12,17 +12,20 @@ from hanse.facts import Facts
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a rule said. ``reason`` is shown to people on both sides; ``remedy``, to the owner alone, is the
-    setting that would allow it, as ``hanse node policy set`` takes it."""
+    setting that would allow it, as ``hanse node policy set`` takes it; ``by``, for the audit, is what decided it where
+    the rule has several parts or versions."""
 
     allowed: bool
     rule: str
     reason: str = ""
     remedy: str = ""
+    by: str = ""
 
 
 class Rule(Protocol):
     """One rule of the gate. Given the facts of a task, allows it or says why not. ``decide`` may be a
-    coroutine. A rule that raises, or takes too long, counts as a no."""
+    coroutine. A rule that raises, or takes too long, counts as a no; one that raises ``NotNow`` has what was asked wait
+    until it is asked again."""
 
     name: str
 

@@ -38,6 +38,7 @@ OWNER: dict[str, Any] = {
     "max_delta_per_run": 0.0,
     "privacy_unit": "any",
     "privacy_mode": "any",
+    "policy_file": "",
 }
 
 
@@ -123,9 +124,11 @@ def test_where_the_minimum_of_statistics_holds(owner: str, asked: dict[str, Any]
 
 
 def test_no_facts_and_no_settings_allow_nothing() -> None:
-    assert not any(
-        d.allowed for d in decide(policy.rules(OWNER), without(*(f.name for f in dataclasses.fields(Facts))))
-    )
+    said = {
+        d.rule: d.allowed for d in decide(policy.rules(OWNER), without(*(f.name for f in dataclasses.fields(Facts))))
+    }
+    assert said.pop("policy_file")  # an owner who has written none is not asked
+    assert not any(said.values())
     said = {d.rule: d.allowed for d in decide(policy.rules({}), FINE)}
     assert said == {
         "approved_algorithms": False,
@@ -138,6 +141,7 @@ def test_no_facts_and_no_settings_allow_nothing() -> None:
         "statistics_minimum": True,
         "transforms": False,
         "differential_privacy": False,
+        "policy_file": False,
     }
     with pytest.raises(NotAllowed, match="no rules"):
         enforce((), FINE)

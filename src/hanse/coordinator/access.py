@@ -8,9 +8,11 @@ from types import MappingProxyType
 
 from fastapi import Request
 
+from hanse.bundle import Bundle
 from hanse.coordinator.service import Coordinator
 from hanse.errors import NotAllowed, NotAuthenticated
 from hanse.store.accounts import Role, UserAccount
+from hanse.store.runs import StoredRun
 
 OP, OWNER, SCIENTIST = Role.OPERATOR, Role.DATA_OWNER, Role.DATA_SCIENTIST
 ALL = frozenset({OP, OWNER, SCIENTIST})
@@ -147,6 +149,19 @@ def own_node(request: Request, node_id: str) -> None:
 def operates(request: Request) -> bool:
     """Whether the account is an operator."""
     return account(request).role is Role.OPERATOR
+
+
+async def check_reading(request: Request, run: StoredRun, result: str) -> None:
+    """Raises ``NotAllowed`` where the account may not see a result of the run: somebody else's, or by the operator's
+    policies."""
+    own_run(request, run.proposer)
+    it, who = coordinator(request), account(request)
+    if it.governance.decides:
+        frozen = Bundle(await asyncio.to_thread(it.store.runs.bundle, run.id))
+        if not frozen.content:
+            raise NotAllowed("the proposal of this run is not here, so no policy can say who may see its result")
+        reader = {"name": who.name, "role": str(who.role), "own": who.name == run.proposer, "result": result}
+        await it.governance.check_reading(frozen, run.id, run.proposer, len(run.nodes), **reader)
 
 
 def own_run(request: Request, proposer: str) -> None:

@@ -34,6 +34,7 @@ AUDITED = (
     "task.refused",
     "proposal.refused",
     "consent.refused",
+    "policy.decision",
     "account.created",
     "account.token",
     "account.disabled",

@@ -12,6 +12,7 @@ from hanse.bundle import Bundle
 from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.governance import Governance, RunAdmission
 from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
 from hanse.coordinator.presence import Presence
@@ -36,6 +37,7 @@ class RunDriver:
 
     Args:
         ended: called with the run as it is after its last step.
+        governance: what the operator's policies allow.
         engine: what drives them (:mod:`hanse.engines`).
     """
 
@@ -45,10 +47,11 @@ class RunDriver:
         presence: Presence,
         chronicle: Chronicle,
         ended: Callable[[StoredRun], None],
+        governance: Governance,
         engine: str = "native",
     ) -> None:
         self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
-        self._engine = engine
+        self._engine, self._governance = engine, governance
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resumed: dict[str, asyncio.Event] = {}
 
@@ -203,6 +206,7 @@ class RunDriver:
             facts=facts,
             rows=_declared(frozen),
             past=past,
+            admission=await asyncio.to_thread(self._admission, run, frozen),
             resumed=self._gate(run.id),
         )
         state: State = await find("engines", self._engine).drive(loop, start)
@@ -231,6 +235,16 @@ class RunDriver:
         done = self._store.rounds.list(run.id) if config.fraction < 1 and latest else ()
         past = [Past.of(r.record) for r in done if latest and r.step <= latest[0] and r.status == "ok"]
         return self._store.runs.bundle(run.id), latest and (latest[0] + 1, latest[1]), facts, past
+
+    def _admission(self, run: StoredRun, frozen: Mapping[str, Json]) -> RunAdmission | None:
+        if not self._governance.decides:
+            return None
+        failures: dict[str, int] = {}
+        for done in self._store.rounds.list(run.id):
+            for node in dict(done.record["failures"]):
+                failures[node] = failures.get(node, 0) + 1
+        role = self._store.accounts.role(run.proposer)
+        return RunAdmission(self._governance, Bundle(frozen), run.id, run.proposer, role, run.nodes, failures)
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""

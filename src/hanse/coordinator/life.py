@@ -8,6 +8,7 @@ finds the state when it starts again and does the rest.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -21,11 +22,12 @@ from hanse.coordinator.background import Background
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
 from hanse.coordinator.driving import TRIED_AGAIN, RunDriver
+from hanse.coordinator.governance import Governance
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.coordinator.starting_model import starting_model
-from hanse.errors import Conflict, HanseError
+from hanse.errors import Conflict, HanseError, NotAllowed
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.runs import StoredRun
@@ -36,13 +38,22 @@ _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are mo
 
 
 class RunLife:
-    """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked."""
+    """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked, ``governance`` what
+    the operator's policies allow."""
 
-    def __init__(self, store: Store, presence: Presence, chronicle: Chronicle, settings: CoordinatorSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        presence: Presence,
+        chronicle: Chronicle,
+        settings: CoordinatorSettings,
+        governance: Governance,
+    ) -> None:
         self._store, self._presence, self._settings = store, presence, settings
         self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
         self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)
-        self._driver = RunDriver(store, presence, chronicle, self._follow, settings.engine)
+        self.governance = governance
+        self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -112,10 +123,7 @@ class RunLife:
         start = await asyncio.to_thread(starting_model, self._store, config, None if any_model else proposer)
         if start is not None:
             config = algorithms.continuing(config, start)
-        nodes = await asyncio.to_thread(self._store.nodes.list)
-        allowed = self._settings.expected_client_ids
-        online = self._presence.online()
-        proposal = await asyncio.to_thread(proposals.freeze, config, nodes, online, allowed)
+        proposal = await self._freeze(config, proposer)
         # what cannot be built is an error now, and its libraries are loaded when the run starts
         algorithm = await asyncio.to_thread(algorithms.build, config, start)
         await asyncio.to_thread(algorithm.init, config.to_json())
@@ -123,6 +131,30 @@ class RunLife:
         self._follow(run)
         self.consent.send(run)
         return run, proposal.bundle, (*said, *proposal.warnings)
+
+    async def _freeze(self, config: RunConfig, proposer: str) -> proposals.FrozenProposal:
+        """The proposal, for the nodes that the operator's policies let take part in it. Raises ``NotAllowed`` where
+        these policies do not let it be proposed, or not to a node that it names."""
+        nodes = await asyncio.to_thread(self._store.nodes.list)
+        allowed, online = self._settings.expected_client_ids, self._presence.online()
+        role = await asyncio.to_thread(self._store.accounts.role, proposer)
+        left_out: dict[str, str] = {}
+        while True:
+            asked = [node for node in nodes if node.id not in left_out]
+            try:
+                proposal = await asyncio.to_thread(proposals.freeze, config, asked, online, allowed)
+            except Conflict as error:
+                if not left_out:
+                    raise
+                raise NotAllowed(f"no node is left: {_words(left_out)}") from error
+            await self.governance.check_proposal(proposal.bundle, proposer, role, len(proposal.nodes))
+            refused = await self.governance.not_taking_part(proposal.bundle, "", proposer, role, proposal.nodes)
+            if not refused:
+                said = tuple(f"{node} takes no part: {why}" for node, why in sorted(left_out.items()))
+                return dataclasses.replace(proposal, warnings=(*proposal.warnings, *said))
+            if config.expected_client_ids is not None:
+                raise NotAllowed(f"these nodes may take no part: {_words(refused)}")
+            left_out |= refused
 
     def read(self, raw: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
         """What somebody wants of a run, in its settings: FLOPY-NET's groups translated, and the operator's defaults
@@ -241,3 +273,7 @@ class RunLife:
 
         await asyncio.gather(*(tell(node) for node in run.nodes if node in self._presence.online()))
         await asyncio.to_thread(forget)
+
+
+def _words(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{node}: {why}" for node, why in sorted(reasons.items()))

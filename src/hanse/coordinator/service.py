@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import hanse
 from hanse import validity
@@ -17,6 +18,7 @@ from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import FailedAttempts
+from hanse.coordinator.governance import Governance, OwnPolicies
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
@@ -54,6 +56,8 @@ class Coordinator:
     ) -> None:
         self.store, self.settings, self.authority = store, settings or CoordinatorSettings(), authority
         self.chronicle = Chronicle(store)
+        written = self.settings.policy_file
+        self.governance = Governance(OwnPolicies(Path(written)) if written else None, self.chronicle.note)
         self.attempts = FailedAttempts(self.settings.enrol_per_minute)
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
@@ -77,7 +81,7 @@ class Coordinator:
             self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
 
         self.presence = Presence(transport, self.settings.patience, moved, declined)
-        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings)
+        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings, self.governance)
 
     async def start(self) -> None:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and

@@ -59,6 +59,12 @@ class CoordinatorSettings:
     least_free_mb: int = declared(
         100, "megabytes that must be free where its home is, or it says that it is not ready", whole(0)
     )
+    policy_file: str = declared(
+        "",
+        "policies in Cedar that must permit every run, node, step and look at a result: a file, or a folder of files "
+        "*.cedar; empty: none",
+        text(4096, empty=True),
+    )
     run_defaults: RunDefaults = field(default_factory=RunDefaults)
     url: str = ""
     address: str = ""

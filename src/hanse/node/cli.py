@@ -174,10 +174,12 @@ def policy_show(home: Path) -> None:
 @click.argument("value")
 def policy_set(home: Path, key: str, value: str) -> None:
     """Change one setting; a running node follows at once. Lists are separated by commas."""
+    from hanse import policy
     from hanse.node.settings import NodeSettings
 
     after = NodeSettings.load(home).with_value(key, value)
     after.policy.check_names()
+    policy.rules(after.owner(home))  # what cannot be read is said now, and nothing is changed
     changed_settings(home, after)
     click.echo(f"{key} = {value}")
 

@@ -67,16 +67,12 @@ class Gate:
         book: Book,
     ) -> None:
         self.node, self.approvals, self.worker, self.audit, self.book = node, approvals, worker, audit, book
-        self._known = KnownFacts(home, worker)
+        self._home, self._known = home, KnownFacts(home, worker)
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
         """From now on these settings. Raises what a broken rule or ledger raises; then the old ones stay."""
-        owner: dict[str, Json] = {
-            **settings.policy.to_json(),
-            "message_bytes": settings.limits.message_mb << 20,
-            "steps": settings.limits.steps,
-        }
+        owner = settings.owner(self._home)
         rules, counted = policy.rules(owner), ledgers(owner)
         approved, allowed = Approved(self.approvals), Allowed(rules)
         self.stages: tuple[Stage, ...] = (
@@ -176,7 +172,9 @@ class Gate:
         if proposal.state == "pending" and (at_once or self.settings.policy.standing == "accept-allowed"):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
-                return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason="passes all rules")
+                by = policy.named(said)
+                passed = f"passes all rules ({by})" if by else "passes all rules"
+                return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason=passed)
             why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
             if at_once:
                 return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)

@@ -43,6 +43,7 @@ class Passage:
     proposal: Proposal = field(init=False)
     facts: Facts = field(init=False)
     allowed: Facts | None = None  # the facts that the rules said yes to
+    decided: str = ""  # what in particular decided, by the rules that have several parts
     reservation: Reservation | None = None
     worked: Worked = field(init=False)
     reply: Message = field(init=False)
@@ -59,11 +60,13 @@ class Passage:
     def detail(self) -> dict[str, Json]:
         """What the audit log says of the task, whatever becomes of it."""
         data = self.data
+        decided: dict[str, Json] = {"decided": self.decided} if self.decided else {}
         return {
             "step": data.get("step"),
             "op": data.get("op"),
             "bundle": str(data.get("bundle"))[:64],
             "bytes_in": self.message.body.nbytes,
+            **decided,
         }
 
 
@@ -220,7 +223,9 @@ class Allowed:
         return self._ask(task) if task.facts != task.allowed else None
 
     async def _ask(self, task: Passage) -> None:
-        await policy.enforce(self.rules, task.facts)
+        said = await policy.decide(self.rules, task.facts)
+        task.decided = policy.named(said)
+        policy.check(said)
         task.allowed = task.facts
 
 

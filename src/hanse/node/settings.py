@@ -136,6 +136,11 @@ class NodeSettings:
         """As ``node.toml`` has them, tables within."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
+    def owner(self, home: Path) -> dict[str, Json]:
+        """What rules are made with: the policy, the limits that rules hold, and the node's folder."""
+        limits: dict[str, Json] = {"message_bytes": self.limits.message_mb << 20, "steps": self.limits.steps}
+        return {**self.policy.to_json(), **limits, "home": str(home)}
+
     def with_value(self, key: str, text: str) -> NodeSettings:
         """These settings with one changed, given as text: ``policy.minimum_samples``, or just
         ``minimum_samples``. Lists are separated by commas."""

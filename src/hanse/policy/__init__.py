@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from hanse import registry
-from hanse.errors import ConfigError, NotAllowed
+from hanse.errors import ConfigError, NotAllowed, NotNow
 from hanse.facts import Facts
 from hanse.messages import Json
 from hanse.registry import find, names
@@ -55,12 +55,15 @@ def rules(policy: Mapping[str, Json]) -> tuple[Rule, ...]:
 
 async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) -> list[Decision]:
     """What every rule says. One that raises, takes longer than ``seconds`` or says something else than a decision
-    says no. Those that wait, wait together."""
+    says no. Those that wait, wait together. Raises ``NotNow`` where a rule can say nothing now, for a reason that
+    passes."""
     said: list[Any] = []
     waiting = []
     for rule in rules:
         try:
             one = rule.decide(facts)
+        except NotNow:
+            raise
         except Exception as error:
             one = _failed(rule, error)
         if not isinstance(one, Decision) and inspect.isawaitable(one):
@@ -77,8 +80,13 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
 
 
 async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
-    """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, says yes."""
-    said = await decide(rules, facts)
+    """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, says yes; ``NotNow`` as
+    :func:`decide`."""
+    check(await decide(rules, facts))
+
+
+def check(said: Sequence[Decision]) -> None:
+    """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, said yes."""
     refused = [d for d in said if not d.allowed]
     if not said:
         raise NotAllowed("there are no rules here, and without rules nothing is allowed")
@@ -86,10 +94,17 @@ async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
         raise NotAllowed("; ".join(f"{d.rule}: {d.reason}" for d in refused))
 
 
+def named(said: Sequence[Decision]) -> str:
+    """What in particular decided, by the rules that have several parts or versions; for the audit."""
+    return "; ".join(f"{decision.rule}: {decision.by}" for decision in said if decision.by)
+
+
 async def _wait(rule: Rule, said: Awaitable[Any], seconds: float) -> Any:
     try:
         async with asyncio.timeout(seconds):
             return await said
+    except NotNow:
+        raise
     except TimeoutError:
         return Decision(False, _name(rule), f"the rule did not decide within {seconds:g} s, which counts as a no")
     except Exception as error:
@@ -107,4 +122,4 @@ def _name(rule: Rule) -> str:
     return str(getattr(rule, "name", type(rule).__name__))
 
 
-__all__ = ["decide", "enforce", "rules", "settings", "simulated"]
+__all__ = ["check", "decide", "enforce", "named", "rules", "settings", "simulated"]

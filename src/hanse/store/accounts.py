@@ -112,6 +112,11 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else self._account(connection, row)
 
+    def role(self, account_name: str) -> str:
+        """Of the account of this name; "" where there is none."""
+        found = self.find(account_name)
+        return "" if found is None else str(found.role)
+
     def list(self, role: str | None = None) -> Sequence[UserAccount]:
         """All, or those of a role, oldest first."""
         query = select(accounts).order_by(accounts.c.created, accounts.c.id)

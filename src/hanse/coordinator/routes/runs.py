@@ -12,7 +12,7 @@ from hanse import algorithms, registry
 from hanse.bundle import Bundle
 from hanse.config import APART, RunConfig
 from hanse.coordinator import model_card, sessions
-from hanse.coordinator.access import coordinator, own_run
+from hanse.coordinator.access import check_reading, coordinator
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
 from hanse.store.states import RunState
@@ -64,7 +64,7 @@ async def model(
 ) -> Response:
     """The result record, as safetensors."""
     run = await visible(request, session_id)
-    own_run(request, run.proposer)
+    await check_reading(request, run, "model")
     store = coordinator(request).store
 
     def look() -> tuple[str, str]:
@@ -89,7 +89,7 @@ async def model(
 async def card(request: Request, session_id: str) -> Response:
     """A model card, as Markdown: which data, consent, code and protection the model came from, and how good it is."""
     run = await visible(request, session_id)
-    own_run(request, run.proposer)
+    await check_reading(request, run, "card")
     store = coordinator(request).store
 
     def write() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from hanse.coordinator import statistics_view
-from hanse.coordinator.access import coordinator, own_run
+from hanse.coordinator.access import check_reading, coordinator
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
 
@@ -25,7 +25,7 @@ async def statistics(request: Request) -> dict[str, Any]:
 async def of_run(request: Request, session_id: str) -> dict[str, Any]:
     """What a completed run of statistics gave: rows per column, tables, pictures as descriptions, notes."""
     run = await visible(request, session_id)
-    own_run(request, run.proposer)
+    await check_reading(request, run, "statistics")
     store = coordinator(request).store
 
     def read() -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""Policies in a file, or in all files ``*.cedar`` of a folder, followed as they change.
+
+A change counts once the files have stayed the same for a moment (``SETTLED_S``): an editor may write a file in pieces,
+and the first of them, read by itself, could permit without what forbids. Files that cannot be read any more are no
+policies, and without policies nothing is decided: what is asked meanwhile has to wait (:class:`hanse.errors.NotNow`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hanse.cedar.policies import Policies
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.errors import ConfigError, NotNow
+
+log = logging.getLogger(__name__)
+SETTLED_S = 0.2
+_LARGEST = 4 << 20
+_SUFFIX = ".cedar"
+
+Seen = tuple[tuple[str, int, int, int], ...]
+
+
+def read(path: Path, vocabulary: Vocabulary) -> Policies:
+    """The policies of a file or a folder as they are now. Raises ``ConfigError``."""
+    try:
+        texts = {place.name: _text(place) for place in _places(path)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the policies in {path} cannot be read: {error}") from None
+    if not texts:
+        raise ConfigError(f"the folder {path} has no file *{_SUFFIX}, so nothing would be permitted")
+    return Policies(texts, vocabulary)
+
+
+class PolicyFiles:
+    """The policies of ``path``, always as they are there now.
+
+    Raises:
+        ConfigError: they cannot be read when they are first.
+    """
+
+    def __init__(self, path: Path, vocabulary: Vocabulary, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._vocabulary, self._clock = path, vocabulary, clock
+        self._taken = self._look()
+        self._policies: Policies | None = read(path, vocabulary)
+        self._changed: tuple[Seen, float] | None = None  # what the files are like now, and since when
+
+    def current(self) -> Policies:
+        """Raises ``NotNow`` where the files cannot be read now; why stands in the log."""
+        seen = self._look()
+        if seen == self._taken:
+            self._changed = None
+        elif self._changed is None or self._changed[0] != seen:
+            self._changed = (seen, self._clock())
+        elif self._clock() - self._changed[1] >= SETTLED_S:
+            self._take(seen)
+        if self._policies is None:
+            raise NotNow("the policies that decide this cannot be read now; the reason is in the log of who wrote them")
+        return self._policies
+
+    def _take(self, seen: Seen) -> None:
+        before, self._taken, self._changed = self._policies, seen, None
+        try:
+            self._policies = read(self._path, self._vocabulary)
+        except ConfigError as error:
+            self._policies = None
+            log.error("nothing is decided until the policies in %s can be read: %s", self._path, error.message)
+            return
+        was = before.version if before else "none"
+        log.info("the policies in %s are now version %s (before: %s)", self._path, self._policies.version, was)
+
+    def _look(self) -> Seen:
+        found = []
+        try:
+            for place in _places(self._path):
+                status = os.stat(place)
+                found.append((place.name, status.st_mtime_ns, status.st_size, status.st_ino))
+        except OSError:
+            return ()
+        return tuple(found)
+
+
+def _places(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(path / name for name in os.listdir(path) if name.endswith(_SUFFIX) and not name.startswith("."))
+
+
+def _text(place: Path) -> str:
+    with open(place, "rb") as file:
+        raw = file.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise OSError(f"{place.name} has over {_LARGEST >> 20} MB")
+    return raw.decode()

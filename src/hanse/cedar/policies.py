@@ -1,0 +1,184 @@
+"""Policies as they were read: checked against what they can ask about, evaluated, and remembered.
+
+A decision follows from the policies and from the attributes that their text names, so only these are handed over, and
+equal ones are decided once. Attributes that no policy names cannot change what it says: one that found its name in
+another way (an escaped letter) would not be there, and what cannot be evaluated is a no.
+
+An answer that is remembered takes some microseconds, one that is not some tens of them (``bench/policy.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.errors import ConfigError
+
+log = logging.getLogger(__name__)
+_REMEMBERED = 4096
+_NUMBERED = re.compile(r"\bpolicy\d+\b")  # how Cedar calls a policy, by its place in the text
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What policies say.
+
+    Args:
+        allowed: yes or no.
+        by: names (``@id``) of the policies that decided it.
+        reason: in words, for who asked.
+        version: of the policies.
+    """
+
+    allowed: bool
+    by: tuple[str, ...]
+    reason: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy: its ``@id``, whether it permits, and what its author says of it (``@says``)."""
+
+    name: str
+    permits: bool
+    says: str
+
+
+class Policies:
+    """Policies of one or several files, for one vocabulary.
+
+    Args:
+        texts: the name of each file to its text.
+        vocabulary: what can be asked about.
+
+    Raises:
+        ConfigError: a text is no Cedar, names what there is not, reads what may be absent without a look, or has a
+            policy without a name of its own; or Cedar is not installed.
+    """
+
+    def __init__(self, texts: Mapping[str, str], vocabulary: Vocabulary) -> None:
+        self._cedar = _library()
+        for name, text in texts.items():
+            self._parsed(name, text)
+        text = "\n".join(texts[name] for name in sorted(texts))
+        told = json.dumps([[name, texts[name]] for name in sorted(texts)])
+        self.version = hashlib.sha256(told.encode()).hexdigest()[:12]
+        self._set = self._parsed("the policies", text)
+        self.policies = self._named(text)
+        self.used = vocabulary.naming(frozenset(re.findall(r"\w+", text)))
+        self._check(text, vocabulary.schema())
+        self._check(text, self.used.schema())
+        self._schema = self._cedar.Schema.from_str(self.used.schema())
+        self._none = self._cedar.Entities.from_json_str("[]")
+        self._decided: OrderedDict[tuple[str, str, str, str], Ruling] = OrderedDict()
+
+    # ------------------------------------------------------------ reading
+
+    def _parsed(self, name: str, text: str) -> Any:
+        try:
+            return self._cedar.PolicySet.from_str(text)
+        except ValueError as error:
+            raise ConfigError(f"{name} cannot be read as Cedar policies: {_line(error)}") from None
+
+    def _named(self, text: str) -> dict[str, Policy]:
+        """Cedar's number of each policy to the policy."""
+        read = json.loads(self._cedar.policies_to_json_str(text))
+        if read.get("templates"):
+            raise ConfigError("policies with ?principal or ?resource are templates, which nobody fills here")
+        found: dict[str, Policy] = {}
+        for number, policy in read["staticPolicies"].items():
+            annotations = policy.get("annotations") or {}
+            name, said = annotations.get("id") or "", annotations.get("says") or ""
+            if not _ID(name):
+                raise ConfigError(
+                    f'a policy ({policy["effect"]}) is called {name!r}; give each a name: @id("at-night") before it'
+                )
+            found[number] = Policy(name, policy["effect"] == "permit", said)
+        names = [policy.name for policy in found.values()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"two policies are called {', '.join(twice)}; give each an @id of its own")
+        if not any(policy.permits for policy in found.values()):
+            raise ConfigError("no policy permits anything, so all would be refused; write at least one permit")
+        return found
+
+    def _check(self, text: str, schema: str) -> None:
+        result = self._cedar.validate_policies(text, schema)
+        if not result.validation_passed or result.errors:
+            said = "; ".join(f"{self._renamed(e.policy_id)}: {self._renamed(e.error)}" for e in result.errors[:5])
+            raise ConfigError(f"policies ask for what there is not: {_line(said)}")
+
+    def _renamed(self, text: str) -> str:
+        return _NUMBERED.sub(lambda found: self.policies[found[0]].name if found[0] in self.policies else "", text)
+
+    # ------------------------------------------------------------ deciding
+
+    def decide(self, action: str, principal: str, run: str, facts: Any) -> Ruling:
+        """What the policies say of an action.
+
+        Args:
+            principal: who wants it done: the data scientist who proposed the run, or who reads its result.
+            run: the run's id.
+            facts: of the type that the vocabulary has for the action.
+
+        Raises:
+            AttributeError: a fact is not there. TypeError, ValueError, OverflowError: it is not what its type says.
+        """
+        context = json.dumps(self.used.context(action, facts))
+        key = (action, principal, run, context)
+        known = self._decided.get(key)
+        if known is None:
+            known = self._decided[key] = self._evaluated(*key)
+            while len(self._decided) > _REMEMBERED:
+                self._decided.popitem(last=False)
+        return known
+
+    def _evaluated(self, action: str, principal: str, run: str, context: str) -> Ruling:
+        request = {
+            "principal": {"type": "Person", "id": principal},
+            "action": {"type": "Action", "id": action},
+            "resource": {"type": "Run", "id": run},
+            "context": context,
+        }
+        result = self._cedar.is_authorized(request, self._set, self._none, schema=self._schema)
+        errors = list(result.diagnostics.errors)
+        by = tuple(sorted(self.policies[number].name for number in result.diagnostics.reasons))
+        if errors or result.decision is self._cedar.Decision.NoDecision:
+            failed = sorted({self.policies[n].name for e in errors for n in _NUMBERED.findall(e) if n in self.policies})
+            log.warning("policies could not be evaluated (%s): %s", ", ".join(failed) or "the request", errors)
+            which = f"policy {', '.join(map(repr, failed))}" if failed else "what is asked"
+            return self._no(tuple(failed), f"{which} could not be evaluated, which counts as a no")
+        if result.allowed:
+            return Ruling(True, by, "", self.version)
+        if by:
+            said = "; ".join(self._said(number) for number in sorted(result.diagnostics.reasons))
+            return self._no(by, f"forbidden by {said}")
+        permits = sorted(policy.name for policy in self.policies.values() if policy.permits)
+        return self._no((), f"nothing permits it (there are the permits {', '.join(permits)})")
+
+    def _said(self, number: str) -> str:
+        policy = self.policies[number]
+        return f"policy {policy.name!r}" + (f" ({policy.says})" if policy.says else "")
+
+    def _no(self, by: tuple[str, ...], reason: str) -> Ruling:
+        return Ruling(False, by, reason, self.version)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:1000]
+
+
+def _library() -> Any:
+    try:
+        import cedarpy
+    except ImportError:
+        raise ConfigError("policies in Cedar need the package cedarpy: pip install 'hanse[policy]'") from None
+    return cedarpy

@@ -1,0 +1,217 @@
+"""What policies can ask about: the types of facts (:mod:`hanse.facts`), as Cedar's schema, and facts as its values.
+
+The schema is made from the types, so a fact that is added can be asked at once, and one that is misspelt in a policy
+is an error when the policy is read. A fact that may be None is an attribute that may be absent.
+
+>>> from hanse.facts import Data
+>>> print(Vocabulary({"look": Data}).schema())
+entity Person;
+entity Run;
+action "look" appliesTo { principal: Person, resource: Run, context: {
+  name: String,
+  version: String,
+  tags: Set<String>,
+} };
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from hanse.facts import PER_BILLION
+from hanse.messages import Json
+
+_LONG = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of what policies look at.
+
+    Args:
+        name: as policies write it.
+        fact: the name of the fact that it is.
+        optional: whether it may be absent.
+        kind: its type in Cedar's schema, where it is no record.
+        value: a fact as Cedar's JSON, where it is no record. Raises ``TypeError``, ``ValueError`` or ``OverflowError``
+            for what does not fit.
+        inner: the attributes of a record.
+        get: reads one of those from the fact.
+    """
+
+    name: str
+    fact: str
+    optional: bool
+    kind: str = ""
+    value: Callable[[Any], Json] = id
+    inner: tuple[Attribute, ...] | None = None
+    get: Callable[[Any, str], Any] = getattr
+
+    @property
+    def type(self) -> str:
+        """In Cedar's schema."""
+        return self.kind if self.inner is None else "{ " + ", ".join(a.declaration for a in self.inner) + " }"
+
+    @property
+    def declaration(self) -> str:
+        """Its line in a schema."""
+        return f"{self.name}{'?' if self.optional else ''}: {self.type}"
+
+
+class Vocabulary:
+    """What can be asked about each action.
+
+    Args:
+        actions: an action, as policies write it in ``Action::"..."``, to the type of the facts about it.
+    """
+
+    def __init__(self, actions: Mapping[str, Any]) -> None:
+        self.facts = dict(actions)
+        self.actions = {action: _attributes(kind) for action, kind in actions.items()}
+
+    def naming(self, words: Collection[str]) -> Vocabulary:
+        """The same with no other attributes than those of these names."""
+        made = Vocabulary({})
+        made.facts = self.facts
+        made.actions = {action: _naming(attributes, words) for action, attributes in self.actions.items()}
+        return made
+
+    def schema(self) -> str:
+        """In Cedar's own syntax."""
+        lines = ["entity Person;", "entity Run;"]
+        for action, attributes in self.actions.items():
+            lines.append(f'action "{action}" appliesTo {{ principal: Person, resource: Run, context: {{')
+            lines += [f"  {attribute.declaration}," for attribute in attributes]
+            lines.append("} };")
+        return "\n".join(lines)
+
+    def context(self, action: str, facts: Any) -> dict[str, Json]:
+        """The facts about an action as Cedar's JSON.
+
+        Raises:
+            AttributeError: a fact is not there. TypeError, ValueError, OverflowError: it is not of its type.
+        """
+        return _values(self.actions[action], getattr, facts)
+
+
+def _naming(attributes: tuple[Attribute, ...], words: Collection[str]) -> tuple[Attribute, ...]:
+    named = (a for a in attributes if a.name in words)
+    return tuple(a if a.inner is None else dataclasses.replace(a, inner=_naming(a.inner, words)) for a in named)
+
+
+def _values(attributes: tuple[Attribute, ...], get: Callable[[Any, str], Any], of: Any) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for attribute in attributes:
+        value = get(of, attribute.fact)
+        if value is None and attribute.optional:
+            continue
+        inner = attribute.inner
+        found[attribute.name] = attribute.value(value) if inner is None else _values(inner, attribute.get, value)
+    return found
+
+
+def _attributes(kind: Any) -> tuple[Attribute, ...]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = (field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else hints
+    made = (_attribute(name, hints[name]) for name in fields)
+    return tuple(attribute for attribute in made if attribute is not None)
+
+
+def _attribute(name: str, hint: Any) -> Attribute | None:
+    """None for an object of anything, which has no type."""
+    optional = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        optional = True
+        [hint] = (kind for kind in typing.get_args(hint) if kind is not type(None))
+    if hint in _PLAIN:
+        return Attribute(name, name, optional, *_PLAIN[hint])
+    if hint is datetime:
+        return Attribute(name, name, optional, inner=_TIME, get=_of_time)
+    if dataclasses.is_dataclass(hint):
+        return Attribute(name, name, optional, inner=_attributes(hint))
+    for told in getattr(hint, "__metadata__", ()):
+        if told == PER_BILLION:
+            return Attribute(f"{name}_per_billion", name, optional, "Long", _billionths)
+        return Attribute(name, name, optional, inner=_attributes(told), get=_entry)
+    return None
+
+
+def _entry(value: Any, name: str) -> Any:
+    return value.get(name)
+
+
+def _text(value: Any) -> Json:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _boolean(value: Any) -> Json:
+    if value is not True and value is not False:
+        raise TypeError("neither true nor false")
+    return value
+
+
+def _whole(value: Any) -> Json:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a whole number")
+    if not -_LONG <= value < _LONG:
+        raise OverflowError("too large a number")
+    return value
+
+
+def _decimal(value: Any) -> Json:
+    """Cedar's decimals have four places; what has more is told as a little more than it is."""
+    number = _number(value).quantize(Decimal("0.0001"), ROUND_CEILING)
+    if abs(number) >= Decimal("922337203685477"):
+        raise OverflowError("too large a number")
+    return {"__extn": {"fn": "decimal", "arg": f"{number:f}"}}
+
+
+def _billionths(value: Any) -> Json:
+    return _whole(int((_number(value) * 10**9).to_integral_value(ROUND_CEILING)))
+
+
+def _number(value: Any) -> Decimal:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return Decimal(repr(value))
+
+
+def _texts(value: Any) -> Json:
+    if not isinstance(value, (tuple, list)):
+        raise TypeError("not a list")
+    return [_text(v) for v in value]
+
+
+def _of_time(value: Any, name: str) -> Any:
+    """To the minute, in UTC: facts of one minute are equal, and so is what is decided of them."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError("not a time with its zone")
+    there = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return there.isoweekday() if name == "weekday" else there if name == "at" else getattr(there, name)
+
+
+def _moment(value: Any) -> Json:
+    return {"__extn": {"fn": "datetime", "arg": f"{value:%Y-%m-%dT%H:%M:00Z}"}}
+
+
+_PLAIN: dict[Any, tuple[str, Callable[[Any], Json]]] = {
+    str: ("String", _text),
+    bool: ("Bool", _boolean),
+    int: ("Long", _whole),
+    float: ("decimal", _decimal),
+    tuple[str, ...]: ("Set<String>", _texts),
+}
+_TIME = (
+    Attribute("at", "at", False, "datetime", _moment),
+    *(Attribute(name, name, False, "Long", _whole) for name in ("hour", "minute", "weekday")),
+)

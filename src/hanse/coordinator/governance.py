@@ -1,0 +1,180 @@
+"""What the operator's policies allow at the coordinator: who may propose, which nodes take part in a run, which of them
+are sent a step, and who may see what it gave.
+
+Nodes have the last word, at their own gates. What is decided here spares them to be asked, and holds where no node is:
+for results. A policy that cannot be asked (:class:`hanse.errors.NotNow`) allows nothing; a run waits then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from hanse.bundle import Bundle
+from hanse.cedar.files import PolicyFiles
+from hanse.cedar.policies import Ruling
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.errors import NotAllowed
+from hanse.facts import Participation, Proposing, Reading, RunFacts, now
+from hanse.kinds import Ask
+from hanse.messages import Json
+
+VOCABULARY = Vocabulary(
+    {"propose": Proposing, "take_part": Participation, "share_model": Participation, "read_result": Reading}
+)
+_REMEMBERED = 10_000  # decisions that were noted, so that only another one is noted again
+
+Note = Callable[..., None]  # (kind, run, node, actor, detail), as of the chronicle
+
+
+class Engine(Protocol):
+    """What decides: policies in this process, or a service."""
+
+    async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
+        """What the policies say of an action of ``VOCABULARY``. Raises ``NotNow`` where they cannot be asked."""
+        ...
+
+
+class OwnPolicies:
+    """The policies of a file or a folder, in this process. Raises ``ConfigError`` where they cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._files = PolicyFiles(path, VOCABULARY)
+
+    async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
+        return self._files.current().decide(action, person, facts.run, facts)
+
+
+class Governance:
+    """Asks the engine, and notes what it said.
+
+    Args:
+        engine: None: the operator has no policies, and what access and owners allow is allowed.
+        note: makes an event of a decision, for people and the audit.
+    """
+
+    def __init__(self, engine: Engine | None, note: Note) -> None:
+        self._engine, self._note = engine, note
+        self._noted: OrderedDict[tuple[str, str, str, str], tuple[bool, tuple[str, ...], str]] = OrderedDict()
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are policies."""
+        return self._engine is not None
+
+    async def _refused(self, action: str, person: str, facts: RunFacts, node: str = "") -> str:
+        """Why not; "" where it is allowed."""
+        if self._engine is None:
+            return ""
+        said = await self._engine.decide(action, person, facts)
+        key, told = (action, person, facts.run, node), (said.allowed, said.by, said.version)
+        if self._noted.get(key) != told:
+            self._noted[key] = told
+            while len(self._noted) > _REMEMBERED:
+                self._noted.popitem(last=False)
+            detail: dict[str, Json] = {"action": action, "allowed": said.allowed, "by": ", ".join(said.by)}
+            detail |= {"version": said.version, "reason": said.reason}
+            self._note("policy.decision", facts.run or None, node or None, person, detail)
+        return "" if said.allowed else f"{said.reason} [policies {said.version}]"
+
+    # ------------------------------------------------------------ what is asked
+
+    async def check_proposal(self, bundle: Bundle, proposer: str, role: str, nodes: int) -> None:
+        """Raises ``NotAllowed`` where nobody may propose this."""
+        if self._engine is not None:
+            facts = Proposing(**of_run(bundle, "", proposer, nodes), role=role, time=now())
+            if why := await self._refused("propose", proposer, facts):
+                raise NotAllowed(f"this coordinator's policies do not let {proposer} propose this: {why}")
+
+    async def not_taking_part(
+        self, bundle: Bundle, run: str, proposer: str, role: str, nodes: Sequence[str]
+    ) -> dict[str, str]:
+        """The nodes that may take no part in a run, and why."""
+        if self._engine is None:
+            return {}
+        return await RunAdmission(self, bundle, run, proposer, role, nodes, {}).not_taking_part(nodes)
+
+    async def check_reading(self, bundle: Bundle, run: str, proposer: str, nodes: int, **reader: Any) -> None:
+        """Raises ``NotAllowed`` where who reads may not see a result: ``name``, ``role``, ``own``, ``result``."""
+        if self._engine is not None:
+            name = reader.pop("name")
+            facts = Reading(**of_run(bundle, run, proposer, nodes), **reader, time=now())
+            if why := await self._refused("read_result", name, facts):
+                raise NotAllowed(f"this coordinator's policies do not show this result to {name}: {why}")
+
+    async def refused(self, action: str, person: str, facts: Participation) -> str:
+        """Why a node may not take part, or be sent a step; "" where it may."""
+        return await self._refused(action, person, facts, facts.node)
+
+
+class RunAdmission:
+    """Of one run: which of its nodes may be sent a step (:class:`hanse.choice.Admission`).
+
+    Args:
+        failures: node to how many steps it gave nothing usable in, so far.
+    """
+
+    def __init__(
+        self,
+        governance: Governance,
+        bundle: Bundle,
+        run: str,
+        proposer: str,
+        role: str,
+        nodes: Sequence[str],
+        failures: Mapping[str, int],
+    ) -> None:
+        self._governance, self._person = governance, proposer
+        self._run = {**of_run(bundle, run, proposer, len(nodes)), "role": role}
+        self._datasets: Mapping[str, Mapping[str, Json]] = bundle.content["datasets"]
+        self._tags = tuple(bundle.config.tags)
+        self._failures = dict(failures)
+
+    async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
+        """Those of ``nodes`` that may not be sent this, and why."""
+        where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label}
+        found = {}
+        for node in nodes:
+            facts = self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes)
+            for action in ("take_part", "share_model"):
+                if why := await self._governance.refused(action, self._person, facts):
+                    found[node] = why
+                    break
+        return found
+
+    async def not_taking_part(self, nodes: Sequence[str]) -> dict[str, str]:
+        """Those that may take no part at all, before the run begins, and why."""
+        found = {}
+        for node in nodes:
+            facts = self._facts(node, step=None, round=None, label="", bytes=0)
+            if why := await self._governance.refused("take_part", self._person, facts):
+                found[node] = why
+        return found
+
+    def seen(self, failures: Mapping[str, str]) -> None:
+        """A step is over; these nodes gave nothing usable."""
+        for node in failures:
+            self._failures[node] = self._failures.get(node, 0) + 1
+
+    def _facts(self, node: str, **where: Any) -> Participation:
+        dataset = self._datasets.get(node) or {}
+        rows = dataset.get("most_rows")
+        return Participation(
+            **self._run,
+            node=node,
+            tags=self._tags,
+            rows=int(rows) if rows is not None else None,
+            failures=self._failures.get(node, 0),
+            time=now(),
+            **where,
+        )
+
+
+def of_run(bundle: Bundle, run: str, proposer: str, nodes: int) -> dict[str, Any]:
+    """The facts of a run (:class:`hanse.facts.RunFacts`), by name."""
+    said = bundle.facts("")
+    del said["dataset"]
+    said |= {"features": tuple(said["features"]), "transforms": tuple(said["transforms"]), "nodes": nodes}
+    return {**said, "run": run, "bundle": bundle.sha256, "proposer": proposer, "purpose": bundle.config.purpose}

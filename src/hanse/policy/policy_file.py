@@ -1,0 +1,48 @@
+"""What the owner has written in Cedar (``policy_file``: a file, or a folder of files ``*.cedar``) must permit a task;
+:mod:`hanse.cedar` says how policies decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hanse.cedar.files import PolicyFiles
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.facts import Facts
+from hanse.messages import Json
+from hanse.rule import Decision
+from hanse.settings import Setting, text
+
+SETTINGS = {
+    "policy_file": Setting(
+        "",
+        "policies in Cedar that must permit every task besides: a file, or a folder of files *.cedar; from the node's "
+        "folder where the path is not absolute; empty: none",
+        text(4096, empty=True),
+    ),
+}
+ACTION = "answer"  # a task of a run; the only thing that a node is asked to do
+VOCABULARY = Vocabulary({ACTION: Facts})
+
+
+class PolicyFile:
+    """The rule. Raises ``ConfigError`` where the policies cannot be read."""
+
+    name = "policy_file"
+
+    def __init__(self, policy: Mapping[str, Json]) -> None:
+        self._policy = policy
+        self._files: PolicyFiles | None = None
+        if where := policy.get("policy_file"):
+            self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
+
+    def decide(self, facts: Facts) -> Decision:
+        """Raises ``NotNow`` where the policies were changed and cannot be read."""
+        if self._files is None:
+            return Decision(self._policy["policy_file"] == "", self.name)
+        said = self._files.current().decide(ACTION, facts.proposer, facts.run, facts)
+        by = f"{', '.join(said.by) or 'no policy'} of version {said.version}"
+        return Decision(said.allowed, self.name, said.reason, by=by)
+
+
+RULE = PolicyFile

@@ -1,0 +1,99 @@
+"""Policies are followed as their files change, and nothing is decided while they cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hanse.cedar.files import SETTLED_S, PolicyFiles, read
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.errors import ConfigError, NotNow
+from hanse.facts import Facts
+from tests.policy.some_facts import FINE
+
+NODE = Vocabulary({"answer": Facts})
+YES = '@id("yes") permit (principal, action, resource);\n'
+NO = '@id("no") forbid (principal, action, resource);\n'
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def says(files: PolicyFiles) -> bool:
+    return files.current().decide("answer", "Ada", "r", FINE).allowed
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_change_counts_once_the_files_have_stayed_the_same(tmp_path: Path, folder: bool) -> None:
+    file, clock = tmp_path / "a.cedar", Clock()
+    file.write_text(YES)
+    files = PolicyFiles(tmp_path if folder else file, NODE, clock)
+    assert says(files)
+    file.write_text(YES + NO[:10])  # an editor that has not finished
+    assert says(files)
+    clock.now += SETTLED_S / 2
+    file.write_text(YES + NO)
+    assert says(files)
+    clock.now += SETTLED_S / 2
+    assert says(files)  # these are not as old yet
+    clock.now += SETTLED_S
+    assert not says(files)
+
+
+def test_nothing_is_decided_while_they_cannot_be_read(tmp_path: Path) -> None:
+    file, clock = tmp_path / "a.cedar", Clock()
+    file.write_text(YES)
+    files = PolicyFiles(file, NODE, clock)
+    for broken in ("permit (principal, action", YES.replace(";", " when { context.purpos == 1 };"), NO):
+        file.write_text(broken)
+        says(files) if files._policies else None
+        clock.now += 1
+        for _ in range(2):
+            with pytest.raises(NotNow, match="cannot be read now"):
+                says(files)
+                says(files)
+                clock.now += 1
+        file.write_text(YES)
+        with pytest.raises(NotNow):
+            says(files)
+        clock.now += 1
+        assert says(files)
+    file.unlink()
+    assert says(files)
+    clock.now += 1
+    with pytest.raises(NotNow):
+        says(files)
+
+
+def test_files_that_come_and_go_in_a_folder_count(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "a.cedar").write_text(YES)
+    files = PolicyFiles(tmp_path, NODE, clock)
+    for name, text in ((".b.cedar.swp", NO), ("b.cedar~", NO), ("notes.txt", NO)):  # none of them is one
+        (tmp_path / name).write_text(text)
+        assert says(files)
+        clock.now += 1
+        assert says(files)
+    (tmp_path / "b.cedar").write_text(NO)
+    assert says(files)
+    clock.now += 1
+    assert not says(files)
+    (tmp_path / "b.cedar").unlink()
+    assert not says(files)
+    clock.now += 1
+    assert says(files)
+
+
+def test_what_cannot_be_read_at_first_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path / "none.cedar", NODE)
+    with pytest.raises(ConfigError, match=r"no file \*.cedar"):
+        read(tmp_path, NODE)
+    (tmp_path / "a.cedar").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        PolicyFiles(tmp_path, NODE)

@@ -1,0 +1,106 @@
+"""What policies can ask about follows from the types of facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any
+
+import pytest
+
+from hanse.cedar.vocabulary import Vocabulary
+from hanse.facts import PER_BILLION, Facts, Participation, Proposing, Reading
+from tests.policy.some_facts import facts
+
+
+@dataclasses.dataclass
+class Numbers:
+    share: float
+    small: Annotated[float, PER_BILLION]
+    count: int
+    when: datetime
+    free: dict[str, Any]
+    maybe: str | None = None
+
+
+TOLD = Vocabulary({"look": Numbers})
+NOON = datetime(2026, 11, 29, 12, 34, 56, tzinfo=UTC)
+
+
+def told(**changes: Any) -> dict[str, Any]:
+    made = dataclasses.replace(Numbers(1.0, 1e-5, 3, NOON, {}), **changes)
+    return TOLD.context("look", made)
+
+
+def test_every_fact_of_a_task_can_be_asked_but_objects_of_anything() -> None:
+    asked = {a.fact for a in Vocabulary({"answer": Facts}).actions["answer"]}
+    assert {f.name for f in dataclasses.fields(Facts)} - asked == {"settings"}
+
+
+@pytest.mark.parametrize("kind", [Facts, Proposing, Participation, Reading])
+def test_cedar_takes_the_schema_of_all_facts_and_of_some(kind: Any) -> None:
+    cedarpy = pytest.importorskip("cedarpy")
+    vocabulary = Vocabulary({"look": kind})
+    for asked in (vocabulary, vocabulary.naming({"nodes", "privacy", "hour"}), vocabulary.naming(set())):
+        assert "look" in str(cedarpy.Schema.from_str(asked.schema()))
+
+
+def test_what_may_be_none_may_be_absent() -> None:
+    assert "maybe" not in told()
+    assert told(maybe="x")["maybe"] == "x"
+    schema = Vocabulary({"answer": Facts}).schema()
+    for line in ("rows?: Long", "round?: Long", "dataset?: { name: String,", "privacy?: { mode: String"):
+        assert f"  {line}" in schema
+    assert "  nodes: Long" in schema
+
+
+def test_a_number_is_never_told_smaller_than_it_is() -> None:
+    assert told(share=0.30001)["share"]["__extn"]["arg"] == "0.3001"
+    assert told(share=2)["share"]["__extn"]["arg"] == "2.0000"
+    assert told(small=1e-5)["small_per_billion"] == 10_000
+    assert told(small=1.00000001e-5)["small_per_billion"] == 10_001
+
+
+def test_facts_of_one_minute_are_equal_whatever_their_zone() -> None:
+    there = NOON.astimezone(timezone(timedelta(hours=9)))
+    assert told()["when"] == told(when=there)["when"] == told(when=NOON + timedelta(seconds=3))["when"]
+    assert told()["when"]["hour"] == 12
+    assert told()["when"]["weekday"] == 7  # a Sunday
+    assert told(when=NOON + timedelta(minutes=1)) != told()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"share": float("nan")},
+        {"share": float("inf")},
+        {"share": "1"},
+        {"share": True},
+        {"share": 1e16},
+        {"count": True},
+        {"count": 1.0},
+        {"count": 1 << 63},
+        {"count": None},
+        {"when": datetime(2026, 1, 1)},
+        {"when": "noon"},
+        {"maybe": 3},
+    ],
+)
+def test_what_is_not_of_its_type_is_not_told(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        told(**wrong)
+
+
+def test_facts_of_a_task_as_json() -> None:
+    promised = {"mode": "local", "unit": "row", "epsilon": 1.0, "delta": 1e-5, "releases": 3, "rho": 0.1}
+    one = facts(privacy=promised, gathering={"sum": "secure", "agree": "plain"})
+    found = Vocabulary({"answer": Facts}).context("answer", one)
+    assert json.loads(json.dumps(found)) == found
+    assert found["privacy"]["delta_per_billion"] == 10_000
+    assert found["gathering"] == {"sum": "secure", "agree": "plain"}
+    narrow = Vocabulary({"answer": Facts}).naming({"rows", "privacy", "epsilon", "time", "dataset", "name"})
+    some = {key: found[key] for key in ("rows", "privacy", "time", "dataset")}
+    some |= {"privacy": {"epsilon": found["privacy"]["epsilon"]}, "time": {}, "dataset": {"name": "visits"}}
+    assert narrow.context("answer", one) == some
+    assert found["dataset"] == {"name": "visits", "version": "1", "tags": ["heart"]}

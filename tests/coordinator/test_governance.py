@@ -1,0 +1,148 @@
+"""The operator's policies: who may propose, which nodes take part and are sent a step, who may see a result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hanse.cedar import files
+from hanse.coordinator import driving
+from hanse.coordinator.settings import CoordinatorSettings
+from hanse.errors import ConfigError
+
+from .federation import Federation
+
+ALL = '@id("all") permit (principal, action, resource);\n'
+NOT = '@id("no-marketing") @says("not for sale") forbid (principal, action == Action::"propose", resource)\n'
+NOT += 'when { context.purpose like "*marketing*" };\n'
+BETA = '@id("not-b") forbid (principal, action == Action::"take_part", resource) when { context.node == "b" };\n'
+LARGE = '@id("small-models") forbid (principal, action == Action::"share_model", resource)\n'
+LARGE += 'when { context.node == "b" && context.bytes > 1000 };\n'
+MINE = '@id("own-results") forbid (principal, action == Action::"read_result", resource) unless { context.own };\n'
+
+
+def governed(tmp_path: Path, text: str, test: Callable[[Federation], Awaitable[None]]) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.cedar").write_text(text)
+
+    async def body() -> None:
+        async with Federation(tmp_path, CoordinatorSettings(policy_file=str(tmp_path / "rules"))) as f:
+            f.people("a", "b")
+            for node in ("a", "b"):
+                await f.node(node, standing="accept")
+            await test(f)
+
+    asyncio.run(body())
+
+
+def decisions(f: Federation) -> list[Any]:
+    return [e for e in f.store.events.since(kinds=["policy.decision"])]
+
+
+def test_who_may_not_propose_is_told_by_which_policy(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        asked = {"federated_strategy": "probe", "sample_id_column": None, "purpose": "marketing"}
+        said = await f.refused("sci", "POST", "/api/training/start", asked, 403)
+        assert "forbidden by policy 'no-marketing' (not for sale)" in said
+        assert f.store.runs.list() == []
+        run = (await f.propose(purpose="research"))["session_id"]
+        assert await f.state(run, "completed", "failed") == "completed"
+        [refused] = [e for e in await f.until(lambda _: len(decisions(f)) > 3) if e.detail.get("allowed") is False]
+        assert (refused.kind, refused.actor, refused.detail["by"]) == ("policy.decision", "sci", "no-marketing")
+        assert len(refused.detail["version"]) == 12
+        await f.until(lambda _: any(e.action == "policy.decision" for e in f.store.audit.entries()))
+
+    governed(tmp_path, ALL + NOT, test)
+
+
+def test_a_node_that_may_take_no_part_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        proposed = await f.propose()
+        assert any("b takes no part: forbidden by policy 'not-b'" in said for said in proposed["warnings"])
+        assert f.store.runs.get(proposed["session_id"]).nodes == ("a",)
+        asked = {"federated_strategy": "probe", "sample_id_column": None, "expected_client_ids": ["a", "b"]}
+        said = await f.refused("sci", "POST", "/api/training/start", asked, 403)
+        assert "these nodes may take no part: b: forbidden by policy 'not-b'" in said
+
+    governed(tmp_path, ALL + BETA, test)
+
+
+def test_where_no_node_is_left_the_reason_is_the_policies(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        asked = {"federated_strategy": "probe", "sample_id_column": None}
+        said = await f.refused("sci", "POST", "/api/training/start", asked, 403)
+        assert "no node is left: a: nothing permits it" in said
+
+    governed(tmp_path, '@id("p") permit (principal, action == Action::"propose", resource);', test)
+
+
+def test_who_may_not_be_sent_a_step_is_not_and_the_record_says_why(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        run = (await f.propose(model_options={"bytes": 4096}, min_completed=1, min_available_nodes=1))["session_id"]
+        assert await f.state(run, "completed", "failed") == "completed"
+        steps = [r.record for r in f.store.rounds.list(run)]
+        for step in steps:
+            assert step["asked"] == ["a"]
+            assert "small-models" in step["chosen"]["left_out"]["b"]
+        assert f.nodes["b"].tasks == []
+        noted = [e for e in decisions(f) if e.node == "b" and not e.detail["allowed"]]
+        assert len(noted) == 1  # once, not in each step
+
+    governed(tmp_path, ALL + LARGE, test)
+
+
+def test_a_run_that_may_not_go_on_now_waits_and_goes_on_when_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "_RETRY_S", 0.05)
+    monkeypatch.setattr(files, "SETTLED_S", 0.0)
+    later = (
+        '@id("not-now") forbid (principal, action == Action::"share_model", resource) when { context.bytes >= 0 };\n'
+    )
+
+    async def test(f: Federation) -> None:
+        run = (await f.propose())["session_id"]
+        assert await f.state(run, "paused") == "paused"
+        assert "forbidden by policy 'not-now'" in f.store.runs.get(run).reason
+        rules = tmp_path / "rules" / "a.cedar"
+        rules.write_text(ALL.replace("action", "acton", 1))  # a mistake: nothing is decided
+        await f.until(lambda _: "cannot be read now" in f.store.runs.get(run).reason)
+        assert f.nodes["a"].tasks == []
+        rules.write_text(ALL)
+        assert await f.state(run, "completed", "failed") == "completed"
+        versions = {e.detail["version"] for e in decisions(f) if e.run == run}
+        assert len(versions) == 2
+
+    governed(tmp_path, ALL + later, test)
+
+
+def test_who_may_not_see_a_result_does_not(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        run = (await f.propose())["session_id"]
+        assert await f.state(run, "completed", "failed") == "completed"
+        for what in ("model", "card", "statistics"):
+            said = await f.refused("op", "GET", f"/api/runs/{run}/{what}", None, 403)
+            assert "own-results" in said
+        assert (await f.call("sci", "GET", f"/api/runs/{run}/model")).status_code == 200
+
+    governed(tmp_path, ALL + MINE, test)
+
+
+def test_without_policies_nothing_is_asked_and_with_wrong_ones_nothing_starts(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path / "home") as f:
+            f.people("a")
+            await f.node("a", standing="accept")
+            run = (await f.propose())["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed"
+            assert decisions(f) == []
+            assert "left_out" not in f.store.rounds.list(run)[0].record["chosen"]
+
+    asyncio.run(body())
+    (tmp_path / "a.cedar").write_text(ALL + BETA.replace("node", "nodd"))
+    with pytest.raises(ConfigError, match="nodd"):
+        Federation(tmp_path / "other", CoordinatorSettings(policy_file=str(tmp_path / "a.cedar")))
