@@ -865,8 +865,8 @@ def test_a_cancel_made_while_the_node_was_away_reaches_it(tmp_path: Path) -> Non
 def test_silence_is_noticed_by_both_sides(tmp_path: Path) -> None:
     async def test() -> None:
         said, report = outcomes()
-        async with Federation(tmp_path, keepalive=0.3) as federation, proxied(federation) as proxy:
-            await federation.node("a", keepalive=0.3, report=report)
+        async with Federation(tmp_path, beat_s=lambda: 0.24) as federation, proxied(federation) as proxy:
+            await federation.node("a", beat_s=lambda: 0.24, report=report)
             proxy.swallow = True
             await federation.coordinator.changed()
             assert federation.coordinator.online() == frozenset()

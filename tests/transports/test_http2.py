@@ -246,7 +246,7 @@ def test_who_gets_much_may_say_much_of_windows() -> None:
 @pytest.mark.parametrize("said", [b"", PREFACE, PREFACE[:5], PREFACE + frame(SETTINGS, 0, 0), b"slowly"])
 def test_who_opens_no_call_in_time_is_hung_up_on(said: bytes) -> None:
     async def test() -> None:
-        coordinator = GrpcCoordinator(nobody, keepalive=0.3)
+        coordinator = GrpcCoordinator(nobody, beat_s=lambda: 0.24)
         host, _, port = (await coordinator.start("127.0.0.1:0", insecure=True)).rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         with contextlib.suppress(ConnectionError):  # it is hung up on while it speaks
@@ -312,7 +312,7 @@ async def with_library(serve: Callable[[Any], Awaitable[None]], test: Callable[[
     opens = [(":method", "POST"), (":scheme", "http"), (":path", PATH), (":authority", "x"), ("te", "trailers")]
     opens.append(("content-type", "application/grpc"))
     _, call = await asyncio.get_running_loop().create_connection(
-        lambda: Call(room, MAX_FRAME, 10, opens), "127.0.0.1", port
+        lambda: Call(room, MAX_FRAME, lambda: 10, opens), "127.0.0.1", port
     )
     try:
         await test(call)
@@ -369,7 +369,7 @@ def test_answers_do_not_pile_up_for_who_asks_and_never_reads() -> None:
 
         written = bytearray()
         room = memoryview(bytearray(RECEIVE_BYTES))
-        call = Call(room, MAX_FRAME, 100)
+        call = Call(room, MAX_FRAME, lambda: 100)
         call.connection_made(Socket())
 
         def says(data: bytes) -> None:

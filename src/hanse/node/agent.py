@@ -134,6 +134,7 @@ class Agent:
             report=self._report,
             refused=self._refused,
             limit=self.settings.limits.message_mb << 20,
+            beat_s=lambda: self.heartbeat_seconds,
         )
 
     def _connect(self, caller: Caller) -> Line:

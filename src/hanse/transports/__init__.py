@@ -56,6 +56,7 @@ class Hub:
         identity: makes the coordinator's key and certificate for the host names by which nodes reach it.
         spool: a folder for payloads that are too large for memory.
         names: host names and addresses by which others reach this machine, the public one first; may be empty.
+        beat_s: seconds between two heartbeats of a node, now: the more nodes, the longer. Silence below is no news.
     """
 
     handler: Handler
@@ -64,6 +65,7 @@ class Hub:
     identity: ServerIdentity
     spool: Path
     names: tuple[str, ...] = ()
+    beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Caller:
         report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` or ``not possible``.
         refused: told (peer, what, detail) of everything that was not accepted.
         limit: largest payload in bytes.
+        beat_s: seconds between two heartbeats of this node, now, as its coordinator asks.
     """
 
     node: str
@@ -86,6 +89,7 @@ class Caller:
     report: Callable[[str, str], None]
     refused: Callable[[str, str, str], None]
     limit: int
+    beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
 
 
 class Listener(Protocol):

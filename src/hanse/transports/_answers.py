@@ -58,7 +58,7 @@ class Answers:
         handler: answers a request.
         refuse: told (what, detail) of what is not accepted.
         limit: largest payload of a reply, in bytes.
-        alive_every: seconds between ``alive`` signals while the handler works.
+        hearts: say while the handler works that it does.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Answers:
         handler: Handler,
         refuse: Callable[[str, str], None],
         limit: int,
-        alive_every: float,
+        hearts: Hearts,
     ) -> None:
         self.me, self.peer, self.handler = me, peer, handler
         self._refuse, self._limit = refuse, limit
-        self._hearts = Hearts(alive_every)
+        self._hearts = hearts
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
 
     def take(self, connection: Conduit, request: Message, long: bool) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,6 +30,8 @@ _DIRECT = 16 << 10  # bytes of a message to come, from which on they need not la
 _BUFFERED = 64 << 10  # bytes that wait for the socket before we wait for it
 _OPEN_SECONDS = 20.0  # who connects opens a call by then
 _LAST_SECONDS = 1.0  # for the last words of a connection
+_LEAST_SECONDS = 0.01  # timers are not more exact
+_LONG_SECONDS = 5.0  # who waits so long waits for a full second: a thousand that do wake the process once
 _NOTHING = memoryview(b"")
 _PREFIX = struct.Struct(">BL")
 _ANSWER = ((":status", "200"), ("content-type", "application/grpc"))
@@ -52,7 +56,8 @@ class Call(asyncio.BufferedProtocol):
     Args:
         room: where bytes land before they are read; may be shared by all calls of one event loop.
         limit: largest message in bytes that is taken.
-        keepalive: seconds of silence before the peer is asked for a sign of life, and for it to come.
+        keepalive: seconds of silence before the peer is asked for a sign of life, and for it to come; asked anew each
+            time, as nodes beat less often the more of them there are.
         opens: the fields with which a client opens the call; None: this is the server.
         opened: a server is told (call, fields) when a client has opened it.
     """
@@ -61,7 +66,7 @@ class Call(asyncio.BufferedProtocol):
         self,
         room: memoryview,
         limit: int,
-        keepalive: float,
+        keepalive: Callable[[], float],
         opens: Fields | None = None,
         opened: Callable[[Call, Fields], None] = _nothing,
     ) -> None:
@@ -84,7 +89,7 @@ class Call(asyncio.BufferedProtocol):
         self._open = 0  # bytes that belong to the frame that is going out
         self._queue: list[bytes] = []  # frames that wait for its end
         self._paused = self._waited_for = False
-        self._silent = False  # it was asked for a sign of life
+        self._heard, self._probed = time.monotonic(), 0.0  # when something came, and when a sign of life was asked for
         self._timer: asyncio.TimerHandle | None = None
         self._over: Ended | None = None
         self._heads = 0  # blocks of headers that came
@@ -221,8 +226,8 @@ class Call(asyncio.BufferedProtocol):
         self._session.start()
         if self._opens is not None:
             self._session.say(self._opens)
-        seconds = self._keepalive if self._opens is not None else min(self._keepalive, _OPEN_SECONDS)
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+        self._heard, seconds = time.monotonic(), self._keepalive()
+        self._look_in(seconds if self._opens is not None else min(seconds, _OPEN_SECONDS))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         self._direct = self._coming is not None and self._session.left >= _DIRECT
@@ -231,6 +236,7 @@ class Call(asyncio.BufferedProtocol):
         return self._coming[self._filled :][: self._session.left]
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._heard = time.monotonic()
         try:
             if self._direct:
                 self._session.taken(nbytes)
@@ -266,21 +272,28 @@ class Call(asyncio.BufferedProtocol):
             self.transport.write(data)
 
     def _look(self) -> None:
-        """Now and then: is somebody there?"""
+        """Is somebody there? Where frames come more often than every ``keepalive`` seconds, as heartbeats do, nobody
+        is asked: of a thousand idle nodes that would be most of the work."""
         self._session.calm(not self._paused)
         if not self._session.stream:  # whatever it said instead
             self._break(NO_ERROR, "no call was opened")
             return
-        if self._session.heard:
-            self._session.heard = self._silent = False
-        elif self._silent:
+        now, patience = time.monotonic(), self._keepalive()
+        left = self._heard + patience - now
+        if left > _LEAST_SECONDS:
+            self._look_in(left)
+        elif self._probed > self._heard:
             self._end(Ended(UNAVAILABLE, "the peer is silent"))
             self.abort()
-            return
         else:
-            self._silent = True
+            self._probed = now
             self._session.ping()
-        self._timer = asyncio.get_running_loop().call_later(self._keepalive, self._look)
+            self._look_in(patience)
+
+    def _look_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        self._timer = loop.call_at(math.ceil(due) if seconds >= _LONG_SECONDS else due, self._look)
 
     # ------------------------------------------------------------ what the peer says
 

@@ -36,13 +36,14 @@ from hanse.transports._grpc_call import (
     Call,
 )
 from hanse.transports._grpc_channel import (
+    BEAT_SECONDS,
     COORDINATOR,
     GOODBYE_SECONDS,
     HANDSHAKE_SECONDS,
-    KEEPALIVE_SECONDS,
     MAX_FRAME,
     NODE_METADATA,
     PATH,
+    SILENT_BEATS,
     check_plaintext,
     host_of,
 )
@@ -72,7 +73,8 @@ class GrpcCoordinator:
         spool: folder of these files (default: the system's temporary folder).
         limit: largest payload, in bytes. ``request_limit``: of a request that comes from a node.
         alive_every: seconds between signs of life while ``handler`` works.
-        keepalive: seconds of silence before a connection is probed, and for the probe to come back.
+        beat_s: seconds between two heartbeats of a node, now: a line is probed after ``SILENT_BEATS`` of them in
+            silence, and given up as long after.
     """
 
     def __init__(
@@ -86,12 +88,12 @@ class GrpcCoordinator:
         limit: int = MAX_MESSAGE_BYTES,
         request_limit: int = REQUEST_LIMIT,
         alive_every: float = ALIVE_SECONDS,
-        keepalive: float = KEEPALIVE_SECONDS,
+        beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
     ) -> None:
         self._handler, self._accept, self._refused = handler, accept, refused
-        self._allocate, self._traffic = Budget(memory, spool), Traffic()
-        self._limit, self._request_limit, self._alive_every = limit, request_limit, alive_every
-        self._keepalive = keepalive
+        self._allocate, self._traffic = Budget(memory, spool), Traffic(alive_every=alive_every)
+        self._limit, self._request_limit = limit, request_limit
+        self._keepalive = lambda: SILENT_BEATS * beat_s()
         self._links: dict[str, Link] = {}
         self._online: dict[str, object] = {}
         self._change = asyncio.Event()
@@ -198,7 +200,6 @@ class GrpcCoordinator:
                 limit=self._limit,
                 request_limit=self._request_limit,
                 request_header=REQUEST_HEADER,
-                alive_every=self._alive_every,
                 traffic=self._traffic,
             )
         return self._links[node]

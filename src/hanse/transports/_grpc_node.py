@@ -20,12 +20,13 @@ from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
 from hanse.transport import Handler, Progress
 from hanse.transports._grpc_call import PERMISSION_DENIED, RECEIVE_BYTES, UNAUTHENTICATED, Call, Ended
 from hanse.transports._grpc_channel import (
+    BEAT_SECONDS,
     COORDINATOR,
     GOODBYE_SECONDS,
-    KEEPALIVE_SECONDS,
     MAX_FRAME,
     NODE_METADATA,
     PATH,
+    SILENT_BEATS,
     check_plaintext,
     host_of,
     is_loopback,
@@ -57,6 +58,8 @@ class GrpcNode:
             coordinator's reason) or ``not possible`` (the certificate has expired, ...).
         refused: told of everything from the coordinator that was not accepted.
         limit: largest payload in bytes, both ways.
+        beat_s: seconds between two heartbeats of this node, now: the line is probed after ``SILENT_BEATS`` of them
+            in silence, and given up as long after.
         backoff: shortest and longest time between attempts, in seconds.
     """
 
@@ -74,7 +77,7 @@ class GrpcNode:
         refused: Refusal = lambda peer, what, detail: None,
         limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
-        keepalive: float = KEEPALIVE_SECONDS,
+        beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
         backoff: tuple[float, float] = (0.05, 5.0),
     ) -> None:
         host = host_of(address)
@@ -83,7 +86,7 @@ class GrpcNode:
         self.node, self.address = check_node_id(node), address
         self._credentials, self._report, self._backoff = credentials, report, backoff
         self._explain = explain
-        self._host, self._keepalive = host, keepalive
+        self._host, self._keepalive = host, lambda: SILENT_BEATS * beat_s()
         self._room = memoryview(bytearray(RECEIVE_BYTES))
         self._link = Link(
             node,

@@ -74,7 +74,6 @@ class Session:
         self._headers, self._data, self._reset, self._grown = headers, data, reset, grown
         self.stream = 1 if client else 0  # the call's, as soon as there is one
         self.largest = 16_384  # bytes of a frame that the peer reads
-        self.heard = False  # of any frame, since somebody asked last
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder(_LIST_BYTES)
         self._greeted, self._preface = False, len(PREFACE) if not client else 0
         self._half = bytearray()  # the beginning of a frame
@@ -146,7 +145,6 @@ class Session:
 
     def receive(self, data: memoryview) -> None:
         """Bytes that came in. Raises ``Broken``."""
-        self.heard = True
         if self._half:
             self._half += data
             data, self._half = memoryview(self._half), bytearray()
@@ -188,7 +186,6 @@ class Session:
 
     def landed(self, size: int) -> None:
         """So many bytes of the ``left`` were read by somebody else."""
-        self.heard = True
         self.left -= size
         if not self.left and self._last:
             self._headers((), True)

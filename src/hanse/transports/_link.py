@@ -31,6 +31,7 @@ from hanse.transports._answers import Answers
 from hanse.transports._broadcast import Broadcast
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
 from hanse.transports._failures import error_of
+from hanse.transports._hearts import Hearts
 from hanse.transports._outbox import PACK_BYTES, Parcel, unpack
 from hanse.transports._turns import AT_ONCE, Turns
 
@@ -56,10 +57,17 @@ class _Asked:
 
 
 class Traffic:
-    """What the links of one process to many peers share: turns each way, and payloads sent to many."""
+    """What the links of one process to many peers share: turns each way, payloads sent to many, and one timer for all
+    that is worked on (of a thousand, each would wake the process for every heartbeat).
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    Args:
+        at_once: large messages each way at a time.
+        alive_every: seconds between ``alive`` signals while a handler works.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, alive_every: float = ALIVE_SECONDS) -> None:
         self.sending, self.receiving = Turns(at_once), Turns(at_once)
+        self.hearts = Hearts(alive_every)
         self.broadcast = Broadcast(CHUNK_BYTES)
 
 
@@ -74,7 +82,7 @@ class Link:
         allocate: where incoming payloads land.
         limit: largest payload in bytes, both ways.
         request_limit, request_header: largest payload and header of a request from the peer.
-        alive_every: seconds between ``alive`` signals while a handler works.
+        alive_every: seconds between ``alive`` signals while a handler works, where there is no ``traffic``.
         traffic: shared by the links of a process that has many peers.
     """
 
@@ -95,7 +103,8 @@ class Link:
         self._traffic = traffic
         self.me, self.peer = me, peer
         self._refused = refused
-        self._answers = Answers(me, peer, handler, self._refuse, limit, alive_every)
+        hearts = Hearts(alive_every) if traffic is None else traffic.hearts
+        self._answers = Answers(me, peer, handler, self._refuse, limit, hearts)
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
@@ -363,7 +372,7 @@ class Link:
         self._finish(message.id, "duplicate")
         connection.sent(message.id)
         connection.ignore_id(message.id, reply=True)
-        connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES)
+        connection.outbox.signal("ack", message.id, patient=message.body.nbytes < PACK_BYTES and not long)
 
     def _unwelcome(self, connection: Conduit, id: str) -> None:
         what = self._over.get(id, "wrong id")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from hanse.errors import WireError
 from hanse.messages import signal
 
 PACK_BYTES = 64 << 10  # frames up to this size share a write
-_PATIENCE = 0.5  # seconds
+_PATIENCE = 30.0  # seconds: of an idle node the next heartbeat takes it along, and a write of its own is saved
+_LEAST_SECONDS = 0.01  # timers are not more exact
 _PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1, 2 or 3
 _LENGTH = struct.Struct("<I")
 
@@ -57,10 +59,13 @@ class Outbox:
         self._signals: deque[bytes] = deque()
         self._parcels: deque[Parcel] = deque()
         self._large = b""  # a frame that is next
+        self._since = 0.0  # when the oldest of the signals came
         self._timer: asyncio.TimerHandle | None = None
 
     def signal(self, what: str, id: str, patient: bool = False) -> None:
-        """``patient`` lets it ride with whatever is sent next, for a short while: saves a write."""
+        """``patient`` lets it ride with whatever is sent next, for a while: saves a write."""
+        if patient and not self._signals:
+            self._since = time.monotonic()
         self._signals.append(signal(what, id))
         if not patient:
             self.send()
@@ -69,7 +74,11 @@ class Outbox:
 
     def _hurry(self) -> None:
         self._timer = None
-        self.send()
+        left = self._since + _PATIENCE - time.monotonic()
+        if self._signals and left > _LEAST_SECONDS:  # those that the timer was for have left
+            self._timer = asyncio.get_running_loop().call_later(left, self._hurry)
+        else:
+            self.send()
 
     def add(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)

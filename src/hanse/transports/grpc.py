@@ -46,6 +46,7 @@ def line(address: str, caller: Caller) -> Any:
         report=caller.report,
         refused=caller.refused,
         limit=caller.limit,
+        beat_s=caller.beat_s,
     )
 
 
@@ -58,7 +59,9 @@ class GrpcListener:
         self._scheme, self._where = _split(address)
         self._hub, self._port = hub, 0
         self._keeping: asyncio.Task[None] | None = None
-        self._inner = GrpcCoordinator(hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool)
+        self._inner = GrpcCoordinator(
+            hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool, beat_s=hub.beat_s
+        )
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
         self.request = self._inner.request
 
