@@ -24,6 +24,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ HERE = str(Path(__file__).resolve().parent)
 sys.path = [*(path for path in sys.path if path != HERE), HERE]  # this folder has a statistics.py, as Python has
 
 SHAPES = ((5, 30), (5, 100), (5, 500), (3, 3000), (20, 60))
+LONGEST = 4 * 3600.0  # seconds that one build may take
 Frames = dict[str, dict[str, Any]]
 Found = Iterator[tuple[str, float | None, bool | None, float | None]]  # name, error, whether its range holds, p
 
@@ -218,7 +220,7 @@ def measured(path: Path, draws: int) -> list[dict[str, Any]]:
     """With the sources of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(path / "src")}
     command = [sys.executable, "-P", __file__, "--draws", str(draws), "--child"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=3600)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=LONGEST)
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -252,10 +254,10 @@ def main() -> None:
             line = f"| {row['test']} | {row['sites']} x {row['rows']} | {' | '.join(text(row[h]) for h in heads)} |"
             print(json.dumps(row) if args.json else line, flush=True)
         return
-    rows = measured(Path(__file__).resolve().parents[1], args.draws)
-    before = {}
-    if args.against:
-        before = {(r["statistic"], r["sites"], r["rows"]): r for r in measured(args.against, args.draws)}
+    builds = [Path(__file__).resolve().parents[1], *([args.against] if args.against else [])]
+    with ThreadPoolExecutor(len(builds)) as pool:  # errors, and no seconds: they may run at the same time
+        rows, *others = pool.map(lambda path: measured(path, args.draws), builds)
+    before = {(r["statistic"], r["sites"], r["rows"]): r for other in others for r in other}
     for row in rows:
         other = before.get((row["statistic"], row["sites"], row["rows"]))
         for name in ("median", "worst", "given", "reject"):

@@ -159,16 +159,31 @@ def _near(inner: Array, rows: int) -> int:
     return min(int(np.searchsorted(np.cumsum(inner), rows)) + 1, len(inner))
 
 
-def spread(rows: Array, found: Array, low: Array, high: Array, edges: Array) -> Array:
-    """(k,) the ``rows`` of each run evenly between its ``low`` and ``high``, in whole rows."""
+def spread(rows: Array, whole: Array, found: Array, low: Array, high: Array, edges: Array) -> Array:
+    """(k,) the ``rows`` of each run between its ``low`` and ``high``, in whole rows.
+
+    A run begins behind the last row of the run before, and its own last row ends it. So this row stands at the end, and
+    the others, which are anywhere in between, are spread evenly. (All of them spread would be half a row too low at
+    each site.) Nobody knows whose row ends a run of several parts: each part has its share. The last run ends behind
+    its rows.
+
+    Args:
+        rows, whole: (r,) of one part, and of all parts together.
+
+    >>> edges, run = np.arange(0.0, 13.0), np.array([[0, 10], [11, 11]])
+    >>> spread(np.array([3, 0]), np.array([3, 5]), run, [0.0, 11.0], [11.0, 12.0], edges).tolist()
+    [0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0]
+    """
     out = np.zeros(len(edges) - 1, np.int64)
-    for n, (first, last), a, b in zip(rows.tolist(), found.tolist(), low, high, strict=True):
+    for n, of, (first, last), a, b in zip(rows.tolist(), whole.tolist(), found.tolist(), low, high, strict=True):
         if first == last or not n:
             out[first] += n
             continue
         share = np.clip((edges[first : last + 2] - a) / max(b - a, 1e-300), 0.0, 1.0)
-        share[0], share[-1] = 0.0, 1.0
-        out[first : last + 1] += np.diff(np.floor(n * share + 0.5).astype(np.int64))
+        share[0], ends = 0.0, int(last < len(out) - 1)
+        before = np.floor(share * n * ((of - ends) / of) + 0.5).astype(np.int64)
+        before[-1] = n
+        out[first : last + 1] += np.diff(before)
     return out
 
 
@@ -178,9 +193,9 @@ def told(parts: Sequence[Array], found: Array, low: Array, high: Array, edges: A
     Args:
         low, high: (r,) between which the rows of each run are spread, on the scale of ``edges`` (k + 1,).
     """
-    cells, out = len(edges) - 1, []
+    cells, whole, out = len(edges) - 1, sums(np.sum(parts, axis=0), found), []
     for part in parts:
         rows = sums(part, found)
         ends = {name: at(rows, found[:, side], cells) for side, name in enumerate(("first", "last"))}
-        out.append({"counts": spread(rows, found, low, high, edges), **ends})
+        out.append({"counts": spread(rows, whole, found, low, high, edges), **ends})
     return out

@@ -66,6 +66,7 @@ def _divided(edges: Array, counts: Array) -> Array:
     total = int(counts.sum())
     full = counts > 0
     parts = np.where(full, np.maximum(1, np.rint(counts / max(total, 1) * CELLS)), 1).astype(np.int64)
+    parts[[0, -1]] = 1  # they have no end: what stands there stays outside of all that is told
     starts = np.concatenate([[True], full[1:] | full[:-1]])  # empty neighbours become one cell
     parts = np.where(starts, parts, 0)
     low, width = np.repeat(edges[:-1], parts), np.repeat(np.diff(edges), parts)

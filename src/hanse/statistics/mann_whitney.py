@@ -2,7 +2,7 @@
 corrections for ties and continuity.
 
 Arguments: ``group``, ``groups`` as in ``t_test``; ``depth`` of the cells (:mod:`hanse.statistics.cells`)
-in which both groups are counted. Rows of one cell count as ties, those of joined cells as spread evenly over them, the
+in which both groups are counted. Rows of one cell count as ties, those of joined cells as spread over them, the
 same way in both groups. What that misses of U is linear in how far the rows stand from where they were spread, but for
 a product of two such errors (Hajek's projection); of each group the sum of these distances is known (``places``), so
 the linear part is taken out (:func:`shift`).

@@ -6,10 +6,10 @@ the data each); with ``bin_edges``, those of that histogram.
 
 The pooled quantile lies between :func:`bounds`: the row of rank r is, whatever stands where in the joined cells, not
 before the cell in which cum(first) reaches r, nor behind that in which cum(last) does. The value between them is that
-of the rows spread evenly over their runs; in a cell so narrow that a round number in it can hardly be chance, it is
-that number (whole years, 0 and 1), and in a column of whole steps one of these (:mod:`hanse.statistics._steps`). There
-is no value, None, where a bound lies outside all runs, as nothing is told of extremes, and where it stands more than
-1e24 from the mean.
+of the rows as they are spread over their runs (:func:`hanse.statistics._joined.spread`), interpolated between two of
+them. In a cell so narrow that a round number in it can hardly be chance, a row is that number (whole years, 0 and 1);
+in a column of whole steps it is on one of these (:mod:`hanse.statistics._steps`). There is no value, None, where a
+bound lies outside all runs, as nothing is told of extremes, and where it stands more than 1e24 from the mean.
 """
 
 from __future__ import annotations
@@ -55,31 +55,52 @@ def needs(item: Item) -> tuple[Item, ...]:
     return (*cells.needs(finest), finest)
 
 
-def _cell(known: Known, q: float) -> tuple[int, float, Array, Array]:
-    """The cell in which q stands, how far inside it, all edges and counts."""
-    edges, counts = cells.edges_of(known[:-1]), known[-1]["counts"]
-    upto = np.cumsum(counts)
-    n = int(upto[-1])
-    rank = min(max(q * (n - 1) + 0.5, 0.5), n - 0.5)  # the i-th of n rows stands at i + 1/2
-    cell = int(np.searchsorted(upto, rank, "left"))
-    share = (rank - (upto[cell] - counts[cell])) / counts[cell]
-    return cell, float(share), edges, counts
+class _Rows:
+    """Where the rows of all sites stand, as they are told: the i-th of ``n``, counted from 0."""
+
+    def __init__(self, known: Known) -> None:
+        self.edges, self.counts = cells.edges_of(known[:-1]), known[-1]["counts"]
+        self._upto, self._center = np.cumsum(self.counts), center(known[0])
+        self.n = int(self._upto[-1]) if len(self._upto) else 0
+        self._step = _steps.decimals(self.edges, known[-1]["last"], self._center) if self.n else None
+        joined = not np.array_equal(known[-1]["first"], known[-1]["last"])
+        self.stepped = joined and self._step is not None  # each row on a step, and no two neighbours for certain
+
+    def cell(self, row: int) -> int:
+        """That in which a row stands."""
+        return int(np.searchsorted(self._upto, row, "right"))
+
+    def nearest(self, q: float) -> int:
+        """The row that is nearest to a quantile; of two as near, the first."""
+        return math.ceil(q * (self.n - 1) - 0.5)
+
+    def at(self, row: int) -> float:
+        """Its value."""
+        cell = self.cell(row)
+        low, high = (float(edge) + self._center for edge in self.edges[cell : cell + 2])
+        if (found := _round(low, high)) is not None:
+            return found
+        share = (row + 0.5 - float(self._upto[cell] - self.counts[cell])) / float(self.counts[cell])
+        found = low + (high - low) * share
+        return found if self._step is None else _steps.moved(found, low, high, self._step)
 
 
 def value(known: Known, q: float) -> float | None:
-    """The ``q``-quantile, interpolated within the cell that it lies in; None where the cells that are known do not
-    bound it."""
-    if not known[-1]["counts"].sum():
+    """The ``q``-quantile, interpolated between the two rows around it (of rows that stand on steps somewhere in their
+    run, the nearer one: most pairs have one value); None where the cells that are known do not bound it."""
+    rows = _Rows(known)
+    if not rows.n:
         return None
     least, most = between(known, q)
     if least is None or most is None:
         return None
-    cell, share, edges, _ = _cell(known, q)
-    low, high = float(edges[cell]) + center(known[0]), float(edges[cell + 1]) + center(known[0])
-    found = _round(low, high)
-    if found is None:
-        found, step = low + (high - low) * share, _steps.decimals(edges, known[-1]["last"], center(known[0]))
-        found = found if step is None else _steps.moved(found, low, high, step)
+    place = q * (rows.n - 1)
+    row, part = int(math.floor(place)), place - math.floor(place)
+    if rows.stepped:
+        row, part = rows.nearest(q), 0.0
+    found = rows.at(row)
+    if part:
+        found += (rows.at(row + 1) - found) * part
     return min(max(found, least), most)
 
 
@@ -127,12 +148,13 @@ def rank_error(options: Mapping[str, Json], known: Known) -> tuple[float, float,
     all cells that are not empty."""
     listed = options["q"] if isinstance(options["q"], list) else [options["q"]]
     worst, span = (0.0, 0.0), 0.0
-    if options["bin_edges"] is None and known[-1]["counts"].sum():
+    if options["bin_edges"] is None and (rows := _Rows(known)).n:
         for q in listed:
-            cell, _, edges, counts = _cell(known, q)
-            worst = max(worst, (float(counts[cell] / counts.sum()), float(edges[cell + 1] - edges[cell])))
-            full = np.flatnonzero(counts)
-            span = float(edges[full[-1] + 1] - edges[full[0]])
+            cell = rows.cell(rows.nearest(q))
+            width = float(rows.edges[cell + 1] - rows.edges[cell])
+            worst = max(worst, (float(rows.counts[cell] / rows.n), width))
+        full = np.flatnonzero(rows.counts)
+        span = float(rows.edges[full[-1] + 1] - rows.edges[full[0]])
     return (*worst, span)
 
 
