@@ -86,7 +86,7 @@ class Rough(float):
     @property
     def about(self) -> str:
         """Between what the pooled number lies, and on what rows this one rests; as it is printed."""
-        span = "" if self.least is None or self.most is None else f"{self.least:.6g} to {self.most:.6g}"
+        span = "" if self.least is None or self.most is None else f"{digits(self.least)} to {digits(self.most)}"
         return "; ".join(filter(None, [span, self.rests_on]))
 
     @property
@@ -100,7 +100,7 @@ class Rough(float):
         return {"value": float(self), "least": self.least, "most": self.most, **scope, "text": str(self)}
 
     def __repr__(self) -> str:
-        return f"{float(self):.6g} ({self.about})"
+        return f"{digits(self)} ({self.about})"
 
     __str__ = __repr__
 
@@ -150,6 +150,16 @@ class Rough(float):
     def __ge__(self, other: float) -> bool:
         self._compared(other)
         return float.__ge__(self, other)
+
+
+def digits(value: float, many: int = 6) -> str:
+    """A number with so many digits; a whole one with all of them, as it may count rows.
+
+    >>> digits(1234567.0), digits(1234567.8), digits(1e300)
+    ('1234567', '1.23457e+06', '1e+300')
+    """
+    found = float(value)
+    return f"{found:.0f}" if found.is_integer() and abs(found) < 2**53 else f"{found:.{many}g}"
 
 
 class Figures(dict[Any, Any]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,15 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+import hanse
 from experiment.federation import Living, living
 from experiment.test_analytics_connected import standing
 from hanse.cli import group
 from hanse.errors import ConfigError, HanseError
 from hanse.experiment import by_name
 from hanse.experiment.cli_stats import REPORTS, stats, word
+from hanse.experiment.listing import plain
+from hanse.rough import Rough
 
 
 def frame(rows: int, seed: int) -> pd.DataFrame:
@@ -100,6 +105,36 @@ def test_every_statistic_answers(real: Living) -> None:
         group_by = ["--group", "arm"] if name in ("logrank", "t-test", "mann-whitney", "smd") else []
         told = json.loads(call(real, name, *own.get(name, []), *group_by, "--json").stdout)
         assert told["statistics"], name
+
+
+def test_counts_are_whole_numbers(real: Living) -> None:
+    """They were printed as 121.000, and of many rows as 1.234e+04."""
+    said = call(real, "count", "age").stdout
+    assert str(len(POOLED)) in said.split()
+    said = call(real, "crosstab", "arm", "died").stdout
+    assert not re.search(r"\d\.0*\b", said.partition("\n\n")[2].partition("chi2")[0])
+    assert plain(12_345.0) == plain(12_345) == "12345"
+    assert plain(Rough(12_345.0, missing={"ulm": "few rows"})) == "≈12345"
+    assert str(Rough(1_234_567, 1_234_560, 1_234_570)) == "1234567 (1234560 to 1234570)"
+
+
+def test_a_run_of_statistics_is_not_called_a_model(real: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was listed as xgboost, with no round yet of 1 planned, by every face."""
+    call(real, "mean", "age")
+    environment = {"HANSE_URL": real.url, "HANSE_TOKEN": real.tokens["scientist"]}
+
+    def asked(*words: str) -> str:
+        done = CliRunner().invoke(group, list(words), env=environment, input="n\n")
+        return done.output
+
+    run = json.loads(asked("run", "list", "--json"))[0]["session_id"]
+    with hanse.connect(real.url, real.tokens["scientist"]) as federation:
+        faces = [repr(federation.run(run)), asked("run", "list"), asked("run", "show", run), asked("run", "watch", run)]
+    monkeypatch.setattr("hanse.coordinator.cli._store", lambda *where: contextlib.nullcontext(real.coordinator.store))
+    faces.append(CliRunner().invoke(group, ["coordinator", "runs"], catch_exceptions=False).output)
+    for said in faces:
+        assert "statistics" in said
+        assert not re.search(r"xgboost|rounds|of 1\b|\d/1\b", said), said
 
 
 def test_overview_and_table_one_and_pictures(real: Living, tmp_path: Path) -> None:

@@ -85,6 +85,27 @@ def _default(model: str) -> str:
     raise ConfigError(f"no algorithm is the default for {model}; set federated_strategy to one that fits: {known}")
 
 
+def learns(strategy: str) -> bool:
+    """Whether a model comes of a run with that ``federated_strategy``; of statistics and probes none does, of one that
+    is not installed here it is taken for granted.
+
+    >>> learns("auto"), learns("newton"), learns("statistics"), learns("probe")
+    (True, True, False, False)
+    """
+    return strategy not in names("algorithms") or hasattr(find("algorithms", strategy), "TAKES")
+
+
+def title(config: RunConfig) -> str:
+    """What a run is for, in a few words: its model and target, or the algorithm of which no model comes.
+
+    >>> title(RunConfig(model_name="random_forest", target_column="ill")), title(RunConfig(federated_strategy="probe"))
+    ("random forest for 'ill'", 'probe')
+    """
+    if not learns(config.federated_strategy):
+        return config.federated_strategy.replace("_", " ")
+    return f"{config.model_name.replace('_', ' ')} for {config.target_column!r}"
+
+
 EQUAL = "exact: equals the pooled fit"
 AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
 PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"

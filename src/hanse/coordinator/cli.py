@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -346,13 +347,12 @@ def runs(limit: int, home: Path, database: str, as_json: bool) -> None:
     with _store(home, database) as store:
         found = store.runs.list(limit=limit)
     _table(
-        ("run", "state", "model", "round", "nodes", "proposed", "reason"),
+        ("run", "state", "what", "round", "nodes", "proposed", "reason"),
         [
             (
                 r.id,
                 str(r.state),
-                str(r.config.get("model_name")),
-                f"{r.round or 0}/{r.config.get('num_rounds')}",
+                *_of_what(r.config, r.round or 0),
                 ", ".join(r.nodes),
                 iso(r.created) or "",
                 r.reason,
@@ -361,6 +361,16 @@ def runs(limit: int, home: Path, database: str, as_json: bool) -> None:
         ],
         as_json,
     )
+
+
+def _of_what(config: Mapping[str, Any], done: int) -> tuple[str, str]:
+    """The model of a run and its rounds; the algorithm of one of which no model comes."""
+    from hanse.algorithms import learns
+
+    strategy = str(config.get("federated_strategy"))
+    if not learns(strategy):
+        return strategy, "-"
+    return str(config.get("model_name")), f"{done}/{config.get('num_rounds')}"
 
 
 @coordinator.command()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from hanse import algorithms, protection
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.messages import Json
-from hanse.registry import find, names
 from hanse.store import Store
 from hanse.store.database import iso
 from hanse.store.runs import StoredRun
@@ -34,7 +31,7 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "name": run.config.get("name", ""),
         "purpose": run.config.get("purpose", ""),
         "config": dict(run.config),
-        "learns": learns(run.config),
+        "learns": algorithms.learns(str(run.config.get("federated_strategy", "auto"))),
         "nearness": algorithms.nearness(str(run.config.get("federated_strategy", ""))),
         "privacy": _privacy(run),
         "proposer": run.proposer,
@@ -62,12 +59,6 @@ def _privacy(run: StoredRun) -> str:
         return protection.words(RunConfig.parse(run.config), len(run.nodes))
     except ConfigError:  # of another release
         return ""
-
-
-def learns(config: Mapping[str, Json]) -> bool:
-    """Whether a model comes of the run; of statistics and probes none does."""
-    name = str(config.get("federated_strategy", "auto"))
-    return name not in names("algorithms") or bool(getattr(find("algorithms", name), "TAKES", ""))
 
 
 def full(store: Store, run: StoredRun, frozen: Bundle | None = None) -> dict[str, Json]:

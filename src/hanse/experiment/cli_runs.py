@@ -50,18 +50,19 @@ def show(here: Connection, id: str, as_json: bool) -> None:
     from hanse.experiment.listing import plain
     from hanse.terminal import visible
 
-    config = session["config"]
+    config, learns = session["config"], session.get("learns", True)
     facts = {
         "run": id,
         "state": session["state"],
         "reason": session.get("reason") or None,
         "name": session.get("name") or None,
         "purpose": session.get("purpose") or None,
-        "model": config.get("model_name"),
-        "target": config.get("target_column"),
+        "model": config.get("model_name") if learns else None,
+        "target": config.get("target_column") if learns else None,
+        "asks for": None if learns else config.get("federated_strategy"),
         "as pooled": session.get("nearness") or None,
         "privacy": session.get("privacy") or None,
-        "round": f"{session.get('current_round') or 0} of {session['num_rounds']}",
+        "round": f"{session.get('current_round') or 0} of {session['num_rounds']}" if learns else None,
         "code": session.get("code_hash"),
         "expires": session.get("expires_at"),
     }
@@ -130,7 +131,9 @@ def consent(here: Connection, id: str, decision: str, node: str | None, code_has
         node = asked[0]
     if code_hash is None:
         # never consent to whatever stands there now: the owner confirms the very hash
-        what = f"{session['config'].get('model_name')} for {session['config'].get('target_column')!r}"
+        config, learns = session["config"], session.get("learns", True)
+        learned = f"{config.get('model_name')} for {config.get('target_column')!r}"
+        what = learned if learns else f"{config.get('federated_strategy')}, of which no model comes"
         purpose = visible(str(session.get("purpose") or "not said"))
         click.echo(f"{session.get('proposer')} proposes {what}. Purpose: {purpose}")
         click.echo(f"Code and settings: SHA-256 {session['code_hash']} (read them with hanse run preview {id})")

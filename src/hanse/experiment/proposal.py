@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, overload
 
+from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict
 from hanse.experiment.analysis import Analysis
@@ -152,7 +153,6 @@ class Experiment:
 
     def __repr__(self) -> str:
         config, where = self.config, f"run {self.run_id}" if self.run_id else "not proposed"
-        return (
-            f"<Experiment {config.model_name} for {config.target_column!r}, {config.num_rounds} rounds"
-            f"{', simulation' if self._backend.simulated else ''}: {where}>"
-        )
+        rounds = f", {config.num_rounds} rounds" if algorithms.learns(config.federated_strategy) else ""
+        simulated = ", simulation" if self._backend.simulated else ""
+        return f"<Experiment {algorithms.title(config)}{rounds}{simulated}: {where}>"

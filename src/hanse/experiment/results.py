@@ -269,10 +269,11 @@ class Result:
 
     def _headline(self) -> str:
         figures = ", ".join(f"{title(k)} {drawing.short(v)}" for k, v in self.metrics.items() if k in FIRST)
-        rounds = len({s.round for s in self.rounds if s.round is not None})
+        rounds = f"{len({s.round for s in self.rounds if s.round is not None})} rounds "
+        learned = rounds if algorithms.learns(self.config.federated_strategy) else ""
         failed = len(self.failures)
         return (
-            f"{self._title()}{' (simulation)' if self.simulated else ''}: {rounds} rounds over "
+            f"{self._title()}{' (simulation)' if self.simulated else ''}: {learned}over "
             f"{len(self._everyone())} sites{', ' + figures if figures else ''}{self._basis()}"
             f"{f', {failed} failures' if failed else ''}"
             f"{f', {len(self.warnings)} warnings' if self.warnings else ''}"
@@ -286,7 +287,7 @@ class Result:
     def _title(self) -> str:
         if self.config.name:
             return self.config.name
-        return f"{self.config.model_name.replace('_', ' ')} for {self.config.target_column!r}"
+        return algorithms.title(self.config)
 
     def _repr_html_(self) -> str:
         history = list(records.history(self.rounds).values())

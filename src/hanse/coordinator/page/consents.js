@@ -22,8 +22,10 @@ function card(session, nodes) {
     h("header", null, h("h3", null, h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}` }, title(session))), tag("awaiting_consent", `asks ${nodes.join(", ")}`)),
     h("p", { class: "purpose" }, session.purpose || config.purpose || h("span", { class: "soft" }, "No purpose was given. You may ask for one before you decide.")),
     h("dl", { class: "facts" },
-      fact("Proposed by", session.proposer), fact("Model", config.model_name), fact("Predicts", config.target_column, " (", config.task_type, ")"),
-      fact("Rounds", number(session.num_rounds ?? config.num_rounds)), fact("Your data", data.join(", ") || "not yet known"),
+      fact("Proposed by", session.proposer), session.learns === false
+        ? fact("Asks for", config.federated_strategy, ", of which no model comes")
+        : [fact("Model", config.model_name), fact("Predicts", config.target_column, " (", config.task_type, ")"), fact("Rounds", number(session.num_rounds ?? config.num_rounds))],
+      fact("Your data", data.join(", ") || "not yet known"),
       fact("Features", features.length ? `${features.length} (${config.feature_strategy})` : config.feature_strategy ?? "unknown"),
       fact("Also asked", others.join(", ") || "nobody"),
       fact("Decide before", moment(session.expires_at), " (", since(session.expires_at), ")")),

@@ -94,7 +94,11 @@ async def card(request: Request, session_id: str) -> Response:
 
     def write() -> str:
         versions = store.models.list(session_id)
-        if run.state is not RunState.COMPLETED or not versions or not sessions.learns(run.config):
+        if (
+            run.state is not RunState.COMPLETED
+            or not versions
+            or not algorithms.learns(str(run.config.get("federated_strategy", "auto")))
+        ):
             raise NotFound(f"run {session_id} is {run.state} and has no model to tell of")
         frozen = Bundle(store.runs.bundle(session_id))
         if not frozen.content:
