@@ -20,6 +20,7 @@ from hanse.table import Column, ColumnKind, Table
 
 Schemas = Mapping[str, Mapping[str, str]]  # node -> column -> kind
 MISSING, ZERO = "missing", "zero"  # what a feature is at a site that lacks it
+ALIKE = "all sites write it in one way (a decimal comma, for one, makes text of numbers)"
 _FILLED_SHARE = 0.2  # of the features; above, it is worth a word
 
 
@@ -128,7 +129,7 @@ def align(
         seen = {columns[name] for columns in kinds.values() if name in columns}
         kind = _reconcile(seen)
         if kind is None or kind == ColumnKind.OPEN:
-            why = f"is {_where(kinds, name)}" if kind is None else "has no value at any site"
+            why = f"is {_where(kinds, name)}; it is one where {ALIKE}" if kind is None else "has no value at any site"
             if only is not None:
                 raise ConfigError(f"feature {name!r} {why}")
             names.remove(name)

@@ -109,6 +109,20 @@ def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == captured.out == ""
 
 
+def test_a_script_hears_of_a_column_that_one_site_writes_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    """A decimal comma at one site takes a column from all; a script was told nothing of it."""
+    frames = sites.cancer(2)
+    for frame in frames.values():
+        frame["age"] = range(len(frame))
+    frames["site2"]["age"] = [f"{age},5" for age in frames["site2"]["age"]]
+    run = hanse.simulate(frames).experiment(model="logistic_regression", target="disease")
+    result = run.run()
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "!" in line]
+    assert said == f"simulation: ! {result.warnings[0]}"
+    for words in ("'age' was left out", "site1", "site2", "decimal comma"):
+        assert words in said
+
+
 def test_a_notebook_has_one_line_that_changes_and_needs_no_widgets(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,6 +223,24 @@ def test_a_predictor_takes_rows_as_they_come(learned: dict[str, Result]) -> None
     assert np.isfinite(predictor.predict_proba(rows.assign(**{"mean radius": np.nan}))).all()
     with pytest.raises(DataError, match="none of the model's features"):
         predictor.predict({"height": [1.8]})
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [False, True], [0.0, 1.0], ["0", "1"], ["no", "yes"]], ids=str)
+@pytest.mark.parametrize("model", ["logistic_regression", "xgboost"])
+def test_a_score_is_the_accuracy_whatever_the_labels_are(labels: list[Any], model: str) -> None:
+    """It was 0 for labels of true and false, and for 0.0 and 1.0; '0' and '1' came back as numbers."""
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(3, 60)), rng.normal(size=(3, 60))
+    y = [[labels[int(v)] for v in (a + b > 0)] for a, b in zip(x, noise, strict=True)]
+    result = hanse.simulate({f"s{i}": {"x": a, "y": b} for i, (a, b) in enumerate(zip(x, y, strict=True))})
+    predictor = result.experiment(model, target="y", rounds=3).run(progress=False).predictor()
+    rows, truth = {"x": x.reshape(-1)}, [label for own in y for label in own]
+    told = predictor.predict(rows)
+    right = np.mean([a == b for a, b in zip(told, truth, strict=True)])
+    assert right > 0.7
+    for as_given in (truth, np.array(truth), pandas.Series(truth)):
+        assert predictor.score(rows, as_given) == right
+    assert isinstance(told[0], str) == isinstance(labels[0], str)
 
 
 def test_evaluation_on_other_rows(learned: dict[str, Result]) -> None:

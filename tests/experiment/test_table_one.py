@@ -199,6 +199,25 @@ def test_margins_do_not_give_a_level_of_a_group_away() -> None:
     assert crosstab["table"] == {"no": {"f": None, "m": None}, "yes": {"f": None, "m": None}}
 
 
+def test_notes_that_say_one_thing_are_one() -> None:
+    """A table of many variables ended in a note for each of them, and one for each of their levels."""
+    rng = np.random.default_rng(0)
+
+    def site(rows: int) -> pd.DataFrame:
+        found = pd.DataFrame({"arm": rng.choice(["a", "b"], rows, p=[0.8, 0.2])})
+        for i in range(12):
+            found[f"x{i}"], found[f"h{i}"] = (
+                rng.normal(size=rows),
+                rng.choice(["u", "v", "w"], rows, p=[0.7, 0.25, 0.05]),
+            )
+        return found
+
+    frames = {f"s{i:02d}": site(rows) for i, rows in enumerate([300, 250, 90, 40, 30, 25, *[8] * 6])}
+    table = hanse.simulate(frames).analytics().table_one("arm")
+    assert 0 < len(table.notes) <= 6, table.notes
+    assert repr(table).splitlines()[-len(table.notes) - 1][0] != "!"
+
+
 # ---------------------------------------------------------------- what its numbers say of themselves
 
 

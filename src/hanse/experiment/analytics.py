@@ -44,7 +44,7 @@ from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
 AT_NODE = "statistics_minimum: this node keeps its small cells back itself"
-SAME = "it can be asked of where all sites write it in one way (a decimal comma, for one, makes text of numbers)"
+SAME = f"it can be asked of where {features.ALIKE}"
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
 FRESH_S = 30.0  # how long the versions of the datasets are taken for known
 
