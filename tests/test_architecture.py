@@ -104,6 +104,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "sqlalchemy": {"store"},
     "grpc": set(),  # the tests and the benchmarks speak with it
     "hpack": {"transports"},
+    "watchdog": {"transports"},
     "dp_accounting": {"privacy"},
     "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},

@@ -8,13 +8,23 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | str, mode: int = 0o600, *, replace: bool = True) -> None:
+def write_whole(
+    path: Path,
+    content: bytes | str,
+    mode: int = 0o600,
+    *,
+    replace: bool = True,
+    sync: bool = True,
+    sync_folder: bool = True,
+) -> None:
     """Writes the file; when this returns, it is on disk. If it does not, what was there before stays.
 
     Args:
         content: text is written as UTF-8.
         mode: its rights; nobody else can read it before it has them.
         replace: False lets a file that is there stand.
+        sync: False leaves it to the system when the content is on disk; whoever looks still sees all of it or nothing.
+        sync_folder: False leaves that to the system for the name alone.
 
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_whole(folder / "a", "new")
@@ -28,7 +38,8 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o600, *, replace:
             file.write(content.encode() if isinstance(content, str) else content)
             os.fchmod(file.fileno(), mode)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         if replace:
             os.replace(temporary, path)
         else:
@@ -37,7 +48,8 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o600, *, replace:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-    _sync_folder(path.parent)
+    if sync_folder:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

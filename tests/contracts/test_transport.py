@@ -21,6 +21,7 @@ from hanse.transports.local import LocalTransport
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from folder_federation import FolderFederation
 from grpc_federation import Federation
 
 from tests.extending import install
@@ -72,6 +73,25 @@ async def grpc() -> Lab:
     return Lab(federation.coordinator, join, leave, close)
 
 
+async def folder() -> Lab:
+    home = tempfile.TemporaryDirectory()
+    federation = await FolderFederation(Path(home.name)).__aenter__()
+    nodes: dict[str, Any] = {}
+
+    async def join(node: str, handler: Handler) -> None:
+        nodes[node] = await federation.node(node, handler, alive_every=0.05)
+
+    async def leave(node: str) -> None:
+        await nodes.pop(node).close()
+
+    async def close() -> None:
+        await federation.__aexit__()
+        home.cleanup()
+        assert federation.recorded == []
+
+    return Lab(federation.coordinator, join, leave, close)
+
+
 async def inbox() -> Lab:
     async def nobody(peer: str, message: Message, progress: Progress) -> Message:
         raise AssertionError("no node asks anything here")
@@ -102,6 +122,7 @@ MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
     "local": lambda: local("references"),
     "local exact": lambda: local("exact"),
     "grpc": grpc,
+    "folder": folder,
     "a transport of one file": inbox,
 }
 

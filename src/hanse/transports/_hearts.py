@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-_GAP = 0.25  # a handler that calls progress() in a tight loop sends this often
+_GAP = 1 / 8  # of the period: a handler that calls progress() in a tight loop sends this often
 
 
 class Hearts:
@@ -59,6 +59,6 @@ class Heart:
 
     def beat(self) -> None:
         now = time.monotonic()
-        if now - self._sent >= _GAP:
+        if now - self._sent >= _GAP * self._hearts.period:
             self._sent = now
             self._loop.call_soon_threadsafe(self._hearts.beat, self)

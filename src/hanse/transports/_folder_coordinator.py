@@ -1,0 +1,277 @@
+"""The coordinator's end in a shared folder: it announces itself, welcomes nodes that say hello, and holds a link to
+each.
+
+A node is who its certificate says (``hanse.identity``), whoever put its hello there. A hello is welcomed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hanse.errors import ConfigError, HanseError
+from hanse.messages import MAX_MESSAGE_BYTES
+from hanse.transport import Handler
+from hanse.transports import REQUEST_HEADER
+from hanse.transports import _folder_files as files
+from hanse.transports import _folder_papers as papers
+from hanse.transports._budget import MEMORY_BYTES, Budget
+from hanse.transports._folder_seal import HalfThere
+from hanse.transports._folder_watch import Watch
+from hanse.transports._folder_wire import FolderWire
+from hanse.transports._link import REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._peers import Peers
+
+log = logging.getLogger(__name__)
+
+COORDINATOR = "coordinator"
+ALIVE_SECONDS = 20.0  # each sign is a file that has to be carried
+DESKS = 4
+_LONGEST_SESSION = 30 * 86400.0  # seconds; then a new hello, so that an expired certificate ends
+_SESSIONS = 65_536  # that were welcomed are known
+_NODES = 10_000
+
+Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of its certificate)
+Identity = Callable[[], tuple[bytes, bytes, bytes]]  # key, certificate, authority (PEM)
+
+
+class FolderCoordinator:
+    """A :class:`hanse.transport.Transport` in a shared folder.
+
+    Args:
+        root: the folder.
+        identity: makes the coordinator's key and certificate.
+        handler, accept, refused: as of :class:`hanse.transports.Hub`.
+        spool: a folder for payloads that are too large for memory; not the shared one.
+        alive_every: seconds between signs of life while ``handler`` works.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        identity: Identity,
+        handler: Handler,
+        *,
+        accept: Accept = lambda node, fingerprint: None,
+        refused: Refusal = lambda node, what, detail: None,
+        spool: Path | None = None,
+        alive_every: float = ALIVE_SECONDS,
+    ) -> None:
+        self._root, self._identity, self._handler, self._accept = root, identity, handler, accept
+        self._allocate, self._traffic, self._alive_every = Budget(MEMORY_BYTES, spool), Traffic(), alive_every
+        self._peers = Peers(self._link, refused)
+        self.online, self.changed = self._peers.online, self._peers.changed
+        self.request, self.disconnect = self._peers.request, self._peers.disconnect
+        self.number = papers.new_number()
+        self._authority = b""
+        self._seen: dict[str, bytes] = {}  # node to the hello that was looked at last
+        self._welcomed: OrderedDict[str, None] = OrderedDict()  # sessions
+        self._meeting: set[str] = set()
+        self._complained: set[tuple[str, str]] = set()
+        self._wires: dict[str, FolderWire] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._desk = ThreadPoolExecutor(DESKS, "folder")
+        self._watch: Watch | None = None
+
+    async def start(self) -> None:
+        """Announces itself. Raises ``ConfigError`` where the folder cannot be used, or is another coordinator's."""
+        try:
+            await self._at_desk(self._prepare)
+        except OSError as error:
+            raise ConfigError(f"the folder {self._root} cannot be used: {error.strerror or error}") from None
+        self._watch = Watch([self._root / "to-coordinator"], self._news, self._look, self._tidy)
+        self._look()
+
+    def _prepare(self) -> None:
+        key, certificate, self._authority = self._identity()
+        for name in ("coordinator", "to-coordinator", "to-nodes"):
+            (self._root / name).mkdir(parents=True, exist_ok=True)
+        path = self._root / "coordinator" / files.ANNOUNCEMENT
+        there = files.read(path, papers.MOST_BYTES)
+        if there is not None and not papers.is_of(there, self._authority):
+            raise ConfigError(f"another coordinator uses the folder {self._root}; choose an empty one")
+        for node in files.nodes(self._root / "to-nodes"):
+            files.clean(self._root / "to-nodes" / node)
+        files.place(path, papers.announcement(self.number, key, certificate))
+
+    def announced(self) -> bool:
+        """Whether nodes can find it: looked at as a node would."""
+        there = files.read(self._root / "coordinator" / files.ANNOUNCEMENT, papers.MOST_BYTES)
+        try:
+            return there is not None and papers.read_announcement(there, self._authority).number == self.number
+        except HanseError:
+            return False
+
+    async def stop(self) -> None:
+        """Ends all sessions; pending requests raise ``NodeLost``."""
+        if self._watch is not None:
+            await self._watch.stop()
+        self._peers.close("the coordinator stops")
+        for task in [t for t in self._tasks if t.get_name() == "meet"]:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2.0)
+        await asyncio.to_thread(self._desk.shutdown)
+
+    # ------------------------------------------------------------ what lies in the folder
+
+    def _news(self, path: Path) -> None:
+        """Something was put there."""
+        try:
+            node, name = path.relative_to(self._root / "to-coordinator").parts
+        except ValueError:
+            return  # a new directory, or none of ours
+        if name == files.HELLO:
+            self._ask_in(node)
+        elif node in self._wires:
+            self._wires[node].look()
+
+    def _look(self) -> None:
+        for wire in self._wires.values():
+            wire.look()
+
+        async def hellos() -> None:
+            for node in await self._at_desk(self._unseen):
+                self._ask_in(node)
+
+        self._spawn(hellos(), "look")
+
+    def _unseen(self) -> list[str]:
+        there = self._root / "to-coordinator"
+        found = []
+        for node in list(files.nodes(there))[:_NODES]:
+            paper = files.read(there / node / files.HELLO, papers.MOST_BYTES)
+            if paper is not None and paper != self._seen.get(node):
+                found.append(node)
+        return found
+
+    def _tidy(self) -> None:
+        for wire in self._wires.values():
+            wire.tidy()
+
+        def copies() -> list[tuple[str, str]]:
+            there = self._root / "to-coordinator"
+            return [(n, name) for n in files.nodes(there) for name in files.listed(there / n) if files.conflicted(name)]
+
+        async def complain() -> None:
+            for node, name in await self._at_desk(copies):
+                self._complain(node, "conflicted copy", f"{name[:200]}: do two machines use this node's name?")
+
+        self._spawn(complain(), "look")
+
+    # ------------------------------------------------------------ hello
+
+    def _ask_in(self, node: str) -> None:
+        if node not in self._meeting and not self._peers.closed:
+            self._meeting.add(node)
+            self._spawn(self._meet(node), "meet")
+
+    async def _meet(self, node: str) -> None:
+        """Looks at a node's hello and answers it."""
+        try:
+            paper = await self._at_desk(
+                lambda: files.read(self._root / "to-coordinator" / node / files.HELLO, papers.MOST_BYTES)
+            )
+            if paper is None or paper == self._seen.get(node):
+                return
+            try:
+                hello = await self._at_desk(lambda: papers.read_hello(paper, self._authority))
+                self._seen[node] = paper
+                if hello.node != node:
+                    raise ConfigError(f"a hello of {hello.node!r} in the directory of {node!r}")
+            except HalfThere:
+                return
+            if hello.number != self.number or hello.session in self._welcomed:
+                return  # of another start of this coordinator, whose announcement the node has not seen yet; or again
+            self._welcomed[hello.session] = None
+            while len(self._welcomed) > _SESSIONS:
+                self._welcomed.popitem(last=False)
+            await self._admit(hello)
+        except HanseError as error:
+            self._complain(node, "not accepted", error.message)
+        except OSError as error:
+            log.warning("the folder cannot be used: %s", error.strerror or error)
+        finally:
+            self._meeting.discard(node)
+
+    async def _admit(self, hello: papers.Hello) -> None:
+        mine = self._root / "to-nodes" / hello.node
+        key, certificate, _ = self._identity()
+        try:
+            admitted = self._accept(hello.node, hello.fingerprint)
+            if inspect.isawaitable(admitted):
+                await admitted
+        except HanseError as error:
+            self._peers.record(hello.node, "not accepted", error.message)
+            answer, keys = papers.refusal(hello, error.message, key, certificate), None
+        else:
+            answer, keys = papers.welcome(hello, key, certificate)
+
+        def clean() -> None:
+            mine.mkdir(parents=True, exist_ok=True)
+            files.clean(mine, hello.session)
+
+        await self._at_desk(clean)
+        if keys is not None:
+            wire = FolderWire(
+                hello.session,
+                mine,
+                self._root / "to-coordinator" / hello.node,
+                keys.of_coordinator,
+                keys.of_node,
+                self._desk,
+                lambda why: self._peers.record(hello.node, why.partition(":")[0][:40], why),
+            )
+            self._spawn(self._serve(hello, wire), "serve")  # before the node can know: it may speak at once
+        await self._at_desk(lambda: files.place(mine / f"{hello.session}.welcome.json", answer))
+
+    async def _serve(self, hello: papers.Hello, wire: FolderWire) -> None:
+        node = hello.node
+        expiry = asyncio.get_running_loop().call_later(
+            min(hello.expires_s, _LONGEST_SESSION), wire.end, "the node has to show its certificate again"
+        )
+        self._wires[node] = wire
+        reason = "the coordinator stops"
+        try:
+            reason = await self._peers.serve(node, wire)
+        finally:
+            expiry.cancel()
+            wire.end(reason)
+            if self._wires.get(node) is wire:
+                del self._wires[node]
+
+    # ------------------------------------------------------------ parts
+
+    def _link(self, node: str) -> Link:
+        return Link(
+            COORDINATOR,
+            node,
+            self._handler,
+            self._peers.record,
+            allocate=self._allocate,
+            limit=MAX_MESSAGE_BYTES,
+            request_limit=REQUEST_LIMIT,
+            request_header=REQUEST_HEADER,
+            alive_every=self._alive_every,
+            traffic=self._traffic,
+        )
+
+    def _complain(self, node: str, what: str, detail: str) -> None:
+        """Said once: the file that it is about stays where it is."""
+        if (node, detail) not in self._complained and len(self._complained) < _SESSIONS:
+            self._complained.add((node, detail))
+            self._peers.record(node, what, detail)
+
+    async def _at_desk(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._desk, work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,94 @@
+"""The nodes of a coordinator, on a way where each has connections now and then: who is on line, and a link to each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hanse.errors import NodeLost
+from hanse.messages import Message
+from hanse.transport import Progress
+from hanse.transports._conduit import Wire
+from hanse.transports._link import Link, Refusal
+
+log = logging.getLogger(__name__)
+
+
+class Peers:
+    """What a coordinator's end knows of its nodes.
+
+    Args:
+        link: makes the link to a node, which outlives its connections.
+        refused: told (node, what, detail) of what was not accepted.
+    """
+
+    def __init__(self, link: Callable[[str], Link], refused: Refusal) -> None:
+        self._make, self._refused = link, refused
+        self._links: dict[str, Link] = {}
+        self._online: dict[str, object] = {}
+        self._change = asyncio.Event()
+        self.closed = False
+
+    def online(self) -> frozenset[str]:
+        """Ids of the nodes that are connected."""
+        return frozenset(self._online)
+
+    async def changed(self) -> None:
+        """Returns when ``online()`` next changes."""
+        await self._change.wait()
+
+    def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Coroutine[Any, Any, Message]:
+        """See :meth:`hanse.transport.Transport.request`. Waits also for a node that is not on line."""
+        if self.closed:
+            raise NodeLost("the coordinator's transport is stopped")
+        return self.link(node).request(message, progress)
+
+    def link(self, node: str) -> Link:
+        """The link to a node."""
+        if node not in self._links:
+            self._links[node] = self._make(node)
+        return self._links[node]
+
+    async def serve(self, node: str, wire: Wire) -> str:
+        """Serves one connection of a node, until it ends; returns why."""
+        if node in self._online:
+            self.record(node, "second stream", "the node connected again; its older connection is closed")
+        link, me = self.link(node), object()
+        self._online[node] = me
+        self._notify()
+        try:
+            return await link.run(wire)
+        finally:
+            if self._online.get(node) is me:
+                del self._online[node]
+                self._notify()
+
+    def hang_up(self, node: str, reason: str) -> None:
+        """Ends the node's connection; what it was asked waits for the next one."""
+        if node in self._links:
+            self._links[node].hang_up(reason)
+
+    def disconnect(self, node: str, reason: str) -> None:
+        """Ends the node's connection and what it was asked (``NodeLost``)."""
+        link = self._links.pop(node, None)
+        if link is not None:
+            link.close(reason)
+
+    def close(self, reason: str) -> None:
+        """Ends all of them."""
+        self.closed = True
+        for node in list(self._links):
+            self.disconnect(node, reason)
+
+    def record(self, node: str, what: str, detail: str) -> None:
+        """Something was not accepted."""
+        try:
+            self._refused(node, what, detail)
+        except Exception:
+            log.exception("could not record that %s was refused: %s (%s)", node, what, detail)
+
+    def _notify(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
