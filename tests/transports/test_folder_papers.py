@@ -11,7 +11,7 @@ from grpc_federation import authority, identity
 from hanse.errors import HanseError, NotAuthenticated, WireError
 from hanse.identity import NodeIdentity
 from hanse.transports import _folder_papers as papers
-from hanse.transports._folder_seal import HalfThere, Part
+from hanse.transports._folder_seal import FileKind, HalfThere
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def test_both_sides_come_to_the_same_keys_and_each_direction_has_its_own(signer)
         papers.read_hello(greeting.paper, signer.pem), *signer.issue_server(["localhost"])
     )
     of_node = greeting.understood(welcome)
-    sealed = of_node.of_node.close(Part.WRITES, 5, b"text")
-    assert of_coordinator.of_node.open(Part.WRITES, 5, sealed) == b"text"
+    sealed = of_node.of_node.close(FileKind.WRITES, 5, b"text")
+    assert of_coordinator.of_node.open(FileKind.WRITES, 5, sealed) == b"text"
     for seal, part, number in (
-        (of_coordinator.of_coordinator, Part.WRITES, 5),
-        (of_coordinator.of_node, Part.SEEN, 5),
-        (of_coordinator.of_node, Part.WRITES, 6),
+        (of_coordinator.of_coordinator, FileKind.WRITES, 5),
+        (of_coordinator.of_node, FileKind.SEEN, 5),
+        (of_coordinator.of_node, FileKind.WRITES, 6),
     ):
         with pytest.raises(HanseError):
             seal.open(part, number, sealed)
@@ -58,7 +58,7 @@ def test_two_sessions_have_nothing_in_common(signer) -> None:
         hello = papers.read_hello(greeting.paper, signer.pem)
         keys.append(papers.welcome(hello, *signer.issue_server(["localhost"]))[1].of_node)
     with pytest.raises(HanseError):
-        keys[1].open(Part.WRITES, 0, keys[0].close(Part.WRITES, 0, b"text"))
+        keys[1].open(FileKind.WRITES, 0, keys[0].close(FileKind.WRITES, 0, b"text"))
 
 
 def test_a_hello_says_who_it_is_for_how_long(signer) -> None:

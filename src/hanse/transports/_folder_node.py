@@ -145,7 +145,7 @@ class FolderNode:
 
         await self._at_desk(hello)
         welcome = self._theirs / f"{greeting.session}.welcome.json"
-        keys: papers.Keys | None = None
+        keys: papers.SessionKeys | None = None
         while keys is None:
             self._changed.clear()
             paper = await self._at_desk(lambda: files.read(welcome, papers.MOST_BYTES))
@@ -179,7 +179,7 @@ class FolderNode:
             wire.end(reason)
         return True
 
-    def _understood(self, greeting: papers.Greeting, paper: bytes) -> papers.Keys | None:
+    def _understood(self, greeting: papers.Greeting, paper: bytes) -> papers.SessionKeys | None:
         """None for half a welcome, or one that somebody else put there."""
         try:
             return greeting.understood(paper)

@@ -64,7 +64,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class SessionKeys:
     """Of one session: what seals the node's files, and what seals the coordinator's."""
 
     of_node: Seal
@@ -114,7 +114,7 @@ class Greeting:
         }
         self.paper = _signed("hello", about, identity.key_pem, identity.cert_pem)
 
-    def understood(self, welcome: bytes) -> Keys:
+    def understood(self, welcome: bytes) -> SessionKeys:
         """The keys of the session. Raises ``NotAuthenticated`` with the coordinator's words where it turned the node
         away, or where the welcome is not the coordinator's to this very hello."""
         said, _ = _coordinators("welcome", welcome, self._authority)
@@ -145,7 +145,7 @@ def read_hello(paper: bytes, authority_pem: bytes) -> Hello:
     return Hello(found.node_id, str(session), str(number), found.fingerprint, expires, key, digest)
 
 
-def welcome(hello: Hello, key_pem: bytes, certificate_pem: bytes) -> tuple[bytes, Keys]:
+def welcome(hello: Hello, key_pem: bytes, certificate_pem: bytes) -> tuple[bytes, SessionKeys]:
     """The coordinator's answer to a node that may come in, and the keys of the session. Raises ``WireError`` where the
     node's key leads to none."""
     key = X25519PrivateKey.generate()
@@ -236,7 +236,7 @@ def _shared(own: X25519PrivateKey, other: X25519PublicKey) -> bytes:
         raise WireError("a paper with a key of X25519 that keeps no secret") from None
 
 
-def _keys(shared: bytes, hello: bytes, welcome: bytes) -> Keys:
+def _keys(shared: bytes, hello: bytes, welcome: bytes) -> SessionKeys:
     salt = hello + hashlib.sha256(welcome).digest()
     both = HKDF(hashes.SHA256(), 64, salt, _LABEL + b"session").derive(shared)
-    return Keys(Seal(both[:32]), Seal(both[32:]))
+    return SessionKeys(Seal(both[:32]), Seal(both[32:]))

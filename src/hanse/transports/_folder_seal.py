@@ -1,7 +1,7 @@
 """Sealed files: AES-256-GCM with a key that one session has for one direction.
 
-What a file is (:class:`Part`) and its number are its nonce, so a file under another name, or of another session, does
-not open, and no nonce is used for two contents.
+What a file is (:class:`FileKind`) and its number are its nonce, so a file under another name, or of another session,
+does not open, and no nonce is used for two contents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAGIC = b"HFS1"
 MORE_BYTES = _HEAD.size + 16  # than what is sealed
 
 
-class Part(enum.IntEnum):
+class FileKind(enum.IntEnum):
     """What a sealed file is."""
 
     WRITES = 0  # the file with this number
@@ -37,16 +37,16 @@ class Seal:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
-    def close(self, part: Part, number: int, content: bytes) -> bytes:
+    def close(self, part: FileKind, number: int, content: bytes) -> bytes:
         """The content of the file.
 
         >>> seal = Seal(bytes(32))
-        >>> seal.open(Part.WRITES, 3, seal.close(Part.WRITES, 3, b"text"))
+        >>> seal.open(FileKind.WRITES, 3, seal.close(FileKind.WRITES, 3, b"text"))
         b'text'
         """
         return _HEAD.pack(_MAGIC, len(content) + 16) + self._cipher.encrypt(_nonce(part, number), content, None)
 
-    def open(self, part: Part, number: int, file: bytes) -> bytes:
+    def open(self, part: FileKind, number: int, file: bytes) -> bytes:
         """What was sealed. Raises :class:`HalfThere` for a file that is too short; ``Tampered``."""
         if len(file) < _HEAD.size:
             raise HalfThere
@@ -61,5 +61,5 @@ class Seal:
             raise Tampered(f"file {number} is not as the other side sealed it") from None
 
 
-def _nonce(part: Part, number: int) -> bytes:
+def _nonce(part: FileKind, number: int) -> bytes:
     return bytes([part]) + number.to_bytes(11, "big")

@@ -22,7 +22,7 @@ from hanse.errors import Tampered, WireError
 from hanse.messages import MAX_HEADER_BYTES
 from hanse.transports import _folder_files as files
 from hanse.transports._conduit import CHUNK_BYTES
-from hanse.transports._folder_seal import MORE_BYTES, HalfThere, Part, Seal
+from hanse.transports._folder_seal import MORE_BYTES, FileKind, HalfThere, Seal
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class FolderWire:
         if self._saying is not None:
             self._saying.cancel()
         if say:
-            self._goodbye(self._closes.close(Part.BYE, 0, reason.encode()[:1000]))
+            self._goodbye(self._closes.close(FileKind.BYE, 0, reason.encode()[:1000]))
         self._waiting.clear()
         self._inbox.clear()
         self._over(self._ended)
@@ -222,7 +222,7 @@ class FolderWire:
         self._putting = True
 
         def work() -> None:
-            content = self._closes.close(Part.WRITES, number, b"".join(parts))
+            content = self._closes.close(FileKind.WRITES, number, b"".join(parts))
             files.place(self._mine / files.sealed(self.session, number), content)
 
         self._work(work, lambda _: self._was_put())
@@ -262,7 +262,7 @@ class FolderWire:
             if raw is None:
                 break
             try:
-                content = self._opens.open(Part.WRITES, number, raw)
+                content = self._opens.open(FileKind.WRITES, number, raw)
                 found.writes.append((number, _unpacked(content)))
             except HalfThere:
                 found.wrong = self._doubted(path, number, f"half of file {number} is missing", _HALF_S)
@@ -297,7 +297,7 @@ class FolderWire:
             return 0
         (seen,) = _SEEN.unpack_from(raw)
         try:
-            self._opens.open(Part.SEEN, seen, raw[_SEEN.size :])
+            self._opens.open(FileKind.SEEN, seen, raw[_SEEN.size :])
         except (HalfThere, Tampered):
             return 0
         return int(seen)
@@ -305,7 +305,7 @@ class FolderWire:
     def _bye(self) -> str | None:
         raw = files.read(self._theirs / f"{self.session}.bye", 2000)
         try:
-            return None if raw is None else self._opens.open(Part.BYE, 0, raw).decode(errors="replace")
+            return None if raw is None else self._opens.open(FileKind.BYE, 0, raw).decode(errors="replace")
         except (HalfThere, Tampered):
             return None
 
@@ -348,7 +348,7 @@ class FolderWire:
         number = self._next
 
         def work() -> None:
-            content = _SEEN.pack(number) + self._closes.close(Part.SEEN, number, b"")
+            content = _SEEN.pack(number) + self._closes.close(FileKind.SEEN, number, b"")
             files.place(self._mine / f"{self.session}.seen", content, sync=False)
 
         self._work(work, lambda _: None)
