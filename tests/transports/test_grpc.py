@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import hpack
 import numpy as np
 import pytest
 from grpc import aio
@@ -22,7 +23,7 @@ from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost
 from hanse.identity import Authority, NodeIdentity
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transport import Progress
-from hanse.transports import REQUEST_HEADER
+from hanse.transports import REQUEST_HEADER, _http2
 from hanse.transports._grpc_channel import PATH, channel_credentials, client_context, server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
@@ -235,6 +236,33 @@ def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(tmp_path: Path, cap
 
     run(test())
     assert "secret" in caplog.text
+
+
+def test_a_node_whose_handshake_outlasts_the_coordinator_is_not_asked_who_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What would be asked is a database that is closed by then, in a thread that there is not any more."""
+    asked: list[str] = []
+
+    async def accept(node: str, fingerprint: str) -> None:
+        asked.append(node)
+
+    async def test() -> None:
+        async with Federation(tmp_path, accept=accept) as federation:
+            host, _, port = federation.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            await asyncio.sleep(0.05)  # it is taken, and its handshake has not begun
+            await federation.coordinator.stop()
+            await writer.start_tls(channel_credentials(identity(federation.authority, "late")), server_hostname=host)
+            fields = [(":method", "POST"), (":path", PATH), ("content-type", "application/grpc")]
+            writer.write(_http2.PREFACE + _http2.frame(4, 0, 0) + _http2.frame(1, 4, 1, hpack.Encoder().encode(fields)))
+            said = await asyncio.wait_for(reader.read(-1), 10)
+            assert b"the coordinator stops" in said
+            writer.close()
+
+    run(test())
+    assert asked == []
+    assert not caplog.records
 
 
 def test_accept_turns_revoked_certificates_away_and_says_why(tmp_path: Path) -> None:

@@ -173,3 +173,21 @@ def test_files_are_closed_beside_the_event_loop(tmp_path: Path, monkeypatch: pyt
     asyncio.run(main())
     assert len(closers) == 1
     assert closers[0] != threading.get_ident()
+
+
+def test_files_that_are_too_many_while_the_loop_ends_are_closed_without_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event loop that ends lends no threads, and still waits for those that work."""
+
+    async def main() -> None:
+        spools = Spools(tmp_path)
+        filled(spools.take(SIZE), 1, SIZE)
+        assert open_files(tmp_path) == 1
+        await asyncio.get_running_loop().shutdown_default_executor()
+        monkeypatch.setattr(_spools, "IDLE_SECONDS", 0.0)
+        spools._look()
+        assert spools.kept_bytes == 0
+        assert open_files(tmp_path) == 0
+
+    asyncio.run(main())

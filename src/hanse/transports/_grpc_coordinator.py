@@ -141,6 +141,9 @@ class GrpcCoordinator:
         return call
 
     def _opened(self, call: Call, fields: Fields) -> None:
+        if self._closed:  # its handshake took longer than the end of all others
+            call.finish(UNAVAILABLE, "the coordinator stops")
+            return
         self._spawn(self._serve(call, dict(fields)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -73,7 +73,10 @@ class Spools:
             later = self._free[0][0] + IDLE_SECONDS - now if self._free else None
             self._timer = None if later is None else loop.call_later(later, self._look)
         if gone:
-            loop.run_in_executor(None, _close, gone)
+            try:
+                loop.run_in_executor(None, _close, gone)
+            except RuntimeError:  # the loop ends, and lends no threads any more
+                _close(gone)
 
     def __del__(self) -> None:
         _close([fd for _, _, fd in self._free])
