@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import safetensors.numpy
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -32,6 +33,7 @@ from hanse.messages import (
     head,
     load,
     loads,
+    mark,
     signal,
 )
 
@@ -403,3 +405,12 @@ def test_whether_an_array_is_there_is_told_without_reading_it() -> None:
     assert "x" in given
     assert "y" not in given
     assert "x" in Under({"a.x": given}, "a.")
+
+
+def test_a_mark_is_blake3_of_the_canonical_bytes() -> None:
+    record = Record({"a": [1, None]}, {"x": np.arange(300_000.0), "i": np.array(3)})
+    assert mark(record) == blake3(dump(record)).hexdigest()
+    marks = {mark(Record(data, arrays)) for data in ({}, {"a": 1}) for arrays in ({}, {"x": np.zeros(3)})}
+    assert len(marks) == 4
+    # the empty input of the reference's test vectors
+    assert blake3(b"").hexdigest() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"

@@ -24,7 +24,7 @@ from hanse.gathering._bound import Bound, fresh_seed, hashed
 from hanse.gathering._keys import LOST, PURPOSE, Keys, MaskedSum, believe, key_text, text
 from hanse.kinds import Answer, Contribution
 from hanse.large_arrays import empty
-from hanse.messages import Array, Json, Record, digest
+from hanse.messages import Array, Json, Record, mark
 from hanse.privacy import keystream, neighbours, sealing, shamir
 from hanse.privacy.agreement import KeyPair, derive
 from hanse.privacy.fixed_point import Code, code, encode, widths
@@ -144,7 +144,7 @@ class Member:
         gets the very same answer."""
         party, number, among = self._party, asked["session"], tuple(asked["among"])
         bound = [party.run, party.bundle, mine.listed, number, party.step, party.exchange, list(among)]
-        what = digest(inner)
+        what = mark(inner)
         id = hashlib.sha256(text("session", *bound, asked["form"], what)).digest()
         if mine.session is not None and mine.session.id == id:
             return mine.session

@@ -43,6 +43,7 @@ from hanse.messages.records import (
     fingerprint,
     head,
     load,
+    mark,
     payload,
     pieces,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "frames",
     "head",
     "load",
+    "mark",
     "loads",
     "parts",
     "payload",

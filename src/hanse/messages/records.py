@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import xxhash
+from blake3 import blake3
 
 from hanse.errors import WireError
 from hanse.messages.buffers import Array, Buffer, Buffered, Layout, Memory, stretches
@@ -128,6 +129,18 @@ def digest(record: Record) -> str:
     for piece in pieces(record):
         sha.update(piece)
     return sha.hexdigest()
+
+
+def mark(record: Record) -> str:
+    """BLAKE3 of the canonical bytes, 64 hex digits: nobody finds two records with one mark, as with :func:`digest`, at
+    a third of the cost. For what is hashed in every round and named nowhere else.
+
+    References: O'Connor, Aumasson, Neves and Wilcox-O'Hearn 2020, "BLAKE3: one function, fast everywhere".
+    """
+    found = blake3()
+    for piece in pieces(record):
+        found.update(piece)
+    return found.hexdigest()
 
 
 def fingerprint(record: Record) -> str:

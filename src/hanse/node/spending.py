@@ -20,7 +20,7 @@ from pathlib import Path
 from hanse.errors import NotAllowed
 from hanse.facts import Facts
 from hanse.ledger import Account, Ledger
-from hanse.messages import Json, Record, digest, dumps, loads
+from hanse.messages import Json, Record, dumps, loads, mark
 from hanse.node.kept import opened
 from hanse.rule import Decision
 
@@ -254,7 +254,7 @@ def _late(ledger: Ledger) -> bool:
 
 
 def digest_of(facts: Facts, ask: Record) -> str:
-    """The name of an answer: SHA-256 of what is asked and of its place in the run."""
+    """The name of an answer: a hash of what is asked and of its place in the run."""
     place: dict[str, Json] = {
         "run": facts.run,
         "bundle": facts.bundle,
@@ -263,7 +263,7 @@ def digest_of(facts: Facts, ask: Record) -> str:
         "operation": facts.operation,
         "combine": facts.combine,
     }
-    return digest(Record({**place, "ask": ask.data}, ask.arrays))
+    return mark(Record({**place, "ask": ask.data}, ask.arrays))
 
 
 def _failed(ledger: Ledger, error: Exception) -> NotAllowed:
