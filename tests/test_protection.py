@@ -271,4 +271,4 @@ def test_what_is_promised_follows_from_the_bundle_alone() -> None:
     facts = frozen.facts("s0")["privacy"]
     assert (facts["epsilon"], facts["releases"], facts["unit"]) == (1.0, 5, "site")
     table = Table.of({"x": [1.0, 2.0], "y": ["a", "b"]})
-    assert Answerer("s0", lambda bundle: table)._run("r", frozen.content).guarantee == guarantee
+    assert Answerer("s0", lambda bundle: table)._run("r", frozen.content).terms.guarantee == guarantee

@@ -5,10 +5,11 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["connect", "load_result", "simulate"]
+__all__ = ["connect", "load_result", "simulate", "virtual_sites"]
 _PLACES = {
     "connect": "door",
     "simulate": "door",
+    "virtual_sites": "virtual",
     "load_result": "results",
     "Experiment": "proposal",
     "Federation": "federation",

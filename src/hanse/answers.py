@@ -18,7 +18,7 @@ from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
 from hanse.gather import Gather, Identity, Party
 from hanse.kinds import Algorithm, Combine, Contribution, Site, Source
-from hanse.memories import Memories
+from hanse.memories import Memories, NodeMemory
 from hanse.messages import Json, Record, digest
 from hanse.privacy import release
 from hanse.privacy.drawing import KEY_BYTES, key_for
@@ -36,19 +36,68 @@ OpenSource = Callable[[Mapping[str, Json]], Source]  # the same, to be read in b
 _COMBINES = {str(combine): combine for combine in Combine}
 
 
-@dataclass(slots=True)
-class _Run:
-    config: Mapping[str, Json]
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a bundle says to every node of its run, with nothing of a node's own: sites of one process share it.
+
+    Args:
+        config, settings: of the run; the second with all defaults, as it reaches the algorithm.
+        algorithm: what answers.
+        gathers: by the way to combine.
+        alike: whether all kinds of combining are gathered in the same way.
+        guarantee: what differential privacy the run promises.
+        rows: node to the most rows that it declared.
+        nodes: all of the run.
+    """
+
+    config: RunConfig
+    settings: Mapping[str, Json]
     algorithm: Algorithm
     gathers: Mapping[Combine, Gather]
-    alike: bool  # whether all kinds of combining are gathered in the same way
-    transforms: transforms.Chain
+    alike: bool
     guarantee: Guarantee | None
     rows: Mapping[str, float]
+    nodes: tuple[str, ...]
+
+    @staticmethod
+    def of(bundle: Mapping[str, Json]) -> Terms:
+        """Of the content of a bundle. Raises ``ConfigError`` where it is wrong."""
+        config = RunConfig.parse(bundle["config"])
+        settings, alike = config.to_json(), len(set(bundle["gathering"].values())) == 1
+        rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
+        gathers, promised = gathering.build(bundle["gathering"], settings), protection.of(config, len(rows))
+        return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
     table: Table
-    source: Source | None = None
+    source: Source | None
     cache: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Run:
+    terms: Terms
+    transforms: transforms.Chain
     memories: Memories = field(default_factory=Memories)
+    rows: _Rows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A task at a site, before anything is computed. ``place`` names it among all tasks of all runs."""
+
+    run: _Run
+    terms: Terms
+    site: Site
+    party: Party
+    memory: NodeMemory
+    combine: Combine
+    op: str
+    ask: Record
+    checkpoint: bool
+    place: tuple[str, ...]
 
 
 class Answerer:
@@ -62,6 +111,7 @@ class Answerer:
         identity: gives what signs for this node in a gather; None: nodes have no names that can be checked.
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
+        terms: gives what a bundle says, where that is known already.
     """
 
     def __init__(
@@ -73,9 +123,10 @@ class Answerer:
         identity: Callable[[], Identity | None] = lambda: None,
         promises: MutableMapping[str, Json] | None = None,
         secret: Callable[[], bytes] | None = None,
+        terms: Callable[[Mapping[str, Json]], Terms] = Terms.of,
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
-        self._identity = identity
+        self._identity, self._terms = identity, terms
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
         drawn = secrets.token_bytes(KEY_BYTES)
         self._secret = secret or (lambda: drawn)
@@ -91,6 +142,11 @@ class Answerer:
             bundle: the approved bundle that the task belongs to.
             progress: called now and then, to show life.
         """
+        asked = self.asked(task, bundle, progress)
+        return self.reply(asked, asked.terms.algorithm.answer)
+
+    def asked(self, task: Record, bundle: Mapping[str, Json], progress: Progress = lambda: None) -> Asked:
+        """What :meth:`reply` answers; the arguments are those of :meth:`answer`."""
         try:
             data = task.data
             run_id, step, exchange = data["run"], data["step"], data["exchange"]
@@ -98,49 +154,58 @@ class Answerer:
         except KeyError as missing:
             raise WireError(f"a task without {missing}") from None
         run = self._run(run_id, bundle)
-        if how not in run.gathers:
+        terms, rows = run.terms, run.rows or self._rows(run.terms, bundle)
+        run.rows = rows
+        if how not in terms.gathers:
             raise NotApproved(f"the approved bundle does not say how what combines by {str(how)[:40]!r} is gathered")
-        combine = _COMBINES[how]
-        self.spent = {} if run.guarantee is None else {"release": ""}  # nothing of the rows, until there is
+        self.spent = {} if terms.guarantee is None else {"release": ""}  # nothing of the rows, until there is
         memory = run.memories.before(step, exchange)
-        remembered = memory.algorithm
-        names, declared = tuple(run.rows), run.rows.get(self.node, 0.0)
-        own = (run.table, run.config, remembered, run.cache, progress, step, run.source, self._owner, names, declared)
-        site = Site(self.node, *own)
-        seed = int(run.config.get("seed", 0))
-        told = (run_id, str(task.data.get("bundle", "")), run.rows, self._promises)
+        remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
+        more = (rows.source, self._owner, terms.nodes, declared)
+        site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more)
+        seed = int(terms.settings.get("seed", 0))
+        told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
+        checkpoint = bool(data.get("checkpoint", True))
+        place = tuple(str(data.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine"))
+        return Asked(run, terms, site, party, memory, _COMBINES[how], op, Record(ask, task.arrays), checkpoint, place)
+
+    def reply(self, asked: Asked, answers: Callable[[Site, Record], Contribution]) -> Record:
+        """The reply, of which ``answers`` computes the contribution."""
+        combine, terms = asked.combine, asked.terms
 
         def answer(ask: Record) -> Contribution:
-            contribution = run.algorithm.answer(site, ask)
-            if contribution.combine not in (combine, None) or (contribution.combine is None and not run.alike):
+            contribution = answers(asked.site, ask)
+            if contribution.combine not in (combine, None) or (contribution.combine is None and not terms.alike):
                 raise NotAllowed(
                     f"this contribution combines by {contribution.combine or 'what it does not say'}, and was asked "
                     f"for to be combined by {combine}; only what the owner approved is gathered so"
                 )
             if combine is Combine.AGREE and (contribution.record.arrays or contribution.sums):
                 raise NotAllowed("this contribution has arrays, and was asked for words alone")
-            contribution = run.transforms.apply(contribution, memory.transforms, party)
-            if run.source is not None:  # statistics
+            contribution = asked.run.transforms.apply(contribution, asked.memory.transforms, asked.party)
+            if asked.site.source is not None:  # statistics
                 self.spent["cells"] = sum(int(np.size(a)) for a in contribution.record.arrays.values())
-            return contribution if run.guarantee is None else self._noised(run.guarantee, contribution, ask, task)
+            return contribution if terms.guarantee is None else self._noised(terms.guarantee, contribution, ask, asked)
 
-        reply = run.gathers[combine].reply(op, Record(ask, task.arrays), answer, party)
-        run.memories.keep(step, exchange, memory, bool(task.data.get("checkpoint", True)))
+        reply = terms.gathers[combine].reply(asked.op, asked.ask, answer, asked.party)
+        asked.run.memories.keep(asked.party.step, asked.party.exchange, asked.memory, asked.checkpoint)
         return reply
 
-    def _noised(self, promised: Guarantee, contribution: Contribution, ask: Record, task: Record) -> Contribution:
+    def _noised(self, promised: Guarantee, contribution: Contribution, ask: Record, asked: Asked) -> Contribution:
         """The contribution with the noise that was promised."""
-        data = task.data
-        place = [str(data.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine")]
 
         def key(found: bytes) -> bytes:
-            return key_for(self._secret(), *(part.encode() for part in (*place, digest(ask))), found)
+            return key_for(self._secret(), *(part.encode() for part in (*asked.place, digest(ask))), found)
 
-        combine = _COMBINES[data["combine"]]
-        contribution, name = release.released(contribution, combine, promised, key)
+        contribution, name = release.released(contribution, asked.combine, promised, key)
         self.spent["release"] = name
         return contribution
+
+    def rest(self, run_id: str) -> None:
+        """Lets go of a run's rows and of what was made of them, until the next task; what it remembers stays."""
+        if run_id in self._runs:
+            self._runs[run_id].rows = None
 
     def forget(self, run_id: str) -> None:
         """Frees what is kept for a run."""
@@ -149,31 +214,26 @@ class Answerer:
     def _run(self, run_id: str, bundle: Mapping[str, Json]) -> _Run:
         run = self._runs.pop(run_id, None)
         if run is None:
-            config = RunConfig.parse(bundle["config"])
-            algorithm = algorithms.build(config)
-            table, source = Table(), None
-            if algorithms.needs_data(config) and not algorithms.needs_model(config):
-                source = self._open(bundle) if self._open else TableSource(self._load(bundle))
-                source = features.SettledSource(source, bundle["alignment"]["kinds"])
-            elif algorithms.needs_data(config):
-                aligned = bundle["alignment"]
-                kept, kinds = aligned["features"], aligned["kinds"]
-                table = features.apply(self._load(bundle), kept, kinds, config.union_fill, config.besides)
-            settings = config.to_json()
-            gathers = gathering.build(bundle["gathering"], settings)
-            alike = len(set(bundle["gathering"].values())) == 1
+            terms = self._terms(bundle)
             demanded = [transforms.parse(text) for text in self._owner.get("transforms") or ()]
             links = [*bundle["transforms"], *demanded]
-            chain = transforms.Chain(links)
-            rows = {node: float(d.get("most_rows") or 0) for node, d in bundle["datasets"].items()}
-            promised = protection.of(config, len(rows))
             changing = {link["name"] for link in links} - {*transforms.needs_updates(links)}
-            if promised is not None and promised.unit == ROW and changing:
+            if terms.guarantee is not None and terms.guarantee.unit == ROW and changing:
                 raise NotAllowed(
                     f"{', '.join(sorted(changing))} could change what one row was bounded to, so nothing is released"
                 )
-            run = _Run(settings, algorithm, gathers, alike, chain, promised, rows, table, source)
+            run = _Run(terms, transforms.Chain(links))
         self._runs[run_id] = run  # most recently used last
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))
         return run
+
+    def _rows(self, terms: Terms, bundle: Mapping[str, Json]) -> _Rows:
+        config, aligned = terms.config, bundle["alignment"]
+        if not algorithms.needs_data(config):
+            return _Rows(Table(), None)
+        if not algorithms.needs_model(config):
+            source = self._open(bundle) if self._open else TableSource(self._load(bundle))
+            return _Rows(Table(), features.SettledSource(source, aligned["kinds"]))
+        kept, kinds = aligned["features"], aligned["kinds"]
+        return _Rows(features.apply(self._load(bundle), kept, kinds, config.union_fill, config.besides), None)

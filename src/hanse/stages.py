@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
+
+
+def at_once(algorithm: Algorithm, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+    """What ``algorithm`` answers at several sites of one process: at once, if it can (``answer_many``)."""
+    many: Any = getattr(algorithm, "answer_many", None)
+    return [algorithm.answer(site, ask) for site in sites] if many is None else list(many(sites, ask))
 
 
 class Stages:
@@ -40,6 +47,11 @@ class Stages:
     def answer(self, site: Site, ask: Record) -> Contribution:
         index, inner = self._unwrap(ask)
         return self.stages[index].answer(site, inner)
+
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+        """What several sites of one process answer, in their order; at once, where the stage can."""
+        index, inner = self._unwrap(ask)
+        return at_once(self.stages[index], sites, inner)
 
     def tell(self, state: State, gathered: Gathered) -> State:
         index, inner = self._unwrap(self._advance(state))

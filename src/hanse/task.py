@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,8 +54,7 @@ class Task:
     @property
     def of(self) -> Learnable:
         """What the task's file says of it."""
-        found: Learnable = find("tasks", self.kind).TASK
-        return found
+        return _learnable(self.kind)
 
     @property
     def predicts(self) -> str:
@@ -69,6 +69,12 @@ class Task:
     def shape(self, rows: int) -> tuple[int, ...]:
         """Of a prediction for so many rows: (rows,), or (rows, outputs)."""
         return self.of.shape(self, rows)
+
+
+@functools.lru_cache(64)
+def _learnable(kind: str) -> Learnable:  # asked several times for each answer of each site
+    found: Learnable = find("tasks", kind).TASK
+    return found
 
 
 @dataclass(frozen=True, slots=True)

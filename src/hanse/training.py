@@ -98,9 +98,11 @@ class Learned:
         gradient: of the site's own objective, without the term: at the parameters that training began from, or the mean
             over the steps that were taken. The model says which. Zeros for arrays that are not learned.
         steps: how many the training took from its start: of gradients, or of its solver.
+        together: of how many sites the training was computed as one.
     """
 
     parameters: dict[str, Array]
     losses: Sequence[float] = ()
     gradient: dict[str, Array] | None = None
     steps: int = 0
+    together: int = 1

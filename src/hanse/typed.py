@@ -7,7 +7,7 @@ encoded when it goes out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -70,6 +70,14 @@ class Typed(Generic[S, Q]):
     def answer(self, site: Site, ask: Record) -> Contribution:
         """The node's half. Raises ``WireError`` for an ask that is not one of this computation."""
         return self.inner.answer(site, decode(self.question, ask))
+
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+        """What several sites of one process answer, in their order; at once, where the computation can."""
+        inner: Any = self.inner
+        question = decode(self.question, ask)
+        if hasattr(inner, "answer_many"):
+            return list(inner.answer_many(sites, question))
+        return [inner.answer(site, question) for site in sites]
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""

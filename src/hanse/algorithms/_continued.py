@@ -9,7 +9,7 @@ shapes have to be those of the model, or the run is refused with what differs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from hanse.config import RunConfig
@@ -17,6 +17,7 @@ from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.learning import rows as preparation
 from hanse.messages import Json, Record
+from hanse.stages import at_once
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood
 
@@ -56,6 +57,9 @@ class Continued:
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         return self._inner.answer(site, ask)
+
+    def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+        return at_once(self._inner, sites, ask)
 
     def tell(self, state: State, gathered: Gathered) -> State:
         told = self._inner.tell(state, gathered)

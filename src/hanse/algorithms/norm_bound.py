@@ -15,7 +15,8 @@ import numpy as np
 
 from hanse.kinds import Combine, Gathered
 from hanse.learning.aggregation import Aggregation, blockwise, trained
-from hanse.learning.averaging import TRAINING, averaging, norm
+from hanse.learning.averaging import TRAINING, averaging
+from hanse.learning.local_training import norm
 from hanse.learning.server import RATE
 from hanse.messages import Array, Json
 from hanse.settings import Setting, maybe, number

@@ -15,6 +15,7 @@ from hanse.experiment import credentials
 from hanse.experiment.connection import Connection
 from hanse.experiment.federation import Federation
 from hanse.experiment.simulation import Simulation
+from hanse.experiment.virtual import VirtualSites
 from hanse.messages import Json
 from hanse.table import Table
 
@@ -60,11 +61,12 @@ def simulate(
     seed: int = 0,
     workers: int | None = None,
     policy: Mapping[str, Json] | None = None,
+    batched: bool = False,
 ) -> Federation:
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
     Args:
-        sites: site name to a pandas or Polars frame, a mapping of columns, or a Table.
+        sites: site name to a pandas or Polars frame, a mapping of columns, or a Table; or :func:`virtual_sites`.
         wire: ``references`` passes arrays as they are; ``exact`` pushes every message through the
             real wire format and gives the same bytes.
         seed: of the experiments, unless they have their own.
@@ -72,6 +74,8 @@ def simulate(
         policy: settings of the sites' owners that are not as in a simulation, where data scientist and owner
             are one: any of ``[policy]`` of ``node.toml`` that a rule brings along, such as ``minimum_cell`` or
             ``allow_node_statistics``. The rules of a node decide by them here too.
+        batched: sites of a round train together, where the model can (``torch_module``): quicker for many sites of a
+            small model, and equal to the last digits of its numbers, no further.
 
     Raises:
         ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.
@@ -89,10 +93,12 @@ def simulate(
         raise ConfigError("sites is empty; expected a mapping from each site's name to its rows")
     if wire not in ("references", "exact"):
         raise ConfigError(f"wire is {wire!r}; expected references or exact")
-    tables = {str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))}
-    for name, table in tables.items():
-        features.canonical(table.names, f"of {name} ")
+    tables: Mapping[str, Table] = sites
+    if not isinstance(sites, VirtualSites):
+        tables = {str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))}
+        for name, table in tables.items():
+            features.canonical(table.names, f"of {name} ")
     workers = workers or min(len(tables), os.cpu_count() or 1)
     return Federation(
-        Simulation(tables, wire, workers, {"seed": seed}, policy=owners.simulated(policy or {}, len(tables)))
+        Simulation(tables, wire, workers, {"seed": seed}, batched, policy=owners.simulated(policy or {}, len(tables)))
     )

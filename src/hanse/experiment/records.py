@@ -9,6 +9,7 @@ from typing import Any
 
 from hanse.experiment import drawing
 from hanse.experiment.metric_names import FIRST
+from hanse.learning.local_training import APART, TOGETHER
 from hanse.messages import Json
 from hanse.rounds import Step
 
@@ -41,6 +42,19 @@ def gathered(steps: Sequence[Step]) -> str:
     also = [f"unchecked of single sites: {', '.join(unchecked)}", f"each off by at most {off:.1g}" if off else ""]
     by = " and ".join(sorted({str(told["by"]) for told in hidden}))
     return f"{by} sums of {span} sites, which nobody saw in parts ({'; '.join(filter(None, also))})"
+
+
+def together(steps: Sequence[Step]) -> str:
+    """What it means that sites trained together (:mod:`hanse.learning.local_training`); "" where each trained alone."""
+    told = [p.get("metrics") or {} for s in steps if s.round is not None for p in s.participants.values()]
+    if not any(TOGETHER in metrics for metrics in told):
+        return ""
+    off = [float(m[APART]) for m in told if m.get(APART) is not None]
+    measured = f"in the first round, by {max(off):.1g} of the length of what a site learned" if off else "by rounding"
+    return (
+        "sites trained together (batched), which adds numbers in another order than each alone: their parameters "
+        f"differ {measured}; later rounds may amplify it"
+    )
 
 
 def _evaluated(step: Step) -> int | None:

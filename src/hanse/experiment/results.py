@@ -98,7 +98,7 @@ class Result:
         """What is odd about the sites and may spoil the model, a sentence each: kinds, labels, units, codes."""
         said = [str(w) for w in self.alignment.get("warnings", ())]
         said += [str(w) for step in self.rounds for w in list(step.metrics.get("warnings") or ())]
-        return list(dict.fromkeys(said))
+        return list(dict.fromkeys([*said, *filter(None, [records.together(self.rounds)])]))
 
     @property
     def failures(self) -> Listing:

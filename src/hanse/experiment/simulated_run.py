@@ -7,7 +7,6 @@ are added in the order of sites, so the result does not depend on how many threa
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,19 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hanse import algorithms, bundle, gathering, policy, protection
-from hanse.answers import Answerer
+from hanse.answers import Answerer, Terms
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
+from hanse.experiment.crew import COHORT, Crew, Job
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
+from hanse.experiment.virtual import VirtualSites
 from hanse.facts import Data, Facts, now, round_of
 from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
 from hanse.privacy.drawing import KEY_BYTES
+from hanse.queries import TableSource
 from hanse.rounds import Forgetful, Loop, Step
 from hanse.table import Table
 from hanse.transport import Handler, Progress
 from hanse.transports.local import COORDINATOR, LocalTransport
+
+AWAKE = 256  # virtual sites that keep their rows at hand
 
 
 class _Cancelled(Exception):
@@ -46,14 +50,20 @@ class SimulatedRun:
         tables: Mapping[str, Table],
         wire: str,
         workers: int,
-        sources: Mapping[str, Source],
-        policy: Mapping[str, Json],
+        shown: dict[str, dict[str, Json]],
+        owner: Mapping[str, Json],
         start: Record | None,
+        batched: bool,
     ) -> None:
-        self._sources, self._policy = sources, policy
-        self.run_id, self.config, self.bundle, self.tables = run_id, config, frozen, tables
+        self._shown, self._owner = shown, owner
+        self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
+        self.nodes = list(frozen.content["datasets"])
         self._sha256, self._said = frozen.sha256, frozen.facts("")  # once for all tasks: both are long
+        self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers
+        self._rules = policy.rules(owner)
+        self._waiting: dict[str, Progress] = {}  # site to what shows that its answer is still worked on
+        self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
@@ -110,7 +120,7 @@ class SimulatedRun:
                     self.config,
                     seen,
                     self.run_id,
-                    list(self.tables),
+                    self.nodes,
                     self.bundle.content["alignment"],
                     self._sha256,
                     True,
@@ -139,7 +149,7 @@ class SimulatedRun:
             self.config,
             list(self.steps),
             self.run_id,
-            list(self.tables),
+            self.nodes,
             self.bundle.content["alignment"],
             self._sha256,
             True,
@@ -176,15 +186,17 @@ class SimulatedRun:
             raise asyncio.CancelledError
         if algorithms.at_once(self.config.federated_strategy):
             await self._ask_owners()
+        patient = asyncio.create_task(self._patient())
         journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
         with ThreadPoolExecutor(self._workers, f"{self.run_id}-site") as pool:
             try:
-                handlers = {node: self._handler(node, table, pool) for node, table in self.tables.items()}
+                crew = Crew(pool, self._cohort)
+                handlers = {node: self._handler(node, crew) for node in self.nodes}
                 transport = LocalTransport(handlers, self._wire)
                 run = Loop(
                     self.algorithm,
                     self.config,
-                    list(self.tables),
+                    self.nodes,
                     transport,
                     journal,
                     self.run_id,
@@ -201,12 +213,13 @@ class SimulatedRun:
                 self._tell("running")
                 state = await run.go()
             finally:
+                patient.cancel()
                 self._stop.set()  # threads of answers that nobody waits for any more
         done = [detail for kind, detail in journal.events if kind == "run.done"]
         self.reason = str(done[-1].get("reason", "")) if done else ""
         return self.algorithm.result(state)
 
-    def _facts(self, node: str, rows: int) -> Callable[[str, Record], Facts]:
+    def _facts(self, node: str) -> Callable[[str, Record], Facts]:
         """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
         said = {name: value for name, value in self._said.items() if name != "dataset"}
         bound = self.bundle.content["datasets"][node]
@@ -222,7 +235,7 @@ class SimulatedRun:
                 run=self.run_id,
                 bundle=self._sha256,
                 dataset=about,
-                rows=rows if about else None,
+                rows=bound["most_rows"] if about else None,
                 step=task.data.get("step", max(0, said["steps"] - 1)),
                 exchange=task.data.get("exchange", 0),
                 operation=task.data.get("op", "proposal"),
@@ -237,44 +250,54 @@ class SimulatedRun:
 
     async def _ask_owners(self) -> None:
         """What owners answer at once in their settings is answered before the run, as at a node. Raises ``Refused``."""
-        rules = policy.rules(self._policy)
-        for node, table in self.tables.items():
-            said = await policy.decide(rules, self._facts(node, table.rows)(COORDINATOR, Record()))
+        for node in self.nodes:
+            said = await policy.decide(self._rules, self._facts(node)(COORDINATOR, Record()))
             if not all(decision.allowed for decision in said):
                 self.rejected[node] = "; ".join(f"{d.rule}: {d.reason}" for d in said if not d.allowed)
         if self.rejected:
             raise Refused("; ".join(f"{node}: {why}" for node, why in self.rejected.items()))
 
-    def _handler(self, node: str, table: Table, pool: ThreadPoolExecutor) -> Handler:
-        answerer = Answerer(node, lambda bundle: table, self._policy, lambda bundle: self._sources[node])
+    def _handler(self, node: str, crew: Crew) -> Handler:
+        def source(bundle: Mapping[str, Json]) -> Source:
+            return TableSource(self._tables[node], self._shown.setdefault(node, {}))
+
+        answerer = Answerer(
+            node, lambda bundle: self._tables[node], self._owner, source, terms=lambda bundle: self._terms
+        )
 
         def alive(progress: Progress) -> None:
             if self._stop.is_set():
                 raise _Cancelled
             progress()
 
-        rules, facts = policy.rules(self._policy), self._facts(node, table.rows)
+        rules, facts = self._rules, self._facts(node)
 
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
+            self._awake.pop(node, None)
             await policy.enforce(rules, facts(peer, message.body))
-            work = functools.partial(answerer.answer, message.body, self.bundle.content, lambda: alive(progress))
-            future = asyncio.get_running_loop().run_in_executor(pool, work)
+            future = crew.answer(Job(answerer, message.body, self.bundle.content, lambda: alive(progress)))
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
             try:
-                body = await self._patient(future, progress)
+                self._waiting[node] = progress
+                body = await future
             except HanseError:
                 raise
             except Exception as error:
                 self._error = self._error or error
                 raise NodeFailed(f"{type(error).__name__}: {error}") from error
+            finally:
+                self._waiting.pop(node, None)
+            self._awake[node] = answerer
+            if isinstance(self._tables, VirtualSites) and len(self._awake) > AWAKE:
+                self._awake.pop(next(iter(self._awake))).rest(self.run_id)
             return Message("reply", message.id, node, body)
 
         return handle
 
-    async def _patient(self, future: asyncio.Future[Record], progress: Progress) -> Record:
-        """Waits for an answer. A site that waits for a thread, or is slow, is not late here: which
-        ones are would depend on this machine, and so would the result."""
-        while not future.done():
-            await asyncio.wait([future], timeout=self.config.round_timeout_s / 3)
-            progress()
-        return future.result()
+    async def _patient(self) -> None:
+        """Shows life of those who wait for an answer. A site that waits for a thread, or is slow, is not late here:
+        which ones are would depend on this machine, and so would the result."""
+        while True:
+            await asyncio.sleep(self.config.round_timeout_s / 3)
+            for progress in list(self._waiting.values()):
+                progress()

@@ -15,7 +15,6 @@ from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.simulated_run import SimulatedRun
 from hanse.messages import Json, Record, digest
-from hanse.queries import TableSource
 from hanse.summary import labels_here
 from hanse.suppression import most_rows
 from hanse.table import Table
@@ -25,10 +24,11 @@ from hanse.table import Table
 class Simulation:
     """Behind :func:`simulate`: tables, and the runs over them."""
 
-    tables: dict[str, Table]
+    tables: Mapping[str, Table]
     wire: str
     workers: int
     defaults: Mapping[str, Json]
+    batched: bool = False
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
@@ -70,9 +70,9 @@ class Simulation:
             config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
-        tables = {n: t for n, t in self.tables.items() if n in frozen.content["datasets"]}
-        sources = {n: TableSource(t, self._shown.setdefault(n, {})) for n, t in tables.items()}
-        run = SimulatedRun(run_id, config, frozen, tables, self.wire, self.workers, sources, self.policy, start)
+        run = SimulatedRun(
+            run_id, config, frozen, self.tables, self.wire, self.workers, self._shown, self.policy, start, self.batched
+        )
         self.runs[run_id] = run
         run.start()
         return run_id
@@ -91,7 +91,7 @@ class Simulation:
             "state": run.state,
             "round": last,
             "rounds": run.config.num_rounds,
-            "nodes": list(run.tables),
+            "nodes": list(run.nodes),
             "reason": run.reason,
             "consents": {n: {"decision": "reject", "reason": why} for n, why in run.rejected.items()},
             "simulation": True,
@@ -136,12 +136,12 @@ class Simulation:
             raise NotFound(f"there is no run {run_id!r} here; there are {', '.join(self.runs) or 'none'}")
         return self.runs[run_id]
 
-    def _chosen(self, config: RunConfig) -> dict[str, Table]:
+    def _chosen(self, config: RunConfig) -> Mapping[str, Table]:
         wanted = config.expected_client_ids
         absent = sorted(set(wanted or ()) - set(self.tables))
         if absent:
             raise ConfigError(f"there is no site {', '.join(absent)}; there are {', '.join(self.tables)}")
-        return {n: t for n, t in self.tables.items() if wanted is None or n in wanted}
+        return self.tables if wanted is None else {n: self.tables[n] for n in self.tables if n in wanted}
 
     def _align(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, Json]:
         return alignment.of(config, {n: t.schema() for n, t in tables.items()}, self._told(config, tables))

@@ -15,19 +15,20 @@ whose are not are left out of the round, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hanse.codec import encode
-from hanse.errors import ConfigError, NodeFailed, RunFailed
+from hanse.errors import ConfigError, RunFailed
 from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site, generator
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
-from hanse.learning.local import LocalStep, Named, Said, Visit, kept, recalled, training
+from hanse.learning.local import LocalStep, Named, Visit, recalled, training
+from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining, apart, said_lost, untrained
 from hanse.learning.schedule import Phase, Schedule
 from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
 from hanse.messages import Array, Json, Record
@@ -36,7 +37,7 @@ from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
 from hanse.table import ColumnKind
 from hanse.task import NUMBER, Task
-from hanse.training import Arrays, Learned, ProximalTerm, Training
+from hanse.training import Arrays
 from hanse.typed import Typed
 
 TRAINING = {
@@ -44,9 +45,6 @@ TRAINING = {
     "batch_size": Setting(32, "rows per local step", whole(1, 10_000_000)),
     "learning_rate": Setting(None, "of the local steps; null: 0.01", maybe(number(0, 1000, above=True))),
 }
-LEARNING_RATE = 0.01  # where the run has none
-_SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
-_CHANGE, _NUMBERS = "change", "numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +165,9 @@ class Averaging:
         if phase == "initialise":  # only the nodes can tell how the model looks; it is the same at each of them
             return Ask(encode(question), Combine.SUM, phase, to=SAMPLE)
         trains = phase == "train"
-        sent = {f"{_CHANGE}.{n}": (a.dtype.name, a.shape) for n, a in state.model.items()}
+        sent = {f"{CHANGE}.{n}": (a.dtype.name, a.shape) for n, a in state.model.items()}
         more = {f"{part}.{n}": (a.dtype.name, a.shape) for part in self.local.adds for n, a in state.learned.items()}
-        more |= {f"{_NUMBERS}.{name}": ("float64", (1,)) for name in self.local.numbers}
+        more |= {f"{NUMBERS}.{name}": ("float64", (1,)) for name in self.local.numbers}
         along = {name: state.server[name] for name in self.server.sends} if trains else {}
         counted = state.counted if trains or self.local.personal else {}
         task = preparation.task(state.prepared)
@@ -204,15 +202,15 @@ class Averaging:
         if not gathered.weight > 0:
             return replace(state, kept_rounds=(*state.kept_rounds, schedule.round))
         together = self.aggregation.together(gathered, state.settings)
-        parts = {name: _under(name, together) for name in (_CHANGE, *self.local.adds, _NUMBERS)}
+        parts = {name: _under(name, together) for name in (CHANGE, *self.local.adds, NUMBERS)}
         change, server = self._stepped(state, gathered, parts)
         return self._counted(replace(state, model=applied(state.model, change), server=server), gathered)
 
     def _stepped(
         self, state: State, gathered: Gathered, parts: dict[str, dict[str, Array]]
     ) -> tuple[dict[str, Array], Named]:
-        change, learned = parts.pop(_CHANGE), state.learned
-        numbers = {name: float(a[0]) for name, a in parts.pop(_NUMBERS).items()}
+        change, learned = parts.pop(CHANGE), state.learned
+        numbers = {name: float(a[0]) for name, a in parts.pop(NUMBERS).items()}
         stepped = change if self.server.everything else {name: change[name] for name in learned}
         claimed = sum(answer.claimed for answer in gathered.answers)
         share = min(1.0, claimed / state.prepared.data["rows"])
@@ -296,74 +294,70 @@ class Averaging:
             buffers: Any = getattr(model, "buffers", lambda parameters: ())
             said = {"whole": whole, "buffers": list(buffers(initial))}
             return Contribution(Record(said, initial), combine=Combine.SUM, sensitivity=0.0)
+        rows, visit, sums, metrics = self._measured(site, model, ask)
+        if ask.phase == "evaluate":
+            return Contribution(Record(said_lost(visit)), float(len(rows.test)), sums, metrics, Combine.SUM)
+        training = self._training(site, model, rows, ask, visit)
+        record, more = untrained(self.local, visit) if training is None else training.said(training.run())
+        return self._contribution(site, rows, visit, record, sums, {**metrics, **more})
+
+    def answer_many(self, sites: Sequence[Site], ask: Question) -> list[Contribution]:
+        """What the sites answer, where one process has them all: those that the model can train together
+        (``train_many``) are, in the order of ``sites``; equal to :meth:`answer` but for the last digits."""
+        task = preparation.task(ask.prepared)
+        models = [_model(site, task) for site in sites]
+        train_many: Any = getattr(models[0], "train_many", None)
+        if ask.phase != "train" or train_many is None or self.local.trained is not None:
+            return [self.answer(site, ask) for site in sites]
+        seen = [self._measured(site, model, ask) for site, model in zip(sites, models, strict=True)]
+        trainings = [
+            self._training(site, model, rows, ask, visit)
+            for site, model, (rows, visit, _, _) in zip(sites, models, seen, strict=True)
+        ]
+        there = [training for training in trainings if training is not None]
+        learned = train_many([t.given(t.visit.common, t.term) for t in there])
+        off = {}
+        if ask.round == 1 and learned and learned[0].together > 1:  # once, of one site: how far rounding goes
+            off = {APART: apart(learned[0], there[0].run(), ask.model)}
+        left, found = iter(learned), []
+        for site, own, (rows, visit, sums, metrics) in zip(sites, trainings, seen, strict=True):
+            record, more = untrained(self.local, visit) if own is None else own.said(next(left))
+            if own is not None and own is there[0]:
+                more |= off
+            found.append(self._contribution(site, rows, visit, record, sums, {**metrics, **more}))
+        return found
+
+    def _measured(
+        self, site: Site, model: Model, ask: Question
+    ) -> tuple[preparation.Rows, Visit, dict[str, Array], dict[str, float]]:
+        """A site's rows, what its local step knows, and what it measured of the parameters that it was asked with."""
         rows = preparation.rows(site, ask.prepared)
         site.progress()
         visit = self._visit(site, ask)
         measured = self.local.measured(visit)
         sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
-        metrics = {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
-        if ask.phase == "evaluate":
-            return Contribution(Record(_said_lost(visit)), float(len(rows.test)), sums, metrics, Combine.SUM)
-        record, more = self._trained(site, model, rows, ask, visit)
+        return rows, visit, sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
+
+    def _contribution(
+        self, site: Site, rows: preparation.Rows, visit: Visit, record: Record, sums: Arrays, metrics: dict[str, float]
+    ) -> Contribution:
         weight = self.local.weight(site.node, len(rows.train), visit.settings) if len(rows.train) else 0.0
-        return Contribution(record, weight, sums, {**metrics, **more}, self.aggregation.combine, self.updates)
+        return Contribution(record, weight, sums, metrics, self.aggregation.combine, self.updates)
 
     def _visit(self, site: Site, ask: Question) -> Visit:
         """What the local step knows, of a site that only measures."""
         learned, memory = _learned(ask.model, ask.buffers), recalled(site, ask.counted)
         return Visit(ask.model, learned, ask.server, memory or {}, self._chosen(site.config), lost=memory is None)
 
-    def _trained(
+    def _training(
         self, site: Site, model: Model, rows: preparation.Rows, ask: Question, visit: Visit
-    ) -> tuple[Record, dict[str, float]]:
-        """What training changed and the strategy adds, and numbers about it."""
-        nothing = {name: {n: np.zeros_like(a) for n, a in visit.learned.items()} for name in self.local.adds}
+    ) -> LocalTraining | None:
+        """None where there are no training rows."""
         if not len(rows.train):
-            change = {n: np.zeros_like(a) for n, a in ask.model.items()}
-            return Record({}, _arrays(change, nothing, dict.fromkeys(self.local.numbers, 0.0))), {"update_norm": 0.0}
-        plainly = visit.lost and not self.local.personal
-        X, y = rows.X[rows.train], _targets(rows, ask.prepared)
-
-        def trains(
-            visit: Visit,
-            start: Arrays,
-            term: ProximalTerm | None,
-            frozen: Collection[str],
-            name: str,
-            epochs: int | None,
-        ) -> Learned:
-            chosen = Training(
-                epochs or visit.settings["local_epochs"],
-                visit.settings["batch_size"],
-                visit.settings["learning_rate"] or LEARNING_RATE,
-                term,
-                self.local.gradient and not plainly,
-                site.progress,
-                frozenset(frozen),
-            )
-            rng = site.rng("train", ask.round, *([name] if name else []))
-            return model.train(start, X, y, rng, chosen)
-
-        visit = replace(visit, trains=trains)
-        if self.local.trained is not None:
-            found = self.local.trained(visit)
-        else:
-            found = visit.train(ask.model, None if plainly else self.local.term(visit))
-        said = Said() if plainly else self.local.told(visit, found)
-        moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in ask.model.items()}
-        change = {**moved, **said.change}
-        keeps = [a for arrays in said.kept.values() for a in arrays.values()]
-        if not all(np.isfinite(a).all() for a in (*change.values(), *keeps)):
-            raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics = {"update_norm": norm(change if self.local.personal else moved)}  # what is a site's own is in none
-        metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
-        if found.losses:
-            metrics["train_loss"] = found.losses[-1]
-        if self.local.keeps and not plainly:
-            kept(site, ask.counted, visit.memory, ask.round, said.kept)
-        if plainly:
-            said = Said(added=nothing, numbers=dict.fromkeys(self.local.numbers, 0.0))
-        return Record(_said_lost(visit), _arrays(change, said.added, said.numbers)), metrics
+            return None
+        X = rows.X if len(rows.train) == len(rows.X) else rows.X[rows.train]
+        y = _targets(rows, ask.prepared)
+        return LocalTraining(site, model, self.local, visit, ask.round, ask.counted, X, y)
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """The strategy's settings in a run."""
@@ -407,20 +401,10 @@ def evaluate(
     return evaluation.evaluate(prediction, rows.y[rows.test], task, mean)
 
 
-def norm(arrays: Arrays) -> float:
-    """Euclidean norm over all arrays; infinite where the squares are too large."""
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
-
-
 def _of_this_step(gathered: Gathered) -> Gathered:
     """Without the answers that were asked for in an earlier step: what they measured was another model."""
     late = {a.node: "it measured an earlier model" for a in gathered.answers if a.asked != gathered.step}
     return gathered.without(late) if late else gathered
-
-
-def _said_lost(visit: Visit) -> dict[str, Json]:
-    return {"lost": True} if visit.lost else {}
 
 
 def _lost(gathered: Gathered) -> tuple[str, ...]:
@@ -429,12 +413,6 @@ def _lost(gathered: Gathered) -> tuple[str, ...]:
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, Array]:
     return {n.removeprefix(f"{prefix}."): arrays[n] for n in arrays if n.startswith(f"{prefix}.")}
-
-
-def _arrays(change: Arrays, added: Named, numbers: Mapping[str, float]) -> dict[str, Array]:
-    """Those of a contribution."""
-    parts = {_CHANGE: change, **added, _NUMBERS: {name: np.array([v], np.float64) for name, v in numbers.items()}}
-    return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
 
 def _learned(model: Arrays, buffers: Collection[str]) -> dict[str, Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -96,9 +97,29 @@ class Agreed:
         return self.needs == STANDARDISED
 
 
+class _Last:
+    """What was made of the last object: the sites of one process are asked with the very same one."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._known: tuple[Any, Any] = (None, None)
+
+    def of(self, key: Any) -> Any:
+        """What is made of ``key``, which nobody changes."""
+        known, found = self._known
+        if known is not key:
+            found = self._make(key)
+            self._known = (key, found)
+        return found
+
+
+_TASK, _DIGEST = _Last(Task.of_json), _Last(digest)
+
+
 def task(prepared: Record) -> Task:
     """The task that was settled."""
-    return Task.of_json(prepared.data["task"])
+    found: Task = _TASK.of(prepared.data["task"])
+    return found
 
 
 def feature_names(columns: Sequence[Described], needs: str) -> list[str]:
@@ -283,7 +304,7 @@ class Rows:
 
 def targets(site: Site, prepared: Record) -> Targets:
     """The site's rows as this preparation sees them, without their features; made once and kept in the site's cache."""
-    key = digest(prepared)
+    key = _DIGEST.of(prepared)
     found: tuple[str, Targets] | None = site.cache.get("targets")
     if found is not None and found[0] == key:
         return found[1]
@@ -300,7 +321,7 @@ def targets(site: Site, prepared: Record) -> Targets:
 
 def rows(site: Site, prepared: Record) -> Rows:
     """The same, with their features."""
-    key = digest(prepared)
+    key = _DIGEST.of(prepared)
     found: tuple[str, Rows] | None = site.cache.get("rows")
     if found is not None and found[0] == key:
         return found[1]

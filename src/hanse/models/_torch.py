@@ -14,9 +14,11 @@ of mean 0 and scale 1.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ import numpy as np
 from hanse.errors import ConfigError, HanseError, NodeFailed
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
+from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
@@ -86,6 +89,29 @@ class TorchModule:
             still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
             return Learned({**_arrays(module), **still}, losses, added.mean(parameters), added.steps)
 
+    def train_many(self, given: Sequence[Given]) -> list[Learned]:
+        """What :meth:`train` gives for each of these arguments, which start from the same parameters; stacked, where
+        the module can be (:mod:`hanse.models._torch_many`)."""
+        torch, kind = library(), np.int64 if self.task.outputs > 1 else np.float32
+        start, X, *_ = given[0]
+        found: dict[int, Learned] = {}
+        with self._plan() as plan, _threads(start, X):
+            module = self._build(plan)
+            if _small(start, X) and stackable(module, plan, given[0]):
+                own = plan.get("loss")
+                losses = None if own else multiplied(torch, module, self.task.outputs, _loss(self.task, "none"))
+                if losses is None:
+                    loss_of = own or _loss(self.task)
+                    losses = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
+                by_rows: dict[int, list[int]] = {}
+                for place, (_, _, y, _, _) in enumerate(given):
+                    by_rows.setdefault(len(y), []).append(place)
+                for places in by_rows.values():
+                    stack = [given[i] for i in places]
+                    typed = [(w, X, np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack]
+                    found |= dict(zip(places, trained(torch, module, losses, typed), strict=True))
+        return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
+
     def buffers(self, parameters: Mapping[str, Array]) -> tuple[str, ...]:
         """Names of the arrays that are kept, not learned: running means, counters."""
         with self._plan() as plan:
@@ -133,7 +159,7 @@ class TorchModule:
         library()
         try:
             names: dict[str, Any] = {"__name__": "training_plan"}
-            exec(compile(self.source, _FILE, "exec"), names)
+            exec(_compiled(self.source), names)
             if not callable(names.get("build")):
                 raise ConfigError(f"{self._called} has no function build(task, options)")
             yield names
@@ -143,12 +169,17 @@ class TorchModule:
             raise NodeFailed(f"{self._called} failed: {type(error).__name__}{_line(error)}") from None
 
 
+@functools.lru_cache(8)
+def _compiled(source: str) -> CodeType:
+    return compile(source, _FILE, "exec")
+
+
 @contextmanager
 def _seeded(rng: np.random.Generator) -> Iterator[None]:
     """PyTorch's random numbers are those of ``rng``, whatever other threads draw: sites of a simulation are threads."""
     torch = library()
     with _RANDOM, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(rng))
+        torch.default_generator.manual_seed(seed_of(rng))  # torch's own formats the stack thrice
         yield
 
 
@@ -157,12 +188,15 @@ def _threads(parameters: Mapping[str, Array], X: Array) -> Iterator[None]:
     """One thread where the arithmetic is small: several would spend the time waiting for each other
     (measured: a hundred times as long on a busy machine), and their sums would depend on the cores."""
     torch, before = library(), library().get_num_threads()
-    small = X.ndim == 2 and sum(a.size for a in parameters.values()) < _SMALL
     try:
-        torch.set_num_threads(1 if small else before)
+        torch.set_num_threads(1 if _small(parameters, X) else before)
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _small(parameters: Mapping[str, Array], X: Array) -> bool:
+    return X.ndim == 2 and sum(a.size for a in parameters.values()) < _SMALL
 
 
 class _Added:
@@ -211,14 +245,13 @@ def _line(error: Exception) -> str:
     return found
 
 
-def _loss(task: Task) -> Callable[[Any, Any], Any]:
+def _loss(task: Task, reduction: str = "mean") -> Callable[[Any, Any], Any]:
     functional = library().nn.functional
     if task.predicts == NUMBER:
         found = functional.mse_loss
     else:
         found = functional.cross_entropy if task.outputs > 1 else functional.binary_cross_entropy_with_logits
-    chosen: Callable[[Any, Any], Any] = found
-    return chosen
+    return functools.partial(found, reduction=reduction)
 
 
 def _inputs(X: Array) -> Any:

@@ -1,0 +1,108 @@
+"""Client updates per second of a simulation: 50 of 100 sites a round, 100 rows each, batches of 20, one pass.
+
+By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 parameters), ``lr`` of 784 and 62 (48,670),
+``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself; ``batched``:
+the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by. The time of setting
+up (all that a run does before its first round) is taken out: it is the difference of a long run and a short one. ``a
+second`` is by the clock, ``a CPU second`` by the processor time of the process, which does not depend on what else the
+machine does.
+
+``peers`` are figures of one idle machine of 2 cores in November 2026, by the clock, of one process: Flower 1.42 with
+two Ray actors, pfl-research 0.6, FedJAX 0.0.17.
+
+    python bench/simulation.py --rounds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+import hanse
+
+SITES, ROWS = 100, 100
+BEFORE = 8  # rounds, after which nearly every site has been asked once
+LINEAR = """
+import torch
+
+def build(task, options):
+    return torch.nn.Linear(len(task.features), task.outputs)
+"""
+NETWORK = """
+from torch import nn
+
+def build(task, options):
+    first, second = nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 5)
+    convolutions = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    return nn.Sequential(convolutions, nn.Linear(512, 169), nn.ReLU(), nn.Linear(169, task.outputs))
+"""
+KINDS: dict[str, tuple[str, int, int, dict[str, float]]] = {  # plan, columns, classes, peers
+    "tab": (LINEAR, 30, 2, {"flower": 159, "pfl": 1285, "fedjax": 2645}),
+    "lr": (LINEAR, 784, 62, {"flower": 121, "pfl": 915, "fedjax": 1509}),
+    "cnn": (NETWORK, 0, 62, {"flower": 49, "pfl": 56, "fedjax": 86}),
+}
+
+
+def sites(columns: int, classes: int) -> dict[str, dict[str, Any]]:
+    rng, found = np.random.default_rng(0), {}
+    for number in range(SITES):
+        y = [f"c{v:02d}" for v in rng.integers(0, classes, ROWS)]
+        if columns:
+            X = rng.normal(size=(ROWS, columns))
+            features: dict[str, Any] = {f"x{i:03d}": X[:, i] for i in range(columns)}
+        else:
+            features = {"image": rng.integers(0, 256, (ROWS, 28, 28, 1), dtype=np.uint8)}
+        found[f"site-{number:03d}"] = {**features, "y": y}
+    return found
+
+
+def seconds(federation: Any, source: str, rounds: int) -> tuple[float, float]:
+    """By the clock, and of the processor."""
+    clock, processor = time.perf_counter(), time.process_time()
+    federation.experiment(
+        model="torch_module",
+        plan={"source": source, "name": "bench"},
+        target="y",
+        sample_id_column=None,
+        federated_strategy="fedavg",
+        rounds=rounds,
+        fraction=0.5,
+        evaluate_every=0,
+        test_fraction=0.0,
+        local_epochs=1,
+        batch_size=20,
+        learning_rate=0.1,
+    ).run(progress=False)
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--kinds", default="tab,lr,cnn")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print("| model | sites train | updates a second | a CPU second | peers, a second |\n|---|---|---|---|---|")
+    for kind in given.kinds.split(","):
+        source, columns, classes, peers = KINDS[kind]
+        rounds = max(2, given.rounds // 6) if kind == "cnn" else given.rounds
+        frames = sites(columns, classes)
+        for batched in (False, True):
+            if batched and kind == "cnn":
+                continue
+            with hanse.simulate(frames, batched=batched) as federation:
+                seconds(federation, source, 1)  # what is loaded at the first run
+                short, long = (seconds(federation, source, n) for n in (BEFORE, BEFORE + rounds))
+            updates = rounds * SITES / 2
+            clock, processor = (updates / (b - a) for a, b in zip(short, long, strict=True))
+            said = ", ".join(f"{name} {value:g}" for name, value in peers.items())
+            how = "together" if batched else "alone"
+            print(f"| {kind} | {how} | {clock:.0f} | {processor:.0f} | {said} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""One site's training in one round of averaging: what it is given, what it comes to, and what the site says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hanse.errors import NodeFailed
+from hanse.kinds import Site
+from hanse.learning.local import LocalStep, Named, Said, Visit, kept
+from hanse.messages import Array, Json, Record
+from hanse.model import Model
+from hanse.training import Arrays, Learned, ProximalTerm, Training
+
+CHANGE, NUMBERS = "change", "numbers"  # under which a site sends the change of θ, and single numbers
+TOGETHER, APART = "trained_together", "apart_from_alone"  # metrics of a training that was computed with others
+LEARNING_RATE = 0.01  # where the run has none
+_SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTraining:
+    """A site, in a round, with the rows that it trains on.
+
+    Args:
+        local: the strategy's local step.
+        visit: what that knows.
+        counted: :attr:`hanse.learning.averaging.State.counted`.
+        X, y: the training rows, at least one.
+    """
+
+    site: Site
+    model: Model
+    local: LocalStep
+    visit: Visit
+    round: int
+    counted: Mapping[str, int]
+    X: Array
+    y: Array
+
+    @property
+    def plainly(self) -> bool:
+        """Whether it trains without the strategy's term, and says nothing for it: it lost what it kept."""
+        return self.visit.lost and not self.local.personal
+
+    def given(
+        self,
+        start: Arrays,
+        term: ProximalTerm | None,
+        frozen: Collection[str] = (),
+        name: str = "",
+        epochs: int | None = None,
+    ) -> tuple[Arrays, Array, Array, np.random.Generator, Training]:
+        """What the model's ``train`` is called with."""
+        settings = self.visit.settings
+        chosen = Training(
+            epochs or settings["local_epochs"],
+            settings["batch_size"],
+            settings["learning_rate"] or LEARNING_RATE,
+            term,
+            self.local.gradient and not self.plainly,
+            self.site.progress,
+            frozenset(frozen),
+        )
+        return start, self.X, self.y, self.site.rng("train", self.round, *([name] if name else [])), chosen
+
+    @property
+    def term(self) -> ProximalTerm | None:
+        """What is added to the site's objective."""
+        return None if self.plainly else self.local.term(self.visit)
+
+    def run(self) -> Learned:
+        """The training."""
+        if self.local.trained is not None:
+            return self.local.trained(self._training)
+        return self.model.train(*self.given(self.visit.common, self.term))
+
+    @property
+    def _training(self) -> Visit:
+        def trains(
+            visit: Visit,
+            start: Arrays,
+            term: ProximalTerm | None,
+            frozen: Collection[str],
+            name: str,
+            epochs: int | None,
+        ) -> Learned:
+            return self.model.train(*self.given(start, term, frozen, name, epochs))
+
+        return replace(self.visit, trains=trains)
+
+    def said(self, found: Learned) -> tuple[Record, dict[str, float]]:
+        """What training changed and the strategy adds, and numbers about it. Keeps what the strategy keeps.
+
+        Raises:
+            NodeFailed: the parameters left the range of numbers.
+        """
+        local, plainly = self.local, self.plainly
+        said = Said() if plainly else local.told(self._training, found)
+        moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in self.visit.common.items()}
+        change = {**moved, **said.change}
+        keeps = [a for arrays in said.kept.values() for a in arrays.values()]
+        if not all(np.isfinite(a).all() for a in (*change.values(), *keeps)):
+            raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
+        metrics = {"update_norm": norm(change if local.personal else moved)}  # what is a site's own is in none
+        metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
+        if found.losses:
+            metrics["train_loss"] = found.losses[-1]
+        if found.together > 1:
+            metrics[TOGETHER] = float(found.together)
+        if local.keeps and not plainly:
+            kept(self.site, self.counted, self.visit.memory, self.round, said.kept)
+        lost = said_lost(self.visit)
+        if plainly:
+            return Record(lost, together(change, *nothing(local, self.visit.learned))), metrics
+        return Record(lost, together(change, said.added, said.numbers)), metrics
+
+
+def apart(found: Learned, alone: Learned, start: Arrays) -> float:
+    """How far a training that was computed with others came from the one that a site does alone: the length of the
+    difference, over that of the change."""
+    off = {name: found.parameters[name] - a for name, a in alone.parameters.items()}
+    length = norm({name: a - start[name] for name, a in alone.parameters.items()})
+    return norm(off) / length if length else 0.0
+
+
+def untrained(local: LocalStep, visit: Visit) -> tuple[Record, dict[str, float]]:
+    """What a site without training rows says."""
+    change = {n: np.zeros_like(a) for n, a in visit.common.items()}
+    return Record({}, together(change, *nothing(local, visit.learned))), {"update_norm": 0.0}
+
+
+def said_lost(visit: Visit) -> dict[str, Json]:
+    """What a site says of what it should have kept: nothing, or that it is lost."""
+    return {"lost": True} if visit.lost else {}
+
+
+def nothing(local: LocalStep, learned: Arrays) -> tuple[Named, Mapping[str, float]]:
+    """Zeros in place of what a strategy adds."""
+    return {name: {n: np.zeros_like(a) for n, a in learned.items()} for name in local.adds}, dict.fromkeys(
+        local.numbers, 0.0
+    )
+
+
+def together(change: Arrays, added: Named, numbers: Mapping[str, float]) -> dict[str, Array]:
+    """The arrays of a contribution."""
+    parts = {CHANGE: change, **added, NUMBERS: {name: np.array([v], np.float64) for name, v in numbers.items()}}
+    return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def norm(arrays: Arrays) -> float:
+    """Euclidean norm over all arrays; infinite where the squares are too large."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))

@@ -1,0 +1,146 @@
+"""Local training of a PyTorch module at many sites at once: each step is one of all sites, stacked.
+
+A small module spends its time in the library's calls, not in arithmetic, and the calls of fifty sites become one.
+Layers that are products and functions of single numbers are computed as products of stacked matrices, any other module
+through ``torch.func.vmap``. The order of rows at each site is that of its own training; sums of stacked matrices differ
+in the last digits of their type. What cannot be stacked is trained site by site: an optimiser of the plan's own,
+buffers, random layers, frozen parameters. Sites are stacked with those that have as many rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hanse.learning.results import seed_of
+from hanse.messages import Array
+from hanse.training import Arrays, Learned, ProximalTerm, Training
+
+Given = tuple[Arrays, Array, Array, np.random.Generator, Training]  # the arguments of a model's ``train``
+Stacked = dict[str, Any]  # parameter name to (sites, ...) tensor
+Losses = Callable[[Stacked, Any, Any], Any]  # (sites, batch, f) inputs and (sites, batch) targets to (sites,) losses
+
+_SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Softplus")
+
+
+def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
+    """Whether the trainings of this module can be stacked."""
+    random = any("Dropout" in type(part).__name__ for part in module.modules())
+    return "optimizer" not in plan and not random and not list(module.buffers()) and not given[4].frozen
+
+
+def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Losses:
+    """The losses of any module, of which ``loss_of`` takes one site's output and targets."""
+
+    def one(parameters: Stacked, x: Any, y: Any) -> Any:
+        return loss_of(torch.func.functional_call(module, parameters, (x,)), y)
+
+    found: Losses = torch.func.vmap(one)
+    return found
+
+
+def multiplied(torch: Any, module: Any, outputs: int, each: Callable[[Any, Any], Any]) -> Losses | None:
+    """The same for a module of layers that are products and functions of single numbers; None where it is another.
+
+    Args:
+        outputs: scores of a row.
+        each: the losses of single rows.
+    """
+    nn = torch.nn
+    layers = list(module) if type(module) is nn.Sequential else [module]
+    single = {getattr(nn, name) for name in _SINGLE}
+    plain = all(type(layer) is nn.Linear or type(layer) in single for layer in layers)
+    linear = [layer for layer in layers if type(layer) is nn.Linear]
+    hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in module.modules())
+    if not plain or hooked or not linear or linear[-1].out_features != outputs:
+        return None
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+
+    def losses(w: Stacked, x: Any, y: Any) -> Any:
+        for layer in layers:
+            if type(layer) is not nn.Linear:
+                x = layer(x)
+            elif layer.bias is None:
+                x = torch.bmm(x, w[names[id(layer.weight)]].transpose(1, 2))
+            else:
+                bias = w[names[id(layer.bias)]].unsqueeze(1)
+                x = torch.baddbmm(bias, x, w[names[id(layer.weight)]].transpose(1, 2))
+        scores = x.flatten(0, 1) if outputs > 1 else x.flatten()
+        return each(scores, y.flatten()).reshape(y.shape).mean(1)
+
+    return losses
+
+
+def trained(torch: Any, module: Any, losses_of: Losses, given: Sequence[Given]) -> list[Learned]:
+    """What each site learned; all have as many rows, and start from the same parameters."""
+    start, _, _, _, how = given[0]
+    sites, rows = len(given), len(given[0][2])
+    w = {name: torch.from_numpy(np.repeat(start[name][None], sites, 0)) for name, _ in module.named_parameters()}
+    names = [name for name, p in module.named_parameters() if p.requires_grad]
+    leaves = [w[name].requires_grad_() for name in names]
+    X = torch.from_numpy(np.stack([np.asarray(x, np.float32) for _, x, _, _, _ in given]))
+    y = torch.from_numpy(np.stack([y for _, _, y, _, _ in given]))
+    terms = [g[4].term for g in given]
+    added = _Added(torch, terms, names) if any(term is not None for term in terms) else None
+    for *_, rng, _ in given:
+        seed_of(rng)  # the library's, as where a site trains by itself
+    sums = {name: torch.zeros_like(p) for name, p in zip(names, leaves, strict=True)} if how.gradient else {}
+    steps, losses, each = 0, [], torch.arange(sites)[:, None]
+    for _ in range(how.epochs):
+        orders = torch.from_numpy(np.stack([rng.permutation(rows) for *_, rng, _ in given]))
+        total = torch.zeros(sites, dtype=torch.float64)
+        for low in range(0, rows, how.batch_size):
+            at = orders[:, low : low + how.batch_size]
+            values = losses_of(w, X[each, at], y[each, at])
+            gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+            with torch.no_grad():
+                for name, p, g in zip(names, leaves, gradients, strict=True):
+                    if g is None:
+                        continue
+                    if sums:
+                        sums[name] += g
+                    p.sub_(g if added is None else added.to(name, g, p), alpha=how.learning_rate)
+                total += values.detach().double() * at.shape[1]
+            steps += 1
+        losses.append((total / rows).tolist())
+        for *_, training in given:
+            training.progress()
+    ends = {name: p.detach().numpy() for name, p in w.items()}
+    means = {name: (g / max(1, steps)).numpy() for name, g in sums.items()}
+    return [
+        Learned(
+            {name: ends[name][i] for name in start},
+            [epoch[i] for epoch in losses],
+            {n: means[n][i] if n in means else np.zeros_like(a) for n, a in start.items()} if how.gradient else None,
+            steps,
+            sites,
+        )
+        for i in range(sites)
+    ]
+
+
+class _Added:
+    """The terms of the sites, stacked."""
+
+    def __init__(self, torch: Any, terms: Sequence[ProximalTerm | None], names: Sequence[str]) -> None:
+        there = [term or ProximalTerm() for term in terms]
+
+        def stacked(parts: Sequence[Arrays]) -> Stacked:
+            if not any(parts):
+                return {}
+            some = next(part for part in parts if part)
+            filled = [part or {n: np.zeros_like(a) for n, a in some.items()} for part in parts]
+            return {n: torch.from_numpy(np.stack([part[n] for part in filled])) for n in names}
+
+        self._mu = torch.tensor([term.mu for term in there], dtype=torch.float64)
+        self._anchor = stacked([term.anchor for term in there]) if any(term.mu for term in there) else {}
+        self._linear = stacked([term.linear for term in there])
+
+    def to(self, name: str, gradient: Any, w: Any) -> Any:
+        """The gradient of the objective with the term."""
+        if self._anchor:
+            mu = self._mu.to(w.dtype).reshape(-1, *[1] * (w.ndim - 1))
+            gradient = gradient + mu * (w - self._anchor[name].to(w.dtype))
+        return gradient + self._linear[name].to(w.dtype) if self._linear else gradient

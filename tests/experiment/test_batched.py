@@ -1,0 +1,173 @@
+"""Sites of a simulation that train together learn what each would by itself, to the last digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse
+from hanse.messages import digest
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+PLAIN = """
+import torch
+
+def build(task, options):
+    first = torch.nn.Linear(len(task.features), 5)
+    return torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(5, task.outputs))
+"""
+OPTIMISER = (
+    PLAIN
+    + """
+def optimizer(module, learning_rate):
+    return torch.optim.Adam(module.parameters(), learning_rate)
+"""
+)
+DROPOUT = PLAIN.replace("torch.nn.Tanh()", "torch.nn.Dropout(0.5)")
+BUFFERS = PLAIN.replace("torch.nn.Tanh()", "torch.nn.BatchNorm1d(5)")
+BROKEN = (
+    PLAIN
+    + """
+def loss(output, y):
+    if len(y) == 7:
+        raise ValueError("seven rows")
+    return ((output - y) ** 2).mean()
+"""
+)
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "fedprox": {"proximal_mu": 0.5},
+    "scaffold": {},
+    "fednova": {},
+    "feddyn": {"feddyn_alpha": 0.5},
+    "fedavg of a sample": {"federated_strategy": "fedavg", "fraction": 0.5},
+}
+
+
+def sites(classes: int = 2) -> dict[str, dict[str, Any]]:
+    """Thirty sites, of three sizes, and one without a row that counts."""
+    found = {}
+    for number in range(30):
+        rng = np.random.default_rng(number)
+        n = (40, 25, 12)[number % 3]
+        X = rng.normal(size=(n, 4))
+        y = np.digitize(X[:, 0] + 0.3 * rng.normal(size=n), np.linspace(-0.5, 0.5, classes - 1))
+        labels: list[str | None] = [f"c{v}" for v in y]
+        if number == 11:
+            labels = [None] * n
+        found[f"site-{number:02d}"] = {**{f"x{i}": X[:, i] for i in range(4)}, "y": labels}
+    return found
+
+
+def run(batched: bool, source: str = PLAIN, classes: int = 2, **settings: Any) -> Any:
+    given: dict[str, Any] = {
+        "model": "torch_module",
+        "plan": {"source": source, "name": "plan"},
+        "target": "y",
+        "sample_id_column": None,
+        "rounds": 3,
+        "local_epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 0.2,
+        **settings,
+    }
+    how = {name: given.pop(name) for name in ("workers", "wire") if name in given}
+    with hanse.simulate(sites(classes), batched=batched, **how) as federation:
+        return federation.experiment(**given).run(progress=False)
+
+
+CUSTOM = (
+    PLAIN
+    + """
+def loss(output, y):
+    return torch.nn.functional.binary_cross_entropy_with_logits(output, y) + 0.1 * output.square().mean()
+"""
+)
+NORMALISED = PLAIN.replace("torch.nn.Tanh()", "torch.nn.LayerNorm(5)")
+
+
+def near(one: Any, other: Any) -> None:
+    assert list(one.record.arrays) == list(other.record.arrays)
+    for name, array in one.record.arrays.items():
+        np.testing.assert_allclose(other.record.arrays[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_sites_that_train_together_learn_what_each_would_by_itself(name: str) -> None:
+    settings = {"federated_strategy": name, **STRATEGIES[name]}
+    alone, together = run(False, **settings), run(True, **settings)
+    near(alone, together)
+    assert not alone.warnings
+    said = next(w for w in together.warnings if "trained together" in w)
+    assert 0 <= float(said.partition("first round, by ")[2].split()[0]) < 1e-5
+    for before, after in zip(alone.rounds, together.rounds, strict=True):
+        assert before.asked == after.asked
+        assert before.failures == after.failures
+        for node, part in before.participants.items():
+            assert part["weight"] == after.participants[node]["weight"]
+            for metric, value in part["metrics"].items():
+                assert after.participants[node]["metrics"][metric] == pytest.approx(value, rel=1e-3, abs=1e-4)
+
+
+def test_several_classes() -> None:
+    near(run(False, classes=3), run(True, classes=3))
+
+
+@pytest.mark.parametrize("source", [CUSTOM, NORMALISED], ids=["loss", "layers"])
+def test_any_loss_and_any_layer(source: str) -> None:
+    together = run(True, source)
+    near(run(False, source), together)
+    assert any("trained together" in warning for warning in together.warnings)
+
+
+def test_neither_threads_nor_the_wire_change_a_byte() -> None:
+    records = [run(True, workers=1), run(True, workers=3), run(True, wire="exact")]
+    assert len({digest(result.record) for result in records}) == 1
+
+
+@pytest.mark.parametrize("source", [OPTIMISER, DROPOUT, BUFFERS], ids=["optimiser", "dropout", "buffers"])
+def test_what_cannot_be_stacked_is_trained_site_by_site(source: str) -> None:
+    assert digest(run(False, source).record) == digest(run(True, source).record)
+
+
+@pytest.mark.parametrize("model", ["mlp_classifier", "sgd_classifier", "xgboost_bagging"])
+def test_other_models_are_not_touched(model: str) -> None:
+    records = []
+    for batched in (False, True):
+        with hanse.simulate(sites(), batched=batched) as federation:
+            given: dict[str, Any] = {"target": "y", "sample_id_column": None, "rounds": 2, "model": model}
+            records.append(federation.experiment(**given).run(progress=False).record)
+    assert digest(records[0]) == digest(records[1])
+
+
+def test_a_site_that_fails_is_named_and_no_other() -> None:
+    """A batch of seven rows fails: the rest of 15 training rows in batches of 8."""
+    frames = sites()
+    for name in ("site-03", "site-10"):
+        frames[name] = {column: values[:20] for column, values in frames["site-00"].items()}  # 15 of them train
+    for name in [n for n in frames if n not in ("site-03", "site-10")]:
+        frames[name] = {column: values[:11] for column, values in frames["site-00"].items()}  # 8
+    failures = []
+    for batched in (False, True):
+        with hanse.simulate(frames, batched=batched) as federation:
+            result = federation.experiment(
+                model="torch_module",
+                plan={"source": BROKEN, "name": "broken"},
+                target="y",
+                sample_id_column=None,
+                rounds=2,
+                batch_size=8,
+            ).run(progress=False)
+        failures.append([sorted(step.failures) for step in result.rounds if step.round is not None])
+    assert failures[0] == failures[1] == [["site-03", "site-10"]] * 2
+
+
+def test_a_plan_that_fails_everywhere_is_told_of_every_site_that_trains() -> None:
+    result = run(True, PLAIN + "\n\ndef loss(output, y):\n    raise ValueError\n", rounds=1)
+    failures = next(step.failures for step in result.rounds if step.round is not None)
+    assert sorted(failures) == sorted(set(sites()) - {"site-11"})
+    assert all("the training plan failed: ValueError in line" in why for why in failures.values())
