@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -35,18 +36,22 @@ class Crew:
 
     Args:
         pool: runs what is computed.
+        run: its name.
         cohort: so many sites that are asked in the same moment answer together; 1: each by itself.
+        kept: the most sites that keep their rows at hand when they have answered; None: all.
     """
 
-    def __init__(self, pool: Executor, cohort: int = 1) -> None:
-        self._pool, self._cohort = pool, cohort
+    def __init__(self, pool: Executor, run: str, cohort: int = 1, kept: int | None = None) -> None:
+        self._pool, self._run, self._cohort, self._kept = pool, run, cohort, kept
+        self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
+        self._looking = threading.Lock()
         self._waiting: list[tuple[asyncio.Future[Record], Job]] = []
 
     def answer(self, job: Job) -> asyncio.Future[Record]:
         """The reply, when it is there. To be called in the event loop of the run."""
         loop = asyncio.get_running_loop()
         if self._cohort == 1:
-            return loop.run_in_executor(self._pool, job.answerer.answer, job.task, job.bundle, job.progress)
+            return loop.run_in_executor(self._pool, self._alone, job)
         future: asyncio.Future[Record] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._begin)  # when all that are asked now are here
@@ -58,8 +63,30 @@ class Crew:
         loop = asyncio.get_running_loop()
         for low in range(0, len(waiting), self._cohort):
             cohort = waiting[low : low + self._cohort]
-            done = loop.run_in_executor(self._pool, together, [job for _, job in cohort])
+            done = loop.run_in_executor(self._pool, self._together, [job for _, job in cohort])
             done.add_done_callback(functools.partial(_tell, [future for future, _ in cohort]))
+
+    def _alone(self, job: Job) -> Record:
+        try:
+            return job.answerer.answer(job.task, job.bundle, job.progress)
+        finally:
+            self._answered([job])
+
+    def _together(self, jobs: Sequence[Job]) -> list[Record | Exception]:
+        try:
+            return together(jobs)
+        finally:
+            self._answered(jobs)
+
+    def _answered(self, jobs: Sequence[Job]) -> None:
+        if self._kept is None:
+            return
+        with self._looking:
+            for job in jobs:
+                self._awake.pop(job.answerer.node, None)
+                self._awake[job.answerer.node] = job.answerer
+            while len(self._awake) > self._kept:
+                self._awake.pop(next(iter(self._awake))).rest(self._run)
 
 
 def _tell(futures: list[asyncio.Future[Record]], done: asyncio.Future[list[Record | Exception]]) -> None:

@@ -63,7 +63,6 @@ class SimulatedRun:
         self._wire, self._workers = wire, workers
         self._rules = policy.rules(owner)
         self._waiting: dict[str, Progress] = {}  # site to what shows that its answer is still worked on
-        self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
@@ -190,7 +189,8 @@ class SimulatedRun:
         journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
         with ThreadPoolExecutor(self._workers, f"{self.run_id}-site") as pool:
             try:
-                crew = Crew(pool, self._cohort)
+                kept = AWAKE if isinstance(self._tables, VirtualSites) else None
+                crew = Crew(pool, self.run_id, self._cohort, kept)
                 handlers = {node: self._handler(node, crew) for node in self.nodes}
                 transport = LocalTransport(handlers, self._wire)
                 run = Loop(
@@ -273,7 +273,6 @@ class SimulatedRun:
         rules, facts = self._rules, self._facts(node)
 
         async def handle(peer: str, message: Message, progress: Progress) -> Message:
-            self._awake.pop(node, None)
             await policy.enforce(rules, facts(peer, message.body))
             future = crew.answer(Job(answerer, message.body, self.bundle.content, lambda: alive(progress)))
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
@@ -287,9 +286,6 @@ class SimulatedRun:
                 raise NodeFailed(f"{type(error).__name__}: {error}") from error
             finally:
                 self._waiting.pop(node, None)
-            self._awake[node] = answerer
-            if isinstance(self._tables, VirtualSites) and len(self._awake) > AWAKE:
-                self._awake.pop(next(iter(self._awake))).rest(self.run_id)
             return Message("reply", message.id, node, body)
 
         return handle
