@@ -78,6 +78,7 @@ def test_facts_of_one_minute_are_equal_whatever_their_zone() -> None:
         {"share": "1"},
         {"share": True},
         {"share": 1e16},
+        {"share": -1e300},
         {"count": True},
         {"count": 1.0},
         {"count": 1 << 63},

@@ -1,8 +1,8 @@
 """Policies as they were read: checked against what they can ask about, evaluated, and remembered.
 
-A decision follows from the policies and from the attributes that their text names, so only these are handed over, and
-equal ones are decided once. Attributes that no policy names cannot change what it says: one that found its name in
-another way (an escaped letter) would not be there, and what cannot be evaluated is a no.
+A decision follows from the policies and from the attributes that their conditions name, so only these are handed over,
+and equal ones are decided once. What no condition names cannot change what a policy says; were one to find it all the
+same, it would not be there, and what cannot be evaluated is a no.
 
 An answer that is remembered takes some microseconds, one that is not some tens of them (``bench/policy.py``).
 """
@@ -14,7 +14,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class Policies:
         self.version = hashlib.sha256(told.encode()).hexdigest()[:12]
         self._set = self._parsed("the policies", text)
         self.policies = self._named(text)
-        self.used = vocabulary.naming(frozenset(re.findall(r"\w+", text)))
+        self.used = vocabulary.naming(frozenset(self._named_attributes(text)))
         self._check(text, vocabulary.schema())
         self._check(text, self.used.schema())
         self._schema = self._cedar.Schema.from_str(self.used.schema())
@@ -91,7 +91,7 @@ class Policies:
 
     def _named(self, text: str) -> dict[str, Policy]:
         """Cedar's number of each policy to the policy."""
-        read = json.loads(self._cedar.policies_to_json_str(text))
+        read = self._plain(text)
         if read.get("templates"):
             raise ConfigError("policies with ?principal or ?resource are templates, which nobody fills here")
         found: dict[str, Policy] = {}
@@ -109,6 +109,21 @@ class Policies:
         if not any(policy.permits for policy in found.values()):
             raise ConfigError("no policy permits anything, so all would be refused; write at least one permit")
         return found
+
+    def _named_attributes(self, text: str) -> Iterator[str]:
+        """The names of all attributes in the conditions, as Cedar has read them."""
+        unread: list[Any] = [policy["conditions"] for policy in self._plain(text)["staticPolicies"].values()]
+        while unread:
+            one = unread.pop()
+            if isinstance(one, dict):
+                if isinstance(one.get("attr"), str):
+                    yield one["attr"]
+                unread += one.values()
+            elif isinstance(one, list):
+                unread += one
+
+    def _plain(self, text: str) -> Any:
+        return json.loads(self._cedar.policies_to_json_str(text))
 
     def _check(self, text: str, schema: str) -> None:
         result = self._cedar.validate_policies(text, schema)

@@ -170,10 +170,10 @@ def _whole(value: Any) -> Json:
 
 def _decimal(value: Any) -> Json:
     """Cedar's decimals have four places; what has more is told as a little more than it is."""
-    number = _number(value).quantize(Decimal("0.0001"), ROUND_CEILING)
+    number = _number(value)
     if abs(number) >= Decimal("922337203685477"):
         raise OverflowError("too large a number")
-    return {"__extn": {"fn": "decimal", "arg": f"{number:f}"}}
+    return {"__extn": {"fn": "decimal", "arg": f"{number.quantize(Decimal('0.0001'), ROUND_CEILING):f}"}}
 
 
 def _billionths(value: Any) -> Json:

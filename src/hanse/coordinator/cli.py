@@ -132,7 +132,7 @@ def start(
         patient = dataclasses.replace(patient, heartbeat_s=heartbeat)
     listed = {"expected_client_ids": expected} if expected else {}
     defaults = RunDefaults.read(wanted, os.environ)
-    settings = CoordinatorSettings.read(more, patience=patient, run_defaults=defaults, **listed)
+    settings = CoordinatorSettings.read(more, os.environ, patience=patient, run_defaults=defaults, **listed)
 
     def ready(where: Listening) -> None:
         click.echo(f"page and REST  {where.url}")

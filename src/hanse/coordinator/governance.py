@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from hanse.bundle import Bundle
 from hanse.cedar.files import PolicyFiles
 from hanse.cedar.policies import Ruling
 from hanse.cedar.vocabulary import Vocabulary
-from hanse.errors import NotAllowed
+from hanse.errors import NotAllowed, WireError
 from hanse.facts import Participation, Proposing, Reading, RunFacts, now
 from hanse.kinds import Ask
 from hanse.messages import Json
@@ -170,6 +171,26 @@ class RunAdmission:
             time=now(),
             **where,
         )
+
+
+def to_wire(action: str, person: str, facts: RunFacts) -> dict[str, Json]:
+    """A question as another process is asked it; its settings, which no policy reads, stay here."""
+    told = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    del told["settings"]
+    told["time"] = told["time"].isoformat()
+    return {"action": action, "person": person, "facts": told}
+
+
+def from_wire(asked: Json) -> tuple[str, str, RunFacts]:
+    """The action, who asks and the facts; their time is that of this process. Raises ``WireError``."""
+    known = VOCABULARY.facts
+    if not isinstance(asked, Mapping) or asked.get("action") not in known:
+        raise WireError(f"what is asked has an action; expected one of {', '.join(known)}")
+    kind, told, person = known[asked["action"]], asked.get("facts"), asked.get("person")
+    names = {field.name for field in fields(kind)} - {"settings"}
+    if not isinstance(told, Mapping) or set(told) != names or not isinstance(person, str):
+        raise WireError(f"what is asked has a person (text) and the facts {', '.join(sorted(names))}")
+    return asked["action"], person, kind(**{**told, "settings": {}, "time": now()})
 
 
 def of_run(bundle: Bundle, run: str, proposer: str, nodes: int) -> dict[str, Any]:

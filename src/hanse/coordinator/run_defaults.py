@@ -45,10 +45,8 @@ class RunDefaults:
         0.5
 
         Raises:
-            ConfigError: a value does not fit, there is no such setting or strategy, or a variable asks for a
-                protection that is not there.
+            ConfigError: a value does not fit, or there is no such setting or strategy.
         """
-        _check_protections(environment)
         found: dict[str, Mapping[str, Json]] = {}
         for entry in options:
             name, equals, value = entry.partition("=")
@@ -115,15 +113,6 @@ def _true(environment: Mapping[str, str], variable: str) -> bool:
     if word and word not in _WORDS:
         raise ConfigError(f"{variable} is {word!r}; expected true or false")
     return bool(word) and _WORDS[word]
-
-
-def _check_protections(environment: Mapping[str, str]) -> None:
-    """What people rely on is there, or nothing starts."""
-    if environment.get("POLICY_ENGINE_URL", "").strip():
-        raise ConfigError(
-            "POLICY_ENGINE_URL is set, and this coordinator asks no policy engine: what it would forbid would be done. "
-            "Unset it; owners say in node.toml what their nodes allow"
-        )
 
 
 def warnings(environment: Mapping[str, str]) -> list[str]:

@@ -57,7 +57,8 @@ class Coordinator:
         self.store, self.settings, self.authority = store, settings or CoordinatorSettings(), authority
         self.chronicle = Chronicle(store)
         written = self.settings.policy_file
-        self.governance = Governance(OwnPolicies(Path(written)) if written else None, self.chronicle.note)
+        own = OwnPolicies(Path(written)) if written else None
+        self.governance = Governance(self.settings.policy_engine or own, self.chronicle.note)
         self.attempts = FailedAttempts(self.settings.enrol_per_minute)
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)

@@ -10,11 +10,12 @@ hanse.errors.ConfigError: there is no setting 'smal_cell' of a coordinator; did 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hanse import registry
+from hanse.coordinator.policy_engine import PolicyEngine
 from hanse.coordinator.run_defaults import RunDefaults
 from hanse.errors import ConfigError
 from hanse.settings import boolean, checked, declared, maybe, number, settings_of, text, texts, unknown, whole
@@ -30,6 +31,7 @@ class CoordinatorSettings:
     Args:
         patience: how long silence of a node means nothing; that of the transport, unless the operator sets it.
         run_defaults: what holds for a run that does not say otherwise.
+        policy_engine: the engine at ``POLICY_ENGINE_URL``; None: there is none.
         url, address: where people and nodes reach this coordinator, for join tokens.
     """
 
@@ -65,14 +67,23 @@ class CoordinatorSettings:
         "*.cedar; empty: none",
         text(4096, empty=True),
     )
+    policy_timeout_s: float = declared(
+        2.0, "so long an attempt to ask the engine at POLICY_ENGINE_URL may take", number(0, 60, above=True)
+    )
+    policy_attempts: int = declared(
+        3, "so often it is asked, before what was asked has to wait until it answers", whole(1, 20)
+    )
+    policy_engine: PolicyEngine | None = None
     run_defaults: RunDefaults = field(default_factory=RunDefaults)
     url: str = ""
     address: str = ""
 
     @classmethod
-    def read(cls, given: Iterable[str], **more: Any) -> CoordinatorSettings:
-        """From ``NAME=VALUE`` as on a command line; ``more`` are values of fields. Raises ``ConfigError`` for a name
-        that there is not, or a value that does not fit."""
+    def read(
+        cls, given: Iterable[str], environment: Mapping[str, str] | None = None, **more: Any
+    ) -> CoordinatorSettings:
+        """From ``NAME=VALUE`` as on a command line, and the variables of a policy engine; ``more`` are values of
+        fields. Raises ``ConfigError`` for a name that there is not, or a value that does not fit."""
         known, found = settings_of(cls), {}
         for entry in given:
             name, equals, value = entry.partition("=")
@@ -84,5 +95,18 @@ class CoordinatorSettings:
         values = checked(found, known, of=_OF)
         if values["engine"] not in (engines := registry.names("engines")):
             raise ConfigError(f"engine is {values['engine']!r}; expected one of {', '.join(engines)}")
+        environment = environment or {}
+        if where := environment.get("POLICY_ENGINE_URL", "").strip():
+            if values["policy_file"]:
+                raise ConfigError(
+                    "POLICY_ENGINE_URL and policy_file are both set; one of them decides: unset the other"
+                )
+            more["policy_engine"] = PolicyEngine(
+                where,
+                environment.get("POLICY_AUTH_TOKEN", "").strip(),
+                values["policy_timeout_s"],
+                values["policy_attempts"],
+                environment.get("POLICY_ENGINE_CA", "").strip(),
+            )
         listed = values["expected_client_ids"]
         return cls(**{**values, "expected_client_ids": None if listed is None else tuple(listed), **more})
