@@ -3,7 +3,8 @@
 It is Landlock, of the Linux kernel (5.13 and later), which any process may ask for and none can leave. Nothing can be
 written but in a folder for scraps; files that are open already stay so. From kernel 6.12 on (ABI 6) signals and
 abstract sockets of other processes are out of reach too.
-The network is shut by a namespace (:mod:`hanse.node.worker_main`).
+The network is shut by a namespace (:mod:`hanse.node.worker_main`); sockets that lie in the file system, other processes
+and what root may ask of a kernel, by refusing the system calls for it (:mod:`hanse.node.system_calls`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from hanse.node.system_calls import refuse
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls, of all architectures
 _VERSION = 1
@@ -70,7 +73,8 @@ def covers(seen: Iterable[Path], other: Path) -> Path | None:
 
 def shut(seen: Iterable[Path], scraps: Path | None = None) -> int:
     """Shuts this process in: it can read ``seen`` (files, or folders with all that is in them), write in ``scraps``,
-    and nothing else. To be called before threads are started. The ABI that did it; 0 where the kernel cannot.
+    and nothing else; it reaches no other program and starts none. To be called before threads are started. The ABI that
+    did it; 0 where the kernel cannot.
 
     Raises ``OSError`` where it can and did not: the process is not to go on.
     """
@@ -93,6 +97,7 @@ def shut(seen: Iterable[Path], scraps: Path | None = None) -> int:
         _done(libc.syscall(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint(0)), "the rules were not taken")
     finally:
         os.close(ruleset)
+    refuse()
     return version
 
 

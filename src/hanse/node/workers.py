@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hanse.errors import HanseError, NotAllowed, NotApproved
 from hanse.messages import Json, Record, loads
-from hanse.node import cage
+from hanse.node import cage, system_calls
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import TaskLimits
 from hanse.node.worker import Worked, Worker
@@ -62,6 +62,7 @@ class Workers:
         """What the code of a plan could reach here besides the approved data set, in words."""
         return (
             *(() if self.plain.offline else ("the network",)),
+            *(() if system_calls.available() else ("other programs (its system calls cannot be refused)",)),
             *(() if cage.abi() else ("the other files of this machine (its kernel has no Landlock)",)),
         )
 
