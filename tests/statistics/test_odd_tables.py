@@ -279,9 +279,13 @@ def _items(rng: np.random.Generator) -> list[Item]:
 
 
 def held(rng: np.random.Generator) -> int:
-    """How many numbers of a federation were held against the pooled rows."""
-    frames, items = tables(rng), _items(rng)
-    found, looked = ask(frames, items, **DEFAULT), 0
+    """How many numbers of a random federation were held against the pooled rows."""
+    return compared(tables(rng), _items(rng))
+
+
+def compared(frames: dict[str, pd.DataFrame], items: list[Item], asked: dict[str, pd.DataFrame] | None = None) -> int:
+    """The same of given ``frames``. ``asked``: as the sites have them, where pooled rows are easier as numbers."""
+    found, looked = ask(asked or frames, items, **DEFAULT), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for item in items:
@@ -323,3 +327,86 @@ def test_what_is_told_of_odd_tables_is_that_of_the_pooled_rows(part: int) -> Non
 @pytest.mark.parametrize("part", range(40))
 def test_what_is_told_of_thousands_of_odd_tables_is_that_of_the_pooled_rows(part: int) -> None:
     assert sum(held(np.random.default_rng((1000 + part, draw))) for draw in range(80)) > 4_000
+
+
+# ---------------------------------------------------------------- what a sceptic tries
+
+
+def _sized(rng: np.random.Generator, sizes: list[int], **given: Any) -> dict[str, pd.DataFrame]:
+    """Sites of these sizes; each of ``given`` makes a column of a site from its number and its rows."""
+    found = {}
+    for i, n in enumerate(sizes):
+        columns = {"x": rng.normal(50, 10, n), "w": rng.normal(0, 1, n), "t": rng.exponential(500, n)}
+        columns |= {"e": rng.random(n) < 0.7, "g": rng.choice(["a", "b"], n), "h": rng.choice(["u", "v"], n)}
+        found[f"s{i:02d}"] = pd.DataFrame(columns | {name: make(i, n) for name, make in given.items()})
+    return found
+
+
+def _of(name: str, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    even, draw = [120, 80, 60, 40], rng.normal
+    return {
+        "constant but at one site": lambda: _sized(
+            rng, even, x=lambda i, n: draw(50, 10, n) if i == 1 else np.full(n, 3.0)
+        ),
+        "groups of one row": lambda: _sized(rng, even, g=lambda i, n: np.array(["b"] + ["a"] * (n - 1))),
+        "groups of one row of all": lambda: _sized(rng, even, g=lambda i, n: np.array([f"only {i}"] + ["a"] * (n - 1))),
+        "ties everywhere": lambda: _sized(
+            rng, even, x=lambda i, n: rng.integers(1, 3, n), t=lambda i, n: rng.integers(1, 4, n) * 1.0
+        ),
+        "fifty sites of six rows": lambda: _sized(rng, [6] * 50),
+        "one site with 95 %": lambda: _sized(rng, [1900, *[20] * 5]),
+        "one site with 95 %, others few": lambda: _sized(rng, [760, *[8] * 5]),
+        "beyond 2^53": lambda: _sized(rng, even, x=lambda i, n: rng.integers(2**53, 2**60, n).astype(float)),
+        "neighbours at 2^53": lambda: _sized(rng, even, x=lambda i, n: 2.0**53 - rng.integers(0, 50, n)),
+        "every site beside the others": lambda: _sized(rng, even, x=lambda i, n: draw(1000.0 * i, 1e-3, n)),
+        "a site of infinities": lambda: _sized(
+            rng, even, x=lambda i, n: np.full(n, np.inf) if i == 2 else draw(0, 1, n)
+        ),
+        "all events at one time": lambda: _sized(rng, even, t=lambda i, n: np.full(n, 7.0)),
+        "no censoring": lambda: _sized(rng, even, e=lambda i, n: np.ones(n, bool)),
+        "survival that ends at one site": lambda: _sized(
+            rng, even, t=lambda i, n: rng.exponential(5.0 if i else 5000.0, n), e=lambda i, n: np.full(n, i > 0)
+        ),
+        "coded 1 and 2": lambda: _sized(rng, even, h=lambda i, n: rng.integers(1, 3, n).astype(str)),
+    }[name]()
+
+
+SCEPTIC = (
+    "constant but at one site",
+    "groups of one row",
+    "groups of one row of all",
+    "ties everywhere",
+    "fifty sites of six rows",
+    "one site with 95 %",
+    "one site with 95 %, others few",
+    "beyond 2^53",
+    "every site beside the others",
+    "a site of infinities",
+    "all events at one time",
+    "no censoring",
+    "survival that ends at one site",
+    "coded 1 and 2",
+)
+
+
+@pytest.mark.parametrize("name", SCEPTIC)
+def test_what_a_sceptic_tries(name: str) -> None:
+    """None of these is wrong without a word; where all sites but one at most keep their rows back, nothing is told."""
+    rng = np.random.default_rng(len(name))
+    looked = compared(_of(name, rng), _items(rng))
+    assert (looked == 0) is name.endswith(("six rows", "others few"))
+
+
+def test_neighbouring_numbers_of_sixteen_digits() -> None:
+    """What is ordered; NumPy's moments have no digits left of them (``test_extremes.py`` has exact ones)."""
+    rng = np.random.default_rng(1)
+    ordered = ("count", "missing", "quantile", "median", "mann_whitney", "value_counts")
+    assert compared(_of("neighbours at 2^53", rng), [i for i in _items(rng) if i.stat in ordered]) > 10
+
+
+def test_dates_before_1970() -> None:
+    """They are days below 0."""
+    rng = np.random.default_rng(1)
+    frames = _sized(rng, [120, 80, 60], x=lambda i, n: rng.integers(-25_000, -3_000, n).astype(float))
+    asked = {s: f.assign(x=pd.Timestamp(0) + pd.to_timedelta(f["x"], unit="D")) for s, f in frames.items()}
+    assert compared(frames, [i for i in _items(rng) if i.stat != "sparsity"], asked) > 100
