@@ -16,7 +16,7 @@ from hanse.algorithms.statistics_on_total import TOTAL
 from hanse.errors import ConfigError, WireError
 from hanse.messages import Array, Json, Record
 from hanse.queries import Item, Known, Plan, levels_of, statistic
-from hanse.rough import Scope, qualified
+from hanse.rough import Scope, qualified, some
 
 SMALL = "groups of few rows"  # that are missing of a total
 TOO_LITTLE = "it is not defined of so few rows, or of rows that do not vary"
@@ -169,7 +169,7 @@ class Fetched:
         mine = {i for one in wanted for i in closure(one)}
         columns = {c for i in mine for c in (*i.columns, *i.by)}
         found = [
-            f"{column!r} is not at {', '.join(nodes)}"
+            f"{column!r} is not at {some(nodes)}"
             for column, nodes in sorted(self.lacking.items())
             if nodes and column in columns and not set(nodes) >= set(self.nodes)
         ]

@@ -41,7 +41,7 @@ class Scope:
     asked: int | None = None
 
     def __str__(self) -> str:
-        without = f"without {', '.join(self.missing)}" if self.missing else ""
+        without = f"without {some(list(self.missing))}" if self.missing else ""
         whole = "" if self.asked is None else f" of at most {self.asked}"
         return ", ".join(filter(None, ["" if self.rows is None else f"of {self.rows}{whole} rows", without]))
 
@@ -150,6 +150,16 @@ class Rough(float):
     def __ge__(self, other: float) -> bool:
         self._compared(other)
         return float.__ge__(self, other)
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first of many names, and how many more there are.
+
+    >>> some(["ulm", "bonn"]), some([f"s{i}" for i in range(50)], 2)
+    ('ulm, bonn', 's0, s1 and 48 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def digits(value: float, many: int = 6) -> str:

@@ -7,7 +7,7 @@ group, and days are made dates where a column is one of dates.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from hanse.algorithms import statistics as algorithm
 from hanse.messages import Array, Json
 from hanse.presentation import Picture
 from hanse.queries import Item, Plan, statistic
-from hanse.rough import Rough
+from hanse.rough import Rough, some
 from hanse.table import ColumnKind
 
 Row = dict[str, Any]
@@ -104,7 +104,7 @@ def kept_back(found: Iterable[tuple[str, str, str]]) -> list[str]:
     whats: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (what, why), those in nodes.items():
         whats.setdefault((why, tuple(sorted(those))), []).append(what)
-    return [f"kept back at {', '.join(those)} ({why}): {_some(names)}" for (why, those), names in whats.items()]
+    return [f"kept back at {some(those)} ({why}): {some(names)}" for (why, those), names in whats.items()]
 
 
 def grouped_notes(found: Iterable[tuple[Item, str, str]]) -> list[str]:
@@ -112,7 +112,7 @@ def grouped_notes(found: Iterable[tuple[Item, str, str]]) -> list[str]:
     whats: dict[str, list[str]] = {}
     for item, group, why in found:
         whats.setdefault(why, []).append(named(item, group))
-    return [f"{_some(names)}: {why}" for why, names in whats.items()]
+    return [f"{some(names)}: {why}" for why, names in whats.items()]
 
 
 def named(item: Item, group: str) -> str:
@@ -144,8 +144,3 @@ def _cells(item: Item, value: Any) -> Row:
     if stat.shown.cells is None or value is None:
         return {item.stat: value} if stat.scalar else {}
     return stat.shown.cells(item.options, value)
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -111,7 +111,6 @@ def outcome(work: Callable[[], Any]) -> Any:
 def learned(federation: Federation, case: str, **settings: Any) -> Any:
     """Everything of a run that should not depend on where it ran."""
     chosen = {"model": "logistic_regression", "target": "y", "rounds": 2, "seed": 5, "sample_id_column": None}
-    chosen["consent_timeout_s"] = 3.0  # no owner is here to be asked
     result = federation.experiment(tags=[case], **{**chosen, **settings}).run(progress=False)
     return {
         "digest": digest(result.record),
@@ -141,7 +140,7 @@ def test_an_owner_whose_rules_say_no_is_asked(federations: Both) -> None:
     found = learned(near, "empty")
     assert {node for step in found["failures"] for node, _ in step} == {"site01"}
     assert "minimum_samples" in found["failures"][0][0][1]
-    error, text = outcome(functools.partial(learned, far, "empty"))
+    error, text = outcome(functools.partial(learned, far, "empty", consent_timeout_s=3.0))  # nobody is here to be asked
     assert error == "RunFailed"
     assert "site01" in text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -114,6 +115,24 @@ def test_what_a_short_form_gives_names_the_sites_that_are_not_in_it(name: str) -
     assert all(isinstance(n, Rough) and set(n.missing) >= {"s02", "s03", "s04"} for n in numbers(found)), found
     if name in offered() and isinstance(found, dict):
         assert any("kept back at" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_form_of_what_all_sites_keep_back_says_so(name: str) -> None:
+    """A curve and a matrix of fifty sites of six rows were None, and that was all; notes named fifty sites each."""
+    with hanse.simulate(sites([6] * 50)) as federation:
+        if name == "frame":
+            assert not [n for n in numbers(SHORT[name](federation.analytics())) if n]
+            return
+        try:
+            found = SHORT[name](federation.analytics())
+        except ConfigError as error:
+            said = error.message
+        else:
+            assert not [n for n in numbers(found) if n]
+            said = repr(found)
+    assert name in ("json", "describe") or re.search("s05 and 44 more|compared; there are (0 .none.|none)", said), said
+    assert "s06" not in said
 
 
 def test_a_description_says_what_is_kept_back() -> None:

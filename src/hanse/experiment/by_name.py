@@ -57,7 +57,7 @@ class ByName:
         """The value where the columns have parts to play; of a matrix, columns by columns; else column to value.
 
         Raises:
-            ConfigError: an argument is unknown or missing, or a column does not fit.
+            ConfigError: an argument is unknown or missing, a column does not fit, or nothing is told; says why.
         """
         shown = self._stat.shown
         try:
@@ -66,18 +66,23 @@ class ByName:
             raise ConfigError(f"{self._name}: {error}; expected {self!r}") from None
         given = {name: value for name, value in bound.items() if name in shown.arguments and value is not None}
         if shown.roles:
-            result = self._ask(self._name, [bound[role] for role in shown.roles], given)
-            return result.value(result.wanted[0])
+            return self._told(self._ask(self._name, [bound[role] for role in shown.roles], given))
         result = self._ask(self._name, bound.get("dataset_schema"), given)
         if self._stat.columns:
             return result.values(self._name)
-        item = result.wanted[0]
-        value = result.value(item)
-        if not self._stat.matrix or item.by or value is None:
+        item, value = result.wanted[0], self._told(result)
+        if not self._stat.matrix or item.by:
             return value
         table = {a: dict(zip(item.columns, row, strict=True)) for a, row in zip(item.columns, value, strict=True)}
         notes = result.notes_of([item])
         return Figures(table, notes) if notes else table
+
+    def _told(self, result: Any) -> Any:
+        """The value of all columns together; None has no room for why, so there is an error in its place."""
+        value = result.value(result.wanted[0])
+        if value is None:
+            raise ConfigError(". ".join([f"{result.wanted[0].name}: nothing is told", *result.notes]))
+        return value
 
     def __repr__(self) -> str:
         return f"{self._name}{self.__signature__}: {self._stat.doc}"
