@@ -34,6 +34,11 @@ def peak_mb(pid: int) -> float:
     raise RuntimeError("the kernel tells no peak memory")
 
 
+def resident_mb(pid: int) -> float:
+    """Resident size of a process now, in MB."""
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
+
+
 def reset_peak(pid: int) -> None:
     """Its peak is counted anew from here."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

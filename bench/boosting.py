@@ -7,9 +7,13 @@ the same of user and system time of all processes, which does not depend on what
 trees is taken off both, and with it start, binning and end (``start_seconds``: of that run).
 
 ``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
-data in bins of a byte a value, ``node_peak_mb`` the largest resident size of a node's worker, with interpreter and
-libraries. ``loss`` and ``pooled_loss`` are on rows that nobody learned from. The last line has the second shape once
-more, over lines of ``--line-ms`` there and back between nodes and coordinator, with fewer trees.
+data in bins of a byte a value. ``node_growth_mb`` is how far the resident size of a node's worker rises at its highest
+above that of a worker which has learned of 2,000 rows and waits, with libraries
+loaded and loops compiled; ``node_peak_mb`` is that highest size as a whole, and ``growth_ratio`` the growth over the
+binned data. It says something where these are large: that is what the line of one node is for, whose table (8 bytes a
+value) is larger than what a node keeps in memory. ``loss`` and ``pooled_loss`` are on rows that nobody learned of. The
+last line has the second shape once more, over lines of ``--line-ms`` there and back between nodes and coordinator, with
+fewer trees.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from _line import Line
-from _processes import cpu_seconds, family, peak_mb
+from _processes import cpu_seconds, family, peak_mb, reset_peak, resident_mb
 from _report import Report, numbers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,7 +40,13 @@ from demo.federation import hanse as command  # noqa: E402
 
 SHORT = 2
 LINE_TREES = 20  # over slow lines
-SHAPES = {"500000x30": (500_000, 30, False), "32561x123": (32_561, 123, True)}  # the second: that of a9a, of 0 and 1
+WARM_ROWS = 2000
+SHAPES = {  # rows, columns, whether these are 0 and 1, nodes, trees
+    "500000x30": (500_000, 30, False, 4, 100),
+    "32561x123": (32_561, 123, True, 2, 50),  # that of a9a
+    "2000000x30": (2_000_000, 30, False, 1, 5),
+}
+SLOW = "32561x123"  # the shape that is learned over slow lines, too
 
 
 def rows(n: int, columns: int, binary: bool) -> tuple[Any, Any]:
@@ -49,12 +59,13 @@ def rows(n: int, columns: int, binary: bool) -> tuple[Any, Any]:
     return X, (score + rng.normal(size=n) > score.mean()).astype(int)
 
 
-def learn(federation: Federation, token: str, trees: int, depth: int) -> tuple[float, float, Any]:
+def learn(federation: Federation, token: str, trees: int, depth: int, dataset: str = "all") -> tuple[float, float, Any]:
     before, began = cpu_seconds(federation), time.perf_counter()
     with hanse.connect(federation.url, token) as connected:
         result = connected.experiment(
             MODEL,
             target="y",
+            tags=[dataset],
             rounds=trees,
             test_fraction=0.0,
             min_available_nodes=len(federation.nodes),
@@ -74,24 +85,30 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         federation = stack.enter_context(Federation(home))
         names = [f"node-{k}" for k in range(nodes)]
         for k, name in enumerate(names):
-            place = federation.enrol(name, standing="accept-allowed")
             own = {f"x{i}": X[k::nodes, i] for i in range(X.shape[1])}
-            pl.DataFrame({**own, "y": y[k::nodes]}).write_parquet(home / f"{name}.parquet")
+            frame, place = pl.DataFrame({**own, "y": y[k::nodes]}), federation.enrol(name, standing="accept-allowed")
+            for tag, part in {"all": frame, "warm": frame.head(WARM_ROWS)}.items():
+                file = home / f"{name}-{tag}.parquet"
+                part.write_parquet(file)
+                command("node", "dataset", "add", str(file), "--name", tag, "--tags", tag, "--home", str(place))
             if line_ms:  # from here on it dials the line
                 port = federation.grpc.rpartition(":")[2]
                 line = stack.enter_context(Line(int(port), line_ms / 2000))
                 settings = place / "node.toml"
                 settings.write_text(settings.read_text().replace(f"127.0.0.1:{port}", f"127.0.0.1:{line.port}"))
-            command("node", "dataset", "add", str(home / f"{name}.parquet"), "--name", "rows", "--home", str(place))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(federation.start_node, names))
         token = federation.account("scientist", "data_scientist")
-        learn(federation, token, 1, depth)  # workers start, code is compiled
+        learn(federation, token, 1, depth, "warm")  # workers start, code is compiled
+        workers = [pid for process in federation.nodes.values() for pid in family(process.pid)[1:]]
+        idle = {pid: resident_mb(pid) for pid in workers}
+        for pid in workers:
+            reset_peak(pid)
         short = learn(federation, token, SHORT, depth)
         seconds, cpu, result = learn(federation, token, trees, depth)
         steps = [s for s in result.rounds if s.round is not None]
         sent = sum(s.bytes_up for s in steps) / nodes / trees
-        peak = max(peak_mb(pid) for p in federation.nodes.values() for pid in family(p.pid)[1:])
+        peak, growth = max((peak_mb(pid), peak_mb(pid) - idle[pid]) for pid in workers)
     return {
         "seconds": (seconds - short[0]) / (trees - SHORT),
         "cpu_seconds": (cpu - short[1]) / (trees - SHORT),
@@ -99,6 +116,7 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         "asks_per_tree": len(steps) / trees,
         "bytes_per_tree": sent,
         "node_peak_mb": peak,
+        "node_growth_mb": growth,
         "binned_mb": len(X[::nodes]) * X.shape[1] / 1e6,
         "result": result,
     }
@@ -126,7 +144,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
     import pandas as pd
     import xgboost
 
-    n, columns, binary = SHAPES[shape]
+    n, columns, binary, *_ = SHAPES[shape]
     X, y = rows(n + n // 5, columns, binary)
     with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
         found = federated(X[:n], y[:n], nodes, trees, depth, Path(folder), line_ms)
@@ -139,6 +157,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         "trees": trees,
         "line_ms": line_ms,
         **found,
+        "growth_ratio": found["node_growth_mb"] / found["binned_mb"],
         "pooled_seconds": seconds,
         "ratio": found["seconds"] / seconds,
         "cpu_ratio": found["cpu_seconds"] / cpu,
@@ -151,8 +170,8 @@ def main() -> None:
     global MODEL
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES))
-    parser.add_argument("--nodes", type=numbers, default=None, help="of each shape; default 4 and 2")
-    parser.add_argument("--trees", type=numbers, default=None, help="of each shape; default 100 and 50")
+    parser.add_argument("--nodes", type=numbers, default=None, help="of each shape; default 4, 2 and 1")
+    parser.add_argument("--trees", type=numbers, default=None, help="of each shape; default 100, 50 and 5")
     parser.add_argument("--line-ms", type=float, default=20.0, help="there and back, of the last line; 0: without it")
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--model", default=MODEL)
@@ -160,16 +179,18 @@ def main() -> None:
     options = parser.parse_args()
     MODEL = options.model
     shapes = options.shapes.split(",")
-    nodes = options.nodes or [4 if shape.startswith("5") else 2 for shape in shapes]
-    trees = options.trees or [100 if shape.startswith("5") else 50 for shape in shapes]
+    nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
+    trees = options.trees or [SHAPES[shape][4] for shape in shapes]
     columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
-    columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "binned_mb"]
+    columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
+    columns += ["binned_mb", "growth_ratio"]
     columns += ["loss", "pooled_loss"]
     report = Report(columns, options.json)
     for shape, count, rounds in zip(shapes, nodes, trees, strict=True):
         report.add(measure(shape, count, rounds, options.depth))
-    if options.line_ms:
-        report.add(measure(shapes[-1], nodes[-1], min(LINE_TREES, trees[-1]), options.depth, options.line_ms))
+    if options.line_ms and SLOW in shapes:
+        at = shapes.index(SLOW)
+        report.add(measure(SLOW, nodes[at], min(LINE_TREES, trees[at]), options.depth, options.line_ms))
 
 
 if __name__ == "__main__":

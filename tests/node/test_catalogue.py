@@ -548,8 +548,7 @@ def test_a_large_table_is_read_one_column_at_a_time_with_the_same_values(
     catalogue: Catalogue, visits: Path, monkeypatch: pytest.MonkeyPatch, sliced: bool
 ) -> None:
     if sliced:  # as of a file of very many rows
-        monkeypatch.setattr(readers.parquet, "SLICE_BYTES", 0)
-        monkeypatch.setattr(readers.parquet, "FEWEST", 16)
+        monkeypatch.setattr(readers.parquet, "COLUMN_ROWS", 16)
     catalogue.add(visits)
     whole, opened = catalogue.load("visits"), catalogue.opened("visits", held=0)
     assert opened.rows == whole.rows

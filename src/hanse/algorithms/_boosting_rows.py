@@ -3,8 +3,9 @@ never holds all of its values at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -28,9 +29,11 @@ class Observed:
         """Made of the site's table."""
         return Observed(site, prepared, preparation.targets(site, prepared))
 
-    def columns(self) -> Iterator[Array]:
-        """(n, k) float64 columns of the design matrix, of all usable rows."""
-        return preparation.design_columns(self.site.table, self.prepared, self.targets.kept)
+    @property
+    def columns(self) -> Callable[[], Iterator[Array]]:
+        """What gives the (n, k) columns of the design matrix, of all usable rows. It holds nothing of the site: a
+        workspace that it is given to lies in the site's memory."""
+        return partial(preparation.design_columns, self.site.table, self.prepared, self.targets.kept)
 
     def drawn_columns(self, rows: Array) -> Iterator[Array]:
         """(m,) each column of the design matrix, of these usable rows."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from hanse.algorithms import _boosting_shap
 from hanse.algorithms._boosting_rows import Observed
+from hanse.allocator import give_back
 from hanse.boosting import edges, quantiles, risk, scales
 from hanse.boosting.binning import Binning
 from hanse.boosting.compiled import at_once
@@ -173,11 +174,11 @@ def answer(site: Site, ask: Question) -> Contribution:
 
 def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     of = rows.targets
-    y = of.y[of.train]
     columns = rows.learned_columns(ask.cells.cells > 0)
     if model.objective.intervals:
-        columns = itertools.chain(columns, [y[:, 0]])
-    found = {"counts": edges.counts(columns, ask.cells), "rows": np.array([len(y)], np.int64)}
+        columns = itertools.chain(columns, [of.y[of.train, 0]])
+    found = {"counts": edges.counts(columns, ask.cells), "rows": np.array([len(of.train)], np.int64)}
+    y = of.y[of.train]
     sums, weight = np.asarray(model.objective.begin(y), np.float64), None
     if of.weight is not None:
         weight = of.weight[of.train]
@@ -198,7 +199,9 @@ def _gone_forward(work: Workspace | None, ask: Forward, model: Any, rows: Observ
         return work
     if ask.whole:
         work = None  # before another one is made
+        give_back()
         work = Workspace(rows.columns, len(rows.targets), ask.bins, model.objective.margin(ask.base))
+        give_back()
         work.add(ask.trees)
     elif work is None or work.boosted != ask.before:
         return None

@@ -58,9 +58,10 @@ def coded(names: Sequence[str], values: Array, least: int) -> list[str]:
     for name, column in zip(names, values.T, strict=True):
         own = column[np.isfinite(column)]
         for code in CODES:
-            rest = own[own != code]
-            if len(own) - len(rest) < max(3, least) or len(rest) < max(3, least):
+            many = int(np.count_nonzero(own == code))
+            if many < max(3, least) or len(own) - many < max(3, least):
                 continue
+            rest = own[own != code]
             low, high = float(rest.min()), float(rest.max())
             if code < low - (high - low) / 2 or code > high + (high - low) / 2:
                 found.append(name)

@@ -53,6 +53,7 @@ Fill = Literal["missing", "zero"]
 PerColumn = Annotated[Array, ArrayOf("float64", "columns")]
 
 _MOST = float(np.finfo(np.float32).max)  # models of raw values take them as float32
+_ROWS = 1 << 16  # that are added up at a time
 _FAR = 1e6  # (distance of two means)² over the variance: 10 of 16 digits are left
 
 
@@ -161,15 +162,19 @@ class Preparation:
         atleast = least(site)
         if 0 < len(kept) < atleast:
             raise DataError(f"fewer rows with a usable target than this node's minimum of {atleast}")
-        found, odd = _summed(site.table, kept[train], (y if y.ndim > 1 else y[:, None])[train], ask, atleast)
         dropped = site.table.rows - len(kept)
         arrays: dict[str, Array] = {
-            **{name: found[name] for name in ("count", "sum")},
             "rows": np.array([len(train), len(kept) - len(train), dropped if dropped >= atleast else 0], np.float64),
         }
         if task.classes:
             counts = np.bincount(y[train], minlength=len(task.classes))
             arrays["classes"] = np.where(hidden(counts, atleast), 0, counts).astype(np.float64)
+        learned = np.zeros(site.table.rows, bool)
+        learned[kept[train]] = True
+        targets = (y if y.ndim > 1 else y[:, None])[train, : task.of.moments]
+        del kept, y, train  # before columns are in memory
+        found, odd = _column_sums(site.table, learned, targets, ask, atleast)
+        arrays |= {name: found[name] for name in ("count", "sum")}
         said: dict[str, Json] = {}
         if ask.step == "squares":
             if ask.agreed.standardised:
@@ -177,7 +182,7 @@ class Preparation:
             said = {what: names for what, names in odd.items() if names}
         return Contribution(
             Record(said, arrays),
-            metrics={"n": float(len(train)), "dropped": float(arrays["rows"][2])},
+            metrics={"n": float(arrays["rows"][0]), "dropped": float(arrays["rows"][2])},
             combine=Combine.SUM,
         )
 
@@ -252,30 +257,37 @@ class Preparation:
 ALGORITHM = Typed(Preparation(), State, Question)
 
 
-def _summed(
-    table: Table, rows: Array, targets: Array, ask: Question, atleast: int
+def _column_sums(
+    table: Table, learned: Array, targets: Array, ask: Question, atleast: int
 ) -> tuple[dict[str, Array], dict[str, list[str]]]:
-    """``count``, ``sum`` and ``squares`` of the numbers in each column at these ``rows``, and in (n, c) ``targets``;
-    and with the squares, which columns are odd. Of one column after the other, so that one is in memory at a time."""
+    """``count``, ``sum`` and ``squares`` of the numbers in each column, at the rows that are ``learned`` from, (n,)
+    bool, and of their (m, c) ``targets``; and with the squares, which columns are odd. Of one column after the other,
+    so that one is in memory at a time."""
     assert ask.agreed is not None
     listed: list[Described | None] = [column for column in ask.agreed.columns if column.numeric]
-    listed += [None] * ask.agreed.task.of.moments
+    features = len(listed)
+    listed += [None] * targets.shape[1]
     found = {name: np.zeros(len(listed)) for name in ("count", "sum", "squares")}
     odd: dict[str, list[str]] = {"unlike": [], "coded": []}
-    squares, features = ask.step == "squares", sum(column is not None for column in listed)
+    squares, all_rows = ask.step == "squares", bool(learned.all())
     for i, column in enumerate(listed):
-        values = targets[:, i - features] if column is None else numbers(table, column)[rows]
+        values = targets[:, i - features] if column is None else numbers(table, column)
+        if column is not None and not all_rows:
+            values = values[learned]
         if not ask.agreed.standardised:
             values = np.clip(values, -_MOST, _MOST)
-        present = np.isfinite(values)
-        centred = np.where(present, values - (ask.mean[i] if squares else 0.0), 0.0)
-        found["count"][i], found["sum"][i] = present.sum(), _added(centred, len(listed))
-        if squares and ask.agreed.standardised:
-            found["squares"][i] = _added(centred**2, len(listed))
         if squares and column is not None and column.kind is ColumnKind.NUMERIC:
             own = [column.name], values[:, None]
             odd["unlike"] += unlike(*own, ask.count[i : i + 1], ask.mean[i : i + 1], atleast)
             odd["coded"] += coded(*own, atleast)
+            del own
+        present = np.isfinite(values)
+        centred = values - (ask.mean[i] if squares else 0.0)
+        del values
+        centred[~present] = 0.0
+        found["count"][i], found["sum"][i] = present.sum(), _added(centred, len(listed))
+        if squares and ask.agreed.standardised:
+            found["squares"][i] = _added(centred**2, len(listed))
     return found, odd
 
 
@@ -283,7 +295,10 @@ def _added(values: Array, columns: int) -> float:
     """Their sum, of one row after the other as numpy adds up the rows of a matrix of several columns."""
     if columns == 1 or not len(values):
         return float(values.sum())
-    return float(np.add.accumulate(values)[-1])
+    total = values[:1]
+    for low in range(1, len(values), _ROWS):
+        total = np.add.accumulate(np.concatenate([total, values[low : low + _ROWS]]))[-1:]
+    return float(total[0])
 
 
 def _of_ranges(site: Site, ask: Question) -> Contribution:

@@ -75,6 +75,7 @@ class Binning:
             here = slice(place, place := place + part.shape[1])
             own = partial(put_in_bins, part, self.edges, starts[here.start : here.stop + 1], bins[:, here])
             at_once(partial(own, *span) for span in spans(rows, _LEAST_ROWS))
+            del part, own  # before the next one is made
         return bins
 
     def hold(self, trees: Trees) -> bool:

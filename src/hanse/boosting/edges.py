@@ -103,6 +103,7 @@ def counts(columns: Iterable[Array], wanted: Refinement) -> Array:
             at_once(partial(count_in_cells, *given) for given in own)
             found.append(each.sum(axis=0))
             cell += cells
+            del values, raw, own  # before the next column is read
     return np.concatenate(found)
 
 

@@ -181,18 +181,18 @@ def design_columns(
                 yield np.where(codes < 0, np.nan, codes)[:, None]
             else:
                 yield _one_hot(column, entry.categories, standardise)
-            continue
-        if not standardise:
+        elif not standardise:
             yield _float32_or_missing(column.values)[:, None]
-            continue
-        mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
-        missing = ~np.isfinite(column.values)
-        values = np.where(missing, mean, column.values)
-        if entry.kind is not ColumnKind.BOOLEAN:
-            values = (values - mean) / scale
-        yield values[:, None]
-        if entry.missing:
-            yield missing[:, None]
+        else:
+            mean, scale = prepared.arrays["mean"][place], prepared.arrays["scale"][place]
+            missing = ~np.isfinite(column.values)
+            values = np.where(missing, mean, column.values)
+            if entry.kind is not ColumnKind.BOOLEAN:
+                values = (values - mean) / scale
+            yield values[:, None]
+            if entry.missing:
+                yield missing[:, None]
+        del column  # before the next one is read
 
 
 def _float32_or_missing(values: Array) -> Array:
@@ -271,9 +271,9 @@ def parted(site: Site, kept: Array, y: Array, columns: Sequence[Described]) -> t
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """A site's usable rows without their features: targets ``y`` and what each row counts for (``weight_column``; None:
-    1), the positions among them for ``train`` and ``test``, and how many rows were ``dropped`` for want of a target.
-    ``kept``: which rows of the table they are; None: all."""
+    """A site's usable rows without their features: targets ``y`` (class indices in as few bytes as hold them) and what
+    each row counts for (``weight_column``; None: 1), the positions among them for ``train`` and ``test``, and how many
+    rows were ``dropped`` for want of a target. ``kept``: which rows of the table they are; None: all."""
 
     y: Array
     train: Array
@@ -314,6 +314,8 @@ def targets(site: Site, prepared: Record) -> Targets:
     weight = _weights(site.table, site.config.get("weight_column"), kept)
     rows = site.table.rows
     some = None if len(kept) == rows else kept.astype(np.int32)
+    if y.dtype.kind == "i":  # class indices
+        y = y.astype(np.min_scalar_type(max(len(task(prepared).classes) - 1, 0)))
     made = Targets(y, train.astype(np.int32), test.astype(np.int32), rows - len(kept), weight, some)
     site.cache["targets"] = (key, made)
     return made
@@ -327,7 +329,8 @@ def rows(site: Site, prepared: Record) -> Rows:
         return found[1]
     own = targets(site, prepared)
     table = site.table if own.kept is None else site.table.take(own.kept)
-    made = Rows(design(table, prepared), own.y, own.train, own.test, own.dropped, own.weight)
+    y = own.y.astype(np.int64) if own.y.dtype.kind == "u" else own.y
+    made = Rows(design(table, prepared), y, own.train, own.test, own.dropped, own.weight)
     site.cache["rows"] = (key, made)
     return made
 

@@ -25,12 +25,12 @@ def tell(column: Column, atleast: int, *, labels: bool = True, auto: bool = True
     said["text"] = column.kind is ColumnKind.CATEGORICAL
     named: list[str] = []
     if labels and said["rows"]:
-        listed, codes = labelled(column.take(np.flatnonzero(there)))
+        listed, codes = labelled(column)
         whole = column.kind is not ColumnKind.NUMERIC or bool(np.all(column.values[there] % 1 == 0))
         quantity = column.kind in QUANTITIES and (not whole or len(listed) > MAX_WHOLE_CLASSES)
         said["many"] = (auto and quantity) or len(listed) > MAX_CLASSES
         if not said["many"]:
-            counts = np.bincount(codes, minlength=len(listed))
+            counts = np.bincount(codes[codes >= 0], minlength=len(listed))
             named = [label for label, n in zip(listed, counts, strict=True) if n >= atleast]
     said["labels"] = named
     return said
@@ -108,7 +108,7 @@ def labelled(column: Column) -> tuple[list[str], Array]:
         index[used] = np.arange(len(used))
         return [column.categories[c] for c in used], index[column.values]
     finite = np.isfinite(column.values)
-    distinct, inverse = np.unique(column.values[finite], return_inverse=True)
-    codes = np.full(len(column), -1, np.int64)
-    codes[finite] = inverse
+    distinct = np.unique(column.values[finite])
+    codes = np.searchsorted(distinct, column.values)
+    codes[~finite] = -1
     return [str(label) for label in Column(ColumnKind.NUMERIC, distinct).labels()], codes

@@ -15,6 +15,7 @@ EXTENSIONS = (".parquet", ".pq")
 KIND = "tabular"
 ROWS = 1 << 17  # that are checked at a time
 SLICE_BYTES = 32 << 20  # of values in memory at a time
+COLUMN_ROWS = 1 << 20  # of one column that are decoded at a time
 FEWEST = 1 << 13  # rows of a slice: of a table of very many columns
 Note = Callable[[int], None]  # bytes of the file that are done
 
@@ -101,15 +102,22 @@ def typed(
 
 def by_columns(path: Path, schema: Mapping[str, str], *, missing: Collection[str] = ()) -> Callable[[str], Column]:
     """See :func:`hanse.node.readers.by_columns`. Of the file a column is read as its part of each row group."""
-    frame = _floats(_open(path, None), schema)
+    import polars as pl
+
+    frame = _open(path, None)
     whole = _rows(path, frame)
+    numbers = {n for n, dtype in frame.collect_schema().items() if dtype.is_numeric() and schema[n] == "numeric"}
 
     def read(name: str) -> Column:
-        parts = [
-            _straight(part, [name], schema, missing, path)[name]
-            for part in _slices(path, frame.select(name), max(whole, 1), whole)
-        ]
-        return Column.joined(parts) if parts else next(stream(path, [name], 1, schema=schema, missing=missing))[name]
+        parts = _slices(path, frame.select(name), COLUMN_ROWS, COLUMN_ROWS, whole)
+        if name not in numbers:
+            own = [_straight(part, [name], schema, missing, path)[name] for part in parts]
+            return Column.joined(own) if own else Column.absent(ColumnKind(schema[name]), 0)
+        column, row = Column.absent(ColumnKind.NUMERIC, whole), 0
+        for part in parts:
+            floats = part[name] if part[name].dtype.is_float() else part[name].cast(pl.Float64)
+            column.values[row : (row := row + len(floats))] = floats.to_numpy()  # null is NaN there
+        return column
 
     return read
 
@@ -130,12 +138,14 @@ def _straight(
     return Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
 
 
-def _slices(path: Path, frame: Any, rows_per_batch: int, whole: int | None = None) -> Iterator[Any]:
+def _slices(
+    path: Path, frame: Any, rows_per_batch: int, most: int | None = None, whole: int | None = None
+) -> Iterator[Any]:
     """The rows in order, a slice in memory at a time: left to itself, the streaming engine reads the further ahead the
     larger the file is. What is read of the file for a slice is the columns' part of a row group."""
     whole = _rows(path, frame) if whole is None else whole
     width = max(len(frame.collect_schema()), 1)
-    size = max(SLICE_BYTES // (8 * width), FEWEST)
+    size = max(SLICE_BYTES // (8 * width), FEWEST) if most is None else most
     for start in range(0, whole, size):
         part = _guarded(path, frame.slice(start, size).collect)
         if part.height != min(size, whole - start):
