@@ -112,6 +112,16 @@ def test_contribution() -> None:
     assert (found["c"]["samples"], found["c"]["seconds"], found["c"]["loss_improvement"]) == (None, None, None)
 
 
+def test_sites_whose_sums_weigh_one_count_by_the_rows_that_they_learned_from() -> None:
+    """A page said of exact boosting that each site had one sample and a third of the weight."""
+    sums = [step(0, 1, {"a": (1.0, 1, {"n": 90.0}), "b": (1.0, 1, {"n": 10.0}), "c": (1.0, 1, {})})]
+    found = course.contribution(course.views(sums), {}, ["a", "b", "c"])
+    assert [found[n]["samples"] for n in "abc"] == [90, 10, 1]
+    assert [found[n]["share"] for n in "abc"] == pytest.approx([90 / 101, 10 / 101, 1 / 101])
+    steps = [step(0, 1, {"a": (1.0, 100, {"n": 7.0}), "b": (1.0, 1, {"n": 5.0})})]  # of an average weights count
+    assert course.contribution(course.views(steps), {}, ["a", "b"])["a"]["samples"] == 100
+
+
 def test_importance() -> None:
     """M48: per round Σ n_c imp_cf / Σ n_c, then mean, std, rank and stability."""
 

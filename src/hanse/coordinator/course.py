@@ -196,10 +196,13 @@ def _status(series: Sequence[float], window: int, tolerance: float) -> str:
 
 
 def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes: Sequence[str]) -> dict[str, Json]:
-    """Per site: rounds taken part in, failures, samples, share of all weight, time, the latest metrics, and
-    by how much its own loss fell from the first to the latest round."""
+    """Per site: rounds taken part in, failures, samples, share of all weight (where these are sums over rows, of which
+    each weighs 1: of the rows), time, the latest metrics, and by how much its own loss fell from the first to the
+    latest round."""
     trained = [r for r in rounds if r.clients]
-    weights = {n: sum(number(r.clients[n]["weight"]) or 0.0 for r in trained if n in r.clients) for n in nodes}
+    alike = {number(client["weight"]) for r in trained for client in r.clients.values()} <= {0.0, 1.0, None}
+    counts = _rows if alike else _weight
+    weights = {n: sum(counts(r.clients[n]) or 0.0 for r in trained if n in r.clients) for n in nodes}
     total = sum(weights.values())
     found: dict[str, Json] = {}
     for node in nodes:
@@ -208,7 +211,7 @@ def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes
         found[node] = {
             "rounds": len(parts),
             "failures": failures.get(node, 0),
-            "samples": number(parts[-1]["weight"]) if parts else None,
+            "samples": counts(parts[-1]) if parts else None,
             "share": weights[node] / total if total else None,
             "seconds": sum(number(p["seconds"]) or 0.0 for p in parts) if parts else None,
             "metrics": parts[-1]["metrics"] if parts else {},
@@ -216,6 +219,17 @@ def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes
             "participation": len(parts) / len(trained) if trained else None,
         }
     return found
+
+
+def _weight(client: Mapping[str, Json]) -> float | None:
+    return number(client["weight"])
+
+
+def _rows(client: Mapping[str, Json]) -> float | None:
+    """How many rows a site learned from, as it says; what it weighs, where it does not say."""
+    said = client["metrics"]
+    rows = number(said.get("n")) if isinstance(said, Mapping) else None
+    return _weight(client) if rows is None else rows
 
 
 def importance(rounds: Sequence[RoundView]) -> tuple[list[dict[str, Json]], float | None]:

@@ -27,7 +27,7 @@ export function runView() {
       h("div", { class: "charts two" },
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
-    session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), importance(analytics)),
+    session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
     section("failures", "Failures", null, failures(run.steps)),
     gathered(run.steps),
     session.learns === false ? null : numbers(analytics, session),
@@ -139,15 +139,13 @@ function importance(analytics) {
   const all = state.form.features;
   return section("importance", "Features that matter", rows.length && typeof analytics.rank_stability === "number" ? h("span", { class: "aside soft", title: "Mean Spearman correlation of the ranks of successive rounds" }, `mean over the rounds, ± deviation, ● latest; rank stability ${number(analytics.rank_stability)}`) : null,
     rows.length ? bars({ rows, limit: all ? rows.length : 12 }) : h("p", { class: "soft" }, analytics.rounds.length ? "This model has no feature importance." : UNKNOWN),
-    rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null,
-    added(analytics.shap ?? []));
+    rows.length > 12 ? h("button", { type: "button", class: "quiet", onclick: () => edit("features", !all) }, all ? "show the first 12" : `show all ${rows.length}`) : null);
 }
 
 function added(rows) {
-  if (!rows.length) return null;
   const shown = rows.map((row) => ({ feature: row.output === undefined ? row.feature : `${row.feature}, ${row.output}`, mean: row.mean_abs, std: row.error }));
-  return h("div", null, h("p", { class: "soft" }, "What features add to predictions: mean |SHAP| over rows of all sites, ± standard error"),
-    bars({ rows: shown, limit: 12, of: "|SHAP|", spread: "standard error" }));
+  return rows.length ? section("shap", "What features add to predictions", h("span", { class: "aside soft" }, "mean |SHAP| over rows of all sites, ± standard error"),
+    bars({ rows: shown, limit: 12, of: "|SHAP|", spread: "standard error" })) : null;
 }
 
 function contributions(analytics, sites) {
