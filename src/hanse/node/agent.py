@@ -103,6 +103,7 @@ class Agent:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.worker.close()
             self.approvals.close()
+            self.gate.standing.close()
             self.book.close()
             self.audit.close()
             os.close(self._lock)

@@ -33,6 +33,7 @@ for _command in (
     cli_approvals.approve,
     cli_approvals.reject,
     cli_approvals.revoke,
+    cli_approvals.standing,
     cli_budget.budget,
 ):
     node.add_command(_command)

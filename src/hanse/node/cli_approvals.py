@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanse.errors import Conflict
+from hanse.errors import ConfigError, Conflict
 from hanse.node.command import ask_agent, home_option, joined, owner
 from hanse.terminal import line, table, visible
 
 if TYPE_CHECKING:
-    from hanse.node.approvals import Proposal
+    from hanse.node.approvals import Approvals, Proposal
 
 
 @click.command()
@@ -57,12 +58,17 @@ def proposals(home: Path, everything: bool, as_json: bool) -> None:
 @home_option
 @click.argument("run")
 @click.option("--sha256", default="", help="Which hash, where a run was proposed with several; a prefix will do.")
-def show(home: Path, run: str, sha256: str) -> None:
+@click.option("--changes", is_flag=True, help="Only what it asks that the last one that was approved did not.")
+def show(home: Path, run: str, sha256: str, changes: bool) -> None:
     """What a run would do: its settings, and the code that would run here."""
     from hanse.bundle import thaw
     from hanse.node.approvals import Approvals
 
-    found = Approvals(joined(home)).get(run, sha256)
+    approvals = Approvals(joined(home))
+    found = approvals.get(run, sha256)
+    if changes:
+        _changes(approvals, found)
+        return
     dataset = "none" if found.dataset is None else f"{found.dataset['name']}, version {found.dataset['version'][:12]}"
     for said in (
         f"run {found.run}: {found.state}",
@@ -79,6 +85,71 @@ def show(home: Path, run: str, sha256: str) -> None:
     click.echo(visible(thaw(found.text, found.sha256).preview()))
 
 
+def _changes(approvals: Approvals, found: Proposal) -> None:
+    """Against the last that was approved of the same person's on the same data set."""
+    from hanse.node.differences import differences
+
+    def about(proposal: Proposal) -> tuple[str, str]:
+        return proposal.proposer, str((proposal.dataset or {}).get("name", ""))
+
+    before = [
+        p
+        for p in approvals.proposals()
+        if p.decision == "accept" and p.run != found.run and p.time and about(p) == about(found)
+    ]
+    if not before:
+        click.echo(f"nothing of {line(found.proposer)} on this data set was approved before: read hanse node show")
+        return
+    last = max(before, key=lambda p: p.time)
+    click.echo(
+        f"# against run {line(last.run)}, hash {last.sha256[:12]}, approved at {last.time[:16]} by {line(last.actor)}"
+    )
+    told = [f"purpose: {found.purpose!r}, before {last.purpose!r}"] if found.purpose != last.purpose else []
+    told += differences(last.content(), found.content())
+    for said in told or ["nothing is changed"]:
+        click.echo(visible(said))
+
+
+@click.command()
+@home_option
+@click.option("--take-back", "sha256", default="", metavar="HASH", help="End those of a hash; a prefix will do.")
+def standing(home: Path, sha256: str) -> None:
+    """Standing approvals: what is approved by itself when it is proposed again (hanse node approve --until)."""
+    from hanse.node.standing import StandingApprovals
+    from hanse.store.audit import AuditLog
+
+    kept = StandingApprovals(joined(home))
+    if sha256:
+        for one in kept.take_back(sha256):
+            detail = {"sha256": one.sha256, "proposer": one.proposer, "purpose": one.purpose}
+            AuditLog(home / "audit.jsonl").append(owner(), "standing.taken_back", "", detail)
+            click.echo(
+                f"hash {one.sha256[:12]} of {line(one.proposer)} is asked again; what was approved so far goes on"
+            )
+        return
+    rows = [
+        (one.sha256[:12], one.proposer, one.purpose[:50], one.until[:16], "ended" if one.days_left <= 0 else one.actor)
+        for one in kept.given()
+    ]
+    click.echo(table(("hash", "of", "purpose", "until", "by"), rows))
+
+
+def _stands(home: Path, run: str, sha256: str, until: datetime) -> None:
+    """The same proposal is approved by itself until the end of that day, in UTC."""
+    from hanse.node.approvals import Approvals
+    from hanse.node.standing import StandingApprovals
+    from hanse.store.audit import AuditLog
+
+    given = StandingApprovals(home).give(
+        Approvals(home).get(run, sha256), until.replace(tzinfo=UTC) + timedelta(days=1), owner()
+    )
+    detail = {"sha256": given.sha256, "proposer": given.proposer, "purpose": given.purpose, "until": given.until}
+    AuditLog(home / "audit.jsonl").append(owner(), "standing.given", run, detail)
+    click.echo(
+        f"proposed again by {line(given.proposer)} for the same purpose, it is approved until {given.until[:16]} UTC"
+    )
+
+
 def _decision(name: str, help: str, reason_needed: bool = False) -> click.Command:
     optional: dict[str, Any] = {"required": True} if reason_needed else {"default": ""}
 
@@ -87,11 +158,15 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
     @click.argument("run")
     @click.option("--sha256", default="", help="The hash that you have looked at; a prefix must fit.")
     @click.option("--reason", help="Told to the data scientist.", **optional)
-    def decide(home: Path, run: str, sha256: str, reason: str) -> None:
+    def decide(home: Path, run: str, sha256: str, reason: str, until: datetime | None = None) -> None:
+        if until is not None and until.replace(tzinfo=UTC) + timedelta(days=1) <= datetime.now(UTC):
+            raise ConfigError(f"{until:%Y-%m-%d} is past; name a later day")
         done = _decide(home, name, run, sha256, reason)
         if done.get("refused"):
             raise Conflict(f"noted here, but the coordinator did not take it: {line(done['refused'])}")
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")
+        if until is not None:
+            _stands(home, done["run"], done["sha256"], until)
         if name == "approve":
             _warn_of_rules(home, done)
 
@@ -118,7 +193,11 @@ def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
             )
 
 
-approve = _decision("approve", "Approve exactly what was proposed: this run, this hash.")
+approve = click.option(
+    "--until",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Approve the same by itself, until that day, when the same person proposes it again for the same purpose.",
+)(_decision("approve", "Approve exactly what was proposed: this run, this hash."))
 reject = _decision("reject", "Reject a proposal.", reason_needed=True)
 revoke = _decision("revoke", "Take an approval back; the next task is refused.")
 
@@ -132,11 +211,14 @@ def _decide(home: Path, do: str, run: str, sha256: str, reason: str) -> Mapping[
         pass  # nobody runs: the file is ours
     from hanse.node.approvals import Approvals
     from hanse.node.settings import NodeSettings
+    from hanse.node.standing import StandingApprovals
     from hanse.store.audit import AuditLog
 
     approvals, audit = Approvals(home), AuditLog(home / "audit.jsonl")
     days = NodeSettings.load(home).policy.approval_days
     more: dict[str, Any] = {"days": days} if do == "approve" else {}
+    if do != "approve":
+        StandingApprovals(home).end(approvals.get(run, sha256).sha256)
     proposal: Proposal = getattr(approvals, do)(run, sha256, actor=actor, reason=reason, **more)
     audit.append(actor, f"proposal.{proposal.state}", proposal.run, {"sha256": proposal.sha256, "reason": reason})
     return proposal.public()

@@ -37,6 +37,7 @@ from hanse.node.passage import (
 )
 from hanse.node.settings import NodeSettings
 from hanse.node.spending import Book
+from hanse.node.standing import StandingApprovals
 from hanse.node.workers import Workers
 from hanse.rule import Decision
 from hanse.store.audit import AuditLog
@@ -68,6 +69,7 @@ class Gate:
     ) -> None:
         self.node, self.approvals, self.worker, self.audit, self.book = node, approvals, worker, audit, book
         self._home, self._known = home, KnownFacts(home, worker)
+        self.standing = StandingApprovals(home)
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
@@ -140,7 +142,7 @@ class Gate:
         authenticate(peer, message)
 
     async def proposal(self, data: Mapping[str, Json]) -> Proposal:
-        """Keeps a proposal, and decides it where the standing policy says so."""
+        """Keeps a proposal, and decides it where the standing policy or a standing approval says so."""
         try:
             proposal = Proposal.parse(data)
             _check_bundle(self.node, proposal)
@@ -169,12 +171,17 @@ class Gate:
                 },
             )
         at_once = algorithms.at_once(proposal.content()["config"].get("federated_strategy"))
-        if proposal.state == "pending" and (at_once or self.settings.policy.standing == "accept-allowed"):
+        known_well = self.standing.fitting(proposal) if proposal.state == "pending" and not at_once else None
+        accepts = self.settings.policy.standing == "accept-allowed"
+        if proposal.state == "pending" and (at_once or known_well or accepts):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
                 by = policy.named(said)
                 passed = f"passes all rules ({by})" if by else "passes all rules"
-                return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason=passed)
+                if known_well is None:
+                    return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason=passed)
+                actor, days = f"standing approval of {known_well.actor}", known_well.days_left
+                return self.approve(proposal.run, proposal.sha256, actor=actor, reason=passed, days=days)
             why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
             if at_once:
                 return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)
@@ -226,21 +233,32 @@ class Gate:
 
     # ------------------------------------------------------------ the owner's decisions
 
-    def approve(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
-        """The owner accepts what a run proposed, exactly ``sha256`` where given; it ends after ``approval_days``.
-        Raises ``NotFound``, ``Conflict``."""
-        known, days = self.approvals.get(run, sha256), self.settings.policy.approval_days
+    def approve(
+        self,
+        run: str,
+        sha256: str = "",
+        *,
+        actor: str,
+        reason: str = "",
+        sent: bool = False,
+        days: float = float("inf"),
+    ) -> Proposal:
+        """The owner accepts what a run proposed, exactly ``sha256`` where given; it ends after ``approval_days``, or
+        ``days`` where those are fewer. Raises ``NotFound``, ``Conflict``."""
+        known, days = self.approvals.get(run, sha256), min(days, self.settings.policy.approval_days)
         found = self.approvals.approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
         return found if found == known else self._decided(found, actor)
 
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
         """The owner says no; the reason is told to the data scientist. Raises ``NotFound``, ``Conflict``."""
         known = self.approvals.get(run, sha256)
+        self.standing.end(known.sha256)
         found = self.approvals.reject(run, known.sha256, actor=actor, reason=reason, sent=sent)
         return found if found == known else self._decided(found, actor)
 
     def revoke(self, run: str, sha256: str = "", *, actor: str, reason: str = "") -> Proposal:
         """Takes an approval back: nothing of the run is computed from now on."""
+        self.standing.end(self.approvals.get(run, sha256).sha256)
         return self._decided(self.approvals.revoke(run, sha256, actor=actor, reason=reason), actor)
 
     def _decided(self, proposal: Proposal, actor: str) -> Proposal:
