@@ -59,6 +59,7 @@ GROUND = (
     "presentation",
     "rough",
     "suppression",
+    "subjects",
     "budgets",
     "noised",
     "allocator",

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from hanse import algorithms, features, gathering, protection, transforms
+from hanse import algorithms, features, gathering, protection, subjects, transforms
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
 from hanse.gather import Gather, Identity, Party
 from hanse.kinds import Algorithm, Combine, Contribution, Site, Source
 from hanse.memories import Memories, NodeMemory
-from hanse.messages import Json, Record, digest
+from hanse.messages import Array, Json, Record, digest
 from hanse.privacy import release
 from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.privacy.guarantee import ROW, Guarantee
@@ -73,6 +73,8 @@ class Terms:
 class _Rows:
     table: Table
     source: Source | None
+    owner: Mapping[str, Json]
+    shares: Array | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
 
@@ -112,6 +114,8 @@ class Answerer:
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
         terms: gives what a bundle says, where that is known already.
+        subject: gives of a bundle's rows the column that says whose a row is ("": none does), and the most rows that
+            one person has (:mod:`hanse.subjects`).
     """
 
     def __init__(
@@ -124,9 +128,10 @@ class Answerer:
         promises: MutableMapping[str, Json] | None = None,
         secret: Callable[[], bytes] | None = None,
         terms: Callable[[Mapping[str, Json]], Terms] = Terms.of,
+        subject: Callable[[Mapping[str, Json]], tuple[str, int]] = lambda bundle: ("", 1),
     ) -> None:
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
-        self._identity, self._terms = identity, terms
+        self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
         drawn = secrets.token_bytes(KEY_BYTES)
         self._secret = secret or (lambda: drawn)
@@ -161,7 +166,7 @@ class Answerer:
         self.spent = {} if terms.guarantee is None else {"release": ""}  # nothing of the rows, until there is
         memory = run.memories.before(step, exchange)
         remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
-        more = (rows.source, self._owner, terms.nodes, declared)
+        more = (rows.source, rows.owner, terms.nodes, declared, rows.shares)
         site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more)
         seed = int(terms.settings.get("seed", 0))
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
@@ -231,9 +236,14 @@ class Answerer:
     def _rows(self, terms: Terms, bundle: Mapping[str, Json]) -> _Rows:
         config, aligned = terms.config, bundle["alignment"]
         if not algorithms.needs_data(config):
-            return _Rows(Table(), None)
+            return _Rows(Table(), None, self._owner)
+        subject, most = self._subject(bundle)
+        owner = subjects.stricter(self._owner, most)
+        noised = bool(subject) and terms.guarantee is not None and terms.guarantee.unit == ROW
         if not algorithms.needs_model(config):
             source = self._open(bundle) if self._open else TableSource(self._load(bundle))
-            return _Rows(Table(), features.SettledSource(source, aligned["kinds"]))
-        kept, kinds = aligned["features"], aligned["kinds"]
-        return _Rows(features.apply(self._load(bundle), kept, kinds, config.union_fill, config.besides), None)
+            shares = subjects.of_batches(lambda: source.batches([subject]), subject) if noised else None
+            return _Rows(Table(), features.SettledSource(source, aligned["kinds"]), owner, shares)
+        kept, kinds, table = aligned["features"], aligned["kinds"], self._load(bundle)
+        shares = subjects.of_batches(lambda: [table.select([subject])], subject) if noised else None
+        return _Rows(features.apply(table, kept, kinds, config.union_fill, config.besides), None, owner, shares)

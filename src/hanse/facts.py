@@ -89,7 +89,8 @@ class Facts(RunFacts):
     Args:
         sender: who asks, by its certificate.
         dataset: None where it is not.
-        rows: of the data set: as registered before the work, as found after it. None without data.
+        rows: of the data set (the persons that they are of, where it names them): as registered before the work, as
+            found after it. None without data.
         step, exchange, operation, combine: of the loop, from 0; within the step, from 0; of the gathering; how what
             the nodes answer comes together.
         round: the training round that the ask names, from 1; None where it names none.

@@ -79,32 +79,38 @@ class NoisedEntry:
             return float(max(abs(end) for end in self.options["range"]))
         return math.sqrt(2) if self.stat == "mean" else 1.0
 
-    def observe(self, column: Column | None, rows: int) -> Array:
-        """v of these rows. ``column`` is None where the site has none, or the entry needs none."""
+    def observe(self, column: Column | None, rows: int, shares: Array | None = None) -> Array:
+        """v of these rows. ``column`` is None where the site has none, or the entry needs none.
+
+        Args:
+            shares: what each row counts for, where one person has several (:mod:`hanse.subjects`); None: 1.
+        """
+        of = np.ones(rows) if shares is None else shares
         if self.stat == "count":
-            return np.array([float(rows if not self.column else 0 if column is None else _given(column).sum())])
+            return np.array([float(of.sum() if not self.column else 0 if column is None else of[_given(column)].sum())])
         if column is None:
             return np.zeros(self.size)
         if self.stat == "labels":
-            return self._labels(column)
+            return self._labels(column, of)
         if column.kind not in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.DATE):
             raise DataError(f"column {self.column!r} is {column.kind} here; {self.stat} takes numbers")
         low, high = self.options["range"]
-        x = np.clip(column.values[np.isfinite(column.values)], low, high)
+        fine = np.isfinite(column.values)
+        x, of = np.clip(column.values[fine], low, high), of[fine]
         if self.stat == "sum":
-            return np.array([float(x.sum())])
+            return np.array([float((of * x).sum())])
         if self.stat == "mean":
-            return np.array([float(len(x)), float(((x - (low + high) / 2) / ((high - low) / 2)).sum())])
+            return np.array([float(of.sum()), float((of * ((x - (low + high) / 2) / ((high - low) / 2))).sum())])
         bins = self.size
         place = np.minimum(((x - low) / (high - low) * bins).astype(np.int64), bins - 1)
-        return np.bincount(place, minlength=bins).astype(np.float64)
+        return np.bincount(place, of, minlength=bins).astype(np.float64)
 
-    def _labels(self, column: Column) -> Array:
+    def _labels(self, column: Column, of: Array) -> Array:
         places = {label: i for i, label in enumerate(self.options["values"])}
         found = np.zeros(self.size)
-        for label in column.labels():
+        for label, share in zip(column.labels(), of.tolist(), strict=True):
             if label is not None:
-                found[places.get(label, len(places))] += 1.0
+                found[places.get(label, len(places))] += share
         return found
 
     def value(self, sums: Array, deviation: float) -> tuple[Json, Json]:

@@ -16,7 +16,7 @@ from hanse import features
 from hanse.bundle import Bundle, freeze
 from hanse.cli import group
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, NotAllowed
+from hanse.errors import ConfigError, DataError, NotAllowed
 from hanse.messages import Json
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Policy
@@ -189,3 +189,38 @@ def test_the_owner_sets_the_budget_of_a_data_set_in_one_command(tmp_path: Path) 
     assert "name the dataset" in hanse("--epsilon", "1")[1]
     assert "at least 0" in hanse("visits", "--epsilon", "-1")[1]
     assert (tmp_path / "audit.jsonl").read_text().count("settings.changed") == 3
+
+
+def test_persons_are_counted_where_the_owner_says_whose_rows_they_are(tmp_path: Path) -> None:
+    """Sixty rows of twelve patients, told with nearly no noise; of too few nothing is told, with however many rows."""
+
+    async def go() -> None:
+        home = tmp_path / "node"
+        home.mkdir()
+        rows = [f"p{k % 12},{20 + k}" for k in range(60)]
+        (home / "visits.csv").write_text("\n".join(["patient,age", *rows]) + "\n")
+        found = Catalogue(home).add(home / "visits.csv", "visits", subject="patient")
+        assert (found.subjects, found.most_rows_of_subject, found.units) == (12, 5, 12)
+        assert found.public(10)["rows"] == 50  # multiples of five times ten
+        assert found.public(10)["metadata_columns"] == ["patient"]
+        bundle = question(home, 900.0)
+        async with running(home, policy=owner(max_epsilon_per_run=1000.0)) as node:
+            await node.propose(bundle)
+            count, _, _ = await sums(node, bundle)
+            assert abs(count - 12) < 1
+        async with running(home, policy=owner(max_epsilon_per_run=1000.0, minimum_samples=13)) as node:
+            await node.propose(bundle, "run-2")
+            refused = node.agent.approvals.get("run-2", bundle.sha256)
+            assert "fewer rows than this node's minimum of 13" in refused.reason
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("who", "no column 'who'"), ("age", "1 rows have no value in the subject column")]
+)
+def test_a_subject_column_that_does_not_say_whose_rows_they_are(tmp_path: Path, column: str, said: str) -> None:
+    (tmp_path / "visits.csv").write_text("patient,age\na,1\nb,\nc,3\n")
+    with pytest.raises(DataError, match=said):
+        Catalogue(tmp_path / "home").add(tmp_path / "visits.csv", "visits", subject=column)
+    assert not Catalogue(tmp_path / "home").list()

@@ -4,6 +4,9 @@ With parameters θ, rows x̃ = (x, 1) and the gradient e x̃ of a row's loss (:m
 
     G = Σ_i g_i min(1, C / ‖g_i‖₂),    g_i = e_i x̃_iᵀ
 
+Where the owner of a data set says whose each row is, each row counts 1/n_p of its person's n_p rows, so G changes by at
+most C with a person (:mod:`hanse.subjects`); steps are shorter then, as n is the number of rows.
+
 One row more or less changes G by at most C, whatever it holds, so the noise of the run's promise (``privacy``,
 :mod:`hanse.privacy.release`) hides rows, and not only sites. The coordinator goes down the noised sum, with the penalty
 Λ of the model and the number of rows n that sites declared in the proposal ::
@@ -162,7 +165,9 @@ class NoisyGradients:
         if convex.scaled:
             y = (y - ask.prepared.arrays["target_mean"]) / ask.prepared.arrays["target_scale"]
         bound = float(site.config["privacy"]["clip"])
-        gradient = clipped_gradient(convex, ask.theta, rows.X[rows.train], y, bound)
+        own = preparation.targets(site, ask.prepared)
+        shares = None if site.shares is None else site.shares[own.at(own.train)]
+        gradient = clipped_gradient(convex, ask.theta, rows.X[rows.train], y, bound, shares)
         site.progress()
         found = Record({}, {"gradient": gradient.ravel()})
         return Contribution(found, combine=Combine.SUM, sensitivity=bound)
@@ -210,8 +215,14 @@ class NoisyGradients:
 ALGORITHM = Typed(NoisyGradients(), State, Question)
 
 
-def clipped_gradient(convex: Convex, theta: Array, X: Array, y: Array, bound: float) -> Array:
-    """Σ_i g_i min(1, bound / ‖g_i‖₂) over rows, (k, f + 1), in the shape of ``theta``."""
+def clipped_gradient(
+    convex: Convex, theta: Array, X: Array, y: Array, bound: float, shares: Array | None = None
+) -> Array:
+    """Σ_i s_i g_i min(1, bound / ‖g_i‖₂) over rows, (k, f + 1), in the shape of ``theta``.
+
+    Args:
+        shares: s, (n,) what each row counts for; None: 1.
+    """
     total = np.zeros(theta.shape)
     for start in range(0, len(y), _BLOCK):
         part = X[start : start + _BLOCK]
@@ -221,6 +232,8 @@ def clipped_gradient(convex: Convex, theta: Array, X: Array, y: Array, bound: fl
             size = np.linalg.norm(error, axis=1) * np.linalg.norm(extended, axis=1)  # of e xᵀ
         fine = np.isfinite(size)
         scale = np.minimum(1.0, np.divide(bound, size, out=np.ones_like(size), where=fine & (size > 0)))
+        if shares is not None:
+            scale = scale * shares[start : start + _BLOCK]
         total += (np.where(fine, scale, 0.0)[:, None] * np.where(fine[:, None], error, 0.0)).T @ np.where(
             fine[:, None], extended, 0.0
         )

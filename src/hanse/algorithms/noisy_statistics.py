@@ -4,6 +4,8 @@ Run options (``model_options``): ``items``, the entries of a question (:mod:`han
 promise (``privacy``) is over all of them together: a question of k entries has √k times the noise of one. In mode
 ``local`` each node adds it; in mode ``distributed`` all nodes of the secure sum have one between them.
 
+Where the owner of a data set says whose each row is, every person counts once in it (:mod:`hanse.subjects`).
+
 What small cells are kept back for elsewhere, the noise does here: no count is told exactly, and none is left out.
 """
 
@@ -94,11 +96,13 @@ class NoisyStatistics:
         if unnamed := sorted(asked - set(site.config["features"] or ())):
             raise NotAllowed(f"the question is of {', '.join(unnamed)}, which the proposal does not name as features")
         here = sorted(asked & set(source.schema))
-        parts = [np.zeros(entry.size) for entry in question]
+        parts, seen = [np.zeros(entry.size) for entry in question], 0
         for batch in source.batches(here or sorted(source.schema)[:1]):
             site.progress()
+            shares = None if site.shares is None else site.shares[seen : seen + batch.rows]
+            seen += batch.rows
             for part, entry in zip(parts, question, strict=True):
-                part += entry.observe(batch[entry.column] if entry.column in here else None, batch.rows)
+                part += entry.observe(batch[entry.column] if entry.column in here else None, batch.rows, shares)
         found = Record({}, {"sums": noised.vector(question, parts)})
         return Contribution(found, combine=Combine.SUM, sensitivity=noised.sensitivity(question))
 

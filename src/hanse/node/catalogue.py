@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import subjects
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
 from hanse.kinds import Source, generator
 from hanse.node import readers
@@ -63,6 +64,7 @@ class Catalogue:
         mock: str | Path | None = None,
         reader_options: Mapping[str, Any] | None = None,
         public_categories: Mapping[str, Sequence[str]] | None = None,
+        subject: str = "",
         note: Note = lambda done: None,
     ) -> Dataset:
         """Register the file or folder at ``path``: it is read once, in full (a CSV or Parquet file of any size in
@@ -73,6 +75,7 @@ class Catalogue:
             schema: column to kind; enforced now and at every load.
             mock: a file that others may see; must have the same columns and kinds.
             public_categories: labels of categorical columns that mock data may show.
+            subject: the column that says whose a row is (:mod:`hanse.subjects`).
             note: told now and then which share of a file is done, in [0, 1].
 
         Raises:
@@ -97,6 +100,7 @@ class Catalogue:
                 declared=None if schema is None else {k: str(v) for k, v in schema.items()},
                 options=_plain(reader_options or {}),
                 public_categories={k: tuple(map(str, v)) for k, v in (public_categories or {}).items()},
+                subject=subject,
             ),
             note,
         )
@@ -293,11 +297,26 @@ def _describe(dataset: Dataset, note: Note) -> Dataset:
         metadata_columns=metadata,
         image_shape=shape,
     )
+    if found.subject:
+        found = _with_subjects(found, module)
     if stamp_of(path) != stamp:
         raise DataError(f"{path.name} changes while it is read; try again when it is complete")
     if found.mock is not None:
         read_mock(found)
     return found
+
+
+def _with_subjects(dataset: Dataset, module: Any) -> Dataset:
+    """The dataset with how many persons its rows are of. Raises ``DataError`` where rows do not say."""
+    name, path = dataset.subject, dataset.path
+    if name not in dataset.schema:
+        raise DataError(f"there is no column {name!r} that says whose a row is; there are {', '.join(dataset.schema)}")
+    if hasattr(module, "stream"):
+        batches = readers.typed(path, [name], 1 << 17, dict(dataset.schema), **dataset.options)
+    else:
+        batches = iter([readers.read(path, schema=dataset.schema, **dataset.options)])
+    found = subjects.tally(batch[name] for batch in batches)
+    return replace(dataset, subjects=len(found), most_rows_of_subject=max(found.values(), default=1))
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,21 +33,34 @@ def dataset() -> None:
 @click.option("--mock", type=click.Path(path_type=Path), help="A file that others may see in place of the data.")
 @click.option("--schema", default="", metavar="COLUMN=KIND,...", help="Kinds to be enforced.")
 @click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
+@click.option("--subject", metavar="COLUMN", default="", help="Says whose a row is: minimum and noise count persons.")
 def dataset_add(
-    home: Path, path: Path, name: str | None, tags: str, mock: Path | None, schema: str, target: str | None
+    home: Path,
+    path: Path,
+    name: str | None,
+    tags: str,
+    mock: Path | None,
+    schema: str,
+    target: str | None,
+    subject: str,
 ) -> None:
     """Register the file or folder at PATH."""
     from hanse.node.catalogue import Catalogue
 
     catalogue = Catalogue(home)
     with _shown("reading") as note:
-        added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, note=note)
+        added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, subject=subject, note=note)
     try:
         _summarise(home, added, target)
     except DataError:
         catalogue.remove(added.name)
         raise
     click.echo(f"{added.name}: {added.rows} rows, {len(added.schema)} columns, version {added.version[:12]}")
+    if added.subject:
+        most = added.most_rows_of_subject
+        click.echo(
+            f"{added.subject} names {added.subjects} persons, of whom one has {most} rows: minimum counts times {most}"
+        )
 
 
 @dataset.command("list")

@@ -25,6 +25,8 @@ class Dataset:
         image_shape: (height, width, channels), empty without images.
         public_categories: column to the labels that the owner lets others know.
         options: of the reader.
+        subject: the column that says whose a row is; "": each row is somebody else's.
+        subjects, most_rows_of_subject: how many persons there are, and the most rows that one of them has.
         stamp: cheap mark of the content (names, sizes, times); when it differs, the hash decides.
     """
 
@@ -43,19 +45,34 @@ class Dataset:
     declared: Mapping[str, str] | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     stamp: str = field(default="", repr=False)
+    subject: str = ""
+    subjects: int = 0
+    most_rows_of_subject: int = 1
+
+    @property
+    def units(self) -> int:
+        """How many persons the rows are of, where they say; else how many rows there are."""
+        return self.subjects if self.subject else self.rows
+
+    @property
+    def never_features(self) -> tuple[str, ...]:
+        """Columns that are about the rows and are learned from by nobody: metadata, and who the person is."""
+        return (*self.metadata_columns, *([self.subject] if self.subject else []))
 
     def public(self, min_count: int = MIN_COUNT) -> dict[str, Any]:
         """What may leave the node. ``rows`` is rounded down to a multiple of ``min_count``, and None
         below it, so that neither a small dataset nor one row more is seen. ``most_rows`` is the most that
-        it can be then: what a contribution made of it may count for."""
+        it can be then: what a contribution made of it may count for. Where a person may have several rows, so many
+        times ``min_count``."""
         if min_count < 1:
             raise ConfigError(f"min_count is {min_count}; expected 1 or more")
+        min_count *= self.most_rows_of_subject
         return {
             "name": self.name,
             "tags": list(self.tags),
             "kind": self.kind,
             "columns": dict(self.schema),
-            "metadata_columns": list(self.metadata_columns),
+            "metadata_columns": list(self.never_features),
             "categories": {name: list(labels) for name, labels in self.public_categories.items()},
             "rows": self.rows // min_count * min_count if self.rows >= min_count else None,
             "most_rows": most_rows(self.rows, min_count),

@@ -173,7 +173,7 @@ class KnownFacts:
             run=proposal.run,
             bundle=proposal.sha256,
             dataset=Data(name=dataset.name, version=dataset.version, tags=dataset.tags) if dataset else None,
-            rows=dataset.rows if dataset else None,
+            rows=dataset.units if dataset else None,
             step=max(0, said["steps"] - 1) if step is None else step,
             exchange=exchange,
             operation=operation,

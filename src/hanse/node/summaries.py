@@ -30,10 +30,11 @@ def summarise(home: Path, dataset: Dataset, target: str | None, note: Callable[[
         count = NodeSettings.load(home).policy.minimum_count
     except NotFound:
         count = NodeSettings().policy.minimum_count
+    count *= dataset.most_rows_of_subject
     rows, known = Catalogue(home).source(dataset), _kept(home)
     before = known.get(dataset.name, {}).get("target")
     target = target or (before if before in rows.schema else None)
-    said = summary(rows, target, count, dataset.metadata_columns, note)
+    said = summary(rows, target, count, dataset.never_features, note)
     _keep(home, {**known, dataset.name: {"version": dataset.version, "summary": said, "target": target}})
 
 

@@ -189,7 +189,14 @@ class WorkerLoop:
         if self._answerer is None:
             told = Promises(Path(self._home))
             self._answerer = Answerer(
-                self._node, self._load, self._owner, self._source, self._identity, told, self._secret
+                self._node,
+                self._load,
+                self._owner,
+                self._source,
+                self._identity,
+                told,
+                self._secret,
+                subject=self._subject,
             )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
@@ -221,8 +228,8 @@ class WorkerLoop:
     def _load(self, content: Mapping[str, Json]) -> Table:
         key = self._approved(content)
         table = self._tables.pop(key, None)
+        catalogue, dataset = self._dataset(key)
         if table is None:
-            catalogue, dataset = self._dataset(key)
             by_columns = algorithms.by_columns(RunConfig.parse(content["config"]))
             table = catalogue.opened(dataset) if by_columns else catalogue.load(dataset)
         if table.in_memory:
@@ -230,14 +237,20 @@ class WorkerLoop:
         while len(self._tables) > _KEPT_TABLES:
             self._tables.popitem(last=False)
         sha = next(s for s, b in self._bundles.items() if b.content is content)
-        self._rows[sha] = table.rows
+        self._rows[sha] = dataset.units if dataset.subject else table.rows
         return table
 
     def _source(self, content: Mapping[str, Json]) -> Source:
         catalogue, dataset = self._dataset(self._approved(content))
         source = catalogue.source(dataset)
-        self._rows[next(s for s, b in self._bundles.items() if b.content is content)] = source.rows
+        found = dataset.units if dataset.subject else source.rows
+        self._rows[next(s for s, b in self._bundles.items() if b.content is content)] = found
         return source
+
+    def _subject(self, content: Mapping[str, Json]) -> tuple[str, int]:
+        """The column that says whose a row is, "" where none does, and the most rows that one person has."""
+        _, dataset = self._dataset(self._approved(content))
+        return dataset.subject, dataset.most_rows_of_subject
 
     def _approved(self, content: Mapping[str, Json]) -> tuple[str, str]:
         """Name and version of the dataset that the bundle binds."""

@@ -111,7 +111,7 @@ class Guarantee:
     def words(self) -> str:
         """What it means, in sentences."""
         whose = {
-            ROW: "one row more or less in a node's data",
+            ROW: "one row more or less in a node's data (one person with all rows, where a node says whose they are)",
             SITE: "whether a site's rows were there or none at all (a whole site, not single rows)",
         }[self.unit]
         who = {
