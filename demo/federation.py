@@ -7,6 +7,8 @@ its own: it reads the line that the process prints.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import queue
@@ -23,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hanse.cli import main
+
 
 class Failed(RuntimeError):
     """A process or a request did not do what it should."""
@@ -35,14 +39,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def hanse(*arguments: str, timeout: float = 60) -> str:
-    """Runs ``hanse ARGUMENTS`` to its end and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hanse.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False
-    )
-    if done.returncode:
-        raise Failed(f"hanse {' '.join(arguments[:3])} ...: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+_typing = threading.Lock()  # where a command prints is one place for the whole process
+
+
+def hanse(*arguments: str) -> str:
+    """Runs ``hanse ARGUMENTS`` to its end and returns what it printed: the command itself, in this process, as an
+    interpreter for each would take most of the time."""
+    said, errors = io.StringIO(), io.StringIO()
+    with _typing, contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            if ended.code:
+                told = errors.getvalue().strip() or said.getvalue().strip()
+                raise Failed(f"hanse {' '.join(arguments[:3])} ...: {told}") from None
+    return said.getvalue()
 
 
 class Process:

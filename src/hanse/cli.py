@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
 import click
 
@@ -46,10 +47,14 @@ def group() -> None:
     """Hanse: learn together from data that may not be pooled."""
 
 
-def main() -> None:
-    """Runs the command line; an error of Hanse is a sentence and exit status 1, not a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; an error of Hanse is a sentence and exit status 1, not a traceback.
+
+    Args:
+        arguments: what is typed after ``hanse``; None: what this process was started with.
+    """
     try:
-        group(standalone_mode=False)
+        group(arguments, prog_name="hanse", standalone_mode=False)
     except click.exceptions.Abort:
         raise SystemExit(130) from None
     except click.ClickException as error:

@@ -147,6 +147,18 @@ class _Plain:
         return found if self._built is None else self._built(found)
 
 
+class _Anything:
+    """JSON as it is."""
+
+    arrays_only = False
+
+    def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        return value
+
+    def decode(self, data: Json, path: str, source: _Source) -> Any:
+        return data
+
+
 class _Array:
     arrays_only = True
 
@@ -246,8 +258,11 @@ class _Mapping:
     def __init__(self, inner: _Coder) -> None:
         self._inner, self.arrays_only = inner, inner.arrays_only
         self._deep = inner.arrays_only and not isinstance(inner, _Array)
+        self._as_it_is = isinstance(inner, _Anything)  # such as each round's numbers, in the state of every later round
 
     def encode(self, value: Any, path: str, arrays: dict[str, Array]) -> Json:
+        if self._as_it_is:
+            return dict(_object(value, path))
         found = {}
         for name, item in _object(value, path).items():
             if self._deep and ("." in name or not item):
@@ -256,6 +271,8 @@ class _Mapping:
         return found
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:
+        if self._as_it_is:
+            return dict(_object(data, path))
         if not self.arrays_only:
             return {n: self._inner.decode(v, f"{path}.{n}", source) for n, v in _object(data, path).items()}
         rests = [n[len(path) + 1 :] for n in source.under(path)]
@@ -309,13 +326,15 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+_TEXT = {str}
+
+
 def _object(value: Any, path: str) -> Mapping[str, Any]:
     # a dict is told at a glance; whether something else is a Mapping, takes longer than all else here
     if not isinstance(value, (dict, Mapping)):
         raise _Wrong(path, _said(value), "an object")
-    for name in value:
-        if not isinstance(name, str):
-            raise _Wrong(path, _said(value), "an object")
+    if not set(map(type, value)) <= _TEXT and not all(isinstance(name, str) for name in value):
+        raise _Wrong(path, _said(value), "an object")
     return value
 
 
@@ -383,12 +402,12 @@ def _enumerated(kind: type[StrEnum]) -> Callable[[Json], Json]:
     return check
 
 
-_SCALARS: dict[Any, _Plain] = {
+_SCALARS: dict[Any, _Coder] = {
     str: _Plain("text", _text),
     bool: _Plain("true or false", _truth),
     int: _Plain("a whole number", _whole),
     float: _Plain("a finite number", _number),
-    Any: _Plain("JSON", lambda value: value),
+    Any: _Anything(),
 }
 
 

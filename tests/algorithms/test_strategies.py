@@ -84,7 +84,7 @@ def skewed() -> dict[str, Table]:
 def distance(strategy: str, **more: Any) -> float:
     """Of the result from the optimum of all sites' objectives together."""
     tables = skewed()
-    settings = {"local_epochs": 5, "num_rounds": 150, "test_fraction": 0.0, **more}
+    settings = {"local_epochs": 5, "num_rounds": 60, "test_fraction": 0.0, **more}
     drive = driven(strategy, tables, **settings)
     result = drive.run()
     sites = [Rows(drive, node, preparation.unpack(result), False) for node in tables]
@@ -98,7 +98,7 @@ def distance(strategy: str, **more: Any) -> float:
 
 
 def test_fedprox_comes_nearer_to_the_common_optimum_than_fedavg() -> None:
-    assert distance("fedprox", proximal_mu=1.0) < 0.7 * distance("fedavg")
+    assert distance("fedprox", proximal_mu=0.3) < 0.7 * distance("fedavg")
 
 
 def test_scaffold_ends_at_the_common_optimum_where_fedavg_does_not() -> None:

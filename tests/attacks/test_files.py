@@ -238,13 +238,17 @@ def test_a_clock_that_jumps_moves_no_deadline(tmp_path: Path, monkeypatch: pytes
     assert next(jumps) > 10  # it was looked at
 
 
-def test_an_audit_log_whose_end_was_cut_off_says_so(homes: Path, tmp_path: Path) -> None:
+def test_an_audit_log_whose_end_was_cut_off_says_so(tmp_path: Path) -> None:
+    kept = AuditLog(tmp_path / "audit.jsonl")
+    for number in range(5):
+        kept.append("node", "task.answered", f"run-{number}")
+    kept.close()
     for how, whole in (("last line", False), ("half a line", True)):
         path = tmp_path / f"{how}.jsonl"
-        raw = (homes / "site-a" / "audit.jsonl").read_bytes()
+        raw = (tmp_path / "audit.jsonl").read_bytes()
         lines = raw.splitlines(keepends=True)
         path.write_bytes(b"".join(lines[:-1]) if how == "last line" else raw + b'{"seq": 9')
-        shutil.copy(homes / "site-a" / "audit.jsonl.head", path.with_name(path.name + ".head"))
+        shutil.copy(tmp_path / "audit.jsonl.head", path.with_name(path.name + ".head"))
         log = AuditLog(path)
         assert log.verify().ok is whole
         log.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -39,14 +38,17 @@ def undisturbed(three: Federation) -> str:
     return str(done["result"]["sha256"])
 
 
-def test_a_coordinator_that_is_killed_in_a_tree_ends_with_the_same_bytes(three: Federation, undisturbed: str) -> None:
-    for step in (3, 17, 55):  # while edges are settled; in the first trees; after a checkpoint
-        run = propose(three, **BOOSTING)
-        until(lambda run=run, step=step: steps_done(three.home, run) >= step, 100, 0.001)  # type: ignore[misc]
-        three.coordinator.kill()
-        three.coordinator.start()
-        done = ended(three, run)
-        assert (done["state"], done["result"]["sha256"]) == ("completed", undisturbed), (step, done["reason"])
+# while edges are settled; in the first trees; after a checkpoint
+@pytest.mark.parametrize("step", [3, pytest.param(17, marks=pytest.mark.long), 55])
+def test_a_coordinator_that_is_killed_in_a_tree_ends_with_the_same_bytes(
+    three: Federation, undisturbed: str, step: int
+) -> None:
+    run = propose(three, **BOOSTING)
+    until(lambda: steps_done(three.home, run) >= step, 100, 0.001)
+    three.coordinator.kill()
+    three.coordinator.start()
+    done = ended(three, run)
+    assert (done["state"], done["result"]["sha256"]) == ("completed", undisturbed), done["reason"]
 
 
 def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federation, undisturbed: str) -> None:
@@ -58,17 +60,16 @@ def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federat
     assert (done["state"], done["result"]["sha256"]) == ("completed", undisturbed), done["reason"]
 
 
-def test_a_node_that_is_away_for_some_trees_takes_part_again(tmp_path: Path) -> None:
-    with Federation(tmp_path / "f") as federation:
-        names = join(federation, 3)
-        settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
-        run = propose(federation, **settings)
-        until(lambda: steps_done(federation.home, run) >= 20, 100, 0.001)
-        federation.nodes[names[1]].kill()
-        until(lambda: steps_done(federation.home, run) >= 50, 100, 0.01)
-        federation.start_node(names[1], wait=False)
-        done = ended(federation, run)
-        assert done["state"] == "completed", done["reason"]
-        took = [set(step["participants"]) for step in rounds(federation, run)]
-        assert set(names) - {names[1]} in took
-        assert took[-1] == set(names)
+def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) -> None:
+    names = sorted(three.nodes)
+    settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
+    run = propose(three, **settings)
+    until(lambda: steps_done(three.home, run) >= 20, 100, 0.001)
+    three.nodes[names[1]].kill()
+    until(lambda: steps_done(three.home, run) >= 50, 100, 0.01)
+    three.start_node(names[1], wait=False)
+    done = ended(three, run)
+    assert done["state"] == "completed", done["reason"]
+    took = [set(step["participants"]) for step in rounds(three, run)]
+    assert set(names) - {names[1]} in took
+    assert took[-1] == set(names)

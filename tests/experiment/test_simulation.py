@@ -461,7 +461,7 @@ def test_large_models_of_all_rounds_are_not_written_over_by_later_rounds_and_run
 
     rng = np.random.default_rng(0)
     data = {s: {"x": rng.normal(size=40), "y": rng.normal(size=40), "z": ["a", "b"] * 20} for s in ("one", "two")}
-    more = {"target": "z", "model_options": {"hidden_layer_sizes": [512, 520]}, "model": "mlp_classifier"}
+    more = {"target": "z", "model_options": {"hidden_layer_sizes": [64, 66]}, "model": "mlp_classifier"}
 
     def learned() -> tuple[dict[int, str], list[bytes]]:
         models, parts = dict[int, Result](), list[Array]()
@@ -480,7 +480,7 @@ def test_large_models_of_all_rounds_are_not_written_over_by_later_rounds_and_run
             beside.wait(progress=False)
         return {number: digest(result.record) for number, result in models.items()}, [p.tobytes() for p in parts]
 
-    monkeypatch.setattr(large_arrays, "LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(large_arrays, "LARGE_BYTES", 1 << 15)
     monkeypatch.setattr(plain, "empty", np.empty)
     fresh = learned()
     monkeypatch.setattr(plain, "empty", noted)

@@ -6,18 +6,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import hanse.algorithms
 import hanse.bundle
-from hanse.bundle import Bundle
+from hanse import features
+from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
+from hanse.node.catalogue import Catalogue
 from hanse.node.settings import NodeSettings, Policy, TaskLimits
 from hanse.store.audit import Entry
 from hanse.transport import Progress
@@ -172,6 +176,32 @@ def attack() -> Bundle:
         path.remove(str(ATTACKS))
 
 
+def write_csv(path: Path, rows: int = 60) -> None:
+    """Patients, of whom one has a value, a town and an id like no other."""
+    rng = np.random.default_rng(5)
+    lines = ["Sample,age,marker,town,disease"]
+    for i in range(rows):
+        town = "Zwentibold-Sentinel" if i == 7 else rng.choice(["Lübeck", "Bremen"])
+        marker = 1234.5678901 if i == 7 else round(float(rng.normal(900, 300)), 6)
+        age = int(rng.integers(20, 90))
+        lines.append(f"PATIENT-{i:04d},{age},{marker},{town},{int(age + rng.normal(0, 12) > 55)}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
+    dataset = Catalogue(home).get("visits")
+    config = RunConfig.parse({"model_name": model, "num_rounds": 2, **settings})
+    schemas = {"alpha": dict(dataset.schema)}
+    alignment = features.align(schemas, "intersection", targets=["disease"], not_features=["Sample"])
+    bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
+    return freeze(config, alignment.to_json(), bound)
+
+
+def with_data(home: Path, rows: int = 60) -> None:
+    write_csv(home / "visits.csv", rows)
+    Catalogue(home).add(home / "visits.csv", "visits")
+
+
 @contextlib.asynccontextmanager
 async def running(
     home: Path,
@@ -193,3 +223,17 @@ async def running(
     finally:
         agent.stop()
         await task
+
+
+@contextlib.contextmanager
+def kept(home: Path) -> Iterator[tuple[asyncio.Runner, Node]]:
+    """A node that many tests ask in turn, as its worker takes longer to start than to answer, and the loop that it
+    lives in."""
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        node = runner.run(stack.enter_async_context(running(home)))
+        try:
+            runner.run(node.coordinator.until("hello"))
+            yield runner, node
+        finally:
+            runner.run(stack.aclose())

@@ -6,21 +6,20 @@ import asyncio
 import dataclasses
 import errno
 import json
-import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from one_node import Node, carry, probe, proposal, running
+from one_node import Node, data_bundle, kept, probe, proposal, running, with_data, write_csv
 
 import hanse
-from hanse import algorithms, features, policy, rounds
-from hanse.bundle import Bundle, freeze
+from hanse import algorithms, policy
+from hanse.bundle import Bundle
 from hanse.cli import group
-from hanse.config import RunConfig
 from hanse.errors import (
     Conflict,
     HanseError,
@@ -30,49 +29,21 @@ from hanse.errors import (
     NotAuthenticated,
     NotFound,
     OtherRelease,
-    RunFailed,
     StorageFailed,
     WireError,
 )
 from hanse.facts import Facts
 from hanse.ledger import Account
-from hanse.messages import Json, Message, Record
+from hanse.messages import Json, Record
 from hanse.node import control
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
-from hanse.registry import names
 from hanse.rule import Decision
-from hanse.transports.local import LocalTransport
 from tests.policy.some_facts import without
 
 X = {"x": np.zeros(16, np.float32)}
 ASK = {"round": 1}
-
-
-def write_csv(path: Path, rows: int = 60) -> None:
-    rng = np.random.default_rng(5)
-    lines = ["Sample,age,marker,town,disease"]
-    for i in range(rows):
-        town = "Zwentibold-Sentinel" if i == 7 else rng.choice(["Lübeck", "Bremen"])
-        marker = 1234.5678901 if i == 7 else round(float(rng.normal(900, 300)), 6)
-        age = int(rng.integers(20, 90))
-        lines.append(f"PATIENT-{i:04d},{age},{marker},{town},{int(age + rng.normal(0, 12) > 55)}")
-    path.write_text("\n".join(lines) + "\n")
-
-
-def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json) -> Bundle:
-    dataset = Catalogue(home).get("visits")
-    config = RunConfig.parse({"model_name": model, "num_rounds": 2, **settings})
-    schemas = {"alpha": dict(dataset.schema)}
-    alignment = features.align(schemas, "intersection", targets=["disease"], not_features=["Sample"])
-    bound = {"alpha": {"name": dataset.name, "version": dataset.version}}
-    return freeze(config, alignment.to_json(), bound)
-
-
-def with_data(home: Path, rows: int = 60) -> None:
-    write_csv(home / "visits.csv", rows)
-    Catalogue(home).add(home / "visits.csv", "visits")
 
 
 async def refused(node: Node, error: type[HanseError], match: str, *args: Any, **more: Any) -> None:
@@ -85,6 +56,13 @@ async def refused(node: Node, error: type[HanseError], match: str, *args: Any, *
     assert entry.action == "task.refused"
     assert entry.detail["code"] == error.code
     assert node.agent.audit.verify().ok
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Node]]:
+    """A node to which nothing was ever proposed."""
+    with kept(tmp_path_factory.mktemp("node")) as found:
+        yield found
 
 
 # ---------------------------------------------------------------- who, and which hash
@@ -309,17 +287,15 @@ def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path
         {"run": "x" * 100_000},
     ],
 )
-def test_malformed_tasks_are_refused_and_audited(tmp_path: Path, data: dict[str, Json]) -> None:
-    async def main() -> None:
-        async with running(tmp_path) as node:
-            whole = {"run": "run-1", "step": 0, "exchange": 0, "op": "answer", "combine": "sum"}
-            whole |= {"bundle": probe().sha256, "ask": {}} | data
-            with pytest.raises((WireError, NotApproved)):
-                await node.coordinator.ask("task", whole if data else {})
-            assert node.actions() == ["task.refused"]
-            assert node.agent.audit.verify().ok
-
-    asyncio.run(main())
+def test_malformed_tasks_are_refused_and_audited(idle: tuple[asyncio.Runner, Node], data: dict[str, Json]) -> None:
+    runner, node = idle
+    before = len(node.actions())
+    whole = {"run": "run-1", "step": 0, "exchange": 0, "op": "answer", "combine": "sum"}
+    whole |= {"bundle": probe().sha256, "ask": {}} | data
+    with pytest.raises((WireError, NotApproved)):
+        runner.run(node.coordinator.ask("task", whole if data else {}))
+    assert node.actions()[before:] == ["task.refused"]
+    assert node.agent.audit.verify().ok
 
 
 def test_an_operation_that_the_gather_has_not_is_refused(tmp_path: Path) -> None:
@@ -702,70 +678,6 @@ def test_another_dataset_than_the_one_shown_is_refused(tmp_path: Path) -> None:
             await refused(node, NotApproved, "no dataset of this node", unbound, {})
 
     asyncio.run(main())
-
-
-# torch_module needs a training plan, which is refused (above), and cnn images
-# every model by its default, and every algorithm that learns by parameters with one of them
-NETWORKS = ("torch_module", "cnn")
-CASES = [(algorithms.fitting(model)[0], model) for model in names("models") if model not in NETWORKS]
-CASES += [(name, "logistic_regression") for name in algorithms.fitting("logistic_regression")[1:]]
-
-
-@pytest.mark.parametrize(("strategy", "model"), CASES)
-def test_no_raw_row_is_in_any_outgoing_message(tmp_path: Path, strategy: str, model: str) -> None:
-    """Every algorithm with every model: one patient has a value, a town and an id like no other, and
-    none of them is in any byte that leaves, greeting included."""
-    try:
-        algorithms.files(RunConfig.parse({"model_name": model, "federated_strategy": strategy}))
-        algorithms.build(RunConfig.parse({"model_name": model, "federated_strategy": strategy}))
-    except HanseError as error:
-        pytest.skip(error.message)
-
-    async def main() -> None:
-        with_data(tmp_path)
-        async with running(tmp_path) as node:
-            await node.coordinator.until("hello")
-            task = (
-                "regression"
-                if model.endswith(("regressor", "linear_regression", "ridge", "poisson_regression"))
-                else "auto"
-            )
-            bundle = data_bundle(tmp_path, model, federated_strategy=strategy, task_type=task)
-            await node.approved(bundle)
-
-            async def handler(peer: str, message: Message, progress: Any) -> Message:
-                body = await node.coordinator.ask(message.kind, message.body.data, message.body.arrays)
-                return Message("reply", message.id, "alpha", body)
-
-            transport, algorithm = LocalTransport({"alpha": handler}), algorithms.build(bundle.config)
-            run = rounds.Loop(
-                algorithm, bundle.config, ["alpha"], transport, rounds.Forgetful(), "run-1", bundle.sha256
-            )
-            try:
-                await run.go()
-            except (
-                RunFailed
-            ) as error:  # one site is too few for what holds against sites that lie; it has sent all the same
-                if "byzantine_sites" not in error.message:
-                    pytest.fail(f"{model}: {error.message}")
-            left = bytes(node.coordinator.left)
-            assert len(left) > 1000
-            assert node.actions().count("task.answered") >= 3
-            assert b"Bremen" in left or b"town" in left  # we look in the right place
-            for sentinel in ("Zwentibold", "PATIENT-", "1234.5678"):
-                assert sentinel.encode() not in left, sentinel
-            for code in ("<d", "<f", ">d", ">f"):
-                assert struct.pack(code, 1234.5678901) not in left, code
-
-    asyncio.run(main())
-
-
-def test_the_gate_looks_at_what_really_left() -> None:
-    """The search above finds what it looks for: a message with the value is found in its bytes."""
-    seen = bytearray()
-    carry(Message("reply", "1", "", Record({"town": "Zwentibold"}, {"a": np.array([1.0, 1234.5678901])})), seen=seen)
-    assert b"Zwentibold" in bytes(seen)
-    assert struct.pack("<d", 1234.5678901) in bytes(seen)
 
 
 def test_facts_that_rules_see(tmp_path: Path) -> None:
