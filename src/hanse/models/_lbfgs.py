@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hanse.messages import Array
+from hanse.models._one_thread import one_thread
 from hanse.training import Arrays, Learned, Training
 
 Objective = Callable[[Array], tuple[float, Array]]  # flat parameters to loss and gradient
@@ -46,6 +47,8 @@ def minimise(objective: Objective, start: Arrays, names: Sequence[str], training
 
     still = np.concatenate([np.full(start[name].size, name in training.frozen) for name in names])
     first = np.concatenate([np.ravel(start[name]) for name in names])
-    found = minimize(whole, first, jac=True, method="L-BFGS-B", callback=step, options={"maxiter": training.epochs})
+    options = {"maxiter": training.epochs}
+    with one_thread():
+        found = minimize(whole, first, jac=True, method="L-BFGS-B", callback=step, options=options)
     own = named(objective(first)[1]) if training.gradient else None
     return Learned(named(np.asarray(found.x)), losses, own, int(found.nit))
