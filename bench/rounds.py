@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from _against import columns as ratio_columns
+from _against import ratios
 from _floor import seconds_per_round
 from _processes import cpu_seconds, family, peak_mb, reset_peak
 from _report import Report, numbers, sizes
@@ -97,19 +99,13 @@ def elsewhere(checkout: Path, nodes: int, nbytes: int, rounds: int) -> dict[str,
 
 
 def against(checkout: Path, nodes: int, nbytes: int, rounds: int, pairs: int) -> dict[str, Any]:
-    """Median, lowest and highest ratio of this checkout over the other, of each figure in ``COMPARED``."""
-    here = Path(__file__).resolve().parents[1]
-    found: dict[str, list[float]] = {name: [] for name in COMPARED}
-    for _ in range(pairs):
-        ours, theirs = (elsewhere(place, nodes, nbytes, rounds) for place in (here, checkout))
-        for name in COMPARED:
-            if ours.get(name) and theirs.get(name):
-                found[name].append(ours[name] / theirs[name])
-    row: dict[str, Any] = {"nodes": nodes, "bytes": nbytes, "rounds": rounds, "pairs": pairs}
-    for name, ratios in found.items():
-        row[name] = statistics.median(ratios) if ratios else None
-        row[f"{name}_range"] = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else None
-    return row
+    """Ratios of this checkout over the other."""
+
+    def measured(place: Path) -> dict[str, Any]:
+        return elsewhere(place, nodes, nbytes, rounds)
+
+    found = ratios(measured, checkout, COMPARED, pairs)
+    return {"nodes": nodes, "bytes": nbytes, "rounds": rounds, **found}
 
 
 def main() -> None:
@@ -124,7 +120,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout with its .venv: give ratios to it instead")
     parser.add_argument("--pairs", type=int, default=5, help="with --against: so many runs of each, in turn")
     options = parser.parse_args()
-    compared = ["nodes", "bytes", "rounds", "pairs", *(c for name in COMPARED for c in (name, f"{name}_range"))]
+    compared = ["nodes", "bytes", "rounds", "pairs", *ratio_columns(COMPARED)]
     columns = [
         "nodes",
         "bytes",

@@ -6,6 +6,9 @@ process, all files, all cores, the same numbers in the fastest of the ways of ``
 the same. ``node_peak_mb``: the most that one node held resident, its worker and the process of its agent together (here
 that process holds all agents and the coordinator's part, so it is rather too much).
 
+With ``--against CHECKOUT`` the query is measured there too, over the same files and with its own Python, in turn (A B A
+B ...); the ratios are taken pair by pair, and both sides' numbers must be the same. Polars then has no part in it.
+
 Rows of other platforms are cited, not measured here: their figures for 1e6 x 20 CSV on each of two nodes.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -28,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _against import columns as ratio_columns
+from _against import ratios
 from _report import Report, numbers
 
 from hanse.messages import Message, Record
@@ -248,13 +254,34 @@ async def federated(folder: Path, paths: list[Path], columns: int) -> tuple[floa
     return cold, seconds, peak, numbers
 
 
-def fresh(folder: Path, paths: list[Path], columns: int) -> tuple[float, float, float, Numbers]:
-    """:func:`federated` in a process of its own, so that the memory is not Polars' of before."""
+def fresh(
+    folder: Path, paths: list[Path], columns: int, program: tuple[str, str] = (sys.executable, __file__)
+) -> tuple[float, float, float, Numbers]:
+    """:func:`federated` in a process of its own, so that the memory is not Polars' of before. ``program``: a Python,
+    and this script for it."""
     folder.mkdir()
     order = json.dumps([str(folder), [str(p) for p in paths], columns])
-    done = subprocess.run([sys.executable, __file__, "--child", order], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*program, "--child", order], check=True, stdout=subprocess.PIPE, text=True, timeout=1800)
     cold, seconds, peak, found = json.loads(done.stdout)
     return float(cold), float(seconds), float(peak), found
+
+
+COMPARED = ("seconds", "cold_seconds", "node_peak_mb")
+
+
+def against(checkout: Path, folder: Path, paths: list[Path], columns: int, pairs: int) -> dict[str, Any]:
+    """Ratios of this checkout over the other, over the same files."""
+    number = itertools.count()
+    first: list[Numbers] = []
+
+    def measured(place: Path) -> dict[str, float]:
+        program = str(place / ".venv" / "bin" / "python"), str(place / "bench" / Path(__file__).name)
+        cold, seconds, peak, found = fresh(folder / f"homes{next(number)}", paths, columns, program)
+        first.append(found)
+        check_same(first[0], found)
+        return {"seconds": seconds, "cold_seconds": cold, "node_peak_mb": peak}
+
+    return ratios(measured, checkout, COMPARED, pairs)
 
 
 CITED = [  # docs/statistics.md names the source; other machine, other rows: not measured here
@@ -280,6 +307,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", help="where to write the files (they are removed)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--against", type=Path, help="another checkout with its .venv: give ratios to it instead")
+    parser.add_argument("--pairs", type=int, default=5, help="with --against: so many runs of each, in turn")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -298,13 +327,22 @@ def main() -> None:
         "cold_seconds",
         "polars_way",
     ]
-    report = Report(columns, options.json, [f"{os.cpu_count()} cores; medians of {options.repeats} runs, interleaved"])
+    notes = [f"{os.cpu_count()} cores; medians of {options.repeats} runs, interleaved"]
+    if options.against:
+        columns = ["rows", "columns", "nodes", "format", "pairs", *ratio_columns(COMPARED)]
+        notes = [f"{os.cpu_count()} cores; ratios to {options.against}, medians over {options.pairs} pairs"]
+    report = Report(columns, options.json, notes)
     names = [f"x{c}" for c in range(options.columns)]
     for rows in options.rows:
         for kind in options.format.split(","):
             with tempfile.TemporaryDirectory(dir=options.folder) as name:
                 folder = Path(name)
                 paths = [write(folder, rows // options.nodes, options.columns, kind, k) for k in range(options.nodes)]
+                asked = {"rows": rows, "columns": options.columns, "nodes": options.nodes, "format": kind}
+                if options.against:
+                    other = options.against.resolve()
+                    report.add({**asked, **against(other, folder, paths, options.columns, options.pairs)})
+                    continue
                 ours, cold, peaks = [], [], []
                 theirs: dict[str, list[float]] = {way.__name__: [] for way in WAYS}
                 for k in range(options.repeats):
@@ -321,10 +359,7 @@ def main() -> None:
                 seconds, plain = float(np.median(ours)), float(np.median(theirs[best]))
                 report.add(
                     {
-                        "rows": rows,
-                        "columns": options.columns,
-                        "nodes": options.nodes,
-                        "format": kind,
+                        **asked,
                         "seconds": seconds,
                         "local_polars_seconds": plain,
                         "ratio": seconds / plain,
@@ -333,7 +368,7 @@ def main() -> None:
                         "polars_way": best,
                     }
                 )
-    if not options.json:
+    if not (options.json or options.against):
         cite()
 
 
