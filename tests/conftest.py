@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import tempfile
@@ -24,11 +25,40 @@ settings.load_profile("same")
 _numbers = itertools.count()
 
 
+# Those that take longest, the longest first: what is left for the end of two workers is short then.
+_LONGEST = (
+    "tests/statistics/test_pooled.py",
+    "tests/algorithms/test_boosting.py",
+    "tests/conformance/test_same_everywhere.py",
+    "tests/statistics/test_the_law.py",
+    "tests/test_way_in.py",
+    "tests/attacks/test_killed_boosting.py",
+    "tests/attacks/test_killed.py",
+    "tests/experiment/test_simulation.py",
+    "tests/attacks/test_lying_node.py",
+    "tests/coordinator/test_process.py",
+    "tests/attacks/test_wire.py",
+)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start real processes come first: the last file of two workers is a short one then."""
-    long = ("attacks", "conformance", "coordinator", "experiment", "statistics", "test_way_in.py")
-    items.sort(key=lambda item: not any(part in item.path.parts for part in long))
+    """The longest files first, then others that start real processes, then the rest; tests of a file stay together."""
+    folders = ("attacks", "conformance", "coordinator", "experiment", "statistics")
+    root = Path(__file__).parents[1]
+    places = {root / file: place for place, file in enumerate(_LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        later = len(places) if any(part in item.path.parts for part in folders) else len(places) + 1
+        return places.get(item.path, later)
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays to the end; the collector of cycles need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -245,16 +246,18 @@ def test_flopynet_the_status_of_a_run_says_why_it_stopped_and_only_then(place: P
     assert (told["stop_reason"], told["training_active"]) == ("wrong target", False)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """As in the document's compose file: a server with its variables, and two clients, which have images of digits."""
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("torch")
-    for variable, value in VARIABLES.items():
-        monkeypatch.setenv(variable, value)
     rng = np.random.default_rng(0)
     shapes = rng.integers(0, 256, (10, 28, 28))
-    with Federation(tmp_path, "--heartbeat", "0.3") as federation:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in VARIABLES.items():
+                patch.setenv(variable, value)
+            federation = stack.enter_context(Federation(tmp_path_factory.mktemp("pictures"), "--heartbeat", "0.3"))
         found = Place(federation)
         for name in ("client-1", "client-2"):
             folder = federation.enrol(name, consent="coordinator")
