@@ -215,7 +215,7 @@ class Fetched:
     def _sliced(self, item: Item, prefix: str = "") -> dict[str, Array]:
         if item not in self.plan.items:
             return {}
-        return algorithm.sliced(self.arrays, self.plan.items.index(item), prefix)
+        return algorithm.sliced(self.arrays, self.plan.place(item), prefix)
 
     def error(self, item: Item) -> float:
         """The largest error of its value over all groups, by the statistic's own bound; 0 where it has none."""

@@ -314,7 +314,7 @@ def same(item: Item, stat: str, **options: Json) -> Item:
 # ---------------------------------------------------------------- plans
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The items of a query in an order in which each comes after what it needs.
 
@@ -331,6 +331,14 @@ class Plan:
     asks: tuple[tuple[int, Combine], ...]
     observed: Mapping[Item, int]
     shared: Mapping[Item, int]
+
+    @functools.cached_property
+    def _places(self) -> dict[Item, int]:
+        return {item: place for place, item in enumerate(self.items)}
+
+    def place(self, item: Item) -> int:
+        """The number by which an item's arrays are named."""
+        return self._places[item]
 
     def asked(self, index: int) -> list[Item]:
         """Items that leave with ask number ``index``."""

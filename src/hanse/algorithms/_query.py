@@ -65,7 +65,7 @@ class Query:
         seen = {self.plan.observed[i] for i in here}  # a node that lost its cache observes these again
         users = [i for i in self.plan.items if i in here or self.plan.observed.get(i) in seen]
         needed = {n for i in users for n in (*statistic(i.stat).needs(i), *self.plan.groups(i))}
-        wanted = tuple(f"{self.plan.items.index(n)}." for n in needed if self.plan.shared.get(n, level) < level)
+        wanted = tuple(f"{self.plan.place(n)}." for n in needed if self.plan.shared.get(n, level) < level)
         return {k: v for k, v in arrays.items() if wanted and k.startswith(wanted)}
 
     def combine(self, index: int) -> Combine:
@@ -91,7 +91,7 @@ def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, p
     needs = stat.needs(item)
     agreed = {n for n in needs if n in needs[: stat.before] or n.stat == "levels"}
     for need in needs:
-        whole = sliced(arrays, query.items.index(need), "" if need in agreed else prefix)
+        whole = sliced(arrays, query.place(need), "" if need in agreed else prefix)
         if (
             need.by == item.by != () and "n" in whole and not len(whole["n"])
         ):  # no site tells any label: there is no group
@@ -105,7 +105,7 @@ def known_of(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, p
 
 def labels_by(query: Plan, arrays: Mapping[str, Array], item: Item) -> list[tuple[str, ...]]:
     """The labels of each grouping column."""
-    return [unpack(sliced(arrays, query.items.index(level))["labels"][0]) for level in query.groups(item)]
+    return [unpack(sliced(arrays, query.place(level))["labels"][0]) for level in query.groups(item)]
 
 
 def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
@@ -120,7 +120,7 @@ def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int,
     """Whether all nodes that have rows of a group keep back what the item rests on."""
     needs = [n for n in statistic(item.stat).needs(item) if n.by == item.by and n.stat != "levels"]
     for carrier in [item] if item in query.shared else needs:
-        found = sliced(arrays, query.items.index(carrier), prefix) if carrier in query.items else {}
+        found = sliced(arrays, query.place(carrier), prefix) if carrier in query.items else {}
         if found and found[WITHHELD][group] and not np.any(found["n"][group]):
             return True
     return False
@@ -131,7 +131,7 @@ def _given(
 ) -> tuple[Arrays, dict[str, Json], Known]:
     """What a statistic makes its value, and all that is said of it, from: its arrays, arguments, and what it needs."""
     shared = item in query.shared
-    own = one_group(sliced(arrays, query.items.index(item), prefix), group) if shared else {}
+    own = one_group(sliced(arrays, query.place(item), prefix), group) if shared else {}
     return own, item.options, known_of(query, arrays, item, group, prefix)
 
 

@@ -138,7 +138,7 @@ class Statistics:
         rows = [
             i for i in query.plan.asked(index) if not any(column.endswith("]") for column in i.columns)
         ]  # of images, pixels count
-        counts = {f"{query.plan.items.index(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
+        counts = {f"{query.plan.place(i)}.{name}": None for i in rows for name in statistic(i.stat).counts}
         question = Question(index, state.again, query.arrays_for(index, state.arrays))
         return Ask(encode(question), query.combine(index), "statistics", None, to=to, counts=counts)
 
@@ -162,7 +162,7 @@ class Statistics:
         for item in query.plan.asked(index):
             level = query.plan.observed[item]
             scan = observed(site, source, query, level, ask.arrays, owner, before, ask.again)
-            place = query.plan.items.index(item)
+            place = query.plan.place(item)
             images = source.rows if item.columns[0] not in source.schema else None
             sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
@@ -181,7 +181,7 @@ class Statistics:
         """The state with what these nodes told. Raises ``Unusable`` where what they sent is none."""
         query, index = Query.of(state.query), state.asked
         items = query.plan.asked(index)
-        places = {item: query.plan.items.index(item) for item in items}
+        places = {item: query.plan.place(item) for item in items}
         arrays = dict(state.arrays)
         if query.combine(index) is Combine.SUM:
             arrays |= gathered.sum()

@@ -164,7 +164,7 @@ class OnTotal:
         if state.asked <= len(sums):
             index = sums[state.asked - 1]
             items = query.plan.asked(index)
-            counts = {f"{query.plan.items.index(i)}.{name}": None for i in items for name in statistic(i.stat).counts}
+            counts = {f"{query.plan.place(i)}.{name}": None for i in items for name in statistic(i.stat).counts}
             question = Question("sum", index, state.edges, query.arrays_for(index, state.arrays))
             return Ask(encode(question), Combine.SUM, "statistics", to=to, counts=counts)
         if state.fresh and state.asked == len(sums) + 1:
@@ -199,7 +199,7 @@ class OnTotal:
         arrays: dict[str, Array] = {}
         shown: Shown = {k: list(v) for k, v in ask.edges.items()}
         for item in query.plan.asked(ask.ask):
-            place = query.plan.items.index(item)
+            place = query.plan.place(item)
             scan = observed(site, source, query, query.plan.observed[item], ask.arrays, owner, shown)
             inner = _inner(query, ask.arrays, item)
             knows = [known_of(query.plan, ask.arrays, item, g or 0) for g in inner]
@@ -274,7 +274,7 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
     for item in query.plan.items:
         if item.stat == "levels":
             [found] = observed(site, source, query, 0, {}, owner, edges).found[item]
-            place = str(query.plan.items.index(item))
+            place = str(query.plan.place(item))
             try:
                 told = statistic("levels").protect(found, item.options, owner, Known())
                 labels[place] = statistic("levels").final(told, item.options, Known())
@@ -345,7 +345,7 @@ def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> Sta
     arrays, exact = dict(state.arrays), dict(state.arrays)
     withheld, kept = {k: dict(v) for k, v in state.withheld.items()}, {k: dict(v) for k, v in state.kept.items()}
     for item in items:
-        place, stat = plan.items.index(item), statistic(item.stat)
+        place, stat = plan.place(item), statistic(item.stat)
         sums = _groups_of(item, sliced(total, place), scan, gathered)
         scan.found[item] = [stat.of_whole(w, item.options, k) for w, k in zip(sums, scan.known[item], strict=True)]
         sent, reason = disclosed(item, scan, plan, state.arrays, owner, None, edges)
@@ -384,7 +384,7 @@ def _values(
             continue
         everything, told = (known_of(query.plan, part, item, 0) for part in (exact, arrays))
         try:
-            found[str(query.plan.items.index(item))] = stat.of_all(item.options, everything, told)
+            found[str(query.plan.place(item))] = stat.of_all(item.options, everything, told)
         except ConfigError:
             continue  # no two groups are there to compare: who asks for the value is told
     return found
@@ -392,7 +392,7 @@ def _values(
 
 def _inner(query: Query, arrays: Mapping[str, Array], item: Item) -> list[int | None]:
     """The number of each group among those with labels; None: rows without one."""
-    levels = [sliced(arrays, query.plan.items.index(level)) for level in query.plan.groups(item)]
+    levels = [sliced(arrays, query.plan.place(level)) for level in query.plan.groups(item)]
     shape = [int(found["n"][0]) + 1 for found in levels]
     return [group_number(g, shape) for g in range(int(np.prod(shape, dtype=np.int64)))]
 

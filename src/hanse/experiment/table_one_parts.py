@@ -159,7 +159,7 @@ def _number(where: Fetched, column: str, by: Sequence[str] = (), group: int = 0,
     if not n or mean is None:
         return None
     own, common = (
-        algorithm.one_group(algorithm.sliced(where.arrays, where.plan.items.index(items[s]), p), group)
+        algorithm.one_group(algorithm.sliced(where.arrays, where.plan.place(items[s]), p), group)
         for s, p in (("variance", prefix), ("mean", ""))
     )
     if not own["n"]:
@@ -174,7 +174,7 @@ def _found(known: Sequence[Fetched], items: Sequence[Item]) -> dict[Item, Fetche
 
 def _labels(where: Fetched, column: str) -> tuple[str, ...]:
     level = levels_of(column)
-    return unpack(algorithm.sliced(where.arrays, where.plan.items.index(level))["labels"][0])
+    return unpack(algorithm.sliced(where.arrays, where.plan.place(level))["labels"][0])
 
 
 def _sites(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]) -> Read:
@@ -195,7 +195,7 @@ def _sites(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str])
         }
     for column in labels if shown else ():
         item = make_item("value_counts", [column], {})
-        here, place = where[item], where[item].plan.items.index(item)
+        here, place = where[item], where[item].plan.place(item)
         if not (names := _labels(here, column)):
             read.notes.append(f"{column!r} has no label of enough rows")
             continue
@@ -217,7 +217,7 @@ def _groups(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]
     where = _found(known, wanted)
 
     def of(item: Item) -> dict[str, Array]:
-        return algorithm.sliced(where[item].arrays, where[item].plan.items.index(item))
+        return algorithm.sliced(where[item].arrays, where[item].plan.place(item))
 
     groups = list(_labels(next(iter(where.values())), by))
     failures = {n: why for f in where.values() for n, why in f.failures.items()}
