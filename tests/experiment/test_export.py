@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from experiment import sites
 from hanse.errors import ConfigError
 from hanse.experiment.results import Result
 
-skops = pytest.importorskip("skops.io")
-onnxruntime = pytest.importorskip("onnxruntime")
+# both are loaded by the test that needs them: skops loads all of scikit-learn, and PyTorch with it
+pytestmark = pytest.mark.skipif(not (find_spec("skops") and find_spec("onnxruntime")), reason="needs hanse[export]")
 CASES = [
     ("logistic_regression", "binary"),
     ("logistic_regression", "multiclass"),
@@ -43,12 +44,15 @@ def learned(model: str, kind: str) -> tuple[Result, Any]:
 
 @pytest.mark.parametrize(("model", "kind"), CASES)
 def test_it_predicts_the_same_elsewhere(tmp_path: Path, model: str, kind: str) -> None:
+    import onnxruntime
+    import skops.io
+
     result, rows = learned(model, kind)
     X = result.predictor().design(rows)
     native = result.model()
     expected = native.predict(X) if kind == "regression" else native.predict_proba(X)
     path = result.export(tmp_path / "m.skops")
-    there = skops.load(path, trusted=skops.get_untrusted_types(file=path))
+    there = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
     assert np.array_equal(there.predict(X), native.predict(X))
     assert np.array_equal(there.predict(X) if kind == "regression" else there.predict_proba(X), expected)
     session = onnxruntime.InferenceSession(str(result.export(tmp_path / "m.onnx")))
