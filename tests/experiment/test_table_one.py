@@ -199,6 +199,17 @@ def test_margins_do_not_give_a_level_of_a_group_away() -> None:
     assert crosstab["table"] == {"no": {"f": None, "m": None}, "yes": {"f": None, "m": None}}
 
 
+def test_means_of_dates_are_dates() -> None:
+    """They were days since 1970, below 0 before."""
+    rng, parts = np.random.default_rng(0), sites()
+    for frame in parts.values():
+        frame["born"] = pd.Timestamp("1950-01-01") + pd.to_timedelta(rng.integers(0, 9000, len(frame)), unit="D")
+    table = hanse.simulate(parts).analytics().table_one("sex", dataset_schema=["born"])
+    women = pd.concat(parts.values()).query("sex == 'f'")["born"]
+    assert f"{women.mean().round('D').date()} ({women.std().days / 1000:.2f}e+03 days)" in repr(table)
+    assert isinstance(table.to_frame()["mean f"][0], float)  # for computing
+
+
 def test_notes_that_say_one_thing_are_one() -> None:
     """A table of many variables ended in a note for each of them, and one for each of their levels."""
     rng = np.random.default_rng(0)

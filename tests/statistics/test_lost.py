@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pooled import ask
 
+import hanse
+from hanse.algorithms.statistics import AGAIN, Statistics
+from hanse.errors import DataError, RunFailed
 from hanse.queries import make_item
 
 SITES = ("a", "b", "c", "d")
@@ -74,3 +77,29 @@ def test_two_that_are_lost_one_after_the_other(lost: int) -> None:
     )
     assert found.value(ITEMS[2]) == 30 * len(found.nodes)
     assert {tuple(took) for took in found.took} == {found.nodes}
+
+
+@pytest.mark.parametrize("lost", [1, AGAIN, AGAIN + 1])
+def test_owners_consent_to_beginning_anew(lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that failed at a late step took all others with it: that all are asked again then was more steps than any
+    owner had consented to."""
+    answer = Statistics.answer
+
+    def failing(self: Any, site: Any, asked: Any) -> Any:
+        if asked.ask == 2 and site.node == f"s{asked.again}" and asked.again < lost:
+            raise DataError("a file that cannot be read")
+        return answer(self, site, asked)
+
+    monkeypatch.setattr(Statistics, "answer", failing)
+    rng = np.random.default_rng(0)
+    rows = {f"s{i}": pd.DataFrame({"x": rng.normal(50, 10, 60)}) for i in range(8)}
+    analytics = hanse.simulate(rows).analytics()
+    if lost > AGAIN:
+        with pytest.raises(RunFailed, match="was not consented to"):
+            analytics.median("x")
+        return
+    found = analytics.ask("median", ["x"])
+    assert sorted(found.failures) == [f"s{i}" for i in range(lost)]
+    assert all("cannot be read" in why for why in found.failures.values())
+    [median] = found.values("median").values()
+    assert median.least <= np.median(np.concatenate([rows[name].x for name in found.nodes])) <= median.most

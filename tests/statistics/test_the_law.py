@@ -397,6 +397,18 @@ def test_times_before_zero_are_refused() -> None:
         hanse.simulate({"a": {"t": np.arange(-1.0, 99.0), "e": np.ones(100)}}).analytics().kaplan_meier("t", "e")
 
 
+@pytest.mark.parametrize("name", ["kaplan_meier", "logrank"])
+def test_events_that_are_coded_1_and_2_are_refused(name: str) -> None:
+    """As R's survival package codes them: censored is 1, which counted as an event, and nothing was said."""
+    frames = sites([300, 250, 200])
+    frames["s01"]["e"] = frames["s01"]["e"] + 1
+    coded = hanse.simulate({"s01": frames["s01"]}).analytics()
+    with pytest.raises(RunFailed, match="other values than 0 and 1"):
+        coded.ask(name, ["t", "e"], ARGUMENTS.get(name, {}))
+    result = hanse.simulate(frames).analytics().ask(name, ["t", "e"], ARGUMENTS.get(name, {}))
+    assert any(note.startswith("s01 is not in it: the column of events has other values") for note in result.notes)
+
+
 def test_a_curve_and_a_test_carry_their_ends_in_each_number() -> None:
     """Survival, its median, U, chi-square and p were plain numbers beside their ranges."""
     frames = sites([500] * 5)

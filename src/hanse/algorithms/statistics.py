@@ -56,6 +56,7 @@ from hanse.typed import Typed
 
 AT_ONCE = True
 MINIMUM = "node"  # where it holds (:mod:`hanse.policy.statistics_minimum`)
+AGAIN = 3  # times that a query may begin anew; an owner consents to so many steps
 ALONE = "its owner gives no statistics of it alone (allow_node_statistics = false)"
 
 
@@ -73,8 +74,8 @@ def combines(options: Mapping[str, Json]) -> frozenset[Combine]:
 
 
 def most_steps(config: RunConfig) -> int:
-    """One for each ask of the query."""
-    return len(Query.of(config.model_options).plan.asks)
+    """One for each ask of the query, and as many again each time that it begins anew without a node that was lost."""
+    return (1 + AGAIN) * len(Query.of(config.model_options).plan.asks)
 
 
 @dataclass(frozen=True, slots=True)

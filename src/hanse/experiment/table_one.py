@@ -20,6 +20,7 @@ from hanse.experiment import table_one_drawing
 from hanse.experiment.listing import Listing
 from hanse.rough import Rough, Scope, as_json, qualified, spans
 from hanse.statistics import smd
+from hanse.tabulated import dated
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableLine:
-    """One variable (``level`` empty) or one level of it: group to what is known there."""
+    """One variable (``level`` empty) or one level of it: group to what is known there. ``date``: its means are days
+    since 1970-01-01, which people read as dates."""
 
     variable: str
     level: str
     parts: Mapping[str, Part | None]
+    date: bool = False
 
     @property
     def name(self) -> str:
@@ -196,4 +199,7 @@ def _text(line: TableLine, group: str) -> str:
         return "kept back"
     if line.level:
         return f"{n:{'.0f' if isinstance(n, Rough) else ''}} ({mean:.1%})"
+    if line.date:
+        told = f"{'≈' if isinstance(mean, Rough) else ''}{dated(float(mean))}"
+        return told + ("" if spread is None else f" ({spread:.3g} days)")
     return f"{mean:.4g}" + ("" if spread is None else f" ({spread:.3g})")

@@ -19,6 +19,7 @@ from hanse.queries import Item, add, levels_of, make_item, unpack
 from hanse.rough import Scope
 from hanse.statistics import variance
 from hanse.statistics.value_counts import MOST, OTHER
+from hanse.table import ColumnKind
 
 REST = "rest"
 MOST_GROUPS = 12
@@ -90,7 +91,7 @@ def make(
     for column in columns:
         if column in found.cells:
             parts = {name: _together(found, column, those) for name, those in every.items()}
-            lines += _lines(column, found.labels.get(column), parts)
+            lines += _lines(column, found.labels.get(column), parts, kinds[column] == ColumnKind.DATE)
     return TableOne(lines, groups, contrasts, by or "", [*left_out, *found.notes], simulated)
 
 
@@ -108,10 +109,10 @@ def _together(found: Read, column: str, those: Sequence[str]) -> OneGroup:
     return OneGroup(scope, _joined([cell.part for cell in cells]))
 
 
-def _lines(column: str, labels: tuple[str, ...] | None, cells: Mapping[str, OneGroup]) -> list[TableLine]:
+def _lines(column: str, labels: tuple[str, ...] | None, cells: Mapping[str, OneGroup], date: bool) -> list[TableLine]:
     if labels is None:
         parts = {name: cell.part and replace(cell.part, scope=cell.scope) for name, cell in cells.items()}
-        return [TableLine(column, "", parts)]
+        return [TableLine(column, "", parts, date)]
     found = [
         TableLine(column, label, {name: _share(cell, place) for name, cell in cells.items()})
         for place, label in enumerate([*labels, OTHER])

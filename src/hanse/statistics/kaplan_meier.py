@@ -1,8 +1,8 @@
 """The Kaplan-Meier estimate of survival, with Greenwood's band on the log-log scale.
 
-Columns: time (not negative) and event (0: censored). Arguments: ``grid``, rising times; an event or a censoring in
-(g[k-1], g[k]] counts at g[k], so with a grid that holds all times (such as every day) the curve is
-the pooled one. Without a grid: 100 equal steps over the range of all sites. ``level``: of the band.
+Columns: time (not negative) and event (1; 0: censored; other codes are refused). Arguments: ``grid``, rising times; an
+event or a censoring in (g[k-1], g[k]] counts at g[k], so with a grid that holds all times (such as every day) the curve
+is the pooled one. Without a grid: 100 equal steps over the range of all sites. ``level``: of the band.
 
 What a node tells does not depend on the grid. It counts events and censorings in cells of its own, the numbers of
 ``BITS`` binary digits, and joins those to runs (:mod:`hanse.statistics._joined`) that hold its minimum of rows; events
@@ -70,7 +70,13 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
     grid = known.keep("grid", lambda: grid_of(options, known))
     time, event = (c.values for c in values.columns)
     fine = np.isfinite(time) & np.isfinite(event)
-    time, event = time[fine], event[fine] != 0
+    time, event = time[fine], event[fine]
+    if not np.isin(event, (0, 1)).all():
+        raise DataError(
+            "the column of events has other values than 0 and 1 here; write 1 (or true) where the event was seen and 0 "
+            "where a row left without it: of codes such as 1 and 2 every row would count as an event"
+        )
+    event = event == 1
     if np.any(time < 0):
         raise DataError("there are negative survival times here; a time counts from 0, mark what is none as missing")
     at = np.searchsorted(grid, time, "left")
