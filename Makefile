@@ -63,6 +63,7 @@ chaos: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py
 	$(BIN)/python bench/rounds.py
+	$(BIN)/python bench/engines.py
 	$(BIN)/python bench/statistics.py --rows 2000000
 
 reference: $(VENV)/.test

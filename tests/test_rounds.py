@@ -433,6 +433,16 @@ def test_a_node_that_goes_and_comes_back_in_time_is_waited_for() -> None:
     assert set(journal.steps[0].participants) == {"n0", "n1", "n2"}
 
 
+def test_where_a_node_may_be_away_for_days_those_that_are_there_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_MOMENT_S", 0.1)
+    algorithm, journal = Sum(rounds=1), Forgetful()
+    transport = LocalTransport(handlers(algorithm, 3))
+    loop = run(algorithm, transport, journal, reconnect_timeout_s=3 * 86_400, min_available_nodes=2)
+    transport.detach("n2")
+    go(loop)
+    assert journal.steps[0].asked == ["n0", "n1"]
+
+
 def test_a_reply_does_not_cost_a_look_at_all_nodes() -> None:
     looks = 0
 

@@ -145,7 +145,7 @@ class RunConfig:
         1.0, "largest share of one node in a round's average; 1: that of its rows", number(0, 1, above=True)
     )
     round_timeout_s: float = declared(
-        60.0, "a node that shows no progress for so long is late", number(0, 86_400, above=True)
+        60.0, "a node that shows no progress for so long is late", number(0, 30 * 86_400, above=True)
     )
     round_deadline_s: float | None = declared(
         None,
@@ -153,7 +153,7 @@ class RunConfig:
         maybe(number(0, 30 * 86_400, above=True)),
     )
     reconnect_timeout_s: float = declared(
-        15.0, "a node that lost its connection in a round may take so long to come back", number(0, 86_400)
+        15.0, "a node that lost its connection in a round may take so long to come back", number(0, 30 * 86_400)
     )
     wait_timeout_s: float = declared(600.0, "how long to wait for min_available_nodes", number(0, 30 * 86_400))
     max_failed_rounds: int = declared(3, "so many failed rounds in a row are retried", whole(0, 1000))

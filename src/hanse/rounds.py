@@ -31,6 +31,7 @@ from hanse.transport import Transport
 
 _PAST_ANSWERS = 100_000  # of earlier steps, kept for the selection: some 50 MB
 REPEATABLE_SECONDS = 5.0  # of steps that a killed coordinator would have to do again
+_MOMENT_S = 60.0  # at the start of a run all of its nodes are waited for, and no longer than this
 _INLINE_BYTES = 1 << 20  # below this, arithmetic is quicker than handing it to a thread
 
 
@@ -277,19 +278,18 @@ class Loop:
     async def _assemble(self, everyone: bool = False) -> list[str]:
         """The run's nodes that are online, as soon as they are enough.
 
-        At the start of a run (or of its resumption) it gives all of them a moment to come, so that
+        At the start of a run (or of its resumption) it gives all of them a moment to come (``reconnect_timeout_s``, and
+        no more than a minute: where nodes may be away for days, those that are there begin), so that
         a restarted coordinator does not go on with the first that reconnects.
         """
-        begun = time.monotonic()
+        begun, moment = time.monotonic(), min(self.config.reconnect_timeout_s, _MOMENT_S)
         while True:
             online = sorted(set(self.nodes) & self.transport.online())
             waited = time.monotonic() - begun
             enough = len(online) >= self.config.min_available_nodes
-            if len(online) == len(self.nodes) or (
-                enough and (not everyone or waited >= self.config.reconnect_timeout_s)
-            ):
+            if len(online) == len(self.nodes) or (enough and (not everyone or waited >= moment)):
                 return online
-            left = (self.config.reconnect_timeout_s if enough else self.config.wait_timeout_s) - waited
+            left = (moment if enough else self.config.wait_timeout_s) - waited
             if left <= 0 and not enough:
                 raise RunFailed(
                     f"{len(online)} of the {self.config.min_available_nodes} nodes needed were online after "

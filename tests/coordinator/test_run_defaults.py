@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hanse import algorithms, protection
+from hanse import algorithms, protection, transports
 from hanse.config import RunConfig
 from hanse.coordinator.run_defaults import VARIABLES, RunDefaults, served_at, warnings
 from hanse.coordinator.settings import CoordinatorSettings
@@ -132,5 +132,23 @@ def test_a_run_takes_them_and_a_minimum_is_never_left_out(tmp_path: Path) -> Non
             assert (config["num_rounds"], config["fraction"], config["min_completed"]) == (100, 0.8, 2)
             own = await f.ok("sci", "POST", "/api/training/start", {**model, "num_rounds": 7, "fraction": 1.0}, 201)
             assert (own["config"]["num_rounds"], own["config"]["fraction"]) == (7, 1.0)
+
+    asyncio.run(body())
+
+
+def test_how_long_a_run_waits_follows_the_way_on_which_nodes_are_reached(tmp_path: Path) -> None:
+    """S24: where messages lie in a folder for days, one time ends a round; whoever says otherwise is heard."""
+
+    async def body() -> None:
+        patience = transports.patience("folder:///srv/shared")
+        named = RunDefaults.read(["round_timeout_s=900"], {})
+        async with Federation(tmp_path, CoordinatorSettings(patience=patience, run_defaults=named)) as f:
+            statistics, _ = f.it.runs.read({"federated_strategy": "statistics", "wait_timeout_s": 7.0})
+            assert statistics["round_timeout_s"] == statistics["reconnect_timeout_s"] == 3 * 86_400
+            assert statistics["wait_timeout_s"] == 7.0
+            learns, _ = f.it.runs.read({"model_name": "logistic_regression", "target_column": "y"})
+            assert (learns["round_timeout_s"], learns["reconnect_timeout_s"]) == (900, 3 * 86_400)
+            RunConfig.parse(learns)
+        assert transports.patience("grpc://coordinator.example:8080").run == {}
 
     asyncio.run(body())

@@ -157,11 +157,12 @@ class RunLife:
             left_out |= refused
 
     def read(self, raw: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
-        """What somebody wants of a run, in its settings: FLOPY-NET's groups translated, and the operator's defaults
-        where nothing is said; and a sentence for each thing that changes nothing. Raises ``ConfigError``. Blocks."""
+        """What somebody wants of a run, in its settings: FLOPY-NET's groups translated, and where nothing is said the
+        operator's defaults, then those of the way on which nodes are reached; and a sentence for each thing that
+        changes nothing. Raises ``ConfigError``. Blocks."""
         settings, untold = training_config.translated(raw)
         settings, unfit = self._settings.run_defaults.applied(settings)
-        return settings, (*untold, *unfit)
+        return {**self._settings.patience.run, **settings}, (*untold, *unfit)
 
     def _record(self, config: RunConfig, proposal: proposals.FrozenProposal, proposer: str) -> StoredRun:
         run = self._store.runs.create(config.to_json(), proposer=proposer, nodes=proposal.nodes, seed=config.seed)

@@ -13,8 +13,8 @@ no address: it carries the simulation inside one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,12 +37,14 @@ class Patience:
         heartbeat_s: seconds between the signs of life of a node; one that misses ``missed`` is stale, and offline after
             ``gone``.
         relay_s: how long a node may take to take note of a short message.
+        run: settings of a run that says nothing of them, such as how long it waits for a node.
     """
 
     heartbeat_s: float = 10.0
     missed: int = 3
     gone: int = 30
     relay_s: float = 10.0
+    run: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

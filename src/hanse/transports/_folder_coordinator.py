@@ -64,7 +64,7 @@ class FolderCoordinator:
         alive_every: float = ALIVE_SECONDS,
     ) -> None:
         self._root, self._identity, self._handler, self._accept = root, identity, handler, accept
-        self._allocate, self._traffic, self._alive_every = Budget(MEMORY_BYTES, spool), Traffic(), alive_every
+        self._allocate, self._traffic = Budget(MEMORY_BYTES, spool), Traffic(alive_every=alive_every)
         self._peers = Peers(self._link, refused)
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
@@ -258,7 +258,6 @@ class FolderCoordinator:
             limit=MAX_MESSAGE_BYTES,
             request_limit=REQUEST_LIMIT,
             request_header=REQUEST_HEADER,
-            alive_every=self._alive_every,
             traffic=self._traffic,
         )
 

@@ -20,10 +20,10 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from hanse.errors import ConfigError, HanseError, NodeLost, NotAuthenticated
+from hanse.errors import ConfigError, HanseError, NotAuthenticated
 from hanse.identity import check_node_id, read_certificate
-from hanse.messages import MAX_MESSAGE_BYTES, Message
-from hanse.transport import Handler, Progress
+from hanse.messages import MAX_MESSAGE_BYTES
+from hanse.transport import Handler
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
 from hanse.transports._grpc_call import (
@@ -49,6 +49,7 @@ from hanse.transports._grpc_channel import (
 )
 from hanse.transports._http2 import Fields
 from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._peers import Peers
 
 log = logging.getLogger(__name__)
 
@@ -90,19 +91,18 @@ class GrpcCoordinator:
         alive_every: float = ALIVE_SECONDS,
         beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
     ) -> None:
-        self._handler, self._accept, self._refused = handler, accept, refused
+        self._handler, self._accept = handler, accept
         self._allocate, self._traffic = Budget(memory, spool), Traffic(alive_every=alive_every)
         self._limit, self._request_limit = limit, request_limit
         self._keepalive = lambda: SILENT_BEATS * beat_s()
-        self._links: dict[str, Link] = {}
-        self._online: dict[str, object] = {}
-        self._change = asyncio.Event()
+        self._peers = Peers(self._link, refused)
+        self.online, self.changed = self._peers.online, self._peers.changed
+        self.request, self.disconnect = self._peers.request, self._peers.disconnect
         self._servers: list[asyncio.Server] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()  # also those without a connection yet
         self._room = memoryview(bytearray(RECEIVE_BYTES))
         self._plaintext = False
-        self._closed = False
 
     async def start(self, address: str, credentials: ssl.SSLContext | None = None, *, insecure: bool = False) -> str:
         """Listen on ``host:port`` (port 0 picks one); returns the address with its port.
@@ -151,33 +151,9 @@ class GrpcCoordinator:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    def online(self) -> frozenset[str]:
-        """Ids of the nodes that are connected."""
-        return frozenset(self._online)
-
-    async def changed(self) -> None:
-        """Returns when ``online()`` next changes."""
-        await self._change.wait()
-
-    def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Coroutine[Any, Any, Message]:
-        """See :meth:`hanse.transport.Transport.request`. Waits also for a node that is not on line."""
-        if self._closed:
-            raise NodeLost("the coordinator's transport is stopped")
-        link = self._links.get(node) or self._link(node)
-        return link.request(message, progress)
-
-    def disconnect(self, node: str, reason: str) -> None:
-        """End the node's connection and what it was asked (``NodeLost``), say because it was
-        revoked. It may come back if ``accept`` lets it."""
-        link = self._links.pop(node, None)
-        if link is not None:
-            link.close(reason)
-
     async def stop(self) -> None:
         """Close all connections; pending requests raise ``NodeLost``."""
-        self._closed = True
-        for node in list(self._links):
-            self.disconnect(node, "the coordinator stops")
+        self._peers.close("the coordinator stops")
         for server in self._servers:
             server.close()
         if self._serving:
@@ -193,19 +169,17 @@ class GrpcCoordinator:
                 await asyncio.wait([call.closed for call in left], timeout=_LAST_WORDS)
 
     def _link(self, node: str) -> Link:
-        if node not in self._links:
-            self._links[node] = Link(
-                COORDINATOR,
-                node,
-                self._handler,
-                self._refused,
-                allocate=self._allocate,
-                limit=self._limit,
-                request_limit=self._request_limit,
-                request_header=REQUEST_HEADER,
-                traffic=self._traffic,
-            )
-        return self._links[node]
+        return Link(
+            COORDINATOR,
+            node,
+            self._handler,
+            self._peers.record,
+            allocate=self._allocate,
+            limit=self._limit,
+            request_limit=self._request_limit,
+            request_header=REQUEST_HEADER,
+            traffic=self._traffic,
+        )
 
     async def _serve(self, call: Call, fields: dict[str, str]) -> None:
         if fields.get(":path") != PATH:
@@ -220,27 +194,18 @@ class GrpcCoordinator:
             log.exception("cannot tell whether a node may connect")
             call.finish(UNAVAILABLE, "cannot tell now whether this node may connect")
             return
-        if self._closed:
+        if self._peers.closed:
             call.finish(UNAVAILABLE, "the coordinator stops")
             return
-        if node in self._online:
-            self._record(node, "second stream", "the node connected again; its older connection is closed")
-        me = object()
-        link = self._link(node)
         expiry = asyncio.get_running_loop().call_later(
-            min(expires, _LONGEST_STREAM), link.hang_up, "the node has to show its certificate again"
+            min(expires, _LONGEST_STREAM), self._peers.hang_up, node, "the node has to show its certificate again"
         )
-        self._online[node] = me
-        self._notify()
         reason = "the coordinator stops"
         try:
             call.accept()
-            reason = await link.run(call)
+            reason = await self._peers.serve(node, call)
         finally:
             expiry.cancel()
-            if self._online.get(node) is me:
-                del self._online[node]
-                self._notify()
             call.finish(ABORTED, reason)
 
     async def _identify(self, call: Call, fields: dict[str, str]) -> tuple[str, float]:
@@ -257,16 +222,6 @@ class GrpcCoordinator:
             if inspect.isawaitable(answer):
                 await answer
         except HanseError as error:
-            self._record(node, "not accepted", error.message)
+            self._peers.record(node, "not accepted", error.message)
             raise
         return node, expires
-
-    def _record(self, node: str, what: str, detail: str) -> None:
-        try:
-            self._refused(node, what, detail)
-        except Exception:
-            log.exception("could not record that %s was refused: %s (%s)", node, what, detail)
-
-    def _notify(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()

@@ -71,7 +71,8 @@ class Peers:
             self._links[node].hang_up(reason)
 
     def disconnect(self, node: str, reason: str) -> None:
-        """Ends the node's connection and what it was asked (``NodeLost``)."""
+        """Ends the node's connection and what it was asked (``NodeLost``), say because it was revoked. It may come back
+        if it is let in."""
         link = self._links.pop(node, None)
         if link is not None:
             link.close(reason)

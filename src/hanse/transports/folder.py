@@ -18,7 +18,14 @@ from hanse.transports import Caller, Hub, Patience
 if TYPE_CHECKING:
     from hanse.transports._folder_node import FolderNode
 
-PATIENCE = Patience(heartbeat_s=60.0, missed=10, gone=3 * 1440, relay_s=3600.0)
+_DAYS = 3 * 86_400.0  # a weekend
+PATIENCE = Patience(
+    heartbeat_s=60.0,
+    missed=10,
+    gone=3 * 1440,
+    relay_s=3600.0,
+    run={"round_timeout_s": _DAYS, "reconnect_timeout_s": _DAYS, "wait_timeout_s": _DAYS},
+)
 _SCHEME = "folder://"
 
 
