@@ -167,6 +167,7 @@ class Federation:
             "ready",
         )
         self.nodes: dict[str, Process] = {}
+        self.joining: tuple[str, ...] = ()  # further arguments of ``hanse node init``
 
     def __enter__(self) -> Federation:
         try:
@@ -214,7 +215,7 @@ class Federation:
         """A new node's home, with its certificate. ``policy``: settings of its owner."""
         token = self.rest("POST", "/api/nodes/join-tokens", {"node": name})["token"]
         home = self.home / name
-        hanse("node", "init", "--home", str(home), "--join", token, "--name", name)
+        hanse("node", "init", "--home", str(home), "--join", token, "--name", name, *self.joining)
         for setting, value in policy.items():
             hanse("node", "policy", "set", setting, value, "--home", str(home))
         return home

@@ -55,8 +55,9 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_same_bytes_on_every_way(tmp_path: Path, near: dict[str, Any], way: str) -> None:
     from demo.federation import Federation as Processes
 
-    listen = ("--listen", f"folder://{tmp_path}/shared") if way == "folder" else ()
-    with Processes(tmp_path / "f", *listen) as processes:
+    address = f"folder://{tmp_path}/shared"
+    with Processes(tmp_path / "f", *(("--listen", address) if way == "folder" else ())) as processes:
+        processes.joining = ("--address", address) if way == "folder" else ()  # enrolled through it too
         names = join(processes, NODES, allow_federated_analytics="true")
         if way == "folder":
             assert sorted(path.name for path in (tmp_path / "shared" / "to-coordinator").iterdir()) == names

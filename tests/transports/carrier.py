@@ -26,7 +26,9 @@ class Carrier:
         self._ways = [
             (coordinator / "coordinator", node / "coordinator"),
             (coordinator / "to-nodes", node / "to-nodes"),
+            (coordinator / "joined", node / "joined"),
             (node / "to-coordinator", coordinator / "to-coordinator"),
+            (node / "joining", coordinator / "joining"),
         ]
         self._there: dict[Path, tuple[int, int]] = {}  # source to what of it was carried
         self.did: Counter[str] = Counter()

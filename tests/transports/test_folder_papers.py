@@ -11,6 +11,7 @@ from grpc_federation import authority, identity
 from hanse.errors import HanseError, NotAuthenticated, WireError
 from hanse.identity import NodeIdentity
 from hanse.transports import _folder_papers as papers
+from hanse.transports._folder_keys import FreshKey
 from hanse.transports._folder_seal import FileKind, HalfThere
 
 
@@ -26,7 +27,7 @@ def other(tmp_path: Path):
 
 def announced(signer, number: str = "") -> tuple[str, bytes]:
     number = number or papers.new_number()
-    return number, papers.announcement(number, *signer.issue_server(["localhost"]))
+    return number, papers.announcement(number, FreshKey().text, *signer.issue_server(["localhost"]), signer.pem)
 
 
 def hello_of(signer, node: str = "a") -> tuple[papers.Greeting, NodeIdentity]:
@@ -71,7 +72,7 @@ def test_a_hello_says_who_it_is_for_how_long(signer) -> None:
 
 def test_a_node_cannot_announce_itself_as_the_coordinator(signer) -> None:
     known = identity(signer, "a")
-    paper = papers.announcement(papers.new_number(), known.key_pem, known.cert_pem)
+    paper = papers.announcement(papers.new_number(), FreshKey().text, known.key_pem, known.cert_pem, signer.pem)
     with pytest.raises(NotAuthenticated, match="may not sign it"):
         papers.read_announcement(paper, signer.pem)
 

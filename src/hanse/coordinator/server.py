@@ -162,6 +162,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             identity=lambda hosts: (*authority.issue_server((*hosts, *names)), authority.pem),
             spool=_spool(how.home),
             names=how.host_names,
+            enrol=lambda asked: coordinator.enrol(asked, how.listen),
             beat_s=lambda: coordinator.presence.heartbeat_s,
         )
         transport = transports.listener(how.listen, hub)

@@ -144,6 +144,36 @@ class Coordinator:
         await asyncio.to_thread(check)
         (self._plain.discard if fingerprint else self._plain.add)(node)
 
+    async def enrol(self, asked: Mapping[str, str], where: str) -> dict[str, str]:
+        """A certificate against a join token's secret (``token``, ``node_id``, ``csr``). ``where``: whence it is asked.
+        Raises ``NotAuthenticated``, ``TooMany``, ``Conflict``, ``WireError``."""
+        if not {"token", "node_id", "csr"} <= {*asked}:
+            raise WireError("who wants to join says token, node_id and csr; is it of another release?")
+        if not await asyncio.to_thread(self.store.nodes.join_tokens.is_open, asked["token"]):
+            self.attempts.check(where)  # whoever has a token that counts is not held up by others behind its address
+        if self.authority is None:
+            raise NotFound("this coordinator has no authority, so nodes cannot enrol")
+        try:
+            node, pem = await asyncio.to_thread(
+                enrolment.enrol, self.store, self.authority, asked["token"], asked["node_id"], asked["csr"], where
+            )
+        except HanseError as error:
+            self.attempts.failed(where)
+            self.chronicle.note(
+                "node.refused",
+                node=None,
+                actor=where or "unknown",
+                detail={"what": "enrolment", "claimed": asked["node_id"][:200], "detail": error.message},
+            )
+            raise
+        self.presence.disconnect(node.id, "the node has a new certificate")
+        return {
+            "node_id": node.id,
+            "certificate": pem,
+            "ca": self.authority.pem.decode(),
+            "address": self.settings.address,
+        }
+
     def refused(self, node: str, what: str, detail: str) -> None:
         """Something that came in was not accepted: an event, and in the audit."""
         detail = detail[:2000]

@@ -47,13 +47,19 @@ for _command in (
 @click.option("--join", "token", required=True, metavar="TOKEN", help="The join token from the coordinator's operator.")
 @click.option("--name", "name", default="", metavar="ID", help="This node's id; needed unless the token names it.")
 @click.option(
+    "--address",
+    default="",
+    help="Where this node calls, as this machine calls it: folder:///mnt/sync joins through that folder. "
+    "[default: what the token says]",
+)
+@click.option(
     "--consent",
     type=click.Choice(["node", "coordinator"]),
     default="node",
     show_default=True,
     help="Where approvals are taken: only here, or also by you at the coordinator's page.",
 )
-def init(home: Path, token: str, name: str, consent: str) -> None:
+def init(home: Path, token: str, name: str, address: str, consent: str) -> None:
     """Make a key, join a coordinator and write node.toml."""
     from hanse.identity import JoinToken
     from hanse.node.join import join
@@ -68,13 +74,15 @@ def init(home: Path, token: str, name: str, consent: str) -> None:
     before = NodeSettings.load(home) if (home / FILE).exists() else NodeSettings()
     if before.node_id not in ("", chosen):
         raise Conflict(f"this folder belongs to node {before.node_id!r}; choose another with --home")
-    identity = join(home, decoded, chosen)
+    identity = join(home, decoded, chosen, address, lambda text: click.echo(text, err=True))
     home.chmod(0o700)
     import dataclasses
 
     where = CoordinatorAddress(identity.address, decoded.url)
     dataclasses.replace(before, node_id=chosen, consent=consent, coordinator=where).save(home)
-    click.echo(f"{chosen} has joined {decoded.url}. Next: hanse node dataset add PATH, then hanse node start")
+    click.echo(
+        f"{chosen} has joined {address or decoded.url}. Next: hanse node dataset add PATH, then hanse node start"
+    )
 
 
 @node.command()

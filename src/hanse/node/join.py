@@ -11,6 +11,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,22 @@ from hanse.errors import HanseError, NodeLost, NotAuthenticated, WireError, from
 from hanse.identity import JoinToken, NodeIdentity, check_authority, check_node_id, create_key, csr, save_identity
 from hanse.messages import loads
 from hanse.proxies import said
+from hanse.transports import enrol, enrols
 
 ENROL, AUTHORITY = "/api/nodes/enrol", "/api/authority"
 _SECONDS = 30.0
 _MOST_BYTES = 1 << 20
 
 
-def join(home: Path, token: JoinToken, node_id: str) -> NodeIdentity:
+def join(
+    home: Path, token: JoinToken, node_id: str, address: str = "", say: Callable[[str], None] = lambda text: None
+) -> NodeIdentity:
     """Makes the key, gets the certificate and keeps both in ``home``.
+
+    Args:
+        address: where the node calls, as this machine calls it; "": as the token says. A way on which nodes can join,
+            such as a folder, is asked there, and the coordinator's HTTPS address is not needed.
+        say: told what is waited for.
 
     Raises:
         NotAuthenticated: the coordinator is not the one of the token, or does not know the token.
@@ -35,28 +44,34 @@ def join(home: Path, token: JoinToken, node_id: str) -> NodeIdentity:
     check_node_id(node_id)
     key = create_key(home)
     asked = {"token": token.secret, "csr": csr(key, node_id).decode(), "node_id": node_id}
-    base = token.url.rstrip("/")
-    try:
-        answer = _post(base + ENROL, asked, ssl.create_default_context())
-    except ssl.SSLCertVerificationError:
-        pem = check_authority(_authority(base), token.ca_sha256)
-        try:
-            answer = _post(base + ENROL, asked, ssl.create_default_context(cadata=pem.decode()))
-        except ssl.SSLCertVerificationError as error:
-            reason = error.verify_message
-            raise NotAuthenticated(f"the coordinator's certificate does not fit {base}: {reason}") from None
+    if address and enrols(address):
+        answer = enrol(address, asked, token.ca_sha256, say)
+    else:
+        answer = _by_https(token, asked)
     answer = renamed(answer)
     fields = [answer.get(name) for name in ("certificate", "ca", "node_id", "address")]
     if not all(isinstance(value, str) for value in fields):
         raise WireError("the coordinator's answer lacks certificate, ca, node_id or address")
-    certificate, ca, named, address = map(str, fields)
+    certificate, ca, named, told = map(str, fields)
     if named != node_id:
         raise NotAuthenticated(f"asked to be {node_id!r}, the coordinator answered to {named[:80]!r}")
-    identity = NodeIdentity(
-        node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256), address or token.address
-    )
+    where = address or told or token.address
+    identity = NodeIdentity(node_id, key, certificate.encode(), check_authority(ca.encode(), token.ca_sha256), where)
     save_identity(home, identity)
     return identity
+
+
+def _by_https(token: JoinToken, asked: dict[str, str]) -> dict[str, Any]:
+    base = token.url.rstrip("/")
+    try:
+        return _post(base + ENROL, asked, ssl.create_default_context())
+    except ssl.SSLCertVerificationError:
+        pem = check_authority(_authority(base), token.ca_sha256)
+        try:
+            return _post(base + ENROL, asked, ssl.create_default_context(cadata=pem.decode()))
+        except ssl.SSLCertVerificationError as error:
+            reason = error.verify_message
+            raise NotAuthenticated(f"the coordinator's certificate does not fit {base}: {reason}") from None
 
 
 def _authority(base: str) -> bytes:

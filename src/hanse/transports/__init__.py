@@ -5,7 +5,8 @@ A transport is one file with
 
 - ``PATIENCE``: how long silence means nothing on this way (:class:`Patience`);
 - ``listener(address, hub)``: the coordinator's end, a :class:`Listener` that is not started yet;
-- ``line(address, caller)``: the node's end, a :class:`Line` that is not started yet.
+- ``line(address, caller)``: the node's end, a :class:`Line` that is not started yet;
+- where nodes can also join on this way, ``enrol(address, asked, ca_sha256, say)``: see :func:`enrol`.
 
 Both get the whole address and raise ``ConfigError`` where it is none of theirs. Only :mod:`hanse.transports.local` has
 no address: it carries the simulation inside one process.
@@ -13,7 +14,7 @@ no address: it carries the simulation inside one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +58,7 @@ class Hub:
         refused: told (node, what, detail) of everything that was not accepted.
         identity: makes the coordinator's key and certificate for the host names by which nodes reach it.
         spool: a folder for payloads that are too large for memory.
+        enrol: what a node asks that wants to join (``token``, ``node_id``, ``csr``), and what it is answered.
         names: host names and addresses by which others reach this machine, the public one first; may be empty.
         beat_s: seconds between two heartbeats of a node, now: the more nodes, the longer. Silence below is no news.
     """
@@ -67,6 +69,7 @@ class Hub:
     identity: ServerIdentity
     spool: Path
     names: tuple[str, ...] = ()
+    enrol: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]] | None = None
     beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
 
 
@@ -158,6 +161,25 @@ def patience(address: str) -> Patience:
     """How long silence means nothing on the way to this address."""
     found: Patience = _file(address).PATIENCE
     return found
+
+
+def enrol(address: str, asked: Mapping[str, str], ca_sha256: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """What the coordinator at this address answers to a node that wants to join with a token. Blocks.
+
+    Args:
+        asked: ``token`` (its secret), ``node_id``, ``csr`` (PEM).
+        ca_sha256: of the authority that the token pins; nobody else is told the secret.
+        say: told what it waits for.
+
+    Raises ``NotAuthenticated`` where the coordinator is not the one of the token, or does not know the token.
+    """
+    found: dict[str, Any] = _file(address).enrol(full(address), asked, ca_sha256, say)
+    return found
+
+
+def enrols(address: str) -> bool:
+    """Whether nodes can join on the way to this address; else they do over HTTPS, at the address in the join token."""
+    return hasattr(_file(address), "enrol")
 
 
 def _file(address: str) -> Any:

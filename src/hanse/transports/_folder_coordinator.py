@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from hanse.messages import MAX_MESSAGE_BYTES
 from hanse.transport import Handler
 from hanse.transports import REQUEST_HEADER
 from hanse.transports import _folder_files as files
+from hanse.transports import _folder_joining as joining
 from hanse.transports import _folder_papers as papers
 from hanse.transports._budget import MEMORY_BYTES, Budget
+from hanse.transports._folder_keys import FreshKey
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
@@ -38,6 +40,7 @@ _SESSIONS = 65_536  # that were welcomed are known
 _NODES = 10_000
 
 Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of its certificate)
+Enrol = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
 Identity = Callable[[], tuple[bytes, bytes, bytes]]  # key, certificate, authority (PEM)
 
 
@@ -48,6 +51,7 @@ class FolderCoordinator:
         root: the folder.
         identity: makes the coordinator's key and certificate.
         handler, accept, refused: as of :class:`hanse.transports.Hub`.
+        enrol: what a node asks that wants to join, and what it is answered; None: nobody can join here.
         spool: a folder for payloads that are too large for memory; not the shared one.
         alive_every: seconds between signs of life while ``handler`` works.
     """
@@ -60,6 +64,7 @@ class FolderCoordinator:
         *,
         accept: Accept = lambda node, fingerprint: None,
         refused: Refusal = lambda node, what, detail: None,
+        enrol: Enrol | None = None,
         spool: Path | None = None,
         alive_every: float = ALIVE_SECONDS,
     ) -> None:
@@ -68,7 +73,8 @@ class FolderCoordinator:
         self._peers = Peers(self._link, refused)
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
-        self.number = papers.new_number()
+        self.number, self._joining, self._enrol = papers.new_number(), FreshKey(), enrol
+        self._asked: OrderedDict[str, None] = OrderedDict()  # sessions of nodes that want to join
         self._authority = b""
         self._seen: dict[str, bytes] = {}  # node to the hello that was looked at last
         self._welcomed: OrderedDict[str, None] = OrderedDict()  # sessions
@@ -85,12 +91,13 @@ class FolderCoordinator:
             await self._at_desk(self._prepare)
         except OSError as error:
             raise ConfigError(f"the folder {self._root} cannot be used: {error.strerror or error}") from None
-        self._watch = Watch([self._root / "to-coordinator"], self._news, self._look, self._tidy)
+        watched = [self._root / "to-coordinator", self._root / joining.ASKED]
+        self._watch = Watch(watched, self._news, self._look, self._tidy)
         self._look()
 
     def _prepare(self) -> None:
         key, certificate, self._authority = self._identity()
-        for name in ("coordinator", "to-coordinator", "to-nodes"):
+        for name in ("coordinator", "to-coordinator", "to-nodes", joining.ASKED, joining.ANSWERED):
             (self._root / name).mkdir(parents=True, exist_ok=True)
         path = self._root / "coordinator" / files.ANNOUNCEMENT
         there = files.read(path, papers.MOST_BYTES)
@@ -98,7 +105,8 @@ class FolderCoordinator:
             raise ConfigError(f"another coordinator uses the folder {self._root}; choose an empty one")
         for node in files.nodes(self._root / "to-nodes"):
             files.clean(self._root / "to-nodes" / node)
-        files.place(path, papers.announcement(self.number, key, certificate))
+        files.clean(self._root / joining.ANSWERED)
+        files.place(path, papers.announcement(self.number, self._joining.text, key, certificate, self._authority))
 
     def announced(self) -> bool:
         """Whether nodes can find it: looked at as a node would."""
@@ -123,6 +131,9 @@ class FolderCoordinator:
 
     def _news(self, path: Path) -> None:
         """Something was put there."""
+        if path.parent == self._root / joining.ASKED:
+            self._look_at_joining([path.name])
+            return
         try:
             node, name = path.relative_to(self._root / "to-coordinator").parts
         except ValueError:
@@ -139,6 +150,7 @@ class FolderCoordinator:
         async def hellos() -> None:
             for node in await self._at_desk(self._unseen):
                 self._ask_in(node)
+            self._look_at_joining(await self._at_desk(lambda: files.listed(self._root / joining.ASKED)))
 
         self._spawn(hellos(), "look")
 
@@ -230,6 +242,37 @@ class FolderCoordinator:
             )
             self._spawn(self._serve(hello, wire), "serve")  # before the node can know: it may speak at once
         await self._at_desk(lambda: files.place(mine / f"{hello.session}.welcome.json", answer))
+
+    def _look_at_joining(self, names: list[str]) -> None:
+        for name in names:
+            session = files.session_of(name)
+            if session and session not in self._asked and self._enrol is not None and not self._peers.closed:
+                self._asked[session] = None
+                while len(self._asked) > _SESSIONS:
+                    self._asked.popitem(last=False)
+                self._spawn(self._join(session, name, self._enrol), "meet")
+
+    async def _join(self, session: str, name: str, enrol: Enrol) -> None:
+        """Answers who wants to join, once."""
+        try:
+            paper = await self._at_desk(lambda: files.read(self._root / joining.ASKED / name, papers.MOST_BYTES))
+            if paper is None:
+                raise HalfThere
+            asked, keys = joining.opened(self._joining, self.number, paper)
+        except HalfThere:
+            self._asked.pop(session, None)  # looked at again
+            return
+        except HanseError:
+            return  # for another start of this coordinator; who asked asks again
+        try:
+            said = dict(await enrol(asked))
+        except HanseError as error:
+            said = {"code": error.code, "message": error.message[:500]}
+        place = self._root / joining.ANSWERED / f"{session}.answer.json"
+        try:
+            await self._at_desk(lambda: files.place(place, joining.answer(keys, said)))
+        except OSError as error:
+            log.warning("the folder cannot be used: %s", error.strerror or error)
 
     async def _serve(self, hello: papers.Hello, wire: FolderWire) -> None:
         node = hello.node

@@ -6,6 +6,8 @@ Every directory has one writer, so no two sides ever write one file::
     to-coordinator/NODE/hello.json           of the node: a session begins
     to-coordinator/NODE/SESSION.N.sealed     of the node: its Nth file
     to-nodes/NODE/SESSION.welcome.json       of the coordinator, and so on
+    joining/SESSION.request.json             of a node that is not enrolled yet
+    joined/SESSION.answer.json               of the coordinator
 
 What has any other name is never opened. What synchronises makes such files: halves, and copies where it believes that
 two have written (:func:`conflicted`).
@@ -27,7 +29,7 @@ from hanse.whole_files import write_whole
 
 ANNOUNCEMENT, HELLO = "announcement.json", "hello.json"
 _SESSION = re.compile(r"[0-9a-f]{32}")
-_OURS = re.compile(r"([0-9a-f]{32})\.(?:(\d{10})\.sealed|seen|bye|welcome\.json)", re.ASCII)
+_OURS = re.compile(r"([0-9a-f]{32})\.(?:(\d{10})\.sealed|seen|bye|(?:welcome|request|answer)\.json)", re.ASCII)
 _BEGINS = re.compile(r"(?:[0-9a-f]{32}|hello|announcement)(?![A-Za-z0-9])", re.ASCII | re.IGNORECASE)
 _UNFINISHED = re.compile(r"\.(?:tmp|part|partial|filepart|crdownload)$|\.~\w+$", re.IGNORECASE)
 _HALF_WRITTEN_S = 3600.0
@@ -40,6 +42,16 @@ def sealed(session: str, number: int) -> str:
     '.0000000007.sealed'
     """
     return f"{session}.{number:010d}.sealed"
+
+
+def session_of(name: str) -> str:
+    """The session whose file this is; "" where it is none of ours.
+
+    >>> session_of("ab" * 16 + ".request.json") == "ab" * 16, session_of("notes.txt")
+    (True, '')
+    """
+    found = _OURS.fullmatch(name)
+    return found[1] if found is not None else ""
 
 
 def is_session(text: object) -> bool:

@@ -21,8 +21,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from hanse import validity
@@ -30,19 +28,24 @@ from hanse.errors import HanseError, NotAuthenticated, WireError
 from hanse.identity import NodeIdentity, read_certificate
 from hanse.messages import dumps, loads
 from hanse.transports._folder_files import is_session
-from hanse.transports._folder_seal import HalfThere, Seal
+from hanse.transports._folder_keys import LABEL, FreshKey, SessionKeys
+from hanse.transports._folder_seal import HalfThere
 
 MOST_BYTES = 64 << 10
-_LABEL = b"hanse folder 1 "
 _END = b"\n"  # stands nowhere in the JSON before it
-_RAW = serialization.Encoding.Raw
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A coordinator's, that was checked. ``number``: drawn when the coordinator was started."""
+    """A coordinator's, that was checked.
+
+    Args:
+        number: drawn when the coordinator was started.
+        key: for who wants to join.
+    """
 
     number: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +62,14 @@ class Hello:
     number: str
     fingerprint: str
     expires_s: float
-    key: X25519PublicKey
+    key: str
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKeys:
-    """Of one session: what seals the node's files, and what seals the coordinator's."""
-
-    of_node: Seal
-    of_coordinator: Seal
-
-
-def announcement(number: str, key_pem: bytes, certificate_pem: bytes) -> bytes:
-    """The coordinator's paper for everybody."""
-    return _signed("announcement", {"number": number}, key_pem, certificate_pem)
+def announcement(number: str, joining: str, key_pem: bytes, certificate_pem: bytes, authority_pem: bytes) -> bytes:
+    """The coordinator's paper for everybody. ``joining``: the public half of a key."""
+    about = {"number": number, "key": joining, "authority": authority_pem.decode()}
+    return _signed("announcement", about, key_pem, certificate_pem)
 
 
 def read_announcement(paper: bytes, authority_pem: bytes) -> Announcement:
@@ -82,7 +78,18 @@ def read_announcement(paper: bytes, authority_pem: bytes) -> Announcement:
     number = said.get("number")
     if not is_session(number):
         raise WireError("the coordinator's announcement has no number; is it of another release?")
-    return Announcement(str(number))
+    return Announcement(str(number), str(said.get("key")))
+
+
+def shown_authority(paper: bytes) -> bytes:
+    """The authority that an announcement shows (PEM): to be compared with what a join token pins, before it is
+    believed. Raises ``WireError``."""
+    if not paper.endswith(_END):
+        raise HalfThere
+    try:
+        return str(loads(str(loads(paper)["said"]))["authority"]).encode()
+    except (KeyError, TypeError):
+        raise WireError("this is no announcement of a coordinator") from None
 
 
 def is_of(paper: bytes, authority_pem: bytes) -> bool:
@@ -105,12 +112,12 @@ class Greeting:
 
     def __init__(self, identity: NodeIdentity, said: Announcement) -> None:
         self.session, self.number = new_number(), said.number
-        self._authority, self._key = identity.ca_pem, X25519PrivateKey.generate()
+        self._authority, self._key = identity.ca_pem, FreshKey()
         about = {
             "node": identity.node_id,
             "session": self.session,
             "number": said.number,
-            "key": _text(self._key.public_key()),
+            "key": self._key.text,
         }
         self.paper = _signed("hello", about, identity.key_pem, identity.cert_pem)
 
@@ -123,7 +130,7 @@ class Greeting:
             raise WireError("the welcome is not one to this hello")
         if why := said.get("refused"):
             raise TurnedAway(str(why)[:500])
-        return _keys(_shared(self._key, _key(said.get("key"))), digest.digest(), welcome)
+        return self._key.shared(str(said.get("key")), _salt(digest.digest(), welcome), b"session")
 
 
 class TurnedAway(NotAuthenticated):
@@ -140,23 +147,26 @@ def read_hello(paper: bytes, authority_pem: bytes) -> Hello:
     if said.get("node") != found.node_id:
         raise NotAuthenticated(f"the hello of {found.node_id!r} names another node")
     expires = (found.expires - validity.now()).total_seconds()
-    key = _key(said.get("key"))
     digest = hashlib.sha256(paper).digest()
-    return Hello(found.node_id, str(session), str(number), found.fingerprint, expires, key, digest)
+    return Hello(found.node_id, str(session), str(number), found.fingerprint, expires, str(said.get("key")), digest)
 
 
 def welcome(hello: Hello, key_pem: bytes, certificate_pem: bytes) -> tuple[bytes, SessionKeys]:
     """The coordinator's answer to a node that may come in, and the keys of the session. Raises ``WireError`` where the
     node's key leads to none."""
-    key = X25519PrivateKey.generate()
-    about = {"hello": hello.digest.hex(), "key": _text(key.public_key())}
+    key = FreshKey()
+    about = {"hello": hello.digest.hex(), "key": key.text}
     paper = _signed("welcome", about, key_pem, certificate_pem)
-    return paper, _keys(_shared(key, hello.key), hello.digest, paper)
+    return paper, key.shared(hello.key, _salt(hello.digest, paper), b"session")
 
 
 def refusal(hello: Hello, why: str, key_pem: bytes, certificate_pem: bytes) -> bytes:
     """The coordinator's answer to a node that may not come in."""
     return _signed("welcome", {"hello": hello.digest.hex(), "refused": why[:500]}, key_pem, certificate_pem)
+
+
+def _salt(hello: bytes, welcome: bytes) -> bytes:
+    return hello + hashlib.sha256(welcome).digest()
 
 
 # ---------------------------------------------------------------- signed JSON
@@ -166,7 +176,7 @@ def _signed(kind: str, about: Mapping[str, str], key_pem: bytes, certificate_pem
     key = serialization.load_pem_private_key(key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     text = dumps(dict(about))
-    signature = key.sign(_LABEL + kind.encode() + b"\n" + text.encode(), ec.ECDSA(hashes.SHA256()))
+    signature = key.sign(LABEL + kind.encode() + b"\n" + text.encode(), ec.ECDSA(hashes.SHA256()))
     paper = {"said": text, "certificate": certificate_pem.decode(), "signature": base64.b64encode(signature).decode()}
     return dumps(paper).encode() + _END
 
@@ -206,37 +216,10 @@ def _read(
             f"{now:%Y-%m-%d %H:%M} (UTC): is a clock wrong?"
         )
     try:
-        key.verify(signed, _LABEL + kind.encode() + b"\n" + text.encode(), ec.ECDSA(hashes.SHA256()))
+        key.verify(signed, LABEL + kind.encode() + b"\n" + text.encode(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise NotAuthenticated(f"the signature of the {kind} does not fit") from None
     said = loads(text.encode())
     if not isinstance(said, dict):
         raise WireError(f"the {kind} says nothing")
     return said, certificate
-
-
-# ---------------------------------------------------------------- keys
-
-
-def _text(key: X25519PublicKey) -> str:
-    return base64.b64encode(key.public_bytes(_RAW, serialization.PublicFormat.Raw)).decode()
-
-
-def _key(text: object) -> X25519PublicKey:
-    try:
-        return X25519PublicKey.from_public_bytes(base64.b64decode(str(text), validate=True))
-    except (ValueError, binascii.Error):
-        raise WireError("a paper without a key of X25519; is the other side of another release?") from None
-
-
-def _shared(own: X25519PrivateKey, other: X25519PublicKey) -> bytes:
-    try:
-        return own.exchange(other)
-    except ValueError:  # a point of small order: a secret that everybody would know
-        raise WireError("a paper with a key of X25519 that keeps no secret") from None
-
-
-def _keys(shared: bytes, hello: bytes, welcome: bytes) -> SessionKeys:
-    salt = hello + hashlib.sha256(welcome).digest()
-    both = HKDF(hashes.SHA256(), 64, salt, _LABEL + b"session").derive(shared)
-    return SessionKeys(Seal(both[:32]), Seal(both[32:]))

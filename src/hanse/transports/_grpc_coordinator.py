@@ -141,7 +141,7 @@ class GrpcCoordinator:
         return call
 
     def _opened(self, call: Call, fields: Fields) -> None:
-        if self._closed:  # its handshake took longer than the end of all others
+        if self._peers.closed:  # its handshake took longer than the end of all others
             call.finish(UNAVAILABLE, "the coordinator stops")
             return
         self._spawn(self._serve(call, dict(fields)))

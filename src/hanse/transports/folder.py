@@ -9,8 +9,9 @@ carries it sees who talks, when and how much, and no more. It may come late, twi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hanse.errors import ConfigError
 from hanse.transports import Caller, Hub, Patience
@@ -49,6 +50,12 @@ def line(address: str, caller: Caller) -> FolderNode:
     )
 
 
+def enrol(address: str, asked: Mapping[str, str], ca_sha256: str, say: Callable[[str], None]) -> dict[str, Any]:
+    from hanse.transports._folder_joining import join
+
+    return join(_path(address), asked, ca_sha256, say)
+
+
 class FolderListener:
     """A :class:`hanse.transports.Listener`."""
 
@@ -62,6 +69,7 @@ class FolderListener:
             hub.handler,
             accept=hub.accept,
             refused=hub.refused,
+            enrol=hub.enrol,
             spool=hub.spool,
         )
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect

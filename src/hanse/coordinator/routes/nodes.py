@@ -12,7 +12,7 @@ from hanse.coordinator import enrolment, registry
 from hanse.coordinator.access import account, address, coordinator
 from hanse.coordinator.schemas import Enrolment, NewJoinToken, Reason, documented, read
 from hanse.coordinator.service import Coordinator
-from hanse.errors import ConfigError, HanseError, NotFound
+from hanse.errors import ConfigError, NotFound
 from hanse.identity import JoinToken
 from hanse.store.database import iso
 from hanse.store.nodes import Node
@@ -73,27 +73,9 @@ async def authority(request: Request) -> Response:
 @router.post("/api/nodes/enrol", status_code=201, openapi_extra=documented(Enrolment))
 async def enrol(request: Request) -> dict[str, Any]:
     """A certificate against a join token's secret."""
-    it, where = coordinator(request), address(request)
     body = await read(request, Enrolment)
-    if not await asyncio.to_thread(it.store.nodes.join_tokens.is_open, body.token):
-        it.attempts.check(where)  # whoever has a token that counts is not held up by others behind its address
-    if it.authority is None:
-        raise NotFound("this coordinator has no authority, so nodes cannot enrol")
-    try:
-        node, pem = await asyncio.to_thread(
-            enrolment.enrol, it.store, it.authority, body.token, body.node_id, body.csr, where
-        )
-    except HanseError as error:
-        it.attempts.failed(where)
-        it.chronicle.note(
-            "node.refused",
-            node=None,
-            actor=where or "unknown",
-            detail={"what": "enrolment", "claimed": body.node_id, "detail": error.message},
-        )
-        raise
-    it.presence.disconnect(node.id, "the node has a new certificate")
-    return {"node_id": node.id, "certificate": pem, "ca": it.authority.pem.decode(), "address": it.settings.address}
+    asked = {"token": body.token, "node_id": body.node_id, "csr": body.csr}
+    return dict(await coordinator(request).enrol(asked, address(request)))
 
 
 @router.get("/api/nodes/{node_id}")
