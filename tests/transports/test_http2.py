@@ -36,7 +36,7 @@ from hanse.transports._http2 import (
     Session,
     frame,
 )
-from hanse.transports._http_proxy import proxy_for, tunnel
+from hanse.transports._way_out import proxy_for, tunnel
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 OPENS = [(":method", "POST"), (":path", PATH), ("content-type", "application/grpc")]
@@ -526,8 +526,9 @@ def test_a_proxy_that_says_no_is_told(answer: bytes, monkeypatch: pytest.MonkeyP
 
 
 def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_proxy"):
+    for name in ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     assert proxy_for("a.example") is None
     monkeypatch.setenv("https_proxy", "proxy.example:3128")
     found = proxy_for("a.example")
@@ -535,9 +536,14 @@ def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.hostname, found.port) == ("proxy.example", 3128)
     monkeypatch.setenv("no_proxy", "a.example")
     assert proxy_for("a.example") is None
-    for wrong in ("socks5://secret:word@x:1", "http://x", "http://x:y"):
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
+    monkeypatch.delenv("https_proxy")
+    found = proxy_for("b.example")
+    assert found is not None
+    assert (found.scheme, found.port) == ("socks5", 1080)
+    for wrong in ("ftp://secret:word@x:1", "http://x", "http://x:y"):
         monkeypatch.setenv("grpc_proxy", wrong)
-        with pytest.raises(ConfigError, match="expected http://HOST:PORT") as caught:
+        with pytest.raises(ConfigError, match="expected http://HOST:PORT or socks5://HOST:PORT") as caught:
             proxy_for("b.example")
         assert "word" not in str(caught.value)
 

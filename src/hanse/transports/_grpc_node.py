@@ -31,8 +31,8 @@ from hanse.transports._grpc_channel import (
     host_of,
     is_loopback,
 )
-from hanse.transports._http_proxy import proxy_for, tunnel
 from hanse.transports._link import ALIVE_SECONDS, Link, Refusal
+from hanse.transports._way_out import proxy_for, tunnel
 
 log = logging.getLogger(__name__)
 
