@@ -22,6 +22,7 @@ _GROUPS = {
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
     "privacy": ("hanse.experiment.cli_privacy:privacy", "Plan how much noise differential privacy takes."),
     "probe": ("hanse.experiment.cli_probe:probe", "Measure what a round costs in this federation."),
+    "bootstrap": ("hanse.experiment.cli_bootstrap:bootstrap", "Write a project that runs an experiment."),
 }
 
 

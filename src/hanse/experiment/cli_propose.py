@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hanse.experiment.connection import Connection
 
 
-def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings as JSON or TOML."),
         click.option("--model", help="What is learned, such as xgboost or logistic_regression."),
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @click.command()
-@_settings
+@setting_options
 @click.option("--wait", is_flag=True, help="Stay until it has ended.")
 @json_option
 @connected
@@ -127,7 +127,7 @@ def propose(here: Connection, wait: bool, as_json: bool, **options: Any) -> None
 
 
 @click.command()
-@_settings
+@setting_options
 @json_option
 @connected
 def analyze(here: Connection, as_json: bool, **options: Any) -> None:

@@ -21,6 +21,7 @@ from hanse.transport import Handler, Progress
 from hanse.transports import _folder_files as files
 from hanse.transports import _folder_papers as papers
 from hanse.transports._folder_coordinator import ALIVE_SECONDS, COORDINATOR
+from hanse.transports._folder_keys import SessionKeys
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
@@ -145,7 +146,7 @@ class FolderNode:
 
         await self._at_desk(hello)
         welcome = self._theirs / f"{greeting.session}.welcome.json"
-        keys: papers.SessionKeys | None = None
+        keys: SessionKeys | None = None
         while keys is None:
             self._changed.clear()
             paper = await self._at_desk(lambda: files.read(welcome, papers.MOST_BYTES))
@@ -179,7 +180,7 @@ class FolderNode:
             wire.end(reason)
         return True
 
-    def _understood(self, greeting: papers.Greeting, paper: bytes) -> papers.SessionKeys | None:
+    def _understood(self, greeting: papers.Greeting, paper: bytes) -> SessionKeys | None:
         """None for half a welcome, or one that somebody else put there."""
         try:
             return greeting.understood(paper)
