@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options by which a command takes a run's settings; :func:`gathered` reads them."""
     options = [
         click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings as JSON or TOML."),
         click.option("--model", help="What is learned, such as xgboost or logistic_regression."),

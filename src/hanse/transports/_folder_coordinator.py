@@ -38,6 +38,7 @@ DESKS = 4
 _LONGEST_SESSION = 30 * 86400.0  # seconds; then a new hello, so that an expired certificate ends
 _SESSIONS = 65_536  # that were welcomed are known
 _NODES = 10_000
+_AT_ONCE = 100  # nodes that are looked at in one look
 
 Accept = Callable[[str, str], Awaitable[None] | None]  # (node id, SHA-256 of its certificate)
 Enrol = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
@@ -81,6 +82,7 @@ class FolderCoordinator:
         self._meeting: set[str] = set()
         self._complained: set[tuple[str, str]] = set()
         self._wires: dict[str, FolderWire] = {}
+        self._turn = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._desk = ThreadPoolExecutor(DESKS, "folder")
         self._watch: Watch | None = None
@@ -144,8 +146,12 @@ class FolderCoordinator:
             self._wires[node].look()
 
     def _look(self) -> None:
-        for wire in self._wires.values():
-            wire.look()
+        wires = list(self._wires.values())
+        if wires:
+            first = self._turn % len(wires)
+            for wire in [*wires, *wires][first : first + min(_AT_ONCE, len(wires))]:
+                wire.look()
+            self._turn = first + _AT_ONCE
 
         async def hellos() -> None:
             for node in await self._at_desk(self._unseen):
