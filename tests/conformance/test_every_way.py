@@ -51,6 +51,7 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("way", ["grpc", "folder"])
 def test_the_same_bytes_on_every_way(tmp_path: Path, near: dict[str, Any], way: str) -> None:
     from demo.federation import Federation as Processes
