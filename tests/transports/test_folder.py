@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hanse.messages import Memory, Message, Record
 from hanse.transport import Progress
 from hanse.transports import _folder_coordinator, _folder_files, _folder_watch, _folder_wire
 from hanse.transports import _folder_papers as papers
+from hanse.transports._folder_keys import FreshKey
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -368,12 +370,50 @@ def test_a_node_that_was_killed_begins_anew_and_is_asked_again(tmp_path: Path) -
             killed = await federation.node("a", stuck)
             asking = asyncio.create_task(federation.coordinator.request("a", Message("task", "1")))
             await began.wait()
+            killed._desk.shutdown()  # no goodbye: it reads and writes nothing any more
             killed._task.cancel()  # type: ignore[union-attr]
-            killed._desk.shutdown()  # no goodbye
             await federation.node("a", echo)
             assert (await asking).id == "1"
             assert federation.kinds() == ["second stream"]
             await until(lambda: not [n for n in lies_in(tmp_path / "shared") if n.endswith(".sealed")][4:])
+
+    run(test())
+
+
+def test_the_end_of_a_session_touches_nothing_of_the_next_one(tmp_path: Path) -> None:
+    """Both may be written at the same moment: a node that was killed begins anew while its older session ends."""
+
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as desk:
+            keys, session, following = FreshKey().shared(FreshKey().text, b"", b"test"), "ab" * 16, "cd" * 16
+            wire = _folder_wire.FolderWire(session, tmp_path, tmp_path, keys.of_node, keys.of_coordinator, desk)
+            for name in (f"{following}.welcome.json", f"{following}.0000000000.sealed", f"{session}.0000000000.sealed"):
+                (tmp_path / name).touch()
+            wire.tidy()
+            wire.end("a newer connection took over")
+            await until(lambda: (tmp_path / f"{session}.bye").exists())
+        assert lies_in(tmp_path) == [f"{session}.bye", f"{following}.0000000000.sealed", f"{following}.welcome.json"]
+
+    run(test())
+
+
+def test_a_welcome_that_was_removed_is_put_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        remote = tmp_path / "remote"
+        remote.mkdir()
+        federation = FolderFederation(tmp_path, of_nodes=remote)
+        carrier = Carrier(tmp_path / "shared", remote, faults=0)
+        async with federation:
+            carrier.step()
+            node = await federation.node("a", wait=False)
+            await until(lambda: list(remote.rglob("hello.json")))
+            await until(lambda: carrier.step() or list((tmp_path / "shared").rglob("*.welcome.json")))
+            for path in [*(tmp_path / "shared").rglob("*.welcome.json"), *remote.rglob("*.welcome.json")]:
+                path.unlink()
+            carrying = asyncio.create_task(carrier.run())
+            await node.connected()
+            assert (await federation.coordinator.request("a", Message("task", "1"))).id == "1"
+        carrying.cancel()
 
     run(test())
 
@@ -582,7 +622,9 @@ def test_cleaning_leaves_what_is_not_ours(tmp_path: Path) -> None:
     foreign = ["hello.json", "notes.txt", f"{session}.0000000001.sync-conflict-20260101-000000-A.sealed", ".stfolder"]
     for name in (*ours, *old, *foreign):
         (tmp_path / name).touch()
-    assert _folder_files.clean(tmp_path, session, 2) == {2, 3}
+    assert _folder_files.trim(tmp_path, session, 2) == {2, 3}
+    assert lies_in(tmp_path) == sorted([*ours[2:], *old, *foreign])
+    _folder_files.clean(tmp_path, session)
     assert lies_in(tmp_path) == sorted([*ours[2:], *foreign])
 
 

@@ -82,6 +82,7 @@ class FolderCoordinator:
         self._meeting: set[str] = set()
         self._complained: set[tuple[str, str]] = set()
         self._wires: dict[str, FolderWire] = {}
+        self._welcomes: dict[FolderWire, bytes] = {}  # until the node is heard
         self._turn = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._desk = ThreadPoolExecutor(DESKS, "folder")
@@ -170,8 +171,12 @@ class FolderCoordinator:
         return found
 
     def _tidy(self) -> None:
-        for wire in self._wires.values():
+        for node, wire in self._wires.items():
             wire.tidy()
+            if wire.heard:
+                self._welcomes.pop(wire, None)
+            elif wire in self._welcomes:
+                self._spawn(self._welcome_again(node, wire.session, self._welcomes[wire]), "look")
 
         def copies() -> list[tuple[str, str]]:
             there = self._root / "to-coordinator"
@@ -184,6 +189,16 @@ class FolderCoordinator:
         self._spawn(complain(), "look")
 
     # ------------------------------------------------------------ hello
+
+    async def _welcome_again(self, node: str, session: str, welcome: bytes) -> None:
+        """Puts a welcome back that somebody removed: the node would wait for it for ever."""
+        path = self._root / "to-nodes" / node / f"{session}.welcome.json"
+
+        def place() -> None:
+            if not path.exists():
+                files.place(path, welcome)
+
+        await self._at_desk(place)
 
     def _ask_in(self, node: str) -> None:
         if node not in self._meeting and not self._peers.closed:
@@ -247,6 +262,7 @@ class FolderCoordinator:
                 lambda why: self._peers.record(hello.node, why.partition(":")[0][:40], why),
             )
             self._spawn(self._serve(hello, wire), "serve")  # before the node can know: it may speak at once
+            self._welcomes[wire] = answer
         await self._at_desk(lambda: files.place(mine / f"{hello.session}.welcome.json", answer))
 
     def _look_at_joining(self, names: list[str]) -> None:
@@ -292,6 +308,7 @@ class FolderCoordinator:
         finally:
             expiry.cancel()
             wire.end(reason)
+            self._welcomes.pop(wire, None)
             if self._wires.get(node) is wire:
                 del self._wires[node]
 

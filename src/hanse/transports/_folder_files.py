@@ -121,19 +121,28 @@ def nodes(folder: Path) -> Iterator[str]:
             yield check_node_id(name)
 
 
-def clean(folder: Path, session: str = "", read_until: int = 0) -> set[int]:
-    """Removes from a directory of ours what nobody needs: files of other sessions, of this one those that were read,
-    and what a crash left half written. Returns the numbers of this session's files that stay.
-    """
+def clean(folder: Path, keep: str = "") -> None:
+    """Removes from a directory of ours all files of other sessions than ``keep``, and what a crash left half
+    written."""
+    for name in listed(folder):
+        session = session_of(name)
+        if session and session != keep:
+            remove(folder / name)
+        elif name.startswith(".") and _OURS.match(name[1:]) and _older(folder / name, _HALF_WRITTEN_S):
+            remove(folder / name)
+
+
+def trim(folder: Path, session: str, read_until: int) -> set[int]:
+    """Removes from a directory of ours the files of one session that were read. Returns the numbers of those that stay.
+    What is of another session is not touched: the next one may have begun already."""
     left = set()
     for name in listed(folder):
         ours = _OURS.fullmatch(name)
-        if ours is None:
-            if name.startswith(".") and _OURS.match(name[1:]) and _older(folder / name, _HALF_WRITTEN_S):
-                remove(folder / name)
-        elif ours[1] != session or (ours[2] is not None and int(ours[2]) < read_until):
+        if ours is None or ours[1] != session or ours[2] is None:
+            continue
+        if int(ours[2]) < read_until:
             remove(folder / name)
-        elif ours[2] is not None:
+        else:
             left.add(int(ours[2]))
     return left
 

@@ -140,14 +140,19 @@ class FolderWire:
             self._looking = True
             self._work(self._collect, self._collected)
 
+    @property
+    def heard(self) -> bool:
+        """Whether anything of the other side was read."""
+        return self._next > 0
+
     def tidy(self) -> None:
-        """Removes what was read or is of no session any more, and looks whether what was not is still there."""
+        """Removes what was read, and looks whether what was not is still there."""
         if not self._ended and not self._putting:
             first = self._unread[0][0] if self._unread else self._written
             known = {number for number, _ in self._unread}
 
             def work() -> set[int]:
-                return known - files.clean(self._mine, self.session, first)
+                return known - files.trim(self._mine, self.session, first)
 
             def done(missing: set[int]) -> None:
                 if missing & {number for number, _ in self._unread}:
@@ -173,7 +178,7 @@ class FolderWire:
 
         def work() -> None:
             files.place(self._mine / f"{self.session}.bye", bye)
-            files.clean(self._mine, self.session, self._written + 1)
+            files.trim(self._mine, self.session, self._written + 1)
 
         def done(writing: Future[None]) -> None:
             if writing.cancelled() or writing.exception() is None:
