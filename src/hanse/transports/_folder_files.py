@@ -126,9 +126,8 @@ def clean(folder: Path, keep: str = "") -> None:
     written."""
     for name in listed(folder):
         session = session_of(name)
-        if session and session != keep:
-            remove(folder / name)
-        elif name.startswith(".") and _OURS.match(name[1:]) and _older(folder / name, _HALF_WRITTEN_S):
+        half = name.startswith(".") and _OURS.match(name[1:]) is not None
+        if (session and session != keep) or (half and _older(folder / name, _HALF_WRITTEN_S)):
             remove(folder / name)
 
 
