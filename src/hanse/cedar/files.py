@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,14 +75,17 @@ class PolicyFiles:
         log.info("the policies in %s are now version %s (before: %s)", self._path, self._policies.version, was)
 
     def _look(self) -> Seen:
-        found = []
         try:
+            status = os.stat(self._path)
+            if not stat.S_ISDIR(status.st_mode):  # each decision looks: one call for a file
+                return (("", status.st_mtime_ns, status.st_size, status.st_ino),)
+            found = []
             for place in _places(self._path):
                 status = os.stat(place)
                 found.append((place.name, status.st_mtime_ns, status.st_size, status.st_ino))
+            return tuple(found)
         except OSError:
             return ()
-        return tuple(found)
 
 
 def _places(path: Path) -> list[Path]:

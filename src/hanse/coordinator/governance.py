@@ -135,7 +135,7 @@ class RunAdmission:
 
     async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
         """Those of ``nodes`` that may not be sent this, and why."""
-        where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label}
+        where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label, "time": now()}
         found = {}
         for node in nodes:
             facts = self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes)
@@ -149,7 +149,7 @@ class RunAdmission:
         """Those that may take no part at all, before the run begins, and why."""
         found = {}
         for node in nodes:
-            facts = self._facts(node, step=None, round=None, label="", bytes=0)
+            facts = self._facts(node, step=None, round=None, label="", bytes=0, time=now())
             if why := await self._governance.refused("take_part", self._person, facts):
                 found[node] = why
         return found
@@ -168,7 +168,6 @@ class RunAdmission:
             tags=self._tags,
             rows=int(rows) if rows is not None else None,
             failures=self._failures.get(node, 0),
-            time=now(),
             **where,
         )
 
