@@ -27,6 +27,7 @@ INGREDIENTS = (
     "policy",
     "ledgers",
     "statistics",
+    "noised_statistics",
 )
 SHOWN = ("learning", "boosting", "privacy", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
 GROUND = (

@@ -309,6 +309,20 @@ def test_a_ledger(tmp_path: Path) -> None:
     assert "most_per_person is 'few'; expected a whole number" in wrong
 
 
+def test_a_statistic_with_noise(add: Add) -> None:
+    add("noised_statistics/share_above.py")
+    rng = np.random.default_rng(4)
+    sites = {f"s{k}": {"price": rng.gamma(2.0, 60.0, 400)} for k in range(3)}
+    true = np.mean(np.concatenate([s["price"] for s in sites.values()]) > 100)
+    asked: Any = {"price": {"share_above": {"threshold": 100}}}
+    [found] = hanse.simulate(sites).analytics().noisy(asked, epsilon=100.0)
+    low, high = found["interval"]
+    assert 0 < high - low < 0.05
+    assert abs(found["value"] - true) < 3 * (high - low)
+    with pytest.raises(ConfigError, match="no setting 'above'"):
+        hanse.simulate(sites).analytics().noisy({"price": {"share_above": {"above": 1}}})
+
+
 def test_where_the_other_examples_are_used() -> None:
     """Two are used where a coordinator is, by the suites of their kind."""
     for path, suite in {

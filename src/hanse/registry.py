@@ -44,6 +44,7 @@ FOLDERS = (
     "policy",
     "ledgers",
     "statistics",
+    "noised_statistics",
     "transports",
     "engines",
 )

@@ -31,8 +31,9 @@ UNIT = ROW
 
 
 def ingredients(options: Mapping[str, Json]) -> list[str]:
-    """Modules of the node's half that every question uses, for the bundle."""
-    return ["hanse.noised"]
+    """Modules of the node's half that the question uses, for the bundle."""
+    stats = {entry.stat for entry in noised.entries(options.get("items"))}
+    return ["hanse.noised", *(f"hanse.{noised.FOLDER}.{stat}" for stat in sorted(stats))]
 
 
 def most_steps(config: RunConfig) -> int:
