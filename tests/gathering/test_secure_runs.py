@@ -112,6 +112,16 @@ def test_an_owner_who_wants_only_hidden_sums_can_take_part_in_training() -> None
             closed.experiment(**given).run(progress=False)
 
 
+def test_an_owner_who_wants_no_sums_that_differ_by_one_node_refuses_runs_without_groups() -> None:
+    wants = hanse.simulate(sites(), policy={"require_secure_aggregation": True, "secure_aggregation_group": 2})
+    with pytest.raises(Refused, match="two sums of this run may differ by 1 of its nodes"):
+        learned(wants, "secure", model="logistic_regression")
+    plain = learned(hanse.simulate(sites()), "plain", model="logistic_regression")
+    grouped = learned(wants, "secure", model="logistic_regression", secure_group=2)
+    for name, array in plain.record.arrays.items():
+        np.testing.assert_allclose(grouped.record.arrays[name], array, rtol=1e-11, atol=1e-11)
+
+
 # ---------------------------------------------------------------- a coordinator that is killed
 
 
@@ -122,9 +132,10 @@ class Killed(BaseException):
 class Runs:
     """Real node halves of a run, whose coordinator dies as the reply of one exchange comes in."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, lost: str = "") -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lost: str = "", **settings: int) -> None:
         monkeypatch.setattr(algorithms, "build", lambda config, start=None: Summing(3, 0.1))
-        self.config = RunConfig.parse({"federated_strategy": "probe", "gathering": "secure", "secure_threshold": 3})
+        given = {"federated_strategy": "probe", "gathering": "secure", "secure_threshold": 3, **settings}
+        self.config = RunConfig.parse(given)
         self.bundle = freeze(self.config, {"features": [], "kinds": {}}, {})
         self.killed: tuple[int, str] | None = None
         self.lost = lost  # a node that answers nothing, so a list of the others is signed
@@ -148,7 +159,7 @@ class Runs:
         return handle
 
     def run(self, journal: Forgetful | None = None) -> Loop:
-        needed = 3 if self.lost else 4
+        needed = self.config.to_json()["secure_threshold"] if self.lost else 4
         settings = RunConfig.parse({**self.config.to_json(), "min_completed": needed, "min_fit_nodes": 4})
         gathers = gathering.build(self.bundle.content["gathering"], settings.to_json())
         return Loop(
@@ -204,3 +215,14 @@ def test_a_failed_attempt_is_made_again_with_fresh_keys(monkeypatch: pytest.Monk
     runs.nodes = {node: failing(node) for node in inner}
     assert digest(go(runs.run(journal))) == whole
     assert [(s.step, s.status) for s in journal.steps] == [(0, "failed"), (0, "ok"), (1, "ok"), (2, "ok")]
+
+
+def test_a_node_that_is_lost_takes_its_group_out_of_each_step_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, journal = Runs(monkeypatch, "n0", secure_threshold=2, secure_group=2), Forgetful()
+    go(runs.run(journal))
+    assert [sorted(step.participants) for step in journal.steps] == [["n2", "n3"]] * 3
+    for step in journal.steps:
+        assert step.failures["n0"] == "the worker ran out of memory"
+        assert step.failures["n1"] == "it is in sums only together with n0 (secure_group)"
