@@ -174,6 +174,8 @@ def answer(site: Site, ask: Question) -> Contribution:
 
 def _counted(ask: Count, model: Any, rows: Observed) -> Contribution:
     of = rows.targets
+    if model.subsample < 1:
+        rows.row_keys()  # before bins are in memory
     columns = rows.learned_columns(ask.cells.cells > 0)
     if model.objective.intervals:
         columns = itertools.chain(columns, [of.y[of.train, 0]])

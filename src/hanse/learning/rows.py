@@ -366,7 +366,7 @@ def _plain(table: Table, columns: Sequence[Described], rows: Array) -> Iterator[
     for entry in columns:
         column = _column(table, entry)
         if entry.numeric:
-            yield _float32_or_missing(column.values[rows])
+            yield _float32_or_missing(column.values if len(rows) == len(column) else column.values[rows])
         elif column.kind is ColumnKind.CATEGORICAL:
             codes = _codes(column, entry.categories)[rows]
             yield np.where(codes < 0, np.nan, codes)

@@ -7,12 +7,13 @@ drawn at any site and in any order. (Rows that are equal in all of these are dra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from hanse.messages import Array
 
+_ROWS = 1 << 16  # that are mixed at a time
 _MISSING = 0x7FC00000  # the bits of NaN, of which there are many
 
 
@@ -21,19 +22,33 @@ def row_keys(columns: Iterable[Array], y: Array) -> Array:
     (n, c)."""
     keys = np.zeros(len(y), np.uint64)
     for column in np.asarray(y, np.float64).T if y.ndim > 1 else [np.asarray(y, np.float64)]:
-        keys = _mixed(keys ^ np.ascontiguousarray(column).view(np.uint64))
+        _mix_in(keys, np.ascontiguousarray(column).view(np.uint64))
     for column in columns:
         values = np.asarray(column, np.float32) + np.float32(0)  # -0 becomes 0
-        bits = np.where(np.isnan(values), np.uint32(_MISSING), values.view(np.uint32))
-        keys = _mixed(keys ^ bits.astype(np.uint64))
+        bits = values.view(np.uint32)
+        bits[np.isnan(values)] = _MISSING
+        _mix_in(keys, bits)
     return keys
 
 
 def drawn(keys: Array, share: float, seed: int, what: int | str) -> Array:
     """(n,) bool: each row with the probability ``share``. ``what``: the round, or what else rows are drawn for."""
     salt = hashlib.sha256(f"rows\x1f{seed}\x1f{what}".encode()).digest()[:8]
-    number = _mixed(keys ^ np.frombuffer(salt, "<u8"))
-    return np.asarray((number >> np.uint64(11)) < np.uint64(int(share * 2**53)))
+    found, most = np.zeros(len(keys), bool), np.uint64(int(share * 2**53))
+    for part in _parts(len(keys)):
+        found[part] = _mixed(keys[part] ^ np.frombuffer(salt, "<u8")) >> np.uint64(11) < most
+    return found
+
+
+def _mix_in(keys: Array, more: Array) -> None:
+    """Makes each of the ``keys`` one of itself and of (n,) whole numbers."""
+    for part in _parts(len(keys)):
+        keys[part] = _mixed(keys[part] ^ more[part].astype(np.uint64))
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    """Some rows after the other, so that what is computed of them stays small."""
+    return (slice(low, low + _ROWS) for low in range(0, rows, _ROWS))
 
 
 def _mixed(numbers: Array) -> Array:

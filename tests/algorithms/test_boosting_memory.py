@@ -1,0 +1,54 @@
+"""What a node holds while trees are grown of its rows: little more than their bins."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from drive import Drive
+from test_boosting import settings
+
+from hanse.kinds import Contribution, Site
+from hanse.messages import Record
+from hanse.table import Column, ReadColumns, Table
+
+ROWS, COLUMNS = 400_000, 30
+
+
+def made(name: str) -> Column:
+    """As a file's: it is there when it is asked for, and nobody keeps it."""
+    if name == "y":
+        return Column.numeric((made("x0").values + made("x1").values > 0).astype(np.float64))
+    return Column.numeric(np.random.default_rng(int(name[1:])).normal(size=ROWS))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "more", [{}, {"test_fraction": 0.0}, {"test_fraction": 0.0, "model_options": {"subsample": 0.5, "max_depth": 3}}]
+)
+def test_a_node_needs_at_most_two_and_a_half_times_its_binned_data(more: dict[str, Any]) -> None:
+    """From the first question of the preparation on; what libraries and the allocator keep comes to it
+    (``bench/boosting.py`` measures that)."""
+    table = Table(ReadColumns(ROWS, (*(f"x{i}" for i in range(COLUMNS)), "y"), made))
+    drive, asks = Drive({"a": table}, **settings("binary", num_rounds=2, **more)), []
+    answer = drive.algorithm.answer
+
+    def noted(site: Site, ask: Record) -> Contribution:
+        asks.append(ask)
+        return answer(site, ask)
+
+    drive.algorithm.answer = noted  # type: ignore[method-assign]
+    drive.run()
+    site = Site("a", table, drive.config.to_json())  # once more, without a coordinator in the same memory
+    tracemalloc.start(1)
+    try:
+        for step, ask in enumerate(asks):
+            site.step = step
+            answer(site, ask)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert drive.labels.count("train") == 6
+    assert 1.2 < peak / (ROWS * COLUMNS) < 2.5
