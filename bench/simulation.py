@@ -1,14 +1,15 @@
-"""Client updates per second of a simulation: 50 of 100 sites a round, 100 rows each, batches of 20, one pass.
+"""Client updates per second of a simulation: 50 of 100 sites a round, 100 rows each, batches of 20, one pass; and its
+memory with up to 10,000 sites.
 
 By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 parameters), ``lr`` of 784 and 62 (48,670),
-``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself; ``batched``:
-the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by. The time of setting
-up (all that a run does before its first round) is taken out: it is the difference of a long run and a short one. ``a
-second`` is by the clock, ``a CPU second`` by the processor time of the process, which does not depend on what else the
-machine does.
+``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself, in one thread;
+``batched``: the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by;
+``2 processes``: each site in one of two. The time of setting up (all that a run does before its first rounds) is taken
+out: it is the difference of a long run and a short one. ``a second`` is by the clock, ``a CPU second`` by the processor
+time of the process and its children, which depends little on what else the machine does.
 
-``peers`` are figures of one idle machine of 2 cores in November 2026, by the clock, of one process: Flower 1.42 with
-two Ray actors, pfl-research 0.6, FedJAX 0.0.17.
+``peers`` are figures of one idle machine of 2 cores in November 2026, by the clock: Flower 1.42 with two Ray actors,
+pfl-research 0.6 in one process and in two, FedJAX 0.0.17. They are not measured here.
 
     python bench/simulation.py --rounds 30
 """
@@ -16,6 +17,9 @@ two Ray actors, pfl-research 0.6, FedJAX 0.0.17.
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import time
 import warnings
 from typing import Any
@@ -41,9 +45,9 @@ def build(task, options):
     return nn.Sequential(convolutions, nn.Linear(512, 169), nn.ReLU(), nn.Linear(169, task.outputs))
 """
 KINDS: dict[str, tuple[str, int, int, dict[str, float]]] = {  # plan, columns, classes, peers
-    "tab": (LINEAR, 30, 2, {"flower": 159, "pfl": 1285, "fedjax": 2645}),
-    "lr": (LINEAR, 784, 62, {"flower": 121, "pfl": 915, "fedjax": 1509}),
-    "cnn": (NETWORK, 0, 62, {"flower": 49, "pfl": 56, "fedjax": 86}),
+    "tab": (LINEAR, 30, 2, {"flower": 159, "pfl": 1285, "pfl 2": 2232, "fedjax": 2645}),
+    "lr": (LINEAR, 784, 62, {"flower": 121, "pfl": 915, "pfl 2": 1394, "fedjax": 1509}),
+    "cnn": (NETWORK, 0, 62, {"flower": 49, "pfl": 56, "pfl 2": 98, "fedjax": 86}),
 }
 
 
@@ -62,7 +66,7 @@ def sites(columns: int, classes: int) -> dict[str, dict[str, Any]]:
 
 def seconds(federation: Any, source: str, rounds: int) -> tuple[float, float]:
     """By the clock, and of the processor."""
-    clock, processor = time.perf_counter(), time.process_time()
+    clock, processor = time.perf_counter(), sum(os.times()[:4])
     federation.experiment(
         model="torch_module",
         plan={"source": source, "name": "bench"},
@@ -77,31 +81,57 @@ def seconds(federation: Any, source: str, rounds: int) -> tuple[float, float]:
         batch_size=20,
         learning_rate=0.1,
     ).run(progress=False)
-    return time.perf_counter() - clock, time.process_time() - processor
+    return time.perf_counter() - clock, sum(os.times()[:4]) - processor
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "alone": {"workers": 1},
+    "batched": {"workers": 1, "batched": True},
+    "2 processes": {"processes": 2},
+}
+
+
+def speed(kind: str, rounds: int) -> None:
+    """Prints a line for each way to simulate."""
+    source, columns, classes, peers = KINDS[kind]
+    frames = sites(columns, classes)
+    for how, settings in HOW.items():
+        if how == "batched" and kind == "cnn":
+            continue
+        with hanse.simulate(frames, **settings) as federation:
+            seconds(federation, source, 1)  # what is loaded at the first run
+            short, long = (seconds(federation, source, n) for n in (BEFORE, BEFORE + rounds))
+        clock, processor = (rounds * SITES / 2 / (b - a) for a, b in zip(short, long, strict=True))
+        said = ", ".join(f"{name} {value:g}" for name, value in peers.items())
+        print(f"| {kind} | {how} | {clock:.0f} | {processor:.0f} | {said} |", flush=True)
+
+
+def memory(count: int) -> float:
+    """Peak memory in MB of a process that simulates so many sites out of 60,000 rows of 30 columns."""
+    code = (
+        "import resource, numpy as np, hanse; rng = np.random.default_rng(0); X = rng.normal(size=(60_000, 30));"
+        "rows = {**{f'x{i}': X[:, i] for i in range(30)}, 'y': np.where(X[:, 0] > 0, 'a', 'b')};"
+        f"sites = hanse.virtual_sites(rows, {count}, by='y', alpha=0.5, rows_each=100);"
+        "f = hanse.simulate(sites); f.experiment(model='sgd_classifier', target='y', sample_id_column=None, rounds=3,"
+        f"fraction={50 / count}, evaluate_every=0).run(progress=False);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    return float(subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=True).stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--kinds", default="tab,lr,cnn")
+    parser.add_argument("--sites", default="100,1000,10000")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| model | sites train | updates a second | a CPU second | peers, a second |\n|---|---|---|---|---|")
-    for kind in given.kinds.split(","):
-        source, columns, classes, peers = KINDS[kind]
-        rounds = max(2, given.rounds // 6) if kind == "cnn" else given.rounds
-        frames = sites(columns, classes)
-        for batched in (False, True):
-            if batched and kind == "cnn":
-                continue
-            with hanse.simulate(frames, batched=batched) as federation:
-                seconds(federation, source, 1)  # what is loaded at the first run
-                short, long = (seconds(federation, source, n) for n in (BEFORE, BEFORE + rounds))
-            updates = rounds * SITES / 2
-            clock, processor = (updates / (b - a) for a, b in zip(short, long, strict=True))
-            said = ", ".join(f"{name} {value:g}" for name, value in peers.items())
-            how = "together" if batched else "alone"
-            print(f"| {kind} | {how} | {clock:.0f} | {processor:.0f} | {said} |", flush=True)
+    for kind in filter(None, given.kinds.split(",")):
+        speed(kind, max(2, given.rounds // 6) if kind == "cnn" else given.rounds)
+    print("\n| virtual sites | peak memory, MB |\n|---|---|")
+    for count in filter(None, given.sites.split(",")):
+        print(f"| {int(count):,} | {memory(int(count)):.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse.answers import Answerer, Asked
@@ -35,14 +35,14 @@ class Crew:
     """The threads of a run.
 
     Args:
-        pool: runs what is computed.
+        workers: how many.
         run: its name.
         cohort: so many sites that are asked in the same moment answer together; 1: each by itself.
         kept: the most sites that keep their rows at hand when they have answered; None: all.
     """
 
-    def __init__(self, pool: Executor, run: str, cohort: int = 1, kept: int | None = None) -> None:
-        self._pool, self._run, self._cohort, self._kept = pool, run, cohort, kept
+    def __init__(self, workers: int, run: str, cohort: int = 1, kept: int | None = None) -> None:
+        self._pool, self._run, self._cohort, self._kept = ThreadPoolExecutor(workers, f"{run}-site"), run, cohort, kept
         self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self._looking = threading.Lock()
         self._waiting: list[tuple[asyncio.Future[Record], Job]] = []
@@ -57,6 +57,10 @@ class Crew:
             loop.call_soon(self._begin)  # when all that are asked now are here
         self._waiting.append((future, job))
         return future
+
+    def close(self) -> None:
+        """Waits for the threads."""
+        self._pool.shutdown()
 
     def _begin(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -62,6 +62,7 @@ def simulate(
     workers: int | None = None,
     policy: Mapping[str, Json] | None = None,
     batched: bool = False,
+    processes: int = 0,
 ) -> Federation:
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
@@ -76,6 +77,9 @@ def simulate(
             ``allow_node_statistics``. The rules of a node decide by them here too.
         batched: sites of a round train together, where the model can (``torch_module``): quicker for many sites of a
             small model, and equal to the last digits of its numbers, no further.
+
+        processes: so many processes answer instead of threads, each with one thread of arithmetic: quicker where a
+            site's training takes much longer than to send it the model.
 
     Raises:
         ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.
@@ -98,7 +102,19 @@ def simulate(
         tables = {str(name): Table.of(rows) for name, rows in sorted(sites.items(), key=lambda s: str(s[0]))}
         for name, table in tables.items():
             features.canonical(table.names, f"of {name} ")
+    if processes < 0 or (processes and batched):
+        raise ConfigError(
+            f"processes is {processes}; expected a number from 0, and 0 where sites train together (batched)"
+        )
     workers = workers or min(len(tables), os.cpu_count() or 1)
     return Federation(
-        Simulation(tables, wire, workers, {"seed": seed}, batched, policy=owners.simulated(policy or {}, len(tables)))
+        Simulation(
+            tables,
+            wire,
+            workers,
+            {"seed": seed},
+            batched,
+            processes,
+            policy=owners.simulated(policy or {}, len(tables)),
+        )
     )

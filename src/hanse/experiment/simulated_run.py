@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hanse import algorithms, bundle, gathering, policy, protection
@@ -18,6 +17,7 @@ from hanse.answers import Answerer, Terms
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.crew import COHORT, Crew, Job
+from hanse.experiment.processes import Processes
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.virtual import VirtualSites
@@ -48,12 +48,13 @@ class SimulatedRun:
         config: RunConfig,
         frozen: bundle.Bundle,
         tables: Mapping[str, Table],
-        wire: str,
-        workers: int,
         shown: dict[str, dict[str, Json]],
         owner: Mapping[str, Json],
         start: Record | None,
+        wire: str,
+        workers: int,
         batched: bool,
+        processes: int,
     ) -> None:
         self._shown, self._owner = shown, owner
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
@@ -61,6 +62,7 @@ class SimulatedRun:
         self._sha256, self._said = frozen.sha256, frozen.facts("")  # once for all tasks: both are long
         self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers
+        self._processes = processes if algorithms.needs_model(config) else 0
         self._rules = policy.rules(owner)
         self._waiting: dict[str, Progress] = {}  # site to what shows that its answer is still worked on
         self.algorithm = algorithms.build(config, start)
@@ -187,37 +189,43 @@ class SimulatedRun:
             await self._ask_owners()
         patient = asyncio.create_task(self._patient())
         journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
-        with ThreadPoolExecutor(self._workers, f"{self.run_id}-site") as pool:
-            try:
-                kept = AWAKE if isinstance(self._tables, VirtualSites) else None
-                crew = Crew(pool, self.run_id, self._cohort, kept)
-                handlers = {node: self._handler(node, crew) for node in self.nodes}
-                transport = LocalTransport(handlers, self._wire)
-                run = Loop(
-                    self.algorithm,
-                    self.config,
-                    self.nodes,
-                    transport,
-                    journal,
+        crew = self._crew()
+        try:
+            handlers = {node: self._handler(node, crew) for node in self.nodes}
+            transport = LocalTransport(handlers, self._wire)
+            run = Loop(
+                self.algorithm,
+                self.config,
+                self.nodes,
+                transport,
+                journal,
+                self.run_id,
+                self._sha256,
+                gathers=protection.gathers(
+                    gathering.build(self.bundle.content["gathering"], self.config.to_json()),
+                    self.bundle.guarantee(),
+                    lambda: secrets.token_bytes(KEY_BYTES),
                     self.run_id,
                     self._sha256,
-                    gathers=protection.gathers(
-                        gathering.build(self.bundle.content["gathering"], self.config.to_json()),
-                        self.bundle.guarantee(),
-                        lambda: secrets.token_bytes(KEY_BYTES),
-                        self.run_id,
-                        self._sha256,
-                    ),
-                    transforms=[link["name"] for link in self.bundle.content["transforms"]],
-                )
-                self._tell("running")
-                state = await run.go()
-            finally:
-                patient.cancel()
-                self._stop.set()  # threads of answers that nobody waits for any more
+                ),
+                transforms=[link["name"] for link in self.bundle.content["transforms"]],
+            )
+            self._tell("running")
+            state = await run.go()
+        finally:
+            patient.cancel()
+            self._stop.set()  # threads of answers that nobody waits for any more
+            crew.close()
         done = [detail for kind, detail in journal.events if kind == "run.done"]
         self.reason = str(done[-1].get("reason", "")) if done else ""
         return self.algorithm.result(state)
+
+    def _crew(self) -> Crew | Processes:
+        kept = AWAKE if isinstance(self._tables, VirtualSites) else None
+        if self._processes:
+            each = None if kept is None else -(-kept // self._processes)
+            return Processes(self._processes, self.run_id, self.bundle.content, self._owner, self._tables, each)
+        return Crew(self._workers, self.run_id, self._cohort, kept)
 
     def _facts(self, node: str) -> Callable[[str, Record], Facts]:
         """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
@@ -257,7 +265,7 @@ class SimulatedRun:
         if self.rejected:
             raise Refused("; ".join(f"{node}: {why}" for node, why in self.rejected.items()))
 
-    def _handler(self, node: str, crew: Crew) -> Handler:
+    def _handler(self, node: str, crew: Crew | Processes) -> Handler:
         def source(bundle: Mapping[str, Json]) -> Source:
             return TableSource(self._tables[node], self._shown.setdefault(node, {}))
 

@@ -29,6 +29,7 @@ class Simulation:
     workers: int
     defaults: Mapping[str, Json]
     batched: bool = False
+    processes: int = 0
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
@@ -70,9 +71,8 @@ class Simulation:
             config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
-        run = SimulatedRun(
-            run_id, config, frozen, self.tables, self.wire, self.workers, self._shown, self.policy, start, self.batched
-        )
+        how = (self.wire, self.workers, self.batched, self.processes)
+        run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how)
         self.runs[run_id] = run
         run.start()
         return run_id

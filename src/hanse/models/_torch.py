@@ -7,7 +7,12 @@ coordinator. What it raises crosses the wire as the kind of error and the line, 
 with data.
 
 Parameters and buffers (running means, counters) are the arrays of the module's ``state_dict``; all are
-averaged, whole-number ones are rounded. A term of the objective is added to the gradients of the parameters before
+averaged, whole-number ones are rounded. A plan may say which of them travel, ``sent(module)``, such as those of an
+adapter (LoRA): the others stay as ``build`` makes them, which then draws the same random numbers everywhere, and what
+they are is compared with those of the other sites by a hash that travels. A module with ``training_step`` and
+``configure_optimizers``, as Lightning's, is trained by these; an output with ``logits``, as Hugging Face's, is these.
+
+A term of the objective is added to the gradients of the parameters before
 each step, whatever the optimiser; the gradient that is told is the mean over the steps. Regression learns on a target
 of mean 0 and scale 1.
 """
@@ -16,14 +21,16 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import CodeType
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from hanse.errors import ConfigError, HanseError, NodeFailed
+from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
@@ -33,6 +40,7 @@ from hanse.training import Learned, ProximalTerm, Training
 _FILE = "<training plan>"
 _PREDICT_ROWS = 4096
 _SMALL = 1_000_000  # parameters
+_STAYS = "stays.xxh3"  # beside what travels of a module: a hash of what does not
 _RANDOM = threading.RLock()  # whoever holds it draws PyTorch's random numbers, of which a process has one sequence
 
 
@@ -44,7 +52,7 @@ class TorchModule:
 
     def init(self, rng: np.random.Generator) -> dict[str, Array]:
         with self._plan() as plan, _seeded(rng):
-            return _arrays(self._build(plan))
+            return self._sent(plan, self._build(plan))
 
     def train(
         self,
@@ -58,16 +66,10 @@ class TorchModule:
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32))
         with self._plan() as plan, _threads(parameters, X), _seeded(rng):
-            module = _loaded(self._build(plan), parameters)
+            module = self._module(plan, parameters)
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
-            loss_of = plan.get("loss") or _loss(self.task)
-            trainable = [p for p in module.parameters() if p.requires_grad]
-            optimizer = (
-                plan["optimizer"](module, training.learning_rate)
-                if "optimizer" in plan
-                else torch.optim.SGD(trainable, lr=training.learning_rate)
-            )
+            loss_of, optimizer = self._loss_of(plan, module), _optimizer(plan, module, training.learning_rate)
             added = _Added(module, training)
             losses: list[float] = []
             module.train()
@@ -79,7 +81,7 @@ class TorchModule:
                     if len(rows) == 1 and len(y) > 1 and _normalises(module):
                         continue  # a batch of one has no variance to normalise by
                     optimizer.zero_grad()
-                    loss = loss_of(self._shaped(module(inputs[rows])), targets[rows])
+                    loss = loss_of(inputs[rows], targets[rows], start // training.batch_size)
                     loss.backward()
                     added.to_gradients()
                     optimizer.step()
@@ -87,7 +89,7 @@ class TorchModule:
                     training.progress()
                 losses.append(total / len(y))
             still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
-            return Learned({**_arrays(module), **still}, losses, added.mean(parameters), added.steps)
+            return Learned({**self._sent(plan, module), **still}, losses, added.mean(parameters), added.steps)
 
     def train_many(self, given: Sequence[Given]) -> list[Learned]:
         """What :meth:`train` gives for each of these arguments, which start from the same parameters; stacked, where
@@ -120,11 +122,11 @@ class TorchModule:
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         with self._plan() as plan, _threads(parameters, X):
-            return self._predict(_loaded(self._build(plan), parameters), X)
+            return self._predict(self._module(plan, parameters), X)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
         with self._plan() as plan:
-            return _loaded(self._build(plan), parameters).eval()
+            return self._module(plan, parameters).eval()
 
     def _predict(self, module: Any, X: Array) -> Array:
         torch = library()
@@ -138,7 +140,21 @@ class TorchModule:
                 parts.append(score.numpy())
         return np.concatenate(parts)
 
+    def _loss_of(self, plan: Mapping[str, Any], module: Any) -> Callable[[Any, Any, int], Any]:
+        """The loss of a batch, from its inputs, its targets and its place."""
+        step = getattr(module, "training_step", None)
+        if "loss" in plan or step is None:
+            loss = plan.get("loss") or _loss(self.task)
+            return lambda x, y, place: loss(self._shaped(module(x)), y)
+
+        def stepped(x: Any, y: Any, place: int) -> Any:
+            found = step((x, y), place)
+            return found["loss"] if isinstance(found, Mapping) else found
+
+        return stepped
+
     def _shaped(self, output: Any) -> Any:
+        output = getattr(output, "logits", output)
         expected = self.task.shape(len(output))
         if self.task.outputs == 1 and output.ndim == 2 and output.shape[1] == 1:
             output = output[:, 0]
@@ -147,11 +163,48 @@ class TorchModule:
         return output
 
     def _build(self, plan: Mapping[str, Any]) -> Any:
-        with _RANDOM:
+        with _RANDOM, _seeded(np.random.default_rng(0)) if "sent" in plan else nullcontext():
             module = plan["build"](self.task, dict(self.options))
         if not isinstance(module, library().nn.Module):
             raise ConfigError(f"build of {self._called} returned {type(module).__name__}; expected an nn.Module")
         return module
+
+    def _module(self, plan: Mapping[str, Any], parameters: Mapping[str, Array]) -> Any:
+        """The module with these parameters. Raises ``NodeFailed`` where what does not travel is another one here."""
+        module, given = self._build(plan), dict(parameters)
+        if "sent" in plan:
+            said = given.pop(_STAYS, None)
+            stays = self._sent(plan, module)[_STAYS]
+            if said is None or not np.array_equal(said, stays):
+                raise NodeFailed(
+                    f"what does not travel of {self._called} is another model here than where the run began; its build "
+                    "must make the same one everywhere, of the same file or the same release of its libraries"
+                )
+        return _loaded(module, given, "sent" not in plan)
+
+    def _sent(self, plan: Mapping[str, Any], module: Any) -> dict[str, Array]:
+        """The arrays that travel: all, or those that the plan names and a hash of the others."""
+        if "sent" not in plan:
+            return _arrays(module)
+        tensors, names = module.state_dict(), set(plan["sent"](module))
+        unknown = sorted(names - set(tensors))
+        if unknown or not names:
+            found = ", ".join(unknown[:5]) or "nothing"
+            raise ConfigError(f"sent of {self._called} names {found}; expected some of {', '.join([*tensors][:20])}")
+        learned = {name for name, p in module.named_parameters() if p.requires_grad}
+        left = sorted(learned - names)
+        if left:
+            raise ConfigError(
+                f"{self._called} trains {', '.join(left[:5])}, which it does not send: freeze what stays, or let "
+                "fedper keep it at each site"
+            )
+        state = xxhash.xxh3_128()
+        for name in sorted(set(tensors) - names):
+            tensor = tensors[name].detach().cpu().contiguous()
+            state.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
+            state.update(tensor.reshape(-1).view(library().uint8).numpy().data)
+        stays = np.frombuffer(state.digest(), np.uint8).astype(np.int64)
+        return {**_arrays(module, names), _STAYS: stays}
 
     @contextmanager
     def _plan(self) -> Iterator[dict[str, Any]]:
@@ -254,15 +307,35 @@ def _loss(task: Task, reduction: str = "mean") -> Callable[[Any, Any], Any]:
     return functools.partial(found, reduction=reduction)
 
 
+def _optimizer(plan: Mapping[str, Any], module: Any, learning_rate: float) -> Any:
+    """The plan's, that of a Lightning module (its schedulers are not stepped), or plain SGD."""
+    optim = library().optim
+    if "optimizer" in plan:
+        return plan["optimizer"](module, learning_rate)
+    if not hasattr(module, "configure_optimizers"):
+        return optim.SGD([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
+    found = module.configure_optimizers()
+    while not isinstance(found, optim.Optimizer):
+        if isinstance(found, Mapping) and "optimizer" in found:
+            found = found["optimizer"]
+        elif isinstance(found, (list, tuple)) and found and len(found[0] if isinstance(found[0], list) else found) == 1:
+            found = found[0]
+        else:
+            raise ConfigError(f"configure_optimizers gives {type(found).__name__}; expected one optimizer")
+    return found
+
+
 def _inputs(X: Array) -> Any:
     """float32; images from (n, height, width, channels) to PyTorch's (n, channels, height, width)."""
     array = np.array(X, np.float32)
     return library().from_numpy(array if array.ndim == 2 else np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
 
 
-def _arrays(module: Any) -> dict[str, Array]:
+def _arrays(module: Any, names: Collection[str] | None = None) -> dict[str, Array]:
     found = {}
     for name, tensor in module.state_dict().items():
+        if names is not None and name not in names:
+            continue
         try:
             found[name] = np.array(tensor.detach().cpu().numpy())
         except TypeError:
@@ -270,9 +343,10 @@ def _arrays(module: Any) -> dict[str, Array]:
     return found
 
 
-def _loaded(module: Any, parameters: Mapping[str, Array]) -> Any:
+def _loaded(module: Any, parameters: Mapping[str, Array], all: bool = True) -> Any:
     torch = library()
-    module.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in parameters.items()}, strict=True)
+    given = {n: torch.from_numpy(np.array(a)) for n, a in parameters.items()}
+    module.load_state_dict(given if all else {**module.state_dict(), **given}, strict=True)
     return module
 
 
@@ -287,6 +361,18 @@ def library() -> Any:
     except ImportError:
         raise ConfigError("PyTorch is not installed here; pip install 'hanse[torch]'") from None
     return torch
+
+
+def planned(model: str, task: Task, options: Mapping[str, Json], predicts: tuple[str, ...]) -> TorchModule:
+    """A model of a training plan: ``options["plan"]``; all other options are for the plan's own ``build``."""
+    task_fits(model, task, predicts)
+    plan = options.get("plan")
+    if not isinstance(plan, Mapping) or not isinstance(plan.get("source"), str):
+        raise ConfigError(f"{model} needs a training plan: plan = {{source: Python text, name: text}}")
+    unknown = sorted(set(plan) - {"source", "name"})
+    if unknown:
+        raise ConfigError(f"a training plan has source and name, not {', '.join(unknown)}")
+    return TorchModule(task, plan["source"], {k: v for k, v in options.items() if k != "plan"})
 
 
 def native(result: Record, model: TorchModule) -> Any:

@@ -28,7 +28,8 @@ _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "G
 def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
     """Whether the trainings of this module can be stacked."""
     random = any("Dropout" in type(part).__name__ for part in module.modules())
-    return "optimizer" not in plan and not random and not list(module.buffers()) and not given[4].frozen
+    own = "optimizer" in plan or "sent" in plan or hasattr(module, "training_step")
+    return not own and not random and not list(module.buffers()) and not given[4].frozen
 
 
 def mapped(torch: Any, module: Any, loss_of: Callable[[Any, Any], Any]) -> Losses:

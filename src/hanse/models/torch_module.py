@@ -24,8 +24,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hanse.errors import ConfigError
-from hanse.learning.fitting import task_fits
 from hanse.learning.results import options_of, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models import _torch
@@ -41,14 +39,7 @@ INITIALISED_BY = "nodes"
 
 def build(task: Task, options: Mapping[str, Json]) -> TorchModule:
     """``options["plan"]`` is the training plan; all others are for the plan's own ``build``."""
-    task_fits("torch_module", task, PREDICTS)
-    plan = options.get("plan")
-    if not isinstance(plan, Mapping) or not isinstance(plan.get("source"), str):
-        raise ConfigError("torch_module needs a training plan: plan = {source: Python text, name: text}")
-    unknown = sorted(set(plan) - {"source", "name"})
-    if unknown:
-        raise ConfigError(f"a training plan has source and name, not {', '.join(unknown)}")
-    return TorchModule(task, plan["source"], {k: v for k, v in options.items() if k != "plan"})
+    return _torch.planned("torch_module", task, options, PREDICTS)
 
 
 def native(result: Record) -> Any:
