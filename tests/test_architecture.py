@@ -55,6 +55,7 @@ GROUND = (
     "config",
     "features",
     "stages",
+    "thresholds",
     "terminal",
     "queries",
     "presentation",

@@ -383,7 +383,7 @@ class ExactBoosting:
         data = {
             "algorithm": __name__.rpartition(".")[2],
             "task": task,
-            "history": list(state.schedule.history),
+            "history": evaluation.told(state.schedule.history),
             "best": state.schedule.best(),
             "feature_importance": state.importance.table(task["features"]),
             "model_name": state.model_name,

@@ -219,7 +219,7 @@ class Newton:
         convex: Convex = state.adapter.convex
         found, theta, done = gathered.sum(), state.theta, state.round
         entry = evaluation.summary(gathered, state.task, done)
-        state = replace(state, round=done + 1, history=(*state.history, entry))
+        state = replace(state, round=done + 1, history=evaluation.appended(state.history, entry))
         _check(found, convex, gathered)
         loss, gradient, hessian = convex.objective(found, theta)
         rows, nodes = float(found["rows"][0]), tuple(a.node for a in gathered.answers)
@@ -257,7 +257,7 @@ class Newton:
         data = {
             "algorithm": __name__.rpartition(".")[2],
             "task": state.prepared.data["task"],
-            "history": list(state.history),
+            "history": evaluation.told(state.history),
             "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
             "model_name": state.model_name,
             "options": state.options,
@@ -273,7 +273,8 @@ class Newton:
         """Those of the parameters that were asked for last, and how near they are to the fit."""
         if not state.history or state.fit is None:
             return {}
-        shown = {k: v for k, v in state.history[-1].items() if k != "round"}
+        hidden = {"round"} if state.phase == "done" else {"round", evaluation.THRESHOLDS}
+        shown = {k: v for k, v in state.history[-1].items() if k not in hidden}
         near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
         return {"evaluated_round": state.history[-1]["round"], **shown, **near}
 

@@ -24,6 +24,7 @@ from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER, title
 from hanse.messages import Json, Record, load, pieces
 from hanse.privacy.guarantee import Guarantee
 from hanse.rounds import Step
+from hanse.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from hanse.prediction import Predictor
@@ -99,6 +100,13 @@ class Result:
         said = [str(w) for w in self.alignment.get("warnings", ())]
         said += [str(w) for step in self.rounds for w in list(step.metrics.get("warnings") or ())]
         return list(dict.fromkeys([*said, *filter(None, [records.together(self.rounds)])]))
+
+    @property
+    def thresholds(self) -> list[Thresholds]:
+        """Of the last model, for each class: ``roc()``, ``precision_recall()``, ``calibration()`` and ``decision()``
+        on the held-out rows of all sites. Empty where no class is predicted."""
+        said = (step.metrics.get("thresholds") for step in reversed(self.rounds))
+        return Thresholds.of(next((found for found in said if found), []))
 
     @property
     def failures(self) -> Listing:

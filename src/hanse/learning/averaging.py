@@ -263,7 +263,7 @@ class Averaging:
         data = {
             "algorithm": self.name,
             "task": state.prepared.data["task"],
-            "history": list(state.schedule.history),
+            "history": evaluation.told(state.schedule.history),
             "best": state.schedule.best(),
             "model_name": state.model_name,
             "options": state.options,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from hanse.errors import Unusable
 from hanse.kinds import Gathered
 from hanse.messages import Array, Json
 from hanse.task import Task
+
+THRESHOLDS = "thresholds"  # in the record of the step that measured last: counts by predicted probability
 
 
 def evaluate(
@@ -68,7 +70,19 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     if any(name not in sums or sums[name].shape != shape for name, (_, shape) in task.of.shapes(task).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
     spread = over_sites([a.metrics for a in gathered.answers], task.of.metrics)
-    return {"round": round, **report(sums, task), "spread": spread, **rests_on(gathered)}
+    reported, by_threshold = report(sums, task), getattr(task.of, THRESHOLDS, None)
+    more = {} if by_threshold is None or "implausible" in reported else {THRESHOLDS: by_threshold(sums, task)}
+    return {"round": round, **reported, "spread": spread, **rests_on(gathered), **more}
+
+
+def appended(history: Sequence[Mapping[str, Json]], entry: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
+    """A history with one more entry; only the latest keeps its counts by threshold."""
+    return (*told(history), entry)
+
+
+def told(history: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+    """A history as a result tells it: without counts by threshold, which the record of the last step has."""
+    return [{k: v for k, v in entry.items() if k != THRESHOLDS} if THRESHOLDS in entry else entry for entry in history]
 
 
 def unmeasured(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:

@@ -218,7 +218,7 @@ class Pooling:
         data = {
             "algorithm": self.name,
             "task": task,
-            "history": list(state.schedule.history),
+            "history": evaluation.told(state.schedule.history),
             "best": state.schedule.best(),
             "feature_importance": state.importance.table(task["features"]),
             "model_name": state.model_name,

@@ -14,6 +14,7 @@ from typing import Literal
 
 from hanse.config import RunConfig
 from hanse.kinds import EVERYONE, SAMPLE, Who
+from hanse.learning import evaluation
 from hanse.messages import Json
 
 Phase = Literal["initialise", "train", "evaluate", "done"]
@@ -87,7 +88,8 @@ class Schedule:
         if not self.measured:
             return {}
         last = self.history[-1]
-        return {"evaluated_round": last["round"], **{k: v for k, v in last.items() if k != "round"}}
+        hidden = {"round"} if self.phase == "done" else {"round", evaluation.THRESHOLDS}
+        return {"evaluated_round": last["round"], **{k: v for k, v in last.items() if k not in hidden}}
 
     def best(self) -> int | None:
         """The round of the least loss, of those that were measured on the same sites as the latest one.
@@ -107,4 +109,4 @@ class Schedule:
         """After a step that is only a part of a round."""
         if entry is None:
             return replace(self, measured=False)
-        return replace(self, history=(*self.history, entry), measured=True)
+        return replace(self, history=evaluation.appended(self.history, entry), measured=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse import thresholds
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column
@@ -105,6 +106,12 @@ class Classes:
         counts = [sums["negatives"].sum(), positives[0]] if self._two else positives
         out["class_counts"] = None if invalid else [int(c) for c in counts]
         return {**out, **({"invalid": int(invalid)} if invalid else {})}
+
+    def thresholds(self, sums: Mapping[str, Array], task: Task) -> list[Json]:
+        """Of each class that has a probability of its own, the counts by probability (:mod:`hanse.thresholds`)."""
+        labels = task.classes[1:] if self._two else task.classes
+        pairs = zip(labels, sums["positives"], sums["negatives"], strict=True)
+        return [{"label": label, "runs": thresholds.runs(p, n)} for label, p, n in pairs]
 
     def answer(self, prediction: Array, task: Task) -> Array:
         """Class labels."""
