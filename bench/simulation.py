@@ -8,8 +8,10 @@ By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 par
 out: it is the difference of a long run and a short one. ``a second`` is by the clock, ``a CPU second`` by the processor
 time of the process and its children, which depends little on what else the machine does.
 
-``peers`` are figures of one idle machine of 2 cores in November 2026, by the clock: Flower 1.42 with two Ray actors,
-pfl-research 0.6 in one process and in two, FedJAX 0.0.17. They are not measured here.
+``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of the loop by hand`` is
+by processor time. ``peers`` are not measured here: they are what Flower 1.42 with two Ray actors, pfl-research 0.6 in
+one process and in two, and FedJAX 0.0.17 did on one idle machine of 2 cores in November 2026, over such a loop there,
+by the clock.
 
     python bench/simulation.py --rounds 30
 """
@@ -21,6 +23,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 import warnings
 from typing import Any
 
@@ -45,9 +48,9 @@ def build(task, options):
     return nn.Sequential(convolutions, nn.Linear(512, 169), nn.ReLU(), nn.Linear(169, task.outputs))
 """
 KINDS: dict[str, tuple[str, int, int, dict[str, float]]] = {  # plan, columns, classes, peers
-    "tab": (LINEAR, 30, 2, {"flower": 159, "pfl": 1285, "pfl 2": 2232, "fedjax": 2645}),
-    "lr": (LINEAR, 784, 62, {"flower": 121, "pfl": 915, "pfl 2": 1394, "fedjax": 1509}),
-    "cnn": (NETWORK, 0, 62, {"flower": 49, "pfl": 56, "pfl 2": 98, "fedjax": 86}),
+    "tab": (LINEAR, 30, 2, {"loop": 4527, "flower": 159, "pfl": 1285, "pfl 2": 2232, "fedjax": 2645}),
+    "lr": (LINEAR, 784, 62, {"loop": 1744, "flower": 121, "pfl": 915, "pfl 2": 1394, "fedjax": 1509}),
+    "cnn": (NETWORK, 0, 62, {"loop": 47, "flower": 49, "pfl": 56, "pfl 2": 98, "fedjax": 86}),
 }
 
 
@@ -84,6 +87,47 @@ def seconds(federation: Any, source: str, rounds: int) -> tuple[float, float]:
     return time.perf_counter() - clock, sum(os.times()[:4]) - processor
 
 
+def by_hand(kind: str, rounds: int) -> tuple[float, float]:
+    """Updates a second and a CPU second of a loop over PyTorch without any framework: what a simulation could save."""
+    import torch
+
+    source, columns, classes, _ = KINDS[kind]
+    rng, names = np.random.default_rng(0), dict[str, Any]()
+    exec(source, names)
+    outputs = 1 if classes == 2 else classes
+    module = names["build"](types.SimpleNamespace(features=range(columns), outputs=outputs), {})
+    shape = (SITES, ROWS, columns) if columns else (SITES, ROWS, 1, 28, 28)
+    X = torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+    y = torch.from_numpy(rng.integers(0, classes, (SITES, ROWS)))
+    functional = torch.nn.functional
+    theta = {name: p.clone() for name, p in module.state_dict().items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    clock, processor = time.perf_counter(), sum(os.times()[:4])
+    for _ in range(rounds):
+        total = {name: torch.zeros_like(p) for name, p in theta.items()}
+        for site in rng.choice(SITES, SITES // 2, replace=False):
+            module.load_state_dict(theta)
+            optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+            for at in torch.randperm(ROWS).split(20):
+                optimizer.zero_grad()
+                output = module(X[site, at])
+                if outputs > 1:
+                    loss = functional.cross_entropy(output, y[site, at])
+                else:
+                    loss = functional.binary_cross_entropy_with_logits(output[:, 0], y[site, at].float())
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                for name, p in module.state_dict().items():
+                    total[name] += (p - theta[name]) / (SITES // 2)
+        theta = {name: p + total[name] for name, p in theta.items()}
+    updates = rounds * SITES / 2
+    found = updates / (time.perf_counter() - clock), updates / (sum(os.times()[:4]) - processor)
+    torch.set_num_threads(threads)
+    return found
+
+
 HOW: dict[str, dict[str, Any]] = {
     "alone": {"workers": 1},
     "batched": {"workers": 1, "batched": True},
@@ -95,6 +139,10 @@ def speed(kind: str, rounds: int) -> None:
     """Prints a line for each way to simulate."""
     source, columns, classes, peers = KINDS[kind]
     frames = sites(columns, classes)
+    said = ", ".join(f"{name} {value / peers['loop']:.2f}" for name, value in peers.items() if name != "loop")
+    by_hand(kind, 1)  # what is loaded first
+    clock, base = by_hand(kind, rounds)
+    print(f"| {kind} | loop by hand | {clock:.0f} | {base:.0f} | 1 | {said} |", flush=True)
     for how, settings in HOW.items():
         if how == "batched" and kind == "cnn":
             continue
@@ -102,8 +150,7 @@ def speed(kind: str, rounds: int) -> None:
             seconds(federation, source, 1)  # what is loaded at the first run
             short, long = (seconds(federation, source, n) for n in (BEFORE, BEFORE + rounds))
         clock, processor = (rounds * SITES / 2 / (b - a) for a, b in zip(short, long, strict=True))
-        said = ", ".join(f"{name} {value:g}" for name, value in peers.items())
-        print(f"| {kind} | {how} | {clock:.0f} | {processor:.0f} | {said} |", flush=True)
+        print(f"| {kind} | {how} | {clock:.0f} | {processor:.0f} | {processor / base:.2f} | {said} |", flush=True)
 
 
 def memory(count: int) -> float:
@@ -126,7 +173,8 @@ def main() -> None:
     parser.add_argument("--sites", default="100,1000,10000")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| model | sites train | updates a second | a CPU second | peers, a second |\n|---|---|---|---|---|")
+    print("| model | sites train | updates a second | a CPU second | of the loop by hand | peers, of theirs |")
+    print("|---|---|---|---|---|---|")
     for kind in filter(None, given.kinds.split(",")):
         speed(kind, max(2, given.rounds // 6) if kind == "cnn" else given.rounds)
     print("\n| virtual sites | peak memory, MB |\n|---|---|")
