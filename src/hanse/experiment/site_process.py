@@ -31,7 +31,7 @@ def send(line: socket.socket, record: Record) -> None:
 def receive(line: socket.socket) -> Record:
     """The next record. Raises ``EOFError`` where the line was closed."""
     (length,) = _LENGTH.unpack(_exactly(line, _LENGTH.size))
-    return load(_exactly(line, length))
+    return load(memoryview(_exactly(line, length)))
 
 
 def _exactly(line: socket.socket, size: int) -> bytearray:

@@ -104,11 +104,11 @@ class _Last:
         self._make = make
         self._known: tuple[Any, Any] = (None, None)
 
-    def of(self, key: Any) -> Any:
-        """What is made of ``key``, which nobody changes."""
+    def of(self, key: Any, given: Any) -> Any:
+        """What is made of ``given``, of which ``key`` is a part that nobody changes or has in another one."""
         known, found = self._known
         if known is not key:
-            found = self._make(key)
+            found = self._make(given)
             self._known = (key, found)
         return found
 
@@ -118,7 +118,7 @@ _TASK, _DIGEST = _Last(Task.of_json), _Last(digest)
 
 def task(prepared: Record) -> Task:
     """The task that was settled."""
-    found: Task = _TASK.of(prepared.data["task"])
+    found: Task = _TASK.of(prepared.data["task"], prepared.data["task"])
     return found
 
 
@@ -304,7 +304,7 @@ class Rows:
 
 def targets(site: Site, prepared: Record) -> Targets:
     """The site's rows as this preparation sees them, without their features; made once and kept in the site's cache."""
-    key = _DIGEST.of(prepared)
+    key = _DIGEST.of(prepared.data, prepared)
     found: tuple[str, Targets] | None = site.cache.get("targets")
     if found is not None and found[0] == key:
         return found[1]
@@ -323,7 +323,7 @@ def targets(site: Site, prepared: Record) -> Targets:
 
 def rows(site: Site, prepared: Record) -> Rows:
     """The same, with their features."""
-    key = _DIGEST.of(prepared)
+    key = _DIGEST.of(prepared.data, prepared)
     found: tuple[str, Rows] | None = site.cache.get("rows")
     if found is not None and found[0] == key:
         return found[1]
