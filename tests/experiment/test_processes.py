@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -29,7 +30,12 @@ def learn(sites: Any, how: dict[str, Any], **settings: Any) -> Any:
 
 
 def children() -> list[psutil.Process]:
-    return [c for c in psutil.Process().children() if "hanse.experiment.site_process" in " ".join(c.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # one that was killed and not waited for yet has no command line
+            if "hanse.experiment.site_process" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_processes_give_the_bytes_of_threads_and_keep_what_sites_remember(monkeypatch: pytest.MonkeyPatch) -> None:
