@@ -233,7 +233,7 @@ def test_consents_that_are_not_this_nodes_to_give(live: Live) -> None:
 
 
 def test_unknown_kinds_and_floods(live: Live) -> None:
-    """Two thousand messages that nobody takes, and as many heartbeats: others are served meanwhile, and events and
+    """A thousand messages that nobody takes, and as many heartbeats: others are served meanwhile, and events and
     audit grow by no more than a bounded number a minute."""
 
     async def attack(rogue: Rogue, good: GrpcSite) -> None:
@@ -247,8 +247,8 @@ def test_unknown_kinds_and_floods(live: Live) -> None:
                     pass
 
         flood = asyncio.gather(
-            *(ask(k, 250) for k in ["explode", "task", "finished", "proposal"] * 2),
-            *(ask("heartbeat", 250) for _ in range(8)),
+            *(ask(k, 125) for k in ["explode", "task", "finished", "proposal"] * 2),
+            *(ask("heartbeat", 125) for _ in range(8)),
         )
         served = 0
         while not flood.done():
