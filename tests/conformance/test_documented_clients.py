@@ -236,7 +236,9 @@ def test_flopynet_the_status_of_a_run_says_why_it_stopped_and_only_then(place: P
     assert status == 202, made
     run = f"/status?run={made['session_id']}"
     for name, owner in place.owners.items():
-        owner("POST", f"/api/training/sessions/{made['session_id']}/consent", {"client_id": name, "decision": "accept"})
+        given = {"client_id": name, "decision": "accept"}
+        status, said = owner("POST", f"/api/training/sessions/{made['session_id']}/consent", given)
+        assert status == 200, said
     told = place.scientist.until(run, "status", "training")
     assert told["stop_reason"] is None
     assert place.scientist("POST", "/start", SESSION)[0] == 409

@@ -19,7 +19,7 @@ from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.registry import check_enrolled
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, OtherRelease, Refused
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, OtherRelease, Refused
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
@@ -193,7 +193,11 @@ class ConsentDesk:
             "time": iso(time.time()),
         }
         try:
-            await self._notices.send(node, "consent", run.id, data)
+            try:
+                await self._notices.send(node, "consent", run.id, data)
+            except NotFound:  # the owner was quicker than the proposal
+                await self._send(run, node, await asyncio.to_thread(self.proposal, run, node))
+                await self._notices.send(node, "consent", run.id, data)
         except NotAllowed as error:
             raise Conflict(error.message) from None
 
