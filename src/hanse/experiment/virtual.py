@@ -1,7 +1,7 @@
 """Many sites out of one data set: which rows each has, and how much the sites differ.
 
-A site's table is made when it is asked for, and is not kept. So the memory of a simulation is that of the data set and
-of the sites that are at work, however many there are.
+A site's table is made when it is asked for, and is not kept. So the rows of a simulation take the memory of the data
+set and of the sites that are at work; beside them a run keeps some bookkeeping for each site.
 """
 
 from __future__ import annotations
