@@ -132,6 +132,7 @@ async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | No
                 await asyncio.sleep(dice.uniform(0.2, 3))
         except Exception as error:
             wrong.append(f"{type(error).__name__}: {error}")
+            print(f"{time.monotonic() - begin:7.1f} s  broken off: {wrong[-1]}", flush=True)
         over.set()
         await asyncio.gather(*workers, return_exceptions=True)
         print("nothing happens any more; runs may end", flush=True)
