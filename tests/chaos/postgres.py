@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+_START_S = 90.0
 
 
 class Postgres:
@@ -53,6 +57,17 @@ class Postgres:
                 process.send_signal(number)
 
     def start(self) -> None:
-        """After it was killed: the library would take a process that nobody has buried for a server that runs."""
-        (Path(self._server.pgdata) / "postmaster.pid").unlink(missing_ok=True)
-        self._server.ensure_postgres_running()
+        """After it was killed. A process that nobody has buried yet passes for one that runs, with the library and with
+        the server itself: the files that name it go first."""
+        data, sockets = Path(self._server.pgdata), Path(self._server.get_postmaster_info().socket_dir)
+        for file in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
+            file.unlink(missing_ok=True)
+        ends = time.monotonic() + _START_S
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+                return
+            except (subprocess.SubprocessError, AssertionError):  # it takes longer than the library waits
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(1)

@@ -9,7 +9,7 @@ import pytest
 
 import hanse
 from hanse.coordinator import consent, driving
-from hanse.errors import NodeFailed, OtherRelease
+from hanse.errors import HanseError, NodeFailed, OtherRelease, StorageFailed
 from hanse.messages import Message
 from hanse.store.states import RunState
 from hanse.transport import Progress
@@ -222,20 +222,30 @@ def test_runs_that_another_release_began_end_with_both_named(tmp_path: Path, mon
     asyncio.run(body())
 
 
-def test_a_node_that_takes_long_to_take_note_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (NodeFailed("node a did not answer within 10 s"), 2),
+        (StorageFailed("the disk of node a fails (No space left on device); its owner has to make room"), 9),
+    ],
+)
+def test_a_node_that_cannot_take_note_now_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: HanseError, times: int
+) -> None:
     """It stays on line, so no greeting brings the proposal: the run would wait for it until it expires."""
     monkeypatch.setattr(consent, "_AGAIN_S", (0.01, 0.01))
+    monkeypatch.setattr(consent, "_FAULT_S", 0.01)
 
     async def body() -> None:
         async with Federation(tmp_path) as f:
             f.people("a")
             site = await f.node("a", standing="accept")
-            real, busy = site.handle, [2]
+            real, busy = site.handle, [times]
 
             async def slow(peer: str, message: Message, progress: Progress) -> Message:
                 if message.kind == "proposal" and busy[0]:
                     busy[0] -= 1
-                    raise NodeFailed("node a did not answer within 10 s")
+                    raise type(said)(said.message)
                 return await real(peer, message, progress)
 
             f.transport.attach("a", slow)

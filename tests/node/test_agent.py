@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -22,8 +23,10 @@ from hanse import algorithms, rounds
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, WireError
 from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
 from hanse.messages import Message, Record
+from hanse.node import agent as running_agent
 from hanse.node import control
 from hanse.node.agent import Agent
+from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy
 from hanse.transport import Progress
@@ -137,6 +140,37 @@ def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
             await third.until("consent")
 
     asyncio.run(main())
+
+
+def test_what_waits_is_taken_up_when_the_disk_has_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node that comes on line with a full disk stays on line: no other greeting brings what was proposed, or tells
+    what was decided."""
+    monkeypatch.setattr(running_agent, "_RETRY_SECONDS", 0.02)
+    receive, left = Approvals.receive, [3]
+
+    def full(self: Approvals, proposal: Proposal) -> Proposal:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+        return receive(self, proposal)
+
+    monkeypatch.setattr(Approvals, "receive", full)
+
+    async def main() -> None:
+        fake = FakeCoordinator()
+        fake.pending = [proposal(probe())]
+        fake.interval = 0.05
+        async with running(tmp_path, coordinator=fake, policy=Policy(standing="accept-allowed")):
+            assert (await fake.until("consent"))[0].body.data["decision"] == "accept"
+            await fake.until("heartbeat")
+            assert left == [0]
+            assert len([m for m in fake.heard if m.kind == "hello"]) == 1
+
+    asyncio.run(main())
+    assert "Traceback" not in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_coordinator_that_refuses_a_decision_is_not_asked_for_ever(tmp_path: Path) -> None:

@@ -328,6 +328,12 @@ def test_nothing_leaves_when_the_audit_log_cannot_be_written(
                     await node.task(bundle, ASK, X)
             assert "secret" not in str(said.value)
             await node.task(bundle, ASK, X)  # when there is room again
+            with monkeypatch.context() as patch:
+                patch.setattr(node.agent.approvals, "receive", full)
+                with pytest.raises(StorageFailed, match="No space left on device"):
+                    await node.propose(bundle, "run-2")
+            await node.propose(bundle, "run-2")
+            assert [p.run for p in node.agent.approvals.pending()] == ["run-2"]
 
     asyncio.run(main())
     assert "Traceback" not in caplog.text

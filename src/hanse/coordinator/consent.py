@@ -19,7 +19,7 @@ from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.registry import check_enrolled
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, OtherRelease, Refused
+from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, NotNow, OtherRelease, Refused
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
@@ -102,7 +102,7 @@ class ConsentDesk:
                         if await self._send(run, node, told[node]):
                             return
                     except Exception as error:
-                        if fault := passing(error):
+                        if fault := error.message if isinstance(error, NotNow) else passing(error):
                             _log.warning("run %s is proposed to %s again in a while (%s)", run_id, node, fault)
                             pauses.insert(0, _FAULT_S)  # for as long as it takes: it may have decided already
                             continue
@@ -112,15 +112,17 @@ class ConsentDesk:
         await asyncio.gather(*(one(node) for node in run.nodes if node in online))
 
     async def _send(self, run: StoredRun, node: str, data: dict[str, Json]) -> bool:
-        """Whether the node took note, or said why it does not."""
+        """Whether the node took note, or said why it does not. Raises ``NotNow`` where its disk is full."""
         run_id = run.id
         try:
             reply = await self._notices.send(node, "proposal", run_id, data)
-        except NodeFailed:
-            return False  # it gets the proposal when it comes back, or after a while
         except OtherRelease as error:
             await self._reject(run, node, error.message)
             return True
+        except NodeFailed:
+            return False  # it gets the proposal when it comes back, or after a while
+        except NotNow:
+            raise
         except HanseError as error:
             if not isinstance(error, Refused):  # those are noted where they come in
                 detail: dict[str, Json] = {"code": error.code, "reason": error.message}

@@ -22,7 +22,8 @@ import hanse
 from hanse import event_loop, releases, supervisor, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
-from hanse.errors import HanseError, NodeLost, NotFound, TooLarge, WireError
+from hanse.disk_faults import disk_fault
+from hanse.errors import HanseError, NodeLost, NotFound, StorageFailed, TooLarge, WireError
 from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control, renewal
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 _WARN_SECONDS = 86_400.0  # between two lines that say the same
+_RETRY_SECONDS = 1.0  # between attempts to write while the disk is full
 _TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
 
 
@@ -172,9 +174,20 @@ class Agent:
     # ------------------------------------------------------------ what is asked
 
     async def handle(self, peer: str, message: Message, progress: Progress = lambda: None) -> Message:
-        """Answers the coordinator: every kind of message that there is."""
-        if message.kind == "task":
-            return await self.gate.task(peer, message, progress)
+        """Answers the coordinator: every kind of message that there is. Raises ``StorageFailed`` where the node's disk
+        is full or fails: it is asked again in a while."""
+        try:
+            if message.kind == "task":
+                return await self.gate.task(peer, message, progress)
+            return await self._heed(peer, message)
+        except Exception as error:
+            fault = disk_fault(error)
+            if not fault:
+                raise
+            log.warning("a %s of run %r waits: %s", message.kind[:40], message.body.data.get("run"), fault)
+            raise StorageFailed(f"the disk of node {self.node} fails ({fault}); its owner has to make room") from None
+
+    async def _heed(self, peer: str, message: Message) -> Message:
         data = message.body.data
         try:
             self.gate.authenticate(peer, message)
@@ -231,8 +244,21 @@ class Agent:
                 log.warning("%s", warning)
             self._paced(welcome)
             self._beating = self._spawn(self._beat())
+            log.info("on line: %s was welcomed by the coordinator", self.node)
             listed = welcome.get("proposals")
-            for proposed in listed if isinstance(listed, list) else ():
+            while fault := await self._caught_up(listed if isinstance(listed, list) else []):
+                log.warning("what was proposed and decided meanwhile waits: %s", fault)
+                await asyncio.sleep(_RETRY_SECONDS)
+            await self._renew()
+        except NodeLost:
+            pass  # closed
+        except HanseError as error:
+            log.warning("the coordinator did not accept this node's greeting: %s", error.message)
+
+    async def _caught_up(self, listed: Sequence[Json]) -> str:
+        """Takes note of proposals, and tells decisions; what is wrong with the disk if that cannot be, "" else."""
+        try:
+            for proposed in listed:
                 try:
                     known = await self.gate.proposal(proposed)
                 except HanseError as error:
@@ -240,13 +266,12 @@ class Agent:
                     continue
                 if known.decision != "pending":  # it would not ask if it knew
                     self.approvals.mark_sent(known, sent=False)
-            log.info("on line: %s was welcomed by the coordinator", self.node)
             await self.tell()
-            await self._renew()
-        except NodeLost:
-            pass  # closed
-        except HanseError as error:
-            log.warning("the coordinator did not accept this node's greeting: %s", error.message)
+        except Exception as error:
+            if not (fault := disk_fault(error)):
+                raise
+            return fault
+        return ""
 
     async def tell(self) -> dict[str, str]:
         """Tells the coordinator the decisions that it has not heard of. Returns the runs of which it did not take

@@ -14,7 +14,7 @@ import hanse
 from hanse import algorithms, policy
 from hanse.bundle import thaw
 from hanse.disk_faults import disk_fault
-from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, StorageFailed, WireError
+from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, WireError
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
 from hanse.node.approvals import Approvals, Proposal
@@ -97,18 +97,8 @@ class Gate:
     # ------------------------------------------------------------ tasks
 
     async def task(self, peer: str, message: Message, progress: Progress = lambda: None) -> Message:
-        """The reply to a task. Raises ``Refused`` or what went wrong; both are in the audit log, unless its disk is
-        full: then nothing leaves, and the task is asked again in a while (``StorageFailed``)."""
-        try:
-            return await self._pass(peer, message, progress)
-        except Exception as error:
-            fault = disk_fault(error)
-            if not fault:
-                raise
-            log.warning("a task of run %r waits: %s", message.body.data.get("run"), fault)
-            raise StorageFailed(f"the disk of node {self.node} fails ({fault}); its owner has to make room") from None
-
-    async def _pass(self, peer: str, message: Message, progress: Progress) -> Message:
+        """The reply to a task. Raises ``Refused`` or what went wrong; both are in the audit log, unless its disk
+        is full: then nothing leaves."""
         task = Passage(peer, message, progress)
         stage = ""
         try:
