@@ -14,6 +14,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -106,6 +107,9 @@ async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | No
     before, wrong = shared_memory(), list[str]()
     proposed: dict[str, str] = {}
     began = time.monotonic()
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)  # all that was started ends with it
     async with World(folder, postgres) as world:
         await world.online()
         references = await undisturbed(world)
