@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+import hanse.identity
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotFound
 from hanse.identity import (
     Authority,
@@ -266,3 +267,26 @@ def test_damaged_identity_files_are_named(authority: Authority, tmp_path: Path) 
     for pem in (b"", b"nonsense", authority.pem):
         with pytest.raises(HanseError):
             read_certificate(pem)
+
+
+@pytest.mark.parametrize("days_off", [5, 600, 3000, -20_000])
+def test_a_clock_that_was_wrong_while_something_was_signed_locks_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days_off: float
+) -> None:
+    """A machine comes up with the clock of its board, signs, and hears of the time a minute later."""
+    made = Authority.open(tmp_path / "ca")
+    right = datetime.datetime.now(datetime.UTC)
+    key = create_key(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(hanse.identity, "_now", lambda: right + datetime.timedelta(days=days_off))
+        authority = Authority.open(tmp_path / "ca")  # near its own end it signs itself anew
+        signed = [
+            authority.pem,
+            authority.issue_node(csr(key, "a"), "a"),
+            authority.issue_server(["localhost"])[1],
+        ]
+    assert (authority.pem == made.pem) == (days_off < 3650 - 850)
+    for pem in signed:
+        certificate = x509.load_pem_x509_certificate(pem)
+        assert certificate.not_valid_before_utc <= right - datetime.timedelta(days=1)
+        assert certificate.not_valid_after_utc > right + datetime.timedelta(days=300)

@@ -130,7 +130,7 @@ class Authority:
                 "remove authority.crt to make a new one, and let all nodes join again"
             )
         if certificate.not_valid_after_utc - _now() < datetime.timedelta(days=_AUTHORITY_LEFT_DAYS):
-            certificate = _sign_authority(key)
+            certificate = _sign_authority(key, certificate.not_valid_before_utc)
             write_whole(path, _pem(certificate), 0o644)
         return cls(key, certificate)
 
@@ -198,15 +198,17 @@ class Authority:
         usage: x509.ObjectIdentifier,
         days: float,
     ) -> bytes:
-        now = _now()
-        expires = min(now + datetime.timedelta(days=days), self._certificate.not_valid_after_utc)
+        # What a clock says while something is signed may be wrong, and put right afterwards: a certificate counts from
+        # the authority's own beginning, so that nobody is locked out then, and no clock is further back than that.
+        begin = self._certificate.not_valid_before_utc
+        expires = min(max(_now(), begin) + datetime.timedelta(days=days), self._certificate.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
             .issuer_name(self._certificate.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(min(now, expires) - _BACKDATED)
+            .not_valid_before(min(begin, expires - _BACKDATED))
             .not_valid_after(expires)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -217,7 +219,7 @@ class Authority:
         return _pem(builder.sign(self._key, hashes.SHA256()))
 
 
-def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+def _sign_authority(key: ec.EllipticCurvePrivateKey, begin: datetime.datetime | None = None) -> x509.Certificate:
     now, name = _now(), _name("hanse authority")
     usage = x509.KeyUsage(
         digital_signature=False,
@@ -236,7 +238,7 @@ def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
+        .not_valid_before(begin or now - _BACKDATED)
         .not_valid_after(now + datetime.timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)

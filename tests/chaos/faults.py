@@ -131,6 +131,29 @@ async def disk_slow(world: World, dice: random.Random) -> str:
     return f"each write to a disk took {milliseconds} ms more"
 
 
+async def disk_fails(world: World, dice: random.Random) -> str:
+    if not world.tricks.there:
+        raise Skipped("no C compiler is here")
+    seconds = dice.uniform(0.2, 3)
+    with world.tricks.failing():
+        await asyncio.sleep(seconds)
+    return f"no write to a disk was carried through for {seconds:.1f} s (EIO)"
+
+
+async def started_with_a_wrong_clock(world: World, dice: random.Random) -> str:
+    """As the board's clock has it, until the machine hears of the time."""
+    if not world.tricks.there:
+        raise Skipped("no C compiler is here")
+    process, days = dice.choice([world.coordinator, *world.nodes.values()]), dice.choice([-2, 5, 600])
+    await asyncio.to_thread(process.end)
+    with world.tricks.clock(days * 86_400):
+        process.start()
+        if process is world.coordinator:
+            await world.up()
+        await asyncio.sleep(dice.uniform(0.5, 2))
+    return f"{process.name} was started while all clocks were {days} days off"
+
+
 async def upgraded(world: World, dice: random.Random) -> str:
     """A node comes back as another release for a while."""
     name = dice.choice(NODES)
@@ -184,6 +207,8 @@ FAULTS: tuple[Fault, ...] = (
     killed_on_a_full_disk,
     clock_jumps,
     disk_slow,
+    disk_fails,
+    started_with_a_wrong_clock,
     upgraded,
     second_process,
     database_killed,

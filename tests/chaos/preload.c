@@ -1,7 +1,8 @@
-/* Loaded before all other libraries by the chaos run: moves the wall clock and delays what is written to disk, by two
-   numbers in a file that the chaos run changes (nanoseconds; milliseconds). The monotonic clock stays as it is. */
+/* Loaded before all other libraries by the chaos run: moves the wall clock, delays what is written to disk, or has it fail, by
+   three numbers in a file that the chaos run changes (nanoseconds; milliseconds; whether). The monotonic clock stays as it is. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ __attribute__((constructor)) static void begin(void) {
   const char *name = getenv("CHAOS_TRICKS");
   int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
   if (file < 0) return;
-  void *found = mmap(0, 16, PROT_READ, MAP_SHARED, file, 0);
+  void *found = mmap(0, 24, PROT_READ, MAP_SHARED, file, 0);
   if (found != MAP_FAILED) tricks = found;
   close(file);
 }
@@ -45,20 +46,21 @@ time_t time(time_t *into) {
   return now.tv_sec;
 }
 
-static void wait_a_little(void) {
+static int fails(void) {
   if (tricks && tricks[1]) usleep(tricks[1] * 1000);
+  if (!tricks || !tricks[2]) return 0;
+  errno = EIO;
+  return 1;
 }
 
 int fsync(int file) {
   static int (*real)(int);
   if (!real) real = dlsym(RTLD_NEXT, "fsync");
-  wait_a_little();
-  return real(file);
+  return fails() ? -1 : real(file);
 }
 
 int fdatasync(int file) {
   static int (*real)(int);
   if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
-  wait_a_little();
-  return real(file);
+  return fails() ? -1 : real(file);
 }

@@ -114,5 +114,5 @@ def logs(world: World) -> Iterator[str]:
         text = log.read_text(errors="replace")
         for part in text.split("Traceback (most recent call last):")[1:]:
             last = next((line for line in part.splitlines()[1:] if line and not line.startswith((" ", "\t"))), "")
-            if not any(word in last for word in ("No space", "database or disk", "disk I/O")):
+            if not any(word in last for word in ("No space", "database or disk", "disk I/O", "Input/output")):
                 yield f"{log.name}: {last[:300]}"

@@ -240,7 +240,8 @@ class World:
 
 
 class Tricks:
-    """A library that is loaded before all others and moves the clock, or delays what is written to disk. Where there is
+    """A library that is loaded before all others and moves the clock, or delays what is written to disk, or has it
+    fail. Where there is
     no C compiler, there is none, and the faults that need it are left out."""
 
     def __init__(self, folder: Path) -> None:
@@ -253,7 +254,7 @@ class Tricks:
             for compiler in _compilers()
         )
         self.there = compiled
-        self._values = np.memmap(self._file, np.int64, "w+", shape=(2,))
+        self._values = np.memmap(self._file, np.int64, "w+", shape=(3,))
 
     def environment(self, name: str) -> dict[str, str]:
         return {"LD_PRELOAD": str(self._library), "CHAOS_TRICKS": str(self._file)} if self.there else {}
@@ -265,6 +266,15 @@ class Tricks:
             yield
         finally:
             self._values[0] = 0
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """No write to a disk is carried through: EIO."""
+        self._values[2] = 1
+        try:
+            yield
+        finally:
+            self._values[2] = 0
 
     @contextlib.contextmanager
     def slow(self, milliseconds: int) -> Iterator[None]:

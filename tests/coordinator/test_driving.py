@@ -9,13 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from hanse import registry
-from hanse.coordinator import consent, driving
+from hanse.coordinator import background, consent, driving
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.errors import StorageFailed
 from tests.extending import install
 
 from .federation import Federation
@@ -211,3 +213,69 @@ def test_a_request_while_the_database_is_away_is_a_line_in_the_log(
     assert len(lines) == 1
     assert lines[0].exc_info is None
     assert "Traceback" in caplog.text  # what nobody has thought of is told whole
+
+
+def test_what_a_node_says_while_the_database_is_away_is_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            node = await f.node("a")
+
+            def away(*args: object, **more: object) -> object:
+                raise OperationalError("SELECT", {}, Exception("connection to /secret/socket is bad"))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(f.store.database, "read", away)
+                patch.setattr(f.store.database, "write", away)
+                for said in (
+                    await node.hello(),
+                    await node.say("datasets", datasets=[]),
+                    await node.say("consent", run="r", sha256="0" * 64, decision="accept"),
+                ):
+                    assert said.body.data["code"] == "storage_failed"
+                    assert "secret" not in said.body.data["message"]
+                with pytest.raises(StorageFailed, match="its log says how"):
+                    await f.it.accept("a", "f" * 64)
+            assert (await node.hello()).kind == "welcome"
+
+    asyncio.run(body())
+    assert "Traceback" not in caplog.text
+    assert "connection to /secret/socket is bad" in caplog.text
+
+
+def test_an_end_that_cannot_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proposal that expires, the states of a run that is over, a proposal that is sent: no timer comes again."""
+    monkeypatch.setattr(background, "_RETRY_S", 0.01)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            node = await f.node("a")
+            left = {"settle": 3, "forget": 3, "bundle": 3}
+
+            def flaky(what: str, real: Any) -> Any:
+                def now(*args: object, **more: object) -> object:
+                    if left[what]:
+                        left[what] -= 1
+                        raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+                    return real(*args, **more)
+
+                return now
+
+            run = (await f.propose(consent_timeout_s=0.3))["session_id"]
+            monkeypatch.setattr(f.store.consents, "settle", flaky("settle", f.store.consents.settle))
+            monkeypatch.setattr(f.store.rounds, "forget", flaky("forget", f.store.rounds.forget))
+            assert await f.state(run, "expired") == "expired"
+            while left["forget"]:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(f.store.runs, "bundle", flaky("bundle", f.store.runs.bundle))
+            run = (await f.propose())["session_id"]
+            while run not in node.proposals:
+                await asyncio.sleep(0.01)
+            assert left == {"settle": 0, "forget": 0, "bundle": 0}
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+    assert "Traceback" not in caplog.text

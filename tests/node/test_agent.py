@@ -20,7 +20,7 @@ import pytest
 from one_node import FakeCoordinator, attack, probe, proposal, running
 
 from hanse import algorithms, rounds
-from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, WireError
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, StorageFailed, WireError
 from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
 from hanse.messages import Message, Record
 from hanse.node import agent as running_agent
@@ -171,6 +171,33 @@ def test_what_waits_is_taken_up_when_the_disk_has_room_again(
     asyncio.run(main())
     assert "Traceback" not in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_what_a_coordinator_cannot_take_now_is_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its database is away, and the connection stays: a greeting or a decision that was given up would be lost."""
+    monkeypatch.setattr(running_agent, "_AGAIN_SECONDS", 0.02)
+
+    async def main() -> None:
+        away = StorageFailed("the coordinator's storage fails; its log says how, and it is asked again in a while")
+        fake = FakeCoordinator()
+        fake.interval = 0.05
+        fake.pending = [proposal(probe())]
+        fake.refuse = {kind: away for kind in ("hello", "consent", "heartbeat", "datasets")}
+        async with running(tmp_path, coordinator=fake) as node:
+            await fake.until("hello", 3)
+            assert not [m for m in fake.heard if m.kind == "heartbeat"]
+            del fake.refuse["hello"]
+            await fake.until("heartbeat", 3)  # one that is not taken is no reason to say no more
+            await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1", actor="ada")
+            await fake.until("consent", 3)
+            assert [p.run for p in node.agent.approvals.unsent()] == ["run-1"]
+            del fake.refuse["consent"]
+            while node.agent.approvals.unsent():
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(control.ask, tmp_path, "datasets")
+            await fake.until("datasets", 3)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_a_coordinator_that_refuses_a_decision_is_not_asked_for_ever(tmp_path: Path) -> None:

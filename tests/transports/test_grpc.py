@@ -19,7 +19,7 @@ import pytest
 from grpc import aio
 from grpc_federation import Federation, credentials_of, echo, grpc_credentials, identity, new_key
 
-from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost, NotAllowed, TooLarge
+from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost, NotAllowed, StorageFailed, TooLarge
 from hanse.identity import Authority, NodeIdentity
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transport import Progress
@@ -236,6 +236,26 @@ def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(tmp_path: Path, cap
 
     run(test())
     assert "secret" in caplog.text
+
+
+def test_a_node_that_cannot_be_looked_up_now_comes_again_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not turned away, and nobody did anything wrong."""
+    away = [3]
+
+    def accept(node: str, fingerprint: str) -> None:
+        if away[0]:
+            away[0] -= 1
+            raise StorageFailed("the coordinator's storage fails")
+
+    async def test() -> None:
+        async with Federation(tmp_path, accept=accept) as federation:
+            said, report = outcomes()
+            await federation.node("a", report=report, backoff=(0.01, 0.02))
+            assert said[:3] == [("disconnected", "the coordinator's storage fails")] * 3
+            assert federation.recorded == []
+
+    run(test())
+    assert "Traceback" not in caplog.text
 
 
 def test_a_node_whose_handshake_outlasts_the_coordinator_is_not_asked_who_it_is(

@@ -42,15 +42,22 @@ async def said_by(node_of: Authority, server_of: Authority, ahead: datetime.time
         await coordinator.stop()
 
 
-def test_clocks_that_are_hours_apart_let_a_node_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("days", [1.25, 9, 600])
+def test_clocks_that_are_apart_let_a_node_in(tmp_path: Path, days: float) -> None:
+    """Also where a coordinator was started with a wrong clock, which was put right later."""
     authority = Authority.open(tmp_path)
-    said = asyncio.run(said_by(authority, authority, datetime.timedelta(hours=30)))
+    said = asyncio.run(said_by(authority, authority, datetime.timedelta(days=days)))
     assert said.startswith("connected")
 
 
-def test_clocks_that_are_days_apart_are_both_named(tmp_path: Path) -> None:
-    authority = Authority.open(tmp_path)
+def test_a_clock_before_the_authority_began_and_the_coordinators_are_both_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ahead = datetime.timedelta(days=9)
+    with monkeypatch.context() as patch:
+        real = hanse.identity._now()
+        patch.setattr(hanse.identity, "_now", lambda: real + ahead)
+        authority = Authority.open(tmp_path)
     said = asyncio.run(said_by(authority, authority, ahead))
     here = datetime.datetime.now(datetime.UTC)
     assert f"this node's clock says {here:%Y-%m-%d}" in said

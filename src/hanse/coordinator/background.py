@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
+from hanse.store.faults import passing
+
+T = TypeVar("T")
+_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0  # between attempts
 _log = logging.getLogger(__name__)
+
+
+async def patiently(work: Callable[[], T], what: str) -> T:
+    """What ``work`` returns, which is done in a thread: again and again, while the storage fails."""
+    delay = _RETRY_S
+    while True:
+        try:
+            return await asyncio.to_thread(work)
+        except Exception as error:
+            if not (fault := passing(error)):
+                raise
+            _log.warning("%s waits (%s)", what, fault)
+        await asyncio.sleep(delay)
+        delay = min(_LONGEST_RETRY_S, 2 * delay)
 
 
 class Background:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import hanse
 from hanse import releases
 from hanse.bundle import Bundle
-from hanse.coordinator.background import Background
+from hanse.coordinator.background import Background, patiently
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
@@ -88,7 +88,7 @@ class ConsentDesk:
             run, bundle = self._store.runs.get(run_id), Bundle(self._store.runs.bundle(run_id))
             return run, _told(run, bundle, *run.nodes)
 
-        run, told = await asyncio.to_thread(frozen)
+        run, told = await patiently(frozen, f"run {run_id}'s proposal")
         online, turns = self._presence.online(), asyncio.Semaphore(_AT_ONCE)
 
         async def one(node: str) -> None:

@@ -18,7 +18,7 @@ from hanse import algorithms, releases
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
 from hanse.coordinator import proposals, training_config
-from hanse.coordinator.background import Background
+from hanse.coordinator.background import Background, patiently
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
 from hanse.coordinator.driving import TRIED_AGAIN, RunDriver
@@ -252,12 +252,14 @@ class RunLife:
             self._background.spawn(self._expire(run_id))
 
     async def _expire(self, run_id: str) -> None:
-        run = await asyncio.to_thread(self._store.consents.settle, run_id, "coordinator", start=False)
-        if run.state is RunState.AWAITING_CONSENT:  # all accepted, and nobody executed it
-            run = await asyncio.to_thread(
-                self._store.runs.transition, run_id, RunState.EXPIRED, "coordinator", "nobody started it in time"
-            )
-        self._follow(run)
+        def expire() -> StoredRun:
+            run = self._store.consents.settle(run_id, "coordinator", start=False)
+            if run.state is RunState.AWAITING_CONSENT:  # all accepted, and nobody executed it
+                why = "nobody started it in time"
+                run = self._store.runs.transition(run_id, RunState.EXPIRED, "coordinator", why)
+            return run
+
+        self._follow(await patiently(expire, f"the end of run {run_id}"))
 
     async def _finish(self, run: StoredRun) -> None:
         async def tell(node: str) -> None:
@@ -273,7 +275,7 @@ class RunLife:
                 self._store.blobs.delete(sha)
 
         await asyncio.gather(*(tell(node) for node in run.nodes if node in self._presence.online()))
-        await asyncio.to_thread(forget)
+        await patiently(forget, f"giving up the states of run {run.id}")
 
 
 def _words(reasons: Mapping[str, str]) -> str:

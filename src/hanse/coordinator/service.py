@@ -22,7 +22,7 @@ from hanse.coordinator.governance import Governance, OwnPolicies
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
-from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, WireError
+from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, StorageFailed, WireError
 from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
@@ -141,7 +141,13 @@ class Coordinator:
             if plain.status != ENROLLED:
                 raise NotAllowed(f"node {node} is {plain.status}")
 
-        await asyncio.to_thread(check)
+        try:
+            await asyncio.to_thread(check)
+        except Exception as error:
+            if not (fault := passing(error)):
+                raise
+            _log.warning("cannot tell now whether %s may connect (%s)", node, fault)
+            raise _storage_failed() from None
         (self._plain.discard if fingerprint else self._plain.add)(node)
 
     async def enrol(self, asked: Mapping[str, str], where: str) -> dict[str, str]:
@@ -204,7 +210,10 @@ class Coordinator:
             if isinstance(error, (WireError, NotAllowed)):
                 self.refused(peer, message.kind[:40], error.message)
             return _error(message.id, error)
-        except Exception:
+        except Exception as error:
+            if fault := passing(error):
+                _log.warning("a message of kind %s from %s is to come again (%s)", message.kind, peer, fault)
+                return _error(message.id, _storage_failed())
             _log.exception("a message of kind %s from %s could not be handled", message.kind, peer)
             return _error(message.id, HanseError("the coordinator could not handle this; its log has the details"))
         return Message(kind, message.id, "coordinator", Record(data))
@@ -298,6 +307,11 @@ class Coordinator:
 
 def _error(id: str, error: HanseError) -> Message:
     return Message("error", id, "coordinator", Record({"code": error.code, "message": error.message}))
+
+
+def _storage_failed() -> StorageFailed:
+    """Without the reason, which may name a path: the log has it."""
+    return StorageFailed("the coordinator's storage fails; its log says how, and it is asked again in a while")
 
 
 def _dated(data: Mapping[str, Json]) -> dict[str, Json]:

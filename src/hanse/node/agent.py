@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import os
+import random
 import secrets
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -23,7 +24,7 @@ from hanse import event_loop, releases, supervisor, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
 from hanse.disk_faults import disk_fault
-from hanse.errors import HanseError, NodeLost, NotFound, StorageFailed, TooLarge, WireError
+from hanse.errors import HanseError, NodeLost, NotFound, NotNow, StorageFailed, TooLarge, WireError
 from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control, renewal
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
 _WARN_SECONDS = 86_400.0  # between two lines that say the same
 _RETRY_SECONDS = 1.0  # between attempts to write while the disk is full
+_AGAIN_SECONDS = 5.0  # between attempts to say what the coordinator cannot take now
 _TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
 
 
@@ -79,6 +81,7 @@ class Agent:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._greeting: asyncio.Task[Any] | None = None
         self._beating: asyncio.Task[Any] | None = None
+        self._telling: asyncio.Task[Any] | None = None
 
     # ------------------------------------------------------------ life
 
@@ -235,7 +238,7 @@ class Agent:
     async def _greet(self) -> None:
         """At every connection: who we are, what we have, and what the coordinator has not heard."""
         try:
-            welcome = await self._ask("hello", **self.hello())
+            welcome = await self._taken("hello", self.hello)
             self.coordinator = str(welcome.get("hanse") or "")[:40]
             self.clock = validity.apart(
                 validity.now(), validity.time(welcome.get("time")) or validity.now(), "this node", "the coordinator"
@@ -254,6 +257,16 @@ class Agent:
             pass  # closed
         except HanseError as error:
             log.warning("the coordinator did not accept this node's greeting: %s", error.message)
+
+    async def _taken(self, kind: str, said: Callable[[], Mapping[str, Json]]) -> Mapping[str, Json]:
+        """The coordinator's answer to what this node says of itself. It is said again while the coordinator's storage
+        fails: on a connection that stays, a node that was not welcomed would not be asked, nor say hello again."""
+        while True:
+            try:
+                return await self._ask(kind, **said())
+            except NotNow as error:
+                log.warning("the coordinator cannot take this node's %s now: %s", kind, error.message)
+            await asyncio.sleep(_AGAIN_SECONDS * random.uniform(0.5, 1.5))  # many nodes do not ask in step
 
     async def _caught_up(self, listed: Sequence[Json]) -> str:
         """Takes note of proposals, and tells decisions; what is wrong with the disk if that cannot be, "" else."""
@@ -291,6 +304,10 @@ class Agent:
                 )
             except NodeLost:
                 break
+            except NotNow as error:
+                log.warning("the decision on %s is told again in a while: %s", proposal.run, error.message)
+                self._tell_again()
+                break
             except HanseError as error:  # it knows better: nothing to tell again
                 if proposal.revoked:
                     log.info("run %s: the next task is refused; the coordinator says: %s", proposal.run, error.message)
@@ -301,6 +318,14 @@ class Agent:
             self.approvals.mark_sent(proposal)
         return refused
 
+    def _tell_again(self) -> None:
+        async def later() -> None:
+            await asyncio.sleep(_AGAIN_SECONDS * random.uniform(0.5, 1.5))
+            await self.tell()
+
+        if self._telling is None or self._telling.done() or self._telling is asyncio.current_task():
+            self._telling = self._spawn(later())
+
     async def _told(self) -> dict[str, str]:
         """What :meth:`tell` returns, if that does not take long: an owner waits for it."""
         telling = self._spawn(self.tell())
@@ -309,7 +334,7 @@ class Agent:
         return {}
 
     async def _beat(self) -> None:
-        with contextlib.suppress(HanseError):
+        with contextlib.suppress(NodeLost):
             warned = asyncio.get_running_loop().time()
             while True:
                 await asyncio.sleep(self.heartbeat_seconds)
@@ -319,7 +344,12 @@ class Agent:
                     for warning in self.warnings():
                         log.warning("%s", warning)
                 run = self.worker.busy
-                self._paced(await self._ask("heartbeat", busy=run is not None, run=run))
+                try:
+                    self._paced(await self._ask("heartbeat", busy=run is not None, run=run))
+                except NodeLost:
+                    raise
+                except HanseError as error:  # the next one is due all the same
+                    log.warning("the coordinator did not take a sign of life: %s", error.message)
 
     def _paced(self, said: Mapping[str, Json]) -> None:
         """How often this node beats is the coordinator's to say: less often where there are many."""
@@ -434,7 +464,7 @@ class Agent:
 
     async def _announce(self) -> None:
         try:
-            await self._ask("datasets", **self._changing())
+            await self._taken("datasets", self._changing)
         except NodeLost:
             pass  # the next greeting tells it
         except HanseError as error:

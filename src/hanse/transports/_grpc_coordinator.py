@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from hanse.errors import ConfigError, HanseError, NotAuthenticated
+from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow
 from hanse.identity import check_node_id, read_certificate
 from hanse.messages import MAX_MESSAGE_BYTES
 from hanse.transport import Handler
@@ -187,6 +187,9 @@ class GrpcCoordinator:
             return
         try:
             node, expires = await self._identify(call, fields)
+        except NotNow as error:
+            call.finish(UNAVAILABLE, error.message)
+            return
         except HanseError as error:
             call.finish(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else PERMISSION_DENIED, error.message)
             return
@@ -221,6 +224,8 @@ class GrpcCoordinator:
             answer = self._accept(node, fingerprint)
             if inspect.isawaitable(answer):
                 await answer
+        except NotNow:
+            raise
         except HanseError as error:
             self._peers.record(node, "not accepted", error.message)
             raise
