@@ -13,9 +13,11 @@ from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.registry import find
+from hanse.table import ColumnKind
 from hanse.task import PROBABILITIES
 
 Labels = Mapping[str, Mapping[str, Sequence[str]]]  # target to node to the labels that it told
+_NO_NUMBERS = (ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN)
 
 
 def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: Collection[str] = ()) -> dict[str, Json]:
@@ -62,3 +64,18 @@ def check_labels(config: RunConfig, labels: Labels) -> None:
     if classes and config.target_column and algorithms.needs_model(config):
         for name, told in labels.items():
             comparison.shared(told, name)
+
+
+def check_numbers(config: RunConfig, schemas: features.Schemas) -> None:
+    """Raises ``ConfigError`` where what the task takes as a number (:attr:`hanse.task.Learnable.moments`) is none by
+    the columns that sites declare: they would find it out after their owners agreed."""
+    if not config.target_column or not algorithms.needs_model(config):
+        return
+    numbers = int(getattr(find("tasks", config.task_type).TASK, "moments", 0))
+    for name in config.targets[:numbers]:
+        others = sorted(node for node, columns in schemas.items() if columns.get(name) in _NO_NUMBERS)
+        if others:
+            raise ConfigError(
+                f"the target is {name!r}, of which {config.task_type} takes numbers, and it is text or true/false at "
+                f"{', '.join(others)}; is it the right column? Else use another task_type (auto, binary, multiclass)"
+            )

@@ -24,6 +24,7 @@ Json = Any
 NODES = ("ulm", "bonn", "kiel")
 DISK_MB = 96
 _UP_S = 90.0
+_END_S = 90.0  # as systemd waits; the machine may have a lot else to do
 _PRELOAD = Path(__file__).with_name("preload.c")
 
 
@@ -86,7 +87,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._environment},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environment},
             )
 
     @property
@@ -97,10 +98,12 @@ class Process:
         if self.popen is not None and self.alive:
             self.popen.send_signal(how)
             try:
-                self.popen.wait(30)
+                self.popen.wait(_END_S)
             except subprocess.TimeoutExpired:
-                self.popen.kill()
-                raise AssertionError(f"{self.name} did not end within 30 s of {how.name}") from None
+                self.popen.send_signal(signal.SIGABRT)  # its last words say where its threads are
+                self.popen.wait()
+                said = self.log.read_text(errors="replace")[-6000:]
+                raise AssertionError(f"{self.name} did not end within {_END_S:g} s of {how.name}:\n{said}") from None
 
     def second(self) -> str:
         """What another one on the same folder says, which must not start."""

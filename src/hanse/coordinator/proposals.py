@@ -67,8 +67,10 @@ def freeze(
         name: {node: labels_told(usable[node].summary, str(d.get("name")), name) for node, d in datasets.items()}
         for name in config.targets
     }
-    found = alignment.of(config, {node: _columns(d) for node, d in datasets.items()}, labels, metadata)
+    schemas = {node: _columns(d) for node, d in datasets.items()}
+    found = alignment.of(config, schemas, labels, metadata)
     alignment.check_labels(config, labels)
+    alignment.check_numbers(config, schemas)
     named = bundle.bound(datasets)
     warnings = (*found["warnings"], *_heavy(config, named), *_warn(config, sorted(datasets)))
     found["warnings"] = list(warnings)  # owners read them too
