@@ -140,6 +140,9 @@ async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | No
         over.set()
         await asyncio.gather(*workers, return_exceptions=True)
         print("nothing happens any more; runs may end", flush=True)
+        for process in (world.coordinator, *world.nodes.values()):
+            if not process.alive:  # it broke off in the middle of a fault
+                process.start()
         with contextlib.suppress(AssertionError):
             await world.online()
         for run in proposed:
