@@ -18,7 +18,7 @@ from folder_federation import FolderFederation
 from grpc_federation import authority, echo, identity
 
 from hanse import transports
-from hanse.errors import ConfigError, NodeLost, NotAllowed
+from hanse.errors import ConfigError, NodeLost, NotAllowed, NotNow
 from hanse.messages import Memory, Message, Record
 from hanse.transport import Progress
 from hanse.transports import _folder_coordinator, _folder_files, _folder_watch, _folder_wire
@@ -215,6 +215,26 @@ def test_who_is_turned_away_is_told_and_comes_in_later(tmp_path: Path) -> None:
             assert "not accepted" in federation.kinds()
             welcome.set()
             assert (await federation.coordinator.request("a", Message("task", "1"))).id == "1"
+
+    run(test())
+
+
+def test_where_nobody_can_say_who_may_come_in_a_node_waits_and_is_not_turned_away(tmp_path: Path) -> None:
+    async def test() -> None:
+        looks = 0
+
+        def accept(node: str, fingerprint: str) -> None:
+            nonlocal looks
+            looks += 1
+            if looks < 3:
+                raise NotNow("the database is away")
+
+        said: list[tuple[str, str]] = []
+        async with FolderFederation(tmp_path, accept=accept) as federation:
+            await federation.node("a", wait=False, report=lambda *what: said.append(what))
+            assert (await federation.coordinator.request("a", Message("task", "1"))).id == "1"
+            assert "turned away" not in dict(said)
+            assert federation.kinds() == []
 
     run(test())
 

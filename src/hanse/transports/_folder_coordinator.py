@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hanse.errors import ConfigError, HanseError
+from hanse.errors import ConfigError, HanseError, NotNow
 from hanse.messages import MAX_MESSAGE_BYTES
 from hanse.transport import Handler
 from hanse.transports import REQUEST_HEADER
@@ -240,6 +240,10 @@ class FolderCoordinator:
             admitted = self._accept(hello.node, hello.fingerprint)
             if inspect.isawaitable(admitted):
                 await admitted
+        except NotNow:  # nobody can say who may come in: the hello is looked at again
+            self._welcomed.pop(hello.session, None)
+            self._seen.pop(hello.node, None)
+            return
         except HanseError as error:
             self._peers.record(hello.node, "not accepted", error.message)
             answer, keys = papers.refusal(hello, error.message, key, certificate), None
