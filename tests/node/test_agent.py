@@ -104,6 +104,24 @@ def test_a_busy_node_still_beats_and_takes_proposals(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_happens_while_the_disk_is_full_stands_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as node:
+
+            def full(*args: Any, **more: Any) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            monkeypatch.setattr(node.agent.audit, "append", full)
+            node.agent._worker_died("killed by signal 9")
+            node.agent._refused("stranger", "a greeting", "no certificate")
+
+    asyncio.run(main())
+    said = [record.message for record in caplog.records if "No space left" in record.message]
+    assert ["worker.lost" in line or "message.refused" in line for line in said] == [True, True]
+
+
 def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
     async def main() -> None:
         bundle = probe()

@@ -168,11 +168,22 @@ class Agent:
             self._beating.cancel()
 
     def _refused(self, peer: str, what: str, detail: str) -> None:
-        self.audit.append(peer[:200], "message.refused", what[:200], {"detail": detail[:1000]}, sync=False)
+        self._happened(peer[:200], "message.refused", what[:200], {"detail": detail[:1000]})
 
     def _worker_died(self, why: str) -> None:
         log.warning("the worker was lost and is replaced: %s", why)
-        self.audit.append("node", "worker.lost", self.node, {"reason": why}, sync=False)
+        self._happened("node", "worker.lost", self.node, {"reason": why})
+
+    def _happened(self, actor: str, action: str, subject: str, detail: Mapping[str, Json]) -> None:
+        """A line in the audit log of what nobody decided here. It has happened all the same where the disk is full, and
+        then the node's log alone says so."""
+        try:
+            self.audit.append(actor, action, subject, detail, sync=False)
+        except Exception as error:
+            fault = disk_fault(error)
+            if not fault:
+                raise
+            log.warning("the audit log has no line of %s (%s: %s): %s", action, subject, detail, fault)
 
     # ------------------------------------------------------------ what is asked
 
