@@ -152,8 +152,9 @@ def pack(labels: Sequence[str]) -> Array:
 
 
 def unpack(packed: Array) -> tuple[str, ...]:
-    """Labels from their bytes (:func:`pack`). Raises ``ValueError`` where they are none."""
-    found = json.loads(packed.tobytes() or b"[]")
+    """Labels from their bytes (:func:`pack`), which zeros may follow where groups have others. Raises ``ValueError``
+    where they are none."""
+    found = json.loads(packed.tobytes().rstrip(b"\0") or b"[]")
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
         raise ValueError("labels must be a list of text")
     return tuple(found)

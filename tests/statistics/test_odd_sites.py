@@ -85,3 +85,11 @@ def test_a_test_of_one_label_says_which_groups_there_are(name: str, rows: int) -
         ConfigError, match=r"two groups are compared; there are [01] \((none|a)\); a label makes a group"
     ):
         getattr(analytics, name)("x", "g")
+
+
+def test_labels_of_groups_that_have_others() -> None:
+    """What is stacked of groups with fewer labels is followed by zeros, which are no labels and no counts."""
+    frame = {"g": ["a", "b", "longer"] * 40 + ["a"] * 30, "h": ["c"] * 120 + ["d"] * 30}
+    with hanse.simulate({"s0": frame, "s1": frame}) as federation:
+        found = federation.analytics(by="h").ask("levels", ["g"], {}).to_json()["statistics"]["levels"]
+    assert json.loads(json.dumps(found))["g"] == {"c": ["a", "b", "longer"], "d": ["a"]}

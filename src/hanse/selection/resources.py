@@ -28,7 +28,7 @@ def choose(situation: Situation) -> Choice:
     >>> told = {"minimum_cpus": 4, "minimum_memory_mb": 2048, "needs_gpu": False}
     >>> choose(Situation(["a", "b", "c"], 2, np.random.default_rng(0), facts, (), told))
     Choice(nodes=['a'], reason='1 at random of the 1 of 3 whose machines have enough', \
-reasons={'a': '8 processors, 4096 MB'})
+reasons={'a': '8 processors, 4096 MB'}, left_out={})
     """
     able = [n for n in situation.eligible if _enough(situation.facts.get(n, {}), situation.settings)]
     count = min(situation.count, len(able))

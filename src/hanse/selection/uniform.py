@@ -10,7 +10,7 @@ def choose(situation: Situation) -> Choice:
 
     >>> import numpy as np
     >>> choose(Situation(["a", "b", "c"], 2, np.random.default_rng(0)))
-    Choice(nodes=['b', 'c'], reason='2 of 3, each as likely as any other', reasons={})
+    Choice(nodes=['b', 'c'], reason='2 of 3, each as likely as any other', reasons={}, left_out={})
     """
     drawn = situation.rng.choice(len(situation.eligible), situation.count, replace=False)
     nodes = sorted(situation.eligible[i] for i in drawn)

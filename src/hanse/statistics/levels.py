@@ -42,10 +42,19 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
 def merge(a: Arrays, b: Arrays) -> Arrays:
     if any("over" in part and part["over"] for part in (a, b)):
         return _over(int(a["n"] + b["n"]))
-    found = dict(zip(unpack(a["labels"]), a["counts"].tolist(), strict=True))
-    for label, count in zip(unpack(b["labels"]), b["counts"].tolist(), strict=True):
+    found = _counted(a)
+    for label, count in _counted(b).items():
         found[label] = found.get(label, 0) + count
     return _packed(found)
+
+
+def _counted(arrays: Arrays) -> dict[str, int]:
+    """Labels and their counts, which zeros may follow where groups have others. Raises ``ValueError`` where they do not
+    belong together."""
+    labels, counts = unpack(arrays["labels"]), arrays["counts"].tolist()
+    if any(counts[len(labels) :]):
+        raise ValueError("there are more counts than labels")
+    return dict(zip(labels, counts[: len(labels)], strict=True))
 
 
 def _packed(found: Mapping[str, int]) -> Arrays:
@@ -69,8 +78,7 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     """Only names leave, each with the count 1; never how often it stands there."""
     if arrays["over"]:
         raise Withheld("the column has too many different values to be labels; ask for a histogram")
-    pairs = zip(unpack(arrays["labels"]), arrays["counts"], strict=True)
-    kept = [label for label, count in pairs if count >= owner.minimum]
+    kept = [label for label, count in _counted(arrays).items() if count >= owner.minimum]
     if len(kept) > MOST_LABELS:
         raise DataError(f"the column has more than {MOST_LABELS} labels; use a histogram")
     return {
