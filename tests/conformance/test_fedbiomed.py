@@ -9,11 +9,10 @@ from pathlib import Path
 import click
 import psutil
 
-from demo.federation import hanse
 from hanse.coordinator.cli import start
 from hanse.node.settings import NodeSettings
 
-from .conftest import PROBE, World, approve
+from .conftest import PROBE, World, approve, hanse
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 

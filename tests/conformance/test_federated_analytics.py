@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import demo.federation
 import hanse
 from hanse import registry
 from hanse.algorithms.statistics import ALGORITHM, Query
@@ -30,6 +29,7 @@ from hanse.statistics import _powers
 from hanse.table import Column, ColumnKind, Table
 
 from .conftest import World
+from .conftest import hanse as hanse_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_the_flow_from_the_call_to_the_number(world: World) -> None:
     one's gate and worker answer from the file; the replies become one result, and no reply is a row."""
     places = {name: str(world.federation.home / name) for name in world.owners}
     for place in places.values():
-        demo.federation.hanse("node", "policy", "set", "allow_federated_analytics", "true", "--home", place)
+        hanse_command("node", "policy", "set", "allow_federated_analytics", "true", "--home", place)
     pooled = pd.concat([pd.read_csv(world.data(name)) for name in places])
     with hanse.connect(world.federation.url, world.scientist) as federation:
         analytics = federation.analytics(tags=["heart"])
@@ -58,7 +58,7 @@ def test_the_flow_from_the_call_to_the_number(world: World) -> None:
     assert result.values("count") == {"age": 160, "marker": 160}
     [fetched] = result.fetched
     for name, place in places.items():
-        told = demo.federation.hanse("node", "audit", "--json", "--last", "0", "--home", place).splitlines()
+        told = hanse_command("node", "audit", "--json", "--last", "0", "--home", place).splitlines()
         mine = [e for e in map(json.loads, told) if e["subject"] == fetched.run_id]
         assert [e["detail"]["step"] for e in mine if e["action"] == "task.answered"] == [0, 1], name
         assert world.recorders[name].received().count(fetched.run_id.encode()) >= 3, name  # bundle, tasks
@@ -72,7 +72,7 @@ def test_who_may_be_shown_alone_and_who_not(world: World) -> None:
     home = world.federation.home
     for name, alone in (("lake", "true"), ("hill", "false")):
         for key, value in (("allow_federated_analytics", "true"), ("allow_node_statistics", alone)):
-            demo.federation.hanse("node", "policy", "set", key, value, "--home", str(home / name))
+            hanse_command("node", "policy", "set", key, value, "--home", str(home / name))
     frames = {name: pd.read_csv(world.data(name)) for name in world.owners}
     with hanse.connect(world.federation.url, world.scientist) as federation:
         result = federation.analytics(tags=["heart"], per_node=True).fetch_stats("mean", "marker")

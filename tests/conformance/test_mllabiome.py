@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from demo.federation import hanse
-
-from .conftest import HEART, PATIENT, TOWN, VALUE, World, approve, await_proposal
+from .conftest import HEART, PATIENT, TOWN, VALUE, World, approve, await_proposal, hanse
 from .recorder import payloads
 
 RARE = [TOWN.encode(), PATIENT.encode(), b"1234.567", *(struct.pack(code, VALUE) for code in ("<d", ">d", "<f", ">f"))]
