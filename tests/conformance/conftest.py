@@ -74,8 +74,7 @@ def write_csv(path: Path, seed: int, rows: int = 80) -> None:
 
 
 def hanse(*arguments: str) -> str:
-    """Runs ``hanse ARGUMENTS`` in an interpreter of its own, as an owner does: in this one the recorders' threads carry
-    what the nodes say, and a command beside them made a node stop hearing anything now and then."""
+    """Runs ``hanse ARGUMENTS`` in an interpreter of its own, as an owner does."""
     done = subprocess.run([sys.executable, "-m", "hanse.cli", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done.stdout

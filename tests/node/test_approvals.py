@@ -225,3 +225,35 @@ def test_approvals_are_only_the_owners_to_read(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert all(not path.stat().st_mode & 0o077 for path in tmp_path.iterdir())
+
+
+def test_locks_are_kept_whoever_looks_besides(tmp_path: Path) -> None:
+    """A process that closes a file ends all its locks on it. Without SQLite's, the next process that opens the
+    database takes its memory for nobody's, and makes it anew under the feet of those who use it."""
+    first = Approvals(tmp_path)
+    program = (
+        "import fcntl, sys\n"
+        "for name, byte, many in (('approvals.db-shm', 128, 1), ('approvals.db', 0x40000002, 510)):\n"
+        "    with open(f'{sys.argv[1]}/{name}', 'r+b') as file:\n"
+        "        try:\n"
+        "            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, many, byte)\n"
+        "        except OSError:\n"
+        "            print(name, 'locked')\n"
+        "        else:\n"
+        "            print(name, 'free')\n"
+    )
+
+    def locks() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    both = ["approvals.db-shm locked", "approvals.db locked"]
+    assert locks() == both
+    for _ in range(2):
+        second = Approvals(tmp_path)
+        assert second.proposals() == []
+        second.close()
+        assert locks() == both
+    first.close()

@@ -142,6 +142,7 @@ class Approvals:
     def close(self) -> None:
         """Closes the database."""
         self._db.close()
+        self._changes.close()
 
     def receive(self, proposal: Proposal) -> Proposal:
         """Keeps a proposal; one that is known keeps its decision. Those that nobody decided and that have
