@@ -54,28 +54,10 @@ async def local(wire: str) -> Lab:
     return Lab(transport, join, leave, close)
 
 
-async def grpc() -> Lab:
-    folder = tempfile.TemporaryDirectory()
-    federation = await Federation(Path(folder.name)).__aenter__()
-    nodes: dict[str, Any] = {}
-
-    async def join(node: str, handler: Handler) -> None:
-        nodes[node] = await federation.node(node, handler, alive_every=0.05)
-
-    async def leave(node: str) -> None:
-        await nodes.pop(node).close()
-
-    async def close() -> None:
-        await federation.__aexit__()
-        folder.cleanup()
-        assert federation.recorded == []
-
-    return Lab(federation.coordinator, join, leave, close)
-
-
-async def folder() -> Lab:
+async def of_nodes(make: Callable[[Path], Federation | FolderFederation]) -> Lab:
+    """One whose nodes dial in."""
     home = tempfile.TemporaryDirectory()
-    federation = await FolderFederation(Path(home.name)).__aenter__()
+    federation = await make(Path(home.name)).__aenter__()
     nodes: dict[str, Any] = {}
 
     async def join(node: str, handler: Handler) -> None:
@@ -121,8 +103,8 @@ def no_identity() -> Any:
 MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
     "local": lambda: local("references"),
     "local exact": lambda: local("exact"),
-    "grpc": grpc,
-    "folder": folder,
+    "grpc": lambda: of_nodes(Federation),
+    "folder": lambda: of_nodes(FolderFederation),
     "a transport of one file": inbox,
 }
 

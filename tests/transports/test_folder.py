@@ -20,7 +20,7 @@ from grpc_federation import authority, echo, identity
 from hanse import transports
 from hanse.errors import ConfigError, NodeLost, NotAllowed, NotNow
 from hanse.messages import Memory, Message, Record
-from hanse.transport import Progress
+from hanse.transport import Handler, Progress
 from hanse.transports import _folder_coordinator, _folder_files, _folder_watch, _folder_wire
 from hanse.transports import _folder_papers as papers
 from hanse.transports._folder_keys import FreshKey
@@ -48,6 +48,33 @@ async def until(true: Any) -> None:
 
 def lies_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def noted() -> tuple[list[str], Handler]:
+    """What a node was asked, and a node that notes it."""
+    seen: list[str] = []
+
+    async def work(peer: str, request: Message, alive: Progress) -> Message:
+        seen.append(request.id)
+        return await echo(peer, request, alive)
+
+    return seen, work
+
+
+@contextlib.asynccontextmanager
+async def carried(
+    home: Path, seed: int = 0, faults: float = 0
+) -> AsyncIterator[tuple[FolderFederation, Carrier, Path]]:
+    """A federation whose nodes have a folder of their own, which a carrier keeps in step."""
+    remote = home / "remote"
+    remote.mkdir()
+    federation, carrier = FolderFederation(home, of_nodes=remote), Carrier(home / "shared", remote, seed, faults)
+    carrying = asyncio.create_task(carrier.run())
+    try:
+        async with federation:
+            yield federation, carrier, remote
+    finally:
+        carrying.cancel()
 
 
 # ---------------------------------------------------------------- a day as it should be
@@ -306,12 +333,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_who_comes_back_on_monday_answers_what_is_still_wanted(tmp_path: Path) -> None:
     async def test() -> None:
-        seen: list[str] = []
-
-        async def work(peer: str, request: Message, alive: Progress) -> Message:
-            seen.append(request.id)
-            return Message("reply", request.id)
-
+        seen, work = noted()
         async with FolderFederation(tmp_path) as federation:
             node = await federation.node("a", work)
             await federation.coordinator.request("a", Message("task", "friday"))
@@ -330,19 +352,8 @@ def test_who_comes_back_on_monday_answers_what_is_still_wanted(tmp_path: Path) -
 
 def test_a_machine_that_slept_goes_on_in_the_same_session_and_does_not_begin_what_was_given_up(tmp_path: Path) -> None:
     async def test() -> None:
-        seen: list[str] = []
-
-        async def work(peer: str, request: Message, alive: Progress) -> Message:
-            seen.append(request.id)
-            await asyncio.sleep(0)
-            return Message("reply", request.id)
-
-        remote = tmp_path / "remote"
-        remote.mkdir()
-        federation = FolderFederation(tmp_path, of_nodes=remote)
-        carrier = Carrier(tmp_path / "shared", remote, faults=0)
-        carrying = asyncio.create_task(carrier.run())
-        async with federation:
+        seen, work = noted()
+        async with carried(tmp_path) as (federation, carrier, remote):
             await federation.node("a", work)
             session = {n[:32] for n in lies_in(remote) if "welcome" in n}
             carrier.stopped = True
@@ -357,7 +368,6 @@ def test_a_machine_that_slept_goes_on_in_the_same_session_and_does_not_begin_wha
             assert (await wanted).id == "sunday"
             assert seen == ["sunday"]
             assert {n[:32] for n in lies_in(remote) if "welcome" in n} == session
-        carrying.cancel()
 
     run(test())
 
@@ -464,18 +474,8 @@ def test_who_is_disconnected_is_lost_and_may_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_late_out_of_order_in_halves_twice_and_copied(tmp_path: Path, seed: int) -> None:
     async def test() -> None:
-        seen: list[str] = []
-
-        async def work(peer: str, request: Message, alive: Progress) -> Message:
-            seen.append(request.id)
-            return Message("reply", request.id, body=request.body)
-
-        remote = tmp_path / "remote"
-        remote.mkdir()
-        federation = FolderFederation(tmp_path, of_nodes=remote)
-        carrier = Carrier(tmp_path / "shared", remote, seed, faults=0.4)
-        carrying = asyncio.create_task(carrier.run())
-        async with federation:
+        seen, work = noted()
+        async with carried(tmp_path, seed, faults=0.4) as (federation, carrier, remote):
             for name in "ab":
                 await federation.node(name, work)
 
@@ -494,25 +494,14 @@ def test_late_out_of_order_in_halves_twice_and_copied(tmp_path: Path, seed: int)
             await until(lambda: "conflicted copy" in federation.kinds())
             assert set(federation.kinds()) == {"conflicted copy"}
             assert min(carrier.did[what] for what in ("late", "cut", "beside", "in place", "back again")) > 0
-        carrying.cancel()
 
     run(test())
 
 
 def test_old_files_that_are_put_back_are_not_read_again(tmp_path: Path) -> None:
     async def test() -> None:
-        seen: list[str] = []
-
-        async def work(peer: str, request: Message, alive: Progress) -> Message:
-            seen.append(request.id)
-            return Message("reply", request.id)
-
-        remote = tmp_path / "remote"
-        remote.mkdir()
-        federation = FolderFederation(tmp_path, of_nodes=remote)
-        carrier = Carrier(tmp_path / "shared", remote, faults=0)
-        carrying = asyncio.create_task(carrier.run())
-        async with federation:
+        seen, work = noted()
+        async with carried(tmp_path) as (federation, carrier, remote):
             first = await federation.node("a", work)
             for i in range(3):
                 await federation.coordinator.request("a", Message("task", f"old {i}"))
@@ -526,7 +515,6 @@ def test_old_files_that_are_put_back_are_not_read_again(tmp_path: Path) -> None:
             assert (await federation.coordinator.request("a", Message("task", "new"))).id == "new"
             assert seen == ["old 0", "old 1", "old 2", "new"]
             assert "second stream" not in federation.kinds()
-        carrying.cancel()
 
     run(test())
 
@@ -537,12 +525,7 @@ def test_a_file_that_was_changed_ends_the_session_and_is_sent_again(
     monkeypatch.setattr(_folder_wire, "_TAMPERED_S", 0.2)
 
     async def test() -> None:
-        remote = tmp_path / "remote"
-        remote.mkdir()
-        federation = FolderFederation(tmp_path, of_nodes=remote)
-        carrier = Carrier(tmp_path / "shared", remote, faults=0)
-        carrying = asyncio.create_task(carrier.run())
-        async with federation:
+        async with carried(tmp_path) as (federation, carrier, remote):
             await federation.node("a")
             carrier.stopped = True
             asking = asyncio.create_task(federation.coordinator.request("a", Message("task", "1")))
@@ -556,19 +539,13 @@ def test_a_file_that_was_changed_ends_the_session_and_is_sent_again(
             carrier.stopped = False
             assert (await asking).id == "1"
             assert federation.kinds() == ["tampered"]
-        carrying.cancel()
 
     run(test())
 
 
 def test_what_was_removed_before_it_was_read_is_sent_again(tmp_path: Path) -> None:
     async def test() -> None:
-        remote = tmp_path / "remote"
-        remote.mkdir()
-        federation = FolderFederation(tmp_path, of_nodes=remote)
-        carrier = Carrier(tmp_path / "shared", remote, faults=0)
-        carrying = asyncio.create_task(carrier.run())
-        async with federation:
+        async with carried(tmp_path) as (federation, carrier, remote):
             await federation.node("a")
             carrier.stopped = True
             asking = asyncio.create_task(federation.coordinator.request("a", Message("task", "1")))
@@ -579,7 +556,6 @@ def test_what_was_removed_before_it_was_read_is_sent_again(tmp_path: Path) -> No
             carrier.stopped = False
             assert (await asking).id == "1"
             assert federation.kinds() == []
-        carrying.cancel()
 
     run(test())
 
