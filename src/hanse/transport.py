@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hanse.messages import Message
 
+COORDINATOR = "coordinator"  # what a coordinator is called where nodes have names of their own
 Progress = Callable[[], None]
 Handler = Callable[[str, Message, Progress], Awaitable[Message]]  # (authenticated peer, request, alive) -> reply
 

@@ -658,7 +658,7 @@ def test_what_is_on_its_way_is_neither_ours_nor_a_copy(name: str) -> None:
 def test_an_answer_that_never_comes_is_the_runs_to_give_up_not_the_transports(tmp_path: Path) -> None:
     """A task may take longer than any sign of life: no clock of the transport ends it."""
 
-    async def test() -> AsyncIterator[None] | None:
+    async def test() -> None:
         progress: list[int] = []
         release = asyncio.Event()
 

@@ -1027,7 +1027,7 @@ def test_payloads_over_the_budget_do_not_stay_in_memory(tmp_path: Path) -> None:
             await federation.node("a")
             reply = await federation.coordinator.request("a", Message("task", "1", body=big(5)))
             small = await federation.coordinator.request("a", Message("task", "2", body=big(0.5)))
-            budget = federation.coordinator._allocate
+            budget = federation.coordinator._peers.budget
             assert budget.held == small.body.nbytes
             np.testing.assert_array_equal(reply.body.arrays["w"], big(5).arrays["w"])
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".spool")]  # unlinked

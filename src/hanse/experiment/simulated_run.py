@@ -28,8 +28,8 @@ from hanse.privacy.drawing import KEY_BYTES
 from hanse.queries import TableSource
 from hanse.rounds import Forgetful, Loop, Step
 from hanse.table import Table
-from hanse.transport import Handler, Progress
-from hanse.transports.local import COORDINATOR, LocalTransport
+from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.transports.local import LocalTransport
 
 AWAKE = 256  # virtual sites that keep their rows at hand
 

@@ -19,7 +19,6 @@ from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.passage import (
-    COORDINATOR,
     Allowed,
     Approved,
     Audited,
@@ -41,7 +40,7 @@ from hanse.node.standing import StandingApprovals
 from hanse.node.workers import Workers
 from hanse.rule import Decision
 from hanse.store.audit import AuditLog
-from hanse.transport import Progress
+from hanse.transport import COORDINATOR, Progress
 
 log = logging.getLogger(__name__)
 
@@ -281,4 +280,4 @@ def _check_bundle(node: str, proposal: Proposal) -> None:
                 raise NotApproved("the bundle names another dataset than the proposal")
 
 
-__all__ = ["COORDINATOR", "Gate"]
+__all__ = ["Gate"]

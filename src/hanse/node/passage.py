@@ -27,9 +27,8 @@ from hanse.node.worker import Worked
 from hanse.node.workers import Workers
 from hanse.rule import Rule
 from hanse.store.audit import AuditLog
-from hanse.transport import Progress
+from hanse.transport import COORDINATOR, Progress
 
-COORDINATOR = "coordinator"
 _LARGE = 1 << 20  # a payload that takes long enough to hash that others should not wait for it
 
 

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError, HanseError, NotNow
-from hanse.messages import MAX_MESSAGE_BYTES
 from hanse.transport import Handler
-from hanse.transports import REQUEST_HEADER
 from hanse.transports import _folder_files as files
 from hanse.transports import _folder_joining as joining
 from hanse.transports import _folder_papers as papers
@@ -27,12 +25,11 @@ from hanse.transports._folder_keys import FreshKey
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
-from hanse.transports._link import REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._link import Refusal, Traffic
 from hanse.transports._peers import Peers
 
 log = logging.getLogger(__name__)
 
-COORDINATOR = "coordinator"
 ALIVE_SECONDS = 20.0  # each sign is a file that has to be carried
 DESKS = 4
 _LONGEST_SESSION = 30 * 86400.0  # seconds; then a new hello, so that an expired certificate ends
@@ -69,9 +66,8 @@ class FolderCoordinator:
         spool: Path | None = None,
         alive_every: float = ALIVE_SECONDS,
     ) -> None:
-        self._root, self._identity, self._handler, self._accept = root, identity, handler, accept
-        self._allocate, self._traffic = Budget(MEMORY_BYTES, spool), Traffic(alive_every=alive_every)
-        self._peers = Peers(self._link, refused)
+        self._root, self._identity, self._accept = root, identity, accept
+        self._peers = Peers(handler, refused, Budget(MEMORY_BYTES, spool), Traffic(alive_every=alive_every))
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
         self.number, self._joining, self._enrol = papers.new_number(), FreshKey(), enrol
@@ -317,19 +313,6 @@ class FolderCoordinator:
                 del self._wires[node]
 
     # ------------------------------------------------------------ parts
-
-    def _link(self, node: str) -> Link:
-        return Link(
-            COORDINATOR,
-            node,
-            self._handler,
-            self._peers.record,
-            allocate=self._allocate,
-            limit=MAX_MESSAGE_BYTES,
-            request_limit=REQUEST_LIMIT,
-            request_header=REQUEST_HEADER,
-            traffic=self._traffic,
-        )
 
     def _complain(self, node: str, what: str, detail: str) -> None:
         """Said once: the file that it is about stays where it is."""

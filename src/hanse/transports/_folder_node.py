@@ -15,24 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, WireError
-from hanse.identity import NodeIdentity, check_node_id
-from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
-from hanse.transport import Handler, Progress
+from hanse.identity import NodeIdentity
+from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
+from hanse.transport import COORDINATOR, Handler
 from hanse.transports import _folder_files as files
 from hanse.transports import _folder_papers as papers
-from hanse.transports._folder_coordinator import ALIVE_SECONDS, COORDINATOR
+from hanse.transports._folder_coordinator import ALIVE_SECONDS
 from hanse.transports._folder_keys import SessionKeys
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
-from hanse.transports._link import Link, Refusal
+from hanse.transports._link import Refusal
+from hanse.transports._node_end import NodeEnd
 
 log = logging.getLogger(__name__)
 
 _DESKS = 2
 
 
-class FolderNode:
+class FolderNode(NodeEnd):
     """A :class:`hanse.transports.Line` in a shared folder.
 
     Args:
@@ -56,51 +57,21 @@ class FolderNode:
         alive_every: float = ALIVE_SECONDS,
         backoff: tuple[float, float] = (0.05, 60.0),
     ) -> None:
-        self.node, self._root, self._identity = check_node_id(node), root, identity
-        self._mine, self._theirs = root / "to-coordinator" / node, root / "to-nodes" / node
-        self._report, self._refused, self._backoff = report, refused, backoff
-        self._link = Link(
-            node,
-            COORDINATOR,
-            handler,
-            refused,
-            allocate=allocate,
-            limit=limit,
-            request_limit=limit,
-            alive_every=alive_every,
+        super().__init__(
+            node, handler, allocate=allocate, report=report, refused=refused, limit=limit, alive_every=alive_every
         )
+        self._root, self._identity, self._refused, self._backoff = root, identity, refused, backoff
+        self._mine, self._theirs = root / "to-coordinator" / node, root / "to-nodes" / node
         self._desk = ThreadPoolExecutor(_DESKS, "folder")
         self._changed = asyncio.Event()
         self._wire: FolderWire | None = None
         self._said: tuple[str, str] = ("", "")
         self._believed: tuple[bytes, papers.Announcement | None] = (b"", None)
         self._complained: set[str] = set()
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins to look for the coordinator, in the running event loop; returns at once."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-
-    async def connected(self) -> None:
-        """Returns when the coordinator has let this node in."""
-        await self._up.wait()
-
-    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
-        """Asks the coordinator; waits for the next session where there is none. Raises the coordinator's error, or
-        ``NodeLost`` when this node is closed."""
-        return await self._link.request(message, progress)
 
     async def close(self) -> None:
         """Says goodbye, and ends all work for the coordinator."""
-        self._link.close("this node was closed")
-        if self._wire is not None:
-            self._wire.end("this node was closed")
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await super().close()
         await asyncio.to_thread(self._desk.shutdown)
 
     # ------------------------------------------------------------ sessions
@@ -262,10 +233,7 @@ class FolderNode:
         if (what, detail) == self._said:
             return
         self._said = (what, detail)
-        try:
-            self._report(what, detail)
-        except Exception:
-            log.exception("could not report: %s (%s)", what, detail)
+        super()._say(what, detail)
 
     async def _at_desk(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._desk, work)

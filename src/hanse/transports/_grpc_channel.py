@@ -13,7 +13,6 @@ from hanse.served_certificate import load_chain
 SERVICE, METHOD = "hanse.v1.Link", "Connect"
 PATH = f"/{SERVICE}/{METHOD}"
 NODE_METADATA = "hanse-node"  # who a node without a certificate says it is (plaintext, loopback only)
-COORDINATOR = "coordinator"
 BEAT_SECONDS = 10.0  # between heartbeats, where nobody says otherwise
 SILENT_BEATS = 1.25  # then a line is probed, and as long after given up: before the node that is on it counts as stale
 HANDSHAKE_SECONDS = 20.0  # who connects and shows no certificate holds a file of ours for so long

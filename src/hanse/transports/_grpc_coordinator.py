@@ -24,7 +24,6 @@ from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow
 from hanse.identity import check_node_id, read_certificate
 from hanse.messages import MAX_MESSAGE_BYTES
 from hanse.transport import Handler
-from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import MEMORY_BYTES, Budget
 from hanse.transports._grpc_call import (
     ABORTED,
@@ -37,7 +36,6 @@ from hanse.transports._grpc_call import (
 )
 from hanse.transports._grpc_channel import (
     BEAT_SECONDS,
-    COORDINATOR,
     GOODBYE_SECONDS,
     HANDSHAKE_SECONDS,
     MAX_FRAME,
@@ -48,7 +46,7 @@ from hanse.transports._grpc_channel import (
     host_of,
 )
 from hanse.transports._http2 import Fields
-from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Refusal, Traffic
 from hanse.transports._peers import Peers
 
 log = logging.getLogger(__name__)
@@ -91,11 +89,9 @@ class GrpcCoordinator:
         alive_every: float = ALIVE_SECONDS,
         beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
     ) -> None:
-        self._handler, self._accept = handler, accept
-        self._allocate, self._traffic = Budget(memory, spool), Traffic(alive_every=alive_every)
-        self._limit, self._request_limit = limit, request_limit
-        self._keepalive = lambda: SILENT_BEATS * beat_s()
-        self._peers = Peers(self._link, refused)
+        self._accept, self._keepalive = accept, lambda: SILENT_BEATS * beat_s()
+        traffic = Traffic(alive_every=alive_every)
+        self._peers = Peers(handler, refused, Budget(memory, spool), traffic, limit, request_limit)
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
         self._servers: list[asyncio.Server] = []
@@ -167,19 +163,6 @@ class GrpcCoordinator:
                 for call in left:
                     call.transport.close() if patient else call.abort()
                 await asyncio.wait([call.closed for call in left], timeout=_LAST_WORDS)
-
-    def _link(self, node: str) -> Link:
-        return Link(
-            COORDINATOR,
-            node,
-            self._handler,
-            self._peers.record,
-            allocate=self._allocate,
-            limit=self._limit,
-            request_limit=self._request_limit,
-            request_header=REQUEST_HEADER,
-            traffic=self._traffic,
-        )
 
     async def _serve(self, call: Call, fields: dict[str, str]) -> None:
         if fields.get(":path") != PATH:

@@ -8,20 +8,17 @@ on meanwhile.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 from hanse.errors import HanseError
-from hanse.identity import check_node_id
-from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory, Message
-from hanse.transport import Handler, Progress
+from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
+from hanse.transport import Handler
 from hanse.transports._grpc_call import PERMISSION_DENIED, RECEIVE_BYTES, UNAUTHENTICATED, Call, Ended
 from hanse.transports._grpc_channel import (
     BEAT_SECONDS,
-    COORDINATOR,
     GOODBYE_SECONDS,
     MAX_FRAME,
     NODE_METADATA,
@@ -31,36 +28,28 @@ from hanse.transports._grpc_channel import (
     host_of,
     is_loopback,
 )
-from hanse.transports._link import ALIVE_SECONDS, Link, Refusal
+from hanse.transports._link import ALIVE_SECONDS, Refusal
+from hanse.transports._node_end import NodeEnd, Report
 from hanse.transports._way_out import proxy_for, tunnel
-
-log = logging.getLogger(__name__)
 
 _GOOD_SECONDS = 5.0  # a connection that lasted so long was a good one
 _CONNECT_SECONDS = 20.0
 
-Report = Callable[[str, str], None]  # (what, detail)
 
-
-class GrpcNode:
+class GrpcNode(NodeEnd):
     """A node's connection to its coordinator.
 
     Args:
         node: this node's id; its certificate must say the same.
         address: the coordinator's ``host:port``.
-        handler: answers the coordinator's requests.
         credentials: makes the channel's credentials, called for every attempt, so that a renewed
             certificate is used and an expired one is named (``channel_credentials``).
         insecure: plaintext, for loopback addresses only, when there are no credentials.
-        allocate: where incoming payloads land.
         explain: says in a sentence why no connection can be made, "" where it cannot tell; blocks.
-        report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` (with the
-            coordinator's reason) or ``not possible`` (the certificate has expired, ...).
-        refused: told of everything from the coordinator that was not accepted.
-        limit: largest payload in bytes, both ways.
         beat_s: seconds between two heartbeats of this node, now: the line is probed after ``SILENT_BEATS`` of them
             in silence, and given up as long after.
         backoff: shortest and longest time between attempts, in seconds.
+        handler, allocate, report, refused, limit, alive_every: as of :class:`NodeEnd`.
     """
 
     def __init__(
@@ -83,45 +72,12 @@ class GrpcNode:
         host = host_of(address)
         if credentials is None:
             check_plaintext(address, insecure)
-        self.node, self.address = check_node_id(node), address
-        self._credentials, self._report, self._backoff = credentials, report, backoff
-        self._explain = explain
+        super().__init__(
+            node, handler, allocate=allocate, report=report, refused=refused, limit=limit, alive_every=alive_every
+        )
+        self.address, self._credentials, self._explain, self._backoff = address, credentials, explain, backoff
         self._host, self._keepalive = host, lambda: SILENT_BEATS * beat_s()
         self._room = memoryview(bytearray(RECEIVE_BYTES))
-        self._link = Link(
-            node,
-            COORDINATOR,
-            handler,
-            refused,
-            allocate=allocate,
-            limit=limit,
-            request_limit=limit,
-            alive_every=alive_every,
-        )
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to connect, in the running event loop; returns at once."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-
-    async def connected(self) -> None:
-        """Returns when the coordinator has let this node in."""
-        await self._up.wait()
-
-    async def request(self, message: Message, progress: Progress = lambda: None) -> Message:
-        """Ask the coordinator; waits out broken connections. Raises the coordinator's error, or
-        ``NodeLost`` when this node is closed."""
-        return await self._link.request(message, progress)
-
-    async def close(self) -> None:
-        """End the connection and all work for the coordinator."""
-        self._link.close("this node was closed")
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -190,9 +146,3 @@ class GrpcNode:
     def _way(self) -> str:
         proxy = None if is_loopback(self._host) else proxy_for(self._host)
         return f" by the proxy {proxy.hostname}:{proxy.port}" if proxy is not None else ""
-
-    def _say(self, what: str, detail: str) -> None:
-        try:
-            self._report(what, detail)
-        except Exception:
-            log.exception("could not report: %s (%s)", what, detail)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from hanse.errors import NodeLost
-from hanse.messages import Message
-from hanse.transport import Progress
+from hanse.messages import MAX_MESSAGE_BYTES, Message
+from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.transports import REQUEST_HEADER
+from hanse.transports._budget import Budget
 from hanse.transports._conduit import Wire
-from hanse.transports._link import Link, Refusal
+from hanse.transports._link import REQUEST_LIMIT, Link, Refusal, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +23,34 @@ class Peers:
     """What a coordinator's end knows of its nodes.
 
     Args:
-        link: makes the link to a node, which outlives its connections.
+        handler: answers what nodes ask.
         refused: told (node, what, detail) of what was not accepted.
+        budget: where incoming payloads land.
+        traffic: what the links share.
+        limit: largest payload, in bytes. ``request_limit``: of a request that comes from a node.
     """
 
-    def __init__(self, link: Callable[[str], Link], refused: Refusal) -> None:
-        self._make, self._refused = link, refused
+    def __init__(
+        self,
+        handler: Handler,
+        refused: Refusal,
+        budget: Budget,
+        traffic: Traffic,
+        limit: int = MAX_MESSAGE_BYTES,
+        request_limit: int = REQUEST_LIMIT,
+    ) -> None:
+        self._refused, self.budget = refused, budget
+        self._make = functools.partial(
+            Link,
+            COORDINATOR,
+            handler=handler,
+            refused=self.record,
+            allocate=budget,
+            limit=limit,
+            request_limit=request_limit,
+            request_header=REQUEST_HEADER,
+            traffic=traffic,
+        )
         self._links: dict[str, Link] = {}
         self._online: dict[str, object] = {}
         self._change = asyncio.Event()
@@ -48,7 +73,7 @@ class Peers:
     def link(self, node: str) -> Link:
         """The link to a node."""
         if node not in self._links:
-            self._links[node] = self._make(node)
+            self._links[node] = self._make(peer=node)
         return self._links[node]
 
     async def serve(self, node: str, wire: Wire) -> str:

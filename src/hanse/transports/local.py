@@ -11,9 +11,7 @@ from collections.abc import Mapping
 
 from hanse.errors import ConfigError, HanseError, NodeLost, from_code
 from hanse.messages import Assembler, Json, Message, Record, frames
-from hanse.transport import Handler, Progress
-
-COORDINATOR = "coordinator"
+from hanse.transport import COORDINATOR, Handler, Progress
 
 
 class LocalTransport:
