@@ -85,6 +85,27 @@ def test_a_token_buys_a_certificate_and_the_secret_is_not_in_the_folder(tmp_path
     run(test())
 
 
+def test_a_copy_under_another_name_is_not_answered(tmp_path: Path) -> None:
+    """It would be answered with the keys of the first, and one key and nonce would seal two texts."""
+
+    async def test() -> None:
+        signer = authority(tmp_path / "authority")
+        desk = Desk(signer)
+        shared = tmp_path / "shared"
+        async with FolderFederation(tmp_path, enrol=desk.enrol):
+            paper = (shared / "coordinator" / "announcement.json").read_bytes()
+            session, content, _ = joining.request(paper, wanted(), signer.fingerprint())
+            for name in (papers.new_number(), session):
+                (shared / "joining" / f"{name}.request.json").write_bytes(content)
+            while not (shared / "joined" / f"{session}.answer.json").exists():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert desk.asked == 1
+            assert len(list((shared / "joined").iterdir())) == 1
+
+    run(test())
+
+
 def test_a_folder_of_another_coordinator_is_not_told_the_secret(tmp_path: Path) -> None:
     async def test() -> None:
         signer = authority(tmp_path / "authority")
@@ -179,7 +200,7 @@ def test_only_a_way_that_offers_it_enrols(tmp_path: Path) -> None:
 def test_what_is_opened_is_an_object_of_texts(tmp_path: Path) -> None:
     signer, own, number = authority(tmp_path / "authority"), FreshKey(), papers.new_number()
     paper = papers.announcement(number, own.text, *signer.issue_server(["localhost"]), signer.pem)
-    _, content, _ = joining.request(paper, {"token": 7}, signer.fingerprint())  # type: ignore[dict-item]
+    session, content, _ = joining.request(paper, {"token": 7}, signer.fingerprint())  # type: ignore[dict-item]
     with pytest.raises(WireError, match="object of texts"):
-        joining.opened(own, number, content)
+        joining.opened(own, number, session, content)
     assert json.loads(content).keys() == {"key", "sealed"}

@@ -71,7 +71,7 @@ class FolderCoordinator:
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
         self.number, self._joining, self._enrol = papers.new_number(), FreshKey(), enrol
-        self._asked: OrderedDict[str, None] = OrderedDict()  # sessions of nodes that want to join
+        self._asked: set[str] = set()  # sessions of nodes that want to join
         self._authority = b""
         self._seen: dict[str, bytes] = {}  # node to the hello that was looked at last
         self._welcomed: OrderedDict[str, None] = OrderedDict()  # sessions
@@ -268,10 +268,10 @@ class FolderCoordinator:
     def _look_at_joining(self, names: list[str]) -> None:
         for name in names:
             session = files.session_of(name)
-            if session and session not in self._asked and self._enrol is not None and not self._peers.closed:
-                self._asked[session] = None
-                while len(self._asked) > _SESSIONS:
-                    self._asked.popitem(last=False)
+            if self._enrol is None or self._peers.closed or len(self._asked) >= _SESSIONS:
+                return  # none is forgotten while this coordinator runs, and so none is answered twice
+            if session and session not in self._asked:
+                self._asked.add(session)
                 self._spawn(self._join(session, name, self._enrol), "meet")
 
     async def _join(self, session: str, name: str, enrol: Enrol) -> None:
@@ -280,9 +280,9 @@ class FolderCoordinator:
             paper = await self._at_desk(lambda: files.read(self._root / joining.ASKED / name, papers.MOST_BYTES))
             if paper is None:
                 raise HalfThere
-            asked, keys = joining.opened(self._joining, self.number, paper)
+            asked, keys = joining.opened(self._joining, self.number, session, paper)
         except HalfThere:
-            self._asked.pop(session, None)  # looked at again
+            self._asked.discard(session)  # looked at again
             return
         except HanseError:
             return  # for another start of this coordinator; who asked asks again

@@ -34,16 +34,16 @@ def request(paper: bytes, asked: Mapping[str, str], ca_sha256: str) -> tuple[str
     ``NotAuthenticated`` where the announcement is not of the authority that the join token pins."""
     said = papers.read_announcement(paper, check_authority(papers.shown_authority(paper), ca_sha256))
     session, key = papers.new_number(), FreshKey()
-    keys = key.shared(said.key, said.number.encode(), _PURPOSE)
+    keys = key.shared(said.key, _salt(said.number, session), _PURPOSE)
     sealed = keys.of_node.close(FileKind.WRITES, 0, dumps(dict(asked)).encode())
     return session, _written({"key": key.text, "sealed": sealed}), keys
 
 
-def opened(own: FreshKey, number: str, paper: bytes) -> tuple[dict[str, str], SessionKeys]:
-    """What a node asks the coordinator that announced this key and number, and the keys of the answer. Raises
-    ``WireError`` for what nobody sealed for them, :class:`HalfThere`."""
+def opened(own: FreshKey, number: str, session: str, paper: bytes) -> tuple[dict[str, str], SessionKeys]:
+    """What a node asks in this session the coordinator that announced this key and number, and the keys of the answer.
+    Raises ``WireError`` for what nobody sealed for them, :class:`HalfThere`."""
     sealed, key = _read(paper)
-    keys = own.shared(key, number.encode(), _PURPOSE)
+    keys = own.shared(key, _salt(number, session), _PURPOSE)
     asked = loads(keys.of_node.open(FileKind.WRITES, 0, sealed))
     if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
         raise WireError("what was asked to join is not an object of texts")
@@ -94,6 +94,12 @@ def join(root: Path, asked: Mapping[str, str], ca_sha256: str, say: Callable[[st
         if path is not None:
             files.remove(path)
     raise NodeLost(f"no coordinator answered in {root}; is it running, and the folder synchronised?")
+
+
+def _salt(number: str, session: str) -> bytes:
+    """A copy under another session's name opens with no key: it would be answered a second time, with the keys of the
+    first, and one key and nonce would seal two texts."""
+    return f"{number} {session}".encode()
 
 
 def _written(paper: Mapping[str, str | bytes]) -> bytes:
