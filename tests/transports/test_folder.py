@@ -599,6 +599,32 @@ def test_a_disk_that_is_full_for_a_while_ends_a_session_and_nothing_else(
     run(test())
 
 
+def test_a_hello_whose_answer_could_not_be_written_is_answered_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        def accept(node: str, fingerprint: str) -> None:
+            raise NotAllowed("node 'a' is revoked")
+
+        place, full = _folder_files.place, 1
+
+        def placed(path: Path, content: bytes, **how: Any) -> None:
+            nonlocal full
+            if full and path.name.endswith(".welcome.json"):
+                full -= 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            place(path, content, **how)
+
+        monkeypatch.setattr(_folder_files, "place", placed)
+        said: list[tuple[str, str]] = []
+        async with FolderFederation(tmp_path, accept=accept) as federation:
+            await federation.node("a", wait=False, report=lambda *what: said.append(what))
+            await until(lambda: ("turned away", "node 'a' is revoked") in said)
+        assert full == 0
+
+    run(test())
+
+
 def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe")

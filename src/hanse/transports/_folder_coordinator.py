@@ -221,11 +221,21 @@ class FolderCoordinator:
             self._welcomed[hello.session] = None
             while len(self._welcomed) > _SESSIONS:
                 self._welcomed.popitem(last=False)
-            await self._admit(hello)
+            try:
+                await self._admit(hello)
+            except Exception:  # not answered: looked at again, or its node would wait for ever
+                if all(wire.session != hello.session for wire in self._welcomes):  # those are put back
+                    self._welcomed.pop(hello.session, None)
+                    self._seen.pop(node, None)
+                raise
+        except NotNow:
+            pass
         except HanseError as error:
             self._complain(node, "not accepted", error.message)
         except OSError as error:
             log.warning("the folder cannot be used: %s", error.strerror or error)
+        except Exception:
+            log.exception("cannot tell whether node %s may come in", node)
         finally:
             self._meeting.discard(node)
 
@@ -236,10 +246,8 @@ class FolderCoordinator:
             admitted = self._accept(hello.node, hello.fingerprint)
             if inspect.isawaitable(admitted):
                 await admitted
-        except NotNow:  # nobody can say who may come in: the hello is looked at again
-            self._welcomed.pop(hello.session, None)
-            self._seen.pop(hello.node, None)
-            return
+        except NotNow:  # nobody can say who may come in
+            raise
         except HanseError as error:
             self._peers.record(hello.node, "not accepted", error.message)
             answer, keys = papers.refusal(hello, error.message, key, certificate), None
