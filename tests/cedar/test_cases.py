@@ -90,6 +90,9 @@ def test_the_command_names_policies_that_no_case_is_decided_by(tmp_path: Path) -
         (("12:00Z", "noon"), "is no time"),
         (("cases:", "casez:"), "expected an object of given and cases"),
         (("cases:", "cases: {"), "is no table of cases"),
+        (("action: answer", "action: [answer]"), "expected one of answer"),
+        (("name: fine, expect: allow", "name: fine, expect: [allow]"), "expected allow or deny"),
+        (("by: [small]", "by: 3"), "by is 3; expected the names of policies"),
         (("rows: 50", "rows: !!python/object/apply:os.system ['true']"), "is no table of cases"),
     ],
 )
@@ -103,6 +106,16 @@ def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, wrong: tuple[str, str]
         return
     with pytest.raises(ConfigError, match=said):
         list(outcomes(Policies({"a": TEXT}, VOCABULARY), read_cases(cases, VOCABULARY)))
+
+
+def test_a_table_that_is_too_large_or_says_one_fact_twice_is_said(tmp_path: Path) -> None:
+    cases = tmp_path / "cases.csv"
+    cases.write_text("name,action,expect,privacy,privacy.epsilon\nx,answer,allow,1,2\n")
+    with pytest.raises(ConfigError, match="'privacy', which has a column and a value of its own"):
+        read_cases(cases, VOCABULARY)
+    cases.write_bytes(b"name,action,expect\n" + b"x,answer,allow\n" * 300_000)  # it was cut, and all was well
+    with pytest.raises(ConfigError, match="has over 4 MB"):
+        read_cases(cases, VOCABULARY)
 
 
 @pytest.mark.parametrize("place", ["node", "coordinator", "service"])

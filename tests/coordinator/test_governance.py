@@ -59,6 +59,23 @@ def test_who_may_not_propose_is_told_by_which_policy(tmp_path: Path) -> None:
     governed(tmp_path, ALL + NOT, test)
 
 
+def test_each_proposal_that_is_refused_is_noted(tmp_path: Path) -> None:
+    async def test(f: Federation) -> None:
+        for rounds in (1, 2, 2):  # the same again is the same decision
+            asked = {
+                "federated_strategy": "probe",
+                "sample_id_column": None,
+                "purpose": "marketing",
+                "num_rounds": rounds,
+            }
+            await f.refused("sci", "POST", "/api/training/start", asked, 403)
+        await f.until(lambda _: len(decisions(f)) > 1)
+        found = decisions(f)
+        assert len({e.detail["bundle"] for e in found}) == len(found) == 2
+
+    governed(tmp_path, ALL + NOT, test)
+
+
 def test_a_node_that_may_take_no_part_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     async def test(f: Federation) -> None:
         proposed = await f.propose()

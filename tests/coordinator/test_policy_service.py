@@ -132,6 +132,7 @@ def test_what_is_no_question_is_an_error_that_allows_nothing(tmp_path: Path) -> 
                 ("/check", b'{"policy_type": 3, "context": {}}'),
                 ("/check", b'{"policy_type": "x", "context": []}'),
                 ("/check", json.dumps({"policy_type": "x", "context": {}, "asked": {"action": "x"}}).encode()),
+                ("/check", json.dumps({"policy_type": "x", "context": {}, "asked": {"action": [1]}}).encode()),
                 ("/check/model_sharing", b'{"x": "' + b"a" * (1 << 20) + b'"}'),
             ):
                 answer = await it.post(path, content=raw)

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from hanse.cedar.files import text_of
 from hanse.cedar.policies import Policies
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import ConfigError, WireError
@@ -35,7 +36,6 @@ from hanse.settings import unknown
 
 _OWN = ("name", "expect", "by", "action", "person")
 _EXPECT = {"allow": True, "deny": False}
-_LARGEST = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ class Outcome:
 def read_cases(path: Path, vocabulary: Vocabulary) -> list[Case]:
     """The cases of a file. Raises ``ConfigError`` for what is no table, and for a fact that there is not."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST).decode()
+        text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the cases in {path} cannot be read: {error}") from None
     given, listed = _csv(text) if path.suffix == ".csv" else _listed(_plain(path, text), path)
@@ -153,7 +152,10 @@ def _csv(text: str) -> tuple[dict[str, Json], list[dict[str, Json]]]:
 def _put(one: dict[str, Json], name: str, value: Json) -> None:
     outer, dot, inner = name.partition(".")
     if dot:
-        _put(one.setdefault(outer, {}), inner, value)
+        within = one.setdefault(outer, {})
+        if not isinstance(within, dict):
+            raise ConfigError(f"the column {name!r} is part of {outer!r}, which has a column and a value of its own")
+        _put(within, inner, value)
     else:
         one[name] = value
 
@@ -170,9 +172,9 @@ def _case(given: Mapping[str, Json], own: Mapping[str, Json], path: Path, vocabu
     name, action, expect = str(both.get("name", "")), both.get("action"), both.get("expect")
     if not name:
         raise ConfigError(f"{path.name}: a case has no name")
-    if action not in vocabulary.facts:
+    if not isinstance(action, str) or action not in vocabulary.facts:
         raise ConfigError(f"case {name!r}: action is {action!r}; expected one of {', '.join(vocabulary.facts)}")
-    if expect not in _EXPECT:
+    if not isinstance(expect, str) or expect not in _EXPECT:
         raise ConfigError(f"case {name!r}: expect is {expect!r}; expected allow or deny")
     hints = typing.get_type_hints(vocabulary.facts[action])
     for fact in own:
@@ -181,10 +183,12 @@ def _case(given: Mapping[str, Json], own: Mapping[str, Json], path: Path, vocabu
     facts: dict[str, Any] = {fact: None for fact, hint in hints.items() if type(None) in typing.get_args(hint)}
     facts |= {fact: _value(hints[fact], value, name) for fact, value in both.items() if fact in hints}
     by = both.get("by")
+    if by is not None and not isinstance(by, (str, list)):
+        raise ConfigError(f"case {name!r}: by is {by!r}; expected the names of policies")
     names = [part.strip() for part in by.split(",")] if isinstance(by, str) else by
     decided = None if names is None else tuple(sorted(str(part) for part in names if part))
     person = str(both.get("person") or both.get("proposer") or "")
-    return Case(name, str(action), person, facts, _EXPECT[str(expect)], decided)
+    return Case(name, action, person, facts, _EXPECT[expect], decided)
 
 
 def _value(hint: Any, value: Json, case: str) -> Any:

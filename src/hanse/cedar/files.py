@@ -29,7 +29,7 @@ Seen = tuple[tuple[str, int, int, int], ...]
 def read(path: Path, vocabulary: Vocabulary) -> Policies:
     """The policies of a file or a folder as they are now. Raises ``ConfigError``."""
     try:
-        texts = {place.name: _text(place) for place in _places(path)}
+        texts = {place.name: text_of(place) for place in _places(path)}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the policies in {path} cannot be read: {error}") from None
     if not texts:
@@ -94,7 +94,8 @@ def _places(path: Path) -> list[Path]:
     return sorted(path / name for name in os.listdir(path) if name.endswith(_SUFFIX) and not name.startswith("."))
 
 
-def _text(place: Path) -> str:
+def text_of(place: Path) -> str:
+    """The text of a file. Raises ``OSError`` for one of more than 4 MB, ``UnicodeDecodeError``."""
     with open(place, "rb") as file:
         raw = file.read(_LARGEST + 1)
     if len(raw) > _LARGEST:

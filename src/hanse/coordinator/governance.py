@@ -70,13 +70,16 @@ class Governance:
         if self._engine is None:
             return ""
         said = await self._engine.decide(action, person, facts)
-        key, told = (action, person, facts.run, node), (said.allowed, said.by, said.version)
+        about = facts.run or facts.bundle, node or str(getattr(facts, "result", ""))
+        key, told = (action, person, *about), (said.allowed, said.by, said.version)
         if self._noted.get(key) != told:
             self._noted[key] = told
             while len(self._noted) > _REMEMBERED:
                 self._noted.popitem(last=False)
             detail: dict[str, Json] = {"action": action, "allowed": said.allowed, "by": ", ".join(said.by)}
-            detail |= {"version": said.version, "reason": said.reason}
+            detail |= {"version": said.version, "reason": said.reason, "bundle": facts.bundle}
+            if result := getattr(facts, "result", ""):
+                detail["result"] = result
             self._note("policy.decision", facts.run or None, node or None, person, detail)
         return "" if said.allowed else f"{said.reason} [policies {said.version}]"
 
@@ -183,13 +186,14 @@ def to_wire(action: str, person: str, facts: RunFacts) -> dict[str, Json]:
 def from_wire(asked: Json) -> tuple[str, str, RunFacts]:
     """The action, who asks and the facts; their time is that of this process. Raises ``WireError``."""
     known = VOCABULARY.facts
-    if not isinstance(asked, Mapping) or asked.get("action") not in known:
+    action = asked.get("action") if isinstance(asked, Mapping) else None
+    if not isinstance(asked, Mapping) or not isinstance(action, str) or action not in known:
         raise WireError(f"what is asked has an action; expected one of {', '.join(known)}")
-    kind, told, person = known[asked["action"]], asked.get("facts"), asked.get("person")
+    kind, told, person = known[action], asked.get("facts"), asked.get("person")
     names = {field.name for field in fields(kind)} - {"settings"}
     if not isinstance(told, Mapping) or set(told) != names or not isinstance(person, str):
         raise WireError(f"what is asked has a person (text) and the facts {', '.join(sorted(names))}")
-    return asked["action"], person, kind(**{**told, "settings": {}, "time": now()})
+    return action, person, kind(**{**told, "settings": {}, "time": now()})
 
 
 def of_run(bundle: Bundle, run: str, proposer: str, nodes: int) -> dict[str, Any]:
