@@ -46,6 +46,7 @@ GROUND = (
     "convex",
     "settings",
     "json_writer",
+    "toml_text",
     "messages",
     "codec",
     "training",

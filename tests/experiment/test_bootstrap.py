@@ -133,7 +133,7 @@ def test_every_setting_reads_back_as_it_was(tmp_path: Path) -> None:
     given = {
         "model": "sgd_classifier",
         "target": 'the "y"',
-        "purpose": "ä\n\\ ü",
+        "purpose": "ä\n\\ ü \x7f 😀",
         "features": ["a", "b c"],
         "model_options": {"alpha": 1e-05, "penalty": "l2"},
         "expected_client_ids": ["ulm", "bonn"],

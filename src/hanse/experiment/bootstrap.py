@@ -6,10 +6,9 @@ changed: a ``main.py`` is never overwritten, and to a ``pyproject.toml`` a table
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hanse.config import RunConfig
@@ -17,10 +16,10 @@ from hanse.errors import ConfigError, Conflict
 from hanse.experiment.configuring import configure
 from hanse.identity import check_node_id
 from hanse.messages import Json
+from hanse.toml_text import pairs
 from hanse.whole_files import write_whole
 
 MAIN, PROJECT = "main.py", "pyproject.toml"
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def bootstrap(folder: Path, settings: Mapping[str, Json], url: str = "") -> tuple[list[Path], str]:
@@ -61,29 +60,8 @@ def _nodes(config: RunConfig) -> list[str]:
 def _table(about: Mapping[str, Json], config: RunConfig) -> str:
     settings = {name: value for name, value in config.to_send().items() if value is not None}
     settings.pop("expected_client_ids", None)
-    lines = ["", "# what is asked of whom; main.py runs it", "[tool.hanse]", *_pairs(about)]
-    return "\n".join([*lines, "", "[tool.hanse.run]", *_pairs(settings), ""])
-
-
-def _pairs(values: Mapping[str, Json]) -> list[str]:
-    return [f"{_key(name)} = {_toml(value)}" for name, value in values.items()]
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
-
-
-def _toml(value: Json) -> str:
-    """A value as TOML writes it.
-
-    >>> _toml({"a": [1, 2.5, True], "b c": 'say "hi"'})
-    '{ a = [1, 2.5, true], "b c" = "say \\\\"hi\\\\"" }'
-    """
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(_pairs({k: v for k, v in value.items() if v is not None})) + " }" if value else "{}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=True)
+    lines = ["", "# what is asked of whom; main.py runs it", "[tool.hanse]", *pairs(about)]
+    return "\n".join([*lines, "", "[tool.hanse.run]", *pairs(settings), ""])
 
 
 def _project(folder: Path) -> str:

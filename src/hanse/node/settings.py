@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hanse import policy
+from hanse import policy, toml_text
 from hanse.addresses import renamed
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
@@ -127,9 +127,9 @@ class NodeSettings:
         top, tables = [], []
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, dict):
-                tables += ["", f"[{name}]", *(f"{key} = {_toml(inner)}" for key, inner in value.items())]
+                tables += ["", f"[{name}]", *(f"{key} = {toml_text.text(inner)}" for key, inner in value.items())]
             else:
-                top.append(f"{name} = {_toml(value)}")
+                top.append(f"{name} = {toml_text.text(value)}")
         return "\n".join([*top, *tables, ""])
 
     def to_json(self) -> dict[str, Json]:
@@ -182,13 +182,3 @@ def _table(cls: Any, raw: Any, prefix: str) -> dict[str, Any]:
         raise ConfigError(f"{prefix.rstrip('.')} is {raw!r}; expected a table of settings")
     values = checked(raw, settings_of(cls), prefix)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _toml(value: Json) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
-        return json.dumps(value).replace("\x7f", "\\u007f")
-    return repr(value)
