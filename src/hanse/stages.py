@@ -14,7 +14,7 @@ from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, S
 from hanse.messages import Json, Record
 
 
-def at_once(algorithm: Algorithm, sites: Sequence[Site], ask: Record) -> list[Contribution]:
+def answers_of(algorithm: Any, sites: Sequence[Site], ask: Any) -> list[Contribution]:
     """What ``algorithm`` answers at several sites of one process: at once, if it can (``answer_many``)."""
     many: Any = getattr(algorithm, "answer_many", None)
     return [algorithm.answer(site, ask) for site in sites] if many is None else list(many(sites, ask))
@@ -51,7 +51,7 @@ class Stages:
     def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
         """What several sites of one process answer, in their order; at once, where the stage can."""
         index, inner = self._unwrap(ask)
-        return at_once(self.stages[index], sites, inner)
+        return answers_of(self.stages[index], sites, inner)
 
     def tell(self, state: State, gathered: Gathered) -> State:
         index, inner = self._unwrap(self._advance(state))

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from hanse.codec import decode, encode
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
+from hanse.stages import answers_of
 
 S = TypeVar("S")  # the state
 Q = TypeVar("Q", contravariant=True)  # what a node is asked
@@ -73,11 +74,7 @@ class Typed(Generic[S, Q]):
 
     def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
         """What several sites of one process answer, in their order; at once, where the computation can."""
-        inner: Any = self.inner
-        question = decode(self.question, ask)
-        if hasattr(inner, "answer_many"):
-            return list(inner.answer_many(sites, question))
-        return [inner.answer(site, question) for site in sites]
+        return answers_of(self.inner, sites, decode(self.question, ask))
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import hanse
-from hanse.messages import digest
+from hanse.experiment import crew
+from hanse.messages import Record, digest
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -171,3 +173,23 @@ def test_a_plan_that_fails_everywhere_is_told_of_every_site_that_trains() -> Non
     failures = next(step.failures for step in result.rounds if step.round is not None)
     assert sorted(failures) == sorted(set(sites()) - {"site-11"})
     assert all("the training plan failed: ValueError in line" in why for why in failures.values())
+
+
+def test_whatever_fails_at_one_site_is_that_sites() -> None:
+    """What is computed for several sites at once and fails is answered by each alone, whatever kind of error it was."""
+
+    class Fails:
+        def answer(self, site: Any, ask: Record) -> str:
+            if site.node == "b":
+                raise ValueError("a fault of b")
+            return f"of {site.node}"
+
+        def answer_many(self, sites: Any, ask: Record) -> list[str]:
+            return [self.answer(site, ask) for site in sites]
+
+    ask, sites = Record(), [SimpleNamespace(node=name) for name in "abc"]
+    cohort = crew._Cohort([SimpleNamespace(site=site, ask=ask) for site in sites])  # type: ignore[misc]
+    assert cohort.answer(Fails(), sites[0], ask) == "of a"  # type: ignore[arg-type, comparison-overlap]
+    with pytest.raises(ValueError, match="of b"):
+        cohort.answer(Fails(), sites[1], ask)  # type: ignore[arg-type]
+    assert cohort.answer(Fails(), sites[2], ask) == "of c"  # type: ignore[arg-type, comparison-overlap]

@@ -17,7 +17,7 @@ from hanse.errors import ConfigError
 from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
 from hanse.learning import rows as preparation
 from hanse.messages import Json, Record
-from hanse.stages import at_once
+from hanse.stages import answers_of
 
 _PREPARED = ("task", "target", "columns", "needs")  # what a model needs to be understood
 
@@ -59,7 +59,7 @@ class Continued:
         return self._inner.answer(site, ask)
 
     def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
-        return at_once(self._inner, sites, ask)
+        return answers_of(self._inner, sites, ask)
 
     def tell(self, state: State, gathered: Gathered) -> State:
         told = self._inner.tell(state, gathered)

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse.answers import Answerer, Asked
-from hanse.errors import HanseError
 from hanse.kinds import Contribution, Site
 from hanse.messages import Json, Record, fingerprint
+from hanse.stages import answers_of
 from hanse.transport import Progress
 
 COHORT = 25  # sites: as quick as more of them, and a thread for every core soon has one
@@ -142,7 +142,7 @@ class _Cohort:
 
     def answer(self, algorithm: Any, site: Site, ask: Record) -> Contribution:
         first = self._left.get(site.node)
-        if first is not None and hasattr(algorithm, "answer_many"):
+        if first is not None:
             self._compute(algorithm, [one for one in self._left.values() if one is first or _same(one.ask, ask)], ask)
         known = self._found.pop(site.node, None)
         if known is not None:
@@ -155,8 +155,8 @@ class _Cohort:
         for site in sites:
             del self._left[site.node]
         try:
-            self._found |= dict(zip((site.node for site in sites), algorithm.answer_many(sites, ask), strict=True))
-        except HanseError:  # of one site: which, each of them says by itself
+            self._found |= dict(zip((site.node for site in sites), answers_of(algorithm, sites, ask), strict=True))
+        except Exception:  # of one site: which, each of them says by itself
             return
 
 

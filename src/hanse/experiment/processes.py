@@ -93,7 +93,7 @@ class _Process:
         else:
             gone = [*self._there][: max(0, 1 + len(self._there) - self._kept)] if self._kept is not None else []
             said, arrays = packed(self._tables[node])
-            self._told(Record({"do": "rows", "node": node, "forget": list(gone), **said}, arrays))
+            self._told(Record({"do": "rows", "node": node, "forget": gone, **said}, arrays))
             for other in gone:
                 del self._there[other]
             self._there[node] = None

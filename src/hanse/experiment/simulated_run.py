@@ -64,7 +64,7 @@ class SimulatedRun:
         self._wire, self._workers = wire, workers
         self._processes = processes if algorithms.needs_model(config) else 0
         self._rules = policy.rules(owner)
-        self._waiting: dict[str, Progress] = {}  # site to what shows that its answer is still worked on
+        self._waiting: set[Progress] = set()  # what shows that answers are still worked on
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
@@ -223,8 +223,9 @@ class SimulatedRun:
     def _crew(self) -> Crew | Processes:
         kept = AWAKE if isinstance(self._tables, VirtualSites) else None
         if self._processes:
-            each = None if kept is None else -(-kept // self._processes)
-            return Processes(self._processes, self.run_id, self.bundle.content, self._owner, self._tables, each)
+            count = min(self._processes, len(self.nodes))
+            each = None if kept is None else -(-kept // count)
+            return Processes(count, self.run_id, self.bundle.content, self._owner, self._tables, each)
         return Crew(self._workers, self.run_id, self._cohort, kept)
 
     def _facts(self, node: str) -> Callable[[str, Record], Facts]:
@@ -285,7 +286,7 @@ class SimulatedRun:
             future = crew.answer(Job(answerer, message.body, self.bundle.content, lambda: alive(progress)))
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
             try:
-                self._waiting[node] = progress
+                self._waiting.add(progress)
                 body = await future
             except HanseError:
                 raise
@@ -293,7 +294,7 @@ class SimulatedRun:
                 self._error = self._error or error
                 raise NodeFailed(f"{type(error).__name__}: {error}") from error
             finally:
-                self._waiting.pop(node, None)
+                self._waiting.discard(progress)
             return Message("reply", message.id, node, body)
 
         return handle
@@ -303,5 +304,5 @@ class SimulatedRun:
         which ones are would depend on this machine, and so would the result."""
         while True:
             await asyncio.sleep(self.config.round_timeout_s / 3)
-            for progress in list(self._waiting.values()):
+            for progress in list(self._waiting):
                 progress()

@@ -305,10 +305,11 @@ class Averaging:
         """What the sites answer, where one process has them all: those that the model can train together
         (``train_many``) are, in the order of ``sites``; equal to :meth:`answer` but for the last digits."""
         task = preparation.task(ask.prepared)
-        models = [_model(site, task) for site in sites]
-        train_many: Any = getattr(models[0], "train_many", None)
-        if ask.phase != "train" or train_many is None or self.local.trained is not None:
+        batched = ask.phase == "train" and self.local.trained is None
+        train_many: Any = getattr(_model(sites[0], task), "train_many", None) if batched else None
+        if train_many is None:
             return [self.answer(site, ask) for site in sites]
+        models = [_model(site, task) for site in sites]
         seen = [self._measured(site, model, ask) for site, model in zip(sites, models, strict=True)]
         trainings = [
             self._training(site, model, rows, ask, visit)
@@ -316,13 +317,15 @@ class Averaging:
         ]
         there = [training for training in trainings if training is not None]
         learned = train_many([t.given(t.visit.common, t.term) for t in there])
-        off = {}
-        if ask.round == 1 and learned and learned[0].together > 1:  # once, of one site: how far rounding goes
-            off = {APART: apart(learned[0], there[0].run(), ask.model)}
+        off, compared = {}, None
+        stacked = [place for place, one in enumerate(learned) if one.together > 1]
+        if ask.round == 1 and stacked:  # once, of one site: how far rounding goes
+            compared = there[stacked[0]]
+            off = {APART: apart(learned[stacked[0]], compared.run(), ask.model)}
         left, found = iter(learned), []
         for site, own, (rows, visit, sums, metrics) in zip(sites, trainings, seen, strict=True):
             record, more = untrained(self.local, visit) if own is None else own.said(next(left))
-            if own is not None and own is there[0]:
+            if own is not None and own is compared:
                 more |= off
             found.append(self._contribution(site, rows, visit, record, sums, {**metrics, **more}))
         return found

@@ -109,6 +109,8 @@ class TorchModule:
                 for place, (_, _, y, _, _) in enumerate(given):
                     by_rows.setdefault(len(y), []).append(place)
                 for places in by_rows.values():
+                    if len(places) == 1:
+                        continue  # by itself, to its own last digit
                     stack = [given[i] for i in places]
                     typed = [(w, X, np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack]
                     found |= dict(zip(places, trained(torch, module, losses, typed), strict=True))
