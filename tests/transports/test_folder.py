@@ -214,7 +214,7 @@ def test_a_look_takes_some_of_many_nodes_and_the_next_look_others(tmp_path: Path
         coordinator._wires = {f"n{i}": Wire(i) for i in range(250)}  # type: ignore[misc]
         for _ in range(3):
             before = len(looked)
-            coordinator._look()
+            await coordinator._look()
             assert len(looked) - before <= 100
         assert set(looked) == set(range(250))
         await coordinator.stop()

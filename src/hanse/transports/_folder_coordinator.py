@@ -92,7 +92,7 @@ class FolderCoordinator:
             raise ConfigError(f"the folder {self._root} cannot be used: {error.strerror or error}") from None
         watched = [self._root / "to-coordinator", self._root / joining.ASKED]
         self._watch = Watch(watched, self._news, self._look, self._tidy)
-        self._look()
+        self._spawn(self._look(), "look")
 
     def _prepare(self) -> None:
         key, certificate, self._authority = self._identity()
@@ -142,31 +142,24 @@ class FolderCoordinator:
         elif node in self._wires:
             self._wires[node].look()
 
-    def _look(self) -> None:
-        wires = list(self._wires.values())
-        if wires:
-            first = self._turn % len(wires)
-            for wire in [*wires, *wires][first : first + min(_AT_ONCE, len(wires))]:
-                wire.look()
-            self._turn = first + _AT_ONCE
-
-        async def hellos() -> None:
-            for node in await self._at_desk(self._unseen):
-                self._ask_in(node)
-            self._look_at_joining(await self._at_desk(lambda: files.listed(self._root / joining.ASKED)))
-
-        self._spawn(hellos(), "look")
+    async def _look(self) -> None:
+        for wire in _some([*self._wires.values()], self._turn):
+            wire.look()
+        for node in await self._at_desk(self._unseen):
+            self._ask_in(node)
+        self._look_at_joining(await self._at_desk(lambda: files.listed(self._root / joining.ASKED)))
+        self._turn += _AT_ONCE
 
     def _unseen(self) -> list[str]:
         there = self._root / "to-coordinator"
         found = []
-        for node in list(files.nodes(there))[:_NODES]:
+        for node in _some(sorted(files.nodes(there))[:_NODES], self._turn):
             paper = files.read(there / node / files.HELLO, papers.MOST_BYTES)
             if paper is not None and paper != self._seen.get(node):
                 found.append(node)
         return found
 
-    def _tidy(self) -> None:
+    async def _tidy(self) -> None:
         for node, wire in self._wires.items():
             wire.tidy()
             if wire.heard:
@@ -178,11 +171,8 @@ class FolderCoordinator:
             there = self._root / "to-coordinator"
             return [(n, name) for n in files.nodes(there) for name in files.listed(there / n) if files.conflicted(name)]
 
-        async def complain() -> None:
-            for node, name in await self._at_desk(copies):
-                self._complain(node, "conflicted copy", f"{name[:200]}: do two machines use this node's name?")
-
-        self._spawn(complain(), "look")
+        for node, name in await self._at_desk(copies):
+            self._complain(node, "conflicted copy", f"{name[:200]}: do two machines use this node's name?")
 
     # ------------------------------------------------------------ hello
 
@@ -335,3 +325,9 @@ class FolderCoordinator:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _some(items: list[Any], turn: int) -> list[Any]:
+    """So many of them as are looked at in one look; others at another turn."""
+    first = turn % len(items) if items else 0
+    return [*items, *items][first : first + min(_AT_ONCE, len(items))]

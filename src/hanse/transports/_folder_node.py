@@ -200,12 +200,12 @@ class FolderNode(NodeEnd):
         elif self._wire is not None:
             self._wire.look()
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         self._changed.set()
         if self._wire is not None:
             self._wire.look()
 
-    def _tidy(self) -> None:
+    async def _tidy(self) -> None:
         if self._wire is not None:
             self._wire.tidy()
 
@@ -213,11 +213,8 @@ class FolderNode(NodeEnd):
             folders = (self._root / "coordinator", self._theirs)
             return [name for folder in folders for name in files.listed(folder) if files.conflicted(name)]
 
-        def said(found: Any) -> None:
-            for name in found.result() if not found.cancelled() and found.exception() is None else ():
-                self._complain("conflicted copy", f"{name[:200]}: do two coordinators use this folder?")
-
-        asyncio.ensure_future(self._at_desk(copies)).add_done_callback(said)
+        for name in await self._at_desk(copies):
+            self._complain("conflicted copy", f"{name[:200]}: do two coordinators use this folder?")
 
     # ------------------------------------------------------------ parts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ class Watch:
     Args:
         folders: watched, each with all that is below it.
         news: called with the path of what was put there.
-        look: called every two seconds; ``tidy``: more rarely.
+        look: called every two seconds, when the last call is done; ``tidy``: more rarely.
     """
 
     def __init__(
         self,
         folders: list[Path],
         news: Callable[[Path], None],
-        look: Callable[[], None],
-        tidy: Callable[[], None],
+        look: Callable[[], Awaitable[None]],
+        tidy: Callable[[], Awaitable[None]],
     ) -> None:
         try:
             from watchdog import events
@@ -68,9 +68,9 @@ class Watch:
             await asyncio.sleep(LOOK_S)
             count += 1
             try:
-                self._look()
+                await self._look()
                 if count % TIDY_EVERY == 0:
-                    self._tidy()
+                    await self._tidy()
             except Exception:
                 log.exception("looking into a shared folder")
 

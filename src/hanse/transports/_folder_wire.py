@@ -91,7 +91,7 @@ class FolderWire:
         self._next = 0  # number of the next file to read
         self._inbox: deque[bytes] = deque()
         self._held = False
-        self._said, self._unsaid_bytes = 0, 0  # the other side knows that all files below were read
+        self._unsaid_bytes = 0  # that were read, and the other side does not know it
         self._saying: asyncio.TimerHandle | None = None
         self._looking = self._again = False
         self._doubt: tuple[int, tuple[int, int], float] | None = None  # number, size and time of a file, since when
@@ -359,7 +359,7 @@ class FolderWire:
         self._work(work, lambda _: None)
 
     def _was_said(self) -> None:
-        self._said, self._unsaid_bytes = self._next, 0
+        self._unsaid_bytes = 0
         if self._saying is not None:
             self._saying.cancel()
             self._saying = None
