@@ -95,7 +95,10 @@ def _changes(approvals: Approvals, found: Proposal) -> None:
     before = [
         p
         for p in approvals.proposals()
-        if p.decision == "accept" and p.run != found.run and p.time and about(p) == about(found)
+        if p.decision == "accept"
+        and (p.run, p.sha256) != (found.run, found.sha256)
+        and p.time
+        and about(p) == about(found)
     ]
     if not before:
         click.echo(f"nothing of {line(found.proposer)} on this data set was approved before: read hanse node show")
