@@ -33,6 +33,7 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, NotNow, WireError
 from hanse.facts import Participation, now
 from hanse.store.audit import AuditLog
+from tests.policy.some_facts import RUN
 
 from .federation import Federation
 
@@ -190,23 +191,7 @@ def test_policies_that_cannot_be_read_answer_nothing(tmp_path: Path, monkeypatch
 
 
 FACTS = Participation(
-    proposer="ada",
-    purpose="research",
-    run="r",
-    bundle="b",
-    algorithm="fedavg",
-    model="m",
-    settings={"x": 1},
-    rounds=1,
-    steps=2,
-    nodes=3,
-    features=("a",),
-    plan=False,
-    at_once=False,
-    needs_data=True,
-    gathering={"sum": "plain"},
-    transforms=(),
-    privacy=None,
+    **{**RUN, "nodes": 3},
     role="data_scientist",
     node="n1",
     tags=("heart",),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hanse.cedar.vocabulary import Vocabulary
 
 _PLACES = ("node", "coordinator", "service")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _at = click.option(
     "--at",
     "place",
@@ -101,25 +100,20 @@ def serve(policies: Path, http: str, home: Path, tls_cert: str, tls_key: str) ->
 
     import uvicorn
 
+    from hanse.coordinator.listening import LOOPBACK, check_tls, split
     from hanse.coordinator.policy_service import service
 
-    host, colon, port = http.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{http!r} is no address to listen on; expected HOST:PORT, as in 127.0.0.1:5000")
+    host, port = split(http)
     token = os.environ.get("POLICY_AUTH_TOKEN", "").strip()
-    if bool(tls_cert) != bool(tls_key):
-        raise ConfigError("give both --tls-cert and --tls-key, or neither")
-    if host not in _LOOPBACK and not (token and tls_cert):
+    check_tls(tls_cert, tls_key)
+    if host not in LOOPBACK and not (token and tls_cert):
         raise ConfigError(
             f"{host} is not loopback: set POLICY_AUTH_TOKEN and give --tls-cert and --tls-key, or anybody could ask, "
             "and change what is answered"
         )
     app = service(policies, home, token).app()
     tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key} if tls_cert else {}
-    config = uvicorn.Config(
-        app, host=host, port=int(port), log_config=None, log_level="warning", server_header=False, **tls
-    )
+    config = uvicorn.Config(app, host=host, port=port, log_config=None, log_level="warning", server_header=False, **tls)
     server = uvicorn.Server(config)
     click.echo(f"policies are served at {'https' if tls else 'http'}://{http}")
     server.run()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from hanse.cedar.policies import Ruling
 from hanse.coordinator.governance import to_wire
+from hanse.coordinator.listening import LOOPBACK
 from hanse.errors import ConfigError, NotNow, WireError
 from hanse.facts import Participation, RunFacts
 from hanse.messages import Json, loads
@@ -29,7 +30,6 @@ from hanse.messages import Json, loads
 _MIB = 1024 * 1024
 _LARGEST = 1 << 20  # of an answer
 _PAUSE_S = 0.2  # before it is asked again; doubled each time
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -66,7 +66,7 @@ class PolicyEngine:
             raise ConfigError(f"POLICY_ENGINE_URL is {self.url!r}; expected https://HOST:PORT")
         if parts.username or parts.password:
             raise ConfigError("POLICY_ENGINE_URL holds a password; give a token in POLICY_AUTH_TOKEN")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             raise ConfigError(
                 f"POLICY_ENGINE_URL is {self.url!r}: what decides would travel so that others can change it; use https "
                 "(http is for an engine on this machine)"

@@ -10,6 +10,7 @@ Every answer is a line in the audit log, and so is what clients log.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hmac
 from collections.abc import Mapping
@@ -142,7 +143,8 @@ class PolicyService:
         detail = {
             str(name)[:_SHOWN]: value if isinstance(value, (str, bool)) else str(value) for name, value in body.items()
         }
-        entry = self._audit.append(who, "training.event", str(body.get("event_type", ""))[:_SHOWN], detail, sync=True)
+        kind = str(body.get("event_type", ""))[:_SHOWN]
+        entry = await asyncio.to_thread(self._audit.append, who, "training.event", kind, detail, sync=True)
         return JSONResponse({"logged": True, "entry": entry.seq}, 201)
 
     def _answer(self, action: str, body: Mapping[str, Json]) -> JSONResponse:

@@ -20,6 +20,7 @@ from hanse import transports
 from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
 from hanse.coordinator.health import Examiner
+from hanse.coordinator.listening import LOOPBACK, check_tls, split
 from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
@@ -39,7 +40,6 @@ TOKEN_FILE = "operator.token"
 _CLAIM_S = 5.0
 _EVERYWHERE = ("0.0.0.0", "[::]")
 _log = logging.getLogger(__name__)
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,6 @@ class Listening:
     token: str | None
 
 
-def split(address: str) -> tuple[str, int]:
-    """Host and port. Raises ``ConfigError``."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{address!r} is no address to listen on; expected HOST:PORT, as in 127.0.0.1:8000")
-    return host.strip("[]"), int(port)
-
-
 def open_store(home: Path, database: str = "", alone: bool = False) -> Store:
     """``alone``: for the coordinator itself, see :class:`hanse.store.database.Database`."""
     check(home, "coordinator")
@@ -108,10 +100,9 @@ def first_operator(store: Store, home: Path) -> str | None:
 async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: None) -> None:
     """Runs until SIGTERM or SIGINT. Raises ``ConfigError`` where it cannot listen as asked."""
     host, port = split(how.http)
-    if how.plain_http and host not in _LOOPBACK:
+    if how.plain_http and host not in LOOPBACK:
         raise ConfigError(f"plain HTTP would send tokens readable through the network; {host} is not loopback: use TLS")
-    if bool(how.tls_cert) != bool(how.tls_key):
-        raise ConfigError("give both --tls-cert and --tls-key, or neither")
+    check_tls(how.tls_cert, how.tls_key)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,7 +132,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         token = first_operator(store, how.home)
         authority = Authority.open(how.home / "authority")
         names = tuple(
-            dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *_LOOPBACK, socket.gethostname()))
+            dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *LOOPBACK, socket.gethostname()))
         )
 
         def sign() -> None:
