@@ -89,6 +89,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(
         ("fetched", "coefficients", "store", "transports", "engines", "identity", "signing", "summary", "alignment"), 3
     ),
+    **dict.fromkeys(("decisions", "evidence"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
     "boosting": 1.7,
     "cedar": 1.7,

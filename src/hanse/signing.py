@@ -60,14 +60,19 @@ class Signer:
 
     def verify(self, certificate: str, text: bytes, signature: bytes) -> bool:
         """Whether the key of ``certificate``, which was vouched for, made this signature of ``text``."""
-        key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            return False
-        try:
-            key.verify(signature, text, ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+        return made_by(certificate, text, signature)
+
+
+def made_by(certificate: str, text: bytes, signature: bytes) -> bool:
+    """Whether the key of ``certificate`` (PEM) made this signature (ECDSA with SHA-256, DER) of ``text``."""
+    key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(signature, text, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def fingerprint(certificate: bytes) -> str:

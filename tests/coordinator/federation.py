@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from hanse.bundle import thaw
 from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.decisions import SignedDecision, signed
 from hanse.errors import NotAllowed, NotApproved
-from hanse.identity import Authority
+from hanse.identity import Authority, NodeIdentity, create_key, csr, read_certificate
 from hanse.messages import Message, Record
+from hanse.signing import Signer
 from hanse.store import Store
 from hanse.store.events import Event
 from hanse.store.nodes import CertificateOnFile
@@ -60,6 +63,7 @@ class SiteNode:
         self.finished: list[str] = []
         self.hold: asyncio.Event | None = None
         self.inflate = 1.0
+        self.signer: Signer | None = None  # made by ``Federation.node(..., signs=True)``
         self.metadata: list[str] = []
         self.answerer = Answerer(name, self._load)
 
@@ -100,13 +104,15 @@ class SiteNode:
             self.proposals[data["run"]] = dict(data)
             if self.standing == "accept":
                 self.approved[data["run"]] = data["sha256"]
-            return Message("reply", message.id, self.name, Record({"decision": self.standing}))
+            proof = None if self.standing == "pending" else self.proof(data["run"], self.standing)
+            return Message("reply", message.id, self.name, Record({"decision": self.standing, "proof": proof}))
         if message.kind == "consent":
             if self.consent == "node":
                 raise NotAllowed(f"this node takes approvals only at the node: hanse node approve {data['run']}")
             if data["decision"] == "accept":
                 self.approved[data["run"]] = data["sha256"]
-            return Message("reply", message.id, self.name, Record({}))
+            proof = self.proof(data["run"], data["decision"], actor=data["account"])
+            return Message("reply", message.id, self.name, Record({"proof": proof}))
         if message.kind == "finished":
             self.finished.append(data["state"])
             return Message("reply", message.id, self.name, Record({}))
@@ -128,7 +134,28 @@ class SiteNode:
         known = self.proposals[run]["sha256"] if sha256 is None else sha256
         if decision == "accept":
             self.approved[run] = known
-        return await self.say("consent", run=run, sha256=known, decision=decision, reason=reason, actor="owner")
+        proof = self.proof(run, decision, reason=reason)
+        return await self.say(
+            "consent", run=run, sha256=known, decision=decision, reason=reason, actor="owner", proof=proof
+        )
+
+    def proof(self, run: str, decision: str, **other: str) -> Json:
+        """What the node signs of a decision; None where it has no key."""
+        if self.signer is None:
+            return None
+        proposal, now = self.proposals[run], datetime.now(UTC)
+        said = {
+            "node": self.name,
+            "run": run,
+            "sha256": proposal["sha256"],
+            "proposer": proposal["proposer"],
+            "decision": decision,
+            "actor": "owner",
+            "reason": "",
+            "time": now.isoformat(),
+            "until": (now + timedelta(days=30)).isoformat() if decision == "accept" else "",
+        }
+        return signed(SignedDecision(**{**said, **other}), self.signer)
 
 
 class Federation:
@@ -173,15 +200,32 @@ class Federation:
             self.account(f"owner-{node}", "data_owner", node)
 
     async def node(
-        self, name: str, tables: Mapping[str, Table] | None = None, *, online: bool = True, **how: Any
+        self,
+        name: str,
+        tables: Mapping[str, Table] | None = None,
+        *,
+        online: bool = True,
+        signs: bool = False,
+        **how: Any,
     ) -> SiteNode:
-        self.store.nodes.register(name, CertificateOnFile(f"serial-{name}", f"print-{name}"))
+        identity = self.identity(name) if signs else None
+        read = read_certificate(identity.cert_pem) if identity else None
+        on_file = (read.serial, read.fingerprint) if read else (f"serial-{name}", f"print-{name}")
+        self.store.nodes.register(name, CertificateOnFile(*on_file))
         node = self.nodes[name] = SiteNode(self.it, name, tables, **how)
+        node.signer = Signer(identity) if identity else None
         if online:
             await self.connect(name)
         else:
             self.store.nodes.describe(name, datasets=node.datasets(), consent_mode=node.consent)
         return node
+
+    def identity(self, name: str) -> NodeIdentity:
+        """A key of the node, with a certificate of this federation's authority."""
+        assert self.it.authority is not None
+        key = create_key(self.home / f"node-{name}")
+        certificate = self.it.authority.issue_node(csr(key, name), name)
+        return NodeIdentity(name, key, certificate, self.it.authority.pem, "grpc://localhost:7443")
 
     async def connect(self, name: str) -> None:
         self.transport.attach(name, self.nodes[name].handle)

@@ -145,6 +145,7 @@ def test_a_decision_is_told_until_the_coordinator_knows(tmp_path: Path) -> None:
                 "decision": "accept",
                 "reason": "",
                 "actor": "ada",
+                "proof": None,  # this node has no key
             }
             await asyncio.to_thread(control.ask, tmp_path, "reject", run="run-2", actor="ada", reason="no")
             told = (await second.until("consent", 2))[1].body.data

@@ -24,6 +24,7 @@ AUDITED = (
     "run.created",
     "run.state",
     "consent",
+    "consent.withdrawn",
     "node.enrolled",
     "node.certificate_issued",
     "node.renewed",

@@ -19,10 +19,24 @@ from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.notices import Notices
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.registry import check_enrolled
-from hanse.errors import Conflict, HanseError, NodeFailed, NotAllowed, NotFound, NotNow, OtherRelease, Refused
+from hanse.decisions import proven
+from hanse.errors import (
+    Conflict,
+    HanseError,
+    NodeFailed,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    NotNow,
+    OtherRelease,
+    Refused,
+    WireError,
+)
+from hanse.identity import read_certificate
 from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.database import iso
+from hanse.store.events import Note
 from hanse.store.faults import passing
 from hanse.store.nodes import Node
 from hanse.store.runs import StoredRun
@@ -39,6 +53,8 @@ class ConsentDesk:
 
     Args:
         follow: called with the run as it is after a decision.
+        authority: the certificate (PEM) of whom nodes joined, by which what they sign is checked; b"": they sign
+            nothing.
     """
 
     def __init__(
@@ -49,9 +65,11 @@ class ConsentDesk:
         notices: Notices,
         background: Background,
         follow: Callable[[StoredRun], None],
+        authority: bytes = b"",
     ) -> None:
         self._store, self._presence, self._chronicle = store, presence, chronicle
         self._notices, self._background, self._follow = notices, background, follow
+        self._authority = authority
 
     # ------------------------------------------------------------ the proposal
 
@@ -133,11 +151,13 @@ class ConsentDesk:
         if said.get("decision") in ("accept", "reject"):
             actor = f"{said.get('actor') or 'standing policy'} at {node}"
             try:
-                await self.decide(
-                    run_id, node, said["decision"], run.bundle_hash, actor, "node", _text(said.get("reason"))
-                )
+                words, proof = _text(said.get("reason")), said.get("proof")
+                await self.decide(run_id, node, said["decision"], run.bundle_hash, actor, "node", words, proof)
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
+            except (NotAuthenticated, WireError) as error:
+                refused: dict[str, Json] = {"code": error.code, "reason": error.message}
+                self._chronicle.note("consent.refused", run_id, node, node, refused)
         return True
 
     async def _reject(self, run: StoredRun, node: str, why: str) -> None:
@@ -153,19 +173,55 @@ class ConsentDesk:
     # ------------------------------------------------------------ the decision
 
     async def decide(
-        self, run_id: str, node: str, decision: str, sha256: str, actor: str, via: str, reason: str = ""
+        self,
+        run_id: str,
+        node: str,
+        decision: str,
+        sha256: str,
+        actor: str,
+        via: str,
+        reason: str = "",
+        proof: Json = None,
     ) -> StoredRun:
-        """Notes a node's decision and draws the conclusion. Raises as ``Consents.record``."""
+        """Notes a node's decision and draws the conclusion. ``proof``: what the node signed of it, None where it has no
+        key. Raises as ``Consents.record``; ``NotAuthenticated`` or ``WireError`` where the proof is of something else,
+        or a node that has a key signed nothing."""
 
         def record() -> StoredRun:
-            run = self._store.runs.get(run_id)
-            check_enrolled(self._store.nodes.get(node))
-            self._store.consents.record(run_id, node, decision, sha256, actor=actor, via=via, reason=reason)
+            run, known = self._store.runs.get(run_id), self._store.nodes.get(node)
+            check_enrolled(known)
+            if proof is not None:
+                self._check(proof, run, known, decision, sha256)
+            try:
+                self._store.consents.record(
+                    run_id, node, decision, sha256, actor=actor, via=via, reason=reason, proof=proof
+                )
+            except Conflict:
+                if decision == "reject" and run.state in (RunState.RUNNING, RunState.PAUSED):  # taken back meanwhile
+                    detail: dict[str, Json] = {"reason": reason, "hash": sha256, "via": via, "proof": proof}
+                    self._store.events.extend([Note("consent.withdrawn", run_id, node, actor, detail)])
+                raise
             return self._store.consents.settle(run_id, actor, start=bool(run.config.get("auto_start", True)))
 
         run = await asyncio.to_thread(record)
         self._follow(run)
         return run
+
+    def _check(self, proof: Json, run: StoredRun, node: Node, decision: str, sha256: str) -> None:
+        """Raises ``NotAuthenticated`` unless the node's present key signed exactly this. Blocks."""
+        if not self._authority:
+            raise NotAuthenticated("no node of this coordinator has a key to sign with")
+        said = proven(proof, self._authority)
+        if (said.node, said.run, said.sha256, said.decision) != (node.id, run.id, sha256, decision):
+            raise NotAuthenticated(
+                f"what {node.id} signed is its {said.decision} to run {said.run[:80]}, hash {said.sha256[:12]}; "
+                f"expected its {decision} to run {run.id}, hash {sha256[:12]}"
+            )
+        if said.proposer != run.proposer:
+            raise NotAuthenticated(f"what {node.id} signed is for a proposal of {said.proposer[:80]!r}")
+        shown = read_certificate(proof["certificate"].encode()).fingerprint
+        if shown not in (node.fingerprint, node.next_fingerprint):
+            raise NotAuthenticated(f"the certificate that {node.id} signed with does not count any more")
 
     async def decide_here(
         self, run_id: str, node: str, decision: str, sha256: str, account: str, reason: str = ""
@@ -182,11 +238,13 @@ class ConsentDesk:
         if known.consent_mode == "node":
             raise Conflict(f"this node takes approvals only at the node: hanse node approve {run_id}")
         check_enrolled(known)
+        proof = None
         if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
-            await self._relay(run, node, decision, account)
-        return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason)
+            proof = await self._relay(run, node, decision, account)
+        return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason, proof)
 
-    async def _relay(self, run: StoredRun, node: str, decision: str, account: str) -> None:
+    async def _relay(self, run: StoredRun, node: str, decision: str, account: str) -> Json:
+        """Tells the node; what it signed of it."""
         data = {
             "run": run.id,
             "sha256": run.bundle_hash,
@@ -196,12 +254,13 @@ class ConsentDesk:
         }
         try:
             try:
-                await self._notices.send(node, "consent", run.id, data)
+                said = await self._notices.send(node, "consent", run.id, data)
             except NotFound:  # the owner was quicker than the proposal
                 await self._send(run, node, await asyncio.to_thread(self.proposal, run, node))
-                await self._notices.send(node, "consent", run.id, data)
+                said = await self._notices.send(node, "consent", run.id, data)
         except NotAllowed as error:
             raise Conflict(error.message) from None
+        return said.body.data.get("proof")
 
     async def greet(self, node: str) -> None:
         """After a node's hello: tells it what its owner decided here while it was away, then counts it
@@ -225,7 +284,9 @@ class ConsentDesk:
         async def tell() -> None:
             try:
                 for run, decision, actor in decided:
-                    await self._relay(run, node, decision, actor)
+                    if (proof := await self._relay(run, node, decision, actor)) is not None:
+                        sha256 = run.bundle_hash
+                        await self.decide(run.id, node, decision, sha256, actor, "coordinator", proof=proof)
             except HanseError as error:
                 _log.info("node %s did not take a decision: %s", node, error.message)
             finally:

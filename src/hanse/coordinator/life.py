@@ -39,7 +39,7 @@ _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are mo
 
 class RunLife:
     """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked, ``governance`` what
-    the operator's policies allow."""
+    the operator's policies allow, ``authority`` the certificate of whom nodes joined."""
 
     def __init__(
         self,
@@ -48,10 +48,12 @@ class RunLife:
         chronicle: Chronicle,
         settings: CoordinatorSettings,
         governance: Governance,
+        authority: bytes = b"",
     ) -> None:
         self._store, self._presence, self._settings = store, presence, settings
         self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
-        self.consent = ConsentDesk(store, presence, chronicle, self._notices, self._background, self._follow)
+        told = (self._notices, self._background, self._follow, authority)
+        self.consent = ConsentDesk(store, presence, chronicle, *told)
         self.governance = governance
         self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine)
         self._timers: dict[str, asyncio.TimerHandle] = {}

@@ -64,6 +64,7 @@ class Coordinator:
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
         self._renewals = FailedAttempts(_RENEWALS_PER_MINUTE)
         self._plain: set[str] = set()  # nodes that connected without a certificate, on this machine (plaintext)
+        self._certified: set[str] = set()  # and those that connected with one
         self.presence: Presence
         self.runs: RunLife
         self._heard: dict[str, float] = {}  # node to when it was last heard, since the database was last told
@@ -82,7 +83,8 @@ class Coordinator:
             self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
 
         self.presence = Presence(transport, self.settings.patience, moved, declined)
-        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings, self.governance)
+        joined = self.authority.pem if self.authority is not None else b""
+        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings, self.governance, joined)
 
     async def start(self) -> None:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
@@ -148,7 +150,9 @@ class Coordinator:
                 raise
             _log.warning("cannot tell now whether %s may connect (%s)", node, fault)
             raise _storage_failed() from None
-        (self._plain.discard if fingerprint else self._plain.add)(node)
+        shown, other = (self._certified, self._plain) if fingerprint else (self._plain, self._certified)
+        shown.add(node)
+        other.discard(node)
 
     async def enrol(self, asked: Mapping[str, str], where: str) -> dict[str, str]:
         """A certificate against a join token's secret (``token``, ``node_id``, ``csr``). ``where``: whence it is asked.
@@ -282,7 +286,11 @@ class Coordinator:
         if not (isinstance(run, str) and isinstance(sha256, str) and decision in ("accept", "reject")):
             raise WireError("a consent has run, sha256 and a decision (accept or reject)")
         actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
-        settled = await self.runs.consent.decide(run, peer, str(decision), sha256, f"{actor} at {peer}", "node", reason)
+        proof = data.get("proof")
+        if proof is None and peer in self._certified:
+            raise WireError("a node that has a key signs its owner's decisions; this one came without a proof")
+        by = f"{actor} at {peer}"
+        settled = await self.runs.consent.decide(run, peer, str(decision), sha256, by, "node", reason, proof)
         return "ok", {"state": str(settled.state)}
 
     async def _certificate(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:

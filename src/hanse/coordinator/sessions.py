@@ -15,7 +15,14 @@ from hanse.store.runs import StoredRun
 def brief(store: Store, run: StoredRun) -> dict[str, Json]:
     """Without bundle. Blocks."""
     consents = {
-        c.node: {"decision": c.decision, "time": iso(c.time), "actor": c.actor, "via": c.via, "reason": c.reason}
+        c.node: {
+            "decision": c.decision,
+            "time": iso(c.time),
+            "actor": c.actor,
+            "via": c.via,
+            "reason": c.reason,
+            "signed": c.proof is not None,
+        }
         for c in store.consents.list(run.id)
         if c.hash == run.bundle_hash
     }

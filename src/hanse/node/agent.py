@@ -23,12 +23,13 @@ import hanse
 from hanse import event_loop, releases, supervisor, validity
 from hanse import home as home_folder
 from hanse.allocator import settle
+from hanse.decisions import signed
 from hanse.disk_faults import disk_fault
 from hanse.errors import HanseError, NodeLost, NotFound, NotNow, StorageFailed, TooLarge, WireError
 from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control, renewal
-from hanse.node.approvals import Approvals
+from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.gate import Gate
 from hanse.node.settings import NodeSettings
@@ -38,6 +39,7 @@ from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.node.workers import Workers
 from hanse.registry import names
+from hanse.signing import Signer
 from hanse.store.audit import AuditLog
 from hanse.transport import Progress
 from hanse.transports import REQUEST_HEADER, Caller, Line, line
@@ -215,10 +217,10 @@ class Agent:
                 self.approvals.mark_sent(proposal)  # this reply tells it
             elif self.settings.policy.standing == "ask":
                 log.info("run %s waits for a decision: hanse node show %s", proposal.run, proposal.run)
-            return self._reply(message, decision=decision, actor=proposal.actor, reason=proposal.reason)
+            said = {"decision": decision, "actor": proposal.actor, "reason": proposal.reason}
+            return self._reply(message, **said, proof=self._proof(proposal))
         if message.kind == "consent":
-            self.gate.relayed(data)
-            return self._reply(message)
+            return self._reply(message, proof=self._proof(self.gate.relayed(data)))
         if message.kind == "finished":
             run = data.get("run")
             if not isinstance(run, str):
@@ -312,6 +314,7 @@ class Agent:
                     decision=decision,
                     reason=proposal.reason,
                     actor=proposal.actor,
+                    proof=self._proof(proposal),
                 )
             except NodeLost:
                 break
@@ -328,6 +331,17 @@ class Agent:
                 refused[proposal.run] = error.message
             self.approvals.mark_sent(proposal)
         return refused
+
+    def _proof(self, proposal: Proposal) -> Json:
+        """What proves the decision to others; None where there is none yet, or this node has no key (a connection
+        without certificates, on one machine)."""
+        if proposal.decision == "pending":
+            return None
+        try:
+            signer = Signer(load_identity(self.home))
+        except NotFound:
+            return None
+        return signed(proposal.signed(self.node), signer)
 
     def _tell_again(self) -> None:
         async def later() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hanse.decisions import SignedDecision
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
 from hanse.node.kept import Changes, opened
@@ -89,6 +90,21 @@ class Proposal:
             "reason": self.reason,
             "until": self.until,
         }
+
+    def signed(self, node: str) -> SignedDecision:
+        """What was decided last, as this node signs it; what was taken back is a no."""
+        accepts = self.decision == "accept" and not self.revoked
+        return SignedDecision(
+            node=node,
+            run=self.run,
+            sha256=self.sha256,
+            proposer=self.proposer,
+            decision="accept" if accepts else "reject",
+            actor=self.actor,
+            reason=self.reason,
+            time=self.revoked or self.time,
+            until=self.until if accepts else "",
+        )
 
     def content(self) -> dict[str, Json]:
         """The bundle, checked against its hash."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from hanse.errors import ConfigError, Conflict, NotAllowed
 from hanse.messages import Json
@@ -21,7 +21,8 @@ ACCEPT, REJECT = "accept", "reject"
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """``via`` is where it was said: at the ``node`` or at the ``coordinator``."""
+    """``via`` is where it was said: at the ``node`` or at the ``coordinator``; ``proof`` what the node signed of it
+    (:mod:`hanse.decisions`), None where nothing was signed."""
 
     run: str
     node: str
@@ -31,6 +32,7 @@ class Consent:
     via: str
     reason: str
     time: float
+    proof: Mapping[str, Json] | None = None
 
     def public(self) -> dict[str, Json]:
         """As REST shows it, times in ISO 8601."""
@@ -43,6 +45,7 @@ class Consent:
             "via": self.via,
             "reason": self.reason,
             "time": iso(self.time),
+            "signed": self.proof is not None,
         }
 
 
@@ -76,9 +79,10 @@ class Consents:
         actor: str,
         via: str = "coordinator",
         reason: str = "",
+        proof: Mapping[str, Json] | None = None,
     ) -> Consent:
-        """Notes a decision. The same again changes nothing, at any time; another one replaces it as
-        long as the run awaits consent.
+        """Notes a decision. The same again changes nothing, at any time, but that it is proven now; another one
+        replaces it as long as the run awaits consent. ``proof`` was checked by the caller.
 
         Raises:
             ConfigError: the decision is neither ``accept`` nor ``reject``.
@@ -100,10 +104,18 @@ class Consents:
                 )
             before = next(iter(_of(tx.connection, run_id, node_id)), None)
             if before is not None and before.decision == decision:
-                return before
+                if before.proof is not None or proof is None:
+                    return before
+                tx.execute(
+                    update(consents)
+                    .where(consents.c.run == run_id, consents.c.node == node_id)
+                    .values(proof=dict(proof))
+                )
+                return replace(before, proof=proof)
             if run.state is not RunState.AWAITING_CONSENT:
                 raise Conflict(f"run {run_id} is {run.state}; consent can be given while it is awaiting_consent")
-            consent = Consent(run_id, node_id, decision, bundle_hash, words(actor, 200), via, words(reason), now())
+            said = (decision, bundle_hash, words(actor, 200), via, words(reason), now(), proof)
+            consent = Consent(run_id, node_id, *said)
             values: dict[str, Any] = {name: getattr(consent, name) for name in Consent.__slots__}
             tx.execute(self._database.upsert(consents, tuple(values), ("run", "node")), values)
             detail = {
@@ -112,6 +124,7 @@ class Consents:
                 "hash": bundle_hash,
                 "via": via,
                 "reason": consent.reason,
+                "signed": proof is not None,
             }
             self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)
         return consent

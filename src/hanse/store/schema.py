@@ -114,6 +114,7 @@ consents = Table(
     Column("via", String(20), nullable=False),
     Column("reason", Text, nullable=False),
     Column("time", Double, nullable=False),
+    Column("proof", JSON(none_as_null=True)),
 )
 
 rounds = Table(
