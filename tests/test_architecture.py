@@ -35,6 +35,7 @@ GROUND = (
     "choice",
     "gather",
     "transport",
+    "network_driver",
     "task",
     "model",
     "rule",
@@ -87,7 +88,19 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
         ("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated", "protection"), 3
     ),
     **dict.fromkeys(
-        ("fetched", "coefficients", "store", "transports", "engines", "identity", "signing", "summary", "alignment"), 3
+        (
+            "fetched",
+            "coefficients",
+            "store",
+            "transports",
+            "engines",
+            "network",
+            "identity",
+            "signing",
+            "summary",
+            "alignment",
+        ),
+        3,
     ),
     **dict.fromkeys(("decisions", "evidence"), 3),
     **dict.fromkeys(INGREDIENTS, 2),
@@ -110,6 +123,8 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "grpc": set(),  # the tests and the benchmarks speak with it
     "hpack": {"transports"},
     "watchdog": {"transports"},
+    "pyroute2": {"network"},
+    "os_ken": {"network"},
     "dp_accounting": {"privacy"},
     "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},

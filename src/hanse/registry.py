@@ -47,6 +47,7 @@ FOLDERS = (
     "noised_statistics",
     "transports",
     "engines",
+    "network",
 )
 GROUP = "hanse.ingredients"
 VARIABLE = "HANSE_INGREDIENTS"
