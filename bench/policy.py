@@ -82,7 +82,7 @@ def coordinator_us(home: Path, count: int) -> float:
     (home / "coordinator.cedar").write_text(AT_COORDINATOR)
     config = RunConfig.parse({"federated_strategy": "probe", "purpose": "research: bench"})
     nodes = [f"node-{k}" for k in range(10)]
-    governance = Governance(OwnPolicies(home / "coordinator.cedar"), lambda *_: None)
+    governance = Governance(OwnPolicies(home / "coordinator.cedar", home / "kept"), lambda *_: None)
     frozen = freeze(config, {"features": [], "kinds": {}}, {})
     admission = RunAdmission(governance, frozen, "r", "Ada", "data_scientist", nodes, {})
     ask = Ask(Record({}), Combine.SUM, "probe", 1)

@@ -59,6 +59,7 @@ COMMANDS = {  # route to the command that does the same
     ("DELETE", "/api/accounts/{account_id}/nodes/{node_id}"): "coordinator account unlink",
     ("GET", "/api/runs/{session_id}/rounds"): "run rounds",
     ("GET", "/api/runs/{session_id}/bundle"): "run preview",
+    ("GET", "/api/runs/{session_id}/evidence"): "run evidence",
     ("GET", "/api/runs/{session_id}/model"): "run model",
     ("GET", "/api/runs/{session_id}/card"): "run card",
     ("GET", "/api/runs/{session_id}/statistics"): "stats overview",

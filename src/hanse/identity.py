@@ -143,6 +143,11 @@ class Authority:
         """SHA-256 of the authority's certificate, in hex: what a join token pins."""
         return self._certificate.fingerprint(hashes.SHA256()).hex()
 
+    def sign(self, text: bytes) -> bytes:
+        """The signature of ``text`` in this authority's name (ECDSA with SHA-256, DER). The caller sees to it that
+        ``text`` begins with words that say what it is."""
+        return self._key.sign(text, ec.ECDSA(hashes.SHA256()))
+
     def issue_server(self, hosts: Sequence[str], days: float = SERVER_DAYS) -> tuple[bytes, bytes]:
         """A fresh key and certificate (PEM) for a server that is reached as any of ``hosts``."""
         if not hosts:

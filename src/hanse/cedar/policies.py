@@ -67,6 +67,7 @@ class Policies:
 
     def __init__(self, texts: Mapping[str, str], vocabulary: Vocabulary) -> None:
         self._cedar = _library()
+        self.texts = dict(texts)
         for name, text in texts.items():
             self._parsed(name, text)
         text = "\n".join(texts[name] for name in sorted(texts))

@@ -20,7 +20,8 @@ from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import NotAllowed, WireError
 from hanse.facts import Participation, Proposing, Reading, RunFacts, now
 from hanse.kinds import Ask
-from hanse.messages import Json
+from hanse.messages import Json, dumps
+from hanse.whole_files import write_whole
 
 VOCABULARY = Vocabulary(
     {"propose": Proposing, "take_part": Participation, "share_model": Participation, "read_result": Reading}
@@ -39,13 +40,22 @@ class Engine(Protocol):
 
 
 class OwnPolicies:
-    """The policies of a file or a folder, in this process. Raises ``ConfigError`` where they cannot be read."""
+    """The policies of a file or a folder, in this process. Raises ``ConfigError`` where they cannot be read.
 
-    def __init__(self, path: Path) -> None:
-        self._files = PolicyFiles(path, VOCABULARY)
+    Args:
+        kept: a folder, where each version by which was decided is kept, for the evidence of runs.
+    """
+
+    def __init__(self, path: Path, kept: Path) -> None:
+        self._files, self._kept, self._version = PolicyFiles(path, VOCABULARY), kept, ""
 
     async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
-        return self._files.current().decide(action, person, facts.run, facts)
+        policies = self._files.current()
+        if policies.version != self._version:
+            self._kept.mkdir(mode=0o700, exist_ok=True)
+            write_whole(self._kept / f"{policies.version}.json", dumps(policies.texts))
+            self._version = policies.version
+        return policies.decide(action, person, facts.run, facts)
 
 
 class Governance:

@@ -18,6 +18,7 @@ from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.enrolment import FailedAttempts
+from hanse.coordinator.evidence import POLICIES
 from hanse.coordinator.governance import Governance, OwnPolicies
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.presence import Presence
@@ -57,7 +58,7 @@ class Coordinator:
         self.store, self.settings, self.authority = store, settings or CoordinatorSettings(), authority
         self.chronicle = Chronicle(store)
         written = self.settings.policy_file
-        own = OwnPolicies(Path(written)) if written else None
+        own = OwnPolicies(Path(written), store.folder / POLICIES) if written else None
         self.governance = Governance(self.settings.policy_engine or own, self.chronicle.note)
         self.attempts = FailedAttempts(self.settings.enrol_per_minute)
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)

@@ -105,6 +105,20 @@ def card(here: Connection, id: str) -> None:
 
 @click.command()
 @click.argument("id")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to write it; without, ID.evidence.zip.")
+@connected
+def evidence(here: Connection, id: str, output: str | None) -> None:
+    """Fetch a run's evidence: one signed file, which hanse audit verify checks without the coordinator."""
+    from hanse.whole_files import write_whole
+
+    place = Path(output or f"{id}.evidence.zip")
+    raw = here.evidence(id)
+    write_whole(place, raw, 0o644)
+    click.echo(f"{place}: {len(raw)} bytes; check it with hanse audit verify {place}")
+
+
+@click.command()
+@click.argument("id")
 @json_option
 @connected
 def rounds(here: Connection, id: str, as_json: bool) -> None:

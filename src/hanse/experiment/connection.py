@@ -358,6 +358,10 @@ class Connection:
         """The text whose SHA-256 the owners agreed to."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/bundle").text
 
+    def evidence(self, run_id: str) -> bytes:
+        """The run's evidence (:mod:`hanse.evidence`), as it is signed."""
+        return self._send("GET", f"/api/runs/{_part(run_id)}/evidence").content
+
     def versions(self, run_id: str = "") -> list[dict[str, Json]]:
         """The model versions of a run; without, the latest of every run."""
         return list(self.call("GET", "/api/models", params={"run": run_id} if run_id else {})["models"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -161,7 +162,7 @@ class AuditLog:
         first, known = self._end == 0, (self._seq, self._hash)
         end, line = self._last_line(size)
         if line:
-            entry = _parse(line)
+            entry = parse(line)
             if entry is None:
                 raise Tampered("the last line of the audit log is not an entry; run verify on it")
             self._seq, self._hash = entry.seq, entry.hash
@@ -222,7 +223,7 @@ class AuditLog:
         """Sequence number and hash of the last entry: publish it, and the past is fixed."""
         last = (0, GENESIS)
         for line, _ in self._lines():
-            entry = _parse(line)
+            entry = parse(line)
             if entry is not None:
                 last = (entry.seq, entry.hash)
         return last
@@ -232,14 +233,14 @@ class AuditLog:
 
         Lines that are no entries are left out here; ``verify`` is what reports them.
         """
-        found: list[Entry] = []
+        return list(itertools.islice((entry for entry in self.each() if entry.seq > since), limit))
+
+    def each(self) -> Iterator[Entry]:
+        """The entries, oldest first, one in memory at a time."""
         for line, _ in self._lines():
-            if limit is not None and len(found) >= limit:
-                break
-            entry = _parse(line)
-            if entry is not None and entry.seq > since:
-                found.append(entry)
-        return found
+            entry = parse(line)
+            if entry is not None:
+                yield entry
 
     def verify(self, head: tuple[int, str] | None = None) -> Verdict:
         """Checks every line, the chain, and that nothing is missing at the end.
@@ -261,14 +262,14 @@ class AuditLog:
             if not whole:  # half a line of a killed process: never acknowledged, mended by append
                 break
             reason = ""
-            entry = _parse(line)
+            entry = parse(line)
             if entry is None:
                 reason = "this line is not an entry"
             elif entry.seq != expected:
                 reason = f"entry {entry.seq} stands where {expected} belongs"
             elif entry.previous != previous:
                 reason = "the entry does not follow from the one before it"
-            elif _line(entry) != line:
+            elif line_of(entry) != line:
                 reason = "the entry does not fit its hash"
             elif heads.pop(expected, entry.hash) != entry.hash:
                 reason = "the entry is not the one that was recorded as head"
@@ -344,7 +345,7 @@ def _plain(detail: Mapping[str, Json] | None) -> dict[str, Json]:
 _canonical = writer(sort_keys=True, ensure_ascii=True)
 
 
-def _line(entry: Entry) -> bytes:
+def line_of(entry: Entry) -> bytes:
     """The only bytes that this entry may be written as."""
     try:
         text = _canonical({key: getattr(entry, key) for key in _KEYS if key != "hash"})
@@ -353,7 +354,8 @@ def _line(entry: Entry) -> bytes:
     return f'{text[:-1]},"hash":"{hashlib.sha256(text.encode()).hexdigest()}"}}'.encode()
 
 
-def _parse(line: bytes) -> Entry | None:
+def parse(line: bytes) -> Entry | None:
+    """The entry in a line; None where it is none. Whether it fits its hash, :func:`line_of` tells."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

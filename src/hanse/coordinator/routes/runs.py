@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from hanse import algorithms, registry
 from hanse.bundle import Bundle
 from hanse.config import APART, RunConfig
-from hanse.coordinator import model_card, sessions
+from hanse.coordinator import evidence, model_card, sessions
 from hanse.coordinator.access import check_reading, coordinator
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
@@ -56,6 +56,18 @@ async def bundle(request: Request, session_id: str) -> Response:
     if not frozen.content:
         raise NotFound(f"run {session_id} has not been proposed")
     return PlainTextResponse(frozen.text, media_type="application/json")
+
+
+@router.get("/api/runs/{session_id}/evidence")
+async def signed_evidence(request: Request, session_id: str) -> Response:
+    """What happened in the run, as one signed file that ``hanse audit verify`` checks without this coordinator."""
+    run = await visible(request, session_id)
+    it = coordinator(request)
+    if it.authority is None:
+        raise NotFound("this coordinator has no authority, so nobody could sign the evidence")
+    raw = await asyncio.to_thread(evidence.of_run, it.store, run, it.authority)
+    headers = {"content-disposition": f'attachment; filename="{session_id}.evidence.zip"'}
+    return Response(raw, media_type="application/zip", headers=headers)
 
 
 @router.get("/api/runs/{session_id}/model")
