@@ -131,6 +131,24 @@ class Forgetting(Drive):
         return super()._asked(ask)
 
 
+class Noting(Drive):
+    """Keeps what was asked."""
+
+    def _asked(self, ask: Any) -> Any:
+        self.asks = [*getattr(self, "asks", []), ask.record.data["of"]]
+        return super()._asked(ask)
+
+
+def test_what_all_agreed_on_is_sent_once_a_tree_and_not_with_each_level() -> None:
+    drive = Noting(shares(table_of("binary"), 100, 90, 50), **settings("binary"))
+    drive.run()
+    trees = [ask for ask in drive.asks if ask.get("forward") or ask.get("level")]
+    told = [ask["prepared"] is not None for ask in trees]
+    assert told == [ask["forward"] is not None for ask in trees]
+    assert sum(told) == 5  # four trees, and the measuring of all of them
+    assert len(told) >= 12
+
+
 @pytest.mark.parametrize("kind", ["binary", "regression", "reg:absoluteerror", "survival"])
 def test_a_worker_that_is_killed_in_a_tree_changes_nothing(kind: str) -> None:
     tables = shares(table_of(kind), 100, 90, 50)

@@ -16,7 +16,7 @@ Matrix = np.ndarray[Any, Any]
 
 def settle(parts: list[Matrix], bins: int) -> tuple[list[Matrix], int]:
     columns = parts[0].shape[1]
-    most, cells, asked, exchanges = np.full(columns, bins), edges.none(columns), edges.first(np.ones(columns, bool)), 0
+    most, cells, asked, exchanges = np.full(columns, bins), edges.none(), edges.first(np.ones(columns, bool)), 0
     while asked is not None:
         counted = np.sum([edges.counts(part.T, asked) for part in parts], axis=0)
         assert counted.shape == (asked.size,)

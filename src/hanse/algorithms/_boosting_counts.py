@@ -62,7 +62,7 @@ def begun(prepared: Record, objective: Any, weighted: bool) -> Counting:
     """Nothing is counted."""
     counted = _counted(prepared, objective)
     sought = None if objective.quantile is None else quantiles.begin(np.zeros(1))
-    return Counting(edges.none(len(counted)), edges.first(counted), weighted, sought=sought)
+    return Counting(edges.none(), edges.first(counted), weighted, sought=sought)
 
 
 def ask(counting: Counting, asked: edges.Refinement, objective: Any, prepared: Record) -> Ask:

@@ -3,7 +3,9 @@ rows."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -28,7 +30,7 @@ from hanse.learning import rows as preparation
 from hanse.learning.pooling import model_options
 from hanse.learning.rows import Targets
 from hanse.learning.sampling import drawn
-from hanse.messages import Array, Record
+from hanse.messages import Array, Json, Record, dumps, loads
 from hanse.registry import find
 from hanse.task import Task
 
@@ -115,9 +117,11 @@ class Question:
     """What a node is asked: to ``count``; to go ``forward``, and then to measure, and to sum up the root in ``units``,
     or to say how large gradients and Hessians are, where their units are not known, and before both what these need of
     all rows (``times``); to go down a ``level``, and to sum up its nodes or to count ``residuals``. Where rows have
-    weights, these count in units of 2^``weight_unit``. After the last tree, to ``explain`` what it learned."""
+    weights, these count in units of 2^``weight_unit``. After the last tree, to ``explain`` what it learned.
+    ``prepared``: what all sites agreed on; None inside a tree, where a node goes on from what it was told at its root.
+    """
 
-    prepared: Record
+    prepared: Record | None
     count: Count | None = None
     forward: Forward | None = None
     level: Level | None = None
@@ -131,11 +135,44 @@ class Question:
     explain: _boosting_shap.Explain | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What a node learns in a run, kept beside its workspace."""
+
+    prepared: Record
+    task: Task
+    model: Any
+
+    @staticmethod
+    def of(site: Site, prepared: Record | None) -> Learner | None:
+        """That of what all agreed on; None where the node was not told, or has forgotten."""
+        known: Learner | None = site.memory.get("learner")
+        if prepared is None or (known is not None and known.prepared.data is prepared.data):
+            return known
+        own = Record(prepared.data, {name: np.array(prepared.arrays[name]) for name in prepared.arrays})
+        task = preparation.task(own)
+        made = Learner(own, task, adapter_of(site.config["model_name"], model_options(site.config), task))
+        site.memory["learner"] = made
+        return made
+
+
+def adapter_of(name: str, options: Mapping[str, Json], task: Task) -> Any:
+    """The adapter of a model (:mod:`hanse.models`), made once: an ask needs it several times at either end."""
+    return _adapter(name, dumps(dict(options)), task)
+
+
+@functools.lru_cache(8)
+def _adapter(name: str, options: str, task: Task) -> Any:
+    return find("models", name).build(task, loads(options))
+
+
 def answer(site: Site, ask: Question) -> Contribution:
     """What a node answers."""
-    task = preparation.task(ask.prepared)
-    model = find("models", site.config["model_name"]).build(task, model_options(site.config))
-    rows = Observed.of(site, ask.prepared)
+    learner = Learner.of(site, ask.prepared)
+    if learner is None:
+        return _lost(ask, None)
+    model = learner.model
+    rows = Observed.of(site, learner.prepared)
     of = rows.targets
     if "unfit" not in site.cache:  # who is not counted grows no tree either
         y = of.y[of.train]
@@ -156,10 +193,10 @@ def answer(site: Site, ask: Question) -> Contribution:
     if ask.level is not None:
         work = _gone_down(work, ask.level)
     if work is None:
-        return _lost(ask, model, task)
+        return _lost(ask, learner)
     site.memory["boosting"] = work
     site.progress()
-    sums, shown = _measured(ask, work, model, of, task) if ask.measures else ({}, {})
+    sums, shown = _measured(work, learner, of) if ask.measures else ({}, {})
     if ask.residuals is not None:
         found = {"ranks": _ranked(work, ask, ask.residuals, of)}
     else:
@@ -305,17 +342,19 @@ def _ranked(work: Workspace, question: Question, ask: Residuals, of: Targets) ->
     return found
 
 
-def _measured(
-    ask: Question, work: Workspace, model: Any, of: Targets, task: Task
-) -> tuple[dict[str, Array], dict[str, float]]:
-    prediction = model.objective.predict(work.margins[of.test])
-    return evaluation.evaluate(prediction, of.y[of.test], task, ask.prepared.arrays["target_mean"])
+def _measured(work: Workspace, learner: Learner, of: Targets) -> tuple[dict[str, Array], dict[str, float]]:
+    prediction = learner.model.objective.predict(work.margins[of.test])
+    return evaluation.evaluate(prediction, of.y[of.test], learner.task, learner.prepared.arrays["target_mean"])
 
 
-def _lost(ask: Question, model: Any, task: Task) -> Contribution:
-    """Nothing, and that it is for want of earlier trees."""
-    outputs = model.objective.outputs
-    nodes = len(ask.level.nodes) if ask.level else model.trees * ask.grows
+def _lost(ask: Question, learner: Learner | None) -> Contribution:
+    """Nothing, and that it is for want of earlier trees. Who was asked to go ``forward`` has a ``learner``."""
+    nodes = len(ask.level.nodes) if ask.level else 0
+    sums: dict[str, Array] = {}
+    if learner is not None:
+        nodes = nodes if ask.level else learner.model.trees * ask.grows
+        shapes = learner.task.of.shapes(learner.task) if ask.measures else {}
+        sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:
         found = {"ranks": np.zeros((len(ask.residuals.sought.group), quantiles.WIDTH), np.int64)}
@@ -324,10 +363,8 @@ def _lost(ask: Question, model: Any, task: Task) -> Contribution:
         empty = {"at_risk": np.zeros(k, np.int64), "happened": np.zeros(k, np.int64)}
         found |= {"magnitudes": np.zeros((1, scales.SIZE), np.int64)} if ask.times.units is None else empty
     elif ask.forward is not None and ask.grows and ask.units is None:
-        found["magnitudes"] = np.zeros((2 * outputs, scales.SIZE), np.int64)
+        found["magnitudes"] = np.zeros((2 * len(ask.forward.base), scales.SIZE), np.int64)
     elif nodes:
         wide = ask.level.bins if ask.level else int(ask.forward.bins.starts[-1]) if ask.forward else 0
         found["histograms"] = np.zeros((nodes, wide, 2), np.int64)
-    shapes = task.of.shapes(task) if ask.measures else {}
-    sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
     return Contribution(Record({"lost": True}, found), 1.0, sums, combine=Combine.SUM)

@@ -12,7 +12,7 @@ from hanse.algorithms import _boosting_shap
 from hanse.algorithms._boosting_counts import Counting
 from hanse.algorithms._boosting_leaves import Leaves
 from hanse.algorithms._boosting_shap import Explain, Explained
-from hanse.algorithms._boosting_site import Base, Forward, Times, Units
+from hanse.algorithms._boosting_site import Base, Forward, Times, Units, adapter_of
 from hanse.boosting import risk, scales, shap
 from hanse.boosting.binning import Binning
 from hanse.boosting.growing import Growing, Rules
@@ -22,7 +22,6 @@ from hanse.learning import rows as preparation
 from hanse.learning.pooling import Importance
 from hanse.learning.schedule import Schedule
 from hanse.messages import Array, Json, Record
-from hanse.registry import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class State:
     @property
     def adapter(self) -> Any:
         """The model's adapter."""
-        return find("models", self.model_name).build(preparation.task(self.prepared), self.options)
+        return adapter_of(self.model_name, self.options, preparation.task(self.prepared))
 
     @property
     def rules(self) -> Rules:

@@ -32,9 +32,9 @@ import numpy as np
 
 from hanse.algorithms import _boosting_counts, _boosting_leaves, _boosting_shap, _boosting_state
 from hanse.algorithms._boosting_leaves import Leaves
-from hanse.algorithms._boosting_site import Forward, Level, Question, Residuals, Times, answer
+from hanse.algorithms._boosting_site import Forward, Level, Question, Residuals, Times, adapter_of, answer
 from hanse.algorithms._boosting_state import State
-from hanse.boosting import growing, objective, quantiles, scales
+from hanse.boosting import edges, growing, objective, quantiles, scales
 from hanse.boosting.growing import Growing, Splits
 from hanse.boosting.trees import Trees, join, none
 from hanse.codec import encode
@@ -46,7 +46,6 @@ from hanse.learning import rows as preparation
 from hanse.learning.pooling import Importance, model_options
 from hanse.learning.schedule import Schedule
 from hanse.messages import Array, Json, Record
-from hanse.registry import find
 from hanse.settings import Setting, maybe, number, whole
 from hanse.typed import Typed
 
@@ -117,13 +116,13 @@ class ExactBoosting:
             raise ConfigError("boosting follows the preparation; build the run with hanse.algorithms.build")
         task = preparation.task(previous)
         share = np.zeros(len(task.features))
-        adapter = find("models", config["model_name"]).build(task, model_options(config))
+        model = adapter_of(config["model_name"], model_options(config), task)
         return State(
             Schedule.of(config),
             previous,
             config["model_name"],
             model_options(config),
-            _boosting_counts.begun(previous, adapter.objective, config["weight_column"] is not None),
+            _boosting_counts.begun(previous, model.objective, config["weight_column"] is not None),
             Importance(share, share, share),
             model=none(),
             seed=config["seed"],
@@ -190,7 +189,8 @@ class ExactBoosting:
         bins, grid = _boosting_counts.settled(counting, adapter, state.prepared)
         base = state.base if state.base is not None else _boosting_counts.base(counting, adapter)
         times = None if grid is None else Times(grid)
-        state = replace(state, bins=bins, base=base, times=times)
+        counting = replace(counting, cells=edges.none())  # no state of a tree needs them
+        state = replace(state, counting=counting, bins=bins, base=base, times=times)
         return self._next(state, _boosting_state.known(state.model), [], "", np.zeros(0, np.float32))
 
     # ---- trees
@@ -285,11 +285,12 @@ class ExactBoosting:
             residuals = Residuals(state.leaves.sought, self._trees(state, grown)[1])
             arrays = {"ranks": ("int64", (len(state.leaves.sought.group), quantiles.WIDTH))}
         unit = state.counting.weight_unit
-        question = Question(state.prepared, level=level, residuals=residuals, weight_unit=unit, round=round)
+        question = Question(None, level=level, residuals=residuals, weight_unit=unit, round=round)
         if state.whole:  # all go down again from the root
             forward = _boosting_state.everything(state)
             whole = Level(grown.every_split, forward.begun, after, grown.built, wide)
-            question = replace(question, forward=forward, level=whole, times=state.times, units=state.units)
+            question = replace(question, prepared=state.prepared, forward=forward, level=whole)
+            question = replace(question, times=state.times, units=state.units)
         return Ask(
             encode(question),
             Combine.SUM,

@@ -110,7 +110,7 @@ def counts(columns: Iterable[Array], wanted: Refinement) -> Array:
 # ---------------------------------------------------------------- coordinator
 
 
-def none(columns: int) -> Cells:
+def none() -> Cells:
     """Before anything is counted."""
     empty = np.zeros(0, np.int64)
     return Cells(empty, empty, empty, empty)
