@@ -209,6 +209,9 @@ async def tab(path: str, complaints: list[str]) -> AsyncIterator[Any]:
             await browser.close()
 
 
+LEARNS = {"model_name": "logistic_regression", "federated_strategy": "fedavg", "target_column": "disease"}
+
+
 def site(seed: int) -> Table:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=60)
@@ -224,7 +227,7 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
             f.people("a", "b")
             node = await f.node("a", {"t": site(1)}, tags={"t": [EVIL[:30]]})
             await f.node("b", {"t": site(2)}, consent="node")
-            session = await f.propose(name=EVIL, purpose=EVIL, num_rounds=4, target_column="disease")
+            session = await f.propose(name=EVIL, purpose=EVIL, num_rounds=2, **LEARNS)
             complaints: list[str] = []
             async with serving(f.app) as url, tab(path, complaints) as page:
                 await page.goto(url)
@@ -237,13 +240,14 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 assert shown.replace(" ", "") == session["code_hash"]
                 await page.click("text=Yes, accept this hash")
                 await page.wait_for_selector("text=Nothing waits for you.")
+                await f.until(lambda _: bool(node.approved))  # the node hears of it a moment later
                 assert node.approved == {session["session_id"]: session["code_hash"]}
                 await page.click(".runs a")
                 await page.wait_for_selector(".given >> text=hanse node approve")
                 await f.nodes["b"].decide(session["session_id"], "accept")
-                await page.wait_for_selector(".head .tag.completed")  # told by the stream: nobody reloads
-                await page.wait_for_selector("text=round 4 of 4")
-                assert await page.locator(".cell.ok").count() >= 2 * 4
+                await page.wait_for_selector(".head .tag.completed", timeout=60_000)  # nobody reloads
+                await page.wait_for_selector("text=round 2 of 2")
+                assert await page.locator(".cell.ok").count() >= 2 * 2
                 assert await page.evaluate("window.stolen") is None
                 assert await page.locator("main img").count() == 0
                 assert await page.locator("text=Download model").count() == 0  # not for owners
@@ -257,4 +261,87 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 f.it.chronicle.close_streams()
             assert complaints == []
 
-    asyncio.run(asyncio.wait_for(body(), 90))
+    asyncio.run(asyncio.wait_for(body(), 180))
+
+
+def a_row(i: int) -> str:
+    """One of them over two lines."""
+    city = f'"Ul{chr(10) if i == 4 else " "}m {i % 2}"'
+    return f"{20 + i if i % 7 else 0},{('true', 'false', 'NA')[i % 3]},{city},{'yes' if i % 5 else 'no'}"
+
+
+ROWS = "\n".join(['age,smoker,city,"sick, now"', *map(a_row, range(40)), ""])
+PROFILE = "clade_name\ts1\ts2\ts3\ts4\nk__A\t0\t1.5\t0\t2\nk__B\t1\t0\t3e1\t\nk__C\t0\t0\t0\t7\n"
+METADATA = "sample\tdisease\tage\ns3\tcase\t40\ns1\tcontrol\t50\ns9\tcase\t60\ns2\tcase\t70\n"
+AS_TOLD = "[...document.querySelectorAll('#main dl.card dd')].map((one) => one.innerText)"
+LABELS = """Object.fromEntries([...document.querySelectorAll('#f-classes tbody tr')].map(
+    (row) => [row.cells[0].innerText, +row.cells[1].innerText]))"""
+
+
+def test_in_a_browser_a_file_is_looked_at_and_not_sent(tmp_path: Path) -> None:
+    """The figures are those of the node that reads the same file."""
+    path = chromium()
+    from hanse.node.readers import csv, profile
+    from hanse.summary import summary
+
+    (tmp_path / "set").mkdir()
+    rows, told = tmp_path / "rows.csv", tmp_path / "set" / "x_profiles.tsv"
+    rows.write_text(ROWS, "utf-8")
+    told.write_text(PROFILE, "utf-8")
+    (tmp_path / "set" / "x_metadata.tsv").write_text(METADATA, "utf-8")
+    bad = {
+        'a,b\n1,"2\n': "never closed",
+        "a,b\n1\n": "line 2 has 1 cells, the header has 2",
+        "a,b\n1,2\n\n3,4\n": "line 3 has 1 cells, the header has 2",
+        "a;b\n1;2\n": "separated by something else than commas",
+        "a,a\n1,2\n": 'two columns are called "a"',
+    }
+
+    async def body() -> None:
+        async with Federation(tmp_path / "home") as f:
+            f.people("a")
+            complaints: list[str] = []
+            async with serving(f.app) as url, tab(path, complaints) as page:
+                await page.goto(url)
+                await page.fill("#token", f.tokens["owner-a"])
+                await page.press("#token", "Enter")
+                await page.click("text=Look at a file")
+                await page.wait_for_selector("text=No file is chosen yet.")
+                sent: list[str] = []
+                page.on("request", lambda request: sent.append(f"{request.url} {request.post_data or ''}"))
+
+                async def figures(target: str) -> list[str]:
+                    await page.wait_for_selector("#f-target")
+                    await page.select_option("#f-target", target)
+                    await page.wait_for_selector("#f-classes")
+                    return [one.split("%")[0].strip() for one in await page.evaluate(AS_TOLD)]
+
+                async def agrees(table: Table, target: str, metadata: list[str]) -> None:
+                    expected = summary(table, target, 1, metadata)
+                    told = await figures(target)
+                    assert told[:2] == [str(expected["num_samples"]), str(expected["num_features"])]
+                    assert abs(float(told[2]) / 100 - expected["data_sparsity"]) <= 0.005 + 1e-9
+                    assert abs(float(told[3]) / 100 - expected["feature_coverage"]) <= 0.005 + 1e-9
+                    assert await page.evaluate(LABELS) == expected["class_distribution"]
+
+                await page.set_input_files("#f-rows", rows)
+                await agrees(csv.read(rows), "sick, now", [])
+                assert await page.locator("text=keeps this back").count() == 1  # 8 of "no"
+                await page.set_input_files("#f-rows", told)
+                await page.set_input_files("#f-metadata", tmp_path / "set" / "x_metadata.tsv")
+                await page.wait_for_selector("text=3 samples are in both files")
+                table, report = profile.load(tmp_path / "set")
+                await agrees(table, "disease", list(report.metadata_columns))
+                await page.reload()
+                for number, (text, says) in enumerate(bad.items()):
+                    (tmp_path / f"bad{number}.csv").write_text(text, "utf-8")
+                    await page.set_input_files("#f-rows", tmp_path / f"bad{number}.csv")
+                    await page.wait_for_selector(f"text={says}")
+                assert not [one for one in sent if "Ul" in one or "control" in one or "POST" in one]
+                assert all(one.endswith(" ") for one in sent)  # no request had a body
+                await page.click("text=Sign out")
+                await page.wait_for_selector("#token")
+                f.it.chronicle.close_streams()
+            assert complaints == []
+
+    asyncio.run(asyncio.wait_for(body(), 180))

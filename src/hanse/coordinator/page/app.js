@@ -4,6 +4,7 @@ import { h, render } from "./dom.js";
 import { changed, drawWith, is, look, signIn, signOut, state, waiting } from "./model.js";
 import { role } from "./format.js";
 import { consentsSection } from "./consents.js";
+import { fileView } from "./file.js";
 import { nodesSection } from "./nodes.js";
 import { operateView } from "./operate.js";
 import { proposeView } from "./propose.js";
@@ -28,7 +29,7 @@ function top(view) {
   return h("header", { class: "top", key: "top" },
     h("div", { class: "bar" },
       h("a", { class: "brand", href: "#/" }, h("img", { src: "/page/favicon.svg", alt: "", width: 28, height: 28 }), h("span", null, h("b", null, name), h("span", null, name === "Hanse" ? location.host : "a Hanse federation"))),
-      state.phase === "ready" ? h("nav", { "aria-label": "Views" }, link("#/", ["Overview", open ? h("span", { class: "badge", title: `${open} wait for your consent` }, open) : null], view === "" || view === "runs"), is("data_scientist", "operator") ? [link("#/propose", "Propose a run", view === "propose"), link("#/statistics", "Statistics", view === "statistics")] : null, is("operator") ? link("#/operate", "Operate", view === "operate") : null) : null,
+      state.phase === "ready" ? h("nav", { "aria-label": "Views" }, link("#/", ["Overview", open ? h("span", { class: "badge", title: `${open} wait for your consent` }, open) : null], view === "" || view === "runs"), is("data_scientist", "operator") ? [link("#/propose", "Propose a run", view === "propose"), link("#/statistics", "Statistics", view === "statistics")] : null, link("#/file", "Look at a file", view === "file"), is("operator") ? link("#/operate", "Operate", view === "operate") : null) : null,
       state.phase === "ready" ? h("div", { class: "me" }, h("span", { class: `live ${state.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), CONNECTION[state.connection]), h("span", { class: "who", title: state.me.id }, h("b", null, state.me.name), h("span", null, role(state.me.role))), h("button", { type: "button", class: "quiet", onclick: () => { location.hash = "#/"; signOut(); } }, "Sign out")) : null));
 }
 
@@ -55,7 +56,7 @@ function view() {
   const { view: name, id } = route();
   if (state.phase !== "ready") return [top(name), h("main", { id: "main", key: "main" }, signInView())];
   look(name === "runs" && id ? id : null);
-  const body = name === "runs" && id ? runView() : name === "propose" ? proposeView() : name === "statistics" ? statisticsView() : name === "operate" ? operateView() : overview();
+  const body = name === "runs" && id ? runView() : name === "propose" ? proposeView() : name === "statistics" ? statisticsView() : name === "operate" ? operateView() : name === "file" ? fileView() : overview();
   return [top(name), h("main", { id: "main", key: "main", tabindex: -1 }, body),
     h("div", { class: "notices", key: "notices", "aria-live": "polite" }, state.notice ? h("p", { class: state.notice.bad ? "notice bad" : "notice" }, state.notice.text, h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => { state.notice = null; changed(); } }, "×")) : null),
     h("footer", { key: "foot" }, `Hanse ${state.coordinator.version ?? ""}`, h("a", { href: "/docs" }, "REST interface"))];
@@ -71,7 +72,7 @@ function draw() {
   asked = 0;
   before = render(document.getElementById("page"), view(), before);
   const { view: name } = route();
-  const what = state.phase !== "ready" ? "sign in" : state.run?.session ? state.run.session.name || state.run.id : { propose: "propose", statistics: "statistics", operate: "operate" }[name] ?? "overview";
+  const what = state.phase !== "ready" ? "sign in" : state.run?.session ? state.run.session.name || state.run.id : { propose: "propose", statistics: "statistics", operate: "operate", file: "a file" }[name] ?? "overview";
   const words = `${what} · ${state.coordinator.name || "Hanse"}`;
   if (document.title !== words) document.title = words;
 }

@@ -14,6 +14,7 @@ export const state = {
   run: null, // the one that is looked at: {id, session, analytics, steps, events, missing}
   recent: [], // the newest events
   operator: noOperator(),
+  file: {}, // one of the reader's own, read here: {files, table, unread, target}
   form: {}, // drafts and open confirmations, by name
   hover: null, // {round, chart}
   widths: {},
@@ -250,7 +251,7 @@ export function signOut(problem = null) {
   stop();
   clearInterval(beat);
   api.useToken("");
-  Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], run: null, recent: [], form: {}, schema: null, notice: null });
+  Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], run: null, recent: [], form: {}, file: {}, schema: null, notice: null });
   state.details.clear();
   state.columns.clear();
   state.operator = noOperator();

@@ -93,6 +93,7 @@ async function submit(event) {
 /** The part of a run's page that shows its statistics; they are read once, when there are any. */
 export function given(run) {
   if (run.session.state !== "completed") return null;
+  if (!is("data_scientist", "operator")) return h("p", { class: "soft" }, "What the sites said together is for the data scientist who asked, and for operators.");
   if (!run.statistics) {
     run.statistics = { loading: true };
     api.get(api.path("/api/runs/{id}/statistics", { id: run.id })).then((found) => { run.statistics = found; changed(); }, (error) => { run.statistics = { problem: error instanceof api.Refused ? error.message : "The coordinator did not answer." }; changed(); });
