@@ -132,7 +132,7 @@ def _peak(node: Node) -> float:
 
 
 @pytest.mark.timeout(600)  # it is about memory: on a busy machine it may take its time
-@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", pytest.param("tsv", marks=pytest.mark.long), "parquet"])
 def test_the_peak_does_not_grow_with_the_rows(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "__init__", _with_small_pieces(Agent.__init__))
     rows = 20_000

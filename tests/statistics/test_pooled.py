@@ -67,8 +67,8 @@ from hanse.queries import Item, make_item
 from hanse.registry import names
 
 RTOL = 1e-10
-RANDOM = 32  # random federations; ``make long`` takes twenty times as many
-PARTS = 4
+RANDOM = 16  # random federations; ``make long`` takes forty times as many
+PARTS = 2
 
 
 def hold(frame: pd.DataFrame, items: Sequence[Item], fetched: Fetched) -> None:
@@ -115,7 +115,7 @@ def test_random_sites(part: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("part", range(PARTS, 3 * PARTS))
+@pytest.mark.parametrize("part", range(PARTS, 5 * PARTS))
 def test_many_random_sites(part: int) -> None:
     random_sites(part, 10 * RANDOM // PARTS)
 
