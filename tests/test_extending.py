@@ -188,6 +188,15 @@ def test_a_model(add: Add) -> None:
     assert result.predictor().predict(POOLED) == pytest.approx(pooled.predict(X), rel=1e-7)
 
 
+def test_a_measure(add: Add) -> None:
+    add("measures/brier.py")
+    result = learn(measures=["brier"], test_fraction=0.25, **ILL)
+    told = result.record.data["measured"]["brier"]
+    assert told["rows"] == result.metrics["n"]
+    assert 0 < told["score"] < 0.25
+    assert result.rounds[-1].metrics["measured"] == {"brier": told}
+
+
 def test_an_objective(add: Add) -> None:
     """Its gradient is the slope of its loss, and its base score XGBoost's."""
     add("objectives/reg_pseudohubererror.py")

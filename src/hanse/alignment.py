@@ -79,3 +79,18 @@ def check_numbers(config: RunConfig, schemas: features.Schemas) -> None:
                 f"the target is {name!r}, of which {config.task_type} takes numbers, and it is text or true/false at "
                 f"{', '.join(others)}; is it the right column? Else use another task_type (auto, binary, multiclass)"
             )
+
+
+def check_measures(config: RunConfig, schemas: features.Schemas) -> None:
+    """Raises ``ConfigError`` where the columns do not allow what is to be measured of the model."""
+    if not config.measures:
+        return
+    settled = algorithms.settled(config)
+    kinds = {
+        node: {clean: str(schema[name]) for clean, name in features.canonical(schema).items()}
+        for node, schema in schemas.items()
+    }
+    for name in settled.measures:
+        module = find("measures", name)
+        if hasattr(module, "unfit_columns") and (why := module.unfit_columns(settled, kinds)):
+            raise ConfigError(why)

@@ -75,6 +75,7 @@ class _Rows:
     source: Source | None
     owner: Mapping[str, Json]
     shares: Array | None = None
+    beside: Table = field(default_factory=Table)
     cache: dict[str, Any] = field(default_factory=dict)
 
 
@@ -166,7 +167,7 @@ class Answerer:
         self.spent = {} if terms.guarantee is None else {"release": ""}  # nothing of the rows, until there is
         memory = run.memories.before(step, exchange)
         remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
-        more = (rows.source, rows.owner, terms.nodes, declared, rows.shares)
+        more = (rows.source, rows.owner, terms.nodes, declared, rows.shares, rows.beside)
         site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more)
         seed = int(terms.settings.get("seed", 0))
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
@@ -246,4 +247,6 @@ class Answerer:
             return _Rows(Table(), features.SettledSource(source, aligned["kinds"]), owner, shares)
         kept, kinds, table = aligned["features"], aligned["kinds"], self._load(bundle)
         shares = subjects.of_batches(lambda: [table.select([subject])], subject) if noised else None
-        return _Rows(features.apply(table, kept, kinds, config.union_fill, config.besides), None, owner, shares)
+        beside = features.apply(table, (), kinds, besides=config.group_columns)
+        learned = features.apply(table, kept, kinds, config.union_fill, config.besides)
+        return _Rows(learned, None, owner, shares, beside)

@@ -109,6 +109,12 @@ class RunConfig:
         either(boolean, one_of("best")),
     )
     plan: dict[str, Json] | None = declared(None, "a PyTorch training plan: {source, name}", maybe(mapping))
+    measures: list[str] = declared(
+        [],
+        "what else is measured of the model when it has been learned: files of hanse.measures",
+        texts(),
+        names="measures",
+    )
     # who takes part
     fraction: float = declared(1.0, "share of the online nodes asked per training round", number(0, 1, above=True))
     selection: str = declared("uniform", "who is asked to train: a file of hanse.selection", text(), names="selection")
@@ -222,6 +228,12 @@ class RunConfig:
     def besides(self) -> tuple[str, ...]:
         """The columns that a node needs beside the features: the target's, and that of weights."""
         return self.targets if self.weight_column is None else (*self.targets, self.weight_column)
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """The columns by whose groups the model is measured, where the run does that."""
+        found = self.ingredient_settings.get("group_by")
+        return tuple(found) if isinstance(found, Mapping) else ()
 
     @classmethod
     def read(cls, raw: Mapping[str, Json]) -> RunConfig:

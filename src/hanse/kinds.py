@@ -266,6 +266,7 @@ class Site:
             that the owner has not set, as in a simulation, may be absent.
         nodes: all nodes of the run, by the approved bundle.
         declared: the most rows that this node has, as the proposal tells all who are asked.
+        beside: columns of the same rows that nothing is learned from: by whose groups the model is measured.
         shares: (n,) what each row of ``table``, or of ``source`` in order, counts for where noise is to hide persons
             (:mod:`hanse.subjects`); None: each row is somebody else's.
     """
@@ -282,6 +283,7 @@ class Site:
     nodes: Sequence[str] = ()
     declared: float = 0.0
     shares: Array | None = None
+    beside: Table = field(default_factory=Table)
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

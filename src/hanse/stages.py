@@ -26,10 +26,12 @@ class Stages:
     Args:
         stages: at least one; each gets the result of the one before as ``previous``.
         config: the run's configuration, handed to each ``init``.
+        learning: the place of the stage that learns; those after it only look at the model. None: the last.
     """
 
-    def __init__(self, stages: Sequence[Algorithm], config: Mapping[str, Json]) -> None:
+    def __init__(self, stages: Sequence[Algorithm], config: Mapping[str, Json], learning: int | None = None) -> None:
         self.stages, self.config = tuple(stages), config
+        self._learning = len(self.stages) - 1 if learning is None else learning
         self.combines: frozenset[Combine] = frozenset(c for s in stages for c in s.combines)
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
@@ -67,11 +69,10 @@ class Stages:
         return self.stages[index].result(inner)
 
     def model(self, state: State) -> Record | None:
-        """What the last stage has learned so far; None before it has any parameters."""
+        """What has been learned so far; None before there are any parameters."""
         index, inner = self._unwrap(state)
-        if index + 1 < len(self.stages) or not any(name.startswith("model.") for name in inner.arrays):
-            return None
-        return self.stages[index].result(inner)
+        parameters = index == self._learning and any(name.startswith("model.") for name in inner.arrays)
+        return self.stages[index].result(inner) if parameters or index > self._learning else None
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         index, inner = self._unwrap(state)

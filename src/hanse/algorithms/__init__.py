@@ -158,6 +158,7 @@ def combines(config: RunConfig) -> frozenset[Combine]:
     """The ways to combine that the run asks for, in all its stages."""
     modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
     ways = [m.combines(config.model_options) if hasattr(m, "combines") else m.ALGORITHM.combines for m in modules]
+    ways += [find("measures", name).MEASURE.combines for name in config.measures]
     return frozenset().union(*ways)
 
 
@@ -177,7 +178,8 @@ def most_steps(config: RunConfig) -> int:
     from hanse.learning import schedule
 
     modules = [importlib.import_module(f"hanse.algorithms.{name}") for name in files(config)]
-    return sum(m.most_steps(config) if hasattr(m, "most_steps") else schedule.most_steps(config) for m in modules)
+    steps = sum(m.most_steps(config) if hasattr(m, "most_steps") else schedule.most_steps(config) for m in modules)
+    return steps + sum(int(find("measures", name).MEASURE.inner.steps) for name in config.measures)
 
 
 def unit(config: RunConfig) -> str:
@@ -216,8 +218,8 @@ def used(config: RunConfig) -> tuple[tuple[str, str], ...]:
     the settings of every run name by themselves. Raises ``ConfigError`` for a name that no folder has."""
     found = [("algorithms", resolve(config))]
     for name, setting in settings_of(RunConfig).items():
-        if setting.names and setting.names not in ("algorithms", *APART) and getattr(config, name):
-            found.append((setting.names, getattr(config, name)))
+        if setting.names and setting.names not in ("algorithms", *APART) and (value := getattr(config, name)):
+            found += [(setting.names, one) for one in ([value] if isinstance(value, str) else value)]
     for folder, ingredient in found:
         find(folder, ingredient)
     return tuple(dict.fromkeys(found))
@@ -261,7 +263,27 @@ def settled(config: RunConfig) -> RunConfig:
         )
     if hasattr(algorithm, "unfit") and (why := algorithm.unfit(config)):
         raise ConfigError(why)
+    _check_measures(config)
     return config
+
+
+def _check_measures(config: RunConfig) -> None:
+    """Raises ``ConfigError`` where the model of a run cannot be measured as it asks for."""
+    if not config.measures:
+        return
+    named, strategy = ", ".join(config.measures), resolve(config)
+    if not needs_model(config):
+        raise ConfigError(f"{strategy} learns no model; leave measures out")
+    if config.privacy is not None:
+        raise ConfigError(f"{named}: exact figures of held-out rows are not differentially private; leave measures out")
+    if not config.test_fraction > 0:
+        raise ConfigError(f"{named}: test_fraction is 0, so that no row is held out to measure on")
+    if getattr(find("algorithms", strategy), "PERSONAL", False):
+        raise ConfigError(f"{named}: {strategy} leaves each site a model of its own, and there is no one to measure")
+    for name in config.measures:
+        module = find("measures", name)
+        if hasattr(module, "unfit") and (why := module.unfit(config)):
+            raise ConfigError(why)
 
 
 def build(config: RunConfig, start: Record | None = None) -> Stages:
@@ -280,7 +302,8 @@ def build(config: RunConfig, start: Record | None = None) -> Stages:
         from hanse.algorithms._continued import Continued
 
         stages[-1] = Continued(stages[-1], start)
-    return Stages(stages, settings)
+    learning = len(stages) - 1
+    return Stages([*stages, *(find("measures", name).MEASURE for name in config.measures)], settings, learning)
 
 
 def continuing(config: RunConfig, start: Record) -> RunConfig:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hanse.learning.measuring import MEASURED
 from hanse.messages import Json
 
 Steps = Sequence[Mapping[str, Json]]
@@ -268,6 +269,16 @@ def _shap(steps: Steps) -> list[Json]:
     return []
 
 
+def _measured(steps: Steps) -> dict[str, Json]:
+    """What was measured of the model when it had been learned, by measure (:mod:`hanse.measures`)."""
+    found: dict[str, Json] = {}
+    for step in steps:
+        told = (step.get("metrics") or {}).get(MEASURED)
+        if isinstance(told, Mapping):
+            found |= told
+    return found
+
+
 def _of_round(view: RoundView) -> dict[str, float]:
     whole = view.importance or view.metrics.get("feature_importance")
     if isinstance(whole, Mapping):
@@ -336,6 +347,7 @@ def session(
         "feature_importance": ranked,
         "rank_stability": stability,
         "shap": _shap(steps),
+        "measured": _measured(steps),
         "client_performance": contribution(rounds, failures_of(steps), nodes),
         "convergence": convergence(losses, [r.round for r in alike], window, tolerance),
     }

@@ -19,6 +19,7 @@ from hanse.coordinator.presence import Presence
 from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, NotNow, Refused
 from hanse.kinds import State
+from hanse.learning.measuring import MEASURED
 from hanse.messages import Json
 from hanse.privacy.noise_secret import noise_secret
 from hanse.registry import find
@@ -250,8 +251,9 @@ class RunDriver:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""
         done = [r for r in self._store.rounds.list(run_id) if r.status == "ok"]
         round = next((r.round for r in reversed(done) if r.round is not None), None)
-        measured = (r.record.get("metrics") for r in reversed(done))
-        return round, next((dict(metrics) for metrics in measured if metrics), {})
+        measured = (dict(r.record.get("metrics") or {}) for r in reversed(done))
+        of_model = ({name: value for name, value in told.items() if name != MEASURED} for told in measured)
+        return round, next((metrics for metrics in of_model if metrics), {})
 
     def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> StoredRun:
         """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""

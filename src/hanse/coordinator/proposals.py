@@ -71,6 +71,7 @@ def freeze(
     found = alignment.of(config, schemas, labels, metadata)
     alignment.check_labels(config, labels)
     alignment.check_numbers(config, schemas)
+    alignment.check_measures(config, schemas)
     named = bundle.bound(datasets)
     warnings = (*found["warnings"], *_heavy(config, named), *_warn(config, sorted(datasets)))
     found["warnings"] = list(warnings)  # owners read them too

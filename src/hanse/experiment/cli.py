@@ -107,5 +107,6 @@ for _command in (
     cli_fetch.bring_in,
     cli_fetch.rounds,
     cli_fetch.analytics,
+    cli_fetch.measured,
 ):
     run.add_command(_command)

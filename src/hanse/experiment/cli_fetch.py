@@ -1,4 +1,4 @@
-"""``hanse run models``, ``compare``, ``model``, ``rounds`` and ``analytics``: what a run left."""
+"""``hanse run models``, ``compare``, ``model``, ``rounds``, ``analytics`` and ``measured``: what a run left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanse.errors import ConfigError
+from hanse.errors import ConfigError, NotFound
 from hanse.experiment.cli_parts import connected, json_option, listed
 
 if TYPE_CHECKING:
@@ -177,6 +177,28 @@ def analytics(here: Connection, id: str, as_json: bool) -> None:
     if found["feature_importance"]:
         click.echo("")
         listed(found["feature_importance"][:20], False)
+
+
+@click.command()
+@click.argument("id")
+@click.option("--metric", default="", help="Of the matrix; without, the area under the ROC curve, R² or the like.")
+@json_option
+@connected
+def measured(here: Connection, id: str, metric: str, as_json: bool) -> None:
+    """Show what was measured of a run's model: metrics by group, and every site's model at every site."""
+    from hanse.experiment.measured import groups, matrix
+
+    found = here.analytics(id)["measured"]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        raise NotFound(
+            f"nothing was measured of the model of run {id}; propose a run with measures (groups, cross_site)"
+        )
+    shown = [groups(found)] if "groups" in found else []
+    shown += [matrix(found, metric)] if "cross_site" in found else []
+    click.echo("\n\n".join(map(repr, shown)))
 
 
 def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:

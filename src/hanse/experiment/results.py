@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from hanse import algorithms, protection
 from hanse.config import RunConfig
 from hanse.errors import DataError, Refused, WireError
-from hanse.experiment import drawing, figure, records
+from hanse.experiment import drawing, figure, measured, records
 from hanse.experiment.importance import importance
 from hanse.experiment.listing import Listing
 from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER, title
+from hanse.learning.measuring import MEASURED
 from hanse.messages import Json, Record, load, pieces
 from hanse.privacy.guarantee import Guarantee
 from hanse.rounds import Step
@@ -157,6 +158,21 @@ class Result:
         the largest first. Empty where it did not."""
         told = self.record.data.get("shap") or {}
         return Listing(list(told.get("features", [])), empty="no SHAP values; set shap_rows of a run of boosted trees")
+
+    @property
+    def groups(self) -> Listing:
+        """Metrics of the last model by group of held-out rows, over all sites (``measures=["groups"]``)."""
+        return measured.groups(self._measured)
+
+    def cross_site(self, metric: str = "") -> Listing:
+        """The ``metric`` of each site's own model, and of the one of all, at every site
+        (``measures=["cross_site"]``). Raises ``ConfigError`` where it has no such metric."""
+        return measured.matrix(self._measured, metric)
+
+    @property
+    def _measured(self) -> Mapping[str, Json]:
+        found: Mapping[str, Json] = self.record.data.get(MEASURED) or {}
+        return found
 
     def coefficients(self, level: float = 0.95) -> Listing:
         """The regression table of a model that was fitted exactly, in the units of the data: one row a term
@@ -357,6 +373,9 @@ class Result:
             panels.append(
                 drawing.panel("What features add", f"Mean |SHAP| over {rows_of} training rows.", drawing.bars(sizes))
             )
+        for name, rows_told in (("Metrics by group", self.groups), ("Own and common models", self.cross_site())):
+            if len(rows_told):
+                panels.append(drawing.panel(name, "On held-out rows.", rows_told._repr_html_(), wide=True))
         notes = self.warnings + records.rests_on(history)
         if failed := list(self.failures):
             first = "; ".join(f"{f['node']} in round {f['round']}: {f['reason']}" for f in failed[:3])

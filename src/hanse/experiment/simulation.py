@@ -162,7 +162,9 @@ class Simulation:
         datasets = {n: {"name": n, "version": self._version(n), "most_rows": t.rows} for n, t in tables.items()}
         found = self._align(config, tables)
         alignment.check_labels(config, self._told(config, tables))
-        alignment.check_numbers(config, {n: t.schema() for n, t in tables.items()})
+        schemas = {n: t.schema() for n, t in tables.items()}
+        alignment.check_numbers(config, schemas)
+        alignment.check_measures(config, schemas)
         return bundle.freeze(config, found, datasets)
 
     def _version(self, node: str) -> str:

@@ -69,6 +69,14 @@ class Plain:
 GATHER = Plain
 
 
+def of_one(node: str, contribution: Contribution, ask: Ask, step: int) -> Gathered:
+    """What is gathered where one node takes part, as where it computes for itself what a federation would."""
+    body = Plain().reply("answer", ask.record, lambda record: contribution, Party(node))
+    expected = {"a.": ask.arrays, "s.": ask.sums}
+    found = ((_answer(node, step, body.data), body),)
+    return Contributions(found, {}, ask.combine, expected, fault=ask.fault).among([node], step)
+
+
 def _finite(value: float) -> Json:
     return value if not isinstance(value, (float, np.floating)) or math.isfinite(value) else None
 

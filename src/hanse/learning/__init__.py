@@ -1,7 +1,8 @@
 """What algorithms that learn a model have in common, for those of Hanse and for one's own.
 
 Rows: :mod:`~hanse.learning.rows`, a site's rows as a model sees them; :mod:`~hanse.learning.evaluation`, measuring a
-model by sums; :mod:`~hanse.learning.schedule`, who trains and who measures when.
+model by sums; :mod:`~hanse.learning.schedule`, who trains and who measures when;
+:mod:`~hanse.learning.measuring`, what else is measured of a model when it has been learned.
 
 Averaging: :mod:`~hanse.learning.averaging` makes a strategy of a local step (:mod:`~hanse.learning.local`), an
 aggregation (:mod:`~hanse.learning.aggregation`) and a server's step (:mod:`~hanse.learning.server`, and

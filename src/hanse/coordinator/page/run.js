@@ -6,6 +6,7 @@ import { ENDED, act, edit, is, mine, readDetail, readRun, readSessions, state, u
 import { bars, columns, curves, participation, tone } from "./charts.js";
 import { checked, codeView, declared } from "./consents.js";
 import { METRICS, UNKNOWN, bytes, clock, count, number, percent, seconds, utc } from "./format.js";
+import { measured } from "./measured.js";
 import { given } from "./statistics.js";
 import { command, copyable, empty, fact, hash, moment, progress, section, since, stateTag, tag, title } from "./parts.js";
 
@@ -28,6 +29,7 @@ export function runView() {
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
     session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
+    session.learns === false ? null : measured(analytics.measured),
     section("failures", "Failures", null, failures(run.steps)),
     gathered(run.steps),
     session.learns === false ? null : numbers(analytics, session),
