@@ -470,8 +470,11 @@ def test_what_is_said_of_it_is_plain_json(asked: Any) -> None:
         {"edges": {"{}": []}},
         {"edges": {"no json": []}},
         {"edges": {"[" * 100_000: []}},
-        {"edges": {'[["x"]]': [10**400]}},
-        {"edges": {'[["x"]]': "soon"}},
+        {"edges": {'[["x"]]': []}},
+        {"edges": {'[["x"],5]': []}},
+        {"edges": {'[[["x"]],[]]': []}},
+        {"edges": {'[["x"],[],[]]': [10**400]}},
+        {"edges": {'[["x"],[],[]]': "soon"}},
         {"lacking": 3},
     ],
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from hanse.algorithms._observation import Scan, Shown, edge_key
+from hanse.algorithms._observation import Scan, Shown, edge_key, key_parts
 from hanse.algorithms._query import (
     EVERYONE,
     SITES,
@@ -23,7 +22,7 @@ from hanse.algorithms._query import (
 )
 from hanse.errors import DataError, NotAllowed
 from hanse.kinds import Combine
-from hanse.messages import Array, dumps
+from hanse.messages import Array
 from hanse.queries import Arrays, Item, Known, Owner, Plan, Withheld, statistic
 from hanse.suppression import hidden, hidden_table
 
@@ -116,11 +115,11 @@ def _earlier(item: Item, labels: tuple[str, ...] | None, scan: Scan, shown: Show
     """What the owner allows of a group: with the edges that were shown of it before, and those of all rows, or for
     these the ones that every group of a breakdown shows."""
     mine = edge_key(item, labels or ())
-    parts: dict[str, list[set[float]]] = {}
+    parts: dict[tuple[tuple[str, ...], bool], list[set[float]]] = {}
     for key, edges in shown.items():
-        columns, by, of = (*json.loads(key), [])[:3]  # groups were not told apart once
-        if columns == list(item.columns) and key != mine and (not of or not labels):
-            parts.setdefault(dumps([by, [] if of else None]), []).append(set(edges))
+        columns, by, of = key_parts(key)
+        if columns == item.columns and key != mine and (not of or not labels):
+            parts.setdefault((by, bool(of)), []).append(set(edges))
     others = [tuple(sorted(set.intersection(*sets))) for sets in parts.values()]
     grouped = bool(item.by)
     seen = tuple(shown.get(mine, ()))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from hanse.algorithms._owner import base, check_filter
 from hanse.algorithms._query import Query, empty, finite, group_number, known_of, labels_by
-from hanse.errors import DataError
+from hanse.errors import DataError, WireError
 from hanse.kinds import Combine, Site, Source
-from hanse.messages import Array, dumps
+from hanse.messages import Array, dumps, loads
 from hanse.queries import MOST_GROUPS, Arrays, Item, Known, Owner, Plan, Values, chosen, codes, statistic
 from hanse.table import Column, ColumnKind, Table
 
@@ -23,14 +23,32 @@ def observed(
     site: Site,
     source: Source,
     query: Query,
-    level: int,
+    items: Sequence[Item],
     known: Mapping[str, Array],
     owner: Owner,
     shown: Shown,
     again: int = 0,
+) -> dict[Item, Scan]:
+    """In which pass over the rows each of ``items`` was found: one pass for all items of a level. ``again``: how often
+    the query has begun anew, so that what ``known`` says of all sites is another."""
+    level_of = query.plan.observed
+    scans = {
+        level: _observed(site, source, query, level, known, owner, shown, again)
+        for level in sorted({level_of[item] for item in items})
+    }
+    return {item: scans[level_of[item]] for item in items}
+
+
+def _observed(
+    site: Site,
+    source: Source,
+    query: Query,
+    level: int,
+    known: Mapping[str, Array],
+    owner: Owner,
+    shown: Shown,
+    again: int,
 ) -> Scan:
-    """All items of a level, from one pass over the rows. ``again``: how often the query has begun anew, so that
-    what ``known`` says of all sites is another."""
     kept: tuple[int, Scan] | None = site.cache.get(f"statistics/{level}")
     if kept is not None and kept[0] == again and kept[1].counts_at(shown):
         return kept[1]
@@ -72,12 +90,11 @@ class Scan:
         self._items, self.known = items, dict[Item, list[Known]]()
         self._labels = {i.by: labels_by(plan, known, i) for i in items}
         self._cuts: dict[tuple[str, ...], set[float]] = {}
+        earlier = _by_columns(shown)
         for item in items:
             if (edges := statistic(item.stat).cuts) is not None:
-                earlier = {edge for key, found in shown.items() if of_columns(key, item) for edge in found}
                 fresh = edges(item.options, known_of(plan, known, item, 0))
-                self._cuts.setdefault(item.columns, earlier).update(fresh)
-        self._cutting = [i for i in items if i.columns in self._cuts]
+                self._cuts.setdefault(item.columns, earlier.get(item.columns, set())).update(fresh)
         self.cuts = {i: _cuts_of(self._cuts, i) for i in items}
         self.found: Found = {}
         for item in items:
@@ -91,12 +108,7 @@ class Scan:
 
     def counts_at(self, shown: Shown) -> bool:
         """Whether all edges that were shown since are among those at which rows were counted."""
-        return all(
-            set(found) <= self._cuts[i.columns]
-            for i in self._cutting
-            for key, found in shown.items()
-            if of_columns(key, i)
-        )
+        return all(found <= self._cuts.get(columns, found) for columns, found in _by_columns(shown).items())
 
     def add(self, rows: Table) -> None:
         """One batch; columns that it lacks are another part's."""
@@ -147,8 +159,23 @@ def edge_key(item: Item, labels: Sequence[str] = ()) -> str:
     return dumps([list(item.columns), list(item.by), list(labels)])
 
 
-def of_columns(key: str, item: Item) -> bool:
-    return bool(json.loads(key)[0] == list(item.columns))
+@functools.lru_cache(1 << 14)  # a breakdown looks at the keys of all columns for each of its groups
+def key_parts(key: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Columns, grouping columns and labels of :func:`edge_key`. Raises ``WireError`` where it is no such key."""
+    found = loads(key)
+    if not isinstance(found, list) or not all(isinstance(part, list) for part in found) or not 2 <= len(found) <= 3:
+        raise WireError("edges were shown of columns, grouping columns and labels; this key has others")
+    if not found[0] or not all(isinstance(name, str) for part in found for name in part):
+        raise WireError("columns and labels that edges were shown of are text")
+    columns, by, labels = (*map(tuple, found), ())[:3]  # groups were not told apart once
+    return columns, by, labels
+
+
+def _by_columns(shown: Shown) -> dict[tuple[str, ...], set[float]]:
+    found: dict[tuple[str, ...], set[float]] = {}
+    for key, edges in shown.items():
+        found.setdefault(key_parts(key)[0], set()).update(edges)
+    return found
 
 
 def _cuts_of(cuts: Mapping[tuple[str, ...], set[float]], item: Item) -> tuple[float, ...]:

@@ -160,9 +160,8 @@ class Statistics:
         kept: dict[str, list[int]] = {}
         shown: Shown = dict(source.memory.get("edges") or {})
         before = dict(shown)
-        for item in query.plan.asked(index):
-            level = query.plan.observed[item]
-            scan = observed(site, source, query, level, ask.arrays, owner, before, ask.again)
+        asked = query.plan.asked(index)
+        for item, scan in observed(site, source, query, asked, ask.arrays, owner, before, ask.again).items():
             place = query.plan.place(item)
             images = source.rows if item.columns[0] not in source.schema else None
             sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown)

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 
 from hanse.algorithms._disclosure import disclosed
-from hanse.algorithms._observation import Scan, Shown, observed
+from hanse.algorithms._observation import Scan, Shown, key_parts, observed
 from hanse.algorithms._owner import base, owner_of
 from hanse.algorithms._query import SITES, WITHHELD, Query, empty, group_number, known_of, sliced, stacked
 from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError, NotAllowed, Unusable, WireError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.messages import Array, Json, Record, loads
+from hanse.messages import Array, Json, Record
 from hanse.queries import MOST_LABELS, Arrays, Item, Known, Owner, Withheld, ordered, pack, statistic, whole
 from hanse.registry import find
 from hanse.typed import Typed
@@ -198,9 +198,9 @@ class OnTotal:
             raise ConfigError("the query has no such step")
         arrays: dict[str, Array] = {}
         shown: Shown = {k: list(v) for k, v in ask.edges.items()}
-        for item in query.plan.asked(ask.ask):
+        asked = query.plan.asked(ask.ask)
+        for item, scan in observed(site, source, query, asked, ask.arrays, owner, shown).items():
             place = query.plan.place(item)
-            scan = observed(site, source, query, query.plan.observed[item], ask.arrays, owner, shown)
             inner = _inner(query, ask.arrays, item)
             knows = [known_of(query.plan, ask.arrays, item, g or 0) for g in inner]
             parts = [_whole(item, a, k) for a, k in zip(scan.found[item], knows, strict=True)]
@@ -273,7 +273,7 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
     withheld: dict[str, Json] = {}
     for item in query.plan.items:
         if item.stat == "levels":
-            [found] = observed(site, source, query, 0, {}, owner, edges).found[item]
+            [found] = observed(site, source, query, [item], {}, owner, edges)[item].found[item]
             place = str(query.plan.place(item))
             try:
                 told = statistic("levels").protect(found, item.options, owner, Known())
@@ -281,13 +281,9 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
             except Withheld as why:
                 labels[place], withheld[place] = [], str(why)
     columns = {item.columns for item in query.plan.items}
-    mine: dict[str, Json] = {k: list(v) for k, v in edges.items() if _columns(k) in columns}
+    mine: dict[str, Json] = {k: list(v) for k, v in edges.items() if key_parts(k)[0] in columns}
     lacking = [c for c in query.plan.columns() if c not in source.schema]
     return {"minimum": owner.minimum, "labels": labels, "withheld": withheld, "edges": mine, "lacking": lacking}
-
-
-def _columns(key: str) -> tuple[str, ...]:
-    return tuple(loads(key)[0])
 
 
 # ---------------------------------------------------------------- the coordinator
@@ -309,7 +305,7 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
             for place, why in terms["withheld"].items():
                 withheld.setdefault(place, {})[node] = str(why)[:300]
             for key, found in terms["edges"].items():
-                _columns(key)
+                key_parts(key)
                 edges.setdefault(key, set()).update(float(e) for e in found if math.isfinite(e))
             for column in terms["lacking"]:
                 lacking.setdefault(str(column), []).append(node)

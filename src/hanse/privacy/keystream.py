@@ -8,12 +8,15 @@ the width in bits, the second counts the blocks of 16 bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from hanse.errors import NodeFailed
 from hanse.messages import Array
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
 SEED_BYTES = 16
 _BLOCK_BYTES = 16
@@ -23,6 +26,8 @@ _ZEROS = bytes(_PART)
 
 def counting(seed: bytes, counter: int) -> CipherContext:
     """AES-128 in counter mode, from this counter block on."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # 6 MB, in workers that draw no noise
+
     return Cipher(algorithms.AES128(seed), modes.CTR(counter.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
 
 

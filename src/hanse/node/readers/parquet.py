@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -146,6 +147,7 @@ def _slices(
     whole = _rows(path, frame) if whole is None else whole
     width = max(len(frame.collect_schema()), 1)
     size = max(SLICE_BYTES // (8 * width), FEWEST) if most is None else most
+    size = math.ceil(whole / math.ceil(whole / size)) if whole else 1  # slices alike: as many, none as large as may be
     for start in range(0, whole, size):
         part = _guarded(path, frame.slice(start, size).collect)
         if part.height != min(size, whole - start):
