@@ -32,7 +32,6 @@ _LONGEST = (
     "tests/conformance/test_same_everywhere.py",
     "tests/statistics/test_the_law.py",
     "tests/test_way_in.py",
-    "tests/attacks/test_killed_boosting.py",
     "tests/attacks/test_killed.py",
     "tests/experiment/test_simulation.py",
     "tests/attacks/test_lying_node.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -114,17 +113,19 @@ def test_an_owner_decides_for_the_own_node_only(three: Federation) -> None:
     assert ended(three, run)["state"] == "completed"
 
 
-def test_an_expired_proposal_cannot_be_approved_later(tmp_path: Path) -> None:
-    with Federation(tmp_path / "f") as federation:
-        (name,) = join(federation, 1, standing="ask")
-        run = propose(federation, num_rounds=2, consent_timeout_s=1.0)
-        assert ended(federation, run)["state"] == "expired"
-        with pytest.raises(Failed, match="expired"):
-            hanse("node", "approve", run, "--home", str(federation.home / name))
-        # a consent for one run is none for another with the same content
-        first, second = (propose(federation, num_rounds=2) for _ in range(2))
-        until(lambda: second in hanse("node", "proposals", "--home", str(federation.home / name)), every=0.2)
-        assert session(federation, first)["code_hash"] == session(federation, second)["code_hash"]
-        hanse("node", "approve", first, "--home", str(federation.home / name))
-        assert ended(federation, first)["state"] == "completed"
-        assert session(federation, second)["state"] == "awaiting_consent"
+def test_an_expired_proposal_cannot_be_approved_later(three: Federation) -> None:
+    name = sorted(three.nodes)[0]
+    home = str(three.home / name)
+    hanse("node", "policy", "set", "standing", "ask", "--home", home)
+    settings = {"num_rounds": 2, "expected_client_ids": [name]}
+    run = propose(three, **settings, consent_timeout_s=1.0)
+    assert ended(three, run)["state"] == "expired"
+    with pytest.raises(Failed, match="expired"):
+        hanse("node", "approve", run, "--home", home)
+    # a consent for one run is none for another with the same content
+    first, second = (propose(three, **settings) for _ in range(2))
+    until(lambda: second in hanse("node", "proposals", "--home", home), every=0.2)
+    assert session(three, first)["code_hash"] == session(three, second)["code_hash"]
+    hanse("node", "approve", first, "--home", home)
+    assert ended(three, first)["state"] == "completed"
+    assert session(three, second)["state"] == "awaiting_consent"

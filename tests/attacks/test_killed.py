@@ -1,4 +1,5 @@
-"""kill -9, stopped processes and cut networks, against real processes that really train."""
+"""kill -9, stopped processes and cut networks, against real processes that really train: what comes out is what comes
+out where nobody is killed, also of a tree that was being grown."""
 
 from __future__ import annotations
 
@@ -28,6 +29,15 @@ from .harness import (
 )
 
 TRAINING = {"num_rounds": 30, "min_available_nodes": 3, "min_completed": 3, "reconnect_timeout_s": 30.0}
+BOOSTING = {
+    "model_name": "xgboost",
+    "model_options": {"max_depth": 4},
+    "num_rounds": 25,
+    "federated_strategy": "boosting",
+    "min_available_nodes": 3,
+    "min_completed": 2,
+    "reconnect_timeout_s": 60.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +45,13 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     with Federation(tmp_path_factory.mktemp("killed") / "f") as federation:
         join(federation, 3)
         yield federation
+
+
+@pytest.fixture(scope="module")
+def boosted(three: Federation) -> str:
+    done = ended(three, propose(three, **BOOSTING))
+    assert done["state"] == "completed", done["reason"]
+    return str(done["result"]["sha256"])
 
 
 @pytest.fixture(scope="module")
@@ -91,26 +108,76 @@ def test_the_coordinator_is_killed_right_after_the_end(three: Federation, undist
         assert "is whole" in verdict
 
 
-def test_the_coordinator_is_killed_while_it_proposes_and_while_owners_consent(tmp_path: Path) -> None:
+@pytest.fixture
+def asking(three: Federation) -> Iterator[dict[str, str]]:
+    """The homes of nodes whose owners are asked about each proposal, for a while."""
+    homes = {name: str(three.home / name) for name in sorted(three.nodes)}
+    for home in homes.values():
+        hanse("node", "policy", "set", "standing", "ask", "--home", home)
+    yield homes
+    for home in homes.values():
+        hanse("node", "policy", "set", "standing", "accept-allowed", "--home", home)
+
+
+def test_the_coordinator_is_killed_while_it_proposes_and_while_owners_consent(
+    three: Federation, asking: dict[str, str]
+) -> None:
     """Proposals reach every node and no decision is lost, whenever the coordinator dies in between."""
-    with Federation(tmp_path / "f") as federation:
-        names = join(federation, 3, standing="ask")
-        settings = {**TRAINING, "num_rounds": 2}
-        run = propose(federation, **settings)
-        federation.coordinator.kill()  # the proposal is on its way, at best
-        hanse_homes = {name: str(federation.home / name) for name in names}
-        federation.coordinator.start()
-        until(lambda: all(run in hanse("node", "proposals", "--home", h) for h in hanse_homes.values()), 30, 0.2)
-        assert session(federation, run)["state"] == "awaiting_consent"
-        hanse("node", "approve", run, "--home", hanse_homes[names[0]])
-        federation.coordinator.kill()  # the decision is on its way, at best
-        hanse("node", "approve", run, "--home", hanse_homes[names[1]])  # told when it is back
-        federation.coordinator.start()
-        until(lambda: session(federation, run)["remaining"] == [names[2]], 30, 0.1)
-        given = session(federation, run)["consents"]
-        assert {n: c["via"] for n, c in given.items()} == dict.fromkeys(names[:2], "node")
-        hanse("node", "approve", run, "--home", hanse_homes[names[2]])
-        assert ended(federation, run)["state"] == "completed"
+    names = list(asking)
+    run = propose(three, **{**TRAINING, "num_rounds": 2})
+    three.coordinator.kill()  # the proposal is on its way, at best
+    three.coordinator.start()
+    until(lambda: all(run in hanse("node", "proposals", "--home", h) for h in asking.values()), 30, 0.2)
+    assert session(three, run)["state"] == "awaiting_consent"
+    hanse("node", "approve", run, "--home", asking[names[0]])
+    three.coordinator.kill()  # the decision is on its way, at best
+    hanse("node", "approve", run, "--home", asking[names[1]])  # told when it is back
+    three.coordinator.start()
+    until(lambda: session(three, run)["remaining"] == [names[2]], 30, 0.1)
+    given = session(three, run)["consents"]
+    assert {n: c["via"] for n, c in given.items()} == dict.fromkeys(names[:2], "node")
+    hanse("node", "approve", run, "--home", asking[names[2]])
+    assert ended(three, run)["state"] == "completed"
+
+
+# ---------------------------------------------------------------- in the middle of a tree of exact boosting
+
+
+# while edges are settled; in the first trees; after a checkpoint
+@pytest.mark.parametrize("step", [3, pytest.param(17, marks=pytest.mark.long), 55])
+def test_a_coordinator_that_is_killed_in_a_tree_ends_with_the_same_bytes(
+    three: Federation, boosted: str, step: int
+) -> None:
+    run = propose(three, **BOOSTING)
+    until(lambda: steps_done(three.home, run) >= step, 100, 0.001)
+    three.coordinator.kill()
+    three.coordinator.start()
+    done = ended(three, run)
+    assert (done["state"], done["result"]["sha256"]) == ("completed", boosted), done["reason"]
+
+
+def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federation, boosted: str) -> None:
+    """Where the run needs its node, the step is asked again; else the tree begins anew without it."""
+    run = propose(three, **{**BOOSTING, "min_completed": 3})
+    until(lambda: steps_done(three.home, run) >= 20, 100, 0.001)
+    os.kill(worker_of(three.nodes[sorted(three.nodes)[1]].pid), signal.SIGKILL)
+    done = ended(three, run)
+    assert (done["state"], done["result"]["sha256"]) == ("completed", boosted), done["reason"]
+
+
+def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) -> None:
+    names = sorted(three.nodes)
+    settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
+    run = propose(three, **settings)
+    until(lambda: steps_done(three.home, run) >= 20, 100, 0.001)
+    three.nodes[names[1]].kill()
+    until(lambda: steps_done(three.home, run) >= 50, 100, 0.01)
+    three.start_node(names[1], wait=False)
+    done = ended(three, run)
+    assert done["state"] == "completed", done["reason"]
+    took = [set(step["participants"]) for step in rounds(three, run)]
+    assert set(names) - {names[1]} in took
+    assert took[-1] == set(names)
 
 
 # ---------------------------------------------------------------- nodes

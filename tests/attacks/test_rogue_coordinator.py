@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,12 @@ from hanse.learning import averaging, pooling
 from hanse.messages import Record
 from hanse.node import approvals
 from hanse.node.catalogue import Catalogue
-from tests.node.one_node import FakeCoordinator, Node, probe, proposal, running
+from tests.node.one_node import Node, kept, probe, proposal, running
+
+from .test_lying_node import chain
 
 Json = Any
+Shared = tuple[asyncio.Runner, Node]
 
 
 def with_data(home: Path) -> None:
@@ -46,13 +51,22 @@ def data_bundle(home: Path, model: str = "logistic_regression", **settings: Json
 
 async def fine(node: Node, pid: int | None) -> None:
     """The node still answers an approved task, with the worker that it had."""
-    bundle = probe(64)
-    await node.approved(bundle, "fine")
-    body = await node.task(bundle, {"round": 1}, {"x": np.ones(16, np.float32)}, run="fine")
+    bundle, run = probe(64), f"fine-{len(node.actions())}"
+    await node.approved(bundle, run)
+    body = await node.task(bundle, {"round": 1}, {"x": np.ones(16, np.float32)}, run=run)
     assert body.nbytes == 64
     if pid is not None:
         assert node.agent.worker.pid == pid
     assert node.agent.audit.verify().ok
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A node that has met every attack before the one that is tried."""
+    home = tmp_path_factory.mktemp("rogue")
+    with_data(home)
+    with kept(home) as found:
+        yield found
 
 
 def test_a_flood_of_proposals_fills_neither_disk_nor_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,23 +112,29 @@ WELCOMES: list[Json] = [5, "x", {"a": 1}, [5, None, "x", []], [{}], [{"run": 5}]
 
 
 @pytest.mark.parametrize("proposals", WELCOMES, ids=str)
-def test_a_welcome_that_is_none(tmp_path: Path, proposals: Json) -> None:
+def test_a_welcome_that_is_none(shared: Shared, proposals: Json) -> None:
     """The node goes on greeting and telling what its owner decided."""
+    runner, node = shared
+    fake = node.coordinator
 
     async def main() -> None:
-        fake = FakeCoordinator()
+        greeted = len([m for m in fake.heard if m.kind == "hello"])
         fake.pending = proposals
-        async with running(tmp_path, coordinator=fake) as node:
-            await fake.until("hello")
-            bundle = probe()
-            await node.propose(bundle, "run-1")
-            node.agent.gate.approve("run-1", bundle.sha256, actor="owner")
-            fake.report("connected", "here")
-            told = await fake.until("consent")
-            assert told[0].body.data["decision"] == "accept"
-            await fine(node, node.agent.worker.pid)
+        fake.report("connected", "here")
+        await fake.until("hello", greeted + 1)
+        bundle, run = probe(), f"run-{len(node.actions())}"
+        told = len([m for m in fake.heard if m.kind == "consent"])
+        await node.propose(bundle, run)
+        node.agent.gate.approve(run, bundle.sha256, actor="owner")
+        fake.report("connected", "here")
+        consents = await fake.until("consent", told + 1)
+        assert [m.body.data["decision"] for m in consents if m.body.data["run"] == run] == ["accept"]
+        await fine(node, node.agent.worker.pid)
 
-    asyncio.run(main())
+    try:
+        runner.run(main())
+    finally:
+        fake.pending = []
 
 
 PROPOSALS: dict[str, dict[str, Json]] = {
@@ -134,21 +154,21 @@ PROPOSALS: dict[str, dict[str, Json]] = {
 
 
 @pytest.mark.parametrize("what", list(PROPOSALS))
-def test_a_proposal_that_is_none_is_not_kept_and_audited(tmp_path: Path, what: str) -> None:
-    import hashlib
+def test_a_proposal_that_is_none_is_not_kept_and_audited(shared: Shared, what: str) -> None:
+    runner, node = shared
 
     async def main() -> None:
-        async with running(tmp_path) as node:
-            changes = dict(PROPOSALS[what])
-            if "text" in changes:
-                changes["sha256"] = hashlib.sha256(changes["text"].encode()).hexdigest()
-            with pytest.raises(HanseError):
-                await node.coordinator.ask("proposal", {**proposal(probe()), **changes})
-            assert node.agent.approvals.proposals() == []
-            assert node.actions() == ["proposal.refused"]
-            await fine(node, node.agent.worker.pid)
+        kept_before, done = node.agent.approvals.proposals(), len(node.actions())
+        changes = dict(PROPOSALS[what])
+        if "text" in changes:
+            changes["sha256"] = hashlib.sha256(changes["text"].encode()).hexdigest()
+        with pytest.raises(HanseError):
+            await node.coordinator.ask("proposal", {**proposal(probe(), f"none-{done}"), **changes})
+        assert node.agent.approvals.proposals() == kept_before
+        assert node.actions()[done:] == ["proposal.refused"]
+        await fine(node, node.agent.worker.pid)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 def test_datasets_are_names_and_never_paths(tmp_path: Path) -> None:
@@ -198,44 +218,45 @@ ASKS: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("what", list(ASKS))
-def test_asks_that_are_none_get_an_error_and_the_worker_lives(tmp_path: Path, what: str) -> None:
-    async def main() -> None:
-        with_data(tmp_path)
-        bundle = data_bundle(tmp_path)
-        async with running(tmp_path) as node:
-            await node.approved(bundle)
-            pid = node.agent.worker.pid
-            ask, arrays = ASKS[what]
-            data = {
-                "run": "run-1",
-                "step": 0,
-                "exchange": 0,
-                "op": "answer",
-                "combine": "sum",
-                "bundle": bundle.sha256,
-                "ask": ask,
-            }
-            before = len(node.coordinator.left)
-            with pytest.raises(HanseError) as found:
-                await node.coordinator.ask("task", data, arrays)
-            assert str(tmp_path) not in found.value.message
-            assert "Traceback" not in found.value.message
-            assert b"PATIENT-" not in bytes(node.coordinator.left[before:])
-            assert "task.answered" not in node.actions()
-            await fine(node, pid)
+def test_asks_that_are_none_get_an_error_and_the_worker_lives(shared: Shared, what: str) -> None:
+    runner, node = shared
 
-    asyncio.run(main())
+    async def main() -> None:
+        bundle, done = data_bundle(node.home), len(node.actions())
+        run = f"asked-{done}"
+        await node.approved(bundle, run)
+        pid = node.agent.worker.pid
+        ask, arrays = ASKS[what]
+        data = {
+            "run": run,
+            "step": 0,
+            "exchange": 0,
+            "op": "answer",
+            "combine": "sum",
+            "bundle": bundle.sha256,
+            "ask": ask,
+        }
+        before = len(node.coordinator.left)
+        with pytest.raises(HanseError) as found:
+            await node.coordinator.ask("task", data, arrays)
+        assert str(node.home) not in found.value.message
+        assert "Traceback" not in found.value.message
+        assert b"PATIENT-" not in bytes(node.coordinator.left[before:])
+        assert "task.answered" not in node.actions()[done:]
+        await fine(node, pid)
+
+    runner.run(main())
 
 
 @pytest.mark.parametrize("model", ["xgboost_bagging", "random_forest", "sgd_regressor"])
-def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
+def test_a_crafted_model_ends_no_worker(shared: Shared, model: str) -> None:
     """What goes into native code is proven first, so the worker that a bad ask meets is there afterwards."""
-    from .test_lying_node import chain
+    runner, node = shared
 
     async def main() -> None:
-        with_data(tmp_path)
         settings = {"task_type": "regression", "target_column": "marker"} if model == "sgd_regressor" else {}
-        bundle = data_bundle(tmp_path, model, **settings)
+        bundle, done = data_bundle(node.home, model, **settings), len(node.actions())
+        run = f"crafted-{done}"
         numeric = model == "sgd_regressor"
         task: Json = {"kind": "binary", "features": ["age", "marker"], "classes": ["0", "1"]}
         columns = [{"name": n, "kind": "numeric", "categories": [], "missing": False} for n in ("age", "marker")]
@@ -263,30 +284,29 @@ def test_a_crafted_model_ends_no_worker(tmp_path: Path, model: str) -> None:
         else:
             adapter, crafted = chain(model, 200_000)
             honest = dict(adapter.empty())
-        async with running(tmp_path) as node:
-            await node.approved(bundle)
+        await node.approved(bundle, run)
 
-            async def ask(step: int, of: dict[str, Any]) -> Record:
-                data = {
-                    "run": "run-1",
-                    "step": step,
-                    "exchange": 0,
-                    "op": "answer",
-                    "combine": "sum" if numeric else "each",
-                    "bundle": bundle.sha256,
-                    "ask": {"stage": 1, "of": asked(of).data},
-                }
-                return await node.coordinator.ask("task", data, asked(of).arrays)
+        async def ask(step: int, of: dict[str, Any]) -> Record:
+            data = {
+                "run": run,
+                "step": step,
+                "exchange": 0,
+                "op": "answer",
+                "combine": "sum" if numeric else "each",
+                "bundle": bundle.sha256,
+                "ask": {"stage": 1, "of": asked(of).data},
+            }
+            return await node.coordinator.ask("task", data, asked(of).arrays)
 
-            await ask(0, honest)  # so that it is the model for which the other is refused
-            pid = node.agent.worker.pid
-            with pytest.raises(HanseError) as found:
-                await ask(1, crafted)
-            assert found.value.code == "wire", found.value.message
-            assert "worker.lost" not in node.actions()
-            await fine(node, pid)
+        await ask(0, honest)  # so that it is the model for which the other is refused
+        pid = node.agent.worker.pid
+        with pytest.raises(HanseError) as found:
+            await ask(1, crafted)
+        assert found.value.code == "wire", found.value.message
+        assert "worker.lost" not in node.actions()[done:]
+        await fine(node, pid)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 def test_random_asks(tmp_path: Path) -> None:

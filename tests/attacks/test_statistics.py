@@ -118,16 +118,14 @@ def test_no_cell_of_a_quantile_sketch_stands_for_few() -> None:
 @pytest.mark.parametrize("rows", [11, 25, 199, 200, 201])
 def test_an_outlier_is_in_no_quantile_of_its_own(rows: int, sign: int) -> None:
     # Whatever rows the outlier happens to be joined with, where they stand is not its place.
-    for seed in range(12):
-        x = np.append(np.random.default_rng(seed).normal(size=rows - 1), sign * SECRET)
-        for depth in (1, 3):
-            found = (
-                hanse.simulate({"a": {"x": x}})
-                .analytics()
-                .fetch_stats_with_args({"x": {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}})
-                .values("quantile")["x"]
-            )
-            assert max([abs(v) for v in found if v is not None], default=0.0) < SECRET / 100, (seed, depth, found)
+    draws = {f"x{i}": np.append(np.random.default_rng(i).normal(size=rows - 1), sign * SECRET) for i in range(12)}
+    analytics = hanse.simulate({"a": draws}).analytics()
+    for depth in (1, 3):
+        asked = {"quantile": {"q": [0.0, 0.5, 1.0], "depth": depth}}
+        told = analytics.fetch_stats_with_args(dict.fromkeys(draws, asked)).values("quantile")
+        assert set(told) == set(draws)
+        for name, found in told.items():
+            assert max([abs(v) for v in found if v is not None], default=0.0) < SECRET / 100, (name, depth, found)
 
 
 def test_the_longest_time_is_nobodys_own() -> None:
