@@ -1,13 +1,14 @@
 # Everything is set up by the target that needs it: `make demo`, `make test`.
 PYTHON ?= python3
 VENV := .venv
+FLOWER := .venv-flower
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long chaos docs reference clean
+.PHONY: help demo test check format search bench long flower chaos docs reference clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make docs   writes docs/reference and draws the pictures of the README anew"
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
+	@echo "make flower the tests that need Flower, which has an environment of its own (ten minutes)"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -51,6 +53,16 @@ test: check
 long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
 
+# Flower pins what it needs so narrowly that it has an environment of its own
+$(FLOWER)/.flower: Makefile
+	@echo "Installing Flower (about a minute) ..."
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check flwr==1.42.0
+	@touch $@
+
+flower: $(VENV)/.test $(FLOWER)/.flower
+	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts
+
 search: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
 
@@ -73,4 +85,4 @@ docs: reference
 	$(BIN)/python docs/pictures.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf $(VENV) $(FLOWER) .mypy_cache .ruff_cache .pytest_cache demo-out

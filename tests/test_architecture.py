@@ -126,6 +126,8 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "watchdog": {"transports"},
     "pyroute2": {"network"},
     "os_ken": {"network"},
+    "h11": {"transports"},
+    "flwr": {"transports"},
     "dp_accounting": {"privacy"},
     "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},

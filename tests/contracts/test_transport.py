@@ -21,6 +21,7 @@ from hanse.transports.local import LocalTransport
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from flower_federation import FlowerFederation
 from folder_federation import FolderFederation
 from grpc_federation import Federation
 
@@ -54,7 +55,7 @@ async def local(wire: str) -> Lab:
     return Lab(transport, join, leave, close)
 
 
-async def of_nodes(make: Callable[[Path], Federation | FolderFederation]) -> Lab:
+async def of_nodes(make: Callable[[Path], Federation | FolderFederation | FlowerFederation]) -> Lab:
     """One whose nodes dial in."""
     home = tempfile.TemporaryDirectory()
     federation = await make(Path(home.name)).__aenter__()
@@ -105,11 +106,13 @@ MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
     "local exact": lambda: local("exact"),
     "grpc": lambda: of_nodes(Federation),
     "folder": lambda: of_nodes(FolderFederation),
+    "flower": lambda: of_nodes(FlowerFederation),
     "a transport of one file": inbox,
 }
+SLOW = {"flower": [pytest.mark.flower, pytest.mark.timeout(400)]}
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in MAKERS])
 def run(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Runs a test with nodes that have these handlers, on each transport."""
 
@@ -117,7 +120,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
         async def body() -> None:
             lab = await MAKERS[request.param]()
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(380 if request.param in SLOW else 30):
                     for node, handler in handlers.items():
                         await lab.join(node, handler)
                     await test(lab)

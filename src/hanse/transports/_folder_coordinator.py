@@ -107,6 +107,11 @@ class FolderCoordinator:
         files.clean(self._root / joining.ANSWERED)
         files.place(path, papers.announcement(self.number, self._joining.text, key, certificate, self._authority))
 
+    def lost(self, node: str, reason: str) -> None:
+        """Ends the node's session, if it has one; what it was asked waits for the next one."""
+        if node in self._wires:
+            self._wires[node].end(reason)
+
     def announced(self) -> bool:
         """Whether nodes can find it: looked at as a node would."""
         there = files.read(self._root / "coordinator" / files.ANNOUNCEMENT, papers.MOST_BYTES)

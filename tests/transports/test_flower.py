@@ -1,0 +1,146 @@
+"""A real SuperLink and real SuperNodes: what is asked comes back, what ends begins anew, and a run has the same bytes.
+
+``make flower`` runs these: Flower needs an environment of its own, whose programs ``HANSE_FLOWER`` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from flower_federation import FlowerFederation
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import hanse
+from demo.federation import Federation
+from demo.federation import hanse as command
+from hanse.errors import ConfigError, NodeLost
+from hanse.messages import Message, Record, digest
+from hanse.transports._flower_programs import Programs
+
+
+def flowers() -> dict[str, psutil.Process]:
+    """Flower's processes that began below this one, by name."""
+    found = {}
+    for child in psutil.Process().children(recursive=True):
+        try:
+            names = [Path(word).name for word in child.cmdline()[:3]]
+        except psutil.Error:
+            continue
+        for name in names:
+            if name.startswith(("flower-", "flwr")):
+                found[name] = child
+    return found
+
+
+async def asked(federation: FlowerFederation, node: str, id: str, size: int = 100) -> None:
+    body = Record({"size": size}, {"w": np.arange(size, dtype="u1")})
+    reply = await federation.coordinator.request(node, Message("task", id, body=body))
+    np.testing.assert_array_equal(reply.body.arrays["w"], body.arrays["w"])
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(500)
+def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with asyncio.timeout(480), FlowerFederation(tmp_path) as federation:
+            a, _ = await asyncio.gather(federation.node("a"), federation.node("b"))
+            assert federation.coordinator.online() == {"a", "b"}
+            await asyncio.gather(
+                *(asked(federation, node, f"{node}{size}", size) for node in "ab" for size in (0, 9999))
+            )
+            await asked(federation, "a", "large", 9 << 20)
+            assert (await a.request(Message("hello", "of the node"))).id == "of the node"
+            assert federation.recorded == []
+
+            supernode = flowers()["flower-supernode"]  # of one of them: it comes back, and what is asked is answered
+            os.kill(supernode.pid, signal.SIGKILL)
+            await asyncio.gather(asked(federation, "a", "after"), asked(federation, "b", "after"))
+
+            superlink = flowers()["flower-superlink"]
+            os.kill(superlink.pid, signal.SIGKILL)
+            await asyncio.gather(asked(federation, "a", "again"), asked(federation, "b", "again"))
+
+            federation.revoked.add("a")
+            waiting = asyncio.create_task(asked(federation, "a", "never"))
+            await asyncio.sleep(0)
+            federation.coordinator.disconnect("a", "a was revoked")
+            with pytest.raises(NodeLost, match="a was revoked"):
+                await waiting
+            while ("a", "turned away", "a was revoked") not in federation.said:
+                await asyncio.sleep(0.2)
+            await asked(federation, "b", "b goes on")
+            assert federation.coordinator.online() == {"b"}
+            assert {what for _, what, _ in federation.recorded} <= {"not accepted", "duplicate", "second stream"}
+        for process in flowers().values():
+            process.wait(10)
+
+    asyncio.run(test())
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(500)
+def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("node-a", "node-b"):
+        x, z = rng.normal(size=(2, 60))
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["x", "z", "y"])
+            writer.writerows(zip(x, z, np.where(x + z > 0, "ill", "well"), strict=True))
+
+    def learned(home: Path, *arguments: str) -> str:
+        with Federation(home, *arguments) as federation:
+            for name in ("node-a", "node-b"):
+                place = str(federation.enrol(name, standing="accept-allowed"))
+                file = str(tmp_path / f"{name}.csv")
+                command("node", "dataset", "add", file, "--name", "d", "--tags", "d", "--home", place)
+                federation.start_node(name, wait=False)
+            for process in federation.nodes.values():
+                process.wait_ready(200)
+            token = federation.account("scientist", "data_scientist")
+            with hanse.connect(federation.url, token) as connection:
+                experiment = connection.experiment(
+                    tags=["d"], model="logistic_regression", target="y", sample_id_column=None, rounds=2
+                )
+                result = experiment.run(progress=False)
+            assert len(result.rounds) >= 2
+            return digest(result.record)
+
+    assert learned(tmp_path / "f", "--listen", "flower://127.0.0.1:0") == learned(tmp_path / "g")
+
+
+def test_without_flower_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANSE_FLOWER", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(ConfigError, match="needs Flower 1.42.0: pip install flwr==1.42.0"):
+        Programs(tmp_path)
+
+
+def test_another_version_of_flower_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "flower-superlink"
+    program.write_text("#!/bin/sh\necho Flower version: 1.43.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("HANSE_FLOWER", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"says 'Flower version: 1.43.0\\n'; expected version 1.42.0"):
+        asyncio.run(Programs(tmp_path).check())
+
+
+def test_flower_is_told_to_call_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "flower-superlink"
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("HANSE_FLOWER", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:1")
+    monkeypatch.setenv("SECRET_OF_THE_NODE", "x")
+    said = asyncio.run(Programs(tmp_path).ran("flower-superlink")).splitlines()
+    assert {"FLWR_TELEMETRY_ENABLED=0", "FLWR_DISABLE_UPDATE_CHECK=1", f"FLWR_HOME={tmp_path}"} <= set(said)
+    assert not [line for line in said if line.startswith(("HTTPS_PROXY", "SECRET"))]
