@@ -10,6 +10,7 @@ from hanse.experiment import drawing
 from hanse.presentation import Bars, Bins, Picture, StepCurve, StepCurves
 from hanse.tabulated import dated
 
+KEPT_BACK = f"fill='none' stroke='{drawing.BLUE}' stroke-opacity='.45' stroke-dasharray='3 3'"
 COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.TEAL, drawing.RED, drawing.GREY)
 
 
@@ -23,7 +24,7 @@ def svg(picture: Picture, dates: bool = False) -> str:
 
 
 def bins(picture: Bins, dates: bool = False, width: int = 430, height: int = 150) -> str:
-    """Bars as high as their counts, as wide as their bins."""
+    """Bars as high as their counts, as wide as their bins; a dashed frame where the count is not known."""
     edges, counts = picture.edges, picture.counts
     unsure = picture.unsure or [False] * len(counts)
     span, most = edges[-1] - edges[0], max([1.0, *(c for c in counts if c is not None)])
@@ -32,13 +33,12 @@ def bins(picture: Bins, dates: bool = False, width: int = 430, height: int = 150
     scale = (width - 2 * left) / span
     for low, high, count, back in zip(edges, edges[1:], counts, unsure, strict=False):
         x, w = left + (low - edges[0]) * scale, max(0.6, (high - low) * scale - 1)
-        known = 0.0 if count is None else count
-        h = (height - bottom - 6) * known / most
-        words = "kept back" if count is None else f"{drawing.short(known)}{' or more' if back else ''}"
+        h = (height - bottom - 6) * (1.0 if count is None else count / most)
+        words = "kept back" if count is None else f"{drawing.short(count)}{' or more' if back else ''}"
+        look = KEPT_BACK if count is None else f"fill='{drawing.BLUE}' fill-opacity='{0.4 if back else 0.82}'"
         parts.append(
-            f"<rect x='{x:.1f}' y='{height - bottom - h:.1f}' width='{w:.1f}' height='{h:.1f}' fill='{drawing.BLUE}' "
-            f"fill-opacity='{0.4 if back else 0.82}'><title>{on_scale(low, dates)} to {on_scale(high, dates)}: {words}"
-            "</title></rect>"
+            f"<rect x='{x:.1f}' y='{height - bottom - h:.1f}' width='{w:.1f}' height='{h:.1f}' {look}>"
+            f"<title>{on_scale(low, dates)} to {on_scale(high, dates)}: {words}</title></rect>"
         )
     base = height - bottom
     parts.append(f"<line x1='{left}' x2='{width - left}' y1='{base}' y2='{base}' stroke='var(--line)'/>")
@@ -62,13 +62,8 @@ def steps(picture: StepCurves, dates: bool = False, width: int = 430, height: in
     def y(share: float) -> float:
         return top + (1 - share) * (height - top - bottom)
 
-    def points(curve: StepCurve, values: Sequence[float | None]) -> list[str]:
-        found, last = [f"{x(0):.1f},{y(picture.start):.1f}"], picture.start
-        for at, one in zip(curve.at, values, strict=True):
-            found.append(f"{x(at):.1f},{y(last):.1f}")
-            last = last if one is None or not math.isfinite(one) else one
-            found.append(f"{x(at):.1f},{y(last):.1f}")
-        return found
+    def drawn(points: Sequence[tuple[float, float]]) -> list[str]:
+        return [f"{x(at):.1f},{y(share):.1f}" for at, share in points]
 
     parts = [f"<svg viewBox='0 0 {width} {whole}' role='img' aria-label='{escape(picture.caption)}'>"]
     for mark in (0.0, 0.5, 1.0):
@@ -79,13 +74,14 @@ def steps(picture: StepCurves, dates: bool = False, width: int = 430, height: in
         )
     for place, (name, curve) in enumerate(picture.curves.items()):
         colour = COLOURS[place % len(COLOURS)]
-        if curve.low and curve.high:
-            band = [*points(curve, curve.high), *reversed(points(curve, curve.low))]
-            parts.append(f"<polygon points='{' '.join(band)}' fill='{colour}' fill-opacity='.14'/>")
-        parts.append(
-            f"<polyline points='{' '.join(points(curve, curve.values))}' fill='none' stroke='{colour}' "
-            f"stroke-width='2'><title>{escape(name)}</title></polyline>"
-        )
+        for lows, highs in zip(*(pieces(curve.at, side, picture.start) for side in band(curve)), strict=True):
+            around = [*drawn(highs), *reversed(drawn(lows))]
+            parts.append(f"<polygon points='{' '.join(around)}' fill='{colour}' fill-opacity='.14'/>")
+        for piece in pieces(curve.at, curve.values, picture.start):
+            parts.append(
+                f"<polyline points='{' '.join(drawn(piece))}' fill='none' stroke='{colour}' "
+                f"stroke-width='2'><title>{escape(name)}</title></polyline>"
+            )
         if legend:
             at, line = left + (place % 3) * 130, height + 12 + 18 * (place // 3)
             parts.append(
@@ -95,6 +91,32 @@ def steps(picture: StepCurves, dates: bool = False, width: int = 430, height: in
     parts.append(f"<text x='{left}' y='{height - 6}'>0</text>")
     parts.append(f"<text x='{width - right}' y='{height - 6}' text-anchor='end'>{on_scale(end, dates)}</text>")
     return "".join(parts) + "</svg>"
+
+
+def pieces(at: Sequence[float], values: Sequence[float | None], start: float) -> list[list[tuple[float, float]]]:
+    """The corners of a step curve that stands at ``values[i]`` from ``at[i]`` on; where a value is not known, it ends.
+
+    >>> pieces([1.0, 2.0, 3.0], [0.5, None, 0.25], 1.0)
+    [[(0.0, 1.0), (1.0, 1.0), (1.0, 0.5), (2.0, 0.5)], [(3.0, 0.25)]]
+    """
+    found, now = [], [(0.0, start)]
+    for moment, value in zip(at, values, strict=True):
+        if now:
+            now.append((moment, now[-1][1]))
+        if value is not None and math.isfinite(value):
+            now.append((moment, value))
+        elif now:
+            found.append(now)
+            now = []
+    return [*found, now] if now else found
+
+
+def band(curve: StepCurve) -> tuple[Sequence[float | None], Sequence[float | None]]:
+    """The low and the high end, known at the same moments; neither where the curve has no band."""
+    if not (curve.low and curve.high):
+        return [None] * len(curve.at), [None] * len(curve.at)
+    both = [(None, None) if None in pair else pair for pair in zip(curve.low, curve.high, strict=True)]
+    return [low for low, _ in both], [high for _, high in both]
 
 
 def on_scale(value: float, dates: bool) -> str:

@@ -67,10 +67,13 @@ def _picture(axes: Any, picture: Picture, dates: bool) -> None:
         _bars(axes, picture)
         return
     if isinstance(picture, Bins):
-        edges, counts = np.array(picture.edges, float), [0.0 if c is None else c for c in picture.counts]
+        edges, most = np.array(picture.edges, float), max([1.0, *(c for c in picture.counts if c is not None)])
+        counts = [most if c is None else c for c in picture.counts]
         bars = axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color=drawing.BLUE, alpha=0.82)
-        for bar, back in zip(bars, picture.unsure or [False] * len(counts), strict=True):
+        for bar, count, back in zip(bars, picture.counts, picture.unsure or [False] * len(counts), strict=True):
             bar.set_alpha(0.4 if back else 0.82)
+            if count is None:  # not known, which is not 0
+                bar.set(fill=False, linestyle="--", edgecolor=drawing.BLUE)
     else:
         _steps(axes, picture)
     if dates:

@@ -247,7 +247,9 @@ def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> li
 def pictures(options: Mapping[str, Json], values: Mapping[str, Any]) -> list[Picture]:
     return [
         Bins(
-            f"rows per bin{'; paler bins are estimates' if value.get('hidden') else ''}",
+            "rows per bin"
+            + ("; paler bins are estimates" if value.get("hidden") else "")
+            + ("; dashed ones are not known" if None in value["counts"] else ""),
             value["bin_edges"],
             value["counts"],
             [bool(sites) for sites in value.get("hidden", ())],

@@ -148,7 +148,7 @@ function bins({ edges, counts, unsure, dates, caption }) {
   const ticks = niceTicks(0, most, 3).filter((tick) => tick <= most), marks = onAxis(ticks);
   return frame(caption,
     ticks.map((tick, i) => h("g", { key: tick }, h("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }), h("text", { class: "end", x: LEFT - 7, y: y(tick) + 4 }, marks[i]))),
-    counts.map((count, i) => h("rect", { key: i, class: unsure?.[i] ? "bin unsure" : "bin", x: x(edges[i]), y: y(count ?? 0), width: Math.max(0.6, x(edges[i + 1]) - x(edges[i]) - 1), height: Math.max(0, BOTTOM - y(count ?? 0)) }, h("title", null, `${onScale(edges[i], dates)} to ${onScale(edges[i + 1], dates)}: ${known(count) ? number(count) : "kept back"}${unsure?.[i] && known(count) ? " or more" : ""}`))),
+    counts.map((count, i) => h("rect", { key: i, class: !known(count) ? "bin kept" : unsure?.[i] ? "bin unsure" : "bin", x: x(edges[i]), y: y(count ?? most), width: Math.max(0.6, x(edges[i + 1]) - x(edges[i]) - 1), height: Math.max(0, BOTTOM - y(count ?? most)) }, h("title", null, `${onScale(edges[i], dates)} to ${onScale(edges[i + 1], dates)}: ${known(count) ? number(count) : "kept back"}${unsure?.[i] && known(count) ? " or more" : ""}`))),
     h("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: BOTTOM, y2: BOTTOM }),
     [0, 0.5, 1].map((share) => h("text", { key: share, class: share === 0 ? "" : share === 1 ? "end" : "middle", x: LEFT + share * (WIDTH - LEFT - RIGHT), y: HEIGHT - 8 }, onScale(low + share * span, dates))));
 }
@@ -156,16 +156,26 @@ function bins({ edges, counts, unsure, dates, caption }) {
 function steps({ curves, start, dates, caption }) {
   const names = Object.keys(curves), end = Math.max(1e-12, ...names.map((name) => curves[name].at.at(-1) ?? 0));
   const x = (v) => LEFT + (v / end) * (WIDTH - LEFT - RIGHT), y = (v) => BOTTOM - v * (BOTTOM - TOP);
-  const path = (at, values) => {
-    const points = [`${x(0)} ${y(start)}`];
-    let last = start;
-    at.forEach((time, i) => { points.push(`${x(time).toFixed(1)} ${y(last).toFixed(1)}`); if (known(values[i])) last = values[i]; points.push(`${x(time).toFixed(1)} ${y(last).toFixed(1)}`); });
-    return points;
+  const both = ({ low, high }) => low.map((one, i) => known(one) && known(high[i]));
+  const pieces = (at, values) => { // a step curve; where a value is not known, it ends
+    const found = [];
+    let now = [[0, start]];
+    at.forEach((time, i) => {
+      if (now.length) now.push([time, now.at(-1)[1]]);
+      if (known(values[i])) now.push([time, values[i]]);
+      else if (now.length) { found.push(now); now = []; }
+    });
+    return (now.length ? [...found, now] : found).map((piece) => piece.map(([time, share]) => `${x(time).toFixed(1)} ${y(share).toFixed(1)}`));
+  };
+  const around = (curve) => {
+    const sure = both(curve), side = (values) => pieces(curve.at, values.map((one, i) => (sure[i] ? one : null)));
+    const lows = side(curve.low);
+    return side(curve.high).map((high, i) => `M${high.join("L")}L${lows[i].reverse().join("L")}Z`).join("");
   };
   return [frame(caption,
     [0, 0.5, 1].map((tick) => h("g", { key: tick }, h("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }), h("text", { class: "end", x: LEFT - 7, y: y(tick) + 4 }, tick))),
-    names.map((name) => curves[name].low?.length ? h("path", { key: `b${name}`, class: `band ${tone(names, name)}`, d: `M${path(curves[name].at, curves[name].high).join("L")}L${path(curves[name].at, curves[name].low).reverse().join("L")}Z` }) : null),
-    names.map((name) => h("path", { key: name, class: `line ${tone(names, name)}`, d: `M${path(curves[name].at, curves[name].values).join("L")}` }, h("title", null, name))),
+    names.map((name) => curves[name].low?.length ? h("path", { key: `b${name}`, class: `band ${tone(names, name)}`, d: around(curves[name]) }) : null),
+    names.map((name) => h("path", { key: name, class: `line ${tone(names, name)}`, d: pieces(curves[name].at, curves[name].values).map((piece) => `M${piece.join("L")}`).join("") }, h("title", null, name))),
     h("text", { x: LEFT, y: HEIGHT - 8 }, "0"), h("text", { class: "end", x: WIDTH - RIGHT, y: HEIGHT - 8 }, onScale(end, dates))),
   names.length > 1 ? h("p", { class: "legend" }, names.map((name) => h("span", { key: name }, h("span", { class: `key ${tone(names, name)}`, "aria-hidden": "true" }), name))) : null];
 }
