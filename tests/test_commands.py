@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import unicodedata
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from hanse import cli
 from hanse.cli import group
 from hanse.coordinator.access import TABLE
 from hanse.errors import HanseError, NotFound
@@ -168,3 +170,33 @@ def test_what_others_wrote_cannot_steer_the_terminal(tmp_path: Path) -> None:
         shown = hanse(tmp_path, command)
         assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf") and c != "\n"], command
         assert not any(line.lstrip().startswith("1 2020") for line in shown.splitlines()), command
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(errno.ENOSPC, "No space left on device", "/x/home.json"), OSError(errno.EIO, "Input/output error")],
+)
+def test_a_full_disk_is_said_in_a_sentence(
+    fault: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node that was started on one ended with a traceback."""
+
+    def failing(*arguments: object, **more: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(cli, "group", failing)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["node", "start"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"hanse: {fault.strerror}")
+    assert len(said.splitlines()) == 1
+
+
+def test_other_faults_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(cli, "group", failing)
+    with pytest.raises(PermissionError):
+        cli.main(["node", "start"])

@@ -52,6 +52,8 @@ def group() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; an error of Hanse is a sentence and exit status 1, not a traceback.
 
+    A disk that is full or does not answer is said in a sentence, too.
+
     Args:
         arguments: what is typed after ``hanse``; None: what this process was started with.
     """
@@ -64,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code) from None
     except HanseError as error:
         click.echo(f"hanse: {line(error.message)}", err=True)
+        raise SystemExit(1) from None
+    except Exception as error:
+        from hanse.disk_faults import disk_fault
+
+        if not (fault := disk_fault(error)):
+            raise
+        where = getattr(error, "filename", None)
+        click.echo(f"hanse: {fault}{f' ({where})' if where else ''}: mend that, and run this again", err=True)
         raise SystemExit(1) from None
 
 

@@ -133,6 +133,10 @@ async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | No
                 for task in workers:
                     if task.done():
                         task.result()
+                for process in world.nodes.values():
+                    if not process.alive:  # it could not start on a full disk, and said so: services are started again
+                        print(f"           {process.name} had ended: {process.last_words()}", flush=True)
+                        process.start()
                 await asyncio.sleep(dice.uniform(0.2, 3))
         except Exception as error:
             wrong.append(f"{type(error).__name__}: {error}")

@@ -105,6 +105,10 @@ class Process:
                 said = self.log.read_text(errors="replace")[-6000:]
                 raise AssertionError(f"{self.name} did not end within {_END_S:g} s of {how.name}:\n{said}") from None
 
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return (self.log.read_text(errors="replace").splitlines() or [""])[-1][:200]
+
     def second(self) -> str:
         """What another one on the same folder says, which must not start."""
         done = subprocess.run(

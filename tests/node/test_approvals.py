@@ -257,3 +257,37 @@ def test_locks_are_kept_whoever_looks_besides(tmp_path: Path) -> None:
         second.close()
         assert locks() == both
     first.close()
+
+
+def test_the_code_that_runs_share_is_kept_once(approvals: Approvals, tmp_path: Path) -> None:
+    """A quarter of a megabyte a run filled a disk of 96 MB after three hundred of them."""
+    first = receive(approvals, "run-0")
+    approvals._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = (tmp_path / "approvals.db").stat().st_size
+    for number in range(1, 41):
+        receive(approvals, f"run-{number}", nbytes=64 + number)
+    approvals._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    grown = (tmp_path / "approvals.db").stat().st_size - before
+    assert grown < 40 * 6_000 < 40 * len(first.text) / 5
+    for found in approvals.proposals():
+        assert found.content()["code"] == first.content()["code"]  # checked against the hash
+
+
+def test_what_an_older_release_kept_is_read(approvals: Approvals) -> None:
+    """Whole texts."""
+    found = receive(approvals)
+    approvals._db.execute("UPDATE proposals SET text = ?", (found.text,))
+    approvals._db.execute("DELETE FROM codes")
+    approvals.approve("run-1", actor="ada")
+    assert approvals.approved("run-1", found.sha256).content() == found.content()
+
+
+@pytest.mark.parametrize("harm", ["DELETE FROM codes", "UPDATE proposals SET text = substr(text, 1, 100)"])
+def test_a_text_that_is_damaged_approves_nothing(approvals: Approvals, harm: str) -> None:
+    receive(approvals)
+    approvals.approve("run-1", actor="ada")
+    approvals._db.execute("PRAGMA foreign_keys=OFF")
+    approvals._db.execute(harm)
+    assert len(approvals.proposals()) == 1  # it is listed all the same
+    with pytest.raises(NotApproved, match="does not fit its hash"):
+        approvals.get("run-1").content()

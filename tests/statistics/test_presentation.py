@@ -63,7 +63,17 @@ def survival(seed: int = 0, rows: int = 400) -> Federation:
 
 
 def test_no_file_of_the_room_knows_a_statistic_by_name() -> None:
-    plain_words = {"cells", "count", "sum", "min", "max", "mean", "std", "missing", "levels"}  # mean other things as well
+    plain_words = {
+        "cells",
+        "count",
+        "sum",
+        "min",
+        "max",
+        "mean",
+        "std",
+        "missing",
+        "levels",
+    }  # mean other things as well
     for path in sorted(ROOM.glob("*.py")):
         tree = ast.parse(path.read_text())
         docstrings = {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hanse.decisions import SignedDecision
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
+from hanse.node import bundle_texts
 from hanse.node.kept import Changes, opened
 
 _TEXT_BYTES = 16 << 20
@@ -29,10 +31,11 @@ CREATE TABLE IF NOT EXISTS decisions (
   reason TEXT NOT NULL, until TEXT NOT NULL, revoked TEXT, sent INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run, sha256), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
 CREATE TABLE IF NOT EXISTS ended (run TEXT PRIMARY KEY, state TEXT NOT NULL, time TEXT NOT NULL);
-"""
+"""  # text: packed, as bytes; whole in what older releases wrote
 _JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
-  coalesce(e.state, ''), d.decision, d.actor, d.time, d.reason, d.until, d.revoked
-  FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256 LEFT JOIN ended e ON e.run = p.run"""
+  coalesce(e.state, ''), c.packed, d.decision, d.actor, d.time, d.reason, d.until, d.revoked
+  FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256 LEFT JOIN ended e ON e.run = p.run
+  LEFT JOIN codes c ON typeof(p.text) = 'blob' AND c.sha256 = CAST(substr(p.text, 1, 64) AS TEXT)"""
 
 _OPEN = """ FROM proposals p WHERE NOT EXISTS
   (SELECT 1 FROM decisions d WHERE d.run = p.run AND d.sha256 = p.sha256)
@@ -147,7 +150,7 @@ class Approvals:
     def __init__(self, home: Path) -> None:
         self._db = opened(
             home / "approvals.db",
-            _SCHEMA,
+            _SCHEMA + bundle_texts.SCHEMA,
             "restore it from a backup, or move it away: then nothing is approved, and open proposals come again",
         )
         self._read: dict[tuple[str, str], Proposal] = {}
@@ -166,7 +169,7 @@ class Approvals:
         (count,) = self._db.execute("SELECT count(*)" + _OPEN).fetchone()
         full = count >= _UNDECIDED
         if _UNDECIDED > count > _UNDECIDED_BYTES // _TEXT_BYTES:
-            (held,) = self._db.execute("SELECT sum(length(text))" + _OPEN).fetchone()
+            (held,) = self._db.execute(f"SELECT sum({bundle_texts.LENGTH})" + _OPEN).fetchone()
             full = held + len(proposal.text) > _UNDECIDED_BYTES
         if full:
             rows = self._db.execute("SELECT run, sha256, expires" + _OPEN).fetchall()
@@ -174,12 +177,14 @@ class Approvals:
             self._db.executemany("DELETE FROM proposals WHERE run = ? AND sha256 = ?", old)
             if not old and self.decision(proposal.run, proposal.sha256) is None:
                 raise TooMany(f"{count} proposals wait for a decision at this node; its owner has to decide some first")
+        kept, code, packed = bundle_texts.pack(proposal.text)
+        self._db.execute("INSERT OR IGNORE INTO codes VALUES (?, ?)", (code, packed))
         self._db.execute(
             "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 proposal.run,
                 proposal.sha256,
-                proposal.text,
+                kept,
                 proposal.proposer,
                 proposal.purpose,
                 proposal.expires,
@@ -195,7 +200,8 @@ class Approvals:
 
     def pending(self) -> list[Proposal]:
         """What the owner has to decide."""
-        return [p for p in self.proposals() if p.state == "pending"]
+        undecided = " WHERE d.decision IS NULL AND e.state IS NULL ORDER BY p.received, p.run"
+        return [p for p in map(_proposal, self._db.execute(_JOINED + undecided)) if p.state == "pending"]
 
     def get(self, run: str, sha256: str = "") -> Proposal:
         """The proposal of a run; ``sha256`` may be a prefix, and must be given where a run has several.
@@ -326,10 +332,12 @@ class Approvals:
         return self.get(found.run, found.sha256)
 
 
-def _proposal(row: tuple[str, ...]) -> Proposal:
+def _proposal(row: tuple[Any, ...]) -> Proposal:
     known = list(row)
+    if isinstance(known[2], bytes):
+        known[2] = bundle_texts.unpack(known[2], known[9])
     known[6] = loads(known[6])
-    return Proposal(*known[:9], *(known[9:] if known[9] is not None else ()))  # type: ignore[arg-type]
+    return Proposal(*known[:9], *(known[10:] if known[10] is not None else ()))
 
 
 def _now() -> str:
