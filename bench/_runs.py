@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +56,12 @@ def join(federation: Federation, nodes: int) -> None:
         federation.start_node(name, wait=False)
     for process in federation.nodes.values():
         process.wait_ready(300)
+
+
+def periods(started: Iterable[str]) -> list[float]:
+    """Seconds from the beginning of each step to that of the next one, of when each began."""
+    begins = [when(text) for text in started]
+    return [b - a for a, b in zip(begins, begins[1:], strict=False)]
 
 
 def when(text: str) -> float:

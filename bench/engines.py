@@ -21,17 +21,12 @@ from pathlib import Path
 
 from _floor import seconds_per_round
 from _report import Report, numbers, sizes
-from _runs import join, one_run, probe, when
+from _runs import join, one_run, periods, probe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
 
 _FILE_BYTES = 1 << 20  # of the transport
-
-
-def periods(begins: list[float]) -> float:
-    """The median time from one round's beginning to the next one's."""
-    return statistics.median(b - a for a, b in zip(begins, begins[1:], strict=False))
 
 
 def local(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
@@ -42,7 +37,7 @@ def local(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
     sites = {f"node-{k:03}": pandas.DataFrame({"a": [1.0, 2.0]}) for k in range(nodes)}
     with hanse.simulate(sites) as federation:
         result = federation.experiment(**{**probe(nodes, rounds, bytes=nbytes), "target": ""}).run(progress=False)
-        return periods([when(step.started) for step in result.rounds])
+        return statistics.median(periods(step.started for step in result.rounds))
 
 
 def processes(nodes: int, nbytes: int, rounds: int, home: Path, *arguments: str) -> float:
@@ -51,7 +46,7 @@ def processes(nodes: int, nbytes: int, rounds: int, home: Path, *arguments: str)
         ask = partial(federation.rest, token=federation.account("scientist", "data_scientist"))
         one_run(ask, probe(nodes, 3, bytes=1024))  # workers start, code is loaded
         done = one_run(ask, probe(nodes, rounds, bytes=nbytes))
-        return periods([when(r["started"]) for r in done["rounds"]])
+        return statistics.median(periods(r["started"] for r in done["rounds"]))
 
 
 def folder(nodes: int, nbytes: int, rounds: int, home: Path) -> float:

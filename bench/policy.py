@@ -25,7 +25,7 @@ from typing import Any
 
 from _processes import cpu_seconds
 from _report import Report, numbers
-from _runs import join, one_run, probe, when
+from _runs import join, one_run, periods, probe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation, hanse  # noqa: E402
@@ -116,9 +116,7 @@ def round_cost(nodes: int, rounds: int, home: Path, governed: bool) -> tuple[flo
         before = cpu_seconds(federation)
         done = one_run(ask, {**probe(nodes, rounds, bytes=1024), **settings})
         spent = cpu_seconds(federation) - before - start_and_end
-        begins = [when(r["started"]) for r in done["rounds"]]
-        periods = [b - a for a, b in zip(begins, begins[1:], strict=False)]
-        return spent / (nodes * (rounds - SHORT)), statistics.median(periods)
+        return spent / (nodes * (rounds - SHORT)), statistics.median(periods(r["started"] for r in done["rounds"]))
 
 
 def main() -> None:

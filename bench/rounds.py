@@ -35,7 +35,7 @@ from _against import ratios
 from _floor import seconds_per_round
 from _processes import cpu_seconds, family, peak_mb, reset_peak
 from _report import Report, numbers, sizes
-from _runs import join, one_run, probe, when
+from _runs import join, one_run, periods, probe, when
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
@@ -67,18 +67,16 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         done = one_run(ask, probe(nodes, rounds, bytes=nbytes))
         spent = cpu_seconds(federation) - before - start_and_end
         recorded, session = done["rounds"], done["session"]
-        begins = [when(r["started"]) for r in recorded]
-        periods = [b - a for a, b in zip(begins, begins[1:], strict=False)]
         node_peak = max(sum(peak_mb(p) for p in family(process.pid)) for process in federation.nodes.values())
         return {
-            "seconds_per_round": statistics.median(periods),
+            "seconds_per_round": statistics.median(periods(r["started"] for r in recorded)),
             "cpu_seconds_per_task": spent / (nodes * (rounds - SHORT)) if rounds > SHORT else None,
             "coordinator_peak_mb": peak_mb(pid),
             "coordinator_idle_mb": idle,
             "models_above_idle": (peak_mb(pid) - idle) * 1e6 / nbytes if nbytes >= 10 << 20 else None,
             "node_peak_mb": node_peak,
             "node_idle_mb": idle_node,
-            "start_seconds": begins[0] - when(session["started_at"]),
+            "start_seconds": when(recorded[0]["started"]) - when(session["started_at"]),
             "end_seconds": when(session["ended_at"]) - last_reply(recorded[-1]),
         }
 

@@ -8,7 +8,7 @@ depend on what else the machine does. ``bytes_ratio``: what nodes send, with key
 float64, so a word of 64 bits has the same bytes.
 
 The last lines are exact boosting (``xgboost``) gathered in both ways by nodes that have rows, at a shape at which trees
-are worth hiding: ``seconds_per_round`` is then that of a tree, less a short run; ``parameters`` are the rows of all.
+are worth hiding: ``seconds_per_round`` is then that of a tree, less a short run; ``rows`` are those of all nodes.
 ``limit`` is what a ratio is to stay under, and ``bytes_limit`` the same of the bytes.
 
 ``flower_seconds`` is a published figure and not measured here: SecAgg+ of Flower at 1e6 parameters and 10 nodes (about
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from _processes import cpu_seconds
 from _report import Report, numbers, sizes
-from _runs import join, one_run, probe, when
+from _runs import join, one_run, periods, probe, when
 from rounds import SHORT
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -67,8 +67,7 @@ def measure(nodes: int, parameters: int, rounds: int, turns: int, bits: list[int
                 before = cpu_seconds(federation)
                 records = run(parameters, rounds, way)
                 spent[name].append((cpu_seconds(federation) - before - short) / (rounds - SHORT))
-                begins = [when(record["started"]) for record in records]
-                took[name] += [b - a for a, b in zip(begins, begins[1:], strict=False)][1:]  # the first has the keys
+                took[name] += periods(record["started"] for record in records)[1:]  # the first has the keys
                 sent[name] = statistics.median(record["bytes_up"] for record in records[1:])
     rows = []
     for name in ways:
@@ -134,16 +133,14 @@ def trees(nodes: int, rows: int, rounds: int, turns: int, home: Path) -> list[di
     return [
         {
             "nodes": nodes,
-            "parameters": rows,
+            "rows": rows,
             "gathering": f"{way} trees",
             "seconds_per_round": of[way][0],
             "ratio": of[way][0] / of["plain"][0],
             "cpu_seconds_per_round": of[way][1],
             "cpu_ratio": of[way][1] / of["plain"][1],
             "bytes_ratio": of[way][2] / of["plain"][2],
-            "flower_seconds": None,
             "limit": SLOWER_TREES if way != "plain" else None,
-            "bytes_limit": None,
         }
         for way in found
     ]
@@ -160,14 +157,15 @@ def main() -> None:
     parser.add_argument("--bits", type=numbers, default=[64], help="width of the words, as in 64,32")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    columns = ["nodes", "parameters", "gathering", "seconds_per_round", "ratio", "cpu_seconds_per_round", "cpu_ratio"]
-    report = Report([*columns, "bytes_ratio", "limit", "bytes_limit", "flower_seconds"], options.json)
+    columns = ["gathering", "seconds_per_round", "ratio", "cpu_seconds_per_round", "cpu_ratio", "bytes_ratio", "limit"]
+    report = Report(["nodes", "parameters", *columns, "bytes_limit", "flower_seconds"], options.json)
     for nodes in options.nodes:
         for parameters in options.parameters:
             with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
                 for row in measure(nodes, parameters, options.rounds, options.turns, options.bits, Path(folder)):
                     report.add(row)
     if options.trees:
+        report = Report(["nodes", "rows", *columns], options.json)
         with tempfile.TemporaryDirectory(prefix="hanse-bench-") as folder:
             for row in trees(4, options.rows, options.trees, options.turns, Path(folder)):
                 report.add(row)

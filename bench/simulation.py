@@ -5,13 +5,13 @@ By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 par
 ``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself, in one thread;
 ``batched``: the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by;
 ``2 processes``: each site in one of two. The first rounds are left out: most of what is set up for a site is done in
-them. ``a second`` is by the clock, ``a CPU second`` by the processor time of the process and its children, which
-depends little on what else the machine does.
+them. ``updates_a_second`` is by the clock, ``updates_a_cpu_second`` by the processor time of the process and its
+children, which depends little on what else the machine does.
 
-``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of the loop by hand`` is
-by processor time. ``peers`` are not measured here: they are what Flower 1.42 with two Ray actors, pfl-research 0.6 in
-one process and in two, and FedJAX 0.0.17 did on one idle machine of 2 cores in November 2026, over such a loop there,
-by the clock.
+``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of_loop_by_hand`` is by
+processor time. ``peers_of_theirs`` are not measured here: they are what Flower 1.42 with two Ray actors, pfl-research
+0.6 in one process and in two, and FedJAX 0.0.17 did on one idle machine of 2 cores in November 2026, over such a loop
+there, by the clock.
 
     python bench/simulation.py --rounds 30
 """
@@ -24,10 +24,12 @@ import sys
 import time
 import types
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import psutil
+from _report import Report
 
 import hanse
 
@@ -148,20 +150,25 @@ HOW: dict[str, dict[str, Any]] = {
 }
 
 
-def speed(kind: str, rounds: int) -> None:
-    """Prints a line for each way to simulate."""
+def speed(kind: str, rounds: int) -> Iterator[dict[str, Any]]:
+    """A line for each way to simulate."""
     source, columns, classes, peers = KINDS[kind]
     frames = sites(columns, classes)
     said = ", ".join(f"{name} {value / peers['loop']:.2f}" for name, value in peers.items() if name != "loop")
     by_hand(kind, 1)  # what is loaded first
     clock, base = by_hand(kind, rounds)
-    print(f"| {kind} | loop by hand | {clock:.0f} | {base:.0f} | 1 | {said} |", flush=True)
+    yield _line(kind, "loop by hand", clock, base, base, said)
     for how, settings in HOW.items():
         if how == "batched" and kind == "cnn":
             continue
         with hanse.simulate(frames, **settings) as federation:
             clock, cpu = updates(federation, source, rounds)
-        print(f"| {kind} | {how} | {clock:.0f} | {cpu:.0f} | {cpu / base:.2f} | {said} |", flush=True)
+        yield _line(kind, how, clock, cpu, base, said)
+
+
+def _line(kind: str, how: str, clock: float, cpu: float, base: float, said: str) -> dict[str, Any]:
+    rates = {"updates_a_second": clock, "updates_a_cpu_second": cpu, "of_loop_by_hand": cpu / base}
+    return {"model": kind, "sites_train": how, **rates, "peers_of_theirs": said}
 
 
 def memory(count: int) -> float:
@@ -182,15 +189,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--kinds", default="tab,lr,cnn")
     parser.add_argument("--sites", default="100,1000,10000")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| model | sites train | updates a second | a CPU second | of the loop by hand | peers, of theirs |")
-    print("|---|---|---|---|---|---|")
+    rates = ["updates_a_second", "updates_a_cpu_second", "of_loop_by_hand"]
+    report = Report(["model", "sites_train", *rates, "peers_of_theirs"], given.json)
     for kind in filter(None, given.kinds.split(",")):
-        speed(kind, max(2, given.rounds // 6) if kind == "cnn" else given.rounds)
-    print("\n| virtual sites | peak memory, MB |\n|---|---|")
+        for row in speed(kind, max(2, given.rounds // 6) if kind == "cnn" else given.rounds):
+            report.add(row)
+    report = Report(["virtual_sites", "peak_memory_mb"], given.json)
     for count in filter(None, given.sites.split(",")):
-        print(f"| {int(count):,} | {memory(int(count)):.0f} |", flush=True)
+        report.add({"virtual_sites": int(count), "peak_memory_mb": memory(int(count))})
 
 
 if __name__ == "__main__":

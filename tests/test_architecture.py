@@ -68,6 +68,7 @@ GROUND = (
     "budgets",
     "noised",
     "allocator",
+    "thread_limits",
     "event_loop",
     "large_arrays",
     "spans",

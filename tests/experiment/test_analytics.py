@@ -102,7 +102,7 @@ def test_data_that_changes_is_asked_for_again() -> None:  # A24
     before = analytics.mean(["price"])["price"]
     backend: Any = federation._backend
     backend.tables["node-1"] = Table.of(frame[:50].assign(price=1.0))
-    backend._versions.clear()
+    backend._sites.clear()
     assert analytics.mean(["price"])["price"] != before
     assert analytics.requests == 2
 

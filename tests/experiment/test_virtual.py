@@ -106,15 +106,16 @@ def test_what_cannot_be(given: dict[str, Any], says: str) -> None:
 
 
 class Counting(VirtualSites):
-    """Counts the tables that are alive."""
+    """Counts the tables that are made, and those that are alive."""
 
-    alive = most = 0
+    alive = most = made = 0
 
     def __getitem__(self, name: str) -> Table:
         import weakref
 
         found = super().__getitem__(name)
         values = found["x"].values
+        Counting.made += 1
         Counting.alive += 1
         Counting.most = max(Counting.most, Counting.alive)
         weakref.finalize(values, self._gone)
@@ -127,7 +128,7 @@ class Counting(VirtualSites):
 
 @pytest.fixture
 def counted() -> type[Counting]:
-    Counting.alive = Counting.most = 0
+    Counting.alive = Counting.most = Counting.made = 0
     return Counting
 
 
@@ -147,3 +148,16 @@ def test_a_run_over_many_sites_holds_few_tables_and_gives_the_same_bytes(
             assert not result.failures
     assert records[0] == records[1]
     assert counted.most < 30
+
+
+def test_what_a_proposal_says_of_a_site_is_looked_up_once(counted: type[Counting]) -> None:
+    """Five tables of each site were made for every proposal: for its rows, its version, its columns and its labels."""
+    made = virtual_sites(data(), 20, "y", 0.5)
+    with hanse.simulate(counted(made._table, 20, made._rows)) as federation:
+        experiment = federation.experiment(model="sgd_classifier", target="y", sample_id_column="number", rounds=1)
+        first = experiment.preview()
+        assert counted.made <= 2 * 20
+        asked = counted.made
+        assert experiment.preview() == first
+        assert experiment.analyze().sites
+        assert counted.made == asked

@@ -273,10 +273,8 @@ class Newton:
         """Those of the parameters that were asked for last, and how near they are to the fit."""
         if not state.history or state.fit is None:
             return {}
-        hidden = {"round"} if state.phase == "done" else {"round", evaluation.THRESHOLDS}
-        shown = {k: v for k, v in state.history[-1].items() if k not in hidden}
         near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
-        return {"evaluated_round": state.history[-1]["round"], **shown, **near}
+        return {**evaluation.shown(state.history, state.phase == "done"), **near}
 
 
 ALGORITHM = Typed(Newton(), State, Question)

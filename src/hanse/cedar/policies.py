@@ -74,8 +74,9 @@ class Policies:
         told = json.dumps([[name, texts[name]] for name in sorted(texts)])
         self.version = hashlib.sha256(told.encode()).hexdigest()[:12]
         self._set = self._parsed("the policies", text)
-        self.policies = self._named(text)
-        self.used = vocabulary.naming(frozenset(self._named_attributes(text)))
+        read = json.loads(self._cedar.policies_to_json_str(text))
+        self.policies = _named(read)
+        self.used = vocabulary.naming(frozenset(_attributes(read)))
         self._check(text, vocabulary.schema())
         self._check(text, self.used.schema())
         self._schema = self._cedar.Schema.from_str(self.used.schema())
@@ -89,42 +90,6 @@ class Policies:
             return self._cedar.PolicySet.from_str(text)
         except ValueError as error:
             raise ConfigError(f"{name} cannot be read as Cedar policies: {_line(error)}") from None
-
-    def _named(self, text: str) -> dict[str, Policy]:
-        """Cedar's number of each policy to the policy."""
-        read = self._plain(text)
-        if read.get("templates"):
-            raise ConfigError("policies with ?principal or ?resource are templates, which nobody fills here")
-        found: dict[str, Policy] = {}
-        for number, policy in read["staticPolicies"].items():
-            annotations = policy.get("annotations") or {}
-            name, said = annotations.get("id") or "", annotations.get("says") or ""
-            if not _ID(name):
-                raise ConfigError(
-                    f'a policy ({policy["effect"]}) is called {name!r}; give each a name: @id("at-night") before it'
-                )
-            found[number] = Policy(name, policy["effect"] == "permit", said)
-        names = [policy.name for policy in found.values()]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"two policies are called {', '.join(twice)}; give each an @id of its own")
-        if not any(policy.permits for policy in found.values()):
-            raise ConfigError("no policy permits anything, so all would be refused; write at least one permit")
-        return found
-
-    def _named_attributes(self, text: str) -> Iterator[str]:
-        """The names of all attributes in the conditions, as Cedar has read them."""
-        unread: list[Any] = [policy["conditions"] for policy in self._plain(text)["staticPolicies"].values()]
-        while unread:
-            one = unread.pop()
-            if isinstance(one, dict):
-                if isinstance(one.get("attr"), str):
-                    yield one["attr"]
-                unread += one.values()
-            elif isinstance(one, list):
-                unread += one
-
-    def _plain(self, text: str) -> Any:
-        return json.loads(self._cedar.policies_to_json_str(text))
 
     def _check(self, text: str, schema: str) -> None:
         result = self._cedar.validate_policies(text, schema)
@@ -198,3 +163,37 @@ def _library() -> Any:
     except ImportError:
         raise ConfigError("policies in Cedar need the package cedarpy: pip install 'hanse[policy]'") from None
     return cedarpy
+
+
+def _named(read: Any) -> dict[str, Policy]:
+    """Cedar's number of each policy to the policy."""
+    if read.get("templates"):
+        raise ConfigError("policies with ?principal or ?resource are templates, which nobody fills here")
+    found: dict[str, Policy] = {}
+    for number, policy in read["staticPolicies"].items():
+        annotations = policy.get("annotations") or {}
+        name, said = annotations.get("id") or "", annotations.get("says") or ""
+        if not _ID(name):
+            raise ConfigError(
+                f'a policy ({policy["effect"]}) is called {name!r}; give each a name: @id("at-night") before it'
+            )
+        found[number] = Policy(name, policy["effect"] == "permit", said)
+    names = [policy.name for policy in found.values()]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two policies are called {', '.join(twice)}; give each an @id of its own")
+    if not any(policy.permits for policy in found.values()):
+        raise ConfigError("no policy permits anything, so all would be refused; write at least one permit")
+    return found
+
+
+def _attributes(read: Any) -> Iterator[str]:
+    """The names of all attributes in the conditions, as Cedar has read them."""
+    unread: list[Any] = [policy["conditions"] for policy in read["staticPolicies"].values()]
+    while unread:
+        one = unread.pop()
+        if isinstance(one, dict):
+            if isinstance(one.get("attr"), str):
+                yield one["attr"]
+            unread += one.values()
+        elif isinstance(one, list):
+            unread += one

@@ -20,8 +20,7 @@ from hanse.experiment.crew import Job
 from hanse.experiment.site_process import packed, receive, send
 from hanse.messages import Json, Record
 from hanse.table import Table
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+from hanse.thread_limits import threads
 
 
 class Processes:
@@ -70,7 +69,7 @@ class _Process:
         self._begin: Record | None = begin
         self._line, other = socket.socketpair()
         with other:
-            environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONPATH": os.pathsep.join(sys.path)}
+            environment = {**os.environ, **threads(1), "PYTHONPATH": os.pathsep.join(sys.path)}
             command = [sys.executable, "-m", "hanse.experiment.site_process", str(other.fileno())]
             self._child = subprocess.Popen(command, env=environment, pass_fds=(other.fileno(),))
         self._thread = ThreadPoolExecutor(1)  # one request at a time

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xxhash
@@ -20,6 +20,28 @@ from hanse.suppression import most_rows
 from hanse.table import Table
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What runs are told of a table: a table of virtual sites is made anew each time that it is asked for."""
+
+    rows: int
+    schema: Mapping[str, str]
+    version: str
+
+    @staticmethod
+    def of(table: Table) -> _Site:
+        state = xxhash.xxh3_128()
+        for name, column in table.columns.items():
+            state.update(f"{name}\x1f{column.kind}\x1f{chr(31).join(column.categories)}\x1e".encode())
+            state.update(np.ascontiguousarray(column.values).view(np.uint8).data)
+        return _Site(table.rows, table.schema(), state.hexdigest())
+
+    def public(self, name: str) -> dict[str, Json]:
+        kinds = list(self.schema.values())
+        told = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+        return {"node": name, "dataset": name, "rows": self.rows, "columns": len(kinds), "kinds": told}
+
+
 @dataclass(slots=True)
 class Simulation:
     """Behind :func:`simulate`: tables, and the runs over them."""
@@ -33,32 +55,28 @@ class Simulation:
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
-    _versions: dict[str, str] = field(default_factory=dict)
+    _sites: dict[str, _Site] = field(default_factory=dict)
     _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
     _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
     _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
 
     def nodes(self) -> Sequence[Mapping[str, Json]]:
-        return [{"node": n, "status": "online", "datasets": 1, "rows": t.rows} for n, t in self.tables.items()]
+        return [{"node": n, "status": "online", "datasets": 1, "rows": self._site(n).rows} for n in self.tables]
 
     def datasets(self) -> Sequence[Mapping[str, Json]]:
-        return [
-            {"node": n, "dataset": n, "rows": t.rows, "columns": len(t.names), "kinds": _kinds(t)}
-            for n, t in self.tables.items()
-        ]
+        return [self._site(n).public(n) for n in self.tables]
 
     def analyze(self, config: RunConfig) -> Mapping[str, Json]:
-        tables = self._chosen(config)
-        schemas = {n: t.schema() for n, t in tables.items()}
-        union, intersection = features.union_and_intersection(schemas)
-        sites = [{"node": n, "rows": t.rows, "columns": len(t.names)} for n, t in tables.items()]
-        return {**self._align(config, tables), "union": union, "intersection": intersection, "sites": sites}
+        sites = self._chosen(config)
+        union, intersection = features.union_and_intersection({n: site.schema for n, site in sites.items()})
+        told = [{"node": n, "rows": site.rows, "columns": len(site.schema)} for n, site in sites.items()]
+        return {**self._align(config, sites), "union": union, "intersection": intersection, "sites": told}
 
     def fitting(self, config: RunConfig) -> Mapping[str, Mapping[str, Json]]:
         least = int(self.policy["minimum_count"])
         return {
-            n: {"name": n, "version": self._version(n), "columns": t.schema(), "most_rows": most_rows(t.rows, least)}
-            for n, t in self._chosen(config).items()
+            n: {"name": n, "version": s.version, "columns": s.schema, "most_rows": most_rows(s.rows, least)}
+            for n, s in self._chosen(config).items()
         }
 
     def preview(self, config: RunConfig, run_id: str) -> str:
@@ -136,47 +154,42 @@ class Simulation:
             raise NotFound(f"there is no run {run_id!r} here; there are {', '.join(self.runs) or 'none'}")
         return self.runs[run_id]
 
-    def _chosen(self, config: RunConfig) -> Mapping[str, Table]:
+    def _site(self, name: str) -> _Site:
+        if name not in self._sites:
+            found = _Site.of(self.tables[name])
+            alike = next(iter(self._sites.values()), found).schema  # virtual sites, of which there may be 10,000
+            same = list(alike.items()) == list(found.schema.items())
+            self._sites[name] = replace(found, schema=alike) if same else found
+        return self._sites[name]
+
+    def _chosen(self, config: RunConfig) -> Mapping[str, _Site]:
         wanted = config.expected_client_ids
         absent = sorted(set(wanted or ()) - set(self.tables))
         if absent:
             raise ConfigError(f"there is no site {', '.join(absent)}; there are {', '.join(self.tables)}")
-        return self.tables if wanted is None else {n: self.tables[n] for n in self.tables if n in wanted}
+        return {n: self._site(n) for n in self.tables if wanted is None or n in wanted}
 
-    def _align(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, Json]:
-        return alignment.of(config, {n: t.schema() for n, t in tables.items()}, self._told(config, tables))
+    def _align(self, config: RunConfig, sites: Mapping[str, _Site]) -> dict[str, Json]:
+        return alignment.of(config, {n: site.schema for n, site in sites.items()}, self._told(config, sites))
 
-    def _told(self, config: RunConfig, tables: Mapping[str, Table]) -> dict[str, dict[str, list[str]]]:
+    def _told(self, config: RunConfig, sites: Collection[str]) -> dict[str, dict[str, list[str]]]:
         """The labels of each target that each site would tell when it registers."""
         if not config.target_column or not algorithms.needs_model(config):
             return {}
         least = int(self.policy["minimum_count"])
-        for key in ((node, name) for node in tables for name in config.targets):
-            if key not in self._labels:
-                self._labels[key] = labels_here(tables[key[0]], key[1], least)
-        return {name: {node: self._labels[node, name] for node in tables} for name in config.targets}
+        for node in sites:
+            if fresh := [name for name in config.targets if (node, name) not in self._labels]:
+                table = self.tables[node]
+                self._labels.update({(node, name): labels_here(table, name, least) for name in fresh})
+        return {name: {node: self._labels[node, name] for node in sites} for name in config.targets}
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
         alignment.check_target(config)
-        tables = self._chosen(config)
-        datasets = {n: {"name": n, "version": self._version(n), "most_rows": t.rows} for n, t in tables.items()}
-        found = self._align(config, tables)
-        alignment.check_labels(config, self._told(config, tables))
-        schemas = {n: t.schema() for n, t in tables.items()}
+        sites = self._chosen(config)
+        datasets = {n: {"name": n, "version": site.version, "most_rows": site.rows} for n, site in sites.items()}
+        found = self._align(config, sites)
+        alignment.check_labels(config, self._told(config, sites))
+        schemas = {n: site.schema for n, site in sites.items()}
         alignment.check_numbers(config, schemas)
         alignment.check_measures(config, schemas)
         return bundle.freeze(config, found, datasets)
-
-    def _version(self, node: str) -> str:
-        if node not in self._versions:
-            state = xxhash.xxh3_128()
-            for name, column in self.tables[node].columns.items():
-                state.update(f"{name}\x1f{column.kind}\x1f{chr(31).join(column.categories)}\x1e".encode())
-                state.update(np.ascontiguousarray(column.values).view(np.uint8).data)
-            self._versions[node] = state.hexdigest()
-        return self._versions[node]
-
-
-def _kinds(table: Table) -> dict[str, int]:
-    kinds = [str(c.kind) for c in table.columns.values()]
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

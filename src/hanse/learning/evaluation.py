@@ -85,6 +85,13 @@ def told(history: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     return [{k: v for k, v in entry.items() if k != THRESHOLDS} if THRESHOLDS in entry else entry for entry in history]
 
 
+def shown(history: Sequence[Mapping[str, Json]], last: bool) -> dict[str, Json]:
+    """The latest entry of a history as metrics of the step that measured it, which is the ``last`` one of its run or
+    tells no counts by threshold."""
+    hidden = {"round"} if last else {"round", THRESHOLDS}
+    return {"evaluated_round": history[-1]["round"], **{k: v for k, v in history[-1].items() if k not in hidden}}
+
+
 def unmeasured(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     """The entry of a model where no site holds rows out: of none."""
     sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in task.of.shapes(task).items()}

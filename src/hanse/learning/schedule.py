@@ -85,11 +85,7 @@ class Schedule:
 
     def shown(self) -> dict[str, Json]:
         """The latest entry of the history as metrics of the step that measured it; {} of one that measured nothing."""
-        if not self.measured:
-            return {}
-        last = self.history[-1]
-        hidden = {"round"} if self.phase == "done" else {"round", evaluation.THRESHOLDS}
-        return {"evaluated_round": last["round"], **{k: v for k, v in last.items() if k not in hidden}}
+        return evaluation.shown(self.history, self.phase == "done") if self.measured else {}
 
     def best(self) -> int | None:
         """The round of the least loss, of those that were measured on the same sites as the latest one.

@@ -42,12 +42,11 @@ _SAME = {  # of all architectures that the kernel has taken up since 2019
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """How one architecture numbers its calls. ``old``: what begins a process, beside ``clone``."""
+    """How one architecture numbers its calls."""
 
     architecture: int
     clone: int
     socketpair: int
-    old: Mapping[str, int]
     refused: Mapping[str, int]
 
 
@@ -56,12 +55,13 @@ _MACHINES = {
         0xC000003E,
         clone=56,
         socketpair=53,
-        old={"fork": 57, "vfork": 58},
         refused={
             "socket": 41,
             "connect": 42,
             "bind": 49,
             "listen": 50,
+            "fork": 57,
+            "vfork": 58,
             "ptrace": 101,
             "syslog": 103,
             "pivot_root": 155,
@@ -105,7 +105,6 @@ _MACHINES = {
         0xC00000B7,
         clone=220,
         socketpair=199,
-        old={},
         refused={
             "umount2": 39,
             "mount": 40,
@@ -186,7 +185,7 @@ def _program(machine: _Machine) -> bytes:
     ]
     if machine.architecture == _MACHINES["x86_64"].architecture:
         lines += [_do(_AT_LEAST, _X32, 0, 1), no]
-    for number in (*machine.refused.values(), *machine.old.values(), *_SAME.values()):
+    for number in (*machine.refused.values(), *_SAME.values()):
         lines += [_do(_EQUAL, number, 0, 1), no]
     lines += [_do(_EQUAL, _CLONE3, 0, 1), _do(_RETURN, _ERROR | errno.ENOSYS)]  # its flags cannot be read; clone's can
     lines += [

@@ -33,6 +33,7 @@ from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arri
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
+from hanse.thread_limits import threads
 from hanse.transport import Progress
 
 PROGRAM = ("-m", "hanse.node.worker_main")
@@ -480,19 +481,16 @@ def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> M
     return message
 
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """All that the worker gets to know of ours: no PATH, no tokens."""
-    every = str(threads or os.cpu_count() or 1)
+def _environment(most: int) -> dict[str, str]:
+    """All that the worker gets to know of ours: no PATH, no tokens. ``most`` threads; 0: as many as ours say."""
+    every = threads(most or os.cpu_count() or 1)
     return {
         "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
         "PYTHONHASHSEED": "0",
         registry.VARIABLE: os.pathsep.join(registry.outside()),
         "LANG": "C.UTF-8",
         "MALLOC_ARENA_MAX": "2",
-        **{name: every if threads else os.environ.get(name) or every for name in _THREADS},
+        **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
     }
 
 
