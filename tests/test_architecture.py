@@ -69,6 +69,7 @@ GROUND = (
     "noised",
     "allocator",
     "thread_limits",
+    "philox",
     "event_loop",
     "large_arrays",
     "spans",

@@ -253,6 +253,7 @@ class SettledSource:
             if self._open.keys() & batch.columns.keys():
                 batch = Table({n: as_settled(c, self._open.get(n, c.kind)) for n, c in batch.columns.items()})
             yield batch
+            del batch  # what it is of goes before more is read
 
 
 def apply(

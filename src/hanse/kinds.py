@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -294,19 +294,10 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
     """A Philox generator keyed by ``seed`` and ``key``; independent of call order and platform."""
     import hashlib
 
+    from hanse.philox import keyed  # NumPy's random numbers take 3 MB, and most processes draw none
+
     text = "\x1f".join([str(seed), *map(str, key)])
-    words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
-    return np.random.Generator(np.random.Philox(cast(Any, _Key(words))))
-
-
-class _Key(np.random.bit_generator.ISeedSequence):
-    """The key itself. Given as ``Philox(key=words)``, the system is asked for entropy first, which is not used."""
-
-    def __init__(self, words: Array) -> None:
-        self._words = words
-
-    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Array:
-        return self._words
+    return keyed(np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8"))
 
 
 class Algorithm(Protocol):

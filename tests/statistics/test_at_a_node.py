@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import struct
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,28 @@ def test_numbers_with_spaces_fall_back_to_the_strict_reader(tmp_path: Path) -> N
     catalogue = Catalogue(tmp_path / "node")
     source = catalogue.source(catalogue.add(tmp_path / "spaced.csv"))
     assert sum(float(b["x"].values.sum()) for b in source.batches(["x", "y"])) == sum(range(30))
+
+
+def test_rows_are_let_go_before_more_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of a file was in memory until there was something of the next one: two, where one was to be."""
+    alive: list[Any] = []
+
+    def batches(path: Path, columns: Any, rows: int, schema: Any, **options: Any) -> Any:
+        for _ in range(3):
+            assert all(values() is None for values in alive)
+            values = np.arange(50.0)
+            alive.append(weakref.ref(values))
+            table = Table({"x": Column.numeric(values)})
+            del values
+            yield table
+            del table
+
+    monkeypatch.setattr("hanse.node.readers.typed", batches)
+    source = features.SettledSource(FileSource(tmp_path, {"x": "numeric"}, 150, {}, {}, lambda: None), {})
+    items = [["variance", ["x"], {}, []], ["histogram", ["x"], {"bin_edges": [0.0, 25.0, 50.0]}, []]]
+    site = Site("a", Table(), {"model_options": {"items": items}}, source=source)
+    assert ALGORITHM.answer(site, Record({"ask": 0})).record.arrays
+    assert len(alive) == 3
 
 
 def test_what_was_shown_before_is_read_once_for_an_ask_however_many_columns_it_is_of(monkeypatch: Any) -> None:

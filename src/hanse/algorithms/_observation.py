@@ -72,6 +72,7 @@ def _observed(
             rows = rows.take(np.flatnonzero(chosen(rows, query.where)))
         for part in expanded(rows):
             scan.add(part)
+        del batch, rows, part  # what they are of goes before more is read
     for item, groups in scan.found.items():
         if statistic(item.stat).combine is Combine.SUM and not all(finite(arrays) for arrays in groups):
             raise DataError(

@@ -91,6 +91,7 @@ class FileSource:
         for batch in readers.typed(self._path, names, ROWS, self._kinds, **self._options):
             seen += batch.rows
             yield Table({" ".join(n.split()): c for n, c in batch.columns.items()})
+            del batch  # what it is of goes before more is read
         self._unchanged()
         if seen != self.rows:
             raise DataError("the dataset gives another number of rows than it was registered with; refresh it")

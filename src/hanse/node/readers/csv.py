@@ -158,6 +158,8 @@ def typed(
     for frame in _ahead(_quick(piece, text, wanted, kinds, missing, path.name) for piece in text):
         for part in frame.iter_slices(rows_per_batch):
             yield Table({n: _columns.straight(part[n], kinds[n], missing, place) for n in wanted})
+            del part
+        del frame  # it goes before the next piece is waited for
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

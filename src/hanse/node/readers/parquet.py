@@ -97,6 +97,7 @@ def typed(
     for part in _slices(path, _floats(_open(path, columns), schema), rows_per_batch):
         yield _straight(part, columns, schema, missing, path)
         any_rows = True
+        del part  # the slice that it is of goes before the next one is read
     if not any_rows:
         yield from stream(path, columns, rows_per_batch, schema=schema, missing=missing)
 
