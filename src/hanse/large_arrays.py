@@ -22,11 +22,15 @@ _kept: list[tuple[weakref.ref[_Bytes], _Bytes]] = []
 _lock = threading.Lock()
 
 
-def empty(size: int, dtype: np.dtype[Any]) -> Array:
+def empty(size: int, dtype: np.dtype[Any], large: int = LARGE_BYTES) -> Array:
     """As ``numpy.empty``. A large one lies where one of the same bytes lay that is gone, with all its views,
-    if there is such a place."""
+    if there is such a place.
+
+    Args:
+        large: so many bytes are large.
+    """
     nbytes = size * dtype.itemsize
-    if nbytes < LARGE_BYTES:
+    if nbytes < large:
         return np.empty(size, dtype)
     with _lock:
         gone = [memory for lent, memory in _kept if lent() is None]

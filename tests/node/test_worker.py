@@ -291,6 +291,30 @@ def test_a_reply_larger_than_the_last_one(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_small_reply_of_another_exchange_loses_no_memory(tmp_path: Path) -> None:
+    """A step of a secure sum has a large answer, then a small one: the next large one lies where the last one did."""
+
+    async def main() -> None:
+        async with running(tmp_path, attacks=True) as node:
+            await node.approved(attack())
+            fresh, adopt = [], node.agent.pool.adopt
+
+            def counted(fd: int, nbytes: int) -> SharedBuffer:
+                fresh.append(nbytes)
+                return adopt(fd, nbytes)
+
+            node.agent.pool.adopt = counted  # type: ignore[method-assign]
+            for step in range(4):
+                for op, size in (("answer", LARGE), ("unmask", 3)):
+                    x = np.full(size, step, np.float32)
+                    body = await node.task(attack(), {"do": "echo"}, {"x": x}, step=step, op=op)
+                    assert (body.arrays["a.x"] == step).all()
+                    del body
+            assert fresh == [4 * LARGE]
+
+    asyncio.run(main())
+
+
 def test_what_an_algorithm_keeps_of_an_ask_is_never_overwritten(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, attacks=True) as node:

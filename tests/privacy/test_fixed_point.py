@@ -162,3 +162,17 @@ def test_float32_is_weighted_in_float64() -> None:
     how = code(np.dtype("float32"), (SIZE,), 3, 333, 471)
     wanted = sum(p.astype(np.float64) * w for p, w in zip(parts, weights, strict=True))
     assert np.abs(total(parts, how, weights) - wanted).max() <= how.error(3) + np.abs(wanted).max() * 2**-50
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(-30, 61), st.sampled_from([1.0, 3.0, 0.37]))
+def test_words_are_rounded_half_to_even_near_and_far(seed: int, power: int, weight: float) -> None:
+    """There is a quick way for numbers that are not large: it rounds as the other."""
+    how = code(F8, (SIZE,), 2, 2.0**20, 2.0**21)
+    rng = np.random.default_rng(seed)
+    step = 2.0**-how.fraction
+    values = rng.normal(size=SIZE) * 2.0**power * step / weight
+    values[:7] = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -0.0, 2.0**50 + 0.5]) * step / weight
+    words = np.zeros(SIZE, np.uint64)
+    encode(values, weight, how, words)
+    np.testing.assert_array_equal(words.view(np.int64), np.rint(values * (weight / step)).astype(np.int64))

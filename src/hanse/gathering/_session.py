@@ -29,6 +29,8 @@ from hanse.privacy import keystream, neighbours, sealing, shamir
 from hanse.privacy.agreement import KeyPair, derive
 from hanse.privacy.fixed_point import Code, code, encode, widths
 
+_LARGE_BYTES = 1 << 20  # of words whose memory is used again in the next step: nothing else lies beside them here
+
 
 def least(threshold: int, nodes: int) -> int:
     """Fewest nodes of a sum: as the run says, else more than half of its nodes, and two.
@@ -200,7 +202,9 @@ class Member:
     @staticmethod
     def _written(arrays: Mapping[str, Array], weight: float, codes: Mapping[str, Code]) -> dict[int, Array]:
         words = {
-            bits: empty(size, np.dtype(f"uint{bits}")) for bits, size in widths(list(codes.values())).items() if size
+            bits: empty(size, np.dtype(f"uint{bits}"), _LARGE_BYTES)
+            for bits, size in widths(list(codes.values())).items()
+            if size
         }
         at = dict.fromkeys(words, 0)
         for name, how in codes.items():

@@ -198,7 +198,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf  # of the task in work
         self._closed = False
-        self._sizes: dict[str, int] = {}  # run to the bytes of its last reply
+        self._sizes: dict[str, dict[str, int]] = {}  # run, and operation of its gather, to the bytes of the last reply
         self.busy: str | None = None
 
     def caged(self, home: Path, seen: Sequence[Path]) -> Worker:
@@ -247,6 +247,7 @@ class Worker:
         """
         await self.learn(text, task.data["bundle"])
         run = str(task.data["run"])
+        sizes, op = self._sizes.setdefault(run, {}), str(task.data.get("op"))
         held: list[SharedBuffer] = []
 
         def pack(process: _Process) -> tuple[bytes, list[int]]:
@@ -257,7 +258,7 @@ class Worker:
             if buffer is not None:
                 buffer.lent = True
                 fds.append(buffer.fd)
-            if (wanted := self._sizes.get(run, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
+            if (wanted := sizes.get(op, 0)) > INLINE_BYTES and (spare := self.pool.spare(wanted)):
                 held.append(spare)
                 fds.append(spare.fd)
                 spare.lent = True  # until there is an answer, it may be written to
@@ -285,7 +286,7 @@ class Worker:
         finally:
             for fd in fresh:
                 os.close(fd)
-        self._sizes[run] = message.body.nbytes
+        sizes[op] = message.body.nbytes
         spent = loads(message.id) if message.id and self._seen is None else {}  # a caged one may say anything
         return Worked(message.body, packet.rows if packet.rows >= 0 else None, spent)
 

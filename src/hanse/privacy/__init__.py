@@ -5,7 +5,7 @@ noise that is calibrated (differential privacy).
 ``agreement``      a secret of two nodes that passes through somebody who must not know it (X25519, HKDF)
 ``sealing``        a message of one node to another, through the same hands (AES-GCM)
 ``shamir``         a secret in shares, of which so many are needed and fewer tell nothing
-``keystream``      a short secret spread out over a long vector (AES-CTR)
+``keystream``      a short secret spread out over a long vector (AES-XTS)
 ``fixed_point``    numbers as whole numbers modulo a power of two, whose sums are exact
 ``neighbours``     who masks with whom, and how many shares are needed
 ``clipping``       a vector that is spread over several arrays, no longer than a bound; the bound may adapt

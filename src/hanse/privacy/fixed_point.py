@@ -27,6 +27,10 @@ from hanse.spans import BLOCK, over
 
 RADIX = 48  # bits of a digit
 MOST_NODES = 1 << 14  # so many digits of 48 bits add in a word of 64
+_CACHED = 1 << 13  # numbers that pass through all steps of their encoding while they are in a core's cache
+_NEAR = 2.0**50
+_ROUNDS = 1.5 * 2.0**52  # plus this, a number up to 2^51 is rounded to a whole one, half to even, in its last bits
+_ROUNDS_BITS = int(np.float64(_ROUNDS).view(np.int64))
 _DIGITS = ((1 << 10, 6, 128), (1 << 16, 3, 72))  # up to so many numbers: so many digits, f
 
 
@@ -156,17 +160,22 @@ def _encode_words(flat: Array, weight: float, how: Code, into: Array) -> None:
     most = how.largest * scale
 
     def part(start: int, stop: int) -> bool:
-        scratch = np.empty(min(BLOCK, stop - start))
+        scratch = np.empty(min(_CACHED, stop - start))
         with np.errstate(over="ignore", invalid="ignore"):
-            for low in range(start, stop, BLOCK):
-                high = min(low + BLOCK, stop)
+            for low in range(start, stop, _CACHED):
+                high = min(low + _CACHED, stop)
                 found = scratch[: high - low]
-                found[:] = flat[low:high]  # in float64 before it is weighted: float32 products are rounded to 24 bits
-                np.multiply(found, weight * scale, out=found)  # the scale is a power of two
-                if not max(float(found.max()), -float(found.min())) <= most:  # nor where it is NaN
+                # in float64, not as float32 products that are rounded to 24 bits; the scale is a power of two
+                np.multiply(flat[low:high], weight * scale, out=found, dtype=np.float64)
+                square = float(found @ found)  # NaN or infinite where a number is
+                if not square < most * most and not max(float(found.max()), -float(found.min())) <= most:
                     return False
-                np.rint(found, out=found)
-                np.copyto(into[low:high], found, casting="unsafe")
+                if square < _NEAR * _NEAR and how.bits == 64:  # so is each number
+                    found += _ROUNDS
+                    np.subtract(found.view(np.int64), _ROUNDS_BITS, out=into[low:high])
+                else:
+                    np.rint(found, out=found)
+                    np.copyto(into[low:high], found, casting="unsafe")
         return True
 
     if not over(part, flat.size):

@@ -1,10 +1,13 @@
-"""The worker, with the attacks among its algorithms."""
+"""The worker, with the attacks among its algorithms, and a plain gather of several exchanges."""
 
 from pathlib import Path
 
 import hanse.algorithms
+from hanse.gathering.plain import Plain
 from hanse.node.worker_main import main
 
 if __name__ == "__main__":
     hanse.algorithms.__path__.append(str(Path(__file__).parent))
+    once = Plain.reply
+    Plain.reply = lambda self, op, *more: once(self, "answer", *more)
     main()
