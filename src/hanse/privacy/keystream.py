@@ -28,7 +28,6 @@ import numpy as np
 
 from hanse.errors import NodeFailed
 from hanse.messages import Array
-from hanse.privacy.agreement import derive
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
@@ -58,6 +57,10 @@ def mask(words: Array, seeds: Sequence[tuple[bytes, int]], first: int = 0) -> No
     >>> mask(words, [(b"k" * 16, 1)]); mask(words, [(b"k" * 16, -1)]); words
     array([0, 1, 2, 3, 4], dtype=uint64)
     """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    from hanse.privacy.agreement import derive
+
     size = words.itemsize
     if words.dtype.kind != "u" or size not in (4, 8) or first * size % PART_BYTES:
         raise NodeFailed("a keystream is added to words of 32 or 64 bits, from the beginning of a part of it")
