@@ -40,6 +40,7 @@ def pages() -> dict[str, str]:
         "node.md": _page("Settings of a node: node.toml", _node()),
         "coordinator.md": _page("Settings of a coordinator", _coordinator()),
         "commands.md": _page("Commands", _commands()),
+        "network.md": _page("Settings of network drivers", _network()),
         "rest.md": _page("REST routes", _rest()),
         "policies.md": _page("What policies can ask", _policies()),
     }
@@ -96,6 +97,18 @@ def _run() -> Iterator[str]:
             own = registry.settings(folder, name)
             if own:
                 yield _settings(own)
+
+
+def _network() -> Iterator[str]:
+    yield (
+        "`hanse network controller --driver NAME --set NAME=VALUE` ([network.md](../network.md)). A driver is a file "
+        "of `hanse.network`."
+    )
+    for name, said in registry.describe("network").items():
+        yield f"## `{name}`"
+        yield said["help"]
+        if own := registry.settings("network", name):
+            yield _settings(own)
 
 
 def _node() -> Iterator[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hanse.errors import ConfigError, Conflict
+from hanse.errors import Conflict
 
 if TYPE_CHECKING:
     from hanse.cedar.vocabulary import Vocabulary
@@ -98,27 +98,14 @@ def serve(policies: Path, http: str, home: Path, tls_cert: str, tls_key: str) ->
     Whoever asks shows the token in POLICY_AUTH_TOKEN; without one it serves this machine alone."""
     import os
 
-    import uvicorn
-
-    from hanse.coordinator.listening import LOOPBACK, check_tls, split
+    from hanse.coordinator import beside
     from hanse.coordinator.policy_service import service
 
-    host, port = split(http)
     token = os.environ.get("POLICY_AUTH_TOKEN", "").strip()
-    check_tls(tls_cert, tls_key)
-    if host not in LOOPBACK and not (token and tls_cert):
-        raise ConfigError(
-            f"{host} is not loopback: set POLICY_AUTH_TOKEN and give --tls-cert and --tls-key, or anybody could ask, "
-            "and change what is answered"
-        )
+    danger = "anybody could ask, and change what is answered"
+    beside.check(http, token, "POLICY_AUTH_TOKEN", tls_cert, tls_key, danger)
     app = service(policies, home, token).app()
-    tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key} if tls_cert else {}
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, log_level="warning", server_header=False, **tls)
-    server = uvicorn.Server(config)
-    click.echo(f"policies are served at {'https' if tls else 'http'}://{http}")
-    server.run()
-    if not server.started:
-        raise ConfigError(f"cannot listen on {http}; is another policy engine running?")
+    beside.serve(app, http, tls_cert, tls_key, "policy engine", lambda at: click.echo(f"policies are served at {at}"))
 
 
 def _vocabulary(place: str) -> Vocabulary:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,10 +26,11 @@ from hanse.cedar.files import PolicyFiles
 from hanse.cedar.policies import Ruling
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.coordinator.app import Guard
+from hanse.coordinator.beside import bearer, refusal
 from hanse.coordinator.governance import VOCABULARY as COORDINATOR
 from hanse.coordinator.governance import from_wire
 from hanse.coordinator.schemas import read_object
-from hanse.errors import ConfigError, HanseError, NotAuthenticated
+from hanse.errors import ConfigError, HanseError
 from hanse.facts import now
 from hanse.messages import Json
 from hanse.store.audit import AuditLog
@@ -95,7 +95,7 @@ class PolicyService:
         """Its web application."""
         app = FastAPI(title="Hanse policy engine", version=hanse.__version__, docs_url=None, redoc_url=None)
         app.get("/health")(self.health)
-        guarded: dict[str, Any] = {"dependencies": [Depends(self._authorize)]}
+        guarded: dict[str, Any] = {"dependencies": [Depends(bearer(self._token, "the policy engine"))]}
         app.post(f"/check/{_ELIGIBILITY}", **guarded)(self.client_eligibility)
         app.post(f"/check/{_SHARING}", **guarded)(self.model_sharing)
         for path in ("/check", "/api/v1/check"):
@@ -104,12 +104,6 @@ class PolicyService:
         app.add_exception_handler(HanseError, _refused)
         app.add_middleware(Guard, limit=_BODY)
         return app
-
-    async def _authorize(self, request: Request) -> None:
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        fits = scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), self._token.encode())
-        if self._token and not fits:
-            raise NotAuthenticated("the policy engine answers who shows its token: Authorization: Bearer ...")
 
     async def health(self) -> JSONResponse:
         """Whether policies can be asked, and which version of them."""
@@ -184,9 +178,7 @@ def _told(action: str, body: Mapping[str, Json]) -> Told:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     """In both vocabularies: FLOPY-NET's clients read ``allowed``."""
     assert isinstance(error, HanseError)
-    headers = {"www-authenticate": "Bearer"} if isinstance(error, NotAuthenticated) else None
-    body = {"allowed": False, "reason": error.message, "error": {"code": error.code, "message": error.message}}
-    return JSONResponse(body, error.status, headers)
+    return refusal(error, allowed=False, reason=error.message)
 
 
 def service(path: Path, home: Path, token: str = "") -> PolicyService:

@@ -1,0 +1,94 @@
+"""``hanse network controller`` as a process in a namespace, and somebody who asks it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.network.namespaces import Machine
+
+TOKEN = "the-token-of-the-test"
+HTTP = "127.0.0.1:8181"
+_ASK = """
+import json, sys, urllib.request, urllib.error
+method, path, body, token = sys.argv[1:]
+request = urllib.request.Request(f"http://127.0.0.1:8181{path}", body.encode() or None, method=method)
+if token: request.add_header("Authorization", "Bearer " + token)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    with opener.open(request, timeout=20) as answer: status, said = answer.status, answer.read()
+except urllib.error.HTTPError as error: status, said = error.code, error.read()
+print(json.dumps([status, json.loads(said)]))
+"""
+
+
+class Controller:
+    """The process; :meth:`ask` says what it answers."""
+
+    def __init__(self, machine: Machine, folder: Path, *arguments: str) -> None:
+        self.machine, self._log, self._arguments = machine, folder / "controller.log", arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.machine.prefix, sys.executable, "-m", "hanse.cli", "network", "controller", *self._arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "SDN_CONTROLLER_TOKEN": TOKEN},
+            )
+        self.until(lambda: self.ask("GET", "/health")[0] in (200, 503))
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def ask(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+        """Status and body of an answer; status 0 where there was none."""
+        sent = "" if body is None else body if isinstance(body, str) else json.dumps(body)
+        done = subprocess.run(
+            [*self.machine.prefix, sys.executable, "-c", _ASK, method, path, sent, token],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            return 0, done.stderr
+        status, said = json.loads(done.stdout)
+        return status, said
+
+    def connected(self) -> None:
+        """Returns when a network is there."""
+        self.until(lambda: self.ask("GET", "/health")[0] == 200)
+
+    def until(self, true: Any, seconds: float = 40) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, self._log.read_text()[-2000:]
+            assert self._process is None or self._process.poll() is None, self._log.read_text()[-2000:]
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def controller(machine: Machine, folder: Path, *arguments: str) -> Iterator[Controller]:
+    """Started, and ended with the block."""
+    it = Controller(machine, folder, *arguments)
+    try:
+        it.start()
+        yield it
+    finally:
+        it.stop()
