@@ -1,4 +1,4 @@
-"""Machines that are namespaces of this one, with lines between them: for tests and for ``bench/network.py``.
+"""Machines that are namespaces of this one, with lines between them: for tests and benchmarks.
 
 Their names begin with ``hanse-``, nothing of the machine's own network is touched, and all of it is gone at the end.
 """
