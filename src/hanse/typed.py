@@ -2,7 +2,7 @@
 
 The loop, the journal and the wire know records; whoever writes an algorithm rather has values with types. ``Typed``
 stands between them: a state or an ask is decoded when it comes in and checked field by field (:mod:`hanse.codec`), and
-encoded when it goes out.
+encoded when it goes out. A state that this process has made carries its value along: each step looks at it three times.
 """
 
 from __future__ import annotations
@@ -42,6 +42,17 @@ class Computation(Protocol[S, Q]):
     def metrics(self, state: S) -> Mapping[str, Json]: ...
 
 
+class _Made(dict[str, Json]):
+    """The JSON of a state that was encoded here, with its value and the arrays that belong to it. It does not change:
+    a state is never written to."""
+
+    __slots__ = ("arrays", "value")
+
+    def __init__(self, record: Record, value: Any) -> None:
+        super().__init__(record.data)
+        self.arrays, self.value = record.arrays, value
+
+
 @dataclass(frozen=True)
 class Typed(Generic[S, Q]):
     """A :class:`hanse.kinds.Algorithm` made of a :class:`Computation`.
@@ -62,11 +73,11 @@ class Typed(Generic[S, Q]):
 
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         """The first state."""
-        return encode(self.inner.init(config, previous))
+        return self._made(self.inner.init(config, previous))
 
     def ask(self, state: State) -> Ask | Done:
         """What to ask in this state."""
-        return self.inner.ask(decode(self.state, state))
+        return self.inner.ask(self._value(state))
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         """The node's half. Raises ``WireError`` for an ask that is not one of this computation."""
@@ -78,15 +89,15 @@ class Typed(Generic[S, Q]):
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""
-        return encode(self.inner.tell(decode(self.state, state), gathered))
+        return self._made(self.inner.tell(self._value(state), gathered))
 
     def result(self, state: State) -> Record:
         """What the data scientist gets."""
-        return self.inner.result(decode(self.state, state))
+        return self.inner.result(self._value(state))
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Numbers about the last step."""
-        return self.inner.metrics(decode(self.state, state))
+        return self.inner.metrics(self._value(state))
 
     @property
     def updates(self) -> bool:
@@ -102,4 +113,16 @@ class Typed(Generic[S, Q]):
         """The state that goes on from the model ``start``, the result of an earlier run; for computations that learn a
         model. Raises ``ConfigError`` where the two do not fit."""
         inner: Any = self.inner
-        return encode(inner.begun(decode(self.state, state), start))
+        return self._made(inner.begun(self._value(state), start))
+
+    def _value(self, state: State) -> S:
+        made = state.data
+        if type(made) is _Made and made.arrays is state.arrays and type(made.value) is self.state:
+            known: S = made.value
+            return known
+        return decode(self.state, state)
+
+    @staticmethod
+    def _made(value: S) -> State:
+        record = encode(value)
+        return Record(_Made(record, value), record.arrays)

@@ -205,6 +205,28 @@ def test_watching_goes_on_after_the_stream_broke(real: Living) -> None:
     here.close()
 
 
+def test_steps_that_came_together_are_asked_for_once(real: Living, federation: Federation) -> None:
+    asked: list[str] = []
+
+    class Noting(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.path)
+            return super().handle_request(request)
+
+    here = Connection(Credentials(real.url, real.tokens["scientist"]), Noting())
+    experiment = Federation(here).experiment(**FAST | {"rounds": 40}).propose()
+    watching = experiment.watch()
+    next(watching)  # the stream is open, and nobody reads it until the run is over
+    decide(real, experiment.run_id)
+    list(federation._backend.watch(experiment.run_id))
+    asked.clear()
+    steps = [update.step for update in watching if update.step]
+    assert sum(path.endswith("/rounds") for path in asked) <= 3
+    assert steps == experiment.result().rounds
+    assert len(steps) > 40
+    here.close()
+
+
 def test_what_the_coordinator_refuses(real: Living, federation: Federation) -> None:
     with pytest.raises(NotAuthenticated):
         hanse.connect(real.url, "hanse_" + "x" * 43)

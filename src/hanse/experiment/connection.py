@@ -256,6 +256,8 @@ class Connection:
     ) -> Iterator[Happening]:
         detail = event.get("detail") or {}
         if kind == "round":
+            if (detail.get("step"), detail.get("started")) in seen:
+                return  # it came with an earlier one: steps may be faster than these answers
             last = max((number for number, _ in seen), default=-1)
             for step in self.rounds(run_id, after=last - 1):  # the whole record, failed attempts too
                 if (step.step, step.started) not in seen:

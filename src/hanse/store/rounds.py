@@ -249,6 +249,7 @@ def _summary(row: Mapping[str, Any]) -> dict[str, Json]:
         "step": row["step"],
         "label": row["label"],
         "round": row["round"],
+        "started": iso(row["started"]),
         "status": row["status"],
         "seconds": row["ended"] - row["started"],
         "participants": sorted(record.get("participants") or ()),
