@@ -273,7 +273,8 @@ class Connection:
             yield Happening(to, None, (), str(detail.get("reason") or ""))
         elif kind in ("consent", "proposal.sent"):
             raw = self.session(run_id)
-            yield Happening(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
+            if raw["state"] not in ENDED:  # else it has run since; its steps are still to come, and then its end
+                yield Happening(raw["state"], None, _waiting(raw), str(raw.get("reason") or ""))
 
     # ------------------------------------------------------------ the routes
 
