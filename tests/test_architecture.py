@@ -134,6 +134,9 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},
     "httpx": {"experiment"},
+    "tensorboard": {"experiment"},
+    "mlflow": {"experiment"},
+    "wandb": {"experiment"},
 }
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 

@@ -6,6 +6,7 @@ kept: the table, caches, and what algorithm, gather and transforms remember (:mo
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Answerer:
         promises: what a gather has told for good (:attr:`hanse.gather.Party.promises`); None: in memory.
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
         terms: gives what a bundle says, where that is known already.
+        keep: where a model of this node's own is kept, by the run that left it (:attr:`hanse.kinds.Site.keep`).
         subject: gives of a bundle's rows the column that says whose a row is ("": none does), and the most rows that
             one person has (:mod:`hanse.subjects`).
     """
@@ -130,7 +132,9 @@ class Answerer:
         secret: Callable[[], bytes] | None = None,
         terms: Callable[[Mapping[str, Json]], Terms] = Terms.of,
         subject: Callable[[Mapping[str, Json]], tuple[str, int]] = lambda bundle: ("", 1),
+        keep: Callable[[str, Record], None] = lambda run, record: None,
     ) -> None:
+        self._keep = keep
         self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
         self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
@@ -168,7 +172,8 @@ class Answerer:
         memory = run.memories.before(step, exchange)
         remembered, declared = memory.algorithm, terms.rows.get(self.node, 0.0)
         more = (rows.source, rows.owner, terms.nodes, declared, rows.shares, rows.beside)
-        site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more)
+        keep = functools.partial(self._keep, run_id)
+        site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more, keep)
         seed = int(terms.settings.get("seed", 0))
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)

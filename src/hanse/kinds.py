@@ -267,6 +267,7 @@ class Site:
         nodes: all nodes of the run, by the approved bundle.
         declared: the most rows that this node has, as the proposal tells all who are asked.
         beside: columns of the same rows that nothing is learned from: by whose groups the model is measured.
+        keep: keeps a model of this site's own, as the result of a run, where its owner finds it. Nothing of it leaves.
         shares: (n,) what each row of ``table``, or of ``source`` in order, counts for where noise is to hide persons
             (:mod:`hanse.subjects`); None: each row is somebody else's.
     """
@@ -284,6 +285,7 @@ class Site:
     declared: float = 0.0
     shares: Array | None = None
     beside: Table = field(default_factory=Table)
+    keep: Callable[[Record], None] = lambda record: None
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

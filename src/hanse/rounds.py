@@ -259,7 +259,7 @@ class Loop:
                 f"selection {self.config.selection} chose {', '.join(chosen.nodes) or 'nobody'} ({chosen.reason}); "
                 f"expected some of {', '.join(eligible)}"
             )
-        return replace(chosen, left_out=left_out)
+        return replace(chosen, left_out={**chosen.left_out, **left_out})
 
     async def _admitted(self, ask: Ask, step: int, nodes: list[str]) -> tuple[list[str], Mapping[str, str]]:
         """The nodes that may be sent this, and why the others may not. Raises ``NotNow`` where these are too few."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, overload
 
 from hanse import algorithms
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, Conflict
+from hanse.errors import ConfigError, Conflict, Refused, RunFailed
 from hanse.experiment.analysis import Analysis
 from hanse.experiment.analytics import FederatedAnalytics
+from hanse.experiment.callbacks import Begun, Callback, Relay
 from hanse.experiment.results import Result
 from hanse.experiment.seam import Backend, Happening
 from hanse.experiment.waiting import wait
@@ -64,14 +65,26 @@ class Experiment:
 
     @overload
     def run(
-        self, wait: Literal[True] = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+        self,
+        wait: Literal[True] = True,
+        progress: bool = True,
+        global_evaluate: GlobalEvaluate | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Result: ...
     @overload
     def run(
-        self, wait: bool, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+        self,
+        wait: bool,
+        progress: bool = True,
+        global_evaluate: GlobalEvaluate | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Result | None: ...
     def run(
-        self, wait: bool = True, progress: bool = True, global_evaluate: GlobalEvaluate | None = None
+        self,
+        wait: bool = True,
+        progress: bool = True,
+        global_evaluate: GlobalEvaluate | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Result | None:
         """Proposes, waits for the owners and the training, and gives the result.
 
@@ -81,6 +94,7 @@ class Experiment:
             global_evaluate: called with each round's number and model, 0 (before training) included, as
                 a :class:`Result`; the metrics that it returns, say of ``result.evaluate(validation)``, are
                 in ``central`` of the result. The run keeps its models for it (``keep_models``).
+            callbacks: who is told how it goes (:mod:`hanse.experiment.callbacks`), while it is waited for.
 
         Raises:
             Refused: an owner said no.
@@ -89,29 +103,40 @@ class Experiment:
         if global_evaluate is not None and not self.run_id:
             self.config = dataclasses.replace(self.config, keep_models=True)
         self.propose()
-        return self.wait(progress, global_evaluate=global_evaluate) if wait else None
+        return self.wait(progress, global_evaluate=global_evaluate, callbacks=callbacks) if wait else None
 
     def wait(
         self,
         progress: bool = True,
         on_update: Callable[[Happening], None] | None = None,
         global_evaluate: GlobalEvaluate | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Result:
-        """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or
-        ``global_evaluate`` (see :meth:`run`), leaves a run at a coordinator going."""
+        """The result, when the run has ended. Interrupting it, or an error in ``on_update`` or ``global_evaluate`` (see
+        :meth:`run`), leaves a run at a coordinator going; one in ``callbacks`` is a warning."""
         if global_evaluate is not None and self.config.keep_models is not True:
             raise ConfigError("this run does not keep its models; propose it with keep_models=True to evaluate each")
         central = list[dict[str, Json]]()
+        relay = Relay(callbacks, Begun(self._sent(), algorithms.title(self.config), self.config.to_json()))
 
         def heard(update: Happening) -> None:
             if on_update:
                 on_update(update)
+            if update.step is not None:
+                relay.step(update.step)
             if global_evaluate and (update.step is not None or update.state == "completed"):
                 self._evaluate(global_evaluate, central)
+                relay.central(central)
 
-        result = wait(self._backend, self._sent(), self.config.num_rounds, progress, heard)
+        try:
+            result = wait(self._backend, self._sent(), self.config.num_rounds, progress, heard)
+        except BaseException as error:
+            state = "rejected" if isinstance(error, Refused) else "failed" if isinstance(error, RunFailed) else "left"
+            relay.ended(state, str(error), None)
+            raise
         result.trusted_plan = self._own_plan
         result.central = central
+        relay.ended("completed", result.reason, result)
         return result
 
     def _evaluate(self, global_evaluate: GlobalEvaluate, central: list[dict[str, Json]]) -> None:

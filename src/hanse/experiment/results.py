@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hanse import algorithms, protection
 from hanse.config import RunConfig
-from hanse.errors import DataError, Refused, WireError
+from hanse.errors import DataError, NotFound, Refused, WireError
 from hanse.experiment import drawing, figure, measured, records
 from hanse.experiment.importance import importance
 from hanse.experiment.listing import Listing
@@ -48,6 +48,8 @@ class Result:
         simulated: all sites were in this process.
         reason: why it ended ("10 rounds").
         trusted_plan: source of the training plan that its author runs here anyway.
+        own_models: node to the model of its own that a simulation left there, as ``record``; those of a federation stay
+            at its nodes.
         central: what ``global_evaluate`` said of the model after each round: ``{round, metric: value}``.
     """
 
@@ -62,6 +64,7 @@ class Result:
     reason: str = ""
     trusted_plan: str = field(default="", repr=False)
     central: list[dict[str, Json]] = field(default_factory=list, repr=False)
+    own_models: Mapping[str, Record] = field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------ numbers
 
@@ -228,6 +231,23 @@ class Result:
 
         self._may_run(trust_plan)
         return prediction.Predictor(self.record)
+
+    def personal(self, node: str, trust_plan: bool = False) -> Predictor:
+        """The predictor of a site's own model, of strategies that leave each site one (ditto, fedper, fedrep).
+
+        Raises:
+            NotFound: there is none here. In a federation it is at the node: ``hanse node predict RUN`` uses it there.
+        """
+        from hanse import prediction
+
+        if node not in self.own_models:
+            known = ", ".join(sorted(self.own_models)) or "none"
+            raise NotFound(
+                f"there is no model of {node}'s own in this result; there are {known}. Those of a federation stay at "
+                "its nodes (hanse node predict), those of a simulation in processes end with them"
+            )
+        self._may_run(trust_plan)
+        return prediction.Predictor(self.own_models[node])
 
     def evaluate(self, table: Any, trust_plan: bool = False) -> dict[str, float]:
         """The metrics of the model on raw rows that carry the target column."""

@@ -76,6 +76,7 @@ class SimulatedRun:
         self._error: BaseException | None = None
         self._final: Record | None = None
         self._kept: dict[int, Record] = {}
+        self._own: dict[str, Record] = {}  # node to the model of its own that the run left there
         self._going: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._thread = threading.Thread(target=self._go, name=run_id, daemon=True)
 
@@ -155,6 +156,7 @@ class SimulatedRun:
             self._sha256,
             True,
             self.reason,
+            own_models=dict(self._own),
         )
 
     def _tell(self, state: str, step: Step | None = None, reason: str = "") -> None:
@@ -271,7 +273,12 @@ class SimulatedRun:
             return TableSource(self._tables[node], self._shown.setdefault(node, {}))
 
         answerer = Answerer(
-            node, lambda bundle: self._tables[node], self._owner, source, terms=lambda bundle: self._terms
+            node,
+            lambda bundle: self._tables[node],
+            self._owner,
+            source,
+            terms=lambda bundle: self._terms,
+            keep=lambda run, record: self._own.__setitem__(node, record),
         )
 
         def alive(progress: Progress) -> None:

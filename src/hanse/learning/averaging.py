@@ -198,6 +198,8 @@ class Averaging:
         if schedule.phase == "evaluate":
             return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered))
         schedule = schedule.trained(entry)
+        if self.local.personal and schedule.phase == "done":  # sites keep what they made of the last round
+            schedule = replace(schedule, phase="evaluate")
         state = replace(state, schedule=schedule, lost=())
         if not gathered.weight > 0:
             return replace(state, kept_rounds=(*state.kept_rounds, schedule.round))
@@ -295,6 +297,8 @@ class Averaging:
             said = {"whole": whole, "buffers": list(buffers(initial))}
             return Contribution(Record(said, initial), combine=Combine.SUM, sensitivity=0.0)
         rows, visit, sums, metrics = self._measured(site, model, ask)
+        if self.local.personal and ask.round > site.config["num_rounds"]:  # nothing is learned any more
+            site.keep(self._own(site, visit, ask))
         if ask.phase == "evaluate":
             return Contribution(Record(said_lost(visit)), float(len(rows.test)), sums, metrics, Combine.SUM)
         training = self._training(site, model, rows, ask, visit)
@@ -346,6 +350,21 @@ class Averaging:
     ) -> Contribution:
         weight = self.local.weight(site.node, len(rows.train), visit.settings) if len(rows.train) else 0.0
         return Contribution(record, weight, sums, metrics, self.aggregation.combine, self.updates)
+
+    def _own(self, site: Site, visit: Visit, ask: Question) -> Record:
+        """The model of this site's own, as the result of a run."""
+        data = {
+            "algorithm": self.name,
+            "task": ask.prepared.data["task"],
+            "history": [],
+            "best": None,
+            "model_name": site.config["model_name"],
+            "options": model_options(site.config),
+            "prepared": ask.prepared.data,
+            "round": ask.round - 1,
+        }
+        parts = {"model": self.local.measured(visit), "prepared": ask.prepared.arrays}
+        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
 
     def _visit(self, site: Site, ask: Question) -> Visit:
         """What the local step knows, of a site that only measures."""

@@ -16,7 +16,7 @@ import click
 
 from hanse.errors import ConfigError, Conflict, HanseError
 from hanse.logs import log_options
-from hanse.node import cli_approvals, cli_budget, cli_datasets
+from hanse.node import cli_approvals, cli_budget, cli_datasets, cli_models
 from hanse.node.command import ask_agent, changed_settings, home_option, joined
 from hanse.terminal import table
 
@@ -35,6 +35,8 @@ for _command in (
     cli_approvals.revoke,
     cli_approvals.standing,
     cli_budget.budget,
+    cli_models.models,
+    cli_models.predict,
 ):
     node.add_command(_command)
 

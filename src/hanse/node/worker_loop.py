@@ -29,6 +29,7 @@ from hanse.kinds import Source
 from hanse.messages import Json, Memory, Message, Record, arrived, dumps, payload
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
+from hanse.node.own_models import OwnModels
 from hanse.node.pipe import FREED, KEPT, KEPT_BUNDLES, NO_ROWS, PROGRESS, Packet, Receiver, note, packed, send, small
 from hanse.node.promises import Promises
 from hanse.node.shared_memory import INLINE_BYTES, Mappings, Window, fill, make
@@ -197,6 +198,7 @@ class WorkerLoop:
                 told,
                 self._secret,
                 subject=self._subject,
+                keep=self._keep,
             )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
@@ -251,6 +253,11 @@ class WorkerLoop:
         """The column that says whose a row is, "" where none does, and the most rows that one person has."""
         _, dataset = self._dataset(self._approved(content))
         return dataset.subject, dataset.most_rows_of_subject
+
+    def _keep(self, run: str, record: Record) -> None:
+        """Keeps a model of this node's own for its owner. Out of a cage nothing is written."""
+        if not self._caged:
+            OwnModels(Path(self._home)).keep(run, record)
 
     def _approved(self, content: Mapping[str, Json]) -> tuple[str, str]:
         """Name and version of the dataset that the bundle binds."""
