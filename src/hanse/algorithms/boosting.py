@@ -44,6 +44,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.pooling import Importance, model_options
+from hanse.learning.results import result_of
 from hanse.learning.schedule import Schedule
 from hanse.messages import Array, Json, Record
 from hanse.settings import Setting, maybe, number, whole
@@ -380,23 +381,18 @@ class ExactBoosting:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round, feature_importance}``;
         arrays ``model.*`` (:class:`hanse.boosting.trees.Trees`, and ``base``) and ``prepared.*``."""
-        task = state.prepared.data["task"]
-        data = {
-            "algorithm": __name__.rpartition(".")[2],
-            "task": task,
-            "history": evaluation.told(state.schedule.history),
-            "best": state.schedule.best(),
-            "feature_importance": state.importance.table(task["features"]),
-            "model_name": state.model_name,
-            "options": state.options,
-            "prepared": state.prepared.data,
-            "round": state.schedule.round if state.kept is None else state.kept,
-        }
-        data |= _boosting_state.shares(state)
         model = {f.name: getattr(_boosting_state.known(state.model), f.name) for f in fields(Trees)}
         model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
-        parts = {"model": model, "prepared": state.prepared.arrays}
-        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+        return result_of(
+            __name__.rpartition(".")[2],
+            state,
+            model,
+            history=state.schedule.history,
+            best=state.schedule.best(),
+            round=state.schedule.round if state.kept is None else state.kept,
+            feature_importance=state.importance.table(state.prepared.data["task"]["features"]),
+            **_boosting_state.shares(state),
+        )
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the trees that the last step measured (after ``evaluated_round`` rounds), how many trees there are

@@ -36,6 +36,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.averaging import evaluate
+from hanse.learning.results import result_of
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.settings import Setting, whole
@@ -254,20 +255,16 @@ class Newton:
         ``prepared.*`` and ``fit.hessian`` (size, size), that of the loss at the fit. ``fit`` says whether it
         ``converged``, of which ``nodes`` and how many ``rows`` it is, and its ``loss`` and ``rank``."""
         rated = [h for h in state.history if h.get("loss") is not None]
-        data = {
-            "algorithm": __name__.rpartition(".")[2],
-            "task": state.prepared.data["task"],
-            "history": evaluation.told(state.history),
-            "best": min(rated, key=lambda h: h["loss"])["round"] if rated else None,
-            "model_name": state.model_name,
-            "options": state.options,
-            "prepared": state.prepared.data,
-            "round": state.round,
-            "fit": None if state.fit is None else {**asdict(state.fit), "nodes": list(state.fit.nodes)},
-        }
-        parts = {"model": state.model, "prepared": state.prepared.arrays}
-        arrays = {f"{part}.{n}": a for part, named in parts.items() for n, a in named.items()}
-        return Record(data, arrays if state.hessian is None else {**arrays, "fit.hessian": state.hessian})
+        found = result_of(
+            __name__.rpartition(".")[2],
+            state,
+            state.model,
+            history=state.history,
+            best=min(rated, key=lambda h: h["loss"])["round"] if rated else None,
+            round=state.round,
+            fit=None if state.fit is None else {**asdict(state.fit), "nodes": list(state.fit.nodes)},
+        )
+        return found if state.hessian is None else Record(found.data, {**found.arrays, "fit.hessian": state.hessian})
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the parameters that were asked for last, and how near they are to the fit."""

@@ -34,6 +34,7 @@ from hanse.convex import Convex
 from hanse.errors import ConfigError, RunFailed
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import rows as preparation
+from hanse.learning.results import result_of
 from hanse.messages import Array, Json, Record
 from hanse.privacy.guarantee import ROW
 from hanse.registry import find
@@ -194,18 +195,7 @@ class NoisyGradients:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays ``model.*`` and
         ``prepared.*``."""
-        data = {
-            "algorithm": __name__.rpartition(".")[2],
-            "task": state.prepared.data["task"],
-            "history": [],
-            "best": None,
-            "model_name": state.model_name,
-            "options": state.options,
-            "prepared": state.prepared.data,
-            "round": state.round,
-        }
-        parts = {"model": state.model, "prepared": state.prepared.arrays}
-        return Record(data, {f"{part}.{n}": a for part, named in parts.items() for n, a in named.items()})
+        return result_of(__name__.rpartition(".")[2], state, state.model, history=[], best=None, round=state.round)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """How far the last step went: of noised sums, so it tells nothing more."""

@@ -29,6 +29,7 @@ from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
 from hanse.learning.local import LocalStep, Named, Visit, recalled, training
 from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining, apart, said_lost, untrained
+from hanse.learning.results import result_of
 from hanse.learning.schedule import Phase, Schedule
 from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
 from hanse.messages import Array, Json, Record
@@ -262,20 +263,16 @@ class Averaging:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays
         ``model.*`` and ``prepared.*``. ``own_layers``: what of the model stands at each site, and not here."""
-        data = {
-            "algorithm": self.name,
-            "task": state.prepared.data["task"],
-            "history": evaluation.told(state.schedule.history),
-            "best": state.schedule.best(),
-            "model_name": state.model_name,
-            "options": state.options,
-            "prepared": state.prepared.data,
-            "round": state.schedule.round,
-        }
-        if self.local.personal and state.settings.get("own_layers"):
-            data["own_layers"] = state.settings["own_layers"]
-        parts = {"model": state.model, "prepared": state.prepared.arrays}
-        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+        schedule, own = state.schedule, state.settings.get("own_layers") if self.local.personal else None
+        return result_of(
+            self.name,
+            state,
+            state.model,
+            history=schedule.history,
+            best=schedule.best(),
+            round=schedule.round,
+            **({"own_layers": own} if own else {}),
+        )
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the model that the last step evaluated (``evaluated_round``: so many rounds had gone into it);

@@ -19,6 +19,7 @@ from hanse.errors import ConfigError, Unusable
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Shapes, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
+from hanse.learning.results import result_of
 from hanse.learning.schedule import Phase, Schedule
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
@@ -214,21 +215,17 @@ class Pooling:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, base, history, best, round,
         feature_importance}``; arrays ``model.*`` and ``prepared.*``."""
-        task = state.prepared.data["task"]
-        data = {
-            "algorithm": self.name,
-            "task": task,
-            "history": evaluation.told(state.schedule.history),
-            "best": state.schedule.best(),
-            "feature_importance": state.importance.table(task["features"]),
-            "model_name": state.model_name,
-            "options": state.options,
-            "prepared": state.prepared.data,
-            "round": state.schedule.round,
-            "base": state.base,
-        }
-        parts = {"model": state.model, "prepared": state.prepared.arrays}
-        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+        schedule = state.schedule
+        return result_of(
+            self.name,
+            state,
+            state.model,
+            history=schedule.history,
+            best=schedule.best(),
+            round=schedule.round,
+            feature_importance=state.importance.table(state.prepared.data["task"]["features"]),
+            base=state.base,
+        )
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the ensemble that the last step evaluated (after ``evaluated_round`` rounds), the size of

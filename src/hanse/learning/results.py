@@ -1,4 +1,5 @@
-"""Reading a run's result: task, parameters, labels, and the scale that a regression learned on.
+"""The result of a run that learned a model: how it is made, and how its task, parameters and labels are read, and the
+scale that a regression learned on.
 
 Gradient models learn a regression target of mean 0 and scale 1 (:mod:`hanse.learning.rows`);
 a native model gives predictions in the target's own units, so the scale is folded into it.
@@ -8,14 +9,66 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from hanse.errors import ConfigError, NodeFailed
+from hanse.learning import evaluation
 from hanse.messages import Array, Json, Record
 from hanse.task import Task
+
+
+class _State(Protocol):
+    """Of the state of an algorithm, what every result has."""
+
+    @property
+    def prepared(self) -> Record:
+        """The result of the preparation."""
+
+    @property
+    def model_name(self) -> str:
+        """The file of the model."""
+
+    @property
+    def options(self) -> Mapping[str, Json]:
+        """Of the model."""
+
+
+def result_of(
+    algorithm: str,
+    state: _State,
+    model: Mapping[str, Array],
+    *,
+    history: Sequence[Mapping[str, Json]],
+    best: int | None,
+    round: int,
+    **more: Json,
+) -> Record:
+    """Data ``{algorithm, model_name, options, task, prepared, history, best, round}`` and ``more``; arrays ``model.*``
+    and ``prepared.*``.
+
+    Args:
+        algorithm: name of its file.
+        model: the arrays of what was learned.
+        history: what was measured, an entry each time.
+        best: the round of the least loss; None: none was measured.
+        round: so many were done.
+    """
+    data = {
+        "algorithm": algorithm,
+        "task": state.prepared.data["task"],
+        "history": evaluation.told(history),
+        "best": best,
+        "model_name": state.model_name,
+        "options": state.options,
+        "prepared": state.prepared.data,
+        "round": round,
+        **more,
+    }
+    parts = {"model": model, "prepared": state.prepared.arrays}
+    return Record(data, {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()})
 
 
 def task_of(result: Record) -> Task:

@@ -64,7 +64,8 @@ def checked_edges(edges: Json) -> list[float]:
         raise ConfigError("bin_edges must be numbers") from None
     if not np.isfinite(array).all() or not np.all(np.diff(array) > 0):
         raise ConfigError("bin_edges must be finite and in rising order, each one once")
-    return [float(e) for e in array]
+    found: list[float] = array.tolist()
+    return found
 
 
 def needs(item: Item) -> tuple[Item, ...]:

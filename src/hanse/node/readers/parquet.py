@@ -108,7 +108,7 @@ def by_columns(path: Path, schema: Mapping[str, str], *, missing: Collection[str
 
     frame = _open(path, None)
     whole = _rows(path, frame)
-    numbers = {n for n, dtype in frame.collect_schema().items() if dtype.is_numeric() and schema[n] == "numeric"}
+    numbers = set(_numbers(frame, schema))
 
     def read(name: str) -> Column:
         parts = _slices(path, frame.select(name), COLUMN_ROWS, COLUMN_ROWS, whole)
@@ -128,9 +128,12 @@ def _floats(frame: Any, schema: Mapping[str, str]) -> Any:
     """The same, with numbers made floats where they are decoded."""
     import polars as pl
 
+    return frame.with_columns(pl.col(_numbers(frame, schema)).cast(pl.Float64))
+
+
+def _numbers(frame: Any, schema: Mapping[str, str]) -> list[str]:
     kinds = frame.collect_schema().items()
-    numbers = [n for n, dtype in kinds if dtype.is_numeric() and schema.get(n) == ColumnKind.NUMERIC]
-    return frame.with_columns(pl.col(numbers).cast(pl.Float64))
+    return [name for name, dtype in kinds if dtype.is_numeric() and schema.get(name) == ColumnKind.NUMERIC]
 
 
 def _straight(
