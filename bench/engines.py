@@ -1,4 +1,5 @@
-"""Seconds per round on each way that messages can travel: in one process, over gRPC with mutual TLS, through a folder.
+"""Seconds per round on each way that messages can travel: in one process, over gRPC with mutual TLS, through a folder,
+and over Flower where ``HANSE_FLOWER`` says where that is (docs/engines.md). Ray is in ``bench/simulation.py``.
 
 The probe algorithm with real processes (``local`` is a simulation in this one): a round is what the way itself costs,
 with gate, worker, sum, checkpoint and record. ``floor_seconds`` is measured in the same run: of gRPC a bare stream
@@ -53,6 +54,10 @@ def folder(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
     return processes(nodes, nbytes, rounds, home, "--listen", f"folder://{home}/shared")
 
 
+def flower(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
+    return processes(nodes, nbytes, rounds, home, "--listen", "flower://127.0.0.1:0")
+
+
 def files_floor(nbytes: int, rounds: int, home: Path) -> float:
     """Seconds to write, sync and rename what one node's exchange writes, one file after the other."""
     home.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,12 @@ def files_floor(nbytes: int, rounds: int, home: Path) -> float:
     return statistics.median(found)
 
 
-WAYS = {"local": local, "grpc": processes, "folder": folder}
+WAYS = {
+    "local": local,
+    "grpc": processes,
+    "folder": folder,
+    **({"flower": flower} if os.environ.get("HANSE_FLOWER") else {}),
+}
 
 
 def main() -> None:
@@ -79,14 +89,16 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--nodes", type=numbers, default=[2])
     parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20], help="e.g. 1K,10M")
-    parser.add_argument("--rounds", type=int, default=0, help="0: 50 for small models, 10 for large ones")
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="0: 50 for small models, 10 for large ones and over Flower"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     report = Report(["way", "nodes", "bytes", "rounds", "seconds_per_round", "floor_seconds", "ratio"], options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
-            rounds = options.rounds or (50 if nbytes <= 1 << 20 else 10)
             for way in options.ways.split(","):
+                rounds = options.rounds or (50 if nbytes <= 1 << 20 and way != "flower" else 10)
                 with tempfile.TemporaryDirectory(prefix="hanse-bench-") as place:
                     seconds = WAYS[way](nodes, nbytes, rounds, Path(place) / "f")
                     floor = None

@@ -4,9 +4,10 @@ memory with up to 10,000 sites.
 By plain SGD. ``tab`` is a linear classifier of 30 columns and 2 classes (31 parameters), ``lr`` of 784 and 62 (48,670),
 ``cnn`` a small convolutional network of 28 x 28 images (110,485). ``alone``: each site trains by itself, in one thread;
 ``batched``: the sites of a round together (``hanse.simulate(batched=True)``), which convolutions do not gain by;
-``2 processes``: each site in one of two. The first rounds are left out: most of what is set up for a site is done in
-them. ``updates_a_second`` is by the clock, ``updates_a_cpu_second`` by the processor time of the process and its
-children, which depends little on what else the machine does.
+``2 processes``: each site in one of two, and ``2 actors of Ray`` the same on a Ray cluster of this machine. The first
+rounds are left out: most of what is set up for a site is done in them. ``updates_a_second`` is by the clock,
+``updates_a_cpu_second`` by the processor time of the process and its children, which depends little on what else the
+machine does.
 
 ``loop by hand`` is PyTorch without any framework, in one thread, measured in the same run; ``of_loop_by_hand`` is by
 processor time. ``peers_of_theirs`` are not measured here: they are what Flower 1.42 with two Ray actors, pfl-research
@@ -25,6 +26,7 @@ import time
 import types
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -147,6 +149,7 @@ HOW: dict[str, dict[str, Any]] = {
     "alone": {"workers": 1},
     "batched": {"workers": 1, "batched": True},
     "2 processes": {"processes": 2},
+    **({"2 actors of Ray": {"processes": 2, "cluster": "local"}} if find_spec("ray") else {}),
 }
 
 

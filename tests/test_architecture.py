@@ -130,6 +130,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "os_ken": {"network"},
     "h11": {"transports"},
     "flwr": {"transports"},
+    "ray": {"experiment"},
     "dp_accounting": {"privacy"},
     "cedarpy": {"cedar"},
     "matplotlib": {"experiment"},

@@ -12,6 +12,7 @@ from hanse import features, releases
 from hanse import policy as owners
 from hanse.errors import ConfigError
 from hanse.experiment import credentials
+from hanse.experiment.cluster import Cluster
 from hanse.experiment.connection import Connection
 from hanse.experiment.federation import Federation
 from hanse.experiment.simulation import Simulation
@@ -63,6 +64,7 @@ def simulate(
     policy: Mapping[str, Json] | None = None,
     batched: bool = False,
     processes: int = 0,
+    cluster: str = "",
 ) -> Federation:
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
@@ -77,9 +79,10 @@ def simulate(
             ``allow_node_statistics``. The rules of a node decide by them here too.
         batched: sites of a round train together, where the model can (``torch_module``): quicker for many sites of a
             small model, and equal to the last digits of its numbers, no further.
-
         processes: so many processes answer instead of threads, each with one thread of arithmetic: quicker where a
             site's training takes much longer than to send it the model.
+        cluster: the address of the Ray cluster in which these processes are, such as ``auto`` or ``ray://HOST:10001``;
+            ``local`` starts one on this machine. "": they are children of this process.
 
     Raises:
         ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.
@@ -106,6 +109,8 @@ def simulate(
         raise ConfigError(
             f"processes is {processes}; expected a number from 0, and 0 where sites train together (batched)"
         )
+    if cluster and not processes:
+        raise ConfigError("cluster says where processes are, and processes is 0; say how many, as in processes=8")
     workers = workers or min(len(tables), os.cpu_count() or 1)
     return Federation(
         Simulation(
@@ -115,6 +120,7 @@ def simulate(
             {"seed": seed},
             batched,
             processes,
+            Cluster(cluster) if cluster else None,
             policy=owners.simulated(policy or {}, len(tables)),
         )
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hanse import algorithms, bundle, gathering, policy, protection
@@ -17,7 +17,7 @@ from hanse.answers import Answerer, Terms
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
 from hanse.experiment.crew import COHORT, Crew, Job
-from hanse.experiment.processes import Processes
+from hanse.experiment.places import Place, Places
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.virtual import VirtualSites
@@ -55,6 +55,7 @@ class SimulatedRun:
         workers: int,
         batched: bool,
         processes: int,
+        places: Callable[[int], Sequence[Place]],
     ) -> None:
         self._shown, self._owner = shown, owner
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
@@ -62,7 +63,7 @@ class SimulatedRun:
         self._sha256, self._said = frozen.sha256, frozen.facts("")  # once for all tasks: both are long
         self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers
-        self._processes = processes if algorithms.needs_model(config) else 0
+        self._processes, self._places = processes if algorithms.needs_model(config) else 0, places
         self._rules = policy.rules(owner)
         self._waiting: set[Progress] = set()  # what shows that answers are still worked on
         self.algorithm = algorithms.build(config, start)
@@ -222,12 +223,12 @@ class SimulatedRun:
         self.reason = str(done[-1].get("reason", "")) if done else ""
         return self.algorithm.result(state)
 
-    def _crew(self) -> Crew | Processes:
+    def _crew(self) -> Crew | Places:
         kept = AWAKE if isinstance(self._tables, VirtualSites) else None
         if self._processes:
             count = min(self._processes, len(self.nodes))
             each = None if kept is None else -(-kept // count)
-            return Processes(count, self.run_id, self.bundle.content, self._owner, self._tables, each)
+            return Places(self._places(count), self.run_id, self.bundle.content, self._owner, self._tables, each)
         return Crew(self._workers, self.run_id, self._cohort, kept)
 
     def _facts(self, node: str) -> Callable[[str, Record], Facts]:
@@ -268,7 +269,7 @@ class SimulatedRun:
         if self.rejected:
             raise Refused("; ".join(f"{node}: {why}" for node, why in self.rejected.items()))
 
-    def _handler(self, node: str, crew: Crew | Processes) -> Handler:
+    def _handler(self, node: str, crew: Crew | Places) -> Handler:
         def source(bundle: Mapping[str, Json]) -> Source:
             return TableSource(self._tables[node], self._shown.setdefault(node, {}))
 

@@ -11,6 +11,9 @@ import xxhash
 from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, NotFound
+from hanse.experiment.cluster import Cluster
+from hanse.experiment.places import Place
+from hanse.experiment.processes import SiteProcess
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.simulated_run import SimulatedRun
@@ -52,6 +55,7 @@ class Simulation:
     defaults: Mapping[str, Json]
     batched: bool = False
     processes: int = 0
+    cluster: Cluster | None = None  # where these processes are; None: on this machine
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
@@ -89,7 +93,7 @@ class Simulation:
             config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
-        how = (self.wire, self.workers, self.batched, self.processes)
+        how = (self.wire, self.workers, self.batched, self.processes, self._places)
         run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how)
         self.runs[run_id] = run
         run.start()
@@ -148,6 +152,11 @@ class Simulation:
         for run in self.runs.values():
             if run.state not in ENDED:
                 run.cancel()
+        if self.cluster is not None:
+            self.cluster.close()
+
+    def _places(self, count: int) -> Sequence[Place]:
+        return self.cluster.actors(count) if self.cluster is not None else [SiteProcess() for _ in range(count)]
 
     def _run(self, run_id: str) -> SimulatedRun:
         if run_id not in self.runs:

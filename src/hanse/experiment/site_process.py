@@ -67,6 +67,7 @@ class Sites:
         self._terms: Terms | None = None
         self._tables: dict[str, Table] = {}
         self._answerers: dict[str, Answerer] = {}
+        self._asked: Mapping[str, Any] = {}  # the arrays of the last task
 
     def told(self, request: Record) -> Record:
         """The reply to one request."""
@@ -84,7 +85,9 @@ class Sites:
                     self._answerers[node].rest(self._run)
                 self._tables[data["node"]] = unpacked(data, request.arrays)
                 return Record({})
-            reply = self._answerer(data["node"]).answer(Record(data["task"], request.arrays), self._bundle)
+            if not data["again"]:
+                self._asked = request.arrays
+            reply = self._answerer(data["node"]).answer(Record(data["task"], self._asked), self._bundle)
             return Record({"reply": reply.data}, reply.arrays)
         except HanseError as error:
             return Record({"code": error.code, "message": error.message})
