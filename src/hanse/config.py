@@ -181,9 +181,10 @@ class RunConfig:
             raise ConfigError(f"a run's configuration is an object of settings, not {type(raw).__name__}")
         core = settings_of(cls)
         others = {name: value for name, value in raw.items() if name not in core}
+        known = of_ingredients() if others else {}  # once: the folders are looked at for each of their ingredients
         for name in others:
-            if not isinstance(name, str) or not owners(name):
-                raise unknown(str(name), [*core, *of_ingredients()])
+            if name not in known:
+                raise unknown(str(name), [*core, *known])
         config = cls(
             **checked({name: value for name, value in raw.items() if name in core}, core),
             ingredient_settings=others,
