@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from drive import Drive, shares
 from test_boosting import OPTIONS, design, model, settings, table_of
 
@@ -124,3 +126,19 @@ def test_a_model_is_continued_at_sites_whose_bins_have_other_edges() -> None:
         *(find("models", "xgboost").predict(r.record, X) for r in (first, told)),
     )
     assert ((after - y) ** 2).mean() < 0.8 * ((before - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("release", "warned"), [("3.0.5", False), ("3.1.0", True), ("3.2.0", True), ("3.3.0", True), ("3.4.0", False)]
+)
+def test_a_release_that_misreads_names_of_categories_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, release: str, warned: bool
+) -> None:
+    """findings/xgboost-category-names.sh; mended in 3.4.0."""
+    table, towns = table_of("binary"), np.array(["Köln", "Bonn"], object)[np.arange(N) % 2]
+    result = Drive({"s": Table({**table.columns, "town": Table.of({"t": towns.tolist()})["t"]})}, **settings("binary"))
+    monkeypatch.setattr(xgboost, "__version__", release)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        find("models", "xgboost").native(result.run())
+    assert ["misreads categories" in str(one.message) for one in said] == [True] * warned

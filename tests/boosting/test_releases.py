@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,8 @@ from hanse.boosting.trees import margins
 
 from .test_booster import CATEGORIES, FEATURES, TASKS, TYPES, data, forest, objective
 
-RELEASES = ("3.0.0", "3.0.5", "3.1.3", "3.2.0")  # and whatever is installed here, in test_booster
+RELEASES = ("3.0.0", "3.0.5", "3.1.3", "3.2.0", "3.3.0", "3.4.1")  # and what is installed here, in test_booster
+LATER_PYTHON = ("3.3", "3.4")  # they need Python 3.12
 READER = """
 import json, sys
 import numpy as np, xgboost
@@ -33,6 +36,18 @@ for model in sorted(here.glob("*.ubj")):
     seen += 1
 print(xgboost.__version__, seen)
 """
+
+
+def interpreter() -> str:
+    """A Python of 3.12 or later: this one, one of the path, or one of pyenv's."""
+    if sys.version_info >= (3, 12):
+        return sys.executable
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    there = [*map(str, sorted(root.glob("3.1[2-9]*/bin/python"))), "python3.12", "python3.13", "python3.14"]
+    for python in filter(shutil.which, there):
+        if subprocess.run([python, "-c", "pass"], capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip("this release needs Python 3.12, which is not here")
 
 
 @pytest.mark.long
@@ -53,7 +68,8 @@ def test_every_release_predicts_the_same_bits(release: str, tmp_path: Path) -> N
         np.save(place.with_suffix(".margin.npy"), expected)
         np.save(place.with_suffix(".said.npy"), own.predict(expected))
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    made = [interpreter() if release.startswith(LATER_PYTHON) else sys.executable, "-m", "venv", tmp_path / "env"]
+    subprocess.run(made, check=True)
     wanted = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"xgboost-cpu=={release}"]
     got = subprocess.run([python, *wanted], capture_output=True, text=True, check=False)
     if got.returncode:

@@ -33,6 +33,7 @@ from hanse.task import HAZARD, NUMBER, PROBABILITIES, Task
 NEEDS = "coded"
 LEARNS_BY = ("histograms",)
 PREDICTS = (PROBABILITIES, NUMBER, HAZARD)
+_MISREAD = (3, 1), (3, 4)  # from this release to before that, names of categories outside ASCII are
 
 
 def __getattr__(name: str) -> Any:
@@ -121,7 +122,7 @@ def native(result: Record) -> Any:
     release = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
     names, columns = plain_names(task.features), result.data["prepared"]["columns"]
     categories = tuple(tuple(column["categories"]) for column in columns)
-    if release in ((3, 1), (3, 2)) and not all(name.isascii() for column in categories for name in column):
+    if _MISREAD[0] <= release < _MISREAD[1] and not all(name.isascii() for column in categories for name in column):
         warnings.warn(
             f"XGBoost {xgboost.__version__} misreads categories of pandas frames whose names are not ASCII; "
             "let result.predictor() predict from frames, or give the booster result.predictor().design(rows)",
