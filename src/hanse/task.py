@@ -71,6 +71,23 @@ class Task:
         return self.of.shape(self, rows)
 
 
+MEASURED = "measured"  # how many rows were measured, beside sums in which each counts by its weight
+
+
+def each_row(y: Array, weight: Array | None) -> Array:
+    """(n,) float64: what each row of the targets counts for; None: 1."""
+    return np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+
+
+def count(number: float) -> int | float:
+    """A sum of weights as people read it: whole where it is.
+
+    >>> count(3.0), count(2.5)
+    (3, 2.5)
+    """
+    return int(number) if float(number).is_integer() else float(number)
+
+
 @functools.lru_cache(64)
 def _learnable(kind: str) -> Learnable:  # asked several times for each answer of each site
     found: Learnable = find("tasks", kind).TASK
@@ -169,7 +186,9 @@ class Learnable(Settling, Protocol):
 
     def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
         """A node's sums. ``center``: near the mean of each number in ``y``, the same at every site, so that
-        nothing cancels. ``totals`` begins with the rows and those whose prediction is not finite."""
+        nothing cancels. ``totals`` begins with the rows and those whose prediction is not finite. A task that may be
+        measured with weights takes a fifth argument, ``weight`` (n,) from 0 (None: 1 each): a row is in each sum so
+        often."""
         ...
 
     def shapes(self, task: Task) -> Shapes:

@@ -266,6 +266,31 @@ def test_a_row_of_weight_three_counts_as_three_rows(kind: str) -> None:
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5), name
 
 
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "counts", "survival"])
+def test_a_held_out_row_of_weight_three_is_measured_as_three(kind: str) -> None:
+    table, repeated = weighted(kind)
+    given = settings(kind, num_rounds=3, evaluate_every=1)
+    ours = Drive(shares(table, 100, 90, 50), weight_column="weight", **given).run().data["history"]
+    theirs = Drive(shares(repeated, repeated.rows), **given).run().data["history"]
+    assert len(ours) == len(theirs) == 4
+    for entry, wanted in zip(ours, theirs, strict=True):
+        assert entry["weight"] == wanted["n"] > 1.3 * entry["n"] > 30
+        # the mean target, which each row counts once in, is where intervals of times lie, and what d2 compares with
+        near = 0.03 if kind == "survival" else 1e-4
+        for name in set(wanted) - {"n", "spread", "round", "c_index_error", "thresholds", "d2"}:
+            assert entry[name] == pytest.approx(wanted[name], rel=near), name
+
+
+def test_weights_decide_where_it_stops_the_same_for_every_split() -> None:
+    table, _ = weighted("binary")
+    found = set()
+    for tables in some(table).values():
+        given = settings("binary", num_rounds=30, early_stopping_rounds=2, weight_column="weight")
+        result = Drive(tables, **given).run()
+        found.add((model(result), result.data["best"], result.data["history"][0]["weight"]))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("kind", QUANTILES)
 def test_leaves_of_weighted_rows_are_xgboosts_weighted_quantiles(kind: str) -> None:
     table, _ = weighted(kind)

@@ -344,7 +344,8 @@ def _ranked(work: Workspace, question: Question, ask: Residuals, of: Targets) ->
 
 def _measured(work: Workspace, learner: Learner, of: Targets) -> tuple[dict[str, Array], dict[str, float]]:
     prediction = learner.model.objective.predict(work.margins[of.test])
-    return evaluation.evaluate(prediction, of.y[of.test], learner.task, learner.prepared.arrays["target_mean"])
+    center, weight = learner.prepared.arrays["target_mean"], None if of.weight is None else of.weight[of.test]
+    return evaluation.evaluate(prediction, of.y[of.test], learner.task, center, weight)
 
 
 def _lost(ask: Question, learner: Learner | None) -> Contribution:
@@ -353,7 +354,8 @@ def _lost(ask: Question, learner: Learner | None) -> Contribution:
     sums: dict[str, Array] = {}
     if learner is not None:
         nodes = nodes if ask.level else learner.model.trees * ask.grows
-        shapes = learner.task.of.shapes(learner.task) if ask.measures else {}
+        weighted = ask.weight_unit is not None
+        shapes = evaluation.shapes(learner.task, weighted) if ask.measures else {}
         sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
     found = {"rows": np.zeros(nodes, np.int64)}
     if ask.residuals is not None:

@@ -213,7 +213,7 @@ class ExactBoosting:
         forward, schedule, task = state.forward, state.schedule, preparation.task(state.prepared)
         if forward is None or state.bins is None:
             raise RunFailed("the edges of the bins are not settled")
-        adapter, grows = state.adapter, schedule.phase == "train"
+        adapter, grows, weighted = state.adapter, schedule.phase == "train", state.counting.weighted
         question = Question(
             state.prepared,
             forward=forward,
@@ -235,7 +235,11 @@ class ExactBoosting:
             arrays["histograms"] = ("int64", (adapter.trees, int(state.bins.starts[-1]), 2))
         if state.whole:  # all are asked the same, or it cannot be a secure sum; who has the trees passes over them
             question = replace(question, forward=_boosting_state.everything(state))
-        counts = {"rows": None, **_counts(state, "happened"), **(task.of.counts if schedule.measures else {})}
+        counts = {
+            "rows": None,
+            **_counts(state, "happened"),
+            **(evaluation.counts(task, weighted) if schedule.measures else {}),
+        }
         return Ask(
             encode(question),
             Combine.SUM,
@@ -244,7 +248,7 @@ class ExactBoosting:
             to=state.took or schedule.whom,
             counts=counts,
             arrays=arrays,
-            sums=task.of.shapes(task) if schedule.measures else {},
+            sums=evaluation.shapes(task, weighted) if schedule.measures else {},
             fault=partial(_fault, state.bins.starts),
             checkpoint=schedule.round % CHECKPOINT_EVERY == 0,
         )

@@ -7,21 +7,23 @@ invented.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from hanse.errors import Unusable
-from hanse.kinds import Gathered
+from hanse.errors import DataError, Unusable
+from hanse.kinds import Gathered, Shapes
 from hanse.messages import Array, Json
-from hanse.task import Task
+from hanse.task import MEASURED, Task
 
 THRESHOLDS = "thresholds"  # in the record of the step that measured last: counts by predicted probability
 
 
 def evaluate(
-    prediction: Array, y: Array, task: Task, center: Array | None = None
+    prediction: Array, y: Array, task: Task, center: Array | None = None, weight: Array | None = None
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """A site's half.
 
@@ -29,13 +31,21 @@ def evaluate(
         prediction: as of :meth:`hanse.model.Model.predict`.
         y: (n,) class indices, or numbers. May be empty.
         center: numbers near the mean target, the same at every site, so that nothing cancels.
+        weight: (n,) what each row counts for; None: 1.
 
     Returns:
         Sums that add over sites, and this site's own metrics (those that are defined). Rows whose
         prediction is not finite count as wrong, and no loss is reported.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = task.of.sums(prediction, y, task, np.zeros(max(1, task.of.moments)) if center is None else center)
+        near = np.zeros(max(1, task.of.moments)) if center is None else center
+        if weight is None:
+            sums = task.of.sums(prediction, y, task, near)
+        else:
+            by_weight: Any = task.of.sums
+            if "weight" not in inspect.signature(by_weight).parameters:
+                raise DataError(f"a {task.kind} task is not measured with weights; set test_fraction to 0")
+            sums = {**by_weight(prediction, y, task, near, weight), MEASURED: np.array([len(y)], np.float64)}
     own = report(sums, task)
     return sums, {k: float(v) for k, v in own.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
@@ -44,7 +54,20 @@ def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
     """Metrics from sums (:meth:`hanse.task.Learnable.report`), or that the sums cannot be true."""
     if not task.of.plausible(sums, task):
         return {"n": 0, "loss": None, "implausible": True}  # somebody does not tell the truth: no numbers then
-    return task.of.report(sums, task)
+    reported = task.of.report(sums, task)
+    if MEASURED not in sums:
+        return reported
+    return {**reported, "n": int(sums[MEASURED][0]), "weight": float(sums["totals"][0])}
+
+
+def shapes(task: Task, weighted: bool) -> Shapes:
+    """Of the sums of a site; where rows are ``weighted``, with how many they are."""
+    return {**task.of.shapes(task), **({MEASURED: ("float64", (1,))} if weighted else {})}
+
+
+def counts(task: Task, weighted: bool) -> Mapping[str, int | None]:
+    """Which of them count rows (:attr:`hanse.kinds.Ask.counts`)."""
+    return {MEASURED: 1} if weighted else task.of.counts
 
 
 def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -67,7 +90,9 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     answered, their ``spread`` over sites, and which sites they rest on (:func:`rests_on`). Raises
     ``Unusable`` for sums that are not of the task."""
     sums = gathered.sums()
-    if any(name not in sums or sums[name].shape != shape for name, (_, shape) in task.of.shapes(task).items()):
+    if any(
+        name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task, MEASURED in sums).items()
+    ):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
     spread = over_sites([a.metrics for a in gathered.answers], task.of.metrics)
     reported, by_threshold = report(sums, task), getattr(task.of, THRESHOLDS, None)

@@ -16,11 +16,12 @@ from hanse import thresholds
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column
-from hanse.task import PROBABILITIES, Settled, Task
+from hanse.task import PROBABILITIES, Settled, Task, count, each_row
 from hanse.tasks import _labels
 
 BINS = 1000
 _EPSILON = float(np.finfo(np.float64).eps)
+_ROUNDED = 1 + 1e-9  # sums of weights are exact up to rounding
 
 
 class Classes:
@@ -60,12 +61,16 @@ class Classes:
     def shape(self, task: Task, rows: int) -> tuple[int, ...]:
         return (rows,) if self._two else (rows, len(task.classes))
 
-    def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
+    def sums(
+        self, prediction: Array, y: Array, task: Task, center: Array, weight: Array | None = None
+    ) -> dict[str, Array]:
         """``totals``: rows, those without a finite prediction, Σ loss, correct ones; ``positives`` and
         ``negatives`` (outputs, bins): rows of the class and others, by predicted probability."""
         columns = prediction[:, None] if prediction.ndim == 1 else prediction
         fine = np.isfinite(columns).all(1)
         columns, known = np.clip(columns[fine], 0.0, 1.0), y[fine]
+        each = each_row(y, weight)
+        own = each[fine]
         if self._two:
             chosen = (columns[:, 0] > 0.5).astype(np.int64)
             assigned = np.where(known == 1, columns[:, 0], 1 - columns[:, 0])
@@ -74,13 +79,13 @@ class Classes:
             chosen = columns.argmax(1)
             assigned = columns[np.arange(len(known)), known]
             wanted = list(range(len(task.classes)))
-        loss = -np.log(np.clip(assigned, _EPSILON, 1 - _EPSILON)).sum()
+        loss = -(own * np.log(np.clip(assigned, _EPSILON, 1 - _EPSILON))).sum()
         bins = np.minimum((columns * BINS).astype(np.int64), BINS - 1)
         positives, negatives = np.zeros((len(wanted), BINS)), np.zeros((len(wanted), BINS))
         for i, c in enumerate(wanted):
-            positives[i] = np.bincount(bins[known == c, i], minlength=BINS)
-            negatives[i] = np.bincount(bins[known != c, i], minlength=BINS)
-        totals = np.array([len(y), (~fine).sum(), loss, (chosen == known).sum()], np.float64)
+            positives[i] = np.bincount(bins[known == c, i], own[known == c], BINS)
+            negatives[i] = np.bincount(bins[known != c, i], own[known != c], BINS)
+        totals = np.array([each.sum(), each[~fine].sum(), loss, own[chosen == known].sum()], np.float64)
         return {"totals": totals, "positives": positives, "negatives": negatives}
 
     def shapes(self, task: Task) -> Shapes:
@@ -93,7 +98,7 @@ class Classes:
             return False
         rows = sum(float(sums[name].sum()) for name in ("positives", "negatives"))
         positive = all(float(sums[name].min()) >= 0 for name in ("positives", "negatives"))
-        return positive and 0 <= correct <= n and rows <= n * task.outputs + 0.5
+        return positive and 0 <= correct <= n * _ROUNDED and rows <= n * task.outputs * _ROUNDED + 0.5
 
     def report(self, sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
         """AUC is the mean over classes, one against the rest, for more than two; null unless each class and
@@ -104,7 +109,7 @@ class Classes:
         out["auc"] = None if invalid else _auc(sums["positives"], sums["negatives"])
         positives = sums["positives"].sum(1)
         counts = [sums["negatives"].sum(), positives[0]] if self._two else positives
-        out["class_counts"] = None if invalid else [int(c) for c in counts]
+        out["class_counts"] = None if invalid else [count(c) for c in counts]
         return {**out, **({"invalid": int(invalid)} if invalid else {})}
 
     def thresholds(self, sums: Mapping[str, Array], task: Task) -> list[Json]:

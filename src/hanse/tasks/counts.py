@@ -14,7 +14,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import NUMBER, Settled, Task
+from hanse.task import NUMBER, Settled, Task, each_row
 
 
 class Counts:
@@ -52,12 +52,15 @@ class Counts:
     def shape(self, task: Task, rows: int) -> tuple[int, ...]:
         return (rows,)
 
-    def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
+    def sums(
+        self, prediction: Array, y: Array, task: Task, center: Array, weight: Array | None = None
+    ) -> dict[str, Array]:
         """``totals``: rows, those without a finite prediction, Σ deviance, Σ deviance of the common mean."""
         fine = np.isfinite(prediction)
-        here = deviance(y[fine], np.maximum(prediction[fine], 1e-3)).sum()
-        plain = deviance(y, np.full(len(y), max(float(center[0]), 1e-3))).sum()
-        return {"totals": np.array([len(y), (~fine).sum(), here, plain], np.float64)}
+        each = each_row(y, weight)
+        here = (each[fine] * deviance(y[fine], np.maximum(prediction[fine], 1e-3))).sum()
+        plain = (each * deviance(y, np.full(len(y), max(float(center[0]), 1e-3)))).sum()
+        return {"totals": np.array([each.sum(), each[~fine].sum(), here, plain], np.float64)}
 
     def shapes(self, task: Task) -> Shapes:
         return {"totals": ("float64", (4,))}

@@ -12,7 +12,7 @@ from hanse.errors import DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import NUMBER, Settled, Task
+from hanse.task import NUMBER, Settled, Task, each_row
 from hanse.tasks import _labels
 
 
@@ -49,13 +49,17 @@ class Regression:
     def shape(self, task: Task, rows: int) -> tuple[int, ...]:
         return (rows,)
 
-    def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
+    def sums(
+        self, prediction: Array, y: Array, task: Task, center: Array, weight: Array | None = None
+    ) -> dict[str, Array]:
         """``totals``: rows, those without a finite error, Σe², Σ|e|, Σ(y - c), Σ(y - c)²."""
         prediction, y = prediction - center[0], y - center[0]
         error = prediction - y
         fine = np.isfinite(error**2)
-        error = error[fine]
-        totals = [len(y), (~fine).sum(), (error**2).sum(), np.abs(error).sum(), y.sum(), (y**2).sum()]
+        each, error = each_row(y, weight), error[fine]
+        own = each[fine]
+        totals = [each.sum(), each[~fine].sum(), (own * error**2).sum(), (own * np.abs(error)).sum()]
+        totals += [(each * y).sum(), (each * y**2).sum()]
         return {"totals": np.array(totals)}
 
     def shapes(self, task: Task) -> Shapes:

@@ -21,7 +21,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import HAZARD, Settled, Task, named
+from hanse.task import HAZARD, MEASURED, Settled, Task, count, each_row, named
 
 INTERVALS = 128
 
@@ -68,7 +68,9 @@ class Survival:
     def shape(self, task: Task, rows: int) -> tuple[int, ...]:
         return (rows,)
 
-    def sums(self, prediction: Array, y: Array, task: Task, center: Array) -> dict[str, Array]:
+    def sums(
+        self, prediction: Array, y: Array, task: Task, center: Array, weight: Array | None = None
+    ) -> dict[str, Array]:
         """``totals``: rows, those without a usable prediction, events, Σ of the logarithms of their hazards; ``risk``
         (k,) Σ of hazards by time; ``events`` and ``others`` (k, k) rows with an event and without, by time and hazard.
         """
@@ -77,10 +79,13 @@ class Survival:
         middle = float(center[0]) if center[0] > 0 else 1.0
         when, high = _interval(time / middle), _interval(hazard)
         happened, cells = event == 1, when * INTERVALS + high
-        parts = (np.bincount(cells[rows], minlength=INTERVALS**2) for rows in (happened, ~happened))
+        each = each_row(y, weight)
+        own = each[fine]
+        parts = (np.bincount(cells[rows], own[rows], INTERVALS**2) for rows in (happened, ~happened))
         events, others = (part.reshape(INTERVALS, INTERVALS).astype(np.float64) for part in parts)
-        totals = [len(y), (~fine).sum(), happened.sum(), np.log(hazard[happened]).sum()]
-        risk = np.bincount(when, hazard, INTERVALS).astype(np.float64)
+        logs = (own[happened] * np.log(hazard[happened])).sum()
+        totals = [each.sum(), each[~fine].sum(), own[happened].sum(), logs]
+        risk = np.bincount(when, own * hazard, INTERVALS).astype(np.float64)
         return {"totals": np.array(totals, np.float64), "risk": risk, "events": events, "others": others}
 
     def shapes(self, task: Task) -> Shapes:
@@ -93,11 +98,12 @@ class Survival:
             return False
         at = np.cumsum(sums["risk"][::-1])[::-1]
         there = sums["events"].sum(axis=1) > 0
-        return bool(sums["events"].sum() == happened and (at[there] > 0).all())
+        alike = math.isclose(float(sums["events"].sum()), happened, rel_tol=1e-9)
+        return bool(alike and (at[there] > 0).all())
 
     def report(self, sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
         n, invalid, happened, logs = (float(v) for v in sums["totals"])
-        out: dict[str, Json] = {"n": int(n), "events": int(happened), "loss": None, "c_index": None}
+        out: dict[str, Json] = {"n": int(n), "events": count(happened), "loss": None, "c_index": None}
         if invalid:
             return {**out, "invalid": int(invalid)}
         if not happened:
@@ -105,7 +111,7 @@ class Survival:
         here = sums["events"].sum(axis=1)
         at = np.cumsum(sums["risk"][::-1])[::-1]
         out["loss"] = float((here[here > 0] * np.log(at[here > 0])).sum() - logs) / happened
-        return {**out, **_concordance(sums["events"], sums["others"])}
+        return {**out, **_concordance(sums["events"], sums["others"], MEASURED in sums)}
 
     def answer(self, prediction: Array, task: Task) -> Array:
         return prediction
@@ -133,14 +139,16 @@ def _interval(ratio: Array) -> Array:
     return np.asarray(np.minimum((ratio / (1 + ratio) * INTERVALS).astype(np.int64), INTERVALS - 1))
 
 
-def _concordance(events: Array, others: Array) -> dict[str, Json]:
-    """Of pairs of an event and a row of a later interval: the share in which the event has the higher hazard."""
+def _concordance(events: Array, others: Array, weighted: bool) -> dict[str, Json]:
+    """Of pairs of an event and a row of a later interval: the share in which the event has the higher hazard. A pair
+    of ``weighted`` rows counts by the product of their weights."""
     everybody = events + others
     after = np.cumsum(everybody[::-1], axis=0)[::-1] - everybody  # of later intervals, by hazard
     below = np.cumsum(after, axis=1) - after
     better, tied, pairs = (float((events * part).sum()) for part in (below, after, after.sum(axis=1, keepdims=True)))
     here, rest = events.sum(axis=1), others.sum(axis=1)
-    unknown = float((here * (here - 1) / 2 + here * rest).sum())  # pairs of one interval of time
+    less = 0 if weighted else 1  # a row is no pair with itself; what its weight takes off is not known, so it is more
+    unknown = float((here * (here - less) / 2 + here * rest).sum())  # pairs of one interval of time
     if not pairs:
         return {"c_index": None}
     found = (better + tied / 2) / pairs
