@@ -83,6 +83,7 @@ GROUND = (
     "proxies",
     "logs",
     "supervisor",
+    "receipts",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
     **dict.fromkeys(("cli",), 5),

@@ -62,6 +62,7 @@ COMMANDS = {  # route to the command that does the same
     ("GET", "/api/runs/{session_id}/rounds"): "run rounds",
     ("GET", "/api/runs/{session_id}/bundle"): "run preview",
     ("GET", "/api/runs/{session_id}/evidence"): "run evidence",
+    ("GET", "/api/runs/{session_id}/inclusion"): "run inclusion",
     ("GET", "/api/runs/{session_id}/model"): "run model",
     ("GET", "/api/runs/{session_id}/card"): "run card",
     ("GET", "/api/runs/{session_id}/statistics"): "stats overview",

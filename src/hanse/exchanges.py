@@ -17,6 +17,7 @@ from hanse.errors import HanseError, NodeLost, is_final, is_passing
 from hanse.gather import Reply
 from hanse.kinds import Ask
 from hanse.messages import Json, Message, Record, Written
+from hanse.receipts import Receipts
 from hanse.transport import Transport
 
 
@@ -38,6 +39,7 @@ class Sky:
         transport: how nodes are reached.
         config: deadlines are read from here.
         run_id, bundle: name the run and the approved bundle in every task.
+        receipts: is given each reply; None: nobody commits to them.
 
     Attributes:
         refused: node to the sentence with which it refused for good (:func:`hanse.errors.is_final`).
@@ -46,7 +48,10 @@ class Sky:
         seconds: node to the time from its ask to its reply, latest.
     """
 
-    def __init__(self, transport: Transport, config: RunConfig, run_id: str, bundle: str) -> None:
+    def __init__(
+        self, transport: Transport, config: RunConfig, run_id: str, bundle: str, receipts: Receipts | None = None
+    ) -> None:
+        self._receipts = receipts
         self._transport, self._config, self._run_id, self._bundle = transport, config, run_id, bundle
         self._flights: dict[asyncio.Task[Message], _Flight] = {}
         self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
@@ -71,6 +76,8 @@ class Sky:
         self._step, self._attempt, self._ask = step, attempt, ask
         self.bytes_down = self.bytes_up = self.exchanges = 0
         self.waiting = {}
+        if self._receipts is not None:
+            self._receipts.begin()
 
     async def exchange(
         self, asks: Mapping[str, Record], op: str = "answer", need: int | None = None
@@ -200,7 +207,10 @@ class Sky:
         flight = self._flights.pop(task)
         seconds = self.seconds[flight.node] = time.monotonic() - flight.started
         try:
-            return self._of(flight, seconds, task.result().body)
+            body = task.result().body
+            if self._receipts is not None:
+                self._receipts.add(flight.node, flight.step, flight.exchange, flight.op, body)
+            return self._of(flight, seconds, body)
         except HanseError as error:
             if is_final(error.code):
                 self.refused[flight.node] = error.message

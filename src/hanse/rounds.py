@@ -26,6 +26,7 @@ from hanse.exchanges import Sky
 from hanse.gather import Gather
 from hanse.kinds import EVERYONE, Algorithm, Ask, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
+from hanse.receipts import Receipts
 from hanse.registry import find
 from hanse.transport import Transport
 
@@ -44,7 +45,8 @@ class Step:
     to the reason. ``chosen`` says why these were asked, where they are a sample: ``{reason, reasons}``, and which nodes
     were ``left_out`` because they might not be asked. ``gathered``
     says how contributions came together that nobody saw by themselves: ``{by, of, unchecked, ...}``
-    (:attr:`hanse.kinds.Gathered.told`); the ``weight`` of a node is null then.
+    (:attr:`hanse.kinds.Gathered.told`); the ``weight`` of a node is null then. ``receipts`` are of the replies that
+    were counted (:mod:`hanse.receipts`); nobody is shown them.
     """
 
     step: int
@@ -62,6 +64,7 @@ class Step:
     bytes_up: int = 0
     chosen: dict[str, Json] = field(default_factory=dict)
     gathered: dict[str, Json] = field(default_factory=dict)
+    receipts: dict[str, Json] = field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -114,6 +117,7 @@ class Loop:
         rows: node to the most rows that it declared (:mod:`hanse.weights`); others are not bounded.
         past: the steps before the one that ``go`` starts with, for the selection.
         admission: which nodes may be sent a step; None: all that take part.
+        receipts: collects what is committed to of each step; None: nothing is (a simulation).
     """
 
     algorithm: Algorithm
@@ -129,6 +133,7 @@ class Loop:
     rows: Mapping[str, float] = field(default_factory=dict)
     past: Sequence[Past] = ()
     admission: Admission | None = None
+    receipts: Receipts | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -143,7 +148,7 @@ class Loop:
             NotNow: so many nodes cannot answer now that the step has to wait; go on from the last checkpoint later.
         """
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
-        sky = Sky(self.transport, self.config, self.run_id, self.bundle)
+        sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts)
         writing: asyncio.Task[None] | None = None
         failed, past = 0, recent(self.past)
         await self._assemble(everyone=True)
@@ -310,8 +315,7 @@ class Loop:
             record.chosen["left_out"] = dict(choice.left_out)
         return record
 
-    @staticmethod
-    def _close(record: Step, gathered: Gathered, sky: Sky, began: float) -> None:
+    def _close(self, record: Step, gathered: Gathered, sky: Sky, began: float) -> None:
         record.ended = datetime.now(UTC).isoformat()
         record.seconds = time.perf_counter() - began
         record.failures = dict(gathered.failures)
@@ -328,6 +332,8 @@ class Loop:
             }
             for a in gathered.answers
         }
+        if self.receipts is not None:
+            record.receipts = self.receipts.of(record.participants)
 
 
 def recent(past: Sequence[Past]) -> list[Past]:

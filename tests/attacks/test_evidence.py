@@ -7,12 +7,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from demo.federation import Federation
+from demo.federation import Federation, hanse
 from hanse.evidence.archive import unpack
 from hanse.experiment.cli import run as run_commands
 from hanse.experiment.cli_audit import audit
 
-from .harness import ended, join, propose
+from .harness import ended, join, propose, rounds
 
 
 def test_what_a_federation_of_processes_did_is_proven_without_it(tmp_path: Path) -> None:
@@ -31,6 +31,12 @@ def test_what_a_federation_of_processes_did_is_proven_without_it(tmp_path: Path)
         fetched = CliRunner().invoke(run_commands, ["model", run, "-o", str(model)], env=env)
         assert fetched.exit_code == 0, fetched.output
         own = federation.home / "site-a" / "authority.crt"
+        token = federation.account("owner-a", "data_owner", ["site-a"])
+        proof, env = tmp_path / "proof.json", {**env, "HANSE_TOKEN": token}
+        fetched = CliRunner().invoke(run_commands, ["inclusion", run, "--node", "site-a", "-o", str(proof)], env=env)
+        assert fetched.exit_code == 0, fetched.output
+        said = hanse("node", "included", str(place), str(proof), "--home", str(federation.home / "site-a"))
+        assert f"{len(rounds(federation, run))} steps counted what this node sent" in said
     checked = CliRunner().invoke(
         audit, ["verify", str(place), "--authority", str(own), "--model", str(model), "--json"]
     )

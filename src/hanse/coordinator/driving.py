@@ -22,6 +22,7 @@ from hanse.kinds import State
 from hanse.learning.measuring import MEASURED
 from hanse.messages import Json
 from hanse.privacy.noise_secret import noise_secret
+from hanse.receipts import Receipts
 from hanse.registry import find
 from hanse.store import Store
 from hanse.store.faults import passing
@@ -208,6 +209,7 @@ class RunDriver:
             rows=_declared(frozen),
             past=past,
             admission=await asyncio.to_thread(self._admission, run, frozen),
+            receipts=Receipts(),
             resumed=self._gate(run.id),
         )
         state: State = await find("engines", self._engine).drive(loop, start)

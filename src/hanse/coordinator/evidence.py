@@ -13,6 +13,7 @@ from hanse.evidence import chain, crate, seal
 from hanse.evidence.sealed import AUTHORITY
 from hanse.identity import Authority
 from hanse.messages import Json, dumps
+from hanse.receipts import commitment
 from hanse.store import Store
 from hanse.store.events import Event
 from hanse.store.runs import StoredRun
@@ -43,7 +44,7 @@ def of_run(store: Store, run: StoredRun, authority: Authority) -> bytes:
         "preview.txt": frozen.preview().encode(),
         "privacy.json": _text(_privacy(frozen)),
         "proposal.json": frozen.text.encode(),
-        "rounds.jsonl": _lines(step.public() for step in steps),
+        "rounds.jsonl": _lines({**step.public(), "receipts": commitment(step.receipts)} for step in steps),
         "run.json": _text(about),
     }
     made = datetime.now(UTC).isoformat()

@@ -104,6 +104,7 @@ for _command in (
     cli_fetch.model,
     cli_fetch.card,
     cli_fetch.evidence,
+    cli_fetch.inclusion,
     cli_fetch.bring_in,
     cli_fetch.rounds,
     cli_fetch.analytics,

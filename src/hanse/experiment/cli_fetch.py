@@ -119,6 +119,21 @@ def evidence(here: Connection, id: str, output: str | None) -> None:
 
 @click.command()
 @click.argument("id")
+@click.option("--node", required=True, help="Which of your nodes.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to write it; without, ID.inclusion.json.")
+@connected
+def inclusion(here: Connection, id: str, node: str, output: str | None) -> None:
+    """Fetch, as its owner, what shows a node that its replies were counted; hanse node included checks it."""
+    from hanse.whole_files import write_whole
+
+    place = Path(output or f"{id}.inclusion.json")
+    found = here.inclusion(id, node)
+    write_whole(place, json.dumps(found), 0o600)
+    click.echo(f"{place}: {len(found['steps'])} steps; check it at the node: hanse node included EVIDENCE {place}")
+
+
+@click.command()
+@click.argument("id")
 @json_option
 @connected
 def rounds(here: Connection, id: str, as_json: bool) -> None:

@@ -365,6 +365,10 @@ class Connection:
         """The run's evidence (:mod:`hanse.evidence`), as it is signed."""
         return self._send("GET", f"/api/runs/{_part(run_id)}/evidence").content
 
+    def inclusion(self, run_id: str, node: str) -> dict[str, Json]:
+        """What shows a node that its replies were counted (:mod:`hanse.receipts`)."""
+        return self.call("GET", f"/api/runs/{_part(run_id)}/inclusion", params={"client_id": node})
+
     def versions(self, run_id: str = "") -> list[dict[str, Json]]:
         """The model versions of a run; without, the latest of every run."""
         return list(self.call("GET", "/api/models", params={"run": run_id} if run_id else {})["models"])

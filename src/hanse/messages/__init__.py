@@ -46,6 +46,7 @@ from hanse.messages.records import (
     mark,
     payload,
     pieces,
+    receipt,
 )
 from hanse.messages.strict_json import MAX_DEPTH, Json, Written, as_it_travels, dumps, loads
 
@@ -87,5 +88,6 @@ __all__ = [
     "parts",
     "payload",
     "pieces",
+    "receipt",
     "signal",
 ]

@@ -225,6 +225,43 @@ def audit(home: Path, verify: bool, last: int, as_json: bool) -> None:
 
 @node.command()
 @home_option
+@click.argument("evidence", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("proof", type=click.Path(dir_okay=False, path_type=Path))
+def included(home: Path, evidence: Path, proof: Path) -> None:
+    """Whether what this node sent in a run was counted.
+
+    EVIDENCE is what hanse run evidence fetched, PROOF what hanse run inclusion did. The digests of what was sent are
+    read from this node's audit log; the coordinator has signed what it counted."""
+    from hanse.evidence import verify
+    from hanse.evidence.included import included as check
+    from hanse.identity import load_identity
+    from hanse.messages import loads
+    from hanse.store.audit import AuditLog
+
+    identity = load_identity(joined(home))
+    try:
+        raw, told = evidence.read_bytes(), loads(proof.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise HanseError(f"{error}") from None
+    sound = verify(raw, identity.ca_pem)
+    if sound.problems:
+        raise HanseError(f"the evidence is not sound: {sound.problems[0]}")
+    found = check(raw, told, AuditLog(joined(home) / "audit.jsonl").each())
+    if found.node != identity.node_id:
+        raise HanseError(f"the proof is for node {found.node!r}; this is {identity.node_id!r}")
+    for step, why in sorted(found.left_out.items()):
+        click.echo(f"step {step}: answered, and left out: {why}")
+    for step in found.beyond:
+        click.echo(f"step {step}: counted by the record; the reply was too large to be committed to")
+    for step, why in sorted(found.problems.items()):
+        click.echo(f"step {step}: NOT shown: {why}")
+    click.echo(f"{len(found.counted)} steps counted what this node sent, as the coordinator has signed")
+    if found.problems:
+        raise SystemExit(1)
+
+
+@node.command()
+@home_option
 def fingerprint(home: Path) -> None:
     """This node's key, for the owners of other nodes to pin.
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of
-from hanse.messages import Json, Layout, Message, Record, as_it_travels
+from hanse.messages import Json, Layout, Message, Record, as_it_travels, receipt
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
@@ -25,6 +25,7 @@ from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked
 from hanse.node.workers import Workers
+from hanse.receipts import LARGEST
 from hanse.rule import Rule
 from hanse.store.audit import AuditLog
 from hanse.transport import COORDINATOR, Progress
@@ -305,6 +306,8 @@ class Audited:
     def __call__(self, task: Passage) -> None:
         record = task.worked.record
         detail = {**task.detail(), "bytes_out": record.nbytes, "weight": record.data.get("weight")}
+        if record.nbytes <= LARGEST:  # what the coordinator commits to (hanse.receipts)
+            detail |= {"exchange": task.data["exchange"], "reply": receipt(record)}
         note(self.audit, "task.answered", task.peer, task.data["run"], detail)
 
 

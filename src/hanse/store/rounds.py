@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, String, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Integer, RowMapping, String, bindparam, delete, func, select, update
 
 from hanse.errors import ConfigError, Conflict, NotFound, RunFailed, Tampered
 from hanse.messages import Json, Record, dump, load
@@ -43,7 +43,8 @@ _DROP = delete(checkpoints).where(
 @dataclass(frozen=True, slots=True)
 class Round:
     """One step. ``record`` is all of it, as the loop wrote it (participants, failures, metrics,
-    bytes, model version); the other fields are what one searches by."""
+    bytes, model version); the other fields are what one searches by. ``receipts`` is what proofs of inclusion are made
+    of (:mod:`hanse.receipts`), and is in nothing that is shown."""
 
     run: str
     step: int
@@ -53,6 +54,7 @@ class Round:
     ended: float
     status: str
     record: Mapping[str, Json]
+    receipts: Mapping[str, Json] = field(default_factory=dict)
 
     def public(self) -> dict[str, Json]:
         """The record of the step as REST shows it, times in ISO 8601."""
@@ -66,6 +68,12 @@ class Round:
             "ended": iso(self.ended),
             "status": self.status,
         }
+
+
+def _round(row: RowMapping) -> Round:
+    record = dict(row["record"])
+    receipts = record.pop("receipts", None) or {}
+    return Round(**{**row, "record": record}, receipts=receipts)
 
 
 class Rounds:
@@ -119,13 +127,13 @@ class Rounds:
             row = connection.execute(query).mappings().first()
         if row is None:
             raise NotFound(f"run {run_id!r} has no record of step {step}")
-        return Round(**row)
+        return _round(row)
 
     def list(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Round]:
         """In the order of steps, those over ``after``."""
         query = select(rounds).where(rounds.c.run == words(run_id), rounds.c.step > after).order_by(rounds.c.step)
         with self._database.read() as connection:
-            return [Round(**row) for row in connection.execute(query.limit(limit)).mappings()]
+            return [_round(row) for row in connection.execute(query.limit(limit)).mappings()]
 
     def latest_checkpoint(self, run_id: str) -> tuple[int, Record] | None:
         """The last step that left a state, and that state; go on with the step after it. None: begin

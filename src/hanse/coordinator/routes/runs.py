@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from hanse import algorithms, registry
+from hanse import algorithms, receipts, registry
 from hanse.bundle import Bundle
 from hanse.config import APART, RunConfig
 from hanse.coordinator import evidence, model_card, sessions
-from hanse.coordinator.access import check_reading, coordinator
+from hanse.coordinator.access import check_reading, coordinator, own_node
 from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import NotFound
 from hanse.store.states import RunState
@@ -68,6 +68,18 @@ async def signed_evidence(request: Request, session_id: str) -> Response:
     raw = await asyncio.to_thread(evidence.of_run, it.store, run, it.authority)
     headers = {"content-disposition": f'attachment; filename="{session_id}.evidence.zip"'}
     return Response(raw, media_type="application/zip", headers=headers)
+
+
+@router.get("/api/runs/{session_id}/inclusion")
+async def inclusion(request: Request, session_id: str, client_id: str) -> dict[str, Any]:
+    """The way from what a node sent up to what this coordinator committed to, for each step that counted it. It is for
+    the node's owner alone: it tells by which salt the node's replies are hidden."""
+    await visible(request, session_id)
+    own_node(request, client_id)
+    found = await asyncio.to_thread(coordinator(request).store.rounds.list, session_id)
+    shown = [{"step": r.step, **proof} for r in found if (proof := receipts.proof(r.receipts, client_id)) is not None]
+    beyond = [r.step for r in found if client_id in (r.receipts.get("beyond") or ())]
+    return {"run": session_id, "node": client_id, "steps": shown, "beyond": beyond}
 
 
 @router.get("/api/runs/{session_id}/model")

@@ -1,0 +1,104 @@
+"""A Merkle tree over what was counted: each leaf leads to the root, and nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hanse.messages import Assembler, Message, Record, frames, receipt
+from hanse.receipts import LARGEST, Receipts, climbed, commitment, leaf, proof, root, salted, way
+
+
+def leaves(count: int) -> list[bytes]:
+    return [hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(count)]
+
+
+@given(st.integers(1, 70), st.data())
+def test_each_leaf_leads_to_the_root_and_at_its_own_place_alone(count: int, data: st.DataObject) -> None:
+    all_of, place = leaves(count), data.draw(st.integers(0, count - 1))
+    steps = way(all_of, place)
+    assert climbed(all_of[place], place, count, steps) == root(all_of)
+    other = data.draw(st.integers(0, count - 1))
+    if other != place:
+        assert climbed(all_of[other], place, count, steps) != root(all_of)
+        assert climbed(all_of[place], other, count, steps) != root(all_of)
+    for more in (steps + steps[:1], steps[1:], [*steps, "00" * 32]):
+        if more != steps:
+            assert climbed(all_of[place], place, count, more) != root(all_of)
+    assert climbed(all_of[place], count, count, steps) == ""
+
+
+def test_an_inner_node_is_no_leaf() -> None:
+    """Or a pair of leaves could be shown as one (RFC 6962)."""
+    four = leaves(4)
+    assert root([b"x" * 32, b"y" * 32]) != hashlib.sha256(b"x" * 32 + b"y" * 32).hexdigest()
+    assert leaf("00", "a", []) != hashlib.sha256(b'["00","a",[]]').digest()
+    assert len({root(four[:n]) for n in range(1, 5)}) == 4
+
+
+def reply(value: float = 1.0, **data: object) -> Record:
+    return Record({"weight": 3.0, "data": {}, "metrics": {}, **data}, {"a.x": np.full(4, value)})
+
+
+def test_both_ends_of_a_line_have_the_same_receipt() -> None:
+    sent = Message("reply", "1", "a", reply())
+    assembler, found = Assembler(), None
+    for frame in frames(sent, 1):
+        found = assembler.feed(frame)
+    assert isinstance(found, Message)
+    assert receipt(found.body) == receipt(sent.body)
+
+
+def test_a_receipt_is_of_all_that_is_in_a_record() -> None:
+    base = reply()
+    others = [
+        reply(2.0),
+        reply(more=1),
+        Record(base.data, {"a.y": np.full(4, 1.0)}),
+        Record(base.data, {"a.x": np.full((2, 2), 1.0)}),
+        Record(base.data, {"a.x": np.full(4, 1.0).view(np.int64)}),
+    ]
+    assert len({receipt(one) for one in (base, *others)}) == 6
+
+
+def test_what_was_counted_is_committed_to_and_no_more() -> None:
+    found = Receipts()
+    found.begin()
+    for node in ("c", "a", "b"):
+        found.add(node, 0, 0, "answer", reply(float(ord(node))))
+    found.add("big", 0, 0, "answer", Record({}, {"a.x": np.zeros(LARGEST // 8 + 1)}))
+    kept = found.of(["a", "c", "big"])  # b was left out
+    assert ([*kept["sent"]], kept["beyond"]) == (["a", "c"], ["big"])
+    assert proof(kept, "b") is None
+    assert proof(kept, "big") is None
+    shown = proof(kept, "c")
+    assert shown is not None
+    reached = climbed(leaf(shown["salt"], "c", shown["sent"]), shown["place"], shown["of"], shown["way"])
+    assert commitment(kept) == {"root": reached, "of": 2}
+    found.begin()
+    assert found.of(["a"]) == {}
+
+
+def test_a_proof_does_not_tell_what_others_sent() -> None:
+    """A count of rows has few values: with the salt of a leaf one could try them all."""
+    found = Receipts()
+    found.begin()
+    found.add("a", 0, 0, "answer", reply(1.0))
+    found.add("b", 0, 0, "answer", reply(2.0))
+    kept = found.of(["a", "b"])
+    shown = proof(kept, "a")
+    assert shown is not None
+    (beside,) = shown["way"]
+    guess = [[0, 0, "answer", receipt(reply(2.0))]]
+    assert leaf(salted(kept["salt"], "b"), "b", guess).hex() == beside  # with the salt of the step, which stays there
+    assert leaf(shown["salt"], "b", guess).hex() != beside
+    assert kept["salt"] not in str(shown)
+
+
+@pytest.mark.parametrize("nodes", [[], ["x"]])
+def test_nothing_counted_is_nothing_committed(nodes: list[str]) -> None:
+    assert Receipts().of(nodes) == {}
