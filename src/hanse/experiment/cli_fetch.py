@@ -169,6 +169,8 @@ def rounds(here: Connection, id: str, as_json: bool) -> None:
     for step in steps:
         for node, reason in sorted(step.failures.items()):
             click.echo(f"! step {step.step}, {node}: {visible(reason)}")
+    for node, reason, count in records.left_out(steps):
+        click.echo(f"- {node} was left out of {count} step{'' if count == 1 else 's'}: {visible(reason)}")
 
 
 @click.command()

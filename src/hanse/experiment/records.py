@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,16 @@ def steps(raw: Sequence[Mapping[str, Json]]) -> list[Step]:
     """Step records from JSON; fields that this release does not know are left out."""
     known = {f.name for f in dataclasses.fields(Step)}
     return [Step(**{k: v for k, v in row.items() if k in known}) for row in raw]
+
+
+def left_out(steps: Sequence[Step]) -> list[tuple[str, str, int]]:
+    """Who was not sent a step by policy, why, and in how many steps.
+
+    >>> left_out([Step(0, "train", 1, "", chosen={"left_out": {"a": "at night"}})] * 2)
+    [('a', 'at night', 2)]
+    """
+    told = Counter(pair for step in steps for pair in (step.chosen.get("left_out") or {}).items())
+    return [(node, reason, count) for (node, reason), count in sorted(told.items())]
 
 
 def gathered(steps: Sequence[Step]) -> str:

@@ -30,6 +30,7 @@ from hanse.identity import csr, load_identity, read_certificate, save_identity
 from hanse.messages import Json, Message, Record, head
 from hanse.node import control, renewal
 from hanse.node.approvals import Approvals, Proposal
+from hanse.node.approvers import Approvers
 from hanse.node.catalogue import Catalogue
 from hanse.node.gate import Gate
 from hanse.node.settings import NodeSettings
@@ -446,6 +447,9 @@ class Agent:
         do = asked.get("do")
         run, sha256 = str(asked.get("run", "")), str(asked.get("sha256", ""))
         actor, reason = str(asked.get("actor", "owner")), str(asked.get("reason", ""))
+        if do == "approve" and self.settings.policy.two_persons:
+            actor = str(asked.get("person", ""))
+            await asyncio.to_thread(Approvers(self.home).check, actor, str(asked.get("passphrase", "")))
         if do in ("approve", "reject", "revoke"):
             proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason)
             refused = await self._told() if self.state == "connected" else {}

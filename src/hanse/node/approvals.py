@@ -30,10 +30,16 @@ CREATE TABLE IF NOT EXISTS decisions (
   run TEXT NOT NULL, sha256 TEXT NOT NULL, decision TEXT NOT NULL, actor TEXT NOT NULL, time TEXT NOT NULL,
   reason TEXT NOT NULL, until TEXT NOT NULL, revoked TEXT, sent INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run, sha256), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
+CREATE TABLE IF NOT EXISTS approving (
+  run TEXT NOT NULL, sha256 TEXT NOT NULL, actor TEXT NOT NULL, time TEXT NOT NULL,
+  PRIMARY KEY (run, sha256, actor), FOREIGN KEY (run, sha256) REFERENCES proposals (run, sha256));
 CREATE TABLE IF NOT EXISTS ended (run TEXT PRIMARY KEY, state TEXT NOT NULL, time TEXT NOT NULL);
 """  # text: packed, as bytes; whole in what older releases wrote
 _JOINED = """SELECT p.run, p.sha256, p.text, p.proposer, p.purpose, p.expires, p.dataset, p.received,
-  coalesce(e.state, ''), c.packed, d.decision, d.actor, d.time, d.reason, d.until, d.revoked
+  coalesce(e.state, ''), c.packed,
+  coalesce((SELECT json_group_array(actor) FROM (SELECT actor FROM approving a
+    WHERE a.run = p.run AND a.sha256 = p.sha256 ORDER BY a.time)), '[]'),
+  d.decision, d.actor, d.time, d.reason, d.until, d.revoked
   FROM proposals p LEFT JOIN decisions d ON d.run = p.run AND d.sha256 = p.sha256 LEFT JOIN ended e ON e.run = p.run
   LEFT JOIN codes c ON typeof(p.text) = 'blob' AND c.sha256 = CAST(substr(p.text, 1, 64) AS TEXT)"""
 
@@ -46,7 +52,7 @@ _OPEN = """ FROM proposals p WHERE NOT EXISTS
 class Proposal:
     """A proposal and what was decided. ``decision``: ``pending``, ``accept`` or ``reject``;
     ``dataset``: ``{name, version}``, or None where the run needs no data; ``ended``: how the run ended, as the
-    coordinator told. Times are ISO, UTC."""
+    coordinator told; ``approvers``: who has approved in their own names, where two have to. Times are ISO, UTC."""
 
     run: str
     sha256: str
@@ -57,6 +63,7 @@ class Proposal:
     dataset: Mapping[str, Json] | None
     received: str
     ended: str = ""
+    approvers: tuple[str, ...] = ()
     decision: str = "pending"
     actor: str = ""
     time: str = ""
@@ -92,6 +99,7 @@ class Proposal:
             "time": self.time,
             "reason": self.reason,
             "until": self.until,
+            "approvers": list(self.approvers),
         }
 
     def signed(self, node: str) -> SignedDecision:
@@ -107,6 +115,7 @@ class Proposal:
             reason=self.reason,
             time=self.revoked or self.time,
             until=self.until if accepts else "",
+            second=self.approvers[1] if accepts and len(self.approvers) > 1 else "",
         )
 
     def content(self) -> dict[str, Json]:
@@ -174,7 +183,8 @@ class Approvals:
         if full:
             rows = self._db.execute("SELECT run, sha256, expires" + _OPEN).fetchall()
             old = [(run, sha256) for run, sha256, expires in rows if _past(expires)]
-            self._db.executemany("DELETE FROM proposals WHERE run = ? AND sha256 = ?", old)
+            for table in ("approving", "proposals"):
+                self._db.executemany(f"DELETE FROM {table} WHERE run = ? AND sha256 = ?", old)  # noqa: S608
             if not old and self.decision(proposal.run, proposal.sha256) is None:
                 raise TooMany(f"{count} proposals wait for a decision at this node; its owner has to decide some first")
         kept, code, packed = bundle_texts.pack(proposal.text)
@@ -266,6 +276,21 @@ class Approvals:
         """The owner's yes to one run and one hash, for so many days."""
         return self._decide(run, sha256, "accept", actor, reason, days, sent)
 
+    def approve_one_of_two(self, run: str, sha256: str = "", *, actor: str, **more: Any) -> Proposal:
+        """One person's yes, where it takes two: the proposal is decided with the second's, and is as it was with the
+        first's. Raises ``Conflict`` where it is the same person's."""
+        found = self.get(run, sha256)
+        if found.decision != "pending" or found.ended or _past(found.expires):
+            return self.approve(run, sha256, actor=actor, **more)
+        if actor in found.approvers:
+            raise Conflict(f"{actor} has approved run {run!r} already; a second person has to")
+        row = (found.run, found.sha256, actor, _now())
+        self._db.execute("INSERT OR IGNORE INTO approving VALUES (?, ?, ?, ?)", row)
+        found = self.get(found.run, found.sha256)
+        if len(found.approvers) < 2:
+            return found
+        return self.approve(found.run, found.sha256, actor=found.approvers[0], **more)
+
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
         """The owner's no."""
         return self._decide(run, sha256, "reject", actor, reason, 0, sent)
@@ -291,9 +316,9 @@ class Approvals:
         """The same is proposed again after its run failed: whatever was decided before, it is to be decided anew."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            for table in ("decisions", "proposals"):
+            for table in ("decisions", "approving", "proposals"):
                 self._db.execute(
-                    f"DELETE FROM {table} WHERE run = ? AND sha256 = ?",  # noqa: S608 (of the two above)
+                    f"DELETE FROM {table} WHERE run = ? AND sha256 = ?",  # noqa: S608 (of those above)
                     (proposal.run, proposal.sha256),
                 )
             self._db.execute("DELETE FROM ended WHERE run = ?", (proposal.run,))
@@ -336,8 +361,8 @@ def _proposal(row: tuple[Any, ...]) -> Proposal:
     known = list(row)
     if isinstance(known[2], bytes):
         known[2] = bundle_texts.unpack(known[2], known[9])
-    known[6] = loads(known[6])
-    return Proposal(*known[:9], *(known[10:] if known[10] is not None else ()))
+    known[6], approvers = loads(known[6]), tuple(loads(known[10]))
+    return Proposal(*known[:9], approvers, *(known[11:] if known[11] is not None else ()))
 
 
 def _now() -> str:

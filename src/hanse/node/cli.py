@@ -34,6 +34,7 @@ for _command in (
     cli_approvals.reject,
     cli_approvals.revoke,
     cli_approvals.standing,
+    cli_approvals.approver,
     cli_budget.budget,
     cli_models.models,
     cli_models.predict,

@@ -7,6 +7,7 @@ file, and the agent tells the coordinator when it starts.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,13 +162,18 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
     @click.argument("run")
     @click.option("--sha256", default="", help="The hash that you have looked at; a prefix must fit.")
     @click.option("--reason", help="Told to the data scientist.", **optional)
-    def decide(home: Path, run: str, sha256: str, reason: str, until: datetime | None = None) -> None:
+    def decide(home: Path, run: str, sha256: str, reason: str, until: datetime | None = None, person: str = "") -> None:
         if until is not None and until.replace(tzinfo=UTC) + timedelta(days=1) <= datetime.now(UTC):
             raise ConfigError(f"{until:%Y-%m-%d} is past; name a later day")
-        done = _decide(home, name, run, sha256, reason)
+        done = _decide(home, name, run, sha256, reason, **(_person(home, person) if name == "approve" else {}))
         if done.get("refused"):
             raise Conflict(f"noted here, but the coordinator did not take it: {line(done['refused'])}")
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")
+        if name == "approve" and done["state"] == "pending":
+            click.echo(
+                f"approved by {', '.join(map(line, done['approvers']))}; it counts once a second person approves it"
+            )
+            return
         if until is not None:
             _stands(home, done["run"], done["sha256"], until)
         if name == "approve":
@@ -196,23 +202,44 @@ def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
             )
 
 
-approve = click.option(
-    "--until",
-    type=click.DateTime(["%Y-%m-%d"]),
-    help="Approve the same by itself, until that day, when the same person proposes it again for the same purpose.",
-)(_decision("approve", "Approve exactly what was proposed: this run, this hash."))
+def _person(home: Path, person: str) -> dict[str, str]:
+    """Who approves, where it takes two persons."""
+    from hanse.node.settings import NodeSettings
+
+    if not NodeSettings.load(home).policy.two_persons:
+        return {}
+    if not person:
+        raise ConfigError("this node takes two persons: say who you are with --as NAME (hanse node approver list)")
+    passphrase = os.environ.get("HANSE_PASSPHRASE") or click.prompt(f"Passphrase of {person}", hide_input=True)
+    return {"person": person, "passphrase": passphrase}
+
+
+_as = click.option("--as", "person", default="", metavar="NAME", help="Who you are, where it takes two persons.")
+approve = _as(
+    click.option(
+        "--until",
+        type=click.DateTime(["%Y-%m-%d"]),
+        help="Approve the same by itself, until that day, when the same person proposes it again for the same purpose.",
+    )(_decision("approve", "Approve exactly what was proposed: this run, this hash."))
+)
 reject = _decision("reject", "Reject a proposal.", reason_needed=True)
 revoke = _decision("revoke", "Take an approval back; the next task is refused.")
 
 
-def _decide(home: Path, do: str, run: str, sha256: str, reason: str) -> Mapping[str, Any]:
-    actor = owner()
+def _decide(
+    home: Path, do: str, run: str, sha256: str, reason: str, person: str = "", passphrase: str = ""
+) -> Mapping[str, Any]:
+    actor = person or owner()
+    named = {"person": person, "passphrase": passphrase} if person else {}
     try:
-        done: Mapping[str, Any] = ask_agent(joined(home), do, run=run, sha256=sha256, actor=actor, reason=reason)
+        done: Mapping[str, Any] = ask_agent(
+            joined(home), do, run=run, sha256=sha256, actor=actor, reason=reason, **named
+        )
         return done
     except ConnectionError:
         pass  # nobody runs: the file is ours
     from hanse.node.approvals import Approvals
+    from hanse.node.approvers import Approvers
     from hanse.node.settings import NodeSettings
     from hanse.node.standing import StandingApprovals
     from hanse.store.audit import AuditLog
@@ -222,6 +249,60 @@ def _decide(home: Path, do: str, run: str, sha256: str, reason: str) -> Mapping[
     more: dict[str, Any] = {"days": days} if do == "approve" else {}
     if do != "approve":
         StandingApprovals(home).end(approvals.get(run, sha256).sha256)
+    if person:
+        Approvers(home).check(person, passphrase)
+        do = "approve_one_of_two"
     proposal: Proposal = getattr(approvals, do)(run, sha256, actor=actor, reason=reason, **more)
-    audit.append(actor, f"proposal.{proposal.state}", proposal.run, {"sha256": proposal.sha256, "reason": reason})
+    action = "proposal.first_approval" if proposal.decision == "pending" else f"proposal.{proposal.state}"
+    detail = {"sha256": proposal.sha256, "reason": reason}
+    audit.append(actor, action, proposal.run, {**detail, "approvers": list(proposal.approvers)} if person else detail)
     return proposal.public()
+
+
+@click.group()
+def approver() -> None:
+    """Persons of whom two have to approve (policy set two_persons true)."""
+
+
+@approver.command("list")
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_approvers(home: Path, as_json: bool) -> None:
+    """Their names."""
+    from hanse.node.approvers import Approvers
+
+    names = Approvers(joined(home)).names()
+    click.echo(json.dumps(names) if as_json else table(("name",), [(name,) for name in names]))
+
+
+@approver.command()
+@home_option
+@click.argument("name")
+def add(home: Path, name: str) -> None:
+    """Add one, who types a passphrase; or give one another passphrase."""
+    from hanse.node.approvers import Approvers
+    from hanse.store.audit import AuditLog
+
+    kept = Approvers(joined(home))
+    if name in kept.names():
+        kept.check(name, os.environ.get("HANSE_PASSPHRASE") or click.prompt("Passphrase so far", hide_input=True))
+        fresh = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
+    else:
+        asked = os.environ.get("HANSE_PASSPHRASE")
+        fresh = asked or click.prompt("Passphrase", hide_input=True, confirmation_prompt=True)
+    kept.add(name, fresh)
+    AuditLog(home / "audit.jsonl").append(owner(), "approver.added", name)
+    click.echo(f"{line(name)} may approve as one of two")
+
+
+@approver.command()
+@home_option
+@click.argument("name")
+def remove(home: Path, name: str) -> None:
+    """Remove one."""
+    from hanse.node.approvers import Approvers
+    from hanse.store.audit import AuditLog
+
+    Approvers(joined(home)).remove(name)
+    AuditLog(home / "audit.jsonl").append(owner(), "approver.removed", name)
+    click.echo(f"{line(name)} approves no more")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import hanse
 from hanse import algorithms, policy
@@ -161,16 +162,19 @@ class Gate:
             )
         at_once = algorithms.at_once(proposal.content()["config"].get("federated_strategy"))
         known_well = self.standing.fitting(proposal) if proposal.state == "pending" and not at_once else None
-        accepts = self.settings.policy.standing == "accept-allowed"
+        accepts = self.settings.policy.standing == "accept-allowed" and not self.settings.policy.two_persons
         if proposal.state == "pending" and (at_once or known_well or accepts):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
                 by = policy.named(said)
                 passed = f"passes all rules ({by})" if by else "passes all rules"
                 if known_well is None:
-                    return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason=passed)
+                    return self.approve(
+                        proposal.run, proposal.sha256, actor="standing policy", reason=passed, by_itself=True
+                    )
                 actor, days = f"standing approval of {known_well.actor}", known_well.days_left
-                return self.approve(proposal.run, proposal.sha256, actor=actor, reason=passed, days=days)
+                more: dict[str, Any] = {"actor": actor, "reason": passed, "days": days}
+                return self.approve(proposal.run, proposal.sha256, **more, by_itself=True)
             why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
             if at_once:
                 return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)
@@ -207,7 +211,10 @@ class Gate:
                 raise NotApproved(f"hash {sha[:12]}… was not proposed to this node for run {run[:80]!r}")
             actor = f"{account} (at the coordinator)"
             if decision == "accept":
-                return self.approve(run, sha, actor=actor, sent=True)
+                found = self.approve(run, sha, actor=actor, sent=True)
+                if found.decision == "pending":
+                    raise NotAllowed(f"noted; this node takes two persons: hanse node approve {run} --as NAME")
+                return found
             return self.reject(run, sha, actor=actor, sent=True)
         except HanseError as error:
             self._record("consent.refused", COORDINATOR, run, {"code": error.code, "reason": error.message})
@@ -231,11 +238,16 @@ class Gate:
         reason: str = "",
         sent: bool = False,
         days: float = float("inf"),
+        by_itself: bool = False,
     ) -> Proposal:
         """The owner accepts what a run proposed, exactly ``sha256`` where given; it ends after ``approval_days``, or
-        ``days`` where those are fewer. Raises ``NotFound``, ``Conflict``."""
+        ``days`` where those are fewer. Where it takes two persons, it waits for the second, unless it was decided
+        ``by_itself``: what needs no data, or what two have given a standing approval. Raises ``NotFound``,
+        ``Conflict``."""
         known, days = self.approvals.get(run, sha256), min(days, self.settings.policy.approval_days)
-        found = self.approvals.approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
+        two = self.settings.policy.two_persons and not by_itself
+        approve = self.approvals.approve_one_of_two if two else self.approvals.approve
+        found = approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
         return found if found == known else self._decided(found, actor)
 
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
@@ -253,9 +265,13 @@ class Gate:
     def _decided(self, proposal: Proposal, actor: str) -> Proposal:
         self.audit.append(
             actor,
-            f"proposal.{proposal.state}",
+            f"proposal.{proposal.state}" if proposal.decision != "pending" else "proposal.first_approval",
             proposal.run,
-            {"sha256": proposal.sha256, "reason": proposal.reason},
+            {
+                "sha256": proposal.sha256,
+                "reason": proposal.reason,
+                **({"approvers": list(proposal.approvers)} if proposal.approvers else {}),
+            },
             sync=True,
         )
         return proposal

@@ -48,6 +48,9 @@ class OwnPolicy:
         "`ask` the owner about each proposal, or `accept-allowed`: accept at once what passes all rules",
         one_of("ask", "accept-allowed"),
     )
+    two_persons: bool = declared(
+        False, "an approval counts once two of the node's approvers have given it (`hanse node approver add NAME`)"
+    )
     approval_days: float = declared(30.0, "an approval ends after so many days", number(0, above=True))
 
     def to_json(self) -> dict[str, Json]:

@@ -176,9 +176,9 @@ export function participation({ steps, sites, total }) {
   const hovered = state.hover?.chart === chart ? state.hover : null;
   const say = hovered ? hovered.says : "Point at a cell, or go through it with the arrow keys.";
   const told = (step, id) => {
-    const kind = what(step, id);
+    const kind = what(step, id), left = kind === "not" && step.chosen?.left_out?.[id];
     const where = known(step.round) ? `round ${step.round}` : step.label || `step ${step.step}`;
-    return `${id}, ${where}: ${MARKS[kind]}${kind === "failed" ? `: ${step.failures[id]}` : kind === "ok" && known(step.participants[id].seconds) ? ` in ${seconds(step.participants[id].seconds)}` : ""}`;
+    return `${id}, ${where}: ${MARKS[kind]}${left ? `: ${left}` : kind === "failed" ? `: ${step.failures[id]}` : kind === "ok" && known(step.participants[id].seconds) ? ` in ${seconds(step.participants[id].seconds)}` : ""}`;
   };
   const at = (column, line) => {
     const step = shown[Math.max(0, Math.min(shown.length - 1, column))], id = sites[Math.max(0, Math.min(sites.length - 1, line))];

@@ -30,7 +30,7 @@ export function runView() {
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
     session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
     session.learns === false ? null : measured(analytics.measured),
-    section("failures", "Failures", null, failures(run.steps)),
+    section("failures", "Failures", null, failures(run.steps), leftOut(run.steps)),
     gathered(run.steps),
     session.learns === false ? null : numbers(analytics, session),
     about(session),
@@ -134,6 +134,19 @@ function failures(steps) {
   return h("div", { class: "failures" }, h("p", { class: "soft" }, `${rows.length} failed answer${rows.length === 1 ? "" : "s"}${lost ? `, ${lost} failed step${lost === 1 ? "" : "s"} that had to be tried again` : ""}`),
     h("ul", null, rows.slice(0, 30).map(({ step, id, reason }) => h("li", { key: `${step.step} ${step.started} ${id}` }, h("b", null, id), h("span", { class: "soft" }, typeof step.round === "number" ? `round ${step.round}` : step.label), h("span", null, reason)))),
     rows.length > 30 ? h("p", { class: "soft" }, `and ${rows.length - 30} earlier ones`) : null);
+}
+
+/** Who was not sent a step, by the operator's policies, and why: once for each reason, with the steps that it holds for. */
+function leftOut(steps) {
+  const found = new Map();
+  for (const step of steps) for (const [id, reason] of Object.entries(step.chosen?.left_out ?? {})) {
+    const key = `${id} ${reason}`;
+    found.set(key, { id, reason, count: (found.get(key)?.count ?? 0) + 1, last: step });
+  }
+  if (!found.size) return null;
+  const rows = [...found.values()].reverse();
+  return h("div", { class: "failures left-out" }, h("p", { class: "soft" }, "Left out by the operator's policies:"),
+    h("ul", null, rows.slice(0, 30).map(({ id, reason, count, last }) => h("li", { key: `${id} ${reason}` }, h("b", null, id), h("span", { class: "soft" }, `${count} step${count === 1 ? "" : "s"}, last ${typeof last.round === "number" ? `round ${last.round}` : last.label}`), h("span", null, reason)))));
 }
 
 function importance(analytics) {

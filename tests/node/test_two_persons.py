@@ -1,0 +1,138 @@
+"""Where an owner wants two persons, one is not enough: not the same one twice, not one without a passphrase."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from one_node import probe, proposal, running
+
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotAuthenticated, NotFound
+from hanse.node import control
+from hanse.node.approvals import Approvals
+from hanse.node.approvers import Approvers
+from hanse.node.cli import node as commands
+from hanse.node.settings import NodeSettings
+
+X = {"x": np.zeros(64, np.float32)}
+TWO = {"two_persons": True}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("ada", "bob"):
+        Approvers(tmp_path).add(name, f"passphrase of {name}")
+    return tmp_path
+
+
+def approve(home: Path, name: str, passphrase: str = "") -> Any:
+    said = {"person": name, "passphrase": passphrase or f"passphrase of {name}"}
+    return control.ask(home, "approve", run="run-1", actor=name, **said)
+
+
+def test_an_approval_counts_with_the_second_persons(home: Path) -> None:
+    async def main() -> None:
+        async with running(home, policy=TWO) as node:
+            await node.propose(probe())
+            first = await asyncio.to_thread(approve, home, "ada")
+            assert (first["state"], first["approvers"]) == ("pending", ["ada"])
+            with pytest.raises(NotApproved, match="not decided yet"):
+                await node.task(probe(), {"round": 1}, X)
+            with pytest.raises(Conflict, match="a second person"):
+                await asyncio.to_thread(approve, home, "ada")
+            with pytest.raises(NotAuthenticated):
+                await asyncio.to_thread(approve, home, "bob", "passphrase of ada")
+            for wrong in ({}, {"person": "eve"}, {"person": "bob"}):
+                with pytest.raises(NotAuthenticated):
+                    await asyncio.to_thread(control.ask, home, "approve", run="run-1", actor="bob", **wrong)
+            assert not node.agent.approvals.unsent()
+            done = await asyncio.to_thread(approve, home, "bob")
+            assert (done["state"], done["approvers"], done["actor"]) == ("approved", ["ada", "bob"], "ada")
+            await node.task(probe(), {"round": 1}, X)
+            assert [e.actor for e in node.audit() if e.action == "proposal.first_approval"] == ["ada"]
+            signed = node.agent.approvals.get("run-1").signed("a")
+            assert (signed.actor, signed.second) == ("ada", "bob")
+
+    asyncio.run(main())
+
+
+def test_one_person_says_no(home: Path) -> None:
+    async def main() -> None:
+        async with running(home, policy=TWO) as node:
+            await node.propose(probe())
+            await asyncio.to_thread(approve, home, "ada")
+            await asyncio.to_thread(control.ask, home, "reject", run="run-1", actor="bob", reason="no")
+            with pytest.raises(Conflict, match="rejected already"):
+                await asyncio.to_thread(approve, home, "bob")
+            with pytest.raises(NotApproved):
+                await node.task(probe(), {"round": 1}, X)
+
+    asyncio.run(main())
+
+
+def test_a_decision_at_the_coordinator_is_one_persons(home: Path) -> None:
+    async def main() -> None:
+        async with running(home, policy=TWO, consent="coordinator") as node:
+            await node.propose(probe())
+            said = {"run": "run-1", "sha256": probe().sha256, "decision": "accept", "account": "ada", "time": "now"}
+            with pytest.raises(NotAllowed, match="two persons"):
+                await node.coordinator.ask("consent", said)
+            with pytest.raises(Conflict):  # the same account again
+                await node.coordinator.ask("consent", said)
+            with pytest.raises(NotApproved):
+                await node.task(probe(), {"round": 1}, X)
+            await asyncio.to_thread(approve, home, "bob")
+            await node.task(probe(), {"round": 1}, X)
+
+    asyncio.run(main())
+
+
+def test_nothing_is_accepted_by_itself(home: Path) -> None:
+    async def main() -> None:
+        async with running(home, policy={**TWO, "standing": "accept-allowed"}) as node:
+            assert (await node.propose(probe())).data["decision"] == "pending"
+
+    asyncio.run(main())
+
+
+def test_a_standing_approval_is_given_by_two(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the first of them gives none."""
+    from hanse.node.standing import StandingApprovals
+
+    NodeSettings.parse({"node_id": "a", "policy": TWO}).save(home)
+    approvals = Approvals(home)
+    from hanse.node.approvals import Proposal
+
+    approvals.receive(Proposal.parse(proposal(probe(), "run-1", "a")))
+    arguments = ["approve", "run-1", "--until", "2099-01-01", "--home", str(home), "--as"]
+    runner = CliRunner()
+    assert "--as NAME" in str(runner.invoke(commands, arguments[:-1]).exception)
+    for name, state in (("ada", "it counts once a second person"), ("bob", "approved")):
+        monkeypatch.setenv("HANSE_PASSPHRASE", f"passphrase of {name}")
+        said = runner.invoke(commands, [*arguments, name])
+        assert state in said.output, said.output
+        assert len(StandingApprovals(home).given()) == (name == "bob")
+
+
+def test_a_person_is_known_by_a_passphrase(home: Path) -> None:
+    kept = Approvers(home)
+    assert kept.names() == ["ada", "bob"]
+    kept.check("ada", "passphrase of ada")
+    assert "passphrase" not in (home / "approvers.json").read_text()
+    assert (home / "approvers.json").stat().st_mode & 0o077 == 0
+    for name, passphrase in (("ada", "passphrase of bob"), ("eve", "passphrase of ada"), ("", "")):
+        with pytest.raises(NotAuthenticated):
+            kept.check(name, passphrase)
+    for name, passphrase in (("", "long enough"), ("c", "short"), ("a\nb", "long enough")):
+        with pytest.raises(ConfigError):
+            kept.add(name, passphrase)
+    kept.remove("bob")
+    with pytest.raises(NotFound):
+        kept.remove("bob")
+    (home / "approvers.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        kept.check("ada", "passphrase of ada")
