@@ -20,6 +20,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (ten minutes)"
+	@echo "make fuzz   changes what comes from outside at random (SECONDS=1200 SEED=1): wire, REST as every role, settings, policies, data sets"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
 $(VENV)/bin/python:
@@ -71,6 +72,10 @@ MINUTES ?= 60
 DATABASE ?= sqlite
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
+
+SECONDS ?= 1200
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/aggregation.py

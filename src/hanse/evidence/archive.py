@@ -15,7 +15,16 @@ from collections.abc import Mapping
 from hanse.errors import Tampered, TooLarge
 
 MOST_BYTES = 256 << 20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, OSError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+    EOFError,
+)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
