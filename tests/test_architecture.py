@@ -139,6 +139,8 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "tensorboard": {"experiment"},
     "mlflow": {"experiment"},
     "wandb": {"experiment"},
+    "authlib": {"coordinator"},
+    "joserfc": {"coordinator"},
 }
 FILES = sorted(p for p in ROOT.rglob("*.py"))
 

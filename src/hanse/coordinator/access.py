@@ -29,6 +29,12 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/openapi.json"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/api/authority"): NOBODY_NEEDS_TO_LOG_IN,
         ("POST", "/api/nodes/enrol"): NOBODY_NEEDS_TO_LOG_IN,  # the secret in the body is what lets in
+        ("GET", "/api/login"): NOBODY_NEEDS_TO_LOG_IN,
+        ("GET", "/login"): NOBODY_NEEDS_TO_LOG_IN,
+        ("GET", "/login/callback"): NOBODY_NEEDS_TO_LOG_IN,  # a state and a cookie are what lets in
+        ("POST", "/api/login/session"): NOBODY_NEEDS_TO_LOG_IN,
+        ("POST", "/api/login/device"): NOBODY_NEEDS_TO_LOG_IN,
+        ("POST", "/api/login/device/token"): NOBODY_NEEDS_TO_LOG_IN,
         # mllabiome
         ("POST", "/api/clients/register"): frozenset({OWNER}),
         ("GET", "/api/clients"): ALL,
@@ -121,7 +127,7 @@ async def authorize(request: Request) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     found: UserAccount | None = None
     if scheme.lower() == "bearer":
-        found = await asyncio.to_thread(coordinator(request).store.accounts.authenticate, token.strip())
+        found = await asyncio.to_thread(coordinator(request).authenticate, token.strip())
     if found is None:
         if token:  # no token at all is a page that has not logged in yet
             logins = coordinator(request).logins

@@ -43,6 +43,7 @@ AUDITED = (
     "account.unlinked",
     "account.login",
     "account.refused",
+    "account.role",
     "join_token.created",
     "join_token.revoked",
     "state.imported",

@@ -53,6 +53,18 @@ class Heartbeat(Body):
     round: Count | None = None
 
 
+class LoginCode(Body):
+    """What a browser came back with from the OpenID provider."""
+
+    code: Name
+
+
+class DeviceLogin(Body):
+    """Which login a command line waits for."""
+
+    login: Name
+
+
 class ConsentGiven(Body):
     """A data owner's decision about exactly the code that ``code_hash`` names; without, about what is proposed."""
 

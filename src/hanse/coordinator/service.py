@@ -62,6 +62,7 @@ class Coordinator:
         self.governance = Governance(self.settings.policy_engine or own, self.chronicle.note)
         self.attempts = FailedAttempts(self.settings.enrol_per_minute)
         self.logins = FailedAttempts(_LOGINS_PER_MINUTE)
+        self.oidc = settings.oidc(store) if settings is not None else None
         self._refusals = FailedAttempts(_REFUSALS_PER_MINUTE)
         self._renewals = FailedAttempts(_RENEWALS_PER_MINUTE)
         self._plain: set[str] = set()  # nodes that connected without a certificate, on this machine (plaintext)
@@ -308,6 +309,11 @@ class Coordinator:
         return "certificate", {"certificate": certificate, "authority": self.authority.pem.decode()}
 
     # ------------------------------------------------------------ what an account may see
+
+    def authenticate(self, token: str) -> UserAccount | None:
+        """Whose token this is, or whose session's; None for a wrong one, and for a disabled account. Blocks."""
+        found = self.store.accounts.authenticate(token)
+        return found if found is not None or self.oidc is None else self.oidc.authenticate(token)
 
     def sees_run(self, account: UserAccount, nodes: tuple[str, ...] | list[str]) -> bool:
         """Data owners see the runs that ask their nodes; the others see all."""

@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hanse import registry
+from hanse.coordinator.logins import Logins
+from hanse.coordinator.oidc import Provider
 from hanse.coordinator.policy_engine import PolicyEngine
 from hanse.coordinator.run_defaults import RunDefaults
 from hanse.errors import ConfigError
 from hanse.settings import boolean, checked, declared, maybe, number, settings_of, text, texts, unknown, whole
+from hanse.store import Store
+from hanse.store.accounts import Role
 from hanse.transports import Patience
 
 _OF = "a coordinator"
@@ -73,17 +77,44 @@ class CoordinatorSettings:
     policy_attempts: int = declared(
         3, "so often it is asked, before what was asked has to wait until it answers", whole(1, 20)
     )
+    oidc_issuer: str = declared(
+        "",
+        "an OpenID provider by which people log in (`https://...`), beside API tokens; empty: none",
+        text(2000, empty=True),
+    )
+    oidc_client_id: str = declared("", "how that provider calls this coordinator", text(500, empty=True))
+    oidc_roles: tuple[str, ...] = declared(
+        (), "`GROUP=ROLE` of its groups, the first that fits counts; who is in none of them does not get in", texts()
+    )
+    oidc_groups_claim: str = declared("groups", "the claim of its ID tokens that lists groups", text(200))
+    oidc_ca: str = declared(
+        "",
+        "file of the certificate that signs the provider's (PEM); empty: those that this machine trusts",
+        text(4096, empty=True),
+    )
+    oidc_hours: float = declared(
+        8.0, "hours after which who logged in so has to log in again", number(0, 720, above=True)
+    )
+    oidc_secret: str = field(default="", repr=False)
     policy_engine: PolicyEngine | None = None
     run_defaults: RunDefaults = field(default_factory=RunDefaults)
     url: str = ""
     address: str = ""
 
+    def oidc(self, store: Store) -> Logins | None:
+        """Logins by the OpenID provider; None where none is set."""
+        if not self.oidc_issuer:
+            return None
+        known = (self.oidc_issuer, self.oidc_client_id, self.oidc_secret, self.oidc_groups_claim, self.oidc_ca)
+        return Logins(store, Provider(*known), _roles(self.oidc_roles), self.oidc_hours)
+
     @classmethod
     def read(
         cls, given: Iterable[str], environment: Mapping[str, str] | None = None, **more: Any
     ) -> CoordinatorSettings:
-        """From ``NAME=VALUE`` as on a command line, and the variables of a policy engine; ``more`` are values of
-        fields. Raises ``ConfigError`` for a name that there is not, or a value that does not fit."""
+        """From ``NAME=VALUE`` as on a command line, and the variables of a policy engine and an OpenID provider;
+        ``more`` are values of fields. Raises ``ConfigError`` for a name that there is not, or a value that does not
+        fit."""
         known, found = settings_of(cls), {}
         for entry in given:
             name, equals, value = entry.partition("=")
@@ -108,5 +139,20 @@ class CoordinatorSettings:
                 values["policy_attempts"],
                 environment.get("POLICY_ENGINE_CA", "").strip(),
             )
+        more["oidc_secret"] = environment.get("OIDC_CLIENT_SECRET", "").strip()
+        if values["oidc_issuer"] and not values["oidc_roles"]:
+            raise ConfigError("oidc_issuer is set, and oidc_roles is not: nobody could log in; write GROUP=ROLE")
+        _roles(values["oidc_roles"])
         listed = values["expected_client_ids"]
         return cls(**{**values, "expected_client_ids": None if listed is None else tuple(listed), **more})
+
+
+def _roles(given: Iterable[str]) -> dict[str, str]:
+    """Group to role. Raises ``ConfigError``."""
+    found: dict[str, str] = {}
+    for entry in given:
+        group, equals, role = entry.rpartition("=")
+        if not equals or not group or role not in {*Role}:
+            raise ConfigError(f"oidc_roles has {entry!r}; expected GROUP=ROLE with a role of {', '.join(Role)}")
+        found.setdefault(group, role)
+    return found

@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, resolve_path=True),
     help="Authority that signed the coordinator's certificate (PEM).",
 )
-def login(url: str, token: str | None, ca: str | None) -> None:
+@click.option(
+    "--oidc", is_flag=True, help="Log in by your institution's OpenID provider: a code, typed in any browser."
+)
+def login(url: str, token: str | None, ca: str | None, oidc: bool) -> None:
     """Remember a coordinator's address and your token, after trying them."""
     from hanse import releases
     from hanse.experiment import credentials
     from hanse.experiment.connection import Connection
 
+    if oidc:
+        from hanse.experiment.device_login import device_login
+
+        token = device_login(credentials.Credentials(credentials.checked(url), "", ca or ""), click.echo)
     token = token or click.prompt("API token", hide_input=True)
     known = credentials.Credentials(credentials.checked(url), token, ca or "")
     here = Connection(known)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
 
@@ -15,7 +16,7 @@ from hanse.messages import Json
 from hanse.store import tokens
 from hanse.store.database import Database, Transaction, iso, name, now, words
 from hanse.store.events import Events
-from hanse.store.schema import accounts, owners
+from hanse.store.schema import accounts, identities, owners
 
 # Every request asks these, so they are made once.
 _BY_DIGEST = select(accounts).where(accounts.c.token_digest == bindparam("digest"))
@@ -88,6 +89,36 @@ class Accounts:
             tx.execute(update(accounts).where(accounts.c.id == account_id).values(token_digest=tokens.digest(token)))
             self._events.record(tx, "account.token", actor=actor, detail={"account": account_id})
         return token
+
+    def of_person(self, issuer: str, subject: str, shown: str, role: str) -> UserAccount:
+        """The account of a person at an OpenID provider, made at the first login; its role is the one that is given,
+        from now on. It has no token that anybody knows. Its name says whose word it is, so it is never that of an
+        account that was made here."""
+        known, host = _role(role), urlsplit(issuer).netloc
+        with self._database.write() as tx:
+            query = select(identities.c.account).where(
+                identities.c.issuer == words(issuer, 2000), identities.c.subject == words(subject, 255)
+            )
+            found = tx.execute(query).scalar()
+            if found is None:
+                called, number = words(f"{shown} ({host})", 190).strip(), 1
+                while tx.execute(select(accounts.c.id).where(accounts.c.name == called)).first():
+                    number += 1
+                    called = f"{words(f'{shown} ({host})', 190).strip()} {number}"
+                found = "acc-" + secrets.token_hex(6)
+                values = {"id": found, "name": called, "role": str(known), "created": now()}
+                tx.execute(insert(accounts).values(token_digest=tokens.digest(tokens.make()), **values))
+                tx.execute(insert(identities).values(issuer=issuer, subject=subject, account=found))
+                detail: dict[str, Json] = {"account": found, "name": called, "role": str(known), "issuer": issuer}
+                self._events.record(tx, "account.created", actor=called, detail=detail)
+            account = self._get(tx.connection, found)
+            if account.role != known:
+                tx.execute(update(accounts).where(accounts.c.id == found).values(role=str(known)))
+                tx.execute(delete(owners).where(owners.c.account == found))  # only a data owner decides for nodes
+                changed: dict[str, Json] = {"account": found, "from": str(account.role), "to": str(known)}
+                self._events.record(tx, "account.role", actor=account.name, detail=changed)
+                account = self._get(tx.connection, found)
+        return account
 
     def authenticate(self, token: str) -> UserAccount | None:
         """Whose token this is; None for a wrong one, and for a disabled account."""

@@ -39,6 +39,15 @@ accounts = Table(
     Column("disabled_at", Double),
 )
 
+# Who an account is at an OpenID provider; the subject is never given to another person there
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(2000), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("account", String(64), ForeignKey("accounts.id"), nullable=False),
+)
+
 # A node has one owner; the link may be made before the node enrols.
 owners = Table(
     "owners",

@@ -12,6 +12,20 @@ export function useToken(text) {
   else sessionStorage.removeItem(PLACE);
 }
 
+/** Whether one can log in by an OpenID provider. */
+export async function loginWays() {
+  const answer = await fetch("/api/login", { cache: "no-store", credentials: "omit", redirect: "error" });
+  return answer.ok ? answer.json() : { oidc: false };
+}
+
+/** The session's token, against the code that the browser came back with; the cookie says that it is the same browser. */
+export async function redeem(code) {
+  const answer = await fetch("/api/login/session", { method: "POST", cache: "no-store", credentials: "same-origin", redirect: "error", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ code }) });
+  const said = await answer.json();
+  if (!answer.ok) throw new Refused(answer.status, said.error);
+  return said.token;
+}
+
 /** What the coordinator refused: `code`, a sentence, the status, details of wrong fields. */
 export class Refused extends Error {
   constructor(status, error) {

@@ -1,7 +1,7 @@
 // The page: who is signed in, which view, and drawing it when something changed.
 
 import { h, render } from "./dom.js";
-import { changed, drawWith, is, look, signIn, signOut, state, waiting } from "./model.js";
+import { changed, comeBack, drawWith, is, look, lookForWays, signIn, signOut, state, waiting } from "./model.js";
 import { role } from "./format.js";
 import { consentsSection } from "./consents.js";
 import { fileView } from "./file.js";
@@ -43,6 +43,7 @@ function signInView() {
   return h("div", { class: "signin", key: "signin" },
     h("h1", null, "Learn together. Let nobody rule inside your walls."),
     h("p", { class: "lead" }, "This is a Hanse coordinator. Data stay where they are; what leaves an institution is what its owner agreed to. Sign in to see the federation."),
+    state.ways?.oidc ? h("p", null, h("a", { class: "button main", href: "/login" }, "Log in with your institution"), h("span", { class: "soft" }, ` at ${new URL(state.ways.issuer).host}`)) : null,
     h("form", { class: "card", onsubmit: submit },
       h("label", { for: "token" }, "Your API token"),
       h("input", { id: "token", name: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true, placeholder: "hanse_…", created: (field) => setTimeout(() => field.focus(), 0) }),
@@ -85,4 +86,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   document.getElementById("main").focus();
 });
 draw();
-if (state.phase === "loading") signIn();
+const { view: begun, id: code } = route();
+if (begun === "login" && code) {
+  history.replaceState(null, "", "/"); // it is of one use, and stays in no history
+  comeBack(code);
+} else if (state.phase === "loading") signIn();
+if (state.phase !== "ready") lookForWays();

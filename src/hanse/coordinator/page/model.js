@@ -247,6 +247,27 @@ export async function signIn(token = null) {
   return changed();
 }
 
+/** After a login at the provider: the session's token for a code of one use. */
+export async function comeBack(code) {
+  Object.assign(state, { phase: "loading", problem: null });
+  changed();
+  try {
+    await signIn(await api.redeem(code));
+  } catch (error) {
+    state.problem = error instanceof api.Refused ? error.message : "The coordinator did not answer. Is it running?";
+    state.phase = "signed-out";
+    changed();
+  }
+}
+
+/** How one can log in here, beside with a token. */
+export async function lookForWays() {
+  try {
+    state.ways = await api.loginWays();
+    changed();
+  } catch { /* then with a token */ }
+}
+
 export function signOut(problem = null) {
   stop();
   clearInterval(beat);
