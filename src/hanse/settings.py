@@ -24,6 +24,7 @@ import difflib
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -181,6 +182,9 @@ def _own(value: Json) -> Json:
 # ---------------------------------------------------------------- what a value may be
 
 
+_LARGEST = sys.float_info.max
+
+
 def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False) -> Check:
     """A finite number from ``low`` to ``high``; ``above`` and ``below`` leave the bound itself out.
 
@@ -195,8 +199,8 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
     schema |= {"exclusiveMaximum" if below else "maximum": high} if high < math.inf else {}
 
     def fits(value: Json) -> bool:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return False
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+            return False  # also what is no number, and a whole number that is too long for one with a point
         return low <= value <= high and not (above and value == low) and not (below and value == high)
 
     return Check(f"a number{said}", fits, schema)

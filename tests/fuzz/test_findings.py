@@ -9,13 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from hanse.errors import HanseError, NotAuthenticated, Tampered
+from hanse.cedar.cases import read_cases
+from hanse.errors import ConfigError, HanseError, NotAuthenticated, Tampered
 from hanse.evidence import verify
 from hanse.evidence.archive import pack
 from hanse.identity import Authority, create_key, csr, read_certificate
+from hanse.node.settings import NodeSettings
+from hanse.policy import policy_file
+from hanse.settings import number
 
 from .targets import TARGETS
 from .tried import Target, failure, fuzz, mutants
+
+
+def test_a_number_of_four_hundred_digits_is_none() -> None:
+    for value in (10**400, -(10**400), float("nan"), float("inf")):
+        assert not number().fits(value)
+    assert number().fits(10**300)
+    with pytest.raises(ConfigError):
+        NodeSettings.parse({"node_id": "a", "policy": {"approval_days": 10**400}})
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"), [("csv", "name,expect\nx\ry,allow\n"), ("yaml", "[" * 5000), ("json", "[" * 5000)]
+)
+def test_a_table_of_cases_that_is_none_is_told(tmp_path: Path, ending: str, text: str) -> None:
+    place = tmp_path / f"cases.{ending}"
+    place.write_bytes(text.encode())
+    with pytest.raises(ConfigError):
+        read_cases(place, policy_file.VOCABULARY)
 
 
 def test_a_zip_that_ends_too_early_is_told(tmp_path: Path) -> None:

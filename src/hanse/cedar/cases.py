@@ -72,7 +72,10 @@ def read_cases(path: Path, vocabulary: Vocabulary) -> list[Case]:
         text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the cases in {path} cannot be read: {error}") from None
-    given, listed = _csv(text) if path.suffix == ".csv" else _listed(_plain(path, text), path)
+    try:
+        given, listed = _csv(text) if path.suffix == ".csv" else _listed(_plain(path, text), path)
+    except (csv.Error, RecursionError) as error:
+        raise ConfigError(f"{path.name} is no table of cases: {error}") from None
     known = {fact for kind in vocabulary.facts.values() for fact in typing.get_type_hints(kind)}
     for name in given:
         if name not in known and name not in _OWN:
@@ -163,7 +166,7 @@ def _put(one: dict[str, Json], name: str, value: Json) -> None:
 def _cell(text: str) -> Json:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
