@@ -362,7 +362,8 @@ def _proposal(row: tuple[Any, ...]) -> Proposal:
     if isinstance(known[2], bytes):
         known[2] = bundle_texts.unpack(known[2], known[9])
     known[6], approvers = loads(known[6]), tuple(loads(known[10]))
-    return Proposal(*known[:9], approvers, *(known[11:] if known[11] is not None else ()))
+    decided = known[11:] if known[11] is not None else []
+    return Proposal(*[*known[:9], approvers, *decided])
 
 
 def _now() -> str:
