@@ -146,3 +146,30 @@ def test_without_cedar_the_error_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'hanse[policy]'" in done.stdout or "cannot be read" in done.stdout
+
+
+def test_a_question_that_was_asked_is_not_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: contexts that are made, and evaluations."""
+    kept = Policies(
+        {"p": '@id("all") permit (principal, action, resource) when { context.bytes < 10 && context.time.hour >= 0 };'},
+        NODE,
+    )
+    made = [0, 0]
+    context, evaluated = kept.used.context, kept._evaluated
+
+    def counted(*given: Any) -> Any:
+        made[0] += 1
+        return context(*given)
+
+    def evaluating(*given: Any) -> Any:
+        made[1] += 1
+        return evaluated(*given)
+
+    monkeypatch.setattr(kept.used, "context", counted)
+    monkeypatch.setattr(kept, "_evaluated", evaluating)
+    for step in range(50):
+        assert kept.decide("answer", "Ada", "r", facts(bytes=5, step=step)).allowed
+        assert not kept.decide("answer", "Ada", "r", facts(bytes=50, step=step)).allowed
+    assert made == [2, 2]
+    with pytest.raises(TypeError):
+        kept.decide("answer", "Ada", "r", facts(bytes=5.0))  # equal to five, and no whole number

@@ -105,3 +105,43 @@ def test_facts_of_a_task_as_json() -> None:
     some |= {"privacy": {"epsilon": found["privacy"]["epsilon"]}, "time": {}, "dataset": {"name": "visits"}}
     assert narrow.context("answer", one) == some
     assert found["dataset"] == {"name": "visits", "version": "1", "tags": ["heart"]}
+
+
+PARTS = dataclasses.make_dataclass(
+    "Parts", [("flag", bool), ("count", int), ("names", tuple[str, ...]), ("when", datetime)]
+)
+ALIKE = Vocabulary({"look": PARTS})
+SOME: dict[str, Any] = {"flag": True, "count": 1, "names": ("a",), "when": NOON}
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"when": NOON + timedelta(seconds=3)}, True),  # of the same minute
+        ({"when": NOON + timedelta(seconds=4)}, False),
+        ({"count": 2}, False),
+        ({"flag": False}, False),
+        ({"flag": 1}, False),  # equal in Python, and no fact of its type
+        ({"count": True}, False),
+        ({"count": 1.0}, False),
+        ({"names": ("a", "b")}, False),
+    ],
+)
+def test_facts_are_alike_where_their_contexts_are_equal(changes: dict[str, Any], same: bool) -> None:
+    first, second = PARTS(**SOME), PARTS(**{**SOME, **changes})
+    assert (ALIKE.alike("look", first) == ALIKE.alike("look", second)) is same
+    if same:
+        assert ALIKE.context("look", first) == ALIKE.context("look", second)
+
+
+def test_what_cannot_be_compared_is_made_into_a_context() -> None:
+    for odd in (
+        {"when": NOON.replace(tzinfo=None)},
+        {"when": NOON.astimezone(timezone(timedelta(hours=1)))},
+        {"when": 1},
+    ):
+        assert ALIKE.alike("look", PARTS(**{**SOME, **odd})) is None
+    there = PARTS(**SOME)
+    del there.count
+    assert ALIKE.alike("look", there) is None

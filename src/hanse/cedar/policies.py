@@ -14,7 +14,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,8 @@ class Policies:
         self._check(text, self.used.schema())
         self._schema = self._cedar.Schema.from_str(self.used.schema())
         self._none = self._cedar.Entities.from_json_str("[]")
-        self._decided: OrderedDict[tuple[str, str, str, str], Ruling] = OrderedDict()
+        self._decided: OrderedDict[tuple[str, str, str, str], Ruling] = OrderedDict()  # by the context
+        self._quickly: OrderedDict[tuple[str, str, str, Hashable], Ruling] = OrderedDict()  # by the facts themselves
 
     # ------------------------------------------------------------ reading
 
@@ -113,13 +114,22 @@ class Policies:
         Raises:
             AttributeError: a fact is not there. TypeError, ValueError, OverflowError: it is not what its type says.
         """
-        context = json.dumps(self.used.context(action, facts))
-        key = (action, principal, run, context)
+        alike = (action, principal, run, self.used.alike(action, facts))
+        try:
+            if (known := self._quickly.get(alike)) is not None:
+                return known
+        except TypeError:  # a fact that has no hash
+            alike = (action, principal, run, None)
+        key = (action, principal, run, json.dumps(self.used.context(action, facts)))
         known = self._decided.get(key)
         if known is None:
             known = self._decided[key] = self._evaluated(*key)
             while len(self._decided) > _REMEMBERED:
                 self._decided.popitem(last=False)
+        if alike[3] is not None:
+            self._quickly[alike] = known
+            while len(self._quickly) > _REMEMBERED:
+                self._quickly.popitem(last=False)
         return known
 
     def _evaluated(self, action: str, principal: str, run: str, context: str) -> Ruling:

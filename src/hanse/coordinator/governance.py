@@ -7,6 +7,7 @@ for results. A policy that cannot be asked (:class:`hanse.errors.NotNow`) allows
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -26,6 +27,7 @@ from hanse.whole_files import write_whole
 VOCABULARY = Vocabulary(
     {"propose": Proposing, "take_part": Participation, "share_model": Participation, "read_result": Reading}
 )
+_MOMENT_S = 0.001
 _REMEMBERED = 10_000  # decisions that were noted, so that only another one is noted again
 
 Note = Callable[..., None]  # (kind, run, node, actor, detail), as of the chronicle
@@ -48,9 +50,13 @@ class OwnPolicies:
 
     def __init__(self, path: Path, kept: Path) -> None:
         self._files, self._kept, self._version = PolicyFiles(path, VOCABULARY), kept, ""
+        self._policies, self._looked = self._files.current(), time.monotonic()
 
     async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
-        policies = self._files.current()
+        asked = time.monotonic()
+        if asked - self._looked > _MOMENT_S:  # the nodes of one step are decided by one look
+            self._policies, self._looked = self._files.current(), asked
+        policies = self._policies
         if policies.version != self._version:
             self._kept.mkdir(mode=0o700, exist_ok=True)
             write_whole(self._kept / f"{policies.version}.json", dumps(policies.texts))

@@ -12,6 +12,7 @@ again a few times; then what was asked has to wait (:class:`hanse.errors.NotNow`
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
 import json
 import ssl
@@ -94,13 +95,18 @@ class PolicyEngine:
         request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers, method="POST")
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
         if self.url.startswith("https"):
-            context = ssl.create_default_context(cafile=self.authority or None)
-            handlers.append(urllib.request.HTTPSHandler(context=context))
+            handlers.append(urllib.request.HTTPSHandler(context=_context(self.authority)))
         with urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_s) as answer:
             raw = answer.read(_LARGEST + 1)
         if len(raw) > _LARGEST:
             raise WireError("its answer has over 1 MB")
         return loads(raw)
+
+
+@functools.lru_cache(8)
+def _context(authority: str) -> ssl.SSLContext:
+    """Made once: reading the certificates that this machine trusts takes longer than a question."""
+    return ssl.create_default_context(cafile=authority or None)
 
 
 def _question(action: str, person: str, facts: RunFacts) -> tuple[str, dict[str, Json]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hanse.cedar.files import PolicyFiles
+from hanse.cedar.policies import Ruling
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.facts import Facts
 from hanse.messages import Json
@@ -33,6 +34,7 @@ class PolicyFile:
     def __init__(self, policy: Mapping[str, Json]) -> None:
         self._policy = policy
         self._files: PolicyFiles | None = None
+        self._told: tuple[Ruling, Decision] | None = None
         if where := policy.get("policy_file"):
             self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
 
@@ -41,8 +43,10 @@ class PolicyFile:
         if self._files is None:
             return Decision(self._policy["policy_file"] == "", self.name)
         said = self._files.current().decide(ACTION, facts.proposer, facts.run, facts)
-        by = f"{', '.join(said.by) or 'no policy'} of version {said.version}"
-        return Decision(said.allowed, self.name, said.reason, by=by)
+        if self._told is None or self._told[0] is not said:  # of one run nearly all are the same
+            by = f"{', '.join(said.by) or 'no policy'} of version {said.version}"
+            self._told = said, Decision(said.allowed, self.name, said.reason, by=by)
+        return self._told[1]
 
 
 RULE = PolicyFile
