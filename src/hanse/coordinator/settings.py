@@ -142,6 +142,7 @@ class CoordinatorSettings:
         more["oidc_secret"] = environment.get("OIDC_CLIENT_SECRET", "").strip()
         if values["oidc_issuer"] and not values["oidc_roles"]:
             raise ConfigError("oidc_issuer is set, and oidc_roles is not: nobody could log in; write GROUP=ROLE")
+        values["oidc_roles"] = tuple(values["oidc_roles"])
         _roles(values["oidc_roles"])
         listed = values["expected_client_ids"]
         return cls(**{**values, "expected_client_ids": None if listed is None else tuple(listed), **more})
