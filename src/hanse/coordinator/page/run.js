@@ -136,7 +136,7 @@ function failures(steps) {
     rows.length > 30 ? h("p", { class: "soft" }, `and ${rows.length - 30} earlier ones`) : null);
 }
 
-/** Who was not sent a step, by the operator's policies, and why: once for each reason, with the steps that it holds for. */
+/** Who was not sent a step by a policy, and why: once for each reason, with the steps that it holds for. */
 function leftOut(steps) {
   const found = new Map();
   for (const step of steps) for (const [id, reason] of Object.entries(step.chosen?.left_out ?? {})) {
@@ -145,7 +145,7 @@ function leftOut(steps) {
   }
   if (!found.size) return null;
   const rows = [...found.values()].reverse();
-  return h("div", { class: "failures left-out" }, h("p", { class: "soft" }, "Left out by the operator's policies:"),
+  return h("div", { class: "failures left-out" }, h("p", { class: "soft" }, "Left out by policies:"),
     h("ul", null, rows.slice(0, 30).map(({ id, reason, count, last }) => h("li", { key: `${id} ${reason}` }, h("b", null, id), h("span", { class: "soft" }, `${count} step${count === 1 ? "" : "s"}, last ${typeof last.round === "number" ? `round ${last.round}` : last.label}`), h("span", null, reason)))));
 }
 
