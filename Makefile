@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower chaos docs reference clean
+.PHONY: help demo test check format search bench long flower chaos docs reference clean network-demo
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test   all tests"
 	@echo "make check  style and types only"
 	@echo "make bench  the figures of the README, measured here"
+	@echo "make network-demo  rounds over a line that others fill, without and with a network that prefers them (root, Open vSwitch)"
 	@echo "make docs   writes docs/reference and draws the pictures of the README anew"
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
@@ -82,6 +83,9 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/rounds.py
 	$(BIN)/python bench/engines.py
 	$(BIN)/python bench/statistics.py --rows 2000000
+
+network-demo: $(VENV)/.test
+	$(BIN)/python bench/network.py --picture docs/images/network.png
 
 reference: $(VENV)/.test
 	$(BIN)/python docs/references.py

@@ -336,6 +336,7 @@ def test_where_the_other_examples_are_used() -> None:
     """Two are used where a coordinator is, by the suites of their kind."""
     for path, suite in {
         "engines/counted.py": "coordinator/test_driving.py",
+        "network/announced.py": "coordinator/test_network_service.py",
         "transports/inbox.py": "contracts/test_transport.py",
     }.items():
         assert f'install("{path}")' in (Path(__file__).parent / suite).read_text()

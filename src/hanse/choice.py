@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +22,8 @@ class Past:
         asked: the nodes that were asked.
         answered: node to its metrics, and ``seconds`` and ``weight`` of its answer.
         failures: node to why it gave nothing usable.
+        lines: node to what the coordinator measured of the line to it, as far as it did: ``latency_ms``,
+            ``packet_loss``, ``up_mbit_s``, ``down_mbit_s``. Apart from what nodes say themselves.
     """
 
     step: int
@@ -30,6 +32,7 @@ class Past:
     asked: Sequence[str]
     answered: Mapping[str, Mapping[str, Json]]
     failures: Mapping[str, str]
+    lines: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
     @staticmethod
     def of(record: Mapping[str, Json]) -> Past:
@@ -40,7 +43,8 @@ class Past:
             for node, part in parts.items()
         }
         asked, failures = tuple(record.get("asked") or ()), dict(record.get("failures") or {})
-        return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures)
+        lines = {node: line for node, part in parts.items() if (line := part.get("line"))}
+        return Past(record["step"], record.get("round"), record.get("label", ""), asked, answered, failures, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,11 @@ class Situation:
         >>> Situation(["a", "b"], 1, np.random.default_rng(0), past=past).latest("loss")
         {'a': 0.25}
         """
-        found: dict[str, float] = {}
-        for step in self.past:
-            for node, said in step.answered.items():
-                value = said.get(metric)
-                if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                    found[node] = float(value)
-        return found
+        return _latest(metric, (step.answered for step in self.past))
+
+    def latest_of_line(self, what: str) -> dict[str, float]:
+        """Node to what was measured last of the line to it, of those where it was."""
+        return _latest(what, (step.lines for step in self.past))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +102,13 @@ class Admission(Protocol):
     def seen(self, failures: Mapping[str, str]) -> None:
         """A step is over; these nodes gave nothing usable, for these reasons."""
         ...
+
+
+def _latest(what: str, told: Iterable[Mapping[str, Mapping[str, Json]]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for step in told:
+        for node, said in step.items():
+            value = said.get(what)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                found[node] = float(value)
+    return found

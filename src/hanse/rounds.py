@@ -118,6 +118,7 @@ class Loop:
         past: the steps before the one that ``go`` starts with, for the selection.
         admission: which nodes may be sent a step; None: all that take part.
         receipts: collects what is committed to of each step; None: nothing is (a simulation).
+        lines: what is measured of the line to a node, for the records and the selection; {} where nothing is.
     """
 
     algorithm: Algorithm
@@ -134,6 +135,7 @@ class Loop:
     past: Sequence[Past] = ()
     admission: Admission | None = None
     receipts: Receipts | None = None
+    lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -329,6 +331,7 @@ class Loop:
                 "metrics": dict(a.metrics),
                 "asked": a.asked,
                 "seconds": sky.seconds.get(a.node, 0.0),
+                **({"line": dict(line)} if (line := self.lines(a.node)) else {}),
             }
             for a in gathered.answers
         }

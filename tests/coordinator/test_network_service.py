@@ -15,6 +15,7 @@ from hanse.cli import group
 from hanse.coordinator.network_service import NetworkService, service
 from hanse.errors import ConfigError
 from hanse.network_driver import Driver
+from tests.extending import install
 
 from .test_priorities import Network
 
@@ -110,6 +111,23 @@ def test_what_is_no_request_is_refused_with_what_is_wrong(change: dict[str, Any]
     assert answer.status_code in (404, 422)
     assert said in answer.json()["error"]["message"]
     assert network.told == []
+
+
+def test_a_driver_in_one_file_is_told_what_is_wanted(tmp_path: Path) -> None:
+    install("network/announced.py")
+    file = tmp_path / "preferred.txt"
+
+    async def body() -> None:
+        made = service("announced", {"file": str(file)})
+        transport = httpx.ASGITransport(made.app(), raise_app_exceptions=False)
+        async with made.running(), httpx.AsyncClient(transport=transport, base_url="http://n") as it:
+            for path, said in (("register/server", SERVER), ("register/client", CLIENT), ("prioritize", PAIR)):
+                assert (await it.post(f"/fl/{path}", json=said)).status_code == 201
+            assert file.read_text() == "192.168.100.101 192.168.100.10 0 200\n"
+            assert (await it.post("/fl/release", json=PAIR)).json()["released"]
+            assert file.read_text() == ""
+
+    asyncio.run(body())
 
 
 def test_it_is_served_to_others_only_with_a_token_and_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hanse import algorithms, protection, transports
 from hanse.config import RunConfig
-from hanse.coordinator.run_defaults import VARIABLES, RunDefaults, served_at, warnings
+from hanse.coordinator.run_defaults import VARIABLES, RunDefaults, served_at
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError
 
@@ -83,12 +83,6 @@ def test_noise_is_added_where_a_run_does_not_say_otherwise_and_never_left_out() 
     trees, _ = defaults.applied({"model_name": "random_forest"})
     with pytest.raises(ConfigError, match="differentially private"):
         protection.of(algorithms.settled(RunConfig.parse(trees)), 3)
-
-
-def test_a_network_controller_is_not_asked_and_that_is_said() -> None:
-    """F148."""
-    assert "SDN_CONTROLLER_URL" in warnings({"SDN_CONTROLLER_URL": "http://localhost:8181"})[0]
-    assert warnings({}) == []
 
 
 def test_an_option_counts_more_than_a_variable_and_the_run_most() -> None:

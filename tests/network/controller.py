@@ -16,13 +16,13 @@ from typing import Any
 from tests.network.namespaces import Machine
 
 TOKEN = "the-token-of-the-test"
-HTTP = "127.0.0.1:8181"
 _ASK = """
-import json, sys, urllib.request, urllib.error
-method, path, body, token = sys.argv[1:]
-request = urllib.request.Request(f"http://127.0.0.1:8181{path}", body.encode() or None, method=method)
+import json, ssl, sys, urllib.request, urllib.error
+method, url, body, token, authority = sys.argv[1:]
+request = urllib.request.Request(url, body.encode() or None, method=method)
 if token: request.add_header("Authorization", "Bearer " + token)
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+secured = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority or None))
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secured)
 try:
     with opener.open(request, timeout=20) as answer: status, said = answer.status, answer.read()
 except urllib.error.HTTPError as error: status, said = error.code, error.read()
@@ -57,11 +57,19 @@ class Controller:
                 self._process.wait()
             self._process = None
 
-    def ask(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = TOKEN,
+        url: str = "http://127.0.0.1:8181",
+        authority: Path | str = "",
+    ) -> tuple[int, Any]:
         """Status and body of an answer; status 0 where there was none."""
         sent = "" if body is None else body if isinstance(body, str) else json.dumps(body)
         done = subprocess.run(
-            [*self.machine.prefix, sys.executable, "-c", _ASK, method, path, sent, token],
+            [*self.machine.prefix, sys.executable, "-c", _ASK, method, url + path, sent, token, str(authority)],
             capture_output=True,
             text=True,
             timeout=60,

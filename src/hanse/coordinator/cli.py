@@ -118,13 +118,11 @@ def start(
     from hanse.allocator import keep_warm, settle
 
     keep_warm()
-    from hanse.coordinator.run_defaults import RunDefaults, served_at, warnings
+    from hanse.coordinator.run_defaults import RunDefaults, served_at
     from hanse.coordinator.server import Listening, Start, serve
     from hanse.coordinator.settings import CoordinatorSettings
 
     logs.begin(logging.WARNING, log_format, log_file)
-    for said in warnings(os.environ):
-        logging.getLogger("hanse.coordinator").warning("%s", said)
     if click.get_current_context().get_parameter_source("http") is click.core.ParameterSource.DEFAULT:
         http = served_at(os.environ, http)
     patient = patience(listen)

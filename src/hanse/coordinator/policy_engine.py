@@ -12,32 +12,18 @@ again a few times; then what was asked has to wait (:class:`hanse.errors.NotNow`
 from __future__ import annotations
 
 import asyncio
-import functools
 import http.client
-import json
-import ssl
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 
 from hanse.cedar.policies import Ruling
 from hanse.coordinator.governance import to_wire
-from hanse.coordinator.listening import LOOPBACK
-from hanse.errors import ConfigError, NotNow, WireError
+from hanse.coordinator.http_service import HttpService
+from hanse.errors import NotNow, WireError
 from hanse.facts import Participation, RunFacts
-from hanse.messages import Json, loads
+from hanse.messages import Json
 
 _MIB = 1024 * 1024
-_LARGEST = 1 << 20  # of an answer
 _PAUSE_S = 0.2  # before it is asked again; doubled each time
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Another address is not the one that the operator trusts."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +48,11 @@ class PolicyEngine:
     authority: str = ""
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"POLICY_ENGINE_URL is {self.url!r}; expected https://HOST:PORT")
-        if parts.username or parts.password:
-            raise ConfigError("POLICY_ENGINE_URL holds a password; give a token in POLICY_AUTH_TOKEN")
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            raise ConfigError(
-                f"POLICY_ENGINE_URL is {self.url!r}: what decides would travel so that others can change it; use https "
-                "(http is for an engine on this machine)"
-            )
+        self._service()
+
+    def _service(self) -> HttpService:
+        told = (self.token, self.timeout_s, self.authority)
+        return HttpService(self.url, "POLICY_ENGINE_URL", "POLICY_AUTH_TOKEN", *told)
 
     async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
         path, body = _question(action, person, facts)
@@ -89,24 +70,7 @@ class PolicyEngine:
         )
 
     def _post(self, path: str, body: dict[str, Json]) -> Json:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers, method="POST")
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
-        if self.url.startswith("https"):
-            handlers.append(urllib.request.HTTPSHandler(context=_context(self.authority)))
-        with urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_s) as answer:
-            raw = answer.read(_LARGEST + 1)
-        if len(raw) > _LARGEST:
-            raise WireError("its answer has over 1 MB")
-        return loads(raw)
-
-
-@functools.lru_cache(8)
-def _context(authority: str) -> ssl.SSLContext:
-    """Made once: reading the certificates that this machine trusts takes longer than a question."""
-    return ssl.create_default_context(cafile=authority or None)
+        return self._service().call("POST", path, body)
 
 
 def _question(action: str, person: str, facts: RunFacts) -> tuple[str, dict[str, Json]]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hanse.errors import HanseError, Refused
-from hanse.messages import Message
+from hanse.messages import Json, Message
 from hanse.transport import Progress, Transport
 from hanse.transports import Patience
 
@@ -131,6 +131,16 @@ class Presence:
         if node not in self._heard:
             return last
         return time.time() - (time.monotonic() - self._heard[node])
+
+    def line(self, node: str) -> Mapping[str, Json]:
+        """What the transport measured of the line to a node; {} where it measures nothing."""
+        measure = getattr(self._transport, "line", None)
+        return {} if measure is None else measure(node)
+
+    def ends(self, node: str) -> tuple[str, str, int] | None:
+        """The node's address, and the address and port where it called; None where there is no connection."""
+        find = getattr(self._transport, "ends", None)
+        return None if find is None else find(node)
 
     def disconnect(self, node: str, reason: str) -> None:
         """Ends a node's connection, where the transport has connections."""

@@ -115,13 +115,6 @@ def _true(environment: Mapping[str, str], variable: str) -> bool:
     return bool(word) and _WORDS[word]
 
 
-def warnings(environment: Mapping[str, str]) -> list[str]:
-    """What variables ask for that is not there, and that nobody's safety rests on."""
-    if environment.get("SDN_CONTROLLER_URL", "").strip():
-        return ["SDN_CONTROLLER_URL is set, and no network controller is asked here: no traffic is preferred"]
-    return []
-
-
 def served_at(environment: Mapping[str, str], http: str) -> str:
     """The address of the page and REST where the command line names none: FL_SERVER_HOST and FL_SERVER_PORT.
 
@@ -139,4 +132,4 @@ def served_at(environment: Mapping[str, str], http: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-__all__ = ["VARIABLES", "RunDefaults", "served_at", "warnings"]
+__all__ = ["VARIABLES", "RunDefaults", "served_at"]

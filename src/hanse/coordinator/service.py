@@ -21,6 +21,8 @@ from hanse.coordinator.enrolment import FailedAttempts
 from hanse.coordinator.evidence import POLICIES
 from hanse.coordinator.governance import Governance, OwnPolicies
 from hanse.coordinator.life import RunLife
+from hanse.coordinator.network_controller import NetworkController
+from hanse.coordinator.preferred import PreferredTransport, Preferring
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, StorageFailed, WireError
@@ -69,6 +71,7 @@ class Coordinator:
         self._certified: set[str] = set()  # and those that connected with one
         self.presence: Presence
         self.runs: RunLife
+        self._preferring: Preferring | None = None
         self._heard: dict[str, float] = {}  # node to when it was last heard, since the database was last told
         self._telling: asyncio.Task[None] | None = None
         self.clocks: dict[str, str] = {}  # node to what is wrong with its clock
@@ -86,7 +89,20 @@ class Coordinator:
 
         self.presence = Presence(transport, self.settings.patience, moved, declined)
         joined = self.authority.pem if self.authority is not None else b""
-        self.runs = RunLife(self.store, self.presence, self.chronicle, self.settings, self.governance, joined)
+        self.runs = RunLife(
+            self.store, self.presence, self.chronicle, self.settings, self.governance, joined, self._carrier()
+        )
+
+    def _carrier(self) -> Transport:
+        """What carries rounds: the nodes' connections, preferred where there is a network controller."""
+        if self.settings.network is None:
+            return self.presence
+
+        def note(kind: str, detail: Mapping[str, Json]) -> None:
+            self.chronicle.note(kind, actor="coordinator", detail=detail)
+
+        self._preferring = Preferring(NetworkController(self.settings.network), self.presence, note)
+        return PreferredTransport(self.presence, self._preferring)
 
     async def start(self) -> None:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
@@ -107,6 +123,8 @@ class Coordinator:
             await asyncio.gather(self._telling, return_exceptions=True)
             await self._write_heard()
         await self.runs.stop()
+        if self._preferring is not None:
+            await self._preferring.stop()
         await self.presence.stop()
         await self.chronicle.stop()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hanse import registry
+from hanse.coordinator.http_service import HttpService
 from hanse.coordinator.logins import Logins
 from hanse.coordinator.oidc import Provider
 from hanse.coordinator.policy_engine import PolicyEngine
@@ -36,6 +37,7 @@ class CoordinatorSettings:
         patience: how long silence of a node means nothing; that of the transport, unless the operator sets it.
         run_defaults: what holds for a run that does not say otherwise.
         policy_engine: the engine at ``POLICY_ENGINE_URL``; None: there is none.
+        network: the network controller at ``SDN_CONTROLLER_URL``; None: nothing is preferred.
         url, address: where people and nodes reach this coordinator, for join tokens.
     """
 
@@ -97,6 +99,7 @@ class CoordinatorSettings:
     )
     oidc_secret: str = field(default="", repr=False)
     policy_engine: PolicyEngine | None = None
+    network: HttpService | None = None
     run_defaults: RunDefaults = field(default_factory=RunDefaults)
     url: str = ""
     address: str = ""
@@ -144,6 +147,9 @@ class CoordinatorSettings:
             raise ConfigError("oidc_issuer is set, and oidc_roles is not: nobody could log in; write GROUP=ROLE")
         values["oidc_roles"] = tuple(values["oidc_roles"])
         _roles(values["oidc_roles"])
+        if where := environment.get("SDN_CONTROLLER_URL", "").strip():
+            token, authority = (environment.get(f"SDN_CONTROLLER_{n}", "").strip() for n in ("TOKEN", "CA"))
+            more["network"] = HttpService(where, "SDN_CONTROLLER_URL", "SDN_CONTROLLER_TOKEN", token, 5.0, authority)
         listed = values["expected_client_ids"]
         return cls(**{**values, "expected_client_ids": None if listed is None else tuple(listed), **more})
 

@@ -55,6 +55,7 @@ class Conduit:
         self.ignored: set[int] = set()  # streams whose rest is not wanted
         self.long: set[int] = set()  # streams of messages with long headers that are half in
         self.turns: dict[int, Turn] = {}  # of the large replies that are half in
+        self.going: dict[str, float] = {}  # id of a large reply that is half in to when its rest was sent for
         self.held: dict[str, Parcel] = {}  # the rest of the large replies that go out, until ``go``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here

@@ -22,7 +22,7 @@ from typing import Any
 
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow
 from hanse.identity import check_node_id, read_certificate
-from hanse.messages import MAX_MESSAGE_BYTES
+from hanse.messages import MAX_MESSAGE_BYTES, Json
 from hanse.transport import Handler
 from hanse.transports._budget import MEMORY_BYTES, Budget
 from hanse.transports._grpc_call import (
@@ -46,6 +46,7 @@ from hanse.transports._grpc_channel import (
     host_of,
 )
 from hanse.transports._http2 import Fields
+from hanse.transports._line import counted
 from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Refusal, Traffic
 from hanse.transports._peers import Peers
 
@@ -94,6 +95,7 @@ class GrpcCoordinator:
         self._peers = Peers(handler, refused, Budget(memory, spool), traffic, limit, request_limit)
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect
+        self._connected: dict[str, Call] = {}
         self._servers: list[asyncio.Server] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()  # also those without a connection yet
@@ -147,6 +149,20 @@ class GrpcCoordinator:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
+    def line(self, node: str) -> dict[str, Json]:
+        """What was measured of the line to a node: ``latency_ms`` and ``packet_loss`` of its connection, as the kernel
+        counts them; ``up_mbit_s`` and ``down_mbit_s`` of the last large payload each way. Of a proxy, where it comes
+        through one."""
+        call = self._connected.get(node)
+        kernel = {} if call is None else counted(call.transport.get_extra_info("socket"))
+        return {**kernel, **self._peers.speeds(node)}
+
+    def ends(self, node: str) -> tuple[str, str, int] | None:
+        """The node's address, and address and port where it called, as its connection has them; None: it has none."""
+        call = self._connected.get(node)
+        theirs, ours = (call and call.transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return (str(theirs[0]), str(ours[0]), int(ours[1])) if theirs and ours else None
+
     async def stop(self) -> None:
         """Close all connections; pending requests raise ``NodeLost``."""
         self._peers.close("the coordinator stops")
@@ -189,8 +205,11 @@ class GrpcCoordinator:
         reason = "the coordinator stops"
         try:
             call.accept()
+            self._connected[node] = call
             reason = await self._peers.serve(node, call)
         finally:
+            if self._connected.get(node) is call:
+                del self._connected[node]
             expiry.cancel()
             call.finish(ABORTED, reason)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from hanse.transports._broadcast import Broadcast
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
 from hanse.transports._failures import error_of
 from hanse.transports._hearts import Hearts
+from hanse.transports._line import Speeds
 from hanse.transports._outbox import PACK_BYTES, Parcel, unpack
 from hanse.transports._turns import AT_ONCE, Turns
 
@@ -101,6 +103,7 @@ class Link:
         traffic: Traffic | None = None,
     ) -> None:
         self._traffic = traffic
+        self.speeds = Speeds()
         self.me, self.peer = me, peer
         self._refused = refused
         hearts = Hearts(alive_every) if traffic is None else traffic.hearts
@@ -170,10 +173,13 @@ class Link:
             made = shared.frames(message)
 
         def counted(made: Iterator[bytes] = made) -> Iterator[bytes]:
+            began, sent = time.monotonic(), 0
             try:
                 for frame in made:
                     turn.moved(len(frame))
+                    sent += len(frame)
                     yield frame
+                self.speeds.note("down", sent, began)
             finally:
                 turn.release()
 
@@ -323,6 +329,7 @@ class Link:
         """Lets the peer send the rest of a large reply, now or when its turn has come."""
 
         def go() -> None:
+            connection.going[id] = time.monotonic()
             connection.outbox.signal("go", id)
 
         if self._traffic is None:
@@ -368,6 +375,8 @@ class Link:
         else:
             asked.reply.set_exception(error_of(message))
         del self._asked[message.id]
+        if (began := connection.going.pop(message.id, None)) is not None:
+            self.speeds.note("up", message.body.nbytes, began)
         self._strikes = 0
         self._finish(message.id, "duplicate")
         connection.sent(message.id)

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hanse.errors import NodeLost
-from hanse.messages import MAX_MESSAGE_BYTES, Message
+from hanse.messages import MAX_MESSAGE_BYTES, Json, Message
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import Budget
@@ -75,6 +75,11 @@ class Peers:
         if node not in self._links:
             self._links[node] = self._make(peer=node)
         return self._links[node]
+
+    def speeds(self, node: str) -> dict[str, Json]:
+        """How fast large payloads went last, each way; {} where none has yet."""
+        link = self._links.get(node)
+        return {} if link is None else link.speeds.told()
 
     async def serve(self, node: str, wire: Wire) -> str:
         """Serves one connection of a node, until it ends; returns why."""

@@ -58,6 +58,7 @@ class GrpcListener:
         )
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
         self.request, self.answers = self._inner.request, self._port.answers
+        self.line, self.ends = self._inner.line, self._inner.ends
 
     async def start(self) -> str:
         """Listens; the address by which nodes reach it. Raises ``ConfigError`` where it cannot."""
