@@ -132,6 +132,7 @@ def test_a_driver_in_one_file_is_told_what_is_wanted(tmp_path: Path) -> None:
 
 def test_it_is_served_to_others_only_with_a_token_and_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SDN_CONTROLLER_TOKEN", raising=False)
+    queues = ("--set", "ports=p1", "--set", "rate_mbit_s=1", "--set", "listen=127.0.0.1:0")
     for given, said in (
         (["--http", "0.0.0.0:8181"], "set SDN_CONTROLLER_TOKEN"),
         (["--driver", "rope"], "there is no 'rope' in network"),
@@ -139,6 +140,9 @@ def test_it_is_served_to_others_only_with_a_token_and_tls(monkeypatch: pytest.Mo
         (["--driver", "linux", "--set", "interfces=eth0"], "did you mean 'interfaces'?"),
         (["--driver", "openflow", "--set", "listen=0.0.0.0:6633"], "anything could call"),
         (["--driver", "openflow", "--set", "share=2"], "share is 2"),
+        (["--driver", "openflow", "--set", "ports=p1"], "database, ports and rate_mbit_s go together"),
+        (["--driver", "openflow", *queues, "--set", "database=tcp:10.0.0.1:6640"], "expected unix:PATH"),
+        (["--driver", "openflow", *queues, "--set", f"database=unix:{tmp_path}/none"], "does not answer"),
     ):
         done = CliRunner().invoke(group, ["network", "controller", *given])
         assert isinstance(done.exception, ConfigError), given

@@ -196,3 +196,29 @@ def test_what_the_switch_says_is_shown(lab: Lab) -> None:
     after = {p["name"]: p["tx_bytes"] for p in lab.controller.ask("GET", "/stats/ports")[1]}
     assert after["p1"] > before["p1"]
     assert len([f for f in lab.controller.ask("GET", "/stats/flows")[1] if f.get("client") == CLIENT]) == 2
+
+
+def test_queues_are_made_at_the_ports_of_the_line_and_taken_away(tmp_path: Path) -> None:
+    """Also those that a killed controller left; a port that is not there is said before anything is served."""
+    with machines("switch", "server") as (at, server):
+        line(at, "p1", server, SERVER)
+        database = ("--set", f"database=unix:{tmp_path}/db.sock", "--set", "rate_mbit_s=100")
+        given = ("--driver", "openflow", *database, "--set", "ports=p1")
+        with open_vswitch(at, tmp_path) as switch:
+            switch.bridge(("p1",), "tcp:127.0.0.1:6633")
+            with controller(at, tmp_path, *given) as it:
+                it.connected()
+                it.stop(signal.SIGKILL)
+                it.start()
+                queues = switch.vsctl("--columns=other_config", "list", "queue")
+                assert queues.count('min-rate="90000000"') == 1
+                assert queues.count('min-rate="10000000"') == 1
+                it.until(lambda: "rate 90Mbit ceil 100Mbit" in at.run("tc", "class", "show", "dev", "p1"), 20)
+            assert switch.vsctl("list", "queue").strip() == ""
+            assert switch.vsctl("get", "port", "p1", "qos").strip() == "[]"
+            assert "htb" not in at.run("tc", "qdisc", "show", "dev", "p1")
+            wrong = Controller(at, tmp_path, "--driver", "openflow", *database, "--set", "ports=p7")
+            with pytest.raises(AssertionError, match="Open vSwitch has no port 'p7'"):
+                wrong.start()
+            wrong.stop()
+            assert switch.vsctl("list", "queue").strip() == ""

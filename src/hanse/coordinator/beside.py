@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
@@ -46,18 +50,46 @@ def check(http: str, token: str, variable: str, tls_cert: str, tls_key: str, dan
         raise ConfigError(f"{host} is not loopback: set {variable} and give --tls-cert and --tls-key, or {danger}")
 
 
-def serve(app: FastAPI, http: str, tls_cert: str, tls_key: str, what: str, told: Callable[[str], None]) -> None:
+class OneEvent(uvicorn.Server):
+    """uvicorn without signal handlers of its own: whoever runs it says when it ends, and what ends after it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(
+    app: FastAPI,
+    http: str,
+    tls_cert: str,
+    tls_key: str,
+    what: str,
+    told: Callable[[str], None],
+    during: AbstractAsyncContextManager[None] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT. Raises ``ConfigError`` where it cannot listen.
 
     Args:
         what: the service, in words.
         told: gets its address, before the first answer.
+        during: lasts as long; what it raises is raised, and nothing is served.
     """
     host, port = split(http)
     tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key} if tls_cert else {}
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, log_level="warning", server_header=False, **tls)
-    server = uvicorn.Server(config)
-    told(f"{'https' if tls else 'http'}://{http}")
-    server.run()
-    if not server.started:
-        raise ConfigError(f"cannot listen on {http}; is another {what} running?")
+    quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "server_header": False, "lifespan": "off"}
+    server = OneEvent(uvicorn.Config(app, host=host, port=port, **quiet, **tls))
+
+    def stop() -> None:
+        server.should_exit = True
+
+    async def whole() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        async with during or contextlib.nullcontext():
+            told(f"{'https' if tls else 'http'}://{http}")
+            try:
+                await server.serve()
+            except SystemExit:  # it has said why
+                raise ConfigError(f"cannot listen on {http}; is another {what} running?") from None
+
+    asyncio.run(whole())

@@ -45,7 +45,7 @@ def controller(driver: str, http: str, within: str, given: tuple[str, ...], tls_
         if not equals:
             raise ConfigError(f"--set {entry!r} has no =; write --set NAME=VALUE")
     made = service(driver, said, token, within)
-    try:
-        beside.serve(made.app(), http, tls_cert, tls_key, "controller", lambda at: click.echo(f"controller at {at}"))
-    except ConfigError as error:
-        raise made.wrong or error from None
+    started = made.running()
+    beside.serve(
+        made.app(), http, tls_cert, tls_key, "controller", lambda at: click.echo(f"controller at {at}"), started
+    )

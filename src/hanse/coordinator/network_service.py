@@ -22,7 +22,7 @@ from hanse.coordinator.app import Guard
 from hanse.coordinator.beside import bearer, refusal
 from hanse.coordinator.priorities import Priorities, Standing
 from hanse.coordinator.schemas import Body, read
-from hanse.errors import ConfigError, HanseError
+from hanse.errors import HanseError
 from hanse.messages import Json
 from hanse.network_driver import Driver, host_address
 from hanse.registry import find, settings
@@ -70,10 +70,9 @@ class NetworkService:
 
     def __init__(self, driver: Driver, token: str = "", within: str = "") -> None:
         self._priorities, self._token, self._within = Priorities(driver), token, within
-        self.wrong: ConfigError | None = None  # why it could not start
 
     def app(self) -> FastAPI:
-        """Its web application; the driver runs as long as that does."""
+        """Its web application, which answers while :meth:`running`."""
         guarded: dict[str, Any] = {"dependencies": [Depends(bearer(self._token, "the network controller"))]}
         app = FastAPI(
             title="Hanse network controller",
@@ -81,7 +80,6 @@ class NetworkService:
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
-            lifespan=self.running,
         )
         app.get("/health")(self.health)
         app.post("/fl/register/server", **guarded)(self.register_server)
@@ -102,13 +100,9 @@ class NetworkService:
         return app
 
     @contextlib.asynccontextmanager
-    async def running(self, app: FastAPI | None = None) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """The driver works until the end of the block. Raises ``ConfigError`` where it cannot."""
-        try:
-            await self._priorities.start()
-        except ConfigError as error:
-            self.wrong = error
-            raise
+        await self._priorities.start()
         try:
             yield
         finally:

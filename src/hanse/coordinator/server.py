@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import uvicorn
 from hanse import transports
 from hanse.addresses import LISTEN, told
 from hanse.coordinator.app import create_app
+from hanse.coordinator.beside import OneEvent
 from hanse.coordinator.health import Examiner
 from hanse.coordinator.listening import LOOPBACK, check_tls, split
 from hanse.coordinator.patience import protocol, raise_limit
@@ -218,12 +218,8 @@ async def _wrong(examiner: Examiner) -> str:
     return "" if found.alive else found.wrong()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: one event stops all that runs here."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+class _Server(OneEvent):
+    """One event stops all that runs here."""
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets=sockets)

@@ -1,7 +1,8 @@
 """A switch that speaks OpenFlow 1.3, such as Open vSwitch: it calls, and is told which flows to have.
 
 What is preferred is marked DSCP 46 and put into queue 1 of the port it leaves by; the rest of what goes to and from its
-server loses that mark, and passes a meter of the rest of the line's rate. A switch that was restarted, or had lost its
+server loses that mark, and passes a meter of the rest of the line's rate. The queues of ``ports`` are made in the
+switch's database, where that is named. A switch that was restarted, or had lost its
 controller, is told all of it again; one whose controller is gone removes preferences by itself when their time is over.
 
 The switch is set up once: ``ovs-vsctl set-controller BRIDGE tcp:127.0.0.1:6633 -- set bridge BRIDGE
@@ -15,16 +16,18 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hanse.errors import ConfigError, HanseError, NotNow
 from hanse.messages import Json
 from hanse.network_driver import Driver, Pair, Preference
-from hanse.settings import Setting, number, text
+from hanse.settings import Setting, number, text, texts
 
 if TYPE_CHECKING:
     from hanse.network._openflow_flows import Flow
     from hanse.network._openflow_switch import Switch
+    from hanse.network._ovsdb import Database
 
 SETTINGS = {
     "listen": Setting("127.0.0.1:6633", "where the switch calls", text(200)),
@@ -34,6 +37,10 @@ SETTINGS = {
         number(0, 1e6),
     ),
     "share": Setting(0.9, "of it, kept for what is preferred", number(0.01, 0.99)),
+    "database": Setting(
+        "", "of Open vSwitch, where queues are made: unix:PATH; empty: none are", text(4096, empty=True)
+    ),
+    "ports": Setting((), "names of the switch's ports that lead to a line, whose queues are made there", texts()),
     "certificate": Setting("", "certificate for TLS with the switch (PEM)", text(4096, empty=True)),
     "key": Setting("", "its key (PEM)", text(4096, empty=True)),
     "authority": Setting("", "of the certificates that switches show (PEM)", text(4096, empty=True)),
@@ -43,8 +50,19 @@ _FOUND_S = 2.0  # for a host to say that it has an address
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Queues:
+    database: Database
+    ports: Sequence[str]
+    bits: float
+    share: float
+
+
 class _OpenFlow:
-    def __init__(self, host: str, port: int, kbit_s: int, secured: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, host: str, port: int, kbit_s: int, secured: ssl.SSLContext | None, queues: _Queues | None
+    ) -> None:
+        self._queues = queues
         self._host, self._port, self._kbit_s, self._secured = host, port, kbit_s, secured
         self._back: Callable[[], None] = lambda: None
         self._server: asyncio.Server | None = None
@@ -60,6 +78,12 @@ class _OpenFlow:
             self._server = await asyncio.start_server(self._called, self._host, self._port, ssl=self._secured)
         except OSError as error:
             raise ConfigError(f"cannot listen on {self._host}:{self._port} for a switch ({error.strerror})") from None
+        if self._queues is not None:
+            try:
+                await self._queues.database.make(self._queues.ports, self._queues.bits, self._queues.share)
+            except HanseError as error:
+                self._server.close()
+                raise ConfigError(error.message) from None
 
     def missing(self) -> str:
         return "" if self._switch is not None else f"no switch is connected to {self._host}:{self._port}"
@@ -69,6 +93,9 @@ class _OpenFlow:
         if switch is not None:
             with contextlib.suppress(HanseError):
                 await self.apply(())  # nothing of ours but how a switch is without us
+        if self._queues is not None:
+            with contextlib.suppress(HanseError):
+                await self._queues.database.remove()
         if self._server is not None:
             self._server.close()
         if switch is not None:
@@ -258,5 +285,15 @@ def driver(settings: Mapping[str, Json]) -> Driver:
         import os_ken  # noqa: F401
     except ImportError:
         raise ConfigError("the driver openflow needs os-ken; run: pip install 'hanse[network]'") from None
-    rest = (1 - float(settings["share"])) * float(settings["rate_mbit_s"]) * 1000
-    return _OpenFlow(host, int(port), max(1, round(rest)) if rest else 0, secured)
+    share, bits = float(settings["share"]), float(settings["rate_mbit_s"]) * 1e6
+    queues = None
+    if settings["ports"] or settings["database"]:
+        from hanse.network._ovsdb import Database
+
+        if not (settings["ports"] and settings["database"] and bits):
+            raise ConfigError(
+                "database, ports and rate_mbit_s go together: queues are made at ports, of the line's rate"
+            )
+        queues = _Queues(Database(str(settings["database"])), settings["ports"], bits, share)
+    rest = (1 - share) * bits / 1000
+    return _OpenFlow(host, int(port), max(1, round(rest)) if rest else 0, secured, queues)

@@ -203,6 +203,7 @@ const SAYS = {
   "run.done": (d) => `has done its last step${d.reason ? `: ${d.reason}` : ""}`, model: (d) => `model${d.version === undefined ? "" : ` version ${d.version}`} stored`,
   "node.refused": (d, e) => `${e.node ?? "someone"} was refused: ${d.what ?? ""} ${typeof d.detail === "string" ? d.detail : ""}`,
   "account.refused": (d) => `someone was refused: ${Object.entries(d).map(([k, v]) => `${k} ${typeof v === "string" ? v : JSON.stringify(v)}`).join(", ") || "wrong token"}`,
+  "network.unavailable": (d) => `traffic is not preferred: ${d.reason ?? "no network controller"}`, "network.available": () => "traffic is preferred again",
   "node.online": (_, e) => `${e.node} came on line`, "node.offline": (_, e) => `${e.node} went off line`, "node.enrolled": (_, e) => `${e.node} joined`, "node.described": (_, e) => `${e.node} described its data`, "node.revoked": (_, e) => `${e.node} was revoked`,
 };
 
