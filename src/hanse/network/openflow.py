@@ -47,6 +47,7 @@ SETTINGS = {
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FOUND_S = 2.0  # for a host to say that it has an address
+_MOST_HOSTS = 4096  # that are remembered; whoever floods the network with addresses fills no memory
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +70,7 @@ class _OpenFlow:
         self._switch: Switch | None = None
         self._told: dict[Any, Flow] = {}  # what the switch has of us
         self._hosts: dict[str, tuple[int, str]] = {}  # address to port and MAC, as first heard
+        self._claims: set[tuple[str, int]] = set()  # that another port has made, and were told of
         self._news = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -140,6 +142,7 @@ class _OpenFlow:
             await asyncio.gather(running, return_exceptions=True)
             return
         self._switch, self._told, self._hosts = switch, {flow.key: flow for flow in begun}, {}
+        self._claims.clear()
         self._back()
         try:
             await running
@@ -150,8 +153,12 @@ class _OpenFlow:
 
     def _heard(self, port: int, address: str, mac: str) -> None:
         """The first port counts while the switch is connected: another that claims the address is told of, no more."""
+        if address not in self._hosts and len(self._hosts) >= _MOST_HOSTS:
+            used = {one for flow in self._told.values() if flow.pair for one in (flow.pair.client, flow.pair.server)}
+            del self._hosts[next(one for one in self._hosts if one not in used)]
         known = self._hosts.setdefault(address, (port, mac))
-        if known[0] != port:
+        if known[0] != port and (address, port) not in self._claims and len(self._claims) < _MOST_HOSTS:
+            self._claims.add((address, port))
             _log.warning("%s is at port %d, and something at port %d says that it is too", address, known[0], port)
         self._news.set()
 
