@@ -24,7 +24,7 @@ if token: request.add_header("Authorization", "Bearer " + token)
 secured = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority or None))
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secured)
 try:
-    with opener.open(request, timeout=20) as answer: status, said = answer.status, answer.read()
+    with opener.open(request, timeout=60) as answer: status, said = answer.status, answer.read()
 except urllib.error.HTTPError as error: status, said = error.code, error.read()
 print(json.dumps([status, json.loads(said)]))
 """
@@ -72,7 +72,7 @@ class Controller:
             [*self.machine.prefix, sys.executable, "-c", _ASK, method, url + path, sent, token, str(authority)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         if done.returncode:
             return 0, done.stderr
@@ -83,7 +83,7 @@ class Controller:
         """Returns when a network is there."""
         self.until(lambda: self.ask("GET", "/health")[0] == 200)
 
-    def until(self, true: Any, seconds: float = 40) -> None:
+    def until(self, true: Any, seconds: float = 90) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self._log.read_text()[-2000:]

@@ -64,7 +64,7 @@ class Processes:
         with log.open("wb") as file:
             process = subprocess.Popen([*machine.prefix, sys.executable, *words], stdout=file, stderr=file, env=told)
         self._started.append(process)
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240
         while ready not in log.read_text():
             if time.monotonic() > end or process.poll() is not None:
                 raise RuntimeError(f"{name} is not ready: {log.read_text()[-2000:]}")

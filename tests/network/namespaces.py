@@ -35,7 +35,7 @@ def lacking(*programs: str) -> str:
 
 def run(*arguments: str) -> str:
     """What a program printed. Raises ``CalledProcessError`` with what it said in a note."""
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

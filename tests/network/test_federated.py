@@ -24,7 +24,7 @@ def look(switch: Machine, path: str, home: Path) -> Any:
     return asker.ask("GET", path, url=f"https://{CONTROL}:8181", authority=home / "control" / "authority.crt")[1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("driver", sorted(DRIVERS))
 def test_large_transfers_of_a_run_are_preferred_while_they_last(driver: str, tmp_path: Path) -> None:
     processes = Processes(tmp_path)
@@ -52,7 +52,7 @@ def test_large_transfers_of_a_run_are_preferred_while_they_last(driver: str, tmp
             processes.stop()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_without_its_controller_a_run_goes_on_and_says_so(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     nobody = {"SDN_CONTROLLER_URL": f"https://{CONTROL}:8181"}

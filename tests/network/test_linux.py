@@ -48,7 +48,7 @@ async def main():
 print(json.dumps(asyncio.run(main())))
 """
     done = subprocess.run(
-        [*machine.prefix, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ}
+        [*machine.prefix, sys.executable, "-c", code], capture_output=True, text=True, timeout=110, env={**os.environ}
     )
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
