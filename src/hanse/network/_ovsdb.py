@@ -20,7 +20,7 @@ _BLOCK = 1 << 16
 _LARGEST = 1 << 24
 
 
-class Database:
+class SwitchDatabase:
     """The database at ``unix:PATH`` or, on this machine, ``tcp:127.0.0.1:PORT``. Raises ``ConfigError``."""
 
     def __init__(self, address: str) -> None:

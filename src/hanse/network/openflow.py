@@ -27,7 +27,7 @@ from hanse.settings import Setting, number, text, texts
 if TYPE_CHECKING:
     from hanse.network._openflow_flows import Flow
     from hanse.network._openflow_switch import Switch
-    from hanse.network._ovsdb import Database
+    from hanse.network._ovsdb import SwitchDatabase
 
 SETTINGS = {
     "listen": Setting("127.0.0.1:6633", "where the switch calls", text(200)),
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Queues:
-    database: Database
+    database: SwitchDatabase
     ports: Sequence[str]
     bits: float
     share: float
@@ -295,12 +295,12 @@ def driver(settings: Mapping[str, Json]) -> Driver:
     share, bits = float(settings["share"]), float(settings["rate_mbit_s"]) * 1e6
     queues = None
     if settings["ports"] or settings["database"]:
-        from hanse.network._ovsdb import Database
+        from hanse.network._ovsdb import SwitchDatabase
 
         if not (settings["ports"] and settings["database"] and bits):
             raise ConfigError(
                 "database, ports and rate_mbit_s go together: queues are made at ports, of the line's rate"
             )
-        queues = _Queues(Database(str(settings["database"])), settings["ports"], bits, share)
+        queues = _Queues(SwitchDatabase(str(settings["database"])), settings["ports"], bits, share)
     rest = (1 - share) * bits / 1000
     return _OpenFlow(host, int(port), max(1, round(rest)) if rest else 0, secured, queues)
