@@ -55,6 +55,7 @@ class OneEvent(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """None are."""
         yield
 
 
