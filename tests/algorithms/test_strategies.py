@@ -106,6 +106,33 @@ def test_scaffold_ends_at_the_common_optimum_where_fedavg_does_not() -> None:
     assert distance("scaffold") < 1e-3
 
 
+def test_fednova_is_near_the_common_optimum_where_a_large_site_wins_fedavg_by_its_steps() -> None:
+    """100 rows, nine of ten of them ill, and 300, nine of ten well: three times the rows, and three times the steps."""
+
+    def excess(strategy: str) -> float:
+        chosen = {"model_name": "sgd_classifier", "num_rounds": 120, "local_epochs": 2, "batch_size": 10}
+        drive = driven(strategy, unequal(), learning_rate=0.02, test_fraction=0.0, **chosen)
+        result = drive.run()
+        parts = [preparation.rows(site, preparation.unpack(result)) for site in drive.sites.values()]
+        X, y = (np.concatenate([getattr(part, name) for part in parts]) for name in ("X", "y"))
+
+        def whole(w: Vector) -> float:
+            z = X @ w[:-1] + w[-1]
+            return float((np.logaddexp(0, z) - y * z).mean())
+
+        return whole(flat(result, False)) - minimize(whole, np.zeros(X.shape[1] + 1)).fun
+
+    assert excess("fednova") < 0.3 * excess("fedavg")
+
+
+def unequal() -> dict[str, Table]:
+    table = toy(1200)
+    ill = np.array([label == "ill" for label in table["y"].labels()])
+    sick, well = np.flatnonzero(ill), np.flatnonzero(~ill)
+    small, large = [sick[:90], well[:10]], [sick[90:120], well[10:280]]
+    return {"a": table.take(np.concatenate(small)), "b": table.take(np.concatenate(large))}
+
+
 # ---------------------------------------------------------------- SCAFFOLD's memory
 
 
