@@ -500,3 +500,22 @@ def test_a_column_of_sample_ids_that_sites_do_not_have_is_told() -> None:
         with pytest.raises(ConfigError, match="no site has the column 'patients' .* did you mean 'patient'?"):
             federation.experiment(**given, sample_id_column="patients").run(progress=False)
         assert federation.experiment(**given).run(progress=False).record.data["task"]["features"] == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "says"),
+    [
+        ({"model_options": {"Cc": 1.0}}, "pq", "no setting 'Cc' of logistic_regression; did you mean 'C'"),
+        ({"model_options": {"C": -1}}, "pq", "C of logistic_regression is -1"),
+        ({"model_options": {"C": float("inf")}}, "pq", "C of logistic_regression is inf"),
+        ({"model_options": {"C": float("nan")}}, "pq", "C of logistic_regression is nan"),
+        ({}, "rs", "no two sites share a label of 'y'"),
+    ],
+)
+def test_options_and_targets_that_cannot_work_are_said_at_the_proposal(
+    given: dict[str, Any], labels: str, says: str
+) -> None:
+    x = [1.0, 2.0, 3.0, 4.0] * 5
+    tables = {"a": {"x": x, "y": ["p", "q"] * 10}, "b": {"x": x, "y": list(labels) * 10}}
+    with hanse.simulate(tables) as federation, pytest.raises(ConfigError, match=says):
+        federation.experiment(model="logistic_regression", target="y", sample_id_column=None, **given).propose()
