@@ -67,6 +67,7 @@ GROUND = (
     "subjects",
     "budgets",
     "noised",
+    "attack",
     "allocator",
     "thread_limits",
     "philox",

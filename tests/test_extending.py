@@ -332,6 +332,19 @@ def test_a_statistic_with_noise(add: Add) -> None:
         hanse.simulate(sites).analytics().noisy({"price": {"share_above": {"above": 1}}})
 
 
+def test_an_attack(add: Add) -> None:
+    from hanse.experiment.privacy_audit import audit
+
+    add("attacks/smallest_losses.py")
+    rng = np.random.default_rng(0)
+    rows = {"x": rng.normal(size=90), "ill": rng.integers(0, 2, 90).astype(str)}
+    asked = {"model": "logistic_regression", "target": "ill", "rounds": 2}
+    [row] = audit(rows, asked, sites=3, attacks=["smallest_losses"])
+    assert 0 <= row["proposed"] <= 1
+    assert 0.3 < row["chance"] < 0.7
+    assert "best fitted tenth" in row["measure"]
+
+
 def test_where_the_other_examples_are_used() -> None:
     """Two are used where a coordinator is, by the suites of their kind."""
     for path, suite in {

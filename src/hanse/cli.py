@@ -22,7 +22,7 @@ _GROUPS = {
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
     "audit": ("hanse.experiment.cli_audit:audit", "Check the evidence of a run, without any server."),
-    "privacy": ("hanse.experiment.cli_privacy:privacy", "Plan how much noise differential privacy takes."),
+    "privacy": ("hanse.experiment.cli_privacy:privacy", "Plan how much noise a run takes, and audit it."),
     "probe": ("hanse.experiment.cli_probe:probe", "Measure what a round costs in this federation."),
     "bootstrap": ("hanse.experiment.cli_bootstrap:bootstrap", "Write a project that runs an experiment."),
 }

@@ -45,6 +45,7 @@ FOLDERS = (
     "ledgers",
     "statistics",
     "noised_statistics",
+    "attacks",
     "measures",
     "transports",
     "engines",

@@ -162,6 +162,22 @@ def test_show_gives_settings_and_code(home: Path) -> None:
     assert "class Probe:" in shown
 
 
+def test_an_owner_sees_what_attacks_get_beside_the_proposal(home: Path, tmp_path: Path) -> None:
+    Approvals(home).receive(Proposal.parse(proposal(probe())))
+    assert json.loads(hanse(home, "show", "run-1", "--config"))["federated_strategy"] == "probe"
+    row = {"attack": "differencing", "without": 1.0, "proposed": 0.25, "chance": 0.0, "epsilon_at_least": 0.5}
+    (tmp_path / "audit.json").write_text(json.dumps({"attacks": [{**row, "measure": "share", "note": ""}]}))
+    said = "# attack differencing: gets 0.25, 1.00 without its protections, a guess 0.00, proves epsilon 0.50 (share)"
+    assert said not in hanse(home, "show", "run-1")
+    assert said in hanse(home, "show", "run-1", "--audit", str(tmp_path / "audit.json"))
+    assert said in hanse(home, "show", "run-1")  # it is kept
+    for wrong in ("no JSON", "[]", json.dumps({"attacks": [{"attack": "x"}]})):
+        (tmp_path / "audit.json").write_text(wrong)
+        with pytest.raises(DataError, match="no audit"):
+            hanse(home, "show", "run-1", "--audit", str(tmp_path / "audit.json"))
+    assert said in hanse(home, "show", "run-1")
+
+
 def test_what_others_wrote_cannot_steer_the_terminal(home: Path) -> None:
     """Neither a purpose, a name, a setting nor a training plan wipes, forges or turns round what the owner reads."""
     nasty = "fine\x1b[2K\n# rule limits: allows it\u202e"

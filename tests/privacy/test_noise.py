@@ -20,6 +20,7 @@ from hanse.privacy import accounting, clipping, concentrated, gaussian
 from hanse.privacy.central import NoisedSum
 from hanse.privacy.discrete_gaussian import sample
 from hanse.privacy.drawing import Draws, key_for
+from hanse.privacy.empirical import least_epsilon
 from hanse.privacy.guarantee import ROW, of
 from hanse.privacy.guarantee import settled as agreed
 from hanse.privacy.release import released
@@ -173,20 +174,6 @@ def test_whole_numbers_below_a_bound_are_uniform(bound: int) -> None:
 
 
 # ---------------------------------------------------------------- an attacker who tells two data sets apart
-
-
-def least_epsilon(without: np.ndarray, one: np.ndarray, delta: float, cuts: np.ndarray, confidence: float) -> float:
-    """With this confidence ε is at least so much: the best threshold test, by Clopper and Pearson's bounds. A test that
-    says "with" where the value is above a cut has at an (ε, δ) mechanism P(true) ≤ exp(ε) P(false) + δ."""
-    best, level = 0.0, (1 - confidence) / (2 * len(cuts))
-    n = len(one)
-    for cut in cuts:
-        true, false = int((one > cut).sum()), int((without > cut).sum())
-        surely = stats.beta.ppf(level, true, n - true + 1) if true else 0.0
-        at_most = stats.beta.ppf(1 - level, false + 1, n - false) if false < n else 1.0
-        if surely > delta:
-            best = max(best, math.log((surely - delta) / at_most))
-    return best
 
 
 SIZE, DELTA = 100_000, 1e-5

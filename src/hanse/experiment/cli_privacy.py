@@ -1,4 +1,4 @@
-"""``hanse privacy``: how much noise a promise of differential privacy takes, and what some noise is worth."""
+"""``hanse privacy``: how much noise a promise takes, what some noise is worth, and what attacks get."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 import click
 
 from hanse.experiment.cli_parts import json_option, listed
+from hanse.experiment.cli_privacy_audit import audit
 
 
 @click.group()
 def privacy() -> None:
-    """Plan differential privacy: what noise a promise takes, and what noise promises."""
+    """Plan differential privacy: what noise a promise takes, and what noise promises. Audit a run by known attacks."""
+
+
+privacy.add_command(audit)
 
 
 _delta = click.option("--delta", default=1e-5, show_default=True, help="Of all rounds together.")

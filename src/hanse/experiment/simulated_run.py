@@ -31,6 +31,7 @@ from hanse.table import Table
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports.local import LocalTransport
 
+Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
 AWAKE = 256  # virtual sites that keep their rows at hand
 
 
@@ -56,7 +57,9 @@ class SimulatedRun:
         batched: bool,
         processes: int,
         places: Callable[[int], Sequence[Place]],
+        heard: Heard | None = None,
     ) -> None:
+        self._heard = heard
         self._shown, self._owner = shown, owner
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
         self.nodes = list(frozen.content["datasets"])
@@ -303,6 +306,8 @@ class SimulatedRun:
                 raise NodeFailed(f"{type(error).__name__}: {error}") from error
             finally:
                 self._waiting.discard(progress)
+            if self._heard is not None:
+                self._heard(node, message.body, body)
             return Message("reply", message.id, node, body)
 
         return handle

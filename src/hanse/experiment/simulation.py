@@ -16,7 +16,7 @@ from hanse.experiment.places import Place
 from hanse.experiment.processes import SiteProcess
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
-from hanse.experiment.simulated_run import SimulatedRun
+from hanse.experiment.simulated_run import Heard, SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.summary import labels_here
 from hanse.suppression import most_rows
@@ -59,6 +59,7 @@ class Simulation:
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
+    heard: Heard | None = None  # who listens at the coordinator (:mod:`hanse.experiment.laboratory`)
     _sites: dict[str, _Site] = field(default_factory=dict)
     _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
     _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
@@ -94,7 +95,7 @@ class Simulation:
         frozen = self._freeze(config)
         run_id = f"simulation-{len(self.runs) + 1}"
         how = (self.wire, self.workers, self.batched, self.processes, self._places)
-        run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how)
+        run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how, self.heard)
         self.runs[run_id] = run
         run.start()
         return run_id

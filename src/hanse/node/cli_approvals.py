@@ -60,13 +60,25 @@ def proposals(home: Path, everything: bool, as_json: bool) -> None:
 @click.argument("run")
 @click.option("--sha256", default="", help="Which hash, where a run was proposed with several; a prefix will do.")
 @click.option("--changes", is_flag=True, help="Only what it asks that the last one that was approved did not.")
-def show(home: Path, run: str, sha256: str, changes: bool) -> None:
+@click.option("--config", "settings", is_flag=True, help="Only its settings, as JSON for hanse privacy audit.")
+@click.option(
+    "--audit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What hanse privacy audit --json wrote of it: kept beside it, and shown from now on.",
+)
+def show(home: Path, run: str, sha256: str, changes: bool, settings: bool, audit: Path | None) -> None:
     """What a run would do: its settings, and the code that would run here."""
     from hanse.bundle import thaw
+    from hanse.node import audits
     from hanse.node.approvals import Approvals
 
     approvals = Approvals(joined(home))
     found = approvals.get(run, sha256)
+    if settings:
+        click.echo(json.dumps(found.content()["config"], indent=2))
+        return
+    if audit is not None:
+        audits.keep(home, found.sha256, audit)
     if changes:
         _changes(approvals, found)
         return
@@ -83,6 +95,8 @@ def show(home: Path, run: str, sha256: str, changes: bool) -> None:
             click.echo("# " + line(f"rule {rule['rule']}: {'allows it' if rule['allowed'] else _forbids(rule)}"))
     except ConnectionError:
         click.echo("# (start the node to see what its rules say)")
+    for said in audits.sentences(home, found.sha256):
+        click.echo("# " + line(said))
     click.echo(visible(thaw(found.text, found.sha256).preview()))
 
 

@@ -13,6 +13,7 @@ noise that is calibrated (differential privacy).
 ``drawing``        random numbers from a key that nobody else has
 ``discrete_gaussian``  noise of whole numbers, drawn exactly (Canonne, Kamath and Steinke)
 ``concentrated``   what the noise of several releases costs together
+``empirical``      the least ε that what an attacker found can come from
 ``accounting``     the same where each round takes a random sample, by dp-accounting
 =================  =======================================================================================
 
