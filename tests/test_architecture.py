@@ -28,6 +28,7 @@ INGREDIENTS = (
     "ledgers",
     "statistics",
     "noised_statistics",
+    "attacks",
     "measures",
 )
 SHOWN = ("learning", "boosting", "privacy", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node

@@ -31,7 +31,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MeanTold:
     """What a statistic said of one column: over how many rows, and their mean."""
 
     rows: float
@@ -53,7 +53,7 @@ class Scene(Protocol):
         """Somebody to single out: a column and a value of it that only this person reaches, a second column, the
         person's value of it, and the lowest and highest of anybody."""
 
-    def ask(self, column: str, below: tuple[str, float] | None) -> Told:
+    def ask(self, column: str, below: tuple[str, float] | None) -> MeanTold:
         """A statistic of a column over all rows, or those in which another one is below a value."""
 
 

@@ -70,11 +70,11 @@ def test_many_nodes_with_neighbours_and_losses_in_every_exchange(n: int) -> None
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("lost", [1, 4])
-def test_nodes_that_are_lost_in_any_exchange_down_to_the_threshold(op: str, lost: int, when: str) -> None:
-    """``after``: the node has answered, and nobody hears of it. At 10 nodes the threshold is 6. A list is signed only
+@pytest.mark.parametrize(("n", "lost"), [(3, 1), (10, 1), (10, 4), pytest.param(50, 24, marks=pytest.mark.long)])
+def test_nodes_that_are_lost_in_any_exchange_down_to_the_threshold(n: int, lost: int, op: str, when: str) -> None:
+    """``after``: the node has answered, and nobody hears of it. The thresholds are 2, 6 and 26. A list is signed only
     where somebody is lost before, n002 then."""
-    contributions = whole(10)
+    contributions = whole(n)
     nodes = Nodes.signed(contributions, rows=dict.fromkeys(contributions, 100.0))
     gone = dict.fromkeys(sorted(contributions)[2 : 2 + lost], op)
     if op == "agree":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hanse import policy as owners
-from hanse.attack import Told
+from hanse.attack import MeanTold
 from hanse.config import owners as owners_of
 from hanse.errors import ConfigError, DataError
 from hanse.experiment.configuring import ALIASES
@@ -85,13 +85,13 @@ class Laboratory:
                     found.append((by, float(reach[who]), name, float(values[who]), span))
         return found[:_PERSONS]
 
-    def ask(self, column: str, below: tuple[str, float] | None) -> Told:
+    def ask(self, column: str, below: tuple[str, float] | None) -> MeanTold:
         where = [] if below is None else [[below[0], "<", below[1]]]
         said = self._asked.analytics(where=where).fetch_stats(["count", "mean"], column)
         rows, mean = said.values("count").get(column), said.values("mean").get(column)
         if rows is None or mean is None:
             raise DataError(f"no site tells the mean of {column!r}")
-        return Told(float(rows), float(mean))
+        return MeanTold(float(rows), float(mean))
 
     @functools.cached_property
     def _asked(self) -> Federation:
@@ -107,7 +107,7 @@ class Laboratory:
         return Federation(Simulation(tables, "references", 1, {"seed": self._seed}, policy=policy, heard=heard))
 
 
-class Known:
+class FinishedModel:
     """A model that is there already, as a :class:`hanse.attack.Scene`: it has losses, and nothing else to see."""
 
     def __init__(self, result: Result, members: Table, others: Table) -> None:
@@ -122,7 +122,7 @@ class Known:
     def persons(self) -> Sequence[tuple[str, float, str, float, tuple[float, float]]]:
         raise ConfigError("a finished model answers no statistics; audit a proposal")
 
-    def ask(self, column: str, below: tuple[str, float] | None) -> Told:
+    def ask(self, column: str, below: tuple[str, float] | None) -> MeanTold:
         raise ConfigError("a finished model answers no statistics; audit a proposal")
 
 

@@ -14,7 +14,7 @@ from hanse.attacks import attacks as known
 from hanse.errors import ConfigError, HanseError
 from hanse.experiment import drawing
 from hanse.experiment.configuring import configure
-from hanse.experiment.laboratory import Known, Laboratory, bare, proposed
+from hanse.experiment.laboratory import FinishedModel, Laboratory, bare, proposed
 from hanse.experiment.listing import Listing
 from hanse.experiment.results import Result
 from hanse.messages import Json
@@ -113,7 +113,7 @@ def audit_result(result: Result, members: Any, others: Any, attacks: Sequence[st
         others: rows of the same kind that it did not learn from.
         attacks: names; None: all.
     """
-    scene = Known(result, Table.of(members), Table.of(others))
+    scene = FinishedModel(result, Table.of(members), Table.of(others))
     rows = [_row(name, one, None, scene) for name, one in _chosen(attacks).items()]
     return Audit(rows, None if result.privacy is None else result.privacy.epsilon)
 

@@ -134,7 +134,8 @@ class Averaging:
         """Whether all that a site sends is a change of θ, of which nothing else is made: what a strategy adds must come
         as it was sent, and what a site keeps, beside a sum at the coordinator, is made of its whole change."""
         beside = self.local.keeps and not self.local.personal
-        return not (self.local.adds or self.local.numbers or beside)
+        numbers = self.local.numbers and not self.local.bounded
+        return not (self.local.adds or numbers or beside)
 
     def averages(self, options: Mapping[str, Json]) -> bool:
         """Whether a site counts by its weight."""

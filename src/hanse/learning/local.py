@@ -107,6 +107,7 @@ class LocalStep:
         adds: the names under which the site sends arrays besides the change of its parameters, each shaped as those
             that are learned.
         numbers: the names under which it sends single numbers.
+        bounded: whether the change and these numbers are one vector, which noise clips and hides as it does a change.
         told: what it sends under those names, and what it keeps.
         keeps: whether it keeps anything from round to round.
         personal: whether what it keeps is a model of its own, or a part of one, which no sum at the coordinator goes
@@ -120,6 +121,7 @@ class LocalStep:
     term: Callable[[Visit], ProximalTerm | None] = _nothing
     adds: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    bounded: bool = False
     told: Callable[[Visit, Learned], Said] = _silent
     keeps: bool = False
     personal: bool = False
