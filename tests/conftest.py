@@ -9,9 +9,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # One thread each for BLAS and OpenMP, here and in the processes that tests start: threads that wait for each other over
 # small matrices spin, which took most of the processor time. NumPy reads it when it is loaded, so not before this line.
@@ -27,17 +29,36 @@ _numbers = itertools.count()
 
 # Those that take longest, the longest first: what is left for the end of two workers is short then.
 _LONGEST = (
-    "tests/statistics/test_pooled.py",
+    "tests/attacks/test_killed.py",
+    "tests/conformance/test_syft.py",
     "tests/algorithms/test_boosting.py",
+    "tests/conformance/test_documented_clients.py",
     "tests/conformance/test_same_everywhere.py",
     "tests/statistics/test_the_law.py",
-    "tests/test_way_in.py",
-    "tests/attacks/test_killed.py",
-    "tests/experiment/test_simulation.py",
-    "tests/attacks/test_lying_node.py",
     "tests/coordinator/test_process.py",
-    "tests/attacks/test_wire.py",
+    "tests/attacks/test_statistics.py",
+    "tests/experiment/test_simulation.py",
+    "tests/statistics/test_odd_sites.py",
+    "tests/attacks/test_lying_node.py",
+    "tests/node/test_gate.py",
 )
+
+
+# Whose tests stand on one federation of processes: they go to one worker, so that it is started once.
+_TOGETHER = tuple(
+    f"tests/conformance/test_{name}.py" for name in ("syft", "federated_analytics", "fedbiomed", "mllabiome")
+)
+
+
+class _Together(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _TOGETHER[0] if file in _TOGETHER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    return _Together(config, log)
 
 
 @pytest.hookimpl(trylast=True)

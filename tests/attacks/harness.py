@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -84,19 +85,22 @@ def until(condition: Callable[[], Any], seconds: float = 60, every: float = 0.02
 
 def ended(federation: Federation, run: str, seconds: float = 90) -> Json:
     """The session once it is over."""
+    # the coordinator is not asked again and again: each look has it send all that the run is
+    until(lambda: kept(federation.home, "SELECT state FROM runs WHERE id = ?", run) in ENDED, seconds, 0.05)
+    return session(federation, run)
 
-    def look() -> Json:
-        found = session(federation, run)
-        return found if found["state"] in ENDED else None
 
-    return until(look, seconds, 0.1)  # each look has the coordinator send all that the run is
+def kept(home: Path, question: str, run: str) -> Json:
+    """What the coordinator's database says of a run, without asking the coordinator."""
+    with contextlib.closing(
+        sqlite3.connect(f"file:{home / 'coordinator' / 'hanse.db'}?mode=ro", uri=True, timeout=5)
+    ) as database:
+        (found,) = database.execute(question, (run,)).fetchone()
+    return found
 
 
 def steps_done(home: Path, run: str) -> int:
-    """Steps in the coordinator's database, without asking the coordinator."""
-    with sqlite3.connect(f"file:{home / 'coordinator' / 'hanse.db'}?mode=ro", uri=True, timeout=5) as db:
-        (count,) = db.execute("SELECT count(*) FROM rounds WHERE run = ?", (run,)).fetchone()
-    return int(count)
+    return int(kept(home, "SELECT count(*) FROM rounds WHERE run = ?", run))
 
 
 def worker_of(process_id: int) -> int:

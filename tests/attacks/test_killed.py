@@ -32,7 +32,7 @@ TRAINING = {"num_rounds": 30, "min_available_nodes": 3, "min_completed": 3, "rec
 BOOSTING = {
     "model_name": "xgboost",
     "model_options": {"max_depth": 4},
-    "num_rounds": 25,
+    "num_rounds": 14,
     "federated_strategy": "boosting",
     "min_available_nodes": 3,
     "min_completed": 2,

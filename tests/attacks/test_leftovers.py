@@ -101,7 +101,7 @@ def test_nothing_is_left_and_no_secret_is_told(tmp_path: Path, monkeypatch: pyte
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_program_with_a_federation_is_stopped(tmp_path: Path, how: int) -> None:
     """As the demo is: by Ctrl-C, by kill, by closing its terminal. Its processes end with it."""
     code = (

@@ -41,6 +41,23 @@ def quiet() -> None:
     pass
 
 
+def proof_of(signer: Signer, node: str, proposal: Mapping[str, Json], decision: str, **other: str) -> Json:
+    """A node's decision on a proposal, signed with its key."""
+    now = datetime.now(UTC)
+    said = {
+        "node": node,
+        "run": proposal["run"],
+        "sha256": proposal["sha256"],
+        "proposer": proposal["proposer"],
+        "decision": decision,
+        "actor": "owner",
+        "reason": "",
+        "time": now.isoformat(),
+        "until": (now + timedelta(days=30)).isoformat() if decision == "accept" else "",
+    }
+    return signed(SignedDecision(**{**said, **other}), signer)
+
+
 class SiteNode:
     """A node in this process: remembers what was proposed, answers only what was approved."""
 
@@ -141,21 +158,7 @@ class SiteNode:
 
     def proof(self, run: str, decision: str, **other: str) -> Json:
         """What the node signs of a decision; None where it has no key."""
-        if self.signer is None:
-            return None
-        proposal, now = self.proposals[run], datetime.now(UTC)
-        said = {
-            "node": self.name,
-            "run": run,
-            "sha256": proposal["sha256"],
-            "proposer": proposal["proposer"],
-            "decision": decision,
-            "actor": "owner",
-            "reason": "",
-            "time": now.isoformat(),
-            "until": (now + timedelta(days=30)).isoformat() if decision == "accept" else "",
-        }
-        return signed(SignedDecision(**{**said, **other}), self.signer)
+        return proof_of(self.signer, self.name, self.proposals[run], decision, **other) if self.signer else None
 
 
 class Federation:

@@ -18,10 +18,13 @@ from hanse.answers import Answerer
 from hanse.bundle import thaw
 from hanse.identity import JoinToken, NodeIdentity, csr
 from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message, Record
+from hanse.signing import Signer
 from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports import Caller, line
 from tests.transports.grpc_federation import new_key
+
+from .federation import proof_of
 
 Json = Any
 
@@ -148,7 +151,9 @@ class GrpcSite:
         welcome = await self.link.request(Message("hello", f"{self.name}/hello/{os.urandom(4).hex()}", "", hello))
         for proposal in welcome.body.data["proposals"]:
             self.proposals[proposal["run"]] = proposal
-            body = Record({"run": proposal["run"], "sha256": proposal["sha256"], "decision": "accept", "actor": "me"})
+            proof = proof_of(Signer(self.identity), self.name, proposal, "accept", actor="me")
+            said = {"run": proposal["run"], "sha256": proposal["sha256"], "decision": "accept", "actor": "me"}
+            body = Record({**said, "proof": proof})
             await self.link.request(Message("consent", f"{self.name}/consent/{os.urandom(4).hex()}", "", body))
 
     async def handle(self, peer: str, message: Message, progress: Progress) -> Message:

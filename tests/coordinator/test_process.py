@@ -78,9 +78,8 @@ def test_enrolment_is_for_one_node_once(live: Live) -> None:
     asyncio.run(body())
 
 
-def test_a_revoked_node_is_put_out_and_stays_out(tmp_path: Path) -> None:
+def test_a_revoked_node_is_put_out_and_stays_out(live: Live) -> None:
     async def body() -> None:
-        live = Live(tmp_path / "home").start()
         site = await GrpcSite.enrol(live, "n")
         try:
             await site.connect()
@@ -105,7 +104,6 @@ def test_a_revoked_node_is_put_out_and_stays_out(tmp_path: Path) -> None:
             await again.link.close()
         finally:
             await site.link.close()
-            live.stop()
 
     asyncio.run(body())
 
@@ -260,42 +258,39 @@ def test_state_goes_out_and_in(live: Live, tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_on_postgresql(tmp_path: Path, postgres_server: Callable[[], str]) -> None:
+def test_on_postgresql(live: Live, tmp_path: Path, postgres_server: Callable[[], str]) -> None:
     """``hanse coordinator start --database postgresql://...``: nodes enrol, a run survives kill -9 and ends with
     the same bytes as on SQLite; nothing of it is in a SQLite file."""
 
     async def body() -> None:
-        results = []
-        for database in ((), ("--database", postgres_server())):
-            live = Live(tmp_path / str(len(database)) / "home", *database)
-            live.home.parent.mkdir()
-            live.start()
-            try:
-                results.append(await probe_run(live, 6, 2, [0.3] if database else [], 0.1))
-                told = hanse("coordinator", "runs", "--home", str(live.home), *database)
-                assert "completed" in told
-            finally:
-                live.stop()
-            assert (live.home / "hanse.db").exists() == (not database)
-        assert results[0] == results[1]
+        database = ("--database", postgres_server())
+        other = Live(tmp_path / "home", *database).start()
+        try:
+            result = await probe_run(other, ["p0", "p1"], 6, [0.3], 0.1)
+            assert "completed" in hanse("coordinator", "runs", "--home", str(other.home), *database)
+        finally:
+            other.stop()
+        assert not (other.home / "hanse.db").exists()
+        assert (live.home / "hanse.db").exists()
+        assert result == await probe_run(live, ["p0", "p1"], 6, [], 0.0)
 
     asyncio.run(body())
 
 
-async def probe_run(live: Live, rounds: int, sites: int, kills: list[float], slow: float) -> str:
+async def probe_run(live: Live, names: list[str], rounds: int, kills: list[float], slow: float) -> str:
     """SHA-256 of the result of a probe run whose coordinator is killed at these times (seconds after the start)."""
-    nodes = [await GrpcSite.enrol(live, f"n{i}") for i in range(sites)]
+    nodes = [await GrpcSite.enrol(live, name) for name in names]
     for node in nodes:
         node.slow = slow
         await node.connect()
-    await until_online(live, sites)
+    await until_online(live, len(nodes))
     settings = {
         **PROBE,
         "num_rounds": rounds,
         "seed": 7,
         "model_options": {"bytes": 600_000},
         "reconnect_timeout_s": 20,
-        "expected_client_ids": [n.name for n in nodes],
+        "expected_client_ids": names,
     }
     run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
     await until_state(live, run, "running", "completed")
@@ -307,26 +302,24 @@ async def probe_run(live: Live, rounds: int, sites: int, kills: list[float], slo
     assert session["state"] == "completed", session["reason"]
     records = (await live.ok("GET", f"/api/runs/{run}/rounds"))["rounds"]
     assert [r["round"] for r in records] == list(range(1, rounds + 1))
-    assert all(len(r["participants"]) == sites for r in records)
+    assert all(len(r["participants"]) == len(nodes) for r in records)
     assert (await live.ok("GET", "/api/audit/verify"))["ok"]
     for node in nodes:
         await node.link.close()
     return str(session["result"]["sha256"])
 
 
-def killed(tmp_path: Path, moments: int) -> None:
+def killed(calm: Live, tmp_path: Path, moments: int) -> None:
     async def body() -> None:
         draw = random.Random(4)
-        calm, rough = Live(tmp_path / "calm" / "home"), Live(tmp_path / "rough" / "home")
-        results = []
-        for live, kills in ((calm, []), (rough, [draw.uniform(0.0, 0.8) for _ in range(moments)])):
-            live.home.parent.mkdir()
-            live.start()
-            try:
-                results.append(await probe_run(live, 30, 3, kills, 0.05 if moments < 5 else 0.25))
-            finally:
-                live.stop()
-        assert results[0] == results[1]
+        names = [f"k{moments}-{i}" for i in range(3)]
+        rough = Live(tmp_path / "home").start()
+        try:
+            kills = [draw.uniform(0.0, 0.8) for _ in range(moments)]
+            result = await probe_run(rough, names, 30, kills, 0.05 if moments < 5 else 0.25)
+        finally:
+            rough.stop()
+        assert result == await probe_run(calm, names, 30, [], 0.0)
         log = AuditLog(rough.home / "audit.jsonl")
         assert log.verify().ok
         numbers = [e.detail["event"] for e in log.entries() if "event" in e.detail]
@@ -335,15 +328,15 @@ def killed(tmp_path: Path, moments: int) -> None:
     asyncio.run(body())
 
 
-def test_kill_9_and_the_same_bytes(tmp_path: Path) -> None:
+def test_kill_9_and_the_same_bytes(live: Live, tmp_path: Path) -> None:
     """M75, M77: killed at two random moments of a 30-round run, it goes on and ends with the same bytes."""
-    killed(tmp_path, 2)
+    killed(live, tmp_path, 2)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_kill_9_at_ten_moments(tmp_path: Path) -> None:
-    killed(tmp_path, 10)
+def test_kill_9_at_ten_moments(live: Live, tmp_path: Path) -> None:
+    killed(live, tmp_path, 10)
 
 
 def test_a_restart_loses_neither_nodes_nor_proposals(tmp_path: Path) -> None:

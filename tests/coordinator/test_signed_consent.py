@@ -33,6 +33,8 @@ def test_a_decision_is_kept_with_the_nodes_signature(tmp_path: Path, where: str)
                 await f.until(lambda _: run in node.proposals)
                 await node.decide(run, "accept")
             elif where != "standing":
+                if "away" not in where:
+                    await f.until(lambda _: run in node.proposals)
                 await f.consent(session, "a")
             if "away" in where:
                 (told,) = f.store.consents.list(run)

@@ -148,41 +148,43 @@ import os, signal, sys
 from hanse.store import migrations
 from hanse.store.migrations import v2
 from hanse.store.store import Store
-url, folder, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, folder = sys.argv[1:]
 class Counting:
     done = 0
     def __init__(self, connection): self.real = connection
     def __getattr__(self, name): return getattr(self.real, name)
     def exec_driver_sql(self, statement, *more):
-        if Counting.done == at: os.kill(os.getpid(), signal.SIGKILL)
+        if Counting.done == Counting.at: os.kill(os.getpid(), signal.SIGKILL)
         Counting.done += 1
         return self.real.exec_driver_sql(statement, *more)
     def execute(self, statement, *more):
-        if Counting.done == at: os.kill(os.getpid(), signal.SIGKILL)
+        if Counting.done == Counting.at: os.kill(os.getpid(), signal.SIGKILL)
         Counting.done += 1
         return self.real.execute(statement, *more)
 real = migrations.bring_up_to_date
 migrations.bring_up_to_date = lambda connection, folder: (real(Counting(connection), folder),
-    Counting.done == at and os.kill(os.getpid(), signal.SIGKILL))
+    Counting.done == Counting.at and os.kill(os.getpid(), signal.SIGKILL))
 migrations._copy = lambda connection, folder, version, copy=migrations._copy: copy(connection.real, folder, version)
-Store(url, folder).close()
-print("whole", flush=True)
+for line in sys.stdin:  # a process for each, forked of one that has loaded everything
+    Counting.at = int(line)
+    if not (child := os.fork()):
+        Store(url, folder).close()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 def test_killed_anywhere_it_is_the_old_one_or_the_new_one(old: str, tmp_path: Path) -> None:
-    before, killed = rows(old), 0
-    for at in range(20):
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED, old, str(tmp_path / "home"), str(at)], capture_output=True, text=True
-        )
-        if done.returncode == 0:
-            break
-        assert done.returncode == -9, done.stderr
-        killed += 1
-        assert rows(old) == before, at
-    assert killed >= 4  # before each statement, and after the last before the commit
-    assert done.stdout == "whole\n"
+    before, said = rows(old), list[int]()
+    command = [sys.executable, "-c", _KILLED, old, str(tmp_path / "home")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while not said or said[-1]:
+            print(len(said), file=process.stdin, flush=True)
+            said.append(int(process.stdout.readline()))
+            assert said[-1] == 0 or (said[-1] == -9 and rows(old) == before), said
+    assert len(said) > 4  # before each statement, and after the last before the commit
     with Store(old, tmp_path / "home") as store:
         assert len(store.runs.list()) == 4
 
