@@ -204,3 +204,23 @@ def test_numbers_have_their_metrics_by_group() -> None:
         part = pooled.take(np.flatnonzero([s == row["group"] for s in pooled["sex"].labels()]))
         off = part["pressure"].values - found.predictor().predict(part)
         assert row["rmse"] == pytest.approx(np.sqrt(np.square(off).mean()))
+
+
+def test_weighted_rows_count_by_their_weight_in_groups_too() -> None:
+    """As in the metrics of all rows."""
+    tables = {name: {**rows, "w": rng_weights(name, len(rows["age"]))} for name, rows in sites().items()}
+    run = {"model": "xgboost", "weight_column": "w", "group_by": {"sex": []}, "measures": ["groups", "cross_site"]}
+    result = learn(tables, **run)
+    pooled = held_out(result, tables)
+    weight, sex = pooled["w"].values, pooled["sex"].labels()
+    right = np.array(result.predictor().predict(pooled)) == np.array(pooled["disease"].labels())
+    assert result.groups
+    for row in result.groups:
+        of = np.array([label == row["group"] for label in sex])
+        assert row["rows"] == of.sum()
+        assert row["accuracy"] == pytest.approx(np.average(right[of], weights=weight[of]), rel=1e-6)
+        assert row["accuracy"] != pytest.approx(right[of].mean(), abs=1e-4)
+
+
+def rng_weights(name: str, rows: int) -> Any:
+    return np.random.default_rng(len(name)).uniform(0.1, 9, rows)

@@ -22,6 +22,9 @@ from hanse.typed import Typed
 MEASURED = "measured"  # in the result of a run, and in the metrics of the step that ended a measure: by name
 
 
+WEIGHTED = "weighted"  # known at first: whether the run has a ``weight_column``
+
+
 def _no_arrays(learned: Record, known: Record) -> Shapes:
     return {}
 
@@ -90,10 +93,10 @@ class Measuring:
         return len(self.inquiries)
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
-        """Nothing is known yet."""
+        """Nothing is known yet but whether rows are weighted."""
         if previous is None:
             raise ConfigError(f"{self.name} measures a model; build the run with hanse.algorithms.build")
-        return State(previous, 0, Record())
+        return State(previous, 0, Record({WEIGHTED: config.get("weight_column") is not None}))
 
     def ask(self, state: State) -> Ask | Done:
         """The next inquiry."""
@@ -135,12 +138,13 @@ class Measuring:
         return {self.name: state.known.data["told"]} if state.done == len(self.inquiries) else {}
 
 
-def prediction(learned: Record, site: Site) -> tuple[Array, Array]:
-    """Of a site's held-out rows: what the model predicts, in units of the target, and their targets."""
+def prediction(learned: Record, site: Site) -> tuple[Array, Array, Array | None]:
+    """Of a site's held-out rows: what the model predicts, in units of the target, their targets, and what each counts
+    for (None: 1)."""
     prepared = preparation.unpack(learned)
     rows = preparation.rows(site, prepared)
-    y = rows.y[rows.test]
+    y, weight = rows.y[rows.test], None if rows.weight is None else rows.weight[rows.test]
     if not len(y):
-        return np.zeros(preparation.task(prepared).shape(0)), y
+        return np.zeros(preparation.task(prepared).shape(0)), y, weight
     found = find("models", learned.data["model_name"]).predict(learned, rows.X[rows.test])
-    return np.asarray(found, np.float64), y
+    return np.asarray(found, np.float64), y, weight

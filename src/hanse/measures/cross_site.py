@@ -96,10 +96,10 @@ def _with(learned: Record, about: Record, place: int) -> Record:
 def _metrics(model: Record, site: Site, prepared: Record) -> dict[str, float] | None:
     task = preparation.task(prepared)
     try:
-        predicted, y = prediction(model, site)
+        predicted, y, weight = prediction(model, site)
         if predicted.shape != task.shape(len(y)):
             return None
-        own = evaluation.evaluate(predicted, y, task, prepared.arrays["target_mean"])[1]
+        own = evaluation.evaluate(predicted, y, task, prepared.arrays["target_mean"], weight)[1]
     except (HanseError, ValueError, IndexError, TypeError):  # what somebody sent is no model here
         return None
     return {name: own[name] for name in task.of.metrics if name in own}

@@ -8,7 +8,8 @@ of the pooled held-out rows of the sites that tell it. A site tells no group in 
 its owner's ``minimum_cell``; where classes are predicted, none in which it has 1 to ``minimum_cell`` - 1 of a class. Of
 each column as many more are kept back as it takes that the rest of the site, which its total gives, is none that could
 not be told (:func:`hanse.suppression.hidden_groups`). First the sites say which labels they will tell, since nobody
-else knows all of them; a label that no site tells appears nowhere.
+else knows all of them; a label that no site tells appears nowhere. In a run with a ``weight_column`` rows count by it,
+as in the metrics of all rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hanse.errors import NodeFailed, Unusable
 from hanse.kinds import Combine, Contribution, Gathered, Shapes, Site
 from hanse.learning import evaluation
 from hanse.learning import rows as preparation
-from hanse.learning.measuring import Inquiry, measuring, prediction
+from hanse.learning.measuring import WEIGHTED, Inquiry, measuring, prediction
 from hanse.messages import Array, Json, Record
 from hanse.queries import MINIMUM
 from hanse.settings import Check, Setting
@@ -135,17 +136,18 @@ def _say(site: Site, learned: Record, about: Record) -> Contribution:
 def _measure(site: Site, learned: Record, about: Record) -> Contribution:
     prepared = preparation.unpack(learned)
     settled, center = preparation.task(prepared), prepared.arrays["target_mean"]
-    predicted, y = prediction(learned, site)
+    predicted, y, weight = prediction(learned, site)
     wanted: Mapping[str, list[float]] = site.config["group_by"]
     told = {name: _told(site, learned, name, cuts) for name, cuts in wanted.items()}
     groups: list[tuple[str, str]] = [(str(name), str(label)) for name, label in about.data["groups"]]
-    shapes = _shapes(learned, len(groups))
+    shapes = _shapes(learned, len(groups), weight is not None)
     sums = {name: np.zeros([n or 0 for n in shape], dtype) for name, (dtype, shape) in shapes.items()}
     for i, (name, label) in enumerate(groups):
         mask = told.get(name, {}).get(label)
         if mask is None:
             continue
-        for part, values in evaluation.evaluate(predicted[mask], y[mask], settled, center)[0].items():
+        own = None if weight is None else weight[mask]
+        for part, values in evaluation.evaluate(predicted[mask], y[mask], settled, center, own)[0].items():
             sums[part][i] = values
         sums["rows"][i], sums["sites"][i] = mask.sum(), 1
     return Contribution(Record(), sums=sums)
@@ -154,9 +156,9 @@ def _measure(site: Site, learned: Record, about: Record) -> Contribution:
 # ---------------------------------------------------------------- at the coordinator
 
 
-def _shapes(learned: Record, groups: int) -> Shapes:
-    task = preparation.task(preparation.unpack(learned))
-    stacked = {name: (dtype, (groups, *shape)) for name, (dtype, shape) in task.of.shapes(task).items()}
+def _shapes(learned: Record, groups: int, weighted: bool) -> Shapes:
+    parts = evaluation.shapes(preparation.task(preparation.unpack(learned)), weighted)
+    stacked = {name: (dtype, (groups, *(shape or ()))) for name, (dtype, shape) in parts.items()}
     return {**stacked, "rows": ("float64", (groups,)), "sites": ("float64", (groups,))}
 
 
@@ -174,7 +176,7 @@ def _labels(learned: Record, known: Record, gathered: Gathered) -> Record:
     if wrong:
         raise Unusable(wrong)
     groups = [[name, label] for name in sorted(found) for label in sorted(found[name], key=_place)]
-    return Record({"groups": groups[:MOST], "more": max(0, len(groups) - MOST)})
+    return Record({**known.data, "groups": groups[:MOST], "more": max(0, len(groups) - MOST)})
 
 
 def _place(label: str) -> tuple[float, str]:
@@ -210,7 +212,7 @@ MEASURE = measuring(
             lambda learned, known: Record({"groups": known.data["groups"]}),
             _measure,
             _reports,
-            sums=lambda learned, known: _shapes(learned, len(known.data["groups"])),
+            sums=lambda learned, known: _shapes(learned, len(known.data["groups"]), known.data[WEIGHTED]),
             counts={"rows": None},
         ),
     ),
