@@ -71,6 +71,38 @@ def test_the_bound_goes_to_the_quantile_wherever_it_begins(first: float, quantil
     assert np.mean(late) == pytest.approx(expected, rel=0.1)
 
 
+def adaptive_clipping(
+    changes: np.ndarray, bound: float, quantile: float, rate: float
+) -> tuple[np.ndarray, list[float]]:
+    """The paper's algorithm 1 without its noise: the model after the rounds of ``changes`` (rounds, sites, n), and the
+    bounds."""
+    model, bounds = np.zeros(changes.shape[2]), [bound]
+    for of_round in changes:
+        lengths = np.linalg.norm(of_round, axis=1)
+        model = model + np.mean([d * min(1, bound / at) for d, at in zip(of_round, lengths, strict=True)], axis=0)
+        bound = bound * math.exp(-rate * (np.mean(lengths <= bound) - quantile))
+        bounds.append(bound)
+    return model, bounds
+
+
+def test_rounds_are_those_of_the_paper() -> None:
+    changes = np.random.default_rng(3).normal(size=(12, 7, 4)) * np.geomspace(1, 0.05, 12)[:, None, None]
+    settings = {**SETTINGS, "clipped_quantile": 0.4}
+    model, state = {"w": np.zeros(4)}, {"bound": {"bound": np.array([0.8])}}
+    bounds = [0.8]
+    for of_round in changes:
+        told = [said(change, bounds[-1]) for change in of_round]
+        mean = {"w": np.mean([sent for sent, _ in told], axis=0)}
+        within = float(np.mean([number for _, number in told]))
+        moved, state = strategy().server.step(ServerUpdate(mean, {}, 1.0, settings, {"within": within}), state)
+        model = {"w": model["w"] + moved["w"]}
+        bounds.append(float(state["bound"]["bound"][0]))
+    expected, expected_bounds = adaptive_clipping(changes, 0.8, 0.4, 0.2)
+    np.testing.assert_allclose(model["w"], expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bounds, expected_bounds, rtol=1e-12)
+    assert len(set(bounds)) > 6
+
+
 def sites(count: int = 20) -> dict[str, Any]:
     return {f"h{k:02}": patients(k, 150) for k in range(count)}
 

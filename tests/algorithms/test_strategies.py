@@ -23,7 +23,7 @@ from hanse.registry import find, names
 from hanse.table import Table
 
 HERE = Path(__file__).parent
-OWN = ("test_fedbuff.py", "test_personal.py")
+OWN = ("test_fedbuff.py", "test_personal.py", "test_adaptive_clipping.py")
 ALL = sorted({case.partition(",")[0] for case in TWINS})
 
 

@@ -16,7 +16,9 @@ from grpc import aio
 
 from hanse.errors import HanseError
 from hanse.messages import Message, Record, frames
+from hanse.signing import Signer
 from hanse.transports._grpc_channel import PATH
+from tests.coordinator.federation import proof_of
 from tests.coordinator.live import GrpcSite, Live, until_online, until_state
 from tests.transports.grpc_federation import grpc_credentials
 
@@ -62,6 +64,15 @@ class Rogue(GrpcSite):
             call.cancel()
 
 
+async def consent(live: Live, node: GrpcSite, run: str, sha256: str = "") -> Message:
+    """The node's yes, signed: to what is proposed, or to another hash."""
+    session = await live.ok("GET", f"/api/training/sessions/{run}")
+    said = {"run": run, "sha256": sha256 or session["code_hash"]}
+    proof = proof_of(Signer(node.identity), node.name, {**said, "proposer": session["proposer"]}, "accept")
+    body = {**said, "decision": "accept", "actor": "owner", "proof": proof}
+    return await node.link.request(Message("consent", os.urandom(4).hex(), "", Record(body)))
+
+
 def worked(live: Live) -> float:
     """Processor time of the coordinator, in seconds: others may keep the cores busy."""
     assert live.popen is not None
@@ -99,12 +110,9 @@ def attacked(live: Live, attack: Callable[[Rogue, GrpcSite], Awaitable[None]]) -
             assert worked(live) - before < 8
             settings = {**PROBE, "expected_client_ids": [good.name]}
             run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
-            body = {"run": run, "sha256": "", "decision": "accept", "actor": "me"}
-            session = await live.ok("GET", f"/api/training/sessions/{run}")
-            body["sha256"] = session["code_hash"]
             while run not in good.proposals:
                 await asyncio.sleep(0.02)
-            await good.link.request(Message("consent", os.urandom(4).hex(), "", Record(body)))
+            await consent(live, good, run)
             assert (await until_state(live, run, "completed", "failed"))["state"] == "completed"
         finally:
             await rogue.link.close()
@@ -212,19 +220,18 @@ def test_consents_that_are_not_this_nodes_to_give(live: Live) -> None:
         settings = {**PROBE, "expected_client_ids": [good.name]}
         run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
         sha = (await live.ok("GET", f"/api/training/sessions/{run}"))["code_hash"]
-        await says_no(rogue.say("consent", run=run, sha256=sha, decision="accept"), "not_allowed")
-        await says_no(rogue.say("consent", run=run, sha256="0" * 64, decision="accept"), "not_allowed")
-        await says_no(rogue.say("consent", run="none", sha256=sha, decision="accept"), "not_found")
+        await says_no(consent(live, rogue, run), "not_allowed")
+        await says_no(consent(live, rogue, run, "0" * 64), "not_allowed")
+        await says_no(rogue.say("consent", run=run, sha256=sha, decision="accept"), "wire")  # not signed
+        await says_no(rogue.say("consent", run="none", sha256=sha, decision="accept"), "not_found", "wire")
         await says_no(rogue.say("consent", run=[run], sha256=sha, decision="accept"), "wire")
         await says_no(rogue.say("consent", run=run, sha256=sha, decision="perhaps"), "wire")
-        body = {"run": run, "sha256": "f" * 64, "decision": "accept"}
-        await says_no(good.link.request(Message("consent", "c1", "", Record(body))), "conflict")
+        await says_no(consent(live, good, run, "f" * 64), "conflict")
         found = await live.ok("GET", f"/api/training/sessions/{run}")
         assert (found["state"], found["consents"]) == ("awaiting_consent", {})
         await live.ok("POST", f"/api/training/sessions/{run}/cancel", {})
         # a consent for the same bundle in another run does not count for this one
-        body = {"run": run, "sha256": sha, "decision": "accept"}
-        await says_no(good.link.request(Message("consent", "c2", "", Record(body))), "conflict")
+        await says_no(consent(live, good, run), "conflict")
         good.link._link._answers.handler = answers
         noted = await live.ok("GET", "/api/events?kind=node.refused&limit=1000")
         assert any(e["node"] == rogue.name and e["detail"]["what"] == "consent" for e in noted["events"])
@@ -272,11 +279,9 @@ def test_replies_to_other_nodes_tasks(live: Live) -> None:
         settings = {**PROBE, "expected_client_ids": [good.name], "num_rounds": 2}
         good.slow = 0.3
         run = (await live.ok("POST", "/api/training/start", settings))["session_id"]
-        sha = (await live.ok("GET", f"/api/training/sessions/{run}"))["code_hash"]
         while run not in good.proposals:
             await asyncio.sleep(0.02)
-        body = {"run": run, "sha256": sha, "decision": "accept"}
-        await good.link.request(Message("consent", os.urandom(4).hex(), "", Record(body)))
+        await consent(live, good, run)
         while not good.tasks:
             await asyncio.sleep(0.02)
         seen: list[str] = []

@@ -35,7 +35,7 @@ from hanse.errors import (
 from hanse.facts import Facts
 from hanse.ledger import Account
 from hanse.messages import Json, Record
-from hanse.node import control
+from hanse.node import bundle_texts, control
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
@@ -259,7 +259,12 @@ def test_a_text_that_was_changed_in_the_approvals_file_is_refused(tmp_path: Path
         async with running(tmp_path) as node:
             bundle = probe()
             await node.approved(bundle)
-            node.agent.approvals._db.execute("UPDATE proposals SET text = replace(text, '64', '65')")
+            changed = bundle.text.replace("64", "65")
+            node.agent.approvals._db.execute("UPDATE proposals SET text = ?", (changed,))
+            await refused(node, NotApproved, "has hash", bundle, ASK, X)
+            other, code, packed = bundle_texts.pack(changed)
+            node.agent.approvals._db.execute("UPDATE proposals SET text = ?", (other,))
+            node.agent.approvals._db.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (code, packed))
             await refused(node, NotApproved, "has hash", bundle, ASK, X)
 
     asyncio.run(main())
