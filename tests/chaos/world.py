@@ -22,7 +22,7 @@ from tests.chaos.postgres import Postgres
 
 Json = Any
 NODES = ("ulm", "bonn", "kiel")
-DISK_MB = 96
+DISK_MB = 400  # an hour takes some 400 runs, a quarter of a megabyte each at the coordinator
 _UP_S = 90.0
 _END_S = 90.0  # as systemd waits; the machine may have a lot else to do
 _PRELOAD = Path(__file__).with_name("preload.c")
