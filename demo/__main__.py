@@ -19,7 +19,7 @@ from pathlib import Path
 import hanse
 from demo import hospitals
 from demo.comparison import Row, compare
-from demo.federation import Federation
+from demo.federation import Failed, Federation
 from demo.federation import hanse as command
 from demo.picture import draw
 from hanse.experiment.results import Result
@@ -52,12 +52,15 @@ def learn(federation: Federation, token: str, name: str) -> Result:
         experiment.propose()
         say(f"\n{name}: run {experiment.run_id}; each owner reads the code and agrees at the own node:")
 
-        def approve(node: str) -> str:
-            return command("node", "approve", experiment.run_id, "--home", str(federation.home / node))
-
-        with ThreadPoolExecutor(4) as pool:
-            for node, said in zip(federation.nodes, pool.map(approve, federation.nodes), strict=True):
-                say(f"  {node:<15} {said.strip().splitlines()[0]}")
+        for node in federation.nodes:
+            home = str(federation.home / node)
+            ends = time.monotonic() + 30
+            while experiment.run_id not in command("node", "proposals", "--home", home):  # it is on its way
+                if time.monotonic() > ends:
+                    raise Failed(f"{node} heard of no proposal for 30 seconds")
+                time.sleep(0.02)
+            said = command("node", "approve", experiment.run_id, "--home", home)
+            say(f"  {node:<15} {said.strip().splitlines()[0]}")
         result = experiment.wait()
         result.save(OUT / f"{name.replace(' ', '-').lower()}.safetensors")
         return result
