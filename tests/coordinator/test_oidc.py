@@ -254,6 +254,9 @@ def test_what_is_sound_is_believed() -> None:
     assert provider().claims(token(aud=["hanse"], azp="hanse"), "n")["sub"] == "1"
 
 
+TIMES = ("exp", "iat", "nbf")  # of now: workers that collect tests a second apart would call them otherwise
+
+
 @pytest.mark.parametrize(
     "claims",
     [
@@ -275,7 +278,9 @@ def test_what_is_sound_is_believed() -> None:
         {"nonce": "other"},
         {"nonce": None},
     ],
-    ids=str,
+    ids=lambda claims: " ".join(
+        f"{name}-{str(value)[:12]}" if name not in TIMES else name for name, value in claims.items()
+    ),
 )
 def test_claims_that_do_not_fit_are_not_believed(claims: dict[str, Any]) -> None:
     with pytest.raises(NotAuthenticated):
