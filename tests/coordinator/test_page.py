@@ -291,6 +291,8 @@ def test_in_a_browser_a_file_is_looked_at_and_not_sent(tmp_path: Path) -> None:
     (tmp_path / "set" / "x_metadata.tsv").write_text(METADATA, "utf-8")
     bad = {
         'a,b\n1,"2\n': "never closed",
+        "a,b\r1,2\r3,4\r": "lines end with a carriage return alone",
+        "caf\u00e9\n1\n": "is not UTF-8",
         "a,b\n1\n": "line 2 has 1 cells, the header has 2",
         "a,b\n1,2\n\n3,4\n": "line 3 has 1 cells, the header has 2",
         "a;b\n1;2\n": "separated by something else than commas",
@@ -334,7 +336,7 @@ def test_in_a_browser_a_file_is_looked_at_and_not_sent(tmp_path: Path) -> None:
                 await agrees(table, "disease", list(report.metadata_columns))
                 await page.reload()
                 for number, (text, says) in enumerate(bad.items()):
-                    (tmp_path / f"bad{number}.csv").write_text(text, "utf-8")
+                    (tmp_path / f"bad{number}.csv").write_bytes(text.encode("latin-1"))
                     await page.set_input_files("#f-rows", tmp_path / f"bad{number}.csv")
                     await page.wait_for_selector(f"text={says}")
                 assert not [one for one in sent if "Ul" in one or "control" in one or "POST" in one]

@@ -34,6 +34,15 @@ function looked(given) {
   section("file-columns", "Columns", h("span", { class: "aside" }, count(names.length)), h("ul", { class: "columns card" }, given.columns.slice(0, 2000).map(({ name, kind }) => h("li", { key: name }, h("code", null, name), " ", h("span", { class: "soft" }, kind), given.metadata.includes(name) ? h("span", { class: "soft" }, " metadata") : null))))];
 }
 
+async function decoded(file) {
+  const bytes = await file.arrayBuffer();
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Unreadable(`${file.name} is not UTF-8; save it so`);
+  }
+}
+
 async function take(name, file) {
   const files = { ...state.file.files, [name]: file };
   state.file = { ...state.file, files, table: null, unread: null };
@@ -42,8 +51,8 @@ async function take(name, file) {
     const { rows, metadata } = files;
     if (!rows) return;
     for (const one of [rows, metadata]) if (one && one.size > MOST) throw new Unreadable(`${one.name} has ${count(one.size)} bytes; the browser reads up to ${count(MOST)}, a node reads any size`);
-    const text = await rows.text();
-    const read = metadata ? joined(rows.name, text, metadata.name, await metadata.text()) : table(rows.name, text);
+    const text = await decoded(rows);
+    const read = metadata ? joined(rows.name, text, metadata.name, await decoded(metadata)) : table(rows.name, text);
     if (state.file.files === files) state.file = { ...state.file, table: read };
   } catch (error) {
     if (!(error instanceof Unreadable) && error?.name !== "NotReadableError") throw error;

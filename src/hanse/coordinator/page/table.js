@@ -61,6 +61,7 @@ export function read(file, text) {
   const tabs = /\.(tsv|tab)$/i.test(file) || (/\.txt$/i.test(file) && plain.slice(0, Math.max(0, plain.indexOf("\n"))).includes("\t"));
   if (!plain.trim()) throw new Unreadable("it is empty; its first line should name the columns");
   const [head, ...rows] = records(plain, tabs ? "\t" : ",");
+  if (head.cells.some((name) => name.includes("\r"))) throw new Unreadable("its lines end with a carriage return alone; save it with line feeds");
   const names = head.cells.map((name) => name.trim());
   if (names.length === 1 && /[;\t]/.test(names[0])) throw new Unreadable("its cells are separated by something else than " + (tabs ? "tabs" : "commas"));
   const odd = rows.find((row) => row.cells.length !== names.length);
