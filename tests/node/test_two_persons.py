@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,8 @@ from one_node import probe, proposal, running
 
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotAuthenticated, NotFound
 from hanse.node import control
-from hanse.node.approvals import Approvals
 from hanse.node.approvers import Approvers
 from hanse.node.cli import node as commands
-from hanse.node.settings import NodeSettings
 
 X = {"x": np.zeros(64, np.float32)}
 TWO = {"two_persons": True}
@@ -74,15 +73,21 @@ def test_one_person_says_no(home: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_decision_at_the_coordinator_is_one_persons(home: Path) -> None:
+def test_accounts_at_the_coordinator_are_no_persons_of_this_node(home: Path) -> None:
+    """A coordinator that lies has as many accounts as it likes, and one person may have one of any name."""
+
     async def main() -> None:
         async with running(home, policy=TWO, consent="coordinator") as node:
             await node.propose(probe())
             said = {"run": "run-1", "sha256": probe().sha256, "decision": "accept", "account": "ada", "time": "now"}
+            for account in ("ada", "eve", "ada (at the coordinator)"):
+                with pytest.raises(NotAllowed, match="two persons"):
+                    await node.coordinator.ask("consent", {**said, "account": account})
+            await asyncio.to_thread(approve, home, "ada")
+            with pytest.raises(NotApproved):
+                await node.task(probe(), {"round": 1}, X)
             with pytest.raises(NotAllowed, match="two persons"):
-                await node.coordinator.ask("consent", said)
-            with pytest.raises(Conflict):  # the same account again
-                await node.coordinator.ask("consent", said)
+                await node.coordinator.ask("consent", {**said, "account": "bob"})
             with pytest.raises(NotApproved):
                 await node.task(probe(), {"round": 1}, X)
             await asyncio.to_thread(approve, home, "bob")
@@ -99,23 +104,26 @@ def test_nothing_is_accepted_by_itself(home: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_standing_approval_is_given_by_two(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the first of them gives none."""
-    from hanse.node.standing import StandingApprovals
-
-    NodeSettings.parse({"node_id": "a", "policy": TWO}).save(home)
-    approvals = Approvals(home)
+def test_nothing_is_approved_until_a_day(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by who could have given it alone before, nor by one who approves again what two have approved."""
     from hanse.node.approvals import Proposal
 
-    approvals.receive(Proposal.parse(proposal(probe(), "run-1", "a")))
-    arguments = ["approve", "run-1", "--until", "2099-01-01", "--home", str(home), "--as"]
-    runner = CliRunner()
-    assert "--as NAME" in str(runner.invoke(commands, arguments[:-1]).exception)
-    for name, state in (("ada", "it counts once a second person"), ("bob", "approved")):
-        monkeypatch.setenv("HANSE_PASSPHRASE", f"passphrase of {name}")
-        said = runner.invoke(commands, [*arguments, name])
-        assert state in said.output, said.output
-        assert len(StandingApprovals(home).given()) == (name == "bob")
+    async def main() -> None:
+        async with running(home, policy=TWO) as node:
+            given = node.agent.gate.standing.give(
+                Proposal.parse(proposal(probe(), "run-1", "alpha")), datetime.now(UTC) + timedelta(days=9), "eve"
+            )
+            assert given.days_left > 8
+            assert (await node.propose(probe())).data["decision"] == "pending"
+            for name in ("ada", "bob"):
+                await asyncio.to_thread(approve, home, name)
+            monkeypatch.setenv("HANSE_PASSPHRASE", "passphrase of ada")
+            arguments = ["approve", "run-1", "--until", "2099-01-01", "--home", str(home), "--as", "ada"]
+            said = await asyncio.to_thread(CliRunner().invoke, commands, arguments)
+            assert "leave --until out" in str(said.exception)
+            assert len(node.agent.gate.standing.given()) == 1
+
+    asyncio.run(main())
 
 
 def test_a_person_is_known_by_a_passphrase(home: Path) -> None:

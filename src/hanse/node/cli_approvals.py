@@ -179,7 +179,10 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
     def decide(home: Path, run: str, sha256: str, reason: str, until: datetime | None = None, person: str = "") -> None:
         if until is not None and until.replace(tzinfo=UTC) + timedelta(days=1) <= datetime.now(UTC):
             raise ConfigError(f"{until:%Y-%m-%d} is past; name a later day")
-        done = _decide(home, name, run, sha256, reason, **(_person(home, person) if name == "approve" else {}))
+        named = _person(home, person) if name == "approve" else {}
+        if named and until is not None:
+            raise ConfigError("this node takes two persons for each run: leave --until out")
+        done = _decide(home, name, run, sha256, reason, **named)
         if done.get("refused"):
             raise Conflict(f"noted here, but the coordinator did not take it: {line(done['refused'])}")
         click.echo(f"run {done['run']}, hash {done['sha256'][:12]}: {done['state']}")

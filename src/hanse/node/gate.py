@@ -161,8 +161,10 @@ class Gate:
                 },
             )
         at_once = algorithms.at_once(proposal.content()["config"].get("federated_strategy"))
-        known_well = self.standing.fitting(proposal) if proposal.state == "pending" and not at_once else None
-        accepts = self.settings.policy.standing == "accept-allowed" and not self.settings.policy.two_persons
+        one_is_enough = not self.settings.policy.two_persons  # else only what needs no data is approved by itself
+        asked = proposal.state == "pending" and not at_once and one_is_enough
+        known_well = self.standing.fitting(proposal) if asked else None
+        accepts = self.settings.policy.standing == "accept-allowed" and one_is_enough
         if proposal.state == "pending" and (at_once or known_well or accepts):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
@@ -210,12 +212,11 @@ class Gate:
             if self.approvals.decision(run, sha) is None:
                 raise NotApproved(f"hash {sha[:12]}… was not proposed to this node for run {run[:80]!r}")
             actor = f"{account} (at the coordinator)"
-            if decision == "accept":
-                found = self.approve(run, sha, actor=actor, sent=True)
-                if found.decision == "pending":
-                    raise NotAllowed(f"noted; this node takes two persons: hanse node approve {run} --as NAME")
-                return found
-            return self.reject(run, sha, actor=actor, sent=True)
+            if decision == "reject":
+                return self.reject(run, sha, actor=actor, sent=True)
+            if self.settings.policy.two_persons:  # an account is the coordinator's word; a person here has a passphrase
+                raise NotAllowed(f"this node takes two persons, each known to it: hanse node approve {run} --as NAME")
+            return self.approve(run, sha, actor=actor, sent=True)
         except HanseError as error:
             self._record("consent.refused", COORDINATOR, run, {"code": error.code, "reason": error.message})
             raise
