@@ -160,6 +160,25 @@ def test_a_coordinator_cannot_turn_a_decision_round_or_make_one(made: Evidence) 
 
     assert forged(made, edited("consents.json", another))
 
+    def unsigned(given: Any) -> Any:
+        given[1]["proof"] = None
+        return given
+
+    assert any("yes of b is not signed" in p for p in forged(made, edited("consents.json", unsigned)))
+
+    def none_and_never_started(files: dict[str, bytes]) -> None:
+        edited("consents.json", lambda given: given[:1])(files)
+        edited("run.json", lambda run: {**run, "started": None})(files)
+
+    assert any("b did not agree" in p for p in forged(made, none_and_never_started))
+
+    def taken_back(files: dict[str, bytes]) -> None:
+        proof = loads(files["consents.json"].decode())[0]["proof"]  # a yes
+        event = {"id": 9_999, "kind": "consent.withdrawn", "node": "a", "time": "now", "detail": {"proof": proof}}
+        files["events.jsonl"] += dumps(event).encode() + b"\n"
+
+    assert any("is not that a took its approval back" in p for p in forged(made, taken_back))
+
 
 def test_a_coordinator_cannot_put_other_code_or_another_purpose_under_the_decisions(made: Evidence) -> None:
     def other_code(files: dict[str, bytes]) -> None:
@@ -230,7 +249,8 @@ def test_who_may_fetch_it(tmp_path: Path) -> None:
             for who in ("sci", "op", "owner-a"):
                 answer = await f.call(who, "GET", f"/api/runs/{run}/evidence")
                 assert answer.status_code == 200
-                found = verify(answer.content)
+                assert any("yes of a is not signed" in problem for problem in verify(answer.content).problems)
+                found = verify(answer.content, unsigned=["a"])
                 assert found.problems == ()
                 assert any("coordinator's word alone: a" in note for note in found.notes)  # this node has no key
             await f.refused("owner-b", "GET", f"/api/runs/{run}/evidence", None, 403)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -44,13 +44,16 @@ class Verified:
     notes: tuple[str, ...]
 
 
-def verify(raw: bytes, authority: bytes | None = None, model: bytes | None = None) -> Verified:
+def verify(
+    raw: bytes, authority: bytes | None = None, model: bytes | None = None, unsigned: Collection[str] = ()
+) -> Verified:
     """Checks evidence.
 
     Args:
         raw: the file.
         authority: the certificate (PEM) of the authority that it should be of; None: whichever it is of.
         model: the run's result as it was fetched, to be compared; None: it is not.
+        unsigned: nodes without a key, whose yes may rest on the coordinator's word.
 
     Raises:
         Tampered: the file was changed after it was signed, or is none. TooLarge.
@@ -65,7 +68,7 @@ def verify(raw: bytes, authority: bytes | None = None, model: bytes | None = Non
         problems.append(f"it is signed by the authority {own}, which is another than the expected one")
     elif authority is None:
         notes.append(f"signed by the authority {own}: compare it with the one that your node joined (--authority)")
-    said = _Contents(files, manifest)
+    said = _Contents(files, manifest, unsigned)
     for look in (said.proposal, said.run, said.consents, said.audit, said.rounds, said.result, said.crate):
         try:
             notes += look()
@@ -90,8 +93,8 @@ def _same(expected: bytes, shown: bytes) -> bool:
 class _Contents:
     """The parts of evidence whose signature fits, each looked at by itself: notes, or ``Tampered``."""
 
-    def __init__(self, files: Mapping[str, bytes], manifest: Mapping[str, Json]) -> None:
-        self._files, self._manifest = files, manifest
+    def __init__(self, files: Mapping[str, bytes], manifest: Mapping[str, Json], unsigned: Collection[str]) -> None:
+        self._files, self._manifest, self._unsigned = files, manifest, unsigned
         self.head = (0, "")
 
     def _json(self, name: str) -> Json:
@@ -129,6 +132,8 @@ class _Contents:
                 raise Tampered(f"the decision of {node} is about another proposal")
             if consent["proof"] is None:
                 unsigned.append(node)
+                if decision == "accept" and node not in self._unsigned:
+                    raise Tampered(f"the yes of {node} is not signed; say that it has no key, if that is so")
             else:
                 said = proven(consent["proof"], self._files[AUTHORITY])
                 expected = (node, run["id"], run["bundle_hash"], run["proposer"], decision)
@@ -139,15 +144,21 @@ class _Contents:
                 signed.append(node)
             if decision == "accept":
                 accepted.add(node)
-        if run["started"] and (missing := sorted({*run["nodes"]} - accepted)):
+        went = run["started"] or self._manifest["result"] or self._lines("rounds.jsonl")
+        if went and (missing := sorted({*run["nodes"]} - accepted)):
             raise Tampered(f"the run started, and {', '.join(missing)} did not agree")
         told = [f"decisions signed by their nodes: {', '.join(signed) or 'none'}"]
         if unsigned:
             told.append(f"decisions that rest on the coordinator's word alone: {', '.join(unsigned)}")
         for event in self._lines("events.jsonl"):
             if event["kind"] == "consent.withdrawn":
-                proof = event["detail"].get("proof")
-                by = "signed" if proof and proven(proof, self._files[AUTHORITY]).run == run["id"] else "not signed"
+                by = "not signed"
+                if proof := event["detail"].get("proof"):
+                    said = proven(proof, self._files[AUTHORITY])
+                    expected = (event["node"], run["id"], run["bundle_hash"], run["proposer"], "reject")
+                    if (said.node, said.run, said.sha256, said.proposer, said.decision) != expected:
+                        raise Tampered(f"what is signed is not that {event['node']} took its approval back")
+                    by = "signed"
                 told.append(f"{event['node']} took its approval back at {event['time']} ({by})")
         return told
 

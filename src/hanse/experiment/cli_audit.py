@@ -20,8 +20,11 @@ def audit() -> None:
     help="The authority that it should be of: its certificate (PEM; a node has authority.crt in its folder).",
 )
 @click.option("--model", type=click.Path(dir_okay=False, path_type=Path), help="The result, as fetched.")
+@click.option(
+    "--unsigned", multiple=True, metavar="NODE", help="A node without a key: its yes may be the coordinator's word."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-def verify(file: Path, authority: Path | None, model: Path | None, as_json: bool) -> None:
+def verify(file: Path, authority: Path | None, model: Path | None, unsigned: tuple[str, ...], as_json: bool) -> None:
     """Check signatures, hashes and the chain of the audit log in FILE; status 1 where something does not fit."""
     import dataclasses
     import json
@@ -31,7 +34,8 @@ def verify(file: Path, authority: Path | None, model: Path | None, as_json: bool
     from hanse.terminal import visible
 
     try:
-        found = check(_read(file), *(_read(place) if place else None for place in (authority, model)))
+        known, result = (_read(place) if place else None for place in (authority, model))
+        found = check(_read(file), known, result, unsigned)
     except HanseError as error:
         click.echo(json.dumps({"ok": False, "problems": [error.message]}) if as_json else f"NOT sound: {error.message}")
         raise SystemExit(1) from None
