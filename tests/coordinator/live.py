@@ -160,7 +160,8 @@ class GrpcSite:
         data = message.body.data
         if message.kind == "proposal":
             self.proposals[data["run"]] = dict(data)
-            return Message("reply", message.id, self.name, Record({"decision": "accept"}))
+            proof = proof_of(Signer(self.identity), self.name, data, "accept", actor="me")
+            return Message("reply", message.id, self.name, Record({"decision": "accept", "proof": proof}))
         if message.kind == "task":
             self.tasks.append((data["run"], data["step"]))
             await asyncio.sleep(self.slow)

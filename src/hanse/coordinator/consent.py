@@ -55,6 +55,7 @@ class ConsentDesk:
         follow: called with the run as it is after a decision.
         authority: the certificate (PEM) of whom nodes joined, by which what they sign is checked; b"": they sign
             nothing.
+        certified: whether a node is connected with a certificate, and so has a key to sign with.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class ConsentDesk:
         background: Background,
         follow: Callable[[StoredRun], None],
         authority: bytes = b"",
+        certified: Callable[[str], bool] = lambda node: False,
     ) -> None:
         self._store, self._presence, self._chronicle = store, presence, chronicle
         self._notices, self._background, self._follow = notices, background, follow
-        self._authority = authority
+        self._authority, self._certified = authority, certified
 
     # ------------------------------------------------------------ the proposal
 
@@ -192,6 +194,8 @@ class ConsentDesk:
             check_enrolled(known)
             if proof is not None:
                 self._check(proof, run, known, decision, sha256)
+            elif via == "node" and self._certified(node):
+                raise WireError("a node that has a key signs its owner's decisions; this one came without a proof")
             try:
                 self._store.consents.record(
                     run_id, node, decision, sha256, actor=actor, via=via, reason=reason, proof=proof

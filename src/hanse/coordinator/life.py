@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import hanse
 from hanse import algorithms, releases
@@ -41,7 +41,8 @@ _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are mo
 class RunLife:
     """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked, ``governance`` what
     the operator's policies allow, ``authority`` the certificate of whom nodes joined,
-    ``carrier`` what carries rounds, where that is more than ``presence``."""
+    ``carrier`` what carries rounds, where that is more than ``presence``, ``certified`` whether a node is connected
+    with a certificate."""
 
     def __init__(
         self,
@@ -52,10 +53,11 @@ class RunLife:
         governance: Governance,
         authority: bytes = b"",
         carrier: Transport | None = None,
+        certified: Callable[[str], bool] = lambda node: False,
     ) -> None:
         self._store, self._presence, self._settings = store, presence, settings
         self._background, self._notices = Background(), Notices(presence, settings.patience.relay_s)
-        told = (self._notices, self._background, self._follow, authority)
+        told = (self._notices, self._background, self._follow, authority, certified)
         self.consent = ConsentDesk(store, presence, chronicle, *told)
         self.governance = governance
         self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine, carrier)

@@ -90,7 +90,14 @@ class Coordinator:
         self.presence = Presence(transport, self.settings.patience, moved, declined)
         joined = self.authority.pem if self.authority is not None else b""
         self.runs = RunLife(
-            self.store, self.presence, self.chronicle, self.settings, self.governance, joined, self._carrier()
+            self.store,
+            self.presence,
+            self.chronicle,
+            self.settings,
+            self.governance,
+            joined,
+            self._carrier(),
+            self._certified.__contains__,
         )
 
     def _carrier(self) -> Transport:
@@ -307,8 +314,6 @@ class Coordinator:
             raise WireError("a consent has run, sha256 and a decision (accept or reject)")
         actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
         proof = data.get("proof")
-        if proof is None and peer in self._certified:
-            raise WireError("a node that has a key signs its owner's decisions; this one came without a proof")
         by = f"{actor} at {peer}"
         settled = await self.runs.consent.decide(run, peer, str(decision), sha256, by, "node", reason, proof)
         return "ok", {"state": str(settled.state)}

@@ -15,7 +15,7 @@ import hanse
 from hanse import algorithms, policy
 from hanse.bundle import thaw
 from hanse.disk_faults import disk_fault
-from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, WireError
+from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WireError
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
 from hanse.node.approvals import Approvals, Proposal
@@ -210,7 +210,7 @@ class Gate:
                 raise WireError(f"a decision is accept or reject, not {str(decision)[:40]!r}")
             run, sha = str(run), str(sha)
             if self.approvals.decision(run, sha) is None:
-                raise NotApproved(f"hash {sha[:12]}… was not proposed to this node for run {run[:80]!r}")
+                raise NotFound(f"hash {sha[:12]}… was not proposed to this node for run {run[:80]!r}")  # or not yet
             actor = f"{account} (at the coordinator)"
             if decision == "reject":
                 return self.reject(run, sha, actor=actor, sent=True)
