@@ -226,7 +226,8 @@ def node_code(config: RunConfig) -> dict[str, str]:
         tasks = (config.task_type,) if hasattr(settling, "target") else names("tasks")  # any may be settled
         roots += [f"hanse.models.{config.model_name}", *(f"hanse.tasks.{task}" for task in tasks)]
     roots += algorithms.ingredients(config)
-    roots += [f"hanse.measures.{name}" for name in config.measures]
+    for name in config.measures:
+        roots += [f"hanse.measures.{name}", *getattr(find("measures", name), "ingredients", lambda config: ())(config)]
     roots += [f"hanse.gathering.{name}" for name in sorted(set(_gathering(config).values()))]
     roots += [f"hanse.transforms.{link['name']}" for link in transforms.checked(config.transforms)]
     roots += ["hanse.answers", "hanse.memories", "hanse.features", "hanse.stages"]

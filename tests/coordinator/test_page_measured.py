@@ -21,10 +21,10 @@ TOLD: dict[str, Any] = {
         "cells": [
             {"model": model, "site": site, "rows": 40, "loss": 0.5 + place / 100, "accuracy": 0.75, "auc": None}
             for place, (model, site) in enumerate(
-                (model, site) for model in ("federation", "ulm", "bonn") for site in ("bonn", "ulm")
+                (model, site) for model in ("all sites", "ulm", "bonn") for site in ("bonn", "ulm")
             )
         ],
-        "models": ["federation", "ulm", "bonn"],
+        "models": ["all sites", "ulm", "bonn"],
         "metrics": ["loss", "accuracy", "auc"],
         "few": ["kiel"],
     },
@@ -60,7 +60,7 @@ def test_groups_and_the_matrix_in_a_browser(tmp_path: Path) -> None:
                 assert rows[2].endswith("70 2 0.500 0.500 –")
                 assert [row.lower() for row in rows[3:]] == [
                     "model of bonn ulm",
-                    "all 0.750 0.750",
+                    "all sites 0.750 0.750",
                     "ulm 0.750 0.750",
                     "bonn 0.750 0.750",
                 ]
@@ -70,7 +70,7 @@ def test_groups_and_the_matrix_in_a_browser(tmp_path: Path) -> None:
                 assert "AUC" not in [await button.inner_text() for button in await shown.locator("button").all()]
                 await shown.locator("button", has_text="Loss").click()
                 await page.wait_for_selector("#measured >> text=Loss on the held-out rows")
-                assert "all 0.500 0.510" in " ".join((await shown.inner_text()).split())
+                assert "all sites 0.500 0.510" in " ".join((await shown.inner_text()).split())
                 assert await page.locator("#measured img").count() == 0
                 assert await page.evaluate("window.stolen") is None
                 await page.evaluate(SHOW.replace('"measured"', '"nothing"'), {})

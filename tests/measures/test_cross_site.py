@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 import hanse
+import hanse.bundle
+from hanse.config import RunConfig
 from hanse.errors import ConfigError
 from hanse.messages import Record
 from tests.algorithms.drive import Drive, shares, toy
 
 from .test_groups import held_out, sites
 
-RUN: dict[str, Any] = {"measures": ["cross_site"], "group_by": None}
+RUN: dict[str, Any] = {"measures": ["cross_site"]}
 
 
 def matrix(tables: Any, minimum: int = 1, **settings: Any) -> Any:
     given = {**RUN, **settings}
     with hanse.simulate(tables, wire="exact", policy={"minimum_cell": minimum}) as federation:
         run = {"target": "disease", "features": ["age", "pressure"], "rounds": 2, "sample_id_column": None, **given}
-        run.pop("group_by")
         return federation.experiment(**run).run(progress=False)
 
 
@@ -37,7 +38,7 @@ def test_an_own_model_is_the_one_that_the_site_would_have_alone() -> None:
     given = {"model": "linear_regression", "target": "pressure", "features": ["age"]}
     result = matrix(tables, **given)
     found = cells(result)
-    assert set(found) == {(model, site) for model in ("federation", *tables) for site in tables}
+    assert set(found) == {(model, site) for model in ("all sites", *tables) for site in tables}
     for model in tables:
         own = matrix({model: tables[model]}, measures=[], **given).predictor()
         for site in tables:
@@ -48,11 +49,11 @@ def test_an_own_model_is_the_one_that_the_site_would_have_alone() -> None:
     whole = result.predictor()
     rows = held_out(result, {"ulm": tables["ulm"]})
     off = rows["pressure"].values - whole.predict(rows)
-    assert found["federation", "ulm"]["rmse"] == pytest.approx(np.sqrt(np.square(off).mean()), rel=1e-9)
+    assert found["all sites", "ulm"]["rmse"] == pytest.approx(np.sqrt(np.square(off).mean()), rel=1e-9)
     shown = result.cross_site("rmse")
-    assert shown.columns == ["model", "bonn", "kiel", "ulm"]
-    assert shown.column("model") == ["federation", "bonn", "kiel", "ulm"]
-    assert shown.column("ulm")[0] == found["federation", "ulm"]["rmse"]
+    assert shown.columns == ["model of", "bonn", "kiel", "ulm"]
+    assert shown.column("model of") == ["all sites", "bonn", "kiel", "ulm"]
+    assert shown.column("ulm")[0] == found["all sites", "ulm"]["rmse"]
     assert result.cross_site().notes[0].startswith("r2 on")
     with pytest.raises(ConfigError, match="there is no metric 'auc' in this matrix; there are"):
         result.cross_site("auc")
@@ -111,7 +112,7 @@ def test_who_sends_what_is_no_such_model_is_left_out(spoiled: Any, said: str) ->
 
     drive = _drive(spoil)
     assert said in drive.failures[drive.labels.index("learn own models")]["site-1"]
-    assert drive.run_result.data["measured"]["cross_site"]["models"] == ["federation", "site-0", "site-2"]
+    assert drive.run_result.data["measured"]["cross_site"]["models"] == ["all sites", "site-0", "site-2"]
 
 
 def test_a_model_that_is_none_anywhere_has_no_figures() -> None:
@@ -130,9 +131,7 @@ def test_a_model_that_is_none_anywhere_has_no_figures() -> None:
     assert all(cell["loss"] is None for cell in mine)
 
 
-@pytest.mark.parametrize(
-    "said", [{}, {"measured": []}, {"measured": {"federation": {}}, "rows": 4}, {"measured": None}]
-)
+@pytest.mark.parametrize("said", [{}, {"measured": []}, {"measured": {"all sites": {}}, "rows": 4}, {"measured": None}])
 def test_who_says_no_figures_is_left_out(said: dict[str, Any]) -> None:
     def spoil(node: str, label: str, body: Record) -> Record:
         liar = node == "site-1" and label == "measure everywhere"
@@ -149,3 +148,21 @@ def _drive(spoil: Any) -> Any:
     drive: Any = Drive(shares(table, 120, 100, 80), spoil, model_name="logistic_regression", measures=["cross_site"])
     drive.run_result = drive.run()
     return drive
+
+
+def test_a_site_learns_alone_by_the_default_whatever_the_run_learns_by() -> None:
+    """Whose settings are not those of the run; its code is in what owners agree to."""
+    run = {"model": "logistic_regression", "federated_strategy": "fedavg", "measures": ["cross_site"], "rounds": 2}
+    tables = {name: {**rows, "y": ["a" if v > 0 else "b" for v in rows["x"]]} for name, rows in two_sites().items()}
+    with hanse.simulate(tables) as federation:
+        result = federation.experiment(target="y", sample_id_column=None, **run).run(progress=False)
+    assert {cell["model"] for cell in result.record.data["measured"]["cross_site"]["cells"]} == {"all sites", *tables}
+    config = RunConfig.parse({"model_name": "sgd_classifier", "federated_strategy": "median", "target_column": "y"})
+    without = hanse.bundle.node_code(config)
+    code = hanse.bundle.node_code(RunConfig.parse({**config.to_json(), "measures": ["cross_site"]}))
+    assert set(code) - set(without) >= {"hanse.algorithms.fedavg", "hanse.measures.cross_site"}
+
+
+def two_sites() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {name: {"x": rng.normal(size=90), "z": rng.normal(size=90)} for name in ("ulm", "federation")}

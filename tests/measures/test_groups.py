@@ -224,3 +224,17 @@ def test_weighted_rows_count_by_their_weight_in_groups_too() -> None:
 
 def rng_weights(name: str, rows: int) -> Any:
     return np.random.default_rng(len(name)).uniform(0.1, 9, rows)
+
+
+def test_cuts_that_lie_close_together_make_groups_of_their_own() -> None:
+    """To six digits these are one."""
+    rows = np.random.default_rng(0).permutation(np.repeat([20240101.0, 20240110.0, 20240118.0, 20240125.0], 50))
+    table = {"day": rows, "y": np.where(np.arange(200) % 2, "a", "b").tolist(), "x": np.arange(200.0)}
+    cuts = {"day": [20240105, 20240115, 20240120]}
+    result = learn({"ulm": table, "bonn": table}, target="y", features=["x"], group_by=cuts)
+    assert [row["group"] for row in result.groups] == [
+        "below 20240105",
+        "20240105 to below 20240115",
+        "20240115 to below 20240120",
+        "20240120 and more",
+    ]

@@ -32,7 +32,7 @@ def matrix(measured: Measured, metric: str = "") -> Listing:
     """A row for each model, a column for each site: a metric of the model on the site's held-out rows.
 
     Args:
-        metric: of those that the task has; "": the first that is better the higher it is, else the first.
+        metric: of those that the task has; "": the last that is better the higher it is, else the first with a value.
 
     Raises:
         ConfigError: there is no such metric.
@@ -43,7 +43,7 @@ def matrix(measured: Measured, metric: str = "") -> Listing:
     chosen = metric or first(told["metrics"], told["cells"])
     if chosen not in told["metrics"]:
         raise ConfigError(f"there is no metric {chosen!r} in this matrix; there are {', '.join(told['metrics'])}")
-    rows: dict[str, dict[str, Any]] = {model: {"model": model} for model in told["models"]}
+    rows: dict[str, dict[str, Any]] = {model: {"model of": model} for model in told["models"]}
     for cell in told["cells"]:
         rows[cell["model"]][cell["site"]] = cell[chosen]
     notes = [f"{', '.join(told['few'])}: too few held-out rows to be told"] if told.get("few") else []

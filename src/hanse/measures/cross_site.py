@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from hanse.config import RunConfig
 from hanse.errors import HanseError, NodeFailed, Unusable
 from hanse.kinds import Combine, Contribution, Done, Gathered, Site
 from hanse.learning import evaluation
@@ -23,12 +23,12 @@ from hanse.learning import rows as preparation
 from hanse.learning.measuring import Inquiry, measuring, prediction
 from hanse.messages import Array, Json, Record
 from hanse.queries import MINIMUM
-from hanse.registry import find, names
+from hanse.registry import find, names, settings
 from hanse.settings import Setting
 from hanse.task import Task
 
 SETTINGS: dict[str, Setting] = {}
-FEDERATION = "federation"  # the model of all, among the names of sites
+FEDERATION = "all sites"  # the model of all: no site can be called so
 MOST_SITES, MOST_BYTES = 50, 64 << 20  # of models that go to everybody: so many, and so large each
 _MODEL = "model."
 
@@ -47,9 +47,12 @@ def _own(site: Site, learned: Record, about: Record) -> Contribution:
 
 def alone(site: Site, prepared: Record) -> Record:
     """What the default training of the run's model learns of one site, without measuring on the way."""
-    algorithm, of_one = _training(str(site.config["model_name"])), find("gathering", "plain").of_one
-    here = replace(site, memory={}, cache={}, nodes=(site.node,))
-    state, step = algorithm.init({**site.config, "test_fraction": 0.0, "fraction": 1.0}, prepared), 0
+    name, of_one = _training(str(site.config["model_name"])), find("gathering", "plain").of_one
+    defaults = {setting: of.default for setting, of in settings("algorithms", name).items()}  # it may not be the run's
+    config = {**defaults, **site.config}
+    here = replace(site, config=config, memory={}, cache={}, nodes=(site.node,))
+    algorithm = find("algorithms", name).ALGORITHM
+    state, step = algorithm.init({**config, "test_fraction": 0.0, "fraction": 1.0}, prepared), 0
     while not isinstance(ask := algorithm.ask(state), Done):
         said = algorithm.answer(here, ask.record)
         gathered = of_one(site.node, said, ask, step)
@@ -61,13 +64,21 @@ def alone(site: Site, prepared: Record) -> Record:
     return found
 
 
-def _training(model: str) -> Any:
+def ingredients(config: RunConfig) -> tuple[str, ...]:
+    """The default training, which is code of the node's half of the run whatever the run's own strategy is."""
+    name = _training(config.model_name)
+    module = find("algorithms", name)
+    more = module.ingredients(config.model_options) if hasattr(module, "ingredients") else ()
+    return (f"hanse.algorithms.{name}", *more)
+
+
+def _training(model: str) -> str:
     """The default training of a model's first capability that has one, as of ``federated_strategy="auto"``."""
-    takers = [find("algorithms", name) for name in names("algorithms")]
+    takers = {name: find("algorithms", name) for name in names("algorithms")}
     for ability in find("models", model).LEARNS_BY:
-        for module in takers:
+        for name, module in takers.items():
             if getattr(module, "TAKES", None) == ability and getattr(module, "DEFAULT", False):
-                return module.ALGORITHM
+                return name
     raise NodeFailed(f"no training is the default for {model}, so that a site has no model of its own")
 
 
@@ -80,7 +91,7 @@ def _everywhere(site: Site, learned: Record, about: Record) -> Contribution:
         return Contribution(Record({"few": True}))
     found: dict[str, Json] = {}
     for place, name in enumerate([FEDERATION, *about.data["sites"]]):
-        model = learned if name == FEDERATION else _with(learned, about, place)
+        model = _with(learned, about, place) if place else learned
         found[name] = _metrics(model, site, prepared)
         site.progress()
     return Contribution(Record({"measured": found, "rows": rows}))

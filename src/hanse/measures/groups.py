@@ -105,8 +105,8 @@ def _intervals(cuts: Sequence[float]) -> list[str]:
     >>> _intervals([50, 65])
     ['below 50', '50 to below 65', '65 and more']
     """
-    between = [f"{low:g} to below {high:g}" for low, high in pairwise(cuts)]
-    return [f"below {cuts[0]:g}", *between, f"{cuts[-1]:g} and more"]
+    said = [repr(float(cut)).removesuffix(".0") for cut in cuts]  # so that two cuts never look alike
+    return [f"below {said[0]}", *(f"{low} to below {high}" for low, high in pairwise(said)), f"{said[-1]} and more"]
 
 
 def _told(site: Site, learned: Record, name: str, cuts: Sequence[float]) -> dict[str, Array]:

@@ -34,6 +34,6 @@ function matrix({ cells, models, metrics, few }) {
     h("p", { class: "soft" }, `${named(chosen)} on the held-out rows of each site: a row for each model, the one of all first.`),
     h("div", { class: "scroll" }, h("table", null,
       h("thead", null, h("tr", null, h("th", { scope: "col" }, "Model of"), sites.map((site) => h("th", { key: site, scope: "col", class: "number" }, site)))),
-      h("tbody", null, models.map((model) => h("tr", { key: model }, h("th", { scope: "row" }, model === "federation" ? "all" : model), sites.map((site) => figure(at.get(JSON.stringify([model, site])))))))))
+      h("tbody", null, models.map((model) => h("tr", { key: model }, h("th", { scope: "row" }, model), sites.map((site) => figure(at.get(JSON.stringify([model, site])))))))))
     , few.length ? h("p", { class: "soft" }, `${few.join(", ")}: too few held-out rows to be told.`) : null);
 }
