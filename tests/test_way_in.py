@@ -3,6 +3,7 @@ of people on four machines (folders with a home of their own), with data of thei
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import hanse
+from hanse.cli import group
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text().partition("## A federation of your own")[2].partition("\n## ")[0]
@@ -71,9 +74,22 @@ class Machines:
         return {**kept, "HOME": str(place), "PYTHONUNBUFFERED": "1"}
 
     def type(self, line: str, machine: str, answer: str = "") -> str:
-        """Types a line at a machine; what is printed."""
+        """Types a line at a machine; what is printed. The command runs in this process, as an interpreter for each
+        would take most of the time, unless it leaves a process behind."""
         words = self.command(line, machine)
         assert words[0] == "hanse", line
+        code, printed, errors = (self._apart if "--background" in words else self._here)(words, machine, answer)
+        assert code == 0, f"{machine}: {line}\n{printed}\n{errors}"
+        self.said[f"{machine}: {line.partition('  #')[0].strip()}"] = printed + errors
+        return printed.strip()
+
+    def _here(self, words: list[str], machine: str, answer: str) -> tuple[int, str, str]:
+        absent = {k: None for k in os.environ if k.startswith(("HANSE_", "XDG_"))}
+        with contextlib.chdir(self.home / machine):
+            done = CliRunner().invoke(group, words[1:], input=answer, env={**absent, **self.environment(machine)})
+        return done.exit_code, done.stdout, done.stderr + str(done.exception or "")
+
+    def _apart(self, words: list[str], machine: str, answer: str) -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "hanse.cli", *words[1:]],
             cwd=self.home / machine,
@@ -85,9 +101,7 @@ class Machines:
             start_new_session=True,  # no terminal: what is asked for is read from here
             check=False,
         )
-        assert done.returncode == 0, f"{machine}: {line}\n{done.stdout}\n{done.stderr}"
-        self.said[f"{machine}: {line.partition('  #')[0].strip()}"] = done.stdout + done.stderr
-        return done.stdout.strip()
+        return done.returncode, done.stdout, done.stderr
 
     def start(self, line: str, machine: str) -> None:
         """A line that stays in its terminal."""
@@ -190,11 +204,24 @@ def follow(machines: Machines, machine: str, line: str) -> None:
         elif "run propose" in line:
             for name in ("ada", *OWNERS):
                 machines.words.setdefault(name, {})["RUN"] = printed
+            for name in OWNERS:
+                proposed(machines, name)
 
 
 def welcomed(machines: Machines, machine: str) -> None:
     end = time.monotonic() + 30
     while json.loads(machines.type("hanse node status --json", machine)).get("state") != "connected":
+        assert time.monotonic() < end, machines.said
+        time.sleep(0.1)
+
+
+def proposed(machines: Machines, machine: str) -> list[str]:
+    """The runs that wait for the owner's decision, once there is one."""
+    end = time.monotonic() + 60
+    while True:
+        told = json.loads(machines.type("hanse node proposals --json", machine))
+        if waiting := [p["run"] for p in told if p["state"] == "pending"]:
+            return waiting
         assert time.monotonic() < end, machines.said
         time.sleep(0.1)
 
@@ -219,12 +246,7 @@ def the_quick_start(machines: Machines) -> None:
             stderr=subprocess.STDOUT,
         )
         for name in OWNERS:
-            end, waiting = time.monotonic() + 30, list[dict[str, str]]()
-            while not waiting and popen.poll() is None and time.monotonic() < end:
-                waiting = json.loads(machines.type("hanse node proposals --json", name))
-                waiting = [p for p in waiting if p["state"] == "pending"]
-            assert waiting, (machines.home / "first.log").read_text()
-            machines.type(f"hanse node approve {waiting[0]['run']}", name)
+            machines.type(f"hanse node approve {proposed(machines, name)[0]}", name)
         assert popen.wait(90) == 0, (machines.home / "first.log").read_text()
     assert "20 rounds over 2 sites" in (machines.home / "first.log").read_text()
 
