@@ -134,8 +134,10 @@ async def chaos(seed: int, minutes: float, folder: Path, postgres: Postgres | No
                     if task.done():
                         task.result()
                 for process in world.nodes.values():
-                    if not process.alive:  # it could not start on a full disk, and said so: services are started again
+                    if not process.alive:
                         print(f"           {process.name} had ended: {process.last_words()}", flush=True)
+                        if not process.ended_by_its_disk:  # which a service manager starts again; all else is a fault
+                            wrong.append(f"{process.name} ended by itself: {process.last_words()}")
                         process.start()
                 await asyncio.sleep(dice.uniform(0.2, 3))
         except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import proof
+from tests.chaos.world import Process
 
 RUN = {
     "session_id": "run-1",
@@ -64,6 +65,24 @@ def test_an_answer_that_no_audit_log_knows_is_found(tmp_path: Path) -> None:
         '{"action": "task.refused", "subject": "run-1", "detail": {"step": 4}}\n'
     )
     assert proof._answered(log) == {("run-1", 3)}
+
+
+@pytest.mark.parametrize(
+    ("program", "disk"),
+    [
+        ("raise OSError(errno.ENOSPC, 'No space left on device')", True),
+        ("raise hanse.errors.ConfigError('mend that')", False),
+        ("raise KeyError('x')", False),
+        ("os.abort()", False),
+    ],
+)
+def test_only_a_node_that_says_what_its_disk_is_may_have_ended(tmp_path: Path, program: str, disk: bool) -> None:
+    process = Process("ulm", ["--version"], tmp_path / "log", {}, tmp_path)
+    started = f"import errno, os, hanse.cli, hanse.errors\ndef fails(*_, **__): {program}\nhanse.cli.group = fails\n"
+    with process.log.open("ab") as log:
+        process.popen = subprocess.Popen([sys.executable, "-c", f"{started}hanse.cli.main()"], stderr=log)
+    process.popen.wait(60)
+    assert process.ended_by_its_disk is disk, process.last_words()
 
 
 @pytest.mark.long

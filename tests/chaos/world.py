@@ -107,7 +107,15 @@ class Process:
 
     def last_words(self) -> str:
         """The last line of its log."""
-        return (self.log.read_text(errors="replace").splitlines() or [""])[-1][:200]
+        return (self.log.read_text(errors="replace").splitlines() or [""])[-1][:500]
+
+    @property
+    def ended_by_its_disk(self) -> bool:
+        """Whether it ended in order, with the sentence about a disk that is full or fails."""
+        ended = self.popen is not None and self.popen.poll() == 1
+        return (
+            ended and self.last_words().startswith("hanse: ") and "mend that, and run this again" in self.last_words()
+        )
 
     def second(self) -> str:
         """What another one on the same folder says, which must not start."""
