@@ -92,6 +92,17 @@ def test_what_the_first_release_wrote_is_there_and_can_go_on(old: str, tmp_path:
         assert again.runs.get("run-running").state is RunState.COMPLETED
 
 
+def test_bundles_of_before_are_whole_and_their_code_is_kept_once(url: str, tmp_path: Path) -> None:
+    kind = "sqlite" if url.startswith("sqlite") else "postgresql"
+    script = (DATA / f"schema-1.{kind}.sql").read_text()
+    assert script.count('"datasets":{}') == 4
+    fill(url, script.replace('"datasets":{}', '"datasets":{},"code":{"a":"x = 1"}'))
+    with Store(url, tmp_path / "home") as store:
+        for run in ("run-completed", "run-running", "run-waiting", "run-failed"):
+            assert store.runs.bundle(run) == {"gathering": "plain", "datasets": {}, "code": {"a": "x = 1"}}
+    assert len(rows(url)["codes"]) == 1
+
+
 def test_an_old_database_gets_the_shape_of_a_new_one(old: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     Database(old).close()
     if old.startswith("sqlite"):

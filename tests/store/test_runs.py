@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
+from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from hanse.errors import ConfigError, Conflict, HanseError, IllegalTransition, NotAllowed, NotFound
 from hanse.store.database import now
+from hanse.store.schema import codes, runs
 from hanse.store.states import ACTIVE, TERMINAL, TRANSITIONS, RunState, check
 from hanse.store.store import Store
 
@@ -116,6 +120,25 @@ def test_a_run_from_proposal_to_result(store: Store) -> None:
 def proposed(store: Store, nodes: tuple[str, ...] = ("a", "b"), expires: float | None = None) -> str:
     run = store.runs.create({}, proposer="ada", nodes=nodes)
     return store.runs.propose(run.id, "h", {}, actor="ada", expires=expires).id
+
+
+def test_code_that_runs_have_in_common_is_kept_once(store: Store, tmp_path: Path) -> None:
+    code = {f"module_{k}": secrets.token_hex(2000) for k in range(20)}
+    kept = {}
+    for number in range(12):
+        run = store.runs.create({"name": f"run {number}"}, proposer="ada", nodes=["bonn"])
+        own = {**code, "module_3": "x = 4"} if number == 7 else code
+        kept[run.id] = {"config": {"rounds": number}, "code": own, "hanse": "1.2.3"}
+        store.runs.propose(run.id, f"hash {number}", kept[run.id], actor="ada")
+    assert {run: store.runs.bundle(run) for run in kept} == kept
+    with store.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(codes)).scalar_one() == 2
+        held = connection.execute(select(runs.c.bundle)).scalars()
+        assert all("code" not in bundle for bundle in held)
+    path = store.state_file.save(tmp_path / "state.json")
+    with Store(f"sqlite:///{tmp_path / 'there.db'}", tmp_path / "there") as there:
+        there.state_file.load(path, actor="ada")
+        assert {run: there.runs.bundle(run) for run in kept} == kept
 
 
 def test_one_rejection_rejects(store: Store) -> None:

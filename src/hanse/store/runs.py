@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, sel
 
 from hanse.errors import Conflict, NotFound
 from hanse.messages import Json
+from hanse.store import bundles
 from hanse.store.database import Database, Transaction, iso, name, now, words
 from hanse.store.events import Events
 from hanse.store.schema import consents, runs
@@ -153,7 +154,7 @@ class Runs:
                 .where(runs.c.id == run_id)
                 .values(
                     bundle_hash=words(bundle_hash, 128),
-                    bundle=dict(bundle),
+                    **bundles.put(tx.connection, bundle),
                     nodes=list(asked),
                     expires=expires,
                 )
@@ -237,10 +238,10 @@ class Runs:
     def bundle(self, run_id: str) -> dict[str, Json]:
         """What was frozen with the proposal ({} before that)."""
         with self._database.read() as connection:
-            found = connection.execute(select(runs.c.bundle).where(runs.c.id == words(run_id))).first()
-        if found is None:
-            raise NotFound(f"there is no run {run_id!r}")
-        return dict(found[0])
+            found = connection.execute(select(runs.c.bundle, runs.c.code).where(runs.c.id == words(run_id))).first()
+            if found is None:
+                raise NotFound(f"there is no run {run_id!r}")
+            return bundles.whole(connection, *found)
 
     def list(self, states: Collection[str] | None = None, *, limit: int = 100, offset: int = 0) -> Sequence[StoredRun]:
         """Newest first."""
@@ -270,7 +271,7 @@ def _filter(query: Select[Any], states: Collection[str] | None) -> Select[Any]:
 
 def _query() -> Select[Any]:
     """All columns but the bundle, which can be large."""
-    return select(*(column for column in runs.c if column.name != "bundle"))
+    return select(*(column for column in runs.c if column.name not in ("bundle", "code")))
 
 
 def _run(row: RowMapping) -> StoredRun:

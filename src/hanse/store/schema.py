@@ -110,6 +110,14 @@ runs = Table(
     Column("round", Integer),
     Column("updated", Double, nullable=False),
     Column("retry_at", Double),  # paused: when the coordinator goes on by itself; null: when a person says so
+    Column("code", String(64)),  # of the bundle, which is kept without it (hanse.store.bundles)
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 consents = Table(

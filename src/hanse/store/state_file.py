@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Connection, Integer, String, Table, insert, s
 
 from hanse.errors import ConfigError, WireError
 from hanse.messages import Json, loads
+from hanse.store import bundles
 from hanse.store.database import Database, is_name, iso, now
 from hanse.store.events import Events
 from hanse.store.nodes import ENROLLED, REVOKED, holders
@@ -195,6 +196,7 @@ class StateFile:
                 ):
                     skipped.append(values["id"])
                     continue
+                values |= bundles.put(tx.connection, values["bundle"])
                 if before is None:
                     tx.execute(insert(runs).values(values))
                     added.append(values["id"])
@@ -220,8 +222,8 @@ def _shown(row: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Json]
 
 def _session(connection: Connection, row: dict[str, Any], brief: bool) -> dict[str, Json]:
     shown: dict[str, Json] = {"session_id": row["id"], **_shown(row, _RUN)}
-    if brief and row["state"] in TERMINAL:
-        shown["bundle"] = {}
+    brief_bundle = brief and row["state"] in TERMINAL
+    shown["bundle"] = {} if brief_bundle else bundles.whole(connection, row["bundle"], row["code"])
     for part, table, fields in _PARTS:
         query = select(table).where(table.c.run == row["id"]).order_by(*table.primary_key.columns)
         left_out = brief and table is rounds
