@@ -18,7 +18,7 @@ from hanse.config import RunConfig
 from hanse.experiment.results import Result
 from hanse.kinds import Site
 from hanse.learning.rows import Agreed, parted, target, unpack
-from hanse.node.readers import read
+from hanse.readers import read
 from hanse.table import Column, ColumnKind, Table
 
 

@@ -42,6 +42,11 @@ class Scene(Protocol):
     """A run, and what others than the sites see of it. Each method raises a ``HanseError`` where there is nothing to
     see: a run without a model, a refusal of the rules."""
 
+    @property
+    def by_coins(self) -> bool:
+        """Whether each row was learned from or not by a fair coin of its own, as what :meth:`losses` tell an ε by
+        needs."""
+
     def losses(self) -> tuple[Array, Array]:
         """The losses of the told model on rows that it learned from, (n,), and on rows that it did not, (m,)."""
 

@@ -281,7 +281,7 @@ LABELS = """Object.fromEntries([...document.querySelectorAll('#f-classes tbody t
 def test_in_a_browser_a_file_is_looked_at_and_not_sent(tmp_path: Path) -> None:
     """The figures are those of the node that reads the same file."""
     path = chromium()
-    from hanse.node.readers import csv, profile
+    from hanse.readers import csv, profile
     from hanse.summary import summary
 
     (tmp_path / "set").mkdir()

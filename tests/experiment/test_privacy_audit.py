@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import hanse
+from hanse.attacks import gradient_inversion, membership_inference
 from hanse.errors import ConfigError
 from hanse.experiment.cli_privacy import privacy
+from hanse.experiment.federation import Federation
 from hanse.experiment.laboratory import bare
 from hanse.experiment.privacy_audit import Audit, audit, audit_result
 from hanse.registry import names
@@ -91,6 +93,80 @@ def test_of_a_run_with_noise_no_attack_proves_more_than_it_promises(epsilon: flo
         assert got(found, "membership_inference")["epsilon_at_least"] <= epsilon
 
 
+class Told:
+    """A scene of which the losses are known."""
+
+    by_coins = True
+
+    def __init__(self, members: np.ndarray, others: np.ndarray) -> None:
+        self._told = members, others
+
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._told
+
+
+@pytest.mark.parametrize("values", [1, 2, 5])
+def test_equal_losses_prove_no_epsilon_whichever_rows_are_named_first(values: int) -> None:
+    """A model that tells nothing, of few values, as one tree has: rows that were learned from stood first among equal
+    ones, and a model of one value was said to prove an epsilon of 3.77."""
+    proved = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        losses, took = rng.integers(values, size=200) / 8, rng.random(200) < 0.5
+        found = membership_inference.attack(Told(losses[took], losses[~took]))  # type: ignore[arg-type]
+        proved += bool(found.epsilon)
+    assert proved <= 8  # of 60 that are each wrong in a case of twenty: more has a probability below 0.003
+
+
+def test_ties_among_rows_that_were_all_learned_from_are_right_guesses() -> None:
+    told = Told(np.zeros(60), np.ones(60))
+    assert membership_inference.guessed(*told.losses()) == (80, 80)
+
+
+def test_who_is_said_to_be_in_was_learned_from_whatever_the_run_holds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    plain = Federation.experiment
+
+    def noted(self: Federation, *args: Any, **settings: Any) -> Any:
+        asked.append(settings)
+        return plain(self, *args, **settings)
+
+    monkeypatch.setattr(Federation, "experiment", noted)
+    audit(patients(), {**LINEAR, "test_fraction": 0.5}, attacks=["membership_inference"])
+    assert [settings["test_fraction"] for settings in asked] == [0.0, 0.0]
+
+
+def test_a_run_that_cannot_do_without_rows_held_out_says_so() -> None:
+    stopped = {"model": "xgboost", "target": "ill", "rounds": 3, "early_stopping_rounds": 2}
+    row = got(audit(patients(), stopped, attacks=["membership_inference"]), "membership_inference")
+    assert row["proposed"] is None
+    assert "every row is learned from, and then early_stopping_rounds needs rows that are held out" in row["note"]
+
+
+def test_wrong_input_of_an_attack_is_no_attack_that_failed() -> None:
+    class Wrong(Told):
+        def updates(self) -> Any:
+            return [(np.zeros(2), 7)]
+
+    with pytest.raises(TypeError):
+        gradient_inversion.attack(Wrong(np.zeros(1), np.zeros(1)))  # type: ignore[arg-type]
+
+
+def test_the_command_reads_a_file_as_a_node_does(tmp_path: Path) -> None:
+    """A number that is missing is "NA" in many files, which made a column of numbers one of labels."""
+    rows = patients()
+    text = ["age;marker;other;ill".replace(";", "\t")]
+    for k in range(200):
+        cells = [f"{rows[name][k]}" for name in ("age", "marker", "other", "ill")]
+        text.append("\t".join(["NA" if k == 5 else cells[0], *cells[1:]]))
+    (tmp_path / "rows.tsv").write_text("\n".join(text) + "\n")
+    asked = ["audit", str(tmp_path / "rows.tsv"), "--model", "logistic_regression", "--target", "ill", "--rounds", "2"]
+    asked += ["--attack", "differencing", "--json"]
+    done = CliRunner().invoke(privacy, asked, catch_exceptions=False)
+    [row] = json.loads(done.output)["attacks"]
+    assert row["without"] == 1.0
+
+
 def test_a_finished_model_is_audited_by_rows_that_it_has_and_has_not_seen(tmp_path: Path) -> None:
     members, others = patients(150, 1, learnable=False), patients(150, 2, learnable=False)
     sites = {f"s{k}": {name: column[k::3] for name, column in members.items()} for k in range(3)}
@@ -100,6 +176,7 @@ def test_a_finished_model_is_audited_by_rows_that_it_has_and_has_not_seen(tmp_pa
     row = got(found, "membership_inference")
     assert row["proposed"] > 0.7
     assert row["without"] is None
+    assert row["epsilon_at_least"] is None  # nobody tossed a coin for each row, so nothing follows
     assert "audit the proposal" in got(found, "gradient_inversion")["note"]  # nothing is said to be safe
     assert got(found, "gradient_inversion")["proposed"] is None
 

@@ -24,9 +24,9 @@ from hanse.evidence.archive import pack
 from hanse.identity import Authority, JoinToken, NodeIdentity, create_key, csr
 from hanse.messages import Assembler, Message, Record, dump, frames, load, loads
 from hanse.node.approvals import Proposal
-from hanse.node.readers import read
 from hanse.node.settings import NodeSettings
 from hanse.policy import policy_file
+from hanse.readers import read
 from hanse.signing import Signer
 
 from .tried import Target

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hanse
+from hanse import readers
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
-from hanse.node import readers
 from hanse.node.catalogue import Catalogue
 from hanse.node.contents import version_of
 from hanse.node.mock import make_mock
-from hanse.node.readers import csv as csv_reader
 from hanse.queries import Known, Owner, Values, statistic
+from hanse.readers import csv as csv_reader
 from hanse.summary import summary
 from hanse.table import Column, ColumnKind, Table
 

@@ -277,7 +277,7 @@ def test_rows_are_let_go_before_more_are_read(tmp_path: Path, monkeypatch: pytes
             yield table
             del table
 
-    monkeypatch.setattr("hanse.node.readers.typed", batches)
+    monkeypatch.setattr("hanse.readers.typed", batches)
     source = features.SettledSource(FileSource(tmp_path, {"x": "numeric"}, 150, {}, {}, lambda: None), {})
     items = [["variance", ["x"], {}, []], ["histogram", ["x"], {"bin_edges": [0.0, 25.0, 50.0]}, []]]
     site = Site("a", Table(), {"model_options": {"items": items}}, source=source)

@@ -13,7 +13,7 @@ encryption", section 3; Zhu, Liu and Han 2019, "Deep leakage from gradients".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -41,9 +41,9 @@ def _alike(x: Array, found: Array) -> float:
     return float(np.mean(np.abs(found - x) <= _NEAR * np.maximum(1.0, np.abs(x))))
 
 
-def _guesses(told: object, size: int) -> Iterator[Array]:
+def _guesses(told: Sequence[Mapping[str, Array]], size: int) -> Iterator[Array]:
     """All that may be the row: (size,) each."""
-    for arrays in told if isinstance(told, (list, tuple)) else ():
+    for arrays in told:
         for numerators, below in _layers(arrays, size):
             with np.errstate(all="ignore"):
                 for row in numerators / below[:, None]:

@@ -116,18 +116,17 @@ from pathlib import Path
 
 import hanse
 from hanse.errors import ConfigError, HanseError
+from hanse.readers import read
 
 HERE = Path(__file__).resolve().parent
 
 
 def sites(given: list[str], nodes: list[str]) -> dict[str, object]:
     """A table for each node of the experiment, and for no other."""
-    import polars
-
     paths = dict(entry.partition("=")[::2] for entry in given)
     if sorted(paths) != sorted(nodes) or len(paths) != len(given):
         raise ConfigError(f"--simulate takes NODE=FILE once for each of {', '.join(nodes)}")
-    return {node: polars.read_csv(path) for node, path in paths.items()}
+    return {node: read(path) for node, path in paths.items()}
 
 
 def run(simulated: list[str], output: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hanse.experiment.cli_parts import json_option
 from hanse.experiment.cli_propose import gathered, setting_options
-
-if TYPE_CHECKING:
-    from hanse.experiment.privacy_audit import Audit
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -37,12 +34,22 @@ def audit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Try known attacks on ROWS (CSV or Parquet): mock rows, or your own, which stay here.
+    """Try known attacks on ROWS (CSV, TSV or Parquet): mock rows, or your own, which stay here.
 
     The settings are those of hanse run propose; --config takes the proposal that you were sent."""
     import json
 
-    found = _found(rows, sites, seed, attacks, result, others, options)
+    from hanse.errors import ConfigError
+    from hanse.experiment import privacy_audit
+    from hanse.experiment.results import load_result
+    from hanse.readers import read
+
+    if (result is None) != (others is None):
+        raise ConfigError("--result and --others belong together: a model, and rows that it did not learn from")
+    if result is None or others is None:
+        found = privacy_audit.audit(read(rows), gathered(**options), sites, seed, attacks or None)
+    else:
+        found = privacy_audit.audit_result(load_result(result), read(rows), read(others), attacks or None)
     if picture is not None:
         found.plot().savefig(picture)
     if as_json:
@@ -53,35 +60,3 @@ def audit(
         click.echo(f"{row['attack']}: {row['measure']}")
     if found.claim is not None:
         click.echo(f"the run promises epsilon {found.claim:g}")
-
-
-def _found(
-    rows: Path,
-    sites: int,
-    seed: int,
-    attacks: tuple[str, ...],
-    result: Path | None,
-    others: Path | None,
-    options: dict[str, Any],
-) -> Audit:
-    from hanse.errors import ConfigError
-    from hanse.experiment.privacy_audit import audit as tried
-    from hanse.experiment.privacy_audit import audit_result
-    from hanse.experiment.results import load_result
-
-    if (result is None) != (others is None):
-        raise ConfigError("--result and --others belong together: a model, and rows that it did not learn from")
-    if result is None or others is None:
-        return tried(_read(rows), gathered(**options), sites, seed, attacks or None)
-    return audit_result(load_result(result), _read(rows), _read(others), attacks or None)
-
-
-def _read(path: Path) -> Any:
-    import polars
-
-    from hanse.errors import DataError
-
-    try:
-        return polars.read_parquet(path) if path.suffix.lower() == ".parquet" else polars.read_csv(path)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None

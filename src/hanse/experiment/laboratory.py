@@ -41,6 +41,8 @@ class Laboratory:
         policy: of the sites' owners, where it is not as a node has it.
     """
 
+    by_coins = True
+
     def __init__(
         self, table: Table, settings: Mapping[str, Any], sites: int, seed: int, policy: Mapping[str, Json]
     ) -> None:
@@ -51,8 +53,14 @@ class Laboratory:
         rng = np.random.default_rng([self._seed, 1])
         took = rng.random(self._table.rows) < 0.5  # a fair coin for each row
         members, others = (self._table.take(np.flatnonzero(which)) for which in (took, ~took))
-        result = self._over(self._spread(members)).experiment(**self._settings).run(progress=False)
-        return losses(result, members), losses(result, others)
+        try:
+            result = self._over(self._spread(members)).experiment(**_held_out_nothing(self._settings))
+            learned = result.run(progress=False)
+        except ConfigError as error:
+            raise ConfigError(
+                f"membership is tried where every row is learned from, and then {error.message}"
+            ) from None
+        return losses(learned, members), losses(learned, others)
 
     def updates(self) -> Sequence[tuple[Array, Sequence[Mapping[str, Array]]]]:
         rng = np.random.default_rng([self._seed, 2])
@@ -108,7 +116,10 @@ class Laboratory:
 
 
 class FinishedModel:
-    """A model that is there already, as a :class:`hanse.attack.Scene`: it has losses, and nothing else to see."""
+    """A model that is there already, as a :class:`hanse.attack.Scene`: it has losses, and nothing else to see. Who was
+    in was not tossed for, so nothing follows about an ε."""
+
+    by_coins = False
 
     def __init__(self, result: Result, members: Table, others: Table) -> None:
         self._result, self._members, self._others = result, members, others
@@ -147,6 +158,11 @@ def proposed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run by their full names, without those of a federation's nodes."""
     full = {ALIASES.get(name, name): value for name, value in settings.items()}
     return {name: value for name, value in full.items() if name not in _OF_NODES}
+
+
+def _held_out_nothing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that is held out is not learned from, and would be taken for one that was."""
+    return {**{name: value for name, value in settings.items() if name != "measures"}, "test_fraction": 0.0}
 
 
 def bare(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from hanse import subjects
+from hanse import readers, subjects
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
 from hanse.kinds import Source, generator
-from hanse.node import readers
 from hanse.node.contents import hashing, stamp_of, version_of
 from hanse.node.dataset import Dataset
 from hanse.node.mock import empty, make_mock, read_mock

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hanse import readers
 from hanse.errors import ConfigError, DataError
-from hanse.node import readers
 from hanse.node.dataset import Dataset
 from hanse.table import Column, ColumnKind, Table
 

@@ -1,7 +1,7 @@
 """A dataset's rows in batches: what statistics read, so that a file larger than memory works.
 
 A registered file was read in full and strictly once, and its hash binds it; so here it is read by the
-fastest way that gives the same values (:func:`hanse.node.readers.typed`).
+fastest way that gives the same values (:func:`hanse.readers.typed`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hanse import readers
 from hanse.errors import DataError
 from hanse.messages import Json
-from hanse.node import readers
 from hanse.table import Table
 from hanse.whole_files import write_whole
 

@@ -4,7 +4,7 @@ and gives up sooner on a column that holds names."""
 from __future__ import annotations
 
 from hanse.node import source, worker_main
-from hanse.node.readers import csv, parquet
+from hanse.readers import csv, parquet
 from hanse.statistics import levels
 
 csv.CHUNK = 256 << 10

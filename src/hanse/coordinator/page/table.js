@@ -1,6 +1,6 @@
 // A table of text that the browser read itself: cells, kinds of columns, and the figures of a registration.
 //
-// The rules are those of the node's readers (hanse.node.readers): the same separators, the same words for
+// The rules are those of the readers of data sets (hanse.readers): the same separators, the same words for
 // "nothing there", the same kinds. Nothing here reaches the network.
 
 const MISSING = new Set(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "--"]);

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from hanse.errors import ConfigError, DataError
-from hanse.node.readers import _columns
-from hanse.node.readers import csv as _csv
+from hanse.readers import _columns
+from hanse.readers import csv as _csv
 from hanse.table import Array, Column, ColumnKind, Table
 
 EXTENSIONS = (".tsv",)

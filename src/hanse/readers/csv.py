@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hanse.errors import ConfigError, DataError
-from hanse.node.readers import _columns, _records
+from hanse.readers import _columns, _records
 from hanse.table import ColumnKind, Table
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def stream(
     separator: str | None = None,
     missing: Collection[str] = _columns.MISSING,
 ) -> Iterator[Table]:
-    """See :func:`hanse.node.readers.stream`. Columns that the schema does not name cost one more pass
+    """See :func:`hanse.readers.stream`. Columns that the schema does not name cost one more pass
     over the file, to find their kinds."""
     text = _pieces(path, separator)
     wanted = _wanted(path, text, columns)
@@ -111,7 +111,7 @@ def survey(
     only: Sequence[str] | None = None,
     note: Note = lambda done: None,
 ) -> tuple[dict[str, str], int]:
-    """See :func:`hanse.node.readers.survey`. ``only``: the columns to look at. One strict pass in bounded memory."""
+    """See :func:`hanse.readers.survey`. ``only``: the columns to look at. One strict pass in bounded memory."""
     text = _pieces(path, separator)
     declared = _columns.kinds(schema, text.names, path.name)
     wanted = _wanted(path, text, only)

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hanse import readers
 from hanse.errors import ConfigError, DataError, HanseError
-from hanse.node import readers
 from hanse.node.catalogue import Catalogue
-from hanse.node.readers import _parquet_footer, profile
-from hanse.node.readers import csv as csv_reader
 from hanse.queries import TableSource, make_item
+from hanse.readers import _parquet_footer, profile
+from hanse.readers import csv as csv_reader
 from hanse.summary import asked_here
 from hanse.table import ColumnKind, Table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hanse.errors import DataError
-from hanse.node.readers import _columns, _parquet_footer
+from hanse.readers import _columns, _parquet_footer
 from hanse.table import Column, ColumnKind, Table
 
 EXTENSIONS = (".parquet", ".pq")
@@ -45,7 +45,7 @@ def stream(
     schema: Mapping[str, str] | None = None,
     missing: Collection[str] = (),
 ) -> Iterator[Table]:
-    """See :func:`hanse.node.readers.stream`."""
+    """See :func:`hanse.readers.stream`."""
     wanted = {n: k for n, k in (schema or {}).items() if columns is None or n in columns}
     row = 0
     for part in _slices(path, _open(path, columns), rows_per_batch):
@@ -62,7 +62,7 @@ def survey(
     missing: Collection[str] = (),
     note: Note = lambda done: None,
 ) -> tuple[dict[str, str], int]:
-    """See :func:`hanse.node.readers.survey`. The file says the kinds; all of it is read, to know that it is whole, and
+    """See :func:`hanse.readers.survey`. The file says the kinds; all of it is read, to know that it is whole, and
     the columns of other declared kinds are checked value by value. A column without any value is open, whatever its
     type: pandas writes a column of text without a value as one of numbers."""
     frame = _open(path, None)
@@ -103,7 +103,7 @@ def typed(
 
 
 def by_columns(path: Path, schema: Mapping[str, str], *, missing: Collection[str] = ()) -> Callable[[str], Column]:
-    """See :func:`hanse.node.readers.by_columns`. Of the file a column is read as its part of each row group."""
+    """See :func:`hanse.readers.by_columns`. Of the file a column is read as its part of each row group."""
     import polars as pl
 
     frame = _open(path, None)
