@@ -28,6 +28,7 @@ class Behind:
         self.heard: list[tuple[str, dict[str, str], bytes]] = []
         self.says: bytes | None = None
         self.status, self.closes = 200, False
+        self.headers = ""  # lines that its answers have besides
         self.connections = 0
 
     async def start(self) -> None:
@@ -46,7 +47,8 @@ class Behind:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.heard.append((first, headers, body))
                 found = body if self.says is None else self.says
-                writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(found)}\r\n\r\n".encode() + found)
+                head = f"HTTP/1.1 {self.status} X\r\n{self.headers}Content-Length: {len(found)}\r\n\r\n"
+                writer.write(head.encode() + found)
                 await writer.drain()
                 if self.closes:
                     break
@@ -265,51 +267,171 @@ def test_the_app_in_an_answer(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"\x0a", b"\x0a\x05ab", b"\x08\x01", fab(b"a") + fab(b"b"), b"\x0a\x00", b"\xff" * 20]
+    "answer",
+    [
+        *(b"", b"\x0a", b"\x0a\x05ab", b"\x08\x01", fab(b"a") + fab(b"b"), b"\x0a\x00", b"\xff" * 20),
+        fab(b"a") + b"\x12\x00",  # with a field that such an answer does not have
+        b"\x0a\x05\x12\x01a\x22\x00",
+    ],
 )
 def test_an_answer_without_one_app(answer: bytes) -> None:
     with pytest.raises(WireError):
         app_in(answer)
 
 
-def test_no_other_app_comes_to_a_site(tmp_path: Path) -> None:
-    refused: list[tuple[str, str, str]] = []
-    apart: list[bool] = []
-    caller = Caller(
-        "a",
-        lambda: None,
-        echo,
-        lambda n: None,
-        lambda *w: None,
-        lambda *w: refused.append(w),
-        1,  # type: ignore[arg-type,return-value]
-    )
+class Site:
+    """A node's relay, the SuperLink that it leads to, and what the node was told of."""
 
-    async def body() -> None:
-        behind = Behind()
-        await behind.start()
-        gate = SuperNodesFilter(hashlib.sha256(b"ours").hexdigest(), "the name", lambda: apart.append(True), caller)
-        relays = Relays(behind.connect, lambda writer: gate)
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, str, str]] = []
+        self.apart: list[bool] = []
+        self.behind = Behind()
+
+    async def ask(self, path: str = "/v1/fleet/get-fab", method: str = "POST") -> tuple[int, bytes]:
+        """The answer to a SuperNode, in a connection of its own as one ends where something is refused."""
+        streams = Streams(*await asyncio.open_connection("127.0.0.1", self.port))
+        try:
+            return await said(streams, fleet(path, "mine", method=method))
+        finally:
+            streams.writer.close()
+
+
+def at_a_site(body: Callable[[Site], Awaitable[None]]) -> None:
+    async def main() -> None:
+        site = Site()
+        told = {"refused": lambda *what: site.refused.append(what), "report": lambda *what: None}
+        caller = Caller("a", lambda: None, echo, lambda n: None, limit=1, **told)  # type: ignore[arg-type,return-value]
+        await site.behind.start()
+        gate = SuperNodesFilter(
+            hashlib.sha256(b"ours").hexdigest(), "the name", lambda: site.apart.append(True), caller
+        )
+        relays = Relays(site.behind.connect, lambda writer: gate)
         server = await asyncio.start_server(relays.came, "127.0.0.1", 0)
-        streams = Streams(*await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1]))
-        behind.says = fab(b"ours")
-        assert await said(streams, fleet("/v1/fleet/get-fab", "mine")) == (200, fab(b"ours"))
-        assert behind.heard[-1][1][START_HEADER] == "the name"  # its own, whatever the SuperNode said
-        for wrong in (fab(b"other"), fab(b"ours") + fab(b"other"), b"", b"ours"):
-            behind.says = wrong
-            status, found = await said(streams, fleet("/v1/fleet/get-fab", "mine"))
-            assert status == 403
-            assert b"other" not in found or found == b"this site runs no other app"
-        assert len(refused) == 4
-        behind.says, behind.status = b"", 409
-        assert (await said(streams, fleet("/v1/fleet/pull-messages", "mine")))[0] == 409
-        assert apart == [True]
-        streams.writer.close()
-        server.close()
-        await relays.close()
-        behind.server.close()
+        site.port = server.sockets[0].getsockname()[1]
+        try:
+            async with asyncio.timeout(20):
+                await body(site)
+        finally:
+            server.close()
+            await relays.close()
+            site.behind.server.close()
 
-    asyncio.run(asyncio.wait_for(body(), 20))
+    asyncio.run(main())
+
+
+def test_no_other_app_comes_to_a_site() -> None:
+    async def body(site: Site) -> None:
+        site.behind.says = fab(b"ours")
+        assert await site.ask() == (200, fab(b"ours"))
+        assert site.behind.heard[-1][1][START_HEADER] == "the name"  # its own, whatever the SuperNode said
+        assert site.behind.heard[-1][1]["accept-encoding"] == "identity"
+        for wrong in (fab(b"other"), fab(b"ours") + fab(b"other"), b"", b"ours"):
+            site.behind.says = wrong
+            assert await site.ask() == (403, b"this site runs no other app")
+        assert len(site.refused) == 4
+        site.behind.says, site.behind.status = b"", 409
+        assert (await site.ask("/v1/fleet/pull-messages"))[0] == 409
+        assert site.apart == [True]
+
+    at_a_site(body)
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet/get-fab", "/v1/fleet/get-run", "/v1/fleet/pull-object"])
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 206, 299, 300, 301, 302, 303, 304, 307, 308, 399, 600, 999])
+def test_an_answer_of_another_kind_brings_nothing(status: int, path: str) -> None:
+    """Flower takes 200 to 299 for a success and follows what leads elsewhere: an app could come by either."""
+
+    async def body(site: Site) -> None:
+        site.behind.says, site.behind.status = b"" if status in (204, 304) else fab(b"evil"), status
+        site.behind.headers = "Location: http://127.0.0.1:1/v1/fleet/get-fab\r\n"
+        found, text = await site.ask(path)
+        assert found == 502
+        assert b"evil" not in text
+        assert [what for _, what, _ in site.refused] == ["not accepted"]
+        assert str(status) in site.refused[0][2]
+
+    at_a_site(body)
+
+
+@pytest.mark.parametrize("named", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x"])
+def test_an_answer_that_is_not_as_it_is_read_brings_nothing(named: str) -> None:
+    """What the relay reads has to be what the SuperNode makes of it: an encoded app hides in what looks like ours."""
+
+    async def body(site: Site) -> None:
+        site.behind.says, site.behind.headers = fab(b"ours"), f"Content-Encoding: {named}\r\n"
+        for path in ("/v1/fleet/get-fab", "/v1/fleet/pull-messages"):
+            assert (await site.ask(path))[0] == 502
+        assert [what for _, what, _ in site.refused] == ["not accepted"] * 2
+        site.behind.headers = "Content-Encoding: identity\r\n"
+        assert await site.ask() == (200, fab(b"ours"))
+
+    at_a_site(body)
+
+
+def test_a_chunked_answer_is_looked_at_too() -> None:
+    async def body(site: Site) -> None:
+        async def chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            said = fab(b"other")
+            writer.write(
+                b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(said), said)
+            )
+            await reader.read()  # until the relay hangs up
+            writer.close()
+
+        server = await asyncio.start_server(chunked, "127.0.0.1", 0)
+        site.behind.port = server.sockets[0].getsockname()[1]
+        assert await site.ask() == (403, b"this site runs no other app")
+        server.close()
+
+    at_a_site(body)
+
+
+def test_an_error_is_told_without_what_else_it_says() -> None:
+    """Only how long it is and of what kind: a cookie or a place to go are nothing that a SuperNode needs."""
+
+    async def body(site: Site) -> None:
+        site.behind.says, site.behind.status = b'{"code": 1}', 412
+        site.behind.headers = "Content-Type: application/json\r\nLocation: /x\r\nSet-Cookie: a=b\r\n"
+        streams = Streams(*await asyncio.open_connection("127.0.0.1", site.port))
+        streams.writer.write(fleet("/v1/fleet/get-run", "mine"))
+        head = (await streams.reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        assert head[0].split()[1] == b"412"
+        assert {line.split(b":")[0] for line in head[1:] if line} == {b"content-type", b"content-length"}
+        assert await streams.reader.readexactly(11) == b'{"code": 1}'
+        streams.writer.close()
+
+    at_a_site(body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", REGISTER),  # else whoever has an account on the node's machine brings a SuperNode of their own
+        ("POST", "/v1/control/start-run"),
+        ("POST", "/v1/fleet/get-fab?"),
+        ("POST", "/v1/fleet/get-fab/"),
+        ("POST", "//v1/fleet/get-fab"),
+        ("POST", "/v1/fleet/./get-fab"),
+        ("POST", "http://127.0.0.1/v1/fleet/get-fab"),
+        ("GET", "/v1/fleet/get-fab"),
+        ("HEAD", "/v1/fleet/pull-messages"),
+    ],
+)
+def test_nothing_else_is_asked_in_a_nodes_name(method: str, path: str) -> None:
+    async def body(site: Site) -> None:
+        site.behind.says = fab(b"other")
+        if method == "HEAD":  # whose answers have no body
+            streams = Streams(*await asyncio.open_connection("127.0.0.1", site.port))
+            streams.writer.write(fleet(path, "mine", method=method))
+            assert (await streams.reader.readline()).split()[1] == b"403"
+            streams.writer.close()
+        else:
+            assert (await site.ask(path, method))[0] == 403
+        assert site.behind.heard == []
+        assert [what for _, what, _ in site.refused] == ["not accepted"]
+
+    at_a_site(body)
 
 
 def test_a_server_that_closed_meanwhile_is_called_again(tmp_path: Path) -> None:

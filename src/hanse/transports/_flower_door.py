@@ -23,7 +23,7 @@ from hanse.transports._port import Port
 log = logging.getLogger(__name__)
 
 REGISTER, START_HEADER = "/v1/hanse/supernode", "x-hanse-start"
-_FLEET = frozenset(
+FLEET = frozenset(  # all that a SuperNode asks, each with POST
     f"/v1/fleet/{name}"
     for name in (
         "activate-node",
@@ -99,7 +99,7 @@ class _NodesFilter(HttpFilter):
     async def asked(self, method: str, path: str, headers: Mapping[str, str]) -> HttpAnswer | None:
         if method == "POST" and path == REGISTER:
             return HttpAnswer(200)
-        if method != "POST" or path not in _FLEET:
+        if method != "POST" or path not in FLEET:
             self._hub.refused(
                 self._node, "not accepted", f"{method[:10]} {path[:200]} is nothing that a SuperNode asks"
             )

@@ -29,7 +29,7 @@ from hanse.toml_text import text
 from hanse.transport import COORDINATOR, Progress
 from hanse.transports import Caller
 from hanse.transports._flower_carrier import QUIET_S, settled
-from hanse.transports._flower_door import REGISTER, START_HEADER
+from hanse.transports._flower_door import FLEET, REGISTER, START_HEADER
 from hanse.transports._flower_grid import receive, send
 from hanse.transports._flower_inside import LOOPBACK, certificates, free_port
 from hanse.transports._flower_parcels import Mirror
@@ -46,6 +46,8 @@ _AGAIN_S = (1.0, 30.0)
 _GOOD_S = 60.0
 _TCP_S = 20.0
 _PEER = struct.Struct("3i")
+_APP = "/v1/fleet/get-fab"
+_ANSWERS_FIELDS, _APPS_FIELDS = 1, 3  # of GetFabResponse and of Fab, as Flower has them
 
 
 class FlowerNode:
@@ -265,15 +267,19 @@ class SuperNodesFilter(HttpFilter):
         self.headers = {START_HEADER: name}
 
     async def asked(self, method: str, path: str, headers: Mapping[str, str]) -> HttpAnswer | None:
-        return None
+        if method == "POST" and path in FLEET:
+            return None
+        asked = f"{method[:10]} {path[:200]}"
+        self._caller.refused(self._caller.node, "not accepted", f"{asked} is nothing that a SuperNode asks")
+        return HttpAnswer(403, "this way is for the node's SuperNode")
 
     def looks_at(self, path: str) -> bool:
-        return path == "/v1/fleet/get-fab"
+        return path == _APP
 
     def answered(self, path: str, status: int, body: bytes) -> HttpAnswer | None:
         if status in (403, 409):
             self._apart()
-        if path != "/v1/fleet/get-fab" or status != 200:
+        if path != _APP or status != 200:  # an error, of whose body a SuperNode makes no app
             return None
         try:
             found = hashlib.sha256(app_in(body)).hexdigest()
@@ -286,6 +292,9 @@ class SuperNodesFilter(HttpFilter):
         )
         return HttpAnswer(403, "this site runs no other app")
 
+    def odd(self, path: str, what: str) -> None:
+        self._caller.refused(COORDINATOR, "not accepted", f"an answer of the SuperLink to {path} has {what}")
+
 
 def app_in(answer: bytes) -> bytes:
     """The app in an answer to get-fab, a message of protobuf: field 2 of field 1. Raises ``WireError``.
@@ -293,16 +302,16 @@ def app_in(answer: bytes) -> bytes:
     >>> app_in(bytes([0x0A, 5, 0x12, 3]) + b"app")
     b'app'
     """
-    return _only(2, _only(1, answer))
+    return _only(2, _only(1, answer, _ANSWERS_FIELDS), _APPS_FIELDS)
 
 
-def _only(wanted: int, message: bytes) -> bytes:
-    """The content of a field that stands once in a message of fields that have a length."""
+def _only(wanted: int, message: bytes, last: int) -> bytes:
+    """The content of a field that stands once in a message whose fields have a length, and numbers up to ``last``."""
     place, found = 0, list[bytes]()
     while place < len(message):
         tag, place = _number(message, place)
         length, place = _number(message, place)
-        if tag & 7 != 2 or place + length > len(message):
+        if tag & 7 != 2 or not 1 <= tag >> 3 <= last or place + length > len(message):
             raise WireError("an answer about an app that cannot be read")
         if tag >> 3 == wanted:
             found.append(message[place : place + length])

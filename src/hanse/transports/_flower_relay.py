@@ -2,6 +2,10 @@
 
 At the coordinator nothing passes but what a SuperNode asks; with Flower all of its interfaces are on one port, and who
 reaches one of the others can have sites run code. At a node no app passes but the one that belongs to Hanse.
+
+Of answers, only what both sides read alike passes: status 200 with a body as it is, or an error. Flower's client takes
+every status from 200 to 299 for a success, follows what leads elsewhere and undoes encodings, each of which would bring
+something that was not looked at. Of the headers of an answer, those pass that say what its body is.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ _SILENT_S = 75.0  # longer than either side keeps a connection that nothing move
 _ANSWER_S = 120.0
 _LOCAL_BYTES = 64 << 10  # of a request that is answered here
 _LOOKED_BYTES = 16 << 20  # of an answer that is looked at as a whole
-_OWN_HEADERS = (b"connection", b"keep-alive", b"te", b"upgrade", b"proxy-connection", b"host")
+_OWN_HEADERS = (b"connection", b"keep-alive", b"te", b"upgrade", b"proxy-connection", b"host", b"accept-encoding")
+_ANSWERS_HEADERS = (b"content-type", b"content-length", b"transfer-encoding")
+_SUCCESS, _ERRORS = 200, range(400, 600)
 
 
 class Streams(NamedTuple):
@@ -67,6 +73,9 @@ class HttpFilter:
     def answered(self, path: str, status: int, body: bytes) -> HttpAnswer | None:
         """None lets the answer pass; ``body`` is empty where it is not looked at."""
         return None
+
+    def odd(self, path: str, what: str) -> None:
+        """Told of an answer that did not pass, as it was no plain one."""
 
 
 async def relay(client: Streams, connect: Connect, gate: HttpFilter) -> None:
@@ -205,6 +214,11 @@ class _Relay:
             await self.hang_up()
             await self._answer(HttpAnswer(502, f"the other side cannot be reached: {type(error).__name__}"))
             return
+        if what := _odd(response):
+            await self.hang_up()
+            self._gate.odd(path, what)
+            await self._answer(HttpAnswer(502, f"the other side gave another kind of answer: {what}"))
+            return
         looked = self._gate.looks_at(path)
         body = await _body(onward, _LOOKED_BYTES) if looked else b""
         refused = self._gate.answered(path, response.status_code, body)
@@ -212,7 +226,8 @@ class _Relay:
             await self.hang_up()
             await self._answer(refused)
             return
-        await self.here.send(h11.Response(status_code=response.status_code, headers=_passing(response.headers)))
+        described = [(name, value) for name, value in _passing(response.headers) if name in _ANSWERS_HEADERS]
+        await self.here.send(h11.Response(status_code=response.status_code, headers=described))
         if looked:
             await self.here.send(h11.Data(data=body))
         else:
@@ -234,7 +249,7 @@ class _Relay:
     async def _send_on(self, request: Any, onward: _End) -> None:
         own = [(name.encode(), value.encode()) for name, value in self._gate.headers.items()]
         theirs = [(name, value) for name, value in _passing(request.headers) if name not in dict(own)]
-        headers = [(b"host", b"x"), *theirs, *own]
+        headers = [(b"host", b"x"), (b"accept-encoding", b"identity"), *theirs, *own]
         await onward.send(h11.Request(method=request.method, target=request.target, headers=headers))
         while isinstance(event := await self.here.next(), h11.Data):
             await onward.send(event)
@@ -255,6 +270,16 @@ def _passing(headers: Any) -> list[tuple[bytes, bytes]]:
     names = {name for name, _ in headers}
     dropped = {*_OWN_HEADERS, *([b"content-length"] if b"transfer-encoding" in names else [])}
     return [(name, value) for name, value in headers if name not in dropped]
+
+
+def _odd(response: Any) -> str:
+    """What is not plain about an answer; "" where nothing is."""
+    encodings = [value for name, value in response.headers if name == b"content-encoding"]
+    if response.status_code != _SUCCESS and response.status_code not in _ERRORS:
+        return f"status {response.status_code}, expected {_SUCCESS} or an error"
+    if any(value.strip().lower() != b"identity" for value in encodings):
+        return f"content-encoding {encodings[0].decode('latin-1')[:40]!r}, expected none"
+    return ""
 
 
 async def _response(end: _End) -> Any:
