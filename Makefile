@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower chaos docs reference clean network-demo
+.PHONY: help demo test check format search bench long flower chaos fuzz docs reference clean network-demo
 .DEFAULT_GOAL := help
 
 help:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 
+def size(text: str) -> int:
+    """``10M`` as bytes."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    return int(float(number) * unit)
+
+
 def sizes(text: str) -> list[int]:
     """``1K,10M,100M`` as bytes."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    found = []
-    for part in text.split(","):
-        number, unit = (part[:-1], units[part[-1].upper()]) if part[-1].upper() in units else (part, 1)
-        found.append(int(float(number) * unit))
-    return found
+    return [size(part) for part in text.split(",")]
 
 
 def numbers(text: str) -> list[int]:

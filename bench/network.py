@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench._report import Report, sizes  # noqa: E402
+from bench._report import Report, size  # noqa: E402
 from tests.network.federated import (  # noqa: E402
     DRIVERS,
     STREAMS,
@@ -83,7 +83,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--bytes", type=sizes, default=[20 << 20])
+    parser.add_argument("--bytes", type=size, default=20 << 20, help="of each message, such as 20M")
     parser.add_argument("--driver", choices=sorted(DRIVERS), action="append")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -95,7 +95,7 @@ def main() -> None:
     for driver in given.driver or ["openflow", "linux"]:
         with tempfile.TemporaryDirectory(prefix="hanse-network-") as folder:
             bulk = 0.0
-            for row in measure(driver, given.rounds, given.bytes[0], Path(folder)):
+            for row in measure(driver, given.rounds, given.bytes, Path(folder)):
                 bulk = row["seconds_per_round"] if row["traffic"] == _TRAFFIC["bulk"] else bulk
                 row["of_bulk"] = round(row["seconds_per_round"] / bulk, 3) if bulk else None
                 rows.append(row)

@@ -125,6 +125,8 @@ def place(driver: str, home: Path) -> Iterator[tuple[Machine, Machine, Machine, 
 def controlled(processes: Processes, switch: Machine, driver: str) -> dict[str, str]:
     """Starts a controller at the switch; the variables by which a coordinator asks it."""
     home = processes.home
+    if driver == "linux":  # its queues take the place of what makes the line narrow, and are as narrow
+        switch.run("tc", "qdisc", "delete", "dev", "server", "root")
     authority = Authority.open(home / "control")
     key, certificate = authority.issue_server([CONTROL])
     for name, content in (("key", key), ("crt", certificate + authority.pem)):

@@ -3,6 +3,7 @@ changes nothing but that."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ def look(switch: Machine, path: str, home: Path) -> Any:
     return asker.ask("GET", path, url=f"https://{CONTROL}:8181", authority=home / "control" / "authority.crt")[1]
 
 
+def count_marked(machine: Machine) -> None:
+    """From here on the machine counts what comes in with DSCP 46."""
+    machine.run("tc", "qdisc", "add", "dev", "eth0", "ingress")
+    expedited = ("match", "ip", "dsfield", "0xb8", "0xfc", "action", "pass")
+    machine.run("tc", "filter", "add", "dev", "eth0", "parent", "ffff:", "protocol", "ip", "u32", *expedited)
+
+
+def marked(machine: Machine) -> int:
+    """Bytes that it has counted."""
+    said = machine.run("tc", "-s", "filter", "show", "dev", "eth0", "parent", "ffff:")
+    return int(re.search(r"Sent (\d+) bytes", said)[1])  # type: ignore[index]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("driver", sorted(DRIVERS))
 def test_large_transfers_of_a_run_are_preferred_while_they_last(driver: str, tmp_path: Path) -> None:
@@ -32,6 +46,7 @@ def test_large_transfers_of_a_run_are_preferred_while_they_last(driver: str, tmp
         try:
             environment = controlled(processes, switch, driver)
             federation(processes, server, node, tmp_path, environment)
+            count_marked(node)
             before = look(switch, "/fl/stats", tmp_path)
             assert before["connected"]
             assert before["priorities"] == []
@@ -48,6 +63,8 @@ def test_large_transfers_of_a_run_are_preferred_while_they_last(driver: str, tmp
             if driver == "linux":  # the queue keeps its count when its filters are gone
                 first = next(p for p in after["ports"] if p["queue"] == "preferred")
                 assert first["bytes"] > BYTES * (ROUNDS - 1)  # the first moment of the first round came before
+            else:  # flows are gone with their counts; what they marked was counted where it arrived
+                assert marked(node) > BYTES * (ROUNDS - 1)
         finally:
             processes.stop()
 

@@ -5,8 +5,9 @@ Of each interface's rate R, what is preferred is promised the share s and may ta
 interface has to be where the line is narrow, or its rate below that of the line: a queue elsewhere orders nothing.
 Only what goes out of an interface is ordered; on a bridge or router between hosts and line that is either way.
 
-What was an interface's own queue before comes back at the end. What a killed controller left is removed when the next
-one starts; until then it stays preferred, as a kernel counts no time for its filters.
+Only an interface that has the queue which the kernel gave it is taken, and gets that back at the end; one for which
+somebody else set a queue is refused. What a killed controller left is known by its handle and removed when the next one
+starts; until then it stays preferred, as a kernel counts no time for its filters.
 
 HTB: tc-htb(8), Devera 2002, "Hierarchical token bucket theory".
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -30,7 +31,8 @@ SETTINGS = {
     "rate_mbit_s": Setting(100.0, "what the line carries, in megabits per second", number(0, 1e6, above=True)),
     "share": Setting(0.9, "of it, promised to what is preferred", number(0.01, 0.99)),
 }
-_ROOT, _LINE, _FIRST, _REST = 0x10000, 0x10001, 0x10010, 0x10020
+_ROOT, _LINE, _FIRST, _REST = 0x68610000, 0x68610001, 0x68610010, 0x68610020  # a number that nobody else would take
+_KERNELS, _AT_ROOT = 0, 0xFFFFFFFF  # the handle of a queue that nobody set; the parent of an interface's own
 _T = TypeVar("_T")
 _IPV4, _TCP = 0x0800, 6
 _NODES = 4095  # numbers that filters of one place in the order can have
@@ -92,17 +94,34 @@ class _Linux:
             found = self._route.link_lookup(ifname=name)
             if not found:
                 raise ConfigError(f"there is no interface {name!r} here; known are {', '.join(self._known())}")
+            if other := self._other(found[0]):
+                raise ConfigError(
+                    f"somebody has set a queue at {name} already ({other}), which is left as it is; name another "
+                    f"interface, or take it away first: tc qdisc delete dev {name} root"
+                )
             try:
+                self._index[name] = found[0]  # from here on what is there is ours, also where it is not whole
                 self._queue(found[0])
             except NetlinkError as error:
                 raise ConfigError(
                     f"cannot set queues at {name} ({error.args[-1]}); it needs root or CAP_NET_ADMIN, and HTB in the "
                     "kernel"
                 ) from None
-            self._index[name] = found[0]
 
     def _known(self) -> list[str]:
         return sorted(link.get_attr("IFLA_IFNAME") for link in self._route.get_links())
+
+    def _set_at(self, index: int) -> tuple[str, int]:
+        """Kind and handle of the interface's queue."""
+        for one in self._route.get_qdiscs(index=index):
+            if one["parent"] == _AT_ROOT:
+                return str(one.get_attr("TCA_KIND")), int(one["handle"])
+        return "", _KERNELS
+
+    def _other(self, index: int) -> str:
+        """The queue that somebody else has set there, in words of tc; "" where nobody has."""
+        kind, handle = self._set_at(index)
+        return "" if handle == _KERNELS or (kind, handle) == ("htb", _ROOT) else f"{kind} {handle >> 16:x}:"
 
     def _queue(self, index: int) -> None:
         self._remove(index)
@@ -119,33 +138,42 @@ class _Linux:
             )
 
     def _remove(self, index: int) -> None:
+        """What is there of ours; an interface that is gone, or has another's queue by now, has nothing."""
         from pyroute2.netlink.exceptions import NetlinkError
 
-        with contextlib.suppress(NetlinkError):  # it had none but the kernel's own
-            self._route.tc("del", index=index, parent=0xFFFFFFFF)
+        with contextlib.suppress(NetlinkError):
+            if self._set_at(index) == ("htb", _ROOT):
+                self._route.tc("del", index=index, parent=_AT_ROOT)
 
     def _apply(self, wanted: Sequence[Preference]) -> None:
         asked = {one.pair: 1001 - one.priority for one in wanted}  # what has a lower number is looked at first
-        for pair in [pair for pair in self._nodes if pair not in asked]:
-            del self._nodes[pair]
+        self._keep_only(self._keys_of({pair: prio for pair, prio in asked.items() if pair in self._nodes}))
+        # only now can a number be another's: no filter of those that are gone has it any more
+        self._nodes = {pair: node for pair, node in self._nodes.items() if pair in asked}
         free = iter(sorted({*range(1, _NODES, 2)} - {*self._nodes.values()}))
         for pair in asked:
             if pair not in self._nodes:
                 self._nodes[pair] = next(free)  # and the number after it, for the way back
-        keys = {
+        keys = self._keys_of(asked)
+        for index in self._index.values():
+            for prio, node in keys.keys() - self._filters(index).keys():
+                self._filter("add-filter", index, prio, node, target=_FIRST, keys=keys[prio, node])
+            if self._filters(index).keys() != keys.keys():
+                raise NotNow("the kernel took the filters and shows others; does something else set this interface?")
+
+    def _keys_of(self, asked: Mapping[Pair, int]) -> dict[tuple[int, int], list[str]]:
+        """Place in the order and number of each filter, to what it looks for."""
+        return {
             (prio, self._nodes[pair] + way): _keys(pair, back=bool(way))
             for pair, prio in asked.items()
             for way in (0, 1)
         }
+
+    def _keep_only(self, kept: Collection[tuple[int, int]]) -> None:
         for index in self._index.values():
-            there = self._filters(index)
-            for (prio, node), handle in there.items():
-                if (prio, node) not in keys:
+            for (prio, node), handle in self._filters(index).items():
+                if (prio, node) not in kept:
                     self._filter("del-filter", index, prio, handle, target=_FIRST)
-            for prio, node in keys.keys() - there.keys():
-                self._filter("add-filter", index, prio, node, target=_FIRST, keys=keys[prio, node])
-            if self._filters(index).keys() != keys.keys():
-                raise NotNow("the kernel took the filters and shows others; does something else set this interface?")
 
     def _filter(self, what: str, index: int, prio: int, handle: int, **more: Any) -> None:
         self._route.tc(what, "u32", index, handle, parent=_ROOT, prio=prio, protocol=_IPV4, **more)

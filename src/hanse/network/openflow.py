@@ -68,7 +68,8 @@ class _OpenFlow:
         self._back: Callable[[], None] = lambda: None
         self._server: asyncio.Server | None = None
         self._switch: Switch | None = None
-        self._told: dict[Any, Flow] = {}  # what the switch has of us
+        self._told: dict[Any, Flow] = {}  # what the switch has of us, or may have
+        self._sure = False  # it has just that
         self._hosts: dict[str, tuple[int, str]] = {}  # address to port and MAC, as first heard
         self._claims: set[tuple[str, int]] = set()  # that another port has made, and were told of
         self._news = asyncio.Event()
@@ -123,12 +124,8 @@ class _OpenFlow:
             _log.warning("what called on port %d is no switch that can be used: %s", self._port, error)
             switch.close()
             return
-        if self._switch is not None and self._switch.id != switch.id:
-            _log.warning("switch %016x called while %016x is connected: one at a time", switch.id, self._switch.id)
-            switch.close()
+        if not self._gives_way_to(switch):
             return
-        if self._switch is not None:
-            self._switch.close()
         running = asyncio.create_task(switch.run())
         try:
             begun = of.flows((), {}, metered=False)
@@ -141,7 +138,11 @@ class _OpenFlow:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             return
-        self._switch, self._told, self._hosts = switch, {flow.key: flow for flow in begun}, {}
+        if not self._gives_way_to(switch):  # to one that called meanwhile, and was quicker
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return
+        self._switch, self._told, self._sure, self._hosts = switch, {flow.key: flow for flow in begun}, True, {}
         self._claims.clear()
         self._back()
         try:
@@ -150,6 +151,16 @@ class _OpenFlow:
             running.cancel()
             if self._switch is switch:
                 self._switch = None
+
+    def _gives_way_to(self, switch: Switch) -> bool:
+        """Whether the switch may be the one. An older connection of the same switch ends."""
+        if self._switch is not None and self._switch.id != switch.id:
+            _log.warning("switch %016x called while %016x is connected: one at a time", switch.id, self._switch.id)
+            switch.close()
+            return False
+        if self._switch is not None:
+            self._switch.close()
+        return True
 
     def _heard(self, port: int, address: str, mac: str) -> None:
         """The first port counts while the switch is connected: another that claims the address is told of, no more."""
@@ -193,7 +204,9 @@ class _OpenFlow:
         ports = {address: port for address, (port, _) in self._hosts.items()}
         asked = {flow.key: flow for flow in of.flows(found, ports, metered=self._kbit_s > 0)}
         gone = [flow for key, flow in self._told.items() if key not in asked]
-        new = [flow for key, flow in asked.items() if flow.seconds or key not in self._told]
+        new = [flow for key, flow in asked.items() if flow.seconds or key not in self._told or not self._sure]
+        # before anything is told: of what is refused in part the switch keeps the other part, to be removed next time
+        self._told, self._sure = self._told | asked, False
         await switch.tell(
             [
                 *(of.removal(switch.protocol, flow) for flow in gone),
@@ -202,7 +215,7 @@ class _OpenFlow:
         )
         if lacking := of.missing(asked.values(), await self._flows(switch)):
             raise NotNow(f"the switch said yes and has {len(lacking)} of {len(asked)} flows less")
-        self._told = asked
+        self._told, self._sure = asked, True
         return wrong
 
     @staticmethod

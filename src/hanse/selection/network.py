@@ -2,9 +2,9 @@
 
 What counts is what the coordinator measured in earlier rounds: how fast the last large payload came up and went down,
 the round trip of the connection, and the share of segments that had to be sent again. A node of which one of these was
-not measured is not held back by it, so every node is asked at least once; and where fewer than are to be asked have
-good lines, those with the fastest way up of the others fill the places, so no run stops for its lines. Among good
-lines all are as likely, so no site counts for more because its line is faster.
+not measured is not held back by it: it is as likely to be drawn as one whose line is good, until it was. Where fewer
+than are to be asked have good lines, those with the fastest way up of the others fill the places, so no run stops for
+its lines. Among good lines all are as likely, so no site counts for more because its line is faster.
 """
 
 from __future__ import annotations
