@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import hanse
 from hanse.bundle import node_code
 from hanse.config import RunConfig
 from hanse.registry import find, names
+from tests.sources import FILES, ROOT, nodes, tree
 
-ROOT = Path(hanse.__file__).parent
 INGREDIENTS = (
     "algorithms",
     "models",
@@ -146,7 +145,6 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "authlib": {"coordinator"},
     "joserfc": {"coordinator"},
 }
-FILES = sorted(p for p in ROOT.rglob("*.py"))
 
 
 def room(path: Path) -> str:
@@ -156,7 +154,7 @@ def room(path: Path) -> str:
 @functools.cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for item in ast.walk(ast.parse(path.read_text())):
+    for item in nodes(path):
         if isinstance(item, ast.Import):
             found.update(alias.name for alias in item.names)
         elif isinstance(item, ast.ImportFrom) and item.module and not item.level:
@@ -200,7 +198,7 @@ def modules() -> dict[str, Path]:
 def needed(path: Path, known: Mapping[str, Path]) -> set[str]:
     """The modules that are named; ``from hanse.models import _trees`` names the module, not its package."""
     found: set[str] = set()
-    for item in ast.walk(ast.parse(path.read_text())):
+    for item in nodes(path):
         if isinstance(item, ast.Import):
             found.update(alias.name for alias in item.names)
         elif isinstance(item, ast.ImportFrom) and item.module:
@@ -230,10 +228,9 @@ def test_private_names_stay_where_they_are() -> None:
 
 def taken(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
     """The private names of other files, and private files of other folders, that a file uses."""
-    tree = ast.parse(path.read_text())
     folder = ".".join(("hanse", *path.relative_to(ROOT).parent.parts))
     imported: set[str] = set()
-    for item in ast.walk(tree):
+    for item in nodes(path):
         if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("hanse"):
             for alias in item.names:
                 name = f"{item.module}.{alias.name}"
@@ -243,7 +240,7 @@ def taken(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
                 if inside != folder and private(last):
                     yield f"{path.relative_to(ROOT)} imports {last}, a part of {inside}"
                 imported.add(alias.asname or alias.name)
-    for item in ast.walk(tree):
+    for item in nodes(path):
         if not (isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name)):
             continue
         if private(item.attr) and item.value.id in imported:
@@ -258,7 +255,7 @@ def test_no_noun_stands_twice() -> None:
     """One name, one meaning: of classes, but for the two halves of an algorithm's own language."""
     found: dict[str, list[str]] = {}
     for path in FILES:
-        for item in ast.parse(path.read_text()).body:
+        for item in tree(path).body:
             if isinstance(item, ast.ClassDef) and not item.name.startswith("_"):
                 found.setdefault(item.name, []).append(str(path.relative_to(ROOT)))
     twice = {name: places for name, places in found.items() if len(places) > 1}

@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import hanse
 from hanse.presentation import Shown
 from hanse.queries import Statistic
 from hanse.registry import FOLDERS
+from tests.sources import FILES, ROOT, nodes, tree
 
-ROOT = Path(hanse.__file__).parent
-TREES = {p: ast.parse(p.read_text()) for p in sorted(ROOT.rglob("*.py")) if not p.name.startswith("_")}
-TREES |= {p: ast.parse(p.read_text()) for p in sorted(ROOT.rglob("__init__.py"))}
+PUBLIC = [p for p in FILES if not p.name.startswith("_") or p.name == "__init__.py"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 HALVES = {field.name for kind in (Statistic, Shown) for field in dataclasses.fields(kind)}
 
-CLASSES = {n.name: n for tree in TREES.values() for n in tree.body if isinstance(n, ast.ClassDef)}
+
+@functools.cache
+def classes() -> dict[str, ast.ClassDef]:
+    return {n.name: n for path in PUBLIC for n in tree(path).body if isinstance(n, ast.ClassDef)}
 
 
 def methods(cls: ast.ClassDef) -> dict[str, Function]:
@@ -46,7 +48,7 @@ def members(cls: ast.ClassDef) -> set[str]:
         for t in (n.targets if isinstance(n, ast.Assign) else [n.target])
         if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and t.value.id == "self"
     }
-    bases = [CLASSES[b.id] for b in cls.bases if isinstance(b, ast.Name) and b.id in CLASSES]
+    bases = [classes()[b.id] for b in cls.bases if isinstance(b, ast.Name) and b.id in classes()]
     return {*methods(cls), *plain, *given, *own}.union(*(members(b) for b in bases if not is_protocol(b)))
 
 
@@ -54,11 +56,10 @@ def is_protocol(cls: ast.ClassDef) -> bool:
     return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in cls.bases)
 
 
-def _protocols() -> list[tuple[set[str], set[str]]]:
+@functools.cache
+def protocols() -> list[tuple[set[str], set[str]]]:
     """(all members, documented methods) of each Protocol, with those of the Protocols that it extends."""
-    found = {
-        n.name: n for tree in TREES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and is_protocol(n)
-    }
+    found = {n.name: n for path in PUBLIC for n in nodes(path) if isinstance(n, ast.ClassDef) and is_protocol(n)}
     made = []
     for cls in found.values():
         whole = [cls, *(found[b.id] for b in cls.bases if isinstance(b, ast.Name) and b.id in found)]
@@ -71,29 +72,26 @@ def _protocols() -> list[tuple[set[str], set[str]]]:
     return made
 
 
-PROTOCOLS = _protocols()
-
-
 def public(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
     yield from (n for n in body if isinstance(n, Function | ast.ClassDef) and not n.name.startswith("_"))
 
 
 def undocumented(path: Path) -> Iterator[str]:
-    tree, folder = TREES[path], path.parent.name
-    if not ast.get_docstring(tree):
+    folder, file = path.parent.name, tree(path)
+    if not ast.get_docstring(file):
         yield path.name
     ingredient = path.parent.parent == ROOT and folder in FOLDERS and path.name != "__init__.py"
-    page = ast.get_docstring(TREES[path.parent / "__init__.py"]) or "" if ingredient else ""
+    page = ast.get_docstring(tree(path.parent / "__init__.py")) or "" if ingredient else ""
     contract = {name for part in re.findall(r"``([^`\n]+)``", page) for name in re.findall(r"\w+", part)}
     contract |= HALVES if ingredient and folder == "statistics" else set()
-    classes = [n for n in public(tree.body) if isinstance(n, ast.ClassDef)]
-    for node in public(tree.body):
+    alone = sum(isinstance(n, ast.ClassDef) for n in public(file.body)) == 1
+    for node in public(file.body):
         said = ast.get_docstring(node) is not None
         if isinstance(node, ast.ClassDef):
-            if not said and not (ingredient and len(classes) == 1):
+            if not said and not (ingredient and alone):
                 yield node.name
             has = members(node)
-            known = contract.union(*(documented for whole, documented in PROTOCOLS if whole <= has))
+            known = contract.union(*(documented for whole, documented in protocols() if whole <= has))
             told = set() if is_protocol(node) else known
             plain = [name for name, method in methods(node).items() if not ast.get_docstring(method)]
             yield from (f"{node.name}.{name}" for name in plain if name not in told)
@@ -102,14 +100,11 @@ def undocumented(path: Path) -> Iterator[str]:
 
 
 def test_what_is_public_says_what_it_is() -> None:
-    assert [f"{path.relative_to(ROOT)}: {name}" for path in TREES for name in undocumented(path)] == []
+    assert [f"{path.relative_to(ROOT)}: {name}" for path in PUBLIC for name in undocumented(path)] == []
 
 
 def test_a_name_without_a_docstring_is_found(tmp_path: Path) -> None:
     source = "'A file.'\nclass A:\n    'A.'\n    def b(self): ...\n    def _c(self): ...\ndef d(): ...\ndef _e(): ..."
     path = tmp_path / "file.py"
-    TREES[path] = ast.parse(source)
-    try:
-        assert list(undocumented(path)) == ["A.b", "d"]
-    finally:
-        del TREES[path]
+    path.write_text(source)
+    assert list(undocumented(path)) == ["A.b", "d"]
