@@ -6,42 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hanse.coordinator import preferred
 from hanse.coordinator.http_service import HttpService
 from hanse.coordinator.network_controller import NetworkController
-from hanse.coordinator.preferred import PreferredTransport, Preferring
+from hanse.coordinator.preferred import Preferring
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, HanseError, NotFound, Unreachable
-from hanse.messages import Message, Record
-
-SMALL, LARGE = Record({}), Record({}, {"w": np.zeros(200_000)})
 
 
-class Nodes:
-    """Nodes that answer with what they are told to, once they may."""
-
-    def __init__(self) -> None:
-        self.reply, self.may = SMALL, asyncio.Event()
-        self.asked: list[str] = []
-        self.may.set()
-
-    def online(self) -> frozenset[str]:
-        return frozenset("ab")
-
-    async def changed(self) -> None:
-        await asyncio.Event().wait()
-
-    def ends(self, node: str) -> tuple[str, str, int] | None:
-        return (f"10.0.0.{ord(node)}", "10.0.0.1", 7443)
-
-    async def request(self, node: str, message: Message, progress: Any = None) -> Message:
-        self.asked.append(node)
-        await asyncio.sleep(0.01)
-        await self.may.wait()
-        return Message("reply", message.id, node, self.reply)
+def ends(node: str) -> tuple[str, str, int] | None:
+    """Of nodes ``a`` and ``b``; ``a1`` and ``a2`` are at one address, ``z`` has none."""
+    return None if node == "z" else (f"10.0.0.{ord(node[0])}", "10.0.0.1", 7443)
 
 
 class Controller:
@@ -50,7 +27,8 @@ class Controller:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.error: HanseError | None = None
-        self.forgets = 0
+        self.forgets, self.unknown = 0, ""
+        self.slow: asyncio.Event | None = None  # until which a release takes
         self.news = asyncio.Event()
 
     def _called(self, *call: Any) -> None:
@@ -64,12 +42,16 @@ class Controller:
 
     async def prefer(self, client: str, server: str, seconds: float) -> None:
         self._called("prefer", client, server)
+        if client == self.unknown:
+            raise NotFound(f"no host has {client}")
         if self.forgets:
             self.forgets -= 1
             raise NotFound("not registered")
 
     async def release(self, client: str, server: str) -> None:
         self._called("release", client, server)
+        if self.slow is not None:
+            await self.slow.wait()
 
     async def until(self, *call: Any) -> None:
         while call not in self.calls:
@@ -77,7 +59,9 @@ class Controller:
             await self.news.wait()
 
 
-Body = Callable[[Nodes, Controller, PreferredTransport, list[tuple[str, Mapping[str, Any]]]], Awaitable[None]]
+Notes = list[tuple[str, Mapping[str, Any]]]
+Body = Callable[[Preferring, Controller, Notes], Awaitable[None]]
+A, B = ("10.0.0.97", "10.0.0.1"), ("10.0.0.98", "10.0.0.1")
 
 
 @pytest.fixture(autouse=True)
@@ -87,85 +71,121 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tried(body: Body) -> None:
     async def whole() -> None:
-        nodes, controller, notes = Nodes(), Controller(), list[tuple[str, Mapping[str, Any]]]()
-        preferring = Preferring(controller, nodes, lambda kind, detail: notes.append((kind, detail)))  # type: ignore[arg-type]
-        transport = PreferredTransport(nodes, preferring)  # type: ignore[arg-type]
+        controller, notes = Controller(), Notes()
+        preferring = Preferring(controller, ends, lambda kind, detail: notes.append((kind, detail)))  # type: ignore[arg-type]
         try:
-            await asyncio.wait_for(body(nodes, controller, transport, notes), 20)
+            await asyncio.wait_for(body(preferring, controller, notes), 20)
         finally:
             await preferring.stop()
 
     asyncio.run(whole())
 
 
-def task(body: Record, number: int = 1) -> Message:
-    return Message("task", f"run/{number}", body=body)
-
-
 def test_a_large_transfer_is_preferred_until_it_is_over() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
-        nodes.may.clear()
-        asked = asyncio.create_task(transport.request("a", task(LARGE)))
-        await controller.until("prefer", "10.0.0.97", "10.0.0.1")
-        assert controller.calls[0] == ("register", "10.0.0.97", "10.0.0.1", 7443)
-        assert ("release", "10.0.0.97", "10.0.0.1") not in controller.calls
-        nodes.may.set()
-        assert (await asked).body.nbytes == 0
-        await controller.until("release", "10.0.0.97", "10.0.0.1")
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        over = preferring.moves("a")
+        await controller.until("prefer", *A)
+        assert controller.calls[0] == ("register", *A, 7443)
+        assert ("release", *A) not in controller.calls
+        over()
+        await controller.until("release", *A)
         assert notes == []
 
     tried(body)
 
 
-def test_small_messages_ask_for_nothing_until_the_answer_was_large() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
-        await transport.request("a", task(SMALL))
+def test_a_node_without_an_address_is_asked_nothing_for() -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        preferring.moves("z")()
         await asyncio.sleep(0.1)
         assert controller.calls == []
-        nodes.reply = LARGE
-        await transport.request("a", task(SMALL, 2))
-        nodes.may.clear()
-        asked = asyncio.create_task(transport.request("a", task(SMALL, 3)))
-        await controller.until("prefer", "10.0.0.97", "10.0.0.1")
-        nodes.may.set()
-        await asked
 
     tried(body)
 
 
-def test_rounds_that_follow_each_other_keep_the_preference() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
-        for number in range(5):
-            await asyncio.gather(*(transport.request(n, task(LARGE, number)) for n in "ab"))
-        await controller.until("release", "10.0.0.97", "10.0.0.1")
-        await controller.until("release", "10.0.0.98", "10.0.0.1")
+def test_transfers_that_follow_each_other_keep_the_preference() -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        for _ in range(5):
+            overs = [preferring.moves(node) for node in "abab"]
+            await asyncio.sleep(0.01)
+            for over in overs:
+                over()
+        await controller.until("release", *A)
+        await controller.until("release", *B)
         assert sum(call[0] == "prefer" for call in controller.calls) == 2
         assert sum(call[0] == "register" for call in controller.calls) == 2
 
     tried(body)
 
 
+def test_nodes_at_one_address_keep_each_others_preference() -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        one, two = preferring.moves("a1"), preferring.moves("a2")
+        await controller.until("prefer", *A)
+        one()
+        await asyncio.sleep(0.2)
+        assert ("release", *A) not in controller.calls
+        two()
+        await controller.until("release", *A)
+        assert [call[0] for call in controller.calls] == ["register", "prefer", "release"]
+
+    tried(body)
+
+
+def test_what_begins_while_a_preference_is_released_is_preferred_after_it() -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        controller.slow = asyncio.Event()
+        preferring.moves("a")()
+        await controller.until("release", *A)
+        over = preferring.moves("a")
+        controller.slow.set()
+        while controller.calls[-1] != ("prefer", *A):
+            await asyncio.sleep(0.01)
+        assert [call[0] for call in controller.calls] == ["register", "prefer", "release", "prefer"]
+        over()
+
+    tried(body)
+
+
 def test_a_controller_that_fails_is_said_once_and_nothing_waits_for_it() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
         controller.error = Unreachable("it does not answer")
-        for number in range(3):
-            assert (await transport.request("a", task(LARGE, number))).kind == "reply"
-            await asyncio.sleep(0.1)
+        for _ in range(3):
+            for over in [preferring.moves("a"), preferring.moves("b")]:
+                over()
+            await asyncio.sleep(0.15)
         assert notes == [("network.unavailable", {"reason": "it does not answer"})]
         controller.error = None
-        await transport.request("a", task(LARGE, 9))
-        await controller.until("prefer", "10.0.0.97", "10.0.0.1")
-        await controller.until("release", "10.0.0.97", "10.0.0.1")
+        over = preferring.moves("a")
+        await controller.until("prefer", *A)
+        over()
+        await asyncio.sleep(0.15)
+        assert notes[1:] == []  # not for all yet
+        preferring.moves("b")()
+        while not notes[1:]:
+            await asyncio.sleep(0.01)
         assert notes[1:] == [("network.available", {})]
 
     tried(body)
 
 
+def test_one_node_that_cannot_be_preferred_is_said_once_while_the_others_are() -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        controller.unknown = A[0]
+        for _ in range(4):
+            for over in [preferring.moves("a"), preferring.moves("b")]:
+                over()
+            await asyncio.sleep(0.15)
+        assert notes == [("network.unavailable", {"reason": "no host has 10.0.0.97"})]
+
+    tried(body)
+
+
 def test_a_controller_that_forgot_who_is_registered_is_told_again() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
         controller.forgets = 1
-        await transport.request("a", task(LARGE))
-        await controller.until("release", "10.0.0.97", "10.0.0.1")
+        preferring.moves("a")()
+        await controller.until("release", *A)
         assert [call[0] for call in controller.calls] == ["register", "prefer", "register", "prefer", "release"]
         assert notes == []
 
@@ -173,13 +193,11 @@ def test_a_controller_that_forgot_who_is_registered_is_told_again() -> None:
 
 
 def test_stopped_nothing_stays_preferred() -> None:
-    async def body(nodes: Nodes, controller: Controller, transport: PreferredTransport, notes: Any) -> None:
-        nodes.may.clear()
-        asked = asyncio.create_task(transport.request("a", task(LARGE)))
-        await controller.until("prefer", "10.0.0.97", "10.0.0.1")
-        asked.cancel()
-        await transport._preferring.stop()
-        assert controller.calls[-1][0] == "release"
+    async def body(preferring: Preferring, controller: Controller, notes: Notes) -> None:
+        preferring.moves("a")
+        await controller.until("prefer", *A)
+        await preferring.stop()
+        assert controller.calls[-1] == ("release", *A)
 
     tried(body)
 

@@ -1076,3 +1076,33 @@ def test_a_renewed_identity_is_used_at_the_next_connection(tmp_path: Path) -> No
 def test_a_pack_of_frames_is_what_was_packed() -> None:
     assert list(unpack(pack([b"\x01", b"\x02bc", b"\x03"]))) == [b"\x01", b"\x02bc", b"\x03"]
     assert list(unpack(pack([b"\x01x"]))) == [b"\x01x"]
+
+
+def test_it_is_told_when_something_large_moves_and_not_while_a_node_computes(tmp_path: Path) -> None:
+    async def test() -> None:
+        moving: list[str] = []
+        at_work, may = asyncio.Event(), asyncio.Event()
+
+        def moves(node: str) -> Callable[[], None]:
+            moving.append(node)
+            return lambda: moving.append("no more")
+
+        async def works(peer: str, request: Message, alive: Progress) -> Message:
+            at_work.set()
+            await may.wait()
+            return Message("reply", request.id, body=request.body)
+
+        async with Federation(tmp_path, moves=moves) as federation:
+            await federation.node("a", works)
+            for size, told in ((1 << 20, []), (3 << 20, ["a", "no more"])):
+                body = Record({}, {"w": np.zeros(size, "u1")})
+                asked = asyncio.create_task(federation.coordinator.request("a", Message("task", f"{size}", body=body)))
+                await at_work.wait()
+                assert moving == told
+                may.set()
+                await asked
+                assert moving == 2 * told  # its answer moved too
+                at_work.clear()
+                may.clear()
+
+    asyncio.run(asyncio.wait_for(test(), 30))

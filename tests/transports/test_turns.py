@@ -309,8 +309,14 @@ def test_a_node_that_waits_for_its_turn_is_not_late() -> None:
 
 @pytest.mark.parametrize("how", ["cancelled", "disconnected"])
 def test_whoever_goes_gives_its_turn_back(how: str) -> None:
+    moving = []
+
+    def moves(peer: str) -> Callable[[], None]:
+        moving.append(peer)
+        return lambda: moving.append(f"{peer} no more")
+
     async def body() -> None:
-        traffic, watched = Traffic(1), Watched()
+        traffic, watched = Traffic(1, moves=moves), Watched()
         ours, theirs, connect = many(3, traffic, watched)
         running = connect()
         arrays = {"w": np.zeros(1 << 19)}
@@ -337,6 +343,9 @@ def test_whoever_goes_gives_its_turn_back(how: str) -> None:
         assert not traffic.sending._holders
         assert not traffic.receiving._holders
         assert traffic.sending.waiting == traffic.receiving.waiting == 0
+        assert moving
+        for peer in {one.split()[0] for one in moving}:
+            assert moving.count(peer) == moving.count(f"{peer} no more")
         await end(ours, theirs, running)
 
     asyncio.run(body())

@@ -28,7 +28,6 @@ from hanse.store import Store
 from hanse.store.faults import passing
 from hanse.store.runs import StoredRun
 from hanse.store.states import TERMINAL, RunState
-from hanse.transport import Transport
 
 _log = logging.getLogger(__name__)
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0  # between attempts while the storage fails, or nodes cannot answer
@@ -42,7 +41,6 @@ class RunDriver:
         ended: called with the run as it is after its last step.
         governance: what the operator's policies allow.
         engine: what drives them (:mod:`hanse.engines`).
-        carrier: what carries their rounds; None: ``presence`` itself.
     """
 
     def __init__(
@@ -53,10 +51,9 @@ class RunDriver:
         ended: Callable[[StoredRun], None],
         governance: Governance,
         engine: str = "native",
-        carrier: Transport | None = None,
     ) -> None:
         self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
-        self._engine, self._governance, self._carrier = engine, governance, carrier or presence
+        self._engine, self._governance = engine, governance
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resumed: dict[str, asyncio.Event] = {}
 
@@ -196,7 +193,7 @@ class RunDriver:
             algorithm=algorithm,
             config=config,
             nodes=run.nodes,
-            transport=self._carrier,
+            transport=self._presence,
             lines=self._presence.line,
             journal=journal,
             run_id=run.id,

@@ -32,7 +32,6 @@ from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.runs import StoredRun
 from hanse.store.states import TERMINAL, RunState
-from hanse.transport import Transport
 
 _log = logging.getLogger(__name__)
 _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are moved, processes sleep
@@ -40,9 +39,8 @@ _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are mo
 
 class RunLife:
     """All runs of a coordinator, from state to state. ``consent`` is where their nodes are asked, ``governance`` what
-    the operator's policies allow, ``authority`` the certificate of whom nodes joined,
-    ``carrier`` what carries rounds, where that is more than ``presence``, ``certified`` whether a node is connected
-    with a certificate."""
+    the operator's policies allow, ``authority`` the certificate of whom nodes joined, ``certified`` whether a node is
+    connected with a certificate."""
 
     def __init__(
         self,
@@ -52,7 +50,6 @@ class RunLife:
         settings: CoordinatorSettings,
         governance: Governance,
         authority: bytes = b"",
-        carrier: Transport | None = None,
         certified: Callable[[str], bool] = lambda node: False,
     ) -> None:
         self._store, self._presence, self._settings = store, presence, settings
@@ -60,7 +57,7 @@ class RunLife:
         told = (self._notices, self._background, self._follow, authority, certified)
         self.consent = ConsentDesk(store, presence, chronicle, *told)
         self.governance = governance
-        self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine, carrier)
+        self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 

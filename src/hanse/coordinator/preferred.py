@@ -1,7 +1,9 @@
 """Large transfers of a run go before other traffic of the network, where a controller can have it so.
 
 A run never waits for that and never fails for it: a transfer begins at once, what goes wrong is said once and tried
-again with the next large transfer.
+again with the next large transfer. What is preferred is what goes between two addresses, so nodes that share an address
+share it, and it lasts as long as any of them moves something; while they compute it does not, since a network may hold
+up other traffic for it.
 """
 
 from __future__ import annotations
@@ -9,20 +11,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from hanse.coordinator.network_controller import NetworkController
-from hanse.coordinator.presence import Presence
 from hanse.errors import HanseError, NotFound
-from hanse.messages import Json, Message
-from hanse.transport import Progress
+from hanse.messages import Json
 
-LARGE = 1 << 20  # bytes; what is smaller is through before anybody could be asked
 _SECONDS = 600.0  # that is asked for; asked again where it takes longer
 _LINGER_S = 1.0  # between the last transfer and the release: the next round begins in a moment
 _AGAIN_S = 10.0  # after it could not be done, where the transfer lasts as long
+_WRONG = 1000  # pairs of which it is remembered that they cannot be preferred
 
 _log = logging.getLogger(__name__)
+
+Ends = tuple[str, str, int]  # a node's address, and address and port where it called
+Pair = tuple[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class _Way:
+    """What goes between two addresses."""
+
+    client: str
+    server: str
+    port: int
+    moving: int = 0  # large transfers that are under way
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
 
 
 class Preferring:
@@ -30,67 +46,61 @@ class Preferring:
 
     Args:
         controller: has the network do it.
-        presence: knows at which addresses nodes are.
-        note: told (kind, detail) where the controller begins to fail, and where it works again.
+        ends: of a node's connection; None where it has none, or comes on a way that has no addresses.
+        note: told (kind, detail) where the controller begins to fail, and where it works again for all.
     """
 
     def __init__(
-        self, controller: NetworkController, presence: Presence, note: Callable[[str, Mapping[str, Json]], None]
+        self,
+        controller: NetworkController,
+        ends: Callable[[str], Ends | None],
+        note: Callable[[str, Mapping[str, Json]], None],
     ) -> None:
-        self._controller, self._presence, self._note = controller, presence, note
-        self._moving: dict[str, int] = {}  # node to its large transfers that are under way
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._known: set[tuple[str, str, int]] = set()
-        self._large: set[str] = set()  # nodes whose last reply was large
-        self._idle: dict[str, asyncio.Event] = {}
-        self.wrong = ""  # why the controller does not do it; "" where it does
+        self._controller, self._ends, self._note = controller, ends, note
+        self._ways: dict[Pair, _Way] = {}
+        self._known: set[Ends] = set()
+        self._wrong: dict[Pair, str] = {}  # what is not preferred, and why; until it is
 
-    @contextlib.contextmanager
-    def transfer(self, node: str, nbytes: int) -> Iterator[None]:
-        """A transfer of so many bytes to a node, and of its answer, lasts as long as the block."""
-        if nbytes <= LARGE and node not in self._large:
-            yield
-            return
-        self._moving[node] = self._moving.get(node, 0) + 1
-        self._idle.setdefault(node, asyncio.Event()).clear()
-        if node not in self._tasks:
-            self._tasks[node] = asyncio.create_task(self._keep(node))
-        try:
-            yield
-        finally:
-            self._moving[node] -= 1
-            if not self._moving[node]:
-                self._idle[node].set()
+    def moves(self, node: str) -> Callable[[], None]:
+        """A large payload begins to move, either way. Returns what is to be called, once, when it does no more."""
+        ends = self._ends(node)
+        if ends is None:
+            return _nothing
+        way = self._ways.setdefault(ends[:2], _Way(*ends))
+        way.port = ends[2]
+        way.moving += 1
+        way.idle.clear()
+        if way.task is None:
+            way.task = asyncio.create_task(self._keep(way))
 
-    def answered(self, node: str, nbytes: int) -> None:
-        """So large was its reply; the next will be of the like."""
-        (self._large.add if nbytes > LARGE else self._large.discard)(node)
+        def over() -> None:
+            way.moving -= 1
+            if not way.moving:
+                way.idle.set()
+
+        return over
 
     async def stop(self) -> None:
         """Nothing is preferred any more."""
-        tasks = list(self._tasks.values())
-        for event in self._idle.values():
-            event.set()
+        tasks = [way.task for way in self._ways.values() if way.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, node: str) -> None:
-        """Prefers what goes between here and the node, until there was nothing for a moment."""
+    async def _keep(self, way: _Way) -> None:
+        """Prefers it until nothing has moved for a moment."""
         try:
-            while self._moving[node]:
-                ends = self._presence.ends(node)
-                if ends is None:  # it has no connection, or comes on a way that has no addresses
-                    await self._idle[node].wait()
-                    continue
+            while True:
                 try:
-                    while not await self._over(self._idle[node], await self._prefer(ends)):
+                    while not await self._over(way.idle, await self._prefer(way)):
                         pass
                 finally:
                     with contextlib.suppress(HanseError):  # else it ends when its time is over
-                        await self._controller.release(ends[0], ends[1])
+                        await self._controller.release(way.client, way.server)
+                if not way.moving:  # else it began while the preference was being released
+                    return
         finally:
-            del self._tasks[node]
+            del self._ways[way.client, way.server]
 
     async def _over(self, idle: asyncio.Event, preferred: bool) -> bool:
         """Waits until it has to be asked again, or is not needed any more; whether it is not."""
@@ -105,42 +115,36 @@ class Preferring:
             if idle.is_set():
                 return True
 
-    async def _prefer(self, ends: tuple[str, str, int]) -> bool:
-        client, server, port = ends
+    async def _prefer(self, way: _Way) -> bool:
+        ends = (way.client, way.server, way.port)
         try:
             for attempt in (1, 2):
                 if ends not in self._known:
-                    await self._controller.register(client, server, port)
+                    await self._controller.register(*ends)
                     self._known.add(ends)
                 try:
-                    await self._controller.prefer(client, server, _SECONDS)
+                    await self._controller.prefer(way.client, way.server, _SECONDS)
                     break
                 except NotFound:
                     self._known.discard(ends)  # it was started anew, and knows nobody
                     if attempt == 2:
                         raise
         except HanseError as error:
-            if not self.wrong:
-                _log.warning("traffic is not preferred: %s", error.message)
-                self._note("network.unavailable", {"reason": error.message})
-            self.wrong = error.message
+            self._fails(ends[:2], error.message)
             return False
-        if self.wrong:
+        if self._wrong.pop(ends[:2], "") and not self._wrong:
             self._note("network.available", {})
-        self.wrong = ""
         return True
 
+    def _fails(self, pair: Pair, why: str) -> None:
+        """Said where no other pair has failed for the same reason: a controller that is away fails for all."""
+        if why not in self._wrong.values():
+            _log.warning("traffic is not preferred: %s", why)
+            self._note("network.unavailable", {"reason": why})
+        self._wrong[pair] = why
+        while len(self._wrong) > _WRONG:
+            del self._wrong[next(iter(self._wrong))]
 
-class PreferredTransport:
-    """A :class:`hanse.transport.Transport` whose large transfers are preferred."""
 
-    def __init__(self, transport: Presence, preferring: Preferring) -> None:
-        self._transport, self._preferring = transport, preferring
-        self.online, self.changed = transport.online, transport.changed
-
-    async def request(self, node: str, message: Message, progress: Progress = lambda: None) -> Message:
-        """See :meth:`hanse.transport.Transport.request`."""
-        with self._preferring.transfer(node, message.body.nbytes):
-            reply = await self._transport.request(node, message, progress)
-        self._preferring.answered(node, reply.body.nbytes)
-        return reply
+def _nothing() -> None:
+    pass

@@ -155,6 +155,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             names=how.host_names,
             enrol=lambda asked: coordinator.enrol(asked, how.listen),
             beat_s=lambda: coordinator.presence.heartbeat_s,
+            moves=coordinator.moves,
         )
         transport = transports.listener(how.listen, hub)
         coordinator.attach(transport)

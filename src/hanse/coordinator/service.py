@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hanse
@@ -22,7 +22,7 @@ from hanse.coordinator.evidence import POLICIES
 from hanse.coordinator.governance import Governance, OwnPolicies
 from hanse.coordinator.life import RunLife
 from hanse.coordinator.network_controller import NetworkController
-from hanse.coordinator.preferred import PreferredTransport, Preferring
+from hanse.coordinator.preferred import Preferring
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, StorageFailed, WireError
@@ -88,6 +88,7 @@ class Coordinator:
             self.chronicle.note(f"{asked.kind}.refused", run if isinstance(run, str) else None, node, node, detail)
 
         self.presence = Presence(transport, self.settings.patience, moved, declined)
+        self._preferring = self._preferred()
         joined = self.authority.pem if self.authority is not None else b""
         self.runs = RunLife(
             self.store,
@@ -96,20 +97,22 @@ class Coordinator:
             self.settings,
             self.governance,
             joined,
-            self._carrier(),
             self._certified.__contains__,
         )
 
-    def _carrier(self) -> Transport:
-        """What carries rounds: the nodes' connections, preferred where there is a network controller."""
+    def _preferred(self) -> Preferring | None:
+        """What has large transfers preferred, where there is a network controller."""
         if self.settings.network is None:
-            return self.presence
+            return None
 
         def note(kind: str, detail: Mapping[str, Json]) -> None:
             self.chronicle.note(kind, actor="coordinator", detail=detail)
 
-        self._preferring = Preferring(NetworkController(self.settings.network), self.presence, note)
-        return PreferredTransport(self.presence, self._preferring)
+        return Preferring(NetworkController(self.settings.network), self.presence.ends, note)
+
+    def moves(self, node: str) -> Callable[[], None]:
+        """A large payload begins to move to or from the node; what is returned is called when it does no more."""
+        return _nothing if self._preferring is None else self._preferring.moves(node)
 
     async def start(self) -> None:
         """Takes up what an earlier process left: open proposals, running runs, unaudited events; and
@@ -341,6 +344,10 @@ class Coordinator:
     def sees_run(self, account: UserAccount, nodes: tuple[str, ...] | list[str]) -> bool:
         """Data owners see the runs that ask their nodes; the others see all."""
         return account.role != "data_owner" or bool(set(account.nodes) & set(nodes))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _error(id: str, error: HanseError) -> Message:

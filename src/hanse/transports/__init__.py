@@ -61,6 +61,8 @@ class Hub:
         enrol: what a node asks that wants to join (``token``, ``node_id``, ``csr``), and what it is answered.
         names: host names and addresses by which others reach this machine, the public one first; may be empty.
         beat_s: seconds between two heartbeats of a node, now: the more nodes, the longer. Silence below is no news.
+        moves: called with a node when a payload of over 2 MB begins to move to or from it, where the way has a
+            connection of its own to each; what it returns is called once when that one moves no more.
     """
 
     handler: Handler
@@ -71,6 +73,7 @@ class Hub:
     names: tuple[str, ...] = ()
     enrol: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]] | None = None
     beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
+    moves: Callable[[str], Callable[[], None]] = lambda node: lambda: None
 
 
 @dataclass(frozen=True, slots=True)

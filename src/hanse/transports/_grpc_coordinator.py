@@ -75,6 +75,7 @@ class GrpcCoordinator:
         alive_every: seconds between signs of life while ``handler`` works.
         beat_s: seconds between two heartbeats of a node, now: a line is probed after ``SILENT_BEATS`` of them in
             silence, and given up as long after.
+        moves: as of :class:`hanse.transports.Hub`.
     """
 
     def __init__(
@@ -89,9 +90,10 @@ class GrpcCoordinator:
         request_limit: int = REQUEST_LIMIT,
         alive_every: float = ALIVE_SECONDS,
         beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
+        moves: Callable[[str], Callable[[], None]] = lambda node: lambda: None,
     ) -> None:
         self._accept, self._keepalive = accept, lambda: SILENT_BEATS * beat_s()
-        traffic = Traffic(alive_every=alive_every)
+        traffic = Traffic(alive_every=alive_every, moves=moves)
         self._peers = Peers(handler, refused, Budget(memory, spool), traffic, limit, request_limit)
         self.online, self.changed = self._peers.online, self._peers.changed
         self.request, self.disconnect = self._peers.request, self._peers.disconnect

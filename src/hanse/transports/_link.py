@@ -65,9 +65,16 @@ class Traffic:
     Args:
         at_once: large messages each way at a time.
         alive_every: seconds between ``alive`` signals while a handler works.
+        moves: told of each large message of a peer, from when it begins to move until it does no more.
     """
 
-    def __init__(self, at_once: int = AT_ONCE, alive_every: float = ALIVE_SECONDS) -> None:
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        alive_every: float = ALIVE_SECONDS,
+        moves: Callable[[str], Callable[[], None]] = lambda peer: lambda: None,
+    ) -> None:
+        self.moves = moves
         self.sending, self.receiving = Turns(at_once), Turns(at_once)
         self.hearts = Hearts(alive_every)
         self.broadcast = Broadcast(CHUNK_BYTES)
@@ -184,7 +191,7 @@ class Link:
                 turn.release()
 
         parcel = Parcel(name, counted(), moved, failed)
-        turn = traffic.sending.take(lambda: connection.outbox.add_soon(parcel), moved)
+        turn = traffic.sending.take(lambda: connection.outbox.add_soon(parcel), moved, lambda: traffic.moves(self.peer))
         connection.asking[message.id] = turn
 
     def _moved(self, asked: _Asked) -> None:
@@ -332,11 +339,14 @@ class Link:
             connection.going[id] = time.monotonic()
             connection.outbox.signal("go", id)
 
-        if self._traffic is None:
+        traffic = self._traffic
+        if traffic is None:
             go()
             return
         asked = self._asked[id]
-        connection.turns[stream] = self._traffic.receiving.take(go, lambda: self._moved(asked))
+        connection.turns[stream] = traffic.receiving.take(
+            go, lambda: self._moved(asked), lambda: traffic.moves(self.peer)
+        )
 
     def _signal(self, connection: Conduit, said: Signal) -> None:
         if said.what == "alive":

@@ -21,13 +21,17 @@ RATE = 96 << 20  # bytes per second; a line of 1 Gbit/s moves a little more
 PATIENCE = 0.1  # seconds
 
 
+Moves = Callable[[], Callable[[], None]]  # called when a payload begins to move; what it returns, when it does no more
+
+
 class Turn:
     """The right to move one payload. ``release`` it in the end."""
 
-    __slots__ = ("_begin", "_progress", "_seen", "_turns")
+    __slots__ = ("_begin", "_moves", "_progress", "_seen", "_still", "_turns")
 
-    def __init__(self, turns: Turns, begin: Callable[[], None], progress: Callable[[], None]) -> None:
-        self._turns, self._begin, self._progress = turns, begin, progress
+    def __init__(self, turns: Turns, begin: Callable[[], None], progress: Callable[[], None], moves: Moves) -> None:
+        self._turns, self._begin, self._progress, self._moves = turns, begin, progress, moves
+        self._still = _nothing
         self._seen = 0.0  # when it began or moved last
 
     def moved(self, nbytes: int) -> None:
@@ -37,6 +41,8 @@ class Turn:
 
     def release(self) -> None:
         """It is over, or not wanted any more. Calling it again changes nothing."""
+        still, self._still = self._still, _nothing
+        still()
         self._turns._over(self)
 
 
@@ -58,10 +64,10 @@ class Turns:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def take(self, begin: Callable[[], None], progress: Callable[[], None]) -> Turn:
+    def take(self, begin: Callable[[], None], progress: Callable[[], None], moves: Moves = lambda: _nothing) -> Turn:
         """A place in the row. ``begin`` is called when its turn has come, perhaps at once; ``progress``
-        now and then before, because who waits here is not late."""
-        turn = Turn(self, begin, progress)
+        now and then before, because who waits here is not late. ``moves`` is told from then until the release."""
+        turn = Turn(self, begin, progress, moves)
         self._waiting.append(turn)
         self._admit()
         return turn
@@ -75,6 +81,7 @@ class Turns:
     def _let(self, turn: Turn) -> None:
         self._holders.add(turn)
         turn._seen = time.monotonic()
+        turn._still = turn._moves()
         begin, turn._begin = turn._begin, _nothing  # what it would begin is not held longer than needed
         begin()
 

@@ -54,7 +54,12 @@ class GrpcListener:
         self._scheme, self._where = _split(address)
         self._port = Port(self._where, hub)
         self._inner = GrpcCoordinator(
-            hub.handler, accept=hub.accept, refused=hub.refused, spool=hub.spool, beat_s=hub.beat_s
+            hub.handler,
+            accept=hub.accept,
+            refused=hub.refused,
+            spool=hub.spool,
+            beat_s=hub.beat_s,
+            moves=hub.moves,
         )
         self.online, self.changed, self.disconnect = self._inner.online, self._inner.changed, self._inner.disconnect
         self.request, self.answers = self._inner.request, self._port.answers
