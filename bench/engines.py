@@ -80,13 +80,14 @@ WAYS = {
     "local": local,
     "grpc": processes,
     "folder": folder,
-    **({"flower": flower} if os.environ.get("HANSE_FLOWER") else {}),
+    "flower": flower,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    away = () if os.environ.get("HANSE_FLOWER") else ("flower",)
+    parser.add_argument("--ways", default=",".join(way for way in WAYS if way not in away))
     parser.add_argument("--nodes", type=numbers, default=[2])
     parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20], help="e.g. 1K,10M")
     parser.add_argument(
@@ -94,10 +95,15 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
+    ways = options.ways.split(",")
+    if unknown := sorted(set(ways) - set(WAYS)):
+        parser.error(f"there is no way {', '.join(unknown)}; there are {', '.join(WAYS)}")
+    if set(away) & set(ways):
+        parser.error("HANSE_FLOWER does not say where the programs of Flower 1.42 are (docs/engines.md)")
     report = Report(["way", "nodes", "bytes", "rounds", "seconds_per_round", "floor_seconds", "ratio"], options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
-            for way in options.ways.split(","):
+            for way in ways:
                 rounds = options.rounds or (50 if nbytes <= 1 << 20 and way != "flower" else 10)
                 with tempfile.TemporaryDirectory(prefix="hanse-bench-") as place:
                     seconds = WAYS[way](nodes, nbytes, rounds, Path(place) / "f")

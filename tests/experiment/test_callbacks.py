@@ -16,9 +16,11 @@ import pytest
 import hanse
 from experiment import sites
 from hanse.errors import ConfigError, NodeFailed, RunFailed
-from hanse.experiment.callbacks import Begun
+from hanse.experiment import records
+from hanse.experiment.callbacks import Begun, Relay
 from hanse.experiment.results import Result
 from hanse.models import logistic_regression
+from hanse.rounds import Step
 
 RUN: dict[str, Any] = {
     "model": "logistic_regression",
@@ -76,6 +78,37 @@ def test_what_is_measured_on_central_rows_is_told_too() -> None:
     central = {what[1]: what[2]["central_loss"] for what in told.told[1:-1] if "central_loss" in what[2]}
     assert central == {entry["round"]: entry["loss"] for entry in result.central}
     assert len(central) == 4
+
+
+def test_steps_are_looked_at_as_often_in_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many rounds, twice as many steps looked at; and what is told is what the whole history says."""
+    seen: list[int] = []
+    whole = records.history
+
+    def counted(steps: Any) -> Any:
+        seen.append(len(steps))
+        return whole(steps)
+
+    monkeypatch.setattr(records, "history", counted)
+
+    def looked(rounds: int) -> int:
+        seen.clear()
+        told = Notebook()
+        relay, steps = Relay([told], Begun("run", "title", {})), list[Step]()
+        for number in range(1, rounds + 1):
+            failed = Step(2 * number, "train", number, "", seconds=2.0, status="failed", failures={"b": "lost"})
+            metrics = {"loss": 1 / number, "evaluated_round": number - 1}
+            steps += [failed, Step(2 * number + 1, "train", number, "", seconds=0.5, metrics=metrics)]
+            relay.step(steps[-2])
+            relay.step(steps[-1])
+        rows = whole(steps)
+        assert [what[1] for what in told.told[1:]] == list(rows)
+        for _, number, metrics in told.told[1:]:
+            about = ("loss", "failures", "seconds")
+            assert [metrics[name] for name in about] == [rows[number][name] for name in about]
+        return sum(seen)
+
+    assert looked(80) < 3 * looked(40)  # of a square it would be four times
 
 
 @pytest.mark.parametrize("when", ["began", "measured", "ended"])

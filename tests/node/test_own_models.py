@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import hanse as package
 from demo.federation import Federation, hanse
 from hanse.errors import NotFound, WireError
 from hanse.kinds import Site
 from hanse.learning import rows as preparation
-from hanse.messages import Record, digest
+from hanse.messages import Record, digest, pieces
+from hanse.node import cli_models
+from hanse.node.catalogue import Catalogue
 from hanse.node.own_models import OwnModels
 from hanse.prediction import Predictor
 from hanse.table import Table
@@ -128,6 +131,52 @@ def test_the_name_of_a_run_is_no_path(tmp_path: Path) -> None:
     assert len(kept.list()) == 6
     with pytest.raises(NotFound, match="there are"):
         kept.get("run-2")
-    next((tmp_path / "models").iterdir()).write_bytes(b"no model")
-    with pytest.raises(WireError):
-        kept.list()
+
+
+def test_a_damaged_file_is_named_hides_no_other_and_can_be_removed(tmp_path: Path) -> None:
+    """Cut off; no model; a model without what a list shows. All others are listed, used and removed as ever."""
+    kept, model = OwnModels(tmp_path), simulated(sites(tmp_path)).own_models["site-a"]
+    for run in ("whole", "cut", "of/a path", "foreign", "bare"):
+        kept.keep(run, model)
+    folder = tmp_path / "models"
+    cut = folder / "cut.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-5])
+    hashed = next(path for path in folder.iterdir() if path.name.startswith("of-"))
+    hashed.write_bytes(b"no model")
+    (folder / "foreign.safetensors").write_bytes(b"".join(map(bytes, pieces(Record({"a": 1})))))
+    (folder / "bare.safetensors").write_bytes(b"".join(map(bytes, pieces(Record({"run": "bare"})))))
+    assert [one.run for one in kept.list()] == ["whole"]
+    assert set(kept.damaged()) == {"cut", hashed.stem, "foreign", "bare"}
+    assert all("remove it" in why for why in kept.damaged().values())
+    with pytest.raises(WireError, match="cut.safetensors is no model"):
+        kept.get("cut")
+    with pytest.raises(NotFound, match="there are whole, bare, cut"):
+        kept.get("another")
+    for run in ("cut", hashed.stem, "foreign"):
+        kept.remove(run)
+    with pytest.raises(NotFound):
+        kept.remove("of/a path")
+    assert [path.name for path in sorted(folder.iterdir())] == ["bare.safetensors", "whole.safetensors"]
+
+
+def test_predictions_are_their_owners_alone_where_a_file_is_there(tmp_path: Path, monkeypatch: Any) -> None:
+    """The commands by themselves, in a folder that looks joined; a file that others could read is replaced."""
+    table(tmp_path / "rows.csv", 0)
+    OwnModels(tmp_path).keep("run-1", simulated(sites(tmp_path)).own_models["site-a"])
+    OwnModels(tmp_path).keep("run-2", Record({"no": "model"}))
+    Catalogue(tmp_path).add(tmp_path / "rows.csv", "patients")
+    monkeypatch.setattr(cli_models, "joined", lambda home: home)
+    run = CliRunner()
+    shown = run.invoke(cli_models.models, ["--home", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "run-1" in shown.stdout
+    assert "hanse node models --remove run-2" in shown.stderr
+    listed = json.loads(run.invoke(cli_models.models, ["--json", "--home", str(tmp_path)]).stdout)
+    assert [(one["run"], "damaged" in one) for one in listed] == [("run-1", False), ("run-2", True)]
+    out = tmp_path / "predicted.csv"
+    out.write_text("older")
+    out.chmod(0o644)
+    told = ["run-1", "--dataset", "patients", "-o", str(out), "--home", str(tmp_path)]
+    assert run.invoke(cli_models.predict, told, catch_exceptions=False).exit_code == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert out.read_text().startswith("row,predicted y,")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,26 @@ def test_what_happened_before_can_be_asked() -> None:
     assert by_policy.choose(situation(worst, past, count=6)).nodes == ["site-0", "site-1"]
     failed = PERMIT + "when { context.failures == 0 && context.asked == context.answered };"
     assert "site-3" not in by_policy.choose(situation(failed, past, count=6)).nodes
+
+
+class Read(list[Past]):
+    """A past that counts how often it is read."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Past]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_the_past_is_read_no_more_often_for_more_nodes() -> None:
+    def times(nodes: int) -> int:
+        past, names = Read([asked(0, "site-0", loss=0.7)]), [f"site-{i}" for i in range(nodes)]
+        told = {"selection_policy": PERMIT + ";"}
+        by_policy.choose(Situation(names, 2, np.random.default_rng(0), {}, past, told))
+        return past.times
+
+    assert times(200) == times(3)
 
 
 @pytest.mark.parametrize(

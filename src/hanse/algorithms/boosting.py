@@ -389,7 +389,9 @@ class ExactBoosting:
         model["base"] = np.zeros(0, np.float32) if state.base is None else state.base
         return result_of(
             __name__.rpartition(".")[2],
-            state,
+            state.prepared,
+            state.model_name,
+            state.options,
             model,
             history=state.schedule.history,
             best=state.schedule.best(),

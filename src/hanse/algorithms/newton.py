@@ -257,7 +257,9 @@ class Newton:
         rated = [h for h in state.history if h.get("loss") is not None]
         found = result_of(
             __name__.rpartition(".")[2],
-            state,
+            state.prepared,
+            state.model_name,
+            state.options,
             state.model,
             history=state.history,
             best=min(rated, key=lambda h: h["loss"])["round"] if rated else None,

@@ -195,7 +195,8 @@ class NoisyGradients:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round}``; arrays ``model.*`` and
         ``prepared.*``."""
-        return result_of(__name__.rpartition(".")[2], state, state.model, history=[], best=None, round=state.round)
+        name, about = __name__.rpartition(".")[2], (state.prepared, state.model_name, state.options)
+        return result_of(name, *about, state.model, history=[], best=None, round=state.round)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """How far the last step went: of noised sums, so it tells nothing more."""

@@ -136,7 +136,10 @@ def _network(group: Mapping[str, Json], said: Said) -> dict[str, Json]:
         if name != "bandwidth_allocation":
             _switch("network_config", group, name)
     if wanted:
-        said.append(f"{', '.join(wanted)}: no network controller is connected, so no traffic is preferred")
+        said.append(
+            f"{', '.join(wanted)}: no setting of a run; large transfers of every run are preferred where the "
+            "coordinator has a network controller (SDN_CONTROLLER_URL), and nowhere else"
+        )
     return {}
 
 

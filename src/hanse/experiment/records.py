@@ -68,7 +68,7 @@ def together(steps: Sequence[Step]) -> str:
     )
 
 
-def _evaluated(step: Step) -> int | None:
+def evaluated(step: Step) -> int | None:
     """How many rounds had gone into the model that this step evaluated; None: it evaluated none. An
     algorithm may evaluate the model that it is about to train, so this is not the step's own round."""
     if step.status != "ok":
@@ -95,7 +95,7 @@ def history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
     """
     found: dict[int, dict[str, Any]] = {}
     for step in rounds:
-        number = _evaluated(step)
+        number = evaluated(step)
         values = _numbers(step.metrics)
         if number is None or not values:
             continue
@@ -110,8 +110,11 @@ def history(rounds: Sequence[Step]) -> dict[int, dict[str, Any]]:
         row["nodes"] = len(step.participants)
         rests = step.metrics.get("sites")
         row["of"] = rests["of"] if isinstance(rests, Mapping) else len(step.participants)
+    by_round: dict[int | None, list[Step]] = {}
+    for step in rounds:
+        by_round.setdefault(step.round, []).append(step)
     for number, row in found.items():
-        of = [s for s in rounds if s.round == number]
+        of = by_round.get(number, [])
         row["failures"] = len({n for s in of for n in s.failures})
         row["seconds"] = sum(s.seconds for s in of)
     return dict(sorted(found.items()))
@@ -154,7 +157,7 @@ def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str
         last: dict[str, float] = {}
         norms = []
         for step in rounds:
-            if _evaluated(step) is None or node not in step.participants:
+            if evaluated(step) is None or node not in step.participants:
                 continue
             values = _numbers(step.participants[node].get("metrics") or {})
             if "update_norm" in values:

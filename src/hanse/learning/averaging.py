@@ -267,7 +267,9 @@ class Averaging:
         schedule, own = state.schedule, state.settings.get("own_layers") if self.local.personal else None
         return result_of(
             self.name,
-            state,
+            state.prepared,
+            state.model_name,
+            state.options,
             state.model,
             history=schedule.history,
             best=schedule.best(),
@@ -351,18 +353,8 @@ class Averaging:
 
     def _own(self, site: Site, visit: Visit, ask: Question) -> Record:
         """The model of this site's own, as the result of a run."""
-        data = {
-            "algorithm": self.name,
-            "task": ask.prepared.data["task"],
-            "history": [],
-            "best": None,
-            "model_name": site.config["model_name"],
-            "options": model_options(site.config),
-            "prepared": ask.prepared.data,
-            "round": ask.round - 1,
-        }
-        parts = {"model": self.local.measured(visit), "prepared": ask.prepared.arrays}
-        return Record(data, {f"{part}.{n}": a for part, arrays in parts.items() for n, a in arrays.items()})
+        about = (ask.prepared, site.config["model_name"], model_options(site.config))
+        return result_of(self.name, *about, self.local.measured(visit), history=[], best=None, round=ask.round - 1)
 
     def _visit(self, site: Site, ask: Question) -> Visit:
         """What the local step knows, of a site that only measures."""

@@ -218,7 +218,9 @@ class Pooling:
         schedule = state.schedule
         return result_of(
             self.name,
-            state,
+            state.prepared,
+            state.model_name,
+            state.options,
             state.model,
             history=schedule.history,
             best=schedule.best(),

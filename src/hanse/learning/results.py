@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,25 +20,11 @@ from hanse.messages import Array, Json, Record
 from hanse.task import Task
 
 
-class _State(Protocol):
-    """Of the state of an algorithm, what every result has."""
-
-    @property
-    def prepared(self) -> Record:
-        """The result of the preparation."""
-
-    @property
-    def model_name(self) -> str:
-        """The file of the model."""
-
-    @property
-    def options(self) -> Mapping[str, Json]:
-        """Of the model."""
-
-
 def result_of(
     algorithm: str,
-    state: _State,
+    prepared: Record,
+    model_name: str,
+    options: Mapping[str, Json],
     model: Mapping[str, Array],
     *,
     history: Sequence[Mapping[str, Json]],
@@ -51,6 +37,8 @@ def result_of(
 
     Args:
         algorithm: name of its file.
+        prepared: the result of the preparation.
+        model_name, options: the file of the model, and its options.
         model: the arrays of what was learned.
         history: what was measured, an entry each time.
         best: the round of the least loss; None: none was measured.
@@ -58,16 +46,16 @@ def result_of(
     """
     data = {
         "algorithm": algorithm,
-        "task": state.prepared.data["task"],
+        "task": prepared.data["task"],
         "history": evaluation.told(history),
         "best": best,
-        "model_name": state.model_name,
-        "options": state.options,
-        "prepared": state.prepared.data,
+        "model_name": model_name,
+        "options": options,
+        "prepared": prepared.data,
         "round": round,
         **more,
     }
-    parts = {"model": model, "prepared": state.prepared.arrays}
+    parts = {"model": model, "prepared": prepared.arrays}
     return Record(data, {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from pathlib import Path
 
 import click
@@ -27,9 +27,13 @@ def models(home: Path, remove: str | None, as_json: bool) -> None:
         click.echo(f"the model of run {remove} is deleted")
         return
     rows = [(one.run, one.title, one.record.data["round"], one.record.nbytes) for one in kept.list()]
+    damaged = kept.damaged()
     if as_json:
-        click.echo(json.dumps([dict(zip(("run", "model", "round", "bytes"), row, strict=True)) for row in rows]))
+        whole = [dict(zip(("run", "model", "round", "bytes"), row, strict=True)) for row in rows]
+        click.echo(json.dumps([*whole, *({"run": run, "damaged": why} for run, why in damaged.items())]))
         return
+    for run, why in damaged.items():
+        click.echo(f"! {why} (hanse node models --remove {run})", err=True)
     shown = [tuple(map(str, row)) for row in rows]
     click.echo(table(("run", "model", "round", "bytes"), shown) if shown else "no run has left a model here")
 
@@ -45,6 +49,7 @@ def predict(home: Path, run: str, dataset: str, output: Path) -> None:
     from hanse.node.own_models import OwnModels
     from hanse.prediction import Predictor
     from hanse.task import PROBABILITIES
+    from hanse.whole_files import write_whole
 
     model = OwnModels(joined(home)).get(run)
     predictor, rows = Predictor(model.record), Catalogue(home).load(dataset)
@@ -53,11 +58,9 @@ def predict(home: Path, run: str, dataset: str, output: Path) -> None:
     if predictor.task.predicts == PROBABILITIES:
         named += [f"probability of {label}" for label in predictor.task.classes]
         columns += predictor.predict_proba(rows).T.tolist()
-    descriptor = os.open(
-        output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-    )  # patients' predictions: the owner's alone
-    with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
-        write = csv.writer(file)
-        write.writerow(["row", *named])
-        write.writerows([place, *row] for place, row in enumerate(zip(*columns, strict=True), 1))
+    text = io.StringIO(newline="")
+    write = csv.writer(text)
+    write.writerow(["row", *named])
+    write.writerows([place, *row] for place, row in enumerate(zip(*columns, strict=True), 1))
+    write_whole(output, text.getvalue())  # patients' predictions: the owner's alone, also where a file is there
     click.echo(f"{output}: {rows.rows} rows predicted by {model.title}, run {model.run}")

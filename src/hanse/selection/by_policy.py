@@ -12,7 +12,8 @@ It chooses for whoever proposes the run; what an operator or an owner allows is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hanse.cedar.policies import Policies
@@ -81,12 +82,12 @@ def unfit(config: RunConfig) -> str:
 def choose(situation: Situation) -> Choice:
     """``count`` of those that are permitted, without replacement."""
     policies, permitted, refused = _policies(str(situation.settings["selection_policy"])), dict[str, str](), {}
-    for node in situation.eligible:
-        said = policies.decide(ACTION, "", "", _candidate(situation, node))
+    for candidate in _candidates(situation):
+        said = policies.decide(ACTION, "", "", candidate)
         if said.allowed:
-            permitted[node] = f"permitted by {', '.join(said.by)}"
+            permitted[candidate.node] = f"permitted by {', '.join(said.by)}"
         else:
-            refused[node] = said.reason
+            refused[candidate.node] = said.reason
     able = list(permitted)
     count = min(situation.count, len(able))
     drawn = sorted(able[i] for i in situation.rng.choice(len(able), count, replace=False)) if able else []
@@ -102,32 +103,37 @@ def _policies(written: str) -> Policies:
     return Policies({"selection_policy": written}, VOCABULARY)
 
 
-def _candidate(situation: Situation, node: str) -> Candidate:
-    rounds = [step for step in situation.past if step.round is not None]
-    asked = [place for place, step in enumerate(rounds) if node in step.asked]
-    answers = [step.answered[node] for step in situation.past if node in step.answered]
-    facts = situation.facts.get(node, {})
-    return Candidate(
-        node=node,
-        cpus=_whole(facts.get("cpus")),
-        memory_mb=_whole(facts.get("memory_mb")),
-        gpu=facts["gpu"] if isinstance(facts.get("gpu"), bool) else None,
-        asked=len(asked),
-        answered=sum(node in step.answered for step in rounds),
-        failures=sum(node in step.failures for step in rounds),
-        rounds_ago=len(rounds) - asked[-1] if asked else None,
-        rows=_latest(answers, "weight"),
-        loss=situation.latest("loss").get(node),
-        accuracy=situation.latest("accuracy").get(node),
-        auc=situation.latest("auc").get(node),
-        seconds=_latest(answers, "seconds"),
-    )
+def _candidates(situation: Situation) -> Iterator[Candidate]:
+    """The eligible nodes. The past is read once for all of them, not once for each."""
+    asked, answered, failures = Counter[str](), Counter[str](), Counter[str]()
+    rounds, last = 0, dict[str, int]()
+    for step in situation.past:
+        if step.round is None:
+            continue
+        rounds += 1
+        asked.update(step.asked)
+        answered.update(list(step.answered))
+        failures.update(list(step.failures))
+        last.update(dict.fromkeys(step.asked, rounds))
+    latest = {name: situation.latest(name) for name in ("weight", "loss", "accuracy", "auc", "seconds")}
+    for node in situation.eligible:
+        facts = situation.facts.get(node, {})
+        yield Candidate(
+            node=node,
+            cpus=_whole(facts.get("cpus")),
+            memory_mb=_whole(facts.get("memory_mb")),
+            gpu=facts["gpu"] if isinstance(facts.get("gpu"), bool) else None,
+            asked=asked[node],
+            answered=answered[node],
+            failures=failures[node],
+            rounds_ago=rounds + 1 - last[node] if node in last else None,
+            rows=latest["weight"].get(node),
+            loss=latest["loss"].get(node),
+            accuracy=latest["accuracy"].get(node),
+            auc=latest["auc"].get(node),
+            seconds=latest["seconds"].get(node),
+        )
 
 
 def _whole(value: Json) -> int | None:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _latest(answers: list[Mapping[str, Json]], name: str) -> float | None:
-    known = [said[name] for said in answers if isinstance(said.get(name), (int, float))]
-    return float(known[-1]) if known else None

@@ -51,7 +51,7 @@ class Relay:
     """Tells callbacks of one run."""
 
     def __init__(self, callbacks: Sequence[Callback], run: Begun) -> None:
-        self._callbacks, self._steps = list(callbacks), list[Step]()
+        self._callbacks, self._of = list(callbacks), dict[int, list[Step]]()  # round to its steps, until it is told
         self._told, self._central = set[int](), 0
         self._each(lambda callback: callback.began(run))
 
@@ -59,11 +59,17 @@ class Relay:
         """A step has ended: what it measured is told."""
         if not self._callbacks:
             return
-        self._steps.append(step)
-        for number, row in records.history(self._steps).items():
-            if number not in self._told:
-                self._told.add(number)
-                self._measured(number, _flat(row))
+        if step.round is not None and step.round not in self._told:
+            self._of.setdefault(step.round, []).append(step)
+        number = records.evaluated(step)
+        if number is None or number in self._told:
+            return
+        before = [one for one in self._of.get(number, ()) if one is not step]
+        row = records.history([*before, step]).get(number)
+        if row is not None:
+            self._told.add(number)
+            self._of.pop(number, None)
+            self._measured(number, _flat(row))
 
     def central(self, entries: Sequence[Mapping[str, Json]]) -> None:
         """What ``global_evaluate`` said so far; what is new of it is told."""
