@@ -18,7 +18,6 @@ hanse.errors.ConfigError: there is no setting 'num_round'; did you mean 'num_rou
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from hanse.settings import (
     maybe,
     number,
     one_of,
+    own,
     settings_of,
     sha256,
     text,
@@ -248,7 +248,8 @@ class RunConfig:
     def to_json(self) -> dict[str, Json]:
         """All settings, defaults included."""
         core = {name: getattr(self, name) for name in settings_of(type(self))}
-        return copy.deepcopy({**core, **self.ingredient_settings})
+        found: dict[str, Json] = own({**core, **self.ingredient_settings})
+        return found
 
     def to_send(self) -> dict[str, Json]:
         """What somebody set, or what differs from the defaults: the coordinator fills in its own for the rest."""

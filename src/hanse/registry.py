@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
@@ -56,22 +56,33 @@ VARIABLE = "HANSE_INGREDIENTS"
 _SETTLED_NS = 2_000_000_000
 
 
+class _Listing(NamedTuple):
+    """The modules of a folder, and those of them that are ingredients."""
+
+    modules: tuple[str, ...]
+    names: tuple[str, ...]
+
+
 def names(folder: str) -> tuple[str, ...]:
     """What there is of a kind: the modules of ``hanse.<folder>`` without a leading underscore."""
-    return tuple(name for name in modules(folder) if name[0] != "_")
+    return _looked_up(folder).names
 
 
 def modules(folder: str) -> tuple[str, ...]:
     """All modules of ``hanse.<folder>``: what there is of the kind, and what that is made of. Raises
     ``ConfigError`` for an unknown kind, or where two files have one name."""
+    return _looked_up(folder).modules
+
+
+def _looked_up(folder: str) -> _Listing:
     places = tuple(dict.fromkeys(_package(folder).__path__))
-    changed = tuple(os.stat(place).st_mtime_ns for place in places)
+    changed = tuple([os.stat(place).st_mtime_ns for place in places])
     if time.time_ns() - max(changed) < _SETTLED_NS:  # a file that comes now may leave the time as it is
         return _listed(folder, places)
     return _listed_once(folder, places, changed)
 
 
-def _listed(folder: str, places: tuple[str, ...]) -> tuple[str, ...]:
+def _listed(folder: str, places: tuple[str, ...]) -> _Listing:
     whose: dict[str, str] = {}
     for place in places:
         for module in pkgutil.iter_modules([place]):
@@ -81,12 +92,13 @@ def _listed(folder: str, places: tuple[str, ...]) -> tuple[str, ...]:
                     "of your own"
                 )
             whose[module.name] = place
-    return tuple(sorted(whose))
+    found = tuple(sorted(whose))
+    return _Listing(found, tuple(name for name in found if name[0] != "_"))
 
 
 @functools.lru_cache(64)
-def _listed_once(folder: str, places: tuple[str, ...], changed: tuple[int, ...]) -> tuple[str, ...]:
-    """The same, as long as no file has come or gone: an answer of a node looks up some twenty names."""
+def _listed_once(folder: str, places: tuple[str, ...], changed: tuple[int, ...]) -> _Listing:
+    """The same, as long as no file has come or gone: a run looks up more than a thousand names."""
     return _listed(folder, places)
 
 
@@ -95,7 +107,23 @@ def find(folder: str, name: str) -> Any:
     known = names(folder)
     if name not in known:
         raise ConfigError(f"there is no {name!r} in {folder}; known are {', '.join(known)}")
-    return importlib.import_module(f"hanse.{folder}.{name}")
+    return _module(f"hanse.{folder}.{name}")
+
+
+def every(folder: str) -> dict[str, Any]:
+    """Each ingredient of a folder, by its name: what :func:`find` gives of one."""
+    return {name: _module(f"hanse.{folder}.{name}") for name in names(folder)}
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def _module(name: str) -> Any:
+    """A module, loaded if it is not; of one that is, this is ten times as quick as to import it again."""
+    found = _LOADED.get(name)
+    if found is None or sys.modules.get(name) is not found:
+        found = _LOADED[name] = importlib.import_module(name)
+    return found
 
 
 def settings(folder: str, name: str) -> Mapping[str, Setting]:
@@ -108,10 +136,10 @@ def describe(folder: str) -> dict[str, dict[str, Json]]:
     """Every ingredient of a folder: the first line of its file, and its settings, for forms and references."""
     return {
         name: {
-            "help": (find(folder, name).__doc__ or "").strip().partition("\n")[0],
-            "settings": [setting.describe(own) for own, setting in settings(folder, name).items()],
+            "help": (module.__doc__ or "").strip().partition("\n")[0],
+            "settings": [setting.describe(own) for own, setting in getattr(module, "SETTINGS", {}).items()],
         }
-        for name in names(folder)
+        for name, module in every(folder).items()
     }
 
 
@@ -135,7 +163,7 @@ _EXTENSIONS: list[str] = []
 def _package(folder: str) -> Any:
     if folder not in FOLDERS:
         raise ConfigError(f"there is no kind {folder!r}; known are {', '.join(FOLDERS)}")
-    package = importlib.import_module(f"hanse.{folder}")
+    package = _module(f"hanse.{folder}")
     for directory in outside():
         place = str(Path(directory) / folder)
         if place not in package.__path__ and Path(place).is_dir():

@@ -64,7 +64,7 @@ def test_the_bound_goes_to_the_quantile_wherever_it_begins(first: float, quantil
     rng = np.random.default_rng(0)
     bound, late = first, []
     for step in range(300):
-        lengths = rng.lognormal(size=200)
+        lengths = rng.lognormal(size=50)
         bound = next_bound([said(np.array([length]), bound)[1] for length in lengths], bound, quantile)
         late += [bound] if step >= 250 else []
     expected = float(np.quantile(rng.lognormal(size=100_000), quantile))

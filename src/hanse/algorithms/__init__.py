@@ -44,7 +44,7 @@ from hanse.errors import ConfigError
 from hanse.kinds import Combine
 from hanse.messages import Json, Record
 from hanse.privacy import guarantee
-from hanse.registry import find, names
+from hanse.registry import every, find, names
 from hanse.settings import Setting, checked, settings_of
 from hanse.stages import Stages
 
@@ -66,17 +66,15 @@ def resolve(config: RunConfig) -> str:
 
 def fitting(model: str) -> tuple[str, ...]:
     """The names of the algorithms that learn a model, those of its first capability first."""
-    takers = {name: getattr(find("algorithms", name), "TAKES", None) for name in names("algorithms")}
+    takers = {name: getattr(module, "TAKES", None) for name, module in every("algorithms").items()}
     return tuple(name for ability in find("models", model).LEARNS_BY for name in takers if takers[name] == ability)
 
 
 def _default(model: str) -> str:
     """The default algorithm of the model's first capability that has one."""
+    defaults = [(name, module) for name, module in every("algorithms").items() if getattr(module, "DEFAULT", False)]
     for ability in find("models", model).LEARNS_BY:
-        modules = {name: find("algorithms", name) for name in names("algorithms")}
-        takers = [
-            n for n, m in modules.items() if getattr(m, "TAKES", None) == ability and getattr(m, "DEFAULT", False)
-        ]
+        takers = [name for name, module in defaults if getattr(module, "TAKES", None) == ability]
         if len(takers) > 1:
             raise ConfigError(f"{' and '.join(takers)} are both the DEFAULT for what {model} learns by ({ability})")
         if takers:
@@ -190,10 +188,9 @@ def unit(config: RunConfig) -> str:
 
 def of_unit(*units: str) -> tuple[str, ...]:
     """The names of the algorithms in which noise can hide one of these."""
-    modules = {name: find("algorithms", name) for name in names("algorithms")}
     own = {
         name: getattr(m, "UNIT", "") or (guarantee.SITE if getattr(m.ALGORITHM, "updates", False) else "")
-        for name, m in modules.items()
+        for name, m in every("algorithms").items()
     }
     return tuple(name for name, found in own.items() if found in units)
 

@@ -15,6 +15,7 @@ reaches farthest is one person's value): they get their neighbour's rows per len
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 
 import numpy as np
 
@@ -52,22 +53,22 @@ def runs(parts: Array, minimum: int, within: Array | None = None) -> Array:
         # what lies between two runs is empty for the others, and so for these
         return np.stack([within[found[:, 0], 0], within[found[:, 1], 1]], 1) if len(found) else found
     full, length = np.flatnonzero(parts.any(0)), parts.shape[1]
-    alone = _enough(parts[:, full], minimum)
-    total = np.zeros(len(parts), np.int64)
-    found_runs: list[tuple[int, int, Array]] = []
+    total: list[int] = [0] * len(parts)
+    found_runs: list[tuple[int, int, list[int]]] = []
     start, pending = 0, False
-    for cell, fine in zip(full.tolist(), alone.tolist(), strict=True):
-        if fine and not pending:
-            found_runs.append((cell, cell, parts[:, cell]))
+    # plain numbers: of so few at a time, arrays take ten times as long
+    for cell, here in zip(full.tolist(), parts[:, full].T.tolist(), strict=True):
+        if not pending and _enough(here, minimum):
+            found_runs.append((cell, cell, here))
             start = cell + 1
             continue
-        total, pending = total + parts[:, cell], True
+        total, pending = [*map(add, total, here)], True
         if _enough(total, minimum):
             found_runs.append((start, cell, total))
-            start, total, pending = cell + 1, np.zeros_like(total), False
+            start, total, pending = cell + 1, [0] * len(parts), False
     while pending and found_runs:
         start, _, more = found_runs.pop()
-        total = total + more
+        total = [*map(add, total, more)]
         pending = not _enough(total, minimum)
         if not pending:
             found_runs.append((start, length - 1, total))
@@ -114,8 +115,8 @@ def ending(found: Array, other: Array) -> Array:
     return np.stack([found[first, 0], found[last, 1]], 1)
 
 
-def _enough(counts: Array, minimum: int) -> Array:
-    return np.asarray(np.all((counts == 0) | (counts >= minimum), axis=0))
+def _enough(counts: Sequence[int], minimum: int) -> bool:
+    return all([not count or count >= minimum for count in counts])
 
 
 def sums(counts: Array, found: Array) -> Array:

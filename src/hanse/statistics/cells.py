@@ -17,6 +17,7 @@ stand as a whole.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -53,12 +54,26 @@ def needs(item: Item) -> tuple[Item, ...]:
 
 
 def edges_of(known: Sequence[Arrays]) -> Array:
-    """(k + 1,) edges of the cells in terms of d, for the depth ``len(known) - 1``."""
-    steps = 2.0 ** np.arange(_LOW, _HIGH)[:, None] * (1 + np.arange(1 << _FINE) / (1 << _FINE))
-    outward = np.append(steps.reshape(-1), 2.0**_HIGH)
-    found = np.concatenate([-outward[::-1], outward])
+    """(k + 1,) edges of the cells in terms of d, for the depth ``len(known) - 1``; not to be written into."""
+    told: tuple[tuple[str, bytes], ...] = ()
     for cells in known[1:]:
-        found = _divided(found, cells["counts"][: len(found) - 1])  # zeros follow where other groups have more cells
+        counts = cells["counts"][: len(_edges(told)) - 1]  # zeros follow where other groups have more cells
+        told += ((counts.dtype.str, counts.tobytes()),)
+    return _edges(told)
+
+
+@functools.lru_cache(8)
+def _edges(told: tuple[tuple[str, bytes], ...]) -> Array:
+    """The edges after each division by counts (their dtype and bytes). Kept for a while: all sites of a simulation, and
+    each step of a coordinator, divide by the same counts."""
+    if told:
+        dtype, counts = told[-1]
+        found = _divided(_edges(told[:-1]), np.frombuffer(counts, dtype))
+    else:
+        steps = 2.0 ** np.arange(_LOW, _HIGH)[:, None] * (1 + np.arange(1 << _FINE) / (1 << _FINE))
+        outward = np.append(steps.reshape(-1), 2.0**_HIGH)
+        found = np.concatenate([-outward[::-1], outward])
+    found.flags.writeable = False
     return found
 
 
