@@ -20,8 +20,9 @@ from xdist.scheduler import LoadFileScheduling
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones.
-settings.register_profile("same", derandomize=True)
+# The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones, and twice as
+# many where a test does not say how many.
+settings.register_profile("same", derandomize=True, max_examples=50)
 settings.load_profile("same")
 
 _numbers = itertools.count()

@@ -30,6 +30,7 @@ from hanse.training import Training
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy
+from tests.combinations import every_other
 
 Json = Any
 Lie = Callable[[str, Record], Record]  # (label of the step, honest reply) -> what is sent
@@ -125,8 +126,7 @@ MALFORMED: dict[str, Lie] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("what", list(MALFORMED))
+@pytest.mark.parametrize(("what", "kind"), every_other(MALFORMED, KINDS))
 def test_a_node_that_sends_what_is_no_contribution_is_left_out(kind: str, what: str) -> None:
     if what in ("arrays of NaN", "arrays of infinity") and kind in ("boosting", "forest"):
         pytest.skip("covered with the trees below: their sums are honest numbers here")
@@ -139,8 +139,7 @@ def test_a_node_that_sends_what_is_no_contribution_is_left_out(kind: str, what: 
         assert LIAR in step.failures
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("liar", ["site-0", "site-1", "site-2", "site-3"])
+@pytest.mark.parametrize(("liar", "kind"), every_other(["site-0", "site-1", "site-2", "site-3"], KINDS))
 def test_two_that_lie_alike_are_no_match_for_what_was_asked_for(kind: str, liar: str) -> None:
     """Wherever the liars stand in the order, and though they are as many as the honest ones, or more: the
     coordinator knows what it asked for."""
@@ -256,8 +255,7 @@ def test_a_lie_about_the_columns_is_left_out(what: str) -> None:
     assert journal.steps[-1].status == "ok"
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("value", [-1e6, 1e300, -1e300, 1.7e308, 1e-300, -0.5])
+@pytest.mark.parametrize(("value", "kind"), every_other([-1e6, 1e300, -1e300, 1.7e308, 1e-300, -0.5], KINDS))
 def test_numbers_that_can_be_added_and_are_not_true_stop_nothing_but_themselves(kind: str, value: float) -> None:
     """A site may poison a plain average (robust gathering is another ingredient), but it may not crash the
     coordinator, and no record holds what is no number. A run that cannot go on says why, in a sentence."""
@@ -270,8 +268,7 @@ def test_numbers_that_can_be_added_and_are_not_true_stop_nothing_but_themselves(
             dumps(asdict(step))
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "kind"), every_other(range(4), KINDS))
 def test_random_lies(kind: str, seed: int) -> None:
     """Changes of single fields and single numbers: completed, or an error of ours."""
     rng = np.random.default_rng([seed, len(kind)])

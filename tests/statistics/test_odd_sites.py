@@ -13,6 +13,7 @@ import hanse
 from hanse.errors import ConfigError, HanseError
 from hanse.queries import statistic
 from hanse.registry import names
+from tests.combinations import every_other
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "histogram": {"bins": 5},
@@ -52,11 +53,7 @@ SITES = {
 PROTECTIONS = {"default": {}, "open": {"minimum_cell": 1, "allow_extremes": True}}
 
 
-@pytest.mark.parametrize(
-    ("protection", "by"),
-    [("default", ()), ("open", ()), ("default", ("h",)), pytest.param("open", ("h",), marks=pytest.mark.long)],
-)
-@pytest.mark.parametrize("sites", SITES)
+@pytest.mark.parametrize(("sites", "protection", "by"), every_other(SITES, PROTECTIONS, [(), ("h",)]))
 def test_odd_sites_give_a_value_or_a_sentence(sites: str, protection: str, by: tuple[str, ...]) -> None:
     frames = {f"s{i}": frame for i, frame in enumerate(SITES[sites])}
     with hanse.simulate(frames, policy=PROTECTIONS[protection]) as federation:

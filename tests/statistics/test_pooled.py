@@ -67,7 +67,7 @@ from hanse.queries import Item, make_item
 from hanse.registry import names
 
 RTOL = 1e-10
-RANDOM = 16  # random federations; ``make long`` takes forty times as many
+RANDOM = 8  # random federations; ``make long`` takes eighty times as many
 PARTS = 2
 
 
@@ -117,7 +117,7 @@ def test_random_sites(part: int) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", range(PARTS, 5 * PARTS))
 def test_many_random_sites(part: int) -> None:
-    random_sites(part, 10 * RANDOM // PARTS)
+    random_sites(part, 20 * RANDOM // PARTS)
 
 
 def random_sites(part: int, examples: int) -> None:

@@ -32,6 +32,11 @@ class Record:
     data: Mapping[str, Json] = field(default_factory=dict)
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Names only: a log shows no values; and asyncio prints the result of each task that it ran."""
+        data, arrays = (", ".join(map(str, names)) or "nothing" for names in (self.data, self.arrays))
+        return f"Record(data: {data}; arrays: {arrays})"
+
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays (not of the JSON)."""
