@@ -43,6 +43,8 @@ class compiled:
 def _compile(plain: Callable[..., Any]) -> Any:
     try:
         import numba
+
+        from hanse.boosting import _vectors  # noqa: F401  (what compiled loops find in place of Python's)
     except ImportError:
         raise ConfigError("numba is not installed here, which boosting needs; pip install 'hanse[xgboost]'") from None
     try:

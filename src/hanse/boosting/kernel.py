@@ -71,13 +71,19 @@ def count_in_cells(raw: Array, start: Array, first: Array, width: int, bits: int
             found[((below - 1) << bits) + ((key - start[below - 1]) >> shift)] += 1
 
 
+def add_pair(sums: Array, place: int, gradient: int, hessian: int) -> None:
+    """Adds both to their place; compiled, as one addition of a vector (:mod:`hanse.boosting._vectors`)."""
+    sums[place, 0] += gradient
+    sums[place, 1] += hessian
+
+
 @compiled
 def add_up(bins: Array, pairs: Array, rows: Array, starts: Array, sums: Array) -> int:
     """Adds the pair of each of ``rows`` to the bins that the row is in.
 
     Rows of a leaf lie apart, and a core that waits for each of them in turn takes three times as long. So the rows of a
     block are looked at once before, which it does for many of them at a time. (The result only keeps that from being
-    optimised away.)
+    optimised away.) Two rows go through the columns side by side: what one waits for, the other has the time for.
 
     Args:
         rows: int32.
@@ -90,36 +96,52 @@ def add_up(bins: Array, pairs: Array, rows: Array, starts: Array, sums: Array) -
         for i in range(low, high):
             row = np.uintp(rows[i])
             seen += bins[row, 0] + pairs[row, 0]
-        for i in range(low, high):
-            row = np.uintp(rows[i])
+        for i in range(low, high - 1, 2):
+            row, other = np.uintp(rows[i]), np.uintp(rows[i + 1])
+            gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
+            its_gradient, its_hessian = np.int64(pairs[other, 0]), np.int64(pairs[other, 1])
+            for column in range(bins.shape[1]):
+                start = starts[column]
+                add_pair(sums, start + np.uintp(bins[row, column]), gradient, hessian)
+                add_pair(sums, start + np.uintp(bins[other, column]), its_gradient, its_hessian)
+        if (high - low) & 1:
+            row = np.uintp(rows[high - 1])
             gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
             for column in range(bins.shape[1]):
-                place = starts[column] + np.uintp(bins[row, column])
-                sums[place, 0] += gradient
-                sums[place, 1] += hessian
+                add_pair(sums, starts[column] + np.uintp(bins[row, column]), gradient, hessian)
     return seen
 
 
 @compiled
-def part(bins: Array, column: int, goes_left: Array, rows: Array, spare: Array) -> int:
-    """Brings those of ``rows`` that go left before the others, each in their order; how many they are.
+def part(
+    bins: Array, columns: Array, goes_left: Array, rows: Array, low: Array, high: Array, spare: Array, middle: Array
+) -> None:
+    """Brings the rows of some nodes that go left before the others, each in their order.
+
+    Each row is written to both sides, and one of them counts: where it goes cannot be foreseen, and a processor that
+    foresees wrongly loses five times as long.
 
     Args:
-        goes_left: (bins of the column,) uint8, 1 where rows of a bin go left.
+        columns: (nodes,) int64, which one each node is split on.
+        goes_left: (nodes, most bins) uint8, 1 where rows of a bin go left.
         rows: int32, written.
-        spare: as long as ``rows``, overwritten.
+        low, high: (nodes,) int64, where the rows of each stand.
+        spare: as long as ``rows``, overwritten where these stand.
+        middle: (nodes,) int64, written: where those begin that go right.
     """
-    left, right = 0, 0
-    for i in range(len(rows)):
-        row = rows[i]
-        if goes_left[bins[row, column]]:
-            rows[left] = row
-            left += 1
-        else:
-            spare[right] = row
-            right += 1
-    rows[left:] = spare[:right]
-    return left
+    for i in range(len(columns)):
+        column, goes = np.uintp(columns[i]), goes_left[i]
+        own, other = rows[low[i] : high[i]], spare[low[i] : high[i]]
+        left, right = np.uintp(0), np.uintp(0)
+        for j in range(len(own)):
+            row = own[j]
+            this = np.uintp(goes[bins[np.uintp(row), column]])
+            own[left] = row
+            other[right] = row
+            left += this
+            right += np.uintp(1) - this
+        own[left:] = other[:right]
+        middle[i] = low[i] + np.int64(left)
 
 
 @compiled

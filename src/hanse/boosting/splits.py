@@ -24,6 +24,7 @@ from hanse.messages import Array
 
 LEAST_GAIN = 1e-6  # XGBoost's kRtEps
 _BLOCK = 1 << 18  # bins that are looked at together
+_EXACT = 1 << 52  # float64 holds the differences of whole numbers up to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,12 @@ class Penalty:
         if self.max_delta_step:
             return self.worth(gradient, hessian, self.weight(gradient, hessian))
         soft = np.maximum(np.abs(gradient) - self.reg_alpha, 0.0) if self.reg_alpha else gradient
-        whole = hessian + self.reg_lambda
+        found, whole = soft * soft, hessian + self.reg_lambda
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(whole > 0, soft * soft / whole, 0.0)
+            found /= whole
+        if not whole.min(initial=1.0) > 0:  # seldom: it would be one more look at all of them
+            found[~(whole > 0)] = 0.0
+        return np.asarray(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,18 +247,25 @@ def _gain(
     signs: Array | None,
 ) -> Array:
     """The scores of both parts, given the sums of the left one; -inf where a split is not allowed."""
-    other_gradient, other_hessian = total[:, :1] - gradient, total[:, 1:] - hessian
-    fine = usable & (hessian > 0) & (other_hessian > 0)
-    weights = [part * scales[:, 1:] for part in (hessian, other_hessian)]
-    if penalty.min_child_weight > 0:
-        for weight in weights:
-            fine &= weight >= penalty.min_child_weight
-    own, other = (part * scales[:, :1] for part in (gradient, other_gradient))
+    least = penalty.min_child_weight
+    weights, sums = (_both(hessian, total[:, 1:], scales[:, 1:]), _both(gradient, total[:, :1], scales[:, :1]))
+    fine = usable.copy()
+    for weight in weights:
+        fine &= weight >= least if least > 0 else weight > 0
     if bounds is None or signs is None:
-        return np.where(fine, penalty.score(own, weights[0]) + penalty.score(other, weights[1]), -np.inf)
-    leaves = [
-        np.clip(penalty.weight(g, h), bounds.lower, bounds.upper) for g, h in ((own, weights[0]), (other, weights[1]))
-    ]
-    fine &= signs * (leaves[1] - leaves[0]) >= 0
-    both = penalty.worth(own, weights[0], leaves[0]) + penalty.worth(other, weights[1], leaves[1])
-    return np.where(fine, both, -np.inf)
+        found = penalty.score(sums[0], weights[0])
+        found += penalty.score(sums[1], weights[1])
+    else:
+        leaves = [np.clip(penalty.weight(g, h), bounds.lower, bounds.upper) for g, h in zip(sums, weights, strict=True)]
+        fine &= signs * (leaves[1] - leaves[0]) >= 0
+        found = penalty.worth(sums[0], weights[0], leaves[0]) + penalty.worth(sums[1], weights[1], leaves[1])
+    found[~fine] = -np.inf
+    return found
+
+
+def _both(left: Array, total: Array, scale: Array) -> tuple[Array, Array]:
+    """Whole numbers of the left part and what is left of the total, times ``scale``, float64."""
+    own = left * scale
+    if max(abs(int(left.max(initial=0))), abs(int(left.min(initial=0))), int(np.abs(total).max(initial=0))) <= _EXACT:
+        return own, total * scale - own  # no number is rounded, so it is the same, and quicker
+    return own, (total - left) * scale

@@ -111,29 +111,51 @@ class Workspace:
 
     def split(self, splits: Splits, stamp: str) -> None:
         """Sends the rows of nodes to their children, and on to theirs."""
-        middles = np.zeros(len(splits.node), np.int64)
-
-        def one(i: int) -> None:
-            output, low, high = self.places[int(splits.node[i])]
-            column = int(splits.feature[i])
-            goes_left = np.arange(self.bins.count[column] + 2) <= splits.bin[i]
-            if categories := int(self.bins.categories[column]):
-                goes_left[:categories] = np.unpackbits(splits.right[i])[:categories] == 0
-            goes_left[-1] = splits.default_left[i]
-            rows = self.order[output][low:high]
-            middles[i] = low + part(self.binned, column, goes_left.astype(np.uint8), rows, np.empty_like(rows))
-
-        left = list(range(len(middles)))
+        goes_left, left = self._ways(splits), list(range(len(splits.node)))
         while left:
             now = [i for i in left if int(splits.node[i]) in self.places]
-            sizes = [high - low for _, low, high in (self.places[int(splits.node[i])] for i in now)]
-            at_once((partial(one, i) for i in now), sum(sizes) >= _LEAST_ROWS)
-            for i in now:
-                output, low, high = self.places.pop(int(splits.node[i]))
-                child, middle = int(splits.left[i]), int(middles[i])
-                self.places[child], self.places[child + 1] = (output, low, middle), (output, middle, high)
-            left = [i for i in left if i not in now] if now else []
+            self._part([(i, self.places.pop(int(splits.node[i]))) for i in now], splits, goes_left)
+            done = set(now)
+            left = [i for i in left if i not in done] if now else []
         self.grown = stamp
+
+    def _ways(self, splits: Splits) -> Array:
+        """(splits, most bins) uint8: 1 where rows of a bin go left at a split."""
+        found = np.arange(int(self.bins.count.max(initial=0)) + 2) <= splits.bin[:, None]
+        for i in np.flatnonzero(self.bins.categories[splits.feature]).tolist():
+            many = int(self.bins.categories[splits.feature[i]])
+            found[i, :many] = np.unpackbits(splits.right[i])[:many] == 0
+        found[np.arange(len(found)), self.bins.count[splits.feature] + 1] = splits.default_left
+        return found.astype(np.uint8)
+
+    def _part(self, nodes: list[tuple[int, tuple[int, int, int]]], splits: Splits, goes_left: Array) -> None:
+        """Parts the rows of some nodes, of which it is known where they stand."""
+        spares = {tree: np.empty_like(self.order[tree]) for tree in {tree for _, (tree, _, _) in nodes}}
+        middle = np.zeros(len(nodes), np.int64)
+
+        def some(first: int, last: int) -> None:
+            at = [i for i, _ in nodes[first:last]]
+            tree = nodes[first][1][0]
+            low, high = (np.array([place[end] for _, place in nodes[first:last]], np.int64) for end in (1, 2))
+            columns = splits.feature[at].astype(np.int64)
+            rows = self.order[tree], low, high, spares[tree]
+            part(self.binned, columns, goes_left[at], *rows, middle[first:last])
+
+        at_once(partial(some, *span) for span in self._groups([place for _, place in nodes]))
+        for (i, (tree, low, high)), cut in zip(nodes, middle.tolist(), strict=True):
+            child = int(splits.left[i])
+            self.places[child], self.places[child + 1] = (tree, low, cut), (tree, cut, high)
+
+    def _groups(self, places: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """Spans of nodes of one tree, of about as many rows as each thread has to do, or at least ``_LEAST_ROWS``."""
+        found, first, rows = list[tuple[int, int]](), 0, 0
+        most = max(_LEAST_ROWS, sum(high - low for _, low, high in places) // threads())
+        for i, (tree, low, high) in enumerate(places):
+            if i > first and (tree != places[first][0] or rows + (high - low) > most):
+                found.append((first, i))
+                first, rows = i, 0
+            rows += high - low
+        return [*found, (first, len(places))] if places else []
 
     def rows_of(self, node: int) -> Array:
         """The rows of a node."""
