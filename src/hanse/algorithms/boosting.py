@@ -436,10 +436,10 @@ def _fault(starts: Array, arrays: Mapping[str, Array]) -> str:
     if "histograms" not in arrays:
         return scales.below(arrays, ("ranks", "at_risk", "happened", "magnitudes"))
     sums, rows = np.asarray(arrays["histograms"]), np.asarray(arrays["rows"])
-    most = rows.astype(np.float64)[:, None, None] * 2.0**scales.BITS
-    if (np.abs(sums.astype(np.float64)) > most).any():
+    most, flat = np.minimum(rows, 1 << 62 - scales.BITS) << scales.BITS, sums.reshape(len(sums), -1)
+    if (flat.max(axis=1, initial=0) > most).any() or (flat.min(axis=1, initial=0) < -most).any():
         return "its histograms hold sums that its rows cannot have at this scale"
-    if (sums[:, :, 1] < 0).any():
+    if sums[:, :, 1].min(initial=0) < 0:
         return "its histograms hold Hessians below 0"
     totals = np.add.reduceat(sums, starts[:-1], axis=1)
     if (totals != totals[:, :1]).any():

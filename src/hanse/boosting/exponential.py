@@ -18,7 +18,8 @@ import numpy as np
 
 from hanse.messages import Array
 
-_N = 32
+_WHOLE = 5
+_N = 1 << _WHOLE
 _LOW, _HIGH = float.fromhex("-0x1.9fe368p6"), float.fromhex("0x1.62e42ep6")  # beyond: 0, and infinity, in float32
 _PER_LN2 = float.fromhex("0x1.71547652b82fep+0") * _N
 _C0, _C1, _C2 = (
@@ -54,7 +55,7 @@ def exp(x: Array) -> Array:
     nearest = np.rint(scaled)
     r = scaled - nearest
     k = nearest.astype(np.int64)
-    power = (_POWERS[k % _N] + ((k // _N) << 52)).view(np.float64)
+    power = (_POWERS[k & (_N - 1)] + ((k >> _WHOLE) << 52)).view(np.float64)  # k modulo N and k / N, rounded down
     found = ((_C0 * r + _C1) * (r * r) + (_C2 * r + 1.0)) * power
     with np.errstate(over="ignore", under="ignore"):
         small = found.astype(np.float32)

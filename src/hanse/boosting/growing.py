@@ -148,9 +148,8 @@ def consistent(growing: Growing, sums: Array) -> bool:
     nodes = growing.nodes
     if not nodes.depth[growing.built].any():
         return True
-    place = {int(node): i for i, node in enumerate(growing.held)}
-    over = [place[int(parent)] for parent in _parents(nodes)[growing.built]]
-    return bool((growing.histograms[over, :, 1] >= sums[:, :, 1]).all())
+    over = _above(growing)
+    return all(bool((growing.histograms[i, :, 1] >= own[:, 1]).all()) for i, own in zip(over, sums, strict=True))
 
 
 def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Rules, round: int) -> Growing:
@@ -161,31 +160,24 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Ru
         scales: (trees, 2) float64.
         round: for what is drawn.
     """
-    nodes, place = growing.nodes, {int(node): i for i, node in enumerate(growing.held)}
+    nodes, let_go = growing.nodes, set[int]()
     if nodes.depth[growing.built].any():
-        parents = _parents(nodes)
-        siblings = _siblings(nodes, growing.built)
-        over = growing.histograms[[place[int(parents[node])] for node in growing.built]]
-        fresh, histograms = np.concatenate([growing.built, siblings]), np.concatenate([sums, over - sums])
-        let_go = set(parents[growing.built].tolist())
+        fresh, histograms = _with_siblings(growing, sums)
+        let_go = set(_parents(nodes)[growing.built].tolist())
     else:
-        fresh, histograms, let_go = growing.built, sums, set()
+        fresh, histograms = growing.built, sums
         total = sums[:, : bins.starts[1]].sum(axis=1) if len(bins.count) else np.zeros((len(sums), 2), np.int64)
         weight = rules.penalty.weight(total[:, 0] * scales[:, 0], total[:, 1] * scales[:, 1])
         nodes = replace(nodes, gradient=total[:, 0], hessian=total[:, 1], weight=weight)
-    order = np.argsort(fresh)
-    fresh, histograms = fresh[order].astype(np.int32), histograms[order]
     allowed, bounds = _limited(nodes, fresh, len(bins.count), rules.constraints, round)
     nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, rules.penalty, allowed, bounds))
-    still = np.array([i for i, node in enumerate(growing.held) if int(node) not in let_go], np.int64)
-    wide = growing.histograms[still] if len(still) else np.zeros((0, *sums.shape[1:]), np.int64)
     useful = nodes.gain[fresh] > 0
-    held = np.concatenate([growing.held[still], fresh[useful]]).astype(np.int32)
-    wide = np.concatenate([wide, histograms[useful]])
     nodes, opened, built = _opened(nodes, scales, rules)
-    unopened = nodes.left[held] == LEAF
-    needed = unopened | np.isin(held, _parents(nodes)[built])
-    return Growing(nodes, built, opened, held[needed], wide[needed])
+    needed = np.isin(np.arange(len(nodes.group)), _parents(nodes)[built]) | (nodes.left == LEAF)
+    kept = needed[growing.held] & ~np.isin(growing.held, list(let_go))
+    own = useful & needed[fresh]
+    held = np.concatenate([growing.held[kept], fresh[own]]).astype(np.int32)
+    return Growing(nodes, built, opened, held, _those(growing.histograms, kept, histograms, own))
 
 
 def finished(growing: Growing, scales: Array, bins: Binning, rules: Rules) -> tuple[Trees, Array]:
@@ -266,6 +258,32 @@ def _parents(nodes: TreeNodes) -> Array:
     opened = np.flatnonzero(nodes.left != LEAF)
     found[nodes.left[opened]] = found[nodes.left[opened] + 1] = opened
     return found
+
+
+def _above(growing: Growing) -> list[int]:
+    """Where the histogram of the parent of each node lies that is asked for."""
+    place = {int(node): i for i, node in enumerate(growing.held)}
+    return [place[int(parent)] for parent in _parents(growing.nodes)[growing.built]]
+
+
+def _with_siblings(growing: Growing, sums: Array) -> tuple[Array, Array]:
+    """The nodes that were asked for and their siblings in their order, and the histograms of both; each of these is
+    written once, as they are megabytes."""
+    siblings = _siblings(growing.nodes, growing.built)
+    fresh = np.sort(np.concatenate([growing.built, siblings])).astype(np.int32)
+    found = np.empty((len(fresh), *sums.shape[1:]), np.int64)
+    for i, at in enumerate(np.searchsorted(fresh, growing.built)):
+        found[at] = sums[i]
+    for i, (over, at) in enumerate(zip(_above(growing), np.searchsorted(fresh, siblings), strict=True)):
+        np.subtract(growing.histograms[over], sums[i], out=found[at])
+    return fresh, found
+
+
+def _those(held: Array, kept: Array, histograms: Array, own: Array) -> Array:
+    """The histograms that are kept of those before and of those that are new; copied only where some are left out."""
+    if not kept.any():
+        return histograms if own.all() else histograms[own]
+    return np.concatenate([held[kept], histograms[own]])
 
 
 def _siblings(nodes: TreeNodes, children: Array) -> Array:

@@ -77,4 +77,4 @@ def below(arrays: Mapping[str, Array], names: Sequence[str]) -> str:
 
 def whole(values: Array, units: Array) -> Array:
     """(n, columns) float64 whole numbers: ``values`` in units of 2^``units``, to the nearest, of two the even one."""
-    return np.rint(np.ldexp(np.asarray(values, np.float64), -units))
+    return np.asarray(np.rint(np.asarray(values, np.float64) * np.ldexp(1.0, -units)))  # a power of two: exact

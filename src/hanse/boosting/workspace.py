@@ -63,6 +63,8 @@ class Workspace:
     def add(self, trees: Trees, rows: Array | None = None) -> None:
         """Adds what these trees add, to the margins of all rows or of some."""
         rows = np.arange(self.rows, dtype=np.int32) if rows is None else rows
+        if not len(rows):
+            return
         bins, binned = self.bins, self.binned
         if not bins.hold(trees):  # another run grew them, whose bins had other edges
             bins = bins.splitting(trees)
