@@ -17,7 +17,7 @@ _WORD = ir.IntType(64)
 _PAIR = ir.VectorType(_WORD, 2)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _add(typing: Any, sums: Any, place: Any, gradient: Any, hessian: Any) -> Any:
     """Both sums of a place lie next to each other, so they are read, added to and written as one."""
 
@@ -34,10 +34,10 @@ def _add(typing: Any, sums: Any, place: Any, gradient: Any, hessian: Any) -> Any
     return types.void(sums, place, gradient, hessian), generate
 
 
-@overload(add_pair, inline="always")  # type: ignore[untyped-decorator]
+@overload(add_pair, inline="always")
 def _compiled(sums: Any, place: Any, gradient: Any, hessian: Any) -> Any:
     def one(sums: Any, place: Any, gradient: Any, hessian: Any) -> None:
-        _add(sums, place, gradient, hessian)
+        _add(sums, place, gradient, hessian)  # type: ignore[call-arg]
 
     wanted = (types.Array(types.int64, 2, "C"), types.uint64, types.int64, types.int64)
     return one if (sums, place, gradient, hessian) == wanted else None

@@ -71,7 +71,7 @@ def count_in_cells(raw: Array, start: Array, first: Array, width: int, bits: int
             found[((below - 1) << bits) + ((key - start[below - 1]) >> shift)] += 1
 
 
-def add_pair(sums: Array, place: int, gradient: int, hessian: int) -> None:
+def add_pair(sums: Array, place: np.uintp, gradient: np.int64, hessian: np.int64) -> None:
     """Adds both to their place; compiled, as one addition of a vector (:mod:`hanse.boosting._vectors`)."""
     sums[place, 0] += gradient
     sums[place, 1] += hessian

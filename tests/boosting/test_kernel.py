@@ -1,0 +1,57 @@
+"""The compiled loops do what they say in Python, whatever the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hanse.boosting.kernel import add_up, part
+
+Matrix = np.ndarray[Any, Any]
+
+
+def binned(n: int, columns: int, dtype: type[np.unsignedinteger[Any]]) -> Matrix:
+    most = 300 if dtype is np.uint16 else 250
+    return np.random.default_rng(n).integers(0, most, (n, columns)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("n", [0, 1, 2, 63, 64, 65, 129, 1000])
+def test_sums_are_those_of_the_loop_as_it_is_written(n: int, dtype: type[np.unsignedinteger[Any]]) -> None:
+    """Some rows, in any order, some of them with the largest numbers that there are."""
+    bins, rng = binned(max(n, 1) * 2, 3, dtype), np.random.default_rng(1)
+    pairs = rng.integers(-(1 << 30), 1 << 30, (len(bins), 2)).astype(np.int32)
+    pairs[::3] = [-(1 << 30), 1 << 30]
+    rows = rng.permutation(len(bins))[:n].astype(np.int32)
+    starts = np.arange(4, dtype=np.uint64) * np.uint64(301)
+    found, expected = np.full((903, 2), 1 << 40, np.int64), np.full((903, 2), 1 << 40, np.int64)
+    add_up(bins, pairs, rows, starts, found)
+    for column in range(3):
+        np.add.at(expected, int(starts[column]) + bins[rows, column].astype(int), pairs[rows].astype(np.int64))
+    assert (found == expected).all()
+    assert (found.reshape(3, 301, 2).sum(axis=1) - 301 * (1 << 40) == pairs[rows].astype(np.int64).sum(axis=0)).all()
+    written = np.full((903, 2), 1 << 40, np.int64)
+    add_up.plain(bins, pairs, rows, starts, written)
+    assert (written == expected).all()
+
+
+@pytest.mark.parametrize("goes", ["all left", "all right", "some"])
+def test_rows_are_parted_where_they_stand(goes: str) -> None:
+    """Each node by its own column, those that go left first, both in their order; an empty one, and one that is none of
+    these, stay as they are."""
+    bins, rng = binned(500, 4, np.uint8), np.random.default_rng(2)
+    rows = rng.permutation(500).astype(np.int32)
+    low, high = np.array([10, 200, 200, 330]), np.array([200, 200, 300, 331])
+    columns, middle = np.array([3, 0, 1, 2]), np.zeros(4, np.int64)
+    left = rng.random((4, 256)) < {"all left": 1.0, "all right": 0.0, "some": 0.4}[goes]
+    before, spare = rows.copy(), np.empty_like(rows)
+    part(bins, columns, left.astype(np.uint8), rows, low, high, spare, middle)
+    expected = before.copy()
+    for i in range(4):
+        own = before[low[i] : high[i]]
+        side = left[i, bins[own, columns[i]]]
+        expected[low[i] : high[i]] = np.concatenate([own[side], own[~side]])
+        assert middle[i] == low[i] + side.sum()
+    assert (rows == expected).all()
