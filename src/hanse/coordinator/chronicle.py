@@ -49,6 +49,7 @@ AUDITED = (
     "state.imported",
     "model",
 )
+STEP = "round"  # the kind of the event that a step of a run leaves; some runs have many each second
 _BATCH = 500
 _SAY_S = 60.0  # between two lines in the log that say so
 _RETRY_S = 1.0  # between attempts to write while the storage fails
@@ -61,7 +62,7 @@ class Chronicle:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._wake, self._audit_due = asyncio.Event(), asyncio.Event()
+        self._wake, self._turn, self._audit_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._notes: asyncio.Queue[Note] = asyncio.Queue(_WAITING)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = _nothing
@@ -75,7 +76,7 @@ class Chronicle:
 
         def committed(event: Event) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._announce, event.kind in AUDITED)
+                loop.call_soon_threadsafe(self._announce, event.kind in AUDITED, event.kind != STEP)
 
         self._unsubscribe = self._store.events.subscribe(committed)
         self._audit_due.set()
@@ -107,6 +108,10 @@ class Chronicle:
         """Set when the next event is committed. Take it before you read the store."""
         return self._wake
 
+    def turn(self) -> asyncio.Event:
+        """The same of events that are more than one more step of a run."""
+        return self._turn
+
     def note(
         self,
         kind: str,
@@ -121,9 +126,12 @@ class Chronicle:
         except asyncio.QueueFull:
             _log.error("an event was not written, too many are waiting: %s", kind)
 
-    def _announce(self, audited: bool = False) -> None:
+    def _announce(self, audited: bool = False, turns: bool = True) -> None:
         self._wake.set()
         self._wake = asyncio.Event()
+        if turns:
+            self._turn.set()
+            self._turn = asyncio.Event()
         if audited:
             self._audit_due.set()
 

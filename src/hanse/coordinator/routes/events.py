@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from hanse.coordinator.access import account, coordinator
+from hanse.coordinator.chronicle import STEP
 from hanse.coordinator.service import Coordinator
 from hanse.errors import ConfigError
 from hanse.store.accounts import UserAccount
@@ -20,6 +22,7 @@ from hanse.store.events import Event
 router = APIRouter(tags=["events"])
 _OPERATORS = ("account.", "join_token.", "node.refused", "state.")
 _ALIVE_S = 15.0
+_TOGETHER_S = 0.1  # steps of so long are told together; whatever else happens, and those before it, at once
 _RIGHTS = ("account.disabled", "account.token", "account.linked", "account.unlinked")
 _BATCH = 500
 
@@ -65,7 +68,7 @@ async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator
     sight = Sight(it, who)
     yield b": connected\n\n"
     while not it.chronicle.closed:
-        news = it.chronicle.news()  # taken before reading, so that nothing falls between
+        news, turn = it.chronicle.news(), it.chronicle.turn()  # taken before reading, so that nothing falls between
         found = await asyncio.to_thread(it.store.events.since, last, _BATCH)
         if found:
             last = found[-1].id
@@ -74,6 +77,9 @@ async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator
             shown = await asyncio.to_thread(sight.of, found)
             if shown:
                 yield "".join(_frame(event) for event in shown).encode()
+            if all(event.kind == STEP for event in found):  # nobody sees more of them a second, and each is asked about
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(turn.wait(), _TOGETHER_S)
             continue
         try:
             await asyncio.wait_for(news.wait(), _ALIVE_S)
