@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.boosting.kernel import add_up, part
+from hanse.boosting.kernel import add_to, add_up, part
 
 Matrix = np.ndarray[Any, Any]
 
@@ -20,20 +20,22 @@ def binned(n: int, columns: int, dtype: type[np.unsignedinteger[Any]]) -> Matrix
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("n", [0, 1, 2, 63, 64, 65, 129, 1000])
 def test_sums_are_those_of_the_loop_as_it_is_written(n: int, dtype: type[np.unsignedinteger[Any]]) -> None:
-    """Some rows, in any order, some of them with the largest numbers that there are."""
+    """Of two nodes, whose rows stand in any order, with the largest numbers that there are."""
     bins, rng = binned(max(n, 1) * 2, 3, dtype), np.random.default_rng(1)
     pairs = rng.integers(-(1 << 30), 1 << 30, (len(bins), 2)).astype(np.int32)
     pairs[::3] = [-(1 << 30), 1 << 30]
-    rows = rng.permutation(len(bins))[:n].astype(np.int32)
+    rows = rng.permutation(len(bins)).astype(np.int32)
     starts = np.arange(4, dtype=np.uint64) * np.uint64(301)
-    found, expected = np.full((903, 2), 1 << 40, np.int64), np.full((903, 2), 1 << 40, np.int64)
-    add_up(bins, pairs, rows, starts, found)
-    for column in range(3):
-        np.add.at(expected, int(starts[column]) + bins[rows, column].astype(int), pairs[rows].astype(np.int64))
+    low, high = np.array([0, n]), np.array([n, len(bins)])
+    found, expected = (np.full((2, 903, 2), 1 << 40, np.int64) for _ in range(2))
+    add_up(bins, pairs, rows, low, high, starts, found)
+    for node, column in np.ndindex(2, 3):
+        own = rows[low[node] : high[node]]
+        np.add.at(expected[node], int(starts[column]) + bins[own, column].astype(int), pairs[own].astype(np.int64))
     assert (found == expected).all()
-    assert (found.reshape(3, 301, 2).sum(axis=1) - 301 * (1 << 40) == pairs[rows].astype(np.int64).sum(axis=0)).all()
-    written = np.full((903, 2), 1 << 40, np.int64)
-    add_up.plain(bins, pairs, rows, starts, written)
+    written = np.full((2, 903, 2), 1 << 40, np.int64)
+    with np.errstate(over="ignore"):  # of what it looks at rows ahead by, which says nothing
+        add_up.plain(bins, pairs, rows, low, high, starts, written)
     assert (written == expected).all()
 
 
@@ -55,3 +57,9 @@ def test_rows_are_parted_where_they_stand(goes: str) -> None:
         expected[low[i] : high[i]] = np.concatenate([own[side], own[~side]])
         assert middle[i] == low[i] + side.sum()
     assert (rows == expected).all()
+
+
+def test_each_leaf_adds_its_own_to_its_rows() -> None:
+    margins, rows = np.zeros((6, 2), np.float32), np.array([5, 3, 1, 0], np.int32)
+    add_to(margins, 1, rows, np.array([0, 2]), np.array([1, 4]), np.float32([0.5, -1]))
+    assert margins.tolist() == [[0, -1], [0, -1], [0, 0], [0, 0], [0, 0], [0, 0.5]]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from hanse.boosting._vectors import known_to_numba
 from hanse.errors import ConfigError
 
 _lock = threading.Lock()
@@ -43,10 +44,9 @@ class compiled:
 def _compile(plain: Callable[..., Any]) -> Any:
     try:
         import numba
-
-        from hanse.boosting import _vectors  # noqa: F401  (what compiled loops find in place of Python's)
     except ImportError:
         raise ConfigError("numba is not installed here, which boosting needs; pip install 'hanse[xgboost]'") from None
+    known_to_numba()
     try:
         return numba.njit(nogil=True, cache=True)(plain)
     except RuntimeError:  # there is no directory that it could keep the result in

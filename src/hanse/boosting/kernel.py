@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hanse.boosting._vectors import add_pair
 from hanse.boosting.compiled import compiled
 from hanse.messages import Array
 
@@ -71,15 +72,9 @@ def count_in_cells(raw: Array, start: Array, first: Array, width: int, bits: int
             found[((below - 1) << bits) + ((key - start[below - 1]) >> shift)] += 1
 
 
-def add_pair(sums: Array, place: np.uintp, gradient: np.int64, hessian: np.int64) -> None:
-    """Adds both to their place; compiled, as one addition of a vector (:mod:`hanse.boosting._vectors`)."""
-    sums[place, 0] += gradient
-    sums[place, 1] += hessian
-
-
 @compiled
-def add_up(bins: Array, pairs: Array, rows: Array, starts: Array, sums: Array) -> int:
-    """Adds the pair of each of ``rows`` to the bins that the row is in.
+def add_up(bins: Array, pairs: Array, rows: Array, low: Array, high: Array, starts: Array, sums: Array) -> int:
+    """Adds the pair of each row of some nodes to the bins that the row is in.
 
     Rows of a leaf lie apart, and a core that waits for each of them in turn takes three times as long. So the rows of a
     block are looked at once before, which it does for many of them at a time. (The result only keeps that from being
@@ -87,28 +82,31 @@ def add_up(bins: Array, pairs: Array, rows: Array, starts: Array, sums: Array) -
 
     Args:
         rows: int32.
-        starts: (f + 1,) uint64, where the bins of each column begin in ``sums``.
-        sums: (bins of all columns, 2) int64, added to.
+        low, high: (nodes,) int64, where the rows of each stand.
+        starts: (f + 1,) uint64, where the bins of each column begin in the sums of a node.
+        sums: (nodes, bins of all columns, 2) int64, added to.
     """
     seen = 0
-    for low in range(0, len(rows), 64):
-        high = min(low + 64, len(rows))
-        for i in range(low, high):
-            row = np.uintp(rows[i])
-            seen += bins[row, 0] + pairs[row, 0]
-        for i in range(low, high - 1, 2):
-            row, other = np.uintp(rows[i]), np.uintp(rows[i + 1])
-            gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
-            its_gradient, its_hessian = np.int64(pairs[other, 0]), np.int64(pairs[other, 1])
-            for column in range(bins.shape[1]):
-                start = starts[column]
-                add_pair(sums, start + np.uintp(bins[row, column]), gradient, hessian)
-                add_pair(sums, start + np.uintp(bins[other, column]), its_gradient, its_hessian)
-        if (high - low) & 1:
-            row = np.uintp(rows[high - 1])
-            gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
-            for column in range(bins.shape[1]):
-                add_pair(sums, starts[column] + np.uintp(bins[row, column]), gradient, hessian)
+    for node in range(len(low)):
+        own, into = rows[low[node] : high[node]], sums[node]
+        for first in range(0, len(own), 64):
+            last = min(first + 64, len(own))
+            for i in range(first, last):
+                row = np.uintp(own[i])
+                seen += bins[row, 0] + pairs[row, 0]
+            for i in range(first, last - 1, 2):
+                row, other = np.uintp(own[i]), np.uintp(own[i + 1])
+                gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
+                its_gradient, its_hessian = np.int64(pairs[other, 0]), np.int64(pairs[other, 1])
+                for column in range(bins.shape[1]):
+                    start = starts[column]
+                    add_pair(into, start + np.uintp(bins[row, column]), gradient, hessian)
+                    add_pair(into, start + np.uintp(bins[other, column]), its_gradient, its_hessian)
+            if (last - first) & 1:
+                row = np.uintp(own[last - 1])
+                gradient, hessian = np.int64(pairs[row, 0]), np.int64(pairs[row, 1])
+                for column in range(bins.shape[1]):
+                    add_pair(into, starts[column] + np.uintp(bins[row, column]), gradient, hessian)
     return seen
 
 
@@ -145,10 +143,12 @@ def part(
 
 
 @compiled
-def add_to(margins: Array, output: int, rows: Array, value: np.float32) -> None:
-    """Adds what a leaf adds, float32, to the margins (n, outputs) of its rows."""
-    for i in range(len(rows)):
-        margins[rows[i], output] += value
+def add_to(margins: Array, output: int, rows: Array, low: Array, high: Array, values: Array) -> None:
+    """Adds what some leaves add, (leaves,) float32, to the margins (n, outputs) of their rows, which stand from ``low``
+    to before ``high``."""
+    for leaf in range(len(low)):
+        for i in range(low[leaf], high[leaf]):
+            margins[rows[i], output] += values[leaf]
 
 
 @compiled

@@ -88,8 +88,10 @@ class Workspace:
         Args:
             adds: (nodes,) float32, what each node adds.
         """
-        for node, (tree, low, high) in self.places.items():
-            add_to(self.margins, tree, self.order[tree][low:high], adds[node])
+        for tree, rows in enumerate(self.order):
+            leaves = [(node, low, high) for node, (own, low, high) in self.places.items() if own == tree]
+            node, low, high = np.array(leaves, np.int64).reshape(-1, 3).T
+            add_to(self.margins, tree, rows, low, high, adds[node])
 
     # ------------------------------------------------------------ growing
 
@@ -135,29 +137,17 @@ class Workspace:
         spares = {tree: np.empty_like(self.order[tree]) for tree in {tree for _, (tree, _, _) in nodes}}
         middle = np.zeros(len(nodes), np.int64)
 
-        def some(first: int, last: int) -> None:
+        def some(tree: int, first: int, last: int) -> None:
             at = [i for i, _ in nodes[first:last]]
-            tree = nodes[first][1][0]
-            low, high = (np.array([place[end] for _, place in nodes[first:last]], np.int64) for end in (1, 2))
+            rows = self.order[tree], *_ends(places[first:last]), spares[tree]
             columns = splits.feature[at].astype(np.int64)
-            rows = self.order[tree], low, high, spares[tree]
             part(self.binned, columns, goes_left[at], *rows, middle[first:last])
 
-        at_once(partial(some, *span) for span in self._groups([place for _, place in nodes]))
+        places = [place for _, place in nodes]
+        at_once(partial(some, *group) for group in _groups(places))
         for (i, (tree, low, high)), cut in zip(nodes, middle.tolist(), strict=True):
             child = int(splits.left[i])
             self.places[child], self.places[child + 1] = (tree, low, cut), (tree, cut, high)
-
-    def _groups(self, places: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-        """Spans of nodes of one tree, of about as many rows as each thread has to do, or at least ``_LEAST_ROWS``."""
-        found, first, rows = list[tuple[int, int]](), 0, 0
-        most = max(_LEAST_ROWS, sum(high - low for _, low, high in places) // threads())
-        for i, (tree, low, high) in enumerate(places):
-            if i > first and (tree != places[first][0] or rows + (high - low) > most):
-                found.append((first, i))
-                first, rows = i, 0
-            rows += high - low
-        return [*found, (first, len(places))] if places else []
 
     def rows_of(self, node: int) -> Array:
         """The rows of a node."""
@@ -168,19 +158,46 @@ class Workspace:
         """(nodes, bins, 2) int64: the sums of the pairs of each node's rows in each bin."""
         starts = self.bins.starts
         sums = np.zeros((len(nodes), int(starts[-1]), 2), np.int64)
-        ends = starts.astype(np.uint64)
-        several = len(nodes) >= 2 * threads()  # enough for all threads, one a node
+        places = [self.places[node] for node in nodes.tolist()]
+        whole = sum(high - low for _, low, high in places)
+        add = partial(add_up, self.binned)
         more: list[tuple[int, Array]] = []
-        tasks: list[Callable[[], None]] = []
+        tasks: list[Callable[[], object]] = []
 
-        for i, node in enumerate(nodes.tolist()):
-            rows, pairs = self.rows_of(node), self.pairs[self.places[node][0] // self.parallel]
-            for low, high in [(0, len(rows))] if several else spans(len(rows), _LEAST_ROWS):
-                into = sums[i] if low == 0 else np.zeros_like(sums[i])
-                if low:
-                    more.append((i, into))
-                tasks.append(partial(add_up, self.binned, pairs, rows[low:high], ends, into))
-        at_once(tasks, sum(len(self.rows_of(node)) for node in nodes.tolist()) >= _LEAST_ROWS)
+        def task(tree: int, own: list[tuple[int, int, int]], into: Array) -> None:
+            pairs = self.pairs[tree // self.parallel]
+            tasks.append(partial(add, pairs, self.order[tree], *_ends(own), starts.astype(np.uint64), into))
+
+        if len(nodes) >= 2 * threads():  # enough for all threads, some nodes each
+            for tree, first, last in _groups(places):
+                task(tree, places[first:last], sums[first:last])
+        else:
+            for i, (tree, low, high) in enumerate(places):
+                for first, last in spans(high - low, _LEAST_ROWS):
+                    into = sums[i] if first == 0 else np.zeros_like(sums[i])
+                    if first:
+                        more.append((i, into))
+                    task(tree, [(tree, low + first, low + last)], into[None])
+        at_once(tasks, whole >= _LEAST_ROWS)
         for i, own in more:
             sums[i] += own
         return sums
+
+
+def _ends(places: list[tuple[int, int, int]]) -> tuple[Array, Array]:
+    """(nodes,) int64 each: from where to where their rows stand."""
+    _, low, high = np.array(places, np.int64).reshape(-1, 3).T
+    return np.ascontiguousarray(low), np.ascontiguousarray(high)
+
+
+def _groups(places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Spans of nodes of one tree (and which), of about as many rows as each thread has to do, or at least
+    ``_LEAST_ROWS``."""
+    found, first, rows = list[tuple[int, int, int]](), 0, 0
+    most = max(_LEAST_ROWS, sum(high - low for _, low, high in places) // threads())
+    for i, (tree, low, high) in enumerate(places):
+        if i > first and (tree != places[first][0] or rows + (high - low) > most):
+            found.append((places[first][0], first, i))
+            first, rows = i, 0
+        rows += high - low
+    return [*found, (places[first][0], first, len(places))] if places else []
