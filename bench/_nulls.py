@@ -10,7 +10,8 @@ import numpy as np
 from _in_process import asked
 
 from hanse.errors import ConfigError
-from hanse.queries import Item, make_item
+from hanse.queries import Item, make_item, statistic
+from hanse.rough import Partial
 
 LEVEL = 0.05
 TWO = {"group": "g", "groups": ["a", "b"]}
@@ -42,13 +43,14 @@ def pooled_p(pooled: dict[str, Any]) -> dict[str, float]:
 
 def told_p(frames: dict[str, dict[str, Any]]) -> dict[str, float | None]:
     """Of each test, by the federation; None where it tells none."""
-    found, told = asked(frames, list(TESTS.values())), dict[str, float | None]()
+    besides = dict.fromkeys(more for item in TESTS.values() for more in statistic(item.stat).beside(item))
+    found, told = asked(frames, [*TESTS.values(), *besides]), dict[str, float | None]()
     for name, item in TESTS.items():
         try:
-            p = found.value(item)["p"]
+            p = found.qualified(item)["p"]
         except ConfigError:  # no two groups are told
             p = None
-        told[name] = None if p is None else float(p)
+        told[name] = None if p is None or isinstance(p, Partial) else float(p)
     return told
 
 

@@ -40,8 +40,8 @@ Found = Iterator[tuple[str, float | None, bool | None, float | None]]  # name, e
 
 
 def draw(sites: int, rows: int, seed: int) -> Frames:
-    """No group differs from another in anything."""
-    rng = np.random.default_rng((sites, rows, seed))
+    """No group differs from another in anything; of the groups of ``r`` one is rare, so that sites keep it back."""
+    rng, rare = np.random.default_rng((sites, rows, seed)), np.random.default_rng((sites, rows, seed, 1))
     return {
         f"s{i:02d}": {
             "x": rng.normal(50, 10, rows),
@@ -51,6 +51,7 @@ def draw(sites: int, rows: int, seed: int) -> Frames:
             "e": (rng.random(rows) < 0.7).astype(float),
             "g": rng.choice(["a", "b"], rows),
             "h": rng.choice(["c", "d", "f"], rows, p=[0.6, 0.3, 0.1]),
+            "r": rare.choice(["a", "b"], rows, p=[0.6, 0.4]),
         }
         for i in range(sites)
     }
@@ -77,6 +78,41 @@ def within(value: float, bounds: Any) -> bool | None:
 
 def bounds_of(value: Any) -> Any:
     return (value.least, value.most) if getattr(value, "least", None) is not None else None
+
+
+def pooled_one(value: Any) -> Any:
+    """The number, where it is told as one of all rows; else None."""
+    return None if type(value).__name__ == "Partial" else value
+
+
+def kept(analytics: Any, pooled: dict[str, Any]) -> Found:
+    """Groups that sites keep back where they are few there: errors in standard deviations, of p as they are."""
+    from scipy import stats
+
+    spread = pooled["x"].std()
+    parts = {label: pooled["x"][pooled["r"] == label] for label in "ab"}
+    for name, of in (("mean", np.mean), ("std", lambda x: x.std(ddof=1))):
+        found = by_group(analytics, name)
+        for label, x in parts.items():
+            value, true = pooled_one(found.get(label)), float(of(x))
+            held = None if value is None else within(true, bounds_of(value) or (float(value), float(value)))
+            yield f"{name} by group", None if value is None else abs(float(value) - true) / spread, held, None
+    true = stats.ttest_ind(parts["a"], parts["b"], equal_var=False)
+    found = ask(analytics, "t_test", "x", {"group": "r", "groups": ["a", "b"]}) or {}
+    for name, exact in (("p", true.pvalue), ("t", true.statistic)):
+        value = pooled_one(found.get(name))
+        ends = found.get(f"{name}_range") or bounds_of(value) or (None if value is None else (value, value))
+        held = None if ends is None else within(float(exact), [float(end) for end in ends])
+        yield f"t_test of kept groups {name}", None if value is None else abs(float(value) - exact), held, None
+
+
+def by_group(analytics: Any, name: str) -> dict[str, Any]:
+    try:
+        return dict(analytics.fetch_stats(name, "x", by="r").values(name).get("x") or {})
+    except Exception as error:
+        if type(error).__name__ in ("ConfigError", "RunFailed"):
+            return {}
+        raise
 
 
 def plain(analytics: Any, pooled: dict[str, Any]) -> Found:
@@ -170,17 +206,18 @@ def tests(analytics: Any, pooled: dict[str, Any]) -> Found:
             columns,
             {} if name == "chi-square" else {"group": "g"},
         )
-        p = None if found is None else found["p"]
-        held = within(float(true), found["p_range"]) if found and found.get("p_range") else None
+        p = None if found is None else pooled_one(found["p"])
+        ends = found and (found.get("p_range") or bounds_of(p))
+        held = within(float(true), [float(end) for end in ends]) if ends else None
         yield f"{name} p", None if p is None else abs(float(p) - true), held, p
         if name == "mann_whitney":
-            u = found and found["u"]
+            u = found and pooled_one(found["u"])
             pairs = int(a.sum()) * int(b.sum())
             held = within(float(ranks.statistic), found["u_range"]) if found and found.get("u_range") else None
             yield "mann_whitney U", None if u is None else abs(float(u) - ranks.statistic) / pairs, held, None
 
 
-GROUPS: tuple[Callable[[Any, dict[str, Any]], Found], ...] = (plain, counts, curves, tests)
+GROUPS: tuple[Callable[[Any, dict[str, Any]], Found], ...] = (plain, counts, curves, tests, kept)
 
 
 def measure(draws: int) -> list[dict[str, Any]]:

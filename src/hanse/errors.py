@@ -5,6 +5,7 @@
     HanseError
     ├── ConfigError          a setting or a proposal is wrong (also a ValueError)
     ├── DataError            a file, table or column is wrong (also a ValueError)
+    ├── NotPooled            a number of some of the rows is taken for one of all (also a TypeError)
     ├── WireError            bytes that came in are not what they should be (also a ValueError)
     │   ├── TooLarge         more bytes than the receiver allows
     │   └── Tampered         a checksum or a hash does not fit
@@ -62,6 +63,12 @@ class DataError(HanseError, ValueError):
     """A file, a table or a column is not what was declared or is needed."""
 
     code, status = "data", 422
+
+
+class NotPooled(HanseError, TypeError):
+    """A number of some of the rows is compared or computed with as if it were one of all; says which rows it is of."""
+
+    code, status = "not_pooled", 422
 
 
 class WireError(HanseError, ValueError):

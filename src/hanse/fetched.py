@@ -15,11 +15,28 @@ from hanse.algorithms import statistics as algorithm
 from hanse.algorithms.statistics_on_total import TOTAL
 from hanse.errors import ConfigError, WireError
 from hanse.messages import Array, Json, Record
-from hanse.queries import Item, Known, Plan, levels_of, statistic
+from hanse.queries import Arrays, Item, Known, Lacking, Plan, levels_of, statistic
 from hanse.rough import Scope, qualified, some
 
 SMALL = "groups of few rows"  # that are missing of a total
+AMONG = "no value where it may lie among rows that are not told"
 TOO_LITTLE = "it is not defined of so few rows, or of rows that do not vary"
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """What is known besides an answer of the rows that it lacks.
+
+    Args:
+        ranges: column to between which numbers its values are.
+        fetched: other answers of the same nodes.
+    """
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    fetched: Sequence[Fetched] = ()
+
+
+NOTHING = Besides()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +157,67 @@ class Fetched:
         asked = sum(self.asked.values()) if told else None
         return Scope(rows[-1] if rows else None, dict(sorted(missing.items())), asked)
 
-    def qualified(self, item: Item, node: str = "") -> Any:
+    def qualified(self, item: Item, node: str = "", besides: Besides = NOTHING) -> Any:
         """The value, in which each number that may not be that of the pooled rows is a :class:`hanse.rough.Rough`."""
         value, bounds = self.value(item, node), self.bounds(item, node)
         if node:
             return qualified(value, bounds, Scope())
         if not item.by or not isinstance(value, dict):
-            return qualified(value, bounds, self._scopes(item, 0, self.scope(item)))
+            return self._sure(item, 0, value, bounds, besides)
         return {
-            label: qualified(one, bounds and bounds[label], self._scopes(item, group, self.scope(item, group)))
+            label: self._sure(item, group, one, bounds and bounds[label], besides)
             for group, (label, one) in enumerate(value.items())
         }
+
+    def _sure(self, item: Item, group: int, value: Any, bounds: Any, besides: Besides) -> Any:
+        scope = self.scope(item, group if item.by else None)
+        if (pooled := self._pooled(item, group, value, scope, besides)) is not None:
+            return qualified(*pooled, scope, holds=True)
+        return qualified(value, bounds, self._scopes(item, group, scope))
+
+    def _pooled(self, item: Item, group: int, value: Any, scope: Scope, besides: Besides) -> tuple[Any, Any] | None:
+        """The value and its bounds where rows are missing but bounded; else None."""
+        found = self.finds(item)
+        if not scope.missing or value is None or found is None or found in self.values:
+            return None
+        tell, lacking = statistic(item.stat).pooled, self._lacking(found, scope, besides)
+        if tell is None or lacking is None:
+            return None
+        own, options, known = algorithm.given(self.plan, self.arrays, found, group)
+        pooled = tell(value, own, options, known, lacking)
+        return None if pooled[1] is None else pooled
+
+    def _lacking(self, item: Item, scope: Scope, besides: Besides) -> Lacking | None:
+        """What is known of the rows that a value lacks; None where nobody says how many there are at most."""
+        most: list[int] = []
+        if scope.asked is not None:
+            grouped = [i for i in closure(item) if i in self.plan.shared and i != levels_of(i.columns[0])]
+            told = int(np.sum(self._sliced(grouped[-1])["n"])) if grouped else 0
+            most.append(scope.asked - told)
+            if all(node in self.asked for node in scope.missing):
+                most.append(sum(self.asked[node] for node in scope.missing))
+        whole, parts = self._beside(item, besides)
+        if whole is not None:
+            most.append(int(whole["n"]) - sum(int(part["n"]) for part in parts))
+        span = besides.ranges.get(item.columns[0])
+        return Lacking(max(min(most), 0), span, whole, parts) if most else None
+
+    def _beside(self, item: Item, besides: Besides) -> tuple[Arrays | None, Sequence[Arrays]]:
+        """What one site with all rows would have observed, and one with those of each group that are told."""
+        asked = statistic(item.stat).beside(item)
+        where = [next((f for f in (self, *besides.fetched) if i in f.plan.items), None) for i in asked]
+        if not asked or any(f is None or f.nodes != self.nodes for f in where):
+            return None, ()
+        (of_all, whole), (of_groups, grouped) = ((f, i) for f, i in zip(where, asked, strict=True) if f is not None)
+        if of_all.scope(whole).missing or set(self.nodes) != set(self.asked):
+            return None, ()
+        groups = math.prod(len(labels) for labels in algorithm.labels_by(of_groups.plan, of_groups.arrays, grouped))
+        return of_all.observed(whole, 0), [of_groups.observed(grouped, group) for group in range(groups)]
+
+    def observed(self, item: Item, group: int) -> Arrays:
+        """What one site with all rows that are told of a group would have observed."""
+        own, options, known = algorithm.given(self.plan, self.arrays, item, group)
+        return statistic(item.stat).of_whole(own, options, known)
 
     def _scopes(self, item: Item, group: int, scope: Scope) -> Any:
         """What a value rests on, of a matrix number by number, where sites keep some of its numbers back."""
@@ -163,7 +230,12 @@ class Fetched:
         each = [[scope if n is None else replace(part, rows=n) for n in row] for row in rows]
         return _part(each, found, item)
 
-    def notes(self, items: Iterable[Item]) -> list[str]:
+    def beside(self, items: Iterable[Item]) -> list[Item]:
+        """What is to be asked besides, since it says more of rows that some of these values lack."""
+        short = [i for i in items if not self.failures and not self.absent(i) and self.scope(i).missing]
+        return list(dict.fromkeys(more for item in short for more in statistic(item.stat).beside(item)))
+
+    def notes(self, items: Iterable[Item], besides: Besides = NOTHING) -> list[str]:
         """What one should know of the values of some items: what was kept back, which site lacks a column."""
         wanted = list(items)
         mine = {i for one in wanted for i in closure(one)}
@@ -177,12 +249,12 @@ class Fetched:
         back = [(i.name, n, why) for i, those in told if i in mine for n, why in those.items()]
         found += tabulated.kept_back(back)
         single = [item.name for item in self.single if item in mine]
-        found += tabulated.grouped_notes((item, *pair) for item in wanted for pair in self._untold(item))
+        found += tabulated.grouped_notes((item, *pair) for item in wanted for pair in self._untold(item, besides))
         if single:
             found.append(f"not told where a single site tells it and others keep theirs back: {', '.join(single)}")
         return found
 
-    def _untold(self, item: Item) -> Iterator[tuple[str, str]]:
+    def _untold(self, item: Item, besides: Besides) -> Iterator[tuple[str, str]]:
         """Each group of whose value a part is None, and why; nothing where it is said already that it is kept back."""
         found = self.finds(item)
         if found is None or self.absent(item):
@@ -193,8 +265,13 @@ class Fetched:
             return
         back = any(self.withheld.get(i) or i in self.single for i in closure(found))
         for group, (label, value) in enumerate(tabulated.grouped(found, values).items()):
+            scope = self.scope(item, group if item.by else None)
+            if (pooled := self._pooled(item, group, value, scope, besides)) is not None:
+                value = pooled[0]
             if _lacks(value):
                 said = algorithm.why(self.plan, self.arrays, found, group, value)
+                if pooled is not None and not isinstance(value, dict):  # what is said holds of the rows that are told
+                    said = AMONG
                 if said or not back:
                     yield label, said or TOO_LITTLE
 

@@ -207,6 +207,23 @@ def _nothing_to_hide(arrays: Arrays, options: Mapping[str, Json], owner: Owner, 
     return arrays
 
 
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What is known of the rows that a value lacks: sites keep them back, or failed.
+
+    Args:
+        rows: so many at most.
+        span: between which numbers values of the column are; None: nobody says.
+        whole, told: of what :attr:`Statistic.beside` names, what one site with all rows would have observed, and one
+            with those of each group that are told; None: it is not known of all sites.
+    """
+
+    rows: int
+    span: tuple[float, float] | None = None
+    whole: Arrays | None = None
+    told: Sequence[Arrays] = ()
+
+
 Bounds = Any  # (least, most), each None where nothing is known; of a list of values, a list of them
 Across = Callable[
     [Sequence[Arrays], Sequence[Arrays | None], Sequence[int], Owner, Mapping[str, Json], Known], "list[Arrays | None]"
@@ -241,6 +258,10 @@ class Statistic:
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         bounds: (arrays of all nodes, options, known) to between which numbers the pooled value lies, where the value is
             a number, or several, that joined cells may move. None: it is the pooled value itself.
+        pooled: (value, arrays of all nodes, options, known, what is known of the rows that these lack) to the value, of
+            which parts may be None then, and between which numbers that of all rows lies. None: nothing bounds it.
+        beside: (everything over all rows, the same by groups), which says more of the rows that a value lacks where
+            sites keep groups back; it is asked then.
         fewer: (arrays of all nodes, options, known) to the rows that each number of a matrix rests on of which some
             nodes keep theirs back, and None for the others. None: they are kept back as a whole.
         why: (value, options, arrays of all nodes, known) to why the value, or a part of it, is None, and what would
@@ -280,6 +301,8 @@ class Statistic:
     counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None
+    pooled: Callable[[Json, Arrays, Mapping[str, Json], Known, Lacking], tuple[Json, Bounds]] | None = None
+    beside: Callable[[Item], tuple[Item, ...]] = _none
     fewer: Callable[[Arrays, Mapping[str, Json], Known], Json] | None = None
     why: Callable[[Json, Mapping[str, Json], Arrays, Known], str] | None = None
     scalar: bool = True

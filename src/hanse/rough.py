@@ -1,12 +1,14 @@
 """Numbers that are not, or may not be, those of the pooled rows: they say so when they are printed and compared.
 
->>> mean = Rough(54.3, missing={"ulm": "fewer rows than this node's minimum"}, rows=240)
+>>> mean = Partial(54.3, missing={"ulm": "fewer rows than this node's minimum"}, rows=240)
 >>> mean
 54.3 (of 240 rows, without ulm)
+>>> f"{mean:.2f}", float(mean) + 1
+('54.30 of 240 rows', 55.3)
 >>> Rough(12, 10.0, 15.0)
 12 (10 to 15)
->>> f"{mean:.2f}", mean + 1
-('≈54.30', 55.3)
+>>> f"{Rough(12, 10.0, 15.0):.1f}"
+'≈12.0'
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+from hanse.errors import NotPooled
 
 NARROW = 1e-6  # bounds that are so close are one number
 
@@ -61,8 +65,8 @@ class Scope:
 
 
 class Rough(float):
-    """A number with between which numbers the pooled one lies (None: it is that of the rows it rests on), and on what
-    it rests. It computes as any float; what is computed from it is a plain one."""
+    """A number with between which numbers the pooled one lies, and on what it rests. It computes as any float; what is
+    computed from it is a plain one."""
 
     least: float | None
     most: float | None
@@ -114,10 +118,10 @@ class Rough(float):
             least, most = max(least, -most, 0.0), max(-least, most)
         else:
             least = most = None
-        return Rough(float.__abs__(self), least, most, self.missing, self.rows, self.asked)
+        return type(self)(float.__abs__(self), least, most, self.missing, self.rows, self.asked)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rough, (float(self), self.least, self.most, self.missing, self.rows, self.asked)
+        return type(self), (float(self), self.least, self.most, self.missing, self.rows, self.asked)
 
     def __hash__(self) -> int:
         return float.__hash__(self)
@@ -125,7 +129,7 @@ class Rough(float):
     def _compared(self, other: object) -> None:
         if other is self or not isinstance(other, (int, float)):  # itself: whether it is NaN is asked so
             return
-        if self.missing or self.least is None or self.most is None or self.least <= float(other) <= self.most:
+        if self.least is None or self.most is None or self.least <= float(other) <= self.most:
             warnings.warn(f"{self!r} is compared with {other!r}: of the pooled rows it may be otherwise", Unsure, 3)
 
     def __eq__(self, other: object) -> bool:
@@ -150,6 +154,41 @@ class Rough(float):
     def __ge__(self, other: float) -> bool:
         self._compared(other)
         return float.__ge__(self, other)
+
+
+class Partial(Rough):
+    """A number of the rows that are told, where nobody knows how far that of all rows is from it: other sites keep
+    theirs back or failed. It is no estimate of the pooled number, so it is not computed with or compared by itself:
+    ``float(it)`` takes it for what it is, that of the rows it names. ``least`` and ``most`` are of these rows too."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As of :class:`Rough`, but the number is ``of_told``, and ``value``, which is that of all rows, null."""
+        return {**super().to_json(), "value": None, "of_told": float(self)}
+
+    @property
+    def of(self) -> str:
+        """Of how many rows it is, or where that is not one number, without whose; as it stands in a table."""
+        return f"of {self.rows} rows" if self.rows is not None else f"without {some(list(self.missing), 2)}"
+
+    def __format__(self, spec: str) -> str:
+        return f"{format(float(self), spec)} {self.of}" if spec else str(self)
+
+    def _refused(self, *others: object) -> NoReturn:
+        raise NotPooled(
+            f"{self!r} is not that of all rows, and nobody knows how far off: float(...) takes it for that of the rows "
+            "it names, and nodes=[...] asks some sites alone"
+        )
+
+    def _compared(self, other: object) -> None:
+        if other is not self and isinstance(other, (int, float)):
+            self._refused()
+
+    def __eq__(self, other: object) -> bool:
+        return float.__eq__(self, other)
+
+    __hash__ = Rough.__hash__
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refused
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _refused
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
@@ -188,29 +227,44 @@ class Figures(dict[Any, Any]):
         return "\n".join([super().__repr__(), *(f"! {note}" for note in self.notes)])
 
 
-def qualified(value: Any, bounds: Any, scope: Any) -> Any:
-    """``value``, in which each number that is not sure is :class:`Rough`.
+def qualified(value: Any, bounds: Any, scope: Any, holds: bool = False) -> Any:
+    """``value``, in which each number that is not sure is :class:`Rough`, or :class:`Partial`.
 
     Args:
         bounds: (least, most) of a number, a list or a dictionary of them for one of numbers; None: exact. Of a
             dictionary that has ``p`` and ``p_range``, the latter is that of the former.
         scope: of all of them; of a list, it may be a list of them.
+        holds: whether these bounds hold the number of all rows although some are missing; else they are of the others.
     """
     if isinstance(value, Mapping):
         inner = bounds if isinstance(bounds, Mapping) else {}
-        return {key: qualified(one, inner.get(key, value.get(f"{key}_range")), scope) for key, one in value.items()}
+        return {
+            key: qualified(one, inner.get(key, value.get(f"{key}_range")), scope, holds) for key, one in value.items()
+        }
     if isinstance(value, list):
         each = bounds if isinstance(bounds, list) else [None] * len(value)
         scopes = scope if isinstance(scope, list) else [scope] * len(value)
-        return [qualified(*one) for one in zip(value, each, scopes, strict=True)]
+        return [qualified(*one, holds) for one in zip(value, each, scopes, strict=True)]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     least, most = bounds if bounds is not None else (None, None)
-    if least is not None and most is not None and most - least <= NARROW * max(abs(least), abs(most)):
-        least = most = None
-    if least is None and most is None and not scope.missing:
+    known = least is not None and most is not None
+    if scope.missing and not (holds and known):
+        return Partial(value, least, most, scope.missing, scope.rows, scope.asked)
+    if least is None or most is None or most - least <= NARROW * max(abs(least), abs(most)):
         return value
     return Rough(value, least, most, scope.missing, scope.rows, scope.asked)
+
+
+def partial(value: Any) -> bool:
+    """Whether a number in it is only that of some of the rows.
+
+    >>> partial({"at": [Rough(12, 10, 15), Partial(12.0, missing={"ulm": "it failed"})]})
+    True
+    """
+    if isinstance(value, Mapping):
+        return any(partial(one) for one in value.values())
+    return any(partial(one) for one in value) if isinstance(value, (list, tuple)) else isinstance(value, Partial)
 
 
 def total(values: Sequence[Any]) -> Any:
@@ -228,7 +282,7 @@ def total(values: Sequence[Any]) -> Any:
     ]
     least, most = (sum(side) for side in zip(*ends, strict=True))
     scope = Scope(unsure[0].rows, unsure[0].missing, unsure[0].asked)
-    return qualified(sum(map(float, values)), (least, most), scope)
+    return qualified(sum(map(float, values)), (least, most), scope, holds=not partial(values))
 
 
 def spans(scopes: Sequence[Scope]) -> str:

@@ -71,7 +71,8 @@ class Task:
         return self.of.shape(self, rows)
 
 
-MEASURED = "measured"  # how many rows were measured, beside sums in which each counts by its weight
+ROWS = "measured"  # how many rows were measured, beside sums in which each counts by its weight
+ROUNDED = 1 + 1e-9  # sums of weights are exact up to rounding
 
 
 def each_row(y: Array, weight: Array | None) -> Array:

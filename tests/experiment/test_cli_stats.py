@@ -22,7 +22,7 @@ from hanse.errors import ConfigError, HanseError
 from hanse.experiment import by_name
 from hanse.experiment.cli_stats import REPORTS, stats, word
 from hanse.experiment.listing import plain
-from hanse.rough import Rough
+from hanse.rough import Partial, Rough
 
 
 def frame(rows: int, seed: int) -> pd.DataFrame:
@@ -114,7 +114,8 @@ def test_counts_are_whole_numbers(real: Living) -> None:
     said = call(real, "crosstab", "arm", "died").stdout
     assert not re.search(r"\d\.0*\b", said.partition("\n\n")[2].partition("chi2")[0])
     assert plain(12_345.0) == plain(12_345) == "12345"
-    assert plain(Rough(12_345.0, missing={"ulm": "few rows"})) == "≈12345"
+    assert plain(Rough(12_345.0, 12_340.0, 12_350.0)) == "≈12345"
+    assert plain(Partial(12_345.0, missing={"ulm": "few rows"}, rows=12_400)) == "12345 of 12400 rows"
     assert str(Rough(1_234_567, 1_234_560, 1_234_570)) == "1234567 (1234560 to 1234570)"
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import hanse
-from hanse.experiment.pictures import svg
+from hanse.experiment.pictures import band, steps, svg
 from hanse.experiment.pictures_figure import _picture
 from hanse.presentation import Bins, StepCurve, StepCurves
 
@@ -50,3 +50,11 @@ def test_of_a_query_with_small_bins() -> None:
     html = said._repr_html_()
     assert "kept back</title>" in html
     assert "dashed ones are not known" in html
+
+
+def test_a_band_ends_where_one_of_its_ends_is_no_number() -> None:
+    """NaN at one end only broke one side into two pieces and the other not: there was no picture."""
+    nan = float("nan")
+    curve = StepCurve([1.0, 2.0, 3.0, 4.0], [0.9, 0.8, 0.7, 0.6], [0.8, nan, 0.6, 0.5], [1.0, 0.9, 0.8, None])
+    assert band(curve) == ([0.8, None, 0.6, None], [1.0, None, 0.8, None])
+    assert steps(StepCurves("S", {"": curve})).count("<polygon") == 2

@@ -220,6 +220,14 @@ def test_weighted_rows_count_by_their_weight_in_groups_too() -> None:
         assert row["rows"] == of.sum()
         assert row["accuracy"] == pytest.approx(np.average(right[of], weights=weight[of]), rel=1e-6)
         assert row["accuracy"] != pytest.approx(right[of].mean(), abs=1e-4)
+    cells = result.record.data["measured"]["cross_site"]["cells"]
+    for name, table in tables.items():
+        rows = held_out(result, {name: table})
+        right = np.array(result.predictor().predict(rows)) == np.array(rows["disease"].labels())
+        (cell,) = [c for c in cells if (c["model"], c["site"]) == ("all sites", name)]
+        assert cell["rows"] == rows.rows
+        assert cell["accuracy"] == pytest.approx(np.average(right, weights=rows["w"].values), rel=1e-6)
+        assert cell["accuracy"] != pytest.approx(right.mean(), abs=1e-4)
 
 
 def rng_weights(name: str, rows: int) -> Any:

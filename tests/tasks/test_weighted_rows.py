@@ -10,7 +10,7 @@ import pytest
 from hanse.errors import DataError
 from hanse.learning import evaluation
 from hanse.messages import Array
-from hanse.task import MEASURED, Task
+from hanse.task import ROWS, Task
 
 N = 200
 TASKS = {
@@ -49,7 +49,7 @@ def test_whole_weights_count_as_so_many_rows(kind: str) -> None:
     repeated, _ = evaluation.evaluate(prediction[many], y[many], TASKS[kind], np.array([1.5]))
     for name, wanted in repeated.items():
         assert np.allclose(sums[name], wanted, rtol=1e-12), name
-    assert sums[MEASURED].tolist() == [N]
+    assert sums[ROWS].tolist() == [N]
 
 
 @every
@@ -57,7 +57,7 @@ def test_without_weights_sums_are_those_of_weight_one_to_the_last_bit(kind: str)
     prediction, y = measured(kind)
     plain, _ = evaluation.evaluate(prediction, y, TASKS[kind])
     ones, _ = evaluation.evaluate(prediction, y, TASKS[kind], weight=np.ones(N))
-    assert MEASURED not in plain
+    assert ROWS not in plain
     for name, wanted in plain.items():
         assert np.array_equal(ones[name], wanted), name
 
@@ -74,6 +74,36 @@ def test_small_weights_are_believed_and_the_rows_stay_counted(kind: str) -> None
         assert found["weight"] == pytest.approx(N * scale)
         risk = np.log(scale) if kind == "survival" else 0.0  # who is at risk weighs so much more
         assert found["loss"] == pytest.approx(plain[1]["loss"] + risk)
+
+
+@every
+def test_what_is_not_predicted_is_told_by_its_weight(kind: str) -> None:
+    """Rows of a weight of 0.3 in all were told as none."""
+    if kind == "counts":  # which tells no such rows
+        return
+    prediction, y = measured(kind)
+    sums, _ = evaluation.evaluate(prediction, y, TASKS[kind], weight=np.full(N, 0.3))
+    assert evaluation.report(sums, TASKS[kind])["invalid"] == pytest.approx(0.3)
+
+
+@every
+def test_sums_of_weights_that_are_rounded_are_believed(kind: str) -> None:
+    """No prediction is a number, so the weights of such rows, added up in another order, may exceed those of all."""
+    prediction, y = measured(kind)
+    sums, _ = evaluation.evaluate(np.full_like(prediction, np.nan), y, TASKS[kind], weight=np.full(N, 0.1))
+    sums["totals"][1] = np.nextafter(sums["totals"][0], np.inf)
+    assert "implausible" not in evaluation.report(sums, TASKS[kind])
+    sums["totals"][1] = 1.01 * sums["totals"][0]
+    assert evaluation.report(sums, TASKS[kind])["implausible"]
+
+
+def test_events_that_are_rounded_are_believed() -> None:
+    """Everybody dies: the sum of the weights of events is that of all, but for the order in which they are added."""
+    weight = np.random.default_rng(2).random(N)
+    y = np.column_stack([np.arange(1.0, N + 1), np.ones(N)])
+    sums, _ = evaluation.evaluate(np.linspace(1, 2, N), y, TASKS["survival"], weight=weight)
+    sums["totals"][2] = np.nextafter(sums["totals"][0], np.inf)
+    assert "implausible" not in evaluation.report(sums, TASKS["survival"])
 
 
 def test_a_task_that_takes_no_weights_is_not_measured_without_them() -> None:

@@ -113,7 +113,7 @@ def value(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, 
     not zero, but not known. ``prefix``: at one node."""
     if _kept_back(query, arrays, item, group, prefix):
         return None
-    return statistic(item.stat).final(*_given(query, arrays, item, group, prefix))
+    return statistic(item.stat).final(*given(query, arrays, item, group, prefix))
 
 
 def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str) -> bool:
@@ -126,7 +126,7 @@ def _kept_back(query: Plan, arrays: Mapping[str, Array], item: Item, group: int,
     return False
 
 
-def _given(
+def given(
     query: Plan, arrays: Mapping[str, Array], item: Item, group: int, prefix: str = ""
 ) -> tuple[Arrays, dict[str, Json], Known]:
     """What a statistic makes its value, and all that is said of it, from: its arrays, arguments, and what it needs."""
@@ -140,20 +140,20 @@ def why(query: Plan, arrays: Mapping[str, Array], item: Item, group: int, found:
     tell = statistic(item.stat).why
     if tell is None or _kept_back(query, arrays, item, group, ""):
         return ""
-    own, options, known = _given(query, arrays, item, group)
+    own, options, known = given(query, arrays, item, group)
     return tell(found, options, own, known)
 
 
 def bounds(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0, prefix: str = "") -> Json:
     """Between which numbers the pooled value of :func:`value` lies. None: it is that value."""
     find = statistic(item.stat).bounds
-    return find(*_given(query, arrays, item, group, prefix)) if find is not None else None
+    return find(*given(query, arrays, item, group, prefix)) if find is not None else None
 
 
 def fewer(query: Plan, arrays: Mapping[str, Array], item: Item, group: int = 0) -> Json:
     """The rows that each number of :func:`value` rests on of which some nodes keep theirs back; None: of none."""
     find = statistic(item.stat).fewer
-    return find(*_given(query, arrays, item, group)) if find is not None else None
+    return find(*given(query, arrays, item, group)) if find is not None else None
 
 
 def empty(item: Item, known: Known, cuts: tuple[float, ...] = ()) -> Arrays:

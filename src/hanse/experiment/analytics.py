@@ -20,6 +20,7 @@ Each query is a run like any other: frozen, consented to (as a rule by the owner
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,9 @@ class FederatedAnalytics:
             wherever these are many enough; else each node keeps its own small cells back, as with ``plain``. A total
             is of all nodes: where one fails, there is none.
         target: tells which dataset is meant where a node has several.
+        ranges: column to ``[least, most]``, between which its values are: what else bounds nothing of rows that sites
+            keep back does so then. It is not sent, and nothing checks it but the means that are told. Of booleans it
+            is known.
     """
 
     backend: Backend
@@ -85,6 +89,7 @@ class FederatedAnalytics:
     purpose: str = ""
     gathering: str = "plain"
     target: str = ""
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     requests: int = 0  # runs that were proposed; for tests and for the curious
     _cache: dict[tuple[Any, ...], list[Fetched]] = field(default_factory=dict, repr=False)
     _seen: tuple[float, Mapping[str, Mapping[str, Json]]] | None = field(default=None, repr=False)
@@ -97,6 +102,9 @@ class FederatedAnalytics:
             raise ConfigError(f"gathering is {self.gathering!r}; expected {' or '.join(known)}")
         self._total = getattr(registry.find("gathering", self.gathering), "HIDES", False)
         parse_filter([list(part) for part in self.where])
+        for column, ends in self.ranges.items():
+            if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
+                raise ConfigError(f"ranges: {column!r} is {ends!r}; expected [least, most]")
 
     # ------------------------------------------------------------ the two ways to ask
 
@@ -212,7 +220,8 @@ class FederatedAnalytics:
         fetched = {id(one): one for found in answered.values() for one in found.fetched}.values()
         single = {id(one): one for found in answered.values() for one in found.single}.values()
         kinds, left_out = self._kinds(), self._left_out(columns)
-        return FAResult(list(answered), tuple(fetched), self.backend.simulated, tuple(single), kinds, left_out)
+        ranges = self._ranges(kinds)
+        return FAResult(list(answered), tuple(fetched), self.backend.simulated, tuple(single), kinds, left_out, ranges)
 
     def table_one(
         self, by: str | None = None, compare: str | None = None, dataset_schema: str | Sequence[str] | None = None
@@ -371,9 +380,23 @@ class FederatedAnalytics:
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             return FAResult([], (), left_out=left_out)
-        fetched = self.fetched(wanted, per_node=False)
+        fetched = self.bounded(self.fetched(wanted, per_node=False), wanted)
         single = self.fetched(wanted, per_node=True) if self.per_node else ()
-        return FAResult(wanted, fetched, self.backend.simulated, single, self._kinds(), left_out)
+        kinds = self._kinds()
+        return FAResult(wanted, fetched, self.backend.simulated, single, kinds, left_out, self._ranges(kinds))
+
+    def _ranges(self, kinds: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+        known = {name: (0.0, 1.0) for name, kind in kinds.items() if kind == ColumnKind.BOOLEAN}
+        return known | {name: (float(least), float(most)) for name, (least, most) in self.ranges.items()}
+
+    def bounded(self, fetched: tuple[Fetched, ...], wanted: Sequence[Item]) -> tuple[Fetched, ...]:
+        """These answers, and where some of them lack groups, what bounds how far off that makes them."""
+        of = {item: next((f for f in reversed(fetched) if f.answers(item)), None) for item in wanted}
+        besides = dict.fromkeys(more for item, f in of.items() if f is not None for more in f.beside([item]))
+        if not besides or self.where:
+            return fetched
+        more = self.fetched(list(besides), per_node=False)
+        return tuple({id(one): one for one in (*more, *fetched)}.values())
 
     def fetched(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
         """What answers ``wanted``: from the cache, else from a run for what is missing there."""

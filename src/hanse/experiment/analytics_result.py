@@ -14,12 +14,12 @@ from hanse import tabulated
 from hanse.errors import ConfigError
 from hanse.experiment import analytics_drawing, pictures_figure
 from hanse.experiment.listing import Listing
-from hanse.fetched import Fetched, closure
+from hanse.fetched import Besides, Fetched, closure
 from hanse.messages import Json
 from hanse.presentation import Picture
 from hanse.queries import Item, statistic
 from hanse.registry import names
-from hanse.rough import Figures, Scope, as_json, spans
+from hanse.rough import Figures, Scope, as_json, partial, some, spans
 
 
 def statistic_names() -> tuple[str, ...]:
@@ -41,6 +41,7 @@ class FAResult:
         single: the runs that answer it for each node by itself, where that was asked for.
         kinds: column to kind.
         left_out: which columns were meant, where all are, and are told nothing of; as sentences.
+        ranges: column to between which numbers its values are, where that is known.
     """
 
     wanted: Sequence[Item]
@@ -49,6 +50,7 @@ class FAResult:
     single: Sequence[Fetched] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     # ------------------------------------------------------------ values
 
@@ -64,7 +66,7 @@ class FAResult:
 
     def _qualified(self, item: Item, node: str = "") -> Any:
         try:
-            return self._of(item, node).qualified(item, node)
+            return self._of(item, node).qualified(item, node, self._besides)
         except ConfigError as error:
             why = [] if node else self.notes_of([item])
             raise ConfigError(". ".join([error.message, *why])) from None
@@ -146,8 +148,28 @@ class FAResult:
             for node, reason in sorted(self.alone.items())
             if node not in failures
         ]
-        found += [note for fetched in used for note in fetched.notes(items)]
-        return list(dict.fromkeys(found))
+        found += [note for fetched in used for note in fetched.notes(items, self._besides)]
+        return [*dict.fromkeys(found), *self._parts(items)]
+
+    def _parts(self, items: Sequence[Item]) -> list[str]:
+        """Which values are only those of the rows that are told, and what bounds how far off they are."""
+        found: dict[bool, list[str]] = {}
+        for item in items:
+            try:
+                value = self._of(item).qualified(item, besides=self._besides)
+            except ConfigError:  # there is no value, and who asks for it is told why
+                continue
+            if partial(value):
+                ranged = statistic(item.stat).beside is not statistic("levels").beside
+                found.setdefault(ranged and item.columns[0] not in self.ranges, []).append(item.name)
+        help = {True: "; ranges={column: [least, most]} says between what values lie, and bounds it", False: ""}
+        return [
+            f"{some(names)}: of the rows that are told, with no bound on all{help[why]}" for why, names in found.items()
+        ]
+
+    @property
+    def _besides(self) -> Besides:
+        return Besides(self.ranges, tuple(self.fetched))
 
     def merge(self, other: FAResult) -> FAResult:
         """Both results as one. Raises ``ConfigError`` where they are of different nodes."""
@@ -163,7 +185,8 @@ class FAResult:
         )
         left_out = tuple(dict.fromkeys([*self.left_out, *other.left_out]))
         simulated = self.simulated or other.simulated
-        return FAResult(list(wanted), tuple(fetched), simulated, tuple(single), self.kinds, left_out)
+        ranges = {**other.ranges, **self.ranges}
+        return FAResult(list(wanted), tuple(fetched), simulated, tuple(single), self.kinds, left_out, ranges)
 
     # ------------------------------------------------------------ pictures
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from hanse.rough import Rough
+from hanse.rough import Partial, Rough
 
 BLUE, TEAL, ORANGE, RED, GREY = "#2f6fde", "#0f9d8a", "#e08a1e", "#d0402f", "#8a94a3"
 
@@ -294,19 +294,20 @@ def bars(values: Mapping[str, float], colour: str = BLUE, width: int = 430, most
     if not longest > 0:
         return empty("nothing to show", width, 60)
     left = min(190, 12 + max(len(clip(n, 28)) for n, _ in chosen) * 6.1)
-    right, row = 46, 21
+    right, row = 130 if any(isinstance(value, Partial) for _, value in chosen) else 46, 21
     parts = [f"<svg viewBox='0 0 {width} {row * len(chosen) + 2}' role='img' aria-label='bars'>"]
     for line, (name, value) in enumerate(chosen):
         y, length = line * row, max(1.5, (width - left - right) * float(value) / longest)
         rough = isinstance(value, Rough)
         drawn = short(int(value) if float(value).is_integer() else float(value))
+        told = f"{drawn} {value.of}" if isinstance(value, Partial) else f"≈{drawn}" if rough else drawn
         parts.append(
             f"<text class='ink' x='{left - 8:.1f}' y='{y + 14}' text-anchor='end'>"
             f"<title>{escape(name)}</title>{escape(clip(name, 28))}</text>"
             f"<rect x='{left:.1f}' y='{y + 3}' width='{length:.1f}' height='{row - 7}' rx='2.5' fill='{colour}' "
             f"fill-opacity='{0.4 if rough else 0.82}'><title>{escape(name)}: "
             f"{escape(str(value)) if rough else f'{value:.4g}'}</title></rect>"
-            f"<text x='{left + length + 6:.1f}' y='{y + 14}'>{f'≈{drawn}' if rough else drawn}</text>"
+            f"<text x='{left + length + 6:.1f}' y='{y + 14}'>{told}</text>"
         )
     more = f"<p style='margin:4px 0 0'>and {len(values) - most} more</p>" if len(values) > most else ""
     return "".join(parts) + "</svg>" + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -83,10 +83,12 @@ class Federation:
         per_node: bool = False,
         purpose: str = "",
         gathering: str = "plain",
+        ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> FederatedAnalytics:
         """Federated statistics of the datasets that carry all ``tags``; see
         :class:`hanse.experiment.analytics.FederatedAnalytics`."""
-        return FederatedAnalytics(self._backend, tags, nodes, by, where, require, per_node, purpose, gathering)
+        asked = (tags, nodes, by, where, require, per_node, purpose, gathering)
+        return FederatedAnalytics(self._backend, *asked, ranges=ranges or {})
 
     def close(self) -> None:
         """Ends what runs in this process, and open connections. Runs at a coordinator go on."""

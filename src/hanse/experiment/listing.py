@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, overload
 
-from hanse.rough import Rough, digits
+from hanse.rough import Partial, Rough, digits
 from hanse.terminal import visible
 
 _WIDEST = 48
@@ -100,7 +100,8 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{'≈' if isinstance(value, Rough) else ''}{digits(value, 4)}"
+        told = digits(value, 4)
+        return f"{told} {value.of}" if isinstance(value, Partial) else f"≈{told}" if isinstance(value, Rough) else told
     if isinstance(value, Mapping):
         value = ", ".join(f"{k}={plain(v)}" for k, v in value.items())
     elif isinstance(value, (list, tuple)):

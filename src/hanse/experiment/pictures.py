@@ -115,7 +115,8 @@ def band(curve: StepCurve) -> tuple[Sequence[float | None], Sequence[float | Non
     """The low and the high end, known at the same moments; neither where the curve has no band."""
     if not (curve.low and curve.high):
         return [None] * len(curve.at), [None] * len(curve.at)
-    both = [(None, None) if None in pair else pair for pair in zip(curve.low, curve.high, strict=True)]
+    pairs = zip(curve.low, curve.high, strict=True)
+    both = [pair if all(end is not None and math.isfinite(end) for end in pair) else (None, None) for pair in pairs]
     return [low for low, _ in both], [high for _, high in both]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from hanse.experiment import table_one_drawing
 from hanse.experiment.listing import Listing
-from hanse.rough import Rough, Scope, as_json, qualified, spans
+from hanse.rough import Partial, Rough, Scope, as_json, qualified, spans
 from hanse.statistics import smd
 from hanse.tabulated import dated
 
@@ -197,8 +197,14 @@ def _text(line: TableLine, group: str) -> str:
     n, mean, spread = line.numbers(group)
     if n is None:
         return "kept back"
+    if isinstance(mean, Partial):  # said once, of both
+        return f"{_two(line, float(n), float(mean), None if spread is None else float(spread))} {mean.of}"
+    return _two(line, n, mean, spread)
+
+
+def _two(line: TableLine, n: Any, mean: Any, spread: Any) -> str:
     if line.level:
-        return f"{n:{'.0f' if isinstance(n, Rough) else ''}} ({mean:.1%})"
+        return f"{n:{'.0f' if isinstance(n, float) else ''}} ({mean:.1%})"
     if line.date:
         told = f"{'≈' if isinstance(mean, Rough) else ''}{dated(float(mean))}"
         return told + ("" if spread is None else f" ({spread:.3g} days)")

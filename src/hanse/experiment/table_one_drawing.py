@@ -86,7 +86,7 @@ def love(found: Differences, width: int = 900) -> str:
                 colour, unsure = _COLOURS[place % 5], isinstance(known, Rough)
                 said = f"{known:.3f}" + (f" ({known.about})" if isinstance(known, Rough) else "")
                 parts.append(
-                    f"<circle cx='{x(known):.1f}' cy='{y}' r='4.5' fill='{colour}' stroke='{colour}' "
+                    f"<circle cx='{x(float(known)):.1f}' cy='{y}' r='4.5' fill='{colour}' stroke='{colour}' "
                     f"fill-opacity='{0.15 if unsure else 0.85}'>"
                     f"<title>{escape(name)}, {escape(contrast)}: {escape(said)}</title></circle>"
                 )

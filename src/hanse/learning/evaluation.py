@@ -6,6 +6,7 @@ invented.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import math
@@ -17,7 +18,7 @@ import numpy as np
 from hanse.errors import DataError, Unusable
 from hanse.kinds import Gathered, Shapes
 from hanse.messages import Array, Json
-from hanse.task import MEASURED, Task
+from hanse.task import ROWS, Task
 
 THRESHOLDS = "thresholds"  # in the record of the step that measured last: counts by predicted probability
 
@@ -43,11 +44,17 @@ def evaluate(
             sums = task.of.sums(prediction, y, task, near)
         else:
             by_weight: Any = task.of.sums
-            if "weight" not in inspect.signature(by_weight).parameters:
+            if not _weighs(type(task.of)):
                 raise DataError(f"a {task.kind} task is not measured with weights; set test_fraction to 0")
-            sums = {**by_weight(prediction, y, task, near, weight), MEASURED: np.array([len(y)], np.float64)}
+            sums = {**by_weight(prediction, y, task, near, weight), ROWS: np.array([len(y)], np.float64)}
     own = report(sums, task)
     return sums, {k: float(v) for k, v in own.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+
+
+@functools.lru_cache(64)
+def _weighs(kind: Any) -> bool:
+    """Whether a kind of task can be measured with weights."""
+    return "weight" in inspect.signature(kind.sums).parameters
 
 
 def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
@@ -55,19 +62,19 @@ def report(sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
     if not task.of.plausible(sums, task):
         return {"n": 0, "loss": None, "implausible": True}  # somebody does not tell the truth: no numbers then
     reported = task.of.report(sums, task)
-    if MEASURED not in sums:
+    if ROWS not in sums:
         return reported
-    return {**reported, "n": int(sums[MEASURED][0]), "weight": float(sums["totals"][0])}
+    return {**reported, "n": int(sums[ROWS][0]), "weight": float(sums["totals"][0])}
 
 
 def shapes(task: Task, weighted: bool) -> Shapes:
     """Of the sums of a site; where rows are ``weighted``, with how many they are."""
-    return {**task.of.shapes(task), **({MEASURED: ("float64", (1,))} if weighted else {})}
+    return {**task.of.shapes(task), **({ROWS: ("float64", (1,))} if weighted else {})}
 
 
 def counts(task: Task, weighted: bool) -> Mapping[str, int | None]:
     """Which of them count rows (:attr:`hanse.kinds.Ask.counts`)."""
-    return {MEASURED: 1} if weighted else task.of.counts
+    return {ROWS: 1} if weighted else task.of.counts
 
 
 def over_sites(metrics: Iterable[Mapping[str, Json]], names: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -90,9 +97,7 @@ def summary(gathered: Gathered, task: Task, round: int) -> dict[str, Json]:
     answered, their ``spread`` over sites, and which sites they rest on (:func:`rests_on`). Raises
     ``Unusable`` for sums that are not of the task."""
     sums = gathered.sums()
-    if any(
-        name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task, MEASURED in sums).items()
-    ):
+    if any(name not in sums or sums[name].shape != shape for name, (_, shape) in shapes(task, ROWS in sums).items()):
         raise Unusable({a.node: "its evaluation is not of the task that was agreed on" for a in gathered.answers})
     spread = over_sites([a.metrics for a in gathered.answers], task.of.metrics)
     reported, by_threshold = report(sums, task), getattr(task.of, THRESHOLDS, None)

@@ -9,7 +9,7 @@ import numpy as np
 from hanse.kinds import Combine
 from hanse.messages import Json
 from hanse.presentation import Shown
-from hanse.queries import Arrays, Known, Owner, Statistic, Values, Withheld, same
+from hanse.queries import Arrays, Bounds, Known, Lacking, Owner, Statistic, Values, Withheld, same
 
 
 def extreme(name: str, doc: str, of: np.ufunc, none: float, instead: str) -> Statistic:
@@ -33,6 +33,13 @@ def extreme(name: str, doc: str, of: np.ufunc, none: float, instead: str) -> Sta
     def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
         return float(arrays[name]) if np.isfinite(arrays[name]) else None
 
+    def pooled(
+        value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+    ) -> tuple[Json, Bounds]:
+        """No row that is lacking makes the extreme of all less extreme."""
+        span = lacking.span or (None, None)
+        return value, (span[0], value) if none > 0 else (value, span[1])
+
     return Statistic(
         doc=doc,
         needs=lambda item: (same(item, "count"),),
@@ -42,6 +49,7 @@ def extreme(name: str, doc: str, of: np.ufunc, none: float, instead: str) -> Sta
         combine=Combine.MERGE,
         no_sum=f"it is one person's value; ask for quantiles, such as {instead}",
         final=final,
+        pooled=pooled,
         shown=Shown(on_scale=True),
     )
 

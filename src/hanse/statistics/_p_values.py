@@ -26,6 +26,15 @@ def why(found: Mapping[str, Json]) -> str:
     )
 
 
+def lacking(found: Mapping[str, Json]) -> str:
+    """The same where rows that sites keep back may be of any of the groups."""
+    least, most = (float(end) for end in found["p_range"])
+    return (
+        f"p is not told: it lies between {least:.3g} and {most:.3g}, as rows that sites keep back may be of either "
+        "group; nodes=[...] asks those sites alone that tell both, and p is that of their rows"
+    )
+
+
 def tell(least: float, most: float) -> bool:
     """Whether one p may stand for all of [least, most]: they are close, or all decide alike.
 

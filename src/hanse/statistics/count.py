@@ -9,6 +9,7 @@ import numpy as np
 from hanse.messages import Json
 from hanse.presentation import Shown, Summary
 from hanse.queries import ANY, Arrays, Known, Statistic, Values
+from hanse.statistics import _lacking
 from hanse.table import ColumnKind
 
 
@@ -27,6 +28,7 @@ STATISTIC = Statistic(
     kinds=ANY,
     observe=observe,
     final=final,
+    pooled=_lacking.counted,
     filtered=True,
     shown=Shown(basic=True, summary=Summary(ANY, 0)),
 )

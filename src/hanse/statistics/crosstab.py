@@ -14,7 +14,7 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Shown
-from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Lacking, Owner, Statistic, Values, levels_of, unpack
 from hanse.statistics.value_counts import MOST, OTHER
 from hanse.suppression import hidden_table
 
@@ -82,6 +82,18 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
     return {"table": table}
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """A row that is lacking may be in any cell; of the test that leaves nothing that is bounded."""
+    cells = bounds(arrays, options, known)["table"]
+    more = {
+        row: {column: (least, most + lacking.rows) for column, (least, most) in line.items()}
+        for row, line in cells.items()
+    }
+    return value, {"table": more}
+
+
 def chi_square(counts: Any) -> dict[str, Json]:
     """Pearson's χ² of (r, c) counts without a correction, as ``chi2``, ``dof`` and ``p``; r, c > 1, and no row or
     column is empty."""
@@ -123,6 +135,7 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     bounds=bounds,
+    pooled=pooled,
     why=why,
     scalar=False,
     shown=Shown(roles=("rows", "columns"), table=table),

@@ -25,7 +25,7 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Bins, Picture, Shown, Summary
-from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, same, take
+from hanse.queries import Arrays, Bounds, Item, Known, Lacking, Owner, Statistic, Values, same, take
 from hanse.rough import bare
 from hanse.statistics import _joined, cells
 from hanse.statistics._powers import center
@@ -237,6 +237,31 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     }
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """A row that is lacking may be in any bin, and beyond all; the edges are what they are."""
+
+    def more(count: Json, own: Json) -> list[Json]:
+        low, high = own or (count, count)
+        return [low, high + lacking.rows]
+
+    names = ("counts", "below", "above")
+    own = {f"{name}_range": value.get(f"{name}_range") for name in names}
+    bins = [
+        more(*pair) for pair in zip(value["counts"], own["counts_range"] or [None] * len(value["counts"]), strict=True)
+    ]
+    ends = [bins, more(value["below"], own["below_range"]), more(value["above"], own["above_range"])]
+    told = {f"{name}_range": found for name, found in zip(names, ends, strict=True)}
+    found = {**value, **told}
+    exact = {name: _exactly(found[name]) for name in (*told, "bin_edges", "hidden") if name in found}
+    return found, {**dict(zip(names, ends, strict=True)), **exact}
+
+
+def _exactly(value: Json) -> Bounds:
+    return [_exactly(one) for one in value] if isinstance(value, list) else (value, value)
+
+
 def table(columns: Sequence[str], options: Mapping[str, Json], value: Any) -> list[dict[str, Json]]:
     edges, hidden = value["bin_edges"], value.get("hidden") or [0] * len(value["counts"])
     return [
@@ -276,6 +301,7 @@ STATISTIC = Statistic(
     cuts=cuts,
     counts=("n", "counts", "first", "last", "least", "most"),
     final=final,
+    pooled=pooled,
     why=lambda found, options, arrays, known: WHY,
     scalar=False,
     shown=Shown(

@@ -25,8 +25,10 @@ import numpy as np
 
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
-from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
+from hanse.queries import Arrays, Bounds, Item, Known, Lacking, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, _p_values, cells
+
+_MOST = 60  # rows that are lacking, of which all parts of the two groups are tried
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -81,6 +83,36 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """A row that is lacking wins against none or all of the other group, and may be of either: p for each number of
+    them, at the ends of U. U is of other pairs then; it has no value beside the told one."""
+    if value["p_range"] is None or lacking.rows > _MOST:
+        return value, None
+    chosen = _groups.two(options, unpack(known[0]["labels"]), known[1]["n"])
+    n1, n2 = (int(known[1]["counts"][place].sum()) for place in chosen)
+    low, high = (round(2 * end) for end in value["u_range"])
+    far, near, u = 1.0, 0.0, list(value["u_range"])
+    first, last = (sum(known[1][name][place] for place in chosen) for name in ("first", "last"))
+    early, late = np.cumsum(first), np.cumsum(last)
+    crowd = int((early - late + last).max())
+    for a in range(lacking.rows + 1):
+        for b in range(lacking.rows + 1 - a):
+            most = high + 2 * (a * n2 + b * n1 + a * b)
+            half, tied = (n1 + a) * (n2 + b), (n1 + n2 + a + b) * ((crowd + a + b) ** 2 - 1)
+            off = max(abs(low - half), abs(most - half))
+            least = 0 if low <= half <= most else min(abs(low - half), abs(most - half))
+            far = min(far, _tails(half + off, n1 + a, n2 + b, tied) or 0.0)
+            near = max(near, _tails(half + least, n1 + a, n2 + b, 0) or 1.0)
+            u = [min(u[0], low / 2), max(u[1], most / 2)]
+    clear = value["p"] is not None and _p_values.tell(far, near)
+    found = {**value, "p": value["p"] if clear else None, "p_range": [far, near], "u_range": u}
+    found["error"] = max(u[1] - value["u"], value["u"] - u[0])
+    exact = {name: [(end, end) for end in found[name]] for name in ("u_range", "p_range")}
+    return found, {"u": tuple(u), "p": (far, near), "error": (found["error"],) * 2, **exact}
+
+
 def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
     """The test of all rows, each in its cell."""
     counts = known[1]["counts"]
@@ -120,6 +152,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    pooled=pooled,
     of_all=of_all,
     why=lambda found, options, arrays, known: _p_values.why(found),
     scalar=False,

@@ -8,7 +8,8 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Shown, Summary
-from hanse.queries import NUMBERS, Arrays, Known, Statistic, Values, same
+from hanse.queries import NUMBERS, Arrays, Bounds, Known, Lacking, Statistic, Values, same
+from hanse.statistics import _lacking
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -21,11 +22,19 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(arrays["sum"] / arrays["n"]) if arrays["n"] else None
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    return value, _lacking.moments(int(arrays["n"]), value, 0.0, lacking).mean
+
+
 STATISTIC = Statistic(
     doc="arithmetic mean",
     needs=lambda item: (same(item, "count"),),
     observe=observe,
     final=final,
+    pooled=pooled,
+    beside=_lacking.beside,
     filtered=True,
     follows=lambda item: (same(item, "sum"),),
     shown=Shown(basic=True, on_scale=True, summary=Summary(NUMBERS, 2)),

@@ -32,6 +32,7 @@ STATISTIC = Statistic(
     before=-1,
     final=lambda arrays, options, known: quantile.value(known, 0.5),
     bounds=lambda arrays, options, known: quantile.between(known, 0.5),
+    pooled=lambda value, arrays, options, known, lacking: (value, quantile.between(known, 0.5, lacking)),
     why=lambda found, options, arrays, known: quantile.untold([(0.5, *quantile.between(known, 0.5))]),
     finer=finer,
     shown=Shown(on_scale=True, arguments=cells.ARGUMENTS),

@@ -13,7 +13,7 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Shown, Summary
-from hanse.queries import ANY, Arrays, Bounds, Known, Owner, Statistic, Values
+from hanse.queries import ANY, Arrays, Bounds, Known, Lacking, Owner, Statistic, Values
 from hanse.rough import total
 from hanse.table import ColumnKind
 
@@ -48,13 +48,20 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
     return dict(zip(("missing", "infinite"), ((n + back, n + more) for n, back, more in pairs), strict=True))
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    ends = bounds(arrays, options, known) | {"rows": (value["rows"], value["rows"])}
+    return value, {name: (least, most + lacking.rows) for name, (least, most) in ends.items()}
+
+
 def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
     """Infinite values count as missing."""
     both = value["missing"], value["infinite"]
     if None not in both:
         return {"missing": total(both)}
     told = sum(float(part) for part in both if part is not None)
-    return {"missing": f"{told + value['hidden']:.0f} or more"}
+    return {"missing": f"{told + float(value['hidden']):.0f} or more"}
 
 
 STATISTIC = Statistic(
@@ -65,6 +72,7 @@ STATISTIC = Statistic(
     counts=("n", "gone"),
     final=final,
     bounds=bounds,
+    pooled=pooled,
     scalar=False,
     shown=Shown(summary=Summary(ANY, 1), cells=cells),
 )

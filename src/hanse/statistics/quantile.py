@@ -23,12 +23,13 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.messages import Array, Json
 from hanse.presentation import Shown, Summary
-from hanse.queries import NUMBERS, Arrays, Bounds, Item, Known, Statistic, same, take
+from hanse.queries import NUMBERS, Arrays, Bounds, Item, Known, Lacking, Statistic, same, take
 from hanse.statistics import _steps, cells, histogram
 from hanse.statistics._powers import center
 
 GOOD = 1 / 1000  # a rank error that asks for no finer cells
 CHANCE = 0.01  # of a round number to lie in a cell of a column that has none
+Ends = tuple[float | None, float | None]
 
 
 def check(options: Mapping[str, Json]) -> dict[str, Json]:
@@ -104,13 +105,30 @@ def value(known: Known, q: float) -> float | None:
     return min(max(found, least), most)
 
 
-def between(known: Known, q: float) -> tuple[float | None, float | None]:
-    """Between which values the pooled quantile lies; None where nothing is known of that side."""
+def between(known: Known, q: float, lacking: Lacking | None = None) -> Ends:
+    """Between which values the pooled quantile lies; None where nothing is known of that side.
+
+    Of n rows and k more, the row of rank r is not before that of rank r - k of the n, nor behind that of rank r.
+    """
+    if lacking is None or not lacking.rows:
+        return _between(known, q, 0.0)
+    n, span = int(known[-1]["first"].sum()), lacking.span or (None, None)
+
+    def end(side: int, moved: float) -> float | None:
+        inside = 0 <= q * (n - 1) + moved <= n - 1
+        found = _between(known, q, moved)[side] if inside else None
+        return span[side] if found is None else found
+
+    return end(0, -lacking.rows * (1 - q)), end(1, lacking.rows * q)
+
+
+def _between(known: Known, q: float, moved: float) -> Ends:
+    """The same of the rows that are told, so many places from the quantile."""
     edges, own = cells.edges_of(known[:-1]), known[-1]
     early, late = np.cumsum(own["first"]), np.cumsum(own["last"])
     if not len(early) or not early[-1]:
         return None, None
-    place = q * (int(early[-1]) - 1)
+    place = q * (int(early[-1]) - 1) + moved
     rank, part = int(math.floor(place)), place - math.floor(place)
     rows = [(rank, 1 - part), (min(rank + 1, int(early[-1]) - 1), part)]
     low = [(int(np.searchsorted(early, r, "right")), share) for r, share in rows if share]
@@ -141,6 +159,15 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
 
     q = options["q"]
     return [one(x) for x in q] if isinstance(q, list) else one(q)
+
+
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    q = options["q"]
+    if options["bin_edges"] is not None:
+        return value, None
+    return value, [between(known, x, lacking) for x in q] if isinstance(q, list) else between(known, q, lacking)
 
 
 def rank_error(options: Mapping[str, Json], known: Known) -> tuple[float, float, float]:
@@ -249,6 +276,7 @@ STATISTIC = Statistic(
     before=-1,
     final=final,
     bounds=bounds,
+    pooled=pooled,
     why=why,
     error=lambda options, known: rank_error(options, known)[0],
     finer=finer,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from hanse.messages import Json
 from hanse.presentation import Shown
-from hanse.queries import Arrays, Known, Statistic
-from hanse.statistics import _groups, t_test
+from hanse.queries import Arrays, Bounds, Known, Lacking, Statistic
+from hanse.statistics import _groups, _lacking, t_test
 
 
 def difference(m1: float, v1: float, m2: float, v2: float) -> float | None:
@@ -26,11 +26,19 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return difference(m1, v1, m2, v2)
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    return value, _lacking.standardised(*t_test.moments(options, known, lacking))
+
+
 STATISTIC = Statistic(
     doc="standardised mean difference of two groups",
     check=_groups.check,
     needs=t_test.needs,
     final=final,
+    pooled=pooled,
+    beside=_lacking.beside,
     why=lambda found, options, arrays, known: (
         "there is no difference in standard deviations of groups that do not vary"
     ),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hanse.messages import Json
-from hanse.queries import ANY, Arrays, Bounds, Known, Owner, Statistic, Values
+from hanse.queries import ANY, Arrays, Bounds, Known, Lacking, Owner, Statistic, Values
 from hanse.suppression import hidden_groups
 from hanse.table import ColumnKind
 
@@ -65,6 +65,16 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
     return ((sparse - fewer) / total, (sparse + more) / total) if total else (None, None)
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """A row that is lacking has as many cells as any other, all or none of which may be zero or missing."""
+    total, rows = int(arrays["cells"].sum()), int(arrays["n"])
+    least, most = bounds(arrays, options, known)
+    more = lacking.rows * (total // rows) if rows else 0
+    return value, (least * total / (total + more), (most * total + more) / (total + more))
+
+
 STATISTIC = Statistic(
     doc="share of cells that are zero or missing",
     kinds=ANY,
@@ -74,4 +84,5 @@ STATISTIC = Statistic(
     across=across,
     final=final,
     bounds=bounds,
+    pooled=pooled,
 )

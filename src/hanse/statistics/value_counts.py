@@ -15,7 +15,7 @@ import numpy as np
 
 from hanse.messages import Json
 from hanse.presentation import Bars, Picture, Shown, Summary
-from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Owner, Statistic, Values, levels_of, unpack
+from hanse.queries import LABELS, Arrays, Bounds, Item, Known, Lacking, Owner, Statistic, Values, levels_of, unpack
 from hanse.suppression import hidden
 from hanse.table import ColumnKind
 
@@ -57,8 +57,16 @@ def bounds(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Bounds:
     return {label: (count, count + (lost if back else 0)) for label, count, back in told}
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """A row that is lacking may have any label."""
+    ends = bounds(arrays, options, known)
+    return value, {label: (least, most + lacking.rows) for label, (least, most) in ends.items()}
+
+
 def cells(options: Mapping[str, Json], value: Any) -> dict[str, Json]:
-    ordered = sorted(value.items(), key=lambda p: (-(p[1] or 0), p[0]))
+    ordered = sorted(value.items(), key=lambda p: (-float(p[1] or 0), p[0]))
     return {"labels": ", ".join(f"{k}: {'kept back' if v is None else v}" for k, v in ordered)}
 
 
@@ -84,6 +92,7 @@ STATISTIC = Statistic(
     counts=("n", "counts"),
     final=final,
     bounds=bounds,
+    pooled=pooled,
     scalar=False,
     shown=Shown(
         usual=frozenset({ColumnKind.CATEGORICAL, ColumnKind.BOOLEAN}),

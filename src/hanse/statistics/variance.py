@@ -13,7 +13,8 @@ import numpy as np
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.presentation import Shown
-from hanse.queries import Arrays, Known, Statistic, Values, same, take
+from hanse.queries import Arrays, Bounds, Known, Lacking, Statistic, Values, same, take
+from hanse.statistics import _lacking
 from hanse.statistics._powers import about_mean, center, merge, moved
 from hanse.statistics._powers import observe as powers
 
@@ -48,6 +49,18 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return float(about_mean(n, arrays["s"])[2] / (n - options["ddof"])) if n > options["ddof"] else None
 
 
+def moments(arrays: Arrays, mean: Arrays, lacking: Lacking) -> _lacking.Moments:
+    """Between what mean and sum of squares of all rows lie. ``mean``: what all sites hold of the mean."""
+    n, (middle, rest) = int(arrays["n"]), mean_of(arrays, mean)
+    return _lacking.moments(n, middle + rest, float(about_mean(n, arrays["s"])[2]) if n else 0.0, lacking)
+
+
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    return value, moments(arrays, known[0], lacking).variance(options["ddof"])
+
+
 ARGUMENTS = {"ddof": "1: of the sample; 0: of the population"}
 
 STATISTIC = Statistic(
@@ -61,6 +74,8 @@ STATISTIC = Statistic(
     whole=share,
     of_whole=of_whole,
     final=final,
+    pooled=pooled,
+    beside=_lacking.beside,
     filtered=True,
     follows=lambda item: (same(item, "std", **item.options),),
     shown=Shown(basic=True, arguments=ARGUMENTS),

@@ -16,12 +16,11 @@ from hanse import thresholds
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column
-from hanse.task import PROBABILITIES, Settled, Task, count, each_row
+from hanse.task import PROBABILITIES, ROUNDED, Settled, Task, count, each_row
 from hanse.tasks import _labels
 
 BINS = 1000
 _EPSILON = float(np.finfo(np.float64).eps)
-_ROUNDED = 1 + 1e-9  # sums of weights are exact up to rounding
 
 
 class Classes:
@@ -94,11 +93,11 @@ class Classes:
 
     def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
         n, invalid, loss, correct = (float(v) for v in sums["totals"])
-        if not (0 <= invalid <= n < 2**53 and loss >= 0):
+        if not (0 <= invalid <= n * ROUNDED and n < 2**53 and loss >= 0):
             return False
         rows = sum(float(sums[name].sum()) for name in ("positives", "negatives"))
         positive = all(float(sums[name].min()) >= 0 for name in ("positives", "negatives"))
-        return positive and 0 <= correct <= n * _ROUNDED and rows <= n * task.outputs * _ROUNDED + 0.5
+        return positive and 0 <= correct <= n * ROUNDED and rows <= n * task.outputs * ROUNDED + 0.5
 
     def report(self, sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
         """AUC is the mean over classes, one against the rest, for more than two; null unless each class and
@@ -110,7 +109,7 @@ class Classes:
         positives = sums["positives"].sum(1)
         counts = [sums["negatives"].sum(), positives[0]] if self._two else positives
         out["class_counts"] = None if invalid else [count(c) for c in counts]
-        return {**out, **({"invalid": int(invalid)} if invalid else {})}
+        return {**out, **({"invalid": count(invalid)} if invalid else {})}
 
     def thresholds(self, sums: Mapping[str, Array], task: Task) -> list[Json]:
         """Of each class that has a probability of its own, the counts by probability (:mod:`hanse.thresholds`)."""

@@ -14,7 +14,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import NUMBER, Settled, Task, each_row
+from hanse.task import NUMBER, ROUNDED, Settled, Task, each_row
 
 
 class Counts:
@@ -67,7 +67,7 @@ class Counts:
 
     def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
         n, invalid, here, plain = (float(v) for v in sums["totals"])
-        return 0 <= invalid <= n and here >= 0 and plain >= 0
+        return 0 <= invalid <= n * ROUNDED and here >= 0 and plain >= 0
 
     def report(self, sums: Mapping[str, Array], task: Task) -> dict[str, Json]:
         n, invalid, here, plain = (float(v) for v in sums["totals"])

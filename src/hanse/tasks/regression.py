@@ -12,7 +12,7 @@ from hanse.errors import DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import NUMBER, Settled, Task, each_row
+from hanse.task import NUMBER, ROUNDED, Settled, Task, count, each_row
 from hanse.tasks import _labels
 
 
@@ -67,7 +67,7 @@ class Regression:
 
     def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
         n, invalid, loss, absolute, total, squares = (float(v) for v in sums["totals"])
-        if not (0 <= invalid <= n < 2**53 and loss >= 0):
+        if not (0 <= invalid <= n * ROUNDED and n < 2**53 and loss >= 0):
             return False
         return absolute >= 0 and squares >= 0 and abs(total) <= math.sqrt(n) * math.sqrt(squares) * (1 + 1e-6)
 
@@ -79,7 +79,7 @@ class Regression:
         out["rmse"] = math.sqrt(loss / n) if fine else None
         out["mae"] = absolute / n if fine else None
         out["r2"] = 1 - loss / spread if fine and n > 1 and spread > 1e-12 * squares else None
-        return {**out, **({"invalid": int(invalid)} if invalid else {})}
+        return {**out, **({"invalid": count(invalid)} if invalid else {})}
 
     def answer(self, prediction: Array, task: Task) -> Array:
         return prediction

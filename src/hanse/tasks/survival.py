@@ -21,7 +21,7 @@ from hanse.errors import ConfigError, DataError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.table import Column, ColumnKind
-from hanse.task import HAZARD, MEASURED, Settled, Task, count, each_row, named
+from hanse.task import HAZARD, ROUNDED, ROWS, Settled, Task, count, each_row, named
 
 INTERVALS = 128
 
@@ -94,7 +94,9 @@ class Survival:
 
     def plausible(self, sums: Mapping[str, Array], task: Task) -> bool:
         n, invalid, happened, _ = (float(v) for v in sums["totals"])
-        if not (0 <= invalid <= n < 2**53 and 0 <= happened <= n) or any((sums[k] < 0).any() for k in _CELLS):
+        if not (0 <= invalid <= n * ROUNDED and n < 2**53 and 0 <= happened <= n * ROUNDED) or any(
+            (sums[k] < 0).any() for k in _CELLS
+        ):
             return False
         at = np.cumsum(sums["risk"][::-1])[::-1]
         there = sums["events"].sum(axis=1) > 0
@@ -105,13 +107,13 @@ class Survival:
         n, invalid, happened, logs = (float(v) for v in sums["totals"])
         out: dict[str, Json] = {"n": int(n), "events": count(happened), "loss": None, "c_index": None}
         if invalid:
-            return {**out, "invalid": int(invalid)}
+            return {**out, "invalid": count(invalid)}
         if not happened:
             return out
         here = sums["events"].sum(axis=1)
         at = np.cumsum(sums["risk"][::-1])[::-1]
         out["loss"] = float((here[here > 0] * np.log(at[here > 0])).sum() - logs) / happened
-        return {**out, **_concordance(sums["events"], sums["others"], MEASURED in sums)}
+        return {**out, **_concordance(sums["events"], sums["others"], ROWS in sums)}
 
     def answer(self, prediction: Array, task: Task) -> Array:
         return prediction

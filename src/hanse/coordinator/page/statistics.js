@@ -110,7 +110,8 @@ export function given(run) {
 }
 
 /** A number that may not be that of all rows: with between which it lies, and in its title whose rows it lacks. */
-function unsure({ value, least, most, text }) {
+function unsure({ value, least, most, of_told, rows, text }) {
+  if (of_told !== undefined) return h("span", { class: "unsure", title: text }, `${number(of_told)}${known(rows) ? ` of ${rows} rows` : " of some rows"}`);
   const ends = known(least) && known(most) ? ` (${number(least)} to ${number(most)})` : "";
   return h("span", { class: "unsure", title: text }, `≈${typeof value === "number" ? number(value) : value}${ends}`);
 }
