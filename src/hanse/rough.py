@@ -248,12 +248,16 @@ def qualified(value: Any, bounds: Any, scope: Any, holds: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     least, most = bounds if bounds is not None else (None, None)
-    known = least is not None and most is not None
-    if scope.missing and not (holds and known):
+    both = least is not None and most is not None
+    if scope.missing and not (holds and both):
         return Partial(value, least, most, scope.missing, scope.rows, scope.asked)
-    if least is None or most is None or most - least <= NARROW * max(abs(least), abs(most)):
+    if both and _close(least, most) or (least is None and most is None):
         return value
     return Rough(value, least, most, scope.missing, scope.rows, scope.asked)
+
+
+def _close(least: float, most: float) -> bool:
+    return most - least <= NARROW * max(abs(least), abs(most))
 
 
 def partial(value: Any) -> bool:
