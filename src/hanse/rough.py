@@ -248,16 +248,11 @@ def qualified(value: Any, bounds: Any, scope: Any, holds: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     least, most = bounds if bounds is not None else (None, None)
-    both = least is not None and most is not None
-    if scope.missing and not (holds and both):
+    unknown = [end for end in (least, most) if end is None]
+    if scope.missing and (unknown or not holds):
         return Partial(value, least, most, scope.missing, scope.rows, scope.asked)
-    if both and _close(least, most) or (least is None and most is None):
-        return value
-    return Rough(value, least, most, scope.missing, scope.rows, scope.asked)
-
-
-def _close(least: float, most: float) -> bool:
-    return most - least <= NARROW * max(abs(least), abs(most))
+    one = least is not None and most is not None and most - least <= NARROW * max(abs(least), abs(most))
+    return value if one or len(unknown) == 2 else Rough(value, least, most, scope.missing, scope.rows, scope.asked)
 
 
 def partial(value: Any) -> bool:
