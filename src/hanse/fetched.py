@@ -180,14 +180,14 @@ class Fetched:
         found = self.finds(item)
         if not scope.missing or value is None or found is None or found in self.values:
             return None
-        tell, lacking = statistic(item.stat).pooled, self._lacking(found, scope, besides)
+        tell, lacking = statistic(item.stat).pooled, self.lacks(found, scope, besides)
         if tell is None or lacking is None:
             return None
         own, options, known = algorithm.given(self.plan, self.arrays, found, group)
         pooled = tell(value, own, options, known, lacking)
         return None if pooled[1] is None else pooled
 
-    def _lacking(self, item: Item, scope: Scope, besides: Besides) -> Lacking | None:
+    def lacks(self, item: Item, scope: Scope, besides: Besides = NOTHING) -> Lacking | None:
         """What is known of the rows that a value lacks; None where nobody says how many there are at most."""
         most: list[int] = []
         if scope.asked is not None:

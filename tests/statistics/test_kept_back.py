@@ -171,8 +171,8 @@ def _one(rng: np.random.Generator) -> tuple[int, int]:
 def test_every_number_holds_that_of_all_rows(part: int) -> None:
     """At the default protection. ``make long`` draws a hundred times as many."""
     looked, bounded = np.sum([_one(np.random.default_rng((part, draw))) for draw in range(4)], axis=0)
-    assert looked > 40
-    assert bounded > 10
+    assert looked > 20
+    assert bounded > 5
 
 
 @pytest.mark.long

@@ -244,7 +244,8 @@ class FederatedAnalytics:
         if dataset_schema is None:
             chosen = [c for c in chosen if not (c.endswith("]") and _is_image(c, self._seen))]
         left_out = self._left_out(dataset_schema)
-        return table_one_parts.make(self.fetched, by, compare, chosen, kinds, self.backend.simulated, left_out)
+        ranges, simulated = self._ranges(kinds), self.backend.simulated
+        return table_one_parts.make(self._bounded, by, compare, chosen, kinds, simulated, left_out, ranges)
 
     def describe(self, dataset_schema: str | Sequence[str] | None = None) -> Listing:
         """One row per column: count, missing, mean, std and quantiles; labels of categorical ones."""
@@ -380,7 +381,7 @@ class FederatedAnalytics:
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             return FAResult([], (), left_out=left_out)
-        fetched = self.bounded(self.fetched(wanted, per_node=False), wanted)
+        fetched = self._bounded(wanted, per_node=False)
         single = self.fetched(wanted, per_node=True) if self.per_node else ()
         kinds = self._kinds()
         return FAResult(wanted, fetched, self.backend.simulated, single, kinds, left_out, self._ranges(kinds))
@@ -389,11 +390,14 @@ class FederatedAnalytics:
         known = {name: (0.0, 1.0) for name, kind in kinds.items() if kind == ColumnKind.BOOLEAN}
         return known | {name: (float(least), float(most)) for name, (least, most) in self.ranges.items()}
 
-    def bounded(self, fetched: tuple[Fetched, ...], wanted: Sequence[Item]) -> tuple[Fetched, ...]:
-        """These answers, and where some of them lack groups, what bounds how far off that makes them."""
+    def _bounded(self, wanted: Sequence[Item], per_node: bool) -> tuple[Fetched, ...]:
+        """What answers ``wanted``, and where sites keep groups of it back, what bounds how far off that makes it."""
+        fetched = self.fetched(wanted, per_node)
+        if per_node or self.where:
+            return fetched
         of = {item: next((f for f in reversed(fetched) if f.answers(item)), None) for item in wanted}
         besides = dict.fromkeys(more for item, f in of.items() if f is not None for more in f.beside([item]))
-        if not besides or self.where:
+        if not besides:
             return fetched
         more = self.fetched(list(besides), per_node=False)
         return tuple({id(one): one for one in (*more, *fetched)}.values())

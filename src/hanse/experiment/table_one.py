@@ -18,6 +18,7 @@ from typing import Any
 
 from hanse.experiment import table_one_drawing
 from hanse.experiment.listing import Listing
+from hanse.queries import Lacking
 from hanse.rough import Partial, Rough, Scope, as_json, qualified, spans
 from hanse.statistics import smd
 from hanse.tabulated import dated
@@ -33,6 +34,7 @@ class Part:
     Args:
         scope: whose rows are in it.
         ends: of a level, between what its share lies; None: it is that share.
+        lacking: of a column of numbers, what is known of the rows that are not in it; None: nothing.
     """
 
     n: int
@@ -41,6 +43,7 @@ class Part:
     rest: float = 0.0
     scope: Scope = Scope()
     ends: tuple[float, float] | None = None
+    lacking: Lacking | None = None
 
     @property
     def mean(self) -> float:
@@ -51,9 +54,15 @@ class Part:
         """The mean, less ``center``."""
         return (self.center - center) + self.rest
 
-    def told(self, value: float | None, ends: tuple[float, float] | None = None) -> Any:
-        """A number of this part, with whose rows are not in it."""
-        return qualified(value, ends, self.scope)
+    def told(self, value: float | None, ends: Sequence[float | None] | None = None) -> Any:
+        """A number of this part, with whose rows are not in it; ``ends``: between what it lies, of these where they are
+        known."""
+        return qualified(value, ends, self.scope, holds=self.lacking is not None)
+
+    def moments(self) -> smd.Moments:
+        """Between what the mean and the squares of all rows lie."""
+        squares = (self.spread or 0.0) * (self.n - 1)
+        return smd.moments(self.n, self.mean, squares, self.lacking or Lacking(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,11 @@ class TableLine:
             return None, None, None
         if not self.level:
             spread = None if part.spread is None else part.spread**0.5
-            return part.told(part.n), part.told(part.mean), part.told(spread)
+            if part.lacking is None:
+                return part.told(part.n), part.told(part.mean), part.told(spread)
+            of = part.moments()
+            ends = [None if end is None else end**0.5 for end in of.variance()]
+            return part.told(part.n, (part.n, part.n + of.rows)), part.told(part.mean, of.mean), part.told(spread, ends)
         ends = None if part.ends is None else (round(part.n * part.ends[0]), round(part.n * part.ends[1]))
         return part.told(round(part.n * part.mean), ends), part.told(part.mean, part.ends), None
 
@@ -94,7 +107,10 @@ class TableLine:
             if None in corners or found is None:  # it may be that of shares that do not vary
                 return None
             ends = tuple(corners)
-        return qualified(found, ends, one.scope.joined(other.scope))
+        scope, known = one.scope.joined(other.scope), one.lacking is not None and other.lacking is not None
+        if scope.missing and known:
+            ends = smd.standardised(one.moments(), other.moments())
+        return qualified(found, ends, scope, holds=known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hanse import tabulated
 from hanse.algorithms import statistics as algorithm
 from hanse.errors import ConfigError
 from hanse.experiment.table_one import Part, TableLine, TableOne
-from hanse.fetched import Fetched
+from hanse.fetched import Besides, Fetched
 from hanse.messages import Array
 from hanse.queries import Item, add, levels_of, make_item, unpack
 from hanse.rough import Scope
@@ -25,6 +25,7 @@ REST = "rest"
 MOST_GROUPS = 12
 GROUPING = ("categorical", "boolean", "numeric")
 _NUMBERS, _LABELS = ("numeric", "date"), ("categorical", "boolean")
+Ranges = Mapping[str, tuple[float, float]]
 Fetch = Callable[[Sequence[Item], bool], Sequence[Fetched]]  # (items, of each node by itself?) to what answers them
 
 
@@ -64,6 +65,7 @@ def make(
     kinds: Mapping[str, str],
     simulated: bool = False,
     left_out: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> TableOne:
     """See :meth:`hanse.experiment.analytics.FederatedAnalytics.table_one`."""
     compare = compare or ("rest" if by is None else "pairs")
@@ -74,7 +76,7 @@ def make(
     if not numbers and not labels:
         raise ConfigError("there is no variable to compare")
     read = _sites if by is None else _groups
-    found = read(fetch, by or "", numbers, labels)
+    found = read(fetch, by or "", numbers, labels, ranges or {})
     groups = found.groups
     if len(groups) < 2:
         there, why = ", ".join(groups) or "none", "; ".join(found.notes)
@@ -169,6 +171,12 @@ def _number(where: Fetched, column: str, by: Sequence[str] = (), group: int = 0,
     return Part(n, center, spread, rest)
 
 
+def _of_numbers(here: Fetched, item: Item, group: int, besides: Besides) -> OneGroup:
+    """A column of numbers in one group, with what is known of the rows that are not in it."""
+    scope, part = here.scope(item, group), _number(here, item.columns[0], item.by, group)
+    return OneGroup(scope, part and replace(part, lacking=here.lacks(item, scope, besides)))
+
+
 def _found(known: Sequence[Fetched], items: Sequence[Item]) -> dict[Item, Fetched]:
     return {i: next(f for f in reversed(known) if i in f.plan.items) for i in items}
 
@@ -178,7 +186,7 @@ def _labels(where: Fetched, column: str) -> tuple[str, ...]:
     return unpack(algorithm.sliced(where.arrays, where.plan.place(level))["labels"][0])
 
 
-def _sites(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]) -> Read:
+def _sites(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str], ranges: Ranges) -> Read:
     """What each site shows of itself alone. No total is asked: it would give a site away that does not."""
     wanted = [make_item("variance", [c], {}) for c in numbers]  # which brings count and mean
     wanted += [make_item("value_counts", [c], {}) for c in labels]
@@ -208,7 +216,7 @@ def _sites(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str])
     return read
 
 
-def _groups(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]) -> Read:
+def _groups(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str], ranges: Ranges) -> Read:
     """What all sites together show of each label of ``by``. Labels are counted in a table with ``by``, whose
     cells are kept back so that neither margin gives one away."""
     wanted = [make_item("variance", [c], {}, [by]) for c in numbers]
@@ -227,9 +235,7 @@ def _groups(fetch: Fetch, by: str, numbers: Sequence[str], labels: Sequence[str]
     for column in numbers:
         item = make_item("variance", [column], {}, [by])
         here = where[item]
-        read.cells[column] = {
-            g: OneGroup(here.scope(item, i), _number(here, column, [by], i)) for i, g in enumerate(groups)
-        }
+        read.cells[column] = {g: _of_numbers(here, item, i, Besides(ranges, known)) for i, g in enumerate(groups)}
     for column in labels:
         item, counted = make_item("crosstab", [column, by], {}), make_item("count", [column], {}, [by])
         count, table = of(counted), of(item)

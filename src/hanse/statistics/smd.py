@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from hanse.messages import Json
 from hanse.presentation import Shown
 from hanse.queries import Arrays, Bounds, Known, Lacking, Statistic
-from hanse.statistics import _groups, _lacking, t_test
+from hanse.statistics import _groups, t_test
+from hanse.statistics._lacking import Moments, beside, moments, standardised
 
 
 def difference(m1: float, v1: float, m2: float, v2: float) -> float | None:
@@ -29,7 +30,7 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
 def pooled(
     value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
 ) -> tuple[Json, Bounds]:
-    return value, _lacking.standardised(*t_test.moments(options, known, lacking))
+    return value, standardised(*t_test.moments(options, known, lacking))
 
 
 STATISTIC = Statistic(
@@ -38,9 +39,11 @@ STATISTIC = Statistic(
     needs=t_test.needs,
     final=final,
     pooled=pooled,
-    beside=_lacking.beside,
+    beside=beside,
     why=lambda found, options, arrays, known: (
         "there is no difference in standard deviations of groups that do not vary"
     ),
     shown=Shown(first=("group", "groups"), arguments=_groups.ARGUMENTS),
 )
+
+__all__ = ["STATISTIC", "Moments", "difference", "moments", "standardised"]
