@@ -90,8 +90,9 @@ class TableLine:
             if part.lacking is None:
                 return part.told(part.n), part.told(part.mean), part.told(spread)
             of = part.moments()
-            ends = [None if end is None else end**0.5 for end in of.variance()]
-            return part.told(part.n, (part.n, part.n + of.rows)), part.told(part.mean, of.mean), part.told(spread, ends)
+            low, high = (None if end is None else end**0.5 for end in of.variance())
+            rows = part.told(part.n, (part.n, part.n + of.rows))
+            return rows, part.told(part.mean, of.mean), part.told(spread, (low, high))
         ends = None if part.ends is None else (round(part.n * part.ends[0]), round(part.n * part.ends[1]))
         return part.told(round(part.n * part.mean), ends), part.told(part.mean, part.ends), None
 
