@@ -50,14 +50,28 @@ def exp(x: Array) -> Array:
     [1.0, 2.7182817459106445, 0.0, inf, nan]
     """
     x = np.asarray(x, np.float32)
-    inside = np.clip(np.where(np.isnan(x), np.float32(0), x).astype(np.float64), _LOW, _HIGH)
-    scaled = inside * _PER_LN2
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):  # NaN has no whole part, and stays NaN by r
+        found = _exp(x.reshape(-1)).astype(np.float32).reshape(x.shape)
+    for beyond, value in ((x > np.float32(_HIGH), np.inf), (x < np.float32(_LOW), 0.0)):
+        if beyond.any():
+            found[beyond] = value
+    return np.asarray(found)
+
+
+def _exp(x: Array) -> Array:
+    """In float64; most is written over what was there, since memory is what it waits for."""
+    scaled = np.clip(x.astype(np.float64), _LOW, _HIGH)
+    scaled *= _PER_LN2
     nearest = np.rint(scaled)
-    r = scaled - nearest
+    r = np.subtract(scaled, nearest, out=scaled)
     k = nearest.astype(np.int64)
-    power = (_POWERS[k & (_N - 1)] + ((k >> _WHOLE) << 52)).view(np.float64)  # k modulo N and k / N, rounded down
-    found = ((_C0 * r + _C1) * (r * r) + (_C2 * r + 1.0)) * power
-    with np.errstate(over="ignore", under="ignore"):
-        small = found.astype(np.float32)
-    small = np.where(x > np.float32(_HIGH), np.float32(np.inf), np.where(x < np.float32(_LOW), np.float32(0), small))
-    return np.asarray(np.where(np.isnan(x), x, small), np.float32)
+    power = _POWERS[k & (_N - 1)]  # k modulo N
+    k >>= _WHOLE  # k / N, rounded down
+    k <<= 52
+    power += k
+    found = _C0 * r
+    found += _C1
+    found *= r * r
+    found += _C2 * r + 1.0
+    found *= power.view(np.float64)
+    return found

@@ -15,15 +15,17 @@ References: Chen and Guestrin 2016, "XGBoost: A Scalable Tree Boosting System", 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from hanse.boosting.binning import Binning
 from hanse.boosting.categories import groupings
+from hanse.boosting.compiled import at_once
 from hanse.messages import Array
 
 LEAST_GAIN = 1e-6  # XGBoost's kRtEps
-_BLOCK = 1 << 18  # bins that are looked at together
+_BLOCK = 1 << 16  # bins that are looked at together, beside others: the sites wait meanwhile
 _EXACT = 1 << 52  # float64 holds the differences of whole numbers up to it
 
 
@@ -132,10 +134,12 @@ def best(
     sums, right = np.zeros((2, m), np.int64), np.zeros((m, bit_bytes(bins)), np.uint8)
     found = Best(gain, feature, bin, np.zeros(m, np.uint8), sums[0], sums[1], right)
     step = max(1, _BLOCK // max(1, size))
-    for low in range(0, m if size else 0, step):
-        some = slice(low, low + step)
+
+    def search(some: slice) -> None:
         own = None if allowed is None else allowed[some]
         _search(found, some, histograms[some], scales[some], bins, penalty, own, bounds and bounds.part(some))
+
+    at_once(partial(search, slice(low, low + step)) for low in range(0, m if size else 0, step))
     return found
 
 

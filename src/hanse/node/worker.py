@@ -198,7 +198,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf  # of the task in work
         self._closed = False
-        self._sizes: dict[str, dict[str, int]] = {}  # run, and operation of its gather, to the bytes of the last reply
+        self._sizes: dict[str, dict[str, int]] = {}  # run, and operation of its gather: bytes of the largest reply
         self.busy: str | None = None
 
     def caged(self, home: Path, seen: Sequence[Path]) -> Worker:
@@ -286,7 +286,7 @@ class Worker:
         finally:
             for fd in fresh:
                 os.close(fd)
-        sizes[op] = message.body.nbytes
+        sizes[op] = max(sizes.get(op, 0), message.body.nbytes)  # some grow from ask to ask and begin anew, as trees do
         spent = loads(message.id) if message.id and self._seen is None else {}  # a caged one may say anything
         return Worked(message.body, packet.rows if packet.rows >= 0 else None, spent)
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
+import numpy as np
+
 from hanse.transports._http2 import CALM, CANCEL, FRAME_HEAD, NO_ERROR, PROTOCOL, Broken, Fields, Session
 
 log = logging.getLogger(__name__)
@@ -336,7 +338,7 @@ class Call(asyncio.BufferedProtocol):
                 take = _PREFIX.size - len(self._half)
                 self._half += data[:take]
                 if len(self._half) == _PREFIX.size:
-                    self._coming, self._filled = memoryview(bytearray(self._check(self._half))), 0
+                    self._coming, self._filled = np.empty(self._check(self._half), np.uint8).data, 0
                     self._half.clear()
                     self._fill(0)
             else:
