@@ -52,7 +52,7 @@ class Classes:
         known = np.array([index.get(label, -1) for label in labels] + [-1], np.int64)
         y = known[codes]
         kept = np.flatnonzero(y >= 0)
-        return kept, y[kept]
+        return kept, y if len(kept) == len(y) else y[kept]
 
     def outputs(self, task: Task) -> int:
         return 1 if self._two else len(task.classes)
