@@ -134,14 +134,12 @@ class Workspace:
 
     def _part(self, nodes: list[tuple[int, tuple[int, int, int]]], splits: Splits, goes_left: Array) -> None:
         """Parts the rows of some nodes, of which it is known where they stand."""
-        spares = {tree: np.empty_like(self.order[tree]) for tree in {tree for _, (tree, _, _) in nodes}}
         middle = np.zeros(len(nodes), np.int64)
 
         def some(tree: int, first: int, last: int) -> None:
-            at = [i for i, _ in nodes[first:last]]
-            rows = self.order[tree], *_ends(places[first:last]), spares[tree]
-            columns = splits.feature[at].astype(np.int64)
-            part(self.binned, columns, goes_left[at], *rows, middle[first:last])
+            at, rows = [i for i, _ in nodes[first:last]], self.order[tree]
+            columns, ends = splits.feature[at].astype(np.int64), _ends(places[first:last])
+            part(self.binned, columns, goes_left[at], rows, *ends, np.empty_like(rows), middle[first:last])
 
         places = [place for _, place in nodes]
         at_once(partial(some, *group) for group in _groups(places))
