@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo.federation import Federation
+from demo.federation import Federation, hanse
 from hanse.identity import Authority, load_identity
 from hanse.node.settings import CoordinatorAddress, NodeSettings
 
@@ -71,13 +69,6 @@ def write_csv(path: Path, seed: int, rows: int = 80) -> None:
         age = int(rng.integers(20, 90))
         lines.append(f"{PATIENT}{i:04d},{age},{marker},{town},{('well', 'ill')[int(age + rng.normal(0, 12) > 55)]}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def hanse(*arguments: str) -> str:
-    """Runs ``hanse ARGUMENTS`` in an interpreter of its own, as an owner does."""
-    done = subprocess.run([sys.executable, "-m", "hanse.cli", *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-    return done.stdout
 
 
 @pytest.fixture(scope="package")
