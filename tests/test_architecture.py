@@ -82,6 +82,7 @@ GROUND = (
     "releases",
     "validity",
     "served_certificate",
+    "trust",
     "proxies",
     "logs",
     "supervisor",

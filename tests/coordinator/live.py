@@ -22,6 +22,7 @@ from hanse.signing import Signer
 from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports import Caller, line
+from hanse.trust import trusted
 from tests.transports.grpc_federation import new_key
 
 from .federation import proof_of
@@ -99,7 +100,7 @@ class Live:
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {token or self.operator}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, verify=trusted(self.url))
 
     async def ok(self, method: str, path: str, body: Json = None, token: str | None = None) -> Json:
         async with self.client(token) as http:

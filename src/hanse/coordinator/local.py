@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from hanse.errors import HanseError, NotAuthenticated, Unreachable, from_code
 from hanse.messages import Json
+from hanse.trust import trusted
 
 
 def post(home: Path, path: str, body: Mapping[str, Json]) -> bool:
@@ -35,8 +35,7 @@ def post(home: Path, path: str, body: Mapping[str, Json]) -> bool:
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         method="POST",
     )
-    trust = ssl.create_default_context()
-    trust.load_verify_locations(home / "authority" / "authority.crt")
+    trust = trusted(url, besides=home / "authority" / "authority.crt")
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust), urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from hanse.experiment.seam import ENDED, Happening
 from hanse.messages import Json, Record, digest, load, pieces
 from hanse.rounds import Step
 from hanse.summary import labels_told
+from hanse.trust import trusted
 
 if TYPE_CHECKING:
     import httpx
@@ -58,12 +58,10 @@ class Connection:
         self.url = known.url
         self.release = ""  # of the coordinator, once it has said
         self.defaults: Mapping[str, Json] = {}
-        trust: ssl.SSLContext | bool = True
-        if known.authority:
-            try:
-                trust = ssl.create_default_context(cafile=known.authority)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"the authority's certificate {known.authority} cannot be read: {error}") from None
+        try:
+            trust = trusted(known.url, authority=known.authority or None)
+        except OSError as error:
+            raise ConfigError(f"the authority's certificate {known.authority} cannot be read: {error}") from None
         try:
             self._http = httpx.Client(
                 base_url=known.url,

@@ -21,6 +21,7 @@ from hanse.identity import JoinToken, NodeIdentity, check_authority, check_node_
 from hanse.messages import loads
 from hanse.proxies import said
 from hanse.transports import enrol, enrols
+from hanse.trust import trusted
 
 ENROL, AUTHORITY = "/api/nodes/enrol", "/api/authority"
 _SECONDS = 30.0
@@ -64,7 +65,7 @@ def join(
 def _by_https(token: JoinToken, asked: dict[str, str]) -> dict[str, Any]:
     base = token.url.rstrip("/")
     try:
-        return _post(base + ENROL, asked, ssl.create_default_context())
+        return _post(base + ENROL, asked, trusted(base))
     except ssl.SSLCertVerificationError:
         pem = check_authority(_authority(base), token.ca_sha256)
         try:
