@@ -20,6 +20,9 @@ from xdist.scheduler import LoadFileScheduling
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Nearly all that is made while tests are collected stays to the end: the collector of cycles would look at it in vain.
+gc.disable()
+
 # The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones, and twice as
 # many where a test does not say how many.
 settings.register_profile("same", derandomize=True, max_examples=50)
@@ -80,6 +83,7 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays to the end; the collector of cycles need not walk it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
