@@ -84,9 +84,15 @@ def labels_here(rows: Table | Source, target: str, min_count: int) -> list[str]:
     ['a', 'b']
     """
     source = _settled(rows)
-    if target not in source.schema or not _is_class(source, target):
+    kind = source.schema.get(target)
+    if kind in (None, ColumnKind.IMAGE, ColumnKind.DATE) or (
+        kind == ColumnKind.NUMERIC and not _is_class(source, target)
+    ):
         return []
-    said = asked_here(source, [make_item("value_counts", [target], {})], min_count)
+    try:
+        said = asked_here(source, [make_item("value_counts", [target], {})], min_count)
+    except DataError:  # more labels than are counted one by one
+        return []
     return sorted(_shown(said.get("value_counts")))
 
 
