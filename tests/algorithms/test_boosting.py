@@ -36,6 +36,11 @@ CASES = {
 QUANTILES = ["reg:absoluteerror", "reg:quantileerror"]
 
 
+def later(*kinds: str) -> list[Any]:
+    """What is like its neighbours: for ``make long``."""
+    return [pytest.param(kind, marks=pytest.mark.long) for kind in kinds]
+
+
 def table_of(kind: str, n: int = 240) -> Table:
     """For a task, or an objective that is not the default of one."""
     table = toy(n, CASES[kind])
@@ -111,7 +116,7 @@ def test_the_model_has_the_same_bytes_for_all_splits(kind: str) -> None:
     same_bytes(kind, splits(table_of(kind)))
 
 
-@pytest.mark.parametrize("kind", ["binary", "reg:absoluteerror", "survival"])
+@pytest.mark.parametrize("kind", ["binary", "survival", *later("reg:absoluteerror")])
 def test_a_site_that_keeps_nothing_is_sent_all_trees_each_time(kind: str) -> None:
     tables = shares(table_of(kind), 100, 90, 50)
     plain = Drive(tables, **settings(kind)).run()
@@ -149,7 +154,7 @@ def test_what_all_agreed_on_is_sent_once_a_tree_and_not_with_each_level() -> Non
     assert len(told) >= 12
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression", "reg:absoluteerror", "survival"])
+@pytest.mark.parametrize("kind", ["binary", "survival", *later("regression", "reg:absoluteerror")])
 def test_a_worker_that_is_killed_in_a_tree_changes_nothing(kind: str) -> None:
     tables = shares(table_of(kind), 100, 90, 50)
     plain = Drive(tables, **settings(kind, num_rounds=2))
@@ -252,7 +257,7 @@ def weighted(kind: str) -> tuple[Table, Table]:
     return table, Table(columns).take(np.repeat(np.arange(table.rows), weights.astype(int)))
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "counts", "survival"])
+@pytest.mark.parametrize("kind", ["multiclass", "counts", "survival", *later("binary", "regression")])
 def test_a_row_of_weight_three_counts_as_three_rows(kind: str) -> None:
     table, repeated = weighted(kind)
     found = {}
@@ -266,7 +271,7 @@ def test_a_row_of_weight_three_counts_as_three_rows(kind: str) -> None:
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5), name
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "counts", "survival"])
+@pytest.mark.parametrize("kind", ["binary", "regression", "survival", *later("multiclass", "counts")])
 def test_a_held_out_row_of_weight_three_is_measured_as_three(kind: str) -> None:
     table, repeated = weighted(kind)
     given = settings(kind, num_rounds=3, evaluate_every=1)
@@ -383,7 +388,7 @@ def test_the_largest_float32_is_missing_where_missing_values_are_split_from_give
         assert not (np.abs(design(work)) >= np.finfo(np.float32).max).any()
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "reg:absoluteerror"])
+@pytest.mark.parametrize("kind", ["multiclass", *later("reg:absoluteerror")])
 def test_trees_that_grow_at_once_make_a_forest_that_is_the_same_for_every_split(kind: str) -> None:
     given = settings(kind, num_rounds=2)
     given["model_options"] = {
@@ -426,7 +431,7 @@ def test_equal_trees_at_once_are_one_tree_and_xgboosts() -> None:
     assert np.abs(ours / booster.predict(xgboost.DMatrix(X)) - 1).max() < 0.01  # edges hold three rows, theirs one
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["multiclass", *later("binary")])
 def test_what_features_add_to_predictions_is_that_of_the_pooled_rows(kind: str) -> None:
     table = table_of(kind)
     for rows in (None, 100):

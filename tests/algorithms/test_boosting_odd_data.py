@@ -39,7 +39,7 @@ def ways(table: Table) -> dict[str, dict[str, Table]]:
     return {
         "pooled": shares(table, N),
         "apart": shares(by_target, 60, 30, 150),
-        "50 sites": shares(table, *[5] * 48, 0, 0),
+        "26 sites": shares(table, *[10] * 24, 0, 0),
     }
 
 

@@ -39,7 +39,9 @@ def hold(frame: pd.DataFrame, cuts: list[int], names: list[str]) -> None:
             assert line.error(line.ours, line.true) <= 1e-10, said
 
 
-@pytest.mark.parametrize("kind", ["two", "uneven", "empty", "one row each", "fifty"])
+@pytest.mark.parametrize(
+    "kind", ["uneven", "one row each", *(pytest.param(k, marks=pytest.mark.long) for k in ("two", "empty", "fifty"))]
+)
 def test_huge_and_small_in_turn(kind: str) -> None:
     rng = np.random.default_rng(5)
     n = 60
@@ -56,7 +58,9 @@ def test_huge_and_small_in_turn(kind: str) -> None:
     hold(frame, cuts_of(kind, n, rng), ["swing", "cliff", "grows", "far"])
 
 
-@pytest.mark.parametrize("value", [0.1, -1e8 / 3, 1e60, 5e-324, 0.0])
+@pytest.mark.parametrize(
+    "value", [0.1, 5e-324, 0.0, *(pytest.param(v, marks=pytest.mark.long) for v in (-1e8 / 3, 1e60))]
+)
 def test_equal_values_do_not_vary_at_all(value: float) -> None:
     """Although n times 0.1, divided by n, is not 0.1."""
     frame = pd.DataFrame({"x": np.full(70, value), "y": np.arange(70.0), "arm": ["x", "y"] * 35})

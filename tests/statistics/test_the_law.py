@@ -23,6 +23,7 @@ from hanse.experiment.by_name import offered
 from hanse.queries import make_item, statistic
 from hanse.registry import names
 from hanse.rough import Figures, Rough, Unsure, bare
+from tests.combinations import every_other
 
 DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -180,8 +181,7 @@ def _lacks(value: Any) -> bool:
     return any(_lacks(one) for one in value) if isinstance(value, list) else value is None
 
 
-@pytest.mark.parametrize("rows", [[30] * 5, [12, 40], [100] * 3, [1, 2]], ids=str)
-@pytest.mark.parametrize("name", names("statistics"))
+@pytest.mark.parametrize(("name", "rows"), every_other(names("statistics"), [[30] * 5, [12, 40], [100] * 3, [1, 2]]))
 def test_what_is_none_says_why(name: str, rows: list[int]) -> None:
     """p of a rank test was None beside a range, an outer quantile None beside nothing."""
     result = asked(name, rows)
@@ -296,14 +296,12 @@ def test_a_quantile_between_two_rows_lies_between_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "rows", "draws", "off"), [(5, 100, 4, 1.5e-3), (20, 60, 4, 1.5e-3), (5, 500, 16, 8e-5)]
+    ("many", "moved"), every_other([(5, 100, 4, 1.5e-3), (20, 60, 4, 1.5e-3), (5, 500, 16, 8e-5)], [0.0, 5.0])
 )
-@pytest.mark.parametrize("moved", [0.0, 5.0])
-def test_ranks_of_joined_cells_are_nearly_those_of_the_rows(
-    count: int, rows: int, draws: int, off: float, moved: float
-) -> None:
+def test_ranks_of_joined_cells_are_nearly_those_of_the_rows(many: tuple[int, int, int, float], moved: float) -> None:
     """U was off by 0.003 of all pairs at 5 sites of 100 rows and by 0.0006 at 5 of 500, and not told at 20 of 60. Of 5
     sites of 500 the median error is 4.4e-5; that of four draws is anything from 2e-5 to 1e-4, so there are more."""
+    count, rows, draws, off = many
     errors, item = [], make_item("mann_whitney", ["x"], {"group": "g", "groups": ["a", "b"]})
     for seed in range(draws):
         frames = sites([rows] * count, seed)
@@ -510,9 +508,9 @@ def _inside(value: float, bounds: Any) -> bool:
     return (least is None or least - slack <= value) and (most is None or value <= most + slack)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_bounds_hold_in_random_federations(part: int) -> None:
-    """At the default protection, sites of 5 to 3,000 rows. ``make long`` draws two hundred times as many."""
+    """At the default protection, sites of 5 to 3,000 rows. ``make long`` draws three hundred times as many."""
     held = sum(_one(np.random.default_rng((part, draw))) for draw in range(6))
     assert held > 20
 
