@@ -88,7 +88,7 @@ def test_a_killed_coordinator_ends_with_the_same_trees_and_few_of_them_are_writt
     model = len(dump(whole))
     assert written < 4 * model  # every step's state would be 12 times the model
     federation, last = Federation(tmp_path / "killed"), 0
-    for step in (1, 4, 12, 13, 14, 20, ROUNDS + 1):
+    for step in (4, 13, 14, ROUNDS + 1):  # with no state yet, where the first is written, at the end
         with pytest.raises(Killed):
             federation.go(step)
         kept: Any = federation.store.rounds.latest_checkpoint(federation.run)

@@ -17,6 +17,7 @@ from hanse.boosting.splits import Penalty
 from hanse.boosting.trees import Trees, fault, join, margins, none
 from hanse.boosting.workspace import Workspace
 from hanse.task import Task
+from tests.combinations import every_other
 
 Matrix = np.ndarray[Any, Any]
 
@@ -58,28 +59,24 @@ def boost(
     return grown, work.margins
 
 
+SHAPES: list[dict[str, Any]] = [
+    {"max_depth": 4},
+    {"max_depth": 0, "max_leaves": 12, "grow_policy": "lossguide"},
+    {"max_depth": 3, "max_leaves": 20, "grow_policy": "lossguide"},
+    {"max_depth": 5, "max_leaves": 12},
+    {"max_depth": 1},
+]
+PENALTIES = [
+    {},
+    {"reg_alpha": 0.5, "gamma": 1.0},
+    {"min_child_weight": 20.0, "reg_lambda": 3.0},
+    {"max_delta_step": 0.3, "reg_alpha": 0.1},
+]
+
+
 @pytest.mark.parametrize(
-    "shape",
-    [
-        {"max_depth": 4},
-        {"max_depth": 0, "max_leaves": 12, "grow_policy": "lossguide"},
-        {"max_depth": 3, "max_leaves": 20, "grow_policy": "lossguide"},
-        {"max_depth": 5, "max_leaves": 12},
-        {"max_depth": 1},
-    ],
-    ids=str,
+    ("kind", "shape", "penalty"), every_other(["binary", "regression", "multiclass"], SHAPES, PENALTIES)
 )
-@pytest.mark.parametrize(
-    "penalty",
-    [
-        {},
-        {"reg_alpha": 0.5, "gamma": 1.0},
-        {"min_child_weight": 20.0, "reg_lambda": 3.0},
-        {"max_delta_step": 0.3, "reg_alpha": 0.1},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("kind", ["binary", "regression", "multiclass"])
 def test_trees_are_those_of_xgboost(kind: str, shape: dict[str, Any], penalty: dict[str, float]) -> None:
     X, score = data(3000, 1)
     y = {"binary": (score > 0).astype(int), "regression": score, "multiclass": np.digitize(score, [-1, 1])}[kind]
