@@ -45,7 +45,7 @@ class World:
     def propose(self, **settings: Any) -> str:
         return str(self.rest("POST", "/api/training/start", settings)["session_id"])
 
-    def until(self, run: str, *states: str, seconds: float = 40) -> dict[str, Any]:
+    def until(self, run: str, *states: str, seconds: float = 100) -> dict[str, Any]:
         """The session, once the run is in one of these states."""
         end = time.monotonic() + seconds
         while True:
@@ -97,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def await_proposal(world: World, run: str, node: str = "hill") -> None:
     """Returns when the node has the proposal."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     command = ["node", "proposals", "--json", "--home", str(world.federation.home / node)]
     while run not in [p["run"] for p in json.loads(hanse(*command))]:
         assert time.monotonic() < end
