@@ -195,7 +195,7 @@ def test_too_large_is_refused_before_anything_is_allocated() -> None:
 
 
 def header(table: object, stream: int = 1, nbytes: int = 0) -> bytes:
-    return struct.pack("<BIQ", 1, stream, nbytes) + json.dumps(table).encode()
+    return struct.pack("<BIQQ", 1, stream, nbytes, 0) + json.dumps(table).encode()
 
 
 META = {"hanse": "1", "kind": "k", "id": "i", "sender": "s", "data": "{}"}
@@ -233,9 +233,9 @@ def test_a_name_that_stands_twice_among_many_is_found_at_once() -> None:
         (header({"x": 3}), "expected dtype"),
         (header({"x": {"dtype": "F64", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}), "need"),
         (header({"__metadata__": META}, nbytes=9), "announces 9"),
-        (struct.pack("<BIQ", 1, 1, 0) + b"{" * 5000, "not JSON"),
-        (struct.pack("<BIQ", 1, 1, 0) + b"[" * 100_000, "not JSON"),
-        (struct.pack("<BIQ", 1, 1, 0) + b"\xff\xfe", "not JSON"),
+        (struct.pack("<BIQQ", 1, 1, 0, 0) + b"{" * 5000, "not JSON"),
+        (struct.pack("<BIQQ", 1, 1, 0, 0) + b"[" * 100_000, "not JSON"),
+        (struct.pack("<BIQQ", 1, 1, 0, 0) + b"\xff\xfe", "not JSON"),
     ],
 )
 def test_garbage_is_a_clear_error(frame: bytes, says: str) -> None:
@@ -343,7 +343,7 @@ PLACES = ',"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
 )
 def test_what_is_known_of_a_header_excuses_nothing_in_the_next(metadata: str, after: str, says: str) -> None:
     def begin(metadata: str, after: str) -> bytes:
-        return struct.pack("<BIQ", 1, 1, 4) + f'{{"__metadata__":{metadata}{after}'.encode()
+        return struct.pack("<BIQQ", 1, 1, 4, 0) + f'{{"__metadata__":{metadata}{after}'.encode()
 
     assert Assembler().feed(begin(GOOD, PLACES)) is None
     with pytest.raises(WireError, match=says):

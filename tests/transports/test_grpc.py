@@ -498,7 +498,7 @@ GARBAGE = {
     "cut off pack": b"\x00\x10\x00\x00\x00abc",
     "empty frame in a pack": b"\x00\x00\x00\x00\x00",
     "begin without end": b"\x01\x02",
-    "begin with garbage": b"\x01" + bytes(12) + b"{nonsense",
+    "begin with garbage": b"\x01" + bytes(20) + b"{nonsense",
     "deep json": b"\x03" + b"[" * 900,
     "chunk of nothing": b"\x02" + bytes(20) + b"abc",
     "signal that is no pair": b"\x03[1,2]",

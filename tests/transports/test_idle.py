@@ -20,7 +20,8 @@ from hanse.transports._grpc_call import RECEIVE_BYTES, Call
 from hanse.transports._grpc_channel import MAX_FRAME, PATH
 from hanse.transports._hearts import Hearts
 from hanse.transports._http2 import PREFACE, frame
-from hanse.transports._link import ALIVE_SECONDS, Link, Traffic
+from hanse.transports._large_request import ALIVE_SECONDS, Traffic
+from hanse.transports._link import Link
 from hanse.transports._outbox import Outbox, Parcel
 
 HEADERS, SETTINGS, PING = 1, 4, 6

@@ -16,7 +16,8 @@ from hanse.messages import Assembler, Buffer, Memory, Message, Record, frames
 from hanse.transport import Progress
 from hanse.transports import _turns
 from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
-from hanse.transports._link import Link, Traffic
+from hanse.transports._large_request import Traffic
+from hanse.transports._link import Link
 from hanse.transports._turns import Turn, Turns
 
 CHUNK = 1 << 10

@@ -252,17 +252,17 @@ def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Arra
     return np.ascontiguousarray(arrays[name]).reshape(-1)[start:stop]
 
 
-def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int) -> Iterator[memoryview]:
-    """The payload in the order of its bytes, at most ``chunk`` at a time and never across two arrays of memory;
-    only an array that does not lie as it travels is copied."""
+def stretches(arrays: Mapping[str, Array], layout: Layout, chunk: int, begin: int = 0) -> Iterator[memoryview]:
+    """The payload from its byte ``begin`` on, in the order of its bytes, at most ``chunk`` at a time and never across
+    two arrays of memory; only an array that does not lie as it travels is copied."""
     if isinstance(arrays, Buffered):
-        for start in range(0, layout.nbytes, chunk):
+        for start in range(begin, layout.nbytes, chunk):
             yield arrays.raw(start, min(chunk, layout.nbytes - start))
         return
     for name, place in layout.places.items():
-        if not place.nbytes:
+        if not place.nbytes or place.offset + place.nbytes <= begin:
             continue
         flat = np.ascontiguousarray(arrays[name], dtype=place.dtype).reshape(-1)
         view = flat.view(np.uint8).data
-        for start in range(0, place.nbytes, chunk):
+        for start in range(max(0, begin - place.offset), place.nbytes, chunk):
             yield view[start : start + chunk]

@@ -2,12 +2,18 @@
 
 A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
 streams may be interleaved.
+
+A message whose transfer is to go on where a lost connection left it has an **edition**: a number that its sender drew
+at random for just these bytes. A half that is in is kept (:class:`Half`), and goes on if the same message comes again
+in the same edition; in another one, say because its sender was started anew and has computed it again, it begins anew.
+So what arrives is never put together of two.
 """
 
 from __future__ import annotations
 
+import secrets
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -21,46 +27,96 @@ from hanse.messages.strict_json import Json, dumps, loads
 MAX_MESSAGE_BYTES = 4 << 30
 
 _BEGIN, _CHUNK, _SIGNAL = 1, 2, 3
-_BEGIN_HEAD = struct.Struct("<BIQ")  # type, stream, payload bytes; then the header
+_BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
+_AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     """A small frame without a body: ``ack`` (got your reply), ``go`` (send the rest of your large
-    reply), ``alive`` (still working), ``cancel`` (do not bother). ``id`` is the exchange's."""
+    reply), ``resume`` (send the rest of your large request, which you sent before), ``alive`` (still working),
+    ``cancel`` (do not bother). ``id`` is the exchange's, ``place`` the byte from which on the rest is sent."""
 
     what: str
     id: str
+    place: int = 0
 
 
-def signal(what: str, id: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The beginning of a message that is in already."""
+
+    id: str
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Half:
+    """What is in of a message. ``again``: its sender waits to be told from where to go on."""
+
+    kind: str
+    id: str
+    sender: str
+    data: dict[str, Json]
+    layout: Layout
+    buffer: Buffer
+    marks: xxhash.xxh3_128
+    edition: int
+    head: str
+    filled: int = 0
+    again: bool = False
+
+
+HalfKey = tuple[str, bool]
+
+
+def signal(what: str, id: str, place: int = 0) -> bytes:
     """The frame of a signal about the message ``id``, such as that it is cancelled."""
-    return bytes([_SIGNAL]) + dumps([what, id]).encode()
+    return bytes([_SIGNAL]) + dumps([what, id, place] if place else [what, id]).encode()
 
 
-def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
+def new_edition() -> int:
+    """Of a message that is going to be sent: no other has it."""
+    return secrets.randbelow(_AGAIN - 1) + 1
+
+
+def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES, edition: int = 0) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
-    yield begin(message, stream)
+    yield begin(message, stream, edition)
     arrays = message.body.arrays
     if isinstance(arrays, Buffered) and 0 < arrays.layout.nbytes <= chunk:  # as most: it lies as it travels
         yield chunk_frame(stream, 0, (arrays.raw(0, arrays.layout.nbytes),))
         return
-    for offset, found in parts(arrays, chunk):
+    yield from rest(message, stream, chunk)
+
+
+def rest(message: Message, stream: int, chunk: int = CHUNK_BYTES, start: int = 0) -> Iterator[bytes]:
+    """The frames of its payload, from the byte ``start`` on."""
+    for offset, found in parts(message.body.arrays, chunk, start):
         yield chunk_frame(stream, offset, found)
 
 
-def begin(message: Message, stream: int) -> bytes:
-    """The first frame of a message."""
+def begin(message: Message, stream: int, edition: int = 0, again: bool = False) -> bytes:
+    """The first frame of a message.
+
+    Args:
+        edition: 0: what a lost connection leaves of it is of no use.
+        again: it began before, and the rest waits for a signal (``resume``).
+    """
     layout = Layout.of(message.body.arrays)
-    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes) + header(layout, envelope(message))
+    edition |= _AGAIN if again else 0
+    return _BEGIN_HEAD.pack(_BEGIN, stream, layout.nbytes, edition) + header(layout, envelope(message))
 
 
-def parts(arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES) -> Iterator[tuple[int, list[memoryview]]]:
+def parts(
+    arrays: Mapping[str, Array], chunk: int = CHUNK_BYTES, start: int = 0
+) -> Iterator[tuple[int, list[memoryview]]]:
     """The payload as it is cut into chunks: offset and bytes, which may lie in several places. Each chunk but
-    the last has ``chunk`` bytes, so the same arrays are the same chunks wherever they lie."""
-    offset, found, held = 0, list[memoryview](), 0
-    for stretch in stretches(arrays, Layout.of(arrays), chunk):
+    the last has ``chunk`` bytes, so the same arrays are the same chunks wherever they lie, and from a multiple of
+    ``chunk`` on the same as from the start."""
+    offset, found, held = start, list[memoryview](), 0
+    for stretch in stretches(arrays, Layout.of(arrays), chunk, start):
         while stretch:
             piece, stretch = stretch[: chunk - held], stretch[chunk - held :]
             found.append(piece)
@@ -90,26 +146,53 @@ class Assembler:
     Args:
         allocate: where a payload of so many bytes shall land (default: memory).
         limit: the largest payload accepted, in bytes. Checked before anything is allocated.
+        halves: of earlier streams, by id and whether it is a reply; what goes on is taken out.
+        known: whether the message of an id, edition and header (its XXH3) is in already, wholly.
 
-    ``feed`` returns a finished ``Message``, a ``Signal``, or None. It raises ``WireError`` for
+    ``feed`` returns a finished ``Message``, a ``Signal``, ``Repeated``, or None. It raises ``WireError`` for
     anything that is not a well-formed frame; the stream concerned is dropped.
 
     Attributes:
         mark: recognises the message that was finished last if it comes again: 128 bits over its header
             and the checksums of its chunks, so that nobody needs to read its payload for it.
         newest: the id of the message that began last.
+        edition, head: of the message that was finished last, where it has an edition.
     """
 
-    def __init__(self, allocate: Allocate = Memory, limit: int = MAX_MESSAGE_BYTES) -> None:
-        self._allocate, self._limit = allocate, limit
-        self._open: dict[int, _Partial] = {}
+    def __init__(
+        self,
+        allocate: Allocate = Memory,
+        limit: int = MAX_MESSAGE_BYTES,
+        halves: MutableMapping[HalfKey, Half] | None = None,
+        known: Callable[[str, int, str], bool] = lambda id, edition, head: False,
+    ) -> None:
+        self._allocate, self._limit, self._known = allocate, limit, known
+        self._halves = {} if halves is None else halves
+        self._open: dict[int, Half] = {}
         self._read: tuple[bytes, _Opened | HanseError] | None = None
-        self.mark = self.newest = ""
+        self.mark = self.newest = self.head = ""
+        self.edition = 0
 
     def expected(self, stream: int) -> int:
         """Bytes of the payload of the message that is half in on ``stream``; 0 if there is none."""
         partial = self._open.get(stream)
         return 0 if partial is None else partial.layout.nbytes
+
+    def filled(self, stream: int) -> int:
+        """Bytes of it that are in."""
+        half = self._open.get(stream)
+        return 0 if half is None else half.filled
+
+    def waits(self, stream: int) -> bool:
+        """Whether its sender waits to be told from which byte on."""
+        half = self._open.get(stream)
+        return half is not None and half.again
+
+    def halves(self) -> dict[HalfKey, Half]:
+        """What can go on with another stream; it is no more in here."""
+        found = {(half.id, bool(stream & 1)): half for stream, half in self._open.items() if half.edition}
+        self._open.clear()
+        return found
 
     def drop(self, stream: int) -> None:
         """Forget the half of a message that is in; nobody waits for the rest."""
@@ -123,7 +206,7 @@ class Assembler:
         except HanseError as error:
             self._read = frame, error
 
-    def feed(self, frame: bytes) -> Message | Signal | None:
+    def feed(self, frame: bytes) -> Message | Signal | Repeated | None:
         """The message that this frame completes, or a signal; None while more is to come. Raises ``WireError`` for a
         frame that is wrong or out of place, ``Tampered`` where a checksum does not fit."""
         if not frame:
@@ -133,16 +216,14 @@ class Assembler:
         if frame[0] == _CHUNK:
             return self._chunk(frame)
         if frame[0] == _SIGNAL:
-            said = loads(frame[1:])
-            if not isinstance(said, list) or len(said) != 2 or not all(isinstance(s, str) for s in said):
-                raise WireError("a signal must be [what, id]")
-            return Signal(*said)
+            return _signal(loads(frame[1:]))
         raise WireError(f"unknown frame type {frame[0]}; is this an older release of hanse?")
 
-    def _begin(self, frame: bytes) -> Message | None:
+    def _begin(self, frame: bytes) -> Message | Repeated | None:
         if len(frame) < _BEGIN_HEAD.size:
             raise WireError("a BEGIN frame is cut off")
-        _, stream, nbytes = _BEGIN_HEAD.unpack_from(frame)
+        _, stream, nbytes, number = _BEGIN_HEAD.unpack_from(frame)
+        edition, again = number & ~_AGAIN, number >= _AGAIN
         if stream in self._open:
             raise WireError(f"stream {stream} begins twice")
         if nbytes > self._limit:
@@ -157,11 +238,17 @@ class Assembler:
         if layout.nbytes != nbytes:
             raise WireError(f"the frame announces {nbytes} bytes, its header {layout.nbytes}")
         marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
-        partial = _Partial(kind, id, sender, data, layout, self._allocate(nbytes), marks)
+        head = marks.hexdigest() if edition else ""
         self.newest = id
+        if again and edition and not stream & 1 and self._known(id, edition, head):
+            return Repeated(id, nbytes)
+        half = self._halves.pop((id, bool(stream & 1)), None) if edition else None
+        if half is None or half.edition != edition or half.head != head:
+            half = Half(kind, id, sender, data, layout, self._allocate(nbytes), marks, edition, head)
+        half.again = again
         if nbytes == 0:
-            return self._finished(partial)
-        self._open[stream] = partial
+            return self._finished(half)
+        self._open[stream] = half
         return None
 
     def _chunk(self, frame: bytes) -> Message | None:
@@ -190,8 +277,8 @@ class Assembler:
         del self._open[stream]
         return self._finished(partial)
 
-    def _finished(self, partial: _Partial) -> Message:
-        self.mark = partial.marks.hexdigest()
+    def _finished(self, partial: Half) -> Message:
+        self.mark, self.edition, self.head = partial.marks.hexdigest(), partial.edition, partial.head
         partial.buffer.seal()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer))
         return Message(partial.kind, partial.id, partial.sender, body)
@@ -205,13 +292,9 @@ def _opened(frame: bytes) -> _Opened:
     return layout, opened(metadata)
 
 
-@dataclass(slots=True)
-class _Partial:
-    kind: str
-    id: str
-    sender: str
-    data: dict[str, Json]
-    layout: Layout
-    buffer: Buffer
-    marks: xxhash.xxh3_128
-    filled: int = 0
+def _signal(said: Json) -> Signal:
+    if isinstance(said, list) and len(said) in (2, 3) and all(isinstance(word, str) for word in said[:2]):
+        place = said[2] if len(said) == 3 else 0
+        if isinstance(place, int) and not isinstance(place, bool) and place >= 0:
+            return Signal(str(said[0]), str(said[1]), place)
+    raise WireError("a signal must be [what, id] or [what, id, place]")

@@ -9,7 +9,7 @@ that count as the same. All it gets is the reply to its own first one, instead o
 here passed all checks when it was made; who takes an approval back stops the next task, not this reply.
 
 Whoever sends a large reply waits, after its first frame, for the signal ``go``: so what nobody can take yet
-stays where it is.
+stays where it is, and what came over an earlier connection is not sent again. Nor is a large request that is known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge
-from hanse.messages import Message, frames, head
+from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
+from hanse.messages import Message, frames, head, new_edition, rest
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
 from hanse.transports._failures import failure
@@ -48,6 +48,9 @@ class _Answer:
     reply: Message | None = None
     long: bool = False  # the request's header
     header: int = -1  # bytes of the reply's, once somebody has counted them
+    edition: int = 0  # of the request, where it is large, and its header's XXH3
+    head: str = ""
+    out: int = 0  # edition of the reply, once a large one was begun to be sent
 
 
 class Answers:
@@ -83,9 +86,7 @@ class Answers:
             if known.connection is connection:
                 self._refuse("duplicate", f"request {request.id[:80]!r} came twice on one connection")
                 return
-            known.connection = connection
-            if known.reply is not None:
-                self._send(connection, known.reply)
+            self._again(connection, known)
             return
         if known is not None:
             self.forget(request.id)
@@ -96,8 +97,26 @@ class Answers:
                 self._send(connection, failure(self.me, request.id, full))
                 return
         answer = _Answer(mark, connection, long=long)
+        answer.edition, answer.head = connection.assembler.edition, connection.assembler.head
         self._answers[request.id] = answer
         answer.task = asyncio.create_task(self._answer(answer, request))
+
+    def knows(self, id: str, edition: int, head: str) -> bool:
+        """Whether this very request came in on an earlier connection, wholly."""
+        answer = self._answers.get(id)
+        return answer is not None and answer.edition == edition and answer.head == head
+
+    def again(self, connection: Conduit, id: str) -> None:
+        """A request that is known was begun to be sent again; no more of it comes."""
+        if (known := self._answers[id]).connection is connection:
+            self._refuse("duplicate", f"request {id[:80]!r} came twice on one connection")
+        else:
+            self._again(connection, known)
+
+    def _again(self, connection: Conduit, known: _Answer) -> None:
+        known.connection = connection
+        if known.reply is not None:
+            self._send(connection, known.reply)
 
     def acknowledged(self, id: str) -> None:
         """The peer has the reply."""
@@ -161,11 +180,23 @@ class Answers:
                 self._refuse("not read", said)
                 connection.end(said)
                 return
-        stream = connection.next_stream(reply=True)
-        made, name = frames(reply, stream, CHUNK_BYTES), ("reply", reply.id)
-        if reply.body.nbytes > LARGE_BYTES:
-            connection.held[reply.id] = Parcel(name, made, lambda: None, failed, begun=True)
-            made = islice(made, 1)
+        stream, name = connection.next_stream(reply=True), ("reply", reply.id)
+        if reply.body.nbytes <= LARGE_BYTES:
+            made = frames(reply, stream, CHUNK_BYTES)
+        else:
+            answer = self._answers.get(reply.id)
+            if answer is not None and not answer.out:
+                answer.out = new_edition()
+            made = islice(frames(reply, stream, CHUNK_BYTES, 0 if answer is None else answer.out), 1)
+
+            def go(place: int) -> None:
+                if place >= reply.body.nbytes:
+                    raise WireError(f"{place} bytes of {reply.id[:80]!r} are said to be there; it has no more")
+                connection.outbox.add(
+                    Parcel(name, rest(reply, stream, CHUNK_BYTES, place), lambda: None, failed, begun=True)
+                )
+
+            connection.held[reply.id] = go
         connection.outbox.add(Parcel(name, made, lambda: None, failed, size=size))
 
     def forget(self, id: str) -> None:

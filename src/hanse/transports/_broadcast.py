@@ -29,9 +29,13 @@ class Shared:
     def kept_bytes(self) -> int:
         return sum(map(len, self._kept.values()))
 
-    def frames(self, message: Message) -> Iterator[bytes]:
-        yield begin(message, self.stream)
-        for offset, found in parts(self.arrays, self._chunk):
+    def frames(self, message: Message, edition: int = 0) -> Iterator[bytes]:
+        yield begin(message, self.stream, edition)
+        yield from self.rest()
+
+    def rest(self, start: int = 0) -> Iterator[bytes]:
+        """The frames of the payload, from the byte ``start`` on."""
+        for offset, found in parts(self.arrays, self._chunk, start):
             frame = self._kept.get(offset)
             if frame is None:
                 frame = self._kept[offset] = chunk_frame(self.stream, offset, found)

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import Allocate, Assembler, Buffer, Message, Signal
+from hanse.messages import Allocate, Assembler, Buffer, Message, Repeated, Signal
 from hanse.transports._broadcast import FIRST_STREAM, Shared
-from hanse.transports._outbox import Outbox, Parcel
+from hanse.transports._halves import Halves
+from hanse.transports._outbox import Outbox
 from hanse.transports._turns import Turn
 
 CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
 _IGNORED = 1024
+
+From = Callable[[int], None]  # sends the rest, from a byte on
 
 
 class Wire(Protocol):
@@ -48,21 +51,31 @@ class Wire(Protocol):
 class Conduit:
     """What is true of one connection only."""
 
-    def __init__(self, wire: Wire, allocate: Allocate, limit: int, request_limit: int, request_header: int) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        allocate: Allocate,
+        limit: int,
+        request_limit: int,
+        request_header: int,
+        halves: Halves,
+        known: Callable[[str, int, str], bool],
+    ) -> None:
         self.wire, self.outbox = wire, Outbox(wire.write, self.end)
         self.reading: asyncio.Task[None] | None = None  # of a long header
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted
         self.long: set[int] = set()  # streams of messages with long headers that are half in
         self.turns: dict[int, Turn] = {}  # of the large replies that are half in
-        self.going: dict[str, float] = {}  # id of a large reply that is half in to when its rest was sent for
-        self.held: dict[str, Parcel] = {}  # the rest of the large replies that go out, until ``go``
+        self.going: dict[str, tuple[float, int]] = {}  # id of a large reply to when its rest was sent for, from where
+        self.held: dict[str, From] = {}  # what sends the rest of the large replies that go out, until ``go``
+        self.resuming: dict[str, From] = {}  # and of large requests that an earlier connection began, until ``resume``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request = False
-        self.assembler = Assembler(self._land, limit)
+        self.assembler = Assembler(self._land, limit, halves, known)
         self._stream = 0
 
     def _land(self, nbytes: int) -> Buffer:
@@ -78,7 +91,7 @@ class Conduit:
                 f"{self._request_header}; has a dataset too many columns?"
             )
 
-    def feed(self, frame: bytes) -> tuple[int, Message | Signal | None]:
+    def feed(self, frame: bytes) -> tuple[int, Message | Signal | Repeated | None]:
         stream = int.from_bytes(frame[1:5], "little")
         self._is_request = not stream & 1
         return stream, self.assembler.feed(frame)
@@ -103,6 +116,7 @@ class Conduit:
 
     def sent(self, id: str) -> None:
         """Nothing more of the request is sent."""
+        self.resuming.pop(id, None)
         self.outbox.drop(("request", id))
         turn = self.asking.pop(id, None)
         if turn is not None:

@@ -25,7 +25,8 @@ from hanse.transports._folder_keys import FreshKey
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
-from hanse.transports._link import Refusal, Traffic
+from hanse.transports._large_request import Traffic
+from hanse.transports._link import Refusal
 from hanse.transports._peers import Peers
 
 log = logging.getLogger(__name__)

@@ -46,8 +46,9 @@ from hanse.transports._grpc_channel import (
     host_of,
 )
 from hanse.transports._http2 import Fields
+from hanse.transports._large_request import ALIVE_SECONDS, Traffic
 from hanse.transports._line import counted
-from hanse.transports._link import ALIVE_SECONDS, REQUEST_LIMIT, Refusal, Traffic
+from hanse.transports._link import REQUEST_LIMIT, Refusal
 from hanse.transports._peers import Peers
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from hanse.transports._grpc_channel import (
     host_of,
     is_loopback,
 )
-from hanse.transports._link import ALIVE_SECONDS, Refusal
+from hanse.transports._large_request import ALIVE_SECONDS
+from hanse.transports._link import Refusal
 from hanse.transports._node_end import NodeEnd, Report
 from hanse.transports._way_out import proxy_for, tunnel
 

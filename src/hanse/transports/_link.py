@@ -24,25 +24,26 @@ from hanse.messages import (
     Allocate,
     Memory,
     Message,
+    Repeated,
     Signal,
     frames,
+    new_edition,
 )
 from hanse.transport import Handler, Progress
 from hanse.transports._answers import Answers
-from hanse.transports._broadcast import Broadcast
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
 from hanse.transports._failures import error_of
+from hanse.transports._halves import Halves
 from hanse.transports._hearts import Hearts
+from hanse.transports._large_request import ALIVE_SECONDS, LargeRequest, Traffic
 from hanse.transports._line import Speeds
 from hanse.transports._outbox import PACK_BYTES, Parcel, unpack
-from hanse.transports._turns import AT_ONCE, Turns
 
 Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 
 log = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
-ALIVE_SECONDS = 2.0
 _LONG_HEADER = 128 << 10  # is read beside the event loop
 _STRIKES = 3  # broken connections by malformed bytes before waiting is given up
 _REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from invented
@@ -56,28 +57,7 @@ class _Asked:
     message: Message
     progress: Progress
     reply: asyncio.Future[Message]
-
-
-class Traffic:
-    """What the links of one process to many peers share: turns each way, payloads sent to many, and one timer for all
-    that is worked on (of a thousand, each would wake the process for every heartbeat).
-
-    Args:
-        at_once: large messages each way at a time.
-        alive_every: seconds between ``alive`` signals while a handler works.
-        moves: told of each large message of a peer, from when it begins to move until it does no more.
-    """
-
-    def __init__(
-        self,
-        at_once: int = AT_ONCE,
-        alive_every: float = ALIVE_SECONDS,
-        moves: Callable[[str], Callable[[], None]] = lambda peer: lambda: None,
-    ) -> None:
-        self.moves = moves
-        self.sending, self.receiving = Turns(at_once), Turns(at_once)
-        self.hearts = Hearts(alive_every)
-        self.broadcast = Broadcast(CHUNK_BYTES)
+    edition: int = 0  # once a large one was begun to be sent
 
 
 class Link:
@@ -118,6 +98,7 @@ class Link:
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
+        self._halves = Halves()
         self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
         self._connection: Conduit | None = None
         self._strikes = 0
@@ -157,6 +138,7 @@ class Link:
         finally:
             if self._asked.get(message.id) is asked:
                 del self._asked[message.id]
+            self._halves.pop((message.id, True), None)
 
     def _send_request(self, connection: Conduit, asked: _Asked) -> None:
         def failed(error: Exception) -> None:
@@ -172,27 +154,9 @@ class Link:
             made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
             connection.outbox.add(Parcel(name, made, moved, failed))
             return
-        shared = traffic.broadcast.share(message.body.arrays)
-        if shared in connection.shared:  # a stream carries one message at a time
-            made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
-        else:
-            connection.shared.add(shared)
-            made = shared.frames(message)
-
-        def counted(made: Iterator[bytes] = made) -> Iterator[bytes]:
-            began, sent = time.monotonic(), 0
-            try:
-                for frame in made:
-                    turn.moved(len(frame))
-                    sent += len(frame)
-                    yield frame
-                self.speeds.note("down", sent, began)
-            finally:
-                turn.release()
-
-        parcel = Parcel(name, counted(), moved, failed)
-        turn = traffic.sending.take(lambda: connection.outbox.add_soon(parcel), moved, lambda: traffic.moves(self.peer))
-        connection.asking[message.id] = turn
+        again, asked.edition = asked.edition != 0, asked.edition or new_edition()
+        sending = LargeRequest(message, asked.edition, again, connection, traffic, self.speeds)
+        connection.asking[message.id] = sending.take_turn(self.peer, moved, failed)
 
     def _moved(self, asked: _Asked) -> None:
         try:
@@ -212,7 +176,16 @@ class Link:
         """Serve one connection until it ends; returns why. A newer one ends an older one."""
         if self._connection is not None:
             self._connection.end("a newer connection took over")
-        connection = Conduit(wire, self._allocate, self._limit, self._request_limit, self._request_header)
+            self._keep_halves(self._connection)
+        connection = Conduit(
+            wire,
+            self._allocate,
+            self._limit,
+            self._request_limit,
+            self._request_header,
+            self._halves,
+            self._answers.knows,
+        )
         self._connection = connection
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
@@ -226,8 +199,17 @@ class Link:
         finally:
             connection.end("the connection was lost")
             connection.clear()
+            self._keep_halves(connection)
             if self._connection is connection:
                 self._connection = None
+
+    def _keep_halves(self, connection: Conduit) -> None:
+        """Of replies that are waited for, and at a node's end of what the coordinator asks."""
+        found = connection.assembler.halves()
+        if not self._closed:
+            wanted = self._asked.__contains__
+            of_requests = self._traffic is None
+            self._halves.keep({key: half for key, half in found.items() if (wanted(key[0]) if key[1] else of_requests)})
 
     def hang_up(self, reason: str) -> None:
         """End the connection there is; exchanges wait for the next one."""
@@ -240,6 +222,7 @@ class Link:
         self.hang_up(reason)
         self._fail_all(NodeLost(reason))
         self._answers.clear()
+        self._halves.clear()
 
     def _fail_all(self, error: HanseError) -> None:
         for asked in self._asked.values():
@@ -313,6 +296,10 @@ class Link:
             connection.long.add(stream)
         if isinstance(said, Signal):
             self._signal(connection, said)
+        elif isinstance(said, Repeated):
+            connection.arrived(stream)
+            connection.outbox.signal("resume", said.id, said.nbytes)
+            self._answers.again(connection, said.id)
         elif said is not None:
             long = stream in connection.long
             connection.arrived(stream)
@@ -331,13 +318,16 @@ class Link:
                 connection.ignore(stream)
             elif stream & 1 and connection.assembler.expected(stream) > LARGE_BYTES:
                 self._may_go(connection, stream, id)
+            elif not stream & 1 and connection.assembler.waits(stream):
+                connection.outbox.signal("resume", id, connection.assembler.filled(stream))
 
     def _may_go(self, connection: Conduit, stream: int, id: str) -> None:
         """Lets the peer send the rest of a large reply, now or when its turn has come."""
 
         def go() -> None:
-            connection.going[id] = time.monotonic()
-            connection.outbox.signal("go", id)
+            filled = connection.assembler.filled(stream)
+            connection.going[id] = time.monotonic(), filled
+            connection.outbox.signal("go", id, filled)
 
         traffic = self._traffic
         if traffic is None:
@@ -355,10 +345,13 @@ class Link:
         elif said.what == "ack":
             self._answers.acknowledged(said.id)
         elif said.what == "go":
-            rest = connection.held.pop(said.id, None)
-            if rest is not None:
-                connection.outbox.add(rest)
+            if (go := connection.held.pop(said.id, None)) is not None:
+                go(said.place)
+        elif said.what == "resume":
+            if (resume := connection.resuming.pop(said.id, None)) is not None:
+                resume(said.place)
         elif said.what == "cancel":
+            self._halves.pop((said.id, False), None)
             connection.ignore_id(said.id, reply=False)
             self._answers.forget(said.id)
         else:
@@ -385,8 +378,8 @@ class Link:
         else:
             asked.reply.set_exception(error_of(message))
         del self._asked[message.id]
-        if (began := connection.going.pop(message.id, None)) is not None:
-            self.speeds.note("up", message.body.nbytes, began)
+        if (went := connection.going.pop(message.id, None)) is not None:
+            self.speeds.note("up", message.body.nbytes - went[1], went[0])
         self._strikes = 0
         self._finish(message.id, "duplicate")
         connection.sent(message.id)

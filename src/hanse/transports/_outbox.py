@@ -62,11 +62,11 @@ class Outbox:
         self._since = 0.0  # when the oldest of the signals came
         self._timer: asyncio.TimerHandle | None = None
 
-    def signal(self, what: str, id: str, patient: bool = False) -> None:
+    def signal(self, what: str, id: str, place: int = 0, *, patient: bool = False) -> None:
         """``patient`` lets it ride with whatever is sent next, for a while: saves a write."""
         if patient and not self._signals:
             self._since = time.monotonic()
-        self._signals.append(signal(what, id))
+        self._signals.append(signal(what, id, place))
         if not patient:
             self.send()
         elif self._timer is None:

@@ -14,7 +14,8 @@ from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import Budget
 from hanse.transports._conduit import Wire
-from hanse.transports._link import REQUEST_LIMIT, Link, Refusal, Traffic
+from hanse.transports._large_request import Traffic
+from hanse.transports._link import REQUEST_LIMIT, Link, Refusal
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,31 @@
+"""What lost connections left of large messages, for the next connection to go on with.
+
+A half lies where its whole was going to lie, so it costs what the message would. It goes when nobody waits for the
+message any more, and after an hour without a connection that takes it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hanse.messages import Half, HalfKey
+
+KEPT_SECONDS = 3600.0
+KEPT_REQUESTS = 2  # the newest; a peer that asks more than it can send begins the others anew
+
+
+class Halves(dict[HalfKey, Half]):
+    """By id, and whether it is a reply. :class:`hanse.messages.Assembler` takes out what goes on."""
+
+    def keep(self, halves: dict[HalfKey, Half]) -> None:
+        """From here on these are kept."""
+        for key, half in halves.items():
+            self[key] = half
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._old, key, half.edition, half.filled)
+        for key in [key for key in self if not key[1]][:-KEPT_REQUESTS]:
+            del self[key]
+
+    def _old(self, key: HalfKey, edition: int, filled: int) -> None:
+        half = self.get(key)
+        if half is not None and (half.edition, half.filled) == (edition, filled):  # else more of it has come since
+            del self[key]
