@@ -31,20 +31,28 @@ settings.load_profile("same")
 _numbers = itertools.count()
 
 
-# Those that take longest, the longest first: what is left for the end of two workers is short then.
+# Those that take longest, the longest first: what is left for the end of all workers is short then.
 _LONGEST = (
     "tests/attacks/test_killed.py",
     "tests/conformance/test_syft.py",
-    "tests/algorithms/test_boosting.py",
+    "tests/test_way_in.py",
     "tests/conformance/test_documented_clients.py",
+    "tests/algorithms/test_boosting.py",
     "tests/conformance/test_same_everywhere.py",
-    "tests/statistics/test_the_law.py",
     "tests/coordinator/test_process.py",
+    "tests/statistics/test_the_law.py",
     "tests/attacks/test_statistics.py",
+    "tests/attacks/test_consent.py",
     "tests/experiment/test_simulation.py",
-    "tests/statistics/test_odd_sites.py",
-    "tests/attacks/test_lying_node.py",
+    "tests/statistics/test_out_of_core.py",
+    "tests/node/test_worker.py",
     "tests/node/test_gate.py",
+    "tests/node/test_what_leaves.py",
+    "tests/attacks/test_lying_node.py",
+    "tests/algorithms/test_strategies.py",
+    "tests/algorithms/test_adaptive_clipping.py",
+    "tests/experiment/test_batched.py",
+    "tests/test_checkpoints.py",
 )
 
 
@@ -68,7 +76,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then others that start real processes, then the rest; tests of a file stay together."""
-    folders = ("attacks", "conformance", "coordinator", "experiment", "statistics")
+    folders = ("attacks", "conformance", "coordinator", "experiment", "node", "statistics", "transports")
     root = Path(__file__).parents[1]
     places = {root / file: place for place, file in enumerate(_LONGEST)}
 
