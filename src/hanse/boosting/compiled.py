@@ -18,6 +18,8 @@ from hanse.errors import ConfigError
 
 _lock = threading.Lock()
 _pool: list[ThreadPoolExecutor] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.clear)  # its threads are not there, and would be waited for
 
 
 class compiled:
