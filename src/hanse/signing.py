@@ -36,6 +36,7 @@ class Signer:
         self._key, self._pinned = key, dict(pinned or {})
         self._authority = x509.load_pem_x509_certificate(identity.ca_pem)
         self.certificate = identity.cert_pem.decode()
+        self.begins = x509.load_pem_x509_certificate(identity.cert_pem).not_valid_before_utc
         self.ends = read_certificate(identity.cert_pem).expires
 
     def sign(self, text: bytes) -> bytes:

@@ -20,6 +20,7 @@ import pytest
 from one_node import FakeCoordinator, attack, probe, proposal, running
 
 from hanse import algorithms, rounds
+from hanse.decisions import proven
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, StorageFailed, WireError
 from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
 from hanse.messages import Message, Record
@@ -57,6 +58,62 @@ def test_it_says_hello_and_beats(tmp_path: Path) -> None:
             assert str(tmp_path).encode() not in bytes(fake.left)  # no path leaves
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("days", [600, 5, -4000])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_decision_by_a_wrong_clock_is_dated_and_signed_anew(tmp_path: Path, days: int, revoked: bool) -> None:
+    """A coordinator takes none that is dated when the node's certificate does not count, so its run waited for ever."""
+    authority = Authority.open(tmp_path / "authority")
+    home = tmp_path / "alpha"
+    key = create_key(home)
+    certificate = authority.issue_node(csr(key, "alpha"), "alpha")
+    save_identity(home, NodeIdentity("alpha", key, certificate, authority.pem, "grpc://localhost:1"))
+    bundle = probe()
+
+    async def main() -> None:
+        fake = FakeCoordinator()
+        async with running(home, coordinator=fake) as node:
+            await node.propose(bundle, expires=(datetime.now(UTC) + timedelta(days=2000)).isoformat())
+            approvals = node.agent.approvals
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("hanse.node.approvals.datetime", _Off(timedelta(days=days)))
+                given = approvals.approve("run-1", bundle.sha256, actor="owner", days=30)
+                if revoked:
+                    approvals.revoke("run-1", bundle.sha256, actor="owner")
+            assert abs(datetime.fromisoformat(given.time) - datetime.now(UTC) - timedelta(days=days)) < timedelta(
+                days=1
+            )
+            await node.agent.tell()
+            (told,) = await fake.until("consent")
+            said = proven(told.body.data["proof"], authority.pem)
+            assert abs(datetime.fromisoformat(said.time) - datetime.now(UTC)) < timedelta(minutes=1)
+            assert said.decision == ("reject" if revoked else "accept")
+            kept = approvals.get("run-1", bundle.sha256)
+            assert datetime.fromisoformat(kept.until) < datetime.now(UTC) + timedelta(days=30)
+            if not revoked and days > 0:
+                assert datetime.fromisoformat(kept.until) > datetime.now(UTC) + timedelta(days=29)
+                assert approvals.approved("run-1", bundle.sha256).until == said.until == kept.until
+            assert node.actions().count("decision.dated") == 1
+            approvals.mark_sent(kept, sent=False)
+            await node.agent.tell()
+            again = proven((await fake.until("consent", 2))[1].body.data["proof"], authority.pem)
+            assert again == said  # once is enough
+
+    asyncio.run(main())
+
+
+class _Off:
+    """A clock that is off by so much."""
+
+    def __init__(self, by: timedelta) -> None:
+        self._by = by
+
+    def now(self, zone: Any) -> datetime:
+        return datetime.now(zone) + self._by
+
+    def fromisoformat(self, text: str) -> datetime:
+        return datetime.fromisoformat(text)
 
 
 def test_what_its_owner_has_to_do_something_about(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 _WARN_SECONDS = 86_400.0  # between two lines that say the same
+_AHEAD = datetime.timedelta(minutes=1)  # that a clock may have been put back by since a decision, without a word
 _RETRY_SECONDS = 1.0  # between attempts to write while the disk is full
 _AGAIN_SECONDS = 5.0  # between attempts to say what the coordinator cannot take now
 _TELL_SECONDS = 5.0  # an owner who decides waits so long for what the coordinator says of it
@@ -342,7 +343,17 @@ class Agent:
             signer = Signer(load_identity(self.home))
         except NotFound:
             return None
-        return signed(proposal.signed(self.node), signer)
+        said = proposal.signed(self.node)
+        if (
+            not signer.begins
+            <= datetime.datetime.fromisoformat(said.time)
+            <= datetime.datetime.now(datetime.UTC) + _AHEAD
+        ):
+            proposal = self.approvals.date_anew(proposal)  # or no coordinator could take it, ever
+            detail = {"was": said.time, "until": proposal.until, "reason": "the clock was wrong when this was decided"}
+            self._happened("node", "decision.dated", proposal.run, detail)
+            said = proposal.signed(self.node)
+        return signed(said, signer)
 
     def _tell_again(self) -> None:
         async def later() -> None:

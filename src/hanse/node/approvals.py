@@ -307,6 +307,18 @@ class Approvals:
         )
         return self.get(found.run, found.sha256)
 
+    def date_anew(self, proposal: Proposal) -> Proposal:
+        """A decision by a clock that was wrong, dated now. An approval lasts from now as long as it was given for, and
+        no longer than it did: a clock that was ahead does not make it longer."""
+        at = datetime.now(UTC)
+        until = min(_time(proposal.until), at + (_time(proposal.until) - _time(proposal.time)))
+        self._db.execute(
+            "UPDATE decisions SET time = ?, until = ?, revoked = iif(revoked IS NULL, NULL, ?) "
+            "WHERE run = ? AND sha256 = ? AND time = ?",
+            (at.isoformat(), until.isoformat(), at.isoformat(), proposal.run, proposal.sha256, proposal.time),
+        )
+        return self.get(proposal.run, proposal.sha256)
+
     def end(self, run: str, state: str) -> None:
         """The run has ended: nothing of it is answered any more, and nothing can be decided."""
         if self._db.execute("SELECT 1 FROM proposals WHERE run = ?", (run,)).fetchone() is not None:
