@@ -51,7 +51,7 @@ def draw(sites: int, rows: int, seed: int) -> Frames:
             "e": (rng.random(rows) < 0.7).astype(float),
             "g": rng.choice(["a", "b"], rows),
             "h": rng.choice(["c", "d", "f"], rows, p=[0.6, 0.3, 0.1]),
-            "r": rare.choice(["a", "b"], rows, p=[0.6, 0.4]),
+            "r": rare.choice(["a", "b"], rows, p=[0.75, 0.25]),
         }
         for i in range(sites)
     }

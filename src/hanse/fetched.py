@@ -136,6 +136,11 @@ class Fetched:
         return self.values[item] if item in self.values else tabulated.value_of(self.plan, self.arrays, item, prefix)
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing was kept back, and no node failed."""
+        return not (self.failures or self.withheld or self.kept or self.single)
+
+    @property
     def held(self) -> str:
         """Where the minimum of rows holds, below which no cell is told."""
         if not self.minimum:
@@ -232,7 +237,9 @@ class Fetched:
 
     def beside(self, items: Iterable[Item]) -> list[Item]:
         """What is to be asked besides, since it says more of rows that some of these values lack."""
-        short = [i for i in items if not self.failures and not self.absent(i) and self.scope(i).missing]
+        if not self.kept or self.failures:  # of a site that failed nothing is told of all its rows either
+            return []
+        short = [i for i in items if not self.absent(i) and self.scope(i).missing]
         return list(dict.fromkeys(more for item in short for more in statistic(item.stat).beside(item)))
 
     def notes(self, items: Iterable[Item], besides: Besides = NOTHING) -> list[str]:
@@ -265,7 +272,7 @@ class Fetched:
             return
         back = any(self.withheld.get(i) or i in self.single for i in closure(found))
         for group, (label, value) in enumerate(tabulated.grouped(found, values).items()):
-            scope = self.scope(item, group if item.by else None)
+            scope = Scope() if self.whole else self.scope(item, group if item.by else None)
             if (pooled := self._pooled(item, group, value, scope, besides)) is not None:
                 value = pooled[0]
             if _lacks(value):

@@ -119,6 +119,17 @@ def test_counts_are_whole_numbers(real: Living) -> None:
     assert str(Rough(1_234_567, 1_234_560, 1_234_570)) == "1234567 (1234560 to 1234570)"
 
 
+def test_ranges_are_asked_for_with_their_columns(real: Living) -> None:
+    told = json.loads(call(real, "mean", "age", "--range", "age", "0", "120", "--json").stdout)["statistics"]["mean"][
+        "age"
+    ]
+    assert told == pytest.approx(POOLED["age"].mean())
+    with pytest.raises(ConfigError, match=r"ranges: 'age' is \[120.0, 0.0\]; expected \[least, most\]"):
+        call(real, "mean", "age", "--range", "age", "120", "0")
+    with pytest.raises(ConfigError, match="no site has a column 'agee'"):
+        call(real, "mean", "age", "--range", "agee", "0", "120")
+
+
 def test_a_run_of_statistics_is_not_called_a_model(real: Living, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was listed as xgboost, with no round yet of 1 planned, by every face."""
     call(real, "mean", "age")

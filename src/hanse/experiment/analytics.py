@@ -387,6 +387,8 @@ class FederatedAnalytics:
         return FAResult(wanted, fetched, self.backend.simulated, single, kinds, left_out, self._ranges(kinds))
 
     def _ranges(self, kinds: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+        if self.ranges:
+            self._chosen(list(self.ranges), kinds)  # a name that is none would bound nothing, without a word
         known = {name: (0.0, 1.0) for name, kind in kinds.items() if kind == ColumnKind.BOOLEAN}
         return known | {name: (float(least), float(most)) for name, (least, most) in self.ranges.items()}
 

@@ -155,8 +155,10 @@ class FAResult:
         """Which values are only those of the rows that are told, and what bounds how far off they are."""
         found: dict[bool, list[str]] = {}
         for item in items:
+            if (fetched := self._of(item)).whole:
+                continue
             try:
-                value = self._of(item).qualified(item, besides=self._besides)
+                value = fetched.qualified(item, besides=self._besides)
             except ConfigError:  # there is no value, and who asks for it is told why
                 continue
             if partial(value):

@@ -124,6 +124,14 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
     @click.option("--node", "asked", multiple=True, help="Ask this node; repeatable. Default: all that fit.")
     @click.option("--by", multiple=True, help="By the labels of this column; at most twice.")
     @click.option("--where", "conditions", multiple=True, metavar="'COLUMN OP VALUE'", help="Of these rows only.")
+    @click.option(
+        "--range",
+        "ranges",
+        multiple=True,
+        type=(str, float, float),
+        metavar="COLUMN LEAST MOST",
+        help="Between which numbers its values are: it bounds what sites keep back. Repeatable.",
+    )
     @click.option("--all-nodes", is_flag=True, help="Fail where a node fails, rather than to go on without it.")
     @click.option("--per-node", is_flag=True, help="Of each node too, where its owner lets it be shown alone.")
     @click.option(
@@ -141,6 +149,7 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
         asked: tuple[str, ...],
         by: tuple[str, ...],
         conditions: tuple[str, ...],
+        ranges: tuple[tuple[str, float, float], ...],
         all_nodes: bool,
         per_node: bool,
         gathering: str,
@@ -153,9 +162,9 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
 
         where = [_condition(text) for text in conditions]
         require = "all" if all_nodes else "any"
-        analytics = FederatedAnalytics(
-            here, tags, list(asked) or None, by, where, require, per_node, purpose, gathering
-        )
+        known = {column: ends for column, *ends in ranges}
+        of = (tags, list(asked) or None, by, where, require, per_node, purpose, gathering)
+        analytics = FederatedAnalytics(here, *of, ranges=known)
         result = ask(analytics, **given)
         if plot:
             drawn = result.plot()
