@@ -19,7 +19,7 @@ from scipy import stats
 from hanse.errors import ConfigError
 from hanse.fetched import Fetched, closure
 from hanse.queries import Item, levels_of, make_item
-from hanse.rough import Rough
+from hanse.rough import Partial, Rough
 from hanse.statistics import _pairs
 
 DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
@@ -243,6 +243,15 @@ def _rows(frames: dict[str, pd.DataFrame], found: Fetched, item: Item, by: str =
     return pd.concat(parts) if parts else next(iter(frames.values())).iloc[:0]
 
 
+def of_told(value: Any) -> Any:
+    """With numbers of the rows that are told, which are looked at here, as numbers with their ends."""
+    if isinstance(value, dict):
+        return {key: of_told(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [of_told(one) for one in value]
+    return Rough(float(value), value.least, value.most) if isinstance(value, Partial) else value
+
+
 def agrees(told: Any, true: Any, what: str) -> int:
     """How many numbers were looked at. Raises ``AssertionError`` where one is not that of the pooled rows."""
     if told is None:
@@ -290,7 +299,7 @@ def compared(frames: dict[str, pd.DataFrame], items: list[Item], asked: dict[str
         warnings.simplefilter("ignore")
         for item in items:
             try:
-                told = found.qualified(item)
+                told = of_told(found.qualified(item))
             except ConfigError:  # no two groups are told
                 continue
             if item.stat in TESTS or item.stat == "logrank":
