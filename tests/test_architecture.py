@@ -283,7 +283,7 @@ def test_an_owner_reads_every_ingredient_that_runs_at_the_node(model: str) -> No
 
 
 def loaded(statement: str) -> set[str]:
-    code = f"import sys; {statement}; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    code = f"import sys\n{statement}\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -294,6 +294,21 @@ def test_importing_hanse_loads_nothing_heavy() -> None:
 
 def test_the_command_line_loads_nothing_heavy() -> None:
     assert not loaded("import hanse.cli") & {"numpy", "grpc", *OWNERS}
+
+
+HELP = """
+import contextlib, io
+from hanse.cli import main
+for group in {}:
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        main([group, "--help"])
+    assert "Usage: hanse " + group in said.getvalue(), said.getvalue()
+"""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """So it is there at once."""
+    assert not loaded(HELP.format(["coordinator", "node", "run"])) & {"numpy", "cryptography", *OWNERS}
 
 
 def test_a_node_loads_no_web_framework_and_no_learning_library_until_it_needs_them() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import ssl
 import subprocess
@@ -53,17 +52,6 @@ def visits(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_is_quick() -> None:
-    times = []
-    for _ in range(3):
-        before = os.times()  # of the processor: others may keep the cores busy
-        done = subprocess.run([sys.executable, "-m", "hanse.cli", "node", "--help"], capture_output=True, text=True)
-        after = os.times()
-        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert "approve" in done.stdout
-    assert min(times) < 0.5, times
-
-
 def test_heavy_libraries_are_not_loaded_by_an_idle_node() -> None:
     code = (
         "import sys, hanse.node.agent, hanse.node.cli, hanse.node.worker_main, hanse.answers, hanse.bundle;"
@@ -75,7 +63,7 @@ def test_heavy_libraries_are_not_loaded_by_an_idle_node() -> None:
 
 
 def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
-    for words in (["proposals"], ["approve", "x"], ["audit"], ["start"], ["status"], ["policy", "show"]):
+    for words in (["proposals"], ["start"], ["policy", "show"]):
         done = subprocess.run(
             [sys.executable, "-m", "hanse.cli", "node", *words, "--home", str(tmp_path / "none")],
             capture_output=True,
