@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from hanse.messages import Array, Json, Record, digest
 from hanse.privacy import release
 from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.privacy.guarantee import ROW, Guarantee
+from hanse.privacy.steps import Steps
 from hanse.queries import TableSource
 from hanse.table import Table
 from hanse.transport import Progress
@@ -186,7 +187,8 @@ class Answerer:
         combine, terms = asked.combine, asked.terms
 
         def answer(ask: Record) -> Contribution:
-            contribution = answers(asked.site, ask)
+            steps = self._steps(terms.guarantee, ask, asked)
+            contribution = answers(asked.site if steps is None else replace(asked.site, noise=steps), ask)
             if contribution.combine not in (combine, None) or (contribution.combine is None and not terms.alike):
                 raise NotAllowed(
                     f"this contribution combines by {contribution.combine or 'what it does not say'}, and was asked "
@@ -197,21 +199,27 @@ class Answerer:
             contribution = asked.run.transforms.apply(contribution, asked.memory.transforms, asked.party)
             if asked.site.source is not None:  # statistics
                 self.spent["cells"] = sum(int(np.size(a)) for a in contribution.record.arrays.values())
-            return contribution if terms.guarantee is None else self._noised(terms.guarantee, contribution, ask, asked)
+            return contribution if terms.guarantee is None else self._noised(contribution, ask, asked, steps)
 
         reply = terms.gathers[combine].reply(asked.op, asked.ask, answer, asked.party)
         asked.run.memories.keep(asked.party.step, asked.party.exchange, asked.memory, asked.checkpoint)
         return reply
 
-    def _noised(self, promised: Guarantee, contribution: Contribution, ask: Record, asked: Asked) -> Contribution:
+    def _steps(self, promised: Guarantee | None, ask: Record, asked: Asked) -> Steps | None:
+        """The noise of the steps inside an answer, in a run that has it there."""
+        return Steps(promised, self._key(ask, asked)) if promised is not None and promised.stepwise else None
+
+    def _noised(self, contribution: Contribution, ask: Record, asked: Asked, steps: Steps | None) -> Contribution:
         """The contribution with the noise that was promised."""
-
-        def key(found: bytes) -> bytes:
-            return key_for(self._secret(), *(part.encode() for part in (*asked.place, digest(ask))), found)
-
-        contribution, name = release.released(contribution, asked.combine, promised, key)
+        promised = asked.terms.guarantee
+        assert promised is not None
+        name_of: Callable[[], str] = (lambda: "") if steps is None else (lambda: steps.name)
+        contribution, name = release.released(contribution, asked.combine, promised, self._key(ask, asked), name_of)
         self.spent["release"] = name
         return contribution
+
+    def _key(self, ask: Record, asked: Asked) -> release.Key:
+        return lambda found: key_for(self._secret(), *(p.encode() for p in (*asked.place, digest(ask))), found)
 
     def rest(self, run_id: str) -> None:
         """Lets go of a run's rows and of what was made of them, until the next task; what it remembers stays."""

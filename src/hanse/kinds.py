@@ -110,6 +110,7 @@ class Contribution:
             means the same, only less of it (:mod:`hanse.transforms`).
         sensitivity: the most that one row, more or less, changes the arrays by, as the L2 norm over all of them,
             whatever the rows are; 0 where nothing of them follows from rows. None: nobody knows, so no noise is enough.
+        noised: whether the arrays are made of nothing but what :attr:`Site.noise` gave, so that they have their noise.
     """
 
     record: Record
@@ -119,6 +120,7 @@ class Contribution:
     combine: Combine | None = None
     update: bool = False
     sensitivity: float | None = None
+    noised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,18 @@ class Source(Protocol):
         ...
 
 
+class RowNoise(Protocol):
+    """Noise for the steps inside one answer, as the run's promise wants it."""
+
+    def sample(self, rows: int) -> Array:
+        """(rows,) bool: which rows the next step takes, drawn secretly."""
+        ...
+
+    def noised(self, arrays: Mapping[str, Array], bound: float) -> dict[str, Array]:
+        """The sums of a step, of which one row changes all together by at most ``bound``, with noise. Ends the step."""
+        ...
+
+
 @dataclass(slots=True)
 class Site:
     """What an algorithm's node half may touch.
@@ -270,6 +284,7 @@ class Site:
         keep: keeps a model of this site's own, as the result of a run, where its owner finds it. Nothing of it leaves.
         shares: (n,) what each row of ``table``, or of ``source`` in order, counts for where noise is to hide persons
             (:mod:`hanse.subjects`); None: each row is somebody else's.
+        noise: for steps that are noised inside an answer; None: the run promises none of the kind.
     """
 
     node: str
@@ -286,6 +301,7 @@ class Site:
     shares: Array | None = None
     beside: Table = field(default_factory=Table)
     keep: Callable[[Record], None] = lambda record: None
+    noise: RowNoise | None = None
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""

@@ -40,7 +40,7 @@ def of(config: RunConfig, nodes: int) -> Guarantee | None:
     fewest = nodes
     if privacy["mode"] == DISTRIBUTED:
         fewest = _gather(config).fewest(config.to_json(), nodes) if nodes else 1 + privacy["colluding"]
-    return guarantee.of(privacy, unit, algorithms.releases(config), fewest)
+    return guarantee.of(privacy, unit, algorithms.releases(config), fewest, *algorithms.noised_steps(config))
 
 
 def words(config: RunConfig, nodes: int) -> str:

@@ -25,6 +25,8 @@ is agreed on before, how it is evaluated. A file has
   all of a large file;
 - ``UNIT = "row"``, if each of its contributions says what one row can change it by
   (:attr:`hanse.kinds.Contribution.sensitivity`), so that noise can hide rows; noise can hide a site in updates;
+- it may have ``noised_steps(config)``, the noised steps inside each of its contributions and the probability by which
+  each takes a row, where it adds the noise itself (:attr:`hanse.kinds.Site.noise`);
 - ``AT_ONCE = True``, if owners answer its questions at once in their settings, so that none waits for a decision.
 
 A strategy of averaging is one file that names a local step, an aggregation and a server's step
@@ -198,6 +200,13 @@ def of_unit(*units: str) -> tuple[str, ...]:
 def releases(config: RunConfig) -> int:
     """How many answers of one node are noised at most, in a differentially private run."""
     return config.num_rounds if needs_model(config) else most_steps(config)
+
+
+def noised_steps(config: RunConfig) -> tuple[int, float]:
+    """The noised steps inside each answer, and by which probability each takes a row; (0, 1) where an answer is noised
+    as a whole."""
+    module = find("algorithms", resolve(config))
+    return module.noised_steps(config) if hasattr(module, "noised_steps") else (0, 1.0)
 
 
 def at_once(chosen: Json) -> bool:

@@ -36,6 +36,7 @@ from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.learning import rows as preparation
 from hanse.learning.results import result_of
 from hanse.messages import Array, Json, Record
+from hanse.privacy import clipping
 from hanse.privacy.guarantee import ROW
 from hanse.registry import find
 from hanse.settings import Setting, maybe, number
@@ -221,13 +222,10 @@ def clipped_gradient(
         with np.errstate(over="ignore", invalid="ignore"):
             _, error, _ = convex.family(extended @ theta.T, y[start : start + _BLOCK])
             size = np.linalg.norm(error, axis=1) * np.linalg.norm(extended, axis=1)  # of e xᵀ
-        fine = np.isfinite(size)
-        scale = np.minimum(1.0, np.divide(bound, size, out=np.ones_like(size), where=fine & (size > 0)))
+        fine, scale = np.isfinite(size)[:, None], clipping.factors(size, bound)
         if shares is not None:
             scale = scale * shares[start : start + _BLOCK]
-        total += (np.where(fine, scale, 0.0)[:, None] * np.where(fine[:, None], error, 0.0)).T @ np.where(
-            fine[:, None], extended, 0.0
-        )
+        total += (scale[:, None] * np.where(fine, error, 0.0)).T @ np.where(fine, extended, 0.0)
     return total
 
 

@@ -288,7 +288,7 @@ class Averaging:
     def answer(self, site: Site, ask: Question) -> Contribution:
         """The node's half: measure the parameters, train from them, say how they changed."""
         task = preparation.task(ask.prepared)
-        model = _model(site, task)
+        model = model_at(site, task)
         if ask.phase == "initialise":
             # the same at every site: the seed is the run's, not the site's
             initial = model.init(generator(site.config["seed"], "initialise"))
@@ -310,10 +310,10 @@ class Averaging:
         (``train_many``) are, in the order of ``sites``; equal to :meth:`answer` but for the last digits."""
         task = preparation.task(ask.prepared)
         batched = ask.phase == "train" and self.local.trained is None
-        train_many: Any = getattr(_model(sites[0], task), "train_many", None) if batched else None
+        train_many: Any = getattr(model_at(sites[0], task), "train_many", None) if batched else None
         if train_many is None:
             return [self.answer(site, ask) for site in sites]
-        models = [_model(site, task) for site in sites]
+        models = [model_at(site, task) for site in sites]
         seen = [self._measured(site, model, ask) for site, model in zip(sites, models, strict=True)]
         trainings = [
             self._training(site, model, rows, ask, visit)
@@ -368,7 +368,7 @@ class Averaging:
         if not len(rows.train):
             return None
         X = rows.X if len(rows.train) == len(rows.X) else rows.X[rows.train]
-        y = _targets(rows, ask.prepared)
+        y = targets(rows, ask.prepared)
         return LocalTraining(site, model, self.local, visit, ask.round, ask.counted, X, y)
 
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
@@ -376,14 +376,16 @@ class Averaging:
         return {name: config.get(name, setting.default) for name, setting in self.settings.items()}
 
 
-def _targets(rows: preparation.Rows, prepared: Record) -> Array:
+def targets(rows: preparation.Rows, prepared: Record) -> Array:
+    """(n,) of the training rows; numbers at the mean 0 and scale 1 that they are learned at."""
     y = rows.y[rows.train]
     if preparation.task(prepared).predicts == NUMBER:
         y = (y - prepared.arrays["target_mean"]) / prepared.arrays["target_scale"]
     return y
 
 
-def _model(site: Site, task: Task) -> Model:
+def model_at(site: Site, task: Task) -> Model:
+    """The adapter of the run's model, kept at the site."""
     made: tuple[Task, Model] | None = site.cache.get("model")
     if made is None or made[0] != task:
         model = find("models", site.config["model_name"]).build(task, model_options(site.config))

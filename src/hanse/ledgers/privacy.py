@@ -1,23 +1,24 @@
 """How much differential privacy was spent of a data set in a year, over all runs and people (``epsilon_budget``).
 
-Every noised answer costs its ρ (:mod:`hanse.privacy.concentrated`), which adds up over whatever is asked; a year's
-total is told as the ε that it is at ``budget_delta``. It is booked by person and run, so that the owner sees who spent
-it. The same release, asked for again, has the same noise and costs once. What is not noised is not counted here
-(``require_differential_privacy`` refuses it). A new year (UTC) begins with a whole budget; what was spent in earlier
-years was spent of the same rows.
+Every noised answer costs its ρ (:mod:`hanse.privacy.concentrated`), which adds up over whatever is asked; one whose
+steps take secret samples of the rows costs less, by order (:mod:`hanse.privacy.sampled`), and the two add up, as ρ
+costs α ρ in order α. A year's total is told as the ε that it is at ``budget_delta``. It is booked by person and run, so
+that the owner sees who spent it. The same release, asked for again, has the same noise and costs once. What is not
+noised is not counted here (``require_differential_privacy`` refuses it). A new year (UTC) begins with a whole budget;
+what was spent in earlier years was spent of the same rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hanse.budgets import each, limit
 from hanse.facts import Facts, now
 from hanse.ledger import Account
 from hanse.messages import Json
-from hanse.privacy import concentrated
+from hanse.privacy import concentrated, sampled
 from hanse.rule import Decision
 from hanse.settings import Setting, number
 
@@ -42,7 +43,7 @@ class PrivacySpent:
         return Account(facts.dataset.name) if facts.privacy is not None and facts.dataset is not None else None
 
     def most(self, facts: Facts) -> Json:
-        """One release: year to person to run to units of ρ."""
+        """One release: year to person to run to units of ρ, or to order to units."""
         return self._units(facts, 1)
 
     def whole(self, facts: Facts) -> Json:
@@ -51,6 +52,12 @@ class PrivacySpent:
 
     def _units(self, facts: Facts, releases: int) -> Json:
         assert facts.privacy is not None
+        sampling = facts.privacy.get("sampling", 1.0)
+        if sampling < 1:
+            steps = releases * facts.privacy["steps"]
+            of = sampled.curve(sampling, facts.privacy["noise_multiplier"])
+            whole: Json = {str(order): math.ceil(steps * cost * _UNITS) for order, cost in of.items()}
+            return {str(facts.time.year): {facts.proposer: {facts.run: whole}}}
         each = math.floor(facts.privacy["rho"] / facts.privacy["releases"] * _UNITS)  # 2**-60 of ρ less, for whole sums
         return {str(facts.time.year): {facts.proposer: {facts.run: releases * each}}}
 
@@ -87,8 +94,8 @@ class PrivacySpent:
         of = f" of {most:g}" if most else ", no limit"
         people = []
         for person, runs in sorted(spent.get(year, {}).items()):
-            of_runs = ", ".join(f"{run} {self._of(units):.3g}" for run, units in sorted(runs.items()))
-            people.append(f"{person or 'somebody'} {self._of(sum(runs.values())):.3g} ({of_runs})")
+            of_runs = ", ".join(f"{run} {self._of([units]):.3g}" for run, units in sorted(runs.items()))
+            people.append(f"{person or 'somebody'} {self._of(runs.values()):.3g} ({of_runs})")
         told = f"{year}: {share}epsilon {used:.3g}{of} (delta {self.policy['budget_delta']:g})"
         return "; ".join([told, *people])
 
@@ -96,10 +103,17 @@ class PrivacySpent:
         return limit(self.policy["epsilon_budget"], self.policy["epsilon_budgets"], dataset)
 
     def _epsilon(self, spent: Json, year: str) -> float:
-        return self._of(sum(units for runs in spent.get(year, {}).values() for units in runs.values()))
+        return self._of(units for runs in spent.get(year, {}).values() for units in runs.values())
 
-    def _of(self, units: int) -> float:
-        return concentrated.epsilon_of(units / _UNITS, self.policy["budget_delta"])
+    def _of(self, runs: Iterable[Json]) -> float:
+        """ε of what runs cost together: units of ρ each, or order to units."""
+        spent = list(runs)
+        rho = sum(units for units in spent if not isinstance(units, dict)) / _UNITS
+        by_order = [units for units in spent if isinstance(units, dict)]
+        if not by_order:
+            return concentrated.epsilon_of(rho, self.policy["budget_delta"])
+        total = {order: order * rho + sum(u[str(order)] for u in by_order) / _UNITS for order in sampled.ORDERS}
+        return sampled.epsilon_of(total, self.policy["budget_delta"])
 
 
 LEDGER = PrivacySpent

@@ -22,6 +22,11 @@ The capabilities, and what an adapter with one of them can do:
 
 ``parameters``
     Named arrays that can be averaged: ``init``, ``train``, ``predict`` (:class:`hanse.model.Model`).
+``row_gradients``
+    The same, learned by noised steps, whose rows have a bounded part: besides ``init`` and ``predict`` it has
+    ``clipped(parameters, X, y, bound)``, by name the sum over rows of their gradients, each no longer than ``bound``
+    over all parameters together, and ``penalty_gradient(parameters, rows)``, that of what the objective has besides
+    rows, for one of so many of them, by the names where there is any.
 ``trees``
     Trees that count alike, grown independently of each other: ``empty``, ``grow(count, ...)``, ``merge``,
     ``importance``; ``too_many`` and ``fault`` prove that arrays from elsewhere are trees

@@ -10,14 +10,16 @@ federation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from hanse.convex import Family, logistic, multinomial, squared
 from hanse.learning.results import in_range, positive, seed_of, sklearn
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
+from hanse.privacy.clipped_rows import clipped_sums
 from hanse.settings import Setting, boolean, number, one_of, wholes
 from hanse.task import NUMBER, Task
 from hanse.training import Learned, ProximalTerm, Training
@@ -32,6 +34,19 @@ SETTINGS = {
     "beta_1": Setting(0.9, "decay of Adam's first moment", number(0, 1, below=True)),
     "beta_2": Setting(0.999, "decay of Adam's second moment", number(0, 1, below=True)),
     "epsilon": Setting(1e-8, "of Adam's denominator", number(0, above=True)),
+}
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda z: np.maximum(z, 0.0),
+    "tanh": np.tanh,
+    "logistic": lambda z: 0.5 * (1.0 + np.tanh(0.5 * z)),
+    "identity": lambda z: z,
+}
+_SLOPES: dict[str, Callable[[Array], Array]] = {  # from what an activation gives
+    "relu": lambda h: (h > 0).astype(np.float64),
+    "tanh": lambda h: 1.0 - h * h,
+    "logistic": lambda h: h * (1.0 - h),
+    "identity": np.ones_like,
 }
 
 
@@ -104,6 +119,36 @@ class Perceptron:
             model.partial_fit(X, y)
         after = unpack(model)
         return {name: parameters[name] - after[name] for name in parameters}
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        layers = len(parameters) // 2
+        into = [X]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in range(layers - 1):
+                into.append(
+                    _ACTIVATIONS[self.options["activation"]](into[-1] @ parameters[f"w{i}"] + parameters[f"b{i}"])
+                )
+            scores = into[-1] @ parameters[f"w{layers - 1}"] + parameters[f"b{layers - 1}"]
+            _, error, _ = self._family(scores, y)
+            errors = [error]
+            for i in range(layers - 1, 0, -1):
+                slope = _SLOPES[self.options["activation"]](into[i])
+                errors.insert(0, (errors[0] @ parameters[f"w{i}"].T) * slope)
+        found: dict[str, Array] = {}
+        for i, (weights, free) in enumerate(clipped_sums(into, errors, bound)):
+            found[f"w{i}"], found[f"b{i}"] = weights, free
+        return found
+
+    @property
+    def _family(self) -> Family:
+        if self.task.predicts == NUMBER:
+            return squared
+        return multinomial if self.task.outputs > 1 else logistic
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        return {name: self.options["alpha"] / rows * w for name, w in parameters.items() if name[0] == "w"}
 
     def _estimator(self, parameters: Mapping[str, Array], **more: Any) -> Any:
         return estimator(self.task, self.options, parameters, np.arange(len(self.task.classes)), **more)

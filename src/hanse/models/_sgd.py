@@ -7,7 +7,7 @@ that is told is the mean over the steps: how far they moved the weights, by thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from hanse.learning.results import in_range
 from hanse.messages import Array
 from hanse.models._proximal import proximal_pass
 from hanse.training import Learned, Training
+
+
+def penalty_gradient(options: Mapping[str, Any], parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """Of the penalty on the coefficients; of L1 that of sign(0) = 0."""
+    share = {"l2": 0.0, "l1": 1.0, "elasticnet": options["l1_ratio"], None: 0.0}[options["penalty"]]
+    strength, coef = options["alpha"] if options["penalty"] else 0.0, parameters["coef"]
+    return {"coef": strength * ((1 - share) * coef + share * np.sign(coef))}
 
 
 def fit(model: Any, X: Array, y: Array, training: Training, loss: Callable[[], float]) -> Learned:

@@ -34,6 +34,7 @@ from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
+from hanse.models._torch_rows import clipped_gradients
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
@@ -115,6 +116,25 @@ class TorchModule:
                     typed = [(w, X, np.asarray(y, kind), rng, how) for w, X, y, rng, how in stack]
                     found |= dict(zip(places, trained(torch, module, losses, typed), strict=True))
         return [found[i] if i in found else self.train(*given[i]) for i in range(len(given))]
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`: each row's gradient by ``torch.func``."""
+        torch = library()
+        with self._plan() as plan, _threads(parameters, X), _RANDOM:
+            module = self._module(plan, parameters).train()
+            loss_of = plan.get("loss") or _loss(self.task)
+            return clipped_gradients(
+                torch,
+                module,
+                lambda output, target: loss_of(self._shaped(output), target),
+                _inputs(X),
+                torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32)),
+                bound,
+            )
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """There is none."""
+        return {}
 
     def buffers(self, parameters: Mapping[str, Array]) -> tuple[str, ...]:
         """Names of the arrays that are kept, not learned: running means, counters."""

@@ -24,7 +24,7 @@ from hanse.settings import Setting, checked, maybe, whole, wholes
 from hanse.task import NUMBER, PROBABILITIES, Task
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "row_gradients")
 PREDICTS = (PROBABILITIES, NUMBER)
 IMAGES = True
 INITIALISED_BY = "nodes"

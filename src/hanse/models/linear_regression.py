@@ -19,12 +19,13 @@ from hanse.learning.fitting import task_fits
 from hanse.learning.results import linear_in_units, options_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
+from hanse.privacy.clipped_rows import clipped_linear
 from hanse.settings import Setting, boolean, checked
 from hanse.task import NUMBER, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("sums", "parameters")
+LEARNS_BY = ("sums", "parameters", "row_gradients")
 PREDICTS = (NUMBER,)
 SETTINGS = {"fit_intercept": Setting(True, "whether there is an intercept", boolean)}
 
@@ -52,6 +53,15 @@ class LinearRegression:
             return float((error**2).mean() / 2), gradient
 
         return minimise(objective, parameters, ("coef", "intercept"), training)
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        errors = (self.predict(parameters, X) - y)[:, None]
+        return clipped_linear(parameters, X, errors, bound, bool(self.options["fit_intercept"]))
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """There is none."""
+        return {}
 
     @property
     def convex(self) -> Convex:

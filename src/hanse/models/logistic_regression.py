@@ -20,12 +20,13 @@ from hanse.learning.fitting import task_fits
 from hanse.learning.results import labels_of, options_of, parameters_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
 from hanse.models._lbfgs import minimise
+from hanse.privacy.clipped_rows import clipped_linear
 from hanse.settings import Setting, boolean, checked, either, number, one_of
 from hanse.task import PROBABILITIES, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("sums", "parameters")
+LEARNS_BY = ("sums", "parameters", "row_gradients")
 PREDICTS = (PROBABILITIES,)
 SETTINGS = {
     "C": Setting(
@@ -73,6 +74,15 @@ class LogisticRegression:
             return float(loss.mean() + alpha / 2 * (coef**2).sum()), np.concatenate([gradient.ravel(), free])
 
         return minimise(objective, parameters, ("coef", "intercept"), training)
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        _, errors, _ = self.convex.family(X @ parameters["coef"].T + parameters["intercept"], y)
+        return clipped_linear(parameters, X, errors, bound, bool(self.options["fit_intercept"]))
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        return {"coef": parameters["coef"] / (float(self.options["C"]) * rows)}
 
     @property
     def convex(self) -> Convex:

@@ -13,7 +13,7 @@ from hanse.settings import checked
 from hanse.task import PROBABILITIES, Task
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "row_gradients")
 PREDICTS = (PROBABILITIES,)
 
 

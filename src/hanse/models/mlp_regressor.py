@@ -16,7 +16,7 @@ from hanse.settings import checked
 from hanse.task import NUMBER, Task
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "row_gradients")
 PREDICTS = (NUMBER,)
 
 

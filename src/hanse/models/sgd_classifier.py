@@ -24,13 +24,14 @@ from hanse.learning.results import (
     task_of,
 )
 from hanse.messages import Array, Json, Record
-from hanse.models._sgd import fit
+from hanse.models._sgd import fit, penalty_gradient
+from hanse.privacy.clipped_rows import clipped_linear
 from hanse.settings import Setting, boolean, checked, either, nothing, number, one_of
 from hanse.task import PROBABILITIES, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "row_gradients")
 PREDICTS = (PROBABILITIES,)
 SETTINGS = {
     "loss": Setting("log_loss", "the logistic loss, or the smoothed hinge loss", one_of("log_loss", "modified_huber")),
@@ -72,6 +73,23 @@ class SGDClassifier:
         model = _estimator(self.task, options, parameters, np.arange(len(self.task.classes)), training.learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
         return fit(model, X, y, training, lambda: log_loss(positive(model.predict_proba(X), self.task), y, self.task))
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`; of more than two classes each is learned against all others."""
+        wanted = y[:, None] if self.task.outputs == 1 else np.equal(y[:, None], np.arange(self.task.outputs))
+        sign = 2.0 * wanted - 1.0
+        margin = sign * (X @ parameters["coef"].T + parameters["intercept"])
+        if self.options["loss"] == "log_loss":
+            from scipy.special import expit
+
+            slope = -expit(-margin)
+        else:  # modified_huber
+            slope = np.where(margin >= -1, -2.0 * np.maximum(0.0, 1.0 - margin), -4.0)
+        return clipped_linear(parameters, X, sign * slope, bound, bool(self.options["fit_intercept"]))
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        return penalty_gradient(self.options, parameters)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return positive(self.native(parameters).predict_proba(X), self.task)

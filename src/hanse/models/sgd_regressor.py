@@ -14,13 +14,14 @@ from hanse.errors import WireError
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import linear_in_units, options_of, seed_of, sklearn, task_of
 from hanse.messages import Array, Json, Record
-from hanse.models._sgd import fit
+from hanse.models._sgd import fit, penalty_gradient
+from hanse.privacy.clipped_rows import clipped_linear
 from hanse.settings import Setting, boolean, checked, number, one_of
 from hanse.task import NUMBER, Task
 from hanse.training import Learned, Training
 
 NEEDS = "standardised"
-LEARNS_BY = ("parameters",)
+LEARNS_BY = ("parameters", "row_gradients")
 PREDICTS = (NUMBER,)
 SETTINGS = {
     "loss": Setting(
@@ -57,6 +58,22 @@ class SGDRegressor:
         model = _estimator(self.task, self.options, parameters, training.learning_rate)
         model.random_state = np.random.RandomState(seed_of(rng))
         return fit(model, X, y, training, lambda: float(((model.predict(X) - y) ** 2).mean()))
+
+    def clipped(self, parameters: Mapping[str, Array], X: Array, y: Array, bound: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        off = X @ parameters["coef"] + parameters["intercept"][0] - y
+        width, beyond = self.options["epsilon"], np.maximum(0.0, np.abs(off) - self.options["epsilon"])
+        errors = {
+            "squared_error": off,
+            "huber": np.clip(off, -width, width),
+            "epsilon_insensitive": np.sign(off) * (beyond > 0),
+            "squared_epsilon_insensitive": 2.0 * np.sign(off) * beyond,
+        }[self.options["loss"]]
+        return clipped_linear(parameters, X, errors[:, None], bound, bool(self.options["fit_intercept"]))
+
+    def penalty_gradient(self, parameters: Mapping[str, Array], rows: float) -> dict[str, Array]:
+        """See ``row_gradients`` of :mod:`hanse.models`."""
+        return penalty_gradient(self.options, parameters)
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         return np.asarray(self.native(parameters).predict(X), np.float64)

@@ -33,6 +33,17 @@ def scaled(arrays: Mapping[str, Array], scale: float) -> dict[str, Array]:
     return {name: (arrays[name] * scale).astype(arrays[name].dtype) for name in arrays}
 
 
+def factors(lengths: Array, bound: float) -> Array:
+    """(n,) min(1, C / ‖x_i‖₂) of n vectors, so that none of them is longer than C; 0 of one that has no finite length.
+
+    >>> factors(np.array([0.5, 4.0, 0.0, np.inf]), 2.0).tolist()
+    [1.0, 0.5, 1.0, 0.0]
+    """
+    fine = np.isfinite(lengths)
+    whole = np.ones_like(lengths)
+    return np.where(fine, np.minimum(1.0, np.divide(bound, lengths, out=whole, where=fine & (lengths > 0))), 0.0)
+
+
 def adapted(bound: float, within: float, quantile: float = 0.5, rate: float = 0.2) -> float:
     """The next bound C exp(-rate (b - quantile)), of which in the long run a share ``quantile`` of all contributions is
     within (Andrew et al., algorithm 1, geometric update).

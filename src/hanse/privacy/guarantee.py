@@ -6,6 +6,9 @@ is enough, everybody computes it.
 
 With ρ of :mod:`hanse.privacy.concentrated`, the (ε, δ) of the run is a total ρ, of which each of its T releases has a
 T-th; one release has noise of σ = Δ / √(2 ρ/T) in the whole, with Δ the most that one unit changes it by.
+
+Where an algorithm adds the noise itself, in each of several steps inside a release, T counts the steps; and where each
+step takes a secret sample of the rows, σ is the smaller one that follows from it (:mod:`hanse.privacy.sampled`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 
 from hanse.errors import ConfigError
 from hanse.messages import Json
-from hanse.privacy import concentrated
+from hanse.privacy import concentrated, sampled
 from hanse.settings import Check, Setting, checked, is_span, number, one_of, whole
 
 LOCAL, DISTRIBUTED, CENTRAL = "local", "distributed", "central"
@@ -67,7 +70,9 @@ class Guarantee:
         unit: whose part nobody can tell: ``row`` or ``site``.
         releases: T, how many noised answers a node gives at most.
         sharing: of how many nodes the noise makes up that of a sum, 1 where each node's own is enough.
-        rho: of the whole run.
+        rho: of the whole run; of sampled steps, what they would cost without being sampled.
+        steps: noised steps inside each release; 0: the release is noised as a whole.
+        sampling: q, by which each row is in a step.
     """
 
     mode: str
@@ -78,11 +83,18 @@ class Guarantee:
     releases: int
     sharing: int
     rho: float
+    steps: int = 0
+    sampling: float = 1.0
 
     @property
     def each(self) -> float:
-        """ρ of one release."""
-        return self.rho / self.releases
+        """ρ of one release, or of one step inside it."""
+        return self.rho / (self.releases * max(1, self.steps))
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether the algorithm adds the noise itself, inside what it computes (:mod:`hanse.privacy.steps`)."""
+        return self.steps > 0
 
     @property
     def multiplier(self) -> float:
@@ -106,12 +118,14 @@ class Guarantee:
             "noise_multiplier": self.multiplier,
             "mechanism": "discrete Gaussian",
             "words": self.words(),
+            **({"steps": self.steps, "sampling": self.sampling} if self.stepwise else {}),
         }
 
     def words(self) -> str:
         """What it means, in sentences."""
+        person = "" if self.stepwise else " (one person with all rows, where a node says whose they are)"
         whose = {
-            ROW: "one row more or less in a node's data (one person with all rows, where a node says whose they are)",
+            ROW: f"one row more or less in a node's data{person}",
             SITE: "whether a site's rows were there or none at all (a whole site, not single rows)",
         }[self.unit]
         who = {
@@ -120,25 +134,34 @@ class Guarantee:
             DISTRIBUTED: f"The noises of any {self.sharing} nodes add up to enough in the secure sum, which is all "
             "that anybody sees; it holds as long as secure sums do.",
         }[self.mode]
+        inside = ""
+        if self.stepwise:
+            inside = (
+                f", in each of {self.steps} steps inside a release, of which each takes every row with a probability "
+                f"of {self.sampling:g} that nobody sees"
+            )
         return (
             f"Differentially private with epsilon {self.epsilon:g} and delta {self.delta:g} over all {self.releases} "
             f"releases together: {whose} makes no outcome more than e^{self.epsilon:g} times as likely, but for a "
             f"probability of {self.delta:g}. Discrete Gaussian noise of {self.multiplier:.3g} times the bound of one "
-            f"{self.unit} ({self.clip:g}). {who} Not covered: names of columns, classes and categories, of which those "
-            "are told that enough rows of a site have."
+            f"{self.unit} ({self.clip:g}){inside}. {who} Not covered: names of columns, classes and categories, of "
+            "which those are told that enough rows of a site have."
         )
 
 
-def of(privacy: Mapping[str, Json], unit: str, releases: int, fewest: int) -> Guarantee:
+def of(
+    privacy: Mapping[str, Json], unit: str, releases: int, fewest: int, steps: int = 0, sampling: float = 1.0
+) -> Guarantee:
     """What a run promises.
 
     Args:
         privacy: :func:`settled`.
         releases: noised answers of one node, at most.
         fewest: nodes that a secure sum of the run is of at least; not read where each node adds its noise alone.
+        steps, sampling: of :class:`Guarantee`.
 
     Raises:
-        ConfigError: so few nodes may be left that none is honest.
+        ConfigError: so few nodes may be left that none is honest; no noise is known to be enough.
     """
     sharing = 1
     if privacy["mode"] == DISTRIBUTED:
@@ -148,6 +171,10 @@ def of(privacy: Mapping[str, Json], unit: str, releases: int, fewest: int) -> Gu
                 f"privacy: a secure sum of this run may be of {fewest} nodes, of which {privacy['colluding']} may be "
                 "colluding, so nobody's noise would hide the others; ask more nodes, or set secure_threshold higher"
             )
+    rho = concentrated.rho_of(privacy["epsilon"], privacy["delta"])
+    if steps:
+        each = sampled.multiplier_of(float(privacy["epsilon"]), float(privacy["delta"]), releases * steps, sampling)
+        rho = releases * steps * concentrated.rho_of_noise(1.0, each)
     return Guarantee(
         mode=privacy["mode"],
         epsilon=float(privacy["epsilon"]),
@@ -156,7 +183,9 @@ def of(privacy: Mapping[str, Json], unit: str, releases: int, fewest: int) -> Gu
         unit=unit,
         releases=releases,
         sharing=sharing,
-        rho=concentrated.rho_of(privacy["epsilon"], privacy["delta"]),
+        rho=rho,
+        steps=steps,
+        sampling=sampling,
     )
 
 

@@ -43,10 +43,19 @@ BOUND = "bound"  # beside the numbers of a contribution to a sum that the coordi
 Key = Callable[[bytes], bytes]  # a secret key for this place in the run, what was asked, and what is given
 
 
-def released(contribution: Contribution, combine: Combine, guarantee: Guarantee, key: Key) -> tuple[Contribution, str]:
+def released(
+    contribution: Contribution,
+    combine: Combine,
+    guarantee: Guarantee,
+    key: Key,
+    steps: Callable[[], str] = lambda: "",
+) -> tuple[Contribution, str]:
     """The contribution as it may leave, and a name of the release; "" where nothing of the rows is in it.
 
     A number that is none counts as zero: an error would tell of the rows what noise is to hide.
+
+    Args:
+        steps: names the release where the noise is in its steps already (:mod:`hanse.privacy.steps`).
 
     Raises:
         NotAllowed: nobody knows what one unit can change it by.
@@ -63,6 +72,11 @@ def released(contribution: Contribution, combine: Combine, guarantee: Guarantee,
             silent = dataclasses.replace(silent, record=Record(said, contribution.record.arrays))
         return silent, ""
     arrays = contribution.record.arrays
+    lost = {"lost": True} if contribution.record.data.get("lost") is True else {}  # of memory, not of rows
+    if guarantee.stepwise:
+        if not contribution.noised:
+            raise NotAllowed("in this run all that is told of rows has its noise in each step, and this has none")
+        return dataclasses.replace(silent, record=Record(lost, arrays), weight=1.0), steps()
     vector = _flat({name: np.asarray(arrays[name]) for name in sorted(arrays)})
     if contribution.update and guarantee.unit == SITE:
         bound, size = guarantee.clip, clipping.length({"": vector})
@@ -73,16 +87,15 @@ def released(contribution: Contribution, combine: Combine, guarantee: Guarantee,
         raise NotAllowed(
             f"nobody knows what one {guarantee.unit} can change this contribution by, so no noise is enough for it"
         )
-    lost = {"lost": True} if contribution.record.data.get("lost") is True else {}  # of memory, not of rows
     named = dict(zip(sorted(arrays), _shaped(vector, arrays), strict=True))
     if guarantee.mode == CENTRAL:  # on the grid, for the coordinator to add the noise
         grid, _ = _grid(bound, len(vector), guarantee)
         on_grid = {n: (_steps(a, grid) * grid).astype(np.asarray(arrays[n]).dtype) for n, a in named.items()}
         secret = key(_digest(on_grid))
-        return dataclasses.replace(silent, record=Record({**lost, BOUND: bound}, on_grid), weight=1.0), _name(secret)
+        return dataclasses.replace(silent, record=Record({**lost, BOUND: bound}, on_grid), weight=1.0), name_of(secret)
     found, secret = noised(named, bound, guarantee, key)
     given = {n: a.astype(np.asarray(arrays[n]).dtype) for n, a in found.items()}
-    return dataclasses.replace(silent, record=Record(lost, given), weight=1.0), _name(secret)
+    return dataclasses.replace(silent, record=Record(lost, given), weight=1.0), name_of(secret)
 
 
 def noised(arrays: Mapping[str, Array], bound: float, guarantee: Guarantee, key: Key) -> tuple[dict[str, Array], bytes]:
@@ -115,7 +128,8 @@ def _digest(arrays: Mapping[str, Array]) -> bytes:
     return found.digest()
 
 
-def _name(secret: bytes) -> str:
+def name_of(secret: bytes) -> str:
+    """The name of a release that was drawn from this key: the same one, made again, has the same."""
     return hashlib.sha256(b"name of a release" + secret).hexdigest()[:32]
 
 
