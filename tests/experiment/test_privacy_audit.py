@@ -167,6 +167,15 @@ def test_the_command_reads_a_file_as_a_node_does(tmp_path: Path) -> None:
     assert row["without"] == 1.0
 
 
+@pytest.mark.parametrize(("model", "strategy"), [("logistic_regression", "dp_sgd"), ("xgboost", "noisy_boosting")])
+def test_so_it_is_where_steps_or_leaves_are_noised(model: str, strategy: str) -> None:
+    noised = {"model": model, "target": "ill", "rounds": 3, "federated_strategy": strategy, "privacy": NOISED}
+    found = audit(patients(400, learnable=False), noised, attacks=["membership_inference"])
+    row = got(found, "membership_inference")
+    assert row["without"] > 0.5
+    assert row["epsilon_at_least"] <= found.claim == 1.0
+
+
 def test_a_finished_model_is_audited_by_rows_that_it_has_and_has_not_seen(tmp_path: Path) -> None:
     members, others = patients(150, 1, learnable=False), patients(150, 2, learnable=False)
     sites = {f"s{k}": {name: column[k::3] for name, column in members.items()} for k in range(3)}

@@ -319,7 +319,8 @@ def continuing(config: RunConfig, start: Record) -> RunConfig:
 
     if not needs_model(config):
         raise ConfigError(f"{resolve(config)} learns no model; leave initial_model out")
-    if not hasattr(find("algorithms", resolve(config)).ALGORITHM, "begun"):
+    algorithm = find("algorithms", resolve(config)).ALGORITHM
+    if not hasattr(getattr(algorithm, "inner", algorithm), "begun"):  # of one that speaks in values
         raise ConfigError(f"{resolve(config)} does not go on from a model; leave initial_model out")
     return _continued.settings(config, start)
 

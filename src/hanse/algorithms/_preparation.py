@@ -317,7 +317,7 @@ def _of_ranges(site: Site, ask: Question) -> Contribution:
         "sum": (low + high) / 2 - (ask.mean if ask.step == "squares" else 0.0),
         "rows": np.array([1.0, 0.0, 0.0]),
     }
-    if ask.step == "squares":
+    if ask.step == "squares" and ask.agreed.standardised:
         arrays["squares"] = arrays["sum"] ** 2 + ((high - low) / 2) ** 2
     if task.classes:
         arrays["classes"] = np.zeros(len(task.classes))
