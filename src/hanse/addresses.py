@@ -54,6 +54,20 @@ def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in record.items() if k != _FIRST}, "address": told(record)}
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, or an address of IP, is this machine itself, so that nobody else is on the way.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.8.0.1", "::1", "localhost.example", "10.0.0.1", "")]
+    [True, True, True, False, False, False]
+    """
+    import ipaddress  # not needed to start
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def scheme_of(address: str) -> str:
     """The name of the transport: what stands before ``://``, without what follows a ``+``.
 

@@ -19,6 +19,7 @@ _GROUPS = {
     "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
     "stats": ("hanse.experiment.cli_stats:stats", "Ask for statistics over all sites."),
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
+    "logout": ("hanse.experiment.cli:logout", "Forget a coordinator's address and your token."),
     "nodes": ("hanse.experiment.cli:nodes", "Show the nodes of the federation."),
     "events": ("hanse.experiment.cli:events", "Show what happened in the federation."),
     "audit": ("hanse.experiment.cli_audit:audit", "Check the evidence of a run, without any server."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -16,8 +17,9 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
@@ -27,10 +29,11 @@ pytest.importorskip("authlib")
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
-from hanse.coordinator.logins import Expiring
-from hanse.coordinator.oidc import Provider
+from hanse.coordinator.logins import Expiring, Logins
+from hanse.coordinator.oidc import Pending, Person, Provider
 from hanse.coordinator.settings import CoordinatorSettings
-from hanse.errors import ConfigError, HanseError, NotAuthenticated, TooMany
+from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow, TooMany
+from hanse.store import Store
 
 from .federation import Federation
 
@@ -201,6 +204,122 @@ def test_a_login_is_one_browsers_and_of_one_use(tmp_path: Path, issuer: str) -> 
     asyncio.run(main())
 
 
+def test_who_logs_out_is_out(tmp_path: Path, issuer: str) -> None:
+    """Of this session alone; an API token is none, and opens what it opened."""
+
+    async def main() -> None:
+        async with Federation(tmp_path, settings(issuer)) as f:
+            f.people()
+            for name in ("first", "second"):
+                f.tokens[name] = (await logged_in(f, "ada")).json()["token"]
+                f.http.cookies.clear()
+            assert await f.ok("first", "DELETE", "/api/login/session") == {"ended": True}
+            await f.refused("first", "GET", "/api/me", None, 401)
+            await f.refused("first", "DELETE", "/api/login/session", None, 401)
+            assert await f.ok("second", "GET", "/api/me")
+            assert await f.ok("sci", "DELETE", "/api/login/session") == {"ended": False}
+            assert await f.ok("sci", "GET", "/api/me")
+            events = await f.until(lambda found: any(e.kind == "account.logout" for e in found))
+            assert [e.actor.split()[0] for e in events if e.kind == "account.logout" and e.actor] == ["ada"]
+
+    asyncio.run(main())
+
+
+def test_what_the_provider_says_no_with_is_a_sentence(tmp_path: Path, issuer: str) -> None:
+    """Never the words of the address, which anybody can write who sends somebody a link."""
+
+    async def main() -> None:
+        async with Federation(tmp_path, settings(issuer)) as f:
+            for error, expected in (
+                ("access_denied", "let nobody in"),
+                ("unauthorized_client", "operator has to register it"),
+                ("<script>call+0900", "gave an error that OpenID does not know"),
+                ("", "gave an error that OpenID does not know"),
+            ):
+                asked = parse_qs(urlsplit((await f.http.get("/login")).headers["location"]).query)
+                where = f"/login/callback?error={error}&error_description=call+0900&state={asked['state'][0]}"
+                for accept, shown in (("*/*", "application/json"), ("text/html,*/*", "text/html")):
+                    answer = await f.http.get(where, headers={"accept": accept})
+                    assert answer.status_code == 401
+                    assert answer.headers["content-type"].startswith(shown)
+                    assert "0900" not in answer.text
+                    if shown == "application/json":
+                        assert expected in answer.json()["error"]["message"]
+                    else:  # the state was used up
+                        assert "begin again" in answer.text
+                        assert "Log in again" in answer.text
+                    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+    asyncio.run(main())
+
+
+def test_a_page_of_refusal_holds_names_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+
+    def person(*_: object) -> Person:
+        return Person("https://id.example", "1", evil, ())
+
+    monkeypatch.setattr(Provider, "exchange", person)
+    monkeypatch.setattr(
+        Provider, "address", lambda self, redirect, state, nonce, verifier: f"https://id.example/{state}"
+    )
+
+    async def main() -> None:
+        async with Federation(tmp_path, settings("https://id.example")) as f:
+            state = (await f.http.get("/login")).headers["location"].rpartition("/")[2]
+            answer = await f.http.get(f"/login/callback?state={state}&code=c", headers={"accept": "text/html"})
+            assert answer.status_code == 403
+            assert "in no group that has a role" in answer.text
+            assert "<img" not in answer.text
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/login/callback?state=x&code=y", None),
+        ("POST", "/api/login/session", {"code": "x"}),
+        ("POST", "/api/login/device/token", {"login": "x"}),
+    ],
+)
+def test_a_flood_of_logins_that_are_none_writes_a_bounded_log(
+    tmp_path: Path, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    async def main() -> None:
+        async with Federation(tmp_path, settings("https://id.example")) as f:
+            seen = [(await f.call(None, method, path, body)).status_code for _ in range(200)]
+            assert seen == [401] * 120 + [429] * 80
+            await f.until(lambda found: sum(e.kind == "account.refused" for e in found) == 120)
+
+    asyncio.run(main())
+
+
+def test_a_device_that_is_asked_about_all_the_time_asks_the_provider_now_and_then(tmp_path: Path) -> None:
+    now = [100.0]
+    asked: list[str] = []
+
+    class Waiting:
+        def begin_device(self) -> dict[str, Any]:
+            return {"device_code": "d", "user_code": "u", "verification_uri": "v"}
+
+        def poll_device(self, code: str) -> Person:
+            asked.append(code)
+            with pytest.raises(Pending):  # another question, while the first is under way
+                logins.poll_device(login)
+            raise Pending("not yet")
+
+    store = Store(None, tmp_path, fsync=False)
+    logins = Logins(store, cast(Any, Waiting()), {"g": "operator"}, 1.0, lambda: now[0])
+    login = str(logins.begin_device()["login"])
+    for _ in range(100):
+        now[0] += 0.1
+        with pytest.raises(Pending):
+            logins.poll_device(login)
+    assert 9 <= len(asked) <= 11
+    store.close()
+
+
 def test_a_code_is_typed_for_a_command_line(tmp_path: Path, issuer: str) -> None:
     async def main() -> None:
         async with Federation(tmp_path, settings(issuer)) as f:
@@ -210,7 +329,9 @@ def test_a_code_is_typed_for_a_command_line(tmp_path: Path, issuer: str) -> None
             assert (await f.call(None, "POST", "/api/login/device/token", body)).status_code == 202
             done = await asyncio.to_thread(at_the_provider, said["verification_uri_complete"], "ada")
             assert "Success" in done or "success" in done, done[:500]
-            answer = await f.call(None, "POST", "/api/login/device/token", body)
+            async with asyncio.timeout(20):
+                while (answer := await f.call(None, "POST", "/api/login/device/token", body)).status_code == 202:
+                    await asyncio.sleep(0.1)  # it was asked a moment ago
             assert answer.status_code == 200, answer.text
             f.tokens["ada"] = answer.json()["token"]
             assert (await f.ok("ada", "GET", "/api/me"))["account"]["role"] == "data_scientist"
@@ -316,6 +437,95 @@ def test_a_provider_is_asked_over_tls(issuer_: str) -> None:
 def test_a_provider_that_calls_itself_something_else_is_not_believed(issuer: str) -> None:
     with pytest.raises(HanseError):
         Provider(issuer.replace("127.0.0.1", "localhost"), "hanse").address(BACK, "s", "n", "v" * 43)
+
+
+class Liar(BaseHTTPRequestHandler):
+    """A provider on this machine that answers what ``says`` has for a path: status and bytes."""
+
+    says: ClassVar[dict[str, tuple[int, bytes]]] = {}
+    asked: ClassVar[list[tuple[str, str, bytes]]] = []
+
+    def answer(self) -> None:
+        sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.asked.append((self.path, self.headers.get("authorization", ""), sent))
+        status, raw = self.says.get(self.path, (404, b"{}"))
+        self.send_response(status)
+        self.send_header("content-length", str(len(raw)))
+        if status == 302:
+            self.send_header("location", "http://127.0.0.1:1/")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(raw)
+
+    do_GET = do_POST = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def liar() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    names = ("token", "device_authorization", "authorization")
+    about = {"issuer": url, "jwks_uri": f"{url}/keys", **{f"{name}_endpoint": f"{url}/{name}" for name in names}}
+    Liar.says = {"/.well-known/openid-configuration": (200, json.dumps(about).encode())}
+    Liar.asked = []
+    yield url
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((200, b"{" + b" " * (2 << 20) + b"}"), NotNow),
+        ((200, b"[]"), NotNow),
+        ((200, b"<html>"), NotNow),
+        ((502, b"{}"), NotNow),
+        ((302, b""), NotNow),
+        ((200, b"{}"), NotAuthenticated),
+        ((200, b'{"id_token": "a.b.c", "expires_in": "soon"}'), NotNow),
+        (
+            (400, json.dumps({"error": "invalid_grant", "error_description": 'Ungültig: "x"\r\nTrace'}).encode()),
+            NotAuthenticated,
+        ),
+        ((200, b'{"id_token": 5}'), NotAuthenticated),
+    ],
+    ids=lambda given: str(given)[:30],
+)
+def test_what_a_provider_answers_is_bounded_and_never_a_traceback(
+    liar: str, answer: tuple[int, bytes], error: type[HanseError]
+) -> None:
+    Liar.says["/token"] = answer
+    with pytest.raises(error) as found:
+        Provider(liar, "hanse", "s").exchange(BACK, "c", "n", "v" * 43)
+    assert "\n" not in found.value.message
+    with pytest.raises(error):
+        Provider(liar, "hanse", "s").poll_device("d")
+
+
+@pytest.mark.parametrize("secret", ["", "s"])
+def test_a_client_says_who_it_is_once(liar: str, secret: str) -> None:
+    """With its secret in a header, or its name among what it sends: twice is an error by RFC 6749, 3.2."""
+    Liar.says["/device_authorization"] = (200, b'{"device_code": "d", "user_code": "u", "verification_uri": "v"}')
+    Liar.says["/token"] = (
+        400,
+        json.dumps({"error": "authorization_pending", "error_description": "wait.\r\nTrace"}).encode(),
+    )
+    asked = Provider(liar, "hanse", secret)
+    assert asked.begin_device()["device_code"] == "d"
+    with pytest.raises(Pending):
+        asked.poll_device("d")
+    for path, shown, sent in Liar.asked:
+        if path in ("/device_authorization", "/token"):
+            names = [pair.partition("=")[0] for pair in sent.decode().split("&")]
+            assert len(names) == len({*names})
+            assert ("client_id" in names) == (not secret)
+            assert shown.startswith("Basic ") == bool(secret)
 
 
 def test_settings_say_who_gets_in() -> None:

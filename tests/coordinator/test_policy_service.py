@@ -27,6 +27,7 @@ from hanse import cedar
 from hanse.cli import group
 from hanse.coordinator import driving, policy_engine
 from hanse.coordinator.governance import VOCABULARY, from_wire, to_wire
+from hanse.coordinator.http_service import HttpService
 from hanse.coordinator.policy_engine import PolicyEngine
 from hanse.coordinator.policy_service import service
 from hanse.coordinator.settings import CoordinatorSettings
@@ -252,7 +253,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def decide(url: str, action: str = "take_part", **how: Any) -> Any:
-    return asyncio.run(PolicyEngine(url, **how).decide(action, "ada", FACTS))
+    return asyncio.run(engine_at(url, **how).decide(action, "ada", FACTS))
+
+
+def engine_at(url: str, token: str = "", timeout_s: float = 2.0, attempts: int = 3) -> PolicyEngine:
+    return PolicyEngine(HttpService(url, "POLICY_ENGINE_URL", "POLICY_AUTH_TOKEN", token, timeout_s), attempts)
 
 
 def test_the_documents_fields_are_sent_to_the_documents_routes(engine: str) -> None:
@@ -316,7 +321,7 @@ def test_the_variables_name_the_engine() -> None:
     """F147."""
     found = {"POLICY_ENGINE_URL": "http://localhost:5000", "POLICY_AUTH_TOKEN": "t"}
     made = CoordinatorSettings.read(["policy_timeout_s=5", "policy_attempts=2"], found).policy_engine
-    assert made == PolicyEngine("http://localhost:5000", "t", 5.0, 2)
+    assert made == engine_at("http://localhost:5000", "t", 5.0, 2)
     assert CoordinatorSettings.read([], {"POLICY_ENGINE_URL": " "}).policy_engine is None
     with pytest.raises(ConfigError, match="both set"):
         CoordinatorSettings.read(["policy_file=/x"], found)
@@ -329,7 +334,7 @@ def test_a_run_waits_for_an_engine_that_is_away_and_goes_on(
     monkeypatch.setattr(driving, "_RETRY_S", 0.05)
 
     async def body() -> None:
-        settings = CoordinatorSettings(policy_engine=PolicyEngine(engine, timeout_s=1.0, attempts=1))
+        settings = CoordinatorSettings(policy_engine=engine_at(engine, timeout_s=1.0, attempts=1))
         async with Federation(tmp_path, settings) as f:
             f.people("a")
             await f.node("a", standing="pending")
@@ -378,7 +383,7 @@ def test_the_process_answers_and_the_documents_class_is_served(tmp_path: Path) -
                 time.sleep(0.05)
             assert post(f"{url}/check/client_eligibility", {"client_id": "one"}, "secret")["allowed"] is True
             assert post(f"{url}/check/client_eligibility", {"client_id": "two"}, "secret")["allowed"] is False
-            said = asyncio.run(PolicyEngine(url, "secret").decide("take_part", "ada", FACTS))
+            said = asyncio.run(engine_at(url, "secret").decide("take_part", "ada", FACTS))
             assert (said.allowed, said.by) == (True, ("all",))
             with pytest.raises(urllib.error.HTTPError):
                 post(f"{url}/check/client_eligibility", {"client_id": "one"}, "guess")

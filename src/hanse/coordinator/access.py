@@ -11,6 +11,7 @@ from fastapi import Request
 from hanse.bundle import Bundle
 from hanse.coordinator.service import Coordinator
 from hanse.errors import NotAllowed, NotAuthenticated
+from hanse.messages import Json
 from hanse.store.accounts import Role, UserAccount
 from hanse.store.runs import StoredRun
 
@@ -33,6 +34,7 @@ TABLE: Mapping[tuple[str, str], frozenset[Role]] = MappingProxyType(
         ("GET", "/login"): NOBODY_NEEDS_TO_LOG_IN,
         ("GET", "/login/callback"): NOBODY_NEEDS_TO_LOG_IN,  # a state and a cookie are what lets in
         ("POST", "/api/login/session"): NOBODY_NEEDS_TO_LOG_IN,
+        ("DELETE", "/api/login/session"): ALL,
         ("POST", "/api/login/device"): NOBODY_NEEDS_TO_LOG_IN,
         ("POST", "/api/login/device/token"): NOBODY_NEEDS_TO_LOG_IN,
         # mllabiome
@@ -124,23 +126,32 @@ async def authorize(request: Request) -> None:
         return
     if (request.method, getattr(route, "path", "")) in OPEN_IN_PART and "authorization" not in request.headers:
         return
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found: UserAccount | None = None
-    if scheme.lower() == "bearer":
-        found = await asyncio.to_thread(coordinator(request).authenticate, token.strip())
+    token = bearer(request)
+    found = await asyncio.to_thread(coordinator(request).authenticate, token) if token else None
     if found is None:
-        if token:  # no token at all is a page that has not logged in yet
-            logins = coordinator(request).logins
-            logins.check(address(request))  # whoever tries many is not written down each time
-            logins.failed(address(request))
-            coordinator(request).chronicle.note(
-                "account.refused", actor="unknown", detail={"address": address(request)}
-            )
+        if request.headers.get("authorization"):  # none at all is a page that has not logged in yet
+            note_refusal(request)
         raise NotAuthenticated("a valid API token is needed: Authorization: Bearer hanse_...")
     if found.role not in roles:
         who = " or ".join(sorted(r.replace("_", " ") for r in roles))
         raise NotAllowed(f"this is for a {who}; the account {found.name} is a {found.role.replace('_', ' ')}")
     request.state.account = found
+
+
+def bearer(request: Request) -> str:
+    """The token that is shown; "" where none is."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def note_refusal(request: Request, **more: Json) -> None:
+    """Counts somebody who was not let in, and writes it down. Raises ``TooMany``, and writes nothing, where there were
+    too many from the same address."""
+    attempts = coordinator(request).logins
+    attempts.check(address(request))
+    attempts.failed(address(request))
+    detail = {"address": address(request), **more}
+    coordinator(request).chronicle.note("account.refused", actor="unknown", detail=detail)
 
 
 def address(request: Request) -> str:

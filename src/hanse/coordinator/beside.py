@@ -14,7 +14,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from hanse.coordinator.listening import LOOPBACK, check_tls, split
+from hanse.addresses import is_loopback
+from hanse.coordinator.listening import check_tls, split
 from hanse.errors import ConfigError, HanseError, NotAuthenticated
 
 
@@ -46,7 +47,7 @@ def check(http: str, token: str, variable: str, tls_cert: str, tls_key: str, dan
     """
     host, _ = split(http)
     check_tls(tls_cert, tls_key)
-    if host not in LOOPBACK and not (token and tls_cert):
+    if not is_loopback(host) and not (token and tls_cert):
         raise ConfigError(f"{host} is not loopback: set {variable} and give --tls-cert and --tls-key, or {danger}")
 
 

@@ -42,6 +42,7 @@ AUDITED = (
     "account.linked",
     "account.unlinked",
     "account.login",
+    "account.logout",
     "account.refused",
     "account.role",
     "join_token.created",

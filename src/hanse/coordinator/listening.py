@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hanse.errors import ConfigError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 def split(address: str) -> tuple[str, int]:
     """Host and port. Raises ``ConfigError``.

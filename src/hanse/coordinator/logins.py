@@ -17,14 +17,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from hanse.coordinator.oidc import Person, Provider
+from hanse.coordinator.oidc import Pending, Person, Provider
 from hanse.errors import NotAllowed, NotAuthenticated, TooMany
 from hanse.messages import Json
 from hanse.store import Store, tokens
 from hanse.store.accounts import Role, UserAccount
 
 _PENDING_S, _CODE_S = 600.0, 60.0
+_LONGEST_S = 60.0  # of a question to the provider
+_AGAIN_S = 1.0  # before the provider is asked again about the same device; it says itself how long it wants
 _MOST = 1000  # logins that are under way at a time
+_UNSAID = "gave an error that OpenID does not know"
+_ERRORS = {  # OAuth 2.0, section 4.1.2.1; OpenID Connect Core, section 3.1.2.6
+    "access_denied": "let nobody in: you, or its rules, said no",
+    "temporarily_unavailable": "has no time; try again in some minutes",
+    "server_error": "failed; try again in some minutes",
+    "login_required": "knows nobody who is logged in",
+    "consent_required": "was not told that you agree",
+    "interaction_required": "could not ask you",
+    "account_selection_required": "was not told which account",
+    "invalid_request": "did not understand this coordinator; its operator has to look at the settings oidc_*",
+    "unauthorized_client": "does not let this coordinator ask; its operator has to register it there",
+    "unsupported_response_type": "does not let this coordinator ask for a code; its operator has to allow it there",
+    "invalid_scope": "does not give what this coordinator asks for; its operator has to allow it there",
+}
 T = TypeVar("T")
 
 
@@ -72,6 +88,12 @@ class _Begun:
     redirect: str
 
 
+@dataclass(slots=True)
+class _Device:
+    code: str
+    again: float = 0.0  # when the provider may be asked
+
+
 class Logins:
     """Of one coordinator. Methods that ask the provider block.
 
@@ -91,8 +113,9 @@ class Logins:
     ) -> None:
         self.provider = provider
         self._store, self._roles = store, {group: Role(role) for group, role in roles.items()}
+        self._clock = clock
         self._begun: Expiring[_Begun] = Expiring(_PENDING_S, _MOST, clock)
-        self._devices: Expiring[str] = Expiring(_PENDING_S, _MOST, clock)
+        self._devices: Expiring[_Device] = Expiring(_PENDING_S, _MOST, clock)
         self._codes: Expiring[tuple[str, str]] = Expiring(_CODE_S, _MOST, clock)
         self._sessions: Expiring[str] = Expiring(hours * 3600.0, 100_000, clock)
 
@@ -102,13 +125,20 @@ class Logins:
         state = self._begun.put(begun)
         return self.provider.address(redirect, state, begun.nonce, begun.verifier), begun.browser
 
-    def come_back(self, state: str, code: str, browser: str) -> str:
-        """A code of one use for the session of whoever came back. Raises ``NotAuthenticated``, ``NotAllowed``."""
+    def come_back(self, state: str, code: str, browser: str, error: str = "") -> str:
+        """A code of one use for the session of whoever came back. Raises ``NotAuthenticated``, ``NotAllowed``.
+
+        Args:
+            error: what the provider sent in place of a code, if it did. Whoever writes a link can write it, so its
+                words are not told on.
+        """
         begun = self._begun.take(state)
         if begun is None:
             raise NotAuthenticated("this login is not known, or took more than ten minutes; begin again")
         if not secrets.compare_digest(begun.browser.encode(), browser.encode()):
             raise NotAuthenticated("this login was begun in another browser; begin again in this one")
+        if error or not code:
+            raise NotAuthenticated(f"the OpenID provider {_ERRORS.get(error, _UNSAID)}")
         person = self.provider.exchange(begun.redirect, code, begun.nonce, begun.verifier)
         return self._codes.put((self._session(person), begun.browser))
 
@@ -123,14 +153,24 @@ class Logins:
         """What a command line shows, and ``login``, by which it asks again."""
         said = self.provider.begin_device()
         shown = ("user_code", "verification_uri", "verification_uri_complete", "interval", "expires_in")
-        return {"login": self._devices.put(str(said["device_code"])), **{n: said[n] for n in shown if n in said}}
+        return {
+            "login": self._devices.put(_Device(str(said["device_code"]))),
+            **{n: said[n] for n in shown if n in said},
+        }
 
     def poll_device(self, login: str) -> str:
         """The session's token. Raises ``Pending`` until the code was typed, ``NotAuthenticated``, ``NotAllowed``."""
-        device_code = self._devices.look(login)
-        if device_code is None:
+        device = self._devices.look(login)
+        if device is None:
             raise NotAuthenticated("this login is not known, or took more than ten minutes; begin again")
-        token = self._session(self.provider.poll_device(device_code))
+        if self._clock() < device.again:
+            raise Pending("the provider was asked a moment ago")
+        device.again = self._clock() + _LONGEST_S  # nor by two at a time
+        try:
+            person = self.provider.poll_device(device.code)
+        finally:
+            device.again = self._clock() + _AGAIN_S
+        token = self._session(person)
         self._devices.take(login)
         return token
 
@@ -157,6 +197,6 @@ class Logins:
         found = self._store.accounts.get(account_id)
         return None if found.disabled else found
 
-    def end(self, token: str) -> None:
-        """Logs out."""
-        self._sessions.take(tokens.digest(token))
+    def end(self, token: str) -> bool:
+        """Logs out; False where the token is of no session."""
+        return self._sessions.take(tokens.digest(token)) is not None

@@ -4,10 +4,10 @@ FLOPY-NET documents (:mod:`hanse.coordinator.network_service`)."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
-import urllib.error
 
-from hanse.coordinator.http_service import HttpService
+from hanse.coordinator.http_service import HttpService, Returned, SaidNo
 from hanse.errors import HanseError, NotFound, NotNow, Unreachable, WireError
 from hanse.messages import Json, loads
 
@@ -37,19 +37,16 @@ class NetworkController:
     async def _post(self, path: str, body: dict[str, Json]) -> None:
         try:
             await asyncio.to_thread(self._service.call, "POST", path, body)
-        except urllib.error.HTTPError as error:
-            raise _refusal(error) from None
+        except SaidNo as error:
+            raise _refusal(error.answer) from None
         except (OSError, http.client.HTTPException, WireError) as error:
             said = error.message if isinstance(error, WireError) else str(error) or type(error).__name__
             raise Unreachable(f"the network controller does not answer ({said[:_SAID]})") from None
 
 
-def _refusal(error: urllib.error.HTTPError) -> HanseError:
-    said = f"status {error.code}"
-    try:
-        told = loads(error.read(1 << 16))
-        said = str(told["error"]["message"])[:_SAID]
-    except (OSError, WireError, KeyError, TypeError):
-        pass
-    kind = {404: NotFound, 503: NotNow}.get(error.code, Unreachable)
+def _refusal(answer: Returned) -> HanseError:
+    said = f"status {answer.status}"
+    with contextlib.suppress(WireError, KeyError, TypeError):
+        said = str(loads(answer.raw)["error"]["message"])[:_SAID]
+    kind = {404: NotFound, 503: NotNow}.get(answer.status, Unreachable)
     return kind(f"the network controller says no ({said})")

@@ -10,15 +10,16 @@ References: OpenID Connect Core 1.0, sections 3.1.2 and 3.1.3.7; RFC 7636 (PKCE,
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanse.coordinator.listening import LOOPBACK
-from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow
-from hanse.messages import Json
+from hanse.coordinator.http_service import Returned, ask, checked
+from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow, WireError
+from hanse.messages import Json, loads
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 SCOPES = "openid profile email groups"
@@ -26,7 +27,7 @@ _LEEWAY_S = 60  # between the clocks of provider and coordinator
 _TIMEOUT_S = 10.0
 _OLDEST_KEYS_S = 3600.0
 _AGAIN_S = 30.0  # between two looks for a key that is not known
-_LARGEST = 1 << 20
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Provider:
     _keys_at: float = -_OLDEST_KEYS_S
 
     def __post_init__(self) -> None:
-        _checked(self.issuer, "oidc_issuer")
+        checked(self.issuer, "oidc_issuer")
         if not self.client_id:
             raise ConfigError("oidc_issuer is set, and oidc_client_id is not: how the provider calls this coordinator")
 
@@ -78,21 +79,25 @@ class Provider:
 
     def address(self, redirect: str, state: str, nonce: str, verifier: str) -> str:
         """Where a browser is sent to log in."""
-        with self._client(redirect) as client:
-            address, _ = client.create_authorization_url(
-                self._endpoint("authorization_endpoint"), state=state, nonce=nonce, code_verifier=verifier
-            )
+        address, _ = self._client(redirect).create_authorization_url(
+            self._endpoint("authorization_endpoint"), state=state, nonce=nonce, code_verifier=verifier
+        )
         return str(address)
 
     def exchange(self, redirect: str, code: str, nonce: str, verifier: str) -> Person:
         """Who came back with this code. Raises ``NotAuthenticated``, ``NotNow``."""
-        return self._person(self._fetched(redirect, code=code, code_verifier=verifier), nonce)
+        return self._person(self._token(redirect, code=code, code_verifier=verifier), nonce)
 
     # ------------------------------------------------------------ the device flow, for a command line
 
     def begin_device(self) -> dict[str, Json]:
         """``{device_code, user_code, verification_uri, verification_uri_complete, interval, expires_in}``."""
-        said = self._post("device_authorization_endpoint", {"client_id": self.client_id, "scope": SCOPES})
+        client = self._client()
+        where, auth = self._endpoint("device_authorization_endpoint"), client.client_auth(self._shown)
+        try:
+            said: dict[str, Json] = client.session.post(where, {"scope": SCOPES}, _FORM, auth).json()
+        except _SaidNo as no:
+            said = no.said
         if not all(isinstance(said.get(name), str) for name in ("device_code", "user_code", "verification_uri")):
             raise NotAuthenticated(f"the provider gave no code for a device: {_words(said)}")
         return said
@@ -100,9 +105,7 @@ class Provider:
     def poll_device(self, device_code: str) -> Person:
         """Who typed the code at the provider. Raises ``Pending``, ``NotAuthenticated``, ``NotNow``."""
         grant = "urn:ietf:params:oauth:grant-type:device_code"
-        said = self._post(
-            "token_endpoint", {"grant_type": grant, "device_code": device_code, "client_id": self.client_id}
-        )
+        said = self._token(grant_type=grant, device_code=device_code)
         if said.get("error") in ("authorization_pending", "slow_down"):
             raise Pending("the provider waits for the code to be typed")
         return self._person(said, None)
@@ -170,7 +173,7 @@ class Provider:
         found = self._discovered().get(name)
         if not isinstance(found, str):
             raise NotAuthenticated(f"the provider has no {name}")
-        return _checked(found, name)
+        return checked(found, f"the provider's {name}")
 
     def _key_set(self, fresh: bool) -> Any:
         from joserfc.jwk import KeySet
@@ -184,76 +187,88 @@ class Provider:
             self._keys_at = time.monotonic()
         return self._keys
 
-    def _client(self, redirect: str) -> Any:
-        client, _ = _http()
-        return client(
+    def _client(self, redirect: str = "") -> Any:
+        return _client_of_authlib()(
+            _Session(self.authority),
             self.client_id,
             self.client_secret or None,
-            scope=SCOPES,
-            redirect_uri=redirect,
+            scope=SCOPES if redirect else None,  # it is asked for where a login begins
+            redirect_uri=redirect or None,
             code_challenge_method="S256",
-            token_endpoint_auth_method="client_secret_basic" if self.client_secret else "none",
-            **self._transport(),
+            token_endpoint_auth_method=self._shown,
         )
 
-    def _transport(self) -> dict[str, Any]:
-        return {
-            "timeout": _TIMEOUT_S,
-            "trust_env": False,
-            "follow_redirects": False,
-            **({"verify": _context(self.authority)} if self.authority else {}),
-        }
-
-    def _fetched(self, redirect: str, **more: str) -> Mapping[str, Json]:
-        from authlib.integrations.base_client.errors import OAuthError
-
-        _, httpx = _http()
-        try:
-            with self._client(redirect) as client:
-                found: Mapping[str, Json] = client.fetch_token(self._endpoint("token_endpoint"), **more)
-                return found
-        except OAuthError as error:
-            raise NotAuthenticated(f"the provider gave no token: {str(error)[:200]}") from None
-        except (httpx.HTTPError, ValueError) as error:
-            raise _away(error) from None
+    @property
+    def _shown(self) -> str:
+        """How this coordinator shows who it is."""
+        return "client_secret_basic" if self.client_secret else "none"
 
     def _get(self, address: str) -> dict[str, Json]:
-        return self._ask("GET", address)
+        return _said(_ask("GET", address, {}, None, self.authority))
 
-    def _post(self, endpoint: str, data: Mapping[str, str]) -> dict[str, Json]:
-        auth = (self.client_id, self.client_secret) if self.client_secret else None
-        return self._ask("POST", self._endpoint(endpoint), data=dict(data), auth=auth)
-
-    def _ask(self, method: str, address: str, **more: Any) -> dict[str, Json]:
-        _, httpx = _http()
+    def _token(self, redirect: str = "", **more: str) -> Mapping[str, Json]:
+        """What the token endpoint gives; with ``error`` where it gives no token."""
         try:
-            with httpx.Client(**self._transport()) as client:
-                answer = client.request(method, address, headers={"Accept": "application/json"}, **more)
-            said = answer.json() if len(answer.content) <= _LARGEST else None
-        except (httpx.HTTPError, ValueError) as error:
+            found: Mapping[str, Json] = self._client(redirect).fetch_token(self._endpoint("token_endpoint"), **more)
+            return found
+        except _SaidNo as no:
+            return no.said
+        except (ValueError, TypeError) as error:  # of the library: an expires_in that is no number
             raise _away(error) from None
-        if answer.status_code >= 500 or not isinstance(said, dict):
-            raise NotNow(f"the OpenID provider answered {answer.status_code}; try again in a moment")
-        return said
 
 
-def _checked(address: str, what: str) -> str:
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme == "https" and parts.hostname:
-        return address
-    if parts.scheme == "http" and parts.hostname in LOOPBACK:
-        return address
-    raise ConfigError(f"{what} is {address[:200]!r}; expected https://... (http is for a provider on this machine)")
+class _SaidNo(Exception):
+    """The provider answered with an error. Not Authlib's, which takes no line ends and no umlauts in its words."""
+
+    def __init__(self, said: dict[str, Json]) -> None:
+        super().__init__(_words(said))
+        self.said = said
 
 
-def _context(authority: str) -> Any:
-    import ssl
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What Authlib's client sends its requests with, in place of a library of HTTP."""
 
-    return ssl.create_default_context(cafile=authority)
+    authority: str
+
+    def post(self, url: str, data: Mapping[str, str], headers: Mapping[str, str], auth: Any) -> _Response:
+        address, shown, body = auth.prepare("POST", url, dict(headers), urllib.parse.urlencode(data))
+        said = _said(_ask("POST", address, shown, body.encode(), self.authority))
+        if "error" in said:
+            raise _SaidNo(said)
+        return _Response(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    said: dict[str, Json]
+    status_code: int = 200
+
+    def json(self) -> dict[str, Json]:
+        return self.said
+
+
+def _ask(method: str, address: str, headers: Mapping[str, str], body: bytes | None, authority: str) -> Returned:
+    try:
+        return ask(method, address, headers, body, _TIMEOUT_S, authority)
+    except (OSError, http.client.HTTPException, WireError) as error:
+        raise _away(error) from None
+
+
+def _said(answer: Returned) -> dict[str, Json]:
+    """What it answered, also where it says no. Raises ``NotNow`` where that is no object of JSON."""
+    try:
+        said = loads(answer.raw)
+    except WireError:
+        said = None
+    if answer.status >= 500 or not isinstance(said, dict):
+        raise NotNow(f"the OpenID provider answered with status {answer.status}; try again in a moment")
+    return said
 
 
 def _words(said: Mapping[str, Json]) -> str:
-    return " ".join(str(said.get(name, "")) for name in ("error", "error_description"))[:300].strip() or "no reason"
+    told = " ".join(str(said.get(name, "")) for name in ("error", "error_description"))
+    return " ".join(told.split())[:300] or "no reason"
 
 
 def _away(error: Exception) -> NotNow:
@@ -264,14 +279,17 @@ def _library() -> tuple[Any, Any]:
     try:
         from joserfc import errors, jwt
     except ImportError:
-        raise ConfigError("logins by OpenID Connect need Authlib: pip install 'hanse[oidc]'") from None
+        raise _missing() from None
     return jwt, errors
 
 
-def _http() -> tuple[Any, Any]:
+def _client_of_authlib() -> Any:
     try:
-        from authlib.integrations.httpx_client import OAuth2Client
-        from authlib.integrations.httpx_client._compat import httpx2 as httpx
+        from authlib.oauth2 import OAuth2Client
     except ImportError:
-        raise ConfigError("logins by OpenID Connect need Authlib: pip install 'hanse[oidc]'") from None
-    return OAuth2Client, httpx
+        raise _missing() from None
+    return OAuth2Client
+
+
+def _missing() -> ConfigError:
+    return ConfigError("logins by OpenID Connect need Authlib: pip install 'hanse[oidc]'")

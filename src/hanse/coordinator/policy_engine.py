@@ -31,28 +31,12 @@ class PolicyEngine:
     """The engine at an address.
 
     Args:
-        url: ``http://HOST:PORT`` on this machine, else ``https://HOST:PORT``.
-        token: shown to it; "" where it asks for none.
-        timeout_s: of one attempt.
+        service: where it is.
         attempts: before what was asked has to wait.
-        authority: file of the certificate that signs its own (PEM); "" for those that this machine trusts.
-
-    Raises:
-        ConfigError: the address is none, or the token would travel readable.
     """
 
-    url: str
-    token: str = ""
-    timeout_s: float = 2.0
+    service: HttpService
     attempts: int = 3
-    authority: str = ""
-
-    def __post_init__(self) -> None:
-        self._service()
-
-    def _service(self) -> HttpService:
-        told = (self.token, self.timeout_s, self.authority)
-        return HttpService(self.url, "POLICY_ENGINE_URL", "POLICY_AUTH_TOKEN", *told)
 
     async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
         path, body = _question(action, person, facts)
@@ -62,15 +46,12 @@ class PolicyEngine:
                 await asyncio.sleep(pause)
                 pause *= 2
             try:
-                return _ruling(await asyncio.to_thread(self._post, path, body))
+                return _ruling(await asyncio.to_thread(self.service.call, "POST", path, body))
             except (OSError, http.client.HTTPException, WireError) as error:
                 wrong = error.message if isinstance(error, WireError) else str(error) or type(error).__name__
         raise NotNow(
             f"the policy engine gave no answer ({' '.join(wrong.split())[:200]}), and without it nothing is done"
         )
-
-    def _post(self, path: str, body: dict[str, Json]) -> Json:
-        return self._service().call("POST", path, body)
 
 
 def _question(action: str, person: str, facts: RunFacts) -> tuple[str, dict[str, Json]]:

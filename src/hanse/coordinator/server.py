@@ -16,11 +16,11 @@ from typing import Any
 import uvicorn
 
 from hanse import transports
-from hanse.addresses import LISTEN, told
+from hanse.addresses import LISTEN, is_loopback, told
 from hanse.coordinator.app import create_app
 from hanse.coordinator.beside import OneEvent
 from hanse.coordinator.health import Examiner
-from hanse.coordinator.listening import LOOPBACK, check_tls, split
+from hanse.coordinator.listening import check_tls, split
 from hanse.coordinator.patience import protocol, raise_limit
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
@@ -38,6 +38,7 @@ from hanse.whole_files import write_whole
 ADDRESS_FILE = "coordinator.json"
 TOKEN_FILE = "operator.token"
 _CLAIM_S = 5.0
+_HERE = ("localhost", "127.0.0.1", "::1")  # whoever listens elsewhere too is called so on this machine
 _EVERYWHERE = ("0.0.0.0", "[::]")
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def first_operator(store: Store, home: Path) -> str | None:
 async def serve(how: Start, ready: Callable[[Listening], None] = lambda where: None) -> None:
     """Runs until SIGTERM or SIGINT. Raises ``ConfigError`` where it cannot listen as asked."""
     host, port = split(how.http)
-    if how.plain_http and host not in LOOPBACK:
+    if how.plain_http and not is_loopback(host):
         raise ConfigError(f"plain HTTP would send tokens readable through the network; {host} is not loopback: use TLS")
     check_tls(how.tls_cert, how.tls_key)
     stop = asyncio.Event()
@@ -132,7 +133,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         token = first_operator(store, how.home)
         authority = Authority.open(how.home / "authority")
         names = tuple(
-            dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *LOOPBACK, socket.gethostname()))
+            dict.fromkeys((*how.host_names, *(() if _is_any(host) else (host,)), *_HERE, socket.gethostname()))
         )
 
         def sign() -> None:

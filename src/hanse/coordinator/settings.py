@@ -135,13 +135,10 @@ class CoordinatorSettings:
                 raise ConfigError(
                     "POLICY_ENGINE_URL and policy_file are both set; one of them decides: unset the other"
                 )
-            more["policy_engine"] = PolicyEngine(
-                where,
-                environment.get("POLICY_AUTH_TOKEN", "").strip(),
-                values["policy_timeout_s"],
-                values["policy_attempts"],
-                environment.get("POLICY_ENGINE_CA", "").strip(),
-            )
+            token, authority = (environment.get(n, "").strip() for n in ("POLICY_AUTH_TOKEN", "POLICY_ENGINE_CA"))
+            asked = (token, values["policy_timeout_s"], authority)
+            service = HttpService(where, "POLICY_ENGINE_URL", "POLICY_AUTH_TOKEN", *asked)
+            more["policy_engine"] = PolicyEngine(service, values["policy_attempts"])
         more["oidc_secret"] = environment.get("OIDC_CLIENT_SECRET", "").strip()
         if values["oidc_issuer"] and not values["oidc_roles"]:
             raise ConfigError("oidc_issuer is set, and oidc_roles is not: nobody could log in; write GROUP=ROLE")

@@ -1,4 +1,4 @@
-"""The data scientist's commands: ``hanse login``, ``nodes``, ``events`` and ``run ...``.
+"""The data scientist's commands: ``hanse login``, ``logout``, ``nodes``, ``events`` and ``run ...``.
 
 Whatever the REST interface lets one do with runs, a command does too. With ``--json`` a command
 prints JSON for programs. A proposal is made in :mod:`hanse.experiment.cli_propose`, where a run stands is in
@@ -51,6 +51,30 @@ def login(url: str, token: str | None, ca: str | None, oidc: bool) -> None:
     if both := releases.differing(here.release, "the coordinator"):
         click.echo(f"{both[0].upper()}{both[1:]}.", err=True)
     click.echo(f"You are {account['name']} ({str(account['role']).replace('_', ' ')}) at {known.url}; saved in {place}")
+
+
+@click.command()
+def logout() -> None:
+    """Forget what hanse login remembered, and end the session that a login at a provider began.
+
+    An API token stays what it is: its operator rotates it."""
+    from hanse.errors import HanseError
+    from hanse.experiment import credentials
+    from hanse.experiment.connection import Connection
+
+    known = credentials.saved()
+    if known is None:
+        click.echo("Nobody is logged in here.")
+        return
+    here = Connection(known)
+    try:
+        said = "; the session is over" if here.call("DELETE", "/api/login/session")["ended"] else ""
+    except HanseError as error:  # it cannot be asked: what is kept here goes all the same
+        said = f"; the coordinator was not told ({error.message})"
+    finally:
+        here.close()
+    credentials.path().unlink(missing_ok=True)
+    click.echo(f"The token for {known.url} is no longer kept here{said}.")
 
 
 @click.command()

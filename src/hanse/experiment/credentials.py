@@ -5,7 +5,6 @@ A token is only ever sent to the coordinator that it was saved for.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import tomllib
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hanse.addresses import is_loopback
 from hanse.errors import ConfigError, NotAuthenticated
 from hanse.whole_files import write_whole
 
@@ -104,13 +104,6 @@ def checked(url: str) -> str:
         raise ConfigError(f"{url!r} is not the address of a coordinator; expected https://host:port")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigError("the address has more than host, port and path; give the token as token=...")
-    if parts.scheme == "http" and not _loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError(f"{url} is plain text; your token would be read on the way; use https")
     return url.rstrip("/")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hanse.addresses import is_loopback
 from hanse.errors import ConfigError, HanseError, NotNow
 from hanse.messages import Json
 from hanse.network_driver import Driver, Pair, Preference
@@ -45,7 +46,6 @@ SETTINGS = {
     "key": Setting("", "its key (PEM)", text(4096, empty=True)),
     "authority": Setting("", "of the certificates that switches show (PEM)", text(4096, empty=True)),
 }
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FOUND_S = 2.0  # for a host to say that it has an address
 _MOST_HOSTS = 4096  # that are remembered; whoever floods the network with addresses fills no memory
 _log = logging.getLogger(__name__)
@@ -288,7 +288,7 @@ def driver(settings: Mapping[str, Json]) -> Driver:
     files = [str(settings[name]) for name in ("certificate", "key", "authority")]
     if any(files) and not all(files):
         raise ConfigError("certificate, key and authority go together; give all three, or none")
-    if host not in _LOOPBACK and not all(files):
+    if not is_loopback(host) and not all(files):
         raise ConfigError(
             f"{host} is not loopback: without certificate, key and authority anything could call and be taken for the "
             "switch"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
+from hanse.addresses import is_loopback
 from hanse.errors import ConfigError
 from hanse.identity import NodeIdentity
 from hanse.messages import CHUNK_BYTES, MAX_HEADER_BYTES
@@ -29,15 +29,6 @@ def host_of(address: str) -> str:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"the gRPC address is {address!r}; expected host:port, as in 'localhost:7443'")
     return host.strip("[]")
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_plaintext(address: str, insecure: bool) -> None:

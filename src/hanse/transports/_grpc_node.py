@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from hanse.addresses import is_loopback
 from hanse.errors import HanseError
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
 from hanse.transport import Handler
@@ -26,7 +27,6 @@ from hanse.transports._grpc_channel import (
     SILENT_BEATS,
     check_plaintext,
     host_of,
-    is_loopback,
 )
 from hanse.transports._large_request import ALIVE_SECONDS
 from hanse.transports._link import Refusal

@@ -26,6 +26,11 @@ export async function redeem(code) {
   return said.token;
 }
 
+/** Ends a session that a login at the provider began; an API token stays what it is. */
+export async function endSession() {
+  if (token) await send("DELETE", "/api/login/session");
+}
+
 /** What the coordinator refused: `code`, a sentence, the status, details of wrong fields. */
 export class Refused extends Error {
   constructor(status, error) {

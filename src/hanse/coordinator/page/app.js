@@ -1,7 +1,7 @@
 // The page: who is signed in, which view, and drawing it when something changed.
 
 import { h, render } from "./dom.js";
-import { changed, comeBack, drawWith, is, look, lookForWays, signIn, signOut, state, waiting } from "./model.js";
+import { changed, comeBack, drawWith, is, leave, look, lookForWays, signIn, state, waiting } from "./model.js";
 import { role } from "./format.js";
 import { consentsSection } from "./consents.js";
 import { fileView } from "./file.js";
@@ -30,7 +30,7 @@ function top(view) {
     h("div", { class: "bar" },
       h("a", { class: "brand", href: "#/" }, h("img", { src: "/page/favicon.svg", alt: "", width: 28, height: 28 }), h("span", null, h("b", null, name), h("span", null, name === "Hanse" ? location.host : "a Hanse federation"))),
       state.phase === "ready" ? h("nav", { "aria-label": "Views" }, link("#/", ["Overview", open ? h("span", { class: "badge", title: `${open} wait for your consent` }, open) : null], view === "" || view === "runs"), is("data_scientist", "operator") ? [link("#/propose", "Propose a run", view === "propose"), link("#/statistics", "Statistics", view === "statistics")] : null, link("#/file", "Look at a file", view === "file"), is("operator") ? link("#/operate", "Operate", view === "operate") : null) : null,
-      state.phase === "ready" ? h("div", { class: "me" }, h("span", { class: `live ${state.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), CONNECTION[state.connection]), h("span", { class: "who", title: state.me.id }, h("b", null, state.me.name), h("span", null, role(state.me.role))), h("button", { type: "button", class: "quiet", onclick: () => { location.hash = "#/"; signOut(); } }, "Sign out")) : null));
+      state.phase === "ready" ? h("div", { class: "me" }, h("span", { class: `live ${state.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), CONNECTION[state.connection]), h("span", { class: "who", title: state.me.id }, h("b", null, state.me.name), h("span", null, role(state.me.role))), h("button", { type: "button", class: "quiet", onclick: () => { location.hash = "#/"; leave(); } }, "Sign out")) : null));
 }
 
 function signInView() {

@@ -268,6 +268,12 @@ export async function lookForWays() {
   } catch { /* then with a token */ }
 }
 
+/** Signs out, and ends the session at the coordinator. */
+export function leave() {
+  api.endSession().catch(() => { /* then it ends by itself */ });
+  signOut();
+}
+
 export function signOut(problem = null) {
   stop();
   clearInterval(beat);
