@@ -92,8 +92,13 @@ class Bundle:
         promised = self.guarantee()
         lines += [f"# privacy: {promised.words() if promised else 'no noise is added; sums are exact'}"]
         lines += [f"# data: {line}" for line in _data(self.content["datasets"])]
-        if config.get("plan"):
-            lines += ["", "# ---- the data scientist's training plan", config["plan"].get("source", "")]
+        return "\n".join(lines) + self.code_preview()
+
+    def code_preview(self) -> str:
+        """The end of :meth:`preview`: all the code, which reads alike in every release."""
+        plan, lines = self.content["config"].get("plan"), [""]
+        if plan:
+            lines += ["", "# ---- the data scientist's training plan", plan.get("source", "")]
         for module, source in self.content["code"].items():
             lines += ["", f"# ---- {module}", source]
         return "\n".join(lines)

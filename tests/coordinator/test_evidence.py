@@ -17,10 +17,12 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import Tampered
 from hanse.evidence import seal, verify
 from hanse.evidence.archive import unpack
+from hanse.evidence.crate import described
 from hanse.evidence.sealed import MANIFEST, SIGNATURE
 from hanse.experiment.cli_audit import audit
 from hanse.identity import Authority
 from hanse.messages import dumps, loads
+from hanse.store.states import TERMINAL, RunState
 
 from .federation import Federation
 
@@ -194,6 +196,61 @@ def test_a_coordinator_cannot_put_other_code_or_another_purpose_under_the_decisi
         return {**run, "proposer": "eve"}
 
     assert any("not the decision" in p for p in forged(made, edited("run.json", other_proposer)))
+
+
+def test_a_preview_says_what_the_proposal_says(made: Evidence) -> None:
+    """Not only in its first line: it is what people read."""
+
+    def reads(before: bytes, after: bytes) -> Callable[[dict[str, bytes]], None]:
+        def change(files: dict[str, bytes]) -> None:
+            assert before in files["preview.txt"]
+            files["preview.txt"] = files["preview.txt"].replace(before, after, 1)
+
+        return change
+
+    for before, after in (
+        (b"num_rounds = 3", b"num_rounds = 1"),
+        (b"def answer(", b"def  answer("),
+        (b"# settings", b""),
+    ):
+        assert any("the preview" in p for p in forged(made, reads(before, after))), before
+
+
+def test_a_preview_of_another_release_is_held_by_its_code(made: Evidence) -> None:
+    """Its words are that release's; the code in it reads alike in each."""
+    raw, authority, _ = made
+    files = unpack(raw)
+    manifest = loads(files.pop(MANIFEST).decode())
+    del files[SIGNATURE]
+    other = dumps({**loads(files["proposal.json"].decode()), "hanse": "0.0.1"}).encode()
+    names = {name: value for name, value in manifest.items() if name not in ("form", "files")}
+    about = {**names, "bundle": hashlib.sha256(other).hexdigest()}
+    shown = files["preview.txt"].replace(manifest["bundle"].encode(), about["bundle"].encode())
+    shown = shown.replace(b"# settings", b"# what was set", 1)
+    found = verify(seal(about, {**files, "proposal.json": other, "preview.txt": shown}, authority.sign))
+    assert any("for its settings see the proposal" in note for note in found.notes)
+    changed = shown.replace(b"def answer(", b"def  answer(", 1)
+    found = verify(seal(about, {**files, "proposal.json": other, "preview.txt": changed}, authority.sign))
+    assert any("the preview is of another proposal" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (RunState.PENDING, "PotentialActionStatus"),
+        (RunState.AWAITING_CONSENT, "PotentialActionStatus"),
+        (RunState.RUNNING, "ActiveActionStatus"),
+        (RunState.PAUSED, "ActiveActionStatus"),
+        (RunState.STOPPING, "ActiveActionStatus"),
+        (RunState.COMPLETED, "CompletedActionStatus"),
+        *((state, "FailedActionStatus") for state in sorted(TERMINAL - {RunState.COMPLETED})),
+    ],
+)
+def test_each_state_of_a_run_is_one_of_an_action(state: RunState, said: str) -> None:
+    run = {"id": "r", "state": str(state), "proposer": "p"}
+    graph = json.loads(described(run, [], {}, "2026-01-01T00:00:00+00:00"))["@graph"]
+    (action,) = (one for one in graph if one["@id"] == "#run")
+    assert action["actionStatus"] == {"@id": f"http://schema.org/{said}"}
 
 
 def test_the_audit_log_is_held_by_its_chain(made: Evidence) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hanse.errors import WireError
+from hanse.evidence import seal
 from hanse.evidence.archive import unpack
 from hanse.evidence.included import included
-from hanse.messages import Message, receipt
-from hanse.store.audit import AuditLog
+from hanse.evidence.sealed import MANIFEST, SIGNATURE
+from hanse.messages import Message, dumps, loads, receipt
+from hanse.receipts import LARGEST
+from hanse.store.audit import AuditLog, Entry
 
 from .federation import Federation
 
@@ -65,11 +70,75 @@ def test_what_a_node_sent_is_in_what_was_signed(tmp_path: Path) -> None:
             proof = await f.ok("owner-a", "GET", f"{path}?client_id=a")
             assert {*included(raw, proof, logs["b"].each()).problems} == {*range(len(steps))}
             assert included(raw, {**proof, "steps": proof["steps"][1:]}, logs["a"].each()).problems.keys() == {0}
-            with pytest.raises(WireError):
-                included(raw, {**proof, "run": "other"}, logs["a"].each())
+            for no_proof in (
+                {"run": "other"},
+                {"steps": [{}]},
+                {"steps": 3},
+                {"beyond": ["x"]},
+                {"node": None, "steps": None},
+            ):
+                with pytest.raises(WireError):
+                    included(raw, {**proof, **no_proof}, logs["a"].each())
+            # a reply was too large to be committed to: the coordinator says so, this node's log does not
+            beyond = {**proof, "steps": proof["steps"][1:], "beyond": [0]}
+            found = included(raw, beyond, logs["a"].each())
+            assert (found.beyond, found.problems.keys(), found.sound) == ((), {0}, False)
+            assert "this node's audit log has none over 1 MB" in found.problems[0]
+            large = [_too_large(entry) if entry.detail["step"] == 0 else entry for entry in logs["a"].each()]
+            found = included(raw, beyond, large)
+            assert (found.beyond, found.sound) == ((0,), True)
             for change in ({"salt": "00" * 32}, {"way": []}, {"way": ["x"]}, {"place": 1}, {"sent": []}, {"of": 1}):
                 wrong = {**proof, "steps": [{**proof["steps"][0], **change}, *proof["steps"][1:]]}
                 assert included(raw, wrong, logs["a"].each()).problems.keys() == {0}, change
+
+    asyncio.run(main())
+
+
+def _too_large(entry: Entry) -> Entry:
+    detail = {name: entry.detail[name] for name in ("step", "op")}
+    return replace(entry, detail={**detail, "bytes_out": LARGEST + 1})
+
+
+def test_a_step_of_which_nothing_is_said_is_not_sound(tmp_path: Path) -> None:
+    """A coordinator that drops a node from its record, and a step that there is no record of."""
+
+    async def main() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            for name in ("a", "b"):
+                node = await f.node(name, online=False, standing="accept")
+                log = logged(tmp_path, node)
+                await f.connect(name)
+            run = (await f.propose(expected_client_ids=["a", "b"]))["session_id"]
+            await f.state(run, "completed")
+            raw = (await f.call("op", "GET", f"/api/runs/{run}/evidence")).content
+            proof = await f.ok("owner-b", "GET", f"/api/runs/{run}/inclusion?client_id=b")
+            assert included(raw, proof, log.each()).sound
+            assert f.it.authority is not None
+            authority = f.it.authority
+
+            def signed_anew(change: Callable[[list[Any]], object], **more: str) -> bytes:
+                files = unpack(raw)
+                manifest = loads(files.pop(MANIFEST).decode())
+                del files[SIGNATURE]
+                steps = [loads(line.decode()) for line in files["rounds.jsonl"].splitlines()]
+                change(steps)
+                files["rounds.jsonl"] = b"".join(dumps(step).encode() + b"\n" for step in steps)
+                about = {name: value for name, value in manifest.items() if name not in ("form", "files")}
+                return seal({**about, **more}, files, authority.sign)
+
+            dropped = included(signed_anew(lambda steps: steps[0]["participants"].pop("b")), proof, log.each())
+            assert dropped.unsaid == {0: "the record of the step neither counts this node nor says why not"}
+            assert not dropped.sound
+            assert not dropped.problems
+            last = max(step["step"] for step in proof["steps"])
+            short = included(signed_anew(lambda steps: steps.pop()), proof, log.each())
+            assert short.unsaid == {last: "there is no record of the step"}
+            cancelled = included(signed_anew(lambda steps: steps.pop(), state="cancelled"), proof, log.each())
+            assert "before the step was over" in cancelled.left_out[last]
+            assert cancelled.sound
+            failed = included(signed_anew(lambda steps: steps[-1].update(status="failed")), proof, log.each())
+            assert failed.left_out == {last: "the step failed, so nothing of it was counted"}
 
     asyncio.run(main())
 

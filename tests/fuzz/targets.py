@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import json
 import tomllib
@@ -19,15 +21,20 @@ from hanse.config import RunConfig
 from hanse.coordinator.governance import VOCABULARY
 from hanse.decisions import SignedDecision, proven, signed
 from hanse.errors import ConfigError
-from hanse.evidence import verify
-from hanse.evidence.archive import pack
+from hanse.evidence import seal, verify
+from hanse.evidence.archive import pack, unpack
+from hanse.evidence.included import included
+from hanse.evidence.sealed import MANIFEST, SIGNATURE
 from hanse.identity import Authority, JoinToken, NodeIdentity, create_key, csr
-from hanse.messages import Assembler, Message, Record, dump, frames, load, loads
+from hanse.messages import Assembler, Message, Record, dump, dumps, frames, load, loads
 from hanse.node.approvals import Proposal
 from hanse.node.settings import NodeSettings
 from hanse.policy import policy_file
 from hanse.readers import read
 from hanse.signing import Signer
+from hanse.store.audit import Entry
+from tests.coordinator.federation import Federation
+from tests.coordinator.test_inclusion import logged
 
 from .tried import Target
 
@@ -203,6 +210,49 @@ def evidence(folder: Path) -> Target:
     return Target(corpus, verify)
 
 
+def signed_evidence(folder: Path) -> Target:
+    """Evidence of which a coordinator has changed one file, and signed all of it anew, or a proof of inclusion; the
+    first byte says which."""
+    files, proof, authority, entries = asyncio.run(_evidence_of_a_run(folder))
+    names = [*sorted(files), "proof"]
+    manifest = loads(files[MANIFEST].decode())
+    about = {name: value for name, value in manifest.items() if name not in ("form", "files")}
+    content = {name: raw for name, raw in files.items() if name not in (MANIFEST, SIGNATURE)}
+    sound = seal(about, content, authority.sign)
+    assert not verify(sound, authority.pem).problems  # so what is tried gets as far as this does
+    assert included(sound, proof, entries).sound
+
+    def run(raw: bytes) -> None:
+        name, changed = names[raw[0] % len(names)] if raw else MANIFEST, raw[1:]
+        if name == "proof":
+            included(sound, loads(changed.decode("utf-8", "replace")), entries)
+        elif name in (MANIFEST, SIGNATURE):
+            sign = base64.b64encode(authority.sign(changed)) if name == MANIFEST else changed
+            verify(pack({**files, MANIFEST: changed if name == MANIFEST else files[MANIFEST], SIGNATURE: sign}))
+        else:
+            made = seal(about, {**content, name: changed}, authority.sign)
+            if not verify(made, authority.pem).problems:  # as the command does
+                included(made, proof, entries)
+
+    parts = {**files, "proof": dumps(proof).encode()}
+    return Target([bytes([place]) + parts[name] for place, name in enumerate(names)], run)
+
+
+async def _evidence_of_a_run(folder: Path) -> tuple[dict[str, bytes], Any, Authority, list[Entry]]:
+    """Of one node with a key, that decided and answered; its proof of inclusion and its own audit log."""
+    async with Federation(folder / "federation") as f:
+        f.people("a")
+        node = await f.node("a", online=False, signs=True, standing="accept")
+        log = logged(folder, node)
+        await f.connect("a")
+        run = (await f.propose(expected_client_ids=["a"]))["session_id"]
+        await f.state(run, "completed")
+        raw = (await f.call("sci", "GET", f"/api/runs/{run}/evidence")).content
+        proof = await f.ok("owner-a", "GET", f"/api/runs/{run}/inclusion?client_id=a")
+        assert f.it.authority is not None
+        return unpack(raw), proof, f.it.authority, list(log.each())
+
+
 def decision(folder: Path) -> Target:
     """What proves an owner's decision."""
     authority, key = Authority.open(folder / "authority"), create_key(folder / "a")
@@ -260,6 +310,7 @@ TARGETS: dict[str, Made] = {
         dataset_parquet,
         dataset_image,
         evidence,
+        signed_evidence,
         decision,
         join_token,
         proposal,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import hanse
-from hanse.bundle import Bundle
+from hanse.bundle import Bundle, thaw
 from hanse.errors import ConfigError, NotFound
 from hanse.evidence import chain, crate, seal
 from hanse.evidence.sealed import AUTHORITY
@@ -41,7 +41,7 @@ def of_run(store: Store, run: StoredRun, authority: Authority) -> bytes:
         "events.jsonl": _lines(event.public() for event in events),
         "models.json": _text([version.public() for version in store.models.list(run.id)]),
         "policies.json": _text(_policies(store, events)),
-        "preview.txt": frozen.preview().encode(),
+        "preview.txt": thaw(frozen.text, frozen.sha256).preview().encode(),  # in the order in which owners read it
         "privacy.json": _text(_privacy(frozen)),
         "proposal.json": frozen.text.encode(),
         "rounds.jsonl": _lines({**step.public(), "receipts": commitment(step.receipts)} for step in steps),

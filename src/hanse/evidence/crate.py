@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 
 from hanse.messages import Json
+from hanse.store.states import TERMINAL, RunState
 
 METADATA = "ro-crate-metadata.json"
 _ABOUT = {
@@ -34,7 +35,6 @@ _ABOUT = {
     "rounds.jsonl": ("The record of each step", "application/jsonl"),
     "run.json": ("The run: who proposed it, of whom, how it ended", "application/json"),
 }
-_STATUS = {"completed": "CompletedActionStatus", "running": "ActiveActionStatus", "paused": "ActiveActionStatus"}
 
 
 def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: Mapping[str, bytes], made: str) -> bytes:
@@ -48,8 +48,6 @@ def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: M
     """
     parts = [_file(name, files.get(name)) for name in sorted({*files, "manifest.json", "manifest.sig"})]
     decisions = [_decision(consent) for consent in consents]
-    ended = run["state"] not in ("awaiting_consent", "running", "paused", "pending")
-    status = _STATUS.get(str(run["state"]), "FailedActionStatus" if ended else "PotentialActionStatus")
     action: dict[str, Json] = {
         "@id": "#run",
         "@type": "CreateAction",
@@ -58,7 +56,7 @@ def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: M
         "agent": {"@id": "#proposer"},
         "instrument": {"@id": "#hanse"},
         "object": [{"@id": "proposal.json"}],
-        "actionStatus": {"@id": f"http://schema.org/{status}"},
+        "actionStatus": {"@id": f"http://schema.org/{_status(RunState(run['state']))}"},
     }
     action |= {"startTime": run["started"]} if run.get("started") else {}
     action |= {"endTime": run["ended"]} if run.get("ended") else {}
@@ -100,6 +98,16 @@ def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: M
     ]
     context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
     return json.dumps({"@context": context, "@graph": graph}, indent=1, ensure_ascii=False).encode()
+
+
+def _status(state: RunState) -> str:
+    """As schema.org calls it."""
+    if state is RunState.COMPLETED:
+        return "CompletedActionStatus"
+    if state in TERMINAL:
+        return "FailedActionStatus"
+    begun = state not in (RunState.PENDING, RunState.AWAITING_CONSENT)
+    return "ActiveActionStatus" if begun else "PotentialActionStatus"
 
 
 def _file(name: str, content: bytes | None) -> dict[str, Json]:

@@ -13,7 +13,7 @@ from hanse.errors import Tampered, WireError
 from hanse.evidence.archive import unpack
 from hanse.evidence.sealed import unsealed
 from hanse.messages import Json, loads
-from hanse.receipts import climbed, leaf
+from hanse.receipts import LARGEST, climbed, leaf
 from hanse.store.audit import Entry
 
 
@@ -23,8 +23,9 @@ class Inclusion:
 
     Args:
         counted: what it sent is in what the coordinator committed to.
-        beyond: it was counted by the record; a reply was too large to be committed to.
+        beyond: it was counted by the record; a reply was too large to be committed to, as its own log says too.
         left_out: it answered, and was not counted: the reason in the record.
+        unsaid: it answered, and the record says neither that it was counted nor why not.
         problems: step to what does not fit.
     """
 
@@ -32,7 +33,16 @@ class Inclusion:
     counted: tuple[int, ...]
     beyond: tuple[int, ...]
     left_out: Mapping[int, str]
+    unsaid: Mapping[int, str]
     problems: Mapping[int, str]
+
+    @property
+    def sound(self) -> bool:
+        """Whether the record accounts for all that this node answered."""
+        return not self.problems and not self.unsaid
+
+
+Reply = tuple[int, int, str, str]  # step, exchange, op, digest
 
 
 def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusion:
@@ -47,44 +57,100 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
         Tampered: the evidence was changed. WireError: the proof is none, or of another run.
     """
     files = unpack(evidence)
-    run = str(unsealed(files)["run"])
-    if not isinstance(proof, Mapping) or proof.get("run") != run:
-        raise WireError(f"this is no proof of inclusion for run {run}")
-    node, shown = str(proof.get("node")), {int(one["step"]): one for one in proof["steps"]}
-    sent: dict[int, set[tuple[int, int, str, str]]] = {}
-    for entry in entries:
-        said = entry.detail
-        if entry.action == "task.answered" and entry.subject == run and "reply" in said:
-            own = (int(said["step"]), int(said["exchange"]), str(said["op"]), str(said["reply"]))
-            sent.setdefault(own[0], set()).add(own)
+    manifest = unsealed(files)
+    run = str(manifest["run"])
+    node, shown, beyond_told = _read(proof, run)
+    own = _Answered.of(entries, run)
     counted, beyond, left_out, problems = [], [], {}, {}
-    everything = {one for some in sent.values() for one in some}
-    for line in files["rounds.jsonl"].splitlines():
-        record = loads(line.decode())
-        step = int(record["step"])
-        if node in record["failures"] and step in sent:
+    records = {int(record["step"]): record for record in map(_record, files["rounds.jsonl"].splitlines())}
+    taken: set[Reply] = set()
+    for step, record in sorted(records.items()):
+        if node in record["failures"] and step in own.steps:
             left_out[step] = str(record["failures"][node])
         if record["status"] != "ok" or node not in record["participants"]:
             continue
-        if step not in shown and step in (proof.get("beyond") or ()):
-            beyond.append(step)
-            continue
         try:
-            _check(node, record, shown.get(step), everything)
+            if step not in shown and step in beyond_told:
+                own.check_large(step)
+                beyond.append(step)
+                continue
+            taken |= _check(node, record, shown.get(step), own.replies)
             counted.append(step)
         except Tampered as error:
             problems[step] = error.message
-    return Inclusion(node, tuple(counted), tuple(beyond), left_out, problems)
+    unsaid = {}
+    said = {*counted, *beyond, *left_out, *problems, *(step for step, *_ in taken)}  # also of an earlier step, later
+    for step in sorted(own.steps - said):
+        if step in records and records[step]["status"] != "ok":
+            left_out[step] = "the step failed, so nothing of it was counted"
+        elif step in records:
+            unsaid[step] = "the record of the step neither counts this node nor says why not"
+        elif step > max(records, default=-1) and manifest["state"] != "completed":
+            left_out[step] = f"the evidence was made before the step was over, and the run was {manifest['state']}"
+        else:
+            unsaid[step] = "there is no record of the step"
+    return Inclusion(node, tuple(counted), tuple(beyond), left_out, unsaid, problems)
+
+
+def _read(proof: Json, run: str) -> tuple[str, dict[int, Mapping[str, Json]], frozenset[int]]:
+    """The node, what is shown by step, and the steps of which a reply is said to have been too large."""
+    if not isinstance(proof, Mapping) or proof.get("run") != run:
+        raise WireError(f"this is no proof of inclusion for run {run}")
+    try:
+        shown = {int(one["step"]): one for one in proof["steps"]}
+        return str(proof["node"]), shown, frozenset(int(step) for step in proof.get("beyond") or ())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise WireError("the proof of inclusion cannot be read; fetch it again: hanse run inclusion") from None
+
+
+def _record(line: bytes) -> Mapping[str, Json]:
+    record: Mapping[str, Json] = loads(line.decode())
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a node sent in a run, by its own audit log: ``large`` has the bytes of the largest reply of each step of
+    which one has no digest."""
+
+    replies: frozenset[Reply]
+    steps: frozenset[int]
+    large: Mapping[int, int]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], run: str) -> _Answered:
+        replies: set[Reply] = set()
+        steps: set[int] = set()
+        large: dict[int, int] = {}
+        for entry in entries:
+            said = entry.detail
+            if entry.action != "task.answered" or entry.subject != run:
+                continue
+            step = int(said["step"])
+            steps.add(step)
+            if "reply" in said:
+                replies.add((step, int(said["exchange"]), str(said["op"]), str(said["reply"])))
+            else:
+                large[step] = max(large.get(step, 0), int(said.get("bytes_out") or 0))
+        return cls(frozenset(replies), frozenset(steps), large)
+
+    def check_large(self, step: int) -> None:
+        if self.large.get(step, 0) <= LARGEST:
+            raise Tampered(
+                "the coordinator says that a reply was too large to be committed to, and this node's audit log has "
+                f"none over {LARGEST >> 20} MB"
+            )
 
 
 def _check(
-    node: str, record: Mapping[str, Json], one: Mapping[str, Json] | None, own: set[tuple[int, int, str, str]]
-) -> None:
+    node: str, record: Mapping[str, Json], one: Mapping[str, Json] | None, own: frozenset[Reply]
+) -> frozenset[Reply]:
+    """The replies that are counted."""
     if one is None:
         raise Tampered("the record counts this node, and the proof does not show how")
     committed = record.get("receipts") or {}
     try:
-        replies = {tuple(reply) for reply in one["sent"]}
+        replies = frozenset((int(s), int(e), str(op), str(digest)) for s, e, op, digest in one["sent"])
         reached = climbed(leaf(one["salt"], node, one["sent"]), one["place"], one["of"], one["way"])
     except (KeyError, TypeError, ValueError):
         raise Tampered("the proof cannot be read") from None
@@ -92,3 +158,4 @@ def _check(
         raise Tampered("it counts a reply that this node's audit log does not have")
     if not reached or (reached, one["of"]) != (committed.get("root"), committed.get("of")):
         raise Tampered("the proof does not lead to what the coordinator committed to")
+    return replies

@@ -11,6 +11,8 @@ from typing import cast
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+import hanse
+from hanse.bundle import Bundle
 from hanse.decisions import proven
 from hanse.errors import ConfigError, HanseError, Tampered
 from hanse.evidence import chain
@@ -107,8 +109,15 @@ class _Contents:
         found = hashlib.sha256(self._files["proposal.json"]).hexdigest()
         if found != self._manifest["bundle"]:
             raise Tampered(f"the proposal has the SHA-256 {found}; the run's is {self._manifest['bundle']}")
-        if self._manifest["bundle"] not in self._files["preview.txt"].decode().partition("\n")[0]:
+        frozen, shown = Bundle(self._json("proposal.json")), self._files["preview.txt"].decode()
+        if found not in shown.partition("\n")[0] or not shown.endswith(frozen.code_preview()):
             raise Tampered("the preview is of another proposal")
+        if frozen.content["hanse"] != hanse.__version__:  # which may have said it in other words
+            return [
+                f"the proposal, with its code, is {found}; the preview has its code (for its settings see the proposal)"
+            ]
+        if shown != frozen.preview():
+            raise Tampered("the preview says other settings than the proposal")
         return [f"the proposal, with its code, is {found}"]
 
     def run(self) -> list[str]:

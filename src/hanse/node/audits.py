@@ -16,27 +16,28 @@ _MOST_BYTES = 1 << 20
 
 def keep(home: Path, sha256: str, audit: Path) -> None:
     """Keeps what the auditor wrote of the proposal of this hash. Raises ``DataError`` where it is no audit."""
-    text = audit.read_text(encoding="utf-8") if audit.stat().st_size <= _MOST_BYTES else ""
-    _read(text)
+    with audit.open("rb") as file:
+        text = file.read(_MOST_BYTES + 1)
+    _read(text if len(text) <= _MOST_BYTES else b"")
     (home / _FOLDER).mkdir(exist_ok=True)
-    write_whole(home / _FOLDER / f"{sha256}.json", text.encode())
+    write_whole(home / _FOLDER / f"{sha256}.json", text)
 
 
 def sentences(home: Path, sha256: str) -> Sequence[str]:
     """One for each attack; none where nobody has tried any."""
     try:
-        text = (home / _FOLDER / f"{sha256}.json").read_text(encoding="utf-8")
+        text = (home / _FOLDER / f"{sha256}.json").read_bytes()
     except FileNotFoundError:
         return ()
     return [_sentence(row) for row in _read(text)]
 
 
-def _read(text: str) -> Sequence[Mapping[str, Any]]:
+def _read(text: bytes) -> Sequence[Mapping[str, Any]]:
     try:
         rows = json.loads(text)["attacks"]
         for row in rows:
             _sentence(row)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):  # also what is no UTF-8
         raise DataError("this is no audit; expected what hanse privacy audit --json writes") from None
     return list(rows)
 

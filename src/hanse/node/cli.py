@@ -254,10 +254,12 @@ def included(home: Path, evidence: Path, proof: Path) -> None:
         click.echo(f"step {step}: answered, and left out: {why}")
     for step in found.beyond:
         click.echo(f"step {step}: counted by the record; the reply was too large to be committed to")
+    for step, why in sorted(found.unsaid.items()):
+        click.echo(f"step {step}: answered, and NOT accounted for: {why}")
     for step, why in sorted(found.problems.items()):
         click.echo(f"step {step}: NOT shown: {why}")
     click.echo(f"{len(found.counted)} steps counted what this node sent, as the coordinator has signed")
-    if found.problems:
+    if not found.sound:
         raise SystemExit(1)
 
 
