@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
+from hanse.bundle import freeze
 from hanse.cedar import files
+from hanse.config import RunConfig
 from hanse.coordinator import driving
+from hanse.coordinator.evidence import POLICIES
+from hanse.coordinator.governance import Governance, OwnPolicies, RunAdmission
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError
+from hanse.kinds import Ask, Combine
+from hanse.messages import Record
 
 from .federation import Federation
 
@@ -135,6 +141,57 @@ def test_a_run_that_may_not_go_on_now_waits_and_goes_on_when_it_may(
         assert len(versions) == 2
 
     governed(tmp_path, ALL + later, test)
+
+
+def test_nothing_is_decided_by_policies_that_cannot_be_kept_for_the_evidence(tmp_path: Path) -> None:
+    """A disk that is full, or a folder that is a file: a run waits, and nobody gets a traceback."""
+
+    async def test(f: Federation) -> None:
+        (tmp_path / POLICIES).write_text("in the way")
+        asked = {"federated_strategy": "probe", "sample_id_column": None, "purpose": "research"}
+        said = await f.refused("sci", "POST", "/api/training/start", asked, 503)
+        assert "cannot be kept now" in said
+        assert str(tmp_path) not in said
+        assert decisions(f) == []
+        (tmp_path / POLICIES).unlink()
+        run = (await f.propose())["session_id"]
+        assert await f.state(run, "completed", "failed") == "completed"
+        [kept] = (tmp_path / POLICIES).iterdir()
+        assert kept.stem == decisions(f)[0].detail["version"]
+
+    governed(tmp_path, ALL, test)
+
+
+def test_each_question_is_asked_of_the_policies_as_they_are_and_a_step_by_one_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SETTLED_S", 0.0)
+    rules = tmp_path / "rules.cedar"
+    rules.write_text(ALL)
+    engine = OwnPolicies(rules, tmp_path / "kept")
+    config = RunConfig.parse({"federated_strategy": "probe"})
+    frozen = freeze(config, {"features": [], "kinds": {}}, {})
+    admission = RunAdmission(Governance(engine, lambda *_: None), frozen, "r", "ada", "data_scientist", "ab", {})
+    looks = 0
+
+    def looking(self: files.PolicyFiles, real: Callable[[files.PolicyFiles], Any] = files.PolicyFiles._look) -> Any:
+        nonlocal looks
+        looks += 1
+        return real(self)
+
+    async def body() -> None:
+        nonlocal looks
+        ask = Ask(Record({}), Combine.SUM, "probe", 1)
+        assert await admission.refused(ask, 0, "ab") == {}
+        monkeypatch.setattr(files.PolicyFiles, "_look", looking)
+        for step in range(20):  # no time passes between a change and the question
+            looks = 0
+            rules.write_text(ALL + BETA * (step % 2) + f"// {step}")
+            await admission.refused(ask, step, "ab")  # sees that they have changed
+            assert [*await admission.refused(ask, step, "ab")] == ["b"] * (step % 2)
+            assert looks == 4  # take_part and share_model, whatever the number of nodes
+
+    asyncio.run(body())
 
 
 def test_who_may_not_see_a_result_does_not(tmp_path: Path) -> None:

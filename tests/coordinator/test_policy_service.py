@@ -253,7 +253,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def decide(url: str, action: str = "take_part", **how: Any) -> Any:
-    return asyncio.run(engine_at(url, **how).decide(action, "ada", FACTS))
+    return asyncio.run(engine_at(url, **how).decide(action, "ada", [FACTS]))[0]
 
 
 def engine_at(url: str, token: str = "", timeout_s: float = 2.0, attempts: int = 3) -> PolicyEngine:
@@ -383,7 +383,7 @@ def test_the_process_answers_and_the_documents_class_is_served(tmp_path: Path) -
                 time.sleep(0.05)
             assert post(f"{url}/check/client_eligibility", {"client_id": "one"}, "secret")["allowed"] is True
             assert post(f"{url}/check/client_eligibility", {"client_id": "two"}, "secret")["allowed"] is False
-            said = asyncio.run(engine_at(url, "secret").decide("take_part", "ada", FACTS))
+            [said] = asyncio.run(engine_at(url, "secret").decide("take_part", "ada", [FACTS]))
             assert (said.allowed, said.by) == (True, ("all",))
             with pytest.raises(urllib.error.HTTPError):
                 post(f"{url}/check/client_eligibility", {"client_id": "one"}, "guess")

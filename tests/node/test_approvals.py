@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from one_node import probe, proposal
 
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
+from hanse.messages import dumps
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.settings import FILE, NodeSettings, Policy, TaskLimits
 
@@ -280,6 +282,32 @@ def test_what_an_older_release_kept_is_read(approvals: Approvals) -> None:
     approvals._db.execute("DELETE FROM codes")
     approvals.approve("run-1", actor="ada")
     assert approvals.approved("run-1", found.sha256).content() == found.content()
+
+
+def test_code_that_no_proposal_has_any_more_is_not_kept(approvals: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever proposes much, each with another code, fills no disk."""
+    from hanse.node import approvals as module
+
+    def codes() -> int:
+        return int(approvals._db.execute("SELECT count(*) FROM codes").fetchone()[0])
+
+    def told(run: str, code: str, expires: datetime) -> Proposal:
+        text = dumps({"code": {"a.py": code}, "config": {}})
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        named = {"run": run, "sha256": sha256, "text": text, "proposer": "p", "purpose": "", "dataset": None}
+        return Proposal.parse({**named, "expires": expires.isoformat()})
+
+    now = datetime.now(UTC)
+    monkeypatch.setattr(module, "_UNDECIDED", 5)
+    kept = approvals.receive(told("kept", "shared", now + timedelta(days=1)))
+    for number in range(40):
+        approvals.receive(told(f"run-{number}", f"x = {number}", now - timedelta(days=1)))
+    approvals.receive(told("late", "shared", now - timedelta(days=1)))
+    assert codes() <= 6
+    assert approvals.get("kept").content() == kept.content()  # it was shared with what is gone
+    approvals.reopen(kept)
+    assert codes() <= 5
+    assert approvals.receive(kept).content()["code"] == {"a.py": "shared"}
 
 
 @pytest.mark.parametrize("harm", ["DELETE FROM codes", "UPDATE proposals SET text = substr(text, 1, 100)"])

@@ -144,3 +144,37 @@ def test_a_person_is_known_by_a_passphrase(home: Path) -> None:
     (home / "approvers.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         kept.check("ada", "passphrase of ada")
+
+
+def test_the_yes_of_an_approver_who_was_removed_counts_no_more(home: Path) -> None:
+    """Not either when the same name comes again, as somebody else may have it now; what two have decided stays."""
+
+    def command(*arguments: str, passphrase: str = "") -> None:
+        said = CliRunner().invoke(
+            commands, ["approver", *arguments, "--home", str(home)], env={"HANSE_PASSPHRASE": passphrase}
+        )
+        assert said.exit_code == 0, said.output
+
+    async def main() -> None:
+        async with running(home, policy=TWO) as node:
+            await node.propose(probe())
+            await asyncio.to_thread(approve, home, "ada")
+            Approvers(home).remove(
+                "ada"
+            )  # by whoever does not go through the command, or was killed in the middle of it
+            Approvers(home).add("cy", "passphrase of cy")
+            second = await asyncio.to_thread(approve, home, "bob")
+            assert (second["state"], second["approvers"]) == ("pending", ["bob"])
+            command("remove", "bob")
+            command("add", "bob", passphrase="another bob's words")
+            again = await asyncio.to_thread(approve, home, "cy")
+            assert (again["state"], again["approvers"]) == ("pending", ["cy"])
+            with pytest.raises(NotApproved, match="not decided yet"):
+                await node.task(probe(), {"round": 1}, X)
+            done = await asyncio.to_thread(approve, home, "bob", "another bob's words")
+            assert (done["state"], done["approvers"]) == ("approved", ["cy", "bob"])
+            command("remove", "cy")
+            assert node.agent.approvals.get("run-1").approvers == ("cy", "bob")
+            await node.task(probe(), {"round": 1}, X)
+
+    asyncio.run(main())

@@ -7,7 +7,8 @@ for results. A policy that cannot be asked (:class:`hanse.errors.NotNow`) allows
 
 from __future__ import annotations
 
-import time
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -16,9 +17,9 @@ from typing import Any, Protocol
 
 from hanse.bundle import Bundle
 from hanse.cedar.files import PolicyFiles
-from hanse.cedar.policies import Ruling
+from hanse.cedar.policies import Policies, Ruling
 from hanse.cedar.vocabulary import Vocabulary
-from hanse.errors import NotAllowed, WireError
+from hanse.errors import NotAllowed, StorageFailed, WireError
 from hanse.facts import Participation, Proposing, Reading, RunFacts, now
 from hanse.kinds import Ask
 from hanse.messages import Json, dumps
@@ -27,17 +28,18 @@ from hanse.whole_files import write_whole
 VOCABULARY = Vocabulary(
     {"propose": Proposing, "take_part": Participation, "share_model": Participation, "read_result": Reading}
 )
-_MOMENT_S = 0.001
 _REMEMBERED = 10_000  # decisions that were noted, so that only another one is noted again
 
+log = logging.getLogger(__name__)
 Note = Callable[..., None]  # (kind, run, node, actor, detail), as of the chronicle
 
 
 class Engine(Protocol):
     """What decides: policies in this process, or a service."""
 
-    async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
-        """What the policies say of an action of ``VOCABULARY``. Raises ``NotNow`` where they cannot be asked."""
+    async def decide(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[Ruling]:
+        """What the policies say of an action of ``VOCABULARY``, of each of ``asked``, by one state of them. Raises
+        ``NotNow`` where they cannot be asked."""
         ...
 
 
@@ -50,18 +52,29 @@ class OwnPolicies:
 
     def __init__(self, path: Path, kept: Path) -> None:
         self._files, self._kept, self._version = PolicyFiles(path, VOCABULARY), kept, ""
-        self._policies, self._looked = self._files.current(), time.monotonic()
 
-    async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
-        asked = time.monotonic()
-        if asked - self._looked > _MOMENT_S:  # the nodes of one step are decided by one look
-            self._policies, self._looked = self._files.current(), asked
-        policies = self._policies
+    async def decide(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[Ruling]:
+        policies = self._files.current()
         if policies.version != self._version:
+            await self._keep(policies)
+        return [policies.decide(action, person, facts.run, facts) for facts in asked]
+
+    async def _keep(self, policies: Policies) -> None:
+        """Nothing is decided by what no evidence could show."""
+        place = self._kept / f"{policies.version}.json"
+
+        def write() -> None:
             self._kept.mkdir(mode=0o700, exist_ok=True)
-            write_whole(self._kept / f"{policies.version}.json", dumps(policies.texts))
-            self._version = policies.version
-        return policies.decide(action, person, facts.run, facts)
+            write_whole(place, dumps(policies.texts))
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            log.error("nothing is decided until %s can be written: %s", place, error)
+            raise StorageFailed(
+                "the policies that decide this cannot be kept now; the coordinator's log says why"
+            ) from None
+        self._version = policies.version
 
 
 class Governance:
@@ -81,11 +94,16 @@ class Governance:
         """Whether there are policies."""
         return self._engine is not None
 
-    async def _refused(self, action: str, person: str, facts: RunFacts, node: str = "") -> str:
-        """Why not; "" where it is allowed."""
-        if self._engine is None:
-            return ""
-        said = await self._engine.decide(action, person, facts)
+    async def _refused(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[str]:
+        """Of each, why not; "" where it is allowed."""
+        if self._engine is None or not asked:
+            return [""] * len(asked)
+        said = await self._engine.decide(action, person, asked)
+        return [self._noted_as(action, person, facts, ruling) for facts, ruling in zip(asked, said, strict=True)]
+
+    def _noted_as(self, action: str, person: str, facts: RunFacts, said: Ruling) -> str:
+        """Why not, after it was noted where it is another decision than before."""
+        node = facts.node if isinstance(facts, Participation) else ""
         about = facts.run or facts.bundle, node or str(getattr(facts, "result", ""))
         key, told = (action, person, *about), (said.allowed, said.by, said.version)
         if self._noted.get(key) != told:
@@ -105,7 +123,8 @@ class Governance:
         """Raises ``NotAllowed`` where nobody may propose this."""
         if self._engine is not None:
             facts = Proposing(**of_run(bundle, "", proposer, nodes), role=role, time=now())
-            if why := await self._refused("propose", proposer, facts):
+            [why] = await self._refused("propose", proposer, [facts])
+            if why:
                 raise NotAllowed(f"this coordinator's policies do not let {proposer} propose this: {why}")
 
     async def not_taking_part(
@@ -121,12 +140,14 @@ class Governance:
         if self._engine is not None:
             name = reader.pop("name")
             facts = Reading(**of_run(bundle, run, proposer, nodes), **reader, time=now())
-            if why := await self._refused("read_result", name, facts):
+            [why] = await self._refused("read_result", name, [facts])
+            if why:
                 raise NotAllowed(f"this coordinator's policies do not show this result to {name}: {why}")
 
-    async def refused(self, action: str, person: str, facts: Participation) -> str:
-        """Why a node may not take part, or be sent a step; "" where it may."""
-        return await self._refused(action, person, facts, facts.node)
+    async def refused(self, action: str, person: str, asked: Sequence[Participation]) -> dict[str, str]:
+        """The nodes that may not take part, or be sent a step, and why."""
+        said = await self._refused(action, person, asked)
+        return {facts.node: why for facts, why in zip(asked, said, strict=True) if why}
 
 
 class RunAdmission:
@@ -155,23 +176,15 @@ class RunAdmission:
     async def refused(self, ask: Ask, step: int, nodes: Sequence[str]) -> dict[str, str]:
         """Those of ``nodes`` that may not be sent this, and why."""
         where: dict[str, Any] = {"step": step, "round": ask.round, "label": ask.label, "time": now()}
-        found = {}
-        for node in nodes:
-            facts = self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes)
-            for action in ("take_part", "share_model"):
-                if why := await self._governance.refused(action, self._person, facts):
-                    found[node] = why
-                    break
-        return found
+        asked = [self._facts(node, **where, bytes=ask.each.get(node, ask.record).nbytes) for node in nodes]
+        found = await self._governance.refused("take_part", self._person, asked)
+        left = [facts for facts in asked if facts.node not in found]
+        return {**found, **await self._governance.refused("share_model", self._person, left)}
 
     async def not_taking_part(self, nodes: Sequence[str]) -> dict[str, str]:
         """Those that may take no part at all, before the run begins, and why."""
-        found = {}
-        for node in nodes:
-            facts = self._facts(node, step=None, round=None, label="", bytes=0, time=now())
-            if why := await self._governance.refused("take_part", self._person, facts):
-                found[node] = why
-        return found
+        where: dict[str, Any] = {"step": None, "round": None, "label": "", "bytes": 0, "time": now()}
+        return await self._governance.refused("take_part", self._person, [self._facts(node, **where) for node in nodes])
 
     def seen(self, failures: Mapping[str, str]) -> None:
         """A step is over; these nodes gave nothing usable."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hanse.cedar.policies import Ruling
@@ -38,7 +39,10 @@ class PolicyEngine:
     service: HttpService
     attempts: int = 3
 
-    async def decide(self, action: str, person: str, facts: RunFacts) -> Ruling:
+    async def decide(self, action: str, person: str, asked: Sequence[RunFacts]) -> list[Ruling]:
+        return [await self._decided(action, person, facts) for facts in asked]
+
+    async def _decided(self, action: str, person: str, facts: RunFacts) -> Ruling:
         path, body = _question(action, person, facts)
         wrong, pause = "", _PAUSE_S
         for attempt in range(self.attempts):

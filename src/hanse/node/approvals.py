@@ -5,9 +5,10 @@ An approval is for exactly one run and one hash. It can be revoked, and ends wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from hanse.decisions import SignedDecision
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, TooMany, WireError
 from hanse.messages import Json, dumps, loads
 from hanse.node import bundle_texts
+from hanse.node.approvers import Approvers
 from hanse.node.kept import Changes, opened
 
 _TEXT_BYTES = 16 << 20
@@ -162,6 +164,7 @@ class Approvals:
             _SCHEMA + bundle_texts.SCHEMA,
             "restore it from a backup, or move it away: then nothing is approved, and open proposals come again",
         )
+        self._home = home
         self._read: dict[tuple[str, str], Proposal] = {}
         self._until: dict[tuple[str, str], datetime] = {}  # of those of them that are approved
         self._changes = Changes(self._db, home / "approvals.db")
@@ -183,25 +186,18 @@ class Approvals:
         if full:
             rows = self._db.execute("SELECT run, sha256, expires" + _OPEN).fetchall()
             old = [(run, sha256) for run, sha256, expires in rows if _past(expires)]
-            for table in ("approving", "proposals"):
-                self._db.executemany(f"DELETE FROM {table} WHERE run = ? AND sha256 = ?", old)  # noqa: S608
+            with self._at_once():
+                self._forget("approving", "proposals", named=old)
             if not old and self.decision(proposal.run, proposal.sha256) is None:
                 raise TooMany(f"{count} proposals wait for a decision at this node; its owner has to decide some first")
         kept, code, packed = bundle_texts.pack(proposal.text)
-        self._db.execute("INSERT OR IGNORE INTO codes VALUES (?, ?)", (code, packed))
-        self._db.execute(
-            "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                proposal.run,
-                proposal.sha256,
-                kept,
-                proposal.proposer,
-                proposal.purpose,
-                proposal.expires,
-                dumps(proposal.dataset),
-                proposal.received,
-            ),
-        )
+        about = (proposal.run, proposal.sha256, kept, proposal.proposer, proposal.purpose, proposal.expires)
+        with self._at_once():  # or another process could take the code for nobody's
+            self._db.execute("INSERT OR IGNORE INTO codes VALUES (?, ?)", (code, packed))
+            self._db.execute(
+                "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*about, dumps(proposal.dataset), proposal.received),
+            )
         return self.get(proposal.run, proposal.sha256)
 
     def proposals(self) -> list[Proposal]:
@@ -282,14 +278,24 @@ class Approvals:
         found = self.get(run, sha256)
         if found.decision != "pending" or found.ended or _past(found.expires):
             return self.approve(run, sha256, actor=actor, **more)
-        if actor in found.approvers:
-            raise Conflict(f"{actor} has approved run {run!r} already; a second person has to")
-        row = (found.run, found.sha256, actor, _now())
-        self._db.execute("INSERT OR IGNORE INTO approving VALUES (?, ?, ?, ?)", row)
+        known = Approvers(self._home).names()
+        with self._at_once():
+            for gone in {*found.approvers} - {*known}:  # removed meanwhile
+                self.withdraw(gone)
+            if actor in found.approvers and actor in known:
+                raise Conflict(f"{actor} has approved run {run!r} already; a second person has to")
+            row = (found.run, found.sha256, actor, _now())
+            self._db.execute("INSERT OR IGNORE INTO approving VALUES (?, ?, ?, ?)", row)
         found = self.get(found.run, found.sha256)
         if len(found.approvers) < 2:
             return found
         return self.approve(found.run, found.sha256, actor=found.approvers[0], **more)
+
+    def withdraw(self, actor: str) -> None:
+        """What this person has approved as one of two, and nobody has decided yet, waits for two others. What two have
+        decided stays decided: it can be revoked."""
+        undecided = "SELECT 1 FROM decisions d WHERE d.run = approving.run AND d.sha256 = approving.sha256"
+        self._db.execute(f"DELETE FROM approving WHERE actor = ? AND NOT EXISTS ({undecided})", (actor,))  # noqa: S608
 
     def reject(self, run: str, sha256: str = "", *, actor: str, reason: str = "", sent: bool = False) -> Proposal:
         """The owner's no."""
@@ -326,14 +332,23 @@ class Approvals:
 
     def reopen(self, proposal: Proposal) -> None:
         """The same is proposed again after its run failed: whatever was decided before, it is to be decided anew."""
+        with self._at_once():
+            self._forget("decisions", "approving", "proposals", named=[(proposal.run, proposal.sha256)])
+            self._db.execute("DELETE FROM ended WHERE run = ?", (proposal.run,))
+
+    @contextlib.contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """All of what is written within is, or nothing, and no other process writes in between."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            for table in ("decisions", "approving", "proposals"):
-                self._db.execute(
-                    f"DELETE FROM {table} WHERE run = ? AND sha256 = ?",  # noqa: S608 (of those above)
-                    (proposal.run, proposal.sha256),
-                )
-            self._db.execute("DELETE FROM ended WHERE run = ?", (proposal.run,))
+            yield
+
+    def _forget(self, *tables: str, named: Sequence[tuple[str, str]]) -> None:
+        """Deletes from these tables, the proposals last, and code that no proposal has any more."""
+        for table in tables:
+            self._db.executemany(f"DELETE FROM {table} WHERE run = ? AND sha256 = ?", named)  # noqa: S608
+        if named:
+            self._db.execute(bundle_texts.UNUSED)
 
     def unsent(self) -> list[Proposal]:
         """Decisions that the coordinator has not heard of."""

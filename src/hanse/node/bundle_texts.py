@@ -17,6 +17,8 @@ from hanse.messages import dumps, loads
 SCHEMA = "CREATE TABLE IF NOT EXISTS codes (sha256 TEXT PRIMARY KEY, packed BLOB NOT NULL);"
 _HASH, _NUMBER = 64, 10  # characters: the hash of the code; where in the text it stood; how long the text is
 _HEAD = _HASH + 2 * _NUMBER
+UNUSED = f"""DELETE FROM codes WHERE sha256 NOT IN
+  (SELECT CAST(substr(text, 1, {_HASH}) AS TEXT) FROM proposals WHERE typeof(text) = 'blob')"""
 # how long the text is that a column ``text`` stands for, in SQL
 LENGTH = f"""CASE typeof(text) WHEN 'blob'
   THEN CAST(CAST(substr(text, {_HASH + _NUMBER + 1}, {_NUMBER}) AS TEXT) AS INTEGER) ELSE length(text) END"""

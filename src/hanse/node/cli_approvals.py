@@ -316,10 +316,12 @@ def add(home: Path, name: str) -> None:
 @home_option
 @click.argument("name")
 def remove(home: Path, name: str) -> None:
-    """Remove one."""
+    """Remove one. What the person has approved, and no second has yet, waits for two others."""
+    from hanse.node.approvals import Approvals
     from hanse.node.approvers import Approvers
     from hanse.store.audit import AuditLog
 
     Approvers(joined(home)).remove(name)
+    Approvals(home).withdraw(name)
     AuditLog(home / "audit.jsonl").append(owner(), "approver.removed", name)
     click.echo(f"{line(name)} approves no more")
