@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hanse.cedar.vocabulary import Vocabulary
-from hanse.facts import PER_BILLION, Facts, Participation, Proposing, Reading
+from hanse.facts import PER_BILLION, Data, Facts, Participation, Proposing, Reading
 from tests.policy.some_facts import facts
 
 
@@ -25,6 +28,7 @@ class Numbers:
 
 
 TOLD = Vocabulary({"look": Numbers})
+NODE = Vocabulary({"answer": Facts})
 NOON = datetime(2026, 11, 29, 12, 34, 56, tzinfo=UTC)
 
 
@@ -91,6 +95,51 @@ def test_facts_of_one_minute_are_equal_whatever_their_zone() -> None:
 def test_what_is_not_of_its_type_is_not_told(wrong: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         told(**wrong)
+
+
+TEXTS = st.text(max_size=5) | st.sampled_from(['"', "\\u0000", '{"__extn": 1}', "__entity"])
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 64), 1 << 64),
+    st.floats(),
+    TEXTS,
+    st.tuples(TEXTS, TEXTS),
+    st.just(()),
+    st.datetimes(timezones=st.just(UTC)),
+    st.builds(Data, name=TEXTS, version=TEXTS | st.none(), tags=st.just(()) | st.just(("a",)) | TEXTS),
+    st.dictionaries(
+        st.sampled_from(["mode", "unit", "epsilon", "delta", "releases", "sum", "each"]), TEXTS | st.floats()
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(changes=st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Facts)]), ANYTHING, max_size=4))
+def test_what_is_told_is_of_the_schema_so_cedar_need_not_look_again(changes: dict[str, Any]) -> None:
+    """A context of a shape that Cedar has found to be of the schema is decided alike with the schema and without."""
+    cedarpy = pytest.importorskip("cedarpy")
+    try:
+        context = NODE.context("answer", dataclasses.replace(facts(), **changes))
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return  # it is not told
+    names = {"principal": ("Person", "a"), "action": ("Action", "answer"), "resource": ("Run", "r")}
+    request = {name: {"type": kind, "id": called} for name, (kind, called) in names.items()} | {"context": context}
+    text = '@id("all") permit (principal, action, resource);'
+    looked, not_looked = (
+        cedarpy.is_authorized(request, text, [], schema=schema).decision for schema in (NODE.schema(), None)
+    )
+    assert looked is not_looked
+    if not isinstance(changes.get("time"), datetime):  # Cedar's times have years of four digits
+        assert looked is cedarpy.Decision.Allow
+
+
+def test_shapes_differ_by_what_is_absent() -> None:
+    shape, found = partial(NODE.shape, "answer"), partial(NODE.context, "answer")
+    promised = {"mode": "local", "unit": "row", "epsilon": 1.0, "delta": 1e-5, "releases": 3}
+    absent = [{}, {"rows": None}, {"privacy": promised}, {"gathering": {"each": "x"}}, {"dataset": None}]
+    assert len({shape(found(facts(**changes))) for changes in absent}) == len(absent)
+    assert shape(found(facts(nodes=9, purpose="other"))) == shape(found(facts()))
 
 
 def test_facts_of_a_task_as_json() -> None:

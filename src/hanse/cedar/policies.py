@@ -20,9 +20,11 @@ from typing import Any
 
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import ConfigError
+from hanse.json_writer import writer
 
 log = logging.getLogger(__name__)
 _REMEMBERED = 4096
+_written = writer(sort_keys=False, ensure_ascii=True)
 _NUMBERED = re.compile(r"\bpolicy\d+\b")  # how Cedar calls a policy, by its place in the text
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}").fullmatch
 
@@ -81,6 +83,8 @@ class Policies:
         self._check(text, self.used.schema())
         self._schema = self._cedar.Schema.from_str(self.used.schema())
         self._none = self._cedar.Entities.from_json_str("[]")
+        self._sound: set[Hashable] = set()  # shapes of requests that Cedar has found to be of the schema
+        self._yes: dict[tuple[str, ...], Ruling] = {}  # by who permitted it: most are the same one
         self._decided: OrderedDict[tuple[str, str, str, str], Ruling] = OrderedDict()  # by the context
         self._quickly: OrderedDict[tuple[str, str, str, Hashable], Ruling] = OrderedDict()  # by the facts themselves
 
@@ -120,10 +124,11 @@ class Policies:
                 return known
         except TypeError:  # a fact that has no hash
             alike = (action, principal, run, None)
-        key = (action, principal, run, json.dumps(self.used.context(action, facts)))
+        context = self.used.context(action, facts)
+        key = (action, principal, run, _written(context))
         known = self._decided.get(key)
         if known is None:
-            known = self._decided[key] = self._evaluated(*key)
+            known = self._decided[key] = self._evaluated(*key, self.used.shape(action, context))
             while len(self._decided) > _REMEMBERED:
                 self._decided.popitem(last=False)
         if alike[3] is not None:
@@ -132,25 +137,33 @@ class Policies:
                 self._quickly.popitem(last=False)
         return known
 
-    def _evaluated(self, action: str, principal: str, run: str, context: str) -> Ruling:
+    def _evaluated(self, action: str, principal: str, run: str, context: str, shape: Hashable) -> Ruling:
+        """Cedar checks a request against the schema by which attributes there are, and of which types. The types are
+        those of the schema (:meth:`hanse.cedar.vocabulary.Vocabulary.context`), so it is asked once for each shape."""
         request = {
             "principal": {"type": "Person", "id": principal},
             "action": {"type": "Action", "id": action},
             "resource": {"type": "Run", "id": run},
             "context": context,
         }
-        result = self._cedar.is_authorized(request, self._set, self._none, schema=self._schema)
-        errors = list(result.diagnostics.errors)
-        by = tuple(sorted(self.policies[number].name for number in result.diagnostics.reasons))
-        if errors or result.decision is self._cedar.Decision.NoDecision:
+        schema = None if shape in self._sound else self._schema
+        result = self._cedar.is_authorized(request, self._set, self._none, schema=schema)
+        decision, diagnostics = result.decision, result.diagnostics
+        errors, reasons = diagnostics.errors, diagnostics.reasons
+        by = tuple(sorted([self.policies[number].name for number in reasons]))
+        if decision is not self._cedar.Decision.NoDecision:
+            self._sound.add(shape)
+        if errors or decision is self._cedar.Decision.NoDecision:
             failed = sorted({self.policies[n].name for e in errors for n in _NUMBERED.findall(e) if n in self.policies})
             log.warning("policies could not be evaluated (%s): %s", ", ".join(failed) or "the request", errors)
             which = f"policy {', '.join(map(repr, failed))}" if failed else "what is asked"
             return self._no(tuple(failed), f"{which} could not be evaluated, which counts as a no")
-        if result.allowed:
-            return Ruling(True, by, "", self.version)
+        if decision is self._cedar.Decision.Allow:
+            if by not in self._yes:
+                self._yes[by] = Ruling(True, by, "", self.version)
+            return self._yes[by]
         if by:
-            said = "; ".join(self._said(number) for number in sorted(result.diagnostics.reasons))
+            said = "; ".join(self._said(number) for number in sorted(reasons))
             return self._no(by, f"forbidden by {said}")
         permits = sorted(policy.name for policy in self.policies.values() if policy.permits)
         return self._no((), f"nothing permits it (there are the permits {', '.join(permits)})")

@@ -21,7 +21,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -77,6 +77,7 @@ class Vocabulary:
     def __init__(self, actions: Mapping[str, Any]) -> None:
         self.facts = dict(actions)
         self.actions = {action: _attributes(kind) for action, kind in actions.items()}
+        self._optional: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._readers: dict[str, tuple[Callable[[Any], tuple[Any, ...]], bool]] = {}
 
     def naming(self, words: Collection[str]) -> Vocabulary:
@@ -102,6 +103,17 @@ class Vocabulary:
             AttributeError: a fact is not there. TypeError, ValueError, OverflowError: it is not of its type.
         """
         return _values(self.actions[action], getattr, facts)
+
+    def shape(self, action: str, context: Mapping[str, Json]) -> Hashable:
+        """Equal for contexts (:meth:`context`) that have the same attributes, of those that may be absent.
+
+        >>> from hanse.facts import Data
+        >>> Vocabulary({"look": Data}).shape("look", {"name": "x", "version": "1", "tags": []})
+        ('look',)
+        """
+        if action not in self._optional:
+            self._optional[action] = tuple(_optional(self.actions[action]))
+        return (action, *(_has(context, path) for path in self._optional[action]))
 
     def alike(self, action: str, facts: Any) -> Hashable | None:
         """Equal for facts of which the context is the same, in less time than it takes to make one; None where it has
@@ -134,6 +146,23 @@ class Vocabulary:
         timed = bool(attributes) and attributes[-1].get is _of_time
         self._readers[action] = (read, timed)
         return self._readers[action]
+
+
+def _optional(attributes: tuple[Attribute, ...], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where those are that may be absent."""
+    for attribute in attributes:
+        path = (*above, attribute.name)
+        if attribute.optional:
+            yield path
+        yield from _optional(attribute.inner or (), path)
+
+
+def _has(context: Mapping[str, Json], path: tuple[str, ...]) -> bool:
+    for name in path:
+        if name not in context:
+            return False
+        context = context[name]
+    return True
 
 
 def _naming(attributes: tuple[Attribute, ...], words: Collection[str]) -> tuple[Attribute, ...]:
