@@ -54,6 +54,7 @@ class Bundle:
         config = self.config
         learns = algorithms.needs_model(config) or not algorithms.needs_data(config)
         return {
+            "study": config.study or None,
             "algorithm": algorithms.resolve(config),
             "model": config.model_name,
             "settings": config.to_json(),

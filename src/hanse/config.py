@@ -93,6 +93,11 @@ class RunConfig:
     # what for, and on what
     name: str = declared("", "for people", text(empty=True))
     purpose: str = declared("", "shown to the data owners", text(4000, empty=True))
+    study: str = declared(
+        "",
+        "the study that it is part of, whose nodes are asked and whose people see it; empty: none",
+        text(64, empty=True),
+    )
     tags: list[str] = declared([], "a dataset takes part if it carries all of these", texts())
     features: list[str] | None = declared(None, "use these; null: all that the strategy gives", maybe(texts()))
     seed: int = declared(0, "of all random numbers of the run", whole(0, 2**63 - 1))

@@ -49,7 +49,7 @@ class RunFacts:
     """All that is known of a run, whoever looks at it. None has a default: who makes facts has to know them all.
 
     Args:
-        proposer, purpose: who proposed it, and what for.
+        proposer, purpose: who proposed it, and what for. study: the one that it is part of; None: none.
         run, bundle: the run, and the SHA-256 of what was proposed.
         algorithm, model: files that compute; ``model`` counts only where one is learned.
         settings: the run's configuration.
@@ -65,6 +65,7 @@ class RunFacts:
 
     proposer: str
     purpose: str
+    study: str | None
     run: str
     bundle: str
     algorithm: str

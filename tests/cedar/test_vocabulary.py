@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hanse.cedar.vocabulary import Vocabulary
@@ -114,7 +114,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(changes=st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Facts)]), ANYTHING, max_size=4))
 def test_what_is_told_is_of_the_schema_so_cedar_need_not_look_again(changes: dict[str, Any]) -> None:
     """A context of a shape that Cedar has found to be of the schema is decided alike with the schema and without."""

@@ -707,6 +707,7 @@ def test_facts_that_rules_see(tmp_path: Path) -> None:
                 "sender": "coordinator",
                 "proposer": "Ada",
                 "purpose": "to test",
+                "study": None,
                 "run": "run-1",
                 "bundle": bundle.sha256,
                 "algorithm": "newton",

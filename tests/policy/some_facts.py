@@ -10,6 +10,7 @@ from hanse.facts import Data, Facts, now
 RUN: dict[str, Any] = {  # of a run, whoever looks at it
     "proposer": "Ada",
     "purpose": "to test",
+    "study": None,
     "run": "r",
     "bundle": "b",
     "algorithm": "fedavg",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanse.addresses import LISTEN, full
+from hanse.coordinator.cli_parts import database_option, home_option, opened
+from hanse.coordinator.cli_study import study
 from hanse.errors import ConfigError, NotFound
 from hanse.logs import log_options
 from hanse.terminal import line, table
@@ -21,21 +23,6 @@ if TYPE_CHECKING:
     from hanse.store import Store
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-home_option = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="HANSE_HOME",
-    default=Path("hanse-coordinator"),
-    show_default=True,
-    help="Folder of the coordinator: database, models, audit, keys. (HANSE_HOME)",
-)
-database_option = click.option(
-    "--database",
-    envvar="HANSE_DATABASE",
-    default="",
-    help="Database URL; without, SQLite in the home. (HANSE_DATABASE)",
-)
 
 
 @click.group()
@@ -149,6 +136,9 @@ def start(
     )
 
 
+coordinator.add_command(study)
+
+
 @coordinator.group()
 def account() -> None:
     """Accounts of people and programs."""
@@ -162,7 +152,7 @@ def account() -> None:
 @database_option
 def account_add(name: str, role: str, nodes: tuple[str, ...], home: Path, database: str) -> None:
     """Make an account and print its API token, once."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         made, token = store.accounts.create_account(name, role, nodes, actor="command line")
     click.echo(f"{made.role} {made.name} ({made.id}){': ' + ', '.join(made.nodes) if made.nodes else ''}", err=True)
     click.echo(token)
@@ -174,7 +164,7 @@ def account_add(name: str, role: str, nodes: tuple[str, ...], home: Path, databa
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def account_list(home: Path, database: str, as_json: bool) -> None:
     """List accounts."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         found = store.accounts.list()
     _table(
         ("account", "role", "id", "nodes", "state"),
@@ -189,7 +179,7 @@ def account_list(home: Path, database: str, as_json: bool) -> None:
 @database_option
 def account_disable(name: str, home: Path, database: str) -> None:
     """From now on the account's token opens nothing."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         store.accounts.disable(_account(store, name).id, actor="command line")
 
 
@@ -200,7 +190,7 @@ def account_disable(name: str, home: Path, database: str) -> None:
 @database_option
 def account_link(name: str, node_id: str, home: Path, database: str) -> None:
     """From now on the data owner NAME decides for NODE_ID."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         store.accounts.link(_account(store, name).id, node_id, actor="command line")
 
 
@@ -211,7 +201,7 @@ def account_link(name: str, node_id: str, home: Path, database: str) -> None:
 @database_option
 def account_unlink(name: str, node_id: str, home: Path, database: str) -> None:
     """The account NAME no longer decides for NODE_ID."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         store.accounts.unlink(_account(store, name).id, node_id, actor="command line")
 
 
@@ -226,7 +216,7 @@ def token() -> None:
 @database_option
 def token_rotate(name: str, home: Path, database: str) -> None:
     """Print a new API token for the account; the old one is worth nothing."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         click.echo(store.accounts.rotate_token(_account(store, name).id, actor="command line"))
 
 
@@ -249,7 +239,7 @@ def join_token(node_id: str, valid: str, owner: str | None, url: str, address: s
     url, address = url or known.get("url", ""), full(address) if address else known.get("address", "")
     if not url or not address:
         raise ConfigError("the coordinator has not been started yet; start it first, or give --url and --address")
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         _, secret = store.nodes.join_tokens.create(
             "command line", node_id, owner=owner_id(store, owner), lifetime_s=duration(valid)
         )
@@ -265,7 +255,7 @@ def join_tokens(withdraw: str, home: Path, database: str, as_json: bool) -> None
     """List join tokens, without their secrets."""
     from hanse.store.database import iso, now
 
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         if withdraw:
             store.nodes.join_tokens.revoke(withdraw, actor="command line")
         found = store.nodes.join_tokens.list()
@@ -298,7 +288,7 @@ def _admission(name: str, help: str) -> None:
         check_node_id(node_id)
         # a coordinator that runs has to end the node's connection, so it is asked to do it
         if not local.post(home, f"/api/nodes/{node_id}/{name}", {"reason": reason}):
-            with _store(home, database) as store:
+            with opened(home, database) as store:
                 getattr(store.nodes, name)(node_id, actor="command line", reason=reason)
         click.echo(f"{node_id}: {name}d")
 
@@ -315,7 +305,7 @@ def nodes(home: Path, database: str, as_json: bool) -> None:
     """List nodes."""
     from hanse.store.database import iso
 
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         found = store.nodes.list()
     _table(
         ("node", "state", "owner", "last heard", "datasets"),
@@ -342,7 +332,7 @@ def runs(limit: int, home: Path, database: str, as_json: bool) -> None:
     """List runs, newest first."""
     from hanse.store.database import iso
 
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         found = store.runs.list(limit=limit)
     _table(
         ("run", "state", "what", "round", "nodes", "proposed", "reason"),
@@ -402,7 +392,7 @@ def audit(verify: bool, since: int, home: Path) -> None:
 @database_option
 def export_state(file: Path, home: Path, database: str) -> None:
     """Write nodes and runs to FILE (federated_state.json), without secrets."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         click.echo(store.state_file.save(file))
 
 
@@ -412,7 +402,7 @@ def export_state(file: Path, home: Path, database: str) -> None:
 @database_option
 def import_state(file: Path, home: Path, database: str) -> None:
     """Merge FILE, which another coordinator exported; stop the coordinator first."""
-    with _store(home, database) as store:
+    with opened(home, database) as store:
         done = store.state_file.load(file, "command line")
     click.echo(f"{len(done.added)} added, {len(done.updated)} updated, {len(done.skipped)} skipped")
 
@@ -427,12 +417,6 @@ def duration(text: str) -> float:
     if found is None:
         raise ConfigError(f"{text!r} is no duration; expected a number with s, m, h or d, as in 24h")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def _store(home: Path, database: str) -> Store:
-    from hanse.coordinator.server import open_store
-
-    return open_store(home, database)
 
 
 def _account(store: Store, name: str) -> Any:

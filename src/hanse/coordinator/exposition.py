@@ -15,7 +15,7 @@ import asyncio
 import os
 import resource
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +50,15 @@ def text(figures: Iterable[Figure]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def figures(it: Coordinator, examiner: Examiner) -> list[Figure]:
-    """All that there is to tell now."""
+async def figures(
+    it: Coordinator, examiner: Examiner, shown: Callable[[str], bool] = lambda node: True
+) -> list[Figure]:
+    """All that there is to tell now. ``shown``: of which nodes by name."""
     health = await examiner.health()
-    return await asyncio.to_thread(_figures, it, health)
+    return await asyncio.to_thread(_figures, it, health, shown)
 
 
-def _figures(it: Coordinator, health: Health) -> list[Figure]:
+def _figures(it: Coordinator, health: Health, shown: Callable[[str], bool]) -> list[Figure]:
     nodes = [n for n in it.store.nodes.list() if n.status == ENROLLED]
     statuses = Counter(it.presence.status(n.id, n.last_heartbeat) for n in nodes)
     ends = {n.id: validity.time(n.capabilities.get("certificate_ends")) for n in nodes}
@@ -73,7 +75,7 @@ def _figures(it: Coordinator, health: Health) -> list[Figure]:
             "hanse_certificate_end_seconds",
             "gauge",
             "When the certificate of a node ends, in seconds since 1970",
-            _of("node", {id: end.timestamp() for id, end in ends.items() if end is not None}),
+            _of("node", {id: end.timestamp() for id, end in ends.items() if end is not None and shown(id)}),
         ),
         Figure("hanse_runs", "gauge", "Runs by state", _of("state", it.store.runs.states())),
         Figure("hanse_events_total", "counter", "Events that were recorded, ever", {(): float(last)}),

@@ -32,6 +32,7 @@ from hanse.messages import Json
 from hanse.store import Store
 from hanse.store.runs import StoredRun
 from hanse.store.states import TERMINAL, RunState
+from hanse.store.studies import NodesOfStudy
 
 _log = logging.getLogger(__name__)
 _FAR_S = 86_400.0  # a timer is set for at most a day, then again: clocks are moved, processes sleep
@@ -124,10 +125,14 @@ class RunLife:
         ``any_model``: it may go on from a model of somebody else's run."""
         raw, said = await asyncio.to_thread(self.read, raw)
         config = await asyncio.to_thread(lambda: algorithms.settled(RunConfig.parse(raw)))
+        named = self._store.studies.nodes_for
+        allowed = await asyncio.to_thread(named, config.study, proposer, config.expected_client_ids)
+        if allowed.study is not None and not config.purpose:
+            config = dataclasses.replace(config, purpose=allowed.study.purpose)
         start = await asyncio.to_thread(starting_model, self._store, config, None if any_model else proposer)
         if start is not None:
             config = algorithms.continuing(config, start)
-        proposal = await self._freeze(config, proposer)
+        proposal = await self._freeze(config, proposer, allowed)
         # what cannot be built is an error now, and its libraries are loaded when the run starts
         algorithm = await asyncio.to_thread(algorithms.build, config, start)
         await asyncio.to_thread(algorithm.init, config.to_json())
@@ -136,10 +141,10 @@ class RunLife:
         self.consent.send(run)
         return run, proposal.bundle, (*said, *proposal.warnings)
 
-    async def _freeze(self, config: RunConfig, proposer: str) -> proposals.FrozenProposal:
-        """The proposal, for the nodes that the operator's policies let take part in it. Raises ``NotAllowed`` where
-        these policies do not let it be proposed, or not to a node that it names."""
-        nodes = await asyncio.to_thread(self._store.nodes.list)
+    async def _freeze(self, config: RunConfig, proposer: str, among: NodesOfStudy) -> proposals.FrozenProposal:
+        """The proposal, for the nodes of its study that the operator's policies let take part in it. Raises
+        ``NotAllowed`` where these policies do not let it be proposed, or not to a node that it names."""
+        nodes = [node for node in await asyncio.to_thread(self._store.nodes.list) if among.may_ask(node.id)]
         allowed, online = self._settings.expected_client_ids, self._presence.online()
         role = await asyncio.to_thread(self._store.accounts.role, proposer)
         left_out: dict[str, str] = {}

@@ -122,6 +122,23 @@ class NewAccount(Body):
     nodes: list[Name] = []
 
 
+class NewStudy(Body):
+    """A study: its name and purpose, names of accounts, ids of nodes."""
+
+    name: Name
+    purpose: Annotated[str, Field(max_length=4000)] = ""
+    people: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10_000)] = []
+    nodes: Annotated[list[Name], Field(max_length=100_000)] = []
+
+
+class StudyChange(Body):
+    """What of a study is another from now on; null: as it is."""
+
+    purpose: Annotated[str, Field(max_length=4000)] | None = None
+    people: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10_000)] | None = None
+    nodes: Annotated[list[Name], Field(max_length=100_000)] | None = None
+
+
 class NodeLink(Body):
     """The node that a data owner shall decide for."""
 

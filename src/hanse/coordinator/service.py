@@ -25,6 +25,7 @@ from hanse.coordinator.network_controller import NetworkController
 from hanse.coordinator.preferred import Preferring
 from hanse.coordinator.presence import Presence
 from hanse.coordinator.settings import CoordinatorSettings
+from hanse.coordinator.sight import Sight
 from hanse.errors import HanseError, NotAllowed, NotAuthenticated, NotFound, StorageFailed, WireError
 from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
@@ -341,9 +342,9 @@ class Coordinator:
         found = self.store.accounts.authenticate(token)
         return found if found is not None or self.oidc is None else self.oidc.authenticate(token)
 
-    def sees_run(self, account: UserAccount, nodes: tuple[str, ...] | list[str]) -> bool:
-        """Data owners see the runs that ask their nodes; the others see all."""
-        return account.role != "data_owner" or bool(set(account.nodes) & set(nodes))
+    def sees(self, account: UserAccount) -> Sight:
+        """Which runs and nodes it may see now. Blocks."""
+        return Sight(account, self.store.studies.of(account), self.store.studies.list())
 
 
 def _nothing() -> None:

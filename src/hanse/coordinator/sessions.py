@@ -37,6 +37,7 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "state": str(run.state),
         "name": run.config.get("name", ""),
         "purpose": run.config.get("purpose", ""),
+        "study": run.config.get("study", ""),
         "config": dict(run.config),
         "learns": algorithms.learns(str(run.config.get("federated_strategy", "auto"))),
         "nearness": algorithms.nearness(str(run.config.get("federated_strategy", ""))),

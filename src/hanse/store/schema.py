@@ -56,6 +56,30 @@ owners = Table(
     Column("account", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
 )
 
+# Several in one deployment, each with its people and nodes; a node may enrol later
+studies = Table(
+    "studies",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("closed", Double),
+)
+
+study_people = Table(
+    "study_people",
+    metadata,
+    Column("study", String(64), ForeignKey("studies.name"), primary_key=True),
+    Column("account", String(64), ForeignKey("accounts.id"), primary_key=True),
+)
+
+study_nodes = Table(
+    "study_nodes",
+    metadata,
+    Column("study", String(64), ForeignKey("studies.name"), primary_key=True),
+    Column("node", String(64), primary_key=True),
+)
+
 nodes = Table(
     "nodes",
     metadata,

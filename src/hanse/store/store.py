@@ -20,6 +20,7 @@ from hanse.store.rounds import Rounds, forget_ended, referenced
 from hanse.store.runs import Runs
 from hanse.store.schema import schema_version
 from hanse.store.state_file import StateFile
+from hanse.store.studies import Studies
 
 _SWEEP_GRACE_S = 3600.0
 
@@ -52,6 +53,7 @@ class Store:
         self.blobs = Blobs(self.folder / "blobs", fsync=fsync)
         self.events = Events(self.database)
         self.accounts = Accounts(self.database, self.events)
+        self.studies = Studies(self.database, self.events)
         self.nodes = Nodes(self.database, self.events)
         self.runs = Runs(self.database, self.events)
         self.consents = Consents(self.database, self.events, self.runs)

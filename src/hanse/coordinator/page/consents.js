@@ -20,6 +20,7 @@ function card(session, nodes) {
   const others = (session.expected_clients ?? []).filter((id) => !nodes.includes(id)).map((id) => `${id}${declared(detail, id)}`);
   return h("article", { class: "card consent", key: session.session_id },
     h("header", null, h("h3", null, h("a", { href: `#/runs/${encodeURIComponent(session.session_id)}` }, title(session))), tag("awaiting_consent", `asks ${nodes.join(", ")}`)),
+    session.study ? h("p", { class: "soft" }, "Of the study ", h("b", null, session.study)) : null,
     h("p", { class: "purpose" }, session.purpose || config.purpose || h("span", { class: "soft" }, "No purpose was given. You may ask for one before you decide.")),
     h("dl", { class: "facts" },
       fact("Proposed by", session.proposer), session.learns === false

@@ -8,13 +8,13 @@ import { empty, section } from "./parts.js";
 
 const LABELS = {
   model_name: "Model", target_column: "Column to predict", task_type: "Kind of task", num_rounds: "Rounds", feature_strategy: "Features",
-  expected_client_ids: "Nodes to ask", name: "Name", purpose: "Purpose", tags: "Data with these tags", auto_start: "Start by itself when all have agreed",
+  expected_client_ids: "Nodes to ask", name: "Name", purpose: "Purpose", study: "Study", tags: "Data with these tags", auto_start: "Start by itself when all have agreed",
   sample_id_column: "Column that names the row", federated_strategy: "Algorithm", features: "Only these features", seed: "Random seed", test_fraction: "Share held out for evaluation",
   local_epochs: "Local epochs", batch_size: "Batch size", learning_rate: "Learning rate", server_learning_rate: "Server learning rate", model_options: "Model options (JSON)", plan: "PyTorch training plan",
   fraction: "Share of nodes asked per round", selection: "Who is asked to train", evaluate_every: "Rounds between evaluations by everybody", min_available_nodes: "Nodes online to begin a round", min_fit_nodes: "Ask at least", min_completed: "Answers needed", max_weight_share: "Largest share of one node",
   round_timeout_s: "Late after (seconds without progress)", reconnect_timeout_s: "May be away for (seconds)", wait_timeout_s: "Wait for nodes (seconds)", max_failed_rounds: "Failed rounds in a row", consent_timeout_s: "Proposal expires after (days)",
 };
-const FIRST = ["name", "purpose", "tags", "expected_client_ids", "model_name", "target_column", "task_type", "num_rounds", "feature_strategy"];
+const FIRST = ["name", "purpose", "study", "tags", "expected_client_ids", "model_name", "target_column", "task_type", "num_rounds", "feature_strategy"];
 const GROUPS = {
   "How it learns": ["federated_strategy", "model_options", "plan"],
   "Data and evaluation": ["features", "sample_id_column", "test_fraction", "seed"],

@@ -18,7 +18,7 @@ export function runView() {
   const sites = [...new Set([...(session.expected_clients ?? []), ...run.steps.flatMap((step) => step.asked ?? [])])].sort();
   const total = session.num_rounds ?? session.config?.num_rounds;
   return h("article", { class: "run", key: run.id },
-    h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null), actions(session)),
+    h("header", { class: "head" }, h("div", null, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Runs"), " / ", h("code", null, session.session_id)), h("h1", null, title(session), " ", stateTag(session.state)), session.purpose ? h("p", { class: "purpose" }, session.purpose) : null, session.study ? h("p", { class: "soft" }, "Of the study ", h("b", null, session.study)) : null), actions(session)),
     session.reason && session.reason !== session.purpose && (ENDED.has(session.state) ? session.state !== "completed" : session.state === "paused") ? h("p", { class: `warning ${session.state === "failed" ? "bad" : ""}` }, session.reason) : null,
     session.state === "awaiting_consent" ? consents(session) : null,
     session.learns === false ? given(run) : null,

@@ -16,6 +16,7 @@ from hanse.coordinator.routes import (
     runs,
     state,
     statistics,
+    studies,
 )
 
 ROUTERS = (
@@ -23,6 +24,7 @@ ROUTERS = (
     mllabiome.router,
     runs.router,
     statistics.router,
+    studies.router,
     flopynet.router,
     health.router,
     nodes.router,

@@ -14,13 +14,14 @@ from fastapi.responses import StreamingResponse
 from hanse.coordinator.access import account, coordinator
 from hanse.coordinator.chronicle import STEP
 from hanse.coordinator.service import Coordinator
+from hanse.coordinator.sight import Sight
 from hanse.errors import ConfigError
 from hanse.store.accounts import UserAccount
 from hanse.store.database import to_json
 from hanse.store.events import Event
 
 router = APIRouter(tags=["events"])
-_OPERATORS = ("account.", "join_token.", "node.refused", "state.")
+_OPERATORS = ("account.", "join_token.", "node.refused", "state.", "study.")
 _ALIVE_S = 15.0
 _TOGETHER_S = 0.1  # steps of so long are told together; whatever else happens, and those before it, at once
 _RIGHTS = ("account.disabled", "account.token", "account.linked", "account.unlinked")
@@ -43,7 +44,7 @@ async def events(
         kinds = None if kind is None else [k for k in kind.split(",") if k]
         found = it.store.events.since(since, limit, run=run, node=node, kinds=kinds)
         last = found[-1].id if found else since
-        return {"events": [e.public() for e in Sight(it, who).of(found)], "last_event_id": last}
+        return {"events": [e.public() for e in EventsSeen(it, who).of(found)], "last_event_id": last}
 
     return await asyncio.to_thread(look)
 
@@ -65,14 +66,14 @@ async def stream(request: Request, since: Annotated[int | None, Query(ge=0, le=1
 
 
 async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator[bytes]:
-    sight = Sight(it, who)
+    sight, began = EventsSeen(it, who), await asyncio.to_thread(it.store.events.last)
     yield b": connected\n\n"
     while not it.chronicle.closed:
         news, turn = it.chronicle.news(), it.chronicle.turn()  # taken before reading, so that nothing falls between
         found = await asyncio.to_thread(it.store.events.since, last, _BATCH)
         if found:
             last = found[-1].id
-            if any(e.kind in _RIGHTS and e.detail.get("account") == who.id for e in found):
+            if any(event.id > began and _of_rights(event, who) for event in found):
                 return  # who comes back is looked at anew
             shown = await asyncio.to_thread(sight.of, found)
             if shown:
@@ -89,17 +90,23 @@ async def _stream(it: Coordinator, who: UserAccount, last: int) -> AsyncIterator
             yield b": alive\n\n"
 
 
+def _of_rights(event: Event, who: UserAccount) -> bool:
+    """Whether after it the account may see other things than before."""
+    return event.kind.startswith("study.") or (event.kind in _RIGHTS and event.detail.get("account") == who.id)
+
+
 def _frame(event: Event) -> str:
     data = json.dumps(json.loads(to_json(event.public())), separators=(",", ":"))
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
 
 
-class Sight:
-    """Which events an account may see. Remembers which nodes a run asks: they are frozen with it."""
+class EventsSeen:
+    """Which events an account may see. Remembers of runs whether it may: their nodes and study are frozen with them."""
 
     def __init__(self, it: Coordinator, who: UserAccount) -> None:
         self._it, self._who = it, who
         self._runs: dict[str, bool] = {}
+        self._sight: Sight | None = None
 
     def of(self, events: list[Event]) -> list[Event]:
         """Blocks."""
@@ -110,10 +117,12 @@ class Sight:
             return True
         if event.kind.startswith(_OPERATORS):
             return False
-        if self._who.role == "data_scientist":
+        sight = self._sight = self._sight or self._it.sees(self._who)
+        scientist = self._who.role == "data_scientist"
+        if scientist and sight.all_runs:
             return True
         if event.run is None:
-            return event.node in self._who.nodes
+            return sight.node(event.node) if scientist and event.node else event.node in self._who.nodes or scientist
         if event.run not in self._runs:
-            self._runs[event.run] = self._it.sees_run(self._who, self._it.store.runs.get(event.run).nodes)
+            self._runs[event.run] = sight.run(self._it.store.runs.get(event.run))
         return self._runs[event.run]

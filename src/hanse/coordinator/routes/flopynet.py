@@ -14,7 +14,7 @@ from hanse.config import RunConfig
 from hanse.coordinator import capabilities, exposition, registry, summaries, training_metrics
 from hanse.coordinator.access import account, address, anonymous, coordinator, operates, own_run
 from hanse.coordinator.routes.health import examiner, health
-from hanse.coordinator.routes.mllabiome import visible
+from hanse.coordinator.routes.mllabiome import visible, visible_node, visible_nodes
 from hanse.coordinator.schemas import FlopyRegistration, documented, read, read_object
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.messages import Json
@@ -130,7 +130,8 @@ async def metrics(request: Request, run: str | None = None) -> Response:
     """Accuracy, loss and participation per round, and what follows from them. Who asks for text, as Prometheus does,
     gets the figures of the coordinator itself in its format."""
     if run is None and _wants_text(request.headers.get("accept", "")):
-        told = exposition.text(await exposition.figures(coordinator(request), examiner(request)))
+        sight = await asyncio.to_thread(coordinator(request).sees, account(request))
+        told = exposition.text(await exposition.figures(coordinator(request), examiner(request), sight.node))
         return Response(told, media_type=exposition.CONTENT_TYPE)
     found = await _the_run(request, run)
     records = [] if found is None else await asyncio.to_thread(_records, coordinator(request).store, found)
@@ -168,7 +169,7 @@ async def register(request: Request) -> JSONResponse:
 @router.get("/clients/{client_id}")
 async def one_client(request: Request, client_id: str) -> dict[str, Any]:
     """One node."""
-    node = await asyncio.to_thread(coordinator(request).store.nodes.get, client_id)
+    node = await visible_node(request, client_id)
     if node.status == REVOKED:
         raise NotFound(f"node {client_id!r} is revoked")
     return _shown(request, node)
@@ -201,7 +202,7 @@ def _enough(online: int, needed: int) -> None:
 
 
 async def _clients(request: Request) -> list[Node]:
-    return [n for n in await asyncio.to_thread(coordinator(request).store.nodes.list) if n.status != REVOKED]
+    return [n for n in await visible_nodes(request) if n.status != REVOKED]
 
 
 async def _the_run(request: Request, run: str | None) -> StoredRun | None:
@@ -210,8 +211,9 @@ async def _the_run(request: Request, run: str | None) -> StoredRun | None:
         return await visible(request, run)
 
     def newest() -> StoredRun | None:
+        sight = it.sees(who)
         for states in ({"running", "stopping", "paused"}, None):
-            found = [r for r in it.store.runs.list(states, limit=1000) if it.sees_run(who, r.nodes)]
+            found = [r for r in it.store.runs.list(states, limit=1000) if sight.run(r)]
             if found:
                 return found[0]
         return None

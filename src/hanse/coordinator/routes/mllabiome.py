@@ -20,7 +20,7 @@ from hanse.coordinator.schemas import (
     read,
     read_object,
 )
-from hanse.errors import NotAllowed
+from hanse.errors import NotAllowed, NotFound
 from hanse.store.accounts import UserAccount
 from hanse.store.database import iso
 from hanse.store.nodes import REVOKED, Node
@@ -120,11 +120,12 @@ async def list_sessions(
     states = None if state is None else [s for s in state.split(",") if s]
 
     def look() -> dict[str, Any]:
-        if who.role == "data_owner":
-            own = [r for r in it.store.runs.list(states, limit=1_000_000) if it.sees_run(who, r.nodes)]
-            found, total = own[offset : offset + limit], len(own)
-        else:
+        sight = it.sees(who)
+        if sight.all_runs:
             found, total = list(it.store.runs.list(states, limit=limit, offset=offset)), it.store.runs.count(states)
+        else:
+            own = [r for r in it.store.runs.list(states, limit=1_000_000) if sight.run(r)]
+            found, total = own[offset : offset + limit], len(own)
         return {"sessions": [sessions.brief(it.store, r) for r in found], "total": total}
 
     return await asyncio.to_thread(look)
@@ -220,8 +221,10 @@ async def visible(request: Request, session_id: str) -> StoredRun:
     """The run, if the account may see it. Raises ``NotFound``, ``NotAllowed``."""
     it, who = coordinator(request), account(request)
     run = await asyncio.to_thread(it.store.runs.get, session_id)
-    if not it.sees_run(who, run.nodes):
-        raise NotAllowed(f"run {session_id} does not ask a node that {who.name} decides for")
+    if not (await asyncio.to_thread(it.sees, who)).run(run):
+        if who.role == "data_owner":
+            raise NotAllowed(f"run {session_id} does not ask a node that {who.name} decides for")
+        raise NotAllowed(f"run {session_id} is of a study that {who.name} is not in")
     return run
 
 
@@ -232,8 +235,28 @@ async def steered(request: Request, session_id: str) -> StoredRun:
     return run
 
 
+async def visible_nodes(request: Request) -> list[Node]:
+    """Those that the account may see, also revoked ones."""
+    it, who = coordinator(request), account(request)
+
+    def look() -> list[Node]:
+        sight = it.sees(who)
+        return [node for node in it.store.nodes.list() if sight.node(node.id)]
+
+    return await asyncio.to_thread(look)
+
+
+async def visible_node(request: Request, node_id: str) -> Node:
+    """The node. Raises ``NotFound`` where there is none that the account may see."""
+    it, who = coordinator(request), account(request)
+    node = await asyncio.to_thread(it.store.nodes.get, node_id)
+    if not (await asyncio.to_thread(it.sees, who)).node(node_id):
+        raise NotFound(f"there is no node {node_id!r}")
+    return node
+
+
 async def _nodes(request: Request) -> list[Node]:
-    return [n for n in await asyncio.to_thread(coordinator(request).store.nodes.list) if n.status != REVOKED]
+    return [n for n in await visible_nodes(request) if n.status != REVOKED]
 
 
-__all__ = ["UserAccount", "router", "steered", "visible"]
+__all__ = ["UserAccount", "router", "steered", "visible", "visible_node", "visible_nodes"]

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from hanse.coordinator import brought_in
 from hanse.coordinator.access import account, coordinator, operates
+from hanse.coordinator.routes.mllabiome import visible
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
 from hanse.store import Store
@@ -24,17 +25,19 @@ async def models(request: Request, run: str | None = None, sha: str | None = Non
     """Model versions of one run, with which is the best and the last; the own ones that are a model, by its
     SHA-256; or the latest of every run."""
     store, whose = coordinator(request).store, None if operates(request) else account(request).name
+    if run is not None:
+        await visible(request, run)
 
     def look() -> list[dict[str, Json]]:
         if sha is not None:
             named = store.models.named(sha)
             return [m.public() for m in named if whose in (None, store.runs.get(m.run).proposer)]
         if run is not None:
-            store.runs.get(run)
             found = store.models.list(run)
             best = best_of(found)
             return [{**m.public(), "best": m is best, "last": m is found[-1]} for m in found]
-        done = store.runs.list({"completed"}, limit=1000)
+        sight = coordinator(request).sees(account(request))
+        done = [r for r in store.runs.list({"completed"}, limit=1000) if sight.run(r)]
         return [m.public() for m in (store.models.latest(r.id) for r in done) if m is not None]
 
     return {"models": await asyncio.to_thread(look)}
@@ -52,12 +55,10 @@ async def bring_in(request: Request) -> JSONResponse:
 async def compare(request: Request, first: str, second: str) -> dict[str, Any]:
     """From the first to the second: positive differences are better, smaller is a negative size."""
     store = coordinator(request).store
-
-    def look() -> dict[str, Any]:
-        a, b = _version(store, first), _version(store, second)
-        return {"first": a.public(), "second": b.public(), **dataclasses.asdict(difference(a, b))}
-
-    return await asyncio.to_thread(look)
+    a, b = await asyncio.to_thread(lambda: (_version(store, first), _version(store, second)))
+    for version in (a, b):
+        await visible(request, version.run)
+    return {"first": a.public(), "second": b.public(), **dataclasses.asdict(difference(a, b))}
 
 
 def _version(store: Store, text: str) -> ModelVersion:

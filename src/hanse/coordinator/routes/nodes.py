@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from hanse.coordinator import enrolment, registry
 from hanse.coordinator.access import account, address, coordinator
+from hanse.coordinator.routes.mllabiome import visible_node, visible_nodes
 from hanse.coordinator.schemas import Enrolment, NewJoinToken, Reason, documented, read
 from hanse.coordinator.service import Coordinator
 from hanse.errors import ConfigError, NotFound
@@ -22,9 +23,9 @@ router = APIRouter(tags=["nodes"])
 
 @router.get("/api/nodes")
 async def nodes(request: Request) -> dict[str, Any]:
-    """All nodes, also revoked ones."""
+    """The nodes that one may see, also revoked ones."""
     it = coordinator(request)
-    listed = [_view(it, n) for n in await asyncio.to_thread(it.store.nodes.list)]
+    listed = [_view(it, n) for n in await visible_nodes(request)]
     return {"nodes": listed, "total": len(listed), "online": sum(n["status"] == "online" for n in listed)}
 
 
@@ -82,7 +83,7 @@ async def enrol(request: Request) -> dict[str, Any]:
 async def one_node(request: Request, node_id: str) -> dict[str, Any]:
     """One node, with the columns of its datasets."""
     it = coordinator(request)
-    return _view(it, await asyncio.to_thread(it.store.nodes.get, node_id), columns=True)
+    return _view(it, await visible_node(request, node_id), columns=True)
 
 
 @router.post("/api/nodes/{node_id}/revoke", openapi_extra=documented(Reason))

@@ -1,0 +1,33 @@
+"""What the commands of ``hanse coordinator`` have in common: where the coordinator is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hanse.store import Store
+
+home_option = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="HANSE_HOME",
+    default=Path("hanse-coordinator"),
+    show_default=True,
+    help="Folder of the coordinator: database, models, audit, keys. (HANSE_HOME)",
+)
+database_option = click.option(
+    "--database",
+    envvar="HANSE_DATABASE",
+    default="",
+    help="Database URL; without, SQLite in the home. (HANSE_DATABASE)",
+)
+
+
+def opened(home: Path, database: str) -> Store:
+    """The store of the coordinator; to be closed."""
+    from hanse.coordinator.server import open_store
+
+    return open_store(home, database)
