@@ -84,3 +84,12 @@ def test_a_fault_is_found_and_named_once(tmp_path: Path) -> None:
     assert "JSONDecodeError" in one
     (kept,) = tmp_path.iterdir()
     assert b"null" in kept.read_bytes()
+
+
+def test_a_manifest_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """Signed by whoever has the authority's key, so the signature fits."""
+    authority = Authority.open(tmp_path)
+    raw = b'{"form": "\xff"}'
+    sign = base64.b64encode(authority.sign(raw))
+    with pytest.raises(Tampered, match="the manifest is not of the form"):
+        verify(pack({"manifest.json": raw, "manifest.sig": sign, "authority.crt": authority.pem}))

@@ -48,7 +48,7 @@ def unsealed(files: Mapping[str, bytes]) -> dict[str, Json]:
     if not fits:
         raise Tampered("the signature does not fit the manifest")
     try:
-        manifest = loads(raw.decode())
+        manifest = loads(raw)
     except HanseError:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("form") != FORM or not isinstance(manifest.get("files"), dict):
