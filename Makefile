@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 FLOWER := .venv-flower
+ROCRATE := .venv-rocrate
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower chaos fuzz docs reference clean network-demo
+.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (ten minutes)"
+	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org)"
 	@echo "make fuzz   changes what comes from outside at random (SECONDS=1200 SEED=1): wire, REST as every role, settings, policies, data sets"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
 
@@ -68,6 +70,15 @@ $(FLOWER)/.flower: Makefile
 flower: $(VENV)/.test $(FLOWER)/.flower
 	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts
 
+# The validator of RO-Crates has an environment of its own, as it pins what it needs
+$(ROCRATE)/.rocrate: Makefile
+	$(PYTHON) -m venv $(ROCRATE)
+	$(ROCRATE)/bin/python -m pip install --quiet --disable-pip-version-check roc-validator==0.13.0
+	@touch $@
+
+rocrate: $(VENV)/.test $(ROCRATE)/.rocrate
+	HANSE_ROCRATE=$(CURDIR)/$(ROCRATE)/bin $(BIN)/python -m pytest -rs tests/coordinator/test_ro_crate.py
+
 search: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
 
@@ -97,4 +108,4 @@ docs: reference
 	$(BIN)/python docs/pictures.py
 
 clean:
-	rm -rf $(VENV) $(FLOWER) .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf $(VENV) $(FLOWER) $(ROCRATE) .mypy_cache .ruff_cache .pytest_cache demo-out

@@ -55,14 +55,14 @@ def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: M
         "description": run.get("purpose") or "no purpose was said",
         "agent": {"@id": "#proposer"},
         "instrument": {"@id": "#hanse"},
-        "object": [{"@id": "proposal.json"}],
+        "object": {"@id": "proposal.json"},
         "actionStatus": {"@id": f"http://schema.org/{_status(RunState(run['state']))}"},
     }
     action |= {"startTime": run["started"]} if run.get("started") else {}
     action |= {"endTime": run["ended"]} if run.get("ended") else {}
     result: list[dict[str, Json]] = []
     if run.get("result"):
-        action["result"] = [{"@id": "#result"}]
+        action["result"] = {"@id": "#result"}
         model = {"@id": "#result", "@type": "CreativeWork", "name": "The run's result", "sha256": run["result"]}
         result = [{**model, "description": "Kept at the coordinator, not in this crate: named by its SHA-256"}]
     root = {
@@ -71,6 +71,7 @@ def described(run: Mapping[str, Json], consents: list[dict[str, Json]], files: M
         "name": f"Evidence of the federated run {run['id']}",
         "description": "Who asked what of whose data, who agreed, what was computed, and what came of it",
         "datePublished": made,
+        "author": {"@id": "#proposer"},
         "license": {"@id": "#terms"},
         "hasPart": [{"@id": part["@id"]} for part in parts],
         "mentions": [{"@id": "#run"}, *({"@id": one["@id"]} for one in decisions)],
