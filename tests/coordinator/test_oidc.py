@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -36,6 +37,7 @@ from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow, TooM
 from hanse.store import Store
 
 from .federation import Federation
+from .test_page import chromium, serving, tab
 
 HERE = Path(__file__).parent / "oidc"
 BACK = "http://c/login/callback"
@@ -64,9 +66,16 @@ def modules() -> Path:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[str]:
+    with providing(BACK) as where:
+        yield where
+
+
+@contextlib.contextmanager
+def providing(back: str) -> Iterator[str]:
+    """The provider's address; it sends browsers back to ``back``."""
     where = modules()
     running = subprocess.Popen(
-        ["node", str(HERE / "provider.mjs"), str(where), BACK],
+        ["node", str(HERE / "provider.mjs"), str(where), back],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -339,6 +348,46 @@ def test_a_code_is_typed_for_a_command_line(tmp_path: Path, issuer: str) -> None
             await f.refused(None, "POST", "/api/login/device/token", {"login": "x"}, 401)
 
     asyncio.run(main())
+
+
+def test_in_a_browser_a_person_logs_in_with_the_institution_and_out(tmp_path: Path) -> None:
+    path = chromium()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+
+    async def body(issuer: str) -> None:
+        async with Federation(tmp_path, settings(issuer)) as f:
+            complaints: list[str] = []
+            async with serving(f.app, port) as url, tab(path, complaints) as page:
+                await page.goto(url)
+                await page.click("text=Log in with your institution")
+                await page.click("text=Cancel")  # at the provider
+                await page.wait_for_selector("text=You are not logged in")
+                assert "let nobody in" in await page.inner_text("[role=alert]")
+                assert complaints  # the status of 401 is one, and the provider asks for a font from elsewhere
+                await page.click("text=Log in again")
+                await page.fill("input[name=login]", "ada")
+                await page.fill("input[name=password]", "x")
+                await page.click("button[type=submit]")
+                await page.click("button[type=submit]")  # agrees to tell the groups
+                await page.wait_for_selector("text=Sign out")
+                assert f"ada ({urlsplit(issuer).netloc})" in await page.inner_text(".who")
+                assert "data scientist" in (await page.inner_text(".who")).lower()
+                assert await page.evaluate("location.hash") in ("", "#/")  # the code stays in no address
+                token = await page.evaluate("sessionStorage.getItem('hanse.token')")
+                f.tokens["ada"] = token
+                assert await f.ok("ada", "GET", "/api/me")
+                complaints.clear()
+                await page.click("text=Sign out")
+                await page.wait_for_selector("text=Log in with your institution")
+                assert await page.evaluate("sessionStorage.length") == 0
+                await f.until(lambda found: any(event.kind == "account.logout" for event in found))
+                await f.refused("ada", "GET", "/api/me", None, 401)
+                f.it.chronicle.close_streams()
+            assert complaints == []
+
+    with providing(f"http://127.0.0.1:{port}/login/callback") as issuer:
+        asyncio.run(asyncio.wait_for(body(issuer), 180))
 
 
 def test_without_a_provider_there_is_no_such_login(tmp_path: Path) -> None:
