@@ -69,7 +69,7 @@ def ask(analytics: Any, name: str, columns: Any, options: dict[str, Any]) -> Any
 
 
 def within(value: float, bounds: Any) -> bool | None:
-    if bounds is None:
+    if bounds is None or any(type(end).__name__ == "Partial" for end in bounds):  # of some of the rows
         return None
     least, most = bounds
     slack = 1e-9 * max(1.0, abs(value))
@@ -102,7 +102,7 @@ def kept(analytics: Any, pooled: dict[str, Any]) -> Found:
     for name, exact in (("p", true.pvalue), ("t", true.statistic)):
         value = pooled_one(found.get(name))
         ends = found.get(f"{name}_range") or bounds_of(value) or (None if value is None else (value, value))
-        held = None if ends is None else within(float(exact), [float(end) for end in ends])
+        held = within(float(exact), ends)
         yield f"t_test of kept groups {name}", None if value is None else abs(float(value) - exact), held, None
 
 
@@ -168,17 +168,17 @@ def curves(analytics: Any, pooled: dict[str, Any]) -> Found:
             yield "kaplan_meier", None, None, None
             continue
         true = float(fit.predict(curve["times"][at]))
-        told, held = curve["survival"][at], None
+        told, held = pooled_one(curve["survival"][at]), None
         if "survival_range" in curve:
             held = within(true, curve["survival_range"][at])
         yield "kaplan_meier", None if told is None else abs(told - true), held, None
         band = fit.confidence_interval_
         row = band.to_numpy()[int(np.searchsorted(band.index, curve["times"][at], "right")) - 1]
-        low, high = curve["lower"][at], curve["upper"][at]
+        low, high = pooled_one(curve["lower"][at]), pooled_one(curve["upper"][at])
         told = low is not None and high is not None
         error = max(abs(low - row[0]), abs(high - row[1])) if told else None
         yield "kaplan_meier band", error, bool(low <= row[0] + 1e-7 and row[1] <= high + 1e-7) if told else None, None
-    told = curve and curve["median"]
+    told = curve and pooled_one(curve["median"])
     held = (
         within(float(fit.median_survival_time_), curve["median_range"]) if curve and "median_range" in curve else None
     )
@@ -208,7 +208,7 @@ def tests(analytics: Any, pooled: dict[str, Any]) -> Found:
         )
         p = None if found is None else pooled_one(found["p"])
         ends = found and (found.get("p_range") or bounds_of(p))
-        held = within(float(true), [float(end) for end in ends]) if ends else None
+        held = within(float(true), ends)
         yield f"{name} p", None if p is None else abs(float(p) - true), held, p
         if name == "mann_whitney":
             u = found and pooled_one(found["u"])

@@ -177,8 +177,12 @@ class Fetched:
     def _sure(self, item: Item, group: int, value: Any, bounds: Any, besides: Besides) -> Any:
         scope = self.scope(item, group if item.by else None)
         if (pooled := self._pooled(item, group, value, scope, besides)) is not None:
-            return qualified(*pooled, scope, holds=True)
-        return qualified(value, bounds, self._scopes(item, group, scope))
+            found = qualified(*pooled, scope, holds=True)
+        else:
+            found = qualified(value, bounds, self._scopes(item, group, scope))
+        if not isinstance(value, dict):
+            return found
+        return {**found, **{part: value[part] for part in statistic(item.stat).fixed if part in value}}
 
     def _pooled(self, item: Item, group: int, value: Any, scope: Scope, besides: Besides) -> tuple[Any, Any] | None:
         """The value and its bounds where rows are missing but bounded; else None."""

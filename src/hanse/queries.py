@@ -260,6 +260,7 @@ class Statistic:
             a number, or several, that joined cells may move. None: it is the pooled value itself.
         pooled: (value, arrays of all nodes, options, known, what is known of the rows that these lack) to the value, of
             which parts may be None then, and between which numbers that of all rows lies. None: nothing bounds it.
+        fixed: the parts of its value that are no numbers of rows: times and edges at which they are told, sites.
         beside: (everything over all rows, the same by groups), which says more of the rows that a value lacks where
             sites keep groups back; it is asked then.
         fewer: (arrays of all nodes, options, known) to the rows that each number of a matrix rests on of which some
@@ -302,6 +303,7 @@ class Statistic:
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None
     pooled: Callable[[Json, Arrays, Mapping[str, Json], Known, Lacking], tuple[Json, Bounds]] | None = None
+    fixed: tuple[str, ...] = ("hidden",)
     beside: Callable[[Item], tuple[Item, ...]] = _none
     fewer: Callable[[Arrays, Mapping[str, Json], Known], Json] | None = None
     why: Callable[[Json, Mapping[str, Json], Arrays, Known], str] | None = None

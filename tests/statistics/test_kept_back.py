@@ -249,6 +249,19 @@ def test_a_range_that_is_said_bounds_what_nobody_tells() -> None:
             federation.analytics(ranges={"x": [1, 0]})
 
 
+def test_what_is_no_number_of_rows_is_plain() -> None:
+    """Times of a curve were numbers of some rows, which no survival could be looked up at."""
+    frames = {**_five(), "s5": pd.DataFrame({"x": [70.0] * 7, "g": ["a"] * 7})}
+    frames = {n: f.assign(t=f.x.abs(), e=np.arange(len(f)) % 2) for n, f in frames.items()}
+    analytics = hanse.simulate(frames).analytics()
+    curve = analytics.kaplan_meier("t", "e")
+    assert not any(isinstance(time, Rough) for time in curve["times"])
+    assert not isinstance(curve.get("hidden"), Rough)
+    assert any(isinstance(value, Partial) for value in curve["survival"])
+    bins = analytics.histogram(bins=4, dataset_schema=["x"])["x"]
+    assert not any(isinstance(edge, Rough) for edge in bins["bin_edges"])
+
+
 def test_a_number_of_some_rows_is_not_taken_for_one_of_all() -> None:
     part = Partial(0.03, missing={"ulm": "it failed"}, rows=12, asked=30)
     assert str(part) == "0.03 (of 12 of at most 30 rows, without ulm)"
@@ -259,6 +272,43 @@ def test_a_number_of_some_rows_is_not_taken_for_one_of_all() -> None:
             taken()
     assert float(part) < 0.05
     assert part == part  # noqa: PLR0124
+
+
+def test_a_site_that_fails_is_in_no_range_that_it_could_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It declares how many rows it has, so counts and medians of all rows are bounded, and means of booleans."""
+    from hanse.algorithms.statistics import Statistics
+
+    answer, looked = Statistics.answer, 0
+
+    def broken(self: Statistics, site: Any, ask: Any) -> Any:
+        if site.node == "s1":
+            raise RuntimeError("no disk")
+        return answer(self, site, ask)
+
+    monkeypatch.setattr(Statistics, "answer", broken)
+    for seed in range(6):
+        rng, frames = np.random.default_rng((3, seed)), {}
+        for i in range(4):
+            n = int(rng.integers(20, 300))
+            x = rng.normal(rng.normal(0, 2), 1, n)
+            frames[f"s{i}"] = pd.DataFrame({"x": x, "g": rng.choice(["a", "b"], n), "y": rng.random(n) < 0.3})
+        pooled = pd.concat(frames.values())
+        with hanse.simulate(frames) as federation:
+            analytics = federation.analytics()
+            assert isinstance(analytics.mean(["x"])["x"], Partial)
+            assert partial(analytics.t_test("x", "g"))
+            told = [
+                (analytics.count(["x"])["x"], len(pooled)),
+                (analytics.median(["x"])["x"], pooled.x.median()),
+                (analytics.mean(["y"])["y"], pooled.y.mean()),
+            ]
+            told += [
+                (number, (pooled.g == label).sum()) for label, number in analytics.value_counts(["g"])["g"].items()
+            ]
+        for number, true in told:
+            assert number is None or list(number.missing) == ["s1"]
+            looked += _holds(number, float(true), "of a site that failed")
+    assert looked > 15
 
 
 def test_a_site_that_fails_leaves_no_number_that_looks_pooled() -> None:

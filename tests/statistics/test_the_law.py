@@ -58,7 +58,7 @@ def asked(name: str, rows: list[int]) -> Any:
     return analytics.ask(name, columns, ARGUMENTS.get(name, {}))
 
 
-EXACT = ("bin_edges", "hidden", "error")  # of what was asked, of sites, and of a range: no value of rows
+EXACT = ("bin_edges", "times", "hidden", "error")  # of what was asked, of sites, and of a range: no value of rows
 
 
 def numbers(value: Any) -> list[Any]:

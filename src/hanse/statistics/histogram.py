@@ -254,7 +254,7 @@ def pooled(
     ends = [bins, more(value["below"], own["below_range"]), more(value["above"], own["above_range"])]
     told = {f"{name}_range": found for name, found in zip(names, ends, strict=True)}
     found = {**value, **told}
-    exact = {name: _exactly(found[name]) for name in (*told, "bin_edges", "hidden") if name in found}
+    exact = {name: _exactly(found[name]) for name in told}
     return found, {**dict(zip(names, ends, strict=True)), **exact}
 
 
@@ -302,6 +302,7 @@ STATISTIC = Statistic(
     counts=("n", "counts", "first", "last", "least", "most"),
     final=final,
     pooled=pooled,
+    fixed=("bin_edges", "hidden"),
     why=lambda found, options, arrays, known: WHY,
     scalar=False,
     shown=Shown(

@@ -319,6 +319,7 @@ STATISTIC = Statistic(
     few=FEW,
     counts=("n", *KINDS, *(f"{kind}_{end}" for kind in (*KINDS, "rows") for end in ("first", "last"))),
     final=final,
+    fixed=("times", "hidden"),
     why=why,
     scalar=False,
     shown=Shown(roles=("time", "event"), arguments=ARGUMENTS, table=table, pictures=pictures),
