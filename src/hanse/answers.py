@@ -91,7 +91,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A task at a site, before anything is computed. ``place`` names it among all tasks of all runs."""
+    """A task at a site, before anything is computed. ``told`` is the data of the task."""
 
     run: _Run
     terms: Terms
@@ -102,7 +102,12 @@ class Asked:
     op: str
     ask: Record
     checkpoint: bool
-    place: tuple[str, ...]
+    told: Mapping[str, Json]
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Names it among all tasks of all runs."""
+        return tuple(str(self.told.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine"))
 
 
 class Answerer:
@@ -136,7 +141,12 @@ class Answerer:
         keep: Callable[[str, Record], None] = lambda run, record: None,
     ) -> None:
         self._keep = keep
-        self.node, self._load, self._owner, self._open = node, load, dict(owner or {}), open
+        self.node, self._load, self._owner, self._open = (
+            node,
+            load,
+            owner or {},
+            open,
+        )  # a simulation has many nodes of one
         self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
         drawn = secrets.token_bytes(KEY_BYTES)
@@ -179,8 +189,7 @@ class Answerer:
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)
         checkpoint = bool(data.get("checkpoint", True))
-        place = tuple(str(data.get(part, "")) for part in ("run", "bundle", "step", "exchange", "combine"))
-        return Asked(run, terms, site, party, memory, _COMBINES[how], op, Record(ask, task.arrays), checkpoint, place)
+        return Asked(run, terms, site, party, memory, _COMBINES[how], op, Record(ask, task.arrays), checkpoint, data)
 
     def reply(self, asked: Asked, answers: Callable[[Site, Record], Contribution]) -> Record:
         """The reply, of which ``answers`` computes the contribution."""

@@ -63,7 +63,10 @@ class SimulatedRun:
         self._shown, self._owner = shown, owner
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
         self.nodes = list(frozen.content["datasets"])
-        self._sha256, self._said = frozen.sha256, frozen.facts("")  # once for all tasks: both are long
+        self._sha256 = frozen.sha256
+        said = {name: value for name, value in frozen.facts("").items() if name != "dataset"}
+        self._said = {**said, "features": tuple(said["features"]), "transforms": tuple(said["transforms"])}
+        self._last_asked: tuple[Record | None, dict[str, Any]] = (None, {})
         self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers
         self._processes, self._places = processes if algorithms.needs_model(config) else 0, places
@@ -236,37 +239,42 @@ class SimulatedRun:
 
     def _facts(self, node: str) -> Callable[[str, Record], Facts]:
         """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
-        said = {name: value for name, value in self._said.items() if name != "dataset"}
-        bound = self.bundle.content["datasets"][node]
-        about = Data(name=node, version=str(bound["version"])) if said["needs_data"] else None
-        said["features"], said["transforms"] = tuple(said["features"]), tuple(said["transforms"])
+        bound, needs_data = self.bundle.content["datasets"][node], self._said["needs_data"]
+        about = Data(name=node, version=str(bound["version"])) if needs_data else None
+        rows = bound["most_rows"] if about else None
 
         def facts(sender: str, task: Record) -> Facts:
-            return Facts(
-                **said,
-                sender=sender,
-                proposer="",
-                purpose=self.config.purpose,
-                run=self.run_id,
-                bundle=self._sha256,
-                dataset=about,
-                rows=bound["most_rows"] if about else None,
-                step=task.data.get("step", max(0, said["steps"] - 1)),
-                exchange=task.data.get("exchange", 0),
-                operation=task.data.get("op", "proposal"),
-                combine=task.data.get("combine", ""),
-                round=round_of(task.data["ask"]) if "ask" in task.data else None,
-                bytes=task.nbytes if task.data else 0,
-                exposed=(),  # whose code it is, their machine it is
-                time=now(),
-            )
+            return Facts(**self._asked(task), sender=sender, dataset=about, rows=rows, time=now())
 
         return facts
 
+    def _asked(self, task: Record) -> dict[str, Any]:
+        """The facts of a task that are the same for all sites; made once of what goes to many."""
+        known, found = self._last_asked
+        if known is task:
+            return found
+        found = {
+            **self._said,
+            "proposer": "",
+            "purpose": self.config.purpose,
+            "run": self.run_id,
+            "bundle": self._sha256,
+            "step": task.data.get("step", max(0, self._said["steps"] - 1)),
+            "exchange": task.data.get("exchange", 0),
+            "operation": task.data.get("op", "proposal"),
+            "combine": task.data.get("combine", ""),
+            "round": round_of(task.data["ask"]) if "ask" in task.data else None,
+            "bytes": task.nbytes if task.data else 0,
+            "exposed": (),  # whose code it is, their machine it is
+        }
+        self._last_asked = task, found
+        return found
+
     async def _ask_owners(self) -> None:
         """What owners answer at once in their settings is answered before the run, as at a node. Raises ``Refused``."""
+        nothing = Record()
         for node in self.nodes:
-            said = await policy.decide(self._rules, self._facts(node)(COORDINATOR, Record()))
+            said = await policy.decide(self._rules, self._facts(node)(COORDINATOR, nothing))
             if not all(decision.allowed for decision in said):
                 self.rejected[node] = "; ".join(f"{d.rule}: {d.reason}" for d in said if not d.allowed)
         if self.rejected:

@@ -7,6 +7,7 @@ contributions cannot make these checks, and says so in ``Gathered.unchecked``.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,24 +77,31 @@ def layout(found: Found, prefix: str, wanted: Shapes | None) -> Mapping[str, Arr
     of them is used. Raises ``Unusable``."""
     if not found:
         return {}
+    common: Forms = {}
+    if wanted is not None:
+        common = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
+    known: dict[int, tuple[Layout, Forms]] = {}  # nearly all have the very same layout; kept, so that no id comes twice
     layouts: list[Forms] = []
     for _, record in found:
-        places = Layout.of(record.arrays).places
-        layouts.append({n: (p.dtype, p.shape) for n, p in places.items() if n.startswith(prefix)})
+        own = Layout.of(record.arrays)
+        if id(own) not in known:
+            forms = {n: (p.dtype, p.shape) for n, p in own.places.items() if n.startswith(prefix)}
+            known[id(own)] = own, forms if wanted is None else _like(forms, common)
+        layouts.append(known[id(own)][1])
     if wanted is not None:
-        common: Forms = {f"{prefix}{n}": (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in wanted.items()}
-        layouts = [_like(layout, common) for layout in layouts]
         reason = "its arrays have other names, types or shapes than those that were asked for"
     else:
-        counts = [sum(other == layout for other in layouts) for layout in layouts]
-        common = layouts[counts.index(max(counts))]
+        words = {id(forms): frozenset(forms.items()) for _, forms in known.values()}
+        counts = Counter(words[id(layout)] for layout in layouts)
+        most = max(counts.values())
+        common = next(layout for layout in layouts if counts[words[id(layout)]] == most)
         reason = "its arrays have other names, types or shapes than those of the other nodes"
-        if any(n == max(counts) and layout != common for n, layout in zip(counts, layouts, strict=True)):
+        if sum(count == most for count in counts.values()) > 1:
             raise Unusable({answer.node: f"{reason}, and no layout is that of most" for answer, _ in found})
     odd = {
         a.node: f"{reason}: {_difference(layout, common)}"
         for (a, _), layout in zip(found, layouts, strict=True)
-        if layout != common
+        if layout is not common and layout != common
     }
     if odd:
         raise Unusable(odd)

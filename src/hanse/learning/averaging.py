@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -296,7 +296,7 @@ class Averaging:
             buffers: Any = getattr(model, "buffers", lambda parameters: ())
             said = {"whole": whole, "buffers": list(buffers(initial))}
             return Contribution(Record(said, initial), combine=Combine.SUM, sensitivity=0.0)
-        rows, visit, sums, metrics = self._measured(site, model, ask)
+        rows, visit, sums, metrics = self._measured(site, model, ask, self._common(site, ask))
         if self.local.personal and ask.round > site.config["num_rounds"]:  # nothing is learned any more
             site.keep(self._own(site, visit, ask))
         if ask.phase == "evaluate":
@@ -313,8 +313,8 @@ class Averaging:
         train_many: Any = getattr(model_at(sites[0], task), "train_many", None) if batched else None
         if train_many is None:
             return [self.answer(site, ask) for site in sites]
-        models = [model_at(site, task) for site in sites]
-        seen = [self._measured(site, model, ask) for site, model in zip(sites, models, strict=True)]
+        models, common = [model_at(site, task) for site in sites], self._common(sites[0], ask)
+        seen = [self._measured(site, model, ask, common) for site, model in zip(sites, models, strict=True)]
         trainings = [
             self._training(site, model, rows, ask, visit)
             for site, model, (rows, visit, _, _) in zip(sites, models, seen, strict=True)
@@ -335,12 +335,13 @@ class Averaging:
         return found
 
     def _measured(
-        self, site: Site, model: Model, ask: Question
+        self, site: Site, model: Model, ask: Question, common: _Common
     ) -> tuple[preparation.Rows, Visit, dict[str, Array], dict[str, float]]:
         """A site's rows, what its local step knows, and what it measured of the parameters that it was asked with."""
         rows = preparation.rows(site, ask.prepared)
         site.progress()
-        visit = self._visit(site, ask)
+        memory = recalled(site, ask.counted)
+        visit = Visit(ask.model, common.learned, ask.server, memory or {}, common.settings, lost=memory is None)
         measured = self.local.measured(visit)
         sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
         return rows, visit, sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
@@ -356,10 +357,8 @@ class Averaging:
         about = (ask.prepared, site.config["model_name"], model_options(site.config))
         return result_of(self.name, *about, self.local.measured(visit), history=[], best=None, round=ask.round - 1)
 
-    def _visit(self, site: Site, ask: Question) -> Visit:
-        """What the local step knows, of a site that only measures."""
-        learned, memory = _learned(ask.model, ask.buffers), recalled(site, ask.counted)
-        return Visit(ask.model, learned, ask.server, memory or {}, self._chosen(site.config), lost=memory is None)
+    def _common(self, site: Site, ask: Question) -> _Common:
+        return _Common(_learned(ask.model, ask.buffers), self._chosen(site.config))
 
     def _training(
         self, site: Site, model: Model, rows: preparation.Rows, ask: Question, visit: Visit
@@ -374,6 +373,13 @@ class Averaging:
     def _chosen(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """The strategy's settings in a run."""
         return {name: config.get(name, setting.default) for name, setting in self.settings.items()}
+
+
+class _Common(NamedTuple):
+    """What the local step knows that is the same at all sites that are asked the same."""
+
+    learned: dict[str, Array]
+    settings: dict[str, Json]
 
 
 def targets(rows: preparation.Rows, prepared: Record) -> Array:

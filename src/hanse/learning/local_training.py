@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -89,7 +90,8 @@ class LocalTraining:
         ) -> Learned:
             return self.model.train(*self.given(start, term, frozen, name, epochs))
 
-        return replace(self.visit, trains=trains)
+        known = self.visit
+        return Visit(known.common, known.learned, known.server, known.memory, known.settings, known.lost, trains)
 
     def said(self, found: Learned) -> tuple[Record, dict[str, float]]:
         """What training changed and the strategy adds, and numbers about it. Keeps what the strategy keeps.
@@ -101,10 +103,13 @@ class LocalTraining:
         said = Said() if plainly else local.told(self._training, found)
         moved = {n: np.subtract(found.parameters[n], a, dtype=a.dtype) for n, a in self.visit.common.items()}
         change = {**moved, **said.change}
-        keeps = [a for arrays in said.kept.values() for a in arrays.values()]
-        if not all(np.isfinite(a).all() for a in (*change.values(), *keeps)):
+        length = norm(change if local.personal else moved)  # what is a site's own is in none
+        further = [a for arrays in (said.change, *said.kept.values()) for a in arrays.values()]
+        if not math.isfinite(length):  # else all that it is of is finite
+            further += change.values()
+        if not all(np.isfinite(a).all() for a in further):
             raise NodeFailed("local training left the range of numbers; use a smaller learning_rate")
-        metrics = {"update_norm": norm(change if local.personal else moved)}  # what is a site's own is in none
+        metrics = {"update_norm": length}
         metrics |= {f"train_loss_{epoch}": loss for epoch, loss in enumerate(found.losses[:_SHOWN_EPOCHS], 1)}
         if found.losses:
             metrics["train_loss"] = found.losses[-1]

@@ -66,9 +66,12 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
             raise
         except Exception as error:
             one = _failed(rule, error)
-        if not isinstance(one, Decision) and inspect.isawaitable(one):
+        if isinstance(one, Decision):
+            if one.allowed is not True and one.allowed is not False:
+                one = _failed(rule, TypeError())
+        elif inspect.isawaitable(one):
             waiting.append(len(said))
-        elif not isinstance(one, Decision) or not isinstance(one.allowed, bool):
+        else:
             one = _failed(rule, TypeError())
         said.append(one)
     if waiting:
