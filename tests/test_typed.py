@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from hanse.codec import ArrayOf
+from hanse.codec import ArrayOf, encode
 from hanse.errors import WireError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.messages import Array, Json, Record, digest, dump, load
 from hanse.stages import Stages
+from hanse.table import Table
 from hanse.typed import Typed
 
 
@@ -96,3 +97,28 @@ def test_a_state_of_another_algorithm_is_not_taken_for_ones_own() -> None:
     other: Any = Counting()
     with pytest.raises(WireError, match="total of Question is not known"):
         Typed(other, Question, Question).metrics(state)
+
+
+class Asking(Counting):
+    """Asks for the count, and is told what it asked."""
+
+    def ask(self, state: State) -> Ask | Done:
+        return Ask(encode(Question(state.count)), Combine.SUM, "ask")
+
+    def answer(self, site: Site, ask: Question) -> Contribution:
+        return Contribution(Record({"asked": ask.count}))
+
+
+def test_an_ask_that_stays_in_the_process_is_decoded_once_and_one_that_travelled_each_time(decoded: list[Any]) -> None:
+    algorithm = Stages([Typed(Asking(), State, Question)], {})
+    ask = algorithm.ask(algorithm.init({}))
+    assert isinstance(ask, Ask)
+    sites = [Site(f"site-{number}", Table(), {}) for number in range(5)]
+    assert [algorithm.answer(site, ask.record).record.data for site in sites] == [{"asked": 0}] * 5
+    assert len(decoded) == 1
+    there = load(dump(ask.record))
+    assert [algorithm.answer(site, there).record.data for site in sites] == [{"asked": 0}] * 5
+    assert len(decoded) == 6
+    other = Record({"stage": 0, "of": {**there.data["of"], "count": "many"}}, ask.record.arrays)
+    with pytest.raises(WireError, match="count"):
+        algorithm.answer(sites[0], other)

@@ -3,17 +3,18 @@
 The loop, the journal and the wire know records; whoever writes an algorithm rather has values with types. ``Typed``
 stands between them: a state or an ask is decoded when it comes in and checked field by field (:mod:`hanse.codec`), and
 encoded when it goes out. A state that this process has made carries its value along: each step looks at it three times.
+So does an ask that does not leave the process once a site has decoded it: a simulation may have thousands of sites.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from hanse.codec import decode, encode
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
-from hanse.messages import Json, Record
+from hanse.messages import Array, Json, Record
 from hanse.stages import answers_of
 
 S = TypeVar("S")  # the state
@@ -53,6 +54,17 @@ class _Made(dict[str, Json]):
         self.arrays, self.value = record.arrays, value
 
 
+class _Sent(dict[str, Json]):
+    """The JSON of an ask, with the arrays that belong to it and its value, as soon as somebody here has decoded it."""
+
+    __slots__ = ("arrays", "value")
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.data)
+        self.arrays: Mapping[str, Array] = record.arrays
+        self.value: Any = None
+
+
 @dataclass(frozen=True)
 class Typed(Generic[S, Q]):
     """A :class:`hanse.kinds.Algorithm` made of a :class:`Computation`.
@@ -77,15 +89,16 @@ class Typed(Generic[S, Q]):
 
     def ask(self, state: State) -> Ask | Done:
         """What to ask in this state."""
-        return self.inner.ask(self._value(state))
+        ask = self.inner.ask(self._value(state))
+        return ask if isinstance(ask, Done) else replace(ask, record=Record(_Sent(ask.record), ask.record.arrays))
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         """The node's half. Raises ``WireError`` for an ask that is not one of this computation."""
-        return self.inner.answer(site, decode(self.question, ask))
+        return self.inner.answer(site, self._asked(ask))
 
     def answer_many(self, sites: Sequence[Site], ask: Record) -> list[Contribution]:
         """What several sites of one process answer, in their order; at once, where the computation can."""
-        return answers_of(self.inner, sites, decode(self.question, ask))
+        return answers_of(self.inner, sites, self._asked(ask))
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""
@@ -114,6 +127,14 @@ class Typed(Generic[S, Q]):
         model. Raises ``ConfigError`` where the two do not fit."""
         inner: Any = self.inner
         return self._made(inner.begun(self._value(state), start))
+
+    def _asked(self, ask: Record) -> Any:
+        sent = ask.data
+        if type(sent) is not _Sent or sent.arrays is not ask.arrays:
+            return decode(self.question, ask)
+        if type(sent.value) is not self.question:
+            sent.value = decode(self.question, ask)
+        return sent.value
 
     def _value(self, state: State) -> S:
         made = state.data

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import hanse
 from hanse.errors import ConfigError, DataError
-from hanse.experiment import simulated_run
+from hanse.experiment import simulated_run, simulation
 from hanse.experiment.virtual import VirtualSites, virtual_sites
 from hanse.messages import digest
+from hanse.summary import labels_here
 from hanse.table import Table
 
 ROWS = 600
@@ -161,3 +162,27 @@ def test_what_a_proposal_says_of_a_site_is_looked_up_once(counted: type[Counting
         assert experiment.preview() == first
         assert experiment.analyze().sites
         assert counted.made == asked
+
+
+def test_labels_of_a_proposal_are_asked_for_once_for_sites_that_have_as_many_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A query for each site took most of the time of a proposal over thousands of sites; what is told is the same."""
+    asked: list[str] = []
+
+    def noted(table: Table, target: str, least: int) -> list[str]:
+        asked.append(target)
+        return labels_here(table, target, least)
+
+    rng = np.random.default_rng(0)
+    rows = {"x": rng.normal(size=3000), "y": rng.choice(["a", "b"], 3000).tolist(), "grade": rng.integers(0, 3, 3000)}
+    made = virtual_sites(rows, 200, "y", 0.5, rows_each=20)
+    monkeypatch.setattr(simulation, "labels_here", noted)
+    for target in ("y", "grade", "x", "absent"):
+        known: dict[Any, list[str]] = {}
+        for least in (1, 3):
+            known.clear()
+            for table in made.values():
+                assert simulation._labels(table, target, least, known) == labels_here(table, target, least)
+    assert asked.count("y") <= 2 * 21  # of 20 rows 0 to 20 are of one label
+    assert asked.count("x") == asked.count("absent") == 2 * 200

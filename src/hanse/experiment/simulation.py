@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -20,7 +21,9 @@ from hanse.experiment.simulated_run import Heard, SimulatedRun
 from hanse.messages import Json, Record, digest
 from hanse.summary import labels_here
 from hanse.suppression import most_rows
-from hanse.table import Table
+from hanse.table import ColumnKind, Table
+
+_FEW_VALUES = 100  # of a target; sites with more of them hardly have the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,21 @@ class _Site:
         kinds = list(self.schema.values())
         told = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
         return {"node": name, "dataset": name, "rows": self.rows, "columns": len(kinds), "kinds": told}
+
+
+def _labels(table: Table, target: str, least: int, known: dict[tuple[Any, ...], list[str]]) -> list[str]:
+    """:func:`hanse.summary.labels_here`, which is a query of its own, once for all sites whose targets hold as many of
+    each value; ``known`` remembers it."""
+    column = table.columns.get(target)
+    if column is None or column.kind is ColumnKind.IMAGE:
+        return labels_here(table, target, least)
+    values, counts = np.unique(column.values, return_counts=True)
+    if len(values) > _FEW_VALUES:
+        return labels_here(table, target, least)
+    key = (column.kind, column.categories, values.tobytes(), counts.tobytes())
+    if key not in known:
+        known[key] = labels_here(table, target, least)
+    return known[key]
 
 
 @dataclass(slots=True)
@@ -186,11 +204,11 @@ class Simulation:
         """The labels of each target that each site would tell when it registers."""
         if not config.target_column or not algorithms.needs_model(config):
             return {}
-        least = int(self.policy["minimum_count"])
+        least, known = int(self.policy["minimum_count"]), dict[tuple[Any, ...], list[str]]()
         for node in sites:
             if fresh := [name for name in config.targets if (node, name) not in self._labels]:
                 table = self.tables[node]
-                self._labels.update({(node, name): labels_here(table, name, least) for name in fresh})
+                self._labels.update({(node, name): _labels(table, name, least, known) for name in fresh})
         return {name: {node: self._labels[node, name] for node in sites} for name in config.targets}
 
     def _freeze(self, config: RunConfig) -> bundle.Bundle:
