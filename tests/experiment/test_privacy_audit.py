@@ -76,7 +76,7 @@ def test_two_means_tell_of_one_person_unless_cells_have_a_minimum() -> None:
 
 
 def test_what_a_model_has_learned_by_heart_is_found_and_proves_an_epsilon() -> None:
-    learned = {"model": "xgboost", "target": "ill", "rounds": 20, "model_options": BY_HEART}
+    learned = {"model": "xgboost", "target": "ill", "rounds": 10, "model_options": BY_HEART}
     found = audit(patients(240, learnable=False), learned, attacks=["membership_inference"])
     row = got(found, "membership_inference")
     assert row["proposed"] > 0.7
