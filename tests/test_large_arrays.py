@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hanse import large_arrays
-from hanse.large_arrays import LARGE_BYTES, empty, release
-from hanse.messages import Array, Layout, Record, pieces
+from hanse.gathering.plain import Contributions
+from hanse.kinds import Answer, Combine
+from hanse.large_arrays import LARGE_BYTES, empty, release, several, spill
+from hanse.messages import Array, Layout, Record, digest, pieces
 
 SIZE = LARGE_BYTES // 4
 F4 = np.dtype(np.float32)
@@ -21,6 +26,7 @@ F4 = np.dtype(np.float32)
 def clean() -> Iterator[None]:
     release()
     yield
+    spill(None)
     release()
 
 
@@ -108,3 +114,95 @@ def test_what_is_released_goes_with_its_last_array() -> None:
     assert (array == 3).all()
     del array
     assert memory() is None
+
+
+# ---------------------------------------------------------------- what is too much for memory
+
+
+def in_files() -> int:
+    """Bytes of arrays in files that this process maps."""
+    found = 0
+    for row in Path("/proc/self/maps").read_text().splitlines():
+        if ".array (deleted)" in row:
+            low, high = (int(number, 16) for number in row.split()[0].split("-"))
+            found += high - low
+    return found
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """As if every large array were too much for memory, and a folder for them."""
+    monkeypatch.setattr(large_arrays, "MEMORY_BYTES", LARGE_BYTES - 1)
+    spill(tmp_path)
+    return tmp_path
+
+
+def test_what_is_beyond_lies_in_files_without_a_name_and_is_used_again(little: Path) -> None:
+    state = [empty(SIZE, F4) for _ in range(3)]
+    assert in_files() == 3 * LARGE_BYTES
+    assert list(little.iterdir()) == []
+    for k, array in enumerate(state):
+        array.fill(k)
+    assert [float(array.mean()) for array in state] == [0, 1, 2]
+    places = {place(array) for array in state}
+    del array, state
+    assert {place(array) for array in [empty(SIZE, F4) for _ in range(3)]} == places
+    release()
+    gc.collect()
+    assert in_files() == 0
+
+
+def test_where_there_is_no_folder_or_no_room_it_is_memory(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    held = [empty(SIZE, F4) for _ in range(3)]
+    held[2].fill(1)
+    assert in_files() == 0
+    assert list(little.iterdir()) == []
+    monkeypatch.undo()
+    spill(None)
+    held += [empty(SIZE + 1, F4) for _ in range(3)]
+    assert in_files() == 0
+
+
+def test_many_small_arrays_that_are_large_together_lie_in_one_file(little: Path) -> None:
+    wanted = {f"layer {k}": (1 + 10_007 * k, np.dtype(t)) for k, t in enumerate(("f4", "f8", "i8", "u1", "f4") * 8)}
+    made = several(wanted)
+    assert {name: (array.size, array.dtype) for name, array in made.items()} == wanted
+    total = sum(array.nbytes for array in made.values())
+    assert total <= in_files() <= total + 64 * len(wanted) + 4096
+    for k, array in enumerate(made.values()):
+        assert array.flags.aligned
+        assert array.flags.c_contiguous
+        array.fill(k % 100)
+    for k, array in enumerate(made.values()):
+        assert (array == k % 100).all()
+    assert place(several(wanted)["layer 0"]) != place(made["layer 0"])
+    few = several({"a": (3, F4), "b": (SIZE // 2, F4)})
+    assert few["a"].flags.owndata
+    assert few["b"].flags.owndata
+    last = made["layer 39"]
+    del made, array
+    release()
+    assert (last == 39).all()  # it holds what the others lay in
+    del last, few
+    gc.collect()
+    assert in_files() == 0
+
+
+def test_a_sum_in_files_has_the_same_bytes(little: Path) -> None:
+    rows = np.random.default_rng(3)
+    found = tuple(
+        (
+            Answer(f"n{k}", 1.0 + k, {}, {}, 0),
+            Record({}, {"a.w": rows.normal(size=(3, SIZE // 3)).astype("f4"), "a.b": rows.normal(size=SIZE // 2)}),
+        )
+        for k in range(3)
+    )
+    in_file = Contributions(found, {}, Combine.SUM).mean()
+    assert in_files() >= LARGE_BYTES
+    spill(None)
+    in_memory = Contributions(found, {}, Combine.SUM).mean()
+    assert digest(Record({}, in_file)) == digest(Record({}, in_memory))

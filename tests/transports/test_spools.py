@@ -8,11 +8,12 @@ import gc
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hanse.errors import WireError
+from hanse.errors import TooLarge, WireError
 from hanse.messages import Assembler, Message, Record, Spool, frames
 from hanse.transports import _spools
 from hanse.transports._spools import Spools
@@ -189,5 +190,24 @@ def test_files_that_are_too_many_while_the_loop_ends_are_closed_without_a_thread
         spools._look()
         assert spools.kept_bytes == 0
         assert open_files(tmp_path) == 0
+
+    asyncio.run(main())
+
+
+def test_a_payload_for_which_the_disk_has_no_room_is_refused_before_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file holds already counts, as it is written over."""
+
+    async def main() -> None:
+        spools = Spools(tmp_path)
+        del (used := [filled(spools.take(SIZE), 1, SIZE)])[:]
+        assert not used
+        room = SimpleNamespace(f_bavail=10, f_frsize=4096)
+        monkeypatch.setattr(os, "fstatvfs", lambda fd: room)
+        with pytest.raises(TooLarge, match=f"there is room on disk for {SIZE + 40_960}"):
+            spools.take(SIZE + 40_961)
+        assert spools.kept_bytes == SIZE  # the file is kept for one that fits
+        filled(spools.take(SIZE + 40_960), 2, SIZE)
 
     asyncio.run(main())

@@ -40,14 +40,14 @@ class Question:
 
 
 class Probe:
-    """Sends so many bytes (``model_options``: ``bytes``, from 4 to 4 GiB) to every node and adds up what comes back."""
+    """Sends so many bytes (``model_options``: ``bytes``, 4 to 64 GiB) to every node and adds up what comes back."""
 
     combines = frozenset({Combine.SUM})
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
         nbytes = config["model_options"].get("bytes", 1024)
-        if not isinstance(nbytes, int) or not 4 <= nbytes <= 4 << 30:
-            raise ConfigError(f"bytes is {nbytes!r}; expected a whole number from 4 to 4294967296")
+        if not isinstance(nbytes, int) or not 4 <= nbytes <= 64 << 30:
+            raise ConfigError(f"bytes is {nbytes!r}; expected a whole number from 4 to 68719476736")
         dtype = config["model_options"].get("dtype", "float32")
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"dtype is {dtype!r}; expected float32 or float64")

@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from hanse import transports
+from hanse import large_arrays, transports
 from hanse.addresses import LISTEN, is_loopback, told
 from hanse.coordinator.app import create_app
 from hanse.coordinator.beside import OneEvent
@@ -146,13 +146,15 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
         listener = _listen(host, port)
         reached = how.host_names[0] if how.host_names else "localhost" if _is_any(host) else host
         url = f"{'http' if how.plain_http else 'https'}://{_bracket(reached)}:{listener.getsockname()[1]}"
+        spool = _spool(how.home)
+        large_arrays.spill(spool)
         coordinator = Coordinator(store, replace(how.settings, url=url), authority)
         hub = transports.Hub(
             handler=coordinator.handle,
             accept=coordinator.accept,
             refused=coordinator.refused,
             identity=lambda hosts: (*authority.issue_server((*hosts, *names)), authority.pem),
-            spool=_spool(how.home),
+            spool=spool,
             names=how.host_names,
             enrol=lambda asked: coordinator.enrol(asked, how.listen),
             beat_s=lambda: coordinator.presence.heartbeat_s,
@@ -195,6 +197,7 @@ async def _serve(how: Start, ready: Callable[[Listening], None], stop: asyncio.E
             await transport.stop()
             await mirror.stop()
     finally:
+        large_arrays.spill(None)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         store.close()

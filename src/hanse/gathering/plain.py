@@ -21,7 +21,7 @@ from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
 from hanse.gathering import _checks
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
-from hanse.large_arrays import empty
+from hanse.large_arrays import several
 from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
 
 LARGE_BYTES = 8 << 20  # of all contributions: their transfer took ten times as long as giving back
@@ -75,6 +75,13 @@ def of_one(node: str, contribution: Contribution, ask: Ask, step: int) -> Gather
     expected = {"a.": ask.arrays, "s.": ask.sums}
     found = ((_answer(node, step, body.data), body),)
     return Contributions(found, {}, ask.combine, expected, fault=ask.fault).among([node], step)
+
+
+def _type_of_sum(one: np.dtype[Any], weighted: bool, keep: bool) -> np.dtype[Any]:
+    """Whole numbers add up exactly unless they have weights; ``keep``: others stay as they are."""
+    if one.kind in "iub":
+        return np.dtype(np.float64 if weighted or keep else np.int64)
+    return one if keep else np.dtype(np.float64)
 
 
 def _finite(value: float) -> Json:
@@ -185,20 +192,17 @@ class Contributions:
         each = sum(place.nbytes for place in layout.values())
         if each < HUGE_BYTES and each * len(self.found) >= LARGE_BYTES:
             give_back()  # what the transfer held: the sum needs room now
-        out: dict[str, Array] = {}
         weights = [answer.weight if weighted else 1.0 for answer, _ in self.found]
-        for name, place in layout.items():
-            whole = place.dtype.kind in "iub" and not weighted and not keep
-            dtype = np.dtype(np.int64) if whole else place.dtype if keep else np.dtype(np.float64)
-            if keep and place.dtype.kind in "iub":
-                dtype = np.dtype(np.float64)
-            out[name[2:]] = self._add(name, place, weights, divide, dtype, whole)
-        return out
+        dtypes = {name: _type_of_sum(place.dtype, weighted, keep) for name, place in layout.items()}
+        totals = several({name: (place.size, dtypes[name]) for name, place in layout.items()})
+        return {
+            name[2:]: self._add(name, place, weights, divide, totals[name], dtypes[name] == np.int64)
+            for name, place in layout.items()
+        }
 
     def _add(
-        self, name: str, place: ArrayPlace, weights: Sequence[float], divide: float, dtype: np.dtype[Any], whole: bool
+        self, name: str, place: ArrayPlace, weights: Sequence[float], divide: float, total: Array, whole: bool
     ) -> Array:
-        total = empty(place.size, dtype)
         inner = np.int64 if whole else np.float64
         # The inverse of a power of two is exact, and a product is much quicker than a quotient
         exact = 1.0 / divide if divide != 1.0 and math.frexp(divide)[0] == 0.5 else None

@@ -150,6 +150,10 @@ class Spool:
             os.unlink(path)
         self._fd = fd
 
+    def fileno(self) -> int:
+        """The descriptor of its file."""
+        return self._fd
+
     def write(self, offset: int, chunk: memoryview) -> None:
         if offset < 0 or offset + len(chunk) > self._nbytes:
             raise WireError(f"{len(chunk)} bytes at {offset} do not fit into {self._nbytes}")

@@ -24,7 +24,7 @@ from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened
 from hanse.messages.strict_json import Json, dumps, loads
 
-MAX_MESSAGE_BYTES = 4 << 30
+MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 
 _BEGIN, _CHUNK, _SIGNAL = 1, 2, 3
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header

@@ -83,7 +83,7 @@ class TaskLimits:
 
     task_seconds: float = declared(3600.0, "a task that takes longer is ended", number(0, above=True))
     memory_mb: int = declared(4096, "memory of the worker", whole(64))
-    message_mb: int = declared(2048, "the largest message that is taken", whole(1))
+    message_mb: int = declared(8192, "the largest message that is taken", whole(1))
     reply_json_kb: int = declared(4096, "what may leave beside arrays", whole(1))
     steps: int = declared(1_000_000, "steps of one run", whole(1))
     threads: int = declared(0, "of the worker; 0: as OMP_NUM_THREADS and the like say, else one per processor")

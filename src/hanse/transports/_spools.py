@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from hanse.errors import TooLarge
 from hanse.messages import Spool
 
 IDLE_SECONDS = 10.0
@@ -36,7 +37,16 @@ class Spools:
         return sum(size for _, size, _ in self._free)
 
     def take(self, nbytes: int) -> Spool:
-        """Room for a payload: the smallest file that has it, else the largest, else a new one."""
+        """Room for a payload: the smallest file that has it, else the largest, else a new one. Raises ``TooLarge``
+        where the disk has none: to fail at the end of the transfer would cost all of it, and others theirs."""
+        spool = self._take(nbytes)
+        there = os.fstatvfs(spool.fileno())
+        free = there.f_bavail * there.f_frsize + os.fstat(spool.fileno()).st_size
+        if nbytes > free:
+            raise TooLarge(f"a payload of {nbytes} bytes is on its way, and there is room on disk for {free}")
+        return spool
+
+    def _take(self, nbytes: int) -> Spool:
         with self._lock:
             try:
                 self._loop = asyncio.get_running_loop()
