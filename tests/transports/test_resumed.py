@@ -181,6 +181,8 @@ def test_a_node_that_works_is_not_sent_its_task_again() -> None:
             it.line.cut()
             await asyncio.sleep(0.01)
         assert it.line.bytes - before < FEW
+        assert it.ours._traffic is not None
+        assert not it.ours._traffic.broadcast._open  # frames of what has gone are held by nobody
         it.may.set()
         same((await asked).body.arrays, model())
         assert it.worked == 1

@@ -104,7 +104,8 @@ class LargeRequest:
                 whole = itertools.chain(self._beginning(), self._rest(0))
                 outbox.add_soon(Parcel(name, sent(whole), moved, failed))
 
-        turn = self._traffic.sending.take(begin, moved, lambda: self._traffic.moves(peer))
+        # Nothing of this is held by the turn when it has gone: frames that are kept for others would stay with it
+        turn = self._traffic.sending.take(begin, moved, functools.partial(self._traffic.moves, peer))
         return turn
 
     def _beginning(self) -> Iterator[bytes]:
