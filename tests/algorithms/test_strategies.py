@@ -19,6 +19,7 @@ from twins import BATCH, EPOCHS, PLAN, RATE, ROUNDS, SEVEN, SIZES, TWINS, Rows, 
 from hanse.kinds import Site
 from hanse.learning import rows as preparation
 from hanse.messages import Record
+from hanse.models import sgd_classifier
 from hanse.registry import find, names
 from hanse.table import Table
 
@@ -54,6 +55,23 @@ def test_a_strategy_is_its_papers_algorithm(case: str, torch: bool) -> None:
     expected = twin([s for s in sites if s.n], len(flat(result, torch)), chosen)
     np.testing.assert_allclose(flat(result, torch), expected, rtol=0, atol=1e-12)
     assert result.data["algorithm"] == strategy
+
+
+@pytest.mark.parametrize(("decay", "rates"), [(1.0, [0.3] * 3), (0.5, [0.3, 0.15, 0.075])])
+def test_the_rate_falls_from_round_to_round_as_was_agreed(
+    decay: float, rates: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    real = sgd_classifier.SGDClassifier.train
+
+    def noted(*given: Any) -> Any:
+        seen.append(given[-1].learning_rate)
+        return real(*given)
+
+    monkeypatch.setattr(sgd_classifier.SGDClassifier, "train", noted)
+    settings = {"num_rounds": 3, "learning_rate": 0.3, "learning_rate_decay": decay, "model_name": "sgd_classifier"}
+    Drive(shares(toy(60), 40, 20), federated_strategy="fedavg", **settings).run()
+    assert seen == [rate for rate in rates for _ in range(2)]
 
 
 def test_every_strategy_has_a_twin() -> None:

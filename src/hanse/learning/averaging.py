@@ -45,6 +45,9 @@ TRAINING = {
     "local_epochs": Setting(1, "passes over a site's rows per round", whole(1, 10_000)),
     "batch_size": Setting(32, "rows per local step", whole(1, 10_000_000)),
     "learning_rate": Setting(None, "of the local steps; null: 0.01", maybe(number(0, 1000, above=True))),
+    "learning_rate_decay": Setting(
+        1.0, "the rate of a round is that of the round before times this", number(0, 1, above=True)
+    ),
 }
 
 

@@ -56,10 +56,11 @@ class LocalTraining:
     ) -> tuple[Arrays, Array, Array, np.random.Generator, Training]:
         """What the model's ``train`` is called with."""
         settings = self.visit.settings
+        rate = float(settings["learning_rate"] or LEARNING_RATE)
         chosen = Training(
             epochs or settings["local_epochs"],
             settings["batch_size"],
-            settings["learning_rate"] or LEARNING_RATE,
+            rate * float(settings.get("learning_rate_decay", 1.0)) ** (self.round - 1),
             term,
             self.local.gradient and not self.plainly,
             self.site.progress,
