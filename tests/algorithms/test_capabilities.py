@@ -14,7 +14,7 @@ import hanse
 from hanse import algorithms
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.registry import find, names
+from hanse.registry import every, find, names
 
 ROOT = Path(hanse.__file__).parent
 
@@ -70,6 +70,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: str, name: str, **attribute
     known, real = (*names(folder), name), algorithms.find
     monkeypatch.setattr(algorithms, "names", lambda f: known if f == folder else names(f))
     monkeypatch.setattr(algorithms, "find", lambda f, n: module if (f, n) == (folder, name) else real(f, n))
+    monkeypatch.setattr(algorithms, "every", lambda f: {**every(f), **({name: module} if f == folder else {})})
 
 
 def test_a_model_that_nothing_takes_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

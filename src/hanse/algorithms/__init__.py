@@ -109,7 +109,7 @@ def title(config: RunConfig) -> str:
 EQUAL = "exact: equals the pooled fit"
 AVERAGED = "averaged: what the sites learn by themselves is averaged, which comes near to the pooled fit and is another"
 PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"
-NOISED = "noised: near the pooled fit, by as much as the noise that hides each row allows"
+NOISED = "noised: what hides each row keeps it from the pooled fit, the less so the more rows there are"
 JOINED = "joined: what each site grows from its own rows is put together, which is another model than the pooled fit"
 
 

@@ -39,6 +39,7 @@ from hanse.settings import Setting, number, whole
 from hanse.typed import Typed
 
 TAKES = "row_gradients"
+DEFAULT = True
 UNIT = ROW
 SETTINGS = {
     "local_steps": Setting(10, "S, noised steps of a site in a round", whole(1, 100_000)),
