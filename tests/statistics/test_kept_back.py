@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lifelines import KaplanMeierFitter
+from lifelines.statistics import logrank_test
 from scipy import stats
 from sklearn import datasets
 
@@ -257,9 +259,39 @@ def test_what_is_no_number_of_rows_is_plain() -> None:
     curve = analytics.kaplan_meier("t", "e")
     assert not any(isinstance(time, Rough) for time in curve["times"])
     assert not isinstance(curve.get("hidden"), Rough)
-    assert any(isinstance(value, Partial) for value in curve["survival"])
     bins = analytics.histogram(bins=4, dataset_schema=["x"])["x"]
     assert not any(isinstance(edge, Rough) for edge in bins["bin_edges"])
+
+
+def test_curves_hold_that_of_all_rows_where_sites_are_missing() -> None:
+    """A row that is lacking may die at any time, or be censored. One site of few rows left no curve of all."""
+    looked = 0
+    for seed in range(6):
+        rng, frames = np.random.default_rng((5, seed)), {}
+        for i, n in enumerate([*rng.integers(100, 400, 3), *rng.integers(5, 40, 2)]):
+            t = np.ceil(rng.exponential(500, n) / (1 if seed % 2 else 30))
+            frames[f"s{i}"] = pd.DataFrame({"t": t, "e": rng.random(n) < 0.7, "g": rng.choice(["a", "b"], n)})
+        pooled = pd.concat(frames.values())
+        fit = KaplanMeierFitter().fit(pooled.t, pooled.e)
+        band = fit.confidence_interval_
+        with hanse.simulate(frames) as federation:
+            curve = federation.analytics().kaplan_meier("t", "e")
+            test = federation.analytics().logrank("t", "e", "g", groups=["a", "b"])
+        for i, time in enumerate(curve["times"]):
+            true, told = float(fit.predict(time)), curve["survival"][i]
+            row = band.to_numpy()[max(int(np.searchsorted(band.index, time, "right")) - 1, 0)]
+            least, most = curve["survival_range"][i]
+            assert least - 1e-9 <= true <= most + 1e-9
+            assert np.isnan(row).any() or curve["lower"][i] <= row[0] + 1e-7
+            assert np.isnan(row).any() or row[1] <= curve["upper"][i] + 1e-7
+            looked += _holds(told, true, f"survival at {time}") * bool(getattr(told, "missing", ()))
+        first, last = curve["median_range"]
+        assert first <= fit.median_survival_time_
+        assert last is None or fit.median_survival_time_ <= last
+        a, b = pooled[pooled.g == "a"], pooled[pooled.g == "b"]
+        true = logrank_test(a.t, b.t, a.e, b.e).p_value
+        assert test["p_range"][0] <= true <= test["p_range"][1]
+    assert looked > 100
 
 
 def test_a_number_of_some_rows_is_not_taken_for_one_of_all() -> None:

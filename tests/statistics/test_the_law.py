@@ -58,7 +58,8 @@ def asked(name: str, rows: list[int]) -> Any:
     return analytics.ask(name, columns, ARGUMENTS.get(name, {}))
 
 
-EXACT = ("bin_edges", "times", "hidden", "error")  # of what was asked, of sites, and of a range: no value of rows
+# of what was asked, of sites, and ends of what holds as it is: no value of rows that could be another one of all
+EXACT = ("bin_edges", "times", "hidden", "error", "dof", "lower", "upper")
 
 
 def numbers(value: Any) -> list[Any]:

@@ -100,6 +100,19 @@ class Spans:
         return np.asarray(self.n - self.rows_early)
 
 
+def with_more(arrays: Arrays, rows: int) -> Arrays:
+    """The same with so many rows more at most, which may leave at any time, by an event or without. One that is not
+    there is as one that is censored before all events."""
+    found = dict(arrays)
+    for kind in ("events", "gone", "rows"):
+        for end, at in (("first", 0), ("last", -1)):
+            found[f"{kind}_{end}"] = arrays[f"{kind}_{end}"].copy()
+            found[f"{kind}_{end}"][at] += rows
+    found["gone"] = arrays["gone"].copy()
+    found["gone"][-1] += rows  # by which it is known how many there are
+    return found
+
+
 def _before(upto: Array) -> Array:
     return np.concatenate([[0], upto[:-1]]) if len(upto) else upto
 

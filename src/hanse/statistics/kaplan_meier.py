@@ -26,7 +26,7 @@ import numpy as np
 from hanse.errors import ConfigError, DataError
 from hanse.messages import Array, Json
 from hanse.presentation import Picture, Shown, StepCurve, StepCurves
-from hanse.queries import Arrays, Item, Known, Owner, Statistic, Values, Withheld, same, take
+from hanse.queries import Arrays, Bounds, Item, Known, Lacking, Owner, Statistic, Values, Withheld, same, take
 from hanse.rough import bare
 from hanse.statistics import _joined, _survival, _total_curve, cells
 from hanse.statistics._powers import center
@@ -270,6 +270,32 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     return found | ({"hidden": int(arrays["hidden"])} if arrays["hidden"] else {})
 
 
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """Rows that are lacking may leave at any time, by an event or without; the band holds that of all rows."""
+    grid = grid_of(options, known)
+    if "rows_first" not in arrays or not value["times"]:
+        return value, None
+    more, level = _survival.with_more(arrays, lacking.rows), options["level"]
+    wide, times = _survival.ranges(more, grid, level), _survival.curve(more, grid, level)["times"]
+    at = np.searchsorted(times, value["times"]).tolist()
+    told: dict[str, Json] = {name: [wide[name][i] for i in at] for name in _WIDER}
+    low_risk = [own[0] for own in value["at_risk_range"]] if "at_risk_range" in value else value["at_risk"]
+    told["at_risk_range"] = [[min(a, own), b] for (a, b), own in zip(told["at_risk_range"], low_risk, strict=True)]
+    ends = told["survival_range"]
+    survival = [v if b - a <= _survival.MOST else None for v, (a, b) in zip(value["survival"], ends, strict=True)]
+    told |= {"survival": survival, "median_range": wide["median_range"]}
+    told["median"] = None if wide["median_range"][1] is None else value["median"]
+    exact = {name: _exactly(told[name]) for name in (*_WIDER, "median_range")}
+    ranges = {name: told[f"{name}_range"] for name in ("survival", "at_risk", "events", "median")}
+    return {**value, **told}, {**exact, **ranges}
+
+
+def _exactly(value: Json) -> Bounds:
+    return [_exactly(one) for one in value] if isinstance(value, list) else (value, value)
+
+
 def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) -> str:
     """Of which parts of the curve there is no number."""
     said, ends = [], found.get("median_range")
@@ -285,6 +311,7 @@ def why(found: Json, options: Mapping[str, Json], arrays: Arrays, known: Known) 
     return "; ".join(said) or "there are no events"
 
 
+_WIDER = ("lower", "upper", "survival_range", "at_risk_range", "events_range", "events_so_far_range")
 ARGUMENTS = {"grid": "times at which survival is told, rising", "level": "of the confidence band"}
 
 
@@ -319,6 +346,7 @@ STATISTIC = Statistic(
     few=FEW,
     counts=("n", *KINDS, *(f"{kind}_{end}" for kind in (*KINDS, "rows") for end in ("first", "last"))),
     final=final,
+    pooled=pooled,
     fixed=("times", "hidden"),
     why=why,
     scalar=False,

@@ -19,7 +19,7 @@ import numpy as np
 
 from hanse.messages import Array, Json
 from hanse.presentation import Shown
-from hanse.queries import Arrays, Item, Known, Statistic, levels_of, same, unpack
+from hanse.queries import Arrays, Bounds, Item, Known, Lacking, Statistic, levels_of, same, unpack
 from hanse.statistics import _groups, _p_values, _survival, _total_curve, kaplan_meier
 
 _MOST = 3_000_000_000  # rows: the square of their number is still an int64
@@ -49,6 +49,23 @@ def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
     if sites or curves["off"][full].any():
         found |= _ranges({name: array[full] for name, array in curves.items()}, times, chi2, found["p"])
     return found | ({"hidden": sites} if sites else {})
+
+
+def pooled(
+    value: Json, arrays: Arrays, options: Mapping[str, Json], known: Known, lacking: Lacking
+) -> tuple[Json, Bounds]:
+    """Rows that are lacking may be of either group, and leave at any time."""
+    groups, full, curves = _compared(options, known)
+    if value["dof"] is None or len(full) != 2 or "rows_first" not in curves:
+        return value, None
+    times = curves["events"].shape[1] - (options["grid"] is not None)
+    test = _test(groups, curves["events"][full], curves["gone"][full], times)
+    parts = [_survival.with_more({name: array[i] for name, array in curves.items()}, lacking.rows) for i in full]
+    wide = _ranges(
+        {name: np.stack([part[name] for part in parts]) for name in parts[0]}, times, test["chi2"], test["p"]
+    )
+    ends = {f"{name}_range": [(end, end) for end in wide[f"{name}_range"]] for name in ("chi2", "p")}
+    return {**value, **wide}, {**ends, "chi2": wide["chi2_range"], "p": wide["p_range"], "dof": (value["dof"],) * 2}
 
 
 def of_all(options: Mapping[str, Json], known: Known, told: Known) -> Json:
@@ -157,6 +174,7 @@ STATISTIC = Statistic(
     check=check,
     needs=needs,
     final=final,
+    pooled=pooled,
     of_all=of_all,
     why=why,
     scalar=False,
