@@ -73,6 +73,23 @@ def accept(real: Living, run_id: str) -> None:
         call(real, "run", "consent", run_id, "accept", by=name, input="y\n")
 
 
+def test_logout_forgets_also_where_the_coordinator_does_not_answer(real: Living) -> None:
+    runner = CliRunner()
+    assert "Nobody is logged in here." in runner.invoke(group, ["logout"]).output
+    runner.invoke(group, ["login", real.url], input=real.tokens["scientist"] + "\n")
+    said = runner.invoke(group, ["logout"])
+    assert said.exit_code == 0, said.output
+    assert f"The token for {real.url} is no longer kept here." in said.output  # an API token is no session that ends
+    assert credentials.saved() is None
+    with hanse.connect(real.url, real.tokens["scientist"]) as federation:
+        assert federation.nodes()
+    credentials.save(credentials.Credentials("http://127.0.0.1:9", "hanse_" + "a" * 32))
+    said = runner.invoke(group, ["logout"])
+    assert said.exit_code == 0, said.output
+    assert "the coordinator was not told" in said.output
+    assert credentials.saved() is None
+
+
 def test_login_remembers(real: Living) -> None:
     runner = CliRunner()
     said = runner.invoke(group, ["login", real.url + "/"], input=real.tokens["scientist"] + "\n")
