@@ -45,5 +45,5 @@ class Sight:
         """Whether it may see this one."""
         if self.account.role is Role.OPERATOR or node in self.account.nodes:
             return True
-        apart = any(node in study.nodes for study in self.all_studies if study.closed is None)
-        return not apart or any(node in study.nodes for study in self.studies)
+        of_it = [study.name for study in self.all_studies if node in study.nodes and study.closed is None]
+        return not of_it or any(study.name in of_it for study in self.studies)
