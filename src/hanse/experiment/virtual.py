@@ -1,7 +1,8 @@
 """Many sites out of one data set: which rows each has, and how much the sites differ.
 
 A site's table is made when it is asked for, and is not kept. So the rows of a simulation take the memory of the data
-set and of the sites that are at work; beside them a run keeps some bookkeeping for each site.
+set and of the sites that are at work; beside them a run keeps some bookkeeping for each site, and what all have
+answered until a step has ended.
 """
 
 from __future__ import annotations
