@@ -181,8 +181,8 @@ def test_every_number_holds_that_of_all_rows(part: int) -> None:
 @pytest.mark.parametrize("part", range(30))
 def test_every_number_holds_that_of_all_rows_of_many_federations(part: int) -> None:
     looked, bounded = np.sum([_one(np.random.default_rng((100 + part, draw))) for draw in range(40)], axis=0)
-    assert looked > 400
-    assert bounded > 100
+    assert looked > 150
+    assert bounded > 40
 
 
 # ---------------------------------------------------------------- one by one
