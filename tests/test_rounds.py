@@ -627,6 +627,20 @@ def test_buffered_asynchronous_rounds_keep_late_answers_and_know_their_age() -> 
     assert all(len(s.participants) >= 1 for s in journal.steps)
 
 
+def test_whose_answer_no_step_took_is_said_to_be_left_out() -> None:
+    algorithm, journal = Sum(rounds=2, need=1, late="keep"), Forgetful()
+
+    async def slow(message: Message, step: int) -> None:
+        await asyncio.sleep(30 if message.id.endswith("n1") else 0)
+
+    go(run(algorithm, LocalTransport(handlers(algorithm, 2, slow)), journal, fraction=1.0))
+    assert [step.failures for step in journal.steps] == [
+        {},
+        {"n1": "the run was over before what step 0 asked it came"},
+    ]
+    assert [sorted(step.participants) for step in journal.steps] == [["n0"], ["n0"]]
+
+
 def test_sums_only_means_that_single_contributions_cannot_be_looked_at() -> None:
     class Nosy(Sum):
         def tell(self, state: State, gathered: Gathered) -> State:

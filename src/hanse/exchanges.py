@@ -71,6 +71,10 @@ class Sky:
         """Nodes that still work on something that was asked."""
         return frozenset(flight.node for flight in self._flights.values())
 
+    def under_way(self) -> dict[str, int]:
+        """Nodes that were asked and not heard yet, or heard and not looked at yet: by which step."""
+        return {flight.node: flight.step for flight in self._flights.values()}
+
     def begin(self, step: int, attempt: int, ask: Ask) -> None:
         """The exchanges that follow are of this step."""
         self._step, self._attempt, self._ask = step, attempt, ask

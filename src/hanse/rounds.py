@@ -192,7 +192,12 @@ class Loop:
                 try:
                     if told is not None:
                         ask = self.algorithm.ask(state)
-                        keep = keep and not isinstance(ask, Done)
+                        if isinstance(ask, Done):
+                            keep = False
+                            for node, asked in sky.under_way().items():  # or nothing said what became of their work
+                                record.failures.setdefault(
+                                    node, f"the run was over before what step {asked} asked it came"
+                                )
                 finally:
                     kept = time.perf_counter() if keep else kept
                     writing = asyncio.ensure_future(self.journal.step(record, state, keep))

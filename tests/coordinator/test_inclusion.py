@@ -132,6 +132,14 @@ def test_a_step_of_which_nothing_is_said_is_not_sound(tmp_path: Path) -> None:
             assert not dropped.sound
             assert not dropped.problems
             last = max(step["step"] for step in proof["steps"])
+
+            def too_late(steps: list[Any]) -> None:
+                steps[-1]["participants"].pop("b")
+                steps[-1]["failures"]["b"] = f"the run was over before what step {last} asked it came"
+
+            late = included(signed_anew(too_late), proof, log.each())
+            assert "the run was over" in late.left_out[last]
+            assert late.sound
             short = included(signed_anew(lambda steps: steps.pop()), proof, log.each())
             assert short.unsaid == {last: "there is no record of the step"}
             cancelled = included(signed_anew(lambda steps: steps.pop(), state="cancelled"), proof, log.each())

@@ -78,11 +78,14 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
             counted.append(step)
         except Tampered as error:
             problems[step] = error.message
+    over = str(records[max(records)]["failures"].get(node, "")) if records else ""  # what came too late for any step
     unsaid = {}
     said = {*counted, *beyond, *left_out, *problems, *(step for step, *_ in taken)}  # also of an earlier step, later
     for step in sorted(own.steps - said):
         if step in records and records[step]["status"] != "ok":
             left_out[step] = "the step failed, so nothing of it was counted"
+        elif over and step in records and node in records[step]["asked"] and own.latest == step:
+            left_out[step] = over
         elif step in records:
             unsaid[step] = "the record of the step neither counts this node nor says why not"
         elif step > max(records, default=-1) and manifest["state"] != "completed":
@@ -133,6 +136,11 @@ class _Answered:
             else:
                 large[step] = max(large.get(step, 0), int(said.get("bytes_out") or 0))
         return cls(frozenset(replies), frozenset(steps), large)
+
+    @property
+    def latest(self) -> int:
+        """The last step that it answered."""
+        return max(self.steps, default=-1)
 
     def check_large(self, step: int) -> None:
         if self.large.get(step, 0) <= LARGEST:
