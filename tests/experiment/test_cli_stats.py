@@ -142,7 +142,7 @@ def test_a_run_of_statistics_is_not_called_a_model(real: Living, monkeypatch: py
     run = json.loads(asked("run", "list", "--json"))[0]["session_id"]
     with hanse.connect(real.url, real.tokens["scientist"]) as federation:
         faces = [repr(federation.run(run)), asked("run", "list"), asked("run", "show", run), asked("run", "watch", run)]
-    monkeypatch.setattr("hanse.coordinator.cli._store", lambda *where: contextlib.nullcontext(real.coordinator.store))
+    monkeypatch.setattr("hanse.coordinator.cli.opened", lambda *where: contextlib.nullcontext(real.coordinator.store))
     faces.append(CliRunner().invoke(group, ["coordinator", "runs"], catch_exceptions=False).output)
     for said in faces:
         assert "statistics" in said
