@@ -39,15 +39,15 @@ def spill(folder: str | os.PathLike[str] | None) -> None:
     _folder = folder
 
 
-def empty(size: int, dtype: np.dtype[Any], large: int = LARGE_BYTES) -> Array:
+def empty(size: int, dtype: np.dtype[Any], large: int | None = None) -> Array:
     """As ``numpy.empty``. A large one lies where one of the same bytes lay that is gone, with all its views,
     if there is such a place.
 
     Args:
-        large: so many bytes are large.
+        large: so many bytes are large; None: :data:`LARGE_BYTES`.
     """
     nbytes = size * dtype.itemsize
-    if nbytes < large:
+    if nbytes < (LARGE_BYTES if large is None else large):
         return np.empty(size, dtype)
     with _lock:
         gone = [memory for lent, memory in _kept if lent() is None]
