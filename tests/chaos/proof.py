@@ -16,6 +16,7 @@ import psutil
 from tests.chaos.world import NODES, World
 
 Json = Any
+_PAGE = 500
 _KEPT = (
     "SELECT DISTINCT r.id, r.state FROM checkpoints c JOIN runs r ON r.id = c.run WHERE r.state IN "
     "('completed', 'rejected', 'expired', 'cancelled')"
@@ -27,10 +28,10 @@ async def runs(
 ) -> tuple[list[str], dict[str, int]]:
     """Every run that the coordinator took is there, has ended, and ended with the undisturbed bytes or with a reason;
     and how many ended how."""
-    found = {s["session_id"]: s for s in (await world.ask("GET", "/api/training/sessions?limit=1000"))["sessions"]}
+    found = await _listed(world)
     wrong = [f"run {run} was taken and is not there any more" for run in proposed if run not in found]
     ends: dict[str, int] = {}
-    for run, brief in found.items():
+    for run in found:
         session = await world.ask("GET", f"/api/training/sessions/{run}")
         state, name = session["state"], session["config"]["name"]
         ends[state] = ends.get(state, 0) + 1
@@ -42,16 +43,25 @@ async def runs(
             wrong.append(f"run {run} ({name}) is {state}: {session['reason']}")
         elif not session["reason"]:
             wrong.append(f"run {run} ({name}) is {state} without a reason")
-        del brief
     return wrong, ends
+
+
+async def _listed(world: World) -> list[str]:
+    """All runs that are there, page after page."""
+    found: list[str] = []
+    while True:
+        path = f"/api/training/sessions?limit={_PAGE}&offset={len(found)}"
+        page = (await world.ask("GET", path))["sessions"]
+        found += [session["session_id"] for session in page]
+        if len(page) < _PAGE:
+            return found
 
 
 async def told_apart(world: World) -> list[str]:
     """What the coordinator counted as an answer stands in the audit log of the node that gave it."""
     wrong = []
     answered = {name: _answered(world.sites / name / "audit.jsonl") for name in NODES}
-    for session in (await world.ask("GET", "/api/training/sessions?limit=1000"))["sessions"]:
-        run = session["session_id"]
+    for run in await _listed(world):
         for step in (await world.ask("GET", f"/api/runs/{run}/rounds"))["rounds"]:
             for node in step["participants"]:
                 if (run, step["step"]) not in answered[node]:

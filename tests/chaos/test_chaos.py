@@ -30,7 +30,9 @@ class Told:
 
     async def ask(self, method: str, path: str) -> Any:
         if path.startswith("/api/training/sessions?"):
-            return {"sessions": list(self.sessions.values())}
+            asked = dict(one.split("=") for one in path.partition("?")[2].split("&"))
+            begin = int(asked["offset"])
+            return {"sessions": list(self.sessions.values())[begin : begin + int(asked["limit"])]}
         return self.sessions[path.rpartition("/")[2]]
 
 
@@ -56,6 +58,15 @@ def test_a_run_that_ended_otherwise_is_found(session: dict[str, Any], wrong: str
 def test_a_run_that_was_lost_is_found() -> None:
     found, _ = asyncio.run(proof.runs(Told(), {"exact": "a"}, {"run-1": "exact"}))  # type: ignore[arg-type]
     assert found == ["run run-1 was taken and is not there any more"]
+
+
+def test_all_of_many_runs_are_looked_at() -> None:
+    """An hour had 1,300, of which a thousand were listed."""
+    told = Told(*({**RUN, "session_id": f"run-{number}"} for number in range(1300)))
+    found, ends = asyncio.run(
+        proof.runs(told, {"exact": "a"}, {f"run-{n}": "exact" for n in range(1300)})  # type: ignore[arg-type]
+    )
+    assert (found, ends) == ([], {"completed": 1300})
 
 
 def test_an_answer_that_no_audit_log_knows_is_found(tmp_path: Path) -> None:
