@@ -319,6 +319,11 @@ class Statistic:
     finer: Callable[[Item, Known], Item | None] | None = None
     shown: Shown = Shown()
 
+    @property
+    def ranged(self) -> bool:
+        """Whether between which values a column lies bounds what rows that are kept back can change (``beside``)."""
+        return self.beside is not _none
+
 
 def whole(stat: Statistic) -> Callable[[Arrays, Mapping[str, Json], Known], Arrays] | None:
     """How what a statistic observes becomes arrays that add over sites; None where it does not say."""

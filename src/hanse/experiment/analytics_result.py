@@ -162,8 +162,8 @@ class FAResult:
             except ConfigError:  # there is no value, and who asks for it is told why
                 continue
             if partial(value):
-                ranged = statistic(item.stat).beside is not statistic("levels").beside
-                found.setdefault(ranged and item.columns[0] not in self.ranges, []).append(item.name)
+                ranged = statistic(item.stat).ranged and item.columns[0] not in self.ranges
+                found.setdefault(ranged, []).append(item.name)
         help = {True: "; ranges={column: [least, most]} says between what values lie, and bounds it", False: ""}
         return [
             f"{some(names)}: of the rows that are told, with no bound on all{help[why]}" for why, names in found.items()
