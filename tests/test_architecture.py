@@ -89,7 +89,7 @@ GROUND = (
     "receipts",
 )
 FLOOR = {  # what stands on which floor; imports point downwards, or stay inside a room
-    **dict.fromkeys(("cli",), 5),
+    **dict.fromkeys(("cli", "container"), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
     **dict.fromkeys(
         ("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated", "protection"), 3

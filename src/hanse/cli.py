@@ -16,6 +16,7 @@ _GROUPS = {
     "node": ("hanse.node.cli:node", "Run a node beside an institution's data."),
     "policy": ("hanse.coordinator.cli_policy:policy", "Try and serve policies written in Cedar."),
     "network": ("hanse.coordinator.cli_network:network", "Have a network prefer what a federation sends."),
+    "container": ("hanse.container:container", "Start what a container is for."),
     "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
     "stats": ("hanse.experiment.cli_stats:stats", "Ask for statistics over all sites."),
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),

@@ -109,6 +109,30 @@ class Setting:
         raise wrong(name, candidates[0], self)
 
 
+_WORDS = {
+    "": False,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+def truth(variable: str, word: str) -> bool:
+    """What a word means in a variable of the environment; "" is false. Raises ``ConfigError``.
+
+    >>> truth("DIFFERENTIAL_PRIVACY", "False"), truth("DIFFERENTIAL_PRIVACY", " on ")
+    (False, True)
+    """
+    if (plain := word.strip().lower()) not in _WORDS:
+        raise ConfigError(f"{variable} is {word!r}; expected true or false")
+    return _WORDS[plain]
+
+
 def declared(default: Json, help: str, check: Check | None = None, names: str = "") -> Any:
     """A :class:`Setting` as a field of a dataclass, so that its value is read as a typed attribute."""
     return as_field(Setting(default, help, check, names))  # type: ignore[arg-type]

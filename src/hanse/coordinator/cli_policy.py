@@ -81,21 +81,30 @@ def copy(folder: Path, place: str) -> None:
 
 
 @policy.command()
-@click.argument("policies", type=click.Path(path_type=Path))
-@click.option("--http", default="127.0.0.1:5000", show_default=True, help="Where to serve.")
+@click.argument("policies", type=click.Path(path_type=Path), envvar="HANSE_POLICIES")
+@click.option(
+    "--http", envvar="HANSE_HTTP", default="127.0.0.1:5000", show_default=True, help="Where to serve. (HANSE_HTTP)"
+)
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
+    envvar="HANSE_HOME",
     default=Path("hanse-policy"),
     show_default=True,
-    help="Folder of its audit log.",
+    help="Folder of its audit log. (HANSE_HOME)",
 )
-@click.option("--tls-cert", default="", help="Certificate for HTTPS (PEM); needed where it is not loopback.")
-@click.option("--tls-key", default="", help="Its key (PEM).")
+@click.option(
+    "--tls-cert",
+    envvar="HANSE_TLS_CERT",
+    default="",
+    help="Certificate for HTTPS (PEM); needed where it is not loopback. (HANSE_TLS_CERT)",
+)
+@click.option("--tls-key", envvar="HANSE_TLS_KEY", default="", help="Its key (PEM). (HANSE_TLS_KEY)")
 def serve(policies: Path, http: str, home: Path, tls_cert: str, tls_key: str) -> None:
     """Answer questions by POLICIES, over the routes that FLOPY-NET documents, until SIGTERM or Ctrl-C.
 
-    Whoever asks shows the token in POLICY_AUTH_TOKEN; without one it serves this machine alone."""
+    HANSE_POLICIES may name them. Whoever asks shows the token in POLICY_AUTH_TOKEN; without one it serves this machine
+    alone."""
     import os
 
     from hanse.coordinator import beside

@@ -15,7 +15,7 @@ from hanse.config import RunConfig, of_ingredients
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.registry import names, settings
-from hanse.settings import Setting, settings_of, unknown
+from hanse.settings import Setting, settings_of, truth, unknown
 
 # FLOPY-NET's variables, and the settings of a run that each of them means
 VARIABLES: Mapping[str, tuple[str, ...]] = {
@@ -23,9 +23,10 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "MAX_ROUNDS": ("num_rounds",),
     "AGGREGATION_STRATEGY": ("federated_strategy",),
     "CLIENT_FRACTION": ("fraction",),
+    "LOCAL_EPOCHS": ("local_epochs",),
+    "BATCH_SIZE": ("batch_size",),
 }
 _OPTION = "--run-default"
-_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _FIRST = ("model_name", "federated_strategy")
 _PRIVACY = {"privacy": "local", "test_fraction": 0.0}  # metrics of held-out rows would be exact sums of them
 _KEPT = frozenset({*VARIABLES["MIN_CLIENTS"], *_PRIVACY})  # what is not left out where it does not fit: that is refused
@@ -60,7 +61,7 @@ class RunDefaults:
             if value and not taken & {*meant}:
                 found[variable] = {name: _known(name).read(variable, value) for name in meant}
         # what is learned and how, before what fits only that
-        if _true(environment, "DIFFERENTIAL_PRIVACY") and "privacy" not in taken:
+        if truth("DIFFERENTIAL_PRIVACY", environment.get("DIFFERENTIAL_PRIVACY", "")) and "privacy" not in taken:
             found["DIFFERENTIAL_PRIVACY"] = _PRIVACY
         made = RunDefaults(tuple(sorted(found.items(), key=lambda pair: not {*_FIRST} & {*pair[1]})))
         strategy = made.values.get("federated_strategy")
@@ -106,13 +107,6 @@ def _known(name: str) -> Setting:
         raise unknown(name, [*core, *ingredients])
     folder, ingredient = ingredients[name][0]
     return settings(folder, ingredient)[name]
-
-
-def _true(environment: Mapping[str, str], variable: str) -> bool:
-    word = environment.get(variable, "").strip().lower()
-    if word and word not in _WORDS:
-        raise ConfigError(f"{variable} is {word!r}; expected true or false")
-    return bool(word) and _WORDS[word]
 
 
 def served_at(environment: Mapping[str, str], http: str) -> str:
