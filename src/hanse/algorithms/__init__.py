@@ -267,8 +267,10 @@ def settled(config: RunConfig) -> RunConfig:
             # metrics of rows held out are exact sums of them: nobody gets them unless somebody asks, and is refused
             test_fraction=config.test_fraction if "test_fraction" in config.given else 0.0,
         )
-    if hasattr(algorithm, "unfit") and (why := algorithm.unfit(config)):
-        raise ConfigError(why)
+    for says in (algorithm, getattr(algorithm.ALGORITHM, "inner", None)):
+        unfit = getattr(says, "unfit", None)
+        if unfit is not None and (why := unfit(config)):
+            raise ConfigError(why)
     _check_measures(config)
     return config
 

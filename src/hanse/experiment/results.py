@@ -77,11 +77,14 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The federation's metrics in the last evaluated round."""
-        history = list(records.history(self.rounds).values())
-        if not history:
-            return {}
-        return {k: v for k, v in history[-1].items() if k not in records.ABOUT and isinstance(v, (int, float))}
+        """The federation's metrics of this model, or of the last that was measured before it."""
+        return {k: v for k, v in self._row.items() if k not in records.ABOUT and isinstance(v, (int, float))}
+
+    @property
+    def _row(self) -> dict[str, Any]:
+        history = records.history(self.rounds)
+        last = [*history.values()][-1] if history else {}
+        return history.get(self.record.data.get("round", -1), last)  # a run may end with an earlier model
 
     @property
     def nearness(self) -> str:
@@ -325,8 +328,8 @@ class Result:
 
     def _basis(self) -> str:
         """Where the figures do not rest on all sites: on how many."""
-        last = list(records.history(self.rounds).values())[-1:]
-        return "".join(f" (of {row['nodes']} of {row['of']} sites)" for row in last if row["nodes"] < row["of"])
+        row = self._row
+        return f" (of {row['nodes']} of {row['of']} sites)" if row and row["nodes"] < row["of"] else ""
 
     def _title(self) -> str:
         if self.config.name:

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hanse.codec import encode
+from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
 from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site, generator
-from hanse.learning import evaluation
+from hanse.learning import by_round, evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
 from hanse.learning.local import LocalStep, Named, Visit, recalled, training
@@ -32,6 +33,7 @@ from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining,
 from hanse.learning.results import result_of
 from hanse.learning.schedule import Phase, Schedule
 from hanse.learning.server import ServerStep, ServerUpdate, applied, plain
+from hanse.learning.stopping import EARLY, Stopping, cannot_end
 from hanse.messages import Array, Json, Record
 from hanse.model import Model
 from hanse.registry import find
@@ -45,9 +47,14 @@ TRAINING = {
     "local_epochs": Setting(1, "passes over a site's rows per round", whole(1, 10_000)),
     "batch_size": Setting(32, "rows per local step", whole(1, 10_000_000)),
     "learning_rate": Setting(None, "of the local steps; null: 0.01", maybe(number(0, 1000, above=True))),
+}
+TRAINING = {
+    **TRAINING,
+    **by_round.settings(TRAINING),
     "learning_rate_decay": Setting(
         1.0, "the rate of a round is that of the round before times this", number(0, 1, above=True)
     ),
+    **EARLY,
 }
 
 
@@ -64,6 +71,7 @@ class State:
         counted: nodes that keep something, and the round in which they were last counted.
         kept_rounds: those in which no site trained.
         lost: nodes that had lost what they kept, in the last round.
+        stopping: when it ends before the last round; None: never.
     """
 
     schedule: Schedule
@@ -77,6 +85,7 @@ class State:
     counted: Mapping[str, int] = field(default_factory=dict)
     kept_rounds: tuple[int, ...] = ()
     lost: tuple[str, ...] = ()
+    stopping: Stopping | None = None
 
     @property
     def learned(self) -> dict[str, Array]:
@@ -144,6 +153,10 @@ class Averaging:
         """Whether a site counts by its weight."""
         return self.aggregation.averages
 
+    def unfit(self, config: RunConfig) -> str:
+        """Why a run cannot be so; "" where it can."""
+        return cannot_end(config, self.local.personal, self.aggregation.needed is not None)
+
     # ------------------------------------------------------------ coordinator
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
@@ -155,7 +168,9 @@ class Averaging:
         if images and not getattr(module, "IMAGES", False):
             raise ConfigError(f"{config['model_name']} does not learn from images; use cnn or torch_module")
         model: Model = module.build(preparation.task(previous), options)
-        state = State(Schedule.of(config), previous, config["model_name"], options, self._chosen(config))
+        chosen = self._chosen(config)
+        state = State(Schedule.of(config), previous, config["model_name"], options, chosen)
+        state = replace(state, stopping=Stopping.of(chosen))
         if getattr(module, "INITIALISED_BY", "coordinator") == "nodes":
             return replace(state, schedule=replace(state.schedule, phase="initialise"))
         return self._with(state, model.init(generator(config["seed"], "initialise")))
@@ -164,7 +179,8 @@ class Averaging:
         """Train and measure, or measure alone, or make the first parameters."""
         phase, done = state.schedule.phase, state.schedule.round
         if phase == "done":
-            return Done(f"{done} rounds")
+            early = state.stopping
+            return Done(early.words() if early is not None and early.trained is not None else f"{done} rounds")
         measures = state.schedule.measures and state.schedule.held_out
         question = Question(phase, done + 1, measures, state.prepared)
         if phase == "initialise":  # only the nodes can tell how the model looks; it is the same at each of them
@@ -200,6 +216,12 @@ class Averaging:
             entry = evaluation.unmeasured(gathered, task, schedule.round)
         elif schedule.measures and measured.answers:
             entry = evaluation.summary(measured, task, schedule.round)
+        if state.stopping is not None and entry is not None:
+            early = state.stopping.measured(schedule, entry, state.model)
+            if early.ends(schedule):
+                schedule, early = early.ended(schedule.noted(entry))
+                return replace(state, schedule=schedule, stopping=early, model=early.model, lost=_lost(gathered))
+            state = replace(state, stopping=early)
         if schedule.phase == "evaluate":
             return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered))
         schedule = schedule.trained(entry)
@@ -361,7 +383,7 @@ class Averaging:
         return result_of(self.name, *about, self.local.measured(visit), history=[], best=None, round=ask.round - 1)
 
     def _common(self, site: Site, ask: Question) -> _Common:
-        return _Common(_learned(ask.model, ask.buffers), self._chosen(site.config))
+        return _Common(_learned(ask.model, ask.buffers), by_round.at(self._chosen(site.config), ask.round))
 
     def _training(
         self, site: Site, model: Model, rows: preparation.Rows, ask: Question, visit: Visit

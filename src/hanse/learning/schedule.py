@@ -21,10 +21,12 @@ Phase = Literal["initialise", "train", "evaluate", "done"]
 
 
 def most_steps(config: RunConfig) -> int:
-    """One to begin with, where the nodes tell how the model looks; one for each round; and those that measure."""
+    """One to begin with, where the nodes tell how the model looks; one for each round; and those that measure, the last
+    of which is of an earlier model where the run may end with one."""
     every = config.evaluate_every if config.fraction < 1 else 0
     between = config.num_rounds // every if every else 0
-    return 1 + config.num_rounds + between + 1
+    early = config.ingredient_settings.get("early_stopping_rounds") is not None
+    return 1 + config.num_rounds + between + 1 + early
 
 
 @dataclass(frozen=True, slots=True)
