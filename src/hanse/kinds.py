@@ -257,8 +257,13 @@ class RowNoise(Protocol):
         """(rows,) bool: which rows the next step takes, drawn secretly."""
         ...
 
-    def noised(self, arrays: Mapping[str, Array], bound: float) -> dict[str, Array]:
-        """The sums of a step, of which one row changes all together by at most ``bound``, with noise. Ends the step."""
+    def parts(self, rows: int, count: int) -> Array:
+        """(rows,) in which of so many parts each row is, drawn secretly."""
+        ...
+
+    def noised(self, arrays: Mapping[str, Array], bound: float, rows: Array | None = None) -> dict[str, Array]:
+        """The sums of a step, of which one row changes all together by at most ``bound``, with noise. Ends the step.
+        ``rows``: the numbers of those that are in it; None: any may be."""
         ...
 
 

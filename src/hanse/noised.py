@@ -49,6 +49,7 @@ class Noised:
         sensitivity: Δ, the L2 norm of what one row adds to v, at most.
         kinds: of columns that it takes; None: all.
         of_all: whether it may be asked without a column, of all rows; ``column`` is None then.
+        beside: the setting that names a second column; ``observe`` gets both then, as a pair.
     """
 
     observe: Callable[[Any, Array, Options], Array]
@@ -57,6 +58,7 @@ class Noised:
     sensitivity: Callable[[Options], float] = lambda options: 1.0
     kinds: frozenset[ColumnKind] | None = None
     of_all: bool = False
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ class NoisedEntry:
         return found
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that it is of: none, one, or two."""
+        other = str(self.options[self.of.beside]) if self.of.beside else ""
+        return tuple(name for name in (self.column, other) if name)
+
+    @property
     def size(self) -> int:
         """How many numbers it sends."""
         return self.of.size(self.options)
@@ -83,19 +91,22 @@ class NoisedEntry:
         """Δ."""
         return self.of.sensitivity(self.options)
 
-    def observe(self, column: Column | None, rows: int, shares: Array | None = None) -> Array:
-        """v of these rows.
+    def observe(self, found: Mapping[str, Column], rows: int, shares: Array | None = None) -> Array:
+        """v of these rows; zeros where a column is not among those that the site has.
 
         Args:
-            column: None where the site has none, or the entry needs none.
+            found: column by name.
             shares: what each row counts for, where one person has several (:mod:`hanse.subjects`); None: 1.
         """
-        stat = self.of
-        if column is None and self.column:
+        stat, columns = self.of, [found.get(name) for name in self.columns]
+        have = [column for column in columns if column is not None]
+        if len(have) < len(columns):
             return np.zeros(self.size)
-        if column is not None and stat.kinds is not None and column.kind not in stat.kinds:
-            raise DataError(f"column {self.column!r} is {column.kind} here; {self.stat} takes numbers")
-        return stat.observe(column, np.ones(rows) if shares is None else shares, self.options)
+        for name, column in zip(self.columns, have, strict=True):
+            if stat.kinds is not None and column.kind not in stat.kinds:
+                raise DataError(f"column {name!r} is {column.kind} here; {self.stat} takes numbers")
+        of = tuple(have) if stat.beside else have[0] if have else None
+        return stat.observe(of, np.ones(rows) if shares is None else shares, self.options)
 
     def value(self, sums: Array, deviation: float) -> tuple[Json, Json]:
         """What people read, and its interval.
@@ -145,8 +156,11 @@ def entries(raw: Json) -> tuple[NoisedEntry, ...]:
             raise ConfigError(f"{str(entry)[:80]!r} is no entry; stat is one of {', '.join(names(FOLDER))}")
         stat, column = str(entry["stat"]), entry.get("column", "")
         taken = settings(FOLDER, stat)
-        if not isinstance(column, str) or (not column and not find(FOLDER, stat).NOISED.of_all):
+        of: Noised = find(FOLDER, stat).NOISED
+        if not isinstance(column, str) or (not column and not of.of_all):
             raise ConfigError(f"{stat} has the column {column!r}; expected the name of one")
+        if of.beside and entry.get(of.beside) in (None, "", column):
+            raise ConfigError(f"{stat} of {column}: name another column as {of.beside}")
         if "range" in taken and "range" not in entry:
             raise ConfigError(f"{stat} of {column}: name its range, as in [0, 120]; it must not follow from the rows")
         given = {name: value for name, value in entry.items() if name not in ("stat", "column")}

@@ -90,3 +90,27 @@ def test_a_model_is_learned_so_and_booked_at_every_node(four: Federation, tmp_pa
         with sqlite3.connect(four.home / node / "sums.db") as kept:
             (sums,) = kept.execute("SELECT count(*) FROM sums WHERE step LIKE ?", (f"{result.run_id} %",)).fetchone()
         assert sums == len(added)
+
+
+def test_boosted_trees_are_learned_so_over_grpc_and_booked_at_every_node(four: Federation, tmp_path: Path) -> None:
+    with api.connect(four.url, four.account("forester", "data_scientist")) as federation:
+        result = federation.experiment(
+            "xgboost",
+            target="y",
+            federated_strategy="noisy_boosting",
+            gathering="secure",
+            sample_id_column=None,
+            privacy={"mode": "distributed", "epsilon": 8.0, "ranges": {"*": [-3, 3]}},
+            rounds=8,
+            model_options={"max_depth": 3, "eta": 0.5},
+        ).run(progress=False)
+        held_out = pd.read_csv(table(tmp_path / "other.csv", 2, 2000))
+        assert 0 <= result.evaluate(held_out)["auc"] <= 1
+    assert (result.privacy.unit, result.privacy.releases, result.privacy.sharing) == ("row", 8, 2)
+    added = [step for step in rounds(four, result.run_id) if step["gathered"]]
+    assert len([step for step in added if step["label"] == "train"]) == 8
+    for step in added:
+        assert (step["gathered"]["by"], step["gathered"]["of"]) == ("secure", NODES)
+        assert all(part["weight"] is None and not part["metrics"] for part in step["participants"].values())
+    for node in four.nodes:
+        assert spent(four, node, result.run_id) == pytest.approx(8.0, rel=1e-6)

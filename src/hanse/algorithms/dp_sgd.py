@@ -18,24 +18,18 @@ References: Abadi et al. 2016, "Deep learning with differential privacy", algori
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
+from hanse.algorithms import _noised_steps as steps
+from hanse.algorithms._noised_steps import NoisedSteps, Walk
 from hanse.config import RunConfig
-from hanse.errors import NodeFailed, NotAllowed
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
-from hanse.learning import rows as preparation
 from hanse.learning.aggregation import weighted_mean
-from hanse.learning.averaging import Averaging, Question, State, model_at, targets
+from hanse.learning.averaging import Averaging, Question, State
 from hanse.learning.local import training
-from hanse.learning.local_training import CHANGE
 from hanse.learning.server import RATE, plain
-from hanse.messages import Json, Record
-from hanse.privacy.guarantee import LOCAL, ROW, settled
+from hanse.privacy.guarantee import ROW
 from hanse.settings import Setting, number, whole
+from hanse.training import Arrays
 from hanse.typed import Typed
 
 TAKES = "row_gradients"
@@ -56,81 +50,22 @@ def noised_steps(config: RunConfig) -> tuple[int, float]:
 
 
 def unfit(config: RunConfig) -> str:
-    """Without noise there is no reason for it; and each site's noise is enough by itself."""
-    if config.privacy is None:
-        return "dp_sgd is for runs with differential privacy; set privacy, or leave federated_strategy out"
-    if settled(config.privacy)["mode"] != LOCAL:
-        return "dp_sgd has its noise in each step at a site, which nobody else can add: leave mode of privacy at local"
-    if config.model_options.get("class_weight") is not None:
-        return "class_weight follows from the rows of a site, of which dp_sgd tells nothing; leave it out"
-    return ""
+    """As of all noised steps."""
+    return steps.unfit("dp_sgd", config)
 
 
-@dataclass(frozen=True)
-class DpSgd:
-    """A :class:`hanse.typed.Computation`: averaging, of which the local training is another."""
-
-    averaging: Averaging
-
-    combines = frozenset({Combine.SUM})
-
-    def init(self, config: Mapping[str, Json], previous: Record | None) -> State:
-        """As of averaging."""
-        return self.averaging.init(config, previous)
-
-    def ask(self, state: State) -> Ask | Done:
-        """As of averaging."""
-        return self.averaging.ask(state)
-
-    def answer(self, site: Site, ask: Question) -> Contribution:
-        """The node's half: noised steps. A site without rows takes them too, so that nobody sees that it has none."""
-        if ask.phase == "initialise":
-            return self.averaging.answer(site, ask)
-        if ask.phase != "train" or site.noise is None:
-            raise NotAllowed("dp_sgd answers with noised steps alone, and none are promised here")
-        if site.shares is not None:
-            raise NotAllowed(
-                "dp_sgd draws rows one by one, and the owner of this data set says that several are of one person; "
-                "use noisy_gradients, which counts persons"
-            )
-        rows, model = preparation.rows(site, ask.prepared), _model(site, ask)
-        X, y = rows.X[rows.train], targets(rows, ask.prepared)
-        settings, bound = site.config, float(site.config["privacy"]["clip"])
-        declared = max(1.0, site.declared)
-        expected, w = settings["sampling_rate"] * declared, dict(ask.model)
-        for _ in range(settings["local_steps"]):
-            taken = np.flatnonzero(site.noise.sample(len(y)))
-            with np.errstate(over="ignore", invalid="ignore"):  # of a row that is no number nothing is in the sum
-                total = model.clipped(w, X[taken], y[taken], bound)
-            noised = site.noise.noised(total, bound)
-            penalty = model.penalty_gradient(w, declared)
-            step = {n: noised[n] / expected + penalty.get(n, 0.0) for n in noised}
-            w = {n: (a - settings["private_step_size"] * step[n]).astype(a.dtype) for n, a in w.items()}
-            site.progress()
-        if not all(np.isfinite(a).all() for a in w.values()):
-            raise NodeFailed("noised steps left the range of numbers; use a smaller private_step_size")
-        change = {f"{CHANGE}.{n}": w[n] - a for n, a in ask.model.items()}
-        return Contribution(Record({}, change), combine=Combine.SUM, noised=True)
-
-    def tell(self, state: State, gathered: Gathered) -> State:
-        """As of averaging."""
-        return self.averaging.tell(state, gathered)
-
-    def begun(self, state: State, start: Record) -> State:
-        """As of averaging."""
-        return self.averaging.begun(state, start)
-
-    def result(self, state: State) -> Record:
-        """As of averaging."""
-        return self.averaging.result(state)
-
-    def metrics(self, state: State) -> Mapping[str, Json]:
-        """As of averaging."""
-        return self.averaging.metrics(state)
+def sampled(walk: Walk, start: Arrays) -> Arrays:
+    """S steps, each of a sample of its own."""
+    settings, w = walk.settings, dict(start)
+    expected = settings["sampling_rate"] * walk.declared
+    for _ in range(settings["local_steps"]):
+        taken = np.flatnonzero(walk.noise.sample(walk.rows))
+        noised = walk.noise.noised(walk.clipped(w, taken), walk.bound)
+        penalty = walk.penalty(w)
+        step = {n: noised[n] / expected + penalty.get(n, 0.0) for n in noised}
+        w = {n: (a - settings["private_step_size"] * step[n]).astype(a.dtype) for n, a in w.items()}
+        walk.step()
+    return w
 
 
-def _model(site: Site, ask: Question) -> Any:  # of the capability row_gradients
-    return model_at(site, preparation.task(ask.prepared))
-
-
-ALGORITHM = Typed(DpSgd(Averaging("dp_sgd", SETTINGS, training, weighted_mean, plain)), State, Question)
+ALGORITHM = Typed(NoisedSteps(Averaging("dp_sgd", SETTINGS, training, weighted_mean, plain), sampled), State, Question)

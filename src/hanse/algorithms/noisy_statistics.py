@@ -93,7 +93,7 @@ class NoisyStatistics:
         """The node's half: one pass over the rows. Raises ``NotAllowed`` for columns that the proposal did not name."""
         question = noised.entries(site.config["model_options"].get("items"))
         source = site.source if site.source is not None else TableSource(site.table)
-        asked = {entry.column for entry in question if entry.column}
+        asked = {column for entry in question for column in entry.columns}
         if unnamed := sorted(asked - set(site.config["features"] or ())):
             raise NotAllowed(f"the question is of {', '.join(unnamed)}, which the proposal does not name as features")
         here = sorted(asked & set(source.schema))
@@ -102,10 +102,11 @@ class NoisyStatistics:
             site.progress()
             shares = None if site.shares is None else site.shares[seen : seen + batch.rows]
             seen += batch.rows
+            found = {name: batch[name] for name in here}
             for part, entry in zip(parts, question, strict=True):
-                part += entry.observe(batch[entry.column] if entry.column in here else None, batch.rows, shares)
-        found = Record({}, {"sums": noised.vector(question, parts)})
-        return Contribution(found, combine=Combine.SUM, sensitivity=noised.sensitivity(question))
+                part += entry.observe(found, batch.rows, shares)
+        sums = Record({}, {"sums": noised.vector(question, parts)})
+        return Contribution(sums, combine=Combine.SUM, sensitivity=noised.sensitivity(question))
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """All is in."""

@@ -52,7 +52,7 @@ def settings(asked: Mapping[str, Any], mode: str, privacy: Mapping[str, Json]) -
     return {
         "federated_strategy": "noisy_statistics",
         "model_options": {"items": items},
-        "features": sorted({entry["column"] for entry in items if entry["column"]}) or None,
+        "features": sorted({column for entry in noised.entries(items) for column in entry.columns}) or None,
         "target_column": "",
         "sample_id_column": None,
         "num_rounds": 1,

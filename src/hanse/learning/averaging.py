@@ -325,7 +325,10 @@ class Averaging:
         if self.local.personal and ask.round > site.config["num_rounds"]:  # nothing is learned any more
             site.keep(self._own(site, visit, ask))
         if ask.phase == "evaluate":
-            return Contribution(Record(said_lost(visit)), float(len(rows.test)), sums, metrics, Combine.SUM)
+            measured = Record(
+                said_lost(visit)
+            )  # no arrays: of noise, metrics are left out, and nothing is to be hidden
+            return Contribution(measured, float(len(rows.test)), sums, metrics, Combine.SUM, sensitivity=0.0)
         training = self._training(site, model, rows, ask, visit)
         record, more = untrained(self.local, visit) if training is None else training.said(training.run())
         return self._contribution(site, rows, visit, record, sums, {**metrics, **more})

@@ -71,7 +71,7 @@ class Guarantee:
         releases: T, how many noised answers a node gives at most.
         sharing: of how many nodes the noise makes up that of a sum, 1 where each node's own is enough.
         rho: of the whole run; of sampled steps, what they would cost without being sampled.
-        steps: noised steps inside each release; 0: the release is noised as a whole.
+        steps: noised steps inside each release that one row is in; 0: the release is noised as a whole.
         sampling: q, by which each row is in a step.
     """
 
@@ -139,6 +139,8 @@ class Guarantee:
             inside = (
                 f", in each of {self.steps} steps inside a release, of which each takes every row with a probability "
                 f"of {self.sampling:g} that nobody sees"
+                if self.sampling < 1
+                else f", in each of the {self.steps} sums inside a release that one row is in at most"
             )
         return (
             f"Differentially private with epsilon {self.epsilon:g} and delta {self.delta:g} over all {self.releases} "
