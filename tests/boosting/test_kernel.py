@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hanse.boosting.kernel import add_to, add_up, part
+from hanse.boosting import scales
+from hanse.boosting.kernel import add_to, add_up, part, round_pairs
 
 Matrix = np.ndarray[Any, Any]
 
@@ -37,6 +38,22 @@ def test_sums_are_those_of_the_loop_as_it_is_written(n: int, dtype: type[np.unsi
     with np.errstate(over="ignore"):  # of what it looks at rows ahead by, which says nothing
         add_up.plain(bins, pairs, rows, low, high, starts, written)
     assert (written == expected).all()
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_pairs_are_the_numbers_of_their_rows_in_units(outputs: int) -> None:
+    """Halves to the even number, the largest there are, and rows that are not asked for as they were."""
+    rng = np.random.default_rng(outputs)
+    both = [rng.uniform(-1, 1, (200, outputs)).astype(np.float32) for _ in range(2)]
+    both[0][:6, 0], both[1][:4, 0] = np.float32([1, -1, 0.5, 1.5, -1.5, 0]), np.float32([0.25, 0, 2.5, 3.5])
+    units, rows = rng.integers(-30, 1, (outputs, 2)), rng.permutation(400)[:200]
+    units[0] = -30, 0  # the second of whole numbers, so that there are halves
+    expected = np.full((outputs, 400, 2), 7, np.int32)
+    expected[:, rows] = scales.whole(np.stack(both, axis=2), units).transpose(1, 0, 2)
+    for write in (round_pairs, round_pairs.plain):
+        pairs = np.full((outputs, 400, 2), 7, np.int32)
+        write(*both, np.ldexp(1.0, -units), rows, pairs)
+        assert (pairs == expected).all()
 
 
 @pytest.mark.parametrize("goes", ["all left", "all right", "some"])

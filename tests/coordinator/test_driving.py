@@ -18,10 +18,12 @@ from hanse import registry
 from hanse.coordinator import background, consent, driving
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import StorageFailed
+from hanse.messages import Record
 from tests.extending import install
 
 from .federation import Federation
 from .live import GrpcSite, Live, until_online, until_state
+from .test_sessions import START, patients
 
 install("engines/counted.py")
 
@@ -36,6 +38,34 @@ def test_an_engine_in_one_file_drives_a_run(tmp_path: Path) -> None:
             assert (run, None) in registry.find("engines", "counted").DRIVEN
 
     asyncio.run(body())
+
+
+def test_what_columns_count_is_worked_out_once_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of boosting takes one step a level of its trees, of which the last alone changes the model."""
+    models: list[int] = []
+
+    def counted(result: Record) -> dict[str, float]:
+        models.append(len(result.arrays["model.size"]))
+        return real(result)
+
+    real = driving.importance
+    monkeypatch.setattr(driving, "importance", counted)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", {"d": patients(0)}, tags={"d": ["heart"]}, standing="accept")
+            options = {"max_depth": 3, "min_child_weight": 0}
+            told = {"model_name": "xgboost", "num_rounds": 3, "tags": ["heart"], "sample_id_column": "Sample"}
+            run = (await f.ok("sci", "POST", START, {**told, "model_options": options}, 201))["session_id"]
+            assert await f.state(run, "completed", "failed") == "completed", f.store.runs.get(run).reason
+            shares = [r.record["feature_importance"] for r in f.store.rounds.list(run) if r.round == 3]
+            assert len(shares) >= 3
+            assert all(set(own) == {"age", "pressure"} and sum(own.values()) == pytest.approx(1) for own in shares)
+            assert shares[0] == shares[1] != shares[-1]
+
+    asyncio.run(body())
+    assert models == [0, 1, 2, 3]
 
 
 def test_a_fault_of_storage_pauses_a_run_with_its_reason_and_it_goes_on(

@@ -60,6 +60,17 @@ def test_a_step_done_again_replaces_its_record(store: Store, running: str) -> No
     assert (latest[0], latest[1].data) == (1, {"second": True})
 
 
+def test_the_last_steps_are_read_first_and_the_others_not_at_all(store: Store, running: str) -> None:
+    for step in range(25):
+        store.rounds.checkpoint(running, step, None, {**RECORD, "round": step})
+    assert [r.step for r in store.rounds.backwards(running)] == list(range(24, -1, -1))
+    assert next(store.rounds.backwards(running)) == store.rounds.get(running, 24)
+    for wanted in (19, 20):  # as many as are read at a time, and twice as many
+        store.rounds.checkpoint(running, wanted, None, RECORD)
+        assert next(r for r in store.rounds.backwards(running) if r.round == RECORD["round"]).step == wanted
+    assert list(store.rounds.backwards("run-nobody")) == []
+
+
 def test_a_failed_step_leaves_no_state(store: Store, running: str) -> None:
     store.rounds.checkpoint(running, 0, SMALL, RECORD)
     store.rounds.checkpoint(running, 1, SMALL, {**RECORD, "status": "failed"})

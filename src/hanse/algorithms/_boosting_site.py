@@ -20,6 +20,7 @@ from hanse.boosting.binning import Binning
 from hanse.boosting.compiled import at_once
 from hanse.boosting.exponential import exp
 from hanse.boosting.growing import Splits
+from hanse.boosting.kernel import round_pairs
 from hanse.boosting.trees import Trees
 from hanse.boosting.workspace import Workspace
 from hanse.codec import ArrayOf
@@ -285,11 +286,11 @@ def _begun(work: Workspace, ask: Question, model: Any, rows: Observed) -> dict[s
         y, weight, own = of.y[train], None if of.weight is None else of.weight[train], objective
         if times is not None and hazard is not None:
             own = objective.given(hazard[risk.intervals(y[:, 0], times.edges)])
-        both = np.stack(own.gradients(work.margins[train], y, weight), axis=2)  # (rows, outputs, 2)
+        both = own.gradients(work.margins[train], y, weight)  # (rows, outputs) each
         if units is None:
-            magnitudes.append(scales.magnitudes(both.reshape(len(y), 2 * objective.outputs)))
-        else:
-            work.pairs[:, train] = scales.whole(both, units).transpose(1, 0, 2)
+            magnitudes.append(scales.magnitudes(np.stack(both, axis=2).reshape(len(y), 2 * objective.outputs)))
+            return
+        round_pairs(*both, np.ldexp(1.0, -units), rows, work.pairs)
 
     at_once(partial(some, part) for part in _parts(of.train))
     work.grown = ask.forward.begun if ask.forward else ""

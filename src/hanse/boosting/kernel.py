@@ -1,7 +1,7 @@
 """The loops over rows that boosting spends its time in, compiled to machine code (:mod:`hanse.boosting.compiled`).
 
-They compare, copy and add whole numbers, and add float32 numbers row by row, so their results have the same bits on
-every machine, with any number of threads.
+They compare, copy and add whole numbers, add float32 numbers row by row, and multiply by powers of two, so their
+results have the same bits on every machine, with any number of threads.
 
 ``bins`` is (n, f), one byte a value, or two where a column has more than 256 bins; ``pairs`` (n, 2) int32 are the
 gradient and the Hessian of each row, in units of their scales.
@@ -70,6 +70,23 @@ def count_in_cells(raw: Array, start: Array, first: Array, width: int, bits: int
                 above = middle
         if below > 0 and (key - start[below - 1]) >> width == 0:
             found[((below - 1) << bits) + ((key - start[below - 1]) >> shift)] += 1
+
+
+@compiled
+def round_pairs(gradients: Array, hessians: Array, factors: Array, rows: Array, pairs: Array) -> None:
+    """Writes the pairs of some rows: their gradients and Hessians as whole numbers of their units
+    (:mod:`hanse.boosting.scales`), to the nearest, of two the even one.
+
+    Args:
+        gradients, hessians: (n, outputs).
+        factors: (outputs, 2) float64, powers of two: how many units make 1.
+        rows: (n,) whose they are.
+        pairs: (outputs, all rows, 2) int32, written.
+    """
+    for output in range(len(factors)):
+        for i in range(len(rows)):
+            pairs[output, rows[i], 0] = np.int32(np.rint(np.float64(gradients[i, output]) * factors[output, 0]))
+            pairs[output, rows[i], 1] = np.int32(np.rint(np.float64(hessians[i, output]) * factors[output, 1]))
 
 
 @compiled

@@ -159,18 +159,17 @@ def _search(
     total = histograms[:, : starts[1]].sum(axis=1)  # of the node: any column's
     absent = histograms[:, missing]
     lacks: Array = np.any(absent, axis=2)
-    usable = np.ones((len(histograms), len(column)), bool)
-    usable[:, missing] = False
-    usable &= (bins.categories == 0)[column]
+    anywhere = np.repeat(bins.categories == 0, bins.count + 2)
+    anywhere[missing] = False
+    usable = np.tile(anywhere, (len(histograms), 1))
     usable[:, missing - 1] &= lacks  # after the last value there is a split only of missing values from given ones
     if allowed is not None:
         usable &= allowed[:, column]
     left = []
     for i in (0, 1):
-        running = np.cumsum(histograms[:, :, i], axis=1)
-        before = np.where(starts[:-1] > 0, running[:, starts[:-1] - 1], 0)
-        running -= before[:, column]
-        left.append(running)
+        running = np.array(histograms[:, :, i], order="C")
+        running[:, starts[1:-1]] -= total[:, i : i + 1]  # each column adds up to it, so every one begins at 0
+        left.append(np.cumsum(running, axis=1, out=running))
     sums = total[:, :1] * scales[:, :1], total[:, 1:] * scales[:, 1:]
     parent = penalty.score(*sums) if bounds is None else penalty.worth(*sums, bounds.weight)
     signs = None if bounds is None else bounds.monotone[column]
@@ -263,7 +262,7 @@ def _gain(
         leaves = [np.clip(penalty.weight(g, h), bounds.lower, bounds.upper) for g, h in zip(sums, weights, strict=True)]
         fine &= signs * (leaves[1] - leaves[0]) >= 0
         found = penalty.worth(sums[0], weights[0], leaves[0]) + penalty.worth(sums[1], weights[1], leaves[1])
-    found[~fine] = -np.inf
+    np.copyto(found, -np.inf, where=~fine)
     return found
 
 

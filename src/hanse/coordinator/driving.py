@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import time
 from collections.abc import Callable, Mapping
 
@@ -20,7 +21,7 @@ from hanse.coordinator.starting_model import starting_model
 from hanse.errors import HanseError, NotNow, Refused
 from hanse.kinds import State
 from hanse.learning.measuring import MEASURED
-from hanse.messages import Json
+from hanse.messages import Array, Json
 from hanse.privacy.noise_secret import noise_secret
 from hanse.receipts import Receipts
 from hanse.registry import find
@@ -183,8 +184,16 @@ class RunDriver:
                 reason = str(detail.get("reason", ""))
             self._chronicle.note(kind, run_id, detail=detail)
 
+        found: tuple[list[Array], Mapping[str, float]] = [], {}
+
         def shares(state: State) -> Mapping[str, float]:
-            return importance(algorithm.result(state)) if learns and state.nbytes <= LARGEST else {}
+            nonlocal found
+            if not learns or state.nbytes > LARGEST:
+                return {}
+            model = [state.arrays[name] for name in state.arrays if name.startswith("model.")]
+            if not model or len(model) != len(found[0]) or any(map(operator.is_not, model, found[0])):
+                found = model, importance(algorithm.result(state))  # else a part of a round, which changed no model
+            return found[1]
 
         learns = algorithms.needs_data(config)
         kept = algorithm.model if config.keep_models else lambda state: None
@@ -252,11 +261,16 @@ class RunDriver:
 
     def _last_metrics(self, run_id: str) -> tuple[int | None, Mapping[str, Json]]:
         """The last training round, and what was measured last: a step may evaluate the model of a round before."""
-        done = [r for r in self._store.rounds.list(run_id) if r.status == "ok"]
-        round = next((r.round for r in reversed(done) if r.round is not None), None)
-        measured = (dict(r.record.get("metrics") or {}) for r in reversed(done))
-        of_model = ({name: value for name, value in told.items() if name != MEASURED} for told in measured)
-        return round, next((metrics for metrics in of_model if metrics), {})
+        round: int | None = None
+        metrics: Mapping[str, Json] = {}
+        for done in self._store.rounds.backwards(run_id):
+            if done.status == "ok":
+                told = dict(done.record.get("metrics") or {})
+                round = done.round if round is None else round
+                metrics = metrics or {name: value for name, value in told.items() if name != MEASURED}
+            if round is not None and metrics:
+                break
+        return round, metrics
 
     def _end(self, run_id: str, to: RunState, reason: str, result: str | None) -> StoredRun:
         """The last transition, whatever the run was when the rounds ended (a pause may come with the last one)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from hanse.store.states import TERMINAL, RunState
 _log = logging.getLogger(__name__)
 INLINE_BYTES = 256 << 10
 KEEP = 2
+_FEW = 10  # records of steps that are read at a time, from the last
 
 # The statements of every round, made once: building one takes longer than executing it.
 _OF_RUN = bindparam("run_id", type_=String)
@@ -134,6 +135,18 @@ class Rounds:
         query = select(rounds).where(rounds.c.run == words(run_id), rounds.c.step > after).order_by(rounds.c.step)
         with self._database.read() as connection:
             return [_round(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def backwards(self, run_id: str) -> Iterator[Round]:
+        """From the last step to the first, read a few at a time: a run may have thousands."""
+        query = select(rounds).where(rounds.c.run == words(run_id)).order_by(rounds.c.step.desc()).limit(_FEW)
+        following = query
+        while True:
+            with self._database.read() as connection:
+                found = connection.execute(following).mappings().all()
+            yield from map(_round, found)
+            if len(found) < _FEW:
+                return
+            following = query.where(rounds.c.step < found[-1]["step"])
 
     def latest_checkpoint(self, run_id: str) -> tuple[int, Record] | None:
         """The last step that left a state, and that state; go on with the step after it. None: begin
