@@ -70,10 +70,16 @@ class Step:
 class Journal(Protocol):
     """What the loop writes to. ``step`` makes the record durable before it returns, and the state where it is
     to be kept; it may be called while the next step runs, but never twice at a time. Nothing goes on from a
-    state that is not kept: the step is done again, or it was the last and the result comes next."""
+    state that is not kept: the step is done again, or it was the last and the result comes next. So its record may be
+    made durable a moment later, with those that follow."""
 
     async def step(self, record: Step, state: State, keep: bool) -> None:
-        """Makes the record durable, and the state where it is to be kept (``keep``), before it returns."""
+        """Makes the record durable, and the state where it is to be kept (``keep``), before it returns; a record
+        without a state by then, or with the next."""
+        ...
+
+    async def end(self) -> None:
+        """Makes durable what is not yet: the loop has ended, however it did."""
         ...
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None:
@@ -95,6 +101,9 @@ class Forgetful:
             self._look(state)
         if self._show:
             self._show(record)
+
+    async def end(self) -> None:
+        pass
 
     def event(self, kind: str, detail: Mapping[str, Json]) -> None:
         self.events.append((kind, detail))
@@ -211,9 +220,12 @@ class Loop:
                     )
         finally:
             await sky.close()
-            if writing is not None:
-                await writing
-            large_arrays.release()
+            try:
+                if writing is not None:
+                    await writing
+            finally:
+                await self.journal.end()
+                large_arrays.release()
         return state
 
     async def _tell(self, ask: Ask, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:

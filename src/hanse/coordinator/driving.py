@@ -196,7 +196,7 @@ class RunDriver:
             return found[1]
 
         learns = algorithms.needs_data(config)
-        kept = algorithm.model if config.keep_models else lambda state: None
+        kept = algorithm.model if config.keep_models else None
         journal = StoreJournal(self._store, run.id, note, shares, kept, config.keep_models == "best")
         loop = rounds.Loop(
             algorithm=algorithm,

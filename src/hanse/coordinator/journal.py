@@ -1,8 +1,13 @@
-"""What the loop writes, made durable by the store, in a thread while the next step runs."""
+"""What the loop writes, made durable by the store, in a thread while the next step runs.
+
+Records of steps whose state is not kept wait a moment for those that follow, so that the levels of a tree, which come
+every few milliseconds, are one commit together: who is killed meanwhile does these steps again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
@@ -11,6 +16,8 @@ from hanse.messages import Json, Record
 from hanse.rounds import Step
 from hanse.store import Store
 
+_TOGETHER_S = 0.2  # that a record waits for those that follow, at most
+_INLINE_BYTES = 1 << 20  # of a state; below this, what its record says is made at once
 Importance = Callable[[State], Mapping[str, float]]
 Note = Callable[[str, str, Mapping[str, Json]], None]  # (kind, run, detail)
 
@@ -21,7 +28,7 @@ class StoreJournal:
     Args:
         note: appends an event without waiting for it.
         importance: feature to its share in the model of a state, for the record of a training round.
-        model: the model of a state, to be kept as a version of its own; None: it has none (yet).
+        model: the model of a state, to be kept as a version of its own; None: it has none (yet). None: none is kept.
         only_best: of the versions that were measured, keep the best.
     """
 
@@ -31,27 +38,67 @@ class StoreJournal:
         run: str,
         note: Note,
         importance: Importance = lambda state: {},
-        model: Callable[[State], Record | None] = lambda state: None,
+        model: Callable[[State], Record | None] | None = None,
         only_best: bool = False,
     ) -> None:
         self._store, self._run, self._note, self._importance, self._model = store, run, note, importance, model
         self._only_best = only_best
         self._kept: int | None = None
+        self._due: list[tuple[int, dict[str, Json]]] = []  # records that wait
+        self._writing, self._ended = asyncio.Lock(), asyncio.Event()
+        self._soon: asyncio.Task[None] | None = None  # writes them
 
     async def step(self, record: Step, state: State, keep: bool) -> None:
-        await asyncio.to_thread(self._write, record, state, keep)
+        if self._model is not None or keep or record.status != "ok":
+            await self._write(record, state, keep)
+            return
+        if state.nbytes <= _INLINE_BYTES:
+            told = self._told(record, state)
+        else:
+            told = await asyncio.to_thread(self._told, record, state)
+        self._due.append((record.step, told))
+        if self._soon is not None and self._soon.done():
+            self._soon.result()  # what failed there fails here
+            self._soon = None
+        if self._soon is None:
+            self._soon = asyncio.create_task(self._later())
 
-    def _write(self, record: Step, state: State, keep: bool) -> None:
+    async def end(self) -> None:
+        self._ended.set()
+        if self._soon is not None:
+            await self._soon
+
+    async def _later(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _TOGETHER_S)
+        await self._write()
+
+    async def _write(self, record: Step | None = None, state: State | None = None, keep: bool = False) -> None:
+        async with self._writing:
+            due, self._due = self._due, []
+            await asyncio.to_thread(self._committed, due, record, state, keep)
+
+    def _committed(
+        self, due: list[tuple[int, dict[str, Json]]], record: Step | None, state: State | None, keep: bool
+    ) -> None:
+        if record is not None and state is not None:
+            due = [*due, (record.step, self._told(record, state))]
+            if record.status == "ok" and self._model is not None:
+                self._keep(self._model(state))
+                self._rate(record)
+        if not due:
+            return
+        *earlier, (step, told) = due
+        for sha in self._store.rounds.checkpoint(self._run, step, state if keep else None, told, earlier):
+            self._store.blobs.delete(sha)
+
+    def _told(self, record: Step, state: State) -> dict[str, Json]:
         told = {field.name: getattr(record, field.name) for field in fields(record)}  # asdict would copy every number
         if record.status == "ok" and record.round is not None:
             shares = self._importance(state)
             if shares:
                 told["feature_importance"] = dict(shares)
-        if record.status == "ok":
-            self._keep(self._model(state))
-            self._rate(record)
-        for sha in self._store.rounds.checkpoint(self._run, record.step, state if keep else None, told):
-            self._store.blobs.delete(sha)
+        return told
 
     def _keep(self, model: Record | None) -> None:
         """Before the record of the step is there, so that whoever hears of the round finds its model."""

@@ -84,7 +84,12 @@ class Rounds:
         self._database, self._events, self._blobs = database, events, blobs
 
     def checkpoint(
-        self, run_id: str, step: int, state: Record | str | None, record: Mapping[str, Json]
+        self,
+        run_id: str,
+        step: int,
+        state: Record | str | None,
+        record: Mapping[str, Json],
+        earlier: Sequence[tuple[int, Mapping[str, Json]]] = (),
     ) -> tuple[str, ...]:
         """Makes the step's record and the state that it left durable, in one commit. When this
         returns, a crash loses neither; if it does not return, neither or both are there.
@@ -96,13 +101,15 @@ class Rounds:
             record: ``label``, ``round``, ``started`` and ``ended`` (ISO 8601 or seconds),
                 ``status`` (``ok`` or ``failed``), and whatever else belongs to it. A step that is
                 done again replaces its record.
+            earlier: records of steps before it that left no state, in their order.
 
         Returns the SHA-256s of blobs that only checkpoints which have now been given up referred
         to: they may be deleted.
 
         Raises ``Conflict`` if the run has ended.
         """
-        row = _row(run_id, step, record)
+        written = [_row(run_id, *each) for each in (*earlier, (step, record))]
+        row = written[-1]
         place = self._place(state) if row["status"] == "ok" else None
         with self._database.write() as tx:
             found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
@@ -110,7 +117,8 @@ class Rounds:
                 raise NotFound(f"there is no run {run_id!r}")
             if found in TERMINAL:
                 raise Conflict(f"run {run_id} is {found}; nothing more can be recorded")
-            tx.execute(self._database.upsert(rounds, tuple(row), ("run", "step")), row)
+            for each in written:
+                tx.execute(self._database.upsert(rounds, tuple(each), ("run", "step")), each)
             progress = {"run_id": run_id, "at": now(), "new_step": step, "new_round": row["round"]}
             tx.execute(_PROGRESS, progress)
             gone: tuple[str, ...] = ()
@@ -118,7 +126,8 @@ class Rounds:
                 values = {"run": run_id, "step": step, "time": now(), **place}
                 tx.execute(self._database.upsert(checkpoints, tuple(values), ("run", "step")), values)
                 gone = _retire(tx, run_id)
-            self._events.record(tx, "round", run=run_id, detail=_summary(row))
+            for each in written:
+                self._events.record(tx, "round", run=run_id, detail=_summary(each))
         return gone
 
     def get(self, run_id: str, step: int) -> Round:
