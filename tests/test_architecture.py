@@ -81,6 +81,7 @@ GROUND = (
     "addresses",
     "releases",
     "validity",
+    "pace",
     "served_certificate",
     "trust",
     "proxies",

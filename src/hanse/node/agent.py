@@ -39,6 +39,7 @@ from hanse.node.spending import Book
 from hanse.node.summaries import summaries
 from hanse.node.worker import PROGRAM, Worker
 from hanse.node.workers import Workers
+from hanse.pace import Pace
 from hanse.registry import names
 from hanse.signing import Signer
 from hanse.store.audit import AuditLog
@@ -78,6 +79,8 @@ class Agent:
         self.pool = SharedPool()
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
+        self.pace = Pace()
+        self._set_pace()
         self.connection = (connect or self._connect)(self._caller())
         self.coordinator = self.clock = ""  # its release, and what is wrong with the clocks, once it has said
         self.state, self.detail, self.heartbeat_seconds = "starting", "", HEARTBEAT_SECONDS
@@ -145,7 +148,11 @@ class Agent:
             refused=self._refused,
             limit=self.settings.limits.message_mb << 20,
             beat_s=lambda: self.heartbeat_seconds,
+            pace=self.pace,
         )
+
+    def _set_pace(self) -> None:
+        self.pace.set(self.settings.line.upload_limit_mbit, self.settings.line.transfer_hours)
 
     def _connect(self, caller: Caller) -> Line:
         return line(self.settings.coordinator.address or load_identity(self.home).address, caller)
@@ -495,6 +502,7 @@ class Agent:
         before_worker = (self.settings.limits, self.settings.policy)
         fresh = (new.limits, new.policy) != before_worker
         before, self.settings = self.settings, new
+        self._set_pace()
         if before.consent != new.consent and self.state == "connected":
             self._report(self.state, self.detail)  # the coordinator has to know where approvals are taken
         self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)

@@ -20,6 +20,7 @@ from hanse import policy, toml_text
 from hanse.addresses import renamed
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
+from hanse.pace import HOURS
 from hanse.registry import names
 from hanse.settings import Setting, as_field, checked, declared, number, one_of, settings_of, unknown, whole
 from hanse.whole_files import write_whole
@@ -90,6 +91,14 @@ class TaskLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class LineLimits:
+    """What large payloads (over 2 MB) may take of the line on their way out. What is small goes at any time."""
+
+    upload_limit_mbit: float = declared(0.0, "megabits per second; 0: as fast as the line", number(0))
+    transfer_hours: tuple[str, ...] = declared((), "when they leave; empty: at any time", HOURS)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSettings:
     """All settings of one node."""
 
@@ -102,6 +111,7 @@ class NodeSettings:
     coordinator: CoordinatorAddress = field(default_factory=CoordinatorAddress)
     policy: Any = field(default_factory=Policy)
     limits: TaskLimits = field(default_factory=TaskLimits)
+    line: LineLimits = field(default_factory=LineLimits)
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> NodeSettings:
@@ -158,7 +168,13 @@ class NodeSettings:
         return NodeSettings.parse(plain)
 
 
-_TABLES: dict[str, Any] = {"": NodeSettings, "coordinator": CoordinatorAddress, "policy": Policy, "limits": TaskLimits}
+_TABLES: dict[str, Any] = {
+    "": NodeSettings,
+    "coordinator": CoordinatorAddress,
+    "policy": Policy,
+    "limits": TaskLimits,
+    "line": LineLimits,
+}
 _FIXED = ("node_id", "coordinator.address", "coordinator.url")  # what the join token said
 
 

@@ -25,6 +25,7 @@ from hanse.errors import ConfigError
 if TYPE_CHECKING:
     from hanse.identity import NodeIdentity, ServerIdentity
     from hanse.messages import Allocate, Message
+    from hanse.pace import Pace
     from hanse.transport import Handler, Progress
 
 REQUEST_HEADER = 4 << 20  # bytes of a request to a coordinator: reading JSON holds up all that the process does
@@ -88,6 +89,7 @@ class Caller:
         refused: told (peer, what, detail) of everything that was not accepted.
         limit: largest payload in bytes.
         beat_s: seconds between two heartbeats of this node, now, as its coordinator asks.
+        pace: when large payloads may leave; None: at once.
     """
 
     node: str
@@ -98,6 +100,7 @@ class Caller:
     refused: Callable[[str, str, str], None]
     limit: int
     beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
+    pace: Pace | None = None
 
 
 class Listener(Protocol):

@@ -26,7 +26,7 @@ from hanse.messages import Message, frames, head, new_edition, rest
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
 from hanse.transports._failures import failure
-from hanse.transports._hearts import Hearts
+from hanse.transports._hearts import Heart, Hearts
 from hanse.transports._outbox import Parcel
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class _Answer:
     header: int = -1  # bytes of the reply's, once somebody has counted them
     edition: int = 0  # of the request, where it is large, and its header's XXH3
     head: str = ""
+    heart: Heart | None = None  # while a large reply may have to wait for its pace
     out: int = 0  # edition of the reply, once a large one was begun to be sent
 
 
@@ -62,6 +63,7 @@ class Answers:
         refuse: told (what, detail) of what is not accepted.
         limit: largest payload of a reply, in bytes.
         hearts: say while the handler works that it does.
+        paced: large replies may wait for a pace: until the peer has one it is told that it is still being sent.
     """
 
     def __init__(
@@ -72,10 +74,11 @@ class Answers:
         refuse: Callable[[str, str], None],
         limit: int,
         hearts: Hearts,
+        paced: bool = False,
     ) -> None:
         self.me, self.peer, self.handler = me, peer, handler
         self._refuse, self._limit = refuse, limit
-        self._hearts = hearts
+        self._hearts, self._paced = hearts, paced
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
 
     def take(self, connection: Conduit, request: Message, long: bool) -> None:
@@ -192,9 +195,10 @@ class Answers:
             def go(place: int) -> None:
                 if place >= reply.body.nbytes:
                     raise WireError(f"{place} bytes of {reply.id[:80]!r} are said to be there; it has no more")
-                connection.outbox.add(
-                    Parcel(name, rest(reply, stream, CHUNK_BYTES, place), lambda: None, failed, begun=True)
-                )
+                if self._paced and answer is not None and answer.heart is None:
+                    answer.heart = self._hearts.at_work(lambda: self._alive(answer, reply.id))
+                made = rest(reply, stream, CHUNK_BYTES, place)
+                connection.outbox.add(Parcel(name, made, lambda: None, failed, begun=True, large=True))
 
             connection.held[reply.id] = go
         connection.outbox.add(Parcel(name, made, lambda: None, failed, size=size))
@@ -208,6 +212,12 @@ class Answers:
         answer.connection.outbox.drop(("reply", id))
         if answer.task is not None:
             answer.task.cancel()
+        self._still(answer)
+
+    def _still(self, answer: _Answer) -> None:
+        if answer.heart is not None:
+            self._hearts.open.discard(answer.heart)
+            answer.heart = None
 
     def _trim(self) -> None:
         """Let go of the oldest replies that nobody acknowledged; asked again, they are recomputed."""
@@ -222,4 +232,5 @@ class Answers:
             if count <= _UNACKED and held <= _UNACKED_BYTES and headers <= _UNACKED_HEADERS:
                 return
             count, held, headers = count - 1, held - reply.body.nbytes, headers - max(0, answer.header)
+            self._still(answer)
             del self._answers[id]

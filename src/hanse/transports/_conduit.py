@@ -13,6 +13,7 @@ from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
 from hanse.messages import Allocate, Assembler, Buffer, Message, Repeated, Signal
+from hanse.pace import Pace
 from hanse.transports._broadcast import FIRST_STREAM, Shared
 from hanse.transports._halves import Halves
 from hanse.transports._outbox import Outbox
@@ -60,8 +61,9 @@ class Conduit:
         request_header: int,
         halves: Halves,
         known: Callable[[str, int, str], bool],
+        pace: Pace | None = None,
     ) -> None:
-        self.wire, self.outbox = wire, Outbox(wire.write, self.end)
+        self.wire, self.outbox = wire, Outbox(wire.write, self.end, pace)
         self.reading: asyncio.Task[None] | None = None  # of a long header
         self.incoming: dict[int, str] = {}  # stream -> id of the message that is half in
         self.ignored: set[int] = set()  # streams whose rest is not wanted

@@ -68,6 +68,7 @@ class FlowerNode:
             report=lambda what, detail: caller.report(what, detail.replace(f"folder://{root}", self._name)),
             refused=caller.refused,
             limit=caller.limit,
+            pace=caller.pace,
         )
         self._name = f"flower://{where}"
         self._mine = f"to-coordinator/{caller.node}"

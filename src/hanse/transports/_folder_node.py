@@ -17,6 +17,7 @@ from typing import Any
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, WireError
 from hanse.identity import NodeIdentity
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
+from hanse.pace import Pace
 from hanse.transport import COORDINATOR, Handler
 from hanse.transports import _folder_files as files
 from hanse.transports import _folder_papers as papers
@@ -40,6 +41,7 @@ class FolderNode(NodeEnd):
         root: the folder, as it is called on this machine.
         identity, allocate, report, refused, limit: as of :class:`hanse.transports.Caller`.
         alive_every: seconds between signs of life while ``handler`` works.
+        pace: when large payloads may leave; None: at once.
         backoff: shortest and longest time between two hellos, in seconds.
     """
 
@@ -55,10 +57,18 @@ class FolderNode(NodeEnd):
         refused: Refusal = lambda peer, what, detail: None,
         limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
+        pace: Pace | None = None,
         backoff: tuple[float, float] = (0.05, 60.0),
     ) -> None:
         super().__init__(
-            node, handler, allocate=allocate, report=report, refused=refused, limit=limit, alive_every=alive_every
+            node,
+            handler,
+            allocate=allocate,
+            report=report,
+            refused=refused,
+            limit=limit,
+            alive_every=alive_every,
+            pace=pace,
         )
         self._root, self._identity, self._refused, self._backoff = root, identity, refused, backoff
         self._mine, self._theirs = root / "to-coordinator" / node, root / "to-nodes" / node

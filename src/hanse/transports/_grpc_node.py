@@ -16,6 +16,7 @@ from typing import Any
 from hanse.addresses import is_loopback
 from hanse.errors import HanseError
 from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
+from hanse.pace import Pace
 from hanse.transport import Handler
 from hanse.transports._grpc_call import PERMISSION_DENIED, RECEIVE_BYTES, UNAUTHENTICATED, Call, Ended
 from hanse.transports._grpc_channel import (
@@ -50,7 +51,7 @@ class GrpcNode(NodeEnd):
         beat_s: seconds between two heartbeats of this node, now: the line is probed after ``SILENT_BEATS`` of them
             in silence, and given up as long after.
         backoff: shortest and longest time between attempts, in seconds.
-        handler, allocate, report, refused, limit, alive_every: as of :class:`NodeEnd`.
+        handler, allocate, report, refused, limit, alive_every, pace: as of :class:`NodeEnd`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class GrpcNode(NodeEnd):
         refused: Refusal = lambda peer, what, detail: None,
         limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
+        pace: Pace | None = None,
         beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
         backoff: tuple[float, float] = (0.05, 5.0),
     ) -> None:
@@ -74,7 +76,14 @@ class GrpcNode(NodeEnd):
         if credentials is None:
             check_plaintext(address, insecure)
         super().__init__(
-            node, handler, allocate=allocate, report=report, refused=refused, limit=limit, alive_every=alive_every
+            node,
+            handler,
+            allocate=allocate,
+            report=report,
+            refused=refused,
+            limit=limit,
+            alive_every=alive_every,
+            pace=pace,
         )
         self.address, self._credentials, self._explain, self._backoff = address, credentials, explain, backoff
         self._host, self._keepalive = host, lambda: SILENT_BEATS * beat_s()

@@ -29,6 +29,7 @@ from hanse.messages import (
     frames,
     new_edition,
 )
+from hanse.pace import Pace
 from hanse.transport import Handler, Progress
 from hanse.transports._answers import Answers
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
@@ -73,6 +74,7 @@ class Link:
         request_limit, request_header: largest payload and header of a request from the peer.
         alive_every: seconds between ``alive`` signals while a handler works, where there is no ``traffic``.
         traffic: shared by the links of a process that has many peers.
+        pace: when large payloads may leave; None: at once.
     """
 
     def __init__(
@@ -88,13 +90,14 @@ class Link:
         request_header: int = MAX_HEADER_BYTES,
         alive_every: float = ALIVE_SECONDS,
         traffic: Traffic | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        self._traffic = traffic
+        self._traffic, self._pace = traffic, pace
         self.speeds = Speeds()
         self.me, self.peer = me, peer
         self._refused = refused
         hearts = Hearts(alive_every) if traffic is None else traffic.hearts
-        self._answers = Answers(me, peer, handler, self._refuse, limit, hearts)
+        self._answers = Answers(me, peer, handler, self._refuse, limit, hearts, pace is not None)
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
@@ -152,7 +155,8 @@ class Link:
         name = ("request", message.id)
         if traffic is None or message.body.nbytes <= LARGE_BYTES:
             made = frames(message, connection.next_stream(reply=False), CHUNK_BYTES)
-            connection.outbox.add(Parcel(name, made, moved, failed))
+            large = message.body.nbytes > LARGE_BYTES
+            connection.outbox.add(Parcel(name, made, moved, failed, large=large))
             return
         again, asked.edition = asked.edition != 0, asked.edition or new_edition()
         sending = LargeRequest(message, asked.edition, again, connection, traffic, self.speeds)
@@ -185,6 +189,7 @@ class Link:
             self._request_header,
             self._halves,
             self._answers.knows,
+            self._pace,
         )
         self._connection = connection
         for id, further in list(self._over.items())[-_REPEATED:]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from hanse.identity import check_node_id
 from hanse.messages import Allocate, Message
+from hanse.pace import Pace
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports._link import Link, Refusal
 
@@ -28,6 +29,7 @@ class NodeEnd:
         refused: told of everything from the coordinator that was not accepted.
         limit: largest payload in bytes, both ways.
         alive_every: seconds between signs of life while ``handler`` works.
+        pace: when large payloads may leave; None: at once.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class NodeEnd:
         refused: Refusal,
         limit: int,
         alive_every: float,
+        pace: Pace | None = None,
     ) -> None:
         self.node, self._report = check_node_id(node), report
         self._link = Link(
@@ -51,6 +54,7 @@ class NodeEnd:
             limit=limit,
             request_limit=limit,
             alive_every=alive_every,
+            pace=pace,
         )
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from hanse.errors import WireError
 from hanse.messages import signal
+from hanse.pace import Pace
 
 PACK_BYTES = 64 << 10  # frames up to this size share a write
 _PATIENCE = 30.0  # seconds: of an idle node the next heartbeat takes it along, and a write of its own is saved
@@ -35,6 +36,7 @@ class Parcel:
         moved: called after each frame that left.
         failed: called when a frame could not be made.
         size: bytes that it holds while it waits, where somebody asked.
+        large: it leaves at the pace of its owner.
     """
 
     name: tuple[str, str]
@@ -43,6 +45,7 @@ class Parcel:
     failed: Callable[[Exception], None]
     begun: bool = False
     size: int = 0
+    large: bool = False
 
 
 class Outbox:
@@ -51,10 +54,12 @@ class Outbox:
     Args:
         write: takes one write, and returns whether the next may come; if not, :meth:`ready` is called when it may.
         broken: called when a message that has begun cannot go on: the connection is of no use.
+        pace: when a frame of a large message may leave; None: at once.
     """
 
-    def __init__(self, write: Callable[[bytes], bool], broken: Callable[[str], None]) -> None:
-        self._write, self._broken = write, broken
+    def __init__(self, write: Callable[[bytes], bool], broken: Callable[[str], None], pace: Pace | None = None) -> None:
+        self._write, self._broken, self._pace = write, broken, pace
+        self._paced: asyncio.TimerHandle | None = None  # for the next large frame
         self._free, self._sending = True, False
         self._signals: deque[bytes] = deque()
         self._parcels: deque[Parcel] = deque()
@@ -112,8 +117,9 @@ class Outbox:
         self._free, self._large = False, b""
         self._signals.clear()
         self._parcels.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._paced):
+            if timer is not None:
+                timer.cancel()
 
     def send(self) -> None:
         """What waits leaves now, as far as it may."""
@@ -121,32 +127,62 @@ class Outbox:
             return
         self._sending = True
         try:
-            while self._free and (self._large or self._signals or self._parcels):
-                self._send_next()
+            while self._free and (self._large or self._signals or self._parcels) and self._send_next():
+                pass
         except Exception as error:
             self._broken(f"a message that had begun could not go on ({type(error).__name__})")
         finally:
             self._sending = False
 
-    def _send_next(self) -> None:
+    def _send_next(self) -> bool:
+        """Returns False where all that is left waits for its pace."""
         # A method of its own, so that nothing of what was sent is held while the outbox is empty.
         if self._large:
             large, self._large = self._large, b""
-            self._free = self._write(large)
-            return
+            self._free = self._out(large)
+            return True
         small, self._large, movers = self._take()
         if small:
-            self._free = self._write(pack(small))
+            self._free = self._out(pack(small))
         for mover in movers:
             mover()
+        return bool(small or self._large or movers)
+
+    def _out(self, data: bytes) -> bool:
+        if self._pace is not None:
+            self._pace.left(len(data))
+        return self._write(data)
+
+    def _may_not_yet(self) -> bool:
+        """Whether large messages have to wait now; then they are looked at again in time."""
+        wait = 0.0 if self._pace is None else self._pace.wait()
+        if wait and self._paced is None:
+            self._paced = asyncio.get_running_loop().call_later(max(wait, _LEAST_SECONDS), self._go_on)
+        return wait > 0
+
+    def _go_on(self) -> None:
+        self._paced = None
+        self.send()
 
     def _take(self) -> tuple[list[bytes], bytes, list[Callable[[], None]]]:
         """The next small frames, and after them at most one large one."""
         small, size = list(self._signals), sum(map(len, self._signals))
         self._signals.clear()
         movers: list[Callable[[], None]] = []
+        waiting: list[Parcel] = []
+        try:
+            return small, self._fill(small, size, movers, waiting), movers
+        finally:
+            self._parcels.extendleft(reversed(waiting))
+
+    def _fill(self, small: list[bytes], size: int, movers: list[Callable[[], None]], waiting: list[Parcel]) -> bytes:
+        """Puts the next frames into ``small``, and the parcels that may not leave yet into ``waiting``; returns a
+        frame that is large."""
         while self._parcels and size < PACK_BYTES:
             parcel = self._parcels.popleft()
+            if parcel.large and self._may_not_yet():
+                waiting.append(parcel)
+                continue
             try:
                 frame = next(parcel.frames, None)
             except Exception as error:
@@ -160,10 +196,10 @@ class Outbox:
             self._parcels.append(parcel)
             movers.append(parcel.moved)
             if len(frame) > PACK_BYTES:
-                return small, frame, movers
+                return frame
             small.append(frame)
             size += len(frame)
-        return small, b"", movers
+        return b""
 
 
 def pack(frames: list[bytes]) -> bytes:

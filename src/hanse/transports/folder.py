@@ -47,6 +47,7 @@ def line(address: str, caller: Caller) -> FolderNode:
         report=caller.report,
         refused=caller.refused,
         limit=caller.limit,
+        pace=caller.pace,
     )
 
 

@@ -41,6 +41,7 @@ def line(address: str, caller: Caller) -> Any:
         report=caller.report,
         refused=caller.refused,
         limit=caller.limit,
+        pace=caller.pace,
         beat_s=caller.beat_s,
     )
 
