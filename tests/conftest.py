@@ -88,8 +88,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays to the end; the collector of cycles need not walk it again and again."""
-    gc.collect()
+    """What is loaded by now stays to the end; the collector of cycles need not walk it again and again, nor once."""
     gc.freeze()
     gc.enable()
 

@@ -40,3 +40,21 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Musl())
     assert allocator.keep_warm() is False
+
+
+def test_the_collector_rests_while_a_process_loads_and_then_looks_at_what_came_after() -> None:
+    program = """
+import gc
+from hanse.allocator import load, settle
+load()
+before = gc.get_stats()[0]["collections"]
+held = [[] for _ in range(50_000)]
+print(gc.get_stats()[0]["collections"] - before)
+settle()
+print(gc.get_freeze_count() >= 50_000, len(gc.get_objects()) < 50_000)
+before = gc.get_stats()[0]["collections"]
+more = [[] for _ in range(50_000)]
+print(gc.get_stats()[0]["collections"] > before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "True", "True"]

@@ -15,7 +15,7 @@ import importlib
 import inspect
 import pkgutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import hanse
@@ -260,7 +260,7 @@ def _ingredients(source: str) -> tuple[str, ...]:
     found = []
     with _PARSING:
         parsed = ast.parse(source)
-    for item in ast.walk(parsed):
+    for item in _statements(parsed):
         if isinstance(item, ast.ImportFrom) and item.module:
             parts = item.module.split(".")
             if parts[0] == "hanse" and len(parts) == 2:
@@ -268,6 +268,15 @@ def _ingredients(source: str) -> tuple[str, ...]:
             elif parts[0] == "hanse" and len(parts) == 3 and parts[1] in (*FOLDERS, *_IN_COMMON):
                 found.append(item.module)
     return tuple(found)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """``tree`` and the statements in it, however deep; not the expressions, which are nine tenths of a source."""
+    yield tree
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        inner = getattr(tree, field, None)
+        for item in inner if isinstance(inner, list) else ():  # the body of a lambda is an expression
+            yield from _statements(item)
 
 
 def _files(room: str) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=number)
     os.set_inheritable(number, False)
-    from hanse.allocator import settle
+    from hanse.allocator import load, settle
+
+    load()
     from hanse.node.worker_loop import WorkerLoop
 
     settle()

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 from sqlalchemy.sql.dml import Insert
@@ -144,11 +144,18 @@ class Database:
         wanted = (table.name, tuple(columns))
         statement = self._upserts.get(wanted)
         if statement is None:
-            insert = (postgresql.insert if self.postgres else sqlite.insert)(table)
+            insert = self._insert(table)
             changed = {name: insert.excluded[name] for name in columns if name not in keys}
             statement = insert.on_conflict_do_update(index_elements=list(keys), set_=changed)
             self._upserts[wanted] = statement
         return statement
+
+    def _insert(self, table: Table) -> Any:
+        if not self.postgres:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # loading it takes longer than opening a file of SQLite
+
+        return postgresql.insert(table)
 
     def close(self) -> None:
         """Gives up the claim and closes all connections."""
