@@ -31,7 +31,13 @@ INGREDIENTS = (
     "attacks",
     "measures",
 )
-SHOWN = ("learning", "boosting", "privacy", *INGREDIENTS)  # an owner reads all of these rooms that runs at the node
+SHOWN = (
+    "learning",
+    "boosting",
+    "flower",
+    "privacy",
+    *INGREDIENTS,
+)  # an owner reads all of these rooms that runs at the node
 GROUND = (
     "kinds",
     "choice",
@@ -114,6 +120,7 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(INGREDIENTS, 2),
     "boosting": 1.7,
     "cedar": 1.7,
+    "flower": 1.5,
     "learning": 1.5,
     "readers": 1.5,
     "privacy": 1.5,
@@ -135,7 +142,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "pyroute2": {"network"},
     "os_ken": {"network"},
     "h11": {"transports"},
-    "flwr": {"transports"},
+    "flwr": {"transports", "flower"},
     "ray": {"experiment"},
     "dp_accounting": {"privacy"},
     "cedarpy": {"cedar"},

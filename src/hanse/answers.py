@@ -10,6 +10,7 @@ import functools
 import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from hanse import algorithms, features, gathering, protection, subjects, transfo
 from hanse.config import RunConfig
 from hanse.errors import NotAllowed, NotApproved, WireError
 from hanse.gather import Gather, Identity, Party
-from hanse.kinds import Algorithm, Combine, Contribution, Site, Source
+from hanse.kinds import Algorithm, Combine, Contribution, Site, Source, no_place
 from hanse.memories import Memories, NodeMemory
 from hanse.messages import Array, Json, Record, digest
 from hanse.privacy import release
@@ -123,6 +124,7 @@ class Answerer:
         secret: gives what only this node knows, 32 bytes, of which all its noise is drawn; by default new ones.
         terms: gives what a bundle says, where that is known already.
         keep: where a model of this node's own is kept, by the run that left it (:attr:`hanse.kinds.Site.keep`).
+        place: where the data set of a bundle is (:attr:`hanse.kinds.Site.place`).
         subject: gives of a bundle's rows the column that says whose a row is ("": none does), and the most rows that
             one person has (:mod:`hanse.subjects`).
     """
@@ -139,8 +141,9 @@ class Answerer:
         terms: Callable[[Mapping[str, Json]], Terms] = Terms.of,
         subject: Callable[[Mapping[str, Json]], tuple[str, int]] = lambda bundle: ("", 1),
         keep: Callable[[str, Record], None] = lambda run, record: None,
+        place: Callable[[Mapping[str, Json]], Path] = lambda bundle: no_place(),
     ) -> None:
-        self._keep = keep
+        self._keep, self._place = keep, place
         self.node, self._load, self._owner, self._open = (
             node,
             load,
@@ -185,6 +188,7 @@ class Answerer:
         more = (rows.source, rows.owner, terms.nodes, declared, rows.shares, rows.beside)
         keep = functools.partial(self._keep, run_id)
         site = Site(self.node, rows.table, terms.settings, remembered, rows.cache, progress, step, *more, keep)
+        site.place = functools.partial(self._place, bundle)
         seed = int(terms.settings.get("seed", 0))
         told = (run_id, str(data.get("bundle", "")), terms.rows, self._promises)
         party = Party(self.node, step, exchange, seed, memory.gather, self._identity, progress, *told)

@@ -19,7 +19,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import hanse
-from hanse import algorithms, boosting, gathering, learning, privacy, protection, releases, selection, transforms
+from hanse import (
+    algorithms,
+    boosting,
+    flower,
+    gathering,
+    learning,
+    privacy,
+    protection,
+    releases,
+    selection,
+    transforms,
+)
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, NotApproved, OtherRelease, WireError
 from hanse.messages import Json, dumps, loads
@@ -97,9 +108,9 @@ class Bundle:
 
     def code_preview(self) -> str:
         """The end of :meth:`preview`: all the code, which reads alike in every release."""
-        plan, lines = self.content["config"].get("plan"), [""]
-        if plan:
-            lines += ["", "# ---- the data scientist's training plan", plan.get("source", "")]
+        lines = [""]
+        for what, source in plan_texts(self.content["config"].get("plan")).items():
+            lines += ["", f"# ---- {what}", source]
         for module, source in self.content["code"].items():
             lines += ["", f"# ---- {module}", source]
         return "\n".join(lines)
@@ -128,6 +139,20 @@ class Bundle:
         """Raises ``OtherRelease`` where the bundle is of another line of releases (:mod:`hanse.releases`)."""
         if not releases.together(str(self.content["hanse"]), hanse.__version__):
             raise OtherRelease(_releases(str(self.content["hanse"])))
+
+
+def plan_texts(plan: Json) -> dict[str, str]:
+    """What the data scientist wrote, by what it is: one text, or the files of an app.
+
+    >>> plan_texts({"name": "mine", "source": "import torch"})
+    {"the data scientist's training plan": 'import torch'}
+    """
+    if not isinstance(plan, Mapping):
+        return {}
+    files = plan.get("files")
+    if isinstance(files, Mapping):
+        return {f"the data scientist's {path}": str(text) for path, text in files.items()}
+    return {"the data scientist's training plan": str(plan.get("source", ""))}
 
 
 def _releases(other: str) -> str:
@@ -248,7 +273,12 @@ def node_code(config: RunConfig) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-_IN_COMMON = {"learning": learning, "boosting": boosting, "privacy": privacy}  # rooms that ingredients are made of
+_IN_COMMON = {
+    "learning": learning,
+    "boosting": boosting,
+    "flower": flower,
+    "privacy": privacy,
+}  # rooms that ingredients are made of
 
 
 _PARSING = threading.Lock()  # Python 3.11 counts the depth of the syntax tree for all threads together

@@ -18,6 +18,7 @@ _GROUPS = {
     "network": ("hanse.coordinator.cli_network:network", "Have a network prefer what a federation sends."),
     "container": ("hanse.container:container", "Start what a container is for."),
     "run": ("hanse.experiment.cli:run", "Propose, watch and fetch runs."),
+    "flower": ("hanse.experiment.cli_flower:flower", "Run a Flower app under the approvals of data owners."),
     "stats": ("hanse.experiment.cli_stats:stats", "Ask for statistics over all sites."),
     "login": ("hanse.experiment.cli:login", "Remember a coordinator's address and your token."),
     "logout": ("hanse.experiment.cli:logout", "Forget a coordinator's address and your token."),

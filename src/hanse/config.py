@@ -113,7 +113,12 @@ class RunConfig:
         "least loss and the last",
         either(boolean, one_of("best")),
     )
-    plan: dict[str, Json] | None = declared(None, "a PyTorch training plan: {source, name}", maybe(mapping))
+    plan: dict[str, Json] | None = declared(
+        None,
+        "code of the data scientist that runs at the nodes: a PyTorch training plan ({source, name}), or a Flower app "
+        "({name, files, run_config})",
+        maybe(mapping),
+    )
     measures: list[str] = declared(
         [],
         "what else is measured of the model when it has been learned: files of hanse.measures",

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from hanse.errors import NotAllowed
 from hanse.messages import Array, Json, Record
 from hanse.table import Table
 
@@ -91,6 +93,17 @@ class Done:
     """Nothing more to ask. ``reason`` is for people ("10 rounds", "converged")."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What to ask next is said from outside: the data scientist's own program leads the run.
+
+    Args:
+        ask: makes an ask of what was said, or ``Done``. Raises ``WireError`` or ``ConfigError`` where that is wrong.
+    """
+
+    ask: Callable[[Record], Ask | Done]
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +280,11 @@ class RowNoise(Protocol):
         ...
 
 
+def no_place() -> Path:
+    """Of a site without a file. Raises ``NotAllowed``."""
+    raise NotAllowed("this run reads a data set as a file, and there is none here: sites of a simulation are tables")
+
+
 @dataclass(slots=True)
 class Site:
     """What an algorithm's node half may touch.
@@ -290,6 +308,8 @@ class Site:
         shares: (n,) what each row of ``table``, or of ``source`` in order, counts for where noise is to hide persons
             (:mod:`hanse.subjects`); None: each row is somebody else's.
         noise: for steps that are noised inside an answer; None: the run promises none of the kind.
+        place: where the file or folder of the approved data set is, for code that reads it by itself. Raises
+            ``NotAllowed`` where there is none, or where it is not for this process to say.
     """
 
     node: str
@@ -307,6 +327,7 @@ class Site:
     beside: Table = field(default_factory=Table)
     keep: Callable[[Record], None] = lambda record: None
     noise: RowNoise | None = None
+    place: Callable[[], Path] = no_place
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Random numbers keyed by (seed, node, key): the same on any worker, in any order."""
@@ -341,7 +362,7 @@ class Algorithm(Protocol):
         where an algorithm follows another (:mod:`hanse.stages`)."""
         ...
 
-    def ask(self, state: State) -> Ask | Done:
+    def ask(self, state: State) -> Ask | Done | Awaited:
         """What to ask in this state (coordinator)."""
         ...
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -24,7 +24,7 @@ from hanse.config import RunConfig
 from hanse.errors import NotNow, Refused, RunFailed, Unusable
 from hanse.exchanges import Sky
 from hanse.gather import Gather
-from hanse.kinds import EVERYONE, Algorithm, Ask, Combine, Done, Gathered, State, Who, generator
+from hanse.kinds import EVERYONE, Algorithm, Ask, Awaited, Combine, Done, Gathered, State, Who, generator
 from hanse.messages import Json
 from hanse.receipts import Receipts
 from hanse.registry import find
@@ -127,6 +127,8 @@ class Loop:
         past: the steps before the one that ``go`` starts with, for the selection.
         admission: which nodes may be sent a step; None: all that take part.
         receipts: collects what is committed to of each step; None: nothing is (a simulation).
+        said: gives the ask of a step (number, what makes it) that is said from outside (:class:`hanse.kinds.Awaited`),
+            once everything before it is on disk; None: nobody says any.
         lines: what is measured of the line to a node, for the records and the selection; {} where nothing is.
     """
 
@@ -144,6 +146,7 @@ class Loop:
     past: Sequence[Past] = ()
     admission: Admission | None = None
     receipts: Receipts | None = None
+    said: Callable[[int, Awaited], Awaitable[Ask | Done]] | None = None
     lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
@@ -169,6 +172,10 @@ class Loop:
             while True:
                 if self.resumed is not None and not self.resumed.is_set():
                     await self.resumed.wait()
+                if isinstance(ask, Awaited):
+                    if writing is not None:
+                        await writing  # who says what comes next has seen what came before
+                    ask = await self._said(step, ask)
                 if isinstance(ask, Done):
                     self.journal.event("run.done", {"reason": ask.reason})
                     break
@@ -227,6 +234,11 @@ class Loop:
                 await self.journal.end()
                 large_arrays.release()
         return state
+
+    async def _said(self, step: int, awaited: Awaited) -> Ask | Done:
+        if self.said is None:
+            raise RunFailed("what this run asks is said from outside, and nobody is there who could say it")
+        return await self.said(step, awaited)
 
     async def _tell(self, ask: Ask, state: State, gathered: Gathered) -> tuple[State | None, Gathered]:
         """The next state, leaving out nodes whose contribution cannot be used; None if too few are left."""

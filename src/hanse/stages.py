@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Algorithm, Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Json, Record
 
 
@@ -37,9 +37,14 @@ class Stages:
     def init(self, config: Mapping[str, Json], previous: Record | None = None) -> State:
         return self._wrap(0, self.stages[0].init(config, previous))
 
-    def ask(self, state: State) -> Ask | Done:
+    def ask(self, state: State) -> Ask | Done | Awaited:
         index, inner = self._unwrap(self._advance(state))
         ask = self.stages[index].ask(inner)
+        if isinstance(ask, Awaited):
+            return Awaited(lambda said: self._of(index, ask.ask(said)))
+        return self._of(index, ask)
+
+    def _of(self, index: int, ask: Ask | Done) -> Ask | Done:
         if isinstance(ask, Done):
             return ask
         return dataclasses.replace(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from hanse.codec import decode, encode
-from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.stages import answers_of
 
@@ -32,7 +32,7 @@ class Computation(Protocol[S, Q]):
 
     def init(self, config: Mapping[str, Json], previous: Record | None) -> S: ...
 
-    def ask(self, state: S) -> Ask | Done: ...
+    def ask(self, state: S) -> Ask | Done | Awaited: ...
 
     def answer(self, site: Site, ask: Q) -> Contribution: ...
 
@@ -87,10 +87,14 @@ class Typed(Generic[S, Q]):
         """The first state."""
         return self._made(self.inner.init(config, previous))
 
-    def ask(self, state: State) -> Ask | Done:
+    def ask(self, state: State) -> Ask | Done | Awaited:
         """What to ask in this state."""
         ask = self.inner.ask(self._value(state))
-        return ask if isinstance(ask, Done) else replace(ask, record=Record(_Sent(ask.record), ask.record.arrays))
+        return (
+            ask
+            if isinstance(ask, (Done, Awaited))
+            else replace(ask, record=Record(_Sent(ask.record), ask.record.arrays))
+        )
 
     def answer(self, site: Site, ask: Record) -> Contribution:
         """The node's half. Raises ``WireError`` for an ask that is not one of this computation."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from hanse.config import RunConfig
 from hanse.errors import ConfigError
-from hanse.kinds import Algorithm, Ask, Combine, Contribution, Done, Gathered, Site, State
+from hanse.kinds import Algorithm, Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.learning import rows as preparation
 from hanse.messages import Json, Record
 from hanse.stages import answers_of
@@ -52,7 +52,7 @@ class Continued:
         state = self._inner.init(config, prepared)
         return self._begun(state) if _model(state) else state
 
-    def ask(self, state: State) -> Ask | Done:
+    def ask(self, state: State) -> Ask | Done | Awaited:
         return self._inner.ask(state)
 
     def answer(self, site: Site, ask: Record) -> Contribution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import operator
 import time
@@ -13,6 +14,7 @@ from hanse.bundle import Bundle
 from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.desk import Desk
 from hanse.coordinator.governance import Governance, RunAdmission
 from hanse.coordinator.importance import LARGEST, importance
 from hanse.coordinator.journal import StoreJournal
@@ -42,6 +44,7 @@ class RunDriver:
         ended: called with the run as it is after its last step.
         governance: what the operator's policies allow.
         engine: what drives them (:mod:`hanse.engines`).
+        desk: where it is said what runs ask that are led from outside.
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class RunDriver:
         ended: Callable[[StoredRun], None],
         governance: Governance,
         engine: str = "native",
+        desk: Desk | None = None,
     ) -> None:
         self._store, self._presence, self._chronicle, self._ended = store, presence, chronicle, ended
         self._engine, self._governance = engine, governance
+        self._desk = desk or Desk()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resumed: dict[str, asyncio.Event] = {}
 
@@ -127,6 +132,7 @@ class RunDriver:
                     delay = min(_LONGEST_RETRY_S, 2 * delay)
         finally:
             self._tasks.pop(run.id, None)
+            self._desk.leave(run.id)
         self._ended(ended)
 
     @staticmethod
@@ -220,6 +226,7 @@ class RunDriver:
             past=past,
             admission=await asyncio.to_thread(self._admission, run, frozen),
             receipts=Receipts(),
+            said=functools.partial(self._desk.next, run.id, run.nodes, config.wait_timeout_s),
             resumed=self._gate(run.id),
         )
         state: State = await find("engines", self._engine).drive(loop, start)

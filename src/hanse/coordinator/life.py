@@ -21,6 +21,7 @@ from hanse.coordinator import proposals, training_config
 from hanse.coordinator.background import Background, patiently
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
+from hanse.coordinator.desk import Desk
 from hanse.coordinator.driving import TRIED_AGAIN, RunDriver
 from hanse.coordinator.governance import Governance
 from hanse.coordinator.notices import Notices
@@ -58,7 +59,8 @@ class RunLife:
         told = (self._notices, self._background, self._follow, authority, certified)
         self.consent = ConsentDesk(store, presence, chronicle, *told)
         self.governance = governance
-        self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine)
+        self.desk = Desk()
+        self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine, self.desk)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 

@@ -381,6 +381,20 @@ class Connection:
             raise Tampered(f"the model of run {run_id} does not fit its SHA-256 {wanted[:12]}…; fetch it again")
         return record
 
+    def awaited(self, run_id: str) -> dict[str, Json]:
+        """Of a run that is led from here: its state, and the step that it waits for. A sign of life, too."""
+        return self.call("GET", f"/api/runs/{_part(run_id)}/messages")
+
+    def say(self, run_id: str, step: int, said: Record) -> None:
+        """Says what a step of such a run asks."""
+        self.call("POST", f"/api/runs/{_part(run_id)}/messages/{step:d}", content=b"".join(pieces(said)))
+
+    def returned(self, run_id: str, step: int, wait_s: float) -> Record | dict[str, Json]:
+        """What came back of a step; while nothing has, the run's state and the step that it waits for."""
+        query = {"wait": f"{wait_s:g}"}
+        response = self._send("GET", f"/api/runs/{_part(run_id)}/messages/{step:d}", params=query)
+        return load(response.content) if response.status_code == 200 else dict(response.json())
+
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Json]:
         """One request; its JSON object."""
         response = self._send(method, path, **arguments)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hanse import algorithms
 from hanse.experiment.analytics import FederatedAnalytics
 from hanse.experiment.configuring import configure
+from hanse.experiment.flower_app import FlowerExperiment
 from hanse.experiment.listing import Listing
 from hanse.experiment.proposal import Experiment
 from hanse.experiment.results import Result, load_result
@@ -68,6 +70,22 @@ class Federation:
         if isinstance(before, Result):
             config = algorithms.continuing(config, before.record)  # what does not fit is said now
         return Experiment(self._backend, config)
+
+    def flower_app(
+        self, folder: str | os.PathLike[str], run_config: Mapping[str, Any] | None = None, **settings: Any
+    ) -> FlowerExperiment:
+        """A Flower app as a proposal, not yet sent: owners agree to its very files, its ClientApp runs in their cages,
+        its ServerApp here (docs/engines.md).
+
+        Args:
+            folder: of the app, as ``flwr new`` makes it.
+            run_config: what to set of its ``[tool.flwr.app.config]``.
+            settings: ``most_messages``, ``tags``, ``purpose`` and any other setting of a run.
+
+        Raises:
+            ConfigError: it is no app, or cannot be run so; in a simulation, which Flower has of its own (``flwr run``).
+        """
+        return FlowerExperiment.of(self._backend, Path(folder), run_config or {}, settings)
 
     def run(self, run_id: str) -> Experiment:
         """The experiment of a run that exists already: to watch it, to take its result."""

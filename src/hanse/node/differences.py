@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hanse.bundle import Bundle
+from hanse.bundle import Bundle, plan_texts
 from hanse.errors import HanseError
 from hanse.messages import Json
 
@@ -74,10 +74,16 @@ def _promise(of: Mapping[str, Json]) -> str:
 
 
 def _plan(old: Any, new: Any) -> Iterator[str]:
-    def source(plan: Any) -> str:
-        return str(plan.get("source", "")) if isinstance(plan, Mapping) else ""
-
-    yield from _code("the training plan", source(new) or _MISSING, source(old) or _MISSING)
+    texts = [
+        {what.removeprefix("the data scientist's "): text for what, text in plan_texts(of).items()} for of in (old, new)
+    ]
+    for what, now, before in _changed(*texts):
+        yield from _code(what if "." in what else f"the {what}", now, before)
+    rest = [
+        {k: v for k, v in of.items() if k not in ("source", "files")} if isinstance(of, Mapping) else {}
+        for of in (old, new)
+    ]
+    yield from (f"plan.{name}: {_value(now)}, before {_value(before)}" for name, now, before in _changed(*rest))
 
 
 def _code(module: str, new: Any, old: Any) -> Iterator[str]:

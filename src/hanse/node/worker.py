@@ -29,6 +29,7 @@ from typing import Any
 import hanse
 from hanse import registry
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
+from hanse.flower.installed import VARIABLE as FLOWER
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
@@ -491,6 +492,7 @@ def _environment(most: int) -> dict[str, str]:
         registry.VARIABLE: os.pathsep.join(registry.outside()),
         "LANG": "C.UTF-8",
         "MALLOC_ARENA_MAX": "2",
+        **({FLOWER: place} if (place := os.environ.get(FLOWER)) else {}),
         **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
     }
 

@@ -199,6 +199,7 @@ class WorkerLoop:
                 self._secret,
                 subject=self._subject,
                 keep=self._keep,
+                place=self._place,
             )
         reply = self._answerer.answer(message.body, bundle.content, self._progress)
         return reply, self._rows.get(sha)
@@ -253,6 +254,12 @@ class WorkerLoop:
         """The column that says whose a row is, "" where none does, and the most rows that one person has."""
         _, dataset = self._dataset(self._approved(content))
         return dataset.subject, dataset.most_rows_of_subject
+
+    def _place(self, content: Mapping[str, Json]) -> Path:
+        """Where the data set is, for code that sees nothing else."""
+        if not self._caged:
+            raise NotAllowed("a data set is opened by itself only by code that is shut in")
+        return self._dataset(self._approved(content))[1].path
 
     def _keep(self, run: str, record: Record) -> None:
         """Keeps a model of this node's own for its owner. Out of a cage nothing is written."""

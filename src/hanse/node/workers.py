@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hanse.errors import HanseError, NotAllowed, NotApproved
+from hanse.flower.installed import packages
 from hanse.messages import Json, Record, loads
 from hanse.node import cage, system_calls
 from hanse.node.catalogue import Catalogue
@@ -143,7 +144,7 @@ class Workers:
         dataset = catalogue.copy(wanted[0], room)
         if dataset.version != wanted[1]:
             raise NotApproved(f"dataset {wanted[0]!r} has changed since it was approved; propose the run again")
-        shared = (*cage.python(), *map(Path, cage.SYSTEM))
+        shared = (*cage.python(), *filter(None, [packages()]), *map(Path, cage.SYSTEM))
         others = [d.path for d in catalogue.list() if d.name != dataset.name]
         for what, place, ways in (
             ("the node's folder", self.home, (*shared, dataset.path)),

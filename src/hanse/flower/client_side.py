@@ -1,0 +1,108 @@
+"""A ClientApp, run where the data is: one message, one reply.
+
+It is code of the data scientist, so a node runs it in a cage (:mod:`hanse.node.cage`). Its files are written into the
+only folder that the cage lets it write, and it finds the approved data set by ``context.node_config["data-path"]``, as
+an app does that Flower deploys.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hanse.errors import HanseError, NodeFailed
+from hanse.flower.folder import FlowerApp
+from hanse.flower.installed import RUN, flower, introduce
+from hanse.flower.parcels import numbers, packed, unpacked
+from hanse.messages import Array, Json
+
+SERVER = 1  # the number of the ServerApp; nodes follow in the order of their names
+DATA = "data-path"
+_loaded: dict[str, Any] = {}  # the app whose modules are in this process: its plan, its folder
+
+
+def number(nodes: list[str], node: str) -> int:
+    """The number by which Flower knows a node."""
+    return SERVER + 1 + sorted(nodes).index(node)
+
+
+def answered(
+    plan: Mapping[str, Json], kind: str, group: str, parcel: Array, node: int, data: Path, state: Array | None
+) -> tuple[Array, dict[str, float], Array]:
+    """What the ClientApp of ``plan`` answers.
+
+    Args:
+        kind, group, parcel: type, group and content (:mod:`hanse.flower.parcels`) of the message.
+        node: the number of this node.
+        data: where the data set is.
+        state: what the app kept in ``context.state`` the last time; None at first.
+
+    Returns the content of the reply, its numbers for people, and what the app keeps.
+
+    Raises ``NodeFailed`` where the app fails, without the text of its error, which may hold values of the data.
+    """
+    app, told = flower(), FlowerApp.of(plan)
+    introduce(node)
+    kept = app.RecordDict() if state is None else unpacked(state)
+    context = app.Context(RUN, node, {DATA: str(data)}, kept, dict(told.config))
+    asked = app.Metadata(
+        run_id=RUN,
+        message_id="1",
+        src_node_id=SERVER,
+        dst_node_id=node,
+        reply_to_message_id="",
+        group_id=group,
+        created_at=0.0,
+        ttl=app.DEFAULT_TTL,
+        message_type=kind,
+    )
+    message = app.Message(content=unpacked(parcel), metadata=asked)
+    try:
+        reply = _client(plan, told)(message, context)
+        if not isinstance(reply, app.Message):
+            raise NodeFailed(f"the ClientApp answered with {type(reply).__name__}; expected a Message")
+        if reply.has_error():
+            raise NodeFailed(f"the ClientApp answered with error {reply.error.code}")
+        return packed(reply.content), numbers(reply.content), packed(context.state)
+    except HanseError:
+        raise
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()  # into the owner's worker.log
+        raise NodeFailed(
+            f"the ClientApp failed with {type(error).__name__}; the node's owner finds more in worker.log"
+        ) from None
+
+
+def _client(plan: Mapping[str, Json], told: FlowerApp) -> Any:
+    """The ClientApp, of modules that are loaded once for all messages of a run."""
+    if _loaded.get("plan") != plan:
+        _unload()
+        folder = Path(tempfile.mkdtemp(prefix="flower-"))
+        for path, text in told.files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(text.encode())
+        _loaded.update(plan=plan, folder=folder)
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+    module, name = told.client
+    return getattr(importlib.import_module(module), name)
+
+
+def _unload() -> None:
+    """The modules of the app before are not those of the next, whatever their names."""
+    folder = _loaded.get("folder")
+    _loaded.clear()
+    if folder is None:
+        return
+    sys.path.remove(str(folder))
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{folder}/"):
+            del sys.modules[name]
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,134 @@
+"""A Flower app as text: what belongs to it, what is refused, and that every byte counts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hanse import algorithms
+from hanse.bundle import freeze, thaw
+from hanse.config import RunConfig
+from hanse.errors import ConfigError, NotApproved
+from hanse.flower.folder import FlowerApp, check_same, read
+from hanse.node.differences import differences
+
+APPS = Path(__file__).parents[1] / "flower_apps"
+DATASETS = {"a": {"name": "d", "version": "v" * 64, "most_rows": 5}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(APPS / "hospitals", tmp_path / "app", ignore=ignored))
+
+
+def added(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def config(app: FlowerApp, **more: Any) -> RunConfig:
+    settings = {"federated_strategy": "flower_app", "plan": app.plan(), "target_column": "", **more}
+    return algorithms.settled(RunConfig.parse(settings))
+
+
+def test_an_app_is_the_files_that_flower_would_pack(folder: Path) -> None:
+    for name in (
+        ".flwr/x.py",
+        ".hidden.py",
+        "__pycache__/a.py",
+        "hospitals/test_task.py",
+        "venv/b.py",
+        "data.csv",
+        "k.pem",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x = 1\n")
+    (folder / "LICENSE").write_text("mine\n")
+    (folder / "linked.py").symlink_to("/etc/passwd")
+    app = read(folder, {"num-server-rounds": 5})
+    assert list(app.files) == [
+        "LICENSE",
+        "hospitals/__init__.py",
+        "hospitals/client_app.py",
+        "hospitals/server_app.py",
+        "hospitals/task.py",
+        "pyproject.toml",
+    ]
+    assert app.client == ("hospitals.client_app", "app")
+    assert app.config == {"num-server-rounds": 5, "learning-rate": 0.5, "written": "written.json", "fails": ""}
+    assert FlowerApp.of(app.plan()) == app
+
+
+def test_every_byte_of_it_is_what_owners_agree_to(folder: Path) -> None:
+    before = freeze(config(read(folder)), {"features": [], "kinds": {}}, DATASETS)
+    file = folder / "hospitals" / "server_app.py"  # also of the part that does not run at the nodes
+    raw = file.read_bytes()
+    for changed in (raw + b" ", raw.replace(b"\n", b"\r\n", 1), raw.replace(b"FedAvg", b"FedAvG", 1)):
+        file.write_bytes(changed)
+        after = freeze(config(read(folder)), {"features": [], "kinds": {}}, DATASETS)
+        assert after.sha256 != before.sha256
+        assert changed.decode() in after.preview()
+        with pytest.raises(NotApproved, match="hospitals/server_app.py of this Flower app is not what the owners"):
+            check_same(FlowerApp.of(before.config.plan or {}), read(folder))
+        (line, *_) = differences(before.content, after.content)
+        assert line == "code that is another: hospitals/server_app.py"
+        with pytest.raises(NotApproved, match="nothing was run"):  # at the node: a coordinator that sends another
+            thaw(after.text, before.sha256)
+
+
+def test_it_runs_in_the_cage_and_says_so(folder: Path) -> None:
+    facts = freeze(config(read(folder), most_messages=7), {"features": [], "kinds": {}}, DATASETS).facts("a")
+    assert facts["plan"] is True  # what the owner's rule for training plans looks at
+    assert facts["steps"] == 7
+    assert facts["gathering"] == {"each": "plain"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "pyproject.toml").unlink(), "no pyproject.toml"),
+        (lambda f: (f / "pyproject.toml").write_text("x ="), "is not TOML"),
+        (lambda f: (f / "hospitals" / "client_app.py").unlink(), r"clientapp in \[tool.flwr.app.components\]"),
+        (lambda f: (f / "hospitals" / "odd.py").write_bytes(b"\xff"), "not text in UTF-8"),
+        (lambda f: (f / "long.md").write_text("x" * 600_000), "more than 512 KiB"),
+        (lambda f: added(f / "pyproject.toml", "x = [1]\n"), "expected a number, text or a truth value"),
+    ],
+)
+def test_what_is_no_app_is_said(folder: Path, change: Any, said: str) -> None:
+    change(folder)
+    with pytest.raises(ConfigError, match=said):
+        read(folder)
+
+
+@pytest.mark.parametrize("given", [{"rounds": 3}, {"num-server-rounds": "3"}, {"num-server-rounds": True}])
+def test_a_setting_that_the_app_has_not_is_refused(folder: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected a value such as 2|has no 'rounds'"):
+        read(folder, given)
+
+
+@pytest.mark.parametrize(
+    "path", ["../out.py", "/etc/x.py", "a//b.py", "a/../b.py", ".hidden/x.py", "", "a\\b.py", "a\n.py"]
+)
+def test_a_file_stays_below_the_folder_that_a_node_writes(folder: Path, path: str) -> None:
+    plan = read(folder).plan()
+    with pytest.raises(ConfigError, match="no path of a file of an app"):
+        FlowerApp.of({**plan, "files": {**plan["files"], path: "x = 1"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"plan": None}, "there is none"),
+        ({"plan": {"name": "x", "source": "y"}}, "files, run_config, source does not fit"),
+        ({"privacy": "local"}, "noise|privacy"),
+        ({"gathering": "secure"}, "secure|each"),
+    ],
+)
+def test_what_does_not_go_with_an_app_is_refused_when_it_is_proposed(
+    folder: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        freeze(config(read(folder), **settings), {"features": [], "kinds": {}}, {**DATASETS, "b": DATASETS["a"]})
