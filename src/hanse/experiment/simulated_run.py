@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hanse import algorithms, bundle, gathering, policy, protection
+from hanse import algorithms, bundle, event_loop, gathering, policy, protection
 from hanse.answers import Answerer, Terms
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
+from hanse.experiment.aside import Aside
 from hanse.experiment.crew import COHORT, Crew, Job
 from hanse.experiment.places import Place, Places
 from hanse.experiment.results import Result
@@ -32,7 +33,7 @@ from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports.local import LocalTransport
 
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
-AWAKE = 256  # virtual sites that keep their rows at hand
+AWAKE = 256  # virtual sites that keep their rows at hand; and answers of any sites that wait for others in memory
 
 
 class _Cancelled(Exception):
@@ -71,6 +72,7 @@ class SimulatedRun:
         self._wire, self._workers = wire, workers
         self._processes, self._places = processes if algorithms.needs_model(config) else 0, places
         self._rules = policy.rules(owner)
+        self._aside = Aside()
         self._waiting: set[Progress] = set()  # what shows that answers are still worked on
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
@@ -176,7 +178,7 @@ class SimulatedRun:
 
     def _go(self) -> None:
         try:
-            self._final = asyncio.run(self._run())
+            self._final = event_loop.run(self._run())
         except asyncio.CancelledError:
             self._tell("cancelled", reason="cancelled by the data scientist")
         except HanseError as error:
@@ -316,6 +318,8 @@ class SimulatedRun:
                 self._waiting.discard(progress)
             if self._heard is not None:
                 self._heard(node, message.body, body)
+            if len(self._waiting) >= AWAKE and body.arrays:
+                body = self._aside.put(body)
             return Message("reply", message.id, node, body)
 
         return handle

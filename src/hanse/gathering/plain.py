@@ -61,7 +61,9 @@ class Plain:
         data = {
             "weight": float(contribution.weight),
             "data": contribution.record.data,
-            "metrics": {k: _finite(v) for k, v in contribution.metrics.items()},
+            "metrics": {
+                k: v if type(v) is float and v - v == 0.0 else _finite(v) for k, v in contribution.metrics.items()
+            },
         }
         return Record(data, arrays)
 

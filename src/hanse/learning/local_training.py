@@ -159,4 +159,4 @@ def together(change: Arrays, added: Named, numbers: Mapping[str, float]) -> dict
 def norm(arrays: Arrays) -> float:
     """Euclidean norm over all arrays; infinite where the squares are too large."""
     with np.errstate(over="ignore"):
-        return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays.values())))
+        return math.sqrt(sum([float(np.add.reduce(np.square(a, dtype=np.float64), None)) for a in arrays.values()]))

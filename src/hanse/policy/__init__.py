@@ -66,7 +66,7 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
             raise
         except Exception as error:
             one = _failed(rule, error)
-        if isinstance(one, Decision):
+        if type(one) is Decision or isinstance(one, Decision):
             if one.allowed is not True and one.allowed is not False:
                 one = _failed(rule, TypeError())
         elif inspect.isawaitable(one):

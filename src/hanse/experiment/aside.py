@@ -1,0 +1,95 @@
+"""Answers of a simulation that wait for those of many other sites: their arrays lie in one file meanwhile.
+
+They are added in the order of sites when the last is in, block by block, so that memory does not grow with the sites.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import weakref
+
+import numpy as np
+
+from hanse.errors import WireError
+from hanse.messages import Buffered, Layout, Record
+
+
+class Aside:
+    """A file without a name, which is there as soon as something is put into it. Room that nobody reads any more is
+    written over when all of it is free: a step's answers go together.
+
+    >>> import numpy as np
+    >>> aside = Aside()
+    >>> kept = aside.put(Record({"n": 2}, {"a": np.arange(4.0), "b": np.ones((2, 2), np.float32)}))
+    >>> kept.data, kept.arrays["a"], kept.arrays["b"].shape, aside.nbytes
+    ({'n': 2}, array([0., 1., 2., 3.]), (2, 2), 48)
+    >>> del kept
+    >>> aside.put(Record({}, {"a": np.arange(2)})).arrays["a"], aside.nbytes
+    (array([0, 1]), 16)
+    """
+
+    def __init__(self) -> None:
+        self._file: _File | None = None
+        self._lock = threading.RLock()  # a room may be freed inside these methods
+        self._used, self.nbytes = 0, 0
+
+    def put(self, record: Record) -> Record:
+        """The same record, whose arrays are read from the file."""
+        layout = Layout.of(record.arrays)
+        with self._lock:
+            if self._file is None:
+                self._file = _File()
+            if not self._used:
+                self.nbytes = 0
+            room = _Room(self._file, self.nbytes)
+            self._used, self.nbytes = self._used + 1, self.nbytes + layout.nbytes
+        weakref.finalize(room, self._freed)
+        for name, place in layout.places.items():
+            room.write(
+                place.offset, np.ascontiguousarray(record.arrays[name], place.dtype).reshape(-1).view(np.uint8).data
+            )
+        return Record(record.data, Buffered(layout, room))
+
+    def _freed(self) -> None:
+        with self._lock:
+            self._used -= 1
+
+
+class _File:
+    """Closed when neither :class:`Aside` nor a room needs it."""
+
+    def __init__(self) -> None:
+        self.fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".aside")
+        os.unlink(path)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class _Room:
+    """A :class:`hanse.messages.Buffer`: a part of the file."""
+
+    __slots__ = ("__weakref__", "_file", "_start")
+
+    def __init__(self, file: _File, start: int) -> None:
+        self._file, self._start = file, start
+
+    def write(self, offset: int, chunk: memoryview) -> None:
+        while chunk:
+            done = os.pwrite(self._file.fd, chunk, self._start + offset)
+            offset, chunk = offset + done, chunk[done:]
+
+    def seal(self) -> None:
+        pass
+
+    def read(self, offset: int, nbytes: int) -> memoryview:
+        raw = bytearray(nbytes)
+        view, done = memoryview(raw), 0
+        while done < nbytes:
+            got = os.preadv(self._file.fd, [view[done:]], self._start + offset + done)
+            if not got:
+                raise WireError("a file of answers that wait is shorter than what was written into it")
+            done += got
+        return view.toreadonly()
