@@ -95,6 +95,7 @@ def test_a_decision_by_a_wrong_clock_is_dated_and_signed_anew(tmp_path: Path, da
                 assert datetime.fromisoformat(kept.until) > datetime.now(UTC) + timedelta(days=29)
                 assert approvals.approved("run-1", bundle.sha256).until == said.until == kept.until
             assert node.actions().count("decision.dated") == 1
+            assert approvals.unsent() == []  # it was told as it is dated now
             approvals.mark_sent(kept, sent=False)
             await node.agent.tell()
             again = proven((await fake.until("consent", 2))[1].body.data["proof"], authority.pem)

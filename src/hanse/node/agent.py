@@ -220,7 +220,7 @@ class Agent:
             self._refused(peer, message.kind, error.message)
             raise
         if message.kind == "proposal":
-            proposal = await self.gate.proposal(data)
+            proposal = self._dated(await self.gate.proposal(data))
             decision = proposal.decision if not proposal.revoked else "reject"
             if decision != "pending":
                 self.approvals.mark_sent(proposal)  # this reply tells it
@@ -229,7 +229,7 @@ class Agent:
             said = {"decision": decision, "actor": proposal.actor, "reason": proposal.reason}
             return self._reply(message, **said, proof=self._proof(proposal))
         if message.kind == "consent":
-            return self._reply(message, proof=self._proof(self.gate.relayed(data)))
+            return self._reply(message, proof=self._proof(self._dated(self.gate.relayed(data))))
         if message.kind == "finished":
             run = data.get("run")
             if not isinstance(run, str):
@@ -313,7 +313,7 @@ class Agent:
         the decision, and why (the run is over, ...). An approval that was taken back is none of them: a run that
         goes on hears of it by its next task, which is refused here whatever the coordinator holds."""
         refused: dict[str, str] = {}
-        for proposal in self.approvals.unsent():
+        for proposal in map(self._dated, self.approvals.unsent()):
             decision = "reject" if proposal.revoked else proposal.decision
             try:
                 await self._ask(
@@ -341,26 +341,33 @@ class Agent:
             self.approvals.mark_sent(proposal)
         return refused
 
-    def _proof(self, proposal: Proposal) -> Json:
-        """What proves the decision to others; None where there is none yet, or this node has no key (a connection
-        without certificates, on one machine)."""
-        if proposal.decision == "pending":
-            return None
+    def _signer(self) -> Signer | None:
+        """None where this node has no key (a connection without certificates, on one machine)."""
         try:
-            signer = Signer(load_identity(self.home))
+            return Signer(load_identity(self.home))
         except NotFound:
             return None
-        said = proposal.signed(self.node)
-        if (
-            not signer.begins
-            <= datetime.datetime.fromisoformat(said.time)
-            <= datetime.datetime.now(datetime.UTC) + _AHEAD
-        ):
-            proposal = self.approvals.date_anew(proposal)  # or no coordinator could take it, ever
-            detail = {"was": said.time, "until": proposal.until, "reason": "the clock was wrong when this was decided"}
-            self._happened("node", "decision.dated", proposal.run, detail)
-            said = proposal.signed(self.node)
-        return signed(said, signer)
+
+    def _dated(self, proposal: Proposal) -> Proposal:
+        """The same decision, dated now where its own date is one that no coordinator takes, ever: before the node's
+        certificate began, or ahead of the clock. A line in the audit log says so."""
+        signer = self._signer()
+        if proposal.decision == "pending" or signer is None:
+            return proposal
+        said = datetime.datetime.fromisoformat(proposal.signed(self.node).time)
+        if signer.begins <= said <= datetime.datetime.now(datetime.UTC) + _AHEAD:
+            return proposal
+        anew = self.approvals.date_anew(proposal)
+        detail = {"was": said.isoformat(), "until": anew.until, "reason": "the clock was wrong when this was decided"}
+        self._happened("node", "decision.dated", proposal.run, detail)
+        return anew
+
+    def _proof(self, proposal: Proposal) -> Json:
+        """What proves the decision to others; None where there is none yet, or nothing to sign it with."""
+        signer = self._signer()
+        if proposal.decision == "pending" or signer is None:
+            return None
+        return signed(proposal.signed(self.node), signer)
 
     def _tell_again(self) -> None:
         async def later() -> None:
