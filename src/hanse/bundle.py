@@ -22,6 +22,7 @@ import hanse
 from hanse import (
     algorithms,
     boosting,
+    countries,
     flower,
     gathering,
     learning,
@@ -76,6 +77,7 @@ class Bundle:
             "plan": config.plan is not None,
             "at_once": algorithms.at_once(config.federated_strategy),
             "needs_data": algorithms.needs_data(config),
+            "countries": list(countries.of(self.content["datasets"])),
             "dataset": self.content["datasets"].get(node),
             "gathering": dict(self.content["gathering"]),
             "transforms": [link["name"] for link in self.content["transforms"]],
@@ -167,8 +169,8 @@ def freeze(config: RunConfig, alignment: Mapping[str, Json], datasets: Mapping[s
     Args:
         config: what was proposed; it is settled here (:func:`hanse.algorithms.settled`).
         alignment: :meth:`hanse.features.Alignment.to_json`, or ``{"features": [], "kinds": {}}``.
-        datasets: node id to ``{name, version, most_rows}`` of the dataset that it would use; the last is
-            what a contribution made of it may count for (:mod:`hanse.weights`).
+        datasets: node id to ``{name, version, most_rows, country}`` of the dataset that it would use, as
+            :func:`bound` made it; ``most_rows`` is what a contribution made of it may count for (:mod:`hanse.weights`).
 
     Raises:
         ConfigError: an ingredient that the configuration names is unknown or does not fit the run, or its
@@ -206,12 +208,13 @@ def thaw(text: str, sha256: str) -> Bundle:
 
 def bound(datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
     """What a bundle says of the datasets that nodes registered. One that told no number of rows counts
-    for one row."""
+    for one row; ``country`` is in it where the node declares one."""
     return {
         node: {
             "name": d["name"],
             "version": d.get("version"),
             "most_rows": next((d[k] for k in ("most_rows", "rows") if d.get(k) is not None), 0),
+            **({"country": d["country"]} if d.get("country") else {}),
         }
         for node, d in datasets.items()
     }
@@ -228,7 +231,8 @@ def _data(datasets: Mapping[str, Mapping[str, Json]]) -> list[str]:
     for node, dataset in sorted(datasets.items()):
         rows = dataset.get("most_rows")
         share = "" if rows is None else f", at most {rows} rows ({rows / total if total else 0:.1%} of all)"
-        said.append(f"{dataset['name']} at {node}, version {dataset['version'][:12]}{share}")
+        where = f" in {dataset['country']}" if dataset.get("country") else ""
+        said.append(f"{dataset['name']} at {node}{where}, version {dataset['version'][:12]}{share}")
     return said
 
 

@@ -59,6 +59,7 @@ class RunFacts:
         plan: whether code of the data scientist runs at the nodes.
         at_once: whether owners answer all such questions in their settings, so that none waits for a decision.
         needs_data: whether data is touched at all.
+        countries: where the nodes whose data are used declare to be, by ISO 3166-1; "" among them where one does not.
         gathering, transforms: how contributions come together; names of what changes them before they leave.
         privacy: what differential privacy the run promises (``to_json`` of :mod:`hanse.privacy.guarantee`); None: none.
     """
@@ -78,6 +79,7 @@ class RunFacts:
     plan: bool
     at_once: bool
     needs_data: bool
+    countries: tuple[str, ...]
     gathering: Annotated[Mapping[str, Json], Ways]
     transforms: tuple[str, ...]
     privacy: Annotated[Mapping[str, Json], Promised] | None
@@ -129,6 +131,7 @@ class Participation(RunFacts):
     Args:
         role: of who proposed the run.
         node, rows: whom it is about, and the most rows that its data set has (None: no data).
+        country: where it declares to be, as the proposal has it; None: it does not, or no data are used.
         tags: that the data sets of the run carry.
         failures: how many steps of this run it was asked and gave nothing usable in.
         step, round, label: of the loop; None and "" before the run begins.
@@ -138,6 +141,7 @@ class Participation(RunFacts):
 
     role: str
     node: str
+    country: str | None
     tags: tuple[str, ...]
     rows: int | None
     failures: int

@@ -25,6 +25,7 @@ _FLIPPED = {
     "greaterThan": ("lessThanOrEqual", "greaterThanOrEqual"),
     "greaterThanOrEqual": ("lessThan", "greaterThan"),
     "containsAny": ("containsAll",),
+    "containsAll": ("containsAny",),
 }
 
 

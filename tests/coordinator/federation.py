@@ -88,9 +88,11 @@ class SiteNode:
         standing: str = "pending",
         tags: Mapping[str, list[str]] | None = None,
         rows: int | None = None,
+        country: str = "",
     ) -> None:
         self.it, self.name, self.consent, self.standing = it, name, consent, standing
         self.tables, self.tags, self.rows = dict(tables or {}), dict(tags or {}), rows
+        self.country = country
         self.proposals: dict[str, dict[str, Json]] = {}
         self.approved: dict[str, str] = {}
         self.tasks: list[str] = []
@@ -124,9 +126,8 @@ class SiteNode:
         return await self.it.handle(self.name, Message(kind, f"{self.name}/{kind}", "", Record(data)), quiet)
 
     async def hello(self, **more: Json) -> Message:
-        welcome = await self.say(
-            "hello", hanse="0", capabilities={"cpus": 2}, datasets=self.datasets(), consent=self.consent, **more
-        )
+        said = {"hanse": "0", "capabilities": {"cpus": 2}, "consent": self.consent, "country": self.country}
+        welcome = await self.say("hello", **{**said, "datasets": self.datasets(), **more})
         for proposal in welcome.body.data.get("proposals", []):
             self.proposals[proposal["run"]] = proposal
         return welcome

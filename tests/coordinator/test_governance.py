@@ -19,8 +19,9 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError
 from hanse.kinds import Ask, Combine
 from hanse.messages import Record
+from hanse.table import Column, Table
 
-from .federation import Federation
+from .federation import PROBE, Federation
 
 ALL = '@id("all") permit (principal, action, resource);\n'
 NOT = '@id("no-marketing") @says("not for sale") forbid (principal, action == Action::"propose", resource)\n'
@@ -92,6 +93,36 @@ def test_a_node_that_may_take_no_part_is_left_out_and_that_is_said(tmp_path: Pat
         assert "these nodes may take no part: b: forbidden by policy 'not-b'" in said
 
     governed(tmp_path, ALL + BETA, test)
+
+
+def test_policies_ask_where_nodes_are(tmp_path: Path) -> None:
+    """The country that a node declares is in what owners agree to, and a node that declares none is in no list."""
+    europe = '@id("europe") @says("data in CH or DE") forbid (principal, action == Action::"take_part", resource)\n'
+    europe += 'unless { context has country && ["CH", "DE"].contains(context.country) };\n'
+    one = '@id("one-law") forbid (principal, action == Action::"propose", resource)\n'
+    one += 'when { context.countries.contains("FR") } unless { ["FR"].containsAll(context.countries) };\n'
+
+    async def test(f: Federation) -> None:
+        rows = Table({"x": Column.numeric([1.0, 2.0, 3.0, 4.0]), "y": Column.numeric([0.0, 1.0, 0.0, 1.0])})
+        for name, country in (("c", "CH"), ("d", "DE"), ("u", "US"), ("n", "")):
+            await f.node(name, {"t": rows}, standing="accept", country=country)
+        wanted = {"model_name": "logistic_regression", "federated_strategy": "fedavg", "target_column": "y"}
+        proposed = await f.propose(**wanted)
+        run = f.store.runs.get(proposed["session_id"])
+        assert run.nodes == ("c", "d")
+        assert sorted(w.split(" ")[0] for w in proposed["warnings"] if "policy 'europe'" in w) == ["n", "u"]
+        shown = await f.ok("sci", "GET", f"/api/training/sessions/{run.id}")
+        assert shown["datasets"]["c"]["country"] == "CH"
+        assert "t at d in DE, version v1" in shown["code_preview"]
+        assert (await f.ok("sci", "GET", "/api/nodes"))["nodes"][-1]["country"] == "US"
+        await f.nodes["c"].hello(country="FR")
+        f.nodes["c"].country = "FR"
+        asked = {**PROBE, **wanted, "expected_client_ids": ["c", "d"]}
+        assert "'one-law'" in await f.refused("sci", "POST", "/api/training/start", asked, 403)
+        said = await f.nodes["c"].hello(country="Swiss")
+        assert (said.kind, "ISO 3166-1" in said.body.data["message"]) == ("error", True)
+
+    governed(tmp_path, ALL + europe + one, test)
 
 
 def test_where_no_node_is_left_the_reason_is_the_policies(tmp_path: Path) -> None:

@@ -53,6 +53,91 @@ def test_the_documents_own_calls_are_answered() -> None:
     assert [p["src_ip"] for p in stats["priorities"]] == ["192.168.100.101"]
 
 
+def test_a_server_is_registered_once_with_its_port() -> None:
+    """F95: ``POST /fl/register/server``."""
+    path = "/fl/register/server"
+    first, again, client, no_host, elsewhere, more, stats = told(
+        ("POST", path, {**SERVER, "server_port": 7443}),
+        ("POST", path, {**SERVER, "server_port": 8443}),
+        ("POST", "/fl/register/client", {"client_ip": SERVER["server_ip"]}),
+        ("POST", path, {"server_ip": "127.0.0.1"}),
+        ("POST", path, {"server_ip": "10.0.0.1"}),
+        ("POST", path, {**SERVER, "command": "rm"}),
+        ("GET", "/fl/stats", None),
+        driver=Network(),
+        within="192.168.100.0/24",
+    )
+    assert (first.status_code, first.json()) == (201, {"success": True, "new": True, **SERVER})
+    assert (again.status_code, again.json()["new"]) == (200, False)
+    assert client.status_code == 409  # a host is a server or a client
+    assert "192.168.100.0/24" in elsewhere.json()["error"]["message"]
+    assert {no_host.status_code, elsewhere.status_code, more.status_code} == {422}
+    assert stats.json()["servers"] == [{"server_ip": SERVER["server_ip"], "port": 8443}]
+    [closed] = told(("POST", path, SERVER), driver=Network(), token="right", shown="wrong")
+    assert closed.status_code == 401
+
+
+def test_a_client_is_registered_once_and_prefers_nothing_by_itself() -> None:
+    """F96: ``POST /fl/register/client``."""
+    path, network = "/fl/register/client", Network()
+    first, again, server, no_address, missing, stats = told(
+        ("POST", path, CLIENT),
+        ("POST", path, CLIENT),
+        ("POST", "/fl/register/server", {"server_ip": CLIENT["client_ip"]}),
+        ("POST", path, {"client_ip": "fl-client-1; rm"}),
+        ("POST", path, {}),
+        ("GET", "/fl/stats", None),
+        driver=network,
+    )
+    assert (first.status_code, first.json()) == (201, {"success": True, "new": True, **CLIENT})
+    assert (again.status_code, again.json()["new"]) == (200, False)
+    assert server.status_code == 409
+    assert {no_address.status_code, missing.status_code} == {422}
+    assert (stats.json()["clients"], stats.json()["servers"]) == ([CLIENT["client_ip"]], [])
+    assert network.told == []
+    [closed] = told(("POST", path, CLIENT), driver=Network(), token="right")
+    assert closed.status_code == 401
+
+
+def test_what_is_preferred_is_of_two_registered_hosts_for_a_while_and_authorised() -> None:
+    """F97: ``POST /fl/prioritize``, with the priority and duration of the document where nobody says others."""
+    registered = [("POST", "/fl/register/server", SERVER), ("POST", "/fl/register/client", CLIENT)]
+    network = Network()
+    early, *_, made, stats = told(
+        ("POST", "/fl/prioritize", PAIR),
+        *registered,
+        ("POST", "/fl/prioritize", PAIR),
+        ("GET", "/fl/stats", None),
+        driver=network,
+    )
+    assert (early.status_code, made.status_code) == (404, 201)
+    assert (made.json()["priority"], stats.json()["priorities"][0]["priority"]) == (200, 200)
+    assert 599 < made.json()["expires_in_s"] <= 600
+    assert [len(pairs) for pairs in network.told] == [1]
+
+    async def ends() -> list[str]:
+        network = Network()
+        it = NetworkService(network)
+        transport = httpx.ASGITransport(it.app(), raise_app_exceptions=False)
+        async with (
+            it.running(),
+            httpx.AsyncClient(transport=transport, base_url="http://n") as http,
+            asyncio.timeout(20),
+        ):
+            for _, path, body in registered:
+                await http.post(path, json=body)
+            assert (await http.post("/fl/prioritize", json={**PAIR, "duration": 0.05})).status_code == 201
+            while network.told[-1]:  # until the network hears, unasked, that nothing is preferred any more
+                network.news.clear()
+                await network.news.wait()
+            return [p["src_ip"] for p in (await http.get("/fl/stats")).json()["priorities"]]
+
+    assert asyncio.run(ends()) == []
+    network = Network()
+    *_, closed = told(*registered, ("POST", "/fl/prioritize", PAIR), driver=network, token="right", shown="wrong")
+    assert (closed.status_code, network.told) == (401, [])
+
+
 def test_without_a_network_nothing_is_preferred_and_the_answer_says_so() -> None:
     registered, _, preferred, topology, flows, health, stats = told(
         ("POST", "/fl/register/server", SERVER),

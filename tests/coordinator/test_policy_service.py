@@ -195,6 +195,7 @@ FACTS = Participation(
     **{**RUN, "nodes": 3},
     role="data_scientist",
     node="n1",
+    country="DE",
     tags=("heart",),
     rows=70,
     failures=0,

@@ -39,7 +39,7 @@ class Network:
         return {one.pair: "nobody answers there" for one in wanted if one.pair.client in self.unknown}
 
     async def seen(self) -> Mapping[str, Json]:
-        flows = [{"client": pair.client, "server": pair.server, "bytes": 1} for pair in self.told[-1]]
+        flows = [{"client": pair.client, "server": pair.server, "bytes": 1} for pair in (self.told or [[]])[-1]]
         return {"switches": [], "hosts": [], "ports": [], "flows": flows}
 
     async def stop(self) -> None:

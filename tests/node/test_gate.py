@@ -21,6 +21,7 @@ from hanse import algorithms, policy
 from hanse.bundle import Bundle
 from hanse.cli import group
 from hanse.errors import (
+    ConfigError,
     Conflict,
     HanseError,
     NodeFailed,
@@ -687,6 +688,36 @@ def test_another_dataset_than_the_one_shown_is_refused(tmp_path: Path) -> None:
             await node.propose(unbound, dataset=bundle.content["datasets"]["alpha"])
             node.agent.gate.approve("run-1", actor="owner")
             await refused(node, NotApproved, "no dataset of this node", unbound, {})
+
+    asyncio.run(main())
+
+
+def test_nobody_else_says_in_which_country_a_node_is(tmp_path: Path) -> None:
+    """A coordinator that put another one into the proposal would be refused, whatever the policies make of it."""
+
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            unsaid = data_bundle(tmp_path)
+
+            def placed(country: str) -> Bundle:
+                alpha = {**unsaid.content["datasets"]["alpha"], "country": country}
+                return Bundle({**unsaid.content, "datasets": {"alpha": alpha}})
+
+            with pytest.raises(NotApproved, match="in DE, and its owner has declared none"):
+                await node.propose(placed("DE"))
+            node.agent.settings.with_value("country", "CH").save(tmp_path)
+            await asyncio.to_thread(control.ask, tmp_path, "reload", actor="owner")
+            for told in (placed("DE"), unsaid):
+                with pytest.raises(NotApproved, match="its owner has declared CH"):
+                    await node.propose(told)
+            await node.propose(placed("CH"))
+            facts = await node.agent.gate._known.facts(node.agent.approvals.get("run-1"))
+            assert facts.countries == ("CH",)
+            assert (await node.coordinator.until("hello", 2))[1].body.data["country"] == "CH"
+            for wrong in ("UK", "ch", "CHE"):
+                with pytest.raises(ConfigError, match="ISO 3166-1"):
+                    node.agent.settings.with_value("country", wrong)
 
     asyncio.run(main())
 

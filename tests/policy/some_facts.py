@@ -23,6 +23,7 @@ RUN: dict[str, Any] = {  # of a run, whoever looks at it
     "plan": False,
     "at_once": False,
     "needs_data": True,
+    "countries": ("CH", "DE"),
     "gathering": {"sum": "plain"},
     "transforms": (),
     "privacy": None,

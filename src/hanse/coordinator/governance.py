@@ -197,6 +197,7 @@ class RunAdmission:
         return Participation(
             **self._run,
             node=node,
+            country=dataset.get("country"),
             tags=self._tags,
             rows=int(rows) if rows is not None else None,
             failures=self._failures.get(node, 0),
@@ -229,5 +230,6 @@ def of_run(bundle: Bundle, run: str, proposer: str, nodes: int) -> dict[str, Any
     """The facts of a run (:class:`hanse.facts.RunFacts`), by name."""
     said = bundle.facts("")
     del said["dataset"]
-    said |= {"features": tuple(said["features"]), "transforms": tuple(said["transforms"]), "nodes": nodes}
+    lists = {name: tuple(said[name]) for name in ("features", "transforms", "countries")}
+    said |= {**lists, "nodes": nodes}
     return {**said, "run": run, "bundle": bundle.sha256, "proposer": proposer, "purpose": bundle.config.purpose}

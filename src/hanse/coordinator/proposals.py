@@ -90,7 +90,7 @@ def _check_releases(nodes: Sequence[Node]) -> None:
 
 
 def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Dataset]:
-    """Node id to the one dataset of it that carries the tags."""
+    """Node id to the one dataset of it that carries the tags, and the ``country`` of the node."""
     found: dict[str, Dataset] = {}
     for id, node in sorted(nodes.items()):
         fitting = [d for d in node.datasets if set(config.tags) <= set(d.get("tags") or ())]
@@ -101,7 +101,7 @@ def choose_datasets(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, D
             names = ", ".join(str(d.get("name")) for d in fitting)
             raise ConfigError(f"node {id} has several datasets that fit ({names}); give tags that only one carries")
         if fitting:
-            found[id] = fitting[0]
+            found[id] = {**fitting[0], "country": node.country}
         elif config.expected_client_ids is not None:
             wanted = f"with the tags {', '.join(config.tags)}" if config.tags else "registered"
             raise ConfigError(f"node {id} has no dataset {wanted}; its owner adds one with: hanse node dataset add")

@@ -111,6 +111,7 @@ def client(node: Node, presence: Presence, settings: CoordinatorSettings, column
         "busy": presence.busy(node.id),
         "last_heartbeat": iso(presence.last_heard(node.id, node.last_heartbeat)),
         "registered_at": iso(node.registered_at),
+        "country": node.country or None,
         "summary": summaries.shown(node, settings.small_cell, columns),
         "datasets": datasets_of(node, columns),
     }
@@ -133,6 +134,7 @@ def node_view(
         "registered_at": iso(node.registered_at),
         "consent_mode": node.consent_mode,
         "release": node.release,
+        "country": node.country or None,
         "warnings": [*warnings(node), *([clock] if clock else [])],
         "capabilities": dict(node.capabilities),
         "summary": summaries.shown(node, settings.small_cell, columns),

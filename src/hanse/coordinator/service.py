@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hanse
-from hanse import validity
+from hanse import countries, validity
 from hanse.allocator import give_back
 from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
@@ -264,7 +264,7 @@ class Coordinator:
             node = self.store.nodes.get(peer)
             said: dict[str, Json] = {
                 "capabilities": machines.measured(
-                    node, {**capabilities, "hanse": str(data.get("hanse", ""))[:40], **_dated(data)}
+                    node, {**capabilities, "hanse": str(data.get("hanse", ""))[:40], **_own_words(data)}
                 ),
                 "datasets": listed,
                 "consent_mode": mode,
@@ -301,11 +301,11 @@ class Coordinator:
         return heard
 
     async def _datasets(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:
-        listed, summary, dated = _dataset_list(data), _object(data, "summary"), _dated(data)
+        listed, summary, said = _dataset_list(data), _object(data, "summary"), _own_words(data)
 
         def describe() -> None:
             known = dict(self.store.nodes.get(peer).capabilities)
-            now = None if known == {**known, **dated} else {**known, **dated}
+            now = None if known == {**known, **said} else {**known, **said}
             self.store.nodes.describe(peer, datasets=listed, summary=_flat(summary) or None, capabilities=now)
 
         await asyncio.to_thread(describe)
@@ -360,10 +360,12 @@ def _storage_failed() -> StorageFailed:
     return StorageFailed("the coordinator's storage fails; its log says how, and it is asked again in a while")
 
 
-def _dated(data: Mapping[str, Json]) -> dict[str, Json]:
-    """When the node's certificate ends, by its own word: for a warning, nothing else."""
-    ends = validity.time(data.get("certificate_ends"))
-    return {} if ends is None else {"certificate_ends": ends.isoformat()}
+def _own_words(data: Mapping[str, Json]) -> dict[str, Json]:
+    """When the node's certificate ends, for a warning, and the country that its owner declares, for policies."""
+    ends, country = validity.time(data.get("certificate_ends")), data.get("country", "")
+    if not countries.CHECK.fits(country):
+        raise WireError(f"country is {str(country)[:40]!r}; expected {countries.CHECK.expected}")
+    return {"country": country} | ({} if ends is None else {"certificate_ends": ends.isoformat()})
 
 
 def _object(data: Mapping[str, Json], name: str) -> dict[str, Json]:

@@ -92,6 +92,7 @@ class Connection:
                     "datasets": len(sets),
                     "rows": sum(known) if known else None,
                     "busy": bool(node.get("busy")),
+                    **({"country": node["country"]} if node.get("country") else {}),
                     "last heartbeat": node.get("last_heartbeat"),
                     **({"warnings": "; ".join(node["warnings"])} if node.get("warnings") else {}),
                 }
@@ -132,7 +133,7 @@ class Connection:
 
     def fitting(self, config: RunConfig) -> dict[str, Mapping[str, Json]]:
         """Node to the dataset that it would use, as the coordinator would choose it, with the ``labels`` that
-        it told of each target."""
+        it told of each target and the node's ``country``."""
         found = {}
         for client in self.call("GET", "/api/clients", params={"include": "features"})["clients"]:
             if config.expected_client_ids is not None and client["client_id"] not in config.expected_client_ids:
@@ -143,7 +144,7 @@ class Connection:
             if fitting:
                 said = client.get("summary") or {}
                 told = {name: labels_told(said, str(fitting[0]["name"]), name) for name in config.targets}
-                found[str(client["client_id"])] = {**fitting[0], "labels": told}
+                found[str(client["client_id"])] = {**fitting[0], "labels": told, "country": client.get("country")}
         return dict(sorted(found.items()))
 
     def _align(self, config: RunConfig, datasets: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:

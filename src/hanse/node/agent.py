@@ -458,6 +458,7 @@ class Agent:
         """What of it may change while it is connected."""
         return {
             "certificate_ends": expires.isoformat() if (expires := self._expires()) else None,
+            "country": self.settings.country,
             "datasets": self.datasets(),
             "summary": summaries(self.home),
         }
@@ -510,8 +511,8 @@ class Agent:
         fresh = (new.limits, new.policy) != before_worker
         before, self.settings = self.settings, new
         self._set_pace()
-        if before.consent != new.consent and self.state == "connected":
-            self._report(self.state, self.detail)  # the coordinator has to know where approvals are taken
+        if (before.consent, before.country) != (new.consent, new.country) and self.state == "connected":
+            self._report(self.state, self.detail)  # the coordinator has to know: it says hello again
         self.audit.append(actor, "settings.changed", self.node, new.to_json()["policy"], sync=True)
         if fresh:
             self._spawn(self.worker.configure(new.limits, new.policy.to_json()))

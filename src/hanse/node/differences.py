@@ -58,7 +58,8 @@ def _changed(before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _dataset(node: str, new: Any, old: Any) -> Iterator[str]:
     if old is _MISSING:
-        yield f"now takes part: {node}, with at most {new.get('most_rows')} rows"
+        where = f" in {new['country']}" if new.get("country") else ""
+        yield f"now takes part: {node}{where}, with at most {new.get('most_rows')} rows"
     elif new is _MISSING:
         yield f"takes no part any more: {node}"
     else:

@@ -135,7 +135,7 @@ class Gate:
         """Keeps a proposal, and decides it where the standing policy or a standing approval says so."""
         try:
             proposal = Proposal.parse(data)
-            _check_bundle(self.node, proposal)
+            _check_bundle(self.node, self.settings.country, proposal)
             known = self.approvals.decision(proposal.run, proposal.sha256)
             if known is None:
                 await self._check_release(proposal)
@@ -281,9 +281,9 @@ class Gate:
         note(self.audit, action, actor, run, detail)
 
 
-def _check_bundle(node: str, proposal: Proposal) -> None:
+def _check_bundle(node: str, country: str, proposal: Proposal) -> None:
     """The dataset in the proposal must be the one that the hash binds, or the owner would be shown
-    one and asked for another."""
+    one and asked for another; and nobody else says in which country this node is."""
     content = proposal.content()
     datasets = content.get("datasets")
     if not isinstance(datasets, dict) or not isinstance(content.get("config"), dict):
@@ -295,6 +295,11 @@ def _check_bundle(node: str, proposal: Proposal) -> None:
         for name in ("name", "version"):
             if bound.get(name) != proposal.dataset[name]:
                 raise NotApproved("the bundle names another dataset than the proposal")
+        if (told := str(bound.get("country") or "")) != country:
+            raise NotApproved(
+                f"the bundle has this node in {told[:40] or 'no country'}, and its owner has declared "
+                f"{country or 'none'}; propose it again"
+            )
 
 
 __all__ = ["Gate"]

@@ -164,7 +164,7 @@ class KnownFacts:
         bound, dataset = said.pop("dataset"), None
         if said["needs_data"]:
             dataset = self._approved(proposal, bound)
-        said["features"], said["transforms"] = tuple(said["features"]), tuple(said["transforms"])
+        said |= {name: tuple(said[name]) for name in ("features", "transforms", "countries")}
         return Facts(
             **said,
             sender=sender,

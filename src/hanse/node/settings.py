@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hanse import policy, toml_text
+from hanse import countries, policy, toml_text
 from hanse.addresses import renamed
 from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
@@ -107,6 +107,12 @@ class NodeSettings:
         "node",
         "`node`: approvals are taken only here; `coordinator`: the owner may also decide at the coordinator",
         one_of("node", "coordinator"),
+    )
+    country: str = declared(
+        "",
+        "where the node is, by the two letters of ISO 3166-1 (`CH`): told to the coordinator, part of every proposal "
+        "that uses its data, and what policies may ask about; empty: not declared",
+        countries.CHECK,
     )
     coordinator: CoordinatorAddress = field(default_factory=CoordinatorAddress)
     policy: Any = field(default_factory=Policy)

@@ -54,6 +54,11 @@ class Node:
         """The release of Hanse that it said it runs; "" where it has not."""
         return str(self.capabilities.get("hanse", ""))
 
+    @property
+    def country(self) -> str:
+        """Where it says that it is, by ISO 3166-1; "" where it has not said."""
+        return str(self.capabilities.get("country", ""))
+
     def public(self) -> dict[str, Json]:
         """As REST shows it, times in ISO 8601."""
         return {

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import * as api from "./api.js";
 import { act, changed, edit, notify, readRun, readSessions, state, waiting } from "./model.js";
-import { STATES, count, number, percent } from "./format.js";
+import { STATES, count, number, percent, place } from "./format.js";
 import { command, copyable, empty, fact, hash, moment, section, since, tag, title } from "./parts.js";
 
 export function consentsSection() {
@@ -38,12 +38,13 @@ function card(session, nodes) {
     nodes.map((node) => decision(session, node, nodes.length > 1)));
 }
 
-/** What a node said that it has, which is what it may count for: " (at most 304 rows, 25% of all)". */
+/** What a node said that it has and where it is; its rows are what it may count for: " in CH (at most 304 rows, 25% of all)". */
 export function declared(detail, id) {
+  const where = detail?.datasets?.[id]?.country ? ` in ${place(detail.datasets[id].country)}` : "";
   const rows = Object.fromEntries(Object.entries(detail?.datasets ?? {}).map(([node, one]) => [node, one?.most_rows]));
-  if (typeof rows[id] !== "number") return "";
+  if (typeof rows[id] !== "number") return where;
   const all = Object.values(rows).reduce((sum, n) => sum + (typeof n === "number" ? n : 0), 0);
-  return ` (at most ${count(rows[id])} rows${all ? `, ${percent(rows[id] / all)} of all` : ""})`;
+  return `${where} (at most ${count(rows[id])} rows${all ? `, ${percent(rows[id] / all)} of all` : ""})`;
 }
 
 export function codeView(detail) {

@@ -85,3 +85,14 @@ export const ROLES = { operator: "operator", data_owner: "data owner", data_scie
 export const role = (name) => ROLES[(name ?? "").replace(" ", "_")] ?? name ?? "";
 export const METRICS = { loss: "Loss", accuracy: "Accuracy", auc: "AUC", c_index: "C-index", rmse: "RMSE", mae: "MAE", r2: "R²" };
 export const FALLING = new Set(["loss", "rmse", "mae"]);
+
+const regions = new Intl.DisplayNames(["en"], { type: "region" });
+
+/** A country as its node declares it: "Switzerland (CH)". What is no code of one stays as it is. */
+export function place(code) {
+  try {
+    return `${regions.of(code)} (${code})`;
+  } catch {
+    return String(code);
+  }
+}

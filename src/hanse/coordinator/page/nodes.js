@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { edit, is, readNodes, state } from "./model.js";
-import { count, percent } from "./format.js";
+import { count, percent, place } from "./format.js";
 import { command, empty, fact, section, since, tag, title } from "./parts.js";
 
 const RANK = { online: 0, stale: 1, offline: 2, revoked: 3 };
@@ -43,6 +43,7 @@ function card(node) {
     (node.warnings ?? []).map((warning) => h("p", { class: "warning", key: warning }, warning)),
     h("dl", { class: "facts" },
       fact("Last heard", node.status === "offline" && !node.last_heartbeat ? "never" : since(node.last_heartbeat)),
+      node.country ? fact("Country", place(node.country)) : null,
       fact("Working on", at ? (at.href ? h("a", { href: at.href }, at.text) : at.text) : h("span", { class: "soft" }, "nothing")),
       fact("Consent", node.consent_mode === "node" ? "only at the node" : node.consent_mode === "coordinator" ? "here or at the node" : "unknown")),
     (node.datasets ?? []).length ? h("ul", { class: "datasets" }, node.datasets.map((data) => dataset(node, data))) : h("p", { class: "soft" }, "No dataset yet. Its owner runs ", h("code", null, "hanse node dataset add FILE --tags TAG")));

@@ -1,0 +1,39 @@
+"""Where a node is: the country that its owner declares, as policies compare it.
+
+>>> CHECK.fits("CH"), CHECK.fits(""), CHECK.fits("ch"), CHECK.fits("UK")
+(True, True, False, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hanse.messages import Json
+from hanse.settings import Check
+
+# ISO 3166-1 alpha-2, all that are assigned: a policy never meets a code that is only misspelt
+_CODES = (
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY "
+    "BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK "
+    "FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR "
+    "IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK "
+    "ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM "
+    "PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF "
+    "TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW "
+)
+CODES = frozenset(_CODES.split())
+CHECK = Check(
+    "a country by its two letters of ISO 3166-1, as CH or DE, or empty",
+    lambda value: isinstance(value, str) and (not value or value in CODES),
+    {"type": "string", "pattern": "^([A-Z]{2})?$"},
+)
+
+
+def of(datasets: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:
+    """The countries of the nodes whose data a run uses, each once; "" among them where a node declares none, so that
+    a policy which asks for all of them to be known ones says no.
+
+    >>> of({"a": {"country": "DE"}, "b": {"country": "CH"}, "c": {}})
+    ('', 'CH', 'DE')
+    """
+    return tuple(sorted({str(dataset.get("country") or "") for dataset in datasets.values()}))
