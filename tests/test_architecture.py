@@ -85,6 +85,7 @@ GROUND = (
     "disk_faults",
     "home",
     "addresses",
+    "countries",
     "releases",
     "validity",
     "pace",
