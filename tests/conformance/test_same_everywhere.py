@@ -95,8 +95,11 @@ ALL = [case if case in EVERY_DAY else pytest.param(case, marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module")
-def federations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    with both(tmp_path_factory.mktemp("b"), CASES, **OWNER) as found:
+def federations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """Of the cases that are asked about: a file of each case at each site takes a node a while to get to know."""
+    here = [item for item in request.session.items if item.path == request.path]
+    asked = {item.callspec.params.get("case", "empty") for item in here if hasattr(item, "callspec")}
+    with both(tmp_path_factory.mktemp("b"), {c: CASES[c] for c in CASES if c in asked | {"empty"}}, **OWNER) as found:
         yield found
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hanse.bundle import Bundle
+from hanse.coordinator import sessions
 from hanse.messages import Record, digest, load
+from hanse.store.runs import Runs
 from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
@@ -52,6 +55,46 @@ async def federation(f: Federation, *names: str, **how: Any) -> None:
 
 
 # ---------------------------------------------------------------- proposal
+
+
+def test_who_watches_a_run_does_not_have_its_proposal_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at a run took the time of reading a quarter of a megabyte and hashing it. What is remembered of the
+    last proposals is what their hash binds, whatever else the database says beside a hash."""
+    read: list[str] = []
+
+    def noted(self: Runs, run_id: str) -> dict[str, Any]:
+        read.append(run_id)
+        return bundle(self, run_id)
+
+    bundle = Runs.bundle
+    monkeypatch.setattr(Runs, "bundle", noted)
+    monkeypatch.setattr(sessions, "_PROPOSALS", 2)
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            await federation(f, "a")
+            proposed = [await f.propose(purpose=purpose) for purpose in ("first", "second", "third")]
+            runs = [session["session_id"] for session in proposed]
+            read.clear()
+
+            async def look(run: str) -> Any:
+                return (await f.call("sci", "GET", f"/api/training/sessions/{run}")).json()
+
+            for _ in range(3):
+                found = await look(runs[2])
+                assert found["code_preview"] == proposed[2]["code_preview"]
+                assert (found["alignment"], found["datasets"]) == (proposed[2]["alignment"], proposed[2]["datasets"])
+            assert read.count(runs[2]) == 0
+            assert (await look(runs[0]))["code_preview"] == proposed[0]["code_preview"]
+            assert read.count(runs[0]) == 1  # two are remembered
+            run = f.store.runs.get(runs[1])
+            other = Bundle({**bundle(f.store.runs, runs[1]), "hanse": "0.0.0"})
+            assert "hanse 0.0.0" in sessions.full(f.store, run, other)["code_preview"]
+            assert (await look(runs[1]))["code_preview"] == proposed[1]["code_preview"]
+
+    asyncio.run(body())
 
 
 def test_a_proposal_and_its_code_preview(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from hanse import algorithms, protection
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
@@ -71,12 +73,27 @@ def _privacy(run: StoredRun) -> str:
 
 def full(store: Store, run: StoredRun, frozen: Bundle | None = None) -> dict[str, Json]:
     """With what owners read before they decide. Blocks."""
+    return {**brief(store, run), **(_shown.get(run.bundle_hash) or _read(store, run, frozen))}
+
+
+_PROPOSALS = 16  # of a quarter of a megabyte each
+_shown: dict[str, dict[str, Json]] = {}  # of proposals by their hash, which binds all of it; the last ones
+_keeping = threading.Lock()
+
+
+def _read(store: Store, run: StoredRun, frozen: Bundle | None) -> dict[str, Json]:
+    """What owners read of a proposal. Whoever watches a run asks for it again and again, and it never changes."""
     frozen = frozen or Bundle(store.runs.bundle(run.id))
     if not frozen.content:
-        return {**brief(store, run), "code_preview": None, "alignment": None, "datasets": None}
-    return {
-        **brief(store, run),
+        return {"code_preview": None, "alignment": None, "datasets": None}
+    found = {
         "code_preview": frozen.preview(),
         "alignment": frozen.content["alignment"],
         "datasets": frozen.content["datasets"],
     }
+    if run.bundle_hash == frozen.sha256:  # a hash that stands in the database beside other content binds nothing
+        with _keeping:
+            while len(_shown) >= _PROPOSALS:
+                del _shown[next(iter(_shown))]
+            _shown[run.bundle_hash] = found
+    return found
