@@ -88,8 +88,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays to the end; the collector of cycles need not walk it again and again, nor once."""
+    """What is loaded by now stays to the end; the collector of cycles need not walk it again and again, nor once. And
+    it looks at the rest less often, as in a coordinator and a node (:func:`hanse.allocator.settle`)."""
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     gc.enable()
 
 

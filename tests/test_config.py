@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -110,6 +112,27 @@ def test_the_settings_of_a_run_are_those_of_its_ingredients() -> None:
 def test_what_does_not_fit_the_run_is_named(given: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         settle(**given)
+
+
+SITE = """
+import json, sys
+from hanse.config import RunConfig
+config = RunConfig.parse(json.loads(sys.argv[1]))
+print(json.dumps(config.to_json()))
+print(*(name for name in sys.modules if name.startswith(("hanse.algorithms.", "hanse.selection.", "hanse.measures."))))
+"""
+
+
+def test_a_site_loads_the_ingredients_of_its_run_and_no_others() -> None:
+    """It loaded every one of them with what they are made of, 240 modules, to know the names of their settings."""
+    config = settle(
+        model_name="logistic_regression", federated_strategy="fedprox", measures=["groups"], group_by={"sex": []}
+    ).to_json()
+    done = subprocess.run([sys.executable, "-c", SITE, json.dumps(config)], capture_output=True, text=True, check=True)
+    parsed, loaded = done.stdout.splitlines()
+    assert json.loads(parsed) == config
+    kinds = {name for name in loaded.split() if not name.rpartition(".")[2].startswith("_")}
+    assert kinds == {"hanse.algorithms.fedprox", "hanse.selection.uniform", "hanse.measures.groups"}
 
 
 def test_only_what_was_set_is_sent() -> None:

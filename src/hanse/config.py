@@ -26,6 +26,7 @@ from hanse import registry
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.settings import (
+    Setting,
     boolean,
     checked,
     declared,
@@ -191,10 +192,11 @@ class RunConfig:
             raise ConfigError(f"a run's configuration is an object of settings, not {type(raw).__name__}")
         core = settings_of(cls)
         others = {name: value for name, value in raw.items() if name not in core}
-        known = of_ingredients() if others else {}  # once: the folders are looked at for each of their ingredients
-        for name in others:
-            if name not in known:
-                raise unknown(str(name), [*core, *known])
+        if others and not others.keys() <= _own(raw, core):
+            known = of_ingredients()  # once: the folders are looked at for each of their ingredients
+            for name in others:
+                if name not in known:
+                    raise unknown(str(name), [*core, *known])
         config = cls(
             **checked({name: value for name, value in raw.items() if name in core}, core),
             ingredient_settings=others,
@@ -278,6 +280,18 @@ class RunConfig:
         return tuple(dict.fromkeys(setting.names for setting in settings_of(cls).values() if setting.names))
 
 
+def _own(raw: Mapping[str, Json], core: Mapping[str, Setting]) -> set[str]:
+    """The settings of the ingredients that a configuration names itself, as one that is settled does: a site that runs
+    it loads no other ones."""
+    found: set[str] = set()
+    for name, setting in core.items():
+        wanted = raw.get(name, setting.default)
+        for ingredient in wanted if isinstance(wanted, (list, tuple)) else (wanted,):
+            if setting.names and setting.names not in APART and ingredient in registry.names(setting.names):
+                found |= _settings(setting.names, ingredient, core).keys()
+    return found
+
+
 def of_ingredients() -> dict[str, tuple[tuple[str, str], ...]]:
     """The settings of all ingredients that a run may use, each with the ingredients (folder, name) that have it.
 
@@ -288,12 +302,16 @@ def of_ingredients() -> dict[str, tuple[tuple[str, str], ...]]:
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     for folder in sorted({*RunConfig.folders()} - {*APART}):
         for ingredient in registry.names(folder):
-            for name in registry.settings(folder, ingredient):
-                if name in core:
-                    raise ConfigError(
-                        f"{name!r} of {ingredient} in {folder} is a setting of every run; name it otherwise"
-                    )
+            for name in _settings(folder, ingredient, core):
                 found[name] = (*found.get(name, ()), (folder, ingredient))
+    return found
+
+
+def _settings(folder: str, ingredient: str, core: Mapping[str, Setting]) -> Mapping[str, Setting]:
+    found = registry.settings(folder, ingredient)
+    for name in found:
+        if name in core:
+            raise ConfigError(f"{name!r} of {ingredient} in {folder} is a setting of every run; name it otherwise")
     return found
 
 
