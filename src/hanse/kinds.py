@@ -219,6 +219,11 @@ class Gathered(Protocol):
         """Σ_k of the unweighted ``sums`` of the contributions (SUM and EACH)."""
         ...
 
+    def products(self, whole: Mapping[str, Array]) -> list[tuple[float, float]]:
+        """Of each answer ⟨a, whole⟩ and |a|², over the arrays of ``whole``. Raises ``RunFailed`` where single
+        contributions cannot be seen."""
+        ...
+
     def each(self) -> Iterator[tuple[Answer, Record]]:
         """The single contributions (all but SUM), one in memory at a time. Those of EACH have the
         layout that was asked for, or that most have, and finite numbers, as those of a sum; of a MERGE,

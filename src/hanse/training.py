@@ -99,6 +99,7 @@ class Learned:
             over the steps that were taken. The model says which. Zeros for arrays that are not learned.
         steps: how many the training took from its start: of gradients, or of its solver.
         together: of how many sites the training was computed as one.
+        elsewhere: whether it was computed on the processor since the device that was asked for is not there.
     """
 
     parameters: dict[str, Array]
@@ -106,3 +107,4 @@ class Learned:
     gradient: dict[str, Array] | None = None
     steps: int = 0
     together: int = 1
+    elsewhere: bool = False

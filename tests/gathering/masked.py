@@ -135,6 +135,9 @@ class Total:
     def sums(self) -> dict[str, Array]:
         return {}
 
+    def products(self, whole: Mapping[str, Array]) -> list[tuple[float, float]]:
+        raise RunFailed("nobody sees single contributions")
+
     def each(self) -> Iterator[tuple[Answer, Record]]:
         raise RunFailed("nobody sees single contributions")
 

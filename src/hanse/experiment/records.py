@@ -10,7 +10,8 @@ from typing import Any
 
 from hanse.experiment import drawing
 from hanse.experiment.metric_names import FIRST
-from hanse.learning.local_training import APART, TOGETHER
+from hanse.learning.contributing import COSINE, LEFT_OUT, TOLD
+from hanse.learning.local_training import APART, ELSEWHERE, TOGETHER
 from hanse.messages import Json
 from hanse.rounds import Step
 
@@ -66,6 +67,18 @@ def together(steps: Sequence[Step]) -> str:
         "sites trained together (batched), which adds numbers in another order than each alone: their parameters "
         f"differ {measured}; later rounds may amplify it"
     )
+
+
+def elsewhere(steps: Sequence[Step]) -> str:
+    """Which sites had no device of the kind that the training plan asks for; "" where all had it.
+
+    >>> told = {"a": {"metrics": {"device_missing": 1.0}}, "b": {"metrics": {}}}
+    >>> elsewhere([Step(0, "train", 1, "", participants=told)])
+    'a had no device such as the training plan asks for, and trained on the processor'
+    """
+    nodes = sorted({n for s in steps for n, p in s.participants.items() if (p.get("metrics") or {}).get(ELSEWHERE)})
+    named = ", ".join(nodes[:5]) + (f" and {len(nodes) - 5} others" if len(nodes) > 5 else "")
+    return f"{named} had no device such as the training plan asks for, and trained on the processor" if nodes else ""
 
 
 def evaluated(step: Step) -> int | None:
@@ -142,8 +155,9 @@ def _rows(trained: Sequence[Step], node: str) -> float:
 
 def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each node: its ``share`` of the weights, each node's of the last round that it trained in, or of the
-    rows that it trained on, where sums of rows add up; the last value of each of its metrics; and the mean of its
-    ``update_norm``."""
+    rows that it trained on, where sums of rows add up; the last value of each of its metrics; and the means over the
+    rounds of its ``update_norm`` and, where they were told, of ``cosine`` and ``left_out``
+    (:mod:`hanse.learning.contributing`)."""
     trained = [s for s in rounds if s.round is not None and s.status == "ok" and s.label != "evaluate"]
     weights = {n: 0.0 for n in nodes}
     for node in nodes:
@@ -166,6 +180,10 @@ def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str
         row = {"node": node, "share": weights[node] / total, **last}
         if norms:
             row["update_norm"] = math.fsum(norms) / len(norms)
+        for name in (COSINE, LEFT_OUT):
+            told = [_numbers((s.metrics.get(TOLD) or {}).get(node) or {}).get(name) for s in rounds]
+            if seen := [value for value in told if value is not None]:
+                row[name] = math.fsum(seen) / len(seen)
         rows.append(row)
     return rows
 

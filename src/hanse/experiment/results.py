@@ -106,7 +106,9 @@ class Result:
         """What is odd about the sites and may spoil the model, a sentence each: kinds, labels, units, codes."""
         said = [str(w) for w in self.alignment.get("warnings", ())]
         said += [str(w) for step in self.rounds for w in list(step.metrics.get("warnings") or ())]
-        return list(dict.fromkeys([*said, *filter(None, [records.together(self.rounds)])]))
+        return list(
+            dict.fromkeys([*said, *filter(None, [records.together(self.rounds), records.elsewhere(self.rounds)])])
+        )
 
     @property
     def thresholds(self) -> list[Thresholds]:
@@ -147,7 +149,8 @@ class Result:
     @property
     def contributions(self) -> Listing:
         """One row per site: its ``share`` of the training rows in [0, 1], ``update_norm`` (how far
-        its training moved the model, in the mean over rounds) and the last model's metrics there."""
+        its training moved the model, in the mean over rounds) and the last model's metrics there; with
+        ``tell_contributions`` also ``cosine`` and ``left_out``, how its changes lay to those of all."""
         return Listing(records.contributions(self.rounds, self._everyone()))
 
     @property

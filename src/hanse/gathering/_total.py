@@ -119,6 +119,9 @@ class Total:
             found[name[2:]] = _divided(self.total[name], self.weight, kept)
         return found
 
+    def products(self, whole: Mapping[str, Array]) -> list[tuple[float, float]]:
+        raise RunFailed("nobody sees the single contributions of a secure sum")
+
     def each(self) -> Iterator[tuple[Answer, Record]]:
         raise RunFailed("nobody sees the single contributions of a secure sum")
 

@@ -79,6 +79,17 @@ def of_one(node: str, contribution: Contribution, ask: Ask, step: int) -> Gather
     return Contributions(found, {}, ask.combine, expected, fault=ask.fault).among([node], step)
 
 
+def _products(record: Record, whole: Mapping[str, Array]) -> tuple[float, float]:
+    inner = square = 0.0
+    for name, array in whole.items():
+        flat = array.reshape(-1)
+        for low in range(0, flat.size, spans.BLOCK):
+            high = min(low + spans.BLOCK, flat.size)
+            values = block(record.arrays, f"a.{name}", low, high).astype(np.float64)
+            inner, square = inner + float(values @ flat[low:high]), square + float(values @ values)
+    return inner, square
+
+
 def _type_of_sum(one: np.dtype[Any], weighted: bool, keep: bool) -> np.dtype[Any]:
     """Whole numbers add up exactly unless they have weights; ``keep``: others stay as they are."""
     if one.kind in "iub":
@@ -172,6 +183,9 @@ class Contributions:
 
     def sums(self) -> dict[str, Array]:
         return self._reduce("s.", weighted=False, divide=1.0, keep=False)
+
+    def products(self, whole: Mapping[str, Array]) -> list[tuple[float, float]]:
+        return [_products(record, whole) for _, record in self.found]
 
     def each(self) -> Iterator[tuple[Answer, Record]]:
         if self.combine is Combine.SUM:

@@ -25,9 +25,10 @@ from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, RunFailed
 from hanse.kinds import SAMPLE, Ask, Combine, Contribution, Done, Gathered, Site, generator
-from hanse.learning import by_round, evaluation
+from hanse.learning import by_round, contributing, evaluation
 from hanse.learning import rows as preparation
 from hanse.learning.aggregation import Aggregation, weighted_mean
+from hanse.learning.contributing import CONTRIBUTING
 from hanse.learning.local import LocalStep, Named, Visit, recalled, training
 from hanse.learning.local_training import APART, CHANGE, NUMBERS, LocalTraining, apart, said_lost, untrained
 from hanse.learning.results import result_of
@@ -55,6 +56,7 @@ TRAINING = {
         1.0, "the rate of a round is that of the round before times this", number(0, 1, above=True)
     ),
     **EARLY,
+    **CONTRIBUTING,
 }
 
 
@@ -72,6 +74,7 @@ class State:
         kept_rounds: those in which no site trained.
         lost: nodes that had lost what they kept, in the last round.
         stopping: when it ends before the last round; None: never.
+        contributed: how each site's change lay to that of all, in the last round, where that is told.
     """
 
     schedule: Schedule
@@ -86,6 +89,7 @@ class State:
     kept_rounds: tuple[int, ...] = ()
     lost: tuple[str, ...] = ()
     stopping: Stopping | None = None
+    contributed: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def learned(self) -> dict[str, Array]:
@@ -155,7 +159,8 @@ class Averaging:
 
     def unfit(self, config: RunConfig) -> str:
         """Why a run cannot be so; "" where it can."""
-        return cannot_end(config, self.local.personal, self.aggregation.needed is not None)
+        early = cannot_end(config, self.local.personal, self.aggregation.needed is not None)
+        return early or contributing.hidden(config)
 
     # ------------------------------------------------------------ coordinator
 
@@ -220,18 +225,24 @@ class Averaging:
             early = state.stopping.measured(schedule, entry, state.model)
             if early.ends(schedule):
                 schedule, early = early.ended(schedule.noted(entry))
-                return replace(state, schedule=schedule, stopping=early, model=early.model, lost=_lost(gathered))
+                return replace(
+                    state, schedule=schedule, stopping=early, model=early.model, lost=_lost(gathered), contributed={}
+                )
             state = replace(state, stopping=early)
         if schedule.phase == "evaluate":
-            return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered))
+            return replace(state, schedule=schedule.evaluated(entry), lost=_lost(gathered), contributed={})
         schedule = schedule.trained(entry)
         if self.local.personal and schedule.phase == "done":  # sites keep what they made of the last round
             schedule = replace(schedule, phase="evaluate")
-        state = replace(state, schedule=schedule, lost=())
+        state = replace(state, schedule=schedule, lost=(), contributed={})
         if not gathered.weight > 0:
             return replace(state, kept_rounds=(*state.kept_rounds, schedule.round))
         together = self.aggregation.together(gathered, state.settings)
         parts = {name: _under(name, together) for name in (CHANGE, *self.local.adds, NUMBERS)}
+        if state.settings.get(contributing.NAME):
+            step = {name: parts[CHANGE][name] for name in state.learned}
+            mean = self.aggregation.combine is Combine.SUM and self.aggregation.needed is None
+            state = replace(state, contributed=contributing.told(gathered, step, CHANGE, mean))
         change, server = self._stepped(state, gathered, parts)
         return self._counted(replace(state, model=applied(state.model, change), server=server), gathered)
 
@@ -304,9 +315,11 @@ class Averaging:
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """Those of the model that the last step evaluated (``evaluated_round``: so many rounds had gone into it);
-        ``no_updates`` where no site trained; ``lost``, the nodes that had lost what they kept."""
+        ``no_updates`` where no site trained; ``lost``, the nodes that had lost what they kept; ``contributions``."""
         no_updates = {"no_updates": True} if state.schedule.round in state.kept_rounds else {}
-        return {**state.schedule.shown(), **no_updates, **({"lost": list(state.lost)} if state.lost else {})}
+        lost = {"lost": list(state.lost)} if state.lost else {}
+        told = {contributing.TOLD: state.contributed} if state.contributed else {}
+        return {**state.schedule.shown(), **no_updates, **lost, **told}
 
     # ------------------------------------------------------------ node
 

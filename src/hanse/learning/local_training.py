@@ -17,6 +17,7 @@ from hanse.training import Arrays, Learned, ProximalTerm, Training
 
 CHANGE, NUMBERS = "change", "numbers"  # under which a site sends the change of θ, and single numbers
 TOGETHER, APART = "trained_together", "apart_from_alone"  # metrics of a training that was computed with others
+ELSEWHERE = "device_missing"  # metric of one on the processor, where the plan asks for a device that is not there
 LEARNING_RATE = 0.01  # where the run has none
 _SHOWN_EPOCHS = 20  # losses of further epochs are not reported, but for the last
 
@@ -116,6 +117,8 @@ class LocalTraining:
             metrics["train_loss"] = found.losses[-1]
         if found.together > 1:
             metrics[TOGETHER] = float(found.together)
+        if found.elsewhere:
+            metrics[ELSEWHERE] = 1.0
         if local.keeps and not plainly:
             kept(self.site, self.counted, self.visit.memory, self.round, said.kept)
         lost = said_lost(self.visit)

@@ -12,6 +12,8 @@ adapter (LoRA): the others stay as ``build`` makes them, which then draws the sa
 they are is compared with those of the other sites by a hash that travels. A module with ``training_step`` and
 ``configure_optimizers``, as Lightning's, is trained by these; an output with ``logits``, as Hugging Face's, is these.
 
+A plan may name a ``device`` to compute on (:mod:`hanse.models._torch_device`).
+
 A term of the objective is added to the gradients of the parameters before
 each step, whatever the optimiser; the gradient that is told is the mean over the steps. Regression learns on a target
 of mean 0 and scale 1.
@@ -33,6 +35,7 @@ from hanse.errors import ConfigError, HanseError, NodeFailed
 from hanse.learning.fitting import task_fits
 from hanse.learning.results import parameters_of, seed_of, target_scale, task_of
 from hanse.messages import Array, Json, Record
+from hanse.models import _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
 from hanse.task import NUMBER, PROBABILITIES, Task
@@ -67,7 +70,10 @@ class TorchModule:
         inputs = _inputs(X)
         targets = torch.from_numpy(np.array(y, np.int64 if self.task.outputs > 1 else np.float32))
         with self._plan() as plan, _threads(parameters, X), _seeded(rng):
-            module = self._module(plan, parameters)
+            device = self._device(plan)
+            _torch_device.seeded(torch, device)
+            module = device.brought(self._module(plan, parameters))
+            inputs, targets = device.brought(inputs), device.brought(targets)
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name not in training.frozen)
             loss_of, optimizer = self._loss_of(plan, module), _optimizer(plan, module, training.learning_rate)
@@ -90,7 +96,8 @@ class TorchModule:
                     training.progress()
                 losses.append(total / len(y))
             still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
-            return Learned({**self._sent(plan, module), **still}, losses, added.mean(parameters), added.steps)
+            found = {**self._sent(plan, module), **still}
+            return Learned(found, losses, added.mean(parameters), added.steps, elsewhere=device.missing)
 
     def train_many(self, given: Sequence[Given]) -> list[Learned]:
         """What :meth:`train` gives for each of these arguments, which start from the same parameters; stacked, where
@@ -144,19 +151,24 @@ class TorchModule:
 
     def predict(self, parameters: Mapping[str, Array], X: Array) -> Array:
         with self._plan() as plan, _threads(parameters, X):
-            return self._predict(self._module(plan, parameters), X)
+            device = self._device(plan)
+            return self._predict(device.brought(self._module(plan, parameters)), X, device)
 
     def native(self, parameters: Mapping[str, Array]) -> Any:
         with self._plan() as plan:
             return self._module(plan, parameters).eval()
 
-    def _predict(self, module: Any, X: Array) -> Array:
+    def _device(self, plan: Mapping[str, Any]) -> _torch_device.Device:
+        return _torch_device.chosen(library(), plan, self._called)
+
+    def _predict(self, module: Any, X: Array, device: _torch_device.Device) -> Array:
         torch = library()
         module.eval()
         parts = []
         with torch.inference_mode():
             for start in range(0, len(X), _PREDICT_ROWS):
-                score = self._shaped(module(_inputs(X[start : start + _PREDICT_ROWS]))).double()
+                batch = device.brought(_inputs(X[start : start + _PREDICT_ROWS]))
+                score = self._shaped(module(batch)).cpu().double()
                 if self.task.predicts == PROBABILITIES:
                     score = torch.softmax(score, 1) if self.task.outputs > 1 else torch.sigmoid(score)
                 parts.append(score.numpy())
@@ -306,7 +318,7 @@ class _Added:
         """Of the gradients over the steps; zeros for what is not learned."""
         if not self._sums:
             return None
-        found = {name: (g / max(1, self.steps)).numpy() for name, g in self._sums.items()}
+        found = {name: (g / max(1, self.steps)).cpu().numpy() for name, g in self._sums.items()}
         return {name: found.get(name, np.zeros_like(a)) for name, a in parameters.items()}
 
 

@@ -97,6 +97,9 @@ class NoisedSum:
     def beyond(self, counts: Mapping[str, int | None], rows: Mapping[str, float]) -> dict[str, str]:
         return self.inner.beyond(counts, rows)
 
+    def products(self, whole: Mapping[str, Array]) -> list[tuple[float, float]]:
+        raise RunFailed("single contributions have no noise yet in mode central, so nobody is told of them")
+
     def each(self) -> Iterator[tuple[Answer, Record]]:
         raise RunFailed("single contributions have no noise yet in mode central, so nobody is given them")
 
