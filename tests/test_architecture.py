@@ -139,6 +139,7 @@ OWNERS = {  # heavy libraries and the only rooms that may import them
     "sqlalchemy": {"store"},
     "grpc": set(),  # the tests and the benchmarks speak with it
     "hpack": {"transports"},
+    "zstandard": {"messages"},
     "watchdog": {"transports"},
     "pyroute2": {"network"},
     "os_ken": {"network"},

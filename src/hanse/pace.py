@@ -1,4 +1,4 @@
-"""How fast, and in which hours, a data owner lets large payloads leave (``[line]`` of ``node.toml``).
+"""How a data owner lets payloads leave (``[line]`` of ``node.toml``): how fast, in which hours, and how compressed.
 
 What is small goes at once, so a node whose payloads wait is still on line, tells its owner's decisions and says that it
 is at work. It counts all the same: what is large waits for it too.
@@ -44,16 +44,19 @@ class Pace:
     ) -> None:
         self._monotonic, self._now = monotonic, now
         self._limit, self._due = 0.0, 0.0
+        self.saving: float | None = None  # the least share that compressing has to save; None: nothing is compressed
         self._hours: tuple[tuple[float, float], ...] = ()
 
-    def set(self, limit_mbit: float, hours: Sequence[str]) -> None:
+    def set(self, limit_mbit: float, hours: Sequence[str], saving: float | None = None) -> None:
         """From here on.
 
         Args:
             limit_mbit: megabits (10^6) per second; 0: as fast as the line.
             hours: ``HH:MM-HH:MM`` each, of local time, as :data:`HOURS` takes them; none: always.
+            saving: the least share of a payload that compressing has to save; None: nothing is compressed.
         """
         self._limit, self._hours = limit_mbit * 1e6, tuple(_seconds(span) for span in hours)
+        self.saving = saving
         self._due = min(self._due, self._monotonic() + _LOOK_S)
 
     def left(self, nbytes: int) -> None:

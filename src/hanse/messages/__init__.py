@@ -15,12 +15,13 @@ or 2 MiB, each with its offset and an XXH3 checksum (accidents; TLS is what keep
 The receiver decides where the bytes land: memory, a file (``Spool``), shared memory.
 
 Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (where arrays lie), ``header``, ``records``
-(records and messages, and their bytes), ``framing``.
+(records and messages, and their bytes), ``compression``, ``framing``.
 """
 
 from __future__ import annotations
 
 from hanse.messages.buffers import Allocate, Array, ArrayPlace, Buffer, Buffered, Layout, Memory, Spool, Under, block
+from hanse.messages.compression import METHOD, SAVING, Packer
 from hanse.messages.framing import (
     MAX_MESSAGE_BYTES,
     Assembler,
@@ -60,6 +61,9 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_HEADER_BYTES",
     "MAX_MESSAGE_BYTES",
+    "METHOD",
+    "SAVING",
+    "Packer",
     "WIRE_VERSION",
     "Written",
     "Allocate",

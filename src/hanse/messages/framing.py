@@ -1,7 +1,7 @@
 """Messages on a stream: frames, and how they are put together again.
 
 A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
-streams may be interleaved.
+streams may be interleaved. A chunk may be compressed on its way (PACKED); its checksum is of the bytes that it has.
 
 A message whose transfer is to go on where a lost connection left it has an **edition**: a number that its sender drew
 at random for just these bytes. A half that is in is kept (:class:`Half`), and goes on if the same message comes again
@@ -20,23 +20,26 @@ import xxhash
 
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
+from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.header import header, read_header
 from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened
 from hanse.messages.strict_json import Json, dumps, loads
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
 
-_BEGIN, _CHUNK, _SIGNAL = 1, 2, 3
+_BEGIN, _CHUNK, _SIGNAL, _PACKED = 1, 2, 3, 4
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
+_MOST = 2 << 20  # bytes of a chunk that came compressed
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     """A small frame without a body: ``ack`` (got your reply), ``go`` (send the rest of your large
     reply), ``resume`` (send the rest of your large request, which you sent before), ``alive`` (still working),
-    ``cancel`` (do not bother). ``id`` is the exchange's, ``place`` the byte from which on the rest is sent."""
+    ``cancel`` (do not bother). ``id`` is the exchange's, ``place`` the byte from which on the rest is sent. Of
+    ``takes`` the ``id`` is a way to compress that I can read."""
 
     what: str
     id: str
@@ -66,6 +69,7 @@ class Half:
     head: str
     filled: int = 0
     again: bool = False
+    came: int = 0  # bytes of it on their way
 
 
 HalfKey = tuple[str, bool]
@@ -81,20 +85,40 @@ def new_edition() -> int:
     return secrets.randbelow(_AGAIN - 1) + 1
 
 
-def frames(message: Message, stream: int, chunk: int = CHUNK_BYTES, edition: int = 0) -> Iterator[bytes]:
+def frames(
+    message: Message, stream: int, chunk: int = CHUNK_BYTES, edition: int = 0, pack: Packer | None = None
+) -> Iterator[bytes]:
     """The frames of a message; made lazily, so a large one is never held twice."""
     yield begin(message, stream, edition)
     arrays = message.body.arrays
-    if isinstance(arrays, Buffered) and 0 < arrays.layout.nbytes <= chunk:  # as most: it lies as it travels
+    if pack is None and isinstance(arrays, Buffered) and 0 < arrays.layout.nbytes <= chunk:  # as most: it lies so
         yield chunk_frame(stream, 0, (arrays.raw(0, arrays.layout.nbytes),))
         return
-    yield from rest(message, stream, chunk)
+    yield from rest(message, stream, chunk, 0, pack)
 
 
-def rest(message: Message, stream: int, chunk: int = CHUNK_BYTES, start: int = 0) -> Iterator[bytes]:
-    """The frames of its payload, from the byte ``start`` on."""
-    for offset, found in parts(message.body.arrays, chunk, start):
-        yield chunk_frame(stream, offset, found)
+def rest(
+    message: Message, stream: int, chunk: int = CHUNK_BYTES, start: int = 0, pack: Packer | None = None
+) -> Iterator[bytes]:
+    """The frames of its payload, from the byte ``start`` on; compressed, where ``pack`` is for that."""
+    arrays = message.body.arrays
+    if pack is None or message.body.nbytes < LEAST_BYTES:
+        for offset, found in parts(arrays, chunk, start):
+            yield chunk_frame(stream, offset, found)
+        return
+    ends = [(place.offset + place.nbytes, place.dtype.itemsize) for place in Layout.of(arrays).places.values()]
+    ends.sort()
+    for offset, found in parts(arrays, chunk, start):
+        while ends[0][0] <= offset:
+            ends.pop(0)
+        raw = found[0] if len(found) == 1 else b"".join(found)
+        smaller = pack(raw, ends[0][1])
+        if smaller is None:
+            yield chunk_frame(stream, offset, found)
+        else:
+            checksum = xxhash.xxh3_64_intdigest(raw)
+            head = _CHUNK_HEAD.pack(_PACKED, stream, offset, checksum)
+            yield b"".join((head, bytes([smaller[0]]), smaller[1]))
 
 
 def begin(message: Message, stream: int, edition: int = 0, again: bool = False) -> bytes:
@@ -157,6 +181,7 @@ class Assembler:
             and the checksums of its chunks, so that nobody needs to read its payload for it.
         newest: the id of the message that began last.
         edition, head: of the message that was finished last, where it has an edition.
+        came: bytes of its payload on their way, fewer than it has where they were compressed.
     """
 
     def __init__(
@@ -171,7 +196,7 @@ class Assembler:
         self._open: dict[int, Half] = {}
         self._read: tuple[bytes, _Opened | HanseError] | None = None
         self.mark = self.newest = self.head = ""
-        self.edition = 0
+        self.edition = self.came = 0
 
     def expected(self, stream: int) -> int:
         """Bytes of the payload of the message that is half in on ``stream``; 0 if there is none."""
@@ -182,6 +207,11 @@ class Assembler:
         """Bytes of it that are in."""
         half = self._open.get(stream)
         return 0 if half is None else half.filled
+
+    def so_far(self, stream: int) -> int:
+        """Bytes that it took on their way until now."""
+        half = self._open.get(stream)
+        return 0 if half is None else half.came
 
     def waits(self, stream: int) -> bool:
         """Whether its sender waits to be told from which byte on."""
@@ -213,7 +243,7 @@ class Assembler:
             raise WireError("an empty frame")
         if frame[0] == _BEGIN:
             return self._begin(frame)
-        if frame[0] == _CHUNK:
+        if frame[0] in (_CHUNK, _PACKED):
             return self._chunk(frame)
         if frame[0] == _SIGNAL:
             return _signal(loads(frame[1:]))
@@ -254,12 +284,16 @@ class Assembler:
     def _chunk(self, frame: bytes) -> Message | None:
         if len(frame) < _CHUNK_HEAD.size:
             raise WireError("a CHUNK frame is cut off")
-        _, stream, offset, checksum = _CHUNK_HEAD.unpack_from(frame)
+        kind, stream, offset, checksum = _CHUNK_HEAD.unpack_from(frame)
         partial = self._open.get(stream)
         if partial is None:
             raise WireError(f"a chunk for stream {stream}, which has not begun")
         body = memoryview(frame)[_CHUNK_HEAD.size :]
+        partial.came += len(body)
         try:
+            if kind == _PACKED and body:
+                most = min(_MOST, partial.layout.nbytes - partial.filled)
+                body = memoryview(unpacked(body[0], body[1:], most))
             if offset != partial.filled or offset + len(body) > partial.layout.nbytes or not body:
                 raise WireError(
                     f"{len(body)} bytes at {offset}; expected bytes from {partial.filled} of {partial.layout.nbytes}"
@@ -279,6 +313,7 @@ class Assembler:
 
     def _finished(self, partial: Half) -> Message:
         self.mark, self.edition, self.head = partial.marks.hexdigest(), partial.edition, partial.head
+        self.came = partial.came
         partial.buffer.seal()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer))
         return Message(partial.kind, partial.id, partial.sender, body)

@@ -27,7 +27,7 @@ from hanse.decisions import signed
 from hanse.disk_faults import disk_fault
 from hanse.errors import HanseError, NodeLost, NotFound, NotNow, StorageFailed, TooLarge, WireError
 from hanse.identity import csr, load_identity, read_certificate, save_identity
-from hanse.messages import Json, Message, Record, head
+from hanse.messages import SAVING, Json, Message, Record, head
 from hanse.node import control, renewal
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.approvers import Approvers
@@ -152,7 +152,8 @@ class Agent:
         )
 
     def _set_pace(self) -> None:
-        self.pace.set(self.settings.line.upload_limit_mbit, self.settings.line.transfer_hours)
+        own = self.settings.line
+        self.pace.set(own.upload_limit_mbit, own.transfer_hours, SAVING.get(own.compression))
 
     def _connect(self, caller: Caller) -> Line:
         return line(self.settings.coordinator.address or load_identity(self.home).address, caller)

@@ -92,10 +92,16 @@ class TaskLimits:
 
 @dataclass(frozen=True, slots=True)
 class LineLimits:
-    """What large payloads (over 2 MB) may take of the line on their way out. What is small goes at any time."""
+    """How payloads leave. What is small (up to 2 MB) goes at any time and at once."""
 
     upload_limit_mbit: float = declared(0.0, "megabits per second; 0: as fast as the line", number(0))
     transfer_hours: tuple[str, ...] = declared((), "when they leave; empty: at any time", HOURS)
+    compression: str = declared(
+        "none",
+        "payloads of over 16 kB leave compressed, without a loss: `auto` where it saves a third, `all` where it saves "
+        "anything, `none`",
+        one_of("none", "auto", "all"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

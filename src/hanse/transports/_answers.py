@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
-from hanse.messages import Message, frames, head, new_edition, rest
+from hanse.messages import METHOD, Message, Packer, frames, head, new_edition, rest
+from hanse.pace import Pace
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
 from hanse.transports._failures import failure
@@ -63,7 +64,7 @@ class Answers:
         refuse: told (what, detail) of what is not accepted.
         limit: largest payload of a reply, in bytes.
         hearts: say while the handler works that it does.
-        paced: large replies may wait for a pace: until the peer has one it is told that it is still being sent.
+        pace: how replies leave. Large ones may wait: until the peer has one it is told that it is still being sent.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class Answers:
         refuse: Callable[[str, str], None],
         limit: int,
         hearts: Hearts,
-        paced: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         self.me, self.peer, self.handler = me, peer, handler
         self._refuse, self._limit = refuse, limit
-        self._hearts, self._paced = hearts, paced
+        self._hearts, self._pace = hearts, pace
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
 
     def take(self, connection: Conduit, request: Message, long: bool) -> None:
@@ -185,7 +186,7 @@ class Answers:
                 return
         stream, name = connection.next_stream(reply=True), ("reply", reply.id)
         if reply.body.nbytes <= LARGE_BYTES:
-            made = frames(reply, stream, CHUNK_BYTES)
+            made = frames(reply, stream, CHUNK_BYTES, pack=self._packer(connection))
         else:
             answer = self._answers.get(reply.id)
             if answer is not None and not answer.out:
@@ -195,13 +196,19 @@ class Answers:
             def go(place: int) -> None:
                 if place >= reply.body.nbytes:
                     raise WireError(f"{place} bytes of {reply.id[:80]!r} are said to be there; it has no more")
-                if self._paced and answer is not None and answer.heart is None:
+                if self._pace is not None and answer is not None and answer.heart is None:
                     answer.heart = self._hearts.at_work(lambda: self._alive(answer, reply.id))
-                made = rest(reply, stream, CHUNK_BYTES, place)
+                made = rest(reply, stream, CHUNK_BYTES, place, self._packer(connection))
                 connection.outbox.add(Parcel(name, made, lambda: None, failed, begun=True, large=True))
 
             connection.held[reply.id] = go
         connection.outbox.add(Parcel(name, made, lambda: None, failed, size=size))
+
+    def _packer(self, connection: Conduit) -> Packer | None:
+        """What compresses a reply, where the owner wants it and the peer can read it."""
+        if self._pace is None or self._pace.saving is None or METHOD not in connection.takes:
+            return None
+        return Packer(self._pace.saving)
 
     def forget(self, id: str) -> None:
         """The peer does not want the reply any more, or has it; work on it is stopped."""

@@ -74,6 +74,7 @@ class Conduit:
         self.resuming: dict[str, From] = {}  # and of large requests that an earlier connection began, until ``resume``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
+        self.takes: set[str] = set()  # ways to compress that the peer can read
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request = False

@@ -16,7 +16,8 @@ _TCP_INFO = getattr(socket, "TCP_INFO", None)
 
 
 class Speeds:
-    """Of the last large payload each way, in megabits per second.
+    """Of the last large payload each way, in megabits per second (``up_mbit_s``, ``down_mbit_s``); and the bytes that
+    the last answer took on its way, where it came compressed (``up_bytes``).
 
     >>> speeds = Speeds()
     >>> speeds.note("up", 5_000_000, time.monotonic() - 4)
@@ -31,6 +32,13 @@ class Speeds:
         """``way``: ``up`` (to the coordinator) or ``down``; ``began``: by :func:`time.monotonic`."""
         seconds = max(_LEAST_S, time.monotonic() - began)
         self._told[f"{way}_mbit_s"] = round(8e-6 * nbytes / seconds, 3)
+
+    def came(self, nbytes: int, whole: int) -> None:
+        """An answer came in: so many bytes on their way, and so many when it was there."""
+        if nbytes < whole:
+            self._told["up_bytes"] = nbytes
+        else:
+            self._told.pop("up_bytes", None)
 
     def told(self) -> dict[str, Json]:
         return dict(self._told)

@@ -21,6 +21,7 @@ from hanse.errors import Conflict, HanseError, NodeFailed, NodeLost, Tampered, T
 from hanse.messages import (
     MAX_HEADER_BYTES,
     MAX_MESSAGE_BYTES,
+    METHOD,
     Allocate,
     Memory,
     Message,
@@ -50,7 +51,7 @@ _STRIKES = 3  # broken connections by malformed bytes before waiting is given up
 _REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from invented
 _REPEATED = 256  # of these, told again on a new connection
 _SIGNAL_BYTES = 1024
-_BEGIN, _CHUNK, _SIGNAL = 1, 2, 3  # frame types, as in hanse.messages
+_BEGIN, _CHUNK, _SIGNAL, _PACKED = 1, 2, 3, 4  # frame types, as in hanse.messages
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +98,7 @@ class Link:
         self.me, self.peer = me, peer
         self._refused = refused
         hearts = Hearts(alive_every) if traffic is None else traffic.hearts
-        self._answers = Answers(me, peer, handler, self._refuse, limit, hearts, pace is not None)
+        self._answers = Answers(me, peer, handler, self._refuse, limit, hearts, pace)
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
@@ -192,12 +193,15 @@ class Link:
             self._pace,
         )
         self._connection = connection
+        if self._traffic is not None:
+            connection.outbox.signal("takes", METHOD, patient=True)  # with the first thing that is asked
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
             connection.outbox.signal("cancel" if further == "late" else "ack", id, patient=True)
         for asked in list(self._asked.values()):
             self._send_request(connection, asked)
-        connection.outbox.send()
+        if self._over or self._asked:
+            connection.outbox.send()
         wire.listen(lambda data: self._received(connection, data), connection.outbox.ready, connection.end)
         try:
             return await connection.ended
@@ -294,7 +298,11 @@ class Link:
         kind = frame[0] if frame else 0
         if kind == _SIGNAL and len(frame) > _SIGNAL_BYTES:
             raise WireError(f"a signal of {len(frame)} bytes")
-        if kind == _CHUNK and connection.ignored and int.from_bytes(frame[1:5], "little") in connection.ignored:
+        if (
+            kind in (_CHUNK, _PACKED)
+            and connection.ignored
+            and int.from_bytes(frame[1:5], "little") in connection.ignored
+        ):
             return
         stream, said = connection.feed(frame)
         if len(frame) > _LONG_HEADER and kind == _BEGIN:
@@ -331,7 +339,7 @@ class Link:
 
         def go() -> None:
             filled = connection.assembler.filled(stream)
-            connection.going[id] = time.monotonic(), filled
+            connection.going[id] = time.monotonic(), connection.assembler.so_far(stream)
             connection.outbox.signal("go", id, filled)
 
         traffic = self._traffic
@@ -347,6 +355,8 @@ class Link:
         if said.what == "alive":
             if said.id in self._asked:
                 self._moved(self._asked[said.id])
+        elif said.what == "takes":
+            connection.takes.add(said.id)
         elif said.what == "ack":
             self._answers.acknowledged(said.id)
         elif said.what == "go":
@@ -383,8 +393,10 @@ class Link:
         else:
             asked.reply.set_exception(error_of(message))
         del self._asked[message.id]
+        came = connection.assembler.came
         if (went := connection.going.pop(message.id, None)) is not None:
-            self.speeds.note("up", message.body.nbytes - went[1], went[0])
+            self.speeds.note("up", came - went[1], went[0])
+        self.speeds.came(came, message.body.nbytes)
         self._strikes = 0
         self._finish(message.id, "duplicate")
         connection.sent(message.id)
