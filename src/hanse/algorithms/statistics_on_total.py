@@ -14,8 +14,10 @@ What is told is made to add up to nobody's own over queries and runs:
   told by them in the first one. Choices of rows are each node's, with its own minimum.
 - Survival is told at the ends of runs that depend on the rows alone (:mod:`hanse.statistics._total_curve`).
 
-Steps: *terms*, in words: each node's minimum, of which the largest holds, the labels that stand in as many rows there,
-and the edges; one sum for each dependency, as in :mod:`hanse.algorithms.statistics`; *remember*, where edges are shown.
+Steps: *terms*, in words: each node's minimum, of which the largest holds, and the edges; where labels are needed, two
+sums that find those of all rows, *labels* and *names* (:mod:`hanse.algorithms._label_sums`), the latter of those alone
+that all rows together have in the minimum; one sum for each dependency, as in :mod:`hanse.algorithms.statistics`;
+*remember*, where edges are shown.
 Rank tests are computed by the coordinator from all rows (``Statistic.of_all``): they are one number of them all.
 
 Run options (``model_options``): as of :mod:`hanse.algorithms.statistics`. The owner's settings: besides those, in
@@ -27,20 +29,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
+from hanse.algorithms import _labels_of_all as labels_of_all
 from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Scan, Shown, key_parts, observed
 from hanse.algorithms._owner import base, owner_of
-from hanse.algorithms._query import SITES, WITHHELD, Query, empty, group_number, known_of, sliced, stacked
+from hanse.algorithms._query import WITHHELD, Query, empty, group_number, known_of, sliced, stacked
 from hanse.codec import encode
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, DataError, NotAllowed, Unusable, WireError
 from hanse.kinds import Ask, Combine, Contribution, Done, Gathered, Site
 from hanse.messages import Array, Json, Record
-from hanse.queries import MOST_LABELS, Arrays, Item, Known, Owner, Withheld, ordered, pack, statistic, whole
+from hanse.queries import Arrays, Item, Known, Owner, statistic, whole
 from hanse.registry import find
 from hanse.typed import Typed
 
@@ -65,7 +67,7 @@ def combines(options: Mapping[str, Json]) -> frozenset[Combine]:
 
 def most_steps(config: RunConfig) -> int:
     """One for each sum, one before and one after them."""
-    return len(_sums(_query(config.model_options))) + 2
+    return len(_steps(_query(config.model_options))) + 1
 
 
 def unfit(config: RunConfig) -> str:
@@ -81,8 +83,8 @@ def _query(options: Mapping[str, Json]) -> Query:
         raise ConfigError("values of single nodes are in no total; ask for them with the minimum at the node")
     for item in query.plan.items:
         stat = statistic(item.stat)
-        adds = stat.combine is Combine.SUM and (stat.observe is None or whole(stat) is not None)
-        if not adds and item.stat != "levels":
+        adds = stat.observe is None or stat.whole or (stat.combine is Combine.SUM and whole(stat) is not None)
+        if not adds and item.stat != labels_of_all.STAT:
             raise ConfigError(f"{item.name} is in no sum over sites: {stat.no_sum or 'it does not say how it adds up'}")
     return query
 
@@ -96,8 +98,19 @@ def _whole(item: Item, observed: Arrays, known: Known) -> Arrays:
 
 
 def _sums(query: Query) -> list[int]:
-    """The numbers of those asks of the plan that are sums; labels are agreed on in words."""
-    return [n for n, (_, combine) in enumerate(query.plan.asks) if combine is Combine.SUM]
+    """The numbers of those asks of the plan that are sums of what was observed; labels are found before."""
+    return [n for n in range(len(query.plan.asks)) if _asked(query, n)]
+
+
+def _asked(query: Query, index: int) -> list[Item]:
+    """The items of ask number ``index`` of the plan."""
+    return [item for item in query.plan.asked(index) if item.stat != labels_of_all.STAT]
+
+
+def _steps(query: Query) -> list[tuple[str, int]]:
+    """What is asked in each step but the last, and which of the plan's asks that is."""
+    found = [("labels", 0), ("names", 0)] if labels_of_all.items(query) else []
+    return [("terms", 0), *found, *(("sum", index) for index in _sums(query))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,8 @@ class State:
         withheld, kept: item to :data:`TOTAL` to why something of it is kept back, and which groups.
         lacking: column to the nodes that lack it.
         edges: as they were shown of these nodes' total, and ``fresh`` whether some are new.
+        sizes: of the table that finds the labels of an item.
+        named: item to the hash, the rows and the bytes of the labels that are to be named, before they are.
         values: item to its value, where that does not follow from the arrays.
         arrays: of all items that are in, ``<place>.<name>``.
     """
@@ -125,16 +140,20 @@ class State:
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fresh: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    named: Mapping[str, Array] = field(default_factory=dict)
     values: Mapping[str, Json] = field(default_factory=dict)
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a node is asked: for its terms, for sum number ``ask`` of the plan, or to remember.
+    """What a node is asked: for its terms, for a table of its labels, for how some are spelled, for sum number ``ask``
+    of the plan, or to remember.
 
     Args:
-        kind: ``terms``, ``sum`` or ``remember``.
+        kind: ``terms``, ``labels``, ``names``, ``sum`` or ``remember``.
+        sizes: of each table of labels; or the most bytes of a label that is spelled.
         edges: those that were shown of the total: at them, rows are counted too; to be remembered.
         arrays: of all sites, what the sum rests on.
     """
@@ -142,6 +161,7 @@ class Question:
     kind: str
     ask: int = 0
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
@@ -157,17 +177,23 @@ class OnTotal:
 
     def ask(self, state: State) -> Ask | Done:
         """The next step."""
-        query, sums = _query(state.query), _sums(_query(state.query))
-        if not state.asked:
+        query = _query(state.query)
+        steps = _steps(query)
+        kind, index = steps[state.asked] if state.asked < len(steps) else ("", 0)
+        if kind == "terms":
             return Ask(encode(Question("terms")), Combine.AGREE, "statistics")
         to = state.took[0]
-        if state.asked <= len(sums):
-            index = sums[state.asked - 1]
-            items = query.plan.asked(index)
+        if kind == "labels":
+            return Ask(encode(Question(kind, sizes=state.sizes)), Combine.SUM, "statistics", to=to)
+        if kind == "names":
+            lengths, keys = labels_of_all.asked(state.named)
+            return Ask(encode(Question(kind, sizes=lengths, arrays=keys)), Combine.SUM, "statistics", to=to)
+        if kind == "sum":
+            items = _asked(query, index)
             counts = {f"{query.plan.place(i)}.{name}": None for i in items for name in statistic(i.stat).counts}
-            question = Question("sum", index, state.edges, query.arrays_for(index, state.arrays))
+            question = Question(kind, index, state.edges, arrays=query.arrays_for(index, state.arrays))
             return Ask(encode(question), Combine.SUM, "statistics", to=to, counts=counts)
-        if state.fresh and state.asked == len(sums) + 1:
+        if state.fresh and state.asked == len(steps):
             return Ask(encode(Question("remember", edges=state.edges)), Combine.AGREE, "statistics", to=to)
         return Done("every statistic is in")
 
@@ -187,18 +213,24 @@ class OnTotal:
         owner = owner_of(site, query, source.schema)
         if images := sorted(c for c in query.plan.columns() if base(c, source.schema) != c):
             raise DataError(f"{images[0]!r} is of an image; pixels and shapes are told with the minimum at the node")
-        _among(site, for_good=ask.kind == "sum")
+        _among(site, for_good=ask.kind in ("labels", "names", "sum"))
         if ask.kind == "remember":
             before = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
             source.memory[_EDGES] = before | {k: sorted({*before.get(k, ()), *v}) for k, v in ask.edges.items()}
             return Contribution(Record({"remembered": True}), combine=Combine.AGREE)
         if ask.kind == "terms":
             return Contribution(Record(_terms(site, query, owner)), combine=Combine.AGREE)
+        if ask.kind in ("labels", "names"):
+            return Contribution(
+                Record({}, labels_of_all.answered(site, query, owner, ask.kind, ask.sizes, ask.arrays)),
+                1.0,
+                combine=Combine.SUM,
+            )
         if ask.kind != "sum" or ask.ask not in _sums(query):
             raise ConfigError("the query has no such step")
         arrays: dict[str, Array] = {}
         shown: Shown = {k: list(v) for k, v in ask.edges.items()}
-        asked = query.plan.asked(ask.ask)
+        asked = _asked(query, ask.ask)
         for item, scan in observed(site, source, query, asked, ask.arrays, owner, shown).items():
             place = query.plan.place(item)
             inner = _inner(query, ask.arrays, item)
@@ -211,22 +243,26 @@ class OnTotal:
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The state with what may be told. Raises ``Unusable`` where a node is missing, or what came is none."""
-        query, sums = _query(state.query), _sums(_query(state.query))
+        query = _query(state.query)
+        steps = _steps(query)
         took = tuple(a.node for a in gathered.answers)
         missing = sorted({*(gathered.nodes or ()), *(state.took[0] if state.took else ())} - {*took})
         if missing:
             raise Unusable({node: f"a total is of all nodes of the run, without {', '.join(missing)}" for node in took})
+        kind, index = steps[state.asked] if state.asked < len(steps) else ("", 0)
         state = replace(state, asked=state.asked + 1, took=(*state.took, took))
-        if state.asked == 1:
+        if kind == "terms":
             return _with_terms(state, query, {a.node: a.data for a in gathered.answers})
-        if state.asked <= len(sums) + 1:
-            return _with_sum(state, query, sums[state.asked - 2], gathered)
-        return state
+        if kind == "labels":
+            return _with_labels(state, gathered)
+        if kind == "names":
+            return _with_names(state, gathered.sum(), took)
+        return _with_sum(state, query, index, gathered) if kind == "sum" else state
 
     def result(self, state: State) -> Record:
         """The state's fields as data, and its arrays by their own names; :class:`hanse.fetched.Fetched` reads it, also
         what is of single nodes, which is nothing here."""
-        return Record({**encode(replace(state, arrays={})).data, "single": {}, "alone": {}}, state.arrays)
+        return Record({**encode(replace(state, arrays={}, named={})).data, "single": {}, "alone": {}}, state.arrays)
 
     def metrics(self, state: State) -> Mapping[str, Json]:
         """How many steps are done."""
@@ -271,15 +307,10 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
     edges: Shown = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
     labels: dict[str, Json] = {}
     withheld: dict[str, Json] = {}
-    for item in query.plan.items:
-        if item.stat == "levels":
-            [found] = observed(site, source, query, [item], {}, owner, edges)[item].found[item]
-            place = str(query.plan.place(item))
-            try:
-                told = statistic("levels").protect(found, item.options, owner, Known())
-                labels[place] = statistic("levels").final(told, item.options, Known())
-            except Withheld as why:
-                labels[place], withheld[place] = [], str(why)
+    for place, item in labels_of_all.items(query).items():
+        labels[place], why = labels_of_all.terms(site, query, owner, item)
+        if why:
+            withheld[place] = why
     columns = {item.columns for item in query.plan.items}
     mine: dict[str, Json] = {k: list(v) for k, v in edges.items() if key_parts(k)[0] in columns}
     lacking = [c for c in query.plan.columns() if c not in source.schema]
@@ -292,7 +323,7 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
 def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json]]) -> State:
     guilty: dict[str, str] = {}
     minimum, edges = 1, dict[str, set[float]]()
-    labels: dict[str, set[str]] = {}
+    labels: dict[str, int] = {}
     withheld: dict[str, dict[str, str]] = {}
     lacking: dict[str, list[str]] = {}
     for node, terms in said.items():
@@ -300,8 +331,8 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
             if not isinstance(terms["minimum"], int) or terms["minimum"] < 1:
                 raise ValueError
             minimum = max(minimum, terms["minimum"])
-            for place, names in terms["labels"].items():
-                labels.setdefault(place, set()).update(map(str, names))
+            for place in labels_of_all.items(query):
+                labels[place] = labels.get(place, 0) + labels_of_all.said(terms["labels"][place])
             for place, why in terms["withheld"].items():
                 withheld.setdefault(place, {})[node] = str(why)[:300]
             for key, found in terms["edges"].items():
@@ -313,27 +344,44 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
             guilty[node] = "what it says of its terms is none"
     if guilty:
         raise Unusable(guilty)
-    arrays: dict[str, Array] = {}
-    for place, names in labels.items():
-        if len(names) > MOST_LABELS:
-            raise Unusable(dict.fromkeys(said, f"the column has more than {MOST_LABELS} labels; use a histogram"))
-        listed = ordered(sorted(names))
-        one: dict[str, Any] = {"n": len(listed), "counts": [1] * len(listed), "over": 0, WITHHELD: 0, SITES: 1}
-        arrays.update((f"{place}.{name}", np.array([part], np.int64)) for name, part in one.items())
-        arrays[f"{place}.labels"] = pack(listed)[None]
+    told, too_many = labels_of_all.sizes(labels, withheld)
+    for place, why in too_many.items():
+        withheld.setdefault(place, {})[TOTAL] = why
+    nothing: dict[str, Array] = {}
+    for place in withheld:
+        nothing |= labels_of_all.agreed(place, ())
     return replace(
         state,
         minimum=minimum,
         edges={key: tuple(sorted(found)) for key, found in edges.items()},
         withheld=withheld,
         lacking={column: tuple(sorted(nodes)) for column, nodes in lacking.items()},
-        arrays=arrays,
+        sizes=told,
+        arrays=nothing,
+        asked=state.asked + (2 if labels_of_all.items(query) and not told else 0),
     )
+
+
+def _with_labels(state: State, gathered: Gathered) -> State:
+    """Which labels all rows have in the minimum; of the others nothing goes further."""
+    nodes = [answer.node for answer in gathered.answers]
+    named, unknown = labels_of_all.counted(gathered.sum(), state.sizes, state.minimum, nodes)
+    withheld, arrays = {place: dict(why) for place, why in state.withheld.items()}, dict(state.arrays)
+    for place, why in unknown.items():
+        withheld.setdefault(place, {})[TOTAL] = why
+        arrays |= labels_of_all.agreed(place, ())
+    state = replace(state, named=named, sizes={}, withheld=withheld, arrays=arrays)
+    return state if any(map(len, named.values())) else _with_names(replace(state, asked=state.asked + 1), {}, nodes)
+
+
+def _with_names(state: State, total: Mapping[str, Array], nodes: Sequence[str]) -> State:
+    """The labels that are told, in words."""
+    return replace(state, named={}, arrays={**state.arrays, **labels_of_all.named(total, state.named, nodes)})
 
 
 def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> State:
     """What may be told of a sum; the sum itself goes no further."""
-    plan, items = query.plan, query.plan.asked(index)
+    plan, items = query.plan, _asked(query, index)
     total = gathered.sum()
     owner = Owner(state.minimum, False, total=True)
     edges: Shown = {k: list(v) for k, v in state.edges.items()}

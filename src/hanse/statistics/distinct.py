@@ -7,6 +7,10 @@ HyperLogLog sketches", algorithm 6), which has no bias at any size.
 The registers tell of single values: who has a value in mind finds that it is not there, and, where there are
 fewer values than registers, nearly surely that it is. A list of names, or of all ages, is found out so, the rare ones
 and the extremes too. They leave a node only where ``allow_extremes`` is set.
+
+Where the minimum holds on the total, registers are sent as sums: of each register how many sites have each rank in it
+(:func:`whole`). The largest rank that any site has is that of all rows, so the estimate is the very one of a single
+site with all rows. It is all that is told then; the coordinator lets the registers go.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from hanse.table import ColumnKind
 
 P = 14
 Q = 64 - P
+_DIGITS, _BITS = 4, 15  # ranks in a word, and bits of how many sites have one
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
@@ -57,6 +62,8 @@ def merge(a: Arrays, b: Arrays) -> Arrays:
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
+    if owner.total:
+        return {"n": arrays["n"], "different": np.asarray(_estimate(arrays["registers"]), np.int64)}
     if not owner.extremes:
         raise Withheld(
             "what counts different values tells which ones there are, so it does not leave this node; ask "
@@ -65,9 +72,31 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
     return arrays
 
 
+def whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    """Beside n, (2^14, words) int64: in the digits of a register's words, each of base 2^15, a one at its rank."""
+    ranks = arrays["registers"].astype(np.int64)
+    there = np.flatnonzero(ranks)
+    places = np.zeros((1 << P, -(-(Q + 1) // _DIGITS)), np.int64)
+    word, digit = np.divmod(ranks[there] - 1, _DIGITS)
+    places[there, word] = np.int64(1) << (_BITS * digit)
+    return {"n": arrays["n"], "ranks": places}
+
+
+def of_whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
+    """The largest rank of each register, 0 where none is."""
+    digits = arrays["ranks"][..., None] >> (_BITS * np.arange(_DIGITS)) & ((1 << _BITS) - 1)
+    there = digits.reshape(len(digits), -1) > 0
+    ranks = np.where(there.any(1), there.shape[1] - np.argmax(there[:, ::-1], 1), 0)
+    return {"n": arrays["n"], "registers": ranks.astype(np.uint8)}
+
+
 def final(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Json:
+    return int(arrays["different"]) if "different" in arrays else _estimate(arrays["registers"])
+
+
+def _estimate(registers: Array) -> int:
     m = 1 << P
-    counts = np.bincount(arrays["registers"], minlength=Q + 2).astype(float)
+    counts = np.bincount(registers, minlength=Q + 2).astype(float)
     z = m * _tau(1 - counts[Q + 1] / m)
     for k in range(Q, 0, -1):
         z = 0.5 * (z + counts[k])
@@ -108,6 +137,7 @@ STATISTIC = Statistic(
     merge=merge,
     protect=protect,
     combine=Combine.MERGE,
-    no_sum="its registers merge by the larger one; ask for value_counts, or for a histogram",
+    whole=whole,
+    of_whole=of_whole,
     final=final,
 )
