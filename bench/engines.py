@@ -1,25 +1,37 @@
 """Seconds per round on each way that messages can travel: in one process, over gRPC with mutual TLS, through a folder,
-and over Flower where ``HANSE_FLOWER`` says where that is (docs/engines.md). Ray is in ``bench/simulation.py``.
+and over Flower where ``HANSE_FLOWER`` says where that is (docs/engines.md); and of 1,000 virtual sites that train in
+actors of Ray, beside Flower's own simulation with as many actors, where ``--flower-simulation`` names the Python of an
+environment with ``flwr[simulation]==1.42.0``.
 
 The probe algorithm with real processes (``local`` is a simulation in this one): a round is what the way itself costs,
 with gate, worker, sum, checkpoint and record. ``floor_seconds`` is measured in the same run: of gRPC a bare stream
 without TLS that moves and sums the same bytes; of the folder the same files, written one after the other to the same
-disk with ``fsync`` and renamed, as many in a row as a round has (a request, then its reply; nodes write side by
-side). ``ratio`` is the median round over it. The folder is on one disk: what synchronises it adds its own time to
-each of the two.
+disk with ``fsync`` and renamed, as many in a row as a round has (a request, then its reply; nodes write side by side).
+``ratio`` is the median round over it. The folder is on one disk: what synchronises it adds its own time to each of the
+two.
+
+Of the virtual sites each trains in every round: a linear classifier of 30 columns, on 100 rows of its own, one pass of
+plain SGD in batches of 20 (Flower's app in NumPy, which is the lighter of the two). A cluster of this machine is
+started for each, and the first round is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import psutil
 from _floor import seconds_per_round
 from _report import Report, numbers, sizes
 from _runs import join, one_run, periods, probe
@@ -28,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.federation import Federation  # noqa: E402
 
 _FILE_BYTES = 1 << 20  # of the transport
+ROWS, COLUMNS, BATCH = 100, 30, 20  # of a virtual site, as in _flower_simulation.py
 
 
 def local(nodes: int, nbytes: int, rounds: int, home: Path) -> float:
@@ -76,6 +89,52 @@ def files_floor(nbytes: int, rounds: int, home: Path) -> float:
     return statistics.median(found)
 
 
+def cluster(actors: int, sites: int, rounds: int) -> tuple[float, float]:
+    """Median seconds and mean processor seconds of a round of Hanse on Ray."""
+    import numpy as np
+
+    import hanse
+
+    def table(number: int) -> dict[str, Any]:
+        rng = np.random.default_rng(number)
+        columns = {f"x{i:02}": rng.normal(size=ROWS) for i in range(COLUMNS)}
+        return {**columns, "y": np.where(rng.integers(0, 2, ROWS), "ill", "well")}
+
+    asked = {"model": "sgd_classifier", "target": "y", "sample_id_column": None, "rounds": rounds + 2}
+    light = {"local_epochs": 1, "batch_size": BATCH, "learning_rate": 0.1, "test_fraction": 0.0}
+    spent: dict[int, float] = {}
+
+    def heard(update: Any) -> None:
+        if update.step is not None and update.step.round is not None:
+            spent[update.step.round] = processor()
+
+    tables = {f"site-{k:04}": table(k) for k in range(sites)}
+    with hanse.simulate(tables, processes=actors, cluster="local") as federation:
+        result = federation.experiment(**asked, **light).propose().wait(progress=False, on_update=heard)
+    found = [step.seconds for step in result.rounds if step.label == "train"][1 : rounds + 1]
+    return statistics.median(found), (spent[rounds + 1] - spent[1]) / rounds
+
+
+def flower_simulation(python: str, actors: int, sites: int, rounds: int) -> tuple[float, float]:
+    """The same of Flower's own."""
+    program = [python, str(Path(__file__).with_name("_flower_simulation.py")), *map(str, (sites, actors, rounds))]
+    said = subprocess.run(program, capture_output=True, text=True, timeout=3000)
+    lines = [line for line in said.stdout.splitlines() if line.startswith("FOUND ")]
+    if not lines:
+        raise SystemExit(f"Flower's simulation gave nothing: {said.stderr[-2000:]}")
+    found = json.loads(lines[0].removeprefix("FOUND "))
+    return statistics.median(found["seconds"][1:]), found["processor_seconds"] / rounds
+
+
+def processor() -> float:
+    """Seconds of processor time, of this process and of those below it."""
+    total = 0.0
+    for process in (own := psutil.Process(), *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += sum(process.cpu_times()[:2])
+    return total
+
+
 WAYS = {
     "local": local,
     "grpc": processes,
@@ -93,17 +152,20 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=0, help="0: 50 for small models, 10 for large ones and over Flower"
     )
+    parser.add_argument("--flower-simulation", metavar="PYTHON", help="of an environment with flwr[simulation]")
+    parser.add_argument("--sites", type=int, default=1000, help="virtual ones, in actors of Ray")
+    parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     ways = options.ways.split(",")
-    if unknown := sorted(set(ways) - set(WAYS)):
+    if unknown := sorted(set(ways) - {*WAYS, "ray"}):
         parser.error(f"there is no way {', '.join(unknown)}; there are {', '.join(WAYS)}")
     if set(away) & set(ways):
         parser.error("HANSE_FLOWER does not say where the programs of Flower 1.42 are (docs/engines.md)")
     report = Report(["way", "nodes", "bytes", "rounds", "seconds_per_round", "floor_seconds", "ratio"], options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
-            for way in ways:
+            for way in (way for way in ways if way in WAYS):
                 rounds = options.rounds or (50 if nbytes <= 1 << 20 and way != "flower" else 10)
                 with tempfile.TemporaryDirectory(prefix="hanse-bench-") as place:
                     seconds = WAYS[way](nodes, nbytes, rounds, Path(place) / "f")
@@ -114,6 +176,25 @@ def main() -> None:
                         floor = files_floor(nbytes, rounds, Path(place) / "floor")
                 row = {"way": way, "nodes": nodes, "bytes": nbytes, "rounds": rounds, "seconds_per_round": seconds}
                 report.add({**row, "floor_seconds": floor, "ratio": seconds / floor if floor else None})
+    if find_spec("ray") is not None and (options.ways == parser.get_default("ways") or "ray" in ways):
+        simulated(options)
+
+
+def simulated(options: argparse.Namespace) -> None:
+    """Virtual sites in actors of Ray."""
+    columns = ["engine", "virtual_sites", "actors", "seconds_per_round", "processor_seconds_per_round", "times_hanse"]
+    report, rounds = Report(columns, options.json), options.rounds or 3
+    about = {"virtual_sites": options.sites, "actors": options.actors}
+
+    def row(engine: str, seconds: float, spent: float, ratio: float | None) -> None:
+        both = {"seconds_per_round": seconds, "processor_seconds_per_round": spent, "times_hanse": ratio}
+        report.add({"engine": engine, **about, **both})
+
+    ours = cluster(options.actors, options.sites, rounds)
+    row("hanse on Ray", *ours, None)
+    if options.flower_simulation:
+        theirs = flower_simulation(options.flower_simulation, options.actors, options.sites, rounds)
+        row("Flower on Ray", *theirs, theirs[0] / ours[0])
 
 
 if __name__ == "__main__":

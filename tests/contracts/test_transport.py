@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from flower_federation import FlowerFederation
 from folder_federation import FolderFederation
 from grpc_federation import Federation
+from patience import processor_seconds
 
 from tests.extending import install
 
@@ -109,7 +110,7 @@ MAKERS: dict[str, Callable[[], Coroutine[Any, Any, Lab]]] = {
     "flower": lambda: of_nodes(FlowerFederation),
     "a transport of one file": inbox,
 }
-SLOW = {"flower": [pytest.mark.flower, pytest.mark.timeout(400)]}
+SLOW = {"flower": [pytest.mark.flower, pytest.mark.timeout(1000)]}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in MAKERS])
@@ -120,7 +121,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
         async def body() -> None:
             lab = await MAKERS[request.param]()
             try:
-                async with asyncio.timeout(380 if request.param in SLOW else 30):
+                async with processor_seconds(200) if request.param in SLOW else asyncio.timeout(30):
                     for node, handler in handlers.items():
                         await lab.join(node, handler)
                     await test(lab)

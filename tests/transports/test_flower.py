@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from flower_federation import FlowerFederation
+from patience import processor_seconds
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import hanse
@@ -47,10 +48,10 @@ async def asked(federation: FlowerFederation, node: str, id: str, size: int = 10
 
 
 @pytest.mark.flower
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1700)  # a machine that others keep busy; what it may compute is bounded below
 def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) -> None:
     async def test() -> None:
-        async with asyncio.timeout(480), FlowerFederation(tmp_path) as federation:
+        async with processor_seconds(400), FlowerFederation(tmp_path) as federation:
             a, _ = await asyncio.gather(federation.node("a"), federation.node("b"))
             assert federation.coordinator.online() == {"a", "b"}
             await asyncio.gather(
@@ -86,7 +87,7 @@ def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) 
 
 
 @pytest.mark.flower
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1700)
 def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("node-a", "node-b"):
@@ -104,7 +105,7 @@ def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
                 command("node", "dataset", "add", file, "--name", "d", "--tags", "d", "--home", place)
                 federation.start_node(name, wait=False)
             for process in federation.nodes.values():
-                process.wait_ready(200)
+                process.wait_ready(900)
             token = federation.account("scientist", "data_scientist")
             with hanse.connect(federation.url, token) as connection:
                 experiment = connection.experiment(
