@@ -33,6 +33,10 @@ def of(config: RunConfig, schemas: features.Schemas, labels: Labels, metadata: C
     """
     if not algorithms.needs_data(config):
         return {"features": [], "kinds": {}}
+    if algorithms.whole(config):
+        seen, known = features.union_and_intersection(schemas)[0], features.survey(schemas)
+        kinds = {name: known.kinds.get(name, ColumnKind.CATEGORICAL.value) for name in seen}  # of different kinds too
+        return dataclasses.replace(known, features=tuple(seen), kinds=kinds).to_json()
     if not algorithms.needs_model(config) or not config.target_column:
         return features.survey(schemas, config.features).to_json()
     barred = set(metadata) - set(config.features or ())

@@ -26,7 +26,7 @@ TABLE = {"d": Table({"x": Column.numeric(np.arange(5.0))})}
 def client(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ClientApp without Flower: it answers with its number and the bytes in reverse, and fails where asked to."""
 
-    def answered(plan: Any, kind: str, group: str, parcel: Any, node: int, data: Path, state: Any) -> Any:
+    def answered(plan: Any, kind: str, group: str, parcel: Any, node: int, data: Path, state: Any, alive: Any) -> Any:
         if kind == "train.fail" and node == 2:
             raise NodeFailed("the ClientApp failed")
         times = 0 if state is None else int(state[0])

@@ -127,6 +127,17 @@ def test_a_client_that_fails_is_a_failure_of_the_strategy_and_tells_nothing_of_i
     assert list(result.rounds[0].failures) == ["node-a"]
 
 
+def test_a_client_app_that_takes_long_is_not_late(connection: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(APPS / "hospitals", tmp_path / "app"))
+    file = folder / "hospitals" / "task.py"
+    file.write_text(
+        file.read_text().replace("    return w - rate", "    import time; time.sleep(9)\n    return w - rate")
+    )
+    given = {"num-server-rounds": 1, "written": str(tmp_path / "found.json")}
+    result = connection.flower_app(folder, given, tags=["d"], round_timeout_s=6).run(progress=False)
+    assert all(step.failures == {} for step in result.rounds)
+
+
 def test_one_changed_byte_is_refused_before_anything_is_sent(connection: Any, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(APPS / "hospitals", tmp_path / "app"))
     made = connection.flower_app(folder, tags=["d"]).propose()

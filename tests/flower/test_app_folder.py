@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from hanse import algorithms
+from hanse import algorithms, alignment
+from hanse.algorithms import flower_app
 from hanse.bundle import freeze, thaw
+from hanse.codec import encode
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, NotApproved
+from hanse.errors import ConfigError, NotAllowed, NotApproved
 from hanse.flower.folder import FlowerApp, check_same, read
+from hanse.flower.sending import FlowerMessage
+from hanse.kinds import Site
 from hanse.node.differences import differences
+from hanse.table import Table
 
 APPS = Path(__file__).parents[1] / "flower_apps"
 DATASETS = {"a": {"name": "d", "version": "v" * 64, "most_rows": 5}}
@@ -125,6 +132,8 @@ def test_a_file_stays_below_the_folder_that_a_node_writes(folder: Path, path: st
         ({"plan": {"name": "x", "source": "y"}}, "files, run_config, source does not fit"),
         ({"privacy": "local"}, "noise|privacy"),
         ({"gathering": "secure"}, "secure|each"),
+        ({"transforms": [{"name": "clip", "norm": 1}]}, "no transforms fit them"),
+        ({"features": ["x"]}, "leave features out"),
     ],
 )
 def test_what_does_not_go_with_an_app_is_refused_when_it_is_proposed(
@@ -132,3 +141,21 @@ def test_what_does_not_go_with_an_app_is_refused_when_it_is_proposed(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         freeze(config(read(folder), **settings), {"features": [], "kinds": {}}, {**DATASETS, "b": DATASETS["a"]})
+
+
+def test_owners_rules_see_every_column_that_the_app_sees(folder: Path) -> None:
+    schemas = {"a": {"x": "numeric", "odd": "numeric"}, "b": {"odd": "categorical", "z": "numeric"}}
+    found = alignment.of(config(read(folder)), schemas, {})
+    assert found["features"] == ["odd", "x", "z"]
+    bundle = freeze(config(read(folder)), found, DATASETS)
+    assert bundle.facts("a")["features"] == ["odd", "x", "z"]
+
+
+def test_an_owner_who_changes_what_leaves_refuses_it(folder: Path) -> None:
+    settled = config(read(folder)).to_json()
+    site = Site("a", Table(), settled, owner={"transforms": ["clip norm=1"]}, nodes=["a"])
+    message = FlowerMessage("train", "", np.zeros(1, np.uint8))
+    with pytest.raises(NotAllowed, match="this node's owner changes what leaves"):
+        flower_app.ALGORITHM.answer(site, encode(message))
+    with pytest.raises(NotAllowed, match="there is none here: sites of a simulation are tables"):
+        flower_app.ALGORITHM.answer(replace(site, owner={}), encode(message))

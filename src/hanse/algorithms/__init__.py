@@ -23,6 +23,7 @@ is agreed on before, how it is evaluated. A file has
   training rounds and the evaluations between them, where it has none);
 - ``BY_COLUMNS = True``, if its half at a node looks at one column of the rows at a time, so that a node need not hold
   all of a large file;
+- ``WHOLE = True``, if code of the data scientist reads the data set by itself, with all its columns;
 - ``UNIT = "row"``, if each of its contributions says what one row can change it by
   (:attr:`hanse.kinds.Contribution.sensitivity`), so that noise can hide rows; noise can hide a site in updates;
 - it may have ``noised_steps(config)``, the noised steps inside each of its contributions and the probability by which
@@ -142,6 +143,11 @@ def needs_data(config: RunConfig) -> bool:
 def by_columns(config: RunConfig) -> bool:
     """Whether the run's rows are looked at one column at a time."""
     return bool(getattr(find("algorithms", resolve(config)), "BY_COLUMNS", False))
+
+
+def whole(config: RunConfig) -> bool:
+    """Whether the run sees all columns of a data set, whatever they are."""
+    return bool(getattr(find("algorithms", resolve(config)), "WHOLE", False))
 
 
 def needs_model(config: RunConfig) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hanse.codec import decode, encode
 from hanse.config import RunConfig
-from hanse.errors import ConfigError, WireError
+from hanse.errors import ConfigError, NotAllowed, WireError
 from hanse.flower import client_side
 from hanse.flower.folder import FlowerApp
 from hanse.flower.sending import FlowerMessage, FlowerReplies, Sending
@@ -25,6 +25,7 @@ from hanse.messages import Json, Record
 from hanse.settings import Setting, whole
 from hanse.typed import Typed
 
+WHOLE = True
 SETTINGS = {
     "most_messages": Setting(
         100,
@@ -72,10 +73,14 @@ class FlowerMessages:
         return Ask(Record(), Combine.EACH, label, sending.round, each=each, to=sorted(each), arrays=layout)
 
     def answer(self, site: Site, ask: FlowerMessage) -> Contribution:
+        if site.owner.get("transforms"):
+            raise NotAllowed(
+                "this node's owner changes what leaves (transforms), which a Flower app's messages cannot be"
+            )
         plan = site.config["plan"]
         node = client_side.number(list(site.nodes), site.node)
         content, numbers, kept = client_side.answered(
-            plan, ask.kind, ask.group, ask.content, node, site.place(), site.memory.get("state")
+            plan, ask.kind, ask.group, ask.content, node, site.place(), site.memory.get("state"), site.progress
         )
         site.memory["state"] = kept
         return Contribution(Record({}, {"content": content}), metrics=numbers, combine=Combine.EACH)
@@ -104,6 +109,10 @@ def unfit(config: RunConfig) -> str:
     FlowerApp.of(config.plan)
     if config.privacy is not None:
         return "what a Flower app sends is its own, so no noise can be promised; leave privacy out"
+    if config.transforms:
+        return "the messages of a Flower app are its own, and no transforms fit them; leave transforms out"
+    if config.features is not None:
+        return "a Flower app reads the data set itself, with all its columns; leave features out"
     return ""
 
 

@@ -153,8 +153,12 @@ class _Line:
 
     def over(self) -> None:
         """Says that nothing more comes."""
-        while not self._say(self._step, encode(Sending(True, None, {}, ()))):
-            self._check(_again(lambda: self._connection.awaited(self._run)))
+        try:
+            while not self._say(self._step, encode(Sending(True, None, {}, ()))):
+                self._check(_again(lambda: self._connection.awaited(self._run)))
+        except RunFailed:
+            if _again(lambda: self._connection.awaited(self._run))["state"] != "completed":  # what it said was heard
+                raise
 
     def alive(self) -> None:
         """Says that somebody is here."""

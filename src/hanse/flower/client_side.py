@@ -7,11 +7,14 @@ an app does that Flower deploys.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from hanse.messages import Array, Json
 
 SERVER = 1  # the number of the ServerApp; nodes follow in the order of their names
 DATA = "data-path"
+_ALIVE_S = 2.0
 _loaded: dict[str, Any] = {}  # the app whose modules are in this process: its plan, its folder
 
 
@@ -32,7 +36,14 @@ def number(nodes: list[str], node: str) -> int:
 
 
 def answered(
-    plan: Mapping[str, Json], kind: str, group: str, parcel: Array, node: int, data: Path, state: Array | None
+    plan: Mapping[str, Json],
+    kind: str,
+    group: str,
+    parcel: Array,
+    node: int,
+    data: Path,
+    state: Array | None,
+    progress: Callable[[], None] = lambda: None,
 ) -> tuple[Array, dict[str, float], Array]:
     """What the ClientApp of ``plan`` answers.
 
@@ -41,6 +52,7 @@ def answered(
         node: the number of this node.
         data: where the data set is.
         state: what the app kept in ``context.state`` the last time; None at first.
+        progress: is called while it runs.
 
     Returns the content of the reply, its numbers for people, and what the app keeps.
 
@@ -63,7 +75,8 @@ def answered(
     )
     message = app.Message(content=unpacked(parcel), metadata=asked)
     try:
-        reply = _client(plan, told)(message, context)
+        with _alive(progress):
+            reply = _client(plan, told)(message, context)
         if not isinstance(reply, app.Message):
             raise NodeFailed(f"the ClientApp answered with {type(reply).__name__}; expected a Message")
         if reply.has_error():
@@ -78,6 +91,22 @@ def answered(
         raise NodeFailed(
             f"the ClientApp failed with {type(error).__name__}; the node's owner finds more in worker.log"
         ) from None
+
+
+@contextlib.contextmanager
+def _alive(progress: Callable[[], None]) -> Iterator[None]:
+    """An app does not say that it works, so it is said for it: between its steps of Python, not during one. What bounds
+    it is the owner's ``task_seconds``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: progress())
+    signal.setitimer(signal.ITIMER_REAL, _ALIVE_S, _ALIVE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _client(plan: Mapping[str, Json], told: FlowerApp) -> Any:
