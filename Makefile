@@ -68,7 +68,7 @@ $(FLOWER)/.flower: Makefile
 	@touch $@
 
 flower: $(VENV)/.test $(FLOWER)/.flower
-	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts tests/flower tests/experiment
+	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts tests/flower tests/experiment tests/conformance
 
 # The validator of RO-Crates has an environment of its own, as it pins what it needs
 $(ROCRATE)/.rocrate: Makefile
