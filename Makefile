@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 FLOWER := .venv-flower
 ROCRATE := .venv-rocrate
+CONTAINERS := .venv-containers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo
+.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo containers
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (ten minutes)"
+	@echo "make containers builds the images and runs a federation of them (root; mmdebstrap, buildah, podman, runc)"
 	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org)"
 	@echo "make fuzz   changes what comes from outside at random (SECONDS=1200 SEED=1): wire, REST as every role, settings, policies, data sets"
 	@echo "make long   the checks that take too long for every day (kill -9 at ten moments, ...)"
@@ -79,6 +81,21 @@ $(ROCRATE)/.rocrate: Makefile
 rocrate: $(VENV)/.test $(ROCRATE)/.rocrate
 	HANSE_ROCRATE=$(CURDIR)/$(ROCRATE)/bin $(BIN)/python -m pytest -rs tests/coordinator/test_ro_crate.py
 
+# Compose by podman; the engine of Helm, and the schemas of Kubernetes: 350 MB that nothing else needs
+$(CONTAINERS)/.containers: Makefile
+	$(PYTHON) -m venv $(CONTAINERS)
+	$(CONTAINERS)/bin/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0
+	@touch $@
+
+# The base is made here, from Debian's packages, so that no registry is needed
+BASE := localhost/hanse-base
+containers: $(VENV)/.test $(CONTAINERS)/.containers
+	@for need in mmdebstrap buildah podman runc iptables dnsmasq; do command -v $$need >/dev/null || { echo "make containers needs mmdebstrap buildah podman runc iptables containernetworking-plugins golang-github-containernetworking-plugin-dnsname (apt-get install)"; exit 1; }; done
+	sh tests/containers/base.sh $(BASE)
+	BASE=$(BASE) BUILD="buildah bud --isolation chroot --quiet" PYTHON=$(BIN)/python sh deploy/build.sh
+	CONTAINERS_CONF=$(CURDIR)/tests/containers/containers.conf HANSE_CONTAINERS=$(CURDIR)/$(CONTAINERS)/bin $(BIN)/python -m pytest -m containers tests/containers
+	podman images --filter dangling=false
+
 search: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
 
@@ -108,4 +125,4 @@ docs: reference
 	$(BIN)/python docs/pictures.py
 
 clean:
-	rm -rf $(VENV) $(FLOWER) $(ROCRATE) .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf $(VENV) $(FLOWER) $(ROCRATE) $(CONTAINERS) .mypy_cache .ruff_cache .pytest_cache demo-out

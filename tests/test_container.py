@@ -102,8 +102,8 @@ def test_a_client_joins_the_server_that_is_named_and_starts(tmp_path: Path) -> N
     """F53: CLIENT_ID is its id, SERVER_HOST where it calls; the token pins whom it believes."""
     it = starts(joining(tmp_path))
     assert it.command == ("node", "start")
-    ((*join, token, _, name),) = it.before
-    assert (join, name) == (["node", "init", "--join"], "client-1")
+    ((*join, token, _, name, _, address),) = it.before
+    assert (join, name, address) == (["node", "init", "--join"], "client-1", "grpc://fl-server:8081")
     at = {"url": "https://fl-server:8080", "address": "grpc://fl-server:8081"}
     assert JoinToken.decode(token) == dataclasses.replace(TOKEN, **at)
     assert "JOIN_TOKEN" not in it.environment
@@ -112,7 +112,7 @@ def test_a_client_joins_the_server_that_is_named_and_starts(tmp_path: Path) -> N
 
 def test_without_a_server_the_token_says_where(tmp_path: Path) -> None:
     it = starts(joining(tmp_path, SERVER_HOST=""))
-    assert JoinToken.decode(it.before[0][3]) == TOKEN
+    assert (JoinToken.decode(it.before[0][3]), it.before[0][4:]) == (TOKEN, ("--name", "client-1"))
     folder = dataclasses.replace(TOKEN, address="folder:///mnt/sync")
     token = JoinToken.decode(starts(joining(tmp_path, JOIN_TOKEN=folder.encode())).before[0][3])
     assert (token.url, token.address) == ("https://fl-server:8080", "folder:///mnt/sync")

@@ -125,11 +125,12 @@ def _client(environment: Mapping[str, str]) -> Starts:
             f"{client} has not joined yet: put its join token into the file that JOIN_TOKEN_FILE names; the operator "
             f"of the coordinator makes one by `hanse coordinator join-token {client}`"
         )
-    token = JoinToken.decode(secret)
+    token, named = JoinToken.decode(secret), ["--name", client]
     if host:
         url, address = (_at(where, host) for where in (token.url, token.address))
         token = JoinToken(url, address, token.secret, token.ca_sha256, token.node_id)
-    return Starts("fl-client", {}, start, (("node", "init", "--join", token.encode(), "--name", client),))
+        named += ["--address", address]  # else it would call where the coordinator says that it is
+    return Starts("fl-client", {}, start, (("node", "init", "--join", token.encode(), *named),))
 
 
 def _policy(environment: Mapping[str, str]) -> Starts:
