@@ -108,6 +108,13 @@ def test_contribution() -> None:
         "loss_improvement": pytest.approx(0.4),
         "participation": 1.0,
     }
+    told = [
+        {**one, "metrics": {**one["metrics"], "contributions": {"a": {"cosine": c, "left_out": 0.2}}}}
+        for one, c in zip(TWO, (1.0, 0.5, None), strict=False)
+    ]
+    means = course.contribution(course.views(told), {}, ["a", "b"])
+    assert (means["a"]["cosine"], means["a"]["left_out"]) == (pytest.approx(0.75), pytest.approx(0.2))
+    assert "cosine" not in means["b"]
     assert (found["b"]["share"], found["b"]["failures"], found["b"]["participation"]) == (pytest.approx(0.6), 1, 0.5)
     assert (found["c"]["samples"], found["c"]["seconds"], found["c"]["loss_improvement"]) == (None, None, None)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hanse.learning import contributing
 from hanse.learning.measuring import MEASURED
 from hanse.messages import Json
 
@@ -199,7 +200,8 @@ def _status(series: Sequence[float], window: int, tolerance: float) -> str:
 def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes: Sequence[str]) -> dict[str, Json]:
     """Per site: rounds taken part in, failures, samples, share of all weight (where these are sums over rows, of which
     each weighs 1: of the rows), time, the latest metrics, and by how much its own loss fell from the first to the
-    latest round."""
+    latest round; where the run tells it, the means of ``cosine`` and ``left_out``
+    (:mod:`hanse.learning.contributing`)."""
     trained = [r for r in rounds if r.clients]
     alike = {number(client["weight"]) for r in trained for client in r.clients.values()} <= {0.0, 1.0, None}
     counts = _rows if alike else _weight
@@ -218,6 +220,7 @@ def contribution(rounds: Sequence[RoundView], failures: Mapping[str, int], nodes
             "metrics": parts[-1]["metrics"] if parts else {},
             "loss_improvement": own[0] - own[-1] if len(own) > 1 else None,
             "participation": len(parts) / len(trained) if trained else None,
+            **contributing.means([view.metrics for view in rounds], node),
         }
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hanse.experiment import drawing
 from hanse.experiment.metric_names import FIRST
-from hanse.learning.contributing import COSINE, LEFT_OUT, TOLD
+from hanse.learning import contributing
 from hanse.learning.local_training import APART, ELSEWHERE, TOGETHER
 from hanse.messages import Json
 from hanse.rounds import Step
@@ -180,11 +180,7 @@ def contributions(rounds: Sequence[Step], nodes: Sequence[str]) -> list[dict[str
         row = {"node": node, "share": weights[node] / total, **last}
         if norms:
             row["update_norm"] = math.fsum(norms) / len(norms)
-        for name in (COSINE, LEFT_OUT):
-            told = [_numbers((s.metrics.get(TOLD) or {}).get(node) or {}).get(name) for s in rounds]
-            if seen := [value for value in told if value is not None]:
-                row[name] = math.fsum(seen) / len(seen)
-        rows.append(row)
+        rows.append({**row, **contributing.means([step.metrics for step in rounds], node)})
     return rows
 
 

@@ -21,6 +21,7 @@ from hanse.experiment import drawing, figure, measured, records
 from hanse.experiment.importance import importance
 from hanse.experiment.listing import Listing
 from hanse.experiment.metric_names import FIRST, LOWER_IS_BETTER, title
+from hanse.learning.contributing import COSINE, LEFT_OUT
 from hanse.learning.measuring import MEASURED
 from hanse.messages import Json, Record, load, pieces
 from hanse.privacy.guarantee import Guarantee
@@ -378,9 +379,12 @@ class Result:
         shown = {
             k: title(k)
             for k in dict.fromkeys(k for r in rows for k in r)
-            if k in (*FIRST, "n_test", "update_norm") and any(r.get(k) is not None for r in rows)
+            if k in (*FIRST, "n_test", "update_norm", COSINE, LEFT_OUT) and any(r.get(k) is not None for r in rows)
         }
-        shown = {k: {"n_test": "test rows", "update_norm": "update"}.get(k, v) for k, v in shown.items()}
+        shown = {
+            k: {"n_test": "test rows", "update_norm": "update", LEFT_OUT: "left out"}.get(k, v)
+            for k, v in shown.items()
+        }
         if weights:
             panels.append(drawing.panel("Feature importance", "Share of the model's total.", drawing.bars(weights)))
         panels.append(

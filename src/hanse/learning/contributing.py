@@ -13,7 +13,7 @@ weights. It is of one step: what a site was worth for the model in the end, nobo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hanse.config import RunConfig
 from hanse.kinds import Gathered
@@ -61,4 +61,20 @@ def told(gathered: Gathered, step: Mapping[str, Array], prefix: str, mean: bool)
         if mean:
             numbers[LEFT_OUT] = answer.weight / others * off / length if others > 0 and length else None
         found[answer.node] = numbers
+    return found
+
+
+def means(metrics: Sequence[Mapping[str, Json]], node: str) -> dict[str, float]:
+    """Of a node's numbers over steps, by the metrics of these; {} where they were not told.
+
+    >>> first, second = {"a": {"cosine": 0.5, "left_out": None}}, {"a": {"cosine": 1.0}}
+    >>> means([{TOLD: first}, {}, {TOLD: second}], "a")
+    {'cosine': 0.75}
+    """
+    found: dict[str, float] = {}
+    for name in (COSINE, LEFT_OUT):
+        said = [((step.get(TOLD) or {}).get(node) or {}).get(name) for step in metrics]
+        seen = [float(value) for value in said if isinstance(value, (int, float)) and math.isfinite(value)]
+        if seen:
+            found[name] = math.fsum(seen) / len(seen)
     return found
