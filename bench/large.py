@@ -3,8 +3,9 @@
 ``round``: a federation of real processes whose rounds send so many bytes each way (the probe), beside a bare gRPC
 stream of the same bytes (``ratio``). Of the coordinator: ``own_mb``, the most memory above idle that the system could
 not take back from it (anonymous pages, looked at every 20 ms), and ``resident_mb``, the peak of all its pages above
-idle: those of files are the system's, which writes them out where memory is short. A node and its worker need about
-three models each, so have the memory for them all.
+idle: those of files are the system's, which writes them out where memory is short. A node and its worker need two
+models together where these are over 1 GiB (what is asked, and what is answered), so have the memory for them all.
+Nothing is compressed on the line.
 
 ``line``: one message over gRPC with TLS, through a line of so many megabits per second, undisturbed and cut so many
 times; ``ratio`` is the time with cuts over the time without, ``passed`` the bytes that went over the line in parts of

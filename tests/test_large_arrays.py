@@ -26,6 +26,7 @@ F4 = np.dtype(np.float32)
 def clean() -> Iterator[None]:
     release()
     yield
+    large_arrays._shares = False
     spill(None)
     release()
 
@@ -92,7 +93,7 @@ def test_sizes_that_change_do_not_pile_up() -> None:
     held = empty(SIZE, F4)
     for step in range(1, 6):
         empty(SIZE + step, F4)
-    assert sum(memory.nbytes for _, memory in large_arrays._kept) == held.nbytes + LARGE_BYTES + 4 * 5
+    assert sum(kept.memory.nbytes for kept in large_arrays._kept) == held.nbytes + LARGE_BYTES + 4 * 5
 
 
 def test_a_model_of_several_arrays_uses_all_of_its_memory_again() -> None:
@@ -108,7 +109,7 @@ def test_a_model_of_several_arrays_uses_all_of_its_memory_again() -> None:
 def test_what_is_released_goes_with_its_last_array() -> None:
     array = empty(SIZE, F4)
     array.fill(3)
-    memory = weakref.ref(large_arrays._kept[0][1])
+    memory = weakref.ref(large_arrays._kept[0].memory)
     release()
     assert not large_arrays._kept
     assert (array == 3).all()
@@ -206,3 +207,72 @@ def test_a_sum_in_files_has_the_same_bytes(little: Path) -> None:
     spill(None)
     in_memory = Contributions(found, {}, Combine.SUM).mean()
     assert digest(Record({}, in_file)) == digest(Record({}, in_memory))
+
+
+# ---------------------------------------------------------------- handed to another process
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_arrays, "SHARED_BYTES", LARGE_BYTES - 1)
+    large_arrays.share()
+
+
+def test_what_is_handed_on_is_what_was_written_and_is_never_written_to_again(sharing: None) -> None:
+    array = empty(SIZE, F4)
+    array[:] = np.arange(SIZE)
+    expected = array.tobytes()
+    fd = large_arrays.handed({"x": array})
+    assert fd is not None
+    try:
+        assert large_arrays.handed({"x": array}) is None  # it is the other's now
+        del array
+        for _ in range(3):
+            empty(SIZE, F4).fill(7)
+        assert os.pread(fd, len(expected), 0) == expected
+    finally:
+        os.close(fd)
+
+
+def test_several_arrays_are_handed_on_where_they_lie_as_they_travel(sharing: None) -> None:
+    whole = empty(LARGE_BYTES, np.dtype(np.uint8))
+    whole[:] = np.arange(LARGE_BYTES, dtype="u8").astype("u1")
+    half = LARGE_BYTES // 2
+    arrays = {"b": whole[half:].view("f4"), "a": whole[:half].view("f4")}
+    turned = {"a": arrays["b"], "b": arrays["a"]}
+    assert large_arrays.handed(turned) is None
+    assert large_arrays.handed({**arrays, "c": np.zeros(3, "u1")}) is None
+    fd = large_arrays.handed(arrays)
+    assert fd is not None
+    raw = b"".join(list(pieces(Record({}, arrays)))[1:])
+    assert os.pread(fd, LARGE_BYTES, 0) == raw
+    os.close(fd)
+
+
+def test_what_lies_elsewhere_or_is_small_is_not_handed_on(sharing: None) -> None:
+    array = empty(SIZE, F4)
+    assert large_arrays.handed({"x": np.zeros(SIZE, F4)}) is None
+    assert large_arrays.handed({"x": array[1:]}) is None
+    assert large_arrays.handed({"x": array.view("u4")[::-1].view(F4)}) is None
+    large_arrays._shares = False
+    assert large_arrays.handed({"x": array}) is None
+
+
+def test_descriptors_go_with_their_memory(sharing: None) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    gc.collect()
+    before = descriptors()
+    for k in range(4):
+        array = empty(SIZE + k, F4)
+        del array
+    release()
+    gc.collect()
+    assert descriptors() <= before
+
+
+def test_a_node_keeps_no_memory_that_a_worker_handed_on() -> None:
+    from hanse.node import shared_memory
+
+    assert large_arrays.SHARED_BYTES >= shared_memory._KEPT_BYTES

@@ -7,36 +7,89 @@ itself is smaller (``hanse.allocator``).
 Where a process has named a folder (:func:`spill`), a value of over :data:`MEMORY_BYTES` lies in a file there without a
 name. Its pages are the system's: it writes them out where memory is short, so what a process needs by itself does not
 grow with the model. A smaller one would be slower there, as its file is written out every round.
+
+Where a process says that it hands arrays on (:func:`share`), one of over :data:`SHARED_BYTES` lies in memory that
+another process can map (:func:`handed`), and needs not be copied for it: there would be no room for both.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hanse.messages import Array
+from hanse.messages import Array, Layout
 
 LARGE_BYTES = 32 << 20  # of smaller ones what a transfer holds beside them counts more than the time
 MEMORY_BYTES = 512 << 20  # of one value, such as a model; a larger one lies in a file where there is a folder for it
+SHARED_BYTES = 1 << 30  # more than a node keeps for the next answer, so that this memory is never written to again
 _ALIGNED = 64
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-_kept: list[tuple[weakref.ref[_Bytes], _Bytes]] = []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """Memory, who was lent it last, and its descriptor where it can be shared."""
+
+    lent: weakref.ref[_Bytes]
+    memory: _Bytes
+    fd: int = -1
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+_kept: list[_Kept] = []
 _lock = threading.Lock()
 _folder: str | os.PathLike[str] | None = None
+_shares = False
 
 
 def spill(folder: str | os.PathLike[str] | None) -> None:
     """From here on what is too much for memory lies in files of ``folder``; None: it is memory all the same."""
     global _folder
     _folder = folder
+
+
+def share() -> None:
+    """From here on what is over :data:`SHARED_BYTES` lies in memory that can be handed to another process."""
+    global _shares
+    _shares = True
+
+
+def handed(arrays: Mapping[str, Array]) -> int | None:
+    """The descriptor of the memory in which these arrays lie as they travel, from its first byte on; None where they
+    lie otherwise. It is the caller's to close, and no array lies in this memory again."""
+    layout = Layout.of(arrays)
+    if not _shares or layout.nbytes <= SHARED_BYTES:
+        return None
+    begin = min(_address(arrays[name]) for name, place in layout.places.items() if place.nbytes)
+    with _lock:
+        for kept in _kept:
+            if kept.fd >= 0 and kept.memory.ctypes.data == begin and kept.memory.nbytes >= layout.nbytes:
+                if not all(_lies(arrays[n], p.dtype, begin + p.offset) for n, p in layout.places.items() if p.nbytes):
+                    return None
+                _kept.remove(kept)
+                return kept.fd
+    return None
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
+def _lies(array: Array, dtype: np.dtype[Any], address: int) -> bool:
+    return bool(array.flags.c_contiguous) and array.dtype == dtype and _address(array) == address
 
 
 def empty(size: int, dtype: np.dtype[Any], large: int | None = None) -> Array:
@@ -50,16 +103,19 @@ def empty(size: int, dtype: np.dtype[Any], large: int | None = None) -> Array:
     if nbytes < (LARGE_BYTES if large is None else large):
         return np.empty(size, dtype)
     with _lock:
-        gone = [memory for lent, memory in _kept if lent() is None]
-        memory = next((memory for memory in gone if memory.nbytes == nbytes), None)
-        if memory is None:  # sizes have changed: what was kept for others would only pile up
-            _kept[:] = [(lent, other) for lent, other in _kept if lent() is not None]
-            memory = _new(nbytes)
+        gone = [kept for kept in _kept if kept.lent() is None]
+        found = next((kept for kept in gone if kept.memory.nbytes == nbytes), None)
+        if found is None:  # sizes have changed: what was kept for others would only pile up
+            for kept in gone:
+                _kept.remove(kept)
+                kept.close()
+            memory, fd = _new(nbytes)
         else:
-            _kept[:] = [(lent, other) for lent, other in _kept if other is not memory]
-        del gone
+            _kept.remove(found)
+            memory, fd = found.memory, found.fd
+        del gone, found
         window = memory[:]
-        _kept.append((weakref.ref(window), memory))
+        _kept.append(_Kept(weakref.ref(window), memory, fd))
     # Its buffer, not a view of it: numpy would let a view refer to ``memory``, a buffer refers to who exports it
     return np.frombuffer(window.data, dtype)
 
@@ -78,8 +134,21 @@ def several(wanted: Mapping[str, tuple[int, np.dtype[Any]]]) -> dict[str, Array]
     return made
 
 
-def _new(nbytes: int) -> _Bytes:
-    """Memory that was not lent before."""
+def _new(nbytes: int) -> tuple[_Bytes, int]:
+    """Memory that was not lent before, and its descriptor where it can be shared."""
+    if _shares and nbytes > SHARED_BYTES:
+        fd = os.memfd_create("hanse-array", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, nbytes)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            return np.frombuffer(mmap.mmap(fd, nbytes, mmap.MAP_SHARED | mmap.MAP_POPULATE), np.uint8), fd
+        except OSError:
+            os.close(fd)
+            return np.empty(nbytes, np.uint8), -1
+    return _in_file(nbytes), -1
+
+
+def _in_file(nbytes: int) -> _Bytes:
     if _folder is None or nbytes <= MEMORY_BYTES:
         return np.empty(nbytes, np.uint8)
     try:
@@ -97,4 +166,6 @@ def _new(nbytes: int) -> _Bytes:
 def release() -> None:
     """Gives memory that is not in use back to the system; what is in use goes with its last array."""
     with _lock:
+        for kept in _kept:
+            kept.close()
         _kept.clear()

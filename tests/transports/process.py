@@ -1,6 +1,6 @@
 """A node or a coordinator in a process of its own, to be killed by a test. Not a test itself.
 
-Usage: process.py node FOLDER slow|fast ADDRESS  or  process.py coordinator FOLDER ADDRESS REQUEST_ID
+Usage: process.py node FOLDER slow|fast ADDRESS  or  process.py coordinator FOLDER ADDRESS REQUEST_ID [SPOOL]
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 from grpc_federation import credentials_of
 
 from hanse.identity import Authority, load_identity
-from hanse.messages import Message, Record
+from hanse.messages import Message, Record, digest
 from hanse.transport import Progress
+from hanse.transports import _kept_halves
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
@@ -34,14 +35,16 @@ async def node(folder: str, pace: str, address: str) -> None:
     await asyncio.Event().wait()
 
 
-async def coordinator(folder: str, address: str, id: str) -> None:
+async def coordinator(folder: str, address: str, id: str, spool: str | None = None) -> None:
+    _kept_halves.LEAST_BYTES = 1 << 20
+
     async def none(peer: str, request: Message, alive: Progress) -> Message:
         raise AssertionError("no node asks anything here")
 
-    transport = GrpcCoordinator(none, refused=lambda *what: say("refused", *what))
+    transport = GrpcCoordinator(none, spool=spool, refused=lambda *what: say("refused", *what))
     say("listening", await transport.start(address, credentials_of(Authority.open(folder))))
     reply = await transport.request("a", Message("task", id))
-    say("reply", reply.id, str(reply.body.data["n"]))
+    say("reply", reply.id, str(reply.body.data["n"]), *([] if spool is None else [digest(reply.body)]))
     await asyncio.Event().wait()
 
 

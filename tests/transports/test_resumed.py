@@ -226,6 +226,46 @@ def test_a_node_that_was_started_anew_and_answers_otherwise_is_not_mixed_in() ->
     tried(body, lambda asked: model(numbers.pop(0)))
 
 
+def test_a_node_that_was_started_anew_and_answers_the_same_goes_on_with_its_answer() -> None:
+    async def body(it: Between) -> None:
+        asked = asyncio.create_task(it.ours.request(task({"w": np.zeros(8)})))
+        while not it.worked:
+            await asyncio.sleep(0)
+        it.line.cut_after = 6
+        it.line.cut()
+        await half_in(it.ours, ("m", True))
+        filled, before = it.ours._halves["m", True].filled, it.line.bytes
+        assert 0 < filled < CHUNKS * CHUNK
+        it.line.cut_after = 10**9
+        it.line.theirs = it.node()
+        it.line.cut()
+        same((await asked).body.arrays, model())
+        assert it.worked == 2
+        assert it.line.bytes - before <= CHUNKS * CHUNK - filled + 2 * CHUNK + FEW
+
+    tried(body, lambda asked: model())
+
+
+def test_a_coordinator_that_was_started_anew_does_not_send_again_what_is_there() -> None:
+    async def body(it: Between) -> None:
+        it.may.clear()
+        first = asyncio.create_task(it.ours.request(task(model())))
+        while not it.worked:
+            await asyncio.sleep(0)
+        it.line.ours = it.coordinator()  # the first was killed: it says nothing any more
+        it.line.cut()
+        before = it.line.bytes
+        again = asyncio.create_task(it.line.ours.request(task(model())))
+        await asyncio.sleep(0.05)
+        it.may.set()
+        same((await again).body.arrays, model())
+        assert it.worked == 1
+        assert it.line.bytes - before <= CHUNKS * CHUNK + 2 * CHUNK + FEW  # its answer, once
+        first.cancel()
+
+    tried(body)
+
+
 def test_a_half_goes_when_nobody_waits_for_its_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(it: Between) -> None:
         it.line.cut_after = 5

@@ -3,15 +3,14 @@
 A message is one BEGIN with the header, then CHUNKs, each with its offset and an XXH3 checksum. Messages of several
 streams may be interleaved. A chunk may be compressed on its way (PACKED); its checksum is of the bytes that it has.
 
-A message whose transfer is to go on where a lost connection left it has an **edition**: a number that its sender drew
-at random for just these bytes. A half that is in is kept (:class:`Half`), and goes on if the same message comes again
-in the same edition; in another one, say because its sender was started anew and has computed it again, it begins anew.
-So what arrives is never put together of two.
+A message whose transfer is to go on where a lost connection left it has an **edition**: the digest of its payload. A
+half that is in is kept (:class:`Half`), and goes on if the same message comes again in the same edition, also from a
+sender that was started anew and has computed it again; in another one, as it has computed something else, it begins
+anew. So what arrives is never put together of two.
 """
 
 from __future__ import annotations
 
-import secrets
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.header import header, read_header
-from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened
+from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload
 from hanse.messages.strict_json import Json, dumps, loads
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
@@ -31,6 +30,7 @@ _BEGIN, _CHUNK, _SIGNAL, _PACKED = 1, 2, 3, 4
 _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; then the header
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
+_CHECKSUM = struct.Struct("<Q")  # the end of a chunk's head
 _MOST = 2 << 20  # bytes of a chunk that came compressed
 
 
@@ -71,8 +71,25 @@ class Half:
     again: bool = False
     came: int = 0  # bytes of it on their way
 
+    def add(self, nbytes: int, checksum: int) -> None:
+        """So many bytes more are in."""
+        self.marks.update(_CHECKSUM.pack(checksum))
+        self.filled += nbytes
+
 
 HalfKey = tuple[str, bool]
+
+
+def half_of(frame: bytes, land: Allocate) -> Half:
+    """What begins with this frame, nothing of which is in. Raises ``WireError`` where it is none, or has no edition."""
+    if len(frame) < _BEGIN_HEAD.size or frame[0] != _BEGIN:
+        raise WireError("no frame with which a message begins")
+    number = _BEGIN_HEAD.unpack_from(frame)[3]
+    layout, (kind, id, sender, data) = _opened(frame)
+    marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
+    if not number & ~_AGAIN:
+        raise WireError("a message without an edition does not go on")
+    return Half(kind, id, sender, data, layout, land(layout.nbytes), marks, number & ~_AGAIN, marks.hexdigest())
 
 
 def signal(what: str, id: str, place: int = 0) -> bytes:
@@ -80,9 +97,12 @@ def signal(what: str, id: str, place: int = 0) -> bytes:
     return bytes([_SIGNAL]) + dumps([what, id, place] if place else [what, id]).encode()
 
 
-def new_edition() -> int:
-    """Of a message that is going to be sent: no other has it."""
-    return secrets.randbelow(_AGAIN - 1) + 1
+def edition_of(record: Record) -> int:
+    """The edition of a message with this body: 63 bits of the XXH3 of its payload. It takes a pass over all of it."""
+    state = xxhash.xxh3_64()
+    for piece in payload(record):
+        state.update(piece)
+    return state.intdigest() & (_AGAIN - 1) or 1
 
 
 def frames(
@@ -304,8 +324,7 @@ class Assembler:
         except BaseException:
             del self._open[stream]
             raise
-        partial.marks.update(frame[_CHUNK_HEAD.size - 8 : _CHUNK_HEAD.size])
-        partial.filled += len(body)
+        partial.add(len(body), checksum)
         if partial.filled < partial.layout.nbytes:
             return None
         del self._open[stream]

@@ -141,9 +141,10 @@ class WorkerLoop:
         nbytes = reply.nbytes
         inline = nbytes <= INLINE_BYTES
         use_spare = not inline and spare is not None and os.fstat(spare).st_size >= nbytes
-        fd = None if inline else spare if use_spare else make(nbytes)
+        there = None if inline or use_spare else large_arrays.handed(reply.arrays)  # too large for a copy
+        fd = None if inline else spare if use_spare else make(nbytes) if there is None else there
         try:
-            if fd is not None:
+            if fd is not None and there is None:
                 offset = 0
                 into = self._mappings.window(fd, nbytes).data if use_spare else None
                 for piece in payload(reply):

@@ -58,9 +58,11 @@ def main() -> None:
     from hanse.allocator import load, settle
 
     load()
+    from hanse import large_arrays
     from hanse.node.worker_loop import WorkerLoop
 
     settle()
+    large_arrays.share()
     worker = WorkerLoop(sock, settings["home"], settings["node"], settings["owner"])
     signal.signal(signal.SIGUSR1, worker.interrupt)
     try:

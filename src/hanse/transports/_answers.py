@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hanse.errors import Conflict, HanseError, NodeFailed, TooLarge, WireError
-from hanse.messages import METHOD, Message, Packer, frames, head, new_edition, rest
+from hanse.messages import METHOD, Message, Packer, edition_of, frames, head, rest
 from hanse.pace import Pace
 from hanse.transport import Handler
 from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit
@@ -52,7 +52,7 @@ class _Answer:
     edition: int = 0  # of the request, where it is large, and its header's XXH3
     head: str = ""
     heart: Heart | None = None  # while a large reply may have to wait for its pace
-    out: int = 0  # edition of the reply, once a large one was begun to be sent
+    out: int = 0  # edition of the reply, where that is large
 
 
 class Answers:
@@ -152,6 +152,8 @@ class Answers:
             if not isinstance(error, HanseError):
                 log.exception("answering %s %s", request.kind, id)
             reply = failure(self.me, id, error)
+        if reply.body.nbytes > LARGE_BYTES:
+            answer.out = await asyncio.to_thread(edition_of, reply.body)
         if self._answers.get(id) is not answer:
             return
         answer.task, answer.reply = None, reply
@@ -189,8 +191,6 @@ class Answers:
             made = frames(reply, stream, CHUNK_BYTES, pack=self._packer(connection))
         else:
             answer = self._answers.get(reply.id)
-            if answer is not None and not answer.out:
-                answer.out = new_edition()
             made = islice(frames(reply, stream, CHUNK_BYTES, 0 if answer is None else answer.out), 1)
 
             def go(place: int) -> None:

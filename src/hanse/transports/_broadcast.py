@@ -7,11 +7,12 @@ falls behind makes its own again and holds nobody's memory.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
-from hanse.messages import Array, Message, begin, chunk_frame, parts
+from hanse.messages import Array, Message, Record, begin, chunk_frame, edition_of, parts
 
 KEPT_FRAMES = 2
 FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
@@ -23,11 +24,18 @@ class Shared:
     def __init__(self, arrays: Mapping[str, Array], stream: int, chunk: int) -> None:
         self.arrays, self.stream, self.made = arrays, stream, 0
         self._chunk = chunk
+        self._edition: asyncio.Task[int] | None = None
         self._kept: OrderedDict[int, bytes] = OrderedDict()
 
     @property
     def kept_bytes(self) -> int:
         return sum(map(len, self._kept.values()))
+
+    async def edition(self) -> int:
+        """As of :func:`hanse.messages.edition_of`, found once for all nodes, in a thread."""
+        if self._edition is None:
+            self._edition = asyncio.ensure_future(asyncio.to_thread(edition_of, Record({}, self.arrays)))
+        return await asyncio.shield(self._edition)
 
     def frames(self, message: Message, edition: int = 0) -> Iterator[bytes]:
         yield begin(message, self.stream, edition)

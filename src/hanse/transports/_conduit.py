@@ -77,14 +77,15 @@ class Conduit:
         self.takes: set[str] = set()  # ways to compress that the peer can read
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
-        self._is_request = False
+        self._is_request, self._frame, self._halves = False, b"", halves
         self.assembler = Assembler(self._land, limit, halves, known)
         self._stream = 0
 
     def _land(self, nbytes: int) -> Buffer:
         if self._is_request and nbytes > self._request_limit:
             raise TooLarge(f"a request of {nbytes} bytes is over the limit of {self._request_limit}")
-        return self._allocate(nbytes)
+        found = None if self._is_request else self._halves.land(self.assembler.newest, self._frame, nbytes)
+        return self._allocate(nbytes) if found is None else found
 
     def check_header(self, frame: bytes) -> None:
         """Before a long BEGIN frame is read: raises ``TooLarge``."""
@@ -96,8 +97,11 @@ class Conduit:
 
     def feed(self, frame: bytes) -> tuple[int, Message | Signal | Repeated | None]:
         stream = int.from_bytes(frame[1:5], "little")
-        self._is_request = not stream & 1
-        return stream, self.assembler.feed(frame)
+        self._is_request, self._frame = not stream & 1, frame
+        try:
+            return stream, self.assembler.feed(frame)
+        finally:
+            self._frame = b""
 
     def next_stream(self, reply: bool) -> int:
         self._stream = (self._stream + 2) % FIRST_STREAM

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hanse.messages import Half, HalfKey
+from hanse.messages import Buffer, Half, HalfKey
 
 KEPT_SECONDS = 3600.0
 KEPT_REQUESTS = 2  # the newest; a peer that asks more than it can send begins the others anew
@@ -16,6 +16,14 @@ KEPT_REQUESTS = 2  # the newest; a peer that asks more than it can send begins t
 
 class Halves(dict[HalfKey, Half]):
     """By id, and whether it is a reply. :class:`hanse.messages.Assembler` takes out what goes on."""
+
+    def land(self, id: str, frame: bytes, nbytes: int) -> Buffer | None:
+        """Where the answer that begins with ``frame`` lands, if not where all do."""
+        return None
+
+    def drop(self, key: HalfKey) -> None:
+        """Nobody waits for its whole."""
+        dict.pop(self, key, None)
 
     def keep(self, halves: dict[HalfKey, Half]) -> None:
         """From here on these are kept."""

@@ -2,6 +2,7 @@
 
 The first time it is sent without waiting for anything. If a connection ends before its reply is in, the next one
 brings only its beginning, and the rest from where the peer says (``resume``): perhaps nothing, as the peer has it all.
+So does the first that a process sends a peer: it may have sent it before it was started anew.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class LargeRequest:
 
     Args:
         edition: of the message, as of :func:`hanse.messages.begin`.
-        again: it was begun to be sent over an earlier connection.
+        again: it may have been begun to be sent over an earlier connection.
     """
 
     def __init__(

@@ -28,7 +28,6 @@ from hanse.messages import (
     Repeated,
     Signal,
     frames,
-    new_edition,
 )
 from hanse.pace import Pace
 from hanse.transport import Handler, Progress
@@ -59,7 +58,9 @@ class _Asked:
     message: Message
     progress: Progress
     reply: asyncio.Future[Message]
-    edition: int = 0  # once a large one was begun to be sent
+    edition: int = 0  # of a large one
+    ready: bool = False  # to be sent
+    begun: bool = False  # to be sent, over some connection
 
 
 class Link:
@@ -76,6 +77,7 @@ class Link:
         alive_every: seconds between ``alive`` signals while a handler works, where there is no ``traffic``.
         traffic: shared by the links of a process that has many peers.
         pace: when large payloads may leave; None: at once.
+        halves: of messages that lost connections left; None: in memory.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Link:
         alive_every: float = ALIVE_SECONDS,
         traffic: Traffic | None = None,
         pace: Pace | None = None,
+        halves: Halves | None = None,
     ) -> None:
         self._traffic, self._pace = traffic, pace
         self.speeds = Speeds()
@@ -102,10 +105,11 @@ class Link:
         self._allocate, self._limit, self._request_limit = allocate, limit, request_limit
         self._request_header = request_header
         self._asked: dict[str, _Asked] = {}
-        self._halves = Halves()
+        self._halves = Halves() if halves is None else halves
         self._over: OrderedDict[str, str] = OrderedDict()  # id -> what a further reply to it is called
         self._connection: Conduit | None = None
         self._strikes = 0
+        self._begun = False  # to send large requests
         self._closed = ""
 
     # ------------------------------------------------------------ asking
@@ -128,9 +132,12 @@ class Link:
         asked = _Asked(message, progress, asyncio.get_running_loop().create_future())
         self._asked[message.id] = asked
         self._over.pop(message.id, None)
-        if self._connection is not None:
-            self._send_request(self._connection, asked)
         try:
+            if self._traffic is not None and message.body.nbytes > LARGE_BYTES:
+                asked.edition = await self._traffic.broadcast.share(message.body.arrays).edition()
+            asked.ready = True
+            if self._connection is not None and not asked.reply.done():
+                self._send_request(self._connection, asked)
             return await asked.reply
         except asyncio.CancelledError:
             self._finish(message.id, "late")
@@ -142,7 +149,7 @@ class Link:
         finally:
             if self._asked.get(message.id) is asked:
                 del self._asked[message.id]
-            self._halves.pop((message.id, True), None)
+            self._halves.drop((message.id, True))
 
     def _send_request(self, connection: Conduit, asked: _Asked) -> None:
         def failed(error: Exception) -> None:
@@ -159,7 +166,8 @@ class Link:
             large = message.body.nbytes > LARGE_BYTES
             connection.outbox.add(Parcel(name, made, moved, failed, large=large))
             return
-        again, asked.edition = asked.edition != 0, asked.edition or new_edition()
+        # The first on a link may be in at the peer: it may have been asked before this process was started anew
+        again, asked.begun, self._begun = asked.begun or not self._begun, True, True
         sending = LargeRequest(message, asked.edition, again, connection, traffic, self.speeds)
         connection.asking[message.id] = sending.take_turn(self.peer, moved, failed)
 
@@ -198,8 +206,7 @@ class Link:
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
             connection.outbox.signal("cancel" if further == "late" else "ack", id, patient=True)
-        for asked in list(self._asked.values()):
-            self._send_request(connection, asked)
+        self._send_requests(connection)
         if self._over or self._asked:
             connection.outbox.send()
         wire.listen(lambda data: self._received(connection, data), connection.outbox.ready, connection.end)
@@ -211,6 +218,12 @@ class Link:
             self._keep_halves(connection)
             if self._connection is connection:
                 self._connection = None
+
+    def _send_requests(self, connection: Conduit) -> None:
+        # A method of its own, so that the connection holds none of them when it has its reply
+        for asked in list(self._asked.values()):
+            if asked.ready:
+                self._send_request(connection, asked)
 
     def _keep_halves(self, connection: Conduit) -> None:
         """Of replies that are waited for, and at a node's end of what the coordinator asks."""
@@ -366,7 +379,7 @@ class Link:
             if (resume := connection.resuming.pop(said.id, None)) is not None:
                 resume(said.place)
         elif said.what == "cancel":
-            self._halves.pop((said.id, False), None)
+            self._halves.drop((said.id, False))
             connection.ignore_id(said.id, reply=False)
             self._answers.forget(said.id)
         else:

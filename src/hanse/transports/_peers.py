@@ -14,6 +14,7 @@ from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import Budget
 from hanse.transports._conduit import Wire
+from hanse.transports._kept_halves import KeptHalves, NodeHalves
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import REQUEST_LIMIT, Link, Refusal
 
@@ -41,6 +42,8 @@ class Peers:
         request_limit: int = REQUEST_LIMIT,
     ) -> None:
         self._refused, self.budget = refused, budget
+        folder = budget.spools.folder
+        self._kept = None if folder is None else KeptHalves(folder)
         self._make = functools.partial(
             Link,
             COORDINATOR,
@@ -74,7 +77,8 @@ class Peers:
     def link(self, node: str) -> Link:
         """The link to a node."""
         if node not in self._links:
-            self._links[node] = self._make(peer=node)
+            halves = None if self._kept is None else NodeHalves(self._kept, node)
+            self._links[node] = self._make(peer=node, halves=halves)
         return self._links[node]
 
     def speeds(self, node: str) -> dict[str, Json]:
@@ -111,6 +115,8 @@ class Peers:
     def close(self, reason: str) -> None:
         """Ends all of them."""
         self.closed = True
+        if self._kept is not None:
+            self._kept.leaving = True
         for node in list(self._links):
             self.disconnect(node, reason)
 
