@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanse.codec import ArrayOf, decode, encode
+from hanse.codec import ArrayOf, Known, decode, encode
 from hanse.errors import WireError
 from hanse.messages import Array, Json, Record, dump, load
 
@@ -120,6 +120,29 @@ def same(a: Any, b: Any) -> bool:
     if hasattr(a, "__dataclass_fields__"):
         return type(a) is type(b) and all(same(getattr(a, f), getattr(b, f)) for f in a.__dataclass_fields__)
     return type(a) is type(b) and a == b
+
+
+@settings(deadline=None)
+@given(everything, everything, st.sets(st.sampled_from(sorted(Everything.__dataclass_fields__))))
+def test_what_two_values_share_is_encoded_once_and_the_bytes_are_the_same(
+    first: Everything, second: Everything, shared: set[str]
+) -> None:
+    value = replace(second, **{name: getattr(first, name) for name in shared})
+    known: Known = {}
+    one = encode(first, known)
+    kept = dict(known)
+    assert dump(one) == dump(encode(first))
+    assert dump(encode(value, known)) == dump(encode(value))
+    assert list(encode(value, known).arrays) == list(encode(value).arrays)
+    assert all(known[name] is kept[name] for name in shared)
+    assert dump(encode(first, known)) == dump(one)
+
+
+def test_what_is_wrong_is_said_beside_what_is_known() -> None:
+    known: Known = {}
+    encode(ONE, known)
+    with pytest.raises(TypeError, match=r"scale.unit of Everything is a whole number"):
+        encode(replace(ONE, scale=replace(A, unit=3)), known)  # type: ignore[arg-type]
 
 
 @settings(deadline=None)

@@ -61,12 +61,24 @@ class ArrayOf:
         object.__setattr__(self, "shape", shape or None)
 
 
-def encode(value: Any) -> Record:
-    """The record of a dataclass instance. Raises ``TypeError`` where a field holds what its type does not allow."""
+Known = dict[str, tuple[Any, Json, Mapping[str, Array]]]  # of a field: its value, and how that was encoded
+
+
+def encode(value: Any, known: Known | None = None) -> Record:
+    """The record of a dataclass instance. Raises ``TypeError`` where a field holds what its type does not allow.
+
+    Args:
+        known: of the fields of an instance before, with which this one may share most values; what is shared is not
+            encoded again. It is brought up to date.
+    """
     arrays: dict[str, Array] = {}
     kind: Any = type(value)
+    coder = _coder(kind)
     try:
-        data = _coder(kind).encode(value, "", arrays)
+        if known is not None and isinstance(coder, _Dataclass):
+            data = coder.encode_again(value, arrays, known)
+        else:
+            data = coder.encode(value, "", arrays)
     except _Wrong as wrong:
         raise TypeError(wrong.told(kind)) from None
     return Record(data, arrays)
@@ -298,6 +310,18 @@ class _Dataclass:
             item = coder.encode(getattr(value, name), _joined(path, name), arrays)
             if not coder.arrays_only:
                 found[name] = item
+        return found
+
+    def encode_again(self, value: Any, arrays: dict[str, Array], known: Known) -> Json:
+        found = {}
+        for name, (coder, _) in self._fields.items():
+            item, before = getattr(value, name), known.get(name)
+            if before is None or before[0] is not item:
+                own: dict[str, Array] = {}
+                before = known[name] = item, coder.encode(item, name, own), own
+            arrays.update(before[2])
+            if not coder.arrays_only:
+                found[name] = before[1]
         return found
 
     def decode(self, data: Json, path: str, source: _Source) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from hanse.codec import decode, encode
+from hanse.codec import Known, decode, encode
 from hanse.kinds import Ask, Awaited, Combine, Contribution, Done, Gathered, Site, State
 from hanse.messages import Array, Json, Record
 from hanse.stages import answers_of
@@ -47,11 +47,11 @@ class _Made(dict[str, Json]):
     """The JSON of a state that was encoded here, with its value and the arrays that belong to it. It does not change:
     a state is never written to."""
 
-    __slots__ = ("arrays", "value")
+    __slots__ = ("arrays", "known", "value")
 
-    def __init__(self, record: Record, value: Any) -> None:
+    def __init__(self, record: Record, value: Any, known: Known) -> None:
         super().__init__(record.data)
-        self.arrays, self.value = record.arrays, value
+        self.arrays, self.value, self.known = record.arrays, value, known
 
 
 class _Sent(dict[str, Json]):
@@ -106,7 +106,7 @@ class Typed(Generic[S, Q]):
 
     def tell(self, state: State, gathered: Gathered) -> State:
         """The next state."""
-        return self._made(self.inner.tell(self._value(state), gathered))
+        return self._made(self.inner.tell(self._value(state), gathered), state)
 
     def result(self, state: State) -> Record:
         """What the data scientist gets."""
@@ -148,6 +148,8 @@ class Typed(Generic[S, Q]):
         return decode(self.state, state)
 
     @staticmethod
-    def _made(value: S) -> State:
-        record = encode(value)
-        return Record(_Made(record, value), record.arrays)
+    def _made(value: S, before: State | None = None) -> State:
+        """``before``: the state that it follows, with which it shares all that the step did not change."""
+        known = dict(before.data.known) if before is not None and type(before.data) is _Made else {}
+        record = encode(value, known)
+        return Record(_Made(record, value, known), record.arrays)

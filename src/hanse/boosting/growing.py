@@ -160,10 +160,10 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Ru
         scales: (trees, 2) float64.
         round: for what is drawn.
     """
-    nodes, let_go = growing.nodes, set[int]()
+    nodes, let_go = growing.nodes, np.zeros(0, np.int32)
     if nodes.depth[growing.built].any():
         fresh, histograms = _with_siblings(growing, sums)
-        let_go = set(_parents(nodes)[growing.built].tolist())
+        let_go = _parents(nodes)[growing.built]
     else:
         fresh, histograms = growing.built, sums
         total = sums[:, : bins.starts[1]].sum(axis=1) if len(bins.count) else np.zeros((len(sums), 2), np.int64)
@@ -173,9 +173,11 @@ def grown(growing: Growing, sums: Array, scales: Array, bins: Binning, rules: Ru
     nodes = _known(nodes, fresh, best(histograms, scales[nodes.group[fresh]], bins, rules.penalty, allowed, bounds))
     useful = nodes.gain[fresh] > 0
     nodes, opened, built = _opened(nodes, scales, rules)
-    needed = np.isin(np.arange(len(nodes.group)), _parents(nodes)[built]) | (nodes.left == LEAF)
-    kept = needed[growing.held] & ~np.isin(growing.held, list(let_go))
+    needed = nodes.left == LEAF
+    needed[_parents(nodes)[built]] = True
     own = useful & needed[fresh]
+    needed[let_go] = False
+    kept = needed[growing.held]
     held = np.concatenate([growing.held[kept], fresh[own]]).astype(np.int32)
     return Growing(nodes, built, opened, held, _those(growing.histograms, kept, histograms, own))
 

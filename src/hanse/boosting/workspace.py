@@ -108,10 +108,11 @@ class Workspace:
             self.pairs = np.zeros((outputs, self.rows, 2), np.int32)
         self.order = [np.array(own, np.int32) for own in rows]
         self.places = {tree: (tree, 0, len(own)) for tree, own in enumerate(rows)}
-        other = np.ones(self.rows, bool)
-        for own in rows[:1]:
-            other[own] = False
-        self.others = np.flatnonzero(other).astype(np.int32)
+        self.others = np.zeros(0, np.int32)
+        if rows and len(rows[0]) < self.rows:  # else there are none
+            other = np.ones(self.rows, bool)
+            other[rows[0]] = False
+            self.others = np.flatnonzero(other).astype(np.int32)
 
     def split(self, splits: Splits, stamp: str) -> None:
         """Sends the rows of nodes to their children, and on to theirs."""
