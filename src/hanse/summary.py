@@ -167,7 +167,7 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
     """Statistic to value: the answer to a query for which this node is all nodes."""
     from hanse.algorithms import statistics
     from hanse.gather import Party
-    from hanse.gathering.plain import Contributions, Plain
+    from hanse.gathering.plain import Contributions, Plain, came
     from hanse.kinds import Answer, Ask, Site
 
     if not items:
@@ -178,7 +178,7 @@ def asked_here(source: Source, items: Sequence[Item], minimum: int) -> dict[str,
     state = algorithm.init(config)
     while isinstance(ask := algorithm.ask(state), Ask):
         reply = Plain().reply("answer", ask.record, lambda a: algorithm.answer(here, a), Party(here.node))
-        answer = Answer(here.node, 1.0, reply.data["data"], {}, 0)
-        state = algorithm.tell(state, Contributions(((answer, reply),), {}, ask.combine))
+        answer, (_, body) = Answer(here.node, 1.0, reply.data["data"], {}, 0), came(here.node, 0, reply)
+        state = algorithm.tell(state, Contributions(((answer, body),), {}, ask.combine))
     plan, found = statistics.Query.of(state.data["query"]).plan, algorithm.result(state).arrays
     return {i.stat: statistics.value(plan, found, i) for i in items}

@@ -9,7 +9,7 @@ from hanse.algorithms import build, settled
 from hanse.config import RunConfig
 from hanse.errors import HanseError, Unusable
 from hanse.gather import Party
-from hanse.gathering.plain import Contributions, Plain, _answer
+from hanse.gathering.plain import Contributions, Plain, came
 from hanse.kinds import SAMPLE, Algorithm, Ask, Done, Site, Who
 from hanse.messages import Record, digest, dump, load
 from hanse.table import Table
@@ -75,7 +75,7 @@ class Drive:
                 if self.spoil:
                     body = self.spoil(node, ask.label, body)
                 body = load(dump(body))
-                found.append((_answer(node, len(self.records), body.data), body))
+                found.append(came(node, len(self.records), body))
             found.sort(key=lambda pair: pair[0].node)
             made = Contributions(
                 tuple(found), failures, ask.combine, {"a.": ask.arrays, "s.": ask.sums}, fault=ask.fault

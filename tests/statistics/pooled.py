@@ -15,7 +15,7 @@ from hanse.algorithms.statistics import ALGORITHM
 from hanse.experiment.federation import Federation
 from hanse.fetched import Fetched
 from hanse.gather import Party
-from hanse.gathering.plain import Contributions, Plain, _answer
+from hanse.gathering.plain import Contributions, Plain, came
 from hanse.kinds import Ask, Site, Who
 from hanse.queries import Item, TableSource, make_item
 from hanse.table import Table
@@ -74,7 +74,7 @@ def ask(
             reply = plain.reply(
                 "answer", step.record, lambda asked, site=site: algorithm.answer(site, asked), Party(site.node)
             )
-            found.append((_answer(name, 0, reply.data), reply))
+            found.append(came(name, 0, reply))
         state = algorithm.tell(state, Contributions(tuple(found), {}, step.combine))
         number += 1
     return Fetched.of(algorithm.result(state), {}, "")

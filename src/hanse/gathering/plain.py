@@ -19,7 +19,7 @@ from hanse import spans
 from hanse.allocator import give_back
 from hanse.errors import RunFailed, Unusable
 from hanse.gather import Exchange, Party
-from hanse.gathering import _checks
+from hanse.gathering import _checks, _narrow
 from hanse.kinds import Answer, Ask, Combine, Contribution, Gathered, Shapes
 from hanse.large_arrays import several
 from hanse.messages import Array, ArrayPlace, Json, Record, Under, block
@@ -44,7 +44,7 @@ class Plain:
                 failures[reply.node] = reply.error
                 continue
             try:
-                found.append((_answer(reply.node, reply.asked, reply.body.data), reply.body))
+                found.append(came(reply.node, reply.asked, reply.body))
             except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 failures[reply.node] = f"its reply is not a contribution: {error}"
         found.sort(key=lambda pair: (pair[0].node, pair[0].asked))
@@ -65,6 +65,8 @@ class Plain:
                 k: v if type(v) is float and v - v == 0.0 else _finite(v) for k, v in contribution.metrics.items()
             },
         }
+        if contribution.combine is Combine.SUM and (narrow := _narrow.narrowed(arrays)):
+            data[_narrow.NARROW] = narrow
         return Record(data, arrays)
 
 
@@ -75,7 +77,7 @@ def of_one(node: str, contribution: Contribution, ask: Ask, step: int) -> Gather
     """What is gathered where one node takes part, as where it computes for itself what a federation would."""
     body = Plain().reply("answer", ask.record, lambda record: contribution, Party(node))
     expected = {"a.": ask.arrays, "s.": ask.sums}
-    found = ((_answer(node, step, body.data), body),)
+    found = (came(node, step, body),)
     return Contributions(found, {}, ask.combine, expected, fault=ask.fault).among([node], step)
 
 
@@ -99,6 +101,13 @@ def _type_of_sum(one: np.dtype[Any], weighted: bool, keep: bool) -> np.dtype[Any
 
 def _finite(value: float) -> Json:
     return value if not isinstance(value, (float, np.floating)) or math.isfinite(value) else None
+
+
+def came(node: str, asked: int, body: Record) -> tuple[Answer, Record]:
+    """What a reply says, and its arrays as the node made them. Raises ``ValueError`` and the like where it is no
+    contribution."""
+    whole = _narrow.widened(body)
+    return _answer(node, asked, whole.data), whole
 
 
 def _answer(node: str, asked: int, data: Mapping[str, Json]) -> Answer:

@@ -69,8 +69,9 @@ class Layout:
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:
         """Where these arrays lie in a payload that holds them in their order."""
-        if isinstance(arrays, Buffered):
-            return arrays.layout
+        found: Layout | None = getattr(arrays, "layout", None)  # of those that lie elsewhere than in memory
+        if found is not None:
+            return found
         return _arranged(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
 
 
@@ -251,8 +252,9 @@ class Under(Mapping[str, Array]):
 
 def block(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> Array:
     """Elements ``start:stop`` of the flattened array ``name``, wherever it lies."""
-    if isinstance(arrays, (Buffered, Under)):
-        return arrays.block(name, start, stop)
+    own: Callable[[str, int, int], Array] | None = getattr(arrays, "block", None)
+    if own is not None:
+        return own(name, start, stop)
     return np.ascontiguousarray(arrays[name]).reshape(-1)[start:stop]
 
 

@@ -40,8 +40,9 @@ class Record:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays (not of the JSON)."""
-        if isinstance(self.arrays, Buffered):
-            return self.arrays.layout.nbytes
+        layout: Layout | None = getattr(self.arrays, "layout", None)
+        if layout is not None:
+            return layout.nbytes
         total = 0
         for array in self.arrays.values():
             total += array.nbytes

@@ -1,0 +1,100 @@
+"""Whole numbers on the wire in as few bytes as they need: sums over a site's rows seldom need all 64 bits.
+
+A large array of int64 travels as int32 where that holds all its numbers. Else each is cut in two: its lower 32 bits
+(uint32, in the place of the array), and what is above them with the sign (int8 or int16, under a name of its own), five
+or six bytes together. The reply says which arrays it did that to, and they are made whole where they are looked at, so
+nothing else knows of it. Numbers that need more travel as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from hanse.messages import Array, Layout, Record, block
+
+LEAST = 1 << 14  # numbers of an array; below, a message is mostly something else
+NARROW = "narrow"  # in a reply: the names of the arrays that were made narrow
+_ABOVE = "n."  # before the name of an array: what is above the lower 32 bits
+_WIDE, _LOW, _SIGNED = np.dtype("<i8"), np.dtype("<u4"), np.dtype("<i4")
+_PARTS = (np.dtype(np.int8), np.dtype("<i2"))
+
+
+def narrowed(arrays: dict[str, Array]) -> list[str]:
+    """Makes those of ``arrays`` narrow that can be; returns their names.
+
+    >>> arrays = {"small": np.arange(LEAST), "large": np.arange(LEAST) << 24, "huge": np.arange(LEAST) << 40}
+    >>> narrowed(arrays), {name: str(array.dtype) for name, array in arrays.items()}
+    (['small', 'large'], {'small': 'int32', 'large': 'uint32', 'huge': 'int64', 'n.large': 'int8'})
+    """
+    found: list[str] = []
+    for name, array in list(arrays.items()):
+        if array.dtype != _WIDE or array.size < LEAST:
+            continue
+        halves = np.ascontiguousarray(array, _WIDE).reshape(-1).view(_SIGNED).reshape(-1, 2)
+        above = halves[:, 1]
+        least, most = int(above.min()), int(above.max())
+        if least >= -1 and most <= 0 and ((halves[:, 0] < 0) == (above < 0)).all():  # the sign is all that is above
+            arrays[name] = halves[:, 0].reshape(array.shape)
+        elif least >= -(1 << 15) and most < 1 << 15:
+            arrays[name] = halves[:, 0].view(_LOW).reshape(array.shape)
+            arrays[_ABOVE + name] = above.astype(np.int8 if least >= -128 and most < 128 else np.int16)
+        else:
+            continue
+        found.append(name)
+    return found
+
+
+def widened(body: Record) -> Record:
+    """A reply whose narrow arrays are int64 to whoever looks at them. Raises ``ValueError`` where they are none."""
+    names = body.data.get(NARROW)
+    if names is None:
+        return body
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("narrow arrays are a list of names")
+    data = {key: value for key, value in body.data.items() if key != NARROW}
+    return Record(data, _Widened(body.arrays, names))
+
+
+class _Widened(Mapping[str, Array]):
+    """The arrays of a reply. They may lie in a file, so each is made whole where it is looked at, or a block of it."""
+
+    __slots__ = ("_arrays", "_narrow", "layout")
+
+    def __init__(self, arrays: Mapping[str, Array], narrow: Sequence[str]) -> None:
+        places = Layout.of(arrays).places
+        hidden = {_ABOVE + name for name in narrow}
+        self._arrays, self._narrow = arrays, frozenset(narrow)
+        for name in narrow:
+            low, above = places.get(name), places.get(_ABOVE + name)
+            cut = above is not None and above.dtype in _PARTS and low is not None and above.shape == (low.size,)
+            if low is None or low.dtype != (_LOW if cut else _SIGNED):
+                raise ValueError(f"{name[2:][:100]!r} is said to be narrow, and its parts do not fit each other")
+        forms = {n: (_WIDE if n in self._narrow else p.dtype, p.shape) for n, p in places.items() if n not in hidden}
+        self.layout = Layout.of({name: np.broadcast_to(np.zeros((), d), shape) for name, (d, shape) in forms.items()})
+
+    def __getitem__(self, name: str) -> Array:
+        place = self.layout.places[name]
+        return self.block(name, 0, place.size).reshape(place.shape) if name in self._narrow else self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layout.places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout.places)
+
+    def __len__(self) -> int:
+        return len(self.layout.places)
+
+    def block(self, name: str, start: int, stop: int) -> Array:
+        """Elements ``start:stop`` of the flattened array, without reading the rest."""
+        low = block(self._arrays, name, start, stop)
+        if name not in self._narrow:
+            return low
+        if low.dtype == _SIGNED:
+            return low.astype(_WIDE)
+        whole = np.empty((len(low), 2), _SIGNED)
+        whole[:, 0] = low.view(_SIGNED)
+        whole[:, 1] = block(self._arrays, _ABOVE + name, start, stop)
+        return whole.reshape(-1).view(_WIDE)
