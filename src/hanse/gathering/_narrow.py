@@ -36,9 +36,9 @@ def narrowed(arrays: dict[str, Array]) -> list[str]:
         above = halves[:, 1]
         least, most = int(above.min()), int(above.max())
         if least >= -1 and most <= 0 and ((halves[:, 0] < 0) == (above < 0)).all():  # the sign is all that is above
-            arrays[name] = halves[:, 0].reshape(array.shape)
+            arrays[name] = np.ascontiguousarray(halves[:, 0]).reshape(array.shape)
         elif least >= -(1 << 15) and most < 1 << 15:
-            arrays[name] = halves[:, 0].view(_LOW).reshape(array.shape)
+            arrays[name] = np.ascontiguousarray(halves[:, 0]).view(_LOW).reshape(array.shape)
             arrays[_ABOVE + name] = above.astype(np.int8 if least >= -128 and most < 128 else np.int16)
         else:
             continue
@@ -94,7 +94,7 @@ class _Widened(Mapping[str, Array]):
             return low
         if low.dtype == _SIGNED:
             return low.astype(_WIDE)
-        whole = np.empty((len(low), 2), _SIGNED)
-        whole[:, 0] = low.view(_SIGNED)
-        whole[:, 1] = block(self._arrays, _ABOVE + name, start, stop)
-        return whole.reshape(-1).view(_WIDE)
+        whole = block(self._arrays, _ABOVE + name, start, stop).astype(_WIDE)
+        whole <<= 32
+        whole |= low
+        return whole
