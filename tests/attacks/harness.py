@@ -72,7 +72,7 @@ def rounds(federation: Federation, run: str) -> list[Json]:
     return found
 
 
-def until(condition: Callable[[], Any], seconds: float = 60, every: float = 0.02) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60, every: float = 0.05) -> Any:
     """What the condition gives as soon as it is true."""
     end = time.monotonic() + seconds
     while True:
