@@ -100,7 +100,19 @@ FLOOR = {  # what stands on which floor; imports point downwards, or stay inside
     **dict.fromkeys(("cli", "container"), 5),
     **dict.fromkeys(("coordinator", "node", "experiment"), 4),
     **dict.fromkeys(
-        ("rounds", "exchanges", "answers", "memories", "bundle", "prediction", "weights", "tabulated", "protection"), 3
+        (
+            "rounds",
+            "exchanges",
+            "answers",
+            "memories",
+            "bundle",
+            "prediction",
+            "weights",
+            "tabulated",
+            "protection",
+            "differences",
+        ),
+        3,
     ),
     **dict.fromkeys(
         (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.messages import Assembler, Message, Record, frames, receipt
-from hanse.receipts import LARGEST, Receipts, climbed, commitment, leaf, proof, root, salted, way
+from hanse.receipts import LARGE, Receipts, climbed, commitment, hashed, leaf, proof, root, salted, way
 
 
 def leaves(count: int) -> list[bytes]:
@@ -65,16 +67,47 @@ def test_a_receipt_is_of_all_that_is_in_a_record() -> None:
     assert len({receipt(one) for one in (base, *others)}) == 6
 
 
+def add(to: Receipts, *said: Any) -> None:
+    asyncio.run(to.add(*said))
+
+
+def test_large_replies_are_hashed_beside_and_are_the_same_at_both_ends() -> None:
+    large = Record({"weight": 1.0}, {"a.x": np.arange(LARGE // 8 + 1, dtype=np.float64)})
+
+    async def body() -> dict[str, Any]:
+        found = Receipts()
+        found.begin()
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.ensure_future(others())
+        await found.add("big", 0, 0, "answer", large)
+        beside.cancel()
+        assert turns > 0  # nobody waited for it
+        sent = hashed(large)
+        assert not isinstance(sent, str)
+        assert found.of(["big"])["sent"] == {"big": [[0, 0, "answer", await sent]]}
+        return found.of(["big"])
+
+    shown = proof(asyncio.run(body()), "big")
+    assert shown is not None
+    assert shown["sent"][0][3] == receipt(large)
+    assert hashed(reply()) == receipt(reply())  # of a small one at once
+
+
 def test_what_was_counted_is_committed_to_and_no_more() -> None:
     found = Receipts()
     found.begin()
     for node in ("c", "a", "b"):
-        found.add(node, 0, 0, "answer", reply(float(ord(node))))
-    found.add("big", 0, 0, "answer", Record({}, {"a.x": np.zeros(LARGEST // 8 + 1)}))
-    kept = found.of(["a", "c", "big"])  # b was left out
-    assert ([*kept["sent"]], kept["beyond"]) == (["a", "c"], ["big"])
+        add(found, node, 0, 0, "answer", reply(float(ord(node))))
+    kept = found.of(["a", "c"])  # b was left out
+    assert [*kept["sent"]] == ["a", "c"]
     assert proof(kept, "b") is None
-    assert proof(kept, "big") is None
     shown = proof(kept, "c")
     assert shown is not None
     reached = climbed(leaf(shown["salt"], "c", shown["sent"]), shown["place"], shown["of"], shown["way"])
@@ -87,8 +120,8 @@ def test_a_proof_does_not_tell_what_others_sent() -> None:
     """A count of rows has few values: with the salt of a leaf one could try them all."""
     found = Receipts()
     found.begin()
-    found.add("a", 0, 0, "answer", reply(1.0))
-    found.add("b", 0, 0, "answer", reply(2.0))
+    add(found, "a", 0, 0, "answer", reply(1.0))
+    add(found, "b", 0, 0, "answer", reply(2.0))
     kept = found.of(["a", "b"])
     shown = proof(kept, "a")
     assert shown is not None

@@ -120,6 +120,8 @@ class Sky:
                 for reply in landed:
                     if reply.body is not None:
                         self.bytes_up += reply.body.nbytes
+                        if self._receipts is not None:
+                            await self._receipts.add(reply.node, reply.asked, reply.exchange, reply.op, reply.body)
                     yield reply
         finally:
             if late == "drop":
@@ -211,10 +213,7 @@ class Sky:
         flight = self._flights.pop(task)
         seconds = self.seconds[flight.node] = time.monotonic() - flight.started
         try:
-            body = task.result().body
-            if self._receipts is not None:
-                self._receipts.add(flight.node, flight.step, flight.exchange, flight.op, body)
-            return self._of(flight, seconds, body)
+            return self._of(flight, seconds, task.result().body)
         except HanseError as error:
             if is_final(error.code):
                 self.refused[flight.node] = error.message

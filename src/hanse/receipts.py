@@ -14,14 +14,21 @@ told apart as in RFC 6962, section 2.1.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 
 from hanse.messages import Json, Record, dumps, receipt
 
-LARGEST = 1 << 20  # bytes of a reply; hashing larger ones in each round would be felt
+LARGE = 1 << 20  # bytes of a record; a larger one is hashed in a thread, as others would wait for it
+
+
+def hashed(record: Record) -> str | Awaitable[str]:
+    """Its digest (:func:`hanse.messages.receipt`), by whoever sends it and by whoever receives it; nothing of it may be
+    changed until then."""
+    return asyncio.to_thread(receipt, record) if record.nbytes > LARGE else receipt(record)
 
 
 class Receipts:
@@ -29,25 +36,22 @@ class Receipts:
 
     def __init__(self) -> None:
         self._sent: dict[str, list[Json]] = {}
-        self._beyond: set[str] = set()
 
     def begin(self) -> None:
         """What arrives from now on is of another attempt at a step."""
-        self._sent, self._beyond = {}, set()
+        self._sent = {}
 
-    def add(self, node: str, step: int, exchange: int, op: str, body: Record) -> None:
-        """A reply, to what was asked in ``step``."""
-        if body.nbytes > LARGEST:
-            self._beyond.add(node)
-        else:
-            self._sent.setdefault(node, []).append([step, exchange, op, receipt(body)])
+    async def add(self, node: str, step: int, exchange: int, op: str, body: Record) -> None:
+        """A reply, to what was asked in ``step``. Whoever adds replies up may write into their arrays afterwards."""
+        found = hashed(body)
+        digest = found if isinstance(found, str) else await found
+        self._sent.setdefault(node, []).append([step, exchange, op, digest])
 
     def of(self, nodes: Collection[str]) -> dict[str, Json]:
         """What these nodes sent, from which :func:`commitment` and :func:`proof` are made when somebody asks: ``{salt,
-        sent, beyond}``, the last naming nodes of which a reply was too large; {} where there is nothing."""
-        counted = {node: self._sent[node] for node in sorted(nodes) if node in self._sent and node not in self._beyond}
-        beyond: list[Json] = sorted(self._beyond & {*nodes})
-        return {"salt": secrets.token_hex(16), "sent": counted, "beyond": beyond} if counted or beyond else {}
+        sent}``; {} where there is nothing."""
+        counted = {node: self._sent[node] for node in sorted(nodes) if node in self._sent}
+        return {"salt": secrets.token_hex(16), "sent": counted} if counted else {}
 
 
 def commitment(kept: Mapping[str, Json]) -> dict[str, Json]:
@@ -108,7 +112,7 @@ def climbed(found: bytes, place: int, of: int, steps: Sequence[str]) -> str:
 
 def proof(kept: Mapping[str, Json], node: str) -> dict[str, Json] | None:
     """What a node is shown of a step (:meth:`Receipts.of`): ``{root, of, place, salt, sent, way}``; None where nothing
-    of it was counted, or it was too large."""
+    of it was counted."""
     counted = kept.get("sent") or {}
     if node not in counted:
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def write_whole(
     path: Path,
-    content: bytes | str,
+    content: bytes | str | Iterable[bytes],
     mode: int = 0o600,
     *,
     replace: bool = True,
@@ -20,7 +21,7 @@ def write_whole(
     """Writes the file; when this returns, it is on disk. If it does not, what was there before stays.
 
     Args:
-        content: text is written as UTF-8.
+        content: text is written as UTF-8; a file that is larger than memory comes in pieces.
         mode: its rights; nobody else can read it before it has them.
         replace: False lets a file that is there stand.
         sync: False leaves it to the system when the content is on disk; whoever looks still sees all of it or nothing.
@@ -35,7 +36,10 @@ def write_whole(
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if isinstance(content, (bytes, str)):
+                file.write(content.encode() if isinstance(content, str) else content)
+            else:
+                file.writelines(content)
             os.fchmod(file.fileno(), mode)
             file.flush()
             if sync:

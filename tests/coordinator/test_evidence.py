@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import Tampered
-from hanse.evidence import seal, verify
+from hanse.evidence import Verified, seal, verify
 from hanse.evidence.archive import unpack
 from hanse.evidence.crate import described
 from hanse.evidence.sealed import MANIFEST, SIGNATURE
@@ -134,13 +135,17 @@ def test_what_is_cut_off_or_has_more_at_its_ends_is_found(made: Evidence, cut: i
 
 def forged(made: Evidence, change: Callable[[dict[str, bytes]], None]) -> tuple[str, ...]:
     """What is found where the coordinator itself changes a part and signs all of it anew."""
+    return resigned(made, change).problems
+
+
+def resigned(made: Evidence, change: Callable[[dict[str, bytes]], None]) -> Verified:
     raw, authority, _ = made
     files = unpack(raw)
     manifest = loads(files[MANIFEST].decode())
     del files[MANIFEST], files[SIGNATURE]
     change(files)
     about = {name: value for name, value in manifest.items() if name not in ("form", "files")}
-    return verify(seal(about, files, authority.sign), authority.pem).problems
+    return verify(seal(about, files, authority.sign), authority.pem)
 
 
 def edited(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, bytes]], None]:
@@ -182,6 +187,20 @@ def test_a_coordinator_cannot_turn_a_decision_round_or_make_one(made: Evidence) 
         files["events.jsonl"] += dumps(event).encode() + b"\n"
 
     assert any("is not that a took its approval back" in p for p in forged(made, taken_back))
+
+
+def test_dates_of_node_and_coordinator_that_are_apart_are_said(made: Evidence) -> None:
+    """The node's key signs its own; the coordinator can only date when it heard of a decision."""
+    assert not [note for note in resigned(made, lambda files: None).notes if "dates its decision" in note]
+
+    def later(given: Any) -> Any:
+        at = datetime.fromisoformat(given[0]["time"]) + timedelta(hours=5)
+        return [{**given[0], "time": at.isoformat()}, *given[1:]]
+
+    found = resigned(made, edited("consents.json", later))
+    [said] = [note for note in found.notes if "dates its decision" in note]
+    assert "before the coordinator heard of it" in said
+    assert all("the description of the crate" in problem for problem in found.problems)  # as it was not made anew
 
 
 def test_a_coordinator_cannot_put_other_code_or_another_purpose_under_the_decisions(made: Evidence) -> None:

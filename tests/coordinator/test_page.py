@@ -264,6 +264,61 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(body(), 180))
 
 
+def test_in_a_browser_a_study_is_begun_and_its_owner_is_shown_what_is_new(tmp_path: Path) -> None:
+    path = chromium()
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            for node, country in (("a", "CH"), ("b", "")):
+                await f.node(node, {"t": site(1)}, country=country)
+            complaints: list[str] = []
+            async with serving(f.app) as url:
+                async with tab(path, complaints) as page:
+                    await page.goto(url)
+                    await page.fill("#token", f.tokens["op"])
+                    await page.press("#token", "Enter")
+                    await page.wait_for_selector("text=Switzerland (CH)")
+                    await page.click("nav >> text=Operate")
+                    await page.fill("#study-name", "heart")
+                    await page.fill("#study-purpose", EVIL)
+                    await page.check("[name=people][value=sci]")
+                    await page.check("[name=nodes][value=a]")
+                    await page.fill("#study-ends", "2099-12-31")
+                    await page.fill("#study-epsilon", "8")
+                    await page.click("text=Begin it")
+                    await page.wait_for_selector("text=The study heart is open.")
+                    made = f.store.studies.get("heart")
+                    assert ([*made.people.values()], made.nodes) == (["sci"], ("a",))
+                    assert (made.most_epsilon, made.purpose) == (8.0, EVIL)
+                    asked = {**LEARNS, "study": "heart", "privacy": {"epsilon": 3.0, "ranges": {"x": [-4, 4]}}}
+                    first = await f.propose(**asked, num_rounds=1)
+                    await page.click("nav >> text=Overview")
+                    await page.wait_for_selector("text=ε 3 of 8 spent")  # nobody reloads
+                    await f.consent(first, "a")
+                    await f.state(first["session_id"], "completed")
+                    await f.propose(**asked, num_rounds=2, purpose=EVIL)
+                    f.it.chronicle.close_streams()
+                f.it.chronicle.closed = False
+                async with tab(path, complaints) as page:
+                    await page.goto(url)
+                    await page.fill("#token", f.tokens["owner-a"])
+                    await page.press("#token", "Enter")
+                    await page.wait_for_selector("text=since the last that was agreed to for a")
+                    assert "setting num_rounds: 2, before 1" in await page.inner_text(".changes")
+                    assert "Differentially private with epsilon 3" in await page.inner_text(".consent .facts")
+                    await page.click(f"text={first['session_id']}")
+                    async with page.expect_download() as coming:
+                        await page.click("text=Download evidence")
+                    got = await coming.value
+                    assert got.suggested_filename == f"{first['session_id']}.evidence.zip"
+                    assert await page.evaluate("window.stolen") is None
+                    f.it.chronicle.close_streams()
+            assert complaints == []
+
+    asyncio.run(asyncio.wait_for(body(), 180))
+
+
 def a_row(i: int) -> str:
     """One of them over two lines."""
     city = f'"Ul{chr(10) if i == 4 else " "}m {i % 2}"'

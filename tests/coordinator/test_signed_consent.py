@@ -105,3 +105,32 @@ def test_an_approval_that_is_taken_back_in_the_middle_of_a_run_leaves_a_signed_e
             await f.until(lambda _: any(e.action == "consent.withdrawn" for e in f.store.audit.entries()))
 
     asyncio.run(main())
+
+
+def test_an_owner_is_shown_what_is_new_since_the_last_that_was_agreed_to(tmp_path: Path) -> None:
+    """Of own nodes alone: what another node's owner agreed to before is none of theirs."""
+
+    async def main() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            for node in ("a", "b"):
+                await f.node(node)
+            first = await f.propose(expected_client_ids=["a"])
+            shown = await f.ok("owner-a", "GET", f"/api/training/sessions/{first['session_id']}")
+            assert shown["changes"] == {}  # nothing was agreed to before
+            await f.consent(first, "a")
+            await f.state(first["session_id"], "completed")
+            second = await f.propose(expected_client_ids=["a", "b"], num_rounds=9)
+            path = f"/api/training/sessions/{second['session_id']}"
+            told = (await f.ok("owner-a", "GET", path))["changes"]
+            assert {*told} == {"a"}
+            assert told["a"]["since"] == first["session_id"]
+            assert "setting num_rounds: 9, before 3" in told["a"]["lines"]
+            for who in ("owner-b", "sci", "op"):
+                assert (await f.ok(who, "GET", path))["changes"] == {}
+            f.account("eve", "data_scientist")
+            raw = {"federated_strategy": "probe", "sample_id_column": None, "expected_client_ids": ["a"]}
+            other = await f.ok("eve", "POST", "/api/training/start", raw, 201)
+            assert (await f.ok("owner-a", "GET", f"/api/training/sessions/{other['session_id']}"))["changes"] == {}
+
+    asyncio.run(main())

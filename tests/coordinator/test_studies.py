@@ -16,6 +16,7 @@ from hanse.coordinator.access import TABLE
 from hanse.coordinator.routes.events import EventsSeen
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import Conflict, NotFound
+from hanse.table import Column, Table
 
 from .federation import Federation
 
@@ -78,7 +79,7 @@ def test_who_is_in_no_study_sees_nothing_of_it(tmp_path: Path) -> None:
                     continue
                 tried += 1
                 for who, allowed in (("sci", True), ("op", True), ("eve", False), ("ann", False), ("owner-c", False)):
-                    answer = await f.call(who, "GET", path.replace("{session_id}", run))
+                    answer = await f.call(who, "GET", path.replace("{session_id}", run).replace("{step}", "0"))
                     seen = answer.status_code != 403
                     assert seen is allowed or (who == "sci" and not seen and "this is for" in answer.text), (who, path)
                     assert not (not allowed and run in answer.text.replace(f"run {run}", "")), (who, path)
@@ -231,3 +232,95 @@ def test_the_command_makes_and_changes_them(tmp_path: Path) -> None:
     run("study", "close", "heart")
     [told] = json.loads(run("study", "list", "--json"))
     assert (told["people"], told["nodes"], told["closed"] is None) == (["bob"], ["b"], False)
+
+
+NOISY = {"federated_strategy": "fedavg", "model_name": "logistic_regression", "target_column": "y", "num_rounds": 1}
+
+
+def site() -> dict[str, Table]:
+    return {"t": Table({"x": Column.numeric([1.0, 2.0] * 20), "y": Column.numeric([0.0, 1.0] * 20)})}
+
+
+@pytest.mark.databases
+def test_its_runs_spend_no_more_together_than_it_may(tmp_path: Path) -> None:
+    """Also where they are proposed at the same moment; one that never started gives back what it had asked for."""
+
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a", "b")
+            for node in ("a", "b"):
+                await f.node(node, site())
+            study = {"name": "heart", "people": ["sci"], "nodes": ["a", "b"], "most_epsilon": 3.0}
+            made = await f.ok("op", "POST", "/api/studies", study, 201)
+            assert (made["most_epsilon"], made["most_delta"], made["runs"]) == (3.0, 1e-4, 0)
+            asked = {**NOISY, "study": "heart", "privacy": {"epsilon": 1.0, "ranges": {"x": [0, 3]}}}
+            said = await f.refused("sci", "POST", "/api/training/start", {**asked, "privacy": None}, 403)
+            assert "each of its runs promises differential privacy" in said
+            answers = await asyncio.gather(*(f.call("sci", "POST", "/api/training/start", asked) for _ in range(5)))
+            assert sorted(answer.status_code for answer in answers) == [201, 201, 201, 403, 403]
+            [said] = {a.json()["error"]["message"] for a in answers if a.status_code == 403}
+            assert "may spend epsilon 3 in all; its 3 runs have 3, so this one may have 0 and asks for 1" in said
+            assert (await f.call("sci", "POST", "/api/training/start", {**PROBE, "study": "heart"})).status_code == 201
+            run = next(a.json()["session_id"] for a in answers if a.status_code == 201)
+            await f.ok("sci", "POST", f"/api/training/sessions/{run}/cancel", {})
+            [now] = (await f.ok("sci", "GET", "/api/studies"))["studies"]
+            assert now["spent"] == {"epsilon": 2.0, "delta": 2e-5, "exact_runs": 0}
+            more = {**asked, "privacy": {**asked["privacy"], "delta": 9e-5}}  # type: ignore[dict-item]
+            assert "spend delta 0.0001" in await f.refused("sci", "POST", "/api/training/start", more, 403)
+            await f.ok("sci", "POST", "/api/training/start", asked, 201)
+            for wrong in ({"most_epsilon": 0}, {"most_epsilon": "3"}, {"most_delta": 2}, {"ends": "2027-01-01T00:00"}):
+                await f.refused("op", "POST", "/api/studies/heart", wrong, 422)
+            only = {"name": "x", "most_delta": 1e-5}
+            assert "give both" in await f.refused("op", "POST", "/api/studies", only, 422)
+
+    asyncio.run(body())
+
+
+def test_runs_of_before_that_promised_nothing_are_said(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            await f.node("a", site())
+            await f.ok("op", "POST", "/api/studies", {"name": "heart", "people": ["sci"], "nodes": ["a"]}, 201)
+            await f.ok("sci", "POST", "/api/training/start", {**NOISY, "study": "heart"}, 201)
+            now = await f.ok("op", "POST", "/api/studies/heart", {"most_epsilon": 2, "most_delta": 1e-3})
+            assert (now["runs"], now["spent"]["exact_runs"], now["most_delta"]) == (1, 1, 1e-3)
+            assert (await f.ok("op", "POST", "/api/studies/heart", {"most_epsilon": 4}))["most_delta"] == 1e-3
+
+    asyncio.run(body())
+
+
+def test_after_its_end_nothing_is_proposed_and_its_nodes_stay_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with Federation(tmp_path) as f:
+            await two_studies(f)
+            asked = {**PROBE, "study": "heart"}
+            assert (await f.ok("op", "POST", "/api/studies/heart", {"ends": "2099-01-01T00:00:00Z"}))["ends"]
+            await f.ok("sci", "POST", "/api/training/start", asked, 201)
+            monkeypatch.setattr("hanse.store.studies.now", lambda: 4_100_000_000.0)  # 2099-12-03
+            said = await f.refused("sci", "POST", "/api/training/start", asked, 403)
+            assert "the study heart ended on 2099-01-01" in said
+            await f.refused("op", "POST", "/api/training/start", asked, 403)
+            said = await f.refused("ann", "POST", "/api/training/start", {**PROBE, "expected_client_ids": ["a"]}, 403)
+            assert "a: asked by their studies alone" in said
+            await f.ok("op", "POST", "/api/studies/heart", {"ends": "2101-01-01T00:00:00+02:00"})
+            await f.ok("sci", "POST", "/api/training/start", asked, 201)
+
+    asyncio.run(body())
+
+
+def test_the_command_says_what_is_left(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        home = ["--home", str(tmp_path / "home")]
+        return str(CliRunner().invoke(group, ["coordinator", *arguments, *home], catch_exceptions=False).output)
+
+    bounds = ("--ends", "2099-12-31", "--epsilon", "8")
+    assert "study heart, open until 2099-12-31T00:00: nobody; nodes: nobody; epsilon 0 of 8" in run(
+        "study", "add", "heart", *bounds
+    )
+    assert "study heart, ended 2020-01-01T00:00" in run("study", "change", "heart", "--ends", "2020-01-01")
+    assert "ended 2020-01-01T00:00" in run("study", "list")
+    [told] = json.loads(run("study", "list", "--json"))
+    assert (told["most_epsilon"], told["most_delta"], told["spent"]["epsilon"]) == (8.0, 1e-4, 0)

@@ -15,11 +15,11 @@ from hanse.algorithms import flower_app
 from hanse.bundle import freeze, thaw
 from hanse.codec import encode
 from hanse.config import RunConfig
+from hanse.differences import differences
 from hanse.errors import ConfigError, NotAllowed, NotApproved
 from hanse.flower.folder import FlowerApp, check_same, read
 from hanse.flower.sending import FlowerMessage
 from hanse.kinds import Site
-from hanse.node.differences import differences
 from hanse.table import Table
 
 APPS = Path(__file__).parents[1] / "flower_apps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import sqlite3
@@ -12,9 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from one_node import probe, proposal
+from click.testing import CliRunner
+from one_node import Node, probe, proposal, running
 
+from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
 from hanse.messages import dumps
 from hanse.node.approvals import Approvals, Proposal
@@ -319,3 +323,26 @@ def test_a_text_that_is_damaged_approves_nothing(approvals: Approvals, harm: str
     assert len(approvals.proposals()) == 1  # it is listed all the same
     with pytest.raises(NotApproved, match="does not fit its hash"):
         approvals.get("run-1").content()
+
+
+def test_who_takes_an_approval_back_is_told_what_that_cannot_undo(tmp_path: Path) -> None:
+    def revoked(node: Node, run: str) -> str:
+        arguments = ["node", "revoke", run, "--home", str(tmp_path), "--reason", "enough"]
+        return str(CliRunner().invoke(group, arguments, catch_exceptions=False).output)
+
+    async def main() -> None:
+        async with running(tmp_path) as node:
+            bundle = probe()
+            await node.approved(bundle, "run-1")
+            await node.approved(bundle, "run-2")
+            for step in range(2):
+                await node.task(bundle, {"round": 1}, {"x": np.zeros(16, np.float32)}, step=step)
+            said = await asyncio.to_thread(revoked, node, "run-1")
+            assert "from now on this node answers nothing" in said
+            assert "2 answers (128 bytes of arrays) had left this node, the last at 20" in said
+            assert "stays spent" in said
+            with pytest.raises(NotApproved):
+                await node.task(bundle, {"round": 1}, {"x": np.zeros(16, np.float32)}, step=2)
+            assert "nothing of it had left this node" in await asyncio.to_thread(revoked, node, "run-2")
+
+    asyncio.run(main())

@@ -14,9 +14,9 @@ from one_node import probe, proposal, running
 
 from hanse.bundle import Bundle
 from hanse.cli import group
+from hanse.differences import differences
 from hanse.errors import ConfigError, NotFound
 from hanse.node.approvals import Approvals, Proposal
-from hanse.node.differences import differences
 from hanse.node.settings import NodeSettings, Policy
 from hanse.node.standing import StandingApprovals
 from hanse.store.audit import AuditLog

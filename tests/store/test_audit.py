@@ -11,7 +11,9 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -285,3 +287,102 @@ def test_a_line_that_does_not_fit_is_a_full_disk(tmp_path: Path, monkeypatch: py
     assert disk_fault(said.value) == "No space left on device"
     assert log.append("a", "b", "e").seq == 2
     assert log.verify().ok
+
+
+# ---------------------------------------------------------------- old lines that are removed
+
+
+def dated(folder: Path, monkeypatch: pytest.MonkeyPatch, *days_ago: float) -> AuditLog:
+    """A log with a line of each of these days."""
+    log = AuditLog(folder / "audit.jsonl", sync=False)
+    for days in days_ago:
+        _now(monkeypatch, -days)
+        log.append("alice", "run.approved", "run-1", {"days": days})
+    _now(monkeypatch, 0)
+    return log
+
+
+def _now(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(zone) + timedelta(days=days)
+
+    monkeypatch.setattr("hanse.store.audit.datetime", Clock)
+
+
+def test_old_lines_go_and_the_rest_is_verified_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = dated(tmp_path, monkeypatch, 400, 300, 200, 20, 1)
+    heads = {entry.seq: entry.hash for entry in log.entries()}
+    other = AuditLog(log.path, sync=False)  # another process, with the longer file open
+    other.append("bob", "looked", "run-1")
+    assert log.cut(100, "operator") == 3
+    assert [entry.seq for entry in log.each()] == [4, 5, 6, 7]
+    told = log.entries()[-1]
+    assert (told.actor, told.action, dict(told.detail)) == (
+        "operator",
+        "audit.cut",
+        {"first": 1, "last": 3, "hash": heads[3], "days": 100},
+    )
+    assert log.verify().ok
+    assert log.verify(head=(5, heads[5])).ok
+    assert log.verify(head=(3, heads[3])).ok  # the last that went: its hash is there
+    assert "was removed" in log.verify(head=(2, heads[2])).reason
+    assert not log.verify(head=(5, heads[4])).ok
+    assert other.append("bob", "looked again", "run-1").seq == 8
+    assert log.append("alice", "x", "y").seq == 9
+    assert AuditLog(log.path).verify().ok
+    assert log.cut(100, "operator") == 0
+    assert log.cut(10, "operator") == 1  # a second time, of what is left
+    assert log.verify().ok
+    assert os.stat(log.path).st_mode & 0o077 == 0
+
+
+def test_lines_that_went_otherwise_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = dated(tmp_path, monkeypatch, 400, 300, 200, 20, 1)
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join(lines[2:]))
+    assert "entries 1 to 2 are missing, and no entry says" in log.verify().reason
+    log.path.write_bytes(b"".join(lines))
+    again = AuditLog(log.path, sync=False)
+    assert again.cut(250, "operator") == 2
+    whole = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join(whole[1:]))  # one more than the entry says
+    assert "entries 1 to 3 are missing" in AuditLog(log.path).verify().reason
+    log.path.write_bytes(b"".join([*lines[:1], *whole]))
+    assert AuditLog(log.path).verify().first_bad == 2
+
+
+def test_a_clock_that_is_ahead_or_a_damaged_line_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = dated(tmp_path, monkeypatch, 3, 2, 1)
+    _now(monkeypatch, 600)
+    assert log.cut(30, "operator") == 0
+    _now(monkeypatch, 0)
+    assert AuditLog(tmp_path / "none.jsonl").cut(1, "operator") == 0
+    old = dated(tmp_path / "old", monkeypatch, 400, 1)
+    whole = old.path.read_bytes()
+    for damaged in (b"{}\n" + whole, whole + b"{}\n", whole.replace(b'"time":"2', b'"time":"x')):
+        old.path.write_bytes(damaged)
+        assert AuditLog(old.path).cut(30, "operator") == 0
+        assert old.path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("at", ["write_whole"])
+def test_who_is_killed_while_old_lines_go_has_all_or_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    log = dated(tmp_path, monkeypatch, 400, 1)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"hanse.store.audit.{at}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            log.cut(30, "operator")
+    again = AuditLog(log.path)
+    assert (again.verify().ok, len(again.entries())) == (True, 3)
+    assert again.cut(30, "operator") == 1
+    assert again.verify().ok

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +14,23 @@ from hanse.coordinator.cli_parts import database_option, home_option, opened
 from hanse.terminal import line, table
 
 if TYPE_CHECKING:
-    from hanse.store.studies import Study
+    from hanse.store import Store
+    from hanse.store.studies import Study, StudyBounds
 
 _people = click.option("--person", "people", multiple=True, help="Name of an account; may be repeated.")
 _nodes = click.option("--node", "nodes", multiple=True, help="Id of a node; may be repeated.")
 _purpose = click.option("--purpose", default=None, help="What for; runs of it that say no purpose have this one.")
+_bounds = (
+    click.option("--ends", type=click.DateTime(), help="Nothing is proposed from then on (UTC), as 2027-12-31."),
+    click.option("--epsilon", type=float, help="What its runs may promise together; each has to promise some then."),
+    click.option("--delta", type=float, help="The same for delta; 0.0001 where only --epsilon is given."),
+)
+
+
+def _bounded(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_bounds):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -30,14 +43,24 @@ def study() -> None:
 @_purpose
 @_people
 @_nodes
+@_bounded
 @home_option
 @database_option
 def add(
-    name: str, purpose: str | None, people: tuple[str, ...], nodes: tuple[str, ...], home: Path, database: str
+    name: str,
+    purpose: str | None,
+    people: tuple[str, ...],
+    nodes: tuple[str, ...],
+    ends: datetime | None,
+    epsilon: float | None,
+    delta: float | None,
+    home: Path,
+    database: str,
 ) -> None:
     """Begin the study NAME. Its nodes are asked and seen by their studies alone from now on."""
     with opened(home, database) as store:
-        _say(store.studies.make(name, purpose or "", people, nodes, actor="command line"))
+        bounds = _read(ends, epsilon, delta)
+        _say(store, store.studies.make(name, purpose or "", people, nodes, bounds, actor="command line"))
 
 
 @study.command()
@@ -45,6 +68,7 @@ def add(
 @_purpose
 @_people
 @_nodes
+@_bounded
 @click.option("--remove-person", "gone_people", multiple=True, help="Takes one out; may be repeated.")
 @click.option("--remove-node", "gone_nodes", multiple=True, help="Takes one out; may be repeated.")
 @home_option
@@ -54,17 +78,21 @@ def change(
     purpose: str | None,
     people: tuple[str, ...],
     nodes: tuple[str, ...],
+    ends: datetime | None,
+    epsilon: float | None,
+    delta: float | None,
     gone_people: tuple[str, ...],
     gone_nodes: tuple[str, ...],
     home: Path,
     database: str,
 ) -> None:
-    """Add people and nodes to the study NAME, take some out, or give it another purpose."""
+    """Add people and nodes to the study NAME, take some out, or give it another purpose, end or bound."""
     with opened(home, database) as store:
         now = store.studies.get(name)
         people_left = [one for one in (*now.people.values(), *people) if one not in gone_people]
         nodes_left = [one for one in (*now.nodes, *nodes) if one not in gone_nodes]
-        _say(store.studies.change(name, purpose, people_left, nodes_left, actor="command line"))
+        bounds = _read(ends, epsilon, delta)
+        _say(store, store.studies.change(name, purpose, people_left, nodes_left, bounds, actor="command line"))
 
 
 @study.command()
@@ -74,7 +102,7 @@ def change(
 def close(name: str, home: Path, database: str) -> None:
     """Nothing is proposed in the study NAME from now on."""
     with opened(home, database) as store:
-        _say(store.studies.close(name, actor="command line"))
+        _say(store, store.studies.close(name, actor="command line"))
 
 
 @study.command("list")
@@ -83,22 +111,54 @@ def close(name: str, home: Path, database: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_studies(home: Path, database: str, as_json: bool) -> None:
     """List studies."""
+    from hanse.coordinator.study_budget import shown
+
     with opened(home, database) as store:
-        found = store.studies.list()
+        found = [shown(store, one) for one in store.studies.list()]
     if as_json:
-        click.echo(json.dumps([one.public() for one in found]))
+        click.echo(json.dumps(found))
     else:
-        click.echo(table(("study", "purpose", "people", "nodes", "state"), [_row(one) for one in found]))
+        click.echo(
+            table(("study", "purpose", "people", "nodes", "runs", "spent", "state"), [_row(one) for one in found])
+        )
 
 
-def _row(one: Study) -> tuple[str, ...]:
-    people, nodes = ", ".join(sorted(one.people.values())), ", ".join(one.nodes)
-    return one.name, one.purpose[:60], people, nodes, "open" if one.closed is None else "closed"
+def _read(ends: datetime | None, epsilon: float | None, delta: float | None) -> StudyBounds:
+    from hanse.store.studies import StudyBounds
+
+    return StudyBounds(None if ends is None else ends.replace(tzinfo=UTC).timestamp(), epsilon, delta)
 
 
-def _say(one: Study) -> None:
+def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    people, nodes = ", ".join(one["people"]), ", ".join(one["nodes"])
+    return one["name"], one["purpose"][:60], people, nodes, str(one["runs"]), _spent(one), _state(one)
+
+
+def _spent(one: Mapping[str, Any]) -> str:
+    """What its runs have promised together, of how much, in words."""
+    exact = one["spent"]["exact_runs"]
+    beside = f"{exact} of them without noise" if exact else ""
+    if one["most_epsilon"] is None:
+        return beside or "-"
+    told = f"epsilon {one['spent']['epsilon']:g} of {one['most_epsilon']:g}"
+    return f"{told}, {beside}" if beside else told
+
+
+def _state(one: Mapping[str, Any]) -> str:
+    if one["closed"] is not None:
+        return "closed"
+    if one["ends"] is None:
+        return "open"
+    return f"{'ended' if datetime.fromisoformat(one['ends']) <= datetime.now(UTC) else 'open until'} {one['ends'][:16]}"
+
+
+def _say(store: Store, one: Study) -> None:
+    from hanse.coordinator.study_budget import shown
+
     def told(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "nobody"
 
-    state = "" if one.closed is None else ", closed"
-    click.echo(line(f"study {one.name}{state}: {told(one.people.values())}; nodes: {told(one.nodes)}"))
+    now = shown(store, one)
+    state = "" if (said := _state(now)) == "open" else f", {said}"
+    budget = "" if one.most_epsilon is None else f"; {_spent(now)}"
+    click.echo(line(f"study {one.name}{state}: {told(one.people.values())}; nodes: {told(one.nodes)}{budget}"))

@@ -17,7 +17,7 @@ import hanse
 from hanse import algorithms, releases
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
-from hanse.coordinator import proposals, training_config
+from hanse.coordinator import proposals, study_budget, training_config
 from hanse.coordinator.background import Background, patiently
 from hanse.coordinator.chronicle import Chronicle
 from hanse.coordinator.consent import ConsentDesk
@@ -62,6 +62,7 @@ class RunLife:
         self.desk = Desk()
         self._driver = RunDriver(store, presence, chronicle, self._follow, governance, settings.engine, self.desk)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._proposing = asyncio.Lock()
         self._stopping = False
 
     # ------------------------------------------------------------ begin and end of the process
@@ -138,7 +139,9 @@ class RunLife:
         # what cannot be built is an error now, and its libraries are loaded when the run starts
         algorithm = await asyncio.to_thread(algorithms.build, config, start)
         await asyncio.to_thread(algorithm.init, config.to_json())
-        run = await asyncio.to_thread(self._record, config, proposal, proposer)
+        async with self._proposing:  # what is left of a study's budget is one's own until the run is there
+            await asyncio.to_thread(study_budget.check, self._store, allowed.study, config)
+            run = await asyncio.to_thread(self._record, config, proposal, proposer)
         self._follow(run)
         self.consent.send(run)
         return run, proposal.bundle, (*said, *proposal.warnings)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from hanse.errors import ConfigError, TooLarge
 from hanse.messages import loads
@@ -122,13 +122,20 @@ class NewAccount(Body):
     nodes: list[Name] = []
 
 
+Moment = Annotated[AwareDatetime, Field(strict=False)]  # as text, in ISO 8601 with its zone
+
+
 class NewStudy(Body):
-    """A study: its name and purpose, names of accounts, ids of nodes."""
+    """A study: its name and purpose, names of accounts, ids of nodes; when it ends, and what its runs may promise of
+    epsilon and delta together."""
 
     name: Name
     purpose: Annotated[str, Field(max_length=4000)] = ""
     people: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10_000)] = []
     nodes: Annotated[list[Name], Field(max_length=100_000)] = []
+    ends: Moment | None = None
+    most_epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    most_delta: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
 
 
 class StudyChange(Body):
@@ -137,6 +144,9 @@ class StudyChange(Body):
     purpose: Annotated[str, Field(max_length=4000)] | None = None
     people: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10_000)] | None = None
     nodes: Annotated[list[Name], Field(max_length=100_000)] | None = None
+    ends: Moment | None = None
+    most_epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    most_delta: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
 
 
 class NodeLink(Body):

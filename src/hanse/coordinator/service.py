@@ -121,6 +121,8 @@ class Coordinator:
         await self.chronicle.start()
         days = self.settings.models_days
         kept_s = None if days is None else days * 86_400.0
+        if (most := self.settings.audit_days) is not None:
+            await asyncio.to_thread(self.store.audit.cut, most, "coordinator")
         await asyncio.to_thread(self.store.sweep, failed_s=self.settings.failed_days * 86_400.0, models_s=kept_s)
         self.presence.start()
         await self.runs.start()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Mapping
 
 from hanse import algorithms, protection
 from hanse.bundle import Bundle
 from hanse.config import RunConfig
+from hanse.differences import differences
 from hanse.errors import ConfigError
 from hanse.messages import Json
 from hanse.store import Store
@@ -69,6 +71,23 @@ def _privacy(run: StoredRun) -> str:
         return protection.words(RunConfig.parse(run.config), len(run.nodes))
     except ConfigError:  # of another release
         return ""
+
+
+def changes(store: Store, run: StoredRun, nodes: Collection[str]) -> dict[str, Json]:
+    """Of each of ``nodes`` that ``run`` asks: what it asks that the last run of the same person which this node agreed
+    to did not (:mod:`hanse.differences`), as ``{since: that run, lines}``; nothing of a node where there was none.
+    Blocks."""
+    found: dict[str, Json] = {}
+    for node in sorted({*nodes} & {*run.nodes}):
+        if since := store.consents.accepted_before(run, node):
+            before, after = store.runs.bundle(since), store.runs.bundle(run.id)
+            if before and after and _dataset(before, node) == _dataset(after, node):
+                found[node] = {"since": since, "lines": list(differences(before, after))}
+    return found
+
+
+def _dataset(bundle: Mapping[str, Json], node: str) -> Json:
+    return (bundle["datasets"].get(node) or {}).get("name")
 
 
 def full(store: Store, run: StoredRun, frozen: Bundle | None = None) -> dict[str, Json]:

@@ -64,6 +64,12 @@ class CoordinatorSettings:
         "it starts; null: all stay",
         maybe(number(0, 36_600)),
     )
+    audit_days: float | None = declared(
+        None,
+        "lines of its audit log that are so many days old are removed when it starts, and a line says so; what is left "
+        "can be verified as before. Fetch the evidence of runs first. null: all stay",
+        maybe(number(1, 36_600)),
+    )
     least_free_mb: int = declared(
         100, "megabytes that must be free where its home is, or it says that it is not ready", whole(0)
     )

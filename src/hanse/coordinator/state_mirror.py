@@ -24,6 +24,7 @@ FILE = "federated_state.json"
 _CERTIFICATES = ("node.enrolled", "node.certificate_issued", "node.renewed")
 _SHOWN = (*_CERTIFICATES, "node.described", "node.revoked", "node.reinstated", "node.registered", "state.imported")
 _KINDS = frozenset({*_SHOWN, "run.created", "run.state", "consent", "model"})
+_KINDS |= {"study.made", "study.changed", "study.closed"}
 _LEAST_S = 2.0  # between two times that it is written
 _SHARE = 20  # and so many times as long as writing took
 _SESSIONS = 200  # that have ended, the latest

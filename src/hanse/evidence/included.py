@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from hanse.errors import Tampered, WireError
 from hanse.evidence.archive import unpack
 from hanse.evidence.sealed import unsealed
 from hanse.messages import Json, loads
-from hanse.receipts import LARGEST, climbed, leaf
+from hanse.receipts import climbed, leaf
 from hanse.store.audit import Entry
 
 
@@ -23,18 +24,18 @@ class Inclusion:
 
     Args:
         counted: what it sent is in what the coordinator committed to.
-        beyond: it was counted by the record; a reply was too large to be committed to, as its own log says too.
         left_out: it answered, and was not counted: the reason in the record.
         unsaid: it answered, and the record says neither that it was counted nor why not.
         problems: step to what does not fit.
+        apart_s: the most by which this node dates a reply before or after all of its step, by the coordinator's record.
     """
 
     node: str
     counted: tuple[int, ...]
-    beyond: tuple[int, ...]
     left_out: Mapping[int, str]
     unsaid: Mapping[int, str]
     problems: Mapping[int, str]
+    apart_s: float
 
     @property
     def sound(self) -> bool:
@@ -50,7 +51,7 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
 
     Args:
         evidence: the file, of which :func:`hanse.evidence.verify` found nothing wrong.
-        proof: ``{run, node, steps: [{step, root, of, place, salt, sent, way}], beyond}``.
+        proof: ``{run, node, steps: [{step, root, of, place, salt, sent, way}]}``.
         entries: the node's audit log.
 
     Raises:
@@ -59,9 +60,9 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
     files = unpack(evidence)
     manifest = unsealed(files)
     run = str(manifest["run"])
-    node, shown, beyond_told = _read(proof, run)
+    node, shown = _read(proof, run)
     own = _Answered.of(entries, run)
-    counted, beyond, left_out, problems = [], [], {}, {}
+    counted, left_out, problems = [], {}, {}
     records = {int(record["step"]): record for record in map(_record, files["rounds.jsonl"].splitlines())}
     taken: set[Reply] = set()
     for step, record in sorted(records.items()):
@@ -70,17 +71,13 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
         if record["status"] != "ok" or node not in record["participants"]:
             continue
         try:
-            if step not in shown and step in beyond_told:
-                own.check_large(step)
-                beyond.append(step)
-                continue
             taken |= _check(node, record, shown.get(step), own.replies)
             counted.append(step)
         except Tampered as error:
             problems[step] = error.message
     over = str(records[max(records)]["failures"].get(node, "")) if records else ""  # what came too late for any step
     unsaid = {}
-    said = {*counted, *beyond, *left_out, *problems, *(step for step, *_ in taken)}  # also of an earlier step, later
+    said = {*counted, *left_out, *problems, *(step for step, *_ in taken)}  # also of an earlier step, later
     for step in sorted(own.steps - said):
         if step in records and records[step]["status"] != "ok":
             left_out[step] = "the step failed, so nothing of it was counted"
@@ -92,16 +89,23 @@ def included(evidence: bytes, proof: Json, entries: Iterable[Entry]) -> Inclusio
             left_out[step] = f"the evidence was made before the step was over, and the run was {manifest['state']}"
         else:
             unsaid[step] = "there is no record of the step"
-    return Inclusion(node, tuple(counted), tuple(beyond), left_out, unsaid, problems)
+    apart = max((_outside(time, records[step]) for step, time in own.dated if step in records), default=0.0)
+    return Inclusion(node, tuple(counted), left_out, unsaid, problems, apart)
 
 
-def _read(proof: Json, run: str) -> tuple[str, dict[int, Mapping[str, Json]], frozenset[int]]:
-    """The node, what is shown by step, and the steps of which a reply is said to have been too large."""
+def _outside(time: float, record: Mapping[str, Json]) -> float:
+    """By how many seconds a time lies before or after a step."""
+    began, ended = (datetime.fromisoformat(record[name]).timestamp() for name in ("started", "ended"))
+    return max(0.0, began - time, time - ended)
+
+
+def _read(proof: Json, run: str) -> tuple[str, dict[int, Mapping[str, Json]]]:
+    """The node, and what is shown by step."""
     if not isinstance(proof, Mapping) or proof.get("run") != run:
         raise WireError(f"this is no proof of inclusion for run {run}")
     try:
         shown = {int(one["step"]): one for one in proof["steps"]}
-        return str(proof["node"]), shown, frozenset(int(step) for step in proof.get("beyond") or ())
+        return str(proof["node"]), shown
     except (KeyError, TypeError, ValueError, AttributeError):
         raise WireError("the proof of inclusion cannot be read; fetch it again: hanse run inclusion") from None
 
@@ -113,41 +117,29 @@ def _record(line: bytes) -> Mapping[str, Json]:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What a node sent in a run, by its own audit log: ``large`` has the bytes of the largest reply of each step of
-    which one has no digest."""
+    """What a node sent in a run, by its own audit log; ``dated``: the step and the time of each reply."""
 
     replies: frozenset[Reply]
     steps: frozenset[int]
-    large: Mapping[int, int]
+    dated: tuple[tuple[int, float], ...]
 
     @classmethod
     def of(cls, entries: Iterable[Entry], run: str) -> _Answered:
         replies: set[Reply] = set()
-        steps: set[int] = set()
-        large: dict[int, int] = {}
+        dated = []
         for entry in entries:
             said = entry.detail
             if entry.action != "task.answered" or entry.subject != run:
                 continue
             step = int(said["step"])
-            steps.add(step)
-            if "reply" in said:
-                replies.add((step, int(said["exchange"]), str(said["op"]), str(said["reply"])))
-            else:
-                large[step] = max(large.get(step, 0), int(said.get("bytes_out") or 0))
-        return cls(frozenset(replies), frozenset(steps), large)
+            dated.append((step, datetime.fromisoformat(entry.time).timestamp()))
+            replies.add((step, int(said["exchange"]), str(said["op"]), str(said["reply"])))
+        return cls(frozenset(replies), frozenset(step for step, _ in dated), tuple(dated))
 
     @property
     def latest(self) -> int:
         """The last step that it answered."""
         return max(self.steps, default=-1)
-
-    def check_large(self, step: int) -> None:
-        if self.large.get(step, 0) <= LARGEST:
-            raise Tampered(
-                "the coordinator says that a reply was too large to be committed to, and this node's audit log has "
-                f"none over {LARGEST >> 20} MB"
-            )
 
 
 def _check(

@@ -132,7 +132,7 @@ class _Contents:
 
     def consents(self) -> list[str]:
         run, given = self._json("run.json"), self._json("consents.json")
-        signed, unsigned, accepted = [], [], set()
+        signed, unsigned, accepted, apart = [], [], set(), []
         for consent in given:
             node, decision = consent["node"], consent["decision"]
             if node not in run["nodes"]:
@@ -151,6 +151,11 @@ class _Contents:
                 if run["ended"] and _time(said.time) > _time(run["ended"]) + _CLOCKS:
                     raise Tampered(f"{node} signed its decision after the run had ended")
                 signed.append(node)
+                if abs(off := _time(said.time) - _time(consent["time"])) > _SAME:
+                    apart.append(
+                        f"{node} dates its decision {said.time}, {abs(off)} {'after' if off > _NONE else 'before'} the "
+                        "coordinator heard of it"
+                    )
             if decision == "accept":
                 accepted.add(node)
         went = run["started"] or self._manifest["result"] or self._lines("rounds.jsonl")
@@ -159,6 +164,7 @@ class _Contents:
         told = [f"decisions signed by their nodes: {', '.join(signed) or 'none'}"]
         if unsigned:
             told.append(f"decisions that rest on the coordinator's word alone: {', '.join(unsigned)}")
+        told += apart
         for event in self._lines("events.jsonl"):
             if event["kind"] == "consent.withdrawn":
                 by = "not signed"
@@ -209,6 +215,7 @@ class _Contents:
         return []
 
 
+_NONE, _SAME = datetime.timedelta(0), datetime.timedelta(minutes=1)  # between a decision and when it is heard of
 _CLOCKS = datetime.timedelta(minutes=10)  # how far a node's clock may be ahead
 
 

@@ -74,6 +74,8 @@ class Agent:
         self.node = self.settings.node_id
         self._lock = home_folder.hold(self.home, "node")
         self.audit = AuditLog(self.home / "audit.jsonl")
+        if self.settings.audit_days:
+            self.audit.cut(self.settings.audit_days, "node")
         self.approvals = Approvals(self.home)
         self.book = Book(self.home)
         self.pool = SharedPool()

@@ -253,12 +253,12 @@ def included(home: Path, evidence: Path, proof: Path) -> None:
         raise HanseError(f"the proof is for node {found.node!r}; this is {identity.node_id!r}")
     for step, why in sorted(found.left_out.items()):
         click.echo(f"step {step}: answered, and left out: {why}")
-    for step in found.beyond:
-        click.echo(f"step {step}: counted by the record; the reply was too large to be committed to")
     for step, why in sorted(found.unsaid.items()):
         click.echo(f"step {step}: answered, and NOT accounted for: {why}")
     for step, why in sorted(found.problems.items()):
         click.echo(f"step {step}: NOT shown: {why}")
+    if found.apart_s >= 1:
+        click.echo(f"this node dates its replies up to {found.apart_s:.0f} s outside of the coordinator's steps")
     click.echo(f"{len(found.counted)} steps counted what this node sent, as the coordinator has signed")
     if not found.sound:
         raise SystemExit(1)

@@ -102,7 +102,7 @@ def show(home: Path, run: str, sha256: str, changes: bool, settings: bool, audit
 
 def _changes(approvals: Approvals, found: Proposal) -> None:
     """Against the last that was approved of the same person's on the same data set."""
-    from hanse.node.differences import differences
+    from hanse.differences import differences
 
     def about(proposal: Proposal) -> tuple[str, str]:
         return proposal.proposer, str((proposal.dataset or {}).get("name", ""))
@@ -195,8 +195,18 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
             _stands(home, done["run"], done["sha256"], until)
         if name == "approve":
             _warn_of_rules(home, done)
+        if name == "revoke":
+            _cannot_undo(home, done["run"])
 
     return decide
+
+
+def _cannot_undo(home: Path, run: str) -> None:
+    from hanse.node.withdrawn import sentences
+    from hanse.store.audit import AuditLog
+
+    for said in sentences(AuditLog(joined(home) / "audit.jsonl").each(), run):
+        click.echo(said)
 
 
 def _forbids(rule: Mapping[str, Any]) -> str:
@@ -240,7 +250,7 @@ approve = _as(
     )(_decision("approve", "Approve exactly what was proposed: this run, this hash."))
 )
 reject = _decision("reject", "Reject a proposal.", reason_needed=True)
-revoke = _decision("revoke", "Take an approval back; the next task is refused.")
+revoke = _decision("revoke", "Take an approval back: the next task is refused. Says what that cannot undo.")
 
 
 def _decide(

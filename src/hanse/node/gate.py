@@ -25,6 +25,7 @@ from hanse.node.passage import (
     Audited,
     Authenticated,
     Computed,
+    Hashed,
     KnownFacts,
     Leaving,
     Passage,
@@ -88,6 +89,7 @@ class Gate:
             allowed,
             SpendingSettled(self.book),
             Leaving(settings.limits),
+            Hashed(),
             approved,  # others were heard while the disk was waited for; from here to the reply nobody is
             Audited(self.audit),
             Replied(self.node),

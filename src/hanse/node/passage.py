@@ -17,7 +17,7 @@ from typing import Protocol
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
 from hanse.facts import Data, Facts, now, round_of
-from hanse.messages import Json, Layout, Message, Record, as_it_travels, receipt
+from hanse.messages import Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
@@ -25,7 +25,7 @@ from hanse.node.settings import TaskLimits
 from hanse.node.spending import Book, Reservation
 from hanse.node.worker import Worked
 from hanse.node.workers import Workers
-from hanse.receipts import LARGEST
+from hanse.receipts import hashed
 from hanse.rule import Rule
 from hanse.store.audit import AuditLog
 from hanse.transport import COORDINATOR, Progress
@@ -46,6 +46,7 @@ class Passage:
     decided: str = ""  # what in particular decided, by the rules that have several parts
     reservation: Reservation | None = None
     worked: Worked = field(init=False)
+    digest: str = field(init=False)  # of the reply
     reply: Message = field(init=False)
     data: Mapping[str, Json] = field(init=False)  # the task: ``{run, step, exchange, op, combine, bundle, ask}``
 
@@ -297,6 +298,24 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashed:
+    """The digest of the reply, which the coordinator commits to (:mod:`hanse.receipts`): the audit log tells later what
+    was sent."""
+
+    name: str = "digest"
+
+    def __call__(self, task: Passage) -> Awaitable[None] | None:
+        found = hashed(task.worked.record)
+        if isinstance(found, str):
+            task.digest = found
+            return None
+        return self._later(task, found)
+
+    async def _later(self, task: Passage, found: Awaitable[str]) -> None:
+        task.digest = await found
+
+
+@dataclass(frozen=True, slots=True)
 class Audited:
     """A line in the audit log; what cannot be written down does not leave."""
 
@@ -306,8 +325,7 @@ class Audited:
     def __call__(self, task: Passage) -> None:
         record = task.worked.record
         detail = {**task.detail(), "bytes_out": record.nbytes, "weight": record.data.get("weight")}
-        if record.nbytes <= LARGEST:  # what the coordinator commits to (hanse.receipts)
-            detail |= {"exchange": task.data["exchange"], "reply": receipt(record)}
+        detail |= {"exchange": task.data["exchange"], "reply": task.digest}
         note(self.audit, "task.answered", task.peer, task.data["run"], detail)
 
 

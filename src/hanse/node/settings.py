@@ -22,7 +22,7 @@ from hanse.errors import ConfigError, NotFound
 from hanse.messages import Json
 from hanse.pace import HOURS
 from hanse.registry import names
-from hanse.settings import Setting, as_field, checked, declared, number, one_of, settings_of, unknown, whole
+from hanse.settings import Setting, as_field, checked, declared, either, number, one_of, settings_of, unknown, whole
 from hanse.whole_files import write_whole
 
 FILE = "node.toml"
@@ -119,6 +119,12 @@ class NodeSettings:
         "where the node is, by the two letters of ISO 3166-1 (`CH`): told to the coordinator, part of every proposal "
         "that uses its data, and what policies may ask about; empty: not declared",
         countries.CHECK,
+    )
+    audit_days: float = declared(
+        0.0,
+        "lines of the audit log that are so many days old are removed when the node starts, and a line says so; what "
+        "is left can be verified as before. 0: all stay",
+        either(one_of(0.0, 0), number(1, 36_600)),
     )
     coordinator: CoordinatorAddress = field(default_factory=CoordinatorAddress)
     policy: Any = field(default_factory=Policy)

@@ -5,6 +5,9 @@ where. Removing the *last* lines leaves a valid chain, so a small file next to t
 its head (sequence number and hash). Somebody who can rewrite both files can still forge the whole
 log; publish :attr:`AuditLog.head` elsewhere where that matters.
 
+Old lines may be removed from the beginning (:meth:`AuditLog.cut`): a line at the end says how many, and which hash the
+last of them had, so the rest is checked as before, and lines that went without such a line are found.
+
 Only the standard library: a node's gate writes here before it answers.
 """
 
@@ -15,20 +18,25 @@ import fcntl
 import hashlib
 import itertools
 import json
+import logging
 import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from hanse.errors import ConfigError, Tampered
 from hanse.json_writer import writer
+from hanse.whole_files import write_whole
 
+log = logging.getLogger(__name__)
 Json = Any
 GENESIS = "0" * 64
+CUT = "audit.cut"
+_PIECE = 1 << 20
 _HEAD_BYTES = 86  # 20 digits, a space, 64 hex digits, a line end
 _TAIL_BYTES = 64 << 10
 _KEYS = {"seq", "time", "actor", "action", "subject", "detail", "previous", "hash"}
@@ -108,7 +116,7 @@ class AuditLog:
         with self._lock:
             if self._pid != os.getpid():  # after a fork: a lock of one's own needs a file of one's own
                 self._open()
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._hold()
             try:
                 self._catch_up()
                 entry = self._write(actor, action, subject, plain)
@@ -119,6 +127,59 @@ class AuditLog:
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         return entry
+
+    def cut(self, days: float, actor: str) -> int:
+        """Removes lines from the beginning that are more than ``days`` older than both now and the last line (a clock
+        that is ahead removes nothing), once an entry ``audit.cut`` at the end says so. How many went; none, with a
+        warning, where the disk is full or the log is damaged."""
+        try:
+            return self._cut(days, actor)
+        except (OSError, Tampered, ValueError) as error:
+            log.warning("no old lines were removed from %s: %s", self.path.name, error)
+            return 0
+
+    def _cut(self, days: float, actor: str) -> int:
+        with self._lock:
+            self._hold()
+            try:
+                self._catch_up()
+                last = parse(self._last_line(self._end, 0)[1])
+                if last is None:
+                    return 0
+                limit = min(datetime.now(UTC), datetime.fromisoformat(last.time)) - timedelta(days=days)
+                first, upto, offset = 0, None, 0
+                for line, _ in self._lines(self._end):
+                    entry, end = parse(line), offset + len(line) + 1
+                    if entry is None or end >= self._end or datetime.fromisoformat(entry.time) >= limit:
+                        break  # also where the log is damaged: whoever looks into it needs all of it
+                    first, upto, offset = first or entry.seq, entry, end
+                if upto is None:
+                    return 0
+                detail: dict[str, Json] = {"first": first, "last": upto.seq, "hash": upto.hash, "days": days}
+                entry = self._write(actor, CUT, self.path.name, _plain(detail))
+                os.fdatasync(self._fd)
+                os.pwrite(self._head_fd, _head_text(entry.seq, entry.hash), 0)
+                write_whole(self.path, self._pieces(offset))
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._open()
+        return upto.seq - first + 1
+
+    def _pieces(self, start: int) -> Iterator[bytes]:
+        while piece := os.pread(self._fd, min(_PIECE, self._end - start), start):
+            start += len(piece)
+            yield piece
+
+    def _hold(self) -> None:
+        """Locks the file that is at the path now: another process may have put a shorter one there (:meth:`cut`)."""
+        while True:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                if os.stat(self.path).st_ino == os.fstat(self._fd).st_ino:
+                    return
+            except FileNotFoundError:
+                return  # it was taken away: what is written goes where it is, and verify says what is missing
+            self._open()
 
     def close(self) -> None:
         """Closes the files; a later ``append`` opens them again."""
@@ -160,7 +221,7 @@ class AuditLog:
                 "keep both files and compare them with a backup"
             )
         first, known = self._end == 0, (self._seq, self._hash)
-        end, line = self._last_line(size)
+        end, line = self._last_line(size, self._end)
         if line:
             entry = parse(line)
             if entry is None:
@@ -179,18 +240,18 @@ class AuditLog:
                 detail["torn_text"] = torn[:1000].decode("utf-8", "replace")
             self._write("hanse", "audit.recovered", self.path.name, _plain(detail))
 
-    def _last_line(self, size: int) -> tuple[int, bytes]:
-        """Where the last whole line ends, and that line; (``_end``, b"") if there is no new one."""
+    def _last_line(self, size: int, since: int) -> tuple[int, bytes]:
+        """Where the last whole line ends, and that line; (``since``, b"") if there is none after that."""
         window = _TAIL_BYTES
         while True:
-            start = max(self._end, size - window)
+            start = max(since, size - window)
             tail = os.pread(self._fd, size - start, start)
             last = tail.rfind(b"\n")
             before = tail.rfind(b"\n", 0, last) if last > 0 else -1
-            if last >= 0 and (before >= 0 or start == self._end):
+            if last >= 0 and (before >= 0 or start == since):
                 return start + last + 1, tail[before + 1 : last]
-            if start == self._end:
-                return self._end, b""
+            if start == since:
+                return since, b""
             window *= 4
 
     def _write(self, actor: str, action: str, subject: str, detail: Mapping[str, Json]) -> Entry:
@@ -257,7 +318,13 @@ class AuditLog:
             heads[recorded[0]] = recorded[1]
         heads.pop(0, None)
         lost_at: int | None = None
+        gone: tuple[int, str] | None = None  # the last line that is not here any more; an entry has to say so
         for line, whole in self._lines(size):
+            if not seq and (begins := parse(line)) is not None and begins.seq > 1:
+                seq, previous = gone = begins.seq - 1, begins.previous
+                for old in [at for at in heads if at <= seq]:
+                    if (old, heads.pop(old)) != gone:
+                        return Verdict(False, 0, seq + 1, f"the published head {old} is of a line that was removed")
             expected = seq + 1
             if not whole:  # half a line of a killed process: never acknowledged, mended by append
                 break
@@ -277,7 +344,11 @@ class AuditLog:
                 return Verdict(False, seq, expected, reason)
             if entry.action == "audit.recovered" and entry.detail.get("lost_entries"):
                 lost, lost_at = lost + int(entry.detail["lost_entries"]), lost_at or entry.seq
+            if gone is not None and entry.action == CUT and (entry.detail["last"], entry.detail["hash"]) == gone:
+                gone = None
             seq, previous = expected, entry.hash
+        if gone is not None:
+            return Verdict(False, 0, 1, f"entries 1 to {gone[0]} are missing, and no entry says who removed them")
         if recorded is None and seq:
             return Verdict(False, seq, seq + 1, "the head file is missing or damaged, so entries may be too")
         if lost_at is not None:

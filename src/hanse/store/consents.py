@@ -13,7 +13,7 @@ from hanse.messages import Json
 from hanse.store.database import Database, iso, now, words
 from hanse.store.events import Events
 from hanse.store.runs import Runs, StoredRun
-from hanse.store.schema import consents
+from hanse.store.schema import consents, runs
 from hanse.store.states import RunState
 
 ACCEPT, REJECT = "accept", "reject"
@@ -68,6 +68,19 @@ class Consents:
 
     def __init__(self, database: Database, events: Events, runs: Runs) -> None:
         self._database, self._events, self._runs = database, events, runs
+
+    def accepted_before(self, run: StoredRun, node: str) -> str | None:
+        """The last run of the same person that this node agreed to before ``run`` was made; None: there is none."""
+        query = (
+            select(consents.c.run)
+            .join(runs, runs.c.id == consents.c.run)
+            .where(consents.c.node == node, consents.c.decision == "accept", runs.c.proposer == run.proposer)
+            .where(runs.c.created < run.created, runs.c.id != run.id)
+            .order_by(consents.c.time.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
 
     def record(
         self,

@@ -249,6 +249,12 @@ class Runs:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(_filter(query, states)).mappings()]
 
+    def of_study(self, study: str) -> Sequence[StoredRun]:
+        """Those of a study, in the order in which they were made."""
+        query = _query().where(runs.c.config["study"].as_string() == study).order_by(runs.c.created, runs.c.id)
+        with self._database.read() as connection:
+            return [_run(row) for row in connection.execute(query).mappings()]
+
     def count(self, states: Collection[str] | None = None) -> int:
         """How many there are, in any of these states."""
         query = _filter(select(func.count()).select_from(runs), states)

@@ -64,6 +64,9 @@ studies = Table(
     Column("purpose", Text, nullable=False),
     Column("created", Double, nullable=False),
     Column("closed", Double),
+    Column("ends", Double),
+    Column("most_epsilon", Double),  # of its runs together
+    Column("most_delta", Double),
 )
 
 study_people = Table(

@@ -1,7 +1,7 @@
-"""``federated_state.json``: registry, active sessions and completed sessions in one readable file.
+"""``federated_state.json``: registry, studies, active sessions and completed sessions in one readable file.
 
 The database is what counts; this file is for people, for moving to another machine, and for tools
-that know this format. There are no tokens in it and no digests of tokens.
+that know this format. There are no tokens in it and no digests of tokens; people of studies are in it by their names.
 """
 
 from __future__ import annotations
@@ -23,8 +23,19 @@ from hanse.store import bundles
 from hanse.store.database import Database, is_name, iso, now
 from hanse.store.events import Events
 from hanse.store.nodes import ENROLLED, REVOKED, holders
-from hanse.store.schema import consents, model_versions, nodes, rounds, runs
+from hanse.store.schema import (
+    accounts,
+    consents,
+    model_versions,
+    nodes,
+    rounds,
+    runs,
+    studies,
+    study_nodes,
+    study_people,
+)
 from hanse.store.states import ACTIVE, TERMINAL, RunState
+from hanse.store.studies import all_studies
 from hanse.whole_files import write_whole
 
 FORMAT_VERSION = 1
@@ -48,6 +59,17 @@ _NODE: Mapping[str, Any] = {
     "datasets": list,
     "consent_mode": str,
     "updated": _TIME,
+}
+_STUDY: Mapping[str, Any] = {
+    "name": str,
+    "purpose": str,
+    "people": list,
+    "nodes": list,
+    "created": _TIME,
+    "closed": _MAYBE_TIME,
+    "ends": _MAYBE_TIME,
+    "most_epsilon": (int, float, type(None)),
+    "most_delta": (int, float, type(None)),
 }
 _RUN: Mapping[str, Any] = {
     "session_id": str,
@@ -138,6 +160,7 @@ class StateFile:
                 "schema_version": FORMAT_VERSION,
                 "saved_at": iso(now()),
                 "clients": registry,
+                "studies": [study.public() for study in all_studies(found)],
                 "active_sessions": [_session(found, row, brief) for row in _rows(found, active)],
                 "completed_sessions": [_session(found, row, brief) for row in reversed(latest)],
             }
@@ -170,7 +193,7 @@ class StateFile:
         was running cannot go on without its checkpoint, which is not part of the file: it comes in
         as failed, with that reason.
         """
-        registry, sessions = _validated(state)
+        registry, sessions, projects = _validated(state)
         added: list[str] = []
         updated: list[str] = []
         skipped: list[str] = []
@@ -207,6 +230,19 @@ class StateFile:
                     tx.execute(table.delete().where(table.c.run == values["id"]))
                     if parts[part]:
                         tx.execute(insert(table), parts[part])
+            for values in projects:
+                if tx.execute(select(studies.c.name).where(studies.c.name == values["name"])).first() is not None:
+                    skipped.append(values["name"])  # who is in it is the operator's to say, here
+                    continue
+                people, members = values.pop("people"), values.pop("nodes")
+                tx.execute(insert(studies).values(values))
+                known = select(accounts.c.id).where(accounts.c.name.in_(people))
+                who = [{"study": values["name"], "account": id} for (id,) in tx.execute(known).all()]
+                with_it = [{"study": values["name"], "node": node} for node in members]
+                for table, rows in ((study_people, who), (study_nodes, with_it)):
+                    for row in rows:
+                        tx.execute(insert(table).values(row))
+                added.append(values["name"])
             detail = {"added": added, "updated": updated, "skipped": skipped}
             self._events.record(tx, "state.imported", actor=actor, detail=detail)
         return Imported(tuple(added), tuple(updated), tuple(skipped))
@@ -231,11 +267,14 @@ def _session(connection: Connection, row: dict[str, Any], brief: bool) -> dict[s
     return shown
 
 
-def _validated(state: Json) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], dict[str, Any]]]]:
+def _validated(
+    state: Json,
+) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], dict[str, Any]]], list[dict[str, Any]]]:
     top = {
         "schema_version": int,
         "saved_at": _TIME,
         "clients": dict,
+        "studies": list,
         "active_sessions": list,
         "completed_sessions": list,
     }
@@ -266,7 +305,22 @@ def _validated(state: Json) -> tuple[list[dict[str, Any]], list[tuple[dict[str, 
                 raise ConfigError(f"session {values['id']} stands twice in the state file")
             seen.add(values["id"])
             sessions.append((values, parts))
-    return registry, sessions
+    return registry, sessions, [_read_study(item) for item in state["studies"]]
+
+
+def _read_study(item: Json) -> dict[str, Any]:
+    values = _fields(item, _STUDY, "a study")
+    where = f"study {values['name']!r}"
+    if not is_name(values["name"]) or not all(is_name(node) for node in values["nodes"]):
+        raise ConfigError(f"{where}: a study and its nodes have names")
+    if not all(isinstance(one, str) for one in values["people"]):
+        raise ConfigError(f"{where}: people are a list of names")
+    for name in ("most_epsilon", "most_delta"):
+        if isinstance(values[name], bool) or not (values[name] is None or 0 < values[name] <= 1e6):
+            raise ConfigError(f"{where}: {name} is a number above 0, or null")
+    values |= {name: list(dict.fromkeys(values[name])) for name in ("people", "nodes")}
+    _fits(studies, {name: value for name, value in values.items() if name not in ("people", "nodes")}, where)
+    return values
 
 
 def _read_session(

@@ -12,17 +12,51 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from hanse.errors import Conflict, NotAllowed, NotFound
+from hanse.errors import ConfigError, Conflict, NotAllowed, NotFound
 from hanse.messages import Json
 from hanse.store.accounts import Role, UserAccount
 from hanse.store.database import Database, Transaction, iso, name, now, words
 from hanse.store.events import Events
 from hanse.store.schema import accounts, studies, study_nodes, study_people
 
+_TOLD = ("purpose", "people", "nodes", "ends", "most_epsilon", "most_delta")  # of each change, in the audit
+_DELTA = 1e-4  # where only the epsilon is said: ten runs with the delta that a run has by itself
+
+
+@dataclass(frozen=True, slots=True)
+class StudyBounds:
+    """When a study ends, and what its runs may promise together; None: as it was, of a new one unbounded."""
+
+    ends: float | None = None
+    most_epsilon: float | None = None
+    most_delta: float | None = None
+
+    def checked(self, delta: float | None = None) -> dict[str, float]:
+        """Those that are said, by their columns; with an epsilon comes ``delta``, or the usual one. Raises
+        ``ConfigError``."""
+        said = {
+            bound: value
+            for bound in ("ends", "most_epsilon", "most_delta")
+            if (value := getattr(self, bound)) is not None
+        }
+        for bound, high in (("most_epsilon", 1e6), ("most_delta", 1.0)):
+            if bound in said and not 0 < said[bound] <= high:
+                raise ConfigError(f"{bound} of a study is {said[bound]!r}; expected a number above 0 up to {high:g}")
+        if "most_delta" in said and delta is None and "most_epsilon" not in said:
+            raise ConfigError("most_delta of a study is given, and no most_epsilon; give both")
+        if "most_epsilon" in said and "most_delta" not in said:
+            said["most_delta"] = _DELTA if delta is None else delta
+        return said
+
+
+_NO_BOUNDS = StudyBounds()
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """``people`` are ids of accounts to their names; ``closed``: since when nothing is proposed in it any more."""
+    """``people`` are ids of accounts to their names; ``closed``: since when nothing is proposed in it any more.
+    ``ends``: nothing is proposed from then on; its nodes stay its own until it is closed. ``most_epsilon`` and
+    ``most_delta`` bound what its runs may promise together (:mod:`hanse.coordinator.study_budget`); None: unbounded."""
 
     name: str
     purpose: str
@@ -30,6 +64,14 @@ class Study:
     nodes: tuple[str, ...]
     created: float
     closed: float | None
+    ends: float | None = None
+    most_epsilon: float | None = None
+    most_delta: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is proposed in it any more."""
+        return self.closed is not None or (self.ends is not None and now() >= self.ends)
 
     def public(self) -> dict[str, Json]:
         """As REST shows it."""
@@ -40,6 +82,9 @@ class Study:
             "nodes": list(self.nodes),
             "created": iso(self.created),
             "closed": iso(self.closed),
+            "ends": iso(self.ends),
+            "most_epsilon": self.most_epsilon,
+            "most_delta": self.most_delta,
         }
 
 
@@ -50,15 +95,23 @@ class Studies:
         self._database, self._events = database, events
 
     def make(
-        self, called: str, purpose: str = "", people: Sequence[str] = (), nodes: Sequence[str] = (), *, actor: str
+        self,
+        called: str,
+        purpose: str = "",
+        people: Sequence[str] = (),
+        nodes: Sequence[str] = (),
+        bounds: StudyBounds = _NO_BOUNDS,
+        *,
+        actor: str,
     ) -> Study:
         """A new study. ``people`` are names of accounts; ``nodes`` may enrol later. Raises ``Conflict`` where there is
-        one of this name, ``NotFound`` for an account that there is not."""
+        one of this name, ``NotFound`` for an account that there is not, ``ConfigError`` for a bound that is none."""
         known = name(called, "study")
         with self._database.write() as tx:
             if tx.execute(select(studies.c.name).where(studies.c.name == known)).first():
                 raise Conflict(f"there is a study {known!r} already; choose another name, or change that one")
-            tx.execute(insert(studies).values(name=known, purpose=words(purpose, 4000), created=now()))
+            values = {"name": known, "purpose": words(purpose, 4000), "created": now(), **bounds.checked()}
+            tx.execute(insert(studies).values(values))
             return self._kept(tx, known, "study.made", actor, people, nodes)
 
     def change(
@@ -67,15 +120,19 @@ class Studies:
         purpose: str | None = None,
         people: Sequence[str] | None = None,
         nodes: Sequence[str] | None = None,
+        bounds: StudyBounds = _NO_BOUNDS,
         *,
         actor: str,
     ) -> Study:
-        """Another purpose, other people, other nodes; None: as they are. Runs that were proposed go on as they are."""
+        """Another purpose, other people, nodes or bounds; None: as they are. Runs that were proposed go on as they
+        are."""
         with self._database.write() as tx:
             before = _one(tx.connection, called)
             if purpose is not None:
                 text = words(purpose, 4000)
                 tx.execute(update(studies).where(studies.c.name == before.name).values(purpose=text))
+            if said := bounds.checked(before.most_delta):
+                tx.execute(update(studies).where(studies.c.name == before.name).values(said))
             return self._kept(tx, before.name, "study.changed", actor, people, nodes)
 
     def close(self, called: str, *, actor: str) -> Study:
@@ -129,6 +186,10 @@ class Studies:
                 raise NotAllowed(
                     f"{proposer} is in no open study {called!r}; the operator of the federation adds people"
                 )
+            if mine[0].over:
+                raise NotAllowed(
+                    f"the study {called} ended on {iso(mine[0].ends)}; its operator may give it another end"
+                )
             found = NodesOfStudy(mine[0], frozenset())
         if refused := sorted(node for node in wanted or () if not found.may_ask(node)):
             why = f"not in the study {called}" if called else "asked by their studies alone; name one (study)"
@@ -157,7 +218,7 @@ class Studies:
                 tx.execute(insert(study_nodes).values(study=called, node=name(node, "node")))
         study = _one(tx.connection, called)
         told = study.public()
-        detail = {"study": study.name, **{key: told[key] for key in ("purpose", "people", "nodes")}}
+        detail = {"study": study.name, **{key: told[key] for key in _TOLD}}
         self._events.record(tx, kind, actor=actor, detail=detail)
         return study
 
@@ -172,6 +233,11 @@ class NodesOfStudy:
     def may_ask(self, node: str) -> bool:
         """Whether this one is among them."""
         return node in self.study.nodes if self.study is not None else node not in self.apart
+
+
+def all_studies(connection: Connection) -> Sequence[Study]:
+    """All, as they are in this transaction."""
+    return _read(connection)
 
 
 def _one(connection: Connection, called: str) -> Study:
@@ -205,6 +271,9 @@ def _read(connection: Connection, names: Iterable[str] | None = None) -> list[St
             tuple(nodes.get(row["name"], ())),
             row["created"],
             row["closed"],
+            row["ends"],
+            row["most_epsilon"],
+            row["most_delta"],
         )
         for row in rows
     ]

@@ -11,6 +11,7 @@ import { proposeView } from "./propose.js";
 import { runView } from "./run.js";
 import { runsSection } from "./runs.js";
 import { statisticsView } from "./statistics.js";
+import { studiesSection } from "./studies.js";
 import { command } from "./parts.js";
 
 const CONNECTION = { live: "live", connecting: "connecting", lost: "connection lost, trying again" };
@@ -64,7 +65,7 @@ function view() {
 }
 
 function overview() {
-  return h("div", { class: "overview", key: "overview" }, h("h1", { class: "hidden" }, "Overview"), is("data_owner") ? consentsSection() : null, runsSection(), nodesSection());
+  return h("div", { class: "overview", key: "overview" }, h("h1", { class: "hidden" }, "Overview"), is("data_owner") ? consentsSection() : null, runsSection(), studiesSection(), nodesSection());
 }
 
 let before = [];

@@ -9,7 +9,7 @@ import { command, copyable, empty, fact, hash, moment, section, since, tag, titl
 export function consentsSection() {
   const open = waiting();
   return section("consents", "Waiting for your consent", open.length ? h("span", { class: "aside" }, `${open.length} proposal${open.length === 1 ? "" : "s"}`) : null,
-    open.length ? open.map(([session, nodes]) => card(session, nodes)) : empty("Nothing waits for you.", h("p", null, (state.me.nodes ?? []).length ? "A proposal that asks one of your nodes appears here the moment it is made." : "No node is linked to your account yet; the operator can link one.")));
+    open.length ? open.map(([session, nodes]) => card(session, nodes)) : !state.read ? h("div", { class: "loading" }) : empty("Nothing waits for you.", h("p", null, (state.me.nodes ?? []).length ? "A proposal that asks one of your nodes appears here the moment it is made." : "No node is linked to your account yet; the operator can link one.")));
 }
 
 function card(session, nodes) {
@@ -27,15 +27,29 @@ function card(session, nodes) {
         ? fact("Asks for", config.federated_strategy, ", of which no model comes")
         : [fact("Model", config.model_name), fact("Predicts", config.target_column, " (", config.task_type, ")"), fact("Rounds", number(session.num_rounds ?? config.num_rounds))],
       fact("Your data", data.join(", ") || "not yet known"),
+      session.learns === false ? null : fact("Privacy", session.privacy || "no noise is added; sums are exact"),
       fact("Features", features.length ? `${features.length} (${config.feature_strategy})` : config.feature_strategy ?? "unknown"),
       fact("Also asked", others.join(", ") || "nobody"),
       fact("Decide before", moment(session.expires_at), " (", since(session.expires_at), ")")),
     features.length ? h("details", null, h("summary", null, `The ${features.length} features`), h("p", { class: "chips" }, features.map((name) => h("span", { class: "chip", key: name }, name)))) : null,
+    changes(detail, nodes),
     h("h4", null, "The code that will run at the node, and the settings"),
     codeView(detail),
     h("div", { class: "hashline" }, h("span", null, "SHA-256"), hash(session.code_hash), copyable(session.code_hash, "copy hash")),
     checked(detail),
     nodes.map((node) => decision(session, node, nodes.length > 1)));
+}
+
+/** What is asked that the last run of the same person, which the node agreed to, did not ask. */
+function changes(detail, nodes) {
+  if (!detail) return null;
+  return nodes.map((node) => {
+    const told = detail.changes?.[node];
+    if (!told) return h("p", { class: "soft", key: node }, `Nothing of ${detail.proposer} was agreed to for ${node} before.`);
+    const run = h("a", { href: `#/runs/${encodeURIComponent(told.since)}` }, h("code", null, told.since));
+    if (!told.lines.length) return h("p", { class: "good", key: node }, "✓ The same as ", run, `, which was agreed to for ${node}.`);
+    return h("details", { class: "changes", open: told.lines.length <= 12, key: node }, h("summary", null, `${count(told.lines.length)} ${told.lines.length === 1 ? "change" : "changes"} since the last that was agreed to for ${node}`), h("p", { class: "soft" }, "compared with ", run), h("ul", null, told.lines.map((line, at) => h("li", { key: at }, line))));
+  });
 }
 
 /** What a node said that it has and where it is; its rows are what it may count for: " in CH (at most 304 rows, 25% of all)". */

@@ -10,7 +10,7 @@ export const state = {
   connection: "connecting", // connecting, live, lost
   problem: null, // why signing in or reading failed
   notice: null, // {text, bad}
-  me: null, coordinator: {}, nodes: [], sessions: [], total: 0, details: new Map(), columns: new Map(), schema: null,
+  me: null, coordinator: {}, nodes: [], sessions: [], studies: [], read: false, total: 0, details: new Map(), columns: new Map(), schema: null,
   run: null, // the one that is looked at: {id, session, analytics, steps, events, missing}
   recent: [], // the newest events
   operator: noOperator(),
@@ -104,9 +104,14 @@ export const readNodes = reader(async () => {
 export const readSessions = reader(async () => {
   const answer = await api.get(api.path("/api/training/sessions", {}, { limit: 100 }));
   state.sessions = answer.sessions;
+  state.read = true;
   state.total = answer.total;
   const wanted = new Set(waiting().map(([session]) => session.session_id));
   for (const id of wanted) if (!state.details.has(id)) await readDetail(id);
+});
+
+export const readStudies = reader(async () => {
+  state.studies = (await api.get("/api/studies")).studies;
 });
 
 export async function readDetail(id) {
@@ -197,6 +202,7 @@ function told({ id, event: kind, data }) {
     if (here && !document.hidden) readRun();
   } else {
     if (kind.startsWith("node.")) readNodes();
+    if (kind.startsWith("study.") || ["run.created", "run.state"].includes(kind)) readStudies(); // and what is spent
     if (kind.startsWith("run.") || ["consent", "model", "proposal.sent"].includes(kind)) readSessions();
     if (here) {
       state.run.stale = true;
@@ -221,6 +227,7 @@ function connected(now, again) {
 function readAll() {
   readNodes();
   readSessions();
+  readStudies();
   if (state.run) { state.run.stale = true; readRun(); }
   if (is("operator")) readOperator();
 }
@@ -278,7 +285,7 @@ export function signOut(problem = null) {
   stop();
   clearInterval(beat);
   api.useToken("");
-  Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], run: null, recent: [], form: {}, file: {}, schema: null, notice: null });
+  Object.assign(state, { phase: "signed-out", problem, me: null, nodes: [], sessions: [], studies: [], read: false, run: null, recent: [], form: {}, file: {}, schema: null, notice: null });
   state.details.clear();
   state.columns.clear();
   state.operator = noOperator();

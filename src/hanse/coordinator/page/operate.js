@@ -4,14 +4,15 @@ import { h } from "./dom.js";
 import * as api from "./api.js";
 import { act, edit, is, readNodes, readOperator, state } from "./model.js";
 import { ROLES, clock, role, utc } from "./format.js";
-import { command, copyable, empty, moment, section, shortHash, since, tag } from "./parts.js";
+import { command, copyable, empty, moment, section, shortHash, since, sure, tag } from "./parts.js";
 import { eventRow } from "./run.js";
+import { makeStudy } from "./studies.js";
 
 export function operateView() {
   if (!is("operator")) return empty("Only the operator sees this.");
   return h("div", { class: "operate", key: "operate" }, h("h1", null, "Operate"),
     state.operator.made ? shown(state.operator.made) : null,
-    h("div", { class: "pair" }, join(), accounts()), registry(), h("div", { class: "pair" }, refused(), audit()));
+    h("div", { class: "pair" }, join(), accounts()), makeStudy(), registry(), h("div", { class: "pair" }, refused(), audit()));
 }
 
 /** A secret that is to be seen once. */
@@ -70,12 +71,6 @@ function reveal(made) {
   state.operator.made = { token: made.token, title: `API token of ${made.account?.name ?? "the account"}`, text: "For this page, or on the command line:", commands: [made.token, `hanse login ${location.origin}`] };
   readOperator();
   scrollTo({ top: 0 });
-}
-
-/** A button that asks once more. */
-function sure(name, words, work) {
-  const asked = state.form.sure === name;
-  return h("button", { key: name, type: "button", class: asked ? "danger small" : "quiet small", onclick: () => { if (asked) { edit("sure", null); work(); } else edit("sure", name); }, onblur: () => { if (state.form.sure === name) edit("sure", null); } }, asked ? `really ${words}?` : words);
 }
 
 function registry() {

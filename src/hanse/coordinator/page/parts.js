@@ -1,7 +1,7 @@
 // Small things that all views use: states in words, times, hashes to copy, what to do next.
 
 import { h } from "./dom.js";
-import { state, notify } from "./model.js";
+import { edit, notify, state } from "./model.js";
 import { STATES, ago, short, utc, when } from "./format.js";
 
 export const tag = (kind, words) => h("span", { class: `tag ${kind}` }, h("span", { class: "dot", "aria-hidden": "true" }), words);
@@ -41,3 +41,9 @@ export function progress(session) {
 
 export const origin = () => state.coordinator.url || location.origin;
 export const title = (session) => session.name || (session.learns === false ? session.config?.federated_strategy ?? "run" : "") || `${session.config?.model_name ?? "run"} for ${session.config?.target_column ?? "a target"}`;
+
+/** A button that asks once more. */
+export function sure(name, words, work) {
+  const asked = state.form.sure === name;
+  return h("button", { key: name, type: "button", class: asked ? "danger small" : "quiet small", onclick: () => { if (asked) { edit("sure", null); work(); } else edit("sure", name); }, onblur: () => { if (state.form.sure === name) edit("sure", null); } }, asked ? `really ${words}?` : words);
+}

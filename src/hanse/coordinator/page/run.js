@@ -58,6 +58,7 @@ function actions(session) {
     readRun();
     readSessions();
   };
+  if (ENDED.has(session.state) && session.started_at) buttons.push(h("button", { key: "evidence", type: "button", title: "One signed file: hanse audit verify checks it without this coordinator", onclick: () => act(() => api.save(api.path("/api/runs/{id}/evidence", { id }), `${id}.evidence.zip`)) }, "Download evidence"));
   if (mine(session)) {
     if (session.state === "awaiting_consent") buttons.push(h("button", { key: "execute", type: "button", class: "main", disabled: undecided(session).length > 0, title: undecided(session).length ? "Not everybody has agreed yet" : null, onclick: call("execute", "/api/training/sessions/{id}/execute", "The run starts.") }, "Start"));
     if (session.state === "running") buttons.push(h("button", { key: "pause", type: "button", onclick: call("pause", "/api/training/sessions/{id}/pause", "It pauses before the next step.") }, "Pause"));

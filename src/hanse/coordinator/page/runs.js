@@ -13,7 +13,7 @@ export function runsSection() {
   shown.sort((a, b) => place(a) - place(b)); // stable: newest first within a state
   const extra = state.sessions.length ? h("label", { class: "aside" }, "show ", h("select", { onchange: (event) => edit("runs", event.currentTarget.value) },
     [["all", "all"], ["open", "not ended"], ["completed", "completed"], ["failed", "failed"], ["rejected", "rejected"]].map(([value, name]) => h("option", { key: value, value, selected: value === wanted }, name)))) : null;
-  return section("runs", "Runs", extra, shown.length ? h("ul", { class: "runs" }, shown.map(row)) : state.sessions.length ? empty("No run is in this state.") : none(),
+  return section("runs", "Runs", extra, shown.length ? h("ul", { class: "runs" }, shown.map(row)) : !state.read ? h("div", { class: "loading" }) : state.sessions.length ? empty("No run is in this state.") : none(),
     state.total > state.sessions.length ? h("p", { class: "soft" }, `The newest ${state.sessions.length} of ${state.total} runs; the command line shows all: hanse run list`) : null);
 }
 

@@ -21,10 +21,11 @@ from hanse.coordinator.schemas import (
     read_object,
 )
 from hanse.errors import NotAllowed, NotFound
-from hanse.store.accounts import UserAccount
+from hanse.store.accounts import Role, UserAccount
 from hanse.store.database import iso
 from hanse.store.nodes import REVOKED, Node
 from hanse.store.runs import StoredRun
+from hanse.store.states import RunState
 
 router = APIRouter(tags=["mllabiome"])
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -133,9 +134,16 @@ async def list_sessions(
 
 @router.get("/api/training/sessions/{session_id}")
 async def session(request: Request, session_id: str) -> dict[str, Any]:
-    """One run, with the code that its nodes would execute."""
+    """One run, with the code that its nodes would execute; for a data owner, while it waits for consent, what it asks
+    that the last run which an own node agreed to did not."""
     run = await visible(request, session_id)
-    return await asyncio.to_thread(sessions.full, coordinator(request).store, run)
+    store, who = coordinator(request).store, account(request)
+
+    def look() -> dict[str, Any]:
+        waits = run.state is RunState.AWAITING_CONSENT and who.role is Role.DATA_OWNER
+        return {**sessions.full(store, run), "changes": sessions.changes(store, run, who.nodes) if waits else {}}
+
+    return await asyncio.to_thread(look)
 
 
 @router.post("/api/training/sessions/{session_id}/consent", openapi_extra=documented(ConsentGiven))

@@ -78,8 +78,7 @@ async def inclusion(request: Request, session_id: str, client_id: str) -> dict[s
     own_node(request, client_id)
     found = await asyncio.to_thread(coordinator(request).store.rounds.list, session_id)
     shown = [{"step": r.step, **proof} for r in found if (proof := receipts.proof(r.receipts, client_id)) is not None]
-    beyond = [r.step for r in found if client_id in (r.receipts.get("beyond") or ())]
-    return {"run": session_id, "node": client_id, "steps": shown, "beyond": beyond}
+    return {"run": session_id, "node": client_id, "steps": shown}
 
 
 @router.get("/api/runs/{session_id}/model")
