@@ -81,6 +81,7 @@ class Owner:
     used: list[float] = field(default_factory=list)  # edges that this one shows
     grouped: bool = False  # whether ``across`` sees all groups after this one
     total: bool = False  # whether the rows are those of all sites, and their minimum holds on the total
+    rare: bool = True  # whether sums may leave that tell how few rows have a value
 
 
 class Values:
@@ -254,6 +255,7 @@ class Statistic:
         cuts: the edges at which it counts, where it does; others of the same columns have to know them.
         few: what ``hidden`` keeps back, for people.
         combine: whether shared arrays add over nodes (SUM) or are merged (MERGE).
+        sums: whether its arrays are sums over rows, which of a column of few values tell how many rows have each.
         counts: the shared arrays that count rows: none of a node is more than the rows that it declared.
         final: (arrays of all nodes, options, known) to a JSON value; None where undefined.
         bounds: (arrays of all nodes, options, known) to between which numbers the pooled value lies, where the value is
@@ -299,6 +301,7 @@ class Statistic:
     cuts: Callable[[Mapping[str, Json], Known], list[float]] | None = None
     few: str = "cells of few rows, and others with them"
     combine: Combine = Combine.SUM
+    sums: bool = False
     counts: tuple[str, ...] = ("n",)
     final: Callable[[Arrays, Mapping[str, Json], Known], Json]
     bounds: Callable[[Arrays, Mapping[str, Json], Known], Bounds] | None = None

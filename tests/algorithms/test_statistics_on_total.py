@@ -4,6 +4,8 @@ more; nobody can ask twice for the difference."""
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -463,6 +465,70 @@ def test_edges_that_were_shown_are_remembered_by_the_nodes_over_runs(four: Any) 
     for count, (least, most) in zip(true, second["counts_range"], strict=True):
         assert least <= count <= most
         assert most - least >= 10
+
+
+def both(first: Any, second: Any) -> list[Any]:
+    """What two questions gave that are asked at the same time, or why they gave nothing."""
+
+    def one(ask: Any) -> Any:
+        try:
+            return ask()
+        except HanseError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(one, (first, second)))
+
+
+def test_nor_are_two_sums_told_that_differ_by_a_node_and_are_asked_side_by_side(
+    four: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runs have said their terms before either is summed."""
+    there, terms = threading.Barrier(2), statistics_on_total._with_terms  # noqa: SLF001
+
+    def together(*known: Any) -> Any:
+        there.wait(300)
+        return terms(*known)
+
+    monkeypatch.setattr(statistics_on_total, "_with_terms", together)
+    federation = hanse.simulate(four, policy=TOTAL)
+    few = federation.analytics(gathering="secure", nodes=["s00", "s01", "s02"])
+    found = both(lambda: few.mean(["x"]), lambda: federation.analytics(gathering="secure").mean(["x"]))
+    refusals = [said for said in found if isinstance(said, str)]
+    assert refusals
+    assert all("was summed with those of" in said for said in refusals)
+
+
+def test_nor_two_histograms_whose_edges_differ_a_little(four: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that are asked side by side neither knows the other's edges: one of them is not told."""
+    there, summed = threading.Barrier(2), statistics_on_total._with_sum  # noqa: SLF001
+
+    def together(*known: Any) -> Any:
+        there.wait(300)
+        return summed(*known)
+
+    x = np.sort(pd.concat(list(four.values())).x.dropna())
+    at = int(np.searchsorted(x, 50.0))
+    near = float((x[at + 3] + x[at + 4]) / 2)  # four rows farther
+    federation = hanse.simulate(four, policy=TOTAL)
+
+    def ask(edge: float) -> Any:
+        found = federation.analytics(gathering="secure").ask("histogram", ["x"], {"bin_edges": [20.0, edge, 80.0]})
+        return found.value(found.wanted[0])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics_on_total, "_with_sum", together)
+        found = both(lambda: ask(50.0), lambda: ask(near))
+    refusals = [said for said in found if isinstance(said, str)]
+    assert refusals
+    assert all("were shown while this was asked; ask again" in said for said in refusals)
+    assert isinstance(ask(50.0), dict)
+
+
+def test_rows_of_a_node_lift_a_cell_over_the_minimum() -> None:
+    """The honest limit: who takes part with nine rows of a label learns that all others have one."""
+    frames = {f"s{i}": pd.DataFrame({"h": ["common"] * 40 + ["rare"] * rows}) for i, rows in enumerate((9, 1, 0))}
+    assert total(frames).value_counts(["h"])["h"] == {"common": 120, "rare": 10}
 
 
 def test_where_the_minimum_holds_is_one_or_the_other(four: Any) -> None:

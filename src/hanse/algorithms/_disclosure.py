@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hanse.algorithms._few_values import hidden_sums
 from hanse.algorithms._observation import Scan, Shown, edge_key, key_parts
 from hanse.algorithms._query import (
     EVERYONE,
@@ -51,6 +52,12 @@ def disclosed(
         back = hidden(rows, minimum)
     else:
         back = hidden_table(rows.reshape(shape), minimum).reshape(-1)
+    few = scan.few.get(item, ()) if minimum > 1 else ()
+    rare = "" if not few else "a value that few rows have, which its sums would tell of"
+    if few and len(item.columns) == 1:
+        kept_before = back
+        back = hidden_sums(few, back, shape, minimum)
+        rare = rare if (back & ~kept_before).any() else ""
     labels = [None if place is None else one for place, one in _named(labels_by(plan, known, item), shape)]
     owners = [_earlier(item, one, scan, shown, owner, minimum) for one in labels]
     places = [group_number(group, shape) for group in range(len(found))]
@@ -64,6 +71,7 @@ def disclosed(
                 if not item.by
                 else "some groups have fewer rows than this node's minimum, and others are kept back with them"
             )
+            reason = rare or reason
         elif mine is not None and not arrays["n"]:
             out = stat.protect(empty(item, Known(mine)), options, everyone, mine)
         elif mine is not None:
@@ -78,6 +86,10 @@ def disclosed(
         _remember(shown, edge_key(item), together.used)
         if not reason and any(out is not None and not out for out in protected):
             reason = stat.few
+    if few and len(item.columns) > 1:
+        pairs = np.any([group.rare(minimum) for group in few], axis=0)
+        protected = [_without(out, pairs) if out else out for out in protected]
+        reason = reason or (rare if pairs.any() else "")
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:
@@ -101,6 +113,12 @@ def disclosed(
     named = [n for n, mine in zip(rows, knows, strict=True) if mine is not None]
     told = np.array([int(n > 0 and not kept) for n, kept in zip(named, flags, strict=True)], np.int64)
     return {**stacked(sent), WITHHELD: np.array(flags, np.int64), SITES: told}, reason
+
+
+def _without(arrays: Arrays, pairs: Array) -> Arrays:
+    """The arrays of pairs of columns without some of these, as if no row had them."""
+    there = {n: np.where(pairs, np.zeros((), a.dtype), a) if a.shape == pairs.shape else a for n, a in arrays.items()}
+    return {**there, "n": there["N"].max(), "hidden": (pairs | (arrays["hidden"] > 0)).astype(np.int64)}
 
 
 def _named(labels: Sequence[Sequence[str]], shape: Sequence[int]) -> Iterator[tuple[int | None, tuple[str, ...]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from hanse.algorithms._few_values import FewValues
 from hanse.algorithms._owner import base, check_filter
 from hanse.algorithms._query import Query, empty, finite, group_number, known_of, labels_by
 from hanse.errors import DataError, WireError
@@ -55,7 +56,7 @@ def _observed(
     if query.where and level == 0:
         check_filter(site, source, query, owner)
     items = [i for i in query.plan.items if query.plan.observed.get(i) == level]
-    scan = Scan(query.plan, items, known, shown)
+    scan = Scan(query.plan, items, known, shown, rare=owner.rare or owner.minimum == 1)
     have = source.schema
     for item in items:
         together = {*item.columns, *item.by}
@@ -85,9 +86,12 @@ def _observed(
 
 class Scan:
     """Accumulates the items of one level over batches: ``found``, the arrays of each group, the last ones of each axis
-    being of rows without a label; ``known``, what is known for each; ``cuts``, the edges at which rows are counted."""
+    being of rows without a label; ``known``, what is known for each; ``cuts``, the edges at which rows are counted;
+    ``few``, the rows of each value of columns of few, where these are to be kept back (``rare``)."""
 
-    def __init__(self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown):
+    def __init__(
+        self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown, rare: bool = True
+    ) -> None:
         self._items, self.known = items, dict[Item, list[Known]]()
         self._labels = {i.by: labels_by(plan, known, i) for i in items}
         self._cuts: dict[tuple[str, ...], set[float]] = {}
@@ -98,6 +102,7 @@ class Scan:
                 self._cuts.setdefault(item.columns, earlier.get(item.columns, set())).update(fresh)
         self.cuts = {i: _cuts_of(self._cuts, i) for i in items}
         self.found: Found = {}
+        self.few: dict[Item, list[FewValues]] = {}
         for item in items:
             shape = [len(labels) + 1 for labels in self._labels[item.by]]
             groups = int(np.prod(shape, dtype=np.int64))
@@ -106,6 +111,8 @@ class Scan:
             inner = [group_number(g, shape) for g in range(groups)]
             self.known[item] = [known_of(plan, known, item, 0 if i is None else i) for i in inner]
             self.found[item] = [empty(item, k, self.cuts[item]) for k in self.known[item]]
+            if statistic(item.stat).sums and not rare:
+                self.few[item] = [FewValues(len(item.columns)) for _ in range(groups)]
 
     def counts_at(self, shown: Shown) -> bool:
         """Whether all edges that were shown since are among those at which rows were counted."""
@@ -128,6 +135,8 @@ class Scan:
                         assert stat.observe is not None
                         fresh = stat.observe(view, item.options, known)
                         self.found[item][group] = stat.merge(self.found[item][group], fresh)
+                        if item in self.few:
+                            self.few[item][group].add(view)
 
     def _groups(self, rows: Table, by: tuple[str, ...], columns: list[str]) -> Iterator[tuple[int, Table]]:
         if not by:

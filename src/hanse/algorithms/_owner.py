@@ -25,7 +25,11 @@ def owner_of(site: Site, query: Query, schema: Collection[str]) -> Owner:
     barred |= {c for c in columns if "*" not in allowed and c not in allowed}
     if barred:
         raise NotAllowed(f"the owner of this node gives no statistics of {', '.join(sorted(barred))}")
-    return Owner(int(settings.get("minimum_cell", MINIMUM)), settings.get("allow_extremes", False) is True)
+    return Owner(
+        int(settings.get("minimum_cell", MINIMUM)),
+        settings.get("allow_extremes", False) is True,
+        rare=settings.get("hide_rare_values", False) is not True,
+    )
 
 
 def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None:

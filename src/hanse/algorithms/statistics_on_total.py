@@ -27,6 +27,7 @@ Run options (``model_options``): as of :mod:`hanse.algorithms.statistics`. The o
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -50,6 +51,7 @@ AT_ONCE = True
 MINIMUM = "total"  # where it holds
 TOTAL = "the total"  # that something is kept back of, in place of a node
 NODES = 3  # that a total is of at least, where the owner says nothing else
+_TURN = threading.Lock()  # a node has one worker, a simulation threads: what is compared and kept is one step
 _PEERS, _EDGES = "peers", "edges of totals"  # what a node remembers of its data set
 
 
@@ -211,12 +213,16 @@ class OnTotal:
                 "the owner of this node keeps its small cells back at the node, whatever they are summed with"
             )
         owner = owner_of(site, query, source.schema)
+        if not owner.rare and any(statistic(item.stat).sums for item in query.plan.items):
+            raise NotAllowed(
+                "the owner of this node keeps sums back that tell of a rare value (hide_rare_values), and nobody knows "
+                "of a total which those are; ask for counts, value_counts, quantiles or histograms"
+            )
         if images := sorted(c for c in query.plan.columns() if base(c, source.schema) != c):
             raise DataError(f"{images[0]!r} is of an image; pixels and shapes are told with the minimum at the node")
         _among(site, for_good=ask.kind in ("labels", "names", "sum"))
         if ask.kind == "remember":
-            before = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
-            source.memory[_EDGES] = before | {k: sorted({*before.get(k, ()), *v}) for k, v in ask.edges.items()}
+            _remember(site, query, ask.edges)
             return Contribution(Record({"remembered": True}), combine=Combine.AGREE)
         if ask.kind == "terms":
             return Contribution(Record(_terms(site, query, owner)), combine=Combine.AGREE)
@@ -281,17 +287,30 @@ def _among(site: Site, for_good: bool) -> None:
         raise NotAllowed(
             f"the minimum of this node holds on totals of at least {least} nodes, and this run is of {len(mine)}"
         )
-    known: list[list[str]] = [list(map(str, nodes)) for nodes in _peers(site)]
-    if sorted(mine) in known:
-        return  # it was agreed to, and others may have been since
-    for nodes in known:
-        if any(0 < len(part) < least for part in (mine - {*nodes}, {*nodes} - mine)):
-            raise NotAllowed(
-                f"this data set was summed with those of {', '.join(nodes)} before. A sum without, or with, fewer than "
-                f"{least} of them would show theirs by subtraction; ask the same nodes again"
-            )
-    if for_good:
-        site.source.memory[_PEERS] = [*known, sorted(mine)]
+    with _TURN:
+        known: list[list[str]] = [list(map(str, nodes)) for nodes in _peers(site)]
+        if sorted(mine) in known:
+            return  # it was agreed to, and others may have been since
+        for nodes in known:
+            if any(0 < len(part) < least for part in (mine - {*nodes}, {*nodes} - mine)):
+                raise NotAllowed(
+                    f"this data set was summed with those of {', '.join(nodes)} before. A sum without, or with, fewer "
+                    f"than {least} of them would show theirs by subtraction; ask the same nodes again"
+                )
+        if for_good:
+            site.source.memory[_PEERS] = [*known, sorted(mine)]
+
+
+def _remember(site: Site, query: Query, edges: Mapping[str, Sequence[float]]) -> None:
+    """Keeps the edges that are about to be shown. Raises ``NotAllowed`` where others were since this query began, with
+    which nobody compared these: two that are asked side by side would show who stands between them."""
+    assert site.source is not None
+    columns = {item.columns for item in query.plan.items}
+    with _TURN:
+        before = {str(k): list(v) for k, v in (site.source.memory.get(_EDGES) or {}).items()}
+        if any(key_parts(k)[0] in columns and not {*v} <= {*edges.get(k, ())} for k, v in before.items()):
+            raise NotAllowed("other edges of these columns were shown while this was asked; ask again")
+        site.source.memory[_EDGES] = before | {k: sorted({*before.get(k, ()), *v}) for k, v in edges.items()}
 
 
 def _peers(site: Site) -> Sequence[Sequence[str]]:

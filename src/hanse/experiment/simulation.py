@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,6 +83,7 @@ class Simulation:
     _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
     _models: dict[str, Record] = field(default_factory=dict)  # that were brought along, by hash
     _shown: dict[str, dict[str, Json]] = field(default_factory=dict)  # node to what queries have seen of it
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of runs, in whatever threads
 
     def nodes(self) -> Sequence[Mapping[str, Json]]:
         return [{"node": n, "status": "online", "datasets": 1, "rows": self._site(n).rows} for n in self.tables]
@@ -111,7 +113,7 @@ class Simulation:
         if start is not None:
             config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
-        run_id = f"simulation-{len(self.runs) + 1}"
+        run_id = f"simulation-{next(self._numbers)}"
         how = (self.wire, self.workers, self.batched, self.processes, self._places)
         run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how, self.heard)
         self.runs[run_id] = run

@@ -22,6 +22,11 @@ SETTINGS = {
         "whether what stands for single values may leave: the smallest, the largest, "
         "and which different ones there are",
     ),
+    "hide_rare_values": Setting(
+        False,
+        "whether means, variances and covariances of a column of two or three values are kept back where one of them "
+        "stands in fewer rows than minimum_cell: its mean is a count",
+    ),
     "allow_node_statistics": Setting(
         False,
         "whether this node may be shown by itself in statistics, or asked alone",

@@ -133,6 +133,7 @@ STATISTIC = Statistic(
     protect=pair_means.protect,
     across=pair_means.across,
     few=pair_means.FEW,
+    sums=True,
     counts=("n", "N"),
     final=final,
     fewer=pair_means.fewer,

@@ -35,6 +35,7 @@ STATISTIC = Statistic(
     final=final,
     pooled=pooled,
     beside=_lacking.beside,
+    sums=True,
     filtered=True,
     follows=lambda item: (same(item, "sum"),),
     shown=Shown(basic=True, on_scale=True, summary=Summary(NUMBERS, 2)),

@@ -73,6 +73,7 @@ STATISTIC = Statistic(
     of_whole=of_whole,
     final=final,
     scalar=False,
+    sums=True,
     filtered=True,
     shown=Shown(
         arguments={"adjusted": "of the sample, as most packages give them"}, cells=lambda options, value: dict(value)

@@ -112,6 +112,7 @@ STATISTIC = Statistic(
     protect=protect,
     across=across,
     few=FEW,
+    sums=True,
     counts=("n", "N"),
     final=final,
     fewer=fewer,

@@ -76,6 +76,7 @@ STATISTIC = Statistic(
     final=final,
     pooled=pooled,
     beside=_lacking.beside,
+    sums=True,
     filtered=True,
     follows=lambda item: (same(item, "std", **item.options),),
     shown=Shown(basic=True, arguments=ARGUMENTS),
