@@ -13,6 +13,7 @@ import numpy as np
 from hanse.messages import Array
 
 MOST_FOLLOWED = 100
+MOST_TRIED = 1000  # sets of few rows of which each might be a sum of answers
 
 
 def hidden(counts: Array, minimum: int, back: Array | None = None) -> Array:
@@ -151,6 +152,44 @@ def _complete(line: Array, flags: Array, minimum: int) -> None:
     total = int(line[flags].sum()) + np.append(0, np.cumsum(np.where(fresh, cells, 0)))
     enough = np.flatnonzero((many > 1) & (most >= minimum) & (total >= 2 * minimum))
     flags[order[: int(enough[0]) if len(enough) else len(line)]] = True
+
+
+def isolates(patterns: Array, counts: Array, minimum: int) -> bool:
+    """Whether some sum of answers, each taken any number of times, is one of 1 to ``minimum`` - 1 rows.
+
+    A sum of the answers' columns of ``patterns`` is not 0 on the rows that it is of. It is of few where it is 0 on all
+    other patterns, so where these have a lower rank without those few than with them. Where too many sets of few rows
+    would have to be tried, the answer is yes.
+
+    Args:
+        patterns: (p, k) bool: the choices that a row is in, of k answers; each once.
+        counts: (p,) the rows of each.
+
+    >>> pattern = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1], [1, 1, 1]], bool)  # all rows, and two choices
+    >>> isolates(pattern, np.array([50, 40, 30, 3]), 10)  # the few in both are in no sum by themselves
+    False
+    >>> isolates(np.column_stack([pattern, pattern.any(1) & pattern[:, 1:].any(1)]), np.array([50, 40, 30, 3]), 10)
+    True
+    """
+    whole, few = np.linalg.matrix_rank(patterns.astype(float)), np.flatnonzero(counts < minimum)
+    if not len(few) or _rank(patterns, few) == whole:
+        return False
+    few, tried = few[np.argsort(counts[few], kind="stable")], 0
+    ways: list[tuple[tuple[int, ...], int, int]] = [((), 0, 0)]  # taken, their rows, from where on others may be
+    while ways:
+        taken, rows, start = ways.pop()
+        more = [i for i in range(start, len(few)) if rows + counts[few[i]] < minimum]
+        ways += [((*taken, int(few[i])), rows + int(counts[few[i]]), i + 1) for i in more]
+        if not more and taken:
+            tried += 1
+            if tried > MOST_TRIED or _rank(patterns, np.array(taken)) < whole:
+                return True
+    return False
+
+
+def _rank(patterns: Array, without: Array) -> int:
+    left = np.delete(patterns, without, axis=0).astype(float)
+    return int(np.linalg.matrix_rank(left)) if left.size else 0
 
 
 def most_rows(rows: int, minimum: int) -> int:

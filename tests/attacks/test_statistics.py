@@ -24,7 +24,7 @@ from hanse.messages import Record
 from hanse.queries import Known, Owner, TableSource
 from hanse.statistics import _joined, cells
 from hanse.statistics._times import cell_end
-from hanse.suppression import hidden, hidden_table
+from hanse.suppression import hidden, hidden_table, isolates
 from hanse.table import Table
 
 RNG = np.random.default_rng(3)
@@ -345,6 +345,46 @@ def test_choices_of_rows_that_single_somebody_out() -> None:
             )
     with pytest.raises(ConfigError, match="chosen rows"):
         federation.analytics(where=[["age", "<", cut]], by="age").mean(["cost"])
+
+
+def test_no_sum_of_three_choices_and_more_singles_somebody_out() -> None:
+    """Women, the old, women or old, women who are old: any two differ by many. The first two less the last two are
+    nobody; where one who is neither stood in the third, these would be that one."""
+    sex, age = np.repeat([0.0, 1.0], 100), np.tile(np.arange(100.0), 2)
+    cost, odd = RNG.exponential(100, 200), np.zeros(200)
+    odd[7] = 1.0  # neither a woman nor old
+    either = np.maximum((sex == 1) | (age >= 50), odd).astype(float)
+    data = {"sex": sex, "age": age, "either": either, "cost": cost}
+    federation = hanse.simulate({"a": data})
+
+    def total(*where: list[Any]) -> Any:
+        return federation.analytics(where=list(where)).fetch_stats("sum", ["cost"]).values("sum")["cost"]
+
+    assert total(["sex", "==", 1.0])
+    assert total(["age", ">=", 50.0])
+    assert total(["sex", "==", 1.0], ["age", ">=", 50.0])
+    with pytest.raises(RunFailed, match="would make up a sum of fewer rows"):
+        total(["either", "==", 1.0])
+    exact = hanse.simulate({"a": {**data, "either": ((sex == 1) | (age >= 50)).astype(float)}})
+    for where in ([["sex", "==", 1.0]], [["age", ">=", 50.0]], [["either", "==", 1.0]]):
+        assert exact.analytics(where=where).mean(["cost"])["cost"] is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_is_said_to_isolate_nobody_isolates_nobody(data: st.DataObject) -> None:
+    """Against all sums of answers with coefficients -2 to 2: none is of 1 to 9 rows."""
+    k = data.draw(st.integers(1, 4))
+    ways = data.draw(st.lists(st.tuples(*[st.booleans()] * k), unique=True, min_size=1, max_size=8))
+    patterns = np.array([(True, *way) for way in ways])
+    counts = np.array(data.draw(st.lists(st.integers(1, 25), min_size=len(ways), max_size=len(ways))))
+    found = [
+        int(counts[patterns @ np.array(c) != 0].sum()) for c in itertools.product(range(-2, 3), repeat=k + 1) if any(c)
+    ]
+    isolated = any(0 < rows < 10 for rows in found)
+    assert isolates(patterns, counts, 10) or not isolated
+    if len(ways) <= 4 and k <= 2:  # such small coefficients are all that is needed
+        assert isolates(patterns, counts, 10) == isolated
 
 
 def test_choices_of_rows_whose_difference_has_few_values_in_a_column() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 import numpy as np
@@ -11,6 +12,7 @@ from hanse.errors import DataError, NotAllowed
 from hanse.kinds import Site, Source
 from hanse.messages import Array, Json, dumps
 from hanse.queries import MINIMUM, Filter, Owner, chosen, parse_filter
+from hanse.suppression import isolates
 from hanse.table import Column, ColumnKind
 
 MOST_FILTERS = 20
@@ -57,10 +59,15 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
         raise DataError(f"where: {images[0]!r} is an image; rows are chosen by numbers, dates and labels")
     differences = np.zeros((len(others), 2, len(columns) + 1), np.int64)
     inside = np.zeros(len(columns) + 1, np.int64)
+    seen: list[Counter[bytes]] = [Counter() for _ in range(len(columns) + 1)]  # in which choices rows of a column are
     for batch in source.batches(sorted({*columns, *touched})):
         here = chosen(batch, query.where)
         there = np.column_stack([np.ones(batch.rows, bool), *(_present(batch[c]) for c in columns)])
         inside += there[here].sum(0)
+        patterns, of = _patterns(np.column_stack([*(chosen(batch, other) for other in others), here]))
+        for found, present in zip(seen, there.T, strict=True):
+            counts = np.bincount(of[present], minlength=len(patterns))
+            found.update({p.tobytes(): int(n) for p, n in zip(patterns, counts, strict=True) if n})
         for i, other in enumerate(others):
             rows = chosen(batch, other)
             differences[i, 0] += there[here & ~rows].sum(0)
@@ -72,9 +79,29 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
         raise NotAllowed(
             "this choice of rows holds, or differs from an earlier one by, fewer rows than this node's minimum"
         )
+    for found, of_all in zip(seen, told.T, strict=True):
+        whose = [*np.flatnonzero(of_all), len(others)]  # the answers that there are of this column
+        apart: Counter[bytes] = Counter()
+        for pattern, count in found.items():
+            apart[np.frombuffer(pattern, bool)[whose].tobytes()] += count
+        patterns = np.array([np.frombuffer(pattern, bool) for pattern in apart]).reshape(len(apart), len(whose))
+        if len(apart) and isolates(patterns, np.array(list(apart.values())), owner.minimum):
+            raise NotAllowed(
+                "this choice of rows would make up a sum of fewer rows than this node's minimum, with earlier ones"
+            )
     source.memory["filter_columns"] = {**asked, _name(query.where): sorted({*columns, *(mine or ())})}
     if mine is None:
         source.memory["filters"] = [*raw, [list(part) for part in query.where]]
+
+
+def _patterns(chosen_by: Array) -> tuple[Array, Array]:
+    """(p, k) each way to be in k choices that there is, and (n,) which one a row has."""
+    bits = np.packbits(chosen_by, axis=1)
+    words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), np.uint8)
+    words[:, : bits.shape[1]] = bits
+    code = words.view(np.uint64)
+    _, first, of = np.unique(code[:, 0] if code.shape[1] == 1 else code, axis=0, return_index=True, return_inverse=True)
+    return chosen_by[first], of.reshape(-1)
 
 
 def _name(where: Filter) -> str:
