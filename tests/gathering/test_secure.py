@@ -50,7 +50,7 @@ def test_the_sum_is_the_plain_one(n: int) -> None:
         assert found.told["of"] == n
 
 
-@pytest.mark.parametrize("n", [110, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [110, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_many_nodes_with_neighbours_and_losses_in_every_exchange(n: int) -> None:
     contributions = whole(n, 3)
     gone = {
