@@ -131,12 +131,12 @@ def _detach(home: Path, log_format: str, log_file: Path, verbose: bool) -> None:
         )
     for _ in range(300):  # until it listens, or has ended
         if _running(home):
-            click.echo(f"the node runs (process {child.pid}); its log is {log_file.name}")
+            click.echo(f"the node runs (process {child.pid}); its log is {log_file}")
             return
         if child.poll() is not None:
             break
         time.sleep(0.05)
-    raise Conflict(f"the node did not start; the reason is in {log_file.name}")
+    raise Conflict(f"the node did not start; the reason is in {log_file}")
 
 
 @node.command()
