@@ -235,6 +235,7 @@ class RunDriver:
             record = algorithm.result(state)
             sha = self._store.blobs.put(record)
             round, metrics = self._last_metrics(run.id)
+            round = record.data.get("round", round)  # of a run that ended early an earlier one than the last trained
             self._store.models.add(run.id, sha, round=round, metrics=metrics)
             if config.keep_models == "best":
                 for old in self._store.models.thin(run.id):
