@@ -2,9 +2,9 @@
 
 Four real nodes, one for each hospital of the demo, average a multi-layer perceptron over gRPC; each kind of compression
 is a run of its own with the same seed. ``sent``: bytes of the arrays of a round's answers, ``on_the_line``: bytes that
-they took there (as the coordinator counted them), ``share`` of the one in the other. ``accuracy`` and ``log_loss`` are
-of the last model, on the patients that the hospitals held out. ``left_out``: ‖e‖₂ that the last round left out, at most
-of a node, and ``left_out_share`` in parts of what that node sent.
+they took there (as the coordinator counted them), ``share`` of the one in the other. ``accuracy`` and ``loss`` (log
+loss) are of the last model, on the patients that the hospitals held out. ``left_out``: ‖e‖₂ that the last round left
+out, at most of a node, and ``left_out_share`` in parts of what that node sent.
 
     python bench/compression.py [--rounds 30] [--hidden 256] [--seeds 3] [--json]
 """
@@ -68,7 +68,7 @@ def measured(done: dict[str, Any]) -> dict[str, float]:
         "sent": statistics.mean(sent),
         "on_the_line": statistics.mean(on_the_line),
         "accuracy": last["accuracy"],
-        "log_loss": last["log_loss"],
+        "loss": last["loss"],
         "left_out": end.get("left_out", 0.0),
         "left_out_share": end.get("left_out_share", 0.0),
     }
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind, whose means are told")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
-    columns = ["what", "sent", "on_the_line", "share", "accuracy", "log_loss", "left_out", "left_out_share"]
+    columns = ["what", "sent", "on_the_line", "share", "accuracy", "loss", "left_out", "left_out_share"]
     report = Report(columns, given.json)
     with tempfile.TemporaryDirectory(prefix="hanse-compression-") as folder:
         files = hospitals.write(Path(folder) / "data")
