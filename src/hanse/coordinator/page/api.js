@@ -94,7 +94,7 @@ const LONGEST = 15_000; // between two attempts to connect
  * `told` gets {id, event, data}; `state` gets "live", "connecting" or "lost". Returns what ends it.
  */
 export function follow(template, told, state) {
-  let last = null;
+  let last = null, lived = false; // a stream may end before it has told anything: what was missed is read then, too
   let wait = 500;
   let over = false;
   let abort = new AbortController();
@@ -108,7 +108,8 @@ export function follow(template, told, state) {
       const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": String(last) }) };
       const answer = await send("GET", path(template), undefined, headers, abort.signal);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      state("live", last !== null);
+      state("live", lived);
+      lived = true;
       wait = 500;
       let rest = "";
       for (;;) {
