@@ -13,8 +13,9 @@ from hanse.cedar.cases import read_cases
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, Tampered
 from hanse.evidence import verify
 from hanse.evidence.archive import pack
+from hanse.flower import folder
 from hanse.identity import Authority, create_key, csr, read_certificate
-from hanse.node.settings import NodeSettings
+from hanse.node.settings import FILE, NodeSettings
 from hanse.policy import policy_file
 from hanse.settings import number
 
@@ -38,6 +39,18 @@ def test_a_table_of_cases_that_is_none_is_told(tmp_path: Path, ending: str, text
     place.write_bytes(text.encode())
     with pytest.raises(ConfigError):
         read_cases(place, policy_file.VOCABULARY)
+
+
+def test_settings_nested_thousands_deep_are_told(tmp_path: Path) -> None:
+    deep = "x = " + "[" * 5000 + "]" * 5000
+    (tmp_path / FILE).write_text(deep)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        NodeSettings.load(tmp_path)
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "pyproject.toml").write_text(deep)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        folder.read(app)
 
 
 def test_a_zip_that_ends_too_early_is_told(tmp_path: Path) -> None:

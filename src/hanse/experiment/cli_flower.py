@@ -46,7 +46,7 @@ def _app(
 
     try:
         given = tomllib.loads("\n".join(re.findall(r"[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|\S+)", run_config)))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"--run-config {run_config!r} is not TOML: {error}") from None
     settings = gathered(None, None, None, None, None, tags, nodes, None, purpose or None, more)
     return FlowerExperiment.of(here, folder, given, settings)

@@ -58,7 +58,7 @@ def saved() -> Credentials | None:
     try:
         raw = tomllib.loads(text)
         return Credentials(str(raw["url"]), str(raw["token"]), str(raw.get("authority", "")))
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (tomllib.TOMLDecodeError, KeyError, RecursionError):
         raise ConfigError(f"{place} is damaged; run hanse login again") from None
 
 

@@ -135,7 +135,7 @@ def _check(path: Any, text: Any) -> None:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{PROJECT} is not TOML: {error}") from None
 
 

@@ -145,7 +145,7 @@ class NodeSettings:
             raise NotFound("there is no node here yet; make one with hanse node init --join TOKEN --name ID") from None
         try:
             return cls.parse(tomllib.loads(raw.decode()))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{FILE} is not TOML: {error}") from None
 
     def save(self, home: Path) -> None:
