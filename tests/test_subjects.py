@@ -34,7 +34,7 @@ def seen(rows: list[Any], which: list[Json]) -> np.ndarray:
     who, x, g = ([row[k] for row in rows] for k in range(3))
     question, columns = noised.entries(which), {"x": Column.numeric(x), "g": Column.categorical(g)}
     of = subjects.of_batches(lambda: [Table({"who": Column.categorical(who)})], "who")
-    return noised.vector(question, [e.observe(columns.get(e.column), len(rows), of) for e in question])
+    return noised.vector(question, [e.observe(columns, len(rows), of) for e in question])
 
 
 @settings(deadline=None)
