@@ -410,7 +410,7 @@ def test_a_late_reply_is_refused_and_recorded(tmp_path: Path) -> None:
             await until(lambda: federation.kinds() == ["late", "late"])
             again = asyncio.create_task(federation.coordinator.request("rogue", Message("task", "2")))
             await node.message()
-            assert node.signals == [Signal("cancel", "1")]
+            assert node.signals == [Signal("takes", "zstd"), Signal("cancel", "1")]
             await node.reply("2", "rogue", stream=5)
             await again
 
