@@ -15,8 +15,9 @@ import pytest
 
 from hanse.bundle import Bundle
 from hanse.coordinator import sessions
-from hanse.messages import Record, digest, load
-from hanse.store.runs import Runs
+from hanse.messages import Json, Record, digest, load
+from hanse.store import Store
+from hanse.store.runs import StoredRun
 from hanse.table import Column, Table
 
 from .federation import PROBE, Federation
@@ -64,12 +65,12 @@ def test_who_watches_a_run_does_not_have_its_proposal_read_again(
     last proposals is what their hash binds, whatever else the database says beside a hash."""
     read: list[str] = []
 
-    def noted(self: Runs, run_id: str) -> dict[str, Any]:
-        read.append(run_id)
-        return bundle(self, run_id)
+    def noted(store: Store, run: StoredRun, frozen: Bundle | None) -> dict[str, Json]:
+        read.append(run.id)  # not of who else reads it, to tell nodes of it
+        return found(store, run, frozen)
 
-    bundle = Runs.bundle
-    monkeypatch.setattr(Runs, "bundle", noted)
+    found = sessions._read
+    monkeypatch.setattr(sessions, "_read", noted)
     monkeypatch.setattr(sessions, "_PROPOSALS", 2)
 
     async def body() -> None:
@@ -83,14 +84,14 @@ def test_who_watches_a_run_does_not_have_its_proposal_read_again(
                 return (await f.call("sci", "GET", f"/api/training/sessions/{run}")).json()
 
             for _ in range(3):
-                found = await look(runs[2])
-                assert found["code_preview"] == proposed[2]["code_preview"]
-                assert (found["alignment"], found["datasets"]) == (proposed[2]["alignment"], proposed[2]["datasets"])
+                seen = await look(runs[2])
+                assert seen["code_preview"] == proposed[2]["code_preview"]
+                assert (seen["alignment"], seen["datasets"]) == (proposed[2]["alignment"], proposed[2]["datasets"])
             assert read.count(runs[2]) == 0
             assert (await look(runs[0]))["code_preview"] == proposed[0]["code_preview"]
             assert read.count(runs[0]) == 1  # two are remembered
             run = f.store.runs.get(runs[1])
-            other = Bundle({**bundle(f.store.runs, runs[1]), "hanse": "0.0.0"})
+            other = Bundle({**f.store.runs.bundle(runs[1]), "hanse": "0.0.0"})
             assert "hanse 0.0.0" in sessions.full(f.store, run, other)["code_preview"]
             assert (await look(runs[1]))["code_preview"] == proposed[1]["code_preview"]
 

@@ -23,17 +23,26 @@ SMALL = 64 << 10  # signals and headers
 
 
 class Jumping(asyncio.SelectorEventLoop):
-    """Its time stands still while there is something to do, and then jumps to the next timer."""
+    """Its time stands still while there is something to do, here or in a thread, and then jumps to the next timer."""
 
     def __init__(self) -> None:
-        self.clock = 0.0
+        self.clock, self.away = 0.0, 0
         super().__init__()
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        def back(_: Any) -> None:
+            self.away -= 1
+
+        self.away += 1
+        found = super().run_in_executor(executor, func, *args)
+        found.add_done_callback(back)
+        return found
 
     def time(self) -> float:
         return self.clock
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+        if not self._ready and not self.away and self._scheduled:  # type: ignore[attr-defined]
             self.clock = max(self.clock, self._scheduled[0].when())  # type: ignore[attr-defined]
         super()._run_once()  # type: ignore[misc]
 
