@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime
 import json
 import multiprocessing
 import os
@@ -40,8 +41,10 @@ from _runs import one_run, probe
 from hanse import connect, event_loop
 from hanse.answers import Answerer
 from hanse.bundle import thaw
+from hanse.decisions import SignedDecision, signed
 from hanse.identity import Authority, NodeIdentity, create_key, csr, read_certificate
 from hanse.messages import MAX_MESSAGE_BYTES, Memory, Message, Record
+from hanse.signing import Signer
 from hanse.store import Store
 from hanse.store.nodes import CertificateOnFile
 from hanse.table import Table
@@ -58,7 +61,7 @@ class LightNode:
     """One node: agrees to everything and answers."""
 
     def __init__(self, identity: NodeIdentity, table: Table, contents: dict[str, Any]) -> None:
-        self.name, self._contents = identity.node_id, contents
+        self.name, self._contents, self._signer = identity.node_id, contents, Signer(identity)
         self._answerer = Answerer(self.name, lambda bundle: table)
         self._table, self._work, self._every = table, set[asyncio.Task[None]](), Patience().heartbeat_s
         self._line = line(
@@ -108,12 +111,27 @@ class LightNode:
                 self._every = float(said["heartbeat_interval_s"])
                 await asyncio.sleep(self._every)
 
+    def _accepted(self, data: Any) -> dict[str, Any]:
+        now = datetime.datetime.now(datetime.UTC)
+        said = SignedDecision(
+            node=self.name,
+            run=data["run"],
+            sha256=data["sha256"],
+            proposer=data["proposer"],
+            decision="accept",
+            actor="bench",
+            reason="",
+            time=now.isoformat(),
+            until=(now + datetime.timedelta(days=1)).isoformat(),
+        )
+        return {"decision": "accept", "actor": "bench", "proof": signed(said, self._signer)}
+
     async def _handle(self, peer: str, message: Message, progress: Progress) -> Message:
         data = message.body.data
         if message.kind == "proposal":
             if data["sha256"] not in self._contents:
                 self._contents[data["sha256"]] = thaw(data["text"], data["sha256"]).content
-            return Message("reply", message.id, self.name, Record({"decision": "accept"}))
+            return Message("reply", message.id, self.name, Record(self._accepted(data)))
         if message.kind != "task":
             return Message("reply", message.id, self.name, Record({}))
         reply = self._answerer.answer(message.body, self._contents[data["bundle"]], progress)
