@@ -28,6 +28,7 @@ DRIVERS = {
     "linux": ("--set", f"rate_mbit_s={RATE}", "--set", "interfaces=server"),
 }
 _HANSE = ("-m", "hanse.cli")
+_TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 _SINK = """
 import socket, threading
 server = socket.create_server(("0.0.0.0", 5001))
@@ -150,6 +151,19 @@ def streams(processes: Processes, server: Machine, bulk: Machine) -> None:
     time.sleep(3)  # until the streams have filled the line
 
 
+def reached(machine: Machine, address: str, port: int) -> None:
+    """Returns when there is a way. A switch whose controller does not answer begins to forward after some seconds."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            machine.run(sys.executable, "-c", _TRY, address, str(port))
+            return
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
 def federation(
     processes: Processes, server: Machine, node: Machine, home: Path, environment: Mapping[str, str]
 ) -> None:
@@ -160,6 +174,7 @@ def federation(
     processes.start(server, "coordinator", "ready", *words, **environment)
     joining = (*_HANSE, "coordinator", "join-token", "site", "--home", coordinator)
     token = server.run(sys.executable, *joining).strip()
+    reached(node, SERVER, 8000)
     node.run(sys.executable, *_HANSE, "node", "init", "--home", site, "--join", token, "--name", "site")
     node.run(sys.executable, *_HANSE, "node", "policy", "set", "standing", "accept-allowed", "--home", site)
     processes.start(node, "node", "on line", *_HANSE, "node", "start", "--home", site)
