@@ -81,6 +81,14 @@ class Processes:
             process.wait()
 
 
+def narrow(switch: Machine) -> None:
+    """The line to the server takes ``RATE`` Mbit/s. Open vSwitch takes such a queue off a port that it is given, so it
+    is made after that."""
+    switch.run("tc", "qdisc", "add", "dev", "server", "root", "handle", "1:", "htb", "default", "1")
+    rate = ("rate", f"{RATE}mbit", "burst", "64k")
+    switch.run("tc", "class", "add", "dev", "server", "parent", "1:", "classid", "1:1", "htb", *rate)
+
+
 @contextlib.contextmanager
 def place(driver: str, home: Path) -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """A switch of the driver's kind; a server behind a narrow line, a node and a host of bulk streams at it."""
@@ -91,35 +99,17 @@ def place(driver: str, home: Path) -> Iterator[tuple[Machine, Machine, Machine, 
         for machine, interface, address in ((switch, "control", CONTROL), (server, "eth1", "10.4.0.2")):
             machine.run("ip", "address", "add", f"{address}/24", "dev", interface)
             machine.run("ip", "link", "set", interface, "up")
-        switch.run("tc", "qdisc", "add", "dev", "server", "root", "handle", "1:", "htb", "default", "1")
-        rate = f"{RATE}mbit"
-        switch.run(
-            *(
-                "tc",
-                "class",
-                "add",
-                "dev",
-                "server",
-                "parent",
-                "1:",
-                "classid",
-                "1:1",
-                "htb",
-                "rate",
-                rate,
-                "burst",
-                "64k",
-            )
-        )
         if driver == "openflow":
             with open_vswitch(switch, home) as it:
                 it.bridge(("server", "node", "bulk"), "tcp:127.0.0.1:6633")
+                narrow(switch)
                 yield switch, server, node, bulk
             return
         switch.run("ip", "link", "add", "name", "br0", "type", "bridge")
         switch.run("ip", "link", "set", "br0", "up")
         for port in ("server", "node", "bulk"):
             switch.run("ip", "link", "set", port, "master", "br0")
+        narrow(switch)
         yield switch, server, node, bulk
 
 
