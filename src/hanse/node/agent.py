@@ -158,7 +158,8 @@ class Agent:
         self.pace.set(own.upload_limit_mbit, own.transfer_hours, SAVING.get(own.compression))
 
     def _connect(self, caller: Caller) -> Line:
-        return line(self.settings.coordinator.address or load_identity(self.home).address, caller)
+        identity = load_identity(self.home)  # a node whose identity is damaged ends at once, and says so
+        return line(self.settings.coordinator.address or identity.address, caller)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
