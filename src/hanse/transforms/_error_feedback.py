@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from hanse.gather import Party
 from hanse.kinds import Contribution
 from hanse.messages import Array, Json, Record
 from hanse.privacy.clipping import length
@@ -30,46 +32,57 @@ from hanse.settings import Setting, boolean
 FEEDBACK = Setting(True, "add what was left out of a round to the next; a node keeps an array for each", boolean)
 LEAST = 64  # numbers of an array: of a smaller one nothing is saved
 
-Compress = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
-
-def compressed(
-    contribution: Contribution, state: dict[str, Any], compress: Compress, feedback: bool
-) -> tuple[Contribution, dict[str, Any]]:
-    """The contribution with its update compressed, and what was left out of it.
+class ErrorFeedback(ABC):
+    """A transform that compresses updates (:class:`hanse.gather.Transform`).
 
     Args:
-        compress: gives arrays of the same shapes and types.
+        error_feedback: what was left out of an update is added to the next.
     """
-    arrays = contribution.record.arrays
-    large = [name for name in arrays if arrays[name].dtype.kind == "f" and arrays[name].size >= LEAST]
-    if not contribution.update or not large:
-        return contribution, state
-    kept = state.get("left_out", {})
-    wanted = {name: _plus(arrays[name], kept.get(name)) for name in large}
-    if not all(bool(np.isfinite(array).all()) for array in wanted.values()):
-        return contribution, {}  # the coordinator names it
-    sent = compress(wanted)
-    left = {name: wanted[name] - sent[name] for name in large}
-    told = {"left_out": length(left), "sent": length(sent)}
-    together = {name: sent.get(name, arrays[name]) for name in arrays}
-    contribution = dataclasses.replace(
-        contribution,
-        record=Record(contribution.record.data, together),
-        metrics={**contribution.metrics, **told},
-    )
-    return contribution, {"left_out": left} if feedback else {}
+
+    def __init__(self, error_feedback: bool) -> None:
+        self._feedback = error_feedback
+
+    @abstractmethod
+    def compress(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """C: arrays of the same names, shapes and types."""
+
+    def init(self) -> dict[str, Any]:
+        return {}
+
+    def apply(
+        self, contribution: Contribution, state: dict[str, Any], party: Party
+    ) -> tuple[Contribution, dict[str, Any]]:
+        """The contribution with its update compressed, and what was left out of it."""
+        arrays = contribution.record.arrays
+        large = [name for name in arrays if arrays[name].dtype.kind == "f" and arrays[name].size >= LEAST]
+        if not contribution.update or not large:
+            return contribution, state
+        kept = state.get("left_out", {})
+        wanted = {name: _plus(arrays[name], kept.get(name)) for name in large}
+        if not all(bool(np.isfinite(array).all()) for array in wanted.values()):
+            return contribution, {}  # the coordinator names it
+        sent = self.compress(wanted)
+        left = {name: wanted[name] - sent[name] for name in large}
+        told = {"left_out": length(left), "sent": length(sent)}
+        together = {name: sent.get(name, arrays[name]) for name in arrays}
+        contribution = dataclasses.replace(
+            contribution,
+            record=Record(contribution.record.data, together),
+            metrics={**contribution.metrics, **told},
+        )
+        return contribution, {"left_out": left} if self._feedback else {}
+
+    @staticmethod
+    def report(metrics: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+        """``left_out``: the largest ‖e‖₂ of a node; ``left_out_share``: the largest ‖e‖₂ / ‖s‖₂ of a node."""
+        said = [m for m in metrics if m.get("left_out") is not None and m.get("sent") is not None]
+        if not said:
+            return {}
+        shares = [float(m["left_out"] / m["sent"]) for m in said if m["sent"] > 0]
+        most = max(float(m["left_out"]) for m in said)
+        return {"left_out": most, **({"left_out_share": max(shares)} if shares and math.isfinite(max(shares)) else {})}
 
 
 def _plus(array: Array, kept: Array | None) -> Array:
     return array if kept is None or kept.shape != array.shape else (array + kept).astype(array.dtype, copy=False)
-
-
-def report(metrics: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """``left_out``: the largest ‖e‖₂ of a node; ``left_out_share``: the largest ‖e‖₂ / ‖s‖₂ of a node."""
-    said = [m for m in metrics if m.get("left_out") is not None and m.get("sent") is not None]
-    if not said:
-        return {}
-    shares = [float(m["left_out"] / m["sent"]) for m in said if m["sent"] > 0]
-    most = max(float(m["left_out"]) for m in said)
-    return {"left_out": most, **({"left_out_share": max(shares)} if shares and math.isfinite(max(shares)) else {})}

@@ -16,41 +16,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from hanse.gather import Party
-from hanse.kinds import Contribution
 from hanse.messages import Array
-from hanse.transforms._error_feedback import FEEDBACK, compressed, report
+from hanse.transforms._error_feedback import FEEDBACK, ErrorFeedback
 
 SETTINGS = {"error_feedback": FEEDBACK}
 UPDATES_ONLY = True
 
 
-class EightBits:
-    """
-    Args:
-        error_feedback: what rounding left out is added to the next update.
-    """
+class EightBits(ErrorFeedback):
+    """See the module."""
 
-    def __init__(self, error_feedback: bool) -> None:
-        self._feedback = error_feedback
-
-    def init(self) -> dict[str, Any]:
-        return {}
-
-    def apply(
-        self, contribution: Contribution, state: dict[str, Any], party: Party
-    ) -> tuple[Contribution, dict[str, Any]]:
-        return compressed(contribution, state, _rounded, self._feedback)
-
-    report = staticmethod(report)
-
-
-def _rounded(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: rounded(array) for name, array in arrays.items()}
+    def compress(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Each array :func:`rounded`."""
+        return {name: rounded(array) for name, array in arrays.items()}
 
 
 def rounded(array: Array) -> Array:

@@ -10,15 +10,12 @@ References: Stich, Cordonnier and Jaggi 2018, "Sparsified SGD with memory", algo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from hanse.gather import Party
-from hanse.kinds import Contribution
 from hanse.messages import Array
 from hanse.settings import Setting, number
-from hanse.transforms._error_feedback import FEEDBACK, compressed, report
+from hanse.transforms._error_feedback import FEEDBACK, ErrorFeedback
 from hanse.transforms.bfloat16 import rounded
 
 SETTINGS = {
@@ -28,7 +25,7 @@ SETTINGS = {
 UPDATES_ONLY = True
 
 
-class TopK:
+class TopK(ErrorFeedback):
     """
     Args:
         share: of the numbers that leave, at least one of all.
@@ -36,17 +33,11 @@ class TopK:
     """
 
     def __init__(self, share: float, error_feedback: bool) -> None:
-        self._share, self._feedback = share, error_feedback
+        super().__init__(error_feedback)
+        self._share = share
 
-    def init(self) -> dict[str, Any]:
-        return {}
-
-    def apply(
-        self, contribution: Contribution, state: dict[str, Any], party: Party
-    ) -> tuple[Contribution, dict[str, Any]]:
-        return compressed(contribution, state, self._largest, self._feedback)
-
-    def _largest(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    def compress(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The ``share`` that is largest, of all arrays together, rounded; zeros else."""
         lengths = np.concatenate([np.abs(array, dtype=np.float64).reshape(-1) for array in arrays.values()])
         count = max(1, round(self._share * lengths.size))
         least = np.partition(lengths, lengths.size - count)[lengths.size - count]
@@ -55,8 +46,6 @@ class TopK:
             name: np.where((np.abs(array) >= least) & (array != 0), rounded(array), 0).astype(array.dtype)
             for name, array in arrays.items()
         }
-
-    report = staticmethod(report)
 
 
 TRANSFORM = TopK
