@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.messages import Assembler, Message, Record, frames, receipt
+from hanse.messages import Assembler, Buffered, Message, Packer, Record, frames, receipt
 from hanse.receipts import LARGE, Receipts, climbed, commitment, hashed, leaf, proof, root, salted, way
 
 
@@ -46,13 +46,24 @@ def reply(value: float = 1.0, **data: object) -> Record:
     return Record({"weight": 3.0, "data": {}, "metrics": {}, **data}, {"a.x": np.full(4, value)})
 
 
-def test_both_ends_of_a_line_have_the_same_receipt() -> None:
-    sent = Message("reply", "1", "a", reply())
-    assembler, found = Assembler(), None
-    for frame in frames(sent, 1):
+def arrived(sent: Message, stream: int, receipts: bool, pack: Packer | None = None) -> Record:
+    assembler, found = Assembler(receipts=receipts), None
+    for frame in frames(sent, stream, chunk=1 << 12, pack=pack):
         found = assembler.feed(frame)
     assert isinstance(found, Message)
-    assert receipt(found.body) == receipt(sent.body)
+    return found.body
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_both_ends_of_a_line_have_the_same_receipt(packed: bool) -> None:
+    """Also where it was made while the chunks came in, which no pass over the arrays is needed for then."""
+    arrays = {"a": np.arange(3000.0), "b": np.zeros((7, 5), np.float32), "c": np.arange(20_000)}
+    for body in (reply(), Record(reply().data, arrays), Record({"weight": 1.0})):
+        sent, pack = Message("reply", "1", "a", body), Packer(0.0) if packed else None
+        bodies = [arrived(sent, stream, receipts, pack) for stream in (1, 2) for receipts in (True, False)]
+        assert [receipt(found) for found in bodies] == [receipt(body)] * 4
+        made = [found.arrays.receipt for found in bodies if isinstance(found.arrays, Buffered)]
+        assert made == [receipt(body), "", "", ""]  # of what is no reply nobody needs one
 
 
 def test_a_receipt_is_of_all_that_is_in_a_record() -> None:

@@ -20,7 +20,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 
-from hanse.messages import Json, Record, dumps, receipt
+from hanse.messages import Buffered, Json, Record, dumps, receipt
 
 LARGE = 1 << 20  # bytes of a record; a larger one is hashed in a thread, as others would wait for it
 
@@ -28,7 +28,8 @@ LARGE = 1 << 20  # bytes of a record; a larger one is hashed in a thread, as oth
 def hashed(record: Record) -> str | Awaitable[str]:
     """Its digest (:func:`hanse.messages.receipt`), by whoever sends it and by whoever receives it; nothing of it may be
     changed until then."""
-    return asyncio.to_thread(receipt, record) if record.nbytes > LARGE else receipt(record)
+    made = isinstance(record.arrays, Buffered) and record.arrays.receipt  # as it came in
+    return receipt(record) if made or record.nbytes <= LARGE else asyncio.to_thread(receipt, record)
 
 
 class Receipts:

@@ -187,12 +187,16 @@ Allocate = Callable[[int], Buffer]
 
 
 class Buffered(Mapping[str, Array]):
-    """Arrays that lie in a ``Buffer``; materialised only when asked for."""
+    """Arrays that lie in a ``Buffer``; materialised only when asked for.
 
-    __slots__ = ("_buffer", "layout")
+    Args:
+        receipt: :func:`hanse.messages.receipt` of the record that they came in; "" where nobody has made it.
+    """
 
-    def __init__(self, layout: Layout, buffer: Buffer) -> None:
-        self.layout, self._buffer = layout, buffer
+    __slots__ = ("_buffer", "layout", "receipt")
+
+    def __init__(self, layout: Layout, buffer: Buffer, receipt: str = "") -> None:
+        self.layout, self._buffer, self.receipt = layout, buffer, receipt
 
     @property
     def buffer(self) -> Buffer:

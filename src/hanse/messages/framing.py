@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass
 
 import xxhash
+from blake3 import blake3
 
 from hanse.errors import HanseError, Tampered, TooLarge, WireError
 from hanse.messages.buffers import Allocate, Array, Buffer, Buffered, Layout, Memory, stretches
 from hanse.messages.compression import LEAST_BYTES, Packer, unpacked
 from hanse.messages.header import header, read_header
-from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload
+from hanse.messages.records import CHUNK_BYTES, Message, Record, envelope, opened, payload, receipt_of
 from hanse.messages.strict_json import Json, dumps, loads
 
 MAX_MESSAGE_BYTES = 64 << 30  # more is no model that is known; what there is room for is less, and asked before
@@ -56,7 +57,8 @@ class Repeated:
 
 @dataclass(slots=True)
 class Half:
-    """What is in of a message. ``again``: its sender waits to be told from where to go on."""
+    """What is in of a message. ``again``: its sender waits to be told from where to go on. ``receipt``: what makes that
+    of a reply (:func:`hanse.messages.receipt`), while it is in the cache of the processor anyway."""
 
     kind: str
     id: str
@@ -70,11 +72,14 @@ class Half:
     filled: int = 0
     again: bool = False
     came: int = 0  # bytes of it on their way
+    receipt: blake3 | None = None
 
-    def add(self, nbytes: int, checksum: int) -> None:
-        """So many bytes more are in."""
+    def add(self, chunk: memoryview, checksum: int) -> None:
+        """These bytes more are in."""
         self.marks.update(_CHECKSUM.pack(checksum))
-        self.filled += nbytes
+        if self.receipt is not None:
+            self.receipt.update(chunk)
+        self.filled += len(chunk)
 
 
 HalfKey = tuple[str, bool]
@@ -89,7 +94,9 @@ def half_of(frame: bytes, land: Allocate) -> Half:
     marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
     if not number & ~_AGAIN:
         raise WireError("a message without an edition does not go on")
-    return Half(kind, id, sender, data, layout, land(layout.nbytes), marks, number & ~_AGAIN, marks.hexdigest())
+    half = Half(kind, id, sender, data, layout, land(layout.nbytes), marks, number & ~_AGAIN, marks.hexdigest())
+    half.receipt = receipt_of(data, layout)
+    return half
 
 
 def signal(what: str, id: str, place: int = 0) -> bytes:
@@ -192,6 +199,7 @@ class Assembler:
         limit: the largest payload accepted, in bytes. Checked before anything is allocated.
         halves: of earlier streams, by id and whether it is a reply; what goes on is taken out.
         known: whether the message of an id, edition and header (its XXH3) is in already, wholly.
+        receipts: whether the receipt of each reply is made as it comes in.
 
     ``feed`` returns a finished ``Message``, a ``Signal``, ``Repeated``, or None. It raises ``WireError`` for
     anything that is not a well-formed frame; the stream concerned is dropped.
@@ -210,8 +218,9 @@ class Assembler:
         limit: int = MAX_MESSAGE_BYTES,
         halves: MutableMapping[HalfKey, Half] | None = None,
         known: Callable[[str, int, str], bool] = lambda id, edition, head: False,
+        receipts: bool = False,
     ) -> None:
-        self._allocate, self._limit, self._known = allocate, limit, known
+        self._allocate, self._limit, self._known, self._receipts = allocate, limit, known, receipts
         self._halves = {} if halves is None else halves
         self._open: dict[int, Half] = {}
         self._read: tuple[bytes, _Opened | HanseError] | None = None
@@ -295,6 +304,8 @@ class Assembler:
         half = self._halves.pop((id, bool(stream & 1)), None) if edition else None
         if half is None or half.edition != edition or half.head != head:
             half = Half(kind, id, sender, data, layout, self._allocate(nbytes), marks, edition, head)
+            if stream & 1 and self._receipts:
+                half.receipt = receipt_of(data, layout)
         half.again = again
         if nbytes == 0:
             return self._finished(half)
@@ -324,7 +335,7 @@ class Assembler:
         except BaseException:
             del self._open[stream]
             raise
-        partial.add(len(body), checksum)
+        partial.add(body, checksum)
         if partial.filled < partial.layout.nbytes:
             return None
         del self._open[stream]
@@ -334,7 +345,8 @@ class Assembler:
         self.mark, self.edition, self.head = partial.marks.hexdigest(), partial.edition, partial.head
         self.came = partial.came
         partial.buffer.seal()
-        body = Record(partial.data, Buffered(partial.layout, partial.buffer))
+        receipt = "" if partial.receipt is None else partial.receipt.hexdigest()
+        body = Record(partial.data, Buffered(partial.layout, partial.buffer, receipt))
         return Message(partial.kind, partial.id, partial.sender, body)
 
 

@@ -151,14 +151,23 @@ def mark(record: Record) -> str:
 
 def receipt(record: Record) -> str:
     """BLAKE3 of a record as it travels, 64 hex digits: its text, and its arrays with their names, types and shapes.
-    Both ends of a line have the same, and neither writes anything anew for it."""
+    Both ends of a line have the same, and neither writes anything anew for it. Of a reply that came over a line it was
+    made of each chunk as that came in, and is not made again."""
+    if isinstance(record.arrays, Buffered) and record.arrays.receipt:
+        return record.arrays.receipt
     layout = Layout.of(record.arrays)
-    found = blake3(as_it_travels(record.data).encode())
-    for name, place in layout.places.items():
-        found.update(f"\0{name}\0{place.dtype.str}{place.shape}".encode())
+    found = receipt_of(record.data, layout)
     for piece in stretches(record.arrays, layout, CHUNK_BYTES):
         found.update(piece)
     return found.hexdigest()
+
+
+def receipt_of(data: Mapping[str, Json], layout: Layout) -> blake3:
+    """What makes a :func:`receipt`: it is to be given the payload, in the order of its bytes."""
+    found = blake3(as_it_travels(data).encode())
+    for name, place in layout.places.items():
+        found.update(f"\0{name}\0{place.dtype.str}{place.shape}".encode())
+    return found
 
 
 def fingerprint(record: Record) -> str:

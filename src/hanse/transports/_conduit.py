@@ -78,7 +78,7 @@ class Conduit:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request, self._frame, self._halves = False, b"", halves
-        self.assembler = Assembler(self._land, limit, halves, known)
+        self.assembler = Assembler(self._land, limit, halves, known, receipts=True)
         self._stream = 0
 
     def _land(self, nbytes: int) -> Buffer:

@@ -83,7 +83,7 @@ class KeptHalves:
                     break
                 if xxhash.xxh3_64_intdigest(lies) != digest:
                     break
-                half.add(length, digest)
+                half.add(lies, digest)
             assert isinstance(half.buffer, _OnDisk)
             half.buffer.cut(half.filled)
             return half
