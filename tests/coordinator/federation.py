@@ -19,7 +19,7 @@ from hanse.coordinator.app import create_app
 from hanse.coordinator.service import Coordinator
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.decisions import SignedDecision, signed
-from hanse.errors import NotAllowed, NotApproved
+from hanse.errors import NotAllowed, NotApproved, NotFound
 from hanse.identity import Authority, NodeIdentity, create_key, csr, read_certificate
 from hanse.messages import Message, Record
 from hanse.signing import Signer
@@ -144,6 +144,8 @@ class SiteNode:
         if message.kind == "consent":
             if self.consent == "node":
                 raise NotAllowed(f"this node takes approvals only at the node: hanse node approve {data['run']}")
+            if data["run"] not in self.proposals:
+                raise NotFound("it was not proposed to this node, or not yet")
             if data["decision"] == "accept":
                 self.approved[data["run"]] = data["sha256"]
             proof = self.proof(data["run"], data["decision"], actor=data["account"])
