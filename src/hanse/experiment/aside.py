@@ -5,15 +5,13 @@ They are added in the order of sites when the last is in, block by block, so tha
 
 from __future__ import annotations
 
-import os
-import tempfile
+import sys
 import threading
 import weakref
 
 import numpy as np
 
-from hanse.errors import WireError
-from hanse.messages import Buffered, Layout, Record
+from hanse.messages import Buffered, Layout, Record, Spool
 
 
 class Aside:
@@ -31,7 +29,7 @@ class Aside:
     """
 
     def __init__(self) -> None:
-        self._file: _File | None = None
+        self._file: Spool | None = None
         self._lock = threading.RLock()  # a room may be freed inside these methods
         self._used, self.nbytes = 0, 0
 
@@ -40,7 +38,7 @@ class Aside:
         layout = Layout.of(record.arrays)
         with self._lock:
             if self._file is None:
-                self._file = _File()
+                self._file = Spool(sys.maxsize)
             if not self._used:
                 self.nbytes = 0
             room = _Room(self._file, self.nbytes)
@@ -57,39 +55,19 @@ class Aside:
             self._used -= 1
 
 
-class _File:
-    """Closed when neither :class:`Aside` nor a room needs it."""
-
-    def __init__(self) -> None:
-        self.fd, path = tempfile.mkstemp(prefix="hanse-", suffix=".aside")
-        os.unlink(path)
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-
-
 class _Room:
-    """A :class:`hanse.messages.Buffer`: a part of the file."""
+    """A :class:`hanse.messages.Buffer`: a part of the file, which is closed when nobody needs one."""
 
     __slots__ = ("__weakref__", "_file", "_start")
 
-    def __init__(self, file: _File, start: int) -> None:
+    def __init__(self, file: Spool, start: int) -> None:
         self._file, self._start = file, start
 
     def write(self, offset: int, chunk: memoryview) -> None:
-        while chunk:
-            done = os.pwrite(self._file.fd, chunk, self._start + offset)
-            offset, chunk = offset + done, chunk[done:]
+        self._file.write(self._start + offset, chunk)
 
     def seal(self) -> None:
         pass
 
     def read(self, offset: int, nbytes: int) -> memoryview:
-        raw = bytearray(nbytes)
-        view, done = memoryview(raw), 0
-        while done < nbytes:
-            got = os.preadv(self._file.fd, [view[done:]], self._start + offset + done)
-            if not got:
-                raise WireError("a file of answers that wait is shorter than what was written into it")
-            done += got
-        return view.toreadonly()
+        return self._file.read(self._start + offset, nbytes)
