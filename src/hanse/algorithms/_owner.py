@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -57,38 +57,26 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
         raise DataError(f"where: this site has no column {lacking[0]!r}")
     if images := [c for c, _, _ in query.where if source.schema[c] == ColumnKind.IMAGE]:
         raise DataError(f"where: {images[0]!r} is an image; rows are chosen by numbers, dates and labels")
-    differences = np.zeros((len(others), 2, len(columns) + 1), np.int64)
-    inside = np.zeros(len(columns) + 1, np.int64)
     seen: list[Counter[bytes]] = [Counter() for _ in range(len(columns) + 1)]  # in which choices rows of a column are
     for batch in source.batches(sorted({*columns, *touched})):
-        here = chosen(batch, query.where)
         there = np.column_stack([np.ones(batch.rows, bool), *(_present(batch[c]) for c in columns)])
-        inside += there[here].sum(0)
-        patterns, of = _patterns(np.column_stack([*(chosen(batch, other) for other in others), here]))
+        patterns, of = _patterns(np.column_stack([chosen(batch, one) for one in (*others, query.where)]))
         for found, present in zip(seen, there.T, strict=True):
             counts = np.bincount(of[present], minlength=len(patterns))
             found.update({p.tobytes(): int(n) for p, n in zip(patterns, counts, strict=True) if n})
-        for i, other in enumerate(others):
-            rows = chosen(batch, other)
-            differences[i, 0] += there[here & ~rows].sum(0)
-            differences[i, 1] += there[rows & ~here].sum(0)
-    few = (differences > 0) & (differences < owner.minimum)
     told = np.array([[True, *(c in of for c in columns)] for of in (set(columns), *asked_of)])
-    few &= told[:, None, :]
-    if few.any() or inside[0] < owner.minimum or np.any((inside > 0) & (inside < owner.minimum)):
+    whose = [[*np.flatnonzero(of_all), len(others)] for of_all in told.T]  # the answers that there are of each column
+    apart = [_among(found, which) for found, which in zip(seen, whose, strict=True)]
+    if sum(n for pattern, n in seen[0].items() if pattern[-1]) < owner.minimum or any(
+        _differs_by_few(patterns, counts, owner.minimum) for patterns, counts in apart
+    ):
         raise NotAllowed(
             "this choice of rows holds, or differs from an earlier one by, fewer rows than this node's minimum"
         )
-    for found, of_all in zip(seen, told.T, strict=True):
-        whose = [*np.flatnonzero(of_all), len(others)]  # the answers that there are of this column
-        apart: Counter[bytes] = Counter()
-        for pattern, count in found.items():
-            apart[np.frombuffer(pattern, bool)[whose].tobytes()] += count
-        patterns = np.array([np.frombuffer(pattern, bool) for pattern in apart]).reshape(len(apart), len(whose))
-        if len(apart) and isolates(patterns, np.array(list(apart.values())), owner.minimum):
-            raise NotAllowed(
-                "this choice of rows would make up a sum of fewer rows than this node's minimum, with earlier ones"
-            )
+    if any(len(counts) and isolates(patterns, counts, owner.minimum) for patterns, counts in apart):
+        raise NotAllowed(
+            "this choice of rows would make up a sum of fewer rows than this node's minimum, with earlier ones"
+        )
     source.memory["filter_columns"] = {**asked, _name(query.where): sorted({*columns, *(mine or ())})}
     if mine is None:
         source.memory["filters"] = [*raw, [list(part) for part in query.where]]
@@ -102,6 +90,22 @@ def _patterns(chosen_by: Array) -> tuple[Array, Array]:
     code = words.view(np.uint64)
     _, first, of = np.unique(code[:, 0] if code.shape[1] == 1 else code, axis=0, return_index=True, return_inverse=True)
     return chosen_by[first], of.reshape(-1)
+
+
+def _among(found: Mapping[bytes, int], choices: Sequence[int]) -> tuple[Array, Array]:
+    """(p, k) each way to be in these k choices that there is, and (p,) the rows of each."""
+    counts: Counter[bytes] = Counter()
+    for pattern, count in found.items():
+        counts[np.frombuffer(pattern, bool)[choices].tobytes()] += count
+    patterns = np.array([np.frombuffer(pattern, bool) for pattern in counts], bool).reshape(-1, len(choices))
+    return patterns, np.array(list(counts.values()), np.int64)
+
+
+def _differs_by_few(patterns: Array, counts: Array, minimum: int) -> bool:
+    """Whether the last choice holds fewer rows than the minimum, or differs so from another; none is not few."""
+    mine, others = patterns[:, -1:], patterns[:, :-1]
+    rows = counts @ np.hstack([mine, mine & ~others, others & ~mine])
+    return bool(np.any((rows > 0) & (rows < minimum)))
 
 
 def _name(where: Filter) -> str:
