@@ -9,7 +9,8 @@ lets the sum itself go. **It is trusted with that**: it sees the small cells of 
 What is told is made to add up to nobody's own over queries and runs:
 
 - A node remembers with which nodes its data set was summed, and takes part in no sum with others from which these
-  differ by fewer than the owner's ``secure_aggregation_nodes``: the same question without one node is refused.
+  differ by fewer than the owner's ``secure_aggregation_nodes``: the same question without one node is refused
+  (:mod:`hanse.algorithms._memory_of_totals`).
 - The edges of histograms that were shown are remembered by all nodes before the result is there (the last ask), and
   told by them in the first one. Choices of rows are each node's, with its own minimum.
 - Survival is told at the ends of runs that depend on the rows alone (:mod:`hanse.statistics._total_curve`).
@@ -27,13 +28,13 @@ Run options (``model_options``): as of :mod:`hanse.algorithms.statistics`. The o
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hanse.algorithms import _labels_of_all as labels_of_all
+from hanse.algorithms import _memory_of_totals as memory
 from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Scan, Shown, key_parts, observed
 from hanse.algorithms._owner import base, owner_of
@@ -50,9 +51,6 @@ from hanse.typed import Typed
 AT_ONCE = True
 MINIMUM = "total"  # where it holds
 TOTAL = "the total"  # that something is kept back of, in place of a node
-NODES = 3  # that a total is of at least, where the owner says nothing else
-_TURN = threading.Lock()  # a node has one worker, a simulation threads: what is compared and kept is one step
-_PEERS, _EDGES = "peers", "edges of totals"  # what a node remembers of its data set
 
 
 def ingredients(options: Mapping[str, Json]) -> list[str]:
@@ -220,9 +218,9 @@ class OnTotal:
             )
         if images := sorted(c for c in query.plan.columns() if base(c, source.schema) != c):
             raise DataError(f"{images[0]!r} is of an image; pixels and shapes are told with the minimum at the node")
-        _among(site, for_good=ask.kind in ("labels", "names", "sum"))
+        memory.take_part(site, for_good=ask.kind in ("labels", "names", "sum"))
         if ask.kind == "remember":
-            _remember(site, query, ask.edges)
+            memory.remember(site, {item.columns for item in query.plan.items}, ask.edges)
             return Contribution(Record({"remembered": True}), combine=Combine.AGREE)
         if ask.kind == "terms":
             return Contribution(Record(_terms(site, query, owner)), combine=Combine.AGREE)
@@ -278,60 +276,16 @@ class OnTotal:
 # ---------------------------------------------------------------- the node
 
 
-def _among(site: Site, for_good: bool) -> None:
-    """Remembers the nodes of this sum, where it is made (``for_good``). Raises ``NotAllowed`` where those of an earlier
-    one were others, but for few."""
-    assert site.source is not None
-    mine, least = {*site.nodes}, int(site.owner.get("secure_aggregation_nodes", NODES))
-    if site.node not in mine or len(mine) < least:
-        raise NotAllowed(
-            f"the minimum of this node holds on totals of at least {least} nodes, and this run is of {len(mine)}"
-        )
-    with _TURN:
-        known: list[list[str]] = [list(map(str, nodes)) for nodes in _peers(site)]
-        if sorted(mine) in known:
-            return  # it was agreed to, and others may have been since
-        for nodes in known:
-            if any(0 < len(part) < least for part in (mine - {*nodes}, {*nodes} - mine)):
-                raise NotAllowed(
-                    f"this data set was summed with those of {', '.join(nodes)} before. A sum without, or with, fewer "
-                    f"than {least} of them would show theirs by subtraction; ask the same nodes again"
-                )
-        if for_good:
-            site.source.memory[_PEERS] = [*known, sorted(mine)]
-
-
-def _remember(site: Site, query: Query, edges: Mapping[str, Sequence[float]]) -> None:
-    """Keeps the edges that are about to be shown. Raises ``NotAllowed`` where others were since this query began, with
-    which nobody compared these: two that are asked side by side would show who stands between them."""
-    assert site.source is not None
-    columns = {item.columns for item in query.plan.items}
-    with _TURN:
-        before = {str(k): list(v) for k, v in (site.source.memory.get(_EDGES) or {}).items()}
-        if any(key_parts(k)[0] in columns and not {*v} <= {*edges.get(k, ())} for k, v in before.items()):
-            raise NotAllowed("other edges of these columns were shown while this was asked; ask again")
-        site.source.memory[_EDGES] = before | {k: sorted({*before.get(k, ()), *v}) for k, v in edges.items()}
-
-
-def _peers(site: Site) -> Sequence[Sequence[str]]:
-    """The sets of nodes with which this version of the data set was summed."""
-    assert site.source is not None
-    found = site.source.memory.get(_PEERS) or []
-    return list(found)
-
-
 def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
     source = site.source
     assert source is not None
-    edges: Shown = {str(k): list(v) for k, v in (source.memory.get(_EDGES) or {}).items()}
     labels: dict[str, Json] = {}
     withheld: dict[str, Json] = {}
     for place, item in labels_of_all.items(query).items():
         labels[place], why = labels_of_all.terms(site, query, owner, item)
         if why:
             withheld[place] = why
-    columns = {item.columns for item in query.plan.items}
-    mine: dict[str, Json] = {k: list(v) for k, v in edges.items() if key_parts(k)[0] in columns}
+    mine: dict[str, Json] = {**memory.edges(source, {item.columns for item in query.plan.items})}
     lacking = [c for c in query.plan.columns() if c not in source.schema]
     return {"minimum": owner.minimum, "labels": labels, "withheld": withheld, "edges": mine, "lacking": lacking}
 
