@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from noised_runs import FEATURES, pooled_auc, same_noise, sites, table
 
 import hanse
 from hanse.algorithms._noised_steps import Walk
@@ -133,30 +132,20 @@ def test_an_attacker_finds_no_more_than_is_claimed() -> None:
 # ---------------------------------------------------------------- over sites
 
 
-def table(rows: int, seed: int = 3) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, 4))
-    score = X @ np.array([1.0, -0.7, 0.5, 0.0]) - 0.3
-    return {
-        **{f"x{i}": X[:, i] for i in range(4)},
-        "y": np.where(rng.random(rows) < 1 / (1 + np.exp(-score)), "yes", "no"),
-    }
-
-
 def learn(**more: Any) -> Any:
-    whole = table(1200)
-    sites = {f"s{k}": {n: v[k * 300 : (k + 1) * 300] for n, v in whole.items()} for k in range(4)}
     privacy = {"ranges": {"*": [-3, 3]}, **more.pop("privacy", {})}
-    settings = {"federated_strategy": "dp_ftrl", "privacy": privacy, "rounds": 5, "private_step_size": 0.5, **more}
-    return hanse.simulate(sites).experiment("logistic_regression", target="y", **settings).run(progress=False)
+    settings = {"features": FEATURES, "privacy": privacy, "rounds": 5, "private_step_size": 0.5, **more}
+    experiment = hanse.simulate(sites(4, 300)).experiment(
+        "logistic_regression", target="y", federated_strategy="dp_ftrl", **settings
+    )
+    with same_noise():
+        return experiment.run(progress=False)
 
 
 def test_four_hospitals_of_300_rows_learn_with_epsilon_2() -> None:
-    held_out, whole = table(4000, seed=4), table(1200)
-    X, other = (np.column_stack([t[f"x{i}"] for i in range(4)]) for t in (whole, held_out))
-    best = roc_auc_score(held_out["y"] == "yes", LogisticRegression().fit(X, whole["y"]).predict_proba(other)[:, 1])
+    held_out = table(4000, seed=4)
     found = learn(privacy={"epsilon": 2.0}, gathering="secure")
-    assert found.evaluate(held_out)["auc"] > best - 0.1
+    assert found.evaluate(held_out)["auc"] > pooled_auc(1200, held_out) - 0.1
     promised = found.privacy
     assert (promised.unit, promised.releases, promised.steps, promised.sampling) == ("row", 5, 4, 1.0)
     assert "in each of the 4 sums inside a release that one row is in at most" in promised.words()

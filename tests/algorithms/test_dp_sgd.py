@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from noised_runs import FEATURES, pooled_auc, same_noise, sites, table
 
 import hanse
 from hanse.errors import ConfigError, HanseError
 from hanse.registry import find, names
 from hanse.task import Task
 
-FEATURES = tuple(f"x{i}" for i in range(4))
 TASKS = {
-    "binary": Task("binary", FEATURES, ("no", "yes")),
-    "multiclass": Task("multiclass", FEATURES, ("a", "b", "c")),
-    "regression": Task("regression", FEATURES),
+    "binary": Task("binary", tuple(FEATURES), ("no", "yes")),
+    "multiclass": Task("multiclass", tuple(FEATURES), ("a", "b", "c")),
+    "regression": Task("regression", tuple(FEATURES)),
 }
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "mlp_classifier": [{"hidden_layer_sizes": [5, 3], "activation": a} for a in ("relu", "tanh", "logistic")],
@@ -118,27 +116,16 @@ def test_the_gradients_of_a_perceptron_are_those_of_its_loss(kind: str, activati
             assert found[n][place] == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
-def table(rows: int, seed: int = 3) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, 4))
-    score = X @ np.array([1.0, -0.7, 0.5, 0.0]) - 0.3
-    y = np.where(rng.random(rows) < 1 / (1 + np.exp(-score)), "yes", "no")
-    return {**{f"x{i}": X[:, i] for i in range(4)}, "y": y, "cost": score * 3 + 10 + rng.normal(size=rows)}
-
-
 def learn(model: str, target: str = "y", rows: int = 300, **more: Any) -> Any:
-    whole = table(4 * rows)
-    sites = {f"s{k}": {n: v[k * rows : (k + 1) * rows] for n, v in whole.items()} for k in range(4)}
     privacy = {"ranges": {"*": [-3, 3], "cost": [0, 20]}, **more.pop("privacy", {})}
-    settings = {"features": list(FEATURES), "federated_strategy": "dp_sgd", "privacy": privacy, "rounds": 10, **more}
-    return hanse.simulate(sites).experiment(model, target=target, **settings).run(progress=False)
+    settings = {"features": FEATURES, "federated_strategy": "dp_sgd", "privacy": privacy, "rounds": 10, **more}
+    with same_noise():
+        return hanse.simulate(sites(4, rows)).experiment(model, target=target, **settings).run(progress=False)
 
 
 def test_four_hospitals_of_300_rows_learn_with_epsilon_2() -> None:
-    held_out, whole = table(4000, seed=4), table(1200)
-    pooled = LogisticRegression().fit(np.column_stack([whole[n] for n in FEATURES]), whole["y"])
-    scores = pooled.predict_proba(np.column_stack([held_out[n] for n in FEATURES]))[:, 1]
-    best = roc_auc_score(held_out["y"] == "yes", scores)
+    held_out = table(4000, seed=4)
+    best = pooled_auc(1200, held_out)
     found = learn("logistic_regression", privacy={"epsilon": 2.0}, gathering="secure")
     assert found.evaluate(held_out)["auc"] > best - 0.08  # some twelve deviations of what the noise takes
     assert (found.privacy.epsilon, found.privacy.unit, found.privacy.releases, found.privacy.steps) == (

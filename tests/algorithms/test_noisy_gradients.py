@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from noised_runs import FEATURES, pooled_auc, same_noise, sites, table
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 import hanse
 from hanse.algorithms.noisy_gradients import clipped_gradient
@@ -40,48 +40,17 @@ def test_one_row_changes_the_sum_by_at_most_the_bound(name: str, seed: int, boun
             np.testing.assert_allclose(with_it, whole, rtol=1e-9, atol=1e-9)
 
 
-def table(rows: int, seed: int = 3) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, 4))
-    score = X @ np.array([1.0, -0.7, 0.5, 0.0]) - 0.3
-    return {
-        **{f"x{i}": X[:, i] for i in range(4)},
-        "y": np.where(rng.random(rows) < 1 / (1 + np.exp(-score)), "yes", "no"),
-        "cost": score * 3 + 10 + rng.normal(size=rows),
-        "visits": rng.poisson(np.exp(0.3 * score)),
-    }
-
-
-def sites(count: int, rows: int) -> dict[str, Any]:
-    whole = table(count * rows)
-    return {f"s{k}": {n: v[k * rows : (k + 1) * rows] for n, v in whole.items()} for k in range(count)}
-
-
 def learn(target: str = "y", model: str = "logistic_regression", count: int = 4, rows: int = 300, **more: Any) -> Any:
     privacy = {"ranges": {"*": [-3, 3], "cost": [0, 20], "visits": [0, 10]}, **more.pop("privacy", {})}
-    features = [f"x{i}" for i in range(4)]
-    return (
-        hanse.simulate(sites(count, rows))
-        .experiment(
-            model,
-            target=target,
-            features=features,
-            federated_strategy="noisy_gradients",
-            privacy=privacy,
-            rounds=20,
-            **more,
-        )
-        .run(progress=False)
-    )
+    asked = {"features": FEATURES, "federated_strategy": "noisy_gradients", "privacy": privacy, "rounds": 20, **more}
+    with same_noise():
+        return hanse.simulate(sites(count, rows)).experiment(model, target=target, **asked).run(progress=False)
 
 
 def test_four_hospitals_of_300_rows_learn_with_epsilon_1() -> None:
     """What hides rows is of use where what hides sites is not: the pooled fit without noise is beside it."""
-    held_out, features = table(4000, seed=4), [f"x{i}" for i in range(4)]
-    y = held_out["y"] == "yes"
-    whole = table(1200)
-    pooled = LogisticRegression().fit(np.column_stack([whole[n] for n in features]), whole["y"])
-    best = roc_auc_score(y, pooled.predict_proba(np.column_stack([held_out[n] for n in features]))[:, 1])
+    held_out = table(4000, seed=4)
+    best = pooled_auc(1200, held_out)
     local, distributed = learn(), learn(gathering="secure", privacy={"mode": "distributed"})
     assert local.evaluate(held_out)["auc"] > best - 0.06
     assert distributed.evaluate(held_out)["auc"] > best - 0.03
@@ -100,7 +69,7 @@ def test_other_families_learn_too() -> None:
 def test_with_hardly_any_noise_it_is_the_pooled_fit() -> None:
     found = learn(privacy={"epsilon": 1000.0, "delta": 0.09, "clip": 10.0}, count=2, rows=2000, step_size=3.0)
     whole = table(4000)
-    pooled = LogisticRegression(tol=1e-10).fit(np.column_stack([whole[f"x{i}"] for i in range(4)]) / 3, whole["y"])
+    pooled = LogisticRegression(tol=1e-10).fit(np.column_stack([whole[n] for n in FEATURES]) / 3, whole["y"])
     cosine = float(found.record.arrays["model.coef"][0] @ pooled.coef_[0]) / (
         np.linalg.norm(found.record.arrays["model.coef"]) * np.linalg.norm(pooled.coef_)
     )
