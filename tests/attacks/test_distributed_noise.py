@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,17 @@ def spent(federation: Federation, node: str, run: str) -> float:
     years = [entry["spent"] for entry in told if entry["ledger"] == "privacy"]
     units = [runs[run] for year in years for people in year.values() for runs in people.values() if run in runs]
     return concentrated.epsilon_of(sum(units) / 2**60, 1e-5)
+
+
+def added_up(federation: Federation, run: str, epsilon: float) -> list[dict[str, Any]]:
+    """The steps of a run that are sums, each of all nodes and with nothing of a single one; and each booked epsilon."""
+    added = [step for step in rounds(federation, run) if step["gathered"]]
+    for step in added:
+        assert (step["gathered"]["by"], step["gathered"]["of"]) == ("secure", NODES)
+        assert all(part["weight"] is None and not part["metrics"] for part in step["participants"].values())
+    for node in federation.nodes:
+        assert spent(federation, node, run) == pytest.approx(epsilon, rel=1e-6)
+    return added
 
 
 def values(federation: Federation, column: str) -> list[float]:
@@ -79,14 +91,9 @@ def test_a_model_is_learned_so_and_booked_at_every_node(four: Federation, tmp_pa
         ).run(progress=False)
         held_out = pd.read_csv(table(tmp_path / "other.csv", 2, 2000))
         assert result.evaluate(held_out)["auc"] > 0.75
-    told = rounds(four, result.run_id)
-    added = [step for step in told if step["gathered"]]
+    added = added_up(four, result.run_id, 4.0)
     assert [step["round"] for step in added if step["label"] == "train"] == list(range(1, 13))
-    for step in added:
-        assert (step["gathered"]["by"], step["gathered"]["of"]) == ("secure", NODES)
-        assert all(part["weight"] is None and not part["metrics"] for part in step["participants"].values())
     for node in four.nodes:
-        assert spent(four, node, result.run_id) == pytest.approx(4.0, rel=1e-6)
         with sqlite3.connect(four.home / node / "sums.db") as kept:
             (sums,) = kept.execute("SELECT count(*) FROM sums WHERE step LIKE ?", (f"{result.run_id} %",)).fetchone()
         assert sums == len(added)
@@ -107,10 +114,5 @@ def test_boosted_trees_are_learned_so_over_grpc_and_booked_at_every_node(four: F
         held_out = pd.read_csv(table(tmp_path / "other.csv", 2, 2000))
         assert 0 <= result.evaluate(held_out)["auc"] <= 1
     assert (result.privacy.unit, result.privacy.releases, result.privacy.sharing) == ("row", 8, 2)
-    added = [step for step in rounds(four, result.run_id) if step["gathered"]]
+    added = added_up(four, result.run_id, 8.0)
     assert len([step for step in added if step["label"] == "train"]) == 8
-    for step in added:
-        assert (step["gathered"]["by"], step["gathered"]["of"]) == ("secure", NODES)
-        assert all(part["weight"] is None and not part["metrics"] for part in step["participants"].values())
-    for node in four.nodes:
-        assert spent(four, node, result.run_id) == pytest.approx(8.0, rel=1e-6)
