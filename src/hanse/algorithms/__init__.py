@@ -18,7 +18,8 @@ is agreed on before, how it is evaluated. A file has
   (False where it has none), and ``begun(state, start)``, which goes on from the model of an earlier run;
 - it may have ``combines(options)``, the ways to combine that these options ask for, where not all of ``ALGORITHM`` are;
 - it may have ``unfit(config)``, a sentence why a configuration, with all its settings, cannot be run with it ("" where
-  it can), so that the proposal is refused before an owner is asked;
+  it can), so that the proposal is refused before an owner is asked; so may what ``ALGORITHM`` is made of, as averaging,
+  for what all strategies that share it have in common;
 - it may have ``most_steps(config)``, the most steps that it takes, of which owners consent to no more (those of
   training rounds and the evaluations between them, where it has none);
 - ``BY_COLUMNS = True``, if its half at a node looks at one column of the rows at a time, so that a node need not hold

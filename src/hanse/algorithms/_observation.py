@@ -87,7 +87,7 @@ def _observed(
 class Scan:
     """Accumulates the items of one level over batches: ``found``, the arrays of each group, the last ones of each axis
     being of rows without a label; ``known``, what is known for each; ``cuts``, the edges at which rows are counted;
-    ``few``, the rows of each value of columns of few, where these are to be kept back (``rare``)."""
+    ``few``, the rows of each value of columns of few, unless sums may tell of rare ones (``rare``)."""
 
     def __init__(
         self, plan: Plan, items: Sequence[Item], known: Mapping[str, Array], shown: Shown, rare: bool = True

@@ -44,14 +44,14 @@ from hanse.task import NUMBER, Task
 from hanse.training import Arrays
 from hanse.typed import Typed
 
-TRAINING = {
+_LOCAL = {
     "local_epochs": Setting(1, "passes over a site's rows per round", whole(1, 10_000)),
     "batch_size": Setting(32, "rows per local step", whole(1, 10_000_000)),
     "learning_rate": Setting(None, "of the local steps; null: 0.01", maybe(number(0, 1000, above=True))),
 }
 TRAINING = {
-    **TRAINING,
-    **by_round.settings(TRAINING),
+    **_LOCAL,
+    **by_round.settings(_LOCAL),
     "learning_rate_decay": Setting(
         1.0, "the rate of a round is that of the round before times this", number(0, 1, above=True)
     ),
@@ -338,9 +338,7 @@ class Averaging:
         if self.local.personal and ask.round > site.config["num_rounds"]:  # nothing is learned any more
             site.keep(self._own(site, visit, ask))
         if ask.phase == "evaluate":
-            measured = Record(
-                said_lost(visit)
-            )  # no arrays: of noise, metrics are left out, and nothing is to be hidden
+            measured = Record(said_lost(visit))  # no arrays, and in runs with noise no metrics: nothing is to be hidden
             return Contribution(measured, float(len(rows.test)), sums, metrics, Combine.SUM, sensitivity=0.0)
         training = self._training(site, model, rows, ask, visit)
         record, more = untrained(self.local, visit) if training is None else training.said(training.run())
