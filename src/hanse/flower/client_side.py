@@ -8,10 +8,8 @@ an app does that Flower deploys.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,13 +19,14 @@ from typing import Any
 from hanse.errors import HanseError, NodeFailed
 from hanse.flower.folder import FlowerApp
 from hanse.flower.installed import RUN, flower, introduce
+from hanse.flower.modules import forget, load
 from hanse.flower.parcels import numbers, packed, unpacked
 from hanse.messages import Array, Json
 
 SERVER = 1  # the number of the ServerApp; nodes follow in the order of their names
 DATA = "data-path"
 _ALIVE_S = 2.0
-_loaded: dict[str, Any] = {}  # the app whose modules are in this process: its plan, its folder
+_loaded: dict[str, Any] = {}  # of the ClientApp in this process: folder, files, app, plan
 
 
 def number(nodes: list[str], node: str) -> int:
@@ -110,28 +109,20 @@ def _alive(progress: Callable[[], None]) -> Iterator[None]:
 
 
 def _client(plan: Mapping[str, Json], told: FlowerApp) -> Any:
-    """The ClientApp, of modules that are loaded once for all messages of a run."""
+    """The ClientApp, which is loaded once for all messages of a run."""
     if _loaded.get("plan") != plan:
         _unload()
         folder = Path(tempfile.mkdtemp(prefix="flower-"))
         for path, text in told.files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(text.encode())
-        _loaded.update(plan=plan, folder=folder)
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-    module, name = told.client
-    return getattr(importlib.import_module(module), name)
+        _loaded.update(folder=folder, files=told.files)
+        _loaded.update(app=load(folder, told.client), plan=plan)
+    return _loaded["app"]
 
 
 def _unload() -> None:
-    """The modules of the app before are not those of the next, whatever their names."""
-    folder = _loaded.get("folder")
+    if _loaded:
+        forget(_loaded["folder"], _loaded["files"])
+        shutil.rmtree(_loaded["folder"], ignore_errors=True)
     _loaded.clear()
-    if folder is None:
-        return
-    sys.path.remove(str(folder))
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(f"{folder}/"):
-            del sys.modules[name]
-    shutil.rmtree(folder, ignore_errors=True)

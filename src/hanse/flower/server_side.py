@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 from hanse.flower.client_side import SERVER, number
 from hanse.flower.folder import FlowerApp
 from hanse.flower.installed import RUN, flower, introduce
+from hanse.flower.modules import forget, load
 from hanse.flower.parcels import packed, unpacked
 from hanse.flower.sending import FlowerMessage, FlowerReplies, Sending
 
@@ -47,18 +47,13 @@ def lead(app: FlowerApp, folder: Path, nodes: Sequence[str], line: Way) -> None:
     """
     api = flower()
     introduce(SERVER)
-    place, (module, name) = str(folder.resolve()), app.server
-    sys.path.insert(0, place)
+    place = folder.resolve()
     try:
-        importlib.invalidate_caches()
-        found = getattr(importlib.import_module(module), name)
+        found = load(place, app.server)
         context = api.Context(RUN, SERVER, {}, api.RecordDict(), dict(app.config))
         found(_grid()(nodes, line), context)
     finally:
-        sys.path.remove(place)
-        for loaded, its in list(sys.modules.items()):
-            if str(getattr(its, "__file__", None) or "").startswith(f"{place}/"):
-                del sys.modules[loaded]
+        forget(place, app.files)
 
 
 @functools.cache
