@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from hanse.flower.client_side import SERVER, number
 from hanse.flower.folder import FlowerApp
 from hanse.flower.installed import RUN, flower, introduce
@@ -117,24 +119,28 @@ def _grid() -> type[Any]:
 
         def _exchange(self, messages: Mapping[int, Any]) -> None:
             sent = list[FlowerMessage]()
+            packs = dict[int, bytes]()  # of each content: a strategy gives many nodes the same one
             places = dict[tuple[str, str, bytes], int]()
             to = dict[str, int]()
-            for id, message in messages.items():
-                if id not in self._names:
-                    why = api.Error(_FAILED, f"there is no node {id} in this run")
+            for to_whom, message in messages.items():
+                if to_whom not in self._names:
+                    why = api.Error(_FAILED, f"there is no node {to_whom} in this run")
                     self._back[message.metadata.message_id] = api.Message(error=why, reply_to=message)
                     continue
-                parcel, about = packed(message.content), message.metadata
-                key = (about.message_type, about.group_id, parcel.tobytes())
+                content, about = message.content, message.metadata
+                if id(content) not in packs:
+                    packs[id(content)] = packed(content).tobytes()
+                raw = packs[id(content)]
+                key = (about.message_type, about.group_id, raw)
                 if key not in places:  # what goes to many goes up once
                     places[key] = len(sent)
-                    sent.append(FlowerMessage(about.message_type, about.group_id, parcel))
-                to[self._names[id]] = places[key]
+                    sent.append(FlowerMessage(about.message_type, about.group_id, np.frombuffer(raw, np.uint8)))
+                to[self._names[to_whom]] = places[key]
             if not to:
                 return
             came = self._line.exchange(Sending(False, _round(messages.values()), to, tuple(sent)))
-            for id, message in messages.items():
-                node = self._names.get(id, "")
+            for to_whom, message in messages.items():
+                node = self._names.get(to_whom, "")
                 if node in came.replies:
                     reply = api.Message(unpacked(came.replies[node]), reply_to=message)
                 elif node in to:
