@@ -33,7 +33,7 @@ class Desk:
 
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
-        self._news: dict[str, asyncio.Event] = {}
+        self._news = asyncio.Event()
 
     async def next(
         self, run_id: str, nodes: Collection[str], silence_s: float, step: int, awaited: Awaited
@@ -41,7 +41,7 @@ class Desk:
         """What is said of a step, when it is. Raises ``RunFailed`` where nobody says or asks anything for so long."""
         place = _Place(step, nodes, awaited, asyncio.get_running_loop().create_future(), time.monotonic())
         self._places[run_id] = place
-        self._tell(run_id)
+        self._tell()
         while (left := place.heard + silence_s - time.monotonic()) > 0:
             done, _ = await asyncio.wait([place.said], timeout=left)
             if done:
@@ -75,13 +75,15 @@ class Desk:
         place.said.set_result(ask)
 
     async def step(self, run_id: str, least: int, wait_s: float) -> int | None:
-        """The step that the run waits for now, as soon as it is at least that one, or after so long; None: it works, or
-        is not here."""
-        end = time.monotonic() + wait_s
+        """The step that the run waits for now, as soon as it is at least that one, or after so long; None: it works, is
+        not here, or has ended meanwhile."""
+        end, was_here = time.monotonic() + wait_s, False
         while True:
-            place, news = self._places.get(run_id), self._news.setdefault(run_id, asyncio.Event())
+            place, news = self._places.get(run_id), self._news
             if place is not None:
-                place.heard = time.monotonic()
+                place.heard, was_here = time.monotonic(), True
+            elif was_here:
+                return None
             waiting = None if place is None or place.said.done() else place.step
             left = end - time.monotonic()
             if (waiting is not None and waiting >= least) or left <= 0:
@@ -95,10 +97,9 @@ class Desk:
     def leave(self, run_id: str) -> None:
         """The run has ended."""
         self._places.pop(run_id, None)
-        self._tell(run_id)
-        self._news.pop(run_id, None)
+        self._tell()
 
-    def _tell(self, run_id: str) -> None:
-        """Wakes who waits; the next ones wait for the next news."""
-        if news := self._news.pop(run_id, None):
-            news.set()
+    def _tell(self) -> None:
+        """Wakes who waits, of whatever run; the next ones wait for the next news."""
+        self._news.set()
+        self._news = asyncio.Event()
