@@ -37,19 +37,28 @@ def _proposal(command: Any) -> Any:
 def _app(
     here: Connection, folder: Path, run_config: str, tags: Any, nodes: Any, purpose: str, more: Any
 ) -> FlowerExperiment:
+    from hanse.experiment.cli_propose import gathered
+    from hanse.experiment.flower_app import FlowerExperiment
+
+    given = _given(run_config)
+    settings = gathered(tags=tags, asked=nodes, purpose=purpose or None, more=more)
+    return FlowerExperiment.of(here, folder, given, settings)
+
+
+def _given(run_config: str) -> dict[str, Any]:
+    """As ``flwr run`` reads it, but that nothing is passed over. Raises ``ConfigError``."""
     import re
     import tomllib
 
     from hanse.errors import ConfigError
-    from hanse.experiment.cli_propose import gathered
-    from hanse.experiment.flower_app import FlowerExperiment
 
+    entry = re.compile(r"[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|\S+)")
+    if rest := entry.sub("", run_config).strip():
+        raise ConfigError(f"{rest!r} of --run-config is no NAME=VALUE")
     try:
-        given = tomllib.loads("\n".join(re.findall(r"[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|\S+)", run_config)))
+        return tomllib.loads("\n".join(entry.findall(run_config)))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"--run-config {run_config!r} is not TOML: {error}") from None
-    settings = gathered(None, None, None, None, None, tags, nodes, None, purpose or None, more)
-    return FlowerExperiment.of(here, folder, given, settings)
 
 
 @flower.command()

@@ -34,16 +34,17 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def gathered(
-    config: str | None,
-    model: str | None,
-    target: str | None,
-    rounds: int | None,
-    features: str | None,
-    tags: tuple[str, ...],
-    asked: tuple[str, ...],
-    name: str | None,
-    purpose: str | None,
-    more: tuple[str, ...],
+    *,
+    config: str | None = None,
+    model: str | None = None,
+    target: str | None = None,
+    rounds: int | None = None,
+    features: str | None = None,
+    tags: tuple[str, ...] = (),
+    asked: tuple[str, ...] = (),
+    name: str | None = None,
+    purpose: str | None = None,
+    more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The settings of a proposal: a file first, then what stands on the command line."""
     from hanse.errors import ConfigError
