@@ -116,6 +116,18 @@ def test_a_setting_that_the_app_has_not_is_refused(folder: Path, given: dict[str
         read(folder, given)
 
 
+def test_a_setting_in_a_table_is_set_as_toml_writes_it(folder: Path) -> None:
+    added(folder / "pyproject.toml", "[tool.flwr.app.config.inner]\ndepth = 1\n")
+    for given in ({"inner": {"depth": 2}}, {"inner.depth": 2}):  # inner.depth=2 of --run-config is the first
+        app = read(folder, given)
+        assert app.config["inner.depth"] == 2
+        assert FlowerApp.of(app.plan()) == app
+    with pytest.raises(ConfigError, match=r"has no 'inner\.width'"):
+        read(folder, {"inner": {"width": 2}})
+    with pytest.raises(ConfigError, match=r"inner\.depth of this app is \[2\]; expected"):
+        read(folder, {"inner": {"depth": [2]}})
+
+
 @pytest.mark.parametrize(
     "path", ["../out.py", "/etc/x.py", "a//b.py", "a/../b.py", ".hidden/x.py", "", "a\\b.py", "a\n.py"]
 )

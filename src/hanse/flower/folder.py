@@ -166,7 +166,7 @@ def _place(about: Mapping[str, Any], what: str, files: Mapping[str, str]) -> tup
 def _config(about: Mapping[str, Any], given: Mapping[str, Json]) -> dict[str, Json]:
     """The settings of an app, those of tables within by ``table.name``, with what was given in their place."""
     found = dict(_flat(_table(about, "config")))
-    for name, value in given.items():
+    for name, value in _flat(given):
         if name not in found:
             raise ConfigError(
                 f"this app has no {name!r} in [tool.flwr.app.config]; it has {', '.join(found) or 'none'}"
@@ -185,5 +185,5 @@ def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Json
             yield f"{above}{name}", value
         else:
             raise ConfigError(
-                f"{above}{name} in [tool.flwr.app.config] is {value!r}; expected a number, text or a truth value"
+                f"the setting {above}{name} of this app is {value!r}; expected a number, text or a truth value"
             )
