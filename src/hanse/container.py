@@ -19,7 +19,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -71,15 +71,15 @@ def starts(given: Mapping[str, str]) -> Starts:
         ConfigError: a variable has a value that does not fit, or one is missing.
         Conflict: the node of this home is another, or has joined another coordinator.
     """
-    environment = {name: value.strip() for name, value in given.items() if value.strip()}
+    environment = _set(given)
     environment |= (secrets := _secrets(environment))
     service = environment.get("SERVICE_TYPE", "")
     if service not in _SERVICES:
         raise ConfigError(f"SERVICE_TYPE is {service!r}; expected fl-server, fl-client or policy-engine")
     _check_address(environment, service)
     made = _SERVICES[service](environment)
-    named = {name for name in _FOREIGN[service] if environment.get(name)}
-    said = tuple(f"{name} changes nothing here: {why}" for name, why in _FOREIGN[service].items() if name in named)
+    foreign = {name: why for name, why in _FOREIGN[service].items() if environment.get(name)}
+    said = tuple(f"{name} changes nothing here: {why}" for name, why in foreign.items())
     handed = {name: value for name, value in secrets.items() if name != "JOIN_TOKEN"}
     return Starts(service, {**handed, **made.environment}, made.command, made.before, said)
 
@@ -108,8 +108,7 @@ def _client(environment: Mapping[str, str]) -> Starts:
     if not client:
         raise ConfigError("CLIENT_ID is not set; it is the id by which this node joins, such as client-1")
     check_node_id(client)
-    home = Path(environment.get("HANSE_NODE_HOME", "~/.hanse/node")).expanduser()
-    start = ("node", "start")
+    home, start = _home(environment), ("node", "start")
     if (home / FILE).exists():
         found = NodeSettings.load(home)
         if found.node_id != client:
@@ -127,9 +126,8 @@ def _client(environment: Mapping[str, str]) -> Starts:
         )
     token, named = JoinToken.decode(secret), ["--name", client]
     if host:
-        url, address = (_at(where, host) for where in (token.url, token.address))
-        token = JoinToken(url, address, token.secret, token.ca_sha256, token.node_id)
-        named += ["--address", address]  # else it would call where the coordinator says that it is
+        token = replace(token, url=_at(token.url, host), address=_at(token.address, host))
+        named += ["--address", token.address]  # else it would call where the coordinator says that it is
     return Starts("fl-client", {}, start, (("node", "init", "--join", token.encode(), *named),))
 
 
@@ -157,6 +155,15 @@ _FOREIGN: Mapping[str, Mapping[str, str]] = {
 
 
 # ---------------------------------------------------------------- single variables
+
+
+def _set(given: Mapping[str, str]) -> dict[str, str]:
+    """Those that are not empty."""
+    return {name: value.strip() for name, value in given.items() if value.strip()}
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("HANSE_NODE_HOME", "~/.hanse/node")).expanduser()
 
 
 def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -256,13 +263,12 @@ def start() -> None:
 @container.command()
 def healthy() -> None:
     """Exit with 0 if the service of this container works, else with 1 and the reason."""
-    environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
+    environment = _set(os.environ)
     if environment.get("SERVICE_TYPE") == "fl-client":
         from hanse.node.control import ask
 
-        home = Path(environment.get("HANSE_NODE_HOME", "~/.hanse/node")).expanduser()
         try:
-            click.echo(f"the node runs and is {ask(home, 'status')['state']}")
+            click.echo(f"the node runs and is {ask(_home(environment), 'status')['state']}")
         except (ConnectionError, FileNotFoundError):
             raise Unreachable("the node does not run") from None
         return
@@ -286,9 +292,7 @@ def _answer(host: str, port: int) -> str:
     import http.client
     import ssl
 
-    anyone = (
-        ssl.create_default_context()
-    )  # it asks itself, and shows and believes nothing: whose certificate is no matter
+    anyone = ssl.create_default_context()  # it asks itself and shows nothing: whose certificate it is is no matter
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=anyone)
     try:
