@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -16,14 +17,18 @@ def family(pid: int) -> list[int]:
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
+def spent(pid: int) -> float:
+    """User and system time of a process and of all that it has started, but for those that end while it is read."""
+    total = 0.0
+    for each in family(pid):
+        with contextlib.suppress(psutil.Error):
+            total += sum(psutil.Process(each).cpu_times()[:2])
+    return total
+
+
 def cpu_seconds(federation: Federation) -> float:
     """User and system time of the coordinator, the nodes and their workers until now."""
-    total = 0.0
-    for process in (federation.coordinator, *federation.nodes.values()):
-        for pid in family(process.pid):
-            times = psutil.Process(pid).cpu_times()
-            total += times.user + times.system
-    return total
+    return sum(spent(process.pid) for process in (federation.coordinator, *federation.nodes.values()))
 
 
 def peak_mb(pid: int) -> float:

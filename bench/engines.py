@@ -18,7 +18,6 @@ started for each, and the first round is left out.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -31,8 +30,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
 from _floor import seconds_per_round
+from _processes import spent
 from _report import Report, numbers, sizes
 from _runs import join, one_run, periods, probe
 
@@ -102,17 +101,17 @@ def cluster(actors: int, sites: int, rounds: int) -> tuple[float, float]:
 
     asked = {"model": "sgd_classifier", "target": "y", "sample_id_column": None, "rounds": rounds + 2}
     light = {"local_epochs": 1, "batch_size": BATCH, "learning_rate": 0.1, "test_fraction": 0.0}
-    spent: dict[int, float] = {}
+    at: dict[int, float] = {}
 
     def heard(update: Any) -> None:
         if update.step is not None and update.step.round is not None:
-            spent[update.step.round] = processor()
+            at[update.step.round] = spent(os.getpid())
 
     tables = {f"site-{k:04}": table(k) for k in range(sites)}
     with hanse.simulate(tables, processes=actors, cluster="local") as federation:
         result = federation.experiment(**asked, **light).propose().wait(progress=False, on_update=heard)
     found = [step.seconds for step in result.rounds if step.label == "train"][1 : rounds + 1]
-    return statistics.median(found), (spent[rounds + 1] - spent[1]) / rounds
+    return statistics.median(found), (at[rounds + 1] - at[1]) / rounds
 
 
 def flower_simulation(python: str, actors: int, sites: int, rounds: int) -> tuple[float, float]:
@@ -126,15 +125,6 @@ def flower_simulation(python: str, actors: int, sites: int, rounds: int) -> tupl
     return statistics.median(found["seconds"][1:]), found["processor_seconds"] / rounds
 
 
-def processor() -> float:
-    """Seconds of processor time, of this process and of those below it."""
-    total = 0.0
-    for process in (own := psutil.Process(), *own.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += sum(process.cpu_times()[:2])
-    return total
-
-
 WAYS = {
     "local": local,
     "grpc": processes,
@@ -145,8 +135,12 @@ WAYS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    away = () if os.environ.get("HANSE_FLOWER") else ("flower",)
-    parser.add_argument("--ways", default=",".join(way for way in WAYS if way not in away))
+    known, lacking = (*WAYS, "ray"), dict[str, str]()
+    if not os.environ.get("HANSE_FLOWER"):
+        lacking["flower"] = "HANSE_FLOWER does not say where the programs of Flower 1.42 are (docs/engines.md)"
+    if find_spec("ray") is None:
+        lacking["ray"] = "Ray is not installed (docs/engines.md)"
+    parser.add_argument("--ways", default=",".join(way for way in known if way not in lacking))
     parser.add_argument("--nodes", type=numbers, default=[2])
     parser.add_argument("--bytes", type=sizes, default=[1 << 10, 10 << 20], help="e.g. 1K,10M")
     parser.add_argument(
@@ -158,10 +152,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     ways = options.ways.split(",")
-    if unknown := sorted(set(ways) - {*WAYS, "ray"}):
-        parser.error(f"there is no way {', '.join(unknown)}; there are {', '.join(WAYS)}")
-    if set(away) & set(ways):
-        parser.error("HANSE_FLOWER does not say where the programs of Flower 1.42 are (docs/engines.md)")
+    if unknown := sorted(set(ways) - set(known)):
+        parser.error(f"there is no way {', '.join(unknown)}; there are {', '.join(known)}")
+    for way in lacking.keys() & set(ways):
+        parser.error(lacking[way])
     report = Report(["way", "nodes", "bytes", "rounds", "seconds_per_round", "floor_seconds", "ratio"], options.json)
     for nodes in options.nodes:
         for nbytes in options.bytes:
@@ -176,7 +170,7 @@ def main() -> None:
                         floor = files_floor(nbytes, rounds, Path(place) / "floor")
                 row = {"way": way, "nodes": nodes, "bytes": nbytes, "rounds": rounds, "seconds_per_round": seconds}
                 report.add({**row, "floor_seconds": floor, "ratio": seconds / floor if floor else None})
-    if find_spec("ray") is not None and (options.ways == parser.get_default("ways") or "ray" in ways):
+    if "ray" in ways:
         simulated(options)
 
 

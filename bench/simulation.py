@@ -20,6 +20,7 @@ there, by the clock.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import psutil
+from _processes import spent
 from _report import Report
 
 import hanse
@@ -71,19 +72,13 @@ def sites(columns: int, classes: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def processor() -> float:
-    """Seconds of processor time, of this process and of those that it has started."""
-    own = psutil.Process()
-    return sum(sum(p.cpu_times()[:2]) for p in (own, *own.children(recursive=True)))
-
-
 def updates(federation: Any, source: str, rounds: int) -> tuple[float, float]:
     """Client updates a second and a CPU second, from the end of round BEFORE to that of ``rounds`` more."""
     at: dict[int, tuple[float, float]] = {}
 
     def heard(update: Any) -> None:
         if update.step is not None and update.step.round in (BEFORE, BEFORE + rounds):
-            at[update.step.round] = time.perf_counter(), processor()
+            at[update.step.round] = time.perf_counter(), spent(os.getpid())
 
     experiment = federation.experiment(
         model="torch_module",
@@ -120,7 +115,7 @@ def by_hand(kind: str, rounds: int) -> tuple[float, float]:
     theta = {name: p.clone() for name, p in module.state_dict().items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    clock, cpu = time.perf_counter(), processor()
+    clock, cpu = time.perf_counter(), spent(os.getpid())
     for _ in range(rounds):
         total = {name: torch.zeros_like(p) for name, p in theta.items()}
         for site in rng.choice(SITES, SITES // 2, replace=False):
@@ -140,7 +135,7 @@ def by_hand(kind: str, rounds: int) -> tuple[float, float]:
                     total[name] += (p - theta[name]) / (SITES // 2)
         theta = {name: p + total[name] for name, p in theta.items()}
     done = rounds * SITES / 2
-    found = done / (time.perf_counter() - clock), done / (processor() - cpu)
+    found = done / (time.perf_counter() - clock), done / (spent(os.getpid()) - cpu)
     torch.set_num_threads(threads)
     return found
 
