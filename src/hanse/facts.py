@@ -169,6 +169,15 @@ class Reading(RunFacts):
     time: datetime
 
 
+def told_in_json(said: Mapping[str, Json]) -> dict[str, Json]:
+    """Facts by name, as a bundle tells them (:meth:`hanse.bundle.Bundle.facts`): JSON has lists where facts are tuples.
+
+    >>> told_in_json({"features": ["age"], "rounds": 3})
+    {'features': ('age',), 'rounds': 3}
+    """
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+
+
 def now() -> datetime:
     """The time of a fact."""
     return datetime.now(UTC)

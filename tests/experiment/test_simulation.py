@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 
 import hanse
 from experiment import sites
-from hanse import large_arrays
+from hanse import large_arrays, policy
 from hanse.errors import ConfigError, Conflict, DataError, NotFound, Refused, RunFailed
 from hanse.experiment.results import Result
+from hanse.facts import Facts, RunFacts
 from hanse.messages import Array, digest, dump
 from hanse.rounds import Step
+from hanse.rule import Decision, Rule
 from hanse.table import ColumnKind, Table
 
 BINARY = ["logistic_regression", "sgd_classifier", "mlp_classifier", "xgboost", "random_forest"]
@@ -41,6 +44,22 @@ def settings(model: str) -> dict[str, Any]:
 def learn(data: Any, model: str = "logistic_regression", wire: str = "references", **more: Any) -> Result:
     with hanse.simulate(data, wire=wire, **{k: more.pop(k) for k in ("seed", "workers") if k in more}) as federation:
         return federation.experiment(**(settings(model) | more)).run(progress=False)
+
+
+def test_rules_see_facts_of_the_types_that_they_have_at_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Facts] = []
+    real = policy.decide
+
+    async def decide(rules: Sequence[Rule], facts: Facts) -> list[Decision]:
+        seen.append(facts)
+        return await real(rules, facts)
+
+    monkeypatch.setattr(policy, "decide", decide)
+    learn(sites.cancer())
+    lists = [name for name, kind in Facts.__annotations__.items() if str(kind).startswith("tuple")]
+    lists += [name for name, kind in RunFacts.__annotations__.items() if str(kind).startswith("tuple")]
+    assert {"features", "transforms", "countries"} <= {*lists}
+    assert {(name, type(getattr(facts, name))) for facts in seen for name in lists} == {(name, tuple) for name in lists}
 
 
 @pytest.mark.parametrize("model", BINARY)

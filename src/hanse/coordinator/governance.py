@@ -20,7 +20,7 @@ from hanse.cedar.files import PolicyFiles
 from hanse.cedar.policies import Policies, Ruling
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import NotAllowed, StorageFailed, WireError
-from hanse.facts import Participation, Proposing, Reading, RunFacts, now
+from hanse.facts import Participation, Proposing, Reading, RunFacts, now, told_in_json
 from hanse.kinds import Ask
 from hanse.messages import Json, dumps
 from hanse.whole_files import write_whole
@@ -228,8 +228,7 @@ def from_wire(asked: Json) -> tuple[str, str, RunFacts]:
 
 def of_run(bundle: Bundle, run: str, proposer: str, nodes: int) -> dict[str, Any]:
     """The facts of a run (:class:`hanse.facts.RunFacts`), by name."""
-    said = bundle.facts("")
+    said = told_in_json(bundle.facts(""))
     del said["dataset"]
-    lists = {name: tuple(said[name]) for name in ("features", "transforms", "countries")}
-    said |= {**lists, "nodes": nodes}
+    said |= {"nodes": nodes}
     return {**said, "run": run, "bundle": bundle.sha256, "proposer": proposer, "purpose": bundle.config.purpose}

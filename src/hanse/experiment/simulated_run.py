@@ -22,7 +22,7 @@ from hanse.experiment.places import Place, Places
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.virtual import VirtualSites
-from hanse.facts import Data, Facts, now, round_of
+from hanse.facts import Data, Facts, now, round_of, told_in_json
 from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
 from hanse.privacy.drawing import KEY_BYTES
@@ -65,8 +65,8 @@ class SimulatedRun:
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
         self.nodes = list(frozen.content["datasets"])
         self._sha256 = frozen.sha256
-        said = {name: value for name, value in frozen.facts("").items() if name != "dataset"}
-        self._said = {**said, "features": tuple(said["features"]), "transforms": tuple(said["transforms"])}
+        self._said = told_in_json(frozen.facts(""))
+        del self._said["dataset"]
         self._last_asked: tuple[Record | None, dict[str, Any]] = (None, {})
         self._terms, self._cohort = Terms.of(frozen.content), COHORT if batched else 1
         self._wire, self._workers = wire, workers

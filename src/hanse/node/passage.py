@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hanse import policy
 from hanse.errors import NotAllowed, NotApproved, NotAuthenticated, NotFound, TooLarge, WireError
-from hanse.facts import Data, Facts, now, round_of
+from hanse.facts import Data, Facts, now, round_of, told_in_json
 from hanse.messages import Json, Layout, Message, Record, as_it_travels
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
@@ -161,11 +161,10 @@ class KnownFacts:
         nbytes: int = 0,
     ) -> Facts:
         """Of a task of this proposal; of its last, where no ``step`` is given."""
-        said = dict(await self._worker.learn(proposal.text, proposal.sha256))
+        said = told_in_json(await self._worker.learn(proposal.text, proposal.sha256))
         bound, dataset = said.pop("dataset"), None
         if said["needs_data"]:
             dataset = self._approved(proposal, bound)
-        said |= {name: tuple(said[name]) for name in ("features", "transforms", "countries")}
         return Facts(
             **said,
             sender=sender,
