@@ -14,6 +14,7 @@ from hanse.errors import ConfigError
 from hanse.messages import Record
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.store import Store
+from hanse.store.studies import StudyBounds
 
 
 def fill(store: Store) -> dict[str, str]:
@@ -76,6 +77,53 @@ def test_everything_arrives_on_another_machine(store: Store, tmp_path: Path) -> 
         assert there.runs.get(ids["pending"]).state == "pending"
         again = there.state_file.load(path, "op")
         assert (again.added, again.updated) == ((), ())
+
+
+def test_studies_arrive_with_their_people_that_are_known_and_their_bounds(store: Store, tmp_path: Path) -> None:
+    for who in ("ada", "bob"):
+        store.accounts.create_account(who, "data_scientist")
+    bounds = StudyBounds(ends=4_000_000_000.0, most_epsilon=3.0, most_delta=1e-5)
+    made = store.studies.make("heart", "why", ["ada", "bob"], ["a", "b"], bounds, actor="op")
+    store.studies.make("free", actor="op")
+    state = store.state_file.export_state()
+    with other(tmp_path) as there:
+        there.accounts.create_account("ada", "data_scientist")
+        assert set(there.state_file.import_state(state, "op").added) == {"heart", "free"}
+        found = there.studies.get("heart")
+        assert found.public() == {**made.public(), "people": ["ada"]}
+        assert there.studies.get("free").most_epsilon is None
+        there.studies.change("heart", nodes=["c"], actor="op")
+        assert set(there.state_file.import_state(state, "op").skipped) == {"heart", "free"}
+        assert there.studies.get("heart").nodes == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "said"),
+    [
+        (0, 1e-5, "most_epsilon"),
+        (2e6, 1e-5, "most_epsilon"),
+        (True, 1e-5, "most_epsilon"),
+        (3, 5.0, "most_delta"),
+        (None, 1e-5, "give both"),
+    ],
+)
+def test_a_study_comes_in_with_bounds_that_its_operator_could_give(
+    store: Store, tmp_path: Path, epsilon: float | None, delta: float, said: str
+) -> None:
+    store.studies.make("heart", bounds=StudyBounds(most_epsilon=3.0), actor="op")
+    state = store.state_file.export_state()
+    state["studies"][0] |= {"most_epsilon": epsilon, "most_delta": delta}
+    with other(tmp_path) as there, pytest.raises(ConfigError, match=f"study 'heart'.*{said}|a study.*{said}"):
+        there.state_file.import_state(state, "op")
+
+
+def test_an_epsilon_alone_is_a_bound_in_a_file_too(store: Store, tmp_path: Path) -> None:
+    made = store.studies.make("heart", bounds=StudyBounds(most_epsilon=3.0), actor="op")
+    state = store.state_file.export_state()
+    state["studies"][0]["most_delta"] = None
+    with other(tmp_path) as there:
+        there.state_file.import_state(state, "op")
+        assert there.studies.get("heart").most_delta == made.most_delta == 1e-4
 
 
 def test_there_are_no_secrets_in_it(store: Store) -> None:

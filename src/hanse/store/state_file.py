@@ -35,7 +35,7 @@ from hanse.store.schema import (
     study_people,
 )
 from hanse.store.states import ACTIVE, TERMINAL, RunState
-from hanse.store.studies import all_studies
+from hanse.store.studies import StudyBounds, all_studies
 from hanse.whole_files import write_whole
 
 FORMAT_VERSION = 1
@@ -315,9 +315,10 @@ def _read_study(item: Json) -> dict[str, Any]:
         raise ConfigError(f"{where}: a study and its nodes have names")
     if not all(isinstance(one, str) for one in values["people"]):
         raise ConfigError(f"{where}: people are a list of names")
-    for name in ("most_epsilon", "most_delta"):
-        if isinstance(values[name], bool) or not (values[name] is None or 0 < values[name] <= 1e6):
-            raise ConfigError(f"{where}: {name} is a number above 0, or null")
+    try:
+        values |= StudyBounds(values["ends"], values["most_epsilon"], values["most_delta"]).checked()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}") from None
     values |= {name: list(dict.fromkeys(values[name])) for name in ("people", "nodes")}
     _fits(studies, {name: value for name, value in values.items() if name not in ("people", "nodes")}, where)
     return values
