@@ -11,6 +11,7 @@ import pytest
 from hanse.decisions import proven
 from hanse.identity import read_certificate
 from hanse.store.nodes import CertificateOnFile
+from hanse.table import Column, Table
 
 from .federation import Federation
 
@@ -107,6 +108,7 @@ def test_an_approval_that_is_taken_back_in_the_middle_of_a_run_leaves_a_signed_e
     asyncio.run(main())
 
 
+@pytest.mark.databases
 def test_an_owner_is_shown_what_is_new_since_the_last_that_was_agreed_to(tmp_path: Path) -> None:
     """Of own nodes alone: what another node's owner agreed to before is none of theirs."""
 
@@ -132,5 +134,30 @@ def test_an_owner_is_shown_what_is_new_since_the_last_that_was_agreed_to(tmp_pat
             raw = {"federated_strategy": "probe", "sample_id_column": None, "expected_client_ids": ["a"]}
             other = await f.ok("eve", "POST", "/api/training/start", raw, 201)
             assert (await f.ok("owner-a", "GET", f"/api/training/sessions/{other['session_id']}"))["changes"] == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.databases
+def test_what_is_new_is_said_against_the_last_that_was_agreed_to_on_the_same_data(tmp_path: Path) -> None:
+    """What was agreed to on another data set of the node in between is no measure, and hides none."""
+
+    async def main() -> None:
+        async with Federation(tmp_path) as f:
+            f.people("a")
+            data = Table({"x": Column.numeric([1.0, 2.0] * 20), "y": Column.numeric([0.0, 1.0] * 20)})
+            await f.node("a", {"d": data, "e": data}, tags={"d": ["heart"], "e": ["late"]})
+            asked = {"federated_strategy": "fedavg", "model_name": "logistic_regression", "target_column": "y"}
+            runs = []
+            for tag, rounds in (("heart", 1), ("late", 2)):
+                session = await f.propose(**asked, tags=[tag], num_rounds=rounds)
+                await f.consent(session, "a")
+                await f.state(session["session_id"], "completed")
+                runs.append(session["session_id"])
+            third = await f.propose(**asked, tags=["heart"], num_rounds=3)
+            path = f"/api/training/sessions/{third['session_id']}"
+            told = (await f.ok("owner-a", "GET", path))["changes"]["a"]
+            assert told["since"] == runs[0]
+            assert "setting num_rounds: 3, before 1" in told["lines"]
 
     asyncio.run(main())

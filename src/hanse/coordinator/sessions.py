@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from hanse import algorithms, protection
 from hanse.bundle import Bundle
@@ -74,20 +74,16 @@ def _privacy(run: StoredRun) -> str:
 
 
 def changes(store: Store, run: StoredRun, nodes: Collection[str]) -> dict[str, Json]:
-    """Of each of ``nodes`` that ``run`` asks: what it asks that the last run of the same person which this node agreed
-    to did not (:mod:`hanse.differences`), as ``{since: that run, lines}``; nothing of a node where there was none.
-    Blocks."""
+    """Of each of ``nodes`` that ``run`` asks: what it asks that the last run of the same person on the same data which
+    this node agreed to did not (:mod:`hanse.differences`), as ``{since: that run, lines}``; nothing of a node where
+    there was none. Blocks."""
     found: dict[str, Json] = {}
+    now = store.runs.bundle(run.id)
     for node in sorted({*nodes} & {*run.nodes}):
-        if since := store.consents.accepted_before(run, node):
-            before, after = store.runs.bundle(since), store.runs.bundle(run.id)
-            if before and after and _dataset(before, node) == _dataset(after, node):
-                found[node] = {"since": since, "lines": list(differences(before, after))}
+        dataset = (now.get("datasets", {}).get(node) or {}).get("name")
+        if since := store.consents.accepted_before(run, node, dataset):
+            found[node] = {"since": since, "lines": list(differences(store.runs.bundle(since), now))}
     return found
-
-
-def _dataset(bundle: Mapping[str, Json], node: str) -> Json:
-    return (bundle["datasets"].get(node) or {}).get("name")
 
 
 def full(store: Store, run: StoredRun, frozen: Bundle | None = None) -> dict[str, Json]:

@@ -69,13 +69,15 @@ class Consents:
     def __init__(self, database: Database, events: Events, runs: Runs) -> None:
         self._database, self._events, self._runs = database, events, runs
 
-    def accepted_before(self, run: StoredRun, node: str) -> str | None:
-        """The last run of the same person that this node agreed to before ``run`` was made; None: there is none."""
+    def accepted_before(self, run: StoredRun, node: str, dataset: str | None) -> str | None:
+        """The last run of the same person on this data set of the node (None: on none) that the node agreed to before
+        ``run`` was made; None: there is none."""
         query = (
             select(consents.c.run)
             .join(runs, runs.c.id == consents.c.run)
             .where(consents.c.node == node, consents.c.decision == "accept", runs.c.proposer == run.proposer)
             .where(runs.c.created < run.created, runs.c.id != run.id)
+            .where(runs.c.bundle[("datasets", node, "name")].as_string() == dataset)
             .order_by(consents.c.time.desc())
             .limit(1)
         )

@@ -45,7 +45,7 @@ function changes(detail, nodes) {
   if (!detail) return null;
   return nodes.map((node) => {
     const told = detail.changes?.[node];
-    if (!told) return h("p", { class: "soft", key: node }, `Nothing of ${detail.proposer} was agreed to for ${node} before.`);
+    if (!told) return h("p", { class: "soft", key: node }, `Nothing of ${detail.proposer} on these data was agreed to for ${node} before.`);
     const run = h("a", { href: `#/runs/${encodeURIComponent(told.since)}` }, h("code", null, told.since));
     if (!told.lines.length) return h("p", { class: "good", key: node }, "✓ The same as ", run, `, which was agreed to for ${node}.`);
     return h("details", { class: "changes", open: told.lines.length <= 12, key: node }, h("summary", null, `${count(told.lines.length)} ${told.lines.length === 1 ? "change" : "changes"} since the last that was agreed to for ${node}`), h("p", { class: "soft" }, "compared with ", run), h("ul", null, told.lines.map((line, at) => h("li", { key: at }, line))));
