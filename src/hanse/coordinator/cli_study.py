@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _people = click.option("--person", "people", multiple=True, help="Name of an account; may be repeated.")
 _nodes = click.option("--node", "nodes", multiple=True, help="Id of a node; may be repeated.")
 _purpose = click.option("--purpose", default=None, help="What for; runs of it that say no purpose have this one.")
-_bounds = (
+_BOUNDS = (
     click.option("--ends", type=click.DateTime(), help="Nothing is proposed from then on (UTC), as 2027-12-31."),
     click.option("--epsilon", type=float, help="What its runs may promise together; each has to promise some then."),
     click.option("--delta", type=float, help="The same for delta; 0.0001 where only --epsilon is given."),
@@ -28,9 +29,18 @@ _bounds = (
 
 
 def _bounded(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_bounds):
-        command = option(command)
-    return command
+    """Gives ``command`` these options as ``bounds``."""
+
+    @functools.wraps(command)
+    def read(ends: datetime | None, epsilon: float | None, delta: float | None, **rest: Any) -> None:
+        from hanse.store.studies import StudyBounds
+
+        end = None if ends is None else ends.replace(tzinfo=UTC).timestamp()
+        command(bounds=StudyBounds(end, epsilon, delta), **rest)
+
+    for option in reversed(_BOUNDS):
+        read = option(read)
+    return read
 
 
 @click.group()
@@ -51,15 +61,12 @@ def add(
     purpose: str | None,
     people: tuple[str, ...],
     nodes: tuple[str, ...],
-    ends: datetime | None,
-    epsilon: float | None,
-    delta: float | None,
+    bounds: StudyBounds,
     home: Path,
     database: str,
 ) -> None:
     """Begin the study NAME. Its nodes are asked and seen by their studies alone from now on."""
     with opened(home, database) as store:
-        bounds = _read(ends, epsilon, delta)
         _say(store, store.studies.make(name, purpose or "", people, nodes, bounds, actor="command line"))
 
 
@@ -78,9 +85,7 @@ def change(
     purpose: str | None,
     people: tuple[str, ...],
     nodes: tuple[str, ...],
-    ends: datetime | None,
-    epsilon: float | None,
-    delta: float | None,
+    bounds: StudyBounds,
     gone_people: tuple[str, ...],
     gone_nodes: tuple[str, ...],
     home: Path,
@@ -91,7 +96,6 @@ def change(
         now = store.studies.get(name)
         people_left = [one for one in (*now.people.values(), *people) if one not in gone_people]
         nodes_left = [one for one in (*now.nodes, *nodes) if one not in gone_nodes]
-        bounds = _read(ends, epsilon, delta)
         _say(store, store.studies.change(name, purpose, people_left, nodes_left, bounds, actor="command line"))
 
 
@@ -121,12 +125,6 @@ def list_studies(home: Path, database: str, as_json: bool) -> None:
         click.echo(
             table(("study", "purpose", "people", "nodes", "runs", "spent", "state"), [_row(one) for one in found])
         )
-
-
-def _read(ends: datetime | None, epsilon: float | None, delta: float | None) -> StudyBounds:
-    from hanse.store.studies import StudyBounds
-
-    return StudyBounds(None if ends is None else ends.replace(tzinfo=UTC).timestamp(), epsilon, delta)
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
