@@ -45,8 +45,8 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_collector_rests_while_a_process_loads_and_then_looks_at_what_came_after() -> None:
     program = """
 import gc
-from hanse.allocator import load, settle
-load()
+from hanse.allocator import pause_collector, settle
+pause_collector()
 before = gc.get_stats()[0]["collections"]
 held = [[] for _ in range(50_000)]
 print(gc.get_stats()[0]["collections"] - before)

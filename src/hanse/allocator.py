@@ -1,4 +1,4 @@
-"""How the C library keeps memory between messages: settings for long-lived processes.
+"""How the C library keeps memory between messages, and when Python looks for cycles: settings for long-lived processes.
 
 A round moves buffers of a megabyte by the hundred. As glibc comes, each is mapped from the system, filled
 with zeros page by page and given back; kept instead, the same warm pages serve again. One arena rather
@@ -42,7 +42,7 @@ def give_back() -> bool:
         return False
 
 
-def load() -> None:
+def pause_collector() -> None:
     """For a process that lives long, before it loads what it needs: nearly all of that stays, so the collector of
     cycles would walk it again and again in vain (a seventh of the time in which a coordinator starts). It rests until
     :func:`settle`."""

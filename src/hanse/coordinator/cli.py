@@ -102,10 +102,10 @@ def start(
     import os
 
     from hanse import event_loop, logs
-    from hanse.allocator import keep_warm, load, settle
+    from hanse.allocator import keep_warm, pause_collector, settle
 
     keep_warm()
-    load()
+    pause_collector()
     from hanse.coordinator.run_defaults import RunDefaults, served_at
     from hanse.coordinator.server import Listening, Start, serve
     from hanse.coordinator.settings import CoordinatorSettings

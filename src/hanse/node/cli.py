@@ -107,10 +107,10 @@ def start(home: Path, foreground: bool, verbose: bool, log_format: str, log_file
     from hanse import logs
 
     logs.begin(logging.DEBUG if verbose else logging.INFO, log_format, log_file, streams=detached)
-    from hanse.allocator import keep_warm, load
+    from hanse.allocator import keep_warm, pause_collector
 
     keep_warm()
-    load()
+    pause_collector()
     from hanse.node.agent import serve
 
     logging.getLogger("hanse.node").info("node %s starts", settings.node_id)

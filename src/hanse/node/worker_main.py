@@ -55,9 +55,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=number)
     os.set_inheritable(number, False)
-    from hanse.allocator import load, settle
+    from hanse.allocator import pause_collector, settle
 
-    load()
+    pause_collector()
     from hanse import large_arrays
     from hanse.node.worker_loop import WorkerLoop
 
