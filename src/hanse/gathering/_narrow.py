@@ -8,11 +8,11 @@ nothing else knows of it. Numbers that need more travel as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hanse.messages import Array, Layout, Record, block
+from hanse.messages import Array, Layout, Placed, Record, block
 
 LEAST = 1 << 14  # numbers of an array; below, a message is mostly something else
 NARROW = "narrow"  # in a reply: the names of the arrays that were made narrow
@@ -57,10 +57,10 @@ def widened(body: Record) -> Record:
     return Record(data, _Widened(body.arrays, names))
 
 
-class _Widened(Mapping[str, Array]):
+class _Widened(Placed):
     """The arrays of a reply. They may lie in a file, so each is made whole where it is looked at, or a block of it."""
 
-    __slots__ = ("_arrays", "_narrow", "layout")
+    __slots__ = ("_arrays", "_narrow")
 
     def __init__(self, arrays: Mapping[str, Array], narrow: Sequence[str]) -> None:
         places = Layout.of(arrays).places
@@ -72,23 +72,9 @@ class _Widened(Mapping[str, Array]):
             if low is None or low.dtype != (_LOW if cut else _SIGNED):
                 raise ValueError(f"{name[2:][:100]!r} is said to be narrow, and its parts do not fit each other")
         forms = {n: (_WIDE if n in self._narrow else p.dtype, p.shape) for n, p in places.items() if n not in hidden}
-        self.layout = Layout.of({name: np.broadcast_to(np.zeros((), d), shape) for name, (d, shape) in forms.items()})
-
-    def __getitem__(self, name: str) -> Array:
-        place = self.layout.places[name]
-        return self.block(name, 0, place.size).reshape(place.shape) if name in self._narrow else self._arrays[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.layout.places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.layout.places)
-
-    def __len__(self) -> int:
-        return len(self.layout.places)
+        super().__init__(Layout.of({n: np.broadcast_to(np.zeros((), d), shape) for n, (d, shape) in forms.items()}))
 
     def block(self, name: str, start: int, stop: int) -> Array:
-        """Elements ``start:stop`` of the flattened array, without reading the rest."""
         low = block(self._arrays, name, start, stop)
         if name not in self._narrow:
             return low

@@ -20,7 +20,19 @@ Here is the door; behind it, one idea a file: ``strict_json``, ``buffers`` (wher
 
 from __future__ import annotations
 
-from hanse.messages.buffers import Allocate, Array, ArrayPlace, Buffer, Buffered, Layout, Memory, Spool, Under, block
+from hanse.messages.buffers import (
+    Allocate,
+    Array,
+    ArrayPlace,
+    Buffer,
+    Buffered,
+    Layout,
+    Memory,
+    Placed,
+    Spool,
+    Under,
+    block,
+)
 from hanse.messages.compression import METHOD, SAVING, Packer
 from hanse.messages.framing import (
     MAX_MESSAGE_BYTES,
@@ -79,6 +91,7 @@ __all__ = [
     "Layout",
     "Memory",
     "Message",
+    "Placed",
     "ArrayPlace",
     "Record",
     "Signal",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -69,7 +70,7 @@ class Layout:
     @staticmethod
     def of(arrays: Mapping[str, Array]) -> Layout:
         """Where these arrays lie in a payload that holds them in their order."""
-        found: Layout | None = getattr(arrays, "layout", None)  # of those that lie elsewhere than in memory
+        found: Layout | None = getattr(arrays, "layout", None)  # of those that are Placed
         if found is not None:
             return found
         return _arranged(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
@@ -186,22 +187,14 @@ class Spool:
 Allocate = Callable[[int], Buffer]
 
 
-class Buffered(Mapping[str, Array]):
-    """Arrays that lie in a ``Buffer``; materialised only when asked for.
+class Placed(Mapping[str, Array]):
+    """Arrays whose places in a payload are known (``layout``), and each of which is made only when it is looked at;
+    who inherits it says how a part of one is."""
 
-    Args:
-        receipt: :func:`hanse.messages.receipt` of the record that they came in; "" where nobody has made it.
-    """
+    __slots__ = ("layout",)
 
-    __slots__ = ("_buffer", "layout", "receipt")
-
-    def __init__(self, layout: Layout, buffer: Buffer, receipt: str = "") -> None:
-        self.layout, self._buffer, self.receipt = layout, buffer, receipt
-
-    @property
-    def buffer(self) -> Buffer:
-        """Where the payload lies."""
-        return self._buffer
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
 
     def __getitem__(self, name: str) -> Array:
         place = self.layout.places[name]
@@ -215,6 +208,29 @@ class Buffered(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.layout.places)
+
+    @abstractmethod
+    def block(self, name: str, start: int, stop: int) -> Array:
+        """Elements ``start:stop`` of the flattened array, without reading the rest."""
+
+
+class Buffered(Placed):
+    """Arrays that lie in a ``Buffer``.
+
+    Args:
+        receipt: :func:`hanse.messages.receipt` of the record that they came in; "" where nobody has made it.
+    """
+
+    __slots__ = ("_buffer", "receipt")
+
+    def __init__(self, layout: Layout, buffer: Buffer, receipt: str = "") -> None:
+        super().__init__(layout)
+        self._buffer, self.receipt = buffer, receipt
+
+    @property
+    def buffer(self) -> Buffer:
+        """Where the payload lies."""
+        return self._buffer
 
     def block(self, name: str, start: int, stop: int) -> Array:
         """Elements ``start:stop`` of the flattened array, without reading the rest."""
