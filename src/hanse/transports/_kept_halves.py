@@ -12,6 +12,7 @@ An answer that is in needs no name any more; what nobody takes up in a day goes 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
@@ -23,9 +24,10 @@ from typing import Any
 
 import xxhash
 
-from hanse.errors import HanseError, TooLarge
+from hanse.errors import HanseError
 from hanse.messages import Buffer, Half, HalfKey, Spool, half_of
 from hanse.transports._halves import Halves
+from hanse.transports._spools import check_room
 
 LEAST_BYTES = 256 << 20  # of an answer: a smaller one lands in files that are used again, which is quicker
 OLD_SECONDS = 86_400.0
@@ -51,12 +53,7 @@ class KeptHalves:
     def begin(self, peer: str, id: str, frame: bytes, nbytes: int) -> Buffer:
         """Room for an answer that begins so. Raises ``TooLarge`` where the disk has none."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        there = os.statvfs(self.folder)
-        if nbytes > there.f_bavail * there.f_frsize:
-            raise TooLarge(
-                f"a payload of {nbytes} bytes is on its way, and there is room on disk for "
-                f"{there.f_bavail * there.f_frsize}"
-            )
+        check_room(nbytes, os.statvfs(self.folder))
         for other in self._of(peer, id):
             _remove(other)
         place = self.folder / f"{_name(peer, id)}.{secrets.token_hex(4)}"
@@ -70,10 +67,11 @@ class KeptHalves:
             try:
                 frame = (place / "begin").read_bytes()
                 chunks = (place / "chunks").read_bytes()
-                half = half_of(frame, lambda nbytes, place=place: _OnDisk(self, place, nbytes))  # type: ignore[misc]
+                half = half_of(frame, functools.partial(_OnDisk, self, place))
             except (OSError, HanseError):
                 _remove(place)
                 continue
+            believed = 0
             for length, digest in _CHUNK.iter_unpack(chunks[: len(chunks) - len(chunks) % _CHUNK.size]):
                 if length == 0 or half.filled + length > half.layout.nbytes:
                     break
@@ -84,8 +82,9 @@ class KeptHalves:
                 if xxhash.xxh3_64_intdigest(lies) != digest:
                     break
                 half.add(lies, digest)
+                believed += 1
             assert isinstance(half.buffer, _OnDisk)
-            half.buffer.cut(half.filled)
+            half.buffer.cut(believed)
             return half
         return None
 
@@ -118,14 +117,10 @@ class _OnDisk:
         self._spool = Spool(nbytes, fd=payload)
         self._chunks = os.open(place / "chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def cut(self, filled: int) -> None:
-        """So much of it is believed; what is written goes on there."""
-        data, place, at = (self._place / "chunks").read_bytes(), 0, 0
-        while at < filled:
-            at += _CHUNK.unpack_from(data, place)[0]
-            place += _CHUNK.size
-        os.ftruncate(self._chunks, place)
-        os.lseek(self._chunks, place, os.SEEK_SET)
+    def cut(self, believed: int) -> None:
+        """So many chunks are believed; what is written goes on behind them."""
+        os.ftruncate(self._chunks, believed * _CHUNK.size)
+        os.lseek(self._chunks, 0, os.SEEK_END)
 
     def write(self, offset: int, chunk: memoryview) -> None:
         self._spool.write(offset, chunk)

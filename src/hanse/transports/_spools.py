@@ -40,10 +40,7 @@ class Spools:
         """Room for a payload: the smallest file that has it, else the largest, else a new one. Raises ``TooLarge``
         where the disk has none: to fail at the end of the transfer would cost all of it, and others theirs."""
         spool = self._take(nbytes)
-        there = os.fstatvfs(spool.fileno())
-        free = there.f_bavail * there.f_frsize + os.fstat(spool.fileno()).st_size
-        if nbytes > free:
-            raise TooLarge(f"a payload of {nbytes} bytes is on its way, and there is room on disk for {free}")
+        check_room(nbytes, os.fstatvfs(spool.fileno()), os.fstat(spool.fileno()).st_size)
         return spool
 
     def _take(self, nbytes: int) -> Spool:
@@ -90,6 +87,13 @@ class Spools:
 
     def __del__(self) -> None:
         _close([fd for _, _, fd in self._free])
+
+
+def check_room(nbytes: int, disk: os.statvfs_result, own: int = 0) -> None:
+    """Raises ``TooLarge`` where the disk has no room for a payload, of which it holds ``own`` bytes already."""
+    free = disk.f_bavail * disk.f_frsize + own
+    if nbytes > free:
+        raise TooLarge(f"a payload of {nbytes} bytes is on its way, and there is room on disk for {free}")
 
 
 def _close(descriptors: Sequence[int]) -> None:
