@@ -32,7 +32,6 @@ _BEGIN_HEAD = struct.Struct("<BIQQ")  # type, stream, payload bytes, edition; th
 _AGAIN = 1 << 63  # in an edition: its sender waits to be told from which byte on
 _CHUNK_HEAD = struct.Struct("<BIQQ")  # type, stream, offset, checksum; then the bytes
 _CHECKSUM = struct.Struct("<Q")  # the end of a chunk's head
-_MOST = 2 << 20  # bytes of a chunk that came compressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +322,7 @@ class Assembler:
         partial.came += len(body)
         try:
             if kind == _PACKED and body:
-                most = min(_MOST, partial.layout.nbytes - partial.filled)
+                most = min(CHUNK_BYTES, partial.layout.nbytes - partial.filled)
                 body = memoryview(unpacked(body[0], body[1:], most))
             if offset != partial.filled or offset + len(body) > partial.layout.nbytes or not body:
                 raise WireError(

@@ -69,7 +69,7 @@ class Conduit:
         self.ignored: set[int] = set()  # streams whose rest is not wanted
         self.long: set[int] = set()  # streams of messages with long headers that are half in
         self.turns: dict[int, Turn] = {}  # of the large replies that are half in
-        self.going: dict[str, tuple[float, int]] = {}  # id of a large reply to when its rest was sent for, from where
+        self.going: dict[str, tuple[float, int]] = {}  # large reply to when its rest was asked for, and what had come
         self.held: dict[str, From] = {}  # what sends the rest of the large replies that go out, until ``go``
         self.resuming: dict[str, From] = {}  # and of large requests that an earlier connection began, until ``resume``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it

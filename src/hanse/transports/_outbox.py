@@ -22,7 +22,7 @@ from hanse.pace import Pace
 PACK_BYTES = 64 << 10  # frames up to this size share a write
 _PATIENCE = 30.0  # seconds: of an idle node the next heartbeat takes it along, and a write of its own is saved
 _LEAST_SECONDS = 0.01  # timers are not more exact
-_PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1, 2 or 3
+_PACK = 0  # first byte of a write that holds several frames; a frame itself begins with 1 to 4
 _LENGTH = struct.Struct("<I")
 
 
