@@ -14,7 +14,7 @@ from grpc_federation import authority, identity
 from test_processes import line, process
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import Assembler, Message, Record, digest, edition_of, frames
+from hanse.messages import Assembler, Memory, Message, Record, digest, edition_of, frames, half_of
 from hanse.pace import Pace
 from hanse.transport import Progress
 from hanse.transports import _answers, _kept_halves
@@ -161,8 +161,6 @@ def test_a_disk_without_room_is_told_before_it_comes(tmp_path: Path) -> None:
 
 
 def test_a_frame_that_begins_nothing_is_none() -> None:
-    from hanse.messages import Memory, half_of
-
     for frame in (b"", made(answer())[1], next(iter(frames(answer(), 1, CHUNK, 0)))):
         with pytest.raises(WireError):
             half_of(frame, Memory)

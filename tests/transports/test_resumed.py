@@ -114,6 +114,12 @@ class Between:
 
         return Link("n", "coordinator", work, lambda *what: self.said.append(what), request_limit=1 << 30)
 
+    def start_node_anew(self) -> None:
+        """On a line that is not cut any more."""
+        self.line.cut_after = 10**9
+        self.line.theirs = self.node()
+        self.line.cut()
+
 
 def tried(body: Callable[[Between], Any], answer: Any = None) -> None:
     async def main() -> None:
@@ -170,6 +176,17 @@ async def half_in(link: Link, key: tuple[str, bool]) -> None:
         await asyncio.sleep(0)
 
 
+async def answered_by_half(it: Between) -> asyncio.Task[Message]:
+    """An ask, of whose answer a lost connection has left a part."""
+    asked = asyncio.create_task(it.ours.request(task({"w": np.zeros(8)})))
+    while not it.worked:
+        await asyncio.sleep(0)
+    it.line.cut_after = 6
+    it.line.cut()
+    await half_in(it.ours, ("m", True))
+    return asked
+
+
 def test_a_node_that_works_is_not_sent_its_task_again() -> None:
     async def body(it: Between) -> None:
         it.may.clear()
@@ -210,16 +227,9 @@ def test_a_node_that_was_started_anew_and_answers_otherwise_is_not_mixed_in() ->
     numbers = [1, 2]
 
     async def body(it: Between) -> None:
-        asked = asyncio.create_task(it.ours.request(task({"w": np.zeros(8)})))
-        while not it.worked:
-            await asyncio.sleep(0)
-        it.line.cut_after = 6
-        it.line.cut()
-        await half_in(it.ours, ("m", True))
+        asked = await answered_by_half(it)
         assert 0 < it.ours._halves["m", True].filled < CHUNKS * CHUNK
-        it.line.cut_after = 10**9
-        it.line.theirs = it.node()
-        it.line.cut()
+        it.start_node_anew()
         same((await asked).body.arrays, model(2))
         assert it.worked == 2
 
@@ -228,17 +238,10 @@ def test_a_node_that_was_started_anew_and_answers_otherwise_is_not_mixed_in() ->
 
 def test_a_node_that_was_started_anew_and_answers_the_same_goes_on_with_its_answer() -> None:
     async def body(it: Between) -> None:
-        asked = asyncio.create_task(it.ours.request(task({"w": np.zeros(8)})))
-        while not it.worked:
-            await asyncio.sleep(0)
-        it.line.cut_after = 6
-        it.line.cut()
-        await half_in(it.ours, ("m", True))
+        asked = await answered_by_half(it)
         filled, before = it.ours._halves["m", True].filled, it.line.bytes
         assert 0 < filled < CHUNKS * CHUNK
-        it.line.cut_after = 10**9
-        it.line.theirs = it.node()
-        it.line.cut()
+        it.start_node_anew()
         same((await asked).body.arrays, model())
         assert it.worked == 2
         assert it.line.bytes - before <= CHUNKS * CHUNK - filled + 2 * CHUNK + FEW
