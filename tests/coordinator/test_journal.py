@@ -118,3 +118,22 @@ def test_a_fault_of_storage_is_told_at_the_next_step_or_at_the_end(
 
     asyncio.run(body())
     assert written.steps == []
+
+
+def test_no_state_is_kept_after_records_that_could_not_be(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes on from it would never do their steps again."""
+    monkeypatch.setattr(journal, "_TOGETHER_S", 0.0)
+    written.fault = OSError("no space left")
+
+    async def body() -> None:
+        it = written.journal()
+        await it.step(step(0), STATE, False)
+        assert it._soon is not None
+        await asyncio.wait([it._soon])
+        written.fault = None
+        with pytest.raises(OSError, match="no space"):
+            await it.step(step(1), STATE, True)
+        await it.end()
+
+    asyncio.run(body())
+    assert written.commits == []

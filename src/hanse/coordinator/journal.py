@@ -57,11 +57,15 @@ class StoreJournal:
         else:
             told = await asyncio.to_thread(self._told, record, state)
         self._due.append((record.step, told))
-        if self._soon is not None and self._soon.done():
-            self._soon.result()  # what failed there fails here
-            self._soon = None
+        self._look()
         if self._soon is None:
             self._soon = asyncio.create_task(self._later())
+
+    def _look(self) -> None:
+        """What failed where nobody waited for it fails here, before a state is kept that comes after it."""
+        if self._soon is not None and self._soon.done():
+            soon, self._soon = self._soon, None
+            soon.result()
 
     async def end(self) -> None:
         self._ended.set()
@@ -75,6 +79,7 @@ class StoreJournal:
 
     async def _write(self, record: Step | None = None, state: State | None = None, keep: bool = False) -> None:
         async with self._writing:
+            self._look()
             due, self._due = self._due, []
             await asyncio.to_thread(self._committed, due, record, state, keep)
 
