@@ -98,7 +98,7 @@ class LineLimits:
     transfer_hours: tuple[str, ...] = declared((), "when they leave; empty: at any time", HOURS)
     compression: str = declared(
         "none",
-        "payloads of over 16 kB leave compressed, without a loss: `auto` where it saves a third, `all` where it saves "
+        "payloads of over 16 kB leave compressed, without a loss: `auto` where it saves 30 %, `all` where it saves "
         "anything, `none`",
         one_of("none", "auto", "all"),
     )
