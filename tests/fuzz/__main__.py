@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from .rest import fuzz_rest
@@ -27,7 +28,9 @@ def main() -> int:
             if name == "rest":
                 found, tried = fuzz_rest(Path(folder), share, given.seed)
             else:
-                found, tried = fuzz(name, TARGETS[name](Path(folder)), share, given.seed, given.keep)
+                target = TARGETS[name](Path(folder))
+                with closing(target):
+                    found, tried = fuzz(name, target, share, given.seed, given.keep)
         print(f"{name}: {tried} inputs in {share:.0f} s, {len(found)} that fail", flush=True)
         for one in found:
             print(f"  {one}", flush=True)

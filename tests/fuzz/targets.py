@@ -28,9 +28,10 @@ from hanse.evidence.sealed import MANIFEST, SIGNATURE
 from hanse.identity import Authority, JoinToken, NodeIdentity, create_key, csr
 from hanse.messages import Assembler, Message, Record, dump, dumps, frames, load, loads
 from hanse.node.approvals import Proposal
+from hanse.node.dataset import Dataset
+from hanse.node.reading_process import ReadingProcess
 from hanse.node.settings import NodeSettings
 from hanse.policy import policy_file
-from hanse.readers import read
 from hanse.signing import Signer
 from hanse.store.audit import Entry
 from tests.coordinator.federation import Federation
@@ -150,6 +151,20 @@ def cases(folder: Path) -> Target:
     return Target([*_shipped(".yaml"), table, one], run)
 
 
+def _described(folder: Path, path: Path, corpus: list[bytes], file: Path | None = None) -> Target:
+    """The data set at ``path``, looked at as where its owner adds it, each time with other bytes in ``file``."""
+    home = folder / "node"
+    NodeSettings.parse({"node_id": "a", "limits": {"memory_mb": 512}}).save(home)
+    reading = ReadingProcess(home)
+    dataset = Dataset("d", (), "", {}, 0, "", "", path)
+
+    def run(raw: bytes) -> None:
+        (file or path).write_bytes(raw)
+        reading.describe(dataset, lambda done: None)
+
+    return Target(corpus, run, reading.close)
+
+
 def dataset_csv(folder: Path) -> Target:
     """A data set as CSV."""
     corpus = [
@@ -157,12 +172,15 @@ def dataset_csv(folder: Path) -> Target:
         b'a;b\n"x;1";2,5\n"y""z";3\n',
         b"t,d\n2026-01-01,true\n2026-02-30,false\n",
     ]
+    return _described(folder, folder / "d.csv", corpus)
 
-    def run(raw: bytes) -> None:
-        (folder / "d.csv").write_bytes(raw)
-        read(folder / "d.csv")
 
-    return Target(corpus, run)
+def dataset_profile(folder: Path) -> Target:
+    """A profile, of which the abundances are changed."""
+    (folder / "set").mkdir()
+    (folder / "set" / "metadata.tsv").write_text("sample\tage\ns1\t40\ns2\t51\n")
+    corpus = [b"clade_name\ts1\ts2\nk__A\t1.5\t2\nk__B\t0\t3\n", b"sample\tk__A\tk__B\ns1\t1\t2\ns2\t3\t4\n"]
+    return _described(folder, folder / "set", corpus, folder / "set" / "profiles.tsv")
 
 
 def dataset_parquet(folder: Path) -> Target:
@@ -176,12 +194,7 @@ def dataset_parquet(folder: Path) -> Target:
     for compression in ("zstd", "snappy", "uncompressed"):
         frame.write_parquet(folder / "x.parquet", compression=compression)  # type: ignore[arg-type]
         corpus.append((folder / "x.parquet").read_bytes())
-
-    def run(raw: bytes) -> None:
-        (folder / "d.parquet").write_bytes(raw)
-        read(folder / "d.parquet")
-
-    return Target(corpus, run)
+    return _described(folder, folder / "d.parquet", corpus)
 
 
 def dataset_image(folder: Path) -> Target:
@@ -196,12 +209,7 @@ def dataset_image(folder: Path) -> Target:
     (folder / "set" / "yes").mkdir(parents=True)
     (folder / "set" / "no").mkdir()
     (folder / "set" / "no" / "b.png").write_bytes(corpus[0])
-
-    def run(raw: bytes) -> None:
-        (folder / "set" / "yes" / "a.png").write_bytes(raw)
-        read(folder / "set")
-
-    return Target(corpus, run)
+    return _described(folder, folder / "set", corpus, folder / "set" / "yes" / "a.png")
 
 
 def evidence(folder: Path) -> Target:
@@ -307,6 +315,7 @@ TARGETS: dict[str, Made] = {
         cedar,
         cases,
         dataset_csv,
+        dataset_profile,
         dataset_parquet,
         dataset_image,
         evidence,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,13 +77,14 @@ def test_each_target_stands_what_it_is_given(tmp_path: Path, name: str) -> None:
     """A few inputs each day; ``make fuzz`` tries for as long as it is told."""
     target = TARGETS[name](tmp_path)
     taken = 0
-    for raw, _ in zip(mutants(target.corpus, random.Random(name)), range(60), strict=False):
-        assert failure(target.run, raw) == ""
-        try:
-            target.run(raw)
-            taken += 1
-        except HanseError:
-            pass
+    with closing(target):
+        for raw, _ in zip(mutants(target.corpus, random.Random(name)), range(60), strict=False):
+            assert failure(target.run, raw) == ""
+            try:
+                target.run(raw)
+                taken += 1
+            except HanseError:
+                pass
     assert taken or name in ("evidence", "wire")  # what is sound is taken
 
 

@@ -56,10 +56,11 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is tried: ``run`` may raise an error of Hanse, and nothing else."""
+    """What is tried: ``run`` may raise an error of Hanse, and nothing else. ``close`` ends what it has started."""
 
     corpus: Sequence[bytes]
     run: Callable[[bytes], object]
+    close: Callable[[], None] = lambda: None
 
 
 def fuzz(name: str, target: Target, seconds: float, seed: int, keep: Path) -> tuple[list[str], int]:

@@ -11,24 +11,23 @@ import datetime
 import fcntl
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hanse import readers, subjects
+from hanse import readers
 from hanse.errors import ConfigError, Conflict, DataError, NotFound
 from hanse.kinds import Source, generator
-from hanse.node.contents import hashing, stamp_of, version_of
+from hanse.node.contents import stamp_of, version_of
 from hanse.node.dataset import Dataset
+from hanse.node.describing import Describe, Note, describe
 from hanse.node.mock import empty, make_mock, read_mock
 from hanse.queries import TableSource
-from hanse.table import Column, ColumnKind, ReadColumns, Table
+from hanse.table import Column, ReadColumns, Table
 from hanse.whole_files import write_whole
-
-Note = Callable[[float], None]
 
 HELD_BYTES = 64 << 20  # of a table that is kept in memory, where an algorithm could do with one column at a time
 FORMAT = 1
@@ -49,8 +48,9 @@ class Catalogue:
     2
     """
 
-    def __init__(self, home: Path) -> None:
-        self.home = Path(home)
+    def __init__(self, home: Path, describe: Describe = describe) -> None:
+        """``describe``: what looks at a file that is added or has changed; by default in this process."""
+        self.home, self._describe = Path(home), describe
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = self.home / "catalogue.json"
 
@@ -85,7 +85,7 @@ class Catalogue:
         name = _checked_name(name if name is not None else _name_of(path))
         if name in self._read():
             raise Conflict(f"there is a dataset {name!r} already; remove it, or choose another name")
-        dataset = _describe(
+        dataset = self._describe(
             Dataset(
                 name=name,
                 tags=_checked_tags(tags),
@@ -194,7 +194,7 @@ class Catalogue:
 
     def refresh(self, name: str, note: Note = lambda done: None) -> Dataset:
         """Read and hash again, and register what is there now as the dataset's version."""
-        dataset = _describe(self.get(name), note)
+        dataset = self._describe(self.get(name), note)
         with self._changing() as datasets:
             if _known(datasets, name).added_at != dataset.added_at:
                 raise Conflict(f"dataset {name!r} was added anew meanwhile; look at it and try again")
@@ -234,7 +234,7 @@ class Catalogue:
                     f"catalogue.json has format {content['format']!r}, this version reads {FORMAT}; "
                     "use the version of Hanse that wrote it"
                 )
-            return {entry["name"]: _from_json(entry) for entry in content["datasets"]}
+            return {entry["name"]: Dataset.from_json(entry) for entry in content["datasets"]}
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -255,67 +255,8 @@ class Catalogue:
                 self._write(datasets)
 
     def _write(self, datasets: Mapping[str, Dataset]) -> None:
-        content = {"format": FORMAT, "datasets": [_to_json(d) for _, d in sorted(datasets.items())]}
+        content = {"format": FORMAT, "datasets": [d.to_json() for _, d in sorted(datasets.items())]}
         write_whole(self._file, json.dumps(content, indent=1))
-
-
-def _describe(dataset: Dataset, note: Note) -> Dataset:
-    """The dataset with what its content says: kind, schema, rows, version."""
-    path = dataset.path
-    stamp = stamp_of(path) if path.exists() else ""
-    module = readers.reader_for(path)
-    readers.check_options(module.read, module.KIND, dataset.options)
-    metadata: tuple[str, ...] = ()
-    shape: tuple[int, ...] = ()
-    if hasattr(module, "survey"):
-        size = max(path.stat().st_size, 1)
-        with hashing(path) as version:
-            schema, rows = readers.survey(
-                path, schema=dataset.declared, note=lambda done: note(min(done / size, 1.0)), **dataset.options
-            )
-            sha256 = version()
-    else:
-        if module.KIND == "profile":
-            table, report = module.load(path, schema=dataset.declared, **dataset.options)
-            metadata = report.metadata_columns
-        else:
-            table = readers.read(path, schema=dataset.declared, **dataset.options)
-        schema, rows, sha256 = table.schema(), table.rows, version_of(path)
-        images = [c for c in table.columns.values() if c.kind is ColumnKind.IMAGE]
-        shape = tuple(map(int, images[0].values.shape[1:])) if images else ()
-    for name in dataset.public_categories:
-        if schema.get(name) != ColumnKind.CATEGORICAL:
-            raise DataError(f"public categories for {name!r}, which is not a categorical column")
-    found = replace(
-        dataset,
-        kind=module.KIND,
-        schema=schema,
-        rows=rows,
-        version=sha256,
-        stamp=stamp,
-        metadata_columns=metadata,
-        image_shape=shape,
-    )
-    if found.subject:
-        found = _with_subjects(found, module)
-    if stamp_of(path) != stamp:
-        raise DataError(f"{path.name} changes while it is read; try again when it is complete")
-    if found.mock is not None:
-        read_mock(found)
-    return found
-
-
-def _with_subjects(dataset: Dataset, module: Any) -> Dataset:
-    """The dataset with how many persons its rows are of. Raises ``DataError`` where rows do not say."""
-    name, path = dataset.subject, dataset.path
-    if name not in dataset.schema:
-        raise DataError(f"there is no column {name!r} that says whose a row is; there are {', '.join(dataset.schema)}")
-    if hasattr(module, "stream"):
-        batches = readers.typed(path, [name], 1 << 17, dict(dataset.schema), **dataset.options)
-    else:
-        batches = iter([readers.read(path, schema=dataset.schema, **dataset.options)])
-    found = subjects.tally(batch[name] for batch in batches)
-    return replace(dataset, subjects=len(found), most_rows_of_subject=max(found.values(), default=1))
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,18 +298,3 @@ def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
         if not TAG.fullmatch(tag):
             raise DataError(f"tag {tag[:80]!r}; expected 1 to 64 characters without spaces")
     return tuple(sorted(set(listed)))
-
-
-def _to_json(dataset: Dataset) -> dict[str, Any]:
-    plain = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
-    return plain | {"path": str(dataset.path), "mock": None if dataset.mock is None else str(dataset.mock)}
-
-
-def _from_json(entry: Mapping[str, Any]) -> Dataset:
-    known = dict(entry)
-    for name in ("tags", "metadata_columns", "image_shape"):
-        known[name] = tuple(known[name])
-    known["public_categories"] = {k: tuple(v) for k, v in known["public_categories"].items()}
-    known["path"] = Path(known["path"])
-    known["mock"] = None if known["mock"] is None else Path(known["mock"])
-    return Dataset(**known)

@@ -18,6 +18,7 @@ from hanse.terminal import table
 
 if TYPE_CHECKING:
     from hanse.node.dataset import Dataset
+    from hanse.node.reading_process import ReadingProcess
 
 
 @click.group()
@@ -46,15 +47,17 @@ def dataset_add(
 ) -> None:
     """Register the file or folder at PATH."""
     from hanse.node.catalogue import Catalogue
+    from hanse.node.reading_process import ReadingProcess
 
-    catalogue = Catalogue(home)
-    with _shown("reading") as note:
-        added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, subject=subject, note=note)
-    try:
-        _summarise(home, added, target)
-    except DataError:
-        catalogue.remove(added.name)
-        raise
+    with ReadingProcess(home) as reading:
+        catalogue = Catalogue(home, reading.describe)
+        with _shown("reading") as note:
+            added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, subject=subject, note=note)
+        try:
+            _summarise(home, added, reading, target)
+        except DataError:
+            catalogue.remove(added.name)
+            raise
     click.echo(f"{added.name}: {added.rows} rows, {len(added.schema)} columns, version {added.version[:12]}")
     if added.subject:
         most = added.most_rows_of_subject
@@ -98,10 +101,12 @@ def dataset_remove(home: Path, name: str) -> None:
 def dataset_refresh(home: Path, name: str) -> None:
     """Register what is in the file now; approvals for the former version end."""
     from hanse.node.catalogue import Catalogue
+    from hanse.node.reading_process import ReadingProcess
 
-    with _shown("reading") as note:
-        found = Catalogue(home).refresh(name, note)
-    _summarise(home, found)
+    with ReadingProcess(home) as reading:
+        with _shown("reading") as note:
+            found = Catalogue(home, reading.describe).refresh(name, note)
+        _summarise(home, found, reading)
     click.echo(f"{found.name}: {found.rows} rows, version {found.version[:12]}")
 
 
@@ -147,11 +152,11 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
             click.echo("\r" + " " * wide + "\r", nl=False, err=True)
 
 
-def _summarise(home: Path, changed: Dataset, target: str | None = None) -> None:
+def _summarise(home: Path, changed: Dataset, reading: ReadingProcess, target: str | None = None) -> None:
     from hanse.node.summaries import summarise
 
     with _shown("summarising") as note:
-        summarise(home, changed, target, note)
+        summarise(home, changed, target, note, reading.summary)
     _tell(home)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +79,19 @@ class Dataset:
             "version": self.version,
             "has_mock": self.mock is not None,
         }
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as it stands in the catalogue."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"path": str(self.path), "mock": None if self.mock is None else str(self.mock)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Dataset:
+        """What :meth:`to_json` wrote. Raises what reading anything else raises: ``KeyError``, ``TypeError``, ..."""
+        known = dict(entry)
+        for name in ("tags", "metadata_columns", "image_shape"):
+            known[name] = tuple(known[name])
+        known["public_categories"] = {k: tuple(v) for k, v in known["public_categories"].items()}
+        known["path"] = Path(known["path"])
+        known["mock"] = None if known["mock"] is None else Path(known["mock"])
+        return cls(**known)

@@ -11,6 +11,7 @@ from hanse.errors import NotFound
 from hanse.messages import Json
 from hanse.node.catalogue import Catalogue
 from hanse.node.dataset import Dataset
+from hanse.node.describing import Note
 from hanse.node.settings import NodeSettings
 from hanse.summary import summary
 from hanse.whole_files import write_whole
@@ -24,17 +25,26 @@ def summaries(home: Path) -> dict[str, Json]:
     return {name: entry["summary"] for name, entry in _kept(home).items() if versions.get(name) == entry.get("version")}
 
 
-def summarise(home: Path, dataset: Dataset, target: str | None, note: Callable[[float], None]) -> None:
-    """Looks at the rows and keeps what is said of them. ``target``: None for the one that was given before."""
+Look = Callable[[Path, Dataset, str | None, int, Note], dict[str, Any]]
+
+
+def look(home: Path, dataset: Dataset, target: str | None, count: int, note: Note) -> dict[str, Any]:
+    """The summary of the rows as they are now; ``count``: the smallest that leaves."""
+    return summary(Catalogue(home).source(dataset), target, count, dataset.never_features, note)
+
+
+def summarise(home: Path, dataset: Dataset, target: str | None, note: Note, look: Look = look) -> None:
+    """Looks at the rows and keeps what is said of them. ``target``: None for the one that was given before;
+    ``look``: what reads the file, by default in this process."""
     try:
         count = NodeSettings.load(home).policy.minimum_count
     except NotFound:
         count = NodeSettings().policy.minimum_count
     count *= dataset.most_rows_of_subject
-    rows, known = Catalogue(home).source(dataset), _kept(home)
+    known = _kept(home)
     before = known.get(dataset.name, {}).get("target")
-    target = target or (before if before in rows.schema else None)
-    said = summary(rows, target, count, dataset.never_features, note)
+    target = target or (before if before in {" ".join(name.split()) for name in dataset.schema} else None)
+    said = look(home, dataset, target, count, note)
     _keep(home, {**known, dataset.name: {"version": dataset.version, "summary": said, "target": target}})
 
 
