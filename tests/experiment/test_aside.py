@@ -53,6 +53,7 @@ def test_a_run_whose_answers_wait_in_the_file_has_the_same_bytes(
         return real(aside, record)
 
     monkeypatch.setattr(Aside, "put", noted)
+    monkeypatch.setattr(simulated_run, "ASIDE_BYTES", 1)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 3))
     rows = {**{f"x{i}": X[:, i] for i in range(3)}, "y": np.where(X[:, 0] > 0, "a", "b")}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import hanse
+from hanse.answers import Answerer
 from hanse.errors import ConfigError, NodeFailed, RunFailed
-from hanse.experiment import simulation
+from hanse.experiment import places, simulated_run, simulation
 from hanse.experiment.site_process import Sites
 from hanse.messages import Record, digest, dump, load
 
@@ -34,7 +35,12 @@ class Here:
         return [request for request in self.heard if request.data["do"] == what]
 
 
-def learn(sites: Any, places: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[Any, list[Here]]:
+def nodes(requests: list[Record]) -> list[str]:
+    """Of whom they are, in their order."""
+    return [str(node) for request in requests for node in request.data["nodes"]]  # type: ignore[union-attr]
+
+
+def learn(sites: Any, count: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[Any, list[Here]]:
     made: list[Here] = []
 
     def one() -> Here:
@@ -43,7 +49,7 @@ def learn(sites: Any, places: int, monkeypatch: pytest.MonkeyPatch, **settings: 
 
     monkeypatch.setattr(simulation, "SiteProcess", one)
     given = {"model": "sgd_classifier", "target": "y", "sample_id_column": None, "rounds": 3, **settings}
-    with hanse.simulate(sites, processes=places) as federation:
+    with hanse.simulate(sites, processes=count) as federation:
         return federation.experiment(**given).run(progress=False), made
 
 
@@ -55,22 +61,74 @@ def rows(count: int) -> dict[str, Any]:
 
 def test_what_all_are_asked_goes_to_each_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sites = {f"s{n}": rows(30) for n in range(6)}
-    result, places = learn(sites, 2, monkeypatch)
+    result, made = learn(sites, 2, monkeypatch)
     with hanse.simulate(sites) as federation:
         alone = federation.experiment(model="sgd_classifier", target="y", sample_id_column=None, rounds=3)
         assert digest(alone.run(progress=False).record) == digest(result.record)
-    for place in places:
+    for place in made:
         assert len(place.of("begin")) == 1
-        assert len({str(request.data["node"]) for request in place.of("rows")}) == len(place.of("rows")) == 3
-        answers = [request for request in place.of("answer") if request.arrays or request.data["again"]]
-        assert sum(bool(request.data["again"]) for request in answers) == len(answers) * 2 // 3  # of three sites, two
+        assert len(nodes(place.of("rows"))) == len({*nodes(place.of("rows"))}) == 3
+        assert all(len(nodes([request])) == 3 for request in place.of("answer"))  # all of a place in one message
         assert place.closed
+
+
+def test_many_sites_take_few_messages_and_what_all_are_asked_goes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = {f"s{n:02}": rows(20 + n % 3) for n in range(60)}
+    result, [place] = learn(sites, 1, monkeypatch)
+    assert len(place.of("rows")) == 3  # 25, 25 and 10 of them
+    steps = len(result.rounds)
+    assert len(place.of("answer")) == 3 * steps
+    asked = [request for request in place.of("answer") if request.arrays or request.data["again"]]
+    assert sum(bool(request.data["again"]) for request in asked) == len(asked) * 2 // 3
+    with hanse.simulate(sites) as federation:
+        alone = federation.experiment(model="sgd_classifier", target="y", sample_id_column=None, rounds=3)
+        assert digest(alone.run(progress=False).record) == digest(result.record)
+
+
+def test_a_message_holds_no_more_answers_than_a_few_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_MESSAGE_BYTES", 60)  # the model is of 24 bytes, and preparation asks with less
+    _, [place] = learn({f"s{n}": rows(30) for n in range(5)}, 1, monkeypatch)
+    trained = [request for request in place.of("answer") if "train" in str(request.data["task"])]
+    assert trained
+    assert {len(nodes([request])) for request in trained} <= {1, 2}
+    assert len(place.of("rows")) == 5
+
+
+def test_a_site_that_fails_takes_no_answers_of_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Answerer.answer
+
+    def fails(self: Answerer, task: Record, *more: Any) -> Record:
+        if self.node == "s3" and "train" in str(task.data):
+            raise ValueError("not this one")
+        return answer(self, task, *more)
+
+    monkeypatch.setattr(Answerer, "answer", fails)
+    result, _ = learn({f"s{n}": rows(30) for n in range(6)}, 1, monkeypatch, rounds=1, min_available_nodes=5)
+    trained = [step for step in result.rounds if step.round == 1]
+    assert [sorted(step.participants) for step in trained] == [["s0", "s1", "s2", "s4", "s5"]]
+    assert "not this one" in trained[0].failures["s3"]
+
+
+def test_a_place_keeps_the_rows_of_so_many_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated_run, "AWAKE", 4)
+    sites = hanse.virtual_sites(rows(300), 10, seed=1)
+    result, [place] = learn(sites, 1, monkeypatch)
+    there: list[str] = []
+    for request in place.heard:
+        if request.data["do"] == "rows":
+            there = [node for node in there if node not in request.data["forget"]] + nodes([request])
+            assert len(there) <= 4
+        elif request.data["do"] == "answer":
+            assert {*nodes([request])} <= {*there}
+    with hanse.simulate(sites) as federation:
+        alone = federation.experiment(model="sgd_classifier", target="y", sample_id_column=None, rounds=3)
+        assert digest(alone.run(progress=False).record) == digest(result.record)
 
 
 def test_sites_are_placed_by_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     sites = {"a": rows(600), **{f"s{n}": rows(100) for n in range(6)}}
-    _, places = learn(sites, 2, monkeypatch, rounds=1)
-    shares = sorted(sorted(str(request.data["node"]) for request in place.of("rows")) for place in places)
+    _, made = learn(sites, 2, monkeypatch, rounds=1)
+    shares = sorted(sorted(nodes(place.of("rows"))) for place in made)
     assert shares == [["a"], [f"s{n}" for n in range(6)]]
 
 
@@ -85,10 +143,10 @@ def test_after_an_error_all_of_a_task_is_sent_again(monkeypatch: pytest.MonkeyPa
         return told(self, request)
 
     monkeypatch.setattr(Here, "told", broken)
-    result, [place] = learn({f"s{n}": rows(30) for n in range(3)}, 1, monkeypatch, max_failed_rounds=3)
-    assert len(result.failures) == 1
+    result, [place] = learn({f"s{n:02}": rows(30) for n in range(30)}, 1, monkeypatch, max_failed_rounds=3)
+    assert len(result.failures) == 25  # all whose answers were in that message
     first = [request for request in place.of("answer") if request.arrays][:2]
-    assert len(first) == 2  # the one that failed, and the next site's: not "again"
+    assert [len(nodes([request])) for request in first] == [25, 5]  # the one that failed; the next is not "again"
 
 
 def test_a_cluster_needs_processes() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -31,6 +31,30 @@ class Job(NamedTuple):
     progress: Progress
 
 
+Waiting = tuple[asyncio.Future[Record], Job]
+
+
+class Moment:
+    """Collects what is asked in one moment, and gives all of it to ``begin`` when the event loop comes round."""
+
+    def __init__(self, begin: Callable[[list[Waiting]], None]) -> None:
+        self._begin = begin
+        self._waiting: list[Waiting] = []
+
+    def add(self, job: Job) -> asyncio.Future[Record]:
+        """The reply, when it is there. To be called in the event loop of the run."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Record] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._give)  # when all that are asked now are here
+        self._waiting.append((future, job))
+        return future
+
+    def _give(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._begin(waiting)
+
+
 class Crew:
     """The threads of a run.
 
@@ -45,30 +69,24 @@ class Crew:
         self._pool, self._run, self._cohort, self._kept = ThreadPoolExecutor(workers, f"{run}-site"), run, cohort, kept
         self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
         self._looking = threading.Lock()
-        self._waiting: list[tuple[asyncio.Future[Record], Job]] = []
+        self._moment = Moment(self._begin)
 
     def answer(self, job: Job) -> asyncio.Future[Record]:
         """The reply, when it is there. To be called in the event loop of the run."""
-        loop = asyncio.get_running_loop()
         if self._cohort == 1:
-            return loop.run_in_executor(self._pool, self._alone, job)
-        future: asyncio.Future[Record] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._begin)  # when all that are asked now are here
-        self._waiting.append((future, job))
-        return future
+            return asyncio.get_running_loop().run_in_executor(self._pool, self._alone, job)
+        return self._moment.add(job)
 
     def close(self) -> None:
         """Waits for the threads."""
         self._pool.shutdown()
 
-    def _begin(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _begin(self, waiting: Sequence[Waiting]) -> None:
         loop = asyncio.get_running_loop()
         for low in range(0, len(waiting), self._cohort):
             cohort = waiting[low : low + self._cohort]
             done = loop.run_in_executor(self._pool, self._together, [job for _, job in cohort])
-            done.add_done_callback(functools.partial(_tell, [future for future, _ in cohort]))
+            done.add_done_callback(functools.partial(tell, [future for future, _ in cohort]))
 
     def _alone(self, job: Job) -> Record:
         try:
@@ -93,9 +111,10 @@ class Crew:
                 self._awake.pop(next(iter(self._awake))).rest(self._run)
 
 
-def _tell(futures: list[asyncio.Future[Record]], done: asyncio.Future[list[Record | Exception]]) -> None:
+def tell(futures: Sequence[asyncio.Future[Record]], done: asyncio.Future[list[Record | Exception]]) -> None:
+    """Passes on what was found for several, or why nothing was, to those who still wait."""
     failed = asyncio.CancelledError() if done.cancelled() else done.exception()
-    replies = [failed] * len(futures) if failed is not None else done.result()
+    replies: Sequence[Record | BaseException] = [failed] * len(futures) if failed is not None else done.result()
     for future, reply in zip(futures, replies, strict=True):
         if future.done():
             continue

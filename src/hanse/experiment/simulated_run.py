@@ -32,6 +32,7 @@ from hanse.table import Table
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports.local import LocalTransport
 
+ASIDE_BYTES = 1024  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
 AWAKE = 256  # virtual sites that keep their rows at hand; and answers of any sites that wait for others in memory
 
@@ -318,7 +319,7 @@ class SimulatedRun:
                 self._waiting.discard(progress)
             if self._heard is not None:
                 self._heard(node, message.body, body)
-            if len(self._waiting) >= AWAKE and body.arrays:
+            if len(self._waiting) >= AWAKE and body.nbytes >= ASIDE_BYTES:
                 body = self._aside.put(body)
             return Message("reply", message.id, node, body)
 

@@ -15,6 +15,7 @@ from typing import Any
 from hanse import registry
 from hanse.answers import Answerer, Terms
 from hanse.errors import HanseError, NodeFailed
+from hanse.experiment.stacked import apart, stacked
 from hanse.messages import Json, Record, dump, load
 from hanse.table import Column, ColumnKind, Table
 
@@ -83,16 +84,22 @@ class Sites:
                 for node in data["forget"]:
                     self._tables.pop(node, None)
                     self._answerers[node].rest(self._run)
-                self._tables[data["node"]] = unpacked(data, request.arrays)
+                for node, rows in zip(data["nodes"], apart(Record(data["rows"], request.arrays)), strict=True):
+                    self._tables[node] = unpacked(rows.data, rows.arrays)
                 return Record({})
             if not data["again"]:
                 self._asked = request.arrays
-            reply = self._answerer(data["node"]).answer(Record(data["task"], self._asked), self._bundle)
-            return Record({"reply": reply.data}, reply.arrays)
-        except HanseError as error:
-            return Record({"code": error.code, "message": error.message})
+            task = Record(data["task"], self._asked)
+            return stacked([self._reply(node, task) for node in data["nodes"]])
         except Exception as error:
-            return Record({"code": NodeFailed.code, "message": f"{type(error).__name__}: {error}"})
+            return _failed(error)
+
+    def _reply(self, node: str, task: Record) -> Record:
+        try:
+            reply = self._answerer(node).answer(task, self._bundle)
+        except Exception as error:  # of one site, and no reason to lose the answers of others
+            return _failed(error)
+        return Record({"reply": reply.data}, reply.arrays)
 
     def _answerer(self, node: str) -> Answerer:
         if node not in self._answerers:
@@ -102,6 +109,12 @@ class Sites:
                 node, lambda bundle: self._tables[node], self._owner, terms=lambda bundle: terms
             )
         return self._answerers[node]
+
+
+def _failed(error: Exception) -> Record:
+    if isinstance(error, HanseError):
+        return Record({"code": error.code, "message": error.message})
+    return Record({"code": NodeFailed.code, "message": f"{type(error).__name__}: {error}"})
 
 
 def main(descriptor: int) -> None:
