@@ -12,6 +12,7 @@ import io
 import json
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -33,10 +34,15 @@ class Failed(RuntimeError):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on now, and that the system gives to nobody who calls
+    somewhere: one of those may be taken by the time that it is listened on, or while a coordinator is started anew."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text().split()[0]) if given.exists() else 32_768
+    for port in random.SystemRandom().choices(range(max(1024, first - 15_000), first), k=1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Failed("of a thousand ports none is free")
 
 
 _typing = threading.Lock()  # where a command prints is one place for the whole process
