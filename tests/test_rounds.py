@@ -7,12 +7,13 @@ import dataclasses
 import gc
 import math
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from hanse import algorithms, memories, rounds
+from hanse import algorithms, exchanges, memories, rounds
 from hanse.answers import Answerer
 from hanse.bundle import freeze
 from hanse.choice import Choice
@@ -27,7 +28,9 @@ from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.selection import uniform
 from hanse.transport import Handler
 from hanse.transports.local import LocalTransport
+from tests.clock import jumping
 
+Found = TypeVar("Found")
 Behave = Callable[[Message, int], Awaitable[None]]
 
 
@@ -112,6 +115,11 @@ def run(algorithm: object, transport: LocalTransport, journal: Forgetful | None 
     settings = RunConfig.parse({"seed": 5, **config})
     nodes = sorted(transport.online())
     return Loop(algorithm, settings, nodes, transport, journal or Forgetful())  # type: ignore[arg-type]
+
+
+def timed(main: Coroutine[Any, Any, Found]) -> Found:
+    """Runs what is about time, by a clock that no busy machine holds up."""
+    return jumping(main, rounds, exchanges)
 
 
 def test_the_result_is_the_same_for_every_order_of_arrival_and_every_wire() -> None:
@@ -365,7 +373,8 @@ def test_a_deadline_ends_also_what_progresses() -> None:
             await asyncio.sleep(0.02)
             progress()
 
-    go(run(algorithm, LocalTransport({**good, "n1": endless}), journal, round_timeout_s=20, round_deadline_s=0.5))
+    transport = LocalTransport({**good, "n1": endless})
+    timed(run(algorithm, transport, journal, round_timeout_s=20, round_deadline_s=0.5).go())
     (step,) = journal.steps
     assert set(step.participants) == {"n0", "n2"}
     assert "took more than the 0.5 s" in step.failures["n1"]
@@ -385,7 +394,7 @@ def test_a_silent_node_is_late_and_a_moving_one_is_not() -> None:
             progress()
         return await good["n1"](peer, message, progress)
 
-    go(run(algorithm, LocalTransport({**good, "n1": slow, "n2": silent}), journal, round_timeout_s=1.0))
+    timed(run(algorithm, LocalTransport({**good, "n1": slow, "n2": silent}), journal, round_timeout_s=1.0).go())
     (step,) = journal.steps
     assert set(step.participants) == {"n0", "n1"}
     assert "no progress for 1 s" in step.failures["n2"]
@@ -406,7 +415,7 @@ def test_a_node_that_goes_and_does_not_come_back_ends_by_the_reconnect_rule() ->
         transport.attach("n2", vanish)
         await run(algorithm, transport, journal, reconnect_timeout_s=0.1, round_timeout_s=20).go()
 
-    asyncio.run(scenario())
+    timed(scenario())
     assert "did not come back within 0.1 s" in journal.steps[0].failures["n2"]
     assert journal.steps[1].asked == ["n0", "n1"]
 
@@ -429,7 +438,7 @@ def test_a_node_that_goes_and_comes_back_in_time_is_waited_for() -> None:
         transport.attach("n2", stumble)
         await run(algorithm, transport, journal, reconnect_timeout_s=0.3, round_timeout_s=20).go()
 
-    asyncio.run(scenario())
+    timed(scenario())
     assert set(journal.steps[0].participants) == {"n0", "n1", "n2"}
 
 
@@ -504,9 +513,9 @@ def test_a_run_waits_for_enough_nodes_and_then_gives_up() -> None:
             asyncio.get_running_loop().call_later(0.1, transport.attach, "n1", good["n1"])
         return await begun.go()
 
-    assert asyncio.run(scenario(True)).data["round"] == 3
+    assert timed(scenario(True)).data["round"] == 3
     with pytest.raises(RunFailed, match="1 of the 2 nodes needed.*missing: n1"):
-        asyncio.run(scenario(False))
+        timed(scenario(False))
 
 
 def test_a_fraction_is_sampled_and_every_node_has_its_turn() -> None:
@@ -620,7 +629,7 @@ def test_buffered_asynchronous_rounds_keep_late_answers_and_know_their_age() -> 
     async def slow(message: Message, step: int) -> None:
         await asyncio.sleep(0.25 if message.id.endswith("n2") else 0.01 + 0.05 * step)
 
-    state = go(run(algorithm, LocalTransport(handlers(algorithm, 3, slow)), journal, fraction=1.0))
+    state = timed(run(algorithm, LocalTransport(handlers(algorithm, 3, slow)), journal, fraction=1.0).go())
     stale = [age for node, age in state.data["ages"] if node == "n2"]
     assert stale
     assert max(stale) >= 1
@@ -633,7 +642,7 @@ def test_whose_answer_no_step_took_is_said_to_be_left_out() -> None:
     async def slow(message: Message, step: int) -> None:
         await asyncio.sleep(30 if message.id.endswith("n1") else 0)
 
-    go(run(algorithm, LocalTransport(handlers(algorithm, 2, slow)), journal, fraction=1.0))
+    timed(run(algorithm, LocalTransport(handlers(algorithm, 2, slow)), journal, fraction=1.0).go())
     assert [step.failures for step in journal.steps] == [
         {},
         {"n1": "the run was over before what step 0 asked it came"},
@@ -678,7 +687,7 @@ def test_a_bug_in_an_algorithm_ends_the_run_and_leaves_nothing_in_the_air() -> N
             raise
 
     with pytest.raises(ZeroDivisionError):
-        go(run(algorithm, LocalTransport(handlers(algorithm, 2, slow))))
+        timed(run(algorithm, LocalTransport(handlers(algorithm, 2, slow))).go())
     assert len(cancelled) == 1
 
 
@@ -694,7 +703,7 @@ def test_pause_holds_the_next_step() -> None:
         begun.resumed.set()
         await task
 
-    asyncio.run(scenario())
+    timed(scenario())
     assert len(journal.steps) == 3
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hanse.coordinator import presence
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.coordinator.summaries import hide_small
 from hanse.store import Store
@@ -164,11 +167,25 @@ def test_small_cells_are_hidden(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_heartbeat_and_staleness(tmp_path: Path) -> None:
+class Hand:
+    """A clock that is moved by hand, of the presence of nodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passed = 0.0
+        monkeypatch.setattr(presence, "time", SimpleNamespace(monotonic=lambda: 1e4 + self.passed, time=time.time))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    return Hand(monkeypatch)
+
+
+def test_heartbeat_and_staleness(tmp_path: Path, clock: Hand) -> None:
     """M13: 404 for unknown; stale after three missed intervals; offline later."""
+    patience = Patience(heartbeat_s=0.05)
 
     async def body() -> None:
-        async with Federation(tmp_path, CoordinatorSettings(patience=Patience(heartbeat_s=0.05))) as f:
+        async with Federation(tmp_path, CoordinatorSettings(patience=patience)) as f:
             f.people("a", "b")
             await f.refused("owner-a", "POST", "/api/clients/nobody/heartbeat", None, 404)
             await f.ok("owner-a", "POST", "/api/clients/register", {"client_id": "a", **summary()}, 201)
@@ -180,23 +197,26 @@ def test_heartbeat_and_staleness(tmp_path: Path) -> None:
             async def status() -> str:
                 return str((await f.ok("sci", "GET", "/api/clients"))["clients"][0]["status"])
 
-            assert await status() == "online"
-            await asyncio.sleep(0.2)
-            assert await status() == "stale"
+            for missed, said in ((0.0, "online"), (0.9, "online"), (1.1, "stale")):
+                clock.passed = missed * patience.missed * patience.heartbeat_s
+                assert await status() == said
             assert (await f.ok("sci", "GET", "/api/clients?status=online"))["total"] == 0
-            await asyncio.sleep(1.5)
-            assert await status() == "offline"
+            for missed, said in ((0.9, "stale"), (1.1, "offline")):
+                clock.passed = missed * patience.gone * patience.heartbeat_s
+                assert await status() == said
 
     asyncio.run(body())
 
 
-def test_a_silent_node_is_no_longer_counted(tmp_path: Path) -> None:
+def test_a_silent_node_is_no_longer_counted(tmp_path: Path, clock: Hand) -> None:
     """S23: connected is not enough; three missed heartbeats take a node off line, the next one brings it back."""
 
     async def body() -> None:
         async with Federation(tmp_path, CoordinatorSettings(patience=Patience(heartbeat_s=0.05))) as f:
             node = await f.node("a")
+            await f.until(lambda events: any(e.kind == "node.online" for e in events))
             assert f.it.presence.online() == {"a"}
+            clock.passed = 1.0
             await f.until(lambda events: any(e.kind == "node.offline" for e in events))
             assert f.it.presence.online() == frozenset()
             assert f.it.presence.connected() == {"a"}

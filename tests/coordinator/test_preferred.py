@@ -14,6 +14,8 @@ from hanse.coordinator.network_controller import NetworkController
 from hanse.coordinator.preferred import Preferring
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, HanseError, NotFound, Unreachable
+from tests.clock import jumping
+from tests.waiting import PATIENCE
 
 
 def ends(node: str) -> tuple[str, str, int] | None:
@@ -74,11 +76,11 @@ def tried(body: Body) -> None:
         controller, notes = Controller(), Notes()
         preferring = Preferring(controller, ends, lambda kind, detail: notes.append((kind, detail)))  # type: ignore[arg-type]
         try:
-            await asyncio.wait_for(body(preferring, controller, notes), 20)
+            await asyncio.wait_for(body(preferring, controller, notes), PATIENCE)
         finally:
             await preferring.stop()
 
-    asyncio.run(whole())
+    jumping(whole())
 
 
 def test_a_large_transfer_is_preferred_until_it_is_over() -> None:

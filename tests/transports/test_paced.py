@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,33 +17,9 @@ from hanse.transports import _hearts, _line, _turns
 from hanse.transports._conduit import CHUNK_BYTES as CHUNK
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import Link
+from tests.clock import Jumping, jumping
 
 SMALL = 64 << 10  # signals and headers
-
-
-class Jumping(asyncio.SelectorEventLoop):
-    """Its time stands still while there is something to do, here or in a thread, and then jumps to the next timer."""
-
-    def __init__(self) -> None:
-        self.clock, self.away = 0.0, 0
-        super().__init__()
-
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        def back(_: Any) -> None:
-            self.away -= 1
-
-        self.away += 1
-        found = super().run_in_executor(executor, func, *args)
-        found.add_done_callback(back)
-        return found
-
-    def time(self) -> float:
-        return self.clock
-
-    def _run_once(self) -> None:
-        if not self._ready and not self.away and self._scheduled:  # type: ignore[attr-defined]
-            self.clock = max(self.clock, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
 
 
 class Counted(Pipe):
@@ -92,15 +67,12 @@ class Federation:
         return [one for wire in self.wires for one in wire.left]
 
 
-def paced(monkeypatch: pytest.MonkeyPatch, body: Any, limit_mbit: float, hours: tuple[str, ...] = ()) -> None:
-    loop = Jumping()
-    for module in (_hearts, _line, _turns):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
-    evening = datetime.datetime(2026, 3, 1, 21)
-    pace = Pace(loop.time, lambda: evening + datetime.timedelta(seconds=loop.time()))
-    pace.set(limit_mbit, hours)
-
+def paced(body: Any, limit_mbit: float, hours: tuple[str, ...] = ()) -> None:
     async def main() -> None:
+        loop = asyncio.get_running_loop()
+        evening = datetime.datetime(2026, 3, 1, 21)
+        pace = Pace(loop.time, lambda: evening + datetime.timedelta(seconds=loop.time()))
+        pace.set(limit_mbit, hours)
         federation = Federation(pace)
         federation.connect()
         try:
@@ -112,15 +84,10 @@ def paced(monkeypatch: pytest.MonkeyPatch, body: Any, limit_mbit: float, hours: 
         assert not federation.refused
         assert not federation.theirs._answers._hearts.open
 
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(asyncio.wait_for(main(), 1e6))
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+    jumping(asyncio.wait_for(main(), 1e6), _hearts, _line, _turns)
 
 
-def test_no_more_bytes_leave_than_the_limit_and_none_are_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_bytes_leave_than_the_limit_and_none_are_left_waiting() -> None:
     """1 Mbit/s is 125,000 bytes each second; a chunk may be ahead."""
 
     async def body(federation: Federation, loop: Jumping) -> None:
@@ -132,10 +99,10 @@ def test_no_more_bytes_leave_than_the_limit_and_none_are_left_waiting(monkeypatc
         assert loop.time() == pytest.approx(16 * CHUNK / 125_000, abs=2 * CHUNK / 125_000)
         assert sent <= 16 * CHUNK + SMALL
 
-    paced(monkeypatch, body, 1.0)
+    paced(body, 1.0)
 
 
-def test_who_waits_for_its_pace_is_not_late_and_what_is_small_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_its_pace_is_not_late_and_what_is_small_overtakes() -> None:
     async def body(federation: Federation, loop: Jumping) -> None:
         asked = asyncio.create_task(federation.ask(16 * CHUNK))
         await asyncio.sleep(30)
@@ -146,10 +113,10 @@ def test_who_waits_for_its_pace_is_not_late_and_what_is_small_overtakes(monkeypa
         gaps = np.diff([0.0, *federation.progress])
         assert max(gaps) <= 2 * federation.theirs._answers._hearts.period
 
-    paced(monkeypatch, body, 0.1)
+    paced(body, 0.1)
 
 
-def test_a_new_connection_is_no_new_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_connection_is_no_new_allowance() -> None:
     async def body(federation: Federation, loop: Jumping) -> None:
         asked = asyncio.create_task(federation.ask(16 * CHUNK))
         for _ in range(6):
@@ -161,10 +128,10 @@ def test_a_new_connection_is_no_new_allowance(monkeypatch: pytest.MonkeyPatch) -
             assert sent <= 125_000 * when + CHUNK + 2 * SMALL
             sent += nbytes
 
-    paced(monkeypatch, body, 1.0)
+    paced(body, 1.0)
 
 
-def test_large_payloads_leave_in_the_hours_and_small_ones_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_payloads_leave_in_the_hours_and_small_ones_at_any_time() -> None:
     async def body(federation: Federation, loop: Jumping) -> None:
         asked = asyncio.create_task(federation.ask(16 * CHUNK))
         await asyncio.sleep(1000)
@@ -176,4 +143,4 @@ def test_large_payloads_leave_in_the_hours_and_small_ones_at_any_time(monkeypatc
         assert 3600 <= loop.time() < 3611  # at 21:00 it was computed, at 22:00 it left
         assert sum(n for when, n in federation.left if when < 3600) <= small + SMALL  # signs of life for an hour
 
-    paced(monkeypatch, body, 0.0, ("22:00-06:00",))
+    paced(body, 0.0, ("22:00-06:00",))
