@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,23 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What a test that failed leaves behind (a process, a socket, a task) ends with it, and is not found by the
+    collector in the next test, which would fail for it: the error's frames hold it, and ``sys`` the error."""
+    failed = item.session.testsfailed
+    found = yield
+    if item.session.testsfailed > failed:
+        for name in ("last_exc", "last_value", "last_traceback", "last_type"):
+            sys.__dict__.pop(name, None)
+        told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+        sys.unraisablehook = told
+    return found
 
 
 @pytest.fixture(scope="session")
