@@ -66,7 +66,7 @@ def undisturbed(three: Federation) -> str:
 def killed_at(federation: Federation, step: int, more: float) -> dict[str, object]:
     """Kills the coordinator when so many steps are recorded and a little time has passed; the session after."""
     run = propose(federation, **TRAINING)
-    until(lambda: steps_done(federation.home, run) >= step, 60, _SOON)
+    until(lambda: steps_done(federation.home, run) >= step, _SOON)
     time.sleep(more)
     federation.coordinator.kill()
     recorded = steps_done(federation.home, run)
@@ -100,7 +100,7 @@ def test_the_coordinator_is_killed_at_ten_moments(three: Federation, undisturbed
 def test_the_coordinator_is_killed_right_after_the_end(three: Federation, undisturbed: str) -> None:
     """A run that was completed stays completed, and its model is there."""
     run = propose(three, **TRAINING)
-    until(lambda: kept(three.home, "SELECT state FROM runs WHERE id = ?", run) == "completed", 60, _SOON)
+    until(lambda: kept(three.home, "SELECT state FROM runs WHERE id = ?", run) == "completed", _SOON)
     three.coordinator.kill()
     three.coordinator.start()
     found = session(three, run)
@@ -129,13 +129,13 @@ def test_the_coordinator_is_killed_while_it_proposes_and_while_owners_consent(
     run = propose(three, **{**TRAINING, "num_rounds": 2})
     three.coordinator.kill()  # the proposal is on its way, at best
     three.coordinator.start()
-    until(lambda: all(run in hanse("node", "proposals", "--home", h) for h in asking.values()), 30, 0.2)
+    until(lambda: all(run in hanse("node", "proposals", "--home", h) for h in asking.values()), 0.2)
     assert session(three, run)["state"] == "awaiting_consent"
     hanse("node", "approve", run, "--home", asking[names[0]])
     three.coordinator.kill()  # the decision is on its way, at best
     hanse("node", "approve", run, "--home", asking[names[1]])  # told when it is back
     three.coordinator.start()
-    until(lambda: session(three, run)["remaining"] == [names[2]], 30, 0.1)
+    until(lambda: session(three, run)["remaining"] == [names[2]], 0.1)
     given = session(three, run)["consents"]
     assert {n: c["via"] for n, c in given.items()} == dict.fromkeys(names[:2], "node")
     hanse("node", "approve", run, "--home", asking[names[2]])
@@ -151,7 +151,7 @@ def test_a_coordinator_that_is_killed_in_a_tree_ends_with_the_same_bytes(
     three: Federation, boosted: str, step: int
 ) -> None:
     run = propose(three, **BOOSTING)
-    until(lambda: steps_done(three.home, run) >= step, 100, _SOON)
+    until(lambda: steps_done(three.home, run) >= step, _SOON)
     three.coordinator.kill()
     three.coordinator.start()
     done = ended(three, run)
@@ -161,7 +161,7 @@ def test_a_coordinator_that_is_killed_in_a_tree_ends_with_the_same_bytes(
 def test_a_worker_that_is_killed_between_levels_is_sent_all_trees(three: Federation, boosted: str) -> None:
     """Where the run needs its node, the step is asked again; else the tree begins anew without it."""
     run = propose(three, **{**BOOSTING, "min_completed": 3})
-    until(lambda: steps_done(three.home, run) >= 20, 100, _SOON)
+    until(lambda: steps_done(three.home, run) >= 20, _SOON)
     os.kill(worker_of(three.nodes[sorted(three.nodes)[1]].pid), signal.SIGKILL)
     done = ended(three, run)
     assert (done["state"], done["result"]["sha256"]) == ("completed", boosted), done["reason"]
@@ -171,9 +171,9 @@ def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) 
     names = sorted(three.nodes)
     settings = {**BOOSTING, "num_rounds": 40, "min_available_nodes": 2, "reconnect_timeout_s": 1.0}
     run = propose(three, **settings)
-    until(lambda: steps_done(three.home, run) >= 20, 100, _SOON)
+    until(lambda: steps_done(three.home, run) >= 20, _SOON)
     three.nodes[names[1]].kill()
-    until(lambda: steps_done(three.home, run) >= 50, 100, 0.01)
+    until(lambda: steps_done(three.home, run) >= 50, 0.01)
     three.start_node(names[1], wait=False)
     done = ended(three, run)
     assert done["state"] == "completed", done["reason"]
@@ -185,7 +185,8 @@ def test_a_node_that_is_away_for_some_trees_takes_part_again(three: Federation) 
 # ---------------------------------------------------------------- nodes
 
 
-SLOW = {"num_rounds": 60, "local_epochs": 60, "min_available_nodes": 3, "min_completed": 2, "fraction": 1.0}
+# more rounds than any machine does before the test is over and cancels the run
+SLOW = {"num_rounds": 100_000, "local_epochs": 60, "min_available_nodes": 3, "min_completed": 2, "fraction": 1.0}
 
 
 @pytest.mark.long
@@ -195,14 +196,14 @@ def test_a_node_is_killed_in_a_round_and_comes_back(tmp_path: Path) -> None:
         names = join(federation, 4)
         victim = names[1]
         run = propose(federation, **{**SLOW, "reconnect_timeout_s": 1.5})
-        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        until(lambda: steps_done(federation.home, run) >= 8)
         federation.nodes[victim].kill()
-        missed = until(lambda: [r for r in rounds(federation, run) if victim in r["failures"]], 50)
+        missed = until(lambda: [r for r in rounds(federation, run) if victim in r["failures"]])
         assert "did not come back within 1.5 s" in missed[0]["failures"][victim]
         assert sorted(missed[0]["participants"]) == sorted(set(names) - {victim})
         federation.start_node(victim)
         step = rounds(federation, run)[-1]["step"]
-        until(lambda: any(victim in r["participants"] for r in rounds(federation, run) if r["step"] > step), 30)
+        until(lambda: any(victim in r["participants"] for r in rounds(federation, run) if r["step"] > step))
         federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
 
 
@@ -212,13 +213,13 @@ def test_a_worker_is_killed_in_a_round(tmp_path: Path) -> None:
     with Federation(tmp_path / "f") as federation:
         names = join(federation, 3)
         run = propose(federation, **SLOW)
-        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        until(lambda: steps_done(federation.home, run) >= 8)
         worker = worker_of(federation.nodes[names[0]].pid)
         before = len(audit(federation, names[0]))
         os.kill(worker, signal.SIGKILL)
-        until(lambda: any(e["action"] == "worker.lost" for e in audit(federation, names[0])[before:]), 20, 0.2)
+        until(lambda: any(e["action"] == "worker.lost" for e in audit(federation, names[0])[before:]), 0.2)
         step = rounds(federation, run)[-1]["step"]
-        until(lambda: any(names[0] in r["participants"] for r in rounds(federation, run) if r["step"] > step), 30)
+        until(lambda: any(names[0] in r["participants"] for r in rounds(federation, run) if r["step"] > step))
         assert worker_of(federation.nodes[names[0]].pid) != worker
         assert federation.nodes[names[0]].popen.poll() is None  # type: ignore[union-attr]
         federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
@@ -231,23 +232,23 @@ def test_a_silent_node_is_late_and_its_late_reply_is_refused(tmp_path: Path) -> 
         names = join(federation, 3)
         victim = federation.nodes[names[2]]
         run = propose(federation, **{**SLOW, "round_timeout_s": 2.0, "reconnect_timeout_s": 20.0})
-        until(lambda: steps_done(federation.home, run) >= 8, 60)
+        until(lambda: steps_done(federation.home, run) >= 8)
         # the worker goes on computing: its answer is ready when the agent wakes up
         os.kill(victim.pid, signal.SIGSTOP)
         try:
-            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]], 30)
+            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]])
         finally:
             os.kill(victim.pid, signal.SIGCONT)
         assert "no progress for 2 s" in missed[0]["failures"][names[2]]
         step = rounds(federation, run)[-1]["step"]
-        until(lambda: any(names[2] in r["participants"] for r in rounds(federation, run) if r["step"] > step), 60)
+        until(lambda: any(names[2] in r["participants"] for r in rounds(federation, run) if r["step"] > step))
         refused = events(federation, "node.refused")
         assert all(e["detail"]["what"] in ("late", "second stream", "duplicate") for e in refused)
         federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_network_that_is_cut_without_a_word(tmp_path: Path) -> None:
     """No FIN, no RST: both sides notice, the round ends by its rule, the node dials again and takes part."""
     with Federation(tmp_path / "f") as federation:
@@ -259,17 +260,17 @@ def test_a_network_that_is_cut_without_a_word(tmp_path: Path) -> None:
         try:
             for name in names:
                 federation.start_node(name)
-            run = propose(federation, **{**SLOW, "num_rounds": 5000, "round_timeout_s": 4.0})
-            until(lambda: steps_done(federation.home, run) >= 8, 60)
+            run = propose(federation, **{**SLOW, "round_timeout_s": 4.0})
+            until(lambda: steps_done(federation.home, run) >= 8)
             pinch.open.clear()
-            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]], 60, 0.1)
+            missed = until(lambda: [r for r in rounds(federation, run) if names[2] in r["failures"]], 0.1)
             why = missed[0]["failures"][names[2]]
             assert "no progress for 4 s" in why or "did not come back within" in why
-            until(lambda: not federation.rest("GET", f"/api/nodes/{names[2]}")["connected"], 60, 0.1)
+            until(lambda: not federation.rest("GET", f"/api/nodes/{names[2]}")["connected"], 0.1)
             pinch.open.set()
             step = rounds(federation, run)[-1]["step"]
             back = lambda: [r for r in rounds(federation, run) if r["step"] > step and names[2] in r["participants"]]  # noqa: E731
-            until(back, 60, 0.1)
+            until(back, 0.1)
             federation.rest("POST", f"/api/training/sessions/{run}/cancel", {})
         finally:
             pinch.close()
