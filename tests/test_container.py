@@ -20,6 +20,7 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, Conflict, Unreachable
 from hanse.identity import Authority, JoinToken
 from hanse.node.settings import CoordinatorAddress, NodeSettings
+from tests.waiting import PATIENCE
 
 TOKEN = JoinToken("https://localhost:8080", "grpc://localhost:8081", "s3cret", "ab" * 32, "client-1")
 SERVER = {"SERVICE_TYPE": "fl-server"}
@@ -250,7 +251,7 @@ def answering(statuses: Sequence[int], tmp_path: Path) -> tuple[threading.Thread
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "tls")
     listening = socket.create_server(("127.0.0.1", 0))
-    listening.settimeout(30)
+    listening.settimeout(PATIENCE)
 
     def answer() -> None:
         with listening:
@@ -277,7 +278,7 @@ def test_health_is_what_the_service_says_of_itself(
     done = CliRunner().invoke(group, ["container", "healthy"])
     assert (done.exit_code, done.output) == (0, "so it is\n")
     done = CliRunner().invoke(group, ["container", "healthy"])
-    thread.join(30)
+    thread.join(PATIENCE)
     assert isinstance(done.exception, Unreachable)
     assert "answers with 503: so it is" in done.exception.message
 

@@ -34,6 +34,7 @@ from hanse.task import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.extending import PAGE, files, write
+from tests.waiting import PATIENCE
 
 SOURCE = Path(hanse.__file__).parent
 TABLE = re.compile(r"(?<=extending\.py -->\n).*?(?=<!-- end of table)", re.S)
@@ -309,7 +310,7 @@ def test_a_ledger(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     refused, kept, wrong = done.stdout.splitlines()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hanse import logs
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,6 @@ def test_what_a_detached_process_writes_goes_to_the_file_that_counts(tmp_path: P
         "[logging.getLogger('x').info('line %d of a few that are long enough', n) for n in range(25)];"
         "os.write(2, b'the library cries\\n')"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "it.log")], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "it.log")], check=True, timeout=PATIENCE)
     assert "the library cries" in (tmp_path / "it.log").read_text()
     assert (tmp_path / "it.log.2").exists()

@@ -16,6 +16,7 @@ import pytest
 
 from hanse import supervisor
 from tests.node.one_node import FakeCoordinator, running
+from tests.waiting import PATIENCE
 
 
 class Manager:
@@ -28,7 +29,7 @@ class Manager:
         self.sock.settimeout(0.1)
         self.heard: list[str] = []
 
-    def until(self, wanted: str, seconds: float = 30.0) -> str:
+    def until(self, wanted: str, seconds: float = PATIENCE) -> str:
         """The first message that begins so."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -62,7 +63,7 @@ def test_a_coordinator_says_when_it_is_ready_that_it_is_alive_and_that_it_stops(
             manager.until("WATCHDOG=1")
             process.send_signal(signal.SIGTERM)
             manager.until("STOPPING=1")
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 

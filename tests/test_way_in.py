@@ -9,10 +9,8 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +21,9 @@ import pytest
 from click.testing import CliRunner
 
 import hanse
+from demo.federation import free_port
 from hanse.cli import group
+from tests.waiting import PATIENCE, ending, until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text().partition("## A federation of your own")[2].partition("\n## ")[0]
@@ -40,12 +40,6 @@ def told() -> list[tuple[str, list[str]]]:
         if block:
             found.append((who, [line for line in block.splitlines() if line.strip()]))
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -97,7 +91,7 @@ class Machines:
             input=answer,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE,
             start_new_session=True,  # no terminal: what is asked for is read from here
             check=False,
         )
@@ -116,7 +110,7 @@ class Machines:
                 text=True,
                 start_new_session=True,
             )
-        self.running.append(popen)
+            self.running.append(popen)
         assert popen.stdout is not None
         for printed in popen.stdout:
             if printed.startswith("ready"):
@@ -125,12 +119,12 @@ class Machines:
 
     def stop(self) -> None:
         for pid in self.background:
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         for popen in self.running:
-            popen.terminate()
-            popen.wait(20)
-            assert popen.stdout is not None
-            popen.stdout.close()
+            with ending(popen):
+                popen.terminate()
+                popen.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -160,7 +154,7 @@ def installs(line: str) -> None:
     assert set(wanted.split(",")) <= set(known)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_readme_can_be_followed_word_for_word(machines: Machines) -> None:
     rows = [patients(machines.home / name / "patients.csv", 200 + 50 * i, i) for i, name in enumerate(OWNERS)]
     age = np.concatenate([r["age"] for r in rows])
@@ -209,22 +203,19 @@ def follow(machines: Machines, machine: str, line: str) -> None:
 
 
 def welcomed(machines: Machines, machine: str) -> None:
-    end = time.monotonic() + 30
-    while json.loads(machines.type("hanse node status --json", machine)).get("state") != "connected":
-        assert time.monotonic() < end, machines.said
-        time.sleep(0.1)
+    status = "hanse node status --json"
+    until(lambda: json.loads(machines.type(status, machine)).get("state") == "connected", 0.1)
 
 
 def proposed(machines: Machines, machine: str) -> list[str]:
     """The runs that wait for the owner's decision, once there is one. Statistics say no purpose here: the
     standing policy answers them, and for a moment they wait too."""
-    end = time.monotonic() + 60
-    while True:
+
+    def waiting() -> list[str]:
         told = json.loads(machines.type("hanse node proposals --json", machine))
-        if waiting := [p["run"] for p in told if p["state"] == "pending" and p["purpose"]]:
-            return waiting
-        assert time.monotonic() < end, machines.said
-        time.sleep(0.1)
+        return [p["run"] for p in told if p["state"] == "pending" and p["purpose"]]
+
+    return until(waiting, 0.1)  # type: ignore[no-any-return]
 
 
 def the_quick_start(machines: Machines) -> None:
@@ -246,13 +237,10 @@ def the_quick_start(machines: Machines) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        try:
+        with ending(popen):
             for name in OWNERS:
                 machines.type(f"hanse node approve {proposed(machines, name)[0]}", name)
-            assert popen.wait(90) == 0, (machines.home / "first.log").read_text()
-        finally:
-            popen.kill()
-            popen.wait()
+            assert popen.wait(PATIENCE) == 0, (machines.home / "first.log").read_text()
     assert "20 rounds over 2 sites" in (machines.home / "first.log").read_text()
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 PAGE = Path(__file__).parents[2] / "docs" / "strategies.md"
 RUN = """
 import json
@@ -57,7 +59,7 @@ def test_fedexp_as_one_file_outside_is_its_papers_algorithm(tmp_path: Path) -> N
     file.parent.mkdir()
     file.write_text(block)
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import psutil
 
 from demo.federation import Federation, hanse
+from tests.waiting import PATIENCE, until
 
 ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
 Json = Any
@@ -72,28 +71,17 @@ def rounds(federation: Federation, run: str) -> list[Json]:
     return found
 
 
-def until(condition: Callable[[], Any], seconds: float = 60, every: float = 0.05) -> Any:
-    """What the condition gives as soon as it is true."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(every)
-
-
-def ended(federation: Federation, run: str, seconds: float = 90) -> Json:
+def ended(federation: Federation, run: str, patience: float = PATIENCE) -> Json:
     """The session once it is over."""
     # the coordinator is not asked again and again: each look has it send all that the run is
-    until(lambda: kept(federation.home, "SELECT state FROM runs WHERE id = ?", run) in ENDED, seconds, 0.05)
+    until(lambda: kept(federation.home, "SELECT state FROM runs WHERE id = ?", run) in ENDED, patience=patience)
     return session(federation, run)
 
 
 def kept(home: Path, question: str, run: str) -> Json:
     """What the coordinator's database says of a run, without asking the coordinator."""
     with contextlib.closing(
-        sqlite3.connect(f"file:{home / 'coordinator' / 'hanse.db'}?mode=ro", uri=True, timeout=5)
+        sqlite3.connect(f"file:{home / 'coordinator' / 'hanse.db'}?mode=ro", uri=True, timeout=PATIENCE)
     ) as database:
         (found,) = database.execute(question, (run,)).fetchone()
     return found

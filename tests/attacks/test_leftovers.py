@@ -16,6 +16,7 @@ import pytest
 
 from demo.federation import Federation
 from hanse.identity import JoinToken
+from tests.waiting import PATIENCE
 
 from .harness import ended, join, propose, until
 
@@ -78,7 +79,7 @@ def test_nothing_is_left_and_no_secret_is_told(tmp_path: Path, monkeypatch: pyte
         alive = related(home)
         assert len(alive) >= 5  # coordinator, two nodes, two workers
         addresses = (federation.http, federation.grpc)
-    assert until(lambda: not related(home), 5)
+    assert until(lambda: not related(home))
     assert all(free(a) for a in addresses)
     assert [p for p in scratch.rglob("*") if p.is_file()] == []
     assert list((home / "coordinator" / "spool").iterdir()) == []
@@ -115,8 +116,8 @@ def test_a_program_with_a_federation_is_stopped(tmp_path: Path, how: int) -> Non
         assert process.stdout.readline() == "up\n"
         assert related(tmp_path / "f")
         process.send_signal(how)
-        assert process.wait(20) != 0
-        assert until(lambda: not related(tmp_path / "f"), 5)
+        assert process.wait(PATIENCE) != 0
+        assert until(lambda: not related(tmp_path / "f"))
     finally:
         process.kill()
         process.stdout.close()  # type: ignore[union-attr]
@@ -137,12 +138,12 @@ def test_kill_9_of_a_program_with_a_federation(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        until(lambda: any("worker_main" in " ".join(p.cmdline()) for p in related(home)), 20)
+        until(lambda: any("worker_main" in " ".join(p.cmdline()) for p in related(home)))
         before = related(home)
         assert len([p for p in before if p.pid != process.pid]) >= 3
         process.kill()
-        process.wait(10)
-        assert until(lambda: not [p for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 20)
+        process.wait(PATIENCE)
+        assert until(lambda: not [p for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
         assert not related(home)
     finally:
         process.kill()
@@ -159,7 +160,7 @@ def test_kill_9_of_a_node_takes_its_worker_along(tmp_path: Path) -> None:
         worker = psutil.Process(_worker(node.pid))
         worker.suspend()  # not even one that does nothing at all lives on
         node.kill()
-        assert until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 10)
+        assert until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 
 def _worker(agent: int) -> int:
@@ -173,4 +174,4 @@ def test_a_federation_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
     federation.coordinator.start_timeout = 3.0
     with pytest.raises(RuntimeError, match="not ready"):
         federation.__enter__()
-    assert until(lambda: not related(tmp_path / "f"), 5)
+    assert until(lambda: not related(tmp_path / "f"))

@@ -31,6 +31,7 @@ from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
 from tests.algorithms.drive import shares, toy
 from tests.combinations import every_other
+from tests.waiting import PATIENCE
 
 Json = Any
 Lie = Callable[[str, Record], Record]  # (label of the step, honest reply) -> what is sent
@@ -420,7 +421,7 @@ def test_a_very_deep_tree_does_not_end_the_process() -> None:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
     )

@@ -20,6 +20,7 @@ from demo.federation import Process, free_port
 from hanse.errors import Tampered, TooLarge
 from hanse.evidence import archive, verify
 from tests.coordinator.federation import PROBE, Federation
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def shaken(address: tuple[str, int], version: ssl.TLSVersion, ciphers: str = "AL
     context.set_ciphers(ciphers)
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["h2", "http/1.1"])
-    with socket.create_connection(address, timeout=10) as plain, context.wrap_socket(plain) as sock:
+    with socket.create_connection(address, timeout=PATIENCE) as plain, context.wrap_socket(plain) as sock:
         return str(sock.version())
 
 
@@ -62,7 +63,7 @@ def test_older_tls_is_not_spoken(addresses: dict[str, tuple[str, int]], door: st
 @pytest.mark.parametrize("door", ["nodes", "people"])
 def test_without_tls_nothing_is_told(addresses: dict[str, tuple[str, int]], door: str) -> None:
     for said in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
-        with socket.create_connection(addresses[door], timeout=10) as plain:
+        with socket.create_connection(addresses[door], timeout=PATIENCE) as plain:
             plain.sendall(said)
             heard = b""
             with contextlib.suppress(OSError):

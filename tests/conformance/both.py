@@ -35,6 +35,7 @@ from hanse.store.nodes import CertificateOnFile
 from hanse.transport import Progress
 from hanse.transports import Caller, Patience
 from hanse.transports.local import LocalTransport
+from tests.waiting import PATIENCE
 
 Sites = Mapping[str, pandas.DataFrame]
 
@@ -116,7 +117,7 @@ def both(home: Path, cases: Mapping[str, Case], **owner: Any) -> Iterator[Both]:
         working = [asyncio.create_task(agent.run()) for agent in agents]
         try:
             token = store.accounts.create_account("Ada", "data_scientist")[1]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while any(not store.nodes.get(node).datasets for node in nodes):
                     await asyncio.sleep(0.02)
             listener = socket.create_server(("127.0.0.1", 0))
@@ -146,13 +147,13 @@ def both(home: Path, cases: Mapping[str, Case], **owner: Any) -> Iterator[Both]:
 
     thread = threading.Thread(target=run, name="federation")
     thread.start()
-    ready.wait(90)
+    ready.wait(PATIENCE)
     try:
         if not failed:
             with hanse.connect(*urls[0]) as far:
                 yield Both(cases, owner, far)
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(PATIENCE)
     if failed:
         raise failed[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import pytest
 from demo.federation import Federation, hanse
 from hanse.identity import Authority, load_identity
 from hanse.node.settings import CoordinatorAddress, NodeSettings
+from tests.waiting import until
 
 from .recorder import Recorder
 
@@ -45,15 +45,15 @@ class World:
     def propose(self, **settings: Any) -> str:
         return str(self.rest("POST", "/api/training/start", settings)["session_id"])
 
-    def until(self, run: str, *states: str, seconds: float = 100) -> dict[str, Any]:
+    def until(self, run: str, *states: str) -> dict[str, Any]:
         """The session, once the run is in one of these states."""
-        end = time.monotonic() + seconds
-        while True:
-            session: dict[str, Any] = self.rest("GET", f"/api/training/sessions/{run}")
-            if session["state"] in states:
-                return session
-            assert time.monotonic() < end, (session["state"], session["reason"])
-            time.sleep(0.05)
+
+        def there() -> Any:
+            session = self.rest("GET", f"/api/training/sessions/{run}")
+            assert session["state"] in states or not session["ended_at"], (session["state"], session["reason"])
+            return session["state"] in states and session
+
+        return until(there)  # type: ignore[no-any-return]
 
     def data(self, node: str) -> Path:
         return self.federation.home / node / "visits.csv"
@@ -97,11 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def await_proposal(world: World, run: str, node: str = "hill") -> None:
     """Returns when the node has the proposal."""
-    end = time.monotonic() + 60
     command = ["node", "proposals", "--json", "--home", str(world.federation.home / node)]
-    while run not in [p["run"] for p in json.loads(hanse(*command))]:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: run in [p["run"] for p in json.loads(hanse(*command))], 0.1)
 
 
 def approve(world: World, run: str, node: str = "hill") -> None:

@@ -8,7 +8,6 @@ sentence that says so.
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from demo.federation import Federation, hanse
 from hanse import connect, simulate
 from tests.coordinator.live import Live
 from tests.coordinator.test_training_config import PRINTED
+from tests.waiting import PATIENCE, until
 
 Json = Any
 
@@ -41,20 +41,19 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as refused:
             return refused.code, json.loads(refused.read())
 
     def until(self, path: str, name: str, *wanted: str) -> Json:
         """The body at ``path`` once its ``name`` is one of these."""
-        end = time.monotonic() + 60
-        while True:
+
+        def there() -> Json:
             _, body = self("GET", path)
-            if body.get(name) in wanted:
-                return body
-            assert time.monotonic() < end, body
-            time.sleep(0.05)
+            return body.get(name) in wanted and body
+
+        return until(there)
 
 
 class Place:
@@ -171,15 +170,15 @@ def test_mllabiome_a_consent_that_names_the_code_needs_no_warning_and_a_reject_e
 
 def test_mllabiome_the_state_is_a_file_beside_the_database(place: Place, tmp_path: Path) -> None:
     """M73 to M77: registry and sessions, kept as they change, and loaded by a coordinator that has nothing else."""
-    path, end = place.federation.home / "coordinator" / "federated_state.json", time.monotonic() + 30
+    path = place.federation.home / "coordinator" / "federated_state.json"
     _, sessions = place.scientist("GET", "/api/training/sessions")
     ended = {s["session_id"] for s in sessions["sessions"] if s["ended_at"]}
-    while True:
+
+    def there() -> Json:
         state = json.loads(path.read_text())
-        if ended <= {s["session_id"] for s in state["completed_sessions"]}:
-            break
-        assert time.monotonic() < end
-        time.sleep(0.1)
+        return ended <= {s["session_id"] for s in state["completed_sessions"]} and state
+
+    state = until(there, 0.1)
     assert {"client-1", "client-2", "browser-1"} <= set(state["clients"])
     home = tmp_path / "coordinator"
     home.mkdir(mode=0o700)

@@ -27,6 +27,7 @@ from grpc_federation import Federation
 from patience import processor_seconds
 
 from tests.extending import install
+from tests.waiting import PATIENCE
 
 install("transports/inbox.py")
 
@@ -121,7 +122,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
         async def body() -> None:
             lab = await MAKERS[request.param]()
             try:
-                async with processor_seconds(200) if request.param in SLOW else asyncio.timeout(30):
+                async with processor_seconds(200) if request.param in SLOW else asyncio.timeout(PATIENCE):
                     for node, handler in handlers.items():
                         await lab.join(node, handler)
                     await test(lab)

@@ -29,6 +29,7 @@ from hanse.store.nodes import CertificateOnFile
 from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports.local import LocalTransport
+from tests.waiting import PATIENCE
 
 Json = Any
 PROBE = {"federated_strategy": "probe", "num_rounds": 3, "sample_id_column": None}
@@ -292,7 +293,7 @@ class Federation:
 
     async def until(self, seen: Callable[[list[Event]], bool], run: str | None = None) -> list[Event]:
         """Waits until ``seen`` is true of all events (or of whatever else it looks at)."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 news = self.it.chronicle.news()
                 events = await asyncio.to_thread(self.store.events.since, 0, 100_000, run=run)
@@ -302,7 +303,7 @@ class Federation:
 
     async def state(self, run: str, *wanted: str) -> str:
         """Waits until the run is in one of these states."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 news = self.it.chronicle.news()
                 found = str((await asyncio.to_thread(self.store.runs.get, run)).state)

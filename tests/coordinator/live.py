@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import httpx
 
+from demo.federation import free_port
 from hanse.answers import Answerer
 from hanse.bundle import thaw
 from hanse.identity import JoinToken, NodeIdentity, csr
@@ -24,6 +25,7 @@ from hanse.transport import Progress
 from hanse.transports import Caller, line
 from hanse.trust import trusted
 from tests.transports.grpc_federation import new_key
+from tests.waiting import PATIENCE, eventually
 
 from .federation import proof_of
 
@@ -35,7 +37,7 @@ class Live:
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.home, self.arguments = home, arguments
-        self.http_port = self.grpc_port = 0
+        self.http_port, self.grpc_port = free_port(), free_port()
         self.popen: subprocess.Popen[str] | None = None
         self.printed: list[str] = []
 
@@ -43,7 +45,7 @@ class Live:
         with (self.home.parent / "coordinator.err").open("a") as errors:
             self.popen = self._launch(errors)
         assert self.popen.stdout is not None
-        too_late = threading.Timer(30, self.popen.kill)
+        too_late = threading.Timer(PATIENCE, self.popen.kill)
         too_late.start()
         for text in self.popen.stdout:
             self.printed.append(text)
@@ -87,20 +89,20 @@ class Live:
     def kill(self) -> None:
         assert self.popen is not None
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(PATIENCE)
         self.popen.stdout.close()  # type: ignore[union-attr]
 
     def stop(self) -> int:
         assert self.popen is not None
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
-        code = self.popen.wait(15)
+        code = self.popen.wait(PATIENCE)
         self.popen.stdout.close()  # type: ignore[union-attr]
         return code
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {token or self.operator}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, verify=trusted(self.url))
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE, verify=trusted(self.url))
 
     async def ok(self, method: str, path: str, body: Json = None, token: str | None = None) -> Json:
         async with self.client(token) as http:
@@ -177,18 +179,15 @@ class GrpcSite:
 
 
 async def until_online(live: Live, count: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            found = await live.ok("GET", "/api/nodes")
-            if sum(n["connected"] for n in found["nodes"]) >= count:
-                return
-            await asyncio.sleep(0.02)
+    async def there() -> bool:
+        return sum(n["connected"] for n in (await live.ok("GET", "/api/nodes"))["nodes"]) >= count
+
+    await eventually(there)
 
 
 async def until_state(live: Live, run: str, *wanted: str) -> Json:
-    async with asyncio.timeout(60):
-        while True:
-            session = await live.ok("GET", f"/api/training/sessions/{run}")
-            if session["state"] in wanted:
-                return session
-            await asyncio.sleep(0.02)
+    async def there() -> Json:
+        session = await live.ok("GET", f"/api/training/sessions/{run}")
+        return session["state"] in wanted and session
+
+    return await eventually(there)

@@ -6,6 +6,7 @@ import asyncio
 
 from hanse.coordinator.desk import Desk
 from hanse.kinds import Awaited, Done
+from tests.waiting import PATIENCE
 
 NOBODY = Awaited(lambda said: Done("over"))
 
@@ -18,7 +19,7 @@ def test_who_waits_hears_of_the_next_step_and_of_the_end_of_its_run_alone() -> N
         one, other = (asyncio.create_task(desk.step(run, 1, 3600)) for run in ("one", "other"))
         await asyncio.sleep(0)
         desk.leave("one")
-        async with asyncio.timeout(60):  # and not when an hour is over
+        async with asyncio.timeout(PATIENCE):  # and not when an hour is over
             assert await one is None
             assert not other.done()
             led.append(asyncio.create_task(desk.next("other", ["a"], 3600, 1, NOBODY)))

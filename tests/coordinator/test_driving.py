@@ -20,6 +20,7 @@ from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import StorageFailed
 from hanse.messages import Record
 from tests.extending import install
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 from .live import GrpcSite, Live, until_online, until_state
@@ -178,7 +179,7 @@ def test_starting_on_a_full_disk_is_a_sentence(small_disk: Path) -> None:
     fill(small_disk)
     command = [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(small_disk / "home")]
     command += ["--plain-http", "--http", "127.0.0.1:0", "--listen", "grpc://127.0.0.1:0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr or "full" in done.stderr
@@ -307,5 +308,5 @@ def test_an_end_that_cannot_be_written_is_written_later(
                 await asyncio.sleep(0.01)
             assert left == {"settle": 0, "forget": 0, "bundle": 0}
 
-    asyncio.run(asyncio.wait_for(body(), 20))
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))
     assert "Traceback" not in caplog.text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hanse.coordinator.routes import events
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 
@@ -27,7 +28,7 @@ def test_steps_are_told_together_and_what_is_more_at_once(tmp_path: Path, monkey
             assert await anext(stream) == b": connected\n\n"
 
             async def told() -> list[str]:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     text = (await anext(stream)).decode()
                 return [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
 

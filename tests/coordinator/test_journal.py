@@ -15,6 +15,7 @@ from hanse.messages import Record
 from hanse.rounds import Step
 from hanse.store import Store
 from hanse.store.states import RunState
+from tests.waiting import PATIENCE, eventually
 
 STATE = Record({"so": "far"})
 
@@ -87,9 +88,7 @@ def test_a_record_waits_no_longer_than_a_moment(written: Written, monkeypatch: p
     async def body() -> None:
         it = written.journal()
         await it.step(step(0), STATE, False)
-        async with asyncio.timeout(20):
-            while written.steps != [0]:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: written.steps == [0])
         await it.end()
 
     asyncio.run(body())
@@ -111,7 +110,7 @@ def test_a_fault_of_storage_is_told_at_the_next_step_or_at_the_end(
                 await it.end()
             return
         with pytest.raises(OSError, match="no space"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 for number in range(1, 10_000):
                     await asyncio.sleep(0.01)
                     await it.step(step(number), STATE, False)

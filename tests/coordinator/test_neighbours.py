@@ -12,6 +12,7 @@ import pytest
 
 from hanse.identity import JoinToken, csr
 from tests.transports.grpc_federation import new_key
+from tests.waiting import PATIENCE
 
 from .federation import PROBE, Federation, summary
 from .live import Live
@@ -46,7 +47,7 @@ async def _from_elsewhere(live: Live) -> int:
 
     transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
     headers = {"authorization": f"Bearer {live.operator}"}
-    async with httpx.AsyncClient(transport=transport, base_url=live.url, headers=headers, timeout=10) as http:
+    async with httpx.AsyncClient(transport=transport, base_url=live.url, headers=headers, timeout=PATIENCE) as http:
         return (await http.get("/api/me")).status_code
 
 
@@ -106,7 +107,7 @@ def test_a_stream_ends_when_what_its_account_may_see_changes(tmp_path: Path, cha
                 f.store.accounts.rotate_token(who.id)
             else:
                 f.store.accounts.unlink(who.id, "a")
-            await asyncio.wait_for(rest, 5)
+            await asyncio.wait_for(rest, PATIENCE)
 
     asyncio.run(body())
 

@@ -16,6 +16,7 @@ from hanse.coordinator.network_service import NetworkService, service
 from hanse.errors import ConfigError
 from hanse.network_driver import Driver
 from tests.extending import install
+from tests.waiting import PATIENCE
 
 from .test_priorities import Network
 
@@ -122,7 +123,7 @@ def test_what_is_preferred_is_of_two_registered_hosts_for_a_while_and_authorised
         async with (
             it.running(),
             httpx.AsyncClient(transport=transport, base_url="http://n") as http,
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE),
         ):
             for _, path, body in registered:
                 await http.post(path, json=body)

@@ -35,6 +35,7 @@ from hanse.coordinator.oidc import Pending, Person, Provider
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, NotNow, TooMany
 from hanse.store import Store
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 from .test_page import chromium, serving, tab
@@ -91,7 +92,7 @@ def providing(back: str) -> Iterator[str]:
     reading.start()
     said = ""
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not (found := re.search(r"^ready (\S+)$", said, re.MULTILINE)):
             said += lines.get(timeout=max(0.1, end - time.monotonic()))
         yield found[1]
@@ -110,7 +111,7 @@ def settings(issuer: str, **more: Any) -> CoordinatorSettings:
 
 def at_the_provider(address: str, who: str, fields: dict[str, str] | None = None) -> str:
     """What a person does in a browser at the provider: types a name, and agrees. Where the browser is sent at last."""
-    with httpx.Client(follow_redirects=False, timeout=20) as browser:
+    with httpx.Client(follow_redirects=False, timeout=PATIENCE) as browser:
         answer = browser.get(address) if fields is None else browser.post(address, data=fields)
         for _ in range(30):
             if answer.is_redirect:
@@ -338,7 +339,7 @@ def test_a_code_is_typed_for_a_command_line(tmp_path: Path, issuer: str) -> None
             assert (await f.call(None, "POST", "/api/login/device/token", body)).status_code == 202
             done = await asyncio.to_thread(at_the_provider, said["verification_uri_complete"], "ada")
             assert "Success" in done or "success" in done, done[:500]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while (answer := await f.call(None, "POST", "/api/login/device/token", body)).status_code == 202:
                     await asyncio.sleep(0.1)  # it was asked a moment ago
             assert answer.status_code == 200, answer.text

@@ -35,6 +35,7 @@ from hanse.errors import ConfigError, NotNow, WireError
 from hanse.facts import Participation, now
 from hanse.store.audit import AuditLog
 from tests.policy.some_facts import RUN
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 
@@ -362,7 +363,8 @@ def test_a_run_waits_for_an_engine_that_is_away_and_goes_on(
 
 def post(url: str, body: Any, token: str = "") -> Any:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=10) as answer:
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.loads(answer.read())
 
 

@@ -12,6 +12,7 @@ from hanse.coordinator.priorities import Priorities
 from hanse.errors import ConfigError, Conflict, NotFound, NotNow, TooMany
 from hanse.messages import Json
 from hanse.network_driver import Pair, Preference
+from tests.waiting import PATIENCE
 
 
 class Network:
@@ -55,7 +56,7 @@ def tried(body: Callable[[Priorities, Network], Awaitable[None]]) -> None:
         it.register_client("10.0.0.2")
         it.register_client("10.0.0.3")
         try:
-            await asyncio.wait_for(body(it, network), 20)
+            await asyncio.wait_for(body(it, network), PATIENCE)
         finally:
             await it.stop()
 

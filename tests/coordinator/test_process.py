@@ -21,6 +21,7 @@ from hanse.errors import ConfigError, HanseError
 from hanse.identity import JoinToken, csr
 from hanse.store.audit import AuditLog
 from tests.transports.grpc_federation import new_key
+from tests.waiting import PATIENCE, ending, eventually
 
 from .live import GrpcSite, Live, until_online, until_state
 
@@ -87,9 +88,11 @@ def test_a_revoked_node_is_put_out_and_stays_out(live: Live) -> None:
             command = ["coordinator", "revoke", "n", "--reason", "lost", "--home", str(live.home)]
             await asyncio.to_thread(hanse, *command)  # asks the coordinator that runs, which ends the connection
             assert (await live.ok("GET", "/api/nodes/n"))["status"] == "revoked"
-            async with asyncio.timeout(10):
-                while (await live.ok("GET", "/api/nodes/n"))["connected"]:
-                    await asyncio.sleep(0.02)
+
+            async def gone() -> bool:
+                return not (await live.ok("GET", "/api/nodes/n"))["connected"]
+
+            await eventually(gone)
             with pytest.raises((HanseError, TimeoutError)):
                 await asyncio.wait_for(stolen.connect(), 1)
             await stolen.link.close()
@@ -112,7 +115,7 @@ def test_events_as_a_stream(live: Live) -> None:
 
     async def read(lines: object, count: int) -> list[dict[str, object]]:
         found: list[dict[str, object]] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             async for line in lines:  # type: ignore[attr-defined]
                 assert line != ": alive"  # it was not the sign of life that brought it
                 if line.startswith("data: "):
@@ -166,8 +169,8 @@ def test_https_with_the_own_authority(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    try:
+    with ending(process):
+        assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("ready"):
                 break
@@ -176,10 +179,8 @@ def test_https_with_the_own_authority(tmp_path: Path) -> None:
         context = ssl.create_default_context(cafile=str(tmp_path / "h" / "authority" / "authority.crt"))
         with urllib.request.urlopen(f"{url}/api/authority", context=context) as answer:
             assert answer.read() == (tmp_path / "h" / "authority" / "authority.crt").read_bytes()
-    finally:
         process.terminate()
-        assert process.wait(15) == 0
-        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
 
 
 def test_plain_http_is_for_loopback_only(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_second_coordinator_on_the_same_home_is_refused(live: Live) -> None:
     before = (live.home / "coordinator.json").read_text()
     command = [sys.executable, "-m", "hanse.cli", "coordinator", "start", "--home", str(live.home), "--plain-http"]
     command += ["--http", "127.0.0.1:0", "--listen", "grpc://127.0.0.1:0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode != 0
     assert live.popen is not None
     assert f"a coordinator is running in this folder already (process {live.popen.pid})" in done.stderr

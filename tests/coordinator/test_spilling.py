@@ -8,6 +8,7 @@ from pathlib import Path
 from hanse import large_arrays
 from hanse.coordinator import server
 from hanse.coordinator.server import Listening, Start
+from tests.waiting import PATIENCE
 
 
 def test_what_is_too_much_for_memory_lies_in_the_home_of_the_coordinator(tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ def test_what_is_too_much_for_memory_lies_in_the_home_of_the_coordinator(tmp_pat
             stop.set()
 
         how = Start(tmp_path, http="127.0.0.1:0", listen="grpc://127.0.0.1:0")
-        await asyncio.wait_for(server._serve(how, ready, stop), 60)
+        await asyncio.wait_for(server._serve(how, ready, stop), PATIENCE)
 
     tmp_path.chmod(0o700)
     asyncio.run(main())

@@ -18,6 +18,7 @@ from hanse.store import Store
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.states import RunState
 from hanse.transports.local import LocalTransport
+from tests.waiting import eventually
 
 
 def fill(store: Store, end: RunState = RunState.COMPLETED) -> str:
@@ -33,11 +34,10 @@ def fill(store: Store, end: RunState = RunState.COMPLETED) -> str:
 
 
 async def until(path: Path, seen: Any) -> dict[str, Any]:
-    async with asyncio.timeout(20):
-        while True:
-            if path.exists() and seen(found := json.loads(path.read_text())):
-                return found  # type: ignore[no-any-return]
-            await asyncio.sleep(0.02)
+    def there() -> Any:
+        return path.exists() and seen(found := json.loads(path.read_text())) and found
+
+    return await eventually(there)  # type: ignore[no-any-return]
 
 
 def test_it_follows_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from hanse.coordinator.routes.events import EventsSeen
 from hanse.coordinator.settings import CoordinatorSettings
 from hanse.errors import Conflict, NotFound
 from hanse.table import Column, Table
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 
@@ -189,7 +190,7 @@ def test_a_stream_goes_on_after_rights_were_changed(tmp_path: Path) -> None:
             waiting = asyncio.ensure_future(first())
             await asyncio.sleep(0)
             closing = asyncio.get_running_loop().call_later(5.0, f.it.chronicle.close_streams)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 assert b"node." in await waiting
             closing.cancel()
 

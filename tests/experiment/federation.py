@@ -26,6 +26,7 @@ from hanse.table import Table
 from hanse.transport import Progress
 from hanse.transports import Patience
 from hanse.transports.local import LocalTransport
+from tests.waiting import PATIENCE
 
 
 @dataclass
@@ -129,12 +130,12 @@ def living(home: Path, sites: Mapping[str, Any]) -> Iterator[Living]:
 
     thread = threading.Thread(target=run, name="coordinator")
     thread.start()
-    ready.wait(20)
+    ready.wait(PATIENCE)
     try:
         if not failed:
             yield found[0]
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(PATIENCE)
     if failed:
         raise failed[0]

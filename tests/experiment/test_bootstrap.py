@@ -14,6 +14,7 @@ from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, HanseError
 from hanse.experiment.bootstrap import bootstrap
 from hanse.experiment.results import load_result
+from tests.waiting import PATIENCE
 
 NODES = ("--node", "ulm", "--node", "bonn")
 RUN = ("--model", "logistic_regression", "--target", "y", "--rounds", "2", "--set", "sample_id_column=null")
@@ -28,7 +29,7 @@ def hanse(*arguments: str) -> Result:
 
 def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -66,7 +67,7 @@ def test_a_coordinator_that_is_not_there_is_an_error_and_not_a_success(tmp_path:
         [sys.executable, str(tmp_path / "p" / "main.py")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={"PATH": "/usr/bin:/bin", "HANSE_TOKEN": "t", "HOME": str(tmp_path)},
     )

@@ -23,6 +23,7 @@ from hanse.errors import ConfigError, Conflict, HanseError, NotAuthenticated
 from hanse.experiment import credentials
 from hanse.experiment.connection import Connection
 from hanse.messages import load
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -289,10 +290,10 @@ def test_help_is_quick_and_loads_little() -> None:
         "heavy = {'numpy', 'httpx', 'rich', 'pandas', 'polars', 'sklearn', 'matplotlib', 'grpc'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=True, capture_output=True).returncode == 0
+    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True, capture_output=True)
     code = (
         "import sys, hanse\nhanse.simulate, hanse.connect\n"
         "heavy = {'httpx', 'rich', 'pandas', 'polars', 'sklearn', 'matplotlib', 'grpc', 'torch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=True, capture_output=True).returncode == 0
+    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True, capture_output=True)

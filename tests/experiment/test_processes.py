@@ -15,6 +15,7 @@ from hanse.errors import ConfigError, RunFailed
 from hanse.experiment import simulated_run
 from hanse.experiment.virtual import virtual_sites
 from hanse.messages import digest
+from tests.waiting import PATIENCE
 
 
 def rows(n: int = 240) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def test_a_cancelled_run_ends_its_processes_in_the_middle_of_their_work() -> Non
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
-        assert began.wait(60), "the preparation is over, and sites train"
+        assert began.wait(PATIENCE), "the preparation is over, and sites train"
         assert len(children()) == 2
         experiment.cancel()
         assert experiment.status()["state"] == "cancelled"

@@ -22,6 +22,7 @@ from hanse.messages import Array, digest, dump
 from hanse.rounds import Step
 from hanse.rule import Decision, Rule
 from hanse.table import ColumnKind, Table
+from tests.waiting import PATIENCE
 
 BINARY = ["logistic_regression", "sgd_classifier", "mlp_classifier", "xgboost", "random_forest"]
 QUANTITY = ["linear_regression", "sgd_regressor", "mlp_regressor", "xgboost", "random_forest"]
@@ -371,9 +372,9 @@ def test_cancel_ends_a_long_run_at_once() -> None:
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     experiment.cancel()
-    watcher.join(60)
+    watcher.join(PATIENCE)
     assert not watcher.is_alive()
     assert states[-1] == "cancelled"
     assert experiment.status()["state"] == "cancelled"

@@ -14,6 +14,7 @@ from threadpoolctl import ThreadpoolController
 from hanse.models._lbfgs import minimise
 from hanse.models._one_thread import one_thread
 from hanse.training import Training
+from tests.waiting import PATIENCE
 
 
 def _threads() -> dict[str, int]:
@@ -49,13 +50,13 @@ def test_several_threads_at_once_leave_it_as_it_was(two: dict[str, int]) -> None
     def work() -> None:
         with one_thread():
             entered.set()
-            assert leave.wait(30)
+            assert leave.wait(PATIENCE)
 
     other = threading.Thread(target=work)
     with one_thread():
         other.start()
-        assert entered.wait(30)
+        assert entered.wait(PATIENCE)
         assert _threads()["scipy"] == 1
     leave.set()
-    other.join(30)
+    other.join(PATIENCE)
     assert _threads() == two

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 pytest.importorskip("os_ken", reason="os-ken is not installed (hanse[network])")
 
 from os_ken.ofproto import ofproto_protocol
@@ -127,7 +129,7 @@ def racing(body: Callable[[Any, Callable[[int], Calling]], Awaitable[None]]) -> 
             return calling
 
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await body(it, call)
         finally:
             it._switch = None  # it need not be told at the end

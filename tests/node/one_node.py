@@ -26,6 +26,7 @@ from hanse.node.settings import NodeSettings, Policy, TaskLimits
 from hanse.store.audit import Entry
 from hanse.transport import Progress
 from hanse.transports import Caller
+from tests.waiting import PATIENCE
 
 ATTACKS = Path(__file__).parent / "attacks"
 WITH_ATTACKS = (str(ATTACKS / "worker_with_attacks.py"),)
@@ -80,7 +81,7 @@ class FakeCoordinator:
 
     async def until(self, kind: str, count: int = 1) -> list[Message]:
         """The messages of a kind, once there are so many."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(found := [m for m in self.heard if m.kind == kind]) < count:
                 self.changed.clear()
                 await self.changed.wait()

@@ -33,6 +33,7 @@ from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
+from tests.waiting import PATIENCE, eventually
 
 X = {"x": np.zeros(16, np.float32)}
 
@@ -131,9 +132,7 @@ def test_what_its_owner_has_to_do_something_about(tmp_path: Path) -> None:
             hello = (await fake.until("hello"))[0].body.data
             assert datetime.fromisoformat(hello["time"]) > datetime.now(UTC) - timedelta(minutes=1)
             assert datetime.fromisoformat(hello["certificate_ends"]) > datetime.now(UTC) + timedelta(days=20)
-            async with asyncio.timeout(10):
-                while not node.agent.coordinator:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: node.agent.coordinator)
             said = (await asyncio.to_thread(control.ask, home, "status"))["warnings"]
             assert "this node's certificate ends on" in said[0]
             assert "in 20 days" in said[0]
@@ -274,7 +273,7 @@ def test_what_a_coordinator_cannot_take_now_is_said_again(tmp_path: Path, monkey
             await asyncio.to_thread(control.ask, tmp_path, "datasets")
             await fake.until("datasets", 3)
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_a_coordinator_that_refuses_a_decision_is_not_asked_for_ever(tmp_path: Path) -> None:
@@ -445,7 +444,7 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                     enrol(tmp_path / name, authority, where, name)
                     command = [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(tmp_path / name)]
                     agents.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     await greeted.wait()
                 for name in ("alpha", "beta"):
                     while not (status := await asyncio.to_thread(control.ask, tmp_path / name, "status"))["worker"]:
@@ -477,7 +476,7 @@ def test_a_run_over_grpc_with_node_processes_that_are_small_when_idle(tmp_path: 
                 assert {p for p, m in heard if m.kind == "consent"} == {"alpha", "beta"}
                 for agent in agents:
                     agent.send_signal(signal.SIGTERM)
-                assert [await asyncio.to_thread(agent.wait, 20) for agent in agents] == [0, 0]
+                assert [await asyncio.to_thread(agent.wait, PATIENCE) for agent in agents] == [0, 0]
                 assert not psutil.pid_exists(status["worker"])
             finally:
                 for agent in agents:

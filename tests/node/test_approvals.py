@@ -23,6 +23,7 @@ from hanse.errors import ConfigError, Conflict, NotApproved, NotFound, WireError
 from hanse.messages import dumps
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.settings import FILE, NodeSettings, Policy, TaskLimits
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_what_was_read_is_read_again_when_anything_was_written(approvals: Approv
     assert approvals.approved("run-1", first.sha256).state == "approved"
     program = "import sys; from pathlib import Path; from hanse.node.approvals import Approvals; "
     program += "Approvals(Path(sys.argv[1])).revoke('run-1', actor='ada')"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=PATIENCE)
     with pytest.raises(NotApproved, match="revoked"):
         approvals.approved("run-1", first.sha256)
 

@@ -23,6 +23,7 @@ from hanse.node import cage, worker
 from hanse.node.catalogue import Catalogue
 from hanse.node.settings import Policy
 from hanse.transports.local import LocalTransport
+from tests.waiting import PATIENCE, eventually
 
 needs_landlock = pytest.mark.skipif(not cage.abi(), reason="this kernel has no Landlock; plans are refused here")
 
@@ -63,7 +64,9 @@ def test_what_is_not_named_is_not_there(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         try:
             arguments = [json.dumps(value) for value in ([str(seen)], [str(other), str(seen)], stranger.pid)]
-            done = subprocess.run([sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, timeout=PATIENCE
+            )
             assert done.returncode == 0, done.stderr
             said = json.loads(done.stdout)
             assert stranger.poll() is None
@@ -158,9 +161,7 @@ def test_a_plan_learns_from_the_approved_data_set_and_reaches_nothing_else(tmp_p
                 await run_of(node, plan_bundle(home, [str(tmp_path / "data" / "visits.csv")]), "run-2")
             for run in ("run-1", "run-2"):
                 await node.coordinator.ask("finished", {"run": run, "state": "completed"})
-            async with asyncio.timeout(20):
-                while node.agent.worker.caged is not None:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: node.agent.worker.caged is None)
             assert not (home / "cage").exists()
 
     asyncio.run(main())

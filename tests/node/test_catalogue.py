@@ -31,6 +31,7 @@ from hanse.queries import Known, Owner, Values, statistic
 from hanse.readers import csv as csv_reader
 from hanse.summary import summary
 from hanse.table import Column, ColumnKind, Table
+from tests.waiting import PATIENCE
 
 CSV = "age,sex,ill\n" + "".join(f"{40 + i},{'fm'[i % 2]},{'true' if i % 3 else 'false'}\n" for i in range(27))
 
@@ -284,7 +285,7 @@ def test_concurrent_writers_lose_nothing(catalogue: Catalogue, data: Path) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     assert errors == []
     assert len(catalogue.list()) == 20
 
@@ -294,7 +295,8 @@ def test_a_killed_writer_leaves_no_lock(catalogue: Catalogue, data: Path) -> Non
         "import os, sys; from pathlib import Path; from hanse.node.catalogue import Catalogue\n"
         "with Catalogue(Path(sys.argv[1]))._changing(): os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(catalogue.home)], check=False, timeout=60).returncode == -9
+    done = subprocess.run([sys.executable, "-c", code, str(catalogue.home)], check=False, timeout=PATIENCE)
+    assert done.returncode == -9
     assert catalogue.add(data, "after").name == "after"
 
 
@@ -303,7 +305,7 @@ def test_importing_the_catalogue_is_light() -> None:
         "import sys, hanse.node.catalogue\n"
         "print(*sorted({'polars', 'PIL', 'sklearn', 'torch', 'pandas', 'pyarrow'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.strip() == ""
 
 

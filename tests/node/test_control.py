@@ -12,6 +12,7 @@ import pytest
 from one_node import probe, running
 
 from hanse.node import control
+from tests.waiting import eventually
 
 # What a training plan could do: from the worker's process, or one that it started and that has left its session
 ATTACK = """
@@ -41,9 +42,7 @@ def test_nothing_that_the_worker_started_approves_in_the_owners_name(tmp_path: P
                 pytest.skip("this system has no network namespaces; plans are refused here")
             await node.propose(probe())
             await asyncio.to_thread(subprocess.run, [sys.executable, "-c", ATTACK, str(tmp_path), how], check=True)
-            async with asyncio.timeout(30):
-                while not (tmp_path / "said").exists() or not (tmp_path / "said").read_text():
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: (tmp_path / "said").exists() and (tmp_path / "said").read_text())
             assert (tmp_path / "said").read_text() == "not_allowed"
             assert node.agent.approvals.get("run-1").state == "pending"
             said = await asyncio.to_thread(control.ask, tmp_path, "approve", run="run-1", actor="owner")

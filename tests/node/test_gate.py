@@ -42,6 +42,7 @@ from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
 from hanse.rule import Decision
 from tests.policy.some_facts import without
+from tests.waiting import PATIENCE
 
 X = {"x": np.zeros(16, np.float32)}
 ASK = {"round": 1}
@@ -117,7 +118,7 @@ def test_consent_for_one_hash_does_not_cover_another(tmp_path: Path) -> None:
 
 def test_rejected_revoked_and_expired_approvals_are_none(tmp_path: Path) -> None:
     async def main() -> None:
-        async with running(tmp_path, policy=Policy(approval_days=1e-5)) as node:
+        async with running(tmp_path) as node:
             bundle = probe()
             gate = node.agent.gate
             await node.propose(bundle, "no")
@@ -127,8 +128,9 @@ def test_rejected_revoked_and_expired_approvals_are_none(tmp_path: Path) -> None
             await node.task(bundle, ASK, X, run="back")
             gate.revoke("back", actor="owner")
             await refused(node, NotApproved, "revoked", bundle, ASK, X, run="back", step=1)
-            await node.approved(bundle, "short")
-            await asyncio.sleep(0.9)
+            await node.propose(bundle, "short")
+            gate.approve("short", actor="owner", days=1e-6)
+            await asyncio.sleep(0.1)  # which is more
             await refused(node, NotApproved, "expired", bundle, ASK, X, run="short")
 
     asyncio.run(main())
@@ -244,7 +246,7 @@ def test_nothing_leaves_once_an_approval_was_taken_back_while_the_disk_was_waite
                 settle(*args)
                 taken_back = threading.Event()
                 loop.call_soon_threadsafe(lambda: (node.agent.gate.revoke("run-1", actor="owner"), taken_back.set()))
-                assert taken_back.wait(30)
+                assert taken_back.wait(PATIENCE)
 
             node.agent.book.ledgers = (Free(),)  # type: ignore[assignment]
             monkeypatch.setattr(node.agent.book, "settle", slow)

@@ -26,6 +26,7 @@ from hanse.store import Store
 from hanse.store.nodes import CertificateOnFile
 from hanse.transports import Hub, listener
 from hanse.transports._grpc_channel import client_context, server_credentials
+from tests.waiting import eventually
 
 
 def joined(home: Path, authority: Authority, days: float, address: str = "grpc://localhost:1") -> NodeIdentity:
@@ -194,16 +195,13 @@ def test_a_node_renews_its_certificate_over_the_connection_that_the_old_one_open
             agent = Agent(tmp_path / "alpha")
             working = asyncio.create_task(agent.run())
             try:
-                async with asyncio.timeout(20):
-                    while load_identity(tmp_path / "alpha").cert_pem == old.cert_pem:
-                        await asyncio.sleep(0.02)
-                    assert store.nodes.get("alpha").fingerprint == read.fingerprint  # until the new one is shown
-                    while registry.warnings(store.nodes.get("alpha")):  # of the old one's end: there are none any more
-                        await asyncio.sleep(0.02)
-                    transport.disconnect("alpha", "to see the node again")
-                    new = read_certificate(load_identity(tmp_path / "alpha").cert_pem)
-                    while store.nodes.get("alpha").fingerprint != new.fingerprint:
-                        await asyncio.sleep(0.02)
+                await eventually(lambda: load_identity(tmp_path / "alpha").cert_pem != old.cert_pem)
+                assert store.nodes.get("alpha").fingerprint == read.fingerprint  # until the new one is shown
+                # of the old one's end there are none any more
+                await eventually(lambda: not registry.warnings(store.nodes.get("alpha")))
+                transport.disconnect("alpha", "to see the node again")
+                new = read_certificate(load_identity(tmp_path / "alpha").cert_pem)
+                await eventually(lambda: store.nodes.get("alpha").fingerprint == new.fingerprint)
                 assert new.expires - read.expires > datetime.timedelta(days=300)
                 assert agent.warnings() == []
                 with pytest.raises(NotAuthenticated, match="does not count"):

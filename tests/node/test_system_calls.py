@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hanse.node import cage, system_calls
+from tests.waiting import PATIENCE
 
 needs_both = pytest.mark.skipif(
     not (cage.abi() and system_calls.available()), reason="this kernel cannot shut a plan in; plans are refused here"
@@ -94,7 +95,7 @@ def tried(where: str) -> dict[str, str]:
             with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
                 arguments = [place, str(stranger.pid), where]
                 done = subprocess.run(
-                    [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+                    [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=PATIENCE
                 )
                 stranger.kill()
             assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ from hanse.node.pipe import FREED, KEPT, note, packed, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
 from hanse.node.worker import _environment, _Process
+from tests.waiting import PATIENCE
 
 LARGE = 1 << 20  # elements of float32
 
@@ -129,7 +130,7 @@ def test_a_cancelled_task_is_stopped_by_force_if_need_be(
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await still_works(node)
             assert (node.agent.worker.pid == before) == (how == "sleep")
 
@@ -147,12 +148,12 @@ def test_a_worker_that_is_being_started_ends_with_the_node(tmp_path: Path) -> No
             spawn = worker._spawn
             worker._spawn = lambda: started.append(spawn()) or started[-1]  # type: ignore[method-assign, func-returns-value]
             os.kill(pid, signal.SIGKILL)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while not started:
                     await asyncio.sleep(0)
         assert len(started) == 1
         assert not started[0].alive
-        assert started[0].process.wait(60) == -signal.SIGKILL
+        assert started[0].process.wait(PATIENCE) == -signal.SIGKILL
 
     asyncio.run(main())
 
@@ -360,7 +361,7 @@ def test_what_is_kept_of_an_ask_is_told_of_that_ask_and_not_of_the_next(second: 
             assert other.lent == (second == KEPT)
             process.end("the test is over")
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_shared_memory_that_is_still_looked_at_is_not_given_away() -> None:

@@ -20,6 +20,7 @@ from hanse.facts import Facts
 from hanse.node.settings import Policy, TaskLimits
 from hanse.registry import find, names
 from hanse.rule import Decision, Rule
+from tests.waiting import PATIENCE
 
 OWNER: dict[str, Any] = {
     "allowed_algorithms": ["fedavg", "probe"],
@@ -216,10 +217,23 @@ class Patient:
         return Decision(self.says, self.name)
 
 
+class Together:
+    """A rule that decides once so many of it have been asked."""
+
+    name = "together"
+
+    def __init__(self, parties: int) -> None:
+        self.there = asyncio.Barrier(parties)
+
+    async def decide(self, known: Facts) -> Decision:
+        await self.there.wait()
+        return Decision(True, self.name)
+
+
 def test_rules_may_wait_and_wait_together() -> None:
     async def main() -> list[Decision]:
-        async with asyncio.timeout(5):
-            return await policy.decide([Patient(0.2)] * 50, FINE)
+        async with asyncio.timeout(PATIENCE):
+            return await policy.decide([Together(50)] * 50, FINE)
 
     assert all(d.allowed for d in asyncio.run(main()))
     assert not decide([Patient(0, False)], FINE)[0].allowed

@@ -16,6 +16,7 @@ from hanse.errors import ConfigError, Conflict
 from hanse.store import migrations
 from hanse.store.database import Database, is_name, to_json, words
 from hanse.store.store import Store
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite://", "sqlite:///:memory:", "oracle+what://x"])
@@ -64,7 +65,7 @@ def test_many_may_open_an_empty_database_at_once(url: str) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert [p.returncode for p in processes] == [0, 0, 0, 0]
 
 

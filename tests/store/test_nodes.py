@@ -13,6 +13,7 @@ from hanse.errors import ConfigError, Conflict, NotAuthenticated, NotFound
 from hanse.store.database import now
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.store import Store
+from tests.waiting import PATIENCE
 
 A, B = CertificateOnFile("01", "aa" * 32), CertificateOnFile("02", "bb" * 32)
 
@@ -99,7 +100,7 @@ def test_of_two_processes_with_the_same_join_token_exactly_one_gets_in(store: St
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = sorted(process.communicate(timeout=60)[0].split()[0] for process in processes)
+    said = sorted(process.communicate(timeout=PATIENCE)[0].split()[0] for process in processes)
     assert said == ["lost", "won"]
 
 

@@ -19,6 +19,7 @@ from hanse.transports._flower_node import SuperNodesFilter, app_in
 from hanse.transports._flower_relay import HttpFilter, Relays, Streams, ask
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._port import Port
+from tests.waiting import PATIENCE
 
 
 class Behind:
@@ -103,7 +104,7 @@ def run(home: Path, body: Callable[[House], Awaitable[None]]) -> None:
         await house.behind.start()
         await house.door.open()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await body(house)
         finally:
             for streams in house.opened:
@@ -309,7 +310,7 @@ def at_a_site(body: Callable[[Site], Awaitable[None]]) -> None:
         server = await asyncio.start_server(relays.came, "127.0.0.1", 0)
         site.port = server.sockets[0].getsockname()[1]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await body(site)
         finally:
             server.close()
@@ -456,4 +457,4 @@ def test_a_server_that_closed_meanwhile_is_called_again(tmp_path: Path) -> None:
         server.close()
         await relays.close()
 
-    asyncio.run(asyncio.wait_for(body(), 20))
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))

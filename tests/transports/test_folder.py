@@ -24,11 +24,12 @@ from hanse.transport import Handler, Progress
 from hanse.transports import _folder_coordinator, _folder_files, _folder_watch, _folder_wire
 from hanse.transports import _folder_papers as papers
 from hanse.transports._folder_keys import FreshKey
+from tests.waiting import PATIENCE
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def body() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await test
 
     asyncio.run(body())

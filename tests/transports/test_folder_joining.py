@@ -21,6 +21,7 @@ from hanse.transports import _folder_joining as joining
 from hanse.transports import _folder_papers as papers
 from hanse.transports import _folder_watch
 from hanse.transports._folder_keys import FreshKey
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(test: Any) -> None:
     async def body() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await test
 
     asyncio.run(body())

@@ -28,9 +28,10 @@ from hanse.transports._grpc_channel import PATH, channel_credentials, client_con
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._outbox import pack, unpack
+from tests.waiting import PATIENCE
 
 
-def run(test: Coroutine[Any, Any, None], seconds: float = 20) -> None:
+def run(test: Coroutine[Any, Any, None], seconds: float = PATIENCE) -> None:
     async def body() -> None:
         async with asyncio.timeout(seconds):
             await test
@@ -276,7 +277,7 @@ def test_a_node_whose_handshake_outlasts_the_coordinator_is_not_asked_who_it_is(
             await writer.start_tls(channel_credentials(identity(federation.authority, "late")), server_hostname=host)
             fields = [(":method", "POST"), (":path", PATH), ("content-type", "application/grpc")]
             writer.write(_http2.PREFACE + _http2.frame(4, 0, 0) + _http2.frame(1, 4, 1, hpack.Encoder().encode(fields)))
-            said = await asyncio.wait_for(reader.read(-1), 10)
+            said = await asyncio.wait_for(reader.read(-1), PATIENCE)
             assert b"the coordinator stops" in said
             writer.close()
 
@@ -1105,4 +1106,4 @@ def test_it_is_told_when_something_large_moves_and_not_while_a_node_computes(tmp
                 at_work.clear()
                 may.clear()
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))

@@ -15,6 +15,7 @@ from hanse.transports import Caller
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports.grpc import line
 from tests.transports.grpc_federation import credentials_of, echo, identity
+from tests.waiting import PATIENCE
 
 
 async def said_by(node_of: Authority, server_of: Authority, ahead: datetime.timedelta) -> str:
@@ -36,7 +37,7 @@ async def said_by(node_of: Authority, server_of: Authority, ahead: datetime.time
     calling = line(address, Caller("ulm", lambda: me, echo, Memory, report, lambda *what: None, MAX_MESSAGE_BYTES))
     calling.start()
     try:
-        return await asyncio.wait_for(found, 20)
+        return await asyncio.wait_for(found, PATIENCE)
     finally:
         await calling.close()
         await coordinator.stop()

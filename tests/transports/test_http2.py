@@ -37,12 +37,13 @@ from hanse.transports._http2 import (
     frame,
 )
 from hanse.transports._way_out import proxy_for, tunnel
+from tests.waiting import PATIENCE
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 OPENS = [(":method", "POST"), (":path", PATH), ("content-type", "application/grpc")]
 
 
-def run(test: Coroutine[Any, Any, None], seconds: float = 20) -> None:
+def run(test: Coroutine[Any, Any, None], seconds: float = PATIENCE) -> None:
     asyncio.run(asyncio.wait_for(test, seconds))
 
 
@@ -253,7 +254,7 @@ def test_who_opens_no_call_in_time_is_hung_up_on(said: bytes) -> None:
             for byte in PREFACE[:9] if said == b"slowly" else said:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.05 if said == b"slowly" else 0)
-            await asyncio.wait_for(reader.read(-1), 5)
+            await asyncio.wait_for(reader.read(-1), PATIENCE)
         writer.close()
         await coordinator.stop()
 
@@ -268,7 +269,7 @@ def test_who_shows_no_certificate_in_time_is_hung_up_on(tmp_path: Path, monkeypa
             host, _, port = federation.address.rpartition(":")
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"\x16\x03\x01")
-            assert await asyncio.wait_for(reader.read(-1), 5) == b""
+            assert await asyncio.wait_for(reader.read(-1), PATIENCE) == b""
             writer.close()
 
     run(test())

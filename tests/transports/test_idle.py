@@ -23,6 +23,7 @@ from hanse.transports._http2 import PREFACE, frame
 from hanse.transports._large_request import ALIVE_SECONDS, Traffic
 from hanse.transports._link import Link
 from hanse.transports._outbox import Outbox, Parcel
+from tests.waiting import PATIENCE
 
 HEADERS, SETTINGS, PING = 1, 4, 6
 ASKED = frame(PING, 0, 0, bytes(8))
@@ -207,7 +208,7 @@ def test_what_waited_long_enough_leaves_alone_and_what_came_later_waits_as_long(
         assert min(when - queued for when in left.values() if when > queued) > 0.15
         outbox.close()
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_both_ends_know_how_often_a_node_beats_now(tmp_path: Path) -> None:

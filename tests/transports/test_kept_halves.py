@@ -21,6 +21,7 @@ from hanse.transports import _answers, _kept_halves
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._kept_halves import KeptHalves, NodeHalves
+from tests.waiting import PATIENCE
 
 CHUNK = 1 << 10
 CHUNKS = 20
@@ -204,7 +205,7 @@ def test_an_upload_goes_on_when_its_coordinator_was_killed_and_started_again(
             assert await line(second) == f"reply m 1 {digest(Record({'n': 1}, {'w': raw}))}"
         await node.close()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))
     assert worked == ["m"]
     assert sent_from[0] == 0
     assert len(sent_from) == 2

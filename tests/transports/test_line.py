@@ -11,6 +11,7 @@ from grpc_federation import Federation
 
 from hanse.messages import Message, Record
 from hanse.transports._line import counted
+from tests.waiting import PATIENCE
 
 
 def test_the_line_to_a_node_is_measured_from_its_large_payloads(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_the_line_to_a_node_is_measured_from_its_large_payloads(tmp_path: Path) 
             assert it.coordinator.line("nobody") == {}
             assert it.coordinator.ends("nobody") is None
 
-    asyncio.run(asyncio.wait_for(body(), 30))
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))
 
 
 def test_what_is_no_tcp_connection_has_no_counts() -> None:

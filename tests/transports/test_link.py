@@ -10,6 +10,7 @@ import pytest
 from hanse.messages import Message, Record, frames
 from hanse.transport import Progress
 from hanse.transports._link import Link
+from tests.waiting import PATIENCE
 
 
 class Deaf:
@@ -56,7 +57,7 @@ async def served(said: Iterator[bytes], answer: str) -> tuple[str, list[tuple[st
 
     link = Link("coordinator", "rogue", handle, lambda peer, what, detail: noted.append((what, detail)))
     wire = Deaf(said)
-    reason = await asyncio.wait_for(link.run(wire), 20)
+    reason = await asyncio.wait_for(link.run(wire), PATIENCE)
     return reason, noted, link
 
 

@@ -21,6 +21,7 @@ from hanse.messages import Message, Record
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
+from tests.waiting import PATIENCE
 
 _STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 pytestmark = [
@@ -31,7 +32,7 @@ pytestmark = [
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def body() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await test
 
     asyncio.run(body())

@@ -17,11 +17,12 @@ from hanse.messages import Message, Record
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_node import GrpcNode
+from tests.waiting import PATIENCE
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def body() -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             await test
 
     asyncio.run(body())

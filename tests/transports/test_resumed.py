@@ -22,6 +22,7 @@ from hanse.transports import _halves
 from hanse.transports._conduit import CHUNK_BYTES as CHUNK
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import Link
+from tests.waiting import PATIENCE
 
 CHUNKS = 8
 FEW = 64 << 10  # bytes of headers and signals
@@ -126,7 +127,7 @@ def tried(body: Callable[[Between], Any], answer: Any = None) -> None:
         it = Between() if answer is None else Between(answer)
         running = asyncio.create_task(it.line.run())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await body(it)
         finally:
             running.cancel()
@@ -444,4 +445,4 @@ def test_thirty_megabytes_over_a_line_that_is_cut(tmp_path: Path) -> None:
             assert proxy.bytes <= 2 * reply.body.nbytes * 1.02 + proxy.cuts * lost
             proxy.close()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))

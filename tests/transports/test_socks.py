@@ -12,6 +12,7 @@ from grpc_federation import Federation
 from hanse.messages import Message, Record
 from hanse.transports import _grpc_node
 from hanse.transports._way_out import tunnel
+from tests.waiting import PATIENCE
 
 
 class Socks:
@@ -77,7 +78,7 @@ class Socks:
 def test_a_node_calls_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
     async def test() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE),
             Federation(tmp_path) as federation,
             Socks(federation.address, password) as proxy,
         ):
@@ -109,7 +110,7 @@ def test_a_node_calls_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_a_proxy_that_says_no_is_told(answers: tuple[bytes, ...], said: str) -> None:
     async def test() -> None:
-        async with asyncio.timeout(20), Socks(answers=answers) as proxy:
+        async with asyncio.timeout(PATIENCE), Socks(answers=answers) as proxy:
             with pytest.raises(ConnectionError, match=said):
                 await tunnel(urlsplit(f"socks5://127.0.0.1:{proxy.port}"), "coordinator.example", 443)
 
@@ -118,7 +119,7 @@ def test_a_proxy_that_says_no_is_told(answers: tuple[bytes, ...], said: str) -> 
 
 def test_a_wrong_password_is_told() -> None:
     async def test() -> None:
-        async with asyncio.timeout(20), Socks(answers=(b"\x05\x02", b"\x01\x01")) as proxy:
+        async with asyncio.timeout(PATIENCE), Socks(answers=(b"\x05\x02", b"\x01\x01")) as proxy:
             with pytest.raises(ConnectionError, match="does not take this name and password"):
                 await tunnel(urlsplit(f"socks5://me:wrong@127.0.0.1:{proxy.port}"), "coordinator.example", 443)
 

@@ -19,6 +19,7 @@ from folder_federation import FolderFederation
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from demo.federation import free_port
 from hanse.messages import Message, Record
+from tests.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.long,
@@ -35,7 +36,7 @@ class Device:
         (folder / ".stfolder").mkdir()
         self.home, self.folder, self.port = home, folder, free_port()
         made = subprocess.run(
-            ["syncthing", "generate", "--home", str(home)], capture_output=True, text=True, timeout=30, check=True
+            ["syncthing", "generate", "--home", str(home)], capture_output=True, text=True, timeout=PATIENCE, check=True
         )
         found = re.search(r"Device ID: ([A-Z0-9-]+)", made.stdout + made.stderr)
         assert found is not None

@@ -19,6 +19,7 @@ from hanse.transports._broadcast import KEPT_FRAMES, Broadcast
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import Link
 from hanse.transports._turns import Turn, Turns
+from tests.waiting import PATIENCE
 
 CHUNK = 1 << 10
 
@@ -114,7 +115,7 @@ def test_who_waits_shows_progress_and_does_not_wait_for_the_silent(monkeypatch: 
         turns, come, signs = Turns(1), asyncio.Event(), []
         turns.take(lambda: None, lambda: None)  # moves nothing, for ever
         turns.take(come.set, lambda: signs.append(1))
-        await asyncio.wait_for(come.wait(), 5)
+        await asyncio.wait_for(come.wait(), PATIENCE)
         assert signs
 
     asyncio.run(body())
@@ -335,10 +336,10 @@ def test_whoever_goes_gives_its_turn_back(how: str) -> None:
         else:
             ours[1].hang_up("gone")
         blocked[1].release()
-        assert (await asyncio.wait_for(asked[2], 10)).kind == "reply"
+        assert (await asyncio.wait_for(asked[2], PATIENCE)).kind == "reply"
         if how == "disconnected":
             running += connect()
-            await asyncio.wait_for(asyncio.gather(*asked), 10)
+            await asyncio.wait_for(asyncio.gather(*asked), PATIENCE)
         else:
             await asyncio.gather(*asked, return_exceptions=True)
         assert not traffic.sending._holders
@@ -383,7 +384,7 @@ def test_what_nobody_can_take_yet_stays_at_the_node() -> None:
         assert not asked.done()
         assert watched.most <= 1
         holding.release()
-        assert (await asyncio.wait_for(asked, 10)).body.nbytes == 4 << 20
+        assert (await asyncio.wait_for(asked, PATIENCE)).body.nbytes == 4 << 20
         await end(ours, theirs, running)
 
     asyncio.run(body())
