@@ -8,7 +8,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -98,12 +97,17 @@ def test_what_was_read_is_forgotten_when_it_is_taken_away_or_comes(approvals: Ap
     assert approvals.decision("run-2", late.sha256) == late
 
 
-def test_what_was_read_expires(approvals: Approvals) -> None:
+def test_what_was_read_expires(approvals: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=2)
+
     found = receive(approvals)
-    approvals.approve("run-1", actor="ada", days=0.2 / 86400)
+    approvals.approve("run-1", actor="ada", days=1)
     assert approvals.approved("run-1", found.sha256)
     statements = reads(approvals)
-    time.sleep(0.25)
+    monkeypatch.setattr("hanse.node.approvals.datetime", Later)
     with pytest.raises(NotApproved, match="expired"):
         approvals.approved("run-1", found.sha256)
     assert not statements

@@ -395,18 +395,21 @@ def test_an_unclosed_quote_does_not_fill_the_memory(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.long
-def test_a_large_file_is_read_in_well_under_a_second(tmp_path: Path) -> None:
+def test_a_large_file_is_read_in_a_few_times_what_polars_takes(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(100_000, 20))
     path = tmp_path / "large.csv"
     pl.DataFrame(values, schema=[f"c{i}" for i in range(20)], orient="row").write_csv(path)
     readers.read(path)  # imports, file cache
-    taken = []
+    taken, floor = [], []
     for _ in range(3):
         start = time.process_time()  # others may keep the cores busy
         table = readers.read(path)
         taken.append(time.process_time() - start)
+        start = time.process_time()
+        pl.read_csv(path)
+        floor.append(time.process_time() - start)
     assert np.array_equal(np.column_stack([c.values for c in table.columns.values()]), values)
-    assert min(taken) < 1.0  # about 0.5 s of all cores together
+    assert min(taken) < 6 * min(floor)
     streamed = np.concatenate([b["c7"].values for b in readers.stream(path, ["c7"], 9_999)])
     assert np.array_equal(streamed, values[:, 7])
 
@@ -808,10 +811,14 @@ def test_reading_calls_as_many_functions_more_as_there_are_columns_more(tmp_path
 
 @pytest.mark.long
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_fifty_rows_and_forty_thousand_columns_are_added_in_three_seconds(tmp_path: Path, ending: str) -> None:
-    frame = pl.DataFrame(np.random.default_rng(0).normal(size=(50, 40_000)).round(6))
-    path = tmp_path / f"omics.{ending}"
-    frame.write_csv(path) if ending == "csv" else frame.write_parquet(path)
-    began = time.process_time()
-    assert len(Catalogue(tmp_path / "node").add(path).schema) == 40_000
-    assert time.process_time() - began < 3.0
+def test_eight_times_as_many_columns_take_about_eight_times_as_long(tmp_path: Path, ending: str) -> None:
+    def took(count: int) -> float:
+        frame = pl.DataFrame(np.random.default_rng(0).normal(size=(50, count)).round(6))
+        path = tmp_path / f"omics-{count}.{ending}"
+        frame.write_csv(path) if ending == "csv" else frame.write_parquet(path)
+        began = time.process_time()
+        assert len(Catalogue(tmp_path / f"node-{count}").add(path).schema) == count
+        return time.process_time() - began
+
+    took(100)  # what is loaded at the first
+    assert took(40_000) < 24 * took(5_000)  # quadratic: 64

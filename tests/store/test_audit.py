@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -258,13 +259,21 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
 @pytest.mark.long
 def test_appending_is_cheap(tmp_path: Path) -> None:
     log = filled(tmp_path, 10)
-    best = float("inf")
-    for _ in range(20):  # the best of many, since this machine is shared
-        began = time.perf_counter()
-        for _ in range(50):
-            log.append("alice", "task.answered", "run-1", {"hash": "ab" * 32, "step": 3})
-        best = min(best, (time.perf_counter() - began) / 50)
-    assert best < 50e-6
+    took, floor = [], []
+    with (tmp_path / "plain").open("ab", buffering=0) as plain:
+        for _ in range(20):  # the best of many, beside lines that are hashed and written and no more
+            began = time.process_time()
+            for _ in range(50):
+                log.append("alice", "task.answered", "run-1", {"hash": "ab" * 32, "step": 3})
+            took.append(time.process_time() - began)
+            began = time.process_time()
+            for _ in range(50):
+                line = json.dumps(
+                    {"who": "alice", "what": "task.answered", "on": "run-1", "hash": "ab" * 32, "step": 3}
+                )
+                plain.write(line.encode() + hashlib.sha256(line.encode()).hexdigest().encode())
+            floor.append(time.process_time() - began)
+    assert min(took) < 10 * min(floor)
 
 
 def test_the_audit_log_needs_no_database_library() -> None:
