@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Nodes ``lake`` and ``hill`` as processes; ``lake`` accepts what its rules allow, ``hill`` asks its owner."""
     home = tmp_path_factory.mktemp("world")
     with ExitStack() as stack:
-        federation = stack.enter_context(Federation(home, "--heartbeat", "0.3"))
+        federation = stack.enter_context(Federation(home, "--heartbeat", "1"))
         it = World(federation, federation.account("Sina", "data_scientist"), {})
         authority = Authority.open(home / "coordinator" / "authority")
         for seed, (name, policy) in enumerate({"lake": "accept-allowed", "hill": "ask"}.items()):

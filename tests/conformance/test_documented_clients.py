@@ -81,7 +81,7 @@ def write_visits(path: Path, seed: int, rows: int = 60) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("documented")
-    with Federation(home, "--heartbeat", "0.3") as federation:
+    with Federation(home, "--heartbeat", "1") as federation:
         found = Place(federation)
         for seed, name in enumerate(("client-1", "client-2")):
             folder = federation.enrol(name, consent="coordinator", allow_federated_analytics="true")
@@ -258,7 +258,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in VARIABLES.items():
                 patch.setenv(variable, value)
-            federation = stack.enter_context(Federation(tmp_path_factory.mktemp("pictures"), "--heartbeat", "0.3"))
+            federation = stack.enter_context(Federation(tmp_path_factory.mktemp("pictures"), "--heartbeat", "1"))
         found = Place(federation)
         for name in ("client-1", "client-2"):
             folder = federation.enrol(name, consent="coordinator")

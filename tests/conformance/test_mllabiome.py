@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from tests.waiting import until
+
 from .conftest import HEART, PATIENT, TOWN, VALUE, World, approve, await_proposal, hanse
 from .recorder import payloads
 
@@ -37,6 +39,7 @@ def test_no_raw_row_is_on_the_wire_or_at_the_coordinator(world: World) -> None:
     assert "hill" in reason
     assert str(world.federation.home) not in reason
 
+    until(lambda: all(b'"kind":"heartbeat"' in recorder.sent() for recorder in world.recorders.values()), 0.2)
     for name, recorder in world.recorders.items():
         sent = recorder.sent()
         of_hill = ("consent", "error") if name == "hill" else ()
