@@ -51,7 +51,7 @@ RUN = 1  # by this number an app knows its run: there is one in its process
 def introduce(node: int) -> None:
     """Says whose the messages are that are made in this process, as Flower's own programs do before they run an app.
 
-    Without it no ``Message`` can be made. It is no public part of Flower, one of two that Hanse uses; the other is what
-    ``Grid.run`` gives."""
+    Without it no ``Message`` can be made since Flower 1.38 (``findings/flower-message-outside-a-run.sh``). It is no
+    public part of Flower, one of two that Hanse uses; the other is what ``Grid.run`` gives."""
     who = importlib.import_module("flwr.supercore.task_identity").TaskIdentity
     who.task_id, who.run_id, who.node_id = RUN, RUN, node
