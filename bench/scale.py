@@ -341,10 +341,10 @@ def measure(nodes: int, folder: Path, idle_s: float) -> dict[str, Any]:
         time.sleep(idle_s)
         idle = (coordinator.worked() - before) / idle_s
         each, worked = round_seconds(coordinator, nodes)
-        began = time.perf_counter()
+        began, worked_before = time.perf_counter(), coordinator.worked()
         with connect(coordinator.url, coordinator.token) as federation:
             found = federation.analytics().mean("age")
-        statistic = time.perf_counter() - began
+        statistic, statistic_cpu = time.perf_counter() - began, coordinator.worked() - worked_before
         assert "age" in repr(found)
         time.sleep(35)  # it tidies up every half a minute, where nothing is computed
         later = coordinator.resident()
@@ -372,6 +372,7 @@ def measure(nodes: int, folder: Path, idle_s: float) -> dict[str, Any]:
         "floor_seconds": floor,
         "ratio": each / floor,
         "statistic_seconds": statistic,
+        "statistic_cpu_seconds": statistic_cpu,
         "load": os.getloadavg()[0],
     }
 

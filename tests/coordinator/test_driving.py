@@ -195,7 +195,7 @@ def test_a_decision_that_cannot_be_written_now_is_asked_for_again(
         async with Federation(tmp_path) as f:
             f.people("a")
             await f.node("a", standing="accept")
-            real, left = f.store.consents.record, [7]
+            real, left = f.store.consents.decide, [7]
 
             def away(*args: object, **more: object) -> object:
                 if left[0]:
@@ -203,7 +203,7 @@ def test_a_decision_that_cannot_be_written_now_is_asked_for_again(
                     raise OperationalError("INSERT", {}, Exception("connection is bad"))
                 return real(*args, **more)  # type: ignore[arg-type]
 
-            monkeypatch.setattr(f.store.consents, "record", away)
+            monkeypatch.setattr(f.store.consents, "decide", away)
             run = (await f.propose())["session_id"]
             assert await f.state(run, "completed", "failed") == "completed"
             assert left == [0]

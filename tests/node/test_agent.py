@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from one_node import FakeCoordinator, attack, probe, proposal, running
 from hanse import algorithms, rounds
 from hanse.decisions import proven
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotFound, StorageFailed, WireError
-from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
+from hanse.identity import Authority, NodeIdentity, create_key, csr, load_identity, save_identity
 from hanse.messages import Message, Record
 from hanse.node import agent as running_agent
 from hanse.node import control
@@ -85,8 +86,10 @@ def test_a_decision_by_a_wrong_clock_is_dated_and_signed_anew(tmp_path: Path, da
             assert abs(datetime.fromisoformat(given.time) - datetime.now(UTC) - timedelta(days=days)) < timedelta(
                 days=1
             )
-            await node.agent.tell()
+            with loads_of_the_identity() as loads:
+                await node.agent.tell()
             (told,) = await fake.until("consent")
+            assert len(loads) == 1  # one look at the key dates and signs it
             said = proven(told.body.data["proof"], authority.pem)
             assert abs(datetime.fromisoformat(said.time) - datetime.now(UTC)) < timedelta(minutes=1)
             assert said.decision == ("reject" if revoked else "accept")
@@ -103,6 +106,20 @@ def test_a_decision_by_a_wrong_clock_is_dated_and_signed_anew(tmp_path: Path, da
             assert again == said  # once is enough
 
     asyncio.run(main())
+
+
+@contextlib.contextmanager
+def loads_of_the_identity() -> Iterator[list[Path]]:
+    """The folders from which the agent has loaded its identity meanwhile."""
+    loads: list[Path] = []
+
+    def load(home: Path) -> NodeIdentity:
+        loads.append(home)
+        return load_identity(home)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hanse.node.agent.load_identity", load)
+        yield loads
 
 
 class _Off:

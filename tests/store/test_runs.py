@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, inspect, select
 
 from hanse.errors import ConfigError, Conflict, HanseError, IllegalTransition, NotAllowed, NotFound
 from hanse.store.database import now
@@ -139,6 +140,54 @@ def test_code_that_runs_have_in_common_is_kept_once(store: Store, tmp_path: Path
     with Store(f"sqlite:///{tmp_path / 'there.db'}", tmp_path / "there") as there:
         there.state_file.load(path, actor="ada")
         assert {run: there.runs.bundle(run) for run in kept} == kept
+
+
+def test_of_many_decisions_each_is_one_commit_and_few_look_at_all(store: Store) -> None:
+    names = tuple(f"n{number:02}" for number in range(64))
+    run = proposed(store, names)
+    commits, looks = [0], [0]
+
+    def committed(_: object) -> None:
+        commits[0] += 1
+
+    def executed(_: object, cursor: object, statement: str, parameters: object, *more: object) -> None:
+        looks[0] += "FROM consents" in statement and "consents.node =" not in statement
+
+    event.listen(store.database.engine, "commit", committed)
+    event.listen(store.database.engine, "before_cursor_execute", executed)
+    for number, node in enumerate(names):
+        said = store.consents.decide(run, node, "accept", "h", actor="o", start=True, via="node")
+        assert said.state == ("running" if number == 63 else "awaiting_consent")
+    assert commits == [64]
+    assert looks[0] < 30  # 5 to be expected
+    kinds = [one.kind for one in store.events.since(run=run) if one.kind in ("consent", "run.state")]
+    assert kinds == ["run.state", *["consent"] * 64, "run.state"]
+
+
+def test_a_decision_and_what_it_concludes_are_one(store: Store, url: str, tmp_path: Path) -> None:
+    run = proposed(store, ("a", "b", "c"))
+    for node in "ab":
+        store.consents.decide(run, node, "accept", "h", actor="o", start=True)
+    with Store(
+        url, tmp_path / "other", fsync=False
+    ) as other:  # another process takes what was said back, of which this one has not heard
+        other.consents.decide(run, "a", "reject", "h", actor="o", start=True)
+    assert store.runs.get(run).state == "rejected"
+    with pytest.raises(Conflict):
+        store.consents.decide(run, "c", "accept", "h", actor="o", start=True)
+    late = proposed(store, ("a", "b"), expires=now() + 0.2)
+    store.consents.decide(late, "a", "accept", "h", actor="o", start=True)
+    while now() < (store.runs.get(late).expires or 0):
+        time.sleep(0.01)
+    assert store.consents.decide(late, "a", "accept", "h", actor="o", start=True).state == "expired"
+
+
+def test_the_runs_of_a_study_are_found_by_an_index(store: Store) -> None:
+    for number, study in enumerate(("heart", None, "lung", "heart")):
+        store.runs.create({"study": study, "number": number}, proposer="ada", nodes=["a"])
+    assert [run.config["number"] for run in store.runs.of_study("heart")] == [0, 3]
+    indexes = inspect(store.database.engine).get_indexes("runs")
+    assert ["study"] in [one["column_names"] for one in indexes]
 
 
 def test_one_rejection_rejects(store: Store) -> None:

@@ -143,11 +143,11 @@ def _spent(one: Mapping[str, Any]) -> str:
 
 
 def _state(one: Mapping[str, Any]) -> str:
-    if one["closed"] is not None:
-        return "closed"
-    if one["ends"] is None:
-        return "open"
-    return f"{'ended' if datetime.fromisoformat(one['ends']) <= datetime.now(UTC) else 'open until'} {one['ends'][:16]}"
+    """``closed``, ``open``, ``open until`` or ``ended`` and when."""
+    state, ends = str(one["state"]), one["ends"]
+    if state == "closed" or ends is None:
+        return state
+    return f"{'open until' if state == 'open' else state} {ends[:16]}"
 
 
 def _say(store: Store, one: Study) -> None:

@@ -196,16 +196,16 @@ class ConsentDesk:
                 self._check(proof, run, known, decision, sha256)
             elif via == "node" and self._certified(node):
                 raise WireError("a node that has a key signs its owner's decisions; this one came without a proof")
+            start = bool(run.config.get("auto_start", True))
             try:
-                self._store.consents.record(
-                    run_id, node, decision, sha256, actor=actor, via=via, reason=reason, proof=proof
+                return self._store.consents.decide(
+                    run_id, node, decision, sha256, actor=actor, start=start, via=via, reason=reason, proof=proof
                 )
             except Conflict:
                 if decision == "reject" and run.state in (RunState.RUNNING, RunState.PAUSED):  # taken back meanwhile
                     detail: dict[str, Json] = {"reason": reason, "hash": sha256, "via": via, "proof": proof}
                     self._store.events.extend([Note("consent.withdrawn", run_id, node, actor, detail)])
                 raise
-            return self._store.consents.settle(run_id, actor, start=bool(run.config.get("auto_start", True)))
 
         run = await asyncio.to_thread(record)
         self._follow(run)

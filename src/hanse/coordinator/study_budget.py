@@ -78,6 +78,7 @@ def shown(store: Store, study: Study) -> dict[str, Json]:
     sofar = spent(store, study)
     return {
         **study.public(),
+        "state": study.state,
         "runs": sofar.runs,
         "spent": {"epsilon": sofar.epsilon, "delta": sofar.delta, "exact_runs": sofar.exact},
     }

@@ -224,16 +224,16 @@ class Agent:
             self._refused(peer, message.kind, error.message)
             raise
         if message.kind == "proposal":
-            proposal = self._dated(await self.gate.proposal(data))
+            proposal, proof = self._proven(await self.gate.proposal(data))
             decision = proposal.decision if not proposal.revoked else "reject"
             if decision != "pending":
                 self.approvals.mark_sent(proposal)  # this reply tells it
             elif self.settings.policy.standing == "ask":
                 log.info("run %s waits for a decision: hanse node show %s", proposal.run, proposal.run)
             said = {"decision": decision, "actor": proposal.actor, "reason": proposal.reason}
-            return self._reply(message, **said, proof=self._proof(proposal))
+            return self._reply(message, **said, proof=proof)
         if message.kind == "consent":
-            return self._reply(message, proof=self._proof(self._dated(self.gate.relayed(data))))
+            return self._reply(message, proof=self._proven(self.gate.relayed(data))[1])
         if message.kind == "finished":
             run = data.get("run")
             if not isinstance(run, str):
@@ -317,7 +317,7 @@ class Agent:
         the decision, and why (the run is over, ...). An approval that was taken back is none of them: a run that
         goes on hears of it by its next task, which is refused here whatever the coordinator holds."""
         refused: dict[str, str] = {}
-        for proposal in map(self._dated, self.approvals.unsent()):
+        for proposal, proof in map(self._proven, self.approvals.unsent()):
             decision = "reject" if proposal.revoked else proposal.decision
             try:
                 await self._ask(
@@ -327,7 +327,7 @@ class Agent:
                     decision=decision,
                     reason=proposal.reason,
                     actor=proposal.actor,
-                    proof=self._proof(proposal),
+                    proof=proof,
                 )
             except NodeLost:
                 break
@@ -345,19 +345,22 @@ class Agent:
             self.approvals.mark_sent(proposal)
         return refused
 
-    def _signer(self) -> Signer | None:
-        """None where this node has no key (a connection without certificates, on one machine)."""
+    def _proven(self, proposal: Proposal) -> tuple[Proposal, Json]:
+        """The decision, and what proves it to others: None where there is none yet, or where this node has no key (a
+        connection without certificates, on one machine). It is dated now where its own date is one that no coordinator
+        takes, ever."""
+        if proposal.decision == "pending":
+            return proposal, None
         try:
-            return Signer(load_identity(self.home))
+            signer = Signer(load_identity(self.home))
         except NotFound:
-            return None
+            return proposal, None
+        proposal = self._dated(proposal, signer)
+        return proposal, signed(proposal.signed(self.node), signer)
 
-    def _dated(self, proposal: Proposal) -> Proposal:
-        """The same decision, dated now where its own date is one that no coordinator takes, ever: before the node's
-        certificate began, or ahead of the clock. A line in the audit log says so."""
-        signer = self._signer()
-        if proposal.decision == "pending" or signer is None:
-            return proposal
+    def _dated(self, proposal: Proposal, signer: Signer) -> Proposal:
+        """The same decision, dated now where it was before the node's certificate began, or is ahead of the clock. A
+        line in the audit log says so."""
         said = datetime.datetime.fromisoformat(proposal.signed(self.node).time)
         if signer.begins <= said <= datetime.datetime.now(datetime.UTC) + _AHEAD:
             return proposal
@@ -365,13 +368,6 @@ class Agent:
         detail = {"was": said.isoformat(), "until": anew.until, "reason": "the clock was wrong when this was decided"}
         self._happened("node", "decision.dated", proposal.run, detail)
         return anew
-
-    def _proof(self, proposal: Proposal) -> Json:
-        """What proves the decision to others; None where there is none yet, or nothing to sign it with."""
-        signer = self._signer()
-        if proposal.decision == "pending" or signer is None:
-            return None
-        return signed(proposal.signed(self.node), signer)
 
     def _tell_again(self) -> None:
         async def later() -> None:

@@ -22,12 +22,13 @@ def sentences(entries: Iterable[Entry], run: str) -> list[str]:
     stops = "from now on this node answers nothing of the run: what is in work is thrown away"
     if not answers:
         return [stops, "nothing of it had left this node"]
+    which = "1 answer" if answers == 1 else f"{answers} answers"
     when = f"{datetime.fromisoformat(last):%Y-%m-%d %H:%M} UTC"
     return [
         stops,
-        f"{answers} answers ({sent} bytes of arrays) had left this node, the last at {when}: they stay in the sums, "
-        "statistics and models that were made with them, and nobody can take them out of there",
-        "what these answers have spent of privacy and of other budgets stays spent (hanse node budget)",
+        f"{which} ({sent} bytes of arrays) had left this node, the last at {when}: what was told stays in the sums, "
+        "statistics and models that were made with it, and nobody can take it out of there",
+        "what was spent on it of privacy and of other budgets stays spent (hanse node budget)",
         "to have a model destroyed that was made so, ask who proposed the run and the federation's operator: nothing "
         "here can make sure of it",
     ]

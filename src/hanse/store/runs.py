@@ -88,6 +88,7 @@ class Runs:
             "id": run_id,
             "state": str(RunState.PENDING),
             "config": dict(config),
+            "study": study_of(config),
             "bundle_hash": "",
             "bundle": {},
             "nodes": sorted({name(n, "node") for n in nodes}),
@@ -111,6 +112,7 @@ class Runs:
             "id": run_id,
             "state": str(RunState.COMPLETED),
             "config": dict(config),
+            "study": study_of(config),
             "bundle_hash": "",
             "bundle": {},
             "nodes": [],
@@ -251,7 +253,7 @@ class Runs:
 
     def of_study(self, study: str) -> Sequence[StoredRun]:
         """Those of a study, in the order in which they were made."""
-        query = _query().where(runs.c.config["study"].as_string() == study).order_by(runs.c.created, runs.c.id)
+        query = _query().where(runs.c.study == study).order_by(runs.c.created, runs.c.id)
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query).mappings()]
 
@@ -268,6 +270,12 @@ class Runs:
             return {str(s): 0 for s in RunState} | {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
 
+def study_of(config: Mapping[str, Json]) -> str | None:
+    """The study that the settings of a run name; None: it is of none."""
+    study = config.get("study")
+    return study if isinstance(study, str) else None
+
+
 def _filter(query: Select[Any], states: Collection[str] | None) -> Select[Any]:
     if states is not None:
         wanted = [states] if isinstance(states, str) else states
@@ -276,8 +284,8 @@ def _filter(query: Select[Any], states: Collection[str] | None) -> Select[Any]:
 
 
 def _query() -> Select[Any]:
-    """All columns but the bundle, which can be large."""
-    return select(*(column for column in runs.c if column.name not in ("bundle", "code")))
+    """All columns but the bundle, which can be large, and what stands in the settings too."""
+    return select(*(column for column in runs.c if column.name not in ("bundle", "code", "study")))
 
 
 def _run(row: RowMapping) -> StoredRun:

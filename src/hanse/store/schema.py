@@ -137,6 +137,7 @@ runs = Table(
     Column("round", Integer),
     Column("updated", Double, nullable=False),
     Column("retry_at", Double),  # paused: when the coordinator goes on by itself; null: when a person says so
+    Column("study", String(64), index=True),  # as its settings have it
     Column("code", String(64)),  # of the bundle, which is kept without it (hanse.store.bundles)
 )
 

@@ -23,6 +23,7 @@ from hanse.store import bundles
 from hanse.store.database import Database, is_name, iso, now
 from hanse.store.events import Events
 from hanse.store.nodes import ENROLLED, REVOKED, holders
+from hanse.store.runs import study_of
 from hanse.store.schema import (
     accounts,
     consents,
@@ -356,7 +357,7 @@ def _read_session(
     for part, table, _ in _PARTS:
         for row in parts[part]:
             _fits(table, row, f"{where}, {part}")
-    return _fits(runs, {"id": run_id, **values}, where), parts
+    return _fits(runs, {"id": run_id, "study": study_of(values["config"]), **values}, where), parts
 
 
 def _fits(table: Table, values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -69,9 +69,11 @@ class Study:
     most_delta: float | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is proposed in it any more."""
-        return self.closed is not None or (self.ends is not None and now() >= self.ends)
+    def state(self) -> str:
+        """``open``; or ``closed`` or ``ended``, and nothing is proposed in it any more."""
+        if self.closed is not None:
+            return "closed"
+        return "ended" if self.ends is not None and now() >= self.ends else "open"
 
     def public(self) -> dict[str, Json]:
         """As REST shows it."""
@@ -186,7 +188,7 @@ class Studies:
                 raise NotAllowed(
                     f"{proposer} is in no open study {called!r}; the operator of the federation adds people"
                 )
-            if mine[0].over:
+            if mine[0].state != "open":
                 raise NotAllowed(
                     f"the study {called} ended on {iso(mine[0].ends)}; its operator may give it another end"
                 )

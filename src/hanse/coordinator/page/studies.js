@@ -11,18 +11,18 @@ export function studiesSection() {
   return section("studies", "Studies", null, h("div", { class: "cards" }, state.studies.map(card)));
 }
 
-const over = (study) => study.closed !== null || (study.ends !== null && Date.parse(study.ends) <= Date.now());
+const TONES = { open: "online", ended: "stale", closed: "offline" };
 
 function card(study) {
   const { spent } = study;
-  return h("article", { class: `card node ${over(study) ? "offline" : ""}`, key: study.name },
-    h("header", null, h("h3", null, study.name), study.closed ? tag("offline", "closed") : over(study) ? tag("stale", "ended") : tag("online", "open")),
+  return h("article", { class: `card node ${study.state === "open" ? "" : "offline"}`, key: study.name },
+    h("header", null, h("h3", null, study.name), tag(TONES[study.state], study.state)),
     study.purpose ? h("p", null, study.purpose) : h("p", { class: "soft" }, "No purpose was said."),
     h("dl", { class: "facts" },
       fact("People", study.people.join(", ") || "nobody"),
       fact("Nodes", study.nodes.join(", ") || "none yet"),
       fact("Runs", count(study.runs), spent.exact_runs ? `, ${count(spent.exact_runs)} without noise` : ""),
-      study.ends ? fact(over(study) ? "Ended" : "Ends", moment(study.ends)) : null,
+      study.ends ? fact(study.state === "ended" ? "Ended" : "Ends", moment(study.ends)) : null,
       study.most_epsilon === null ? null : fact("Privacy", budget(study))),
     is("operator") && !study.closed ? h("div", { class: "buttons" }, sure(`close ${study.name}`, "close", async () => { await act(() => api.post(api.path("/api/studies/{study}/close", { study: study.name })), `${study.name} is closed.`); readStudies(); })) : null);
 }
