@@ -1,29 +1,36 @@
-"""The physical limit of a round: a bare gRPC stream that moves and sums the same bytes, without TLS.
+"""The physical limit of a round: a bare gRPC stream that moves and sums the same bytes.
 
 Each of N processes holds one stream; a round sends ``nbytes`` to each and adds what comes back, as it
-comes. Nothing else is done: no checkpoint, no record, no identity.
+comes. Nothing else is done: no checkpoint, no record, no identity. Without TLS, unless it is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import queue
 import statistics
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hanse.identity import Authority
 
 CHUNK = 2 << 20
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
-def _node(port: int, nbytes: int, rounds: int) -> None:
+def _node(port: int, nbytes: int, rounds: int, root: bytes) -> None:
     import grpc
 
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}", OPTIONS)
+    where = f"localhost:{port}"
+    credentials = grpc.ssl_channel_credentials(root) if root else None
+    channel = grpc.secure_channel(where, credentials, OPTIONS) if root else grpc.insecure_channel(where, OPTIONS)
     outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     call = channel.stream_stream("/floor/round")(iter(outgoing.get, None))
     model = bytearray(nbytes)
@@ -41,7 +48,7 @@ def _node(port: int, nbytes: int, rounds: int) -> None:
         pass
 
 
-async def _rounds(nodes: int, nbytes: int, rounds: int) -> list[float]:
+async def _rounds(nodes: int, nbytes: int, rounds: int, tls: bool, folder: Path | None) -> list[float]:
     import grpc
     from grpc import aio
 
@@ -63,10 +70,14 @@ async def _rounds(nodes: int, nbytes: int, rounds: int) -> list[float]:
 
     server = aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((Handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    key, certificate, root = _identity() if tls else (b"", b"", b"")
+    if tls:
+        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+    else:
+        port = server.add_insecure_port("localhost:0")
     await server.start()
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=_node, args=(port, nbytes, rounds), daemon=True) for _ in range(nodes)]
+    processes = [spawn.Process(target=_node, args=(port, nbytes, rounds, root), daemon=True) for _ in range(nodes)]
     for process in processes:
         process.start()
     await everyone.wait()
@@ -81,11 +92,17 @@ async def _rounds(nodes: int, nbytes: int, rounds: int) -> list[float]:
             total[low : low + len(chunk) // 4] += np.frombuffer(chunk, np.float32)
             filled += len(chunk)
 
-    times = []
+    times, kept = [], None
     for _ in range(rounds):
         begun = time.perf_counter()
         await asyncio.gather(*(one(context) for context in streams))
+        if kept is not None:
+            await kept
+        if folder is not None:  # beside the next round, as a checkpoint is
+            kept = asyncio.ensure_future(asyncio.to_thread(_keep, total.copy(), folder))
         times.append(time.perf_counter() - begun)
+    if kept is not None:
+        await kept
     over.set()
     await server.stop(1)
     for process in processes:
@@ -95,7 +112,26 @@ async def _rounds(nodes: int, nbytes: int, rounds: int) -> list[float]:
     return times
 
 
-def seconds_per_round(nodes: int, nbytes: int, rounds: int) -> float:
-    """Median seconds of a round; the first is not counted."""
-    times = asyncio.run(_rounds(nodes, nbytes, rounds + 1))
+def _keep(total: np.ndarray[Any, Any], folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(total.data)
+        os.fsync(file.fileno())
+
+
+def _identity() -> tuple[bytes, bytes, bytes]:
+    """Key and certificate of ``localhost``, and what signed it."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority.open(Path(folder))
+        key, certificate = authority.issue_server(["localhost"])
+        return key, certificate, authority.pem
+
+
+def seconds_per_round(nodes: int, nbytes: int, rounds: int, tls: bool = False, folder: Path | None = None) -> float:
+    """Median seconds of a round; the first is not counted.
+
+    Args:
+        tls: encrypted, as nothing that leaves a hospital goes otherwise.
+        folder: the sum of each round is written there, and synced.
+    """
+    times = asyncio.run(_rounds(nodes, nbytes, rounds + 1, tls, folder))
     return statistics.median(times[1:])

@@ -26,6 +26,11 @@ def spent(pid: int) -> float:
     return total
 
 
+def own_seconds(pid: int) -> float:
+    """User and system time of one process until now, in seconds."""
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))
+
+
 def cpu_seconds(federation: Federation) -> float:
     """User and system time of the coordinator, the nodes and their workers until now."""
     return sum(spent(process.pid) for process in (federation.coordinator, *federation.nodes.values()))

@@ -1,11 +1,13 @@
 """Models of gigabytes, and lines that are cut.
 
-``round``: a federation of real processes whose rounds send so many bytes each way (the probe), beside a bare gRPC
-stream of the same bytes (``ratio``). Of the coordinator: ``own_mb``, the most memory above idle that the system could
-not take back from it (anonymous pages, looked at every 20 ms), and ``resident_mb``, the peak of all its pages above
-idle: those of files are the system's, which writes them out where memory is short. A node and its worker need two
-models together where these are over 1 GiB (what is asked, and what is answered), so have the memory for them all.
-Nothing is compressed on the line.
+``round``: a federation of real processes whose rounds send so many bytes each way (the probe), beside a gRPC stream
+that does nothing but move and add up the same bytes, with TLS, and writes each round's sum to disk beside the next
+round (``ratio`` to ``floor_seconds``); ``bare_seconds`` is that stream without TLS, whose bytes never see a disk. Of
+the coordinator: ``own_mb``, the most memory above idle that the system could not take back from it (anonymous pages,
+looked at every 20 ms), and ``resident_mb``, the peak of all its pages above idle: those of files are the system's,
+which writes them out where memory is short. A node and its worker need two models together where these are over 1 GiB
+(what is asked, and what is answered), so have the memory for them all. Nothing is compressed on the line.
+``processor_s``: of coordinator, nodes and workers, for each round.
 
 ``line``: one message over gRPC with TLS, through a line of so many megabits per second, undisturbed and cut so many
 times; ``ratio`` is the time with cuts over the time without, ``passed`` the bytes that went over the line in parts of
@@ -29,7 +31,7 @@ from typing import Any
 import numpy as np
 from _floor import seconds_per_round
 from _narrow import Narrow
-from _processes import peak_mb, reset_peak, resident_mb
+from _processes import family, own_seconds, peak_mb, reset_peak, resident_mb
 from _report import Report, size
 from _runs import one_run, periods, probe
 
@@ -83,13 +85,23 @@ def measure(nodes: int, nbytes: int, rounds: int, home: Path) -> dict[str, Any]:
         pid = federation.coordinator.pid
         own, resident = own_mb(pid), resident_mb(pid)
         reset_peak(pid)
+        before = processor_s(federation)
         with Watch(pid) as watch:
             done = one_run(ask, probe(nodes, rounds, bytes=nbytes), 3600)
+        used = {name: (after - before[name]) / rounds for name, after in processor_s(federation).items()}
         return {
             "seconds": min(periods(step["started"] for step in done["rounds"])),
             "own_mb": watch.most - own,
             "resident_mb": peak_mb(pid) - resident,
+            "processor_s": " + ".join(f"{seconds:.1f}" for seconds in used.values()),
         }
+
+
+def processor_s(federation: Federation) -> dict[str, float]:
+    """Of the coordinator, of all nodes and of all workers until now, in seconds."""
+    workers = [pid for node in federation.nodes.values() for pid in family(node.pid)[1:]]
+    groups = {"coordinator": [federation.coordinator.pid], "nodes": [n.pid for n in federation.nodes.values()]}
+    return {name: sum(map(own_seconds, pids)) for name, pids in {**groups, "workers": workers}.items()}
 
 
 async def over_a_line(nbytes: int, mbit_s: float, cuts: int, home: Path) -> tuple[float, float]:
@@ -126,7 +138,8 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
-    columns = ["what", "bytes", "seconds", "floor_seconds", "ratio", "own_mb", "resident_mb", "passed"]
+    measured = ["own_mb", "resident_mb", "processor_s", "passed"]
+    columns = ["what", "bytes", "seconds", "floor_seconds", "bare_seconds", "ratio", *measured]
     report = Report(columns, given.json)
     if given.line_bytes:
         with tempfile.TemporaryDirectory(prefix="hanse-large-") as folder:
@@ -134,13 +147,14 @@ def main() -> None:
             cut, passed = asyncio.run(over_a_line(given.line_bytes, given.mbit, given.cuts, Path(folder)))
         what = f"line, {given.cuts} cuts"
         row = {"what": what, "bytes": given.line_bytes, "seconds": cut, "floor_seconds": whole, "passed": passed}
-        report.add({**row, "ratio": cut / whole, "own_mb": None, "resident_mb": None})
+        report.add({name: None for name in columns} | row | {"ratio": cut / whole})
     if given.bytes:
         with tempfile.TemporaryDirectory(prefix="hanse-large-") as folder:
             found = measure(given.nodes, given.bytes, given.rounds, Path(folder))
-        floor = seconds_per_round(given.nodes, given.bytes, given.rounds)
+            floor = seconds_per_round(given.nodes, given.bytes, given.rounds, tls=True, folder=Path(folder))
+            bare = seconds_per_round(given.nodes, given.bytes, given.rounds)
         row = {"what": f"round, {given.nodes} nodes", "bytes": given.bytes, "floor_seconds": floor, **found}
-        report.add({**row, "ratio": found["seconds"] / floor, "passed": None})
+        report.add({name: None for name in columns} | row | {"bare_seconds": bare, "ratio": found["seconds"] / floor})
 
 
 if __name__ == "__main__":

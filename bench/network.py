@@ -5,7 +5,7 @@ The machines are namespaces of this one (root, and Open vSwitch); the coordinato
 processes that an institution would start, a run is a probe (its rounds send arrays to and fro, and compute nothing).
 The coordinator is behind the line, so what nodes send it is what the streams are in the way of.
 
-    python bench/network.py [--picture docs/images/network.png] [--json]
+    python bench/network.py [--picture docs/images/network.png] [--most 0.4] [--json]
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=size, default=20 << 20, help="of each message, such as 20M")
     parser.add_argument("--driver", choices=sorted(DRIVERS), action="append")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--most", type=float, help="fails where a preferred round takes more of one that is not")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     if why := lacking(*PROGRAMS):
@@ -94,7 +95,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for driver in given.driver or ["openflow", "linux"]:
         with tempfile.TemporaryDirectory(prefix="hanse-network-") as folder:
-            bulk = 0.0
+            bulk = 0.0  # seconds of a round beside the streams
             for row in measure(driver, given.rounds, given.bytes, Path(folder)):
                 bulk = row["seconds_per_round"] if row["traffic"] == _TRAFFIC["bulk"] else bulk
                 row["of_bulk"] = round(row["seconds_per_round"] / bulk, 3) if bulk else None
@@ -102,6 +103,11 @@ def main() -> None:
                 report.add(row)
     if given.picture:
         draw(rows, given.picture)
+    preferred = [row["of_bulk"] for row in rows if row["traffic"] == _TRAFFIC["preferred"]]
+    if given.most and max(preferred) > given.most:
+        sys.exit(
+            f"a preferred round takes {max(preferred):g} of what it takes without; expected at most {given.most:g}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """A node or a coordinator in a process of its own, to be killed by a test. Not a test itself.
 
-Usage: process.py node FOLDER slow|fast ADDRESS  or  process.py coordinator FOLDER ADDRESS REQUEST_ID [SPOOL]
+Usage: process.py node FOLDER slow|fast ADDRESS [CHUNKS]  or  process.py coordinator FOLDER ADDRESS REQUEST_ID [SPOOL]
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
+from pathlib import Path
 
 from grpc_federation import credentials_of
 
@@ -23,7 +26,24 @@ def say(*words: str) -> None:
     print(*words, flush=True)
 
 
-async def node(folder: str, pace: str, address: str) -> None:
+def die_after(chunks: int) -> None:
+    """Kills this process when so many chunks of a task have come."""
+    real, came = _kept_halves._Copy.came, [0]
+
+    def noted(self: _kept_halves._Copy, nbytes: int, checksum: int) -> None:
+        real(self, nbytes, checksum)
+        came[0] += 1
+        if came[0] == chunks:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _kept_halves._Copy.came = noted  # type: ignore[method-assign]
+
+
+async def node(folder: str, pace: str, address: str, chunks: str = "") -> None:
+    _kept_halves.SLOW_SECONDS = 0.0
+    if chunks:
+        die_after(int(chunks))
+
     async def work(peer: str, request: Message, alive: Progress) -> Message:
         say("began", request.id)
         if pace == "slow":
@@ -31,7 +51,8 @@ async def node(folder: str, pace: str, address: str) -> None:
         return Message("reply", request.id, body=Record({"pace": pace}, dict(request.body.arrays)))
 
     identity = load_identity(folder)
-    GrpcNode(identity.node_id, address, work, credentials=lambda: channel_credentials(identity)).start()
+    credentials = lambda: channel_credentials(identity)  # noqa: E731
+    GrpcNode(identity.node_id, address, work, credentials=credentials, spool=Path(folder)).start()
     await asyncio.Event().wait()
 
 

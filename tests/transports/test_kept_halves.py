@@ -1,26 +1,33 @@
-"""Large answers go on at the chunk that was cut when their coordinator was killed."""
+"""Large answers go on at the chunk that was cut when their coordinator was killed, and large tasks when a node was."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from grpc_federation import authority, identity
+from grpc_federation import Federation, authority, identity
 from test_processes import line, process
+from test_turns import Pipe
 
 from hanse.errors import TooLarge, WireError
+from hanse.identity import save_identity
 from hanse.messages import Assembler, Memory, Message, Record, digest, edition_of, frames, half_of
 from hanse.pace import Pace
 from hanse.transport import Progress
 from hanse.transports import _answers, _kept_halves
+from hanse.transports._broadcast import Shared
+from hanse.transports._conduit import BEGIN
 from hanse.transports._grpc_channel import channel_credentials
 from hanse.transports._grpc_node import GrpcNode
-from hanse.transports._kept_halves import KeptHalves, NodeHalves
+from hanse.transports._kept_halves import AnswerHalves, KeptHalves, TaskHalves
+from hanse.transports._large_request import Traffic
+from hanse.transports._link import Link
 from tests.waiting import PATIENCE
 
 CHUNK = 1 << 10
@@ -37,15 +44,17 @@ class Coordinator:
 
     def __init__(self, folder: Path) -> None:
         self.kept = KeptHalves(folder)
-        self.halves = NodeHalves(self.kept, "n")
+        self.halves = AnswerHalves(self.kept, "n")
         self._frame = b""
-        self.assembler = Assembler(self._land, halves=self.halves)
+        self.assembler = Assembler(self._land, halves=self.halves, keep=self.halves.watch)
 
     def _land(self, nbytes: int) -> Any:
         return self.halves.land(self.assembler.newest, self._frame, nbytes)
 
     def feed(self, frame: bytes) -> Any:
         self._frame = frame
+        if frame[0] == BEGIN:
+            self.halves.look("m", True)
         return self.assembler.feed(frame)
 
     def killed(self, folder: Path) -> Coordinator:
@@ -94,7 +103,7 @@ def test_what_was_in_is_there_after_every_kill_and_nothing_is_when_it_is_over(ki
             coordinator.feed(frame)
         coordinator = coordinator.killed(tmp_path)
     assert begun_again(coordinator, answer()) == 4 * kills * CHUNK
-    assert coordinator.halves._on_disk is coordinator.kept
+    assert coordinator.halves._kept is coordinator.kept
     ended(coordinator, answer(), 4 * kills * CHUNK)
     assert folders(tmp_path) == []
 
@@ -111,6 +120,8 @@ def test_a_node_finds_nothing_of_what_another_sent(tmp_path: Path) -> None:
     assert coordinator.kept.found("other", "m") is None
     assert coordinator.kept.found("n", "other") is None
     assert coordinator.kept.found("n", "m") is not None
+    assert not coordinator.halves.left
+    assert coordinator.kept.found("n", "m") is None
 
 
 def damaged(change: Callable[[bytes], bytes], name: str) -> Callable[[Path], None]:
@@ -159,6 +170,207 @@ def test_what_nobody_waits_for_goes_and_what_is_old_goes_at_the_next_start(tmp_p
 def test_a_disk_without_room_is_told_before_it_comes(tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match="there is room on disk for"):
         KeptHalves(tmp_path).begin("n", "m", b"", 1 << 60)
+
+
+def test_what_an_earlier_one_under_the_same_name_took_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes before the disk is asked, and the process lets go of it as well."""
+    coordinator = Coordinator(tmp_path)
+    for frame in made(answer())[:8]:
+        coordinator.feed(frame)
+    coordinator.halves.keep = lambda halves: coordinator.halves.update(halves)  # type: ignore[method-assign]
+    coordinator.halves.keep(coordinator.assembler.halves())
+    (earlier,) = folders(tmp_path)
+    held: list[bool] = []
+
+    def asked(nbytes: int, disk: os.statvfs_result, own: int = 0) -> None:
+        still = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd_lies(fd)]
+        held.append(earlier.exists() or any(str(earlier) in path for path in still))
+
+    monkeypatch.setattr(_kept_halves, "check_room", asked)
+    coordinator.feed(made(answer(2), 3)[0])
+    assert held == [False]
+
+
+def fd_lies(fd: str) -> bool:
+    return os.path.islink(f"/proc/self/fd/{fd}")
+
+
+@pytest.mark.parametrize("chunks", [CHUNKS - 1, CHUNKS])
+def test_the_last_chunk_comes_again(chunks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was killed when all was in, and nothing had been done with it, still has to be told that it is in."""
+    monkeypatch.setattr(_kept_halves.OnDisk, "over", lambda self: None)
+    first = Coordinator(tmp_path)
+    for frame in made(answer())[: 1 + chunks]:
+        first.feed(frame)
+    coordinator = first.killed(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(_kept_halves, "LEAST_BYTES", 1)
+    assert begun_again(coordinator, answer()) == (CHUNKS - 1) * CHUNK
+    ended(coordinator, answer(), (CHUNKS - 1) * CHUNK)
+    assert folders(tmp_path) == []
+
+
+def test_what_lies_on_disk_is_read_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be gigabytes; meanwhile nodes are answered. Nobody looks where nothing was left."""
+    looked: list[bool] = []
+    real = KeptHalves.found
+
+    def found(self: KeptHalves, peer: str, id: str) -> Any:
+        looked.append(threading.current_thread() is threading.main_thread())
+        return real(self, peer, id)
+
+    monkeypatch.setattr(KeptHalves, "found", found)
+    first = KeptHalves(tmp_path)
+    for left in (False, True):
+        if left:
+            first.begin("n", "m1", b"", 1)
+            first.leaving = True
+        kept = KeptHalves(tmp_path)
+        assert kept.left if left else not kept.left
+
+        async def main(kept: KeptHalves = kept, id: str = f"m{int(left)}") -> None:
+            big = Record({}, {"w": np.ones(3 << 20, "u1")})
+
+            async def work(peer: str, asked: Message, progress: Progress) -> Message:
+                return Message("reply", asked.id, "", big)
+
+            ours = Link("coordinator", "n", work, print, traffic=Traffic(1), halves=AnswerHalves(kept, "n"))
+            theirs = Link("n", "coordinator", work, print)
+            near, far = Pipe(), Pipe()
+            near.other, far.other = far, near
+            running = [asyncio.create_task(ours.run(near)), asyncio.create_task(theirs.run(far))]
+            assert np.array_equal((await ours.request(Message("task", id))).body.arrays["w"], big.arrays["w"])
+            for link in (ours, theirs):
+                link.close("over")
+            await asyncio.gather(*running)
+
+        asyncio.run(asyncio.wait_for(main(), 30))
+        assert looked == ([False] if left else [])
+
+
+# ---------------------------------------------------------------- tasks, at a node
+
+
+class Node:
+    """One process after the other, each of which receives frames of a task and is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kept = KeptHalves(folder)
+        self.halves = TaskHalves(self.kept, Memory)
+        self.assembler = Assembler(Memory, halves=self.halves, keep=self.halves.watch)
+
+    def feed(self, frame: bytes) -> Any:
+        if frame[0] == BEGIN:
+            self.halves.look("m", False)
+        return self.assembler.feed(frame)
+
+    def killed(self, folder: Path) -> Node:
+        self.kept.leaving = True
+        return Node(folder)
+
+
+def asked(seed: int = 1) -> Message:
+    return Message("task", "m", "coordinator", answer(seed).body)
+
+
+def on_disk(folder: Path) -> list[Path]:
+    return list(folder.glob("halves/*"))
+
+
+def half_a_task(folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Node:
+    """The next process after one to which half of a task had come in twice the time that is slow."""
+    monkeypatch.setattr(_kept_halves.time, "monotonic", lambda: clock[0])
+    first = Node(folder)
+    for number, frame in enumerate(made(asked(), 2)[:13]):
+        clock[0] += _kept_halves.SLOW_SECONDS / 6
+        assert first.feed(frame) is None
+        assert bool(on_disk(folder)) == (number >= 6)
+    return first.killed(folder)
+
+
+def test_a_task_that_comes_slowly_goes_on_when_its_node_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    node = half_a_task(tmp_path, clock, monkeypatch)
+    for kill in range(2):
+        node.feed(made(asked(), 4)[0])
+        assert node.assembler.filled(4) == (12 + kill) * CHUNK
+        if not kill:  # from here on each chunk is kept as it comes
+            node.feed(made(asked(), 4)[13])
+            node = node.killed(tmp_path)
+    for frame in made(asked(), 4)[14:]:
+        last = node.feed(frame)
+    assert np.array_equal(last.body.arrays["w"], asked().body.arrays["w"])
+    assert isinstance(last.body.arrays.buffer, Memory)  # where the worker looks, and not the copy
+    assert on_disk(tmp_path) == []
+
+
+def test_another_task_under_the_same_name_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = half_a_task(tmp_path, [0.0], monkeypatch)
+    node.feed(made(asked(2), 4)[0])
+    assert node.assembler.filled(4) == 0
+    for frame in made(asked(2), 4)[1:]:
+        last = node.feed(frame)
+    assert np.array_equal(last.body.arrays["w"], asked(2).body.arrays["w"])
+    assert on_disk(tmp_path) == []
+
+
+def test_a_disk_that_is_full_costs_the_copy_and_not_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kept_halves, "SLOW_SECONDS", 0.0)
+    for fault in (OSError(28, "full"), TooLarge("no room")):
+        writes = [0]
+
+        def write(self: Any, offset: int, chunk: memoryview, writes: list[int] = writes, fault: Any = fault) -> None:
+            writes[0] += 1
+            if writes[0] == 5:
+                raise fault
+
+        with monkeypatch.context() as here:
+            here.setattr(_kept_halves.OnDisk, "write", write)
+            node = Node(tmp_path)
+            for frame in made(asked(), 2):
+                last = node.feed(frame)
+        assert np.array_equal(last.body.arrays["w"], asked().body.arrays["w"])
+        assert writes == [5]
+        assert on_disk(tmp_path) == []
+
+
+def test_a_task_goes_on_when_its_node_was_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with SIGKILL when twelve chunks had come: they are not sent again."""
+    raw = np.random.default_rng(3).integers(0, 255, 24 << 20, "u1")
+    sent_from: list[int] = []
+    real = Shared.rest
+
+    def noted(self: Shared, start: int = 0, saving: float | None = None) -> Any:
+        sent_from.append(start)
+        return real(self, start, saving)
+
+    monkeypatch.setattr(Shared, "rest", noted)
+
+    async def test() -> None:
+        home = tmp_path / "node"
+        async with Federation(tmp_path / "authority") as federation:
+            save_identity(home, identity(federation.authority, "a"))
+            asking = Message("task", "m", body=Record({}, {"w": raw}))
+            reply = asyncio.create_task(federation.coordinator.request("a", asking))
+            async with process("node", home, "fast", federation.address, "12") as first:
+                await first.wait()
+            assert len(on_disk(home)) == 1
+            async with process("node", home, "fast", federation.address) as second:
+                assert await line(second) == "began m"
+                assert np.array_equal((await reply).body.arrays["w"], raw)
+
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))
+    assert sent_from == [0, 12 << 20]
+    assert on_disk(tmp_path / "node") == []
+
+
+# ---------------------------------------------------------------- all of it
 
 
 def test_a_frame_that_begins_nothing_is_none() -> None:

@@ -11,9 +11,11 @@ anew. So what arrives is never put together of two.
 
 from __future__ import annotations
 
+import bisect
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import xxhash
 from blake3 import blake3
@@ -39,7 +41,8 @@ class Signal:
     """A small frame without a body: ``ack`` (got your reply), ``go`` (send the rest of your large
     reply), ``resume`` (send the rest of your large request, which you sent before), ``alive`` (still working),
     ``cancel`` (do not bother). ``id`` is the exchange's, ``place`` the byte from which on the rest is sent. Of
-    ``takes`` the ``id`` is a way to compress that I can read."""
+    ``takes`` the ``id`` is a way to compress that I can read, and ``place`` the least that it has to save for me to
+    want it, in thousandths; 0: as you like."""
 
     what: str
     id: str
@@ -52,6 +55,18 @@ class Repeated:
 
     id: str
     nbytes: int
+
+
+class Keeper(Protocol):
+    """Keeps a half beyond the process that it comes to."""
+
+    def came(self, nbytes: int, checksum: int) -> None:
+        """So many bytes more are in their buffer, with this XXH3."""
+        ...
+
+    def over(self) -> None:
+        """All of it is in: what was kept is of no use any more."""
+        ...
 
 
 @dataclass(slots=True)
@@ -72,9 +87,12 @@ class Half:
     again: bool = False
     came: int = 0  # bytes of it on their way
     receipt: blake3 | None = None
+    keeper: Keeper | None = None
 
     def add(self, chunk: memoryview, checksum: int) -> None:
         """These bytes more are in."""
+        if self.keeper is not None:
+            self.keeper.came(len(chunk), checksum)
         self.marks.update(_CHECKSUM.pack(checksum))
         if self.receipt is not None:
             self.receipt.update(chunk)
@@ -88,14 +106,20 @@ def half_of(frame: bytes, land: Allocate) -> Half:
     """What begins with this frame, nothing of which is in. Raises ``WireError`` where it is none, or has no edition."""
     if len(frame) < _BEGIN_HEAD.size or frame[0] != _BEGIN:
         raise WireError("no frame with which a message begins")
-    number = _BEGIN_HEAD.unpack_from(frame)[3]
+    _, stream, _, number = _BEGIN_HEAD.unpack_from(frame)
     layout, (kind, id, sender, data) = _opened(frame)
     marks = xxhash.xxh3_128(memoryview(frame)[_BEGIN_HEAD.size :])
     if not number & ~_AGAIN:
         raise WireError("a message without an edition does not go on")
     half = Half(kind, id, sender, data, layout, land(layout.nbytes), marks, number & ~_AGAIN, marks.hexdigest())
-    half.receipt = receipt_of(data, layout)
+    if stream & 1:
+        half.receipt = receipt_of(data, layout)
     return half
+
+
+def announced(frame: bytes) -> int:
+    """Bytes of the payload that a frame says will come, if it is one with which a message begins; else 0."""
+    return int(_BEGIN_HEAD.unpack_from(frame)[2]) if frame[:1] == b"\1" and len(frame) >= _BEGIN_HEAD.size else 0
 
 
 def signal(what: str, id: str, place: int = 0) -> bytes:
@@ -132,19 +156,41 @@ def rest(
         for offset, found in parts(arrays, chunk, start):
             yield chunk_frame(stream, offset, found)
         return
-    ends = [(place.offset + place.nbytes, place.dtype.itemsize) for place in Layout.of(arrays).places.values()]
-    ends.sort()
+    widths = Widths(Layout.of(arrays))
     for offset, found in parts(arrays, chunk, start):
-        while ends[0][0] <= offset:
-            ends.pop(0)
-        raw = found[0] if len(found) == 1 else b"".join(found)
-        smaller = pack(raw, ends[0][1])
-        if smaller is None:
-            yield chunk_frame(stream, offset, found)
-        else:
-            checksum = xxhash.xxh3_64_intdigest(raw)
-            head = _CHUNK_HEAD.pack(_PACKED, stream, offset, checksum)
-            yield b"".join((head, bytes([smaller[0]]), smaller[1]))
+        yield packed_frame(stream, offset, found, pack, widths.at(offset))
+
+
+class Widths:
+    """How many bytes a number has at each place of a payload.
+
+    >>> import numpy as np
+    >>> widths = Widths(Layout.of({"a": np.zeros(2), "b": np.zeros(4, "u1")}))
+    >>> widths.at(0), widths.at(15), widths.at(16)
+    (8, 8, 1)
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        found = sorted((place.offset + place.nbytes, place.dtype.itemsize) for place in layout.places.values())
+        self._ends, self._widths = [end for end, _ in found], [width for _, width in found]
+
+    def at(self, offset: int) -> int:
+        """Of the number at this byte."""
+        return self._widths[bisect.bisect_right(self._ends, offset)]
+
+
+def packed_frame(stream: int, offset: int, found: Sequence[memoryview], pack: Packer, width: int) -> bytes:
+    """The frame of one chunk, compressed where ``pack`` finds that it saves enough.
+
+    Args:
+        width: bytes of a number in it.
+    """
+    raw = found[0] if len(found) == 1 else b"".join(found)
+    smaller = pack(raw, width)
+    if smaller is None:
+        return chunk_frame(stream, offset, found)
+    head = _CHUNK_HEAD.pack(_PACKED, stream, offset, xxhash.xxh3_64_intdigest(raw))
+    return b"".join((head, bytes([smaller[0]]), smaller[1]))
 
 
 def begin(message: Message, stream: int, edition: int = 0, again: bool = False) -> bytes:
@@ -199,6 +245,7 @@ class Assembler:
         halves: of earlier streams, by id and whether it is a reply; what goes on is taken out.
         known: whether the message of an id, edition and header (its XXH3) is in already, wholly.
         receipts: whether the receipt of each reply is made as it comes in.
+        keep: what keeps a half that begins with this frame beyond this process, if anything does.
 
     ``feed`` returns a finished ``Message``, a ``Signal``, ``Repeated``, or None. It raises ``WireError`` for
     anything that is not a well-formed frame; the stream concerned is dropped.
@@ -218,9 +265,10 @@ class Assembler:
         halves: MutableMapping[HalfKey, Half] | None = None,
         known: Callable[[str, int, str], bool] = lambda id, edition, head: False,
         receipts: bool = False,
+        keep: Callable[[Half, bytes], Keeper | None] = lambda half, frame: None,
     ) -> None:
         self._allocate, self._limit, self._known, self._receipts = allocate, limit, known, receipts
-        self._halves = {} if halves is None else halves
+        self._halves, self._keep = {} if halves is None else halves, keep
         self._open: dict[int, Half] = {}
         self._read: tuple[bytes, _Opened | HanseError] | None = None
         self.mark = self.newest = self.head = ""
@@ -256,13 +304,16 @@ class Assembler:
         """Forget the half of a message that is in; nobody waits for the rest."""
         self._open.pop(stream, None)
 
-    def read_ahead(self, frame: bytes) -> None:
-        """Reads the header of a BEGIN frame that is fed next; what is wrong with it is told then. For a
-        long header, which takes a while, and may be read in another thread."""
+    def read_ahead(self, frame: bytes) -> str:
+        """Reads the header of a BEGIN frame that is fed next, and returns the id in it; what is wrong with it is told
+        then, and the id is "". For a long header, which takes a while, and may be read in another thread."""
         try:
-            self._read = frame, _opened(frame)
+            found = _opened(frame)
+            self._read = frame, found
+            return found[1][1]
         except HanseError as error:
             self._read = frame, error
+            return ""
 
     def feed(self, frame: bytes) -> Message | Signal | Repeated | None:
         """The message that this frame completes, or a signal; None while more is to come. Raises ``WireError`` for a
@@ -302,9 +353,12 @@ class Assembler:
             return Repeated(id, nbytes)
         half = self._halves.pop((id, bool(stream & 1)), None) if edition else None
         if half is None or half.edition != edition or half.head != head:
+            half = None  # its room may be needed
             half = Half(kind, id, sender, data, layout, self._allocate(nbytes), marks, edition, head)
             if stream & 1 and self._receipts:
                 half.receipt = receipt_of(data, layout)
+            if edition:
+                half.keeper = self._keep(half, frame)
         half.again = again
         if nbytes == 0:
             return self._finished(half)
@@ -344,6 +398,8 @@ class Assembler:
         self.mark, self.edition, self.head = partial.marks.hexdigest(), partial.edition, partial.head
         self.came = partial.came
         partial.buffer.seal()
+        if partial.keeper is not None:
+            partial.keeper.over()
         receipt = "" if partial.receipt is None else partial.receipt.hexdigest()
         body = Record(partial.data, Buffered(partial.layout, partial.buffer, receipt))
         return Message(partial.kind, partial.id, partial.sender, body)

@@ -151,6 +151,7 @@ class Agent:
             limit=self.settings.limits.message_mb << 20,
             beat_s=lambda: self.heartbeat_seconds,
             pace=self.pace,
+            spool=self.home,
         )
 
     def _set_pace(self) -> None:

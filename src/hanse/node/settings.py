@@ -98,8 +98,8 @@ class LineLimits:
     transfer_hours: tuple[str, ...] = declared((), "when they leave; empty: at any time", HOURS)
     compression: str = declared(
         "none",
-        "payloads of over 16 kB leave compressed, without a loss: `auto` where it saves 30 %, `all` where it saves "
-        "anything, `none`",
+        "answers of over 16 kB, and tasks of over 2 MB, travel compressed, without a loss: `auto` where it saves 30 %, "
+        "`all` where it saves anything, `none`",
         one_of("none", "auto", "all"),
     )
 

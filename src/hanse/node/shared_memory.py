@@ -72,6 +72,10 @@ class SharedBuffer:
     def seal(self) -> None:
         pass
 
+    def fileno(self) -> int:
+        """The descriptor of its memory."""
+        return self.fd
+
     def read(self, offset: int, nbytes: int) -> memoryview:
         if self._window is None:
             self._window = np.frombuffer(self._map(), np.uint8, self.nbytes)

@@ -90,6 +90,7 @@ class Caller:
         limit: largest payload in bytes.
         beat_s: seconds between two heartbeats of this node, now, as its coordinator asks.
         pace: when large payloads may leave; None: at once.
+        spool: a folder for what is half in when this process ends; None: it begins anew.
     """
 
     node: str
@@ -101,6 +102,7 @@ class Caller:
     limit: int
     beat_s: Callable[[], float] = lambda: Patience().heartbeat_s
     pace: Pace | None = None
+    spool: Path | None = None
 
 
 class Listener(Protocol):

@@ -2,7 +2,7 @@
 
 The frames of a chunk differ between nodes only in the number of the stream, so all nodes get the same
 number. Nodes that go along together (over slow lines: ``_turns``) share frames; two are kept, so whoever
-falls behind makes its own again and holds nobody's memory.
+falls behind makes its own again and holds nobody's memory. Nodes that want as much compressed share those frames.
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
-from hanse.messages import Array, Message, Record, begin, chunk_frame, edition_of, parts
+from hanse.messages import (
+    Array,
+    Layout,
+    Message,
+    Packer,
+    Record,
+    Widths,
+    begin,
+    chunk_frame,
+    edition_of,
+    packed_frame,
+    parts,
+)
 
 KEPT_FRAMES = 2
 FIRST_STREAM = 1 << 31  # streams of payloads that are shared; a connection's own are below
@@ -24,8 +36,9 @@ class Shared:
     def __init__(self, arrays: Mapping[str, Array], stream: int, chunk: int) -> None:
         self.arrays, self.stream, self.made = arrays, stream, 0
         self._chunk = chunk
+        self._packers = dict[float, Packer]()
         self._edition: asyncio.Task[int] | None = None
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, float | None], bytes] = OrderedDict()
 
     @property
     def kept_bytes(self) -> int:
@@ -41,12 +54,22 @@ class Shared:
         yield begin(message, self.stream, edition)
         yield from self.rest()
 
-    def rest(self, start: int = 0) -> Iterator[bytes]:
-        """The frames of the payload, from the byte ``start`` on."""
+    def rest(self, start: int = 0, saving: float | None = None) -> Iterator[bytes]:
+        """The frames of the payload, from the byte ``start`` on.
+
+        Args:
+            saving: the least share that compressing a chunk has to save; None: it goes as it is.
+        """
+        pack = None if saving is None else self._packers.setdefault(saving, Packer(saving))
+        widths = None if pack is None else Widths(Layout.of(self.arrays))
         for offset, found in parts(self.arrays, self._chunk, start):
-            frame = self._kept.get(offset)
+            frame = self._kept.get((offset, saving))
             if frame is None:
-                frame = self._kept[offset] = chunk_frame(self.stream, offset, found)
+                if pack is None or widths is None:
+                    frame = chunk_frame(self.stream, offset, found)
+                else:
+                    frame = packed_frame(self.stream, offset, found, pack, widths.at(offset))
+                self._kept[offset, saving] = frame
                 self.made += 1
                 if len(self._kept) > KEPT_FRAMES:
                     self._kept.popitem(last=False)

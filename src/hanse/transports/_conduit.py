@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import Allocate, Assembler, Buffer, Message, Repeated, Signal
+from hanse.messages import Allocate, Assembler, Buffer, Message, Repeated, Signal, announced
 from hanse.pace import Pace
 from hanse.transports._broadcast import FIRST_STREAM, Shared
 from hanse.transports._halves import Halves
@@ -21,6 +21,8 @@ from hanse.transports._turns import Turn
 
 CHUNK_BYTES = 1 << 20  # a few are held for each node at once; larger ones are no faster
 LARGE_BYTES = 2 << 20  # payloads above this take turns; both ends must agree on it
+LONG_HEADER = 128 << 10
+BEGIN, CHUNK, SIGNAL, PACKED = 1, 2, 3, 4  # frame types, as in hanse.messages
 _IGNORED = 1024
 
 From = Callable[[int], None]  # sends the rest, from a byte on
@@ -74,18 +76,32 @@ class Conduit:
         self.resuming: dict[str, From] = {}  # and of large requests that an earlier connection began, until ``resume``
         self.asking: dict[str, Turn] = {}  # of the large requests that go out or wait for it
         self.shared: weakref.WeakSet[Shared] = weakref.WeakSet()  # payloads that went out here
-        self.takes: set[str] = set()  # ways to compress that the peer can read
+        self.takes: dict[str, int] = {}  # ways to compress that the peer can read, and its least saving in thousandths
+        self.wanted = 0  # what the peer was told of that, of tasks
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._allocate, self._request_limit, self._request_header = allocate, request_limit, request_header
         self._is_request, self._frame, self._halves = False, b"", halves
-        self.assembler = Assembler(self._land, limit, halves, known, receipts=True)
+        self.assembler = Assembler(self._land, limit, halves, known, receipts=True, keep=halves.watch)
         self._stream = 0
 
     def _land(self, nbytes: int) -> Buffer:
         if self._is_request and nbytes > self._request_limit:
             raise TooLarge(f"a request of {nbytes} bytes is over the limit of {self._request_limit}")
-        found = None if self._is_request else self._halves.land(self.assembler.newest, self._frame, nbytes)
+        found = self._halves.land(self.assembler.newest, self._frame, nbytes)
         return self._allocate(nbytes) if found is None else found
+
+    def takes_long(self, frame: bytes) -> bool:
+        """Whether to begin what this frame begins takes so long that it has to be done beside the event loop: its
+        header is long, or half of it may lie on disk."""
+        if not frame or frame[0] != BEGIN:
+            return False
+        return len(frame) > LONG_HEADER or (self._halves.left and announced(frame) > LARGE_BYTES)
+
+    def read_ahead(self, frame: bytes) -> None:
+        """Beside the event loop, of a frame that is fed next."""
+        id = self.assembler.read_ahead(frame)
+        if id and announced(frame) > LARGE_BYTES:
+            self._halves.look(id, bool(frame[1] & 1))
 
     def check_header(self, frame: bytes) -> None:
         """Before a long BEGIN frame is read: raises ``TooLarge``."""

@@ -69,6 +69,7 @@ class FlowerNode:
             refused=caller.refused,
             limit=caller.limit,
             pace=caller.pace,
+            spool=caller.spool,
         )
         self._name = f"flower://{where}"
         self._mine = f"to-coordinator/{caller.node}"

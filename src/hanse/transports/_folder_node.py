@@ -39,7 +39,7 @@ class FolderNode(NodeEnd):
 
     Args:
         root: the folder, as it is called on this machine.
-        identity, allocate, report, refused, limit: as of :class:`hanse.transports.Caller`.
+        identity, allocate, report, refused, limit, spool: as of :class:`hanse.transports.Caller`.
         alive_every: seconds between signs of life while ``handler`` works.
         pace: when large payloads may leave; None: at once.
         backoff: shortest and longest time between two hellos, in seconds.
@@ -58,6 +58,7 @@ class FolderNode(NodeEnd):
         limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
         pace: Pace | None = None,
+        spool: Path | None = None,
         backoff: tuple[float, float] = (0.05, 60.0),
     ) -> None:
         super().__init__(
@@ -69,6 +70,7 @@ class FolderNode(NodeEnd):
             limit=limit,
             alive_every=alive_every,
             pace=pace,
+            spool=spool,
         )
         self._root, self._identity, self._refused, self._backoff = root, identity, refused, backoff
         self._mine, self._theirs = root / "to-coordinator" / node, root / "to-nodes" / node

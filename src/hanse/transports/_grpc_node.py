@@ -11,6 +11,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hanse.addresses import is_loopback
@@ -51,7 +52,7 @@ class GrpcNode(NodeEnd):
         beat_s: seconds between two heartbeats of this node, now: the line is probed after ``SILENT_BEATS`` of them
             in silence, and given up as long after.
         backoff: shortest and longest time between attempts, in seconds.
-        handler, allocate, report, refused, limit, alive_every, pace: as of :class:`NodeEnd`.
+        handler, allocate, report, refused, limit, alive_every, pace, spool: as of :class:`NodeEnd`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class GrpcNode(NodeEnd):
         limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
         pace: Pace | None = None,
+        spool: Path | None = None,
         beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
         backoff: tuple[float, float] = (0.05, 5.0),
     ) -> None:
@@ -84,6 +86,7 @@ class GrpcNode(NodeEnd):
             limit=limit,
             alive_every=alive_every,
             pace=pace,
+            spool=spool,
         )
         self.address, self._credentials, self._explain, self._backoff = address, credentials, explain, backoff
         self._host, self._keepalive = host, lambda: SILENT_BEATS * beat_s()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hanse.messages import Buffer, Half, HalfKey
+from hanse.messages import Buffer, Half, HalfKey, Keeper
 
 KEPT_SECONDS = 3600.0
 KEPT_REQUESTS = 2  # the newest; a peer that asks more than it can send begins the others anew
@@ -17,8 +17,21 @@ KEPT_REQUESTS = 2  # the newest; a peer that asks more than it can send begins t
 class Halves(dict[HalfKey, Half]):
     """By id, and whether it is a reply. :class:`hanse.messages.Assembler` takes out what goes on."""
 
+    @property
+    def left(self) -> bool:
+        """Whether an earlier process left some, which :meth:`look` finds."""
+        return False
+
+    def look(self, id: str, reply: bool) -> None:
+        """Takes in what an earlier process left of this message, if anything. It reads all of that, so it is called
+        beside the event loop."""
+
     def land(self, id: str, frame: bytes, nbytes: int) -> Buffer | None:
-        """Where the answer that begins with ``frame`` lands, if not where all do."""
+        """Where what begins with ``frame`` lands, if not where all do."""
+        return None
+
+    def watch(self, half: Half, frame: bytes) -> Keeper | None:
+        """What keeps a half that begins with ``frame`` beyond this process, if anything."""
         return None
 
     def drop(self, key: HalfKey) -> None:

@@ -1,12 +1,16 @@
-"""Halves of large answers that outlive the process that receives them: a coordinator that was killed goes on at the
-chunk that was cut.
+"""Halves of large messages that outlive the process that receives them: who was killed goes on at the chunk that was
+cut.
 
-Each is a folder of three files: ``begin``, the frame with which the answer began; ``payload``; and ``chunks``, the
+Each is a folder of three files: ``begin``, the frame with which the message began; ``payload``; and ``chunks``, the
 length and the XXH3 of each chunk, added when the chunk is written. A process that is killed leaves what the system has
-of them; when the answer begins again, in the same edition, what the chunks say and the payload bears out is there. So
+of them; when the message begins again, in the same edition, what the chunks say and the payload bears out is there. So
 nothing is synced: where the whole machine went down, less of it is there, and no less is true.
 
-An answer that is in needs no name any more; what nobody takes up in a day goes at the next start.
+A coordinator has large answers land in such files (:class:`AnswerHalves`). At a node a task lands in memory that it
+shares with its worker, and is copied to disk only where it comes slowly (:class:`TaskHalves`): what came in seconds
+comes again in seconds, and to write the model to disk at every node and every step would wear it for nothing.
+
+A message that is in needs no files any more; what nobody takes up in a day goes at the next start.
 """
 
 from __future__ import annotations
@@ -19,23 +23,28 @@ import secrets
 import shutil
 import struct
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
-from hanse.errors import HanseError
-from hanse.messages import Buffer, Half, HalfKey, Spool, half_of
+from hanse.errors import HanseError, TooLarge
+from hanse.messages import Allocate, Buffer, Half, Keeper, Spool, half_of
+from hanse.transport import COORDINATOR
 from hanse.transports._halves import Halves
 from hanse.transports._spools import check_room
 
 LEAST_BYTES = 256 << 20  # of an answer: a smaller one lands in files that are used again, which is quicker
 OLD_SECONDS = 86_400.0
+SLOW_SECONDS = 30.0  # a task that took longer to come is worth a copy
+_AT_ONCE = 2  # chunks that are copied with each that comes: so it catches up, and holds nobody up
+_READ_BYTES = 8 << 20
 _CHUNK = struct.Struct("<IQ")
 
 
 class KeptHalves:
-    """Those of all nodes of a coordinator.
+    """Those of one process: of a coordinator with all of its nodes, or of a node.
 
     Args:
         folder: where they lie; made when there is one.
@@ -44,36 +53,42 @@ class KeptHalves:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder) / "halves"
         self.leaving = False  # the process ends: what is half in stays
+        self.left = set[str]()  # names of what earlier processes left
         if self.folder.is_dir():
             for one in self.folder.iterdir():
                 with contextlib.suppress(OSError):
                     if time.time() - one.stat().st_mtime > OLD_SECONDS:
                         _remove(one)
+                    else:
+                        self.left.add(one.name.partition(".")[0])
 
-    def begin(self, peer: str, id: str, frame: bytes, nbytes: int) -> Buffer:
-        """Room for an answer that begins so. Raises ``TooLarge`` where the disk has none."""
+    def begin(self, peer: str, id: str, frame: bytes, nbytes: int) -> OnDisk:
+        """Room for a message that begins so. Raises ``TooLarge`` where the disk has none."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        check_room(nbytes, os.statvfs(self.folder))
         for other in self._of(peer, id):
             _remove(other)
+        check_room(nbytes, os.statvfs(self.folder))
         place = self.folder / f"{_name(peer, id)}.{secrets.token_hex(4)}"
         place.mkdir(mode=0o700)
         (place / "begin").write_bytes(frame)
-        return _OnDisk(self, place, nbytes)
+        return OnDisk(self, place, nbytes)
 
     def found(self, peer: str, id: str) -> Half | None:
-        """What an earlier process left of this answer."""
+        """What an earlier process left of this message: it is taken once. Reads all of it."""
+        if (name := _name(peer, id)) not in self.left:
+            return None
+        self.left.discard(name)
         for place in self._of(peer, id):
             try:
                 frame = (place / "begin").read_bytes()
                 chunks = (place / "chunks").read_bytes()
-                half = half_of(frame, functools.partial(_OnDisk, self, place))
+                half = half_of(frame, functools.partial(OnDisk, self, place))
             except (OSError, HanseError):
                 _remove(place)
                 continue
             believed = 0
             for length, digest in _CHUNK.iter_unpack(chunks[: len(chunks) - len(chunks) % _CHUNK.size]):
-                if length == 0 or half.filled + length > half.layout.nbytes:
+                if length == 0 or half.filled + length >= half.layout.nbytes:  # the last is sent again: it ends it
                     break
                 try:
                     lies = half.buffer.read(half.filled, length)
@@ -83,8 +98,9 @@ class KeptHalves:
                     break
                 half.add(lies, digest)
                 believed += 1
-            assert isinstance(half.buffer, _OnDisk)
+            assert isinstance(half.buffer, OnDisk)
             half.buffer.cut(believed)
+            half.keeper = half.buffer
             return half
         return None
 
@@ -92,24 +108,62 @@ class KeptHalves:
         return sorted(self.folder.glob(f"{_name(peer, id)}.*"))
 
 
-class NodeHalves(Halves):
-    """A node's: in memory what this process received, on disk what an earlier one did."""
+class AnswerHalves(Halves):
+    """A coordinator's, with one node: in memory what this process received, on disk what an earlier one did."""
 
-    def __init__(self, kept: KeptHalves, peer: str) -> None:
+    def __init__(self, kept: KeptHalves, node: str) -> None:
         super().__init__()
-        self._on_disk, self._peer = kept, peer
+        self._kept, self._node = kept, node
+
+    @property
+    def left(self) -> bool:
+        return bool(self._kept.left)
+
+    def look(self, id: str, reply: bool) -> None:
+        if reply and (id, True) not in self and (half := self._kept.found(self._node, id)) is not None:
+            self[id, True] = half
 
     def land(self, id: str, frame: bytes, nbytes: int) -> Buffer | None:
-        return self._on_disk.begin(self._peer, id, frame, nbytes) if nbytes >= LEAST_BYTES else None
+        return self._kept.begin(self._node, id, frame, nbytes) if _of_reply(frame) and nbytes >= LEAST_BYTES else None
 
-    def pop(self, key: HalfKey, default: Any = None) -> Any:
-        if key in self or not key[1]:
-            return super().pop(key, default)
-        return self._on_disk.found(self._peer, key[0]) or default
+    def watch(self, half: Half, frame: bytes) -> Keeper | None:
+        return half.buffer if isinstance(half.buffer, OnDisk) else None
 
 
-class _OnDisk:
-    """A payload that has a name until it is all there (:class:`hanse.messages.Buffer`)."""
+class TaskHalves(Halves):
+    """A node's: in memory, and on disk a copy of what comes slowly.
+
+    Args:
+        allocate: where payloads land.
+    """
+
+    def __init__(self, kept: KeptHalves, allocate: Allocate) -> None:
+        super().__init__()
+        self._kept, self._allocate = kept, allocate
+
+    @property
+    def left(self) -> bool:
+        return bool(self._kept.left)
+
+    def look(self, id: str, reply: bool) -> None:
+        if reply or (id, False) in self or (half := self._kept.found(COORDINATOR, id)) is None:
+            return
+        disk, half.buffer = half.buffer, self._allocate(half.layout.nbytes)
+        assert isinstance(disk, OnDisk)
+        for place in range(0, half.filled, _READ_BYTES):
+            half.buffer.write(place, disk.read(place, min(_READ_BYTES, half.filled - place)))
+        half.keeper = _Copy(half.buffer, lambda: disk, half.filled, slow_s=0.0)
+        self[id, False] = half
+
+    def watch(self, half: Half, frame: bytes) -> Keeper | None:
+        if _of_reply(frame):
+            return None
+        begin = functools.partial(self._kept.begin, COORDINATOR, half.id, frame, half.layout.nbytes)
+        return _Copy(half.buffer, begin, 0, SLOW_SECONDS)
+
+
+class OnDisk:
+    """A payload that has a name until it is all there (:class:`hanse.messages.Buffer`, and its own keeper)."""
 
     def __init__(self, kept: KeptHalves, place: Path, nbytes: int) -> None:
         self._kept, self._place, self._named = kept, place, True
@@ -124,15 +178,17 @@ class _OnDisk:
 
     def write(self, offset: int, chunk: memoryview) -> None:
         self._spool.write(offset, chunk)
-        os.write(self._chunks, _CHUNK.pack(len(chunk), xxhash.xxh3_64_intdigest(chunk)))
 
     def seal(self) -> None:
-        self._forget()
+        pass
 
     def read(self, offset: int, nbytes: int) -> memoryview:
         return self._spool.read(offset, nbytes)
 
-    def _forget(self) -> None:
+    def came(self, nbytes: int, checksum: int) -> None:
+        os.write(self._chunks, _CHUNK.pack(nbytes, checksum))
+
+    def over(self) -> None:
         if self._named:
             self._named = False
             os.close(self._chunks)
@@ -144,7 +200,56 @@ class _OnDisk:
         if self._kept.leaving and self._named:
             self._named = False
             os.close(self._chunks)
-        self._forget()
+        self.over()
+
+
+class _Copy:
+    """Keeps what lies in a node's memory, once it has taken ``slow_s`` to come (:class:`hanse.messages.Keeper`).
+
+    Args:
+        begin: makes the place on disk.
+        place: up to this byte it is there already.
+    """
+
+    def __init__(self, buffer: Buffer, begin: Callable[[], OnDisk], place: int, slow_s: float) -> None:
+        self._buffer: Buffer | None = buffer
+        self._begin, self._place = begin, place
+        self._due = time.monotonic() + slow_s
+        self._disk: OnDisk | None = None
+        self._waiting = deque[tuple[int, int]]()  # bytes and XXH3 of the chunks that are not copied
+
+    def came(self, nbytes: int, checksum: int) -> None:
+        if self._buffer is None:
+            return
+        self._waiting.append((nbytes, checksum))
+        if time.monotonic() < self._due:
+            return
+        try:
+            if self._disk is None:
+                self._disk = self._begin()
+            for _ in range(min(_AT_ONCE, len(self._waiting))):
+                length, found = self._waiting.popleft()
+                self._disk.write(self._place, _read(self._buffer, self._place, length))
+                self._disk.came(length, found)
+                self._place += length
+        except (OSError, TooLarge):  # it comes all the same, and again from its beginning if it must
+            self.over()
+
+    def over(self) -> None:
+        if self._disk is not None:
+            self._disk.over()
+        self._buffer = self._disk = None
+        self._waiting.clear()
+
+
+def _read(buffer: Buffer, offset: int, nbytes: int) -> memoryview:
+    """Of a buffer that is not full yet; of shared memory by its descriptor, as a mapping would be made whole."""
+    descriptor: Callable[[], int] | None = getattr(buffer, "fileno", None)
+    return buffer.read(offset, nbytes) if descriptor is None else memoryview(os.pread(descriptor(), nbytes, offset))
+
+
+def _of_reply(frame: bytes) -> bool:
+    return bool(frame[1] & 1)
 
 
 def _name(peer: str, id: str) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from hanse.errors import WireError
-from hanse.messages import Message, begin, rest
+from hanse.messages import METHOD, Message, Packer, begin, rest
 from hanse.transports._broadcast import Broadcast
 from hanse.transports._conduit import CHUNK_BYTES, Conduit
 from hanse.transports._hearts import Hearts
@@ -60,10 +60,9 @@ class LargeRequest:
         self._message, self._edition, self._again = message, edition, again
         self._connection, self._traffic, self._speeds = connection, traffic, speeds
         shared = traffic.broadcast.share(message.body.arrays)
-        self._rest: Callable[[int], Iterator[bytes]]
+        self._rest: Callable[[int, float | None], Iterator[bytes]]
         if shared in connection.shared:  # a stream carries one message at a time
-            self._stream = connection.next_stream(reply=False)
-            self._rest = functools.partial(rest, message, self._stream, CHUNK_BYTES)
+            self._stream, self._rest = connection.next_stream(reply=False), self._alone
         else:
             connection.shared.add(shared)
             self._stream, self._rest = shared.stream, shared.rest
@@ -84,9 +83,9 @@ class LargeRequest:
             if place == nbytes:  # the peer has all of it
                 turn.release()
             else:
-                outbox.add(Parcel(name, sent(self._rest(place)), moved, failed, begun=True))
+                outbox.add(Parcel(name, sent(self._rest(place, self._saving()), place), moved, failed, begun=True))
 
-        def sent(frames: Iterator[bytes]) -> Iterator[bytes]:
+        def sent(frames: Iterator[bytes], place: int) -> Iterator[bytes]:
             began, nbytes = time.monotonic(), 0
             try:
                 for frame in frames:
@@ -94,6 +93,7 @@ class LargeRequest:
                     nbytes += len(frame)
                     yield frame
                 self._speeds.note("down", nbytes, began)
+                self._speeds.took("down", nbytes, self._message.body.nbytes - place)
             finally:
                 turn.release()
 
@@ -102,12 +102,20 @@ class LargeRequest:
                 self._connection.resuming[self._message.id] = resume
                 outbox.add_soon(Parcel(name, self._beginning(), moved, failed))
             else:
-                whole = itertools.chain(self._beginning(), self._rest(0))
-                outbox.add_soon(Parcel(name, sent(whole), moved, failed))
+                whole = itertools.chain(self._beginning(), self._rest(0, self._saving()))
+                outbox.add_soon(Parcel(name, sent(whole, 0), moved, failed))
 
         # Nothing of this is held by the turn when it has gone: frames that are kept for others would stay with it
         turn = self._traffic.sending.take(begin, moved, functools.partial(self._traffic.moves, peer))
         return turn
+
+    def _saving(self) -> float | None:
+        """The least share that compressing has to save; None: the owner of the node does not want it."""
+        least = self._connection.takes.get(METHOD)
+        return least / 1000 if least else None
+
+    def _alone(self, start: int, saving: float | None) -> Iterator[bytes]:
+        return rest(self._message, self._stream, CHUNK_BYTES, start, None if saving is None else Packer(saving))
 
     def _beginning(self) -> Iterator[bytes]:
         yield begin(self._message, self._stream, self._edition, self._again)

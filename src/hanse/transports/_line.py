@@ -17,7 +17,8 @@ _TCP_INFO = getattr(socket, "TCP_INFO", None)
 
 class Speeds:
     """Of the last large payload each way, in megabits per second (``up_mbit_s``, ``down_mbit_s``); and the bytes that
-    the last answer took on its way, where it came compressed (``up_bytes``).
+    the last answer and the last large task took on their way, where they went compressed (``up_bytes``,
+    ``down_bytes``).
 
     >>> speeds = Speeds()
     >>> speeds.note("up", 5_000_000, time.monotonic() - 4)
@@ -33,12 +34,12 @@ class Speeds:
         seconds = max(_LEAST_S, time.monotonic() - began)
         self._told[f"{way}_mbit_s"] = round(8e-6 * nbytes / seconds, 3)
 
-    def came(self, nbytes: int, whole: int) -> None:
-        """An answer came in: so many bytes on their way, and so many when it was there."""
+    def took(self, way: str, nbytes: int, whole: int) -> None:
+        """A message, or the rest of it, took so many bytes on its way, and has so many where it is read."""
         if nbytes < whole:
-            self._told["up_bytes"] = nbytes
+            self._told[f"{way}_bytes"] = nbytes
         else:
-            self._told.pop("up_bytes", None)
+            self._told.pop(f"{way}_bytes", None)
 
     def told(self) -> dict[str, Json]:
         return dict(self._told)

@@ -32,7 +32,17 @@ from hanse.messages import (
 from hanse.pace import Pace
 from hanse.transport import Handler, Progress
 from hanse.transports._answers import Answers
-from hanse.transports._conduit import CHUNK_BYTES, LARGE_BYTES, Conduit, Wire
+from hanse.transports._conduit import (
+    BEGIN,
+    CHUNK,
+    CHUNK_BYTES,
+    LARGE_BYTES,
+    LONG_HEADER,
+    PACKED,
+    SIGNAL,
+    Conduit,
+    Wire,
+)
 from hanse.transports._failures import error_of
 from hanse.transports._halves import Halves
 from hanse.transports._hearts import Hearts
@@ -45,12 +55,10 @@ Refusal = Callable[[str, str, str], None]  # (node, what, detail)
 log = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 64 << 20  # a request from a peer that was not asked for anything
-_LONG_HEADER = 128 << 10  # is read beside the event loop
 _STRIKES = 3  # broken connections by malformed bytes before waiting is given up
 _REMEMBERED = 4096  # ids of finished exchanges, to tell duplicate and late from invented
 _REPEATED = 256  # of these, told again on a new connection
 _SIGNAL_BYTES = 1024
-_BEGIN, _CHUNK, _SIGNAL, _PACKED = 1, 2, 3, 4  # frame types, as in hanse.messages
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +211,7 @@ class Link:
         self._connection = connection
         if self._traffic is not None:
             connection.outbox.signal("takes", METHOD, patient=True)  # with the first thing that is asked
+        self._say_what_is_wanted(connection)
         for id, further in list(self._over.items())[-_REPEATED:]:
             # the last connection may have taken these with it
             connection.outbox.signal("cancel" if further == "late" else "ack", id, patient=True)
@@ -218,6 +227,14 @@ class Link:
             self._keep_halves(connection)
             if self._connection is connection:
                 self._connection = None
+
+    def _say_what_is_wanted(self, connection: Conduit) -> None:
+        """Of a node, whose owner wants tasks compressed or no more, where the coordinator has not heard that."""
+        saving = None if self._pace is None else self._pace.saving
+        wanted = 0 if saving is None else round(1000 * saving)
+        if wanted != connection.wanted:
+            connection.wanted = wanted
+            connection.outbox.signal("takes", METHOD, wanted, patient=True)
 
     def _send_requests(self, connection: Conduit) -> None:
         # A method of its own, so that the connection holds none of them when it has its reply
@@ -279,7 +296,7 @@ class Link:
         for frame in frames:
             if connection.ended.done():
                 return True
-            if len(frame) > _LONG_HEADER and frame[0] == _BEGIN:
+            if connection.takes_long(frame):
                 connection.check_header(frame)
                 connection.wire.hold()
                 connection.reading = asyncio.create_task(self._read_long(connection, frame, frames))
@@ -288,7 +305,7 @@ class Link:
         return True
 
     async def _read_long(self, connection: Conduit, frame: bytes, frames: Iterator[bytes]) -> None:
-        await asyncio.to_thread(connection.assembler.read_ahead, frame)
+        await asyncio.to_thread(connection.read_ahead, frame)
         try:
             if connection.ended.done():
                 return
@@ -309,16 +326,16 @@ class Link:
 
     def _frame(self, connection: Conduit, frame: bytes) -> None:
         kind = frame[0] if frame else 0
-        if kind == _SIGNAL and len(frame) > _SIGNAL_BYTES:
+        if kind == SIGNAL and len(frame) > _SIGNAL_BYTES:
             raise WireError(f"a signal of {len(frame)} bytes")
         if (
-            kind in (_CHUNK, _PACKED)
+            kind in (CHUNK, PACKED)
             and connection.ignored
             and int.from_bytes(frame[1:5], "little") in connection.ignored
         ):
             return
         stream, said = connection.feed(frame)
-        if len(frame) > _LONG_HEADER and kind == _BEGIN:
+        if len(frame) > LONG_HEADER and kind == BEGIN:
             connection.long.add(stream)
         if isinstance(said, Signal):
             self._signal(connection, said)
@@ -369,7 +386,7 @@ class Link:
             if said.id in self._asked:
                 self._moved(self._asked[said.id])
         elif said.what == "takes":
-            connection.takes.add(said.id)
+            connection.takes[said.id] = said.place
         elif said.what == "ack":
             self._answers.acknowledged(said.id)
         elif said.what == "go":
@@ -395,6 +412,7 @@ class Link:
             expected = "replies" if is_reply else "requests"
             raise WireError(f"a {message.kind[:50]!r} on a stream for {expected}")
         if not is_reply:
+            self._say_what_is_wanted(connection)
             self._answers.take(connection, message, long)
             return
         asked = self._asked.get(message.id)
@@ -409,7 +427,7 @@ class Link:
         came = connection.assembler.came
         if (went := connection.going.pop(message.id, None)) is not None:
             self.speeds.note("up", came - went[1], went[0])
-        self.speeds.came(came, message.body.nbytes)
+        self.speeds.took("up", came, message.body.nbytes)
         self._strikes = 0
         self._finish(message.id, "duplicate")
         connection.sent(message.id)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from hanse.identity import check_node_id
 from hanse.messages import Allocate, Message
 from hanse.pace import Pace
 from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.transports._kept_halves import KeptHalves, TaskHalves
 from hanse.transports._link import Link, Refusal
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class NodeEnd:
         limit: largest payload in bytes, both ways.
         alive_every: seconds between signs of life while ``handler`` works.
         pace: when large payloads may leave; None: at once.
+        spool: a folder for what is half in when this process ends; None: it begins anew.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class NodeEnd:
         limit: int,
         alive_every: float,
         pace: Pace | None = None,
+        spool: Path | None = None,
     ) -> None:
         self.node, self._report = check_node_id(node), report
+        self._kept = None if spool is None else KeptHalves(spool)
         self._link = Link(
             node,
             COORDINATOR,
@@ -55,6 +60,7 @@ class NodeEnd:
             request_limit=limit,
             alive_every=alive_every,
             pace=pace,
+            halves=None if self._kept is None else TaskHalves(self._kept, allocate),
         )
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -75,6 +81,8 @@ class NodeEnd:
 
     async def close(self) -> None:
         """Ends the connection, and all work for the coordinator."""
+        if self._kept is not None:
+            self._kept.leaving = True
         self._link.close("this node was closed")
         if self._task is not None:
             self._task.cancel()

@@ -14,7 +14,7 @@ from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports import REQUEST_HEADER
 from hanse.transports._budget import Budget
 from hanse.transports._conduit import Wire
-from hanse.transports._kept_halves import KeptHalves, NodeHalves
+from hanse.transports._kept_halves import AnswerHalves, KeptHalves
 from hanse.transports._large_request import Traffic
 from hanse.transports._link import REQUEST_LIMIT, Link, Refusal
 
@@ -77,7 +77,7 @@ class Peers:
     def link(self, node: str) -> Link:
         """The link to a node."""
         if node not in self._links:
-            halves = None if self._kept is None else NodeHalves(self._kept, node)
+            halves = None if self._kept is None else AnswerHalves(self._kept, node)
             self._links[node] = self._make(peer=node, halves=halves)
         return self._links[node]
 

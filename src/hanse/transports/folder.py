@@ -48,6 +48,7 @@ def line(address: str, caller: Caller) -> FolderNode:
         refused=caller.refused,
         limit=caller.limit,
         pace=caller.pace,
+        spool=caller.spool,
     )
 
 

@@ -42,6 +42,7 @@ def line(address: str, caller: Caller) -> Any:
         refused=caller.refused,
         limit=caller.limit,
         pace=caller.pace,
+        spool=caller.spool,
         beat_s=caller.beat_s,
     )
 
