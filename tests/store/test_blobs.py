@@ -95,6 +95,21 @@ def test_a_file_exchanged_after_it_was_checked_is_checked_again(tmp_path: Path) 
         blobs.get(sha)
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_the_pages_of_a_large_one_are_given_back_when_they_are_on_disk(
+    large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that it would not work, and what comes in next would have to make room by itself."""
+    done: list[str] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (sync(fd), done.append("synced"))[0])
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, start, length, what: done.append(f"advised {what}"))
+    body = record()
+    monkeypatch.setattr("hanse.store.blobs._LARGE_BYTES", len(dump(body)) + (not large))
+    assert Blobs(tmp_path).put(body) == digest(body)
+    assert done[:2] == (["synced", f"advised {os.POSIX_FADV_DONTNEED}"] if large else ["synced", "synced"])
+
+
 def test_delete_and_prune(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path, fsync=False)
     shas = [blobs.put(record(seed=i)) for i in range(4)]

@@ -223,10 +223,10 @@ def test_what_lies_on_disk_is_read_beside_the_event_loop(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(KeptHalves, "found", found)
     first = KeptHalves(tmp_path)
+    first.leaving = True
     for left in (False, True):
         if left:
             first.begin("n", "m1", b"", 1)
-            first.leaving = True
         kept = KeptHalves(tmp_path)
         assert kept.left if left else not kept.left
 
@@ -246,7 +246,7 @@ def test_what_lies_on_disk_is_read_beside_the_event_loop(tmp_path: Path, monkeyp
                 link.close("over")
             await asyncio.gather(*running)
 
-        asyncio.run(asyncio.wait_for(main(), 30))
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
         assert looked == ([False] if left else [])
 
 

@@ -23,6 +23,7 @@ from hanse.messages import Record, load, pieces
 _SHA = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
 _BUFFER_BYTES = 1 << 20
+_LARGE_BYTES = 256 << 20  # of a record: its pages in memory are worth more to what comes next, as nobody reads it soon
 
 
 class Blobs:
@@ -62,6 +63,8 @@ class Blobs:
                 os.fchmod(file.fileno(), 0o400)
                 if self._fsync:
                     os.fsync(file.fileno())
+                    if file.tell() >= _LARGE_BYTES:
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 name = sha.hexdigest()
                 os.rename(temporary, self.folder / (name + _SUFFIX))
                 status = os.fstat(file.fileno())
