@@ -252,6 +252,28 @@ def test_what_cannot_be_protected_is_refused_before_an_owner_is_asked(more: dict
         run(more.pop("privacy", "local"), **more)
 
 
+PLAN = "from torch import nn\n\ndef build(task, options):\n    return nn.Linear(len(task.features), task.outputs)\n"
+
+
+@pytest.mark.parametrize("mode", ["local", "central", "distributed"])
+@pytest.mark.parametrize("strategy", ["fedavg", "adaptive_clipping", "median"])
+def test_no_epsilon_is_promised_for_code_that_could_leave_its_noise_out(mode: str, strategy: str) -> None:
+    config = RunConfig.parse(
+        {
+            "model_name": "torch_module",
+            "plan": {"name": "own", "source": PLAN},
+            "federated_strategy": strategy,
+            "target_column": "y",
+            "gathering": "secure",
+            "privacy": {"mode": mode},
+        }
+    )
+    with pytest.raises(ConfigError, match="no epsilon holds for a training plan") as error:
+        protection.of(config, 4)
+    for able in ("dp_sgd", "dp_ftrl", "fedavg"):
+        assert able in error.value.message
+
+
 def test_the_owner_reads_what_is_promised_and_has_the_last_word() -> None:
     federation = hanse.simulate(sites())
     text = federation.experiment(

@@ -90,6 +90,14 @@ def check(config: RunConfig, kinds: Mapping[str, str], rows: Mapping[str, float]
 
 def _unfit(config: RunConfig, privacy: Mapping[str, Json], unit: str) -> str:
     name = algorithms.resolve(config)
+    if config.plan is not None:
+        rows, sites = (", ".join(algorithms.of_unit(each)) for each in (guarantee.ROW, guarantee.SITE))
+        return (
+            "no epsilon holds for a training plan: it trains by code of its own, which need not bound what one row "
+            "changes, and which runs in the process that would clip its update and add noise, so it could leave both "
+            "out. Take a model of Hanse's own: each row is hidden by "
+            f"{rows}, each site as a whole by {sites}"
+        )
     if not unit:
         fitting = algorithms.fitting(config.model_name)
         found = [name for name in algorithms.of_unit(guarantee.ROW, guarantee.SITE) if name in fitting]
@@ -98,8 +106,6 @@ def _unfit(config: RunConfig, privacy: Mapping[str, Json], unit: str) -> str:
             f"what {name} tells of its rows has no bound that one row, or one site, can change it by, so no noise "
             f"would be enough; algorithms that have one are {able}"
         )
-    if config.plan is not None:
-        return "the code of a training plan runs in the process that clips and adds noise, and could leave both out"
     if config.test_fraction > 0:
         return (
             "metrics of held-out rows are exact sums of them; leave test_fraction at 0 and evaluate the result on rows "

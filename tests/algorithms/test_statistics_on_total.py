@@ -429,6 +429,19 @@ def test_nor_with_one_more_but_of_quite_others() -> None:
     assert ask(["s04", "s05", "s06"]).mean(["x"])
 
 
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_nor_three_sums_that_make_up_one_of_a_single_node(last: int) -> None:
+    """Any two of these differ by three nodes; the first two, less the third, are those of s00 alone."""
+    sets = [["s00", "s01", "s02", "s03"], ["s00", "s04", "s05", "s06"], [f"s{i:02d}" for i in range(7)]]
+    sets = [*sets[:last], *sets[last + 1 :], sets[last]]
+    federation = hanse.simulate(sites([60] * 7), policy=TOTAL)
+    ask = lambda nodes: federation.analytics(gathering="secure", nodes=nodes)  # noqa: E731
+    assert ask(sets[0]).mean(["x"])
+    assert ask(sets[1]).mean(["age"])
+    assert "would make up a sum of fewer than 3 nodes" in refused(ask(sets[2]), "x")
+    assert ask(sets[0]).mean(["days"])  # what was told before is told again
+
+
 def test_a_total_of_too_few_nodes_is_refused(four: Any) -> None:
     two = {name: four[name] for name in ("s00", "s01")}
     assert "at least 3" in refused(total(two), "x")

@@ -15,6 +15,10 @@ from hanse.statistics import _joined
 
 BITS = 13  # whole numbers up to 8192 (days of 22 years) are cells of their own
 KINDS = ("events", "gone")
+HELD = (
+    *KINDS,
+    "unseen",
+)  # of which a run holds the minimum, or none; unseen: rows of which nobody says whether an event
 _REST = np.int64((1 << (53 - BITS)) - 1)
 
 
@@ -50,16 +54,26 @@ class TimeCells:
 
     def counts(self, part: Arrays) -> Array:
         """(2, cells) events and censorings."""
-        out = np.zeros((2, len(self.ends)), np.int64)
-        for row, kind in enumerate(KINDS):
+        return self.held(part)[: len(KINDS)]
+
+    def held(self, part: Arrays) -> Array:
+        """(3, cells) those, and the rows that have a time and no event recorded: histograms of the times count them, a
+        curve does not, so the difference of the two is theirs."""
+        out = np.zeros((len(HELD), len(self.ends)), np.int64)
+        for row, kind in enumerate(HELD):
             np.add.at(out[row], self._at[id(part)], part[kind])
         return out
 
 
 def runs(parts: Array, margins: Sequence[Array], minimum: int) -> tuple[Array, Array]:
-    """Runs of which both kinds are told, and those inside of them of which all rows are."""
-    whole = np.stack([parts[0::2].sum(0), parts[1::2].sum(0)])
-    rows = _joined.runs(whole.sum(0), minimum)
+    """Runs of which both kinds are told, and those inside of them of which all rows are.
+
+    Args:
+        parts: (3 p, cells) what is :data:`HELD` of each part of the rows.
+        margins: the same of other parts, at the ends of whose runs these end.
+    """
+    whole = np.stack([parts[kind :: len(HELD)].sum(0) for kind in range(len(HELD))])
+    rows = _joined.runs(_rows(whole), minimum)
     both = _joined.runs(whole, minimum, rows)  # so what kind of row completes it is not told
     around = []
     for margin in margins:
@@ -73,8 +87,14 @@ def runs(parts: Array, margins: Sequence[Array], minimum: int) -> tuple[Array, A
 
 
 def inside(parts: Array, both: Array, within: Array, minimum: int) -> Array:
-    counts = parts[0::2] + parts[1::2]
+    counts = _rows(parts)
     found = [within[:0]]
     for first, last in both:
         found.append(_joined.runs(counts, minimum, within[(within[:, 0] >= first) & (within[:, 1] <= last)]))
     return np.concatenate(found)
+
+
+def _rows(parts: Array) -> Array:
+    """(2 p, cells) rows that a curve is of, of either kind, and those that it lacks."""
+    events, gone, unseen = (parts[kind :: len(HELD)] for kind in range(len(HELD)))
+    return np.concatenate([events + gone, unseen])

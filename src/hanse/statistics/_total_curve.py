@@ -16,7 +16,7 @@ from hanse.errors import DataError
 from hanse.messages import Array, Json
 from hanse.queries import Arrays, Known, Withheld
 from hanse.statistics import _survival
-from hanse.statistics._times import BITS, KINDS, TimeCells, cell_end, runs
+from hanse.statistics._times import BITS, HELD, KINDS, TimeCells, cell_end, runs
 
 _SHIFT = 53 - BITS
 _LOW, _HIGH = -8, 26  # powers of two: from a day in years to two years in seconds; what is earlier counts in the first
@@ -26,13 +26,15 @@ ENDS = np.concatenate([[0.0], ((np.arange(_KEYS + 1) + _FIRST) << _SHIFT).view(n
 
 
 def whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
-    """Events and censorings in the cells that all sites have."""
+    """Events and censorings in the cells that all sites have, and the rows that other statistics of the two columns
+    count and a curve does not."""
     ends = cell_end(arrays["times"])
-    if len(ends) and ends[-1] > ENDS[-1]:
+    if np.any(ends[arrays["events"] + arrays["gone"] > 0] > ENDS[-1]):
         raise DataError(f"there are survival times beyond {ENDS[-1]:.3g} here; take another unit, such as days")
     place = np.where(ends > 0, np.maximum((ends.view(np.int64) >> _SHIFT) - _FIRST, 0) + 1, 0)
-    out: dict[str, Array] = {"n": arrays["n"]}
-    for kind in KINDS:
+    place = np.minimum(place, len(ENDS) - 1)
+    out: dict[str, Array] = {"n": arrays["n"], "timeless": arrays["timeless"]}
+    for kind in HELD:
         out[kind] = np.zeros(len(ENDS), np.int64)
         np.add.at(out[kind], place, arrays[kind])
     return out
@@ -40,9 +42,10 @@ def whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
 
 def of_whole(arrays: Arrays, options: Mapping[str, Json], known: Known) -> Arrays:
     """What one site with all rows would have counted: at the ends of cells that are not empty."""
-    full = np.flatnonzero(arrays["events"] + arrays["gone"])
-    found = {kind: arrays[kind][full] for kind in KINDS}
-    return {"n": arrays["n"], "times": ENDS[full], **found, "off": np.zeros((), np.int64)}
+    full = np.flatnonzero(sum(arrays[kind] for kind in HELD))
+    found = {kind: arrays[kind][full] for kind in HELD}
+    besides = {"timeless": arrays["timeless"], "off": np.zeros((), np.int64)}
+    return {"n": arrays["n"], "times": ENDS[full], **found, **besides}
 
 
 def empty(n: Array) -> dict[str, Array]:
@@ -63,7 +66,10 @@ def told(
     both, _ = runs(parts, margins, minimum)
     ends = both[:, 1] if minimum <= 1 else both[:-1, 1]
     if not len(ends):
-        raise Withheld("fewer events, or fewer censorings, than the minimum of their owners")
+        raise Withheld(
+            "fewer events, or fewer censorings, than the minimum of their owners, or too few rows that have one of "
+            "time and event and lack the other"
+        )
     times = np.where(both[:, 0] == both[:, 1], here.ends[both[:, 1]], here.borders()[both[:, 1]])[: len(ends)]
     found = []
     for part in mine:

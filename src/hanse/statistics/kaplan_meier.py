@@ -6,10 +6,11 @@ is the pooled one. Without a grid: 100 equal steps over the range of all sites. 
 
 What a node tells does not depend on the grid. It counts events and censorings in cells of its own, the numbers of
 ``BITS`` binary digits, and joins those to runs (:mod:`hanse.statistics._joined`) that hold its minimum of rows; events
-and censorings are told of several runs together that hold the minimum of both, or none. The runs of groups are made
-of those of all rows, and those of two columns' groups of those of each. Every grid is answered from these runs alone:
-two grids tell no more than one, and no answer makes another rougher. A run ends at the shortest number before the next
-row, which is no row's own time.
+and censorings are told of several runs together that hold the minimum of both, or none. So do rows that have a time
+and no event recorded (``unseen``), which other statistics of the times count and the curve does not. The runs of groups
+are made of those of all rows, and those of two columns' groups of those of each. Every grid is answered from these runs
+alone: two grids tell no more than one, and no answer makes another rougher. A run ends at the shortest number before
+the next row, which is no row's own time.
 
 The pooled curve lies in ``survival_range`` wherever the rows of a run stand in it (:mod:`hanse.statistics._survival`);
 the band is wide enough for all that lies between, too.
@@ -30,11 +31,15 @@ from hanse.queries import Arrays, Bounds, Item, Known, Lacking, Owner, Statistic
 from hanse.rough import bare
 from hanse.statistics import _joined, _survival, _total_curve, cells
 from hanse.statistics._powers import center
-from hanse.statistics._times import KINDS, TimeCells, cell_end, runs
+from hanse.statistics._times import HELD, KINDS, TimeCells, cell_end, runs
 from hanse.statistics.histogram import checked_edges
 from hanse.suppression import hidden, hidden_groups
 
 STEPS = 100
+LESS = (
+    "fewer events, or fewer censorings, than this node's minimum, or too few rows that have one of time and event and "
+    "lack the other"
+)
 FEW = "times are told in runs of the minimum of events and of censorings: least and most say how far that may move it"
 
 
@@ -66,10 +71,13 @@ def grid_of(options: Mapping[str, Json], known: Known) -> Array:
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
     """``events`` and ``gone`` at each of ``times``, which are those of the grid and the ends of cells; ``off``: rows
-    that are at no time of the grid."""
+    that are at no time of the grid. In no curve are those ``unseen``, which have a time and no event recorded, nor the
+    events and censorings that are ``timeless``."""
     grid = known.keep("grid", lambda: grid_of(options, known))
     time, event = (c.values for c in values.columns)
-    fine = np.isfinite(time) & np.isfinite(event)
+    timed, known_event = np.isfinite(time), np.isfinite(event)
+    fine = timed & known_event
+    lone, unseen = event[known_event & ~timed], np.maximum(time[timed & ~known_event], 0.0)
     time, event = time[fine], event[fine]
     if not np.isin(event, (0, 1)).all():
         raise DataError(
@@ -79,23 +87,26 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
     event = event == 1
     if np.any(time < 0):
         raise DataError("there are negative survival times here; a time counts from 0, mark what is none as missing")
-    at = np.searchsorted(grid, time, "left")
+    every = np.concatenate([time, unseen])
+    at = np.searchsorted(grid, every, "left")
     next_time = np.append(grid, np.inf)[at]
-    times, place = np.unique(np.minimum(next_time, cell_end(time)), return_inverse=True)
-    events, gone = (np.bincount(place.reshape(-1)[which], minlength=len(times)) for which in (event, ~event))
+    times, place = np.unique(np.minimum(next_time, cell_end(every)), return_inverse=True)
+    kinds = np.concatenate([np.where(event, 0, 1), np.full(len(unseen), 2)])
+    counts = [np.bincount(place.reshape(-1)[kinds == kind], minlength=len(times)) for kind in range(len(HELD))]
+    off = (next_time != every) & (at < len(grid))
     return {
         "n": np.asarray(len(time), np.int64),
         "times": times,
-        "events": events.astype(np.int64),
-        "gone": gone.astype(np.int64),
-        "off": np.asarray(int(((next_time != time) & (at < len(grid))).sum()), np.int64),
+        **{kind: found.astype(np.int64) for kind, found in zip(HELD, counts, strict=True)},
+        "timeless": np.array([(lone == 1).sum(), (lone == 0).sum()], np.int64),
+        "off": np.asarray(int(off[: len(time)].sum()), np.int64),
     }
 
 
 def merge(a: Arrays, b: Arrays) -> Arrays:
     times = np.union1d(a["times"], b["times"])
-    out: dict[str, Array] = {"n": a["n"] + b["n"], "times": times, "off": a["off"] + b["off"]}
-    for kind in KINDS:
+    out: dict[str, Array] = {"times": times, **{name: a[name] + b[name] for name in ("n", "off", "timeless")}}
+    for kind in HELD:
         out[kind] = np.zeros(len(times), np.int64)
         for part in (a, b):
             out[kind][np.searchsorted(times, part["times"])] += part[kind]
@@ -110,11 +121,13 @@ def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Kn
         return _exact(arrays, grid)
     if owner.grouped and owner.minimum > 1:
         return {"n": arrays["n"]}  # all groups together, below
+    if ((arrays["timeless"] > 0) & (arrays["timeless"] < owner.minimum)).any():
+        raise Withheld(LESS)
     here = TimeCells([arrays])
     if owner.total:
-        [out] = _total_curve.told([arrays], here, here.counts(arrays), [], owner.minimum)
+        [out] = _total_curve.told([arrays], here, here.held(arrays), [], owner.minimum)
         return out
-    [out] = _told([arrays], here, here.counts(arrays), [], grid, owner)
+    [out] = _told([arrays], here, here.held(arrays), [], grid, owner)
     return out
 
 
@@ -139,13 +152,14 @@ def across(
     known: Known,
 ) -> list[Arrays | None]:
     """The curves of groups, in the same runs; what they leave of that of all rows is one more part."""
-    grid, here = grid_of(options, known), TimeCells([part for part in found if part["n"]] or list(found))
-    counts = np.array([here.counts(part) if part["n"] else np.zeros((2, len(here.ends)), np.int64) for part in found])
+    grid, here = grid_of(options, known), TimeCells(found)
+    counts = np.array([here.held(part) for part in found])
+    lone = np.array([part["timeless"] for part in found])
     back = np.array([part is not None and not part for part in sent])
     named = np.array([part is not None for part in sent])
-    out = named & ~_back(counts, back, shape, owner.minimum)
+    out = named & ~_back(counts, lone, back, shape, owner.minimum)
     mine = [arrays for arrays, told in zip(found, out, strict=True) if told and arrays["n"]]
-    among = _parts(counts, out), _margins(counts, shape, owner)
+    among = _parts(counts, out), _margins(counts, lone, shape, owner)
     try:
         if owner.total:
             parts = _total_curve.told(mine, here, *among, owner.minimum) if mine else []
@@ -161,28 +175,28 @@ def across(
     ]
 
 
-def _back(counts: Array, back: Array, shape: Sequence[int], minimum: int) -> Array:
-    """(g,) groups that are kept back: with few events or few censorings in all, and others with them."""
+def _back(counts: Array, lone: Array, back: Array, shape: Sequence[int], minimum: int) -> Array:
+    """(g,) groups that are kept back, and others with them: with few events or few censorings in all, or few rows that
+    have one of time and event and lack the other."""
     totals = counts.sum(-1)
-    return hidden_groups(totals, back & (totals.sum(1) > 0), shape, minimum)
+    return hidden_groups(np.concatenate([totals, lone], 1), back & (totals[:, : len(KINDS)].sum(1) > 0), shape, minimum)
 
 
 def _parts(counts: Array, told: Array) -> Array:
-    """(p, cells) of the groups that are told, and of all others together."""
-    mine = counts[told].reshape(
-        len(KINDS) * int(told.sum()), counts.shape[-1]
-    )  # -1 is unclear where there are no cells
+    """(3 p, cells) of the groups that are told, and of all others together."""
+    mine = counts[told].reshape(len(HELD) * int(told.sum()), counts.shape[-1])  # -1 is unclear where there are no cells
     return np.concatenate([mine, counts[~told].sum(0)])
 
 
-def _margins(counts: Array, shape: Sequence[int], owner: Owner) -> list[Array]:
+def _margins(counts: Array, lone: Array, shape: Sequence[int], owner: Owner) -> list[Array]:
     """Of two columns the parts of each by itself, as if its groups were asked alone."""
     found = []
     for axis in range(len(shape)) if len(shape) > 1 else ():
         groups = np.moveaxis(counts.reshape(*shape, *counts.shape[1:]), axis, 0).sum(1)
-        back = hidden(groups.sum((1, 2)), owner.minimum)
+        apart = np.moveaxis(lone.reshape(*shape, *lone.shape[1:]), axis, 0).sum(1)
+        back = hidden(groups[:, : len(KINDS)].sum((1, 2)), owner.minimum)
         back[-1] = False  # rows without a label
-        told = ~_back(groups, back, [len(groups)], owner.minimum)
+        told = ~_back(groups, apart, back, [len(groups)], owner.minimum)
         told[-1] = False
         found.append(_parts(groups, told))
     return found
@@ -195,15 +209,16 @@ def _told(
     end. Raises ``Withheld``."""
     both, rows = runs(parts, margins, owner.minimum)
     if not len(both):
-        raise Withheld("fewer events, or fewer censorings, than this node's minimum")
-    n = _joined.sums(parts.sum(0), rows)
+        raise Withheld(LESS)
+    whole = parts[0 :: len(HELD)].sum(0) + parts[1 :: len(HELD)].sum(0)
+    n = _joined.sums(whole, rows)
     borders = here.borders()
     alone = rows[:, 0] == rows[:, 1]
     begins, ends = (rows[:, 0] == 0) & ~alone, (rows[:, 1] == len(borders) - 1) & ~alone  # runs without an extent
     low, high = _joined.extents(np.concatenate([[0.0], borders[:-1], [np.inf]]), rows, n, 0.0)
     low, high = np.where(alone, here.starts[rows[:, 0]], low), np.where(alone, here.ends[rows[:, 1]], high)
     if len(rows) == 1 and not alone[0]:  # it has no neighbour to say how long it is
-        high[0] = 2 * here.ends[np.searchsorted(np.cumsum(parts.sum(0)), (n[0] + 1) // 2)]
+        high[0] = 2 * here.ends[np.searchsorted(np.cumsum(whole), (n[0] + 1) // 2)]
     first = np.where(begins, 0, np.searchsorted(grid, low, "right"))
     last = np.where(ends, len(grid), np.searchsorted(grid, np.where(alone, here.ends[rows[:, 1]], borders[rows[:, 1]])))
     place = np.searchsorted(both[:, 1], rows[:, 1])  # of each run of rows, the run of both kinds

@@ -1,9 +1,9 @@
 """The share of cells that are zero or missing, over several columns together.
 
 Zeros are counted in columns of numbers and booleans, missing values in all; an infinite value is
-neither. A share that stands for fewer cells than the owner's minimum is given as 0, one that all but
-fewer fill as 1; ``hidden`` then says so. Of groups, those are kept back besides that the share of all rows would
-else give away.
+neither. The share of a column that stands for fewer cells than the owner's minimum is given as 0, one that all but
+fewer fill as 1; ``hidden`` then says so, and the bounds how far that may move it. Of groups, those are kept back
+besides that the share of all rows would else give away.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ _WITH_ZEROS = (ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
 
 
 def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays:
-    """``n`` rows; ``cells`` (2,): those that are zero or missing, and those that are not."""
-    sparse = 0
-    for column in values.columns:
-        sparse += int(column.missing.sum())
+    """``n`` rows; ``cells`` (2, columns): those of each that are zero or missing, and those that are not."""
+    sparse = np.zeros(len(values.columns), np.int64)
+    for place, column in enumerate(values.columns):
+        sparse[place] = column.missing.sum()
         if column.kind in _WITH_ZEROS:
-            sparse += int((column.values == 0).sum())
-    cells = values.rows * len(values.columns)
-    return {"n": np.asarray(values.rows, np.int64), "cells": np.array([sparse, cells - sparse], np.int64)}
+            sparse[place] += (column.values == 0).sum()
+    return {"n": np.asarray(values.rows, np.int64), "cells": np.stack([sparse, values.rows - sparse])}
 
 
 def protect(arrays: Arrays, options: Mapping[str, Json], owner: Owner, known: Known) -> Arrays:
-    sparse, full = (int(count) for count in arrays["cells"])
-    few = 0 < sparse < owner.minimum, 0 < full < owner.minimum
-    shown = [0, sparse + full] if few[0] else [sparse + full, 0] if few[1] else [sparse, full]
-    unsure = np.array([owner.minimum - 1 if one else 0 for one in few], np.int64)
-    flag = np.asarray(int(any(few)), np.int64)
-    return {"n": arrays["n"], "cells": np.array(shown, np.int64), "open": unsure, "hidden": flag}
+    """``cells`` (2,) of all columns together, the sum of what each tells by itself: so whoever asks for other sets of
+    them learns no more."""
+    sparse, full = arrays["cells"]
+    few = (arrays["cells"] > 0) & (arrays["cells"] < owner.minimum)
+    none, every = few[0], few[1] & ~few[0]
+    shown = np.where(none, [0 * sparse, sparse + full], np.where(every, [sparse + full, 0 * full], arrays["cells"]))
+    unsure = few.sum(1) * (owner.minimum - 1)
+    flag = np.asarray(int(few.any()), np.int64)
+    return {"n": arrays["n"], "cells": shown.sum(1), "open": unsure.astype(np.int64), "hidden": flag}
 
 
 def across(
@@ -48,9 +50,12 @@ def across(
     options: Mapping[str, Json],
     known: Known,
 ) -> list[Arrays | None]:
-    """Groups with few cells of either sort are not told, nor what the others leave of all rows."""
+    """Groups with few cells of either sort are not told, nor what the others leave of all rows; of several columns
+    those are told that none of them keeps back, so that no two sets of columns differ by a group."""
     back = np.array([part is not None and not part for part in sent])
-    back = hidden_groups(np.stack([part["cells"] for part in found]), back, shape, owner.minimum)
+    counts = np.stack([part["cells"] for part in found])
+    of_each = [hidden_groups(counts[..., column], back, shape, owner.minimum) for column in range(counts.shape[-1])]
+    back = np.logical_or.reduce([back, *of_each])
     return [{} if part is not None and back[g] else part for g, part in enumerate(sent)]
 
 

@@ -1,0 +1,153 @@
+"""What several statistics tell together, by subtraction, that none of them tells by itself."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hanse
+from hanse.errors import ConfigError
+from hanse.queries import TableSource
+from hanse.table import Table
+
+from .test_statistics import answers, site
+
+MINIMUM = 10
+GRID = [step / 8 for step in range(1, 8 * 40)]
+
+
+def few(counts: Any) -> bool:
+    counts = np.abs(np.asarray(counts))
+    return bool(((counts > 0) & (counts < MINIMUM)).any())
+
+
+# ---------------------------------------------------------------- a curve, and its time by itself
+
+
+def survival(seed: int, unseen: int, rows: int = 300) -> dict[str, Any]:
+    """Times of which some have no event recorded."""
+    rng = np.random.default_rng(seed)
+    event = (rng.random(rows) < 0.6).astype(float)
+    event[rng.choice(rows, unseen, replace=False)] = np.nan
+    group = np.where(rng.random(rows) < 0.5, "a", "b").astype(object)
+    return {"time": rng.exponential(8.0, rows), "event": event, "group": group}
+
+
+def upto(arrays: dict[str, np.ndarray], group: int) -> dict[int, int]:
+    """Of each time of the grid up to which a curve tells for certain how many rows there are: how many."""
+    early, late = (np.cumsum(arrays[f"rows_{end}"][group]) for end in ("first", "last"))
+    return {place: int(early[place]) for place in np.flatnonzero((early == late)[:-1])}
+
+
+def between(data: dict[str, Any], by: list[str]) -> list[int]:
+    """Rows between two times of which a curve is not and a histogram of its time is: those without an event."""
+    source = TableSource(Table.of(data))
+    [*_, said] = answers(site(data, [["kaplan_meier", ["time", "event"], {"grid": GRID}, by]], source))
+    arrays = {name.rpartition(".")[2]: np.asarray(a) for name, a in said.record.arrays.items()}
+    found = []
+    for group, label in enumerate(sorted(set(data["group"])) if by else [None]):
+        mine = np.asarray(data["time"])[np.asarray(data["group"]) == label] if by else np.asarray(data["time"])
+        known = upto(arrays, group)
+        for (a, rows_a), (b, rows_b) in itertools.combinations([(-1, 0), *known.items()], 2):
+            low = -1.0 if a < 0 else GRID[a]
+            bins = int(((mine > low) & (mine <= GRID[b])).sum())
+            if rows_b > rows_a:
+                found.append(bins - (rows_b - rows_a))
+    return found
+
+
+@pytest.mark.parametrize("by", [[], ["group"]])
+@pytest.mark.parametrize("unseen", [3, 25, 60])
+def test_a_histogram_of_times_less_the_curve_does_not_say_where_few_without_an_event_stand(
+    unseen: int, by: list[str]
+) -> None:
+    told = [between(survival(seed, unseen), by) for seed in range(12)]
+    assert not any(few(found) for found in told)
+    if unseen == 60:
+        assert any(len(set(found)) > 1 for found in told)  # where many stand is told
+
+
+@pytest.mark.parametrize("kind", [0.0, 1.0])
+def test_labels_of_the_event_less_those_of_the_curve_do_not_say_what_became_of_few_without_a_time(kind: float) -> None:
+    """Three have no date; whether they died is what all who died are more than those in the curve."""
+    data = survival(1, 0)
+    data["time"][np.flatnonzero(data["event"] == kind)[:3]] = np.nan
+    federation = hanse.simulate({"a": data})
+    labels = federation.analytics().value_counts("event")["event"]
+    assert sum(labels.values()) == 300
+    with pytest.raises(ConfigError, match="lack the other"):
+        federation.analytics().kaplan_meier("time", "event", grid=GRID)
+    assert federation.analytics(by="group").kaplan_meier("time", "event", grid=GRID) == {"a": None, "b": None}
+    data["time"][np.flatnonzero(data["event"] == kind)[:40]] = np.nan
+    assert hanse.simulate({"a": data}).analytics().kaplan_meier("time", "event", grid=GRID) is not None
+
+
+@pytest.mark.parametrize("unseen", [3, 45])
+def test_nor_do_they_on_the_total(unseen: int) -> None:
+    frames = {f"site-{k}": survival(k, unseen // 3, 100) for k in range(3)}
+    policy = {"statistics_minimum": "total", "secure_aggregation_nodes": 3}
+    analytics = hanse.simulate(frames, policy=policy).analytics(gathering="secure")
+    if unseen == 3:
+        with pytest.raises(ConfigError, match="lack the other"):
+            analytics.kaplan_meier("time", "event")
+        return
+    curve = analytics.kaplan_meier("time", "event")
+    time, event = (np.concatenate([frame[name] for frame in frames.values()]) for name in ("time", "event"))
+    ends = [-1.0, *curve["times"]]
+    lost = [int((np.isnan(event) & (time > a) & (time <= b)).sum()) for a, b in itertools.combinations(ends, 2)]
+    assert not few(lost)
+
+
+# ---------------------------------------------------------------- shares of several sets of columns
+
+
+def cells_of(data: dict[str, Any], columns: list[str], by: list[str]) -> Any:
+    [*_, said] = answers(site(data, [["sparsity", columns, {}, by]]))
+    [cells] = (np.asarray(a) for name, a in said.record.arrays.items() if name.endswith(".cells"))
+    return cells
+
+
+def test_a_share_of_two_columns_less_that_of_one_does_not_tell_the_others_few() -> None:
+    """Three lack a blood value: zero cells of both columns, less those of the one."""
+    rng = np.random.default_rng(0)
+    data = {"pay": rng.normal(size=200), "blood": rng.normal(size=200)}
+    data["pay"][:40] = np.nan
+    data["blood"][50:53] = np.nan
+    both, pay, blood = (cells_of(data, names, [])[0] for names in (["pay", "blood"], ["pay"], ["blood"]))
+    assert not few(both - pay)
+    assert not few(both - blood)
+    [share] = (
+        hanse.simulate({"a": data}).analytics().fetch_stats("sparsity", ["pay", "blood"]).values("sparsity").values()
+    )
+    assert share.least < 43 / 400 <= share.most
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_sets_of_columns_and_groups_differ_by_few(seed: int) -> None:
+    """Every sum of what is told, of all rows less groups, and of one set of columns less another."""
+    rng = np.random.default_rng(seed)
+    rates = rng.choice([0.0, 0.01, 0.03, 0.2], 3)
+    data: dict[str, Any] = {
+        name: np.where(rng.random(200) < rate, np.nan, 1.0) for name, rate in zip("xyz", rates, strict=True)
+    }
+    data["ward"] = np.array([f"w{k}" for k in rng.integers(0, 4, 200)], object)
+    sets = [list(names) for size in (1, 2, 3) for names in itertools.combinations("xyz", size)]
+    whole = {tuple(names): cells_of(data, names, [])[0] for names in sets}
+    by = {tuple(names): cells_of(data, names, ["ward"]) for names in sets}
+    for one, two in itertools.permutations(whole, 2):
+        if set(one) < set(two):
+            assert not few(whole[two] - whole[one])
+            together = (by[one].sum(1) > 0) & (by[two].sum(1) > 0)
+            assert not few((by[two] - by[one])[together])
+    for name in "xyz":  # what is told of a column in a group, by whichever sets, and what all rows exceed these by
+        told = {}
+        for one, two in itertools.product(by, [*by, ()]):
+            if {*two} < {*one} and {*one} - {*two} == {name}:
+                shares = by[one] - (by[two] if two else 0)
+                both = (by[one].sum(1) > 0) & (by[two].sum(1) > 0 if two else True)
+                told |= {int(group): shares[group] for group in np.flatnonzero(both)}
+        exact = np.isnan(data[name]).sum() == whole[(name,)][0]
+        assert not exact or not few(whole[(name,)] - sum(told.values(), np.zeros(2, np.int64)))
