@@ -175,8 +175,8 @@ def test_labels_of_a_proposal_are_asked_for_once_for_sites_that_have_as_many_of_
         return labels_here(table, target, least)
 
     rng = np.random.default_rng(0)
-    rows = {"x": rng.normal(size=3000), "y": rng.choice(["a", "b"], 3000).tolist(), "grade": rng.integers(0, 3, 3000)}
-    made = virtual_sites(rows, 60, "y", 0.5, rows_each=20)
+    rows = {"x": rng.normal(size=400), "y": rng.choice(["a", "b"], 400).tolist(), "grade": rng.integers(0, 3, 400)}
+    made = virtual_sites(rows, 30, "y", 0.5, rows_each=8)
     monkeypatch.setattr(simulation, "labels_here", noted)
     for target in ("y", "grade", "x", "absent"):
         known: dict[Any, list[str]] = {}
@@ -184,5 +184,5 @@ def test_labels_of_a_proposal_are_asked_for_once_for_sites_that_have_as_many_of_
             known.clear()
             for table in made.values():
                 assert simulation._labels(table, target, least, known) == labels_here(table, target, least)
-    assert asked.count("y") <= 2 * 21  # of 20 rows 0 to 20 are of one label
-    assert asked.count("x") == asked.count("absent") == 2 * 60
+    assert asked.count("y") <= 2 * 9  # of 8 rows 0 to 8 are of one label
+    assert asked.count("x") == asked.count("absent") == 2 * 30
