@@ -108,7 +108,7 @@ containers: $(VENV)/.test $(CONTAINERS)/.containers
 	podman images --filter dangling=false
 
 search: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=default
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=new
 
 SEED ?= 1
 MINUTES ?= 60

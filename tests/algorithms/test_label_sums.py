@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.algorithms import _label_sums as sums
+from tests.examples import examples
 
 WORDS = st.dictionaries(st.text(max_size=30), st.integers(1, 10**6), max_size=60)
 
@@ -28,7 +29,7 @@ def spelled(sites: list[dict[str, int]], of: sums.Counted) -> list[str] | None:
     return sums.words(np.sum(parts, axis=0), of)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25)
 @given(st.lists(WORDS, min_size=1, max_size=5))
 def test_every_label_of_all_sites_is_found_with_its_rows(sites: list[dict[str, int]]) -> None:
     found, true = of_sites(sites)

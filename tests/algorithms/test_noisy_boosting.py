@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -18,6 +18,7 @@ from hanse.errors import ConfigError
 from hanse.learning.rows import Described
 from hanse.registry import find
 from hanse.table import ColumnKind
+from tests.examples import examples
 
 COLUMNS = (
     Described("a", ColumnKind.NUMERIC, missing=True),
@@ -33,7 +34,7 @@ def trees(depth: int, outputs: int, seed: int) -> Trees:
     return join([drawn(COLUMNS, RANGES, depth, k, rng) for k in range(outputs)])
 
 
-@settings(deadline=None, max_examples=40)
+@examples(20)
 @given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 10**6), st.floats(1e-3, 1e3))
 def test_one_row_changes_all_sums_together_by_at_most_the_bound(
     depth: int, outputs: int, seed: int, bound: float

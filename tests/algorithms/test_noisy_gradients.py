@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from noised_runs import FEATURES, pooled_auc, same_noise, sites, table
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +15,7 @@ import hanse
 from hanse.algorithms.noisy_gradients import clipped_gradient
 from hanse.convex import Convex, logistic, multinomial, poisson, squared
 from hanse.errors import ConfigError
+from tests.examples import examples
 
 FAMILIES = {
     "logistic": (logistic, 1),
@@ -24,7 +25,7 @@ FAMILIES = {
 }
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25)
 @given(st.sampled_from(sorted(FAMILIES)), st.integers(0, 10**6), st.floats(1e-3, 1e3), st.floats(0, 300))
 def test_one_row_changes_the_sum_by_at_most_the_bound(name: str, seed: int, bound: float, scale: float) -> None:
     family, outputs = FAMILIES[name]

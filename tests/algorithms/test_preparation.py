@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drive import Drive, prepare, same, shares, toy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.algorithms._preparation import ALGORITHM
@@ -17,6 +17,7 @@ from hanse.kinds import Site
 from hanse.learning import rows as preparation
 from hanse.messages import Record
 from hanse.table import Column, ColumnKind, Table
+from tests.examples import examples
 
 
 def hard(n: int, seed: int = 0) -> Table:
@@ -82,7 +83,7 @@ def test_the_design_matrix_is_that_of_the_pooled_rows(sizes: tuple[int, ...]) ->
 
 
 @given(cuts=st.lists(st.integers(0, 120), min_size=0, max_size=4))
-@settings(max_examples=15, deadline=None)
+@examples(10)
 def test_every_split_gives_the_same_preparation(cuts: list[int]) -> None:
     table = hard(120)
     edges = [0, *sorted(cuts), 120]
@@ -100,7 +101,7 @@ def test_every_split_gives_the_same_preparation(cuts: list[int]) -> None:
     offset=st.sampled_from([0.0, 1.0, 1e9]),
     fraction=st.sampled_from([0.0, 0.25]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(25)
 def test_whoever_answers_which_exchange_all_numbers_are_those_of_the_same_rows(
     answering: list[set[int]], offset: float, fraction: float
 ) -> None:

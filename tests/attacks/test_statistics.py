@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -26,6 +26,7 @@ from hanse.statistics import _joined, cells
 from hanse.statistics._times import cell_end
 from hanse.suppression import hidden, hidden_table, isolates
 from hanse.table import Table
+from tests.examples import examples
 
 RNG = np.random.default_rng(3)
 SECRET = 12345.678
@@ -161,7 +162,7 @@ def feasible(shown: np.ndarray, back: np.ndarray, total: int, minimum: int) -> l
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50)
 @given(st.lists(st.integers(0, 14), min_size=2, max_size=4), st.integers(3, 5))
 def test_hidden_cells_cannot_be_found_by_subtraction(counts: list[int], minimum: int) -> None:
     cells = np.array(counts)
@@ -174,7 +175,7 @@ def test_hidden_cells_cannot_be_found_by_subtraction(counts: list[int], minimum:
         assert all(len(possible[i]) > 1 for i in small)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.lists(st.integers(0, 9), min_size=6, max_size=6))
 def test_margins_do_not_give_a_hidden_cell_of_a_table_away(counts: list[int]) -> None:
     table = np.array(counts).reshape(2, 3)
@@ -202,7 +203,7 @@ def test_margins_do_not_give_a_hidden_cell_of_a_table_away(counts: list[int]) ->
             assert len({int(w[i, j]) for w in ways}) > 1
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50)
 @given(st.lists(st.tuples(*[st.sampled_from([0, 0, 3, 8, 12, 15, 25, 60])] * 4), min_size=2, max_size=4))
 def test_a_table_asked_in_three_ways_hides_the_same_cells(cells: list[tuple[int, ...]]) -> None:
     """Rows by columns, columns by rows, and the labels of groups: a cell that one of them shows may give those away
@@ -244,7 +245,7 @@ def test_rare_labels_together_are_not_shared_out_in_a_table() -> None:
     assert sum(float(row["f"] or 0) for row in table.values()) < 60
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.lists(st.lists(st.integers(0, 25), min_size=3, max_size=3), min_size=3, max_size=4))
 def test_rows_without_a_group_are_no_few_either(table: list[list[int]]) -> None:
     counts = np.array(table)
@@ -370,7 +371,7 @@ def test_no_sum_of_three_choices_and_more_singles_somebody_out() -> None:
         assert exact.analytics(where=where).mean(["cost"])["cost"] is not None
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.data())
 def test_what_is_said_to_isolate_nobody_isolates_nobody(data: st.DataObject) -> None:
     """Against all sums of answers with coefficients -2 to 2: none is of 1 to 9 rows."""
@@ -474,7 +475,7 @@ def shuffled(table: dict[str, Any], time: str, rng: np.random.Generator) -> dict
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.data())
 def test_no_sequence_of_curves_tells_one_order_of_rows_from_another(data: st.DataObject) -> None:
     """Whatever is asked one after the other, of all rows, of groups, of those of two columns, on any grids: where the
@@ -499,7 +500,7 @@ def test_no_sequence_of_curves_tells_one_order_of_rows_from_another(data: st.Dat
         assert packed(one) == packed(two)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.integers(0, 2**32 - 1))
 def test_curves_of_groups_of_all_rows_and_of_two_columns_leave_no_few_between_them(seed: int) -> None:
     """Between any two times that two questions tell, rows, events and censorings are none or the minimum, of all that
@@ -565,7 +566,7 @@ def test_survival_of_few() -> None:
         assert array.sum() == 150
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12),
     st.integers(1, 10),
@@ -594,7 +595,7 @@ def test_joined_cells_are_full_of_every_count(counts: list[tuple[int, int, int]]
         assert np.all(np.cumsum(told["counts"]) <= np.cumsum(told["first"]))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=12), st.randoms())
 def test_what_leaves_of_joined_cells_follows_from_their_sums(counts: list[int], random: Any) -> None:
     """Rows that stand elsewhere in a run leave the same arrays: the spread tells nothing of where they stood."""
@@ -781,7 +782,7 @@ def test_all_rows_minus_one_group_do_not_give_another_groups_small_cell() -> Non
     }
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.lists(st.lists(st.integers(0, 25), min_size=3, max_size=3), min_size=2, max_size=4))
 def test_groups_and_their_total_leave_no_few(table: list[list[int]]) -> None:
     """Whatever a label's total exceeds the shown groups by is nothing, or the minimum at least."""
@@ -877,7 +878,7 @@ def test_all_pairs_minus_those_of_a_group_do_not_give_the_other_group_away() -> 
     assert groups["f"][0][1] is not None
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.sampled_from([0.02, 0.1, 0.4]))
 def test_whatever_is_told_of_pairs_differs_from_what_else_is_by_none_or_the_minimum(
     seed: int, groups: int, gaps: float

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xgboost
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.boosting import quantiles as q
 from hanse.codec import decode, encode
 from hanse.messages import Array
+from tests.examples import examples
 
 
 def counted(values: Array, group: Array, groups: int, alpha: float, sites: int = 3) -> Array:
@@ -37,7 +38,7 @@ def sorted_quantile(values: Array, alpha: float) -> float:
     return float(np.float32(float(found[k]) + ((x - 1) - k) * float(found[k + 1] - found[k])))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25)
 @given(
     st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-1, 3)), max_size=60),
     st.floats(0, 1),
@@ -62,7 +63,7 @@ def test_ends_and_ties(n: int, alpha: float) -> None:
         assert counted(values, np.zeros(n, np.int64), 1, alpha)[0] == sorted_quantile(values, alpha)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(20)
 @given(
     st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(0, 5)), min_size=1, max_size=40),
     st.sampled_from([0.01, 0.25, 0.5, 0.8, 1.0]),

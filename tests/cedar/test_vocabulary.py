@@ -9,11 +9,12 @@ from functools import partial
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.facts import PER_BILLION, Data, Facts, Participation, Proposing, Reading
+from tests.examples import examples
 from tests.policy.some_facts import facts
 
 
@@ -116,7 +117,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+@examples(80)
 @given(changes=st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Facts)]), ANYTHING, max_size=4))
 def test_what_is_told_is_of_the_schema_so_cedar_need_not_look_again(changes: dict[str, Any]) -> None:
     """A context of a shape that Cedar has found to be of the schema is decided alike with the schema and without."""

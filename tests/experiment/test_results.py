@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hanse
@@ -23,6 +23,7 @@ from hanse.experiment.records import steps
 from hanse.experiment.results import Result, load_result
 from hanse.messages import Record, dump
 from hanse.rounds import Step
+from tests.examples import examples
 
 LINEAR = ("logistic_regression", "sgd_classifier", "mlp_classifier")
 
@@ -372,7 +373,7 @@ def test_numbers_that_are_no_numbers_do_not_break_a_picture() -> None:
     assert result.plot() is not None
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(
     st.integers(1, 400),
     st.integers(1, 26),

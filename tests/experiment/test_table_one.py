@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import hanse
 from hanse.errors import ConfigError
 from hanse.experiment.table_one import TableOne
 from hanse.rough import Rough
+from tests.examples import examples
 
 OPEN = {"minimum_cell": 1, "allow_node_statistics": True}
 
@@ -71,7 +72,7 @@ def same(found: dict[str, float | None], expected: dict[str, float | None]) -> N
 VARIABLES = ["age", "bmi", "smoker", "stage"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(10, *HealthCheck)
 @given(st.integers(0, 10_000), st.sampled_from([40, 300]), st.sampled_from([0.0, 0.1, 0.4]))
 def test_it_equals_pooled_rows(seed: int, rows: int, gaps: float) -> None:
     frame = people(rows, seed, gaps)

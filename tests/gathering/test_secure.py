@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering.nodes import ASK, Nodes, whole
@@ -19,6 +19,7 @@ from hanse.gathering.secure import Secure
 from hanse.kinds import Ask, Combine, Contribution, Gathered
 from hanse.messages import Record
 from hanse.privacy import neighbours
+from tests.examples import examples
 
 DIED = NodeFailed("the worker ran out of memory")
 OPS = ("keys", "answer", "agree", "unmask")
@@ -117,7 +118,7 @@ def test_losses_in_every_exchange_at_once() -> None:
     equals(nodes.sum(), {n: c for n, c in contributions.items() if gone.get(n) not in ("keys", "answer")})
 
 
-@settings(max_examples=30, deadline=None)
+@examples(15)
 @given(st.integers(2, 8), st.integers(0, 40), st.dictionaries(st.integers(0, 7), st.sampled_from(OPS)), st.randoms())
 def test_whoever_is_lost_the_sum_is_right_or_there_is_none(
     n: int, size: int, lost: dict[int, str], random: object

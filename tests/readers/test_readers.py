@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -26,6 +26,7 @@ from hanse.readers import _parquet_footer, profile
 from hanse.readers import csv as csv_reader
 from hanse.summary import asked_here
 from hanse.table import ColumnKind, Table
+from tests.examples import examples
 
 T = TypeVar("T")
 
@@ -238,7 +239,7 @@ def test_separators(tmp_path: Path) -> None:
         readers.read(tmp_path / "absent.csv")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, HealthCheck.function_scoped_fixture)
 @given(st.binary(max_size=200) | st.text('a1,"\n\r;.-é ', max_size=60).map(str.encode))
 def test_garbage_is_read_or_refused_and_streaming_agrees(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path, data)
@@ -299,7 +300,7 @@ NUMBERS = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, HealthCheck.function_scoped_fixture)
 @given(
     st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=6),
     st.integers(0, 1),
@@ -349,7 +350,7 @@ def _plain(table: Table, name: str) -> list[str]:
     return [str(v) for v in (column.labels() if column.kind == "categorical" else column.values.tolist())]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, HealthCheck.function_scoped_fixture)
 @given(st.lists(st.lists(st.text('ab,"\n\r 1x', max_size=5), min_size=3, max_size=3), max_size=12), st.integers(1, 40))
 def test_what_the_standard_library_writes_is_read_back(tmp_path: Path, rows: list[list[str]], chunk: int) -> None:
     import csv
@@ -768,7 +769,7 @@ def footer_of(path: Path) -> bytes:
     return data[-8 - length : -8]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, HealthCheck.function_scoped_fixture)
 @given(st.data())
 def test_a_damaged_footer_is_left_to_the_library(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever the bytes, the look at the sizes ends, at once, with an answer or without."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pooled import federation
 
 from hanse.statistics.histogram import counted
+from tests.examples import examples
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -33,7 +34,7 @@ def test_quantiles_of_groups_of_very_different_sizes(depth: int, by: list[str]) 
     assert seen == 9 * (2 if len(by) > 1 else 1)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(80)
 @given(st.data())
 def test_counts_by_arithmetic_are_those_of_a_search(data: st.DataObject) -> None:
     """Even, nearly even and uneven edges far from zero and near it; values on, beside and far from the edges."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse import registry
 from hanse.queries import Arrays, Item, Known, Statistic, Values, make_item, ordered, pack, statistic
 from hanse.table import Column, ColumnKind
+from tests.examples import examples
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "histogram": {"bin_edges": [-10.0, -1.0, 0.0, 0.5, 4.0]},
@@ -87,7 +88,7 @@ def assert_same(a: Arrays, b: Arrays) -> None:
 
 
 @pytest.mark.parametrize("name", OBSERVED)
-@settings(max_examples=25, deadline=None)
+@examples(15)
 @given(numbers, numbers, numbers)
 def test_merge_is_a_commutative_monoid(name: str, x: list[float], y: list[float], z: list[float]) -> None:
     knows, merge = known(name), statistic(name).merge
@@ -100,7 +101,7 @@ def test_merge_is_a_commutative_monoid(name: str, x: list[float], y: list[float]
 
 
 @pytest.mark.parametrize("name", [n for n in OBSERVED if n not in ("levels",)])
-@settings(max_examples=25, deadline=None)
+@examples(15)
 @given(numbers, numbers)
 def test_merge_is_what_all_rows_together_give(name: str, x: list[float], y: list[float]) -> None:
     if statistic(name).columns != 1:  # the second column is made of the first, row by row

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pooled import ask
 
@@ -16,6 +16,7 @@ import hanse
 from hanse.algorithms.statistics import AGAIN, Statistics
 from hanse.errors import DataError, RunFailed
 from hanse.queries import make_item
+from tests.examples import examples
 
 SITES = ("a", "b", "c", "d")
 
@@ -38,7 +39,7 @@ ITEMS = [
 
 
 @given(answering=st.lists(st.sets(st.sampled_from(SITES), min_size=1), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
+@examples(20)
 def test_whoever_answers_which_ask_all_numbers_are_of_the_same_rows(answering: list[set[str]]) -> None:
     left = set.intersection(*answering)
     if not left:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.disk_faults import disk_fault
 from hanse.errors import ConfigError, Tampered
 from hanse.store.audit import GENESIS, AuditLog
+from tests.examples import examples
 
 
 def filled(folder: Path, count: int = 6) -> AuditLog:
@@ -84,7 +85,7 @@ def test_what_is_not_json_is_refused_and_nothing_written(tmp_path: Path, detail:
     assert log.verify().entries == 1
 
 
-@settings(max_examples=120, deadline=None)
+@examples(50)
 @given(data=st.data())
 def test_any_tampering_is_found(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
