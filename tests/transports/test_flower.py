@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,9 @@ from demo.federation import Federation
 from demo.federation import hanse as command
 from hanse.errors import ConfigError, NodeLost
 from hanse.messages import Message, Record, digest
-from hanse.transports._flower_programs import Programs
+from hanse.transports import _flower_superlink
+from hanse.transports._flower_inside import certificates, free_port
+from hanse.transports._flower_programs import Programs, ended
 
 
 def flowers() -> dict[str, psutil.Process]:
@@ -86,6 +90,53 @@ def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) 
     asyncio.run(test())
 
 
+@contextlib.asynccontextmanager
+async def superlink(home: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Programs]:
+    """Somebody else's, which coordinators join; and what asks it."""
+    home.mkdir(exist_ok=True)
+    programs, own = Programs(home), certificates(home)
+    process = await programs.started(
+        "flower-superlink",
+        *("--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth"),
+        *("--ssl-certfile", str(own.certificate), "--ssl-keyfile", str(own.key)),
+        *("--ssl-ca-certfile", str(own.authority), "--disable-runtime-dependency-installation"),
+    )
+    monkeypatch.setenv("HANSE_SUPERLINK", f"127.0.0.1:{port}")
+    monkeypatch.setenv("HANSE_SUPERLINK_CA", str(own.authority))
+    programs.connect(f"127.0.0.1:{port}", own.authority)
+    try:
+        yield programs
+        assert process.returncode is None, (home / "flower-superlink.log").read_text()
+    finally:
+        await ended(process)
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(1700)
+def test_a_superlink_that_is_there_is_joined_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        port = free_port()
+        async with contextlib.AsyncExitStack() as stack, processor_seconds(400):
+            first = contextlib.AsyncExitStack()
+            await first.enter_async_context(superlink(tmp_path / "theirs", port, monkeypatch))
+            async with FlowerFederation(tmp_path) as federation:
+                await federation.node("a")
+                await asked(federation, "a", "over theirs", 9999)
+                assert [name for name in flowers() if name == "flower-superlink"]
+                await first.aclose()  # it ends, and comes back: it is joined again
+                theirs = await stack.enter_async_context(superlink(tmp_path / "theirs", port, monkeypatch))
+                await asked(federation, "a", "again", 99)
+                there = (await theirs.said("supernode", "list", "hanse"))["nodes"]
+                assert [node["status"] for node in there] == ["online"]
+                assert federation.recorded == [] or {what for _, what, _ in federation.recorded} <= {"not accepted"}
+            left = (await theirs.said("supernode", "list", "hanse"))["nodes"]
+            assert {node["status"] for node in left} <= {"unregistered"}
+
+    asyncio.run(test())
+
+
 @pytest.mark.flower
 @pytest.mark.timeout(1700)
 def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
@@ -116,6 +167,33 @@ def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
             return digest(result.record)
 
     assert learned(tmp_path / "f", "--listen", "flower://127.0.0.1:0") == learned(tmp_path / "g")
+
+
+@pytest.mark.parametrize("where", ["flower.example:8000", "127.0.0.1"])
+def test_a_superlink_elsewhere_is_not_joined(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANSE_SUPERLINK", where)
+    with pytest.raises(ConfigError, match=r"expected (127\.0\.0\.1:PORT|host:port)"):
+        joined(tmp_path)
+
+
+def test_a_superlink_is_not_joined_without_knowing_whom_to_believe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANSE_SUPERLINK", "127.0.0.1:8000")
+    with pytest.raises(ConfigError, match="HANSE_SUPERLINK_CA is ''; expected the file"):
+        joined(tmp_path)
+    monkeypatch.setenv("HANSE_SUPERLINK_CA", str(tmp_path / "ca.pem"))
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"HANSE_SUPERLINK_CA is '.*ca\.pem'; expected the file"):
+        joined(tmp_path)
+
+
+def joined(home: Path) -> None:
+    (home / "flower-superlink").touch(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HANSE_FLOWER", str(home))
+        programs = Programs(home)
+    _flower_superlink.superlink(programs)
 
 
 def test_without_flower_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The coordinator's end over Flower: a SuperLink of its own behind one port, and a ServerApp that carries parcels.
+"""The coordinator's end over Flower: a SuperLink behind one port, and a ServerApp that carries parcels.
 
 What is carried are the sealed files of :mod:`hanse.transports._folder_coordinator`, so whoever runs Flower between the
 two sides sees who talks, when and how much. Flower's end brings a new start of all of it; sessions begin anew then, and
@@ -8,11 +8,9 @@ what was asked is asked again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import shutil
-import ssl
 import tempfile
 import time
 from collections import Counter
@@ -28,13 +26,11 @@ from hanse.transports import _folder_files as files
 from hanse.transports._flower_carrier import Carrier
 from hanse.transports._flower_door import Door
 from hanse.transports._flower_grid import Grid
-from hanse.transports._flower_inside import certificates, free_port
 from hanse.transports._flower_parcels import Mirror
-from hanse.transports._flower_programs import Programs, ended
-from hanse.transports._flower_relay import Streams
+from hanse.transports._flower_programs import Programs
+from hanse.transports._flower_superlink import superlink
 from hanse.transports._folder_coordinator import FolderCoordinator
 from hanse.transports._folder_watch import Watch
-from hanse.transports._grpc_channel import client_context
 from hanse.transports._port import Port
 
 log = logging.getLogger(__name__)
@@ -76,9 +72,8 @@ class FlowerCoordinator:
         self._asked: Counter[str] = Counter()  # requests to each node that are not answered yet
         self._registering = asyncio.Lock()
         self._grid = Grid(self._private / "line")
-        self._superlink = 0  # its port
-        self._inside: ssl.SSLContext | None = None
-        self._door = Door(self._port, hub, self._register, self._registered, self._connect)
+        self._superlink = superlink(self._programs)
+        self._door = Door(self._port, hub, self._register, self._registered, self._superlink.connect)
         self._keeping: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
 
@@ -114,6 +109,7 @@ class FlowerCoordinator:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._superlink.stop()
         await self._grid.stop()
         if self._watch is not None:
             await self._watch.stop()
@@ -178,6 +174,7 @@ class FlowerCoordinator:
         self._registered.pop(node, None)
         if found is not None:
             found.task.cancel()
+            self._superlink.unregister(found.id)
             self._inner.lost(node, why)
 
     # ------------------------------------------------------------ Flower
@@ -199,53 +196,27 @@ class FlowerCoordinator:
 
     async def _once(self) -> str:
         """Flower, from its start to its end; which part ended."""
-        self._superlink = free_port()
-        own = await asyncio.to_thread(certificates, self._private)
-        self._inside = client_context(own.authority.read_bytes())
-        self._inside.set_alpn_protocols(["http/1.1"])
-        address = f"127.0.0.1:{self._superlink}"
-        self._programs.connect(address, own.authority)
-        superlink = await self._programs.started(
-            "flower-superlink",
-            *("--host", "127.0.0.1", "--port", str(self._superlink)),
-            *("--ssl-certfile", str(own.certificate), "--ssl-keyfile", str(own.key)),
-            *("--ssl-ca-certfile", str(own.authority)),
-            "--enable-supernode-auth",
-            "--disable-runtime-dependency-installation",
-        )
-        ends = asyncio.create_task(superlink.wait())
         try:
-            await self._listening(ends)
-            line = f"line={text(str(self._private / 'line'))}"
-            await self._programs.said("run", str(self._programs.app()), "hanse", "--run-config", line)
-            async with asyncio.timeout(_START_S):
-                await self._grid.there.wait()
-            gone = asyncio.create_task(self._grid.gone.wait())
+            await self._superlink.begin()
+            ends = asyncio.create_task(self._superlink.ends())
             try:
-                await asyncio.wait({ends, gone}, return_when=asyncio.FIRST_COMPLETED)
+                line = f"line={text(str(self._private / 'line'))}"
+                await self._programs.said("run", str(self._programs.app()), "hanse", "--run-config", line)
+                async with asyncio.timeout(_START_S):
+                    await self._grid.there.wait()
+                gone = asyncio.create_task(self._grid.gone.wait())
+                try:
+                    await asyncio.wait({ends, gone}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    gone.cancel()
+                return "the SuperLink" if ends.done() else "the ServerApp"
             finally:
-                gone.cancel()
-            return "the SuperLink" if ends.done() else "the ServerApp"
+                ends.cancel()
+                await asyncio.gather(ends, return_exceptions=True)
         except TimeoutError:
-            raise NodeFailed(f"its ServerApp did not begin within {_START_S:g} s") from None
+            raise NodeFailed(f"it did not begin within {_START_S:g} s") from None
         finally:
-            await ended(superlink)
-            await asyncio.gather(ends, return_exceptions=True)
-
-    async def _listening(self, ends: asyncio.Task[int]) -> None:
-        async with asyncio.timeout(_START_S):
-            while not ends.done():
-                with contextlib.suppress(OSError):
-                    _, writer = await self._connect()
-                    writer.close()
-                    return
-                await asyncio.sleep(0.1)
-        raise NodeFailed(f"the SuperLink ended; {self._private}/flower-superlink.log has the details")
-
-    async def _connect(self) -> Streams:
-        if self._inside is None:
-            raise ConnectionError("Flower is being started")
-        return Streams(*await asyncio.open_connection("127.0.0.1", self._superlink, ssl=self._inside))
+            await self._superlink.stop()
 
 
 async def _nothing() -> None:
