@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calling import caller
 from grpc_federation import Federation, authority, echo, identity
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -103,13 +104,13 @@ async def ended(proxy: Proxy, tmp_path: Path) -> None:
     behind = int((await coordinator.start("127.0.0.1:0", insecure=True)).rpartition(":")[2])
     async with proxying(proxy, home, port, behind):
         known = identity(signer, "a")
-        node = GrpcNode("a", f"localhost:{port}", echo, credentials=lambda: channel_credentials(known))
+        node = GrpcNode(caller("a", echo), f"localhost:{port}", credentials=lambda: channel_credentials(known))
         node.start()
         await node.connected()
         await both_ways(coordinator)
         assert came == [("a", "")]
         # who claims another name is who the certificate says, and who has none of this authority nobody
-        liar = GrpcNode("b", f"localhost:{port}", echo, credentials=lambda: channel_credentials(known))
+        liar = GrpcNode(caller("b", echo), f"localhost:{port}", credentials=lambda: channel_credentials(known))
         liar.start()
         await liar.connected()
         assert len(came) > 1
@@ -123,7 +124,9 @@ async def ended(proxy: Proxy, tmp_path: Path) -> None:
             context.load_verify_locations(cadata=signer.pem.decode())
             return context
 
-        third = GrpcNode("c", f"localhost:{port}", echo, credentials=wrong, report=lambda *what: said.append(what))
+        third = GrpcNode(
+            caller("c", echo, report=lambda *what: said.append(what)), f"localhost:{port}", credentials=wrong
+        )
         third.start()
         while not said:
             await asyncio.sleep(0.05)
@@ -141,7 +144,7 @@ async def started_anew(proxy: Proxy, tmp_path: Path) -> None:
     coordinator = GrpcCoordinator(echo)
     behind = int((await coordinator.start("127.0.0.1:0", insecure=True)).rpartition(":")[2])
     known = identity(signer, "a")
-    node = GrpcNode("a", f"localhost:{port}", echo, credentials=lambda: channel_credentials(known))
+    node = GrpcNode(caller("a", echo), f"localhost:{port}", credentials=lambda: channel_credentials(known))
     for number in range(2):
         async with proxying(proxy, home, port, behind):
             node.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from calling import caller, parted
 from grpc_federation import authority, echo, identity
 
 from hanse.transport import Handler
@@ -46,7 +47,8 @@ class FolderFederation:
     async def node(self, name: str, handler: Handler = echo, *, wait: bool = True, **options: Any) -> FolderNode:
         known = options.pop("known", None) or identity(self.authority, name)
         options.setdefault("refused", lambda *what: self.recorded.append(what))
-        node = FolderNode(name, self.of_nodes, handler, lambda: known, **options)
+        lent, own = parted({"identity": lambda: known} | options)
+        node = FolderNode(caller(name, handler, **lent), self.of_nodes, **own)
         self.nodes.append(node)
         node.start()
         if wait:

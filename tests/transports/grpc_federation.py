@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from calling import caller, parted
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -74,7 +75,8 @@ class Federation:
 
     async def node(self, name: str, handler: Handler = echo, *, wait: bool = True, **options: Any) -> GrpcNode:
         options.setdefault("credentials", functools.partial(channel_credentials, identity(self.authority, name)))
-        node = GrpcNode(name, self.address, handler, **options)
+        lent, own = parted(options)
+        node = GrpcNode(caller(name, handler, **lent), self.address, **own)
         self.nodes.append(node)
         node.start()
         if wait:

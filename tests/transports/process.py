@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from calling import caller
 from grpc_federation import credentials_of
 
 from hanse.identity import Authority, load_identity
@@ -52,7 +53,8 @@ async def node(folder: str, pace: str, address: str, chunks: str = "") -> None:
 
     identity = load_identity(folder)
     credentials = lambda: channel_credentials(identity)  # noqa: E731
-    GrpcNode(identity.node_id, address, work, credentials=credentials, spool=Path(folder)).start()
+    lent = caller(identity.node_id, work, spool=Path(folder))
+    GrpcNode(lent, address, credentials=credentials).start()
     await asyncio.Event().wait()
 
 

@@ -16,6 +16,7 @@ import grpc
 import hpack
 import numpy as np
 import pytest
+from calling import caller
 from grpc import aio
 from grpc_federation import Federation, credentials_of, echo, grpc_credentials, identity, new_key
 
@@ -177,9 +178,8 @@ def test_a_nodes_certificate_cannot_play_the_coordinator(tmp_path: Path) -> None
         server = server_credentials(evil.key_pem, evil.cert_pem, authority.pem)
         address = await fake.start("localhost:0", server)
         said, report = outcomes()
-        node = GrpcNode(
-            "a", address, echo, credentials=lambda: channel_credentials(identity(authority, "a")), report=report
-        )
+        known = identity(authority, "a")
+        node = GrpcNode(caller("a", echo, report=report), address, credentials=lambda: channel_credentials(known))
         node.start()
         await until(lambda: len(said) > 1)
         assert fake.online() == frozenset()
@@ -331,14 +331,14 @@ def test_plaintext_only_on_loopback_and_only_when_asked_for() -> None:
             with pytest.raises(ConfigError, match="loopback"):
                 await GrpcCoordinator(echo).start(address, insecure=True)
             with pytest.raises(ConfigError, match="loopback"):
-                GrpcNode("a", address, echo, insecure=True)
+                GrpcNode(caller("a", echo), address, insecure=True)
         with pytest.raises(ConfigError, match="no credentials"):
-            GrpcNode("a", "localhost:7443", echo)
+            GrpcNode(caller("a", echo), "localhost:7443")
         with pytest.raises(ConfigError, match="host:port"):
-            GrpcNode("a", "localhost", echo, insecure=True)
+            GrpcNode(caller("a", echo), "localhost", insecure=True)
         coordinator = GrpcCoordinator(echo)
         address = await coordinator.start("127.0.0.1:0", insecure=True)
-        node = GrpcNode("a", address, echo, insecure=True)
+        node = GrpcNode(caller("a", echo), address, insecure=True)
         node.start()
         await node.connected()
         assert (await coordinator.request("a", Message("task", "1"))).sender == "a"

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import hpack
 import pytest
+from calling import caller
 from grpc import aio
 from grpc_federation import Federation, authority, identity
 
@@ -446,7 +447,7 @@ def test_a_server_that_is_no_grpc_is_told(answer: Fields) -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         said: list[tuple[str, str]] = []
-        node = GrpcNode("a", f"127.0.0.1:{port}", nobody, insecure=True, report=lambda *what: said.append(what))
+        node = GrpcNode(caller("a", nobody, report=lambda *what: said.append(what)), f"127.0.0.1:{port}", insecure=True)
         node.start()
         while not said:
             await asyncio.sleep(0.01)

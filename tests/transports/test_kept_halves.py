@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calling import caller
 from grpc_federation import Federation, authority, identity
 from test_processes import line, process
 from test_turns import Pipe
@@ -405,7 +406,7 @@ def test_an_upload_goes_on_when_its_coordinator_was_killed_and_started_again(
         async with process("coordinator", tmp_path, "localhost:0", "m", spool) as first:
             address = (await line(first)).removeprefix("listening ")
             known = identity(signer, "a")
-            node = GrpcNode("a", address, work, credentials=lambda: channel_credentials(known), pace=pace)
+            node = GrpcNode(caller("a", work, pace=pace), address, credentials=lambda: channel_credentials(known))
             node.start()
             while not any(one.stat().st_size >= 6 << 20 for one in spool.glob("halves/*/payload")):
                 await asyncio.sleep(0.01)

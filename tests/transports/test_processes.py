@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calling import caller
 from grpc_federation import Federation, authority, identity
 
 from hanse.identity import save_identity
@@ -85,7 +86,7 @@ def test_a_coordinator_killed_and_started_again_finds_its_nodes_and_their_work(t
 
         async with process("coordinator", tmp_path, "localhost:0", "same") as first:
             address = (await line(first)).removeprefix("listening ")
-            node = GrpcNode("a", address, work, credentials=lambda: channel_credentials(identity(signer, "a")))
+            node = GrpcNode(caller("a", work), address, credentials=lambda: channel_credentials(identity(signer, "a")))
             node.start()
             await began.wait()
             first.kill()

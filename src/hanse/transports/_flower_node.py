@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import random
@@ -59,18 +60,7 @@ class FlowerNode:
         self._programs = Programs(self._private)
         root = self._private / "files"
         root.mkdir()
-        self._inner = FolderNode(
-            caller.node,
-            root,
-            caller.handler,
-            caller.identity,
-            allocate=caller.allocate,
-            report=lambda what, detail: caller.report(what, detail.replace(f"folder://{root}", self._name)),
-            refused=caller.refused,
-            limit=caller.limit,
-            pace=caller.pace,
-            spool=caller.spool,
-        )
+        self._inner = FolderNode(dataclasses.replace(caller, report=self._tell), root)
         self._name = f"flower://{where}"
         self._mine = f"to-coordinator/{caller.node}"
         self._root = root
@@ -78,6 +68,9 @@ class FlowerNode:
         self._news, self._apart = asyncio.Event(), asyncio.Event()
         self._carrying = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+
+    def _tell(self, what: str, detail: str) -> None:
+        self._caller.report(what, detail.replace(f"folder://{self._root}", self._name))
 
     def start(self) -> None:
         """Begins to call the coordinator, in the running event loop; returns at once."""

@@ -16,9 +16,8 @@ from typing import Any
 
 from hanse.errors import ConfigError, HanseError, NotAuthenticated, WireError
 from hanse.identity import NodeIdentity
-from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
-from hanse.pace import Pace
-from hanse.transport import COORDINATOR, Handler
+from hanse.transport import COORDINATOR
+from hanse.transports import Caller
 from hanse.transports import _folder_files as files
 from hanse.transports import _folder_papers as papers
 from hanse.transports._folder_coordinator import ALIVE_SECONDS
@@ -26,7 +25,6 @@ from hanse.transports._folder_keys import SessionKeys
 from hanse.transports._folder_seal import HalfThere
 from hanse.transports._folder_watch import Watch
 from hanse.transports._folder_wire import FolderWire
-from hanse.transports._link import Refusal
 from hanse.transports._node_end import NodeEnd
 
 log = logging.getLogger(__name__)
@@ -38,42 +36,23 @@ class FolderNode(NodeEnd):
     """A :class:`hanse.transports.Line` in a shared folder.
 
     Args:
+        caller: what the node lends.
         root: the folder, as it is called on this machine.
-        identity, allocate, report, refused, limit, spool: as of :class:`hanse.transports.Caller`.
-        alive_every: seconds between signs of life while ``handler`` works.
-        pace: when large payloads may leave; None: at once.
+        alive_every: seconds between signs of life while its handler works.
         backoff: shortest and longest time between two hellos, in seconds.
     """
 
     def __init__(
         self,
-        node: str,
+        caller: Caller,
         root: Path,
-        handler: Handler,
-        identity: Callable[[], NodeIdentity],
         *,
-        allocate: Allocate = Memory,
-        report: Callable[[str, str], None] = lambda what, detail: None,
-        refused: Refusal = lambda peer, what, detail: None,
-        limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
-        pace: Pace | None = None,
-        spool: Path | None = None,
         backoff: tuple[float, float] = (0.05, 60.0),
     ) -> None:
-        super().__init__(
-            node,
-            handler,
-            allocate=allocate,
-            report=report,
-            refused=refused,
-            limit=limit,
-            alive_every=alive_every,
-            pace=pace,
-            spool=spool,
-        )
-        self._root, self._identity, self._refused, self._backoff = root, identity, refused, backoff
-        self._mine, self._theirs = root / "to-coordinator" / node, root / "to-nodes" / node
+        super().__init__(caller, alive_every)
+        self._root, self._identity, self._refused, self._backoff = root, caller.identity, caller.refused, backoff
+        self._mine, self._theirs = root / "to-coordinator" / caller.node, root / "to-nodes" / caller.node
         self._desk = ThreadPoolExecutor(_DESKS, "folder")
         self._changed = asyncio.Event()
         self._wire: FolderWire | None = None

@@ -11,17 +11,13 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hanse.addresses import is_loopback
 from hanse.errors import HanseError
-from hanse.messages import MAX_MESSAGE_BYTES, Allocate, Memory
-from hanse.pace import Pace
-from hanse.transport import Handler
+from hanse.transports import Caller
 from hanse.transports._grpc_call import PERMISSION_DENIED, RECEIVE_BYTES, UNAUTHENTICATED, Call, Ended
 from hanse.transports._grpc_channel import (
-    BEAT_SECONDS,
     GOODBYE_SECONDS,
     MAX_FRAME,
     NODE_METADATA,
@@ -31,8 +27,7 @@ from hanse.transports._grpc_channel import (
     host_of,
 )
 from hanse.transports._large_request import ALIVE_SECONDS
-from hanse.transports._link import Refusal
-from hanse.transports._node_end import NodeEnd, Report
+from hanse.transports._node_end import NodeEnd
 from hanse.transports._way_out import proxy_for, tunnel
 
 _GOOD_SECONDS = 5.0  # a connection that lasted so long was a good one
@@ -43,53 +38,34 @@ class GrpcNode(NodeEnd):
     """A node's connection to its coordinator.
 
     Args:
-        node: this node's id; its certificate must say the same.
+        caller: what the node lends; its certificate must name it. The line is probed after ``SILENT_BEATS`` of its
+            heartbeats in silence, and given up as long after.
         address: the coordinator's ``host:port``.
         credentials: makes the channel's credentials, called for every attempt, so that a renewed
             certificate is used and an expired one is named (``channel_credentials``).
         insecure: plaintext, for loopback addresses only, when there are no credentials.
         explain: says in a sentence why no connection can be made, "" where it cannot tell; blocks.
-        beat_s: seconds between two heartbeats of this node, now: the line is probed after ``SILENT_BEATS`` of them
-            in silence, and given up as long after.
+        alive_every: as of :class:`NodeEnd`.
         backoff: shortest and longest time between attempts, in seconds.
-        handler, allocate, report, refused, limit, alive_every, pace, spool: as of :class:`NodeEnd`.
     """
 
     def __init__(
         self,
-        node: str,
+        caller: Caller,
         address: str,
-        handler: Handler,
         *,
         credentials: Callable[[], ssl.SSLContext] | None = None,
         insecure: bool = False,
-        allocate: Allocate = Memory,
         explain: Callable[[], str] = lambda: "",
-        report: Report = lambda what, detail: None,
-        refused: Refusal = lambda peer, what, detail: None,
-        limit: int = MAX_MESSAGE_BYTES,
         alive_every: float = ALIVE_SECONDS,
-        pace: Pace | None = None,
-        spool: Path | None = None,
-        beat_s: Callable[[], float] = lambda: BEAT_SECONDS,
         backoff: tuple[float, float] = (0.05, 5.0),
     ) -> None:
         host = host_of(address)
         if credentials is None:
             check_plaintext(address, insecure)
-        super().__init__(
-            node,
-            handler,
-            allocate=allocate,
-            report=report,
-            refused=refused,
-            limit=limit,
-            alive_every=alive_every,
-            pace=pace,
-            spool=spool,
-        )
+        super().__init__(caller, alive_every)
         self.address, self._credentials, self._explain, self._backoff = address, credentials, explain, backoff
-        self._host, self._keepalive = host, lambda: SILENT_BEATS * beat_s()
+        self._host, self._keepalive = host, lambda: SILENT_BEATS * caller.beat_s()
         self._room = memoryview(bytearray(RECEIVE_BYTES))
 
     async def _run(self) -> None:

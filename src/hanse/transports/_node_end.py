@@ -4,63 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from pathlib import Path
 
 from hanse.identity import check_node_id
-from hanse.messages import Allocate, Message
-from hanse.pace import Pace
-from hanse.transport import COORDINATOR, Handler, Progress
+from hanse.messages import Message
+from hanse.transport import COORDINATOR, Progress
+from hanse.transports import Caller
 from hanse.transports._kept_halves import KeptHalves, TaskHalves
-from hanse.transports._link import Link, Refusal
+from hanse.transports._link import Link
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[str, str], None]  # (what, detail)
 
 
 class NodeEnd:
     """A :class:`hanse.transports.Line`; who inherits it says how a connection comes about (``_run``).
 
     Args:
-        node: this node's id.
-        handler: answers the coordinator's requests.
-        allocate: where incoming payloads land.
-        report: told (what, detail): ``connected``, ``disconnected``, ``turned away`` (with the coordinator's reason) or
-            ``not possible`` (the certificate has expired, ...).
-        refused: told of everything from the coordinator that was not accepted.
-        limit: largest payload in bytes, both ways.
-        alive_every: seconds between signs of life while ``handler`` works.
-        pace: when large payloads may leave; None: at once.
-        spool: a folder for what is half in when this process ends; None: it begins anew.
+        caller: what the node lends. ``report`` is told ``connected``, ``disconnected``, ``turned away`` (with the
+            coordinator's reason) or ``not possible`` (the certificate has expired, ...).
+        alive_every: seconds between signs of life while its handler works.
     """
 
-    def __init__(
-        self,
-        node: str,
-        handler: Handler,
-        *,
-        allocate: Allocate,
-        report: Report,
-        refused: Refusal,
-        limit: int,
-        alive_every: float,
-        pace: Pace | None = None,
-        spool: Path | None = None,
-    ) -> None:
-        self.node, self._report = check_node_id(node), report
-        self._kept = None if spool is None else KeptHalves(spool)
+    def __init__(self, caller: Caller, alive_every: float) -> None:
+        self.node, self._report = check_node_id(caller.node), caller.report
+        self._kept = None if caller.spool is None else KeptHalves(caller.spool)
         self._link = Link(
-            node,
+            caller.node,
             COORDINATOR,
-            handler,
-            refused,
-            allocate=allocate,
-            limit=limit,
-            request_limit=limit,
+            caller.handler,
+            caller.refused,
+            allocate=caller.allocate,
+            limit=caller.limit,
+            request_limit=caller.limit,
             alive_every=alive_every,
-            pace=pace,
-            halves=None if self._kept is None else TaskHalves(self._kept, allocate),
+            pace=caller.pace,
+            halves=None if self._kept is None else TaskHalves(self._kept, caller.allocate),
         )
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -37,19 +37,7 @@ def listener(address: str, hub: Hub) -> FolderListener:
 def line(address: str, caller: Caller) -> FolderNode:
     from hanse.transports._folder_node import FolderNode
 
-    root = _path(address)
-    return FolderNode(
-        caller.node,
-        root,
-        caller.handler,
-        caller.identity,
-        allocate=caller.allocate,
-        report=caller.report,
-        refused=caller.refused,
-        limit=caller.limit,
-        pace=caller.pace,
-        spool=caller.spool,
-    )
+    return FolderNode(caller, _path(address))
 
 
 def enrol(address: str, asked: Mapping[str, str], ca_sha256: str, say: Callable[[str], None]) -> dict[str, Any]:

@@ -31,19 +31,11 @@ def line(address: str, caller: Caller) -> Any:
         return channel_credentials(caller.identity())
 
     return GrpcNode(
-        caller.node,
+        caller,
         where,
-        caller.handler,
         credentials=credentials if scheme == _TLS else None,
         insecure=scheme == _PLAIN,
-        allocate=caller.allocate,
         explain=lambda: unfit(where, caller.identity()) if scheme == _TLS else "",
-        report=caller.report,
-        refused=caller.refused,
-        limit=caller.limit,
-        pace=caller.pace,
-        spool=caller.spool,
-        beat_s=caller.beat_s,
     )
 
 
