@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from one_node import probe, proposal, running
 
+from hanse.cedar import files
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotAuthenticated, NotFound
 from hanse.node import control
 from hanse.node.approvers import Approvers
@@ -57,6 +59,106 @@ def test_an_approval_counts_with_the_second_persons(home: Path) -> None:
             assert (signed.actor, signed.second) == ("ada", "bob")
 
     asyncio.run(main())
+
+
+SMALL = """
+@id("all") permit (principal, action, resource);
+@id("two-for-large") @says("what is not small takes two persons")
+forbid (principal, action == Action::"approve_alone", resource)
+unless { context.purpose like "small: *" };
+"""
+
+
+def test_a_policy_says_what_takes_two(home: Path) -> None:
+    (home / "rules.cedar").write_text(SMALL)
+
+    async def main() -> None:
+        policy = {"policy_file": "rules.cedar", "standing": "accept-allowed"}
+        async with running(home, policy=policy, consent="coordinator") as node:
+            assert (await node.propose(probe(), "run-2", purpose="small: a test")).data["decision"] == "accept"
+            await node.task(probe(), {"round": 1}, X, run="run-2")
+            assert (await node.propose(probe())).data["decision"] == "pending"  # it is not accepted by itself
+            [why] = [e.detail["reason"] for e in node.audit() if e.action == "proposal.undecided"]
+            assert why == "forbidden by policy 'two-for-large' (what is not small takes two persons)"
+            with pytest.raises(NotAuthenticated):
+                await asyncio.to_thread(control.ask, home, "approve", run="run-1", actor="ada")
+            said = {"run": "run-1", "sha256": probe().sha256, "decision": "accept", "account": "ada", "time": "now"}
+            with pytest.raises(NotAllowed, match="what is not small takes two persons"):
+                await node.coordinator.ask("consent", said)
+            first = await asyncio.to_thread(approve, home, "ada")
+            assert (first["state"], first["approvers"]) == ("pending", ["ada"])
+            with pytest.raises(NotApproved, match="not decided yet"):
+                await node.task(probe(), {"round": 1}, X)
+            done = await asyncio.to_thread(approve, home, "bob")
+            assert (done["state"], done["approvers"]) == ("approved", ["ada", "bob"])
+            await node.task(probe(), {"round": 1}, X)
+
+    asyncio.run(main())
+
+
+ALL = '@id("all") permit (principal, action, resource);'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('@id("all") permit (principal, action == Action::"answer", resource);', "nothing permits it"),
+        (
+            ALL + '@id("sum") forbid (principal, action == Action::"approve_alone", resource) '
+            "when { context.step + 9223372036854775807 > 0 && context.step + 9223372036854775807 > 1 };",
+            "could not be evaluated|forbidden",
+        ),
+        (ALL, ""),
+    ],
+)
+def test_what_policies_do_not_permit_one_person_does_not_do(home: Path, text: str, said: str) -> None:
+    (home / "rules.cedar").write_text(text)
+
+    async def main() -> None:
+        async with running(home, policy={"policy_file": "rules.cedar"}) as node:
+            await node.propose(probe())
+            alone = await asyncio.to_thread(control.ask, home, "alone", run="run-1")
+            assert alone["allowed"] == (not said)
+            assert re.search(said, alone["reason"])
+
+    asyncio.run(main())
+
+
+def test_while_policies_cannot_be_read_it_takes_two(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SETTLED_S", 0.0)
+    (home / "rules.cedar").write_text(ALL)
+
+    async def main() -> None:
+        async with running(home, policy={"policy_file": "rules.cedar"}) as node:
+            await node.propose(probe())
+            (home / "rules.cedar").write_text("permit (")
+            await asyncio.to_thread(control.ask, home, "alone", run="run-1")  # the change is seen, and settles
+            alone = await asyncio.to_thread(control.ask, home, "alone", run="run-1")
+            assert not alone["allowed"]
+            assert "cannot be read now" in alone["reason"]
+            with pytest.raises(NotAuthenticated):
+                await asyncio.to_thread(control.ask, home, "approve", run="run-1", actor="ada")
+
+    asyncio.run(main())
+
+
+def test_the_command_asks_for_a_person_where_a_policy_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "rules.cedar").write_text(SMALL)
+    monkeypatch.setenv("HANSE_PASSPHRASE", "passphrase of ada")
+
+    def command(*more: str) -> Any:
+        return CliRunner().invoke(commands, ["approve", "run-1", "--home", str(home), *more])
+
+    async def main() -> None:
+        async with running(home, policy={"policy_file": "rules.cedar"}) as node:
+            await node.propose(probe())
+            said = await asyncio.to_thread(command)
+            assert "what is not small takes two persons" in str(said.exception)
+            said = await asyncio.to_thread(command, "--as", "ada")
+            assert "approved by ada; it counts once a second person approves it" in said.output
+
+    asyncio.run(main())
+    assert "start it, then approve" in str(command("--as", "ada").exception)
 
 
 def test_one_person_says_no(home: Path) -> None:

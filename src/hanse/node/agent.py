@@ -234,7 +234,7 @@ class Agent:
             said = {"decision": decision, "actor": proposal.actor, "reason": proposal.reason}
             return self._reply(message, **said, proof=proof)
         if message.kind == "consent":
-            return self._reply(message, proof=self._proven(self.gate.relayed(data))[1])
+            return self._reply(message, proof=self._proven(await self.gate.relayed(data))[1])
         if message.kind == "finished":
             run = data.get("run")
             if not isinstance(run, str):
@@ -474,11 +474,15 @@ class Agent:
         do = asked.get("do")
         run, sha256 = str(asked.get("run", "")), str(asked.get("sha256", ""))
         actor, reason = str(asked.get("actor", "owner")), str(asked.get("reason", ""))
-        if do == "approve" and self.settings.policy.two_persons:
-            actor = str(asked.get("person", ""))
-            await asyncio.to_thread(Approvers(self.home).check, actor, str(asked.get("passphrase", "")))
+        if do == "alone":
+            one = await self.gate.alone(self.approvals.get(run, sha256))
+            return {"allowed": one.allowed, "reason": one.reason}
         if do in ("approve", "reject", "revoke"):
-            proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason)
+            more: dict[str, bool] = {}
+            if do == "approve" and not (await self.gate.alone(self.approvals.get(run, sha256))).allowed:
+                actor, more = str(asked.get("person", "")), {"two": True}
+                await asyncio.to_thread(Approvers(self.home).check, actor, str(asked.get("passphrase", "")))
+            proposal = getattr(self.gate, str(do))(run, sha256, actor=actor, reason=reason, **more)
             refused = await self._told() if self.state == "connected" else {}
             return {**proposal.public(), "refused": refused.get(proposal.run, "")}
         if do == "examine":

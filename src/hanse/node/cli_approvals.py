@@ -179,9 +179,9 @@ def _decision(name: str, help: str, reason_needed: bool = False) -> click.Comman
     def decide(home: Path, run: str, sha256: str, reason: str, until: datetime | None = None, person: str = "") -> None:
         if until is not None and until.replace(tzinfo=UTC) + timedelta(days=1) <= datetime.now(UTC):
             raise ConfigError(f"{until:%Y-%m-%d} is past; name a later day")
-        named = _person(home, person) if name == "approve" else {}
+        named = _person(home, run, sha256, person) if name == "approve" else {}
         if named and until is not None:
-            raise ConfigError("this node takes two persons for each run: leave --until out")
+            raise ConfigError("this takes two persons each time: leave --until out")
         done = _decide(home, name, run, sha256, reason, **named)
         if done.get("refused"):
             raise Conflict(f"noted here, but the coordinator did not take it: {line(done['refused'])}")
@@ -229,14 +229,25 @@ def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
             )
 
 
-def _person(home: Path, person: str) -> dict[str, str]:
+def _person(home: Path, run: str, sha256: str, person: str) -> dict[str, str]:
     """Who approves, where it takes two persons."""
     from hanse.node.settings import NodeSettings
 
-    if not NodeSettings.load(home).policy.two_persons:
+    policy = NodeSettings.load(home).policy
+    try:
+        one = ask_agent(joined(home), "alone", run=run, sha256=sha256)
+    except ConnectionError:
+        if policy.policy_file and not policy.two_persons:
+            raise Conflict(
+                "the node does not run, and its policies say whether one person may approve: start it, then approve"
+            ) from None
+        one = {"allowed": not policy.two_persons, "reason": "its owner wants two persons for each run"}
+    if one["allowed"]:
         return {}
     if not person:
-        raise ConfigError("this node takes two persons: say who you are with --as NAME (hanse node approver list)")
+        raise ConfigError(
+            f"this takes two persons ({line(one['reason'])}): say who you are with --as NAME (hanse node approver list)"
+        )
     passphrase = os.environ.get("HANSE_PASSPHRASE") or click.prompt(f"Passphrase of {person}", hide_input=True)
     return {"person": person, "passphrase": passphrase}
 

@@ -163,22 +163,21 @@ class Gate:
                 },
             )
         at_once = algorithms.at_once(proposal.content()["config"].get("federated_strategy"))
-        one_is_enough = not self.settings.policy.two_persons  # else only what needs no data is approved by itself
-        asked = proposal.state == "pending" and not at_once and one_is_enough
-        known_well = self.standing.fitting(proposal) if asked else None
-        accepts = self.settings.policy.standing == "accept-allowed" and one_is_enough
+        known_well = self.standing.fitting(proposal) if proposal.state == "pending" and not at_once else None
+        accepts = proposal.state == "pending" and self.settings.policy.standing == "accept-allowed"
+        if (known_well or accepts) and not at_once and not (one := await self.alone(proposal)).allowed:
+            known_well, accepts = None, False  # only what needs no data is approved by itself then
+            self._record("proposal.undecided", "standing policy", proposal.run, {"reason": one.reason})
         if proposal.state == "pending" and (at_once or known_well or accepts):
             said = await self.examine(proposal)
             if said and all(decision.allowed for decision in said):
                 by = policy.named(said)
                 passed = f"passes all rules ({by})" if by else "passes all rules"
                 if known_well is None:
-                    return self.approve(
-                        proposal.run, proposal.sha256, actor="standing policy", reason=passed, by_itself=True
-                    )
+                    return self.approve(proposal.run, proposal.sha256, actor="standing policy", reason=passed)
                 actor, days = f"standing approval of {known_well.actor}", known_well.days_left
                 more: dict[str, Any] = {"actor": actor, "reason": passed, "days": days}
-                return self.approve(proposal.run, proposal.sha256, **more, by_itself=True)
+                return self.approve(proposal.run, proposal.sha256, **more)
             why = "; ".join(f"{decision.rule}: {decision.reason}" for decision in said if not decision.allowed)
             if at_once:
                 return self.reject(proposal.run, proposal.sha256, actor="standing policy", reason=why)
@@ -200,7 +199,14 @@ class Gate:
         except HanseError as error:
             return [Decision(False, error.code, error.message)]
 
-    def relayed(self, data: Mapping[str, Json]) -> Proposal:
+    async def alone(self, proposal: Proposal) -> Decision:
+        """Whether one person may approve a proposal, by the owner's settings and policies; what cannot be decided is a
+        no."""
+        if self.settings.policy.two_persons:
+            return Decision(False, "two_persons", "its owner wants two persons for each run")
+        return await policy.alone(self.rules, lambda: self._known.facts(proposal))
+
+    async def relayed(self, data: Mapping[str, Json]) -> Proposal:
         """A decision that the owner took at the coordinator, where the node takes those."""
         run, sha, decision, account = (data.get(k) for k in ("run", "sha256", "decision", "account"))
         try:
@@ -211,13 +217,15 @@ class Gate:
             if decision not in ("accept", "reject"):
                 raise WireError(f"a decision is accept or reject, not {str(decision)[:40]!r}")
             run, sha = str(run), str(sha)
-            if self.approvals.decision(run, sha) is None:
+            if (proposal := self.approvals.decision(run, sha)) is None:
                 raise NotFound(f"hash {sha[:12]}… was not proposed to this node for run {run[:80]!r}")  # or not yet
             actor = f"{account} (at the coordinator)"
             if decision == "reject":
                 return self.reject(run, sha, actor=actor, sent=True)
-            if self.settings.policy.two_persons:  # an account is the coordinator's word; a person here has a passphrase
-                raise NotAllowed(f"this node takes two persons, each known to it: hanse node approve {run} --as NAME")
+            if not (one := await self.alone(proposal)).allowed:  # an account is the coordinator's word, no passphrase
+                raise NotAllowed(
+                    f"this node takes two persons, each known to it ({one.reason}): hanse node approve {run} --as NAME"
+                )
             return self.approve(run, sha, actor=actor, sent=True)
         except HanseError as error:
             self._record("consent.refused", COORDINATOR, run, {"code": error.code, "reason": error.message})
@@ -241,14 +249,12 @@ class Gate:
         reason: str = "",
         sent: bool = False,
         days: float = float("inf"),
-        by_itself: bool = False,
+        two: bool = False,
     ) -> Proposal:
         """The owner accepts what a run proposed, exactly ``sha256`` where given; it ends after ``approval_days``, or
-        ``days`` where those are fewer. Where it takes two persons, it waits for the second, unless it was decided
-        ``by_itself``: what needs no data, or what two have given a standing approval. Raises ``NotFound``,
-        ``Conflict``."""
+        ``days`` where those are fewer. Where it takes ``two`` persons (:meth:`alone`), of whom ``actor`` is one, known
+        by a passphrase, it waits for the second. Raises ``NotFound``, ``Conflict``."""
         known, days = self.approvals.get(run, sha256), min(days, self.settings.policy.approval_days)
-        two = self.settings.policy.two_persons and not by_itself
         approve = self.approvals.approve_one_of_two if two else self.approvals.approve
         found = approve(run, known.sha256, actor=actor, reason=reason, days=days, sent=sent)
         return found if found == known else self._decided(found, actor)

@@ -2,7 +2,8 @@
 
 A file has ``RULE``, a class that is made with the owner's policy (a mapping) and has
 :class:`hanse.rule.Rule`'s ``name`` and ``decide``, which may be a coroutine. ``SETTINGS`` of a file are the
-owner's settings that the rule brings along: a new rule with its settings is one new file.
+owner's settings that the rule brings along: a new rule with its settings is one new file. A rule that has a word on how
+many persons approve a run has ``approve_alone`` (:func:`alone`).
 
 At a node and in a simulation the same rules are asked by the same :func:`enforce`: before the work, and
 again with what was found.
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from hanse import registry
-from hanse.errors import ConfigError, NotAllowed, NotNow
+from hanse.errors import ConfigError, HanseError, NotAllowed, NotNow
 from hanse.facts import Facts
 from hanse.messages import Json
 from hanse.registry import find, names
@@ -82,6 +83,26 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
     return said
 
 
+async def alone(rules: Sequence[Rule], facts: Callable[[], Awaitable[Facts]]) -> Decision:
+    """Whether one person may approve a run: a no of the first rule whose ``approve_alone`` says so, or that fails, or
+    of what goes wrong when ``facts`` are made, which they are where a rule asks for them."""
+    asked = [rule for rule in rules if getattr(rule, "approve_alone", None) is not None]
+    try:
+        known = await facts() if asked else None
+    except HanseError as error:
+        return Decision(False, error.code, error.message)
+    for rule in asked:
+        try:
+            said = rule.approve_alone(known)  # type: ignore[attr-defined]
+        except HanseError as error:
+            return Decision(False, _name(rule), error.message)
+        except Exception as error:
+            return _failed(rule, error)
+        if not isinstance(said, Decision) or said.allowed is not True:
+            return said if isinstance(said, Decision) else _failed(rule, TypeError())
+    return Decision(True, "approve_alone")
+
+
 async def enforce(rules: Sequence[Rule], facts: Facts) -> None:
     """Raises ``NotAllowed`` with the reasons unless every rule, and at least one, says yes; ``NotNow`` as
     :func:`decide`."""
@@ -125,4 +146,4 @@ def _name(rule: Rule) -> str:
     return str(getattr(rule, "name", type(rule).__name__))
 
 
-__all__ = ["check", "decide", "enforce", "named", "rules", "settings", "simulated"]
+__all__ = ["alone", "check", "decide", "enforce", "named", "rules", "settings", "simulated"]

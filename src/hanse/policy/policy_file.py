@@ -1,9 +1,9 @@
-"""What the owner has written in Cedar (``policy_file``: a file, or a folder of files ``*.cedar``) must permit a task;
-:mod:`hanse.cedar` says how policies decide."""
+"""What the owner has written in Cedar (``policy_file``: a file, or a folder of files ``*.cedar``) must permit a task, and
+permit one person alone to approve a run; :mod:`hanse.cedar` says how policies decide."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hanse.cedar.files import PolicyFiles
@@ -23,7 +23,8 @@ SETTINGS = {
     ),
 }
 ACTION = "answer"  # a task of a run; the only thing that a node is asked to do
-VOCABULARY = Vocabulary({ACTION: Facts})
+ALONE = "approve_alone"  # one person approves a run, or nobody does: a standing approval, a standing policy
+VOCABULARY = Vocabulary({ACTION: Facts, ALONE: Facts})
 
 
 class PolicyFile:
@@ -35,8 +36,10 @@ class PolicyFile:
         self._policy = policy
         self._files: PolicyFiles | None = None
         self._told: tuple[Ruling, Decision] | None = None
+        self.approve_alone: Callable[[Facts], Decision] | None = None
         if where := policy.get("policy_file"):
             self._files = PolicyFiles(Path(policy.get("home", ""), where), VOCABULARY)
+            self.approve_alone = self._alone
 
     def decide(self, facts: Facts) -> Decision:
         """Raises ``NotNow`` where the policies were changed and cannot be read."""
@@ -47,6 +50,12 @@ class PolicyFile:
             by = f"{', '.join(said.by) or 'no policy'} of version {said.version}"
             self._told = said, Decision(said.allowed, self.name, said.reason, by=by)
         return self._told[1]
+
+    def _alone(self, facts: Facts) -> Decision:
+        """Whether one person may approve. Raises as :meth:`decide` does."""
+        assert self._files is not None
+        said = self._files.current().decide(ALONE, facts.proposer, facts.run, facts)
+        return Decision(said.allowed, self.name, said.reason, by=", ".join(said.by))
 
 
 RULE = PolicyFile
