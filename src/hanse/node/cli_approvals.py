@@ -299,7 +299,7 @@ def _decide(
 
 @click.group()
 def approver() -> None:
-    """Persons of whom two have to approve (policy set two_persons true)."""
+    """Persons of whom two have to approve: always (policy set two_persons true), or where policies say so."""
 
 
 @approver.command("list")

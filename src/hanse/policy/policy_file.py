@@ -1,5 +1,5 @@
-"""What the owner has written in Cedar (``policy_file``: a file, or a folder of files ``*.cedar``) must permit a task, and
-permit one person alone to approve a run; :mod:`hanse.cedar` says how policies decide."""
+"""What the owner has written in Cedar (``policy_file``: a file, or a folder of files ``*.cedar``) must permit a task,
+and permit one person alone to approve a run; :mod:`hanse.cedar` says how policies decide."""
 
 from __future__ import annotations
 
