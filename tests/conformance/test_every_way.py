@@ -108,7 +108,9 @@ def test_the_same_bytes_over_flower(tmp_path: Path) -> None:
     (tmp_path / "near").mkdir()
     with hanse.simulate(tables(tmp_path / "near")) as federation:
         near = outcomes(federation, SHORT)
-    with Processes(tmp_path / "f", "--listen", "flower://127.0.0.1:0") as processes:
+    processes = Processes(tmp_path / "f", "--listen", "flower://127.0.0.1:0")
+    processes.coordinator.start_timeout = 900.0  # on a busy machine Flower's version alone takes a minute to say
+    with processes:
         names = join(processes, NODES, start=False, allow_federated_analytics="true")
         for name in names:
             processes.start_node(name, wait=False)

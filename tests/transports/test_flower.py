@@ -30,6 +30,8 @@ from hanse.transports import _flower_superlink
 from hanse.transports._flower_inside import certificates, free_port
 from hanse.transports._flower_programs import Programs, ended
 
+PATIENT_S = 900.0  # for a program to start: on a busy machine Flower's version alone takes a minute to say
+
 
 def flowers() -> dict[str, psutil.Process]:
     """Flower's processes that began below this one, by name."""
@@ -149,14 +151,16 @@ def test_a_run_has_the_same_bytes_as_over_grpc(tmp_path: Path) -> None:
             writer.writerows(zip(x, z, np.where(x + z > 0, "ill", "well"), strict=True))
 
     def learned(home: Path, *arguments: str) -> str:
-        with Federation(home, *arguments) as federation:
+        federation = Federation(home, *arguments)
+        federation.coordinator.start_timeout = PATIENT_S
+        with federation:
             for name in ("node-a", "node-b"):
                 place = str(federation.enrol(name, standing="accept-allowed"))
                 file = str(tmp_path / f"{name}.csv")
                 command("node", "dataset", "add", file, "--name", "d", "--tags", "d", "--home", place)
                 federation.start_node(name, wait=False)
             for process in federation.nodes.values():
-                process.wait_ready(900)
+                process.wait_ready(PATIENT_S)
             token = federation.account("scientist", "data_scientist")
             with hanse.connect(federation.url, token) as connection:
                 experiment = connection.experiment(
