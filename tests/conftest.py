@@ -78,10 +78,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
     return _Together(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, Any, Any]:
+    """Examples stand in the package, not in tests: to look for them there took a part of what it takes to find tests."""
+    found = yield
+    return found if Path(__file__).parent not in file_path.parents else [c for c in found if type(c) is pytest.Module]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then others that start real processes, then the rest; tests of a file stay together."""
-    folders = ("attacks", "conformance", "coordinator", "experiment", "node", "statistics", "transports")
+    folders = ("attacks", "conformance", "coordinator", "experiment", "network", "node", "statistics", "transports")
     root = Path(__file__).parents[1]
     places = {root / file: place for place, file in enumerate(_LONGEST)}
 
