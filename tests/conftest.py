@@ -80,7 +80,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path) -> Generator[None, Any, Any]:
-    """Examples stand in the package, not in tests: to look for them there took a part of what it takes to find tests."""
+    """Examples stand in the package and not in tests: to look for them there took its part of the time to begin."""
     found = yield
     return found if Path(__file__).parent not in file_path.parents else [c for c in found if type(c) is pytest.Module]
 

@@ -208,6 +208,7 @@ SAID_EVERY_DAY = {
         *SAID_EVERY_DAY.items(),
         *(pytest.param(case, tuple(ASKED), marks=pytest.mark.long) for case in CASES if case != "empty"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "all" if len(value) == len(ASKED) else "some",
 )
 def test_what_statistics_say(federations: Both, case: str, names: tuple[str, ...]) -> None:
     """All of them by one person in one order, so that what was disclosed before is the same too."""

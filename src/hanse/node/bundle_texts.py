@@ -43,7 +43,7 @@ def pack(text: str) -> tuple[bytes, str, bytes]:
     sha256 = hashlib.sha256(code.encode()).hexdigest()
     rest = text[:place] + text[place + len(code) :]
     head = f"{sha256}{place:{_NUMBER}}{len(text):{_NUMBER}}".encode()
-    return head + zlib.compress(rest.encode()), sha256, zlib.compress(code.encode())
+    return head + zlib.compress(rest.encode()), sha256, _packed(code)
 
 
 def unpack(kept: bytes, code: bytes | None) -> str:
@@ -53,6 +53,11 @@ def unpack(kept: bytes, code: bytes | None) -> str:
         return rest[:place] + _plain(b"" if code is None else code) + rest[place:]
     except (ValueError, zlib.error):
         return ""
+
+
+@functools.lru_cache(maxsize=4)  # the next run has the same, mostly: of a proposal, packing it took the most
+def _packed(code: str) -> bytes:
+    return zlib.compress(code.encode())
 
 
 @functools.lru_cache(maxsize=4)
