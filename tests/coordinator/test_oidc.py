@@ -388,7 +388,7 @@ def test_in_a_browser_a_person_logs_in_with_the_institution_and_out(tmp_path: Pa
             assert complaints == []
 
     with providing(f"http://127.0.0.1:{port}/login/callback") as issuer:
-        asyncio.run(asyncio.wait_for(body(issuer), 180))
+        asyncio.run(asyncio.wait_for(body(issuer), 2 * PATIENCE))
 
 
 def test_without_a_provider_there_is_no_such_login(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 import hanse.coordinator
 from hanse.coordinator.access import TABLE
 from hanse.table import Column, Table
+from tests.waiting import PATIENCE
 
 from .federation import Federation
 
@@ -190,7 +191,7 @@ async def tab(path: str, complaints: list[str]) -> AsyncIterator[Any]:
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=path, args=QUIET)
         page = await browser.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE * 1000)
 
         def said(message: Any) -> None:
             if message.type in ("error", "warning"):
@@ -245,7 +246,7 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 await page.click(".runs a")
                 await page.wait_for_selector(".given >> text=hanse node approve")
                 await f.nodes["b"].decide(session["session_id"], "accept")
-                await page.wait_for_selector(".head .tag.completed", timeout=60_000)  # nobody reloads
+                await page.wait_for_selector(".head .tag.completed")  # nobody reloads
                 await page.wait_for_selector("text=round 2 of 2")
                 assert await page.locator(".cell.ok").count() >= 2 * 2
                 assert await page.evaluate("window.stolen") is None
@@ -261,7 +262,7 @@ def test_in_a_browser_an_owner_agrees_and_watches(tmp_path: Path) -> None:
                 f.it.chronicle.close_streams()
             assert complaints == []
 
-    asyncio.run(asyncio.wait_for(body(), 180))
+    asyncio.run(asyncio.wait_for(body(), 2 * PATIENCE))
 
 
 def test_in_a_browser_a_study_is_begun_and_its_owner_is_shown_what_is_new(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_in_a_browser_a_study_is_begun_and_its_owner_is_shown_what_is_new(tmp_pa
                     f.it.chronicle.close_streams()
             assert complaints == []
 
-    asyncio.run(asyncio.wait_for(body(), 180))
+    asyncio.run(asyncio.wait_for(body(), 2 * PATIENCE))
 
 
 def a_row(i: int) -> str:
@@ -401,4 +402,4 @@ def test_in_a_browser_a_file_is_looked_at_and_not_sent(tmp_path: Path) -> None:
                 f.it.chronicle.close_streams()
             assert complaints == []
 
-    asyncio.run(asyncio.wait_for(body(), 180))
+    asyncio.run(asyncio.wait_for(body(), 2 * PATIENCE))

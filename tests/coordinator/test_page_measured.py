@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 from .federation import Federation
 from .test_page import EVIL, chromium, serving, tab
 
@@ -78,4 +80,4 @@ def test_groups_and_the_matrix_in_a_browser(tmp_path: Path) -> None:
                 f.it.chronicle.close_streams()
             assert complaints == []
 
-    asyncio.run(asyncio.wait_for(body(), 90))
+    asyncio.run(asyncio.wait_for(body(), 2 * PATIENCE))

@@ -35,7 +35,7 @@ from hanse.errors import ConfigError, NotNow, WireError
 from hanse.facts import Participation, now
 from hanse.store.audit import AuditLog
 from tests.policy.some_facts import RUN
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 from .federation import Federation
 
@@ -378,12 +378,14 @@ def test_the_process_answers_and_the_documents_class_is_served(tmp_path: Path) -
     environment = {**os.environ, "POLICY_AUTH_TOKEN": "secret"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            for _ in range(400):
-                with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-                    assert json.loads(answer.read())["status"] == "healthy"
-                    break
+
+            def healthy() -> bool:
                 assert process.poll() is None
-                time.sleep(0.05)
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=PATIENCE) as answer:
+                    return bool(json.loads(answer.read())["status"] == "healthy")
+                return False
+
+            until(healthy)
             assert post(f"{url}/check/client_eligibility", {"client_id": "one"}, "secret")["allowed"] is True
             assert post(f"{url}/check/client_eligibility", {"client_id": "two"}, "secret")["allowed"] is False
             [said] = asyncio.run(engine_at(url, "secret").decide("take_part", "ada", [FACTS]))
@@ -392,7 +394,7 @@ def test_the_process_answers_and_the_documents_class_is_served(tmp_path: Path) -
                 post(f"{url}/check/client_eligibility", {"client_id": "one"}, "guess")
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
     assert AuditLog(tmp_path / "home" / "audit.jsonl").verify().entries == 3
 
 

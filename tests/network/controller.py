@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.namespaces import Machine
+from tests.waiting import PATIENCE
 
 TOKEN = "the-token-of-the-test"
 _ASK = """
@@ -83,7 +84,7 @@ class Controller:
         """Returns when a network is there."""
         self.until(lambda: self.ask("GET", "/health")[0] == 200)
 
-    def until(self, true: Any, seconds: float = 90) -> None:
+    def until(self, true: Any, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self._log.read_text()[-2000:]

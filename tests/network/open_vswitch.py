@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.network.namespaces import Machine, run
+from tests.waiting import until
 
 PROGRAMS = ("tc", "ethtool", "ovs-vsctl", "ovs-ofctl", "ovs-vswitchd", "ovsdb-server", "ovsdb-tool")
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -49,7 +49,7 @@ class OpenVSwitch:
         )
 
     def vsctl(self, *words: str) -> str:
-        return self.machine.run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=20", *words)
+        return self.machine.run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=120", *words)
 
     def flows(self) -> list[str]:
         """What it has now, a line each, by whoever set it."""
@@ -81,10 +81,7 @@ class OpenVSwitch:
             )
 
     def _wait(self, name: str) -> None:
-        end = time.monotonic() + 20
-        while not (self.folder / name).exists():
-            assert time.monotonic() < end, f"no {name} in {self.folder}"
-            time.sleep(0.02)
+        until((self.folder / name).exists, 0.02)
 
 
 @contextlib.contextmanager

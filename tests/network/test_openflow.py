@@ -214,7 +214,7 @@ def test_queues_are_made_at_the_ports_of_the_line_and_taken_away(tmp_path: Path)
                 queues = switch.vsctl("--columns=other_config", "list", "queue")
                 assert queues.count('min-rate="90000000"') == 1
                 assert queues.count('min-rate="10000000"') == 1
-                it.until(lambda: "rate 90Mbit ceil 100Mbit" in at.run("tc", "class", "show", "dev", "p1"), 20)
+                it.until(lambda: "rate 90Mbit ceil 100Mbit" in at.run("tc", "class", "show", "dev", "p1"))
             assert switch.vsctl("list", "queue").strip() == ""
             assert switch.vsctl("get", "port", "p1", "qos").strip() == "[]"
             assert "htb" not in at.run("tc", "qdisc", "show", "dev", "p1")
