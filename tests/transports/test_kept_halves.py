@@ -54,8 +54,8 @@ class Coordinator:
 
     def feed(self, frame: bytes) -> Any:
         self._frame = frame
-        if frame[0] == BEGIN:
-            self.halves.look("m", True)
+        if frame[0] == BEGIN and (half := self.halves.look("m", True)) is not None:
+            self.halves["m", True] = half
         return self.assembler.feed(frame)
 
     def killed(self, folder: Path) -> Coordinator:
@@ -263,8 +263,8 @@ class Node:
         self.assembler = Assembler(Memory, halves=self.halves, keep=self.halves.watch)
 
     def feed(self, frame: bytes) -> Any:
-        if frame[0] == BEGIN:
-            self.halves.look("m", False)
+        if frame[0] == BEGIN and (half := self.halves.look("m", False)) is not None:
+            self.halves["m", False] = half
         return self.assembler.feed(frame)
 
     def killed(self, folder: Path) -> Node:

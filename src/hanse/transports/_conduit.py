@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hanse.errors import TooLarge, WireError
-from hanse.messages import Allocate, Assembler, Buffer, Message, Repeated, Signal, announced
+from hanse.messages import Allocate, Assembler, Buffer, Half, HalfKey, Message, Repeated, Signal, announced
 from hanse.pace import Pace
 from hanse.transports._broadcast import FIRST_STREAM, Shared
 from hanse.transports._halves import Halves
@@ -97,11 +97,11 @@ class Conduit:
             return False
         return len(frame) > LONG_HEADER or (self._halves.left and announced(frame) > LARGE_BYTES)
 
-    def read_ahead(self, frame: bytes) -> None:
-        """Beside the event loop, of a frame that is fed next."""
-        id = self.assembler.read_ahead(frame)
-        if id and announced(frame) > LARGE_BYTES:
-            self._halves.look(id, bool(frame[1] & 1))
+    def read_ahead(self, frame: bytes) -> tuple[HalfKey, Half] | None:
+        """Beside the event loop, of a frame that is fed next; what an earlier process left of what begins with it."""
+        id, reply = self.assembler.read_ahead(frame), bool(frame[1] & 1)
+        half = self._halves.look(id, reply) if id and announced(frame) > LARGE_BYTES else None
+        return None if half is None else ((id, reply), half)
 
     def check_header(self, frame: bytes) -> None:
         """Before a long BEGIN frame is read: raises ``TooLarge``."""

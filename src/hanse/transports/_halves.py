@@ -22,9 +22,10 @@ class Halves(dict[HalfKey, Half]):
         """Whether an earlier process left some, which :meth:`look` finds."""
         return False
 
-    def look(self, id: str, reply: bool) -> None:
-        """Takes in what an earlier process left of this message, if anything. It reads all of that, so it is called
+    def look(self, id: str, reply: bool) -> Half | None:
+        """What an earlier process left of this message, if anything; told once. It reads all of that, so it is called
         beside the event loop."""
+        return None
 
     def land(self, id: str, frame: bytes, nbytes: int) -> Buffer | None:
         """Where what begins with ``frame`` lands, if not where all do."""

@@ -119,9 +119,8 @@ class AnswerHalves(Halves):
     def left(self) -> bool:
         return bool(self._kept.left)
 
-    def look(self, id: str, reply: bool) -> None:
-        if reply and (id, True) not in self and (half := self._kept.found(self._node, id)) is not None:
-            self[id, True] = half
+    def look(self, id: str, reply: bool) -> Half | None:
+        return self._kept.found(self._node, id) if reply else None
 
     def land(self, id: str, frame: bytes, nbytes: int) -> Buffer | None:
         return self._kept.begin(self._node, id, frame, nbytes) if _of_reply(frame) and nbytes >= LEAST_BYTES else None
@@ -145,15 +144,15 @@ class TaskHalves(Halves):
     def left(self) -> bool:
         return bool(self._kept.left)
 
-    def look(self, id: str, reply: bool) -> None:
-        if reply or (id, False) in self or (half := self._kept.found(COORDINATOR, id)) is None:
-            return
+    def look(self, id: str, reply: bool) -> Half | None:
+        if reply or (half := self._kept.found(COORDINATOR, id)) is None:
+            return None
         disk, half.buffer = half.buffer, self._allocate(half.layout.nbytes)
         assert isinstance(disk, OnDisk)
         for place in range(0, half.filled, _READ_BYTES):
             half.buffer.write(place, disk.read(place, min(_READ_BYTES, half.filled - place)))
         half.keeper = _Copy(half.buffer, lambda: disk, half.filled, slow_s=0.0)
-        self[id, False] = half
+        return half
 
     def watch(self, half: Half, frame: bytes) -> Keeper | None:
         if _of_reply(frame):

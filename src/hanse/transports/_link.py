@@ -305,7 +305,9 @@ class Link:
         return True
 
     async def _read_long(self, connection: Conduit, frame: bytes, frames: Iterator[bytes]) -> None:
-        await asyncio.to_thread(connection.read_ahead, frame)
+        found = await asyncio.to_thread(connection.read_ahead, frame)
+        if found is not None:
+            self._halves.setdefault(*found)
         try:
             if connection.ended.done():
                 return
