@@ -2,8 +2,8 @@
 
 Libraries in other languages end their process where a file asks for more memory than there is (one byte of a Parquet
 file can ask for 2^61 bytes), and no exception is raised that could be caught. The process has no network, the worker's
-limit on memory, and dies with who asked. What was read so has been read in full and is bound by its hash; later reads
-are the worker's, whose death is an error as well (:mod:`hanse.node.worker`).
+limit on memory, and dies with who asked. What was read so has been read in full and is bound by its hash; nearly all
+later reads are the worker's, whose death is an error as well (:mod:`hanse.node.worker`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ReadingProcess:
             self._memory_mb = NodeSettings.load(home).limits.memory_mb
         except NotFound:
             self._memory_mb = NodeSettings().limits.memory_mb
-        self._home, self._program = home, program
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._stream: Any = None
 
