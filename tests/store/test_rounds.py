@@ -48,6 +48,34 @@ def test_a_step_and_its_state(store: Store, running: str) -> None:
     assert (event.kind, event.detail["failures"], event.detail["participants"]) == ("round", RECORD["failures"], ["a"])
 
 
+def test_many_records_take_as_many_statements_as_one(store: Store, running: str) -> None:
+    said: list[str] = []
+    event.listen(store.database.engine, "before_cursor_execute", lambda c, cursor, text, *more: said.append(text))
+    store.rounds.checkpoint(running, 0, None, RECORD)
+    one, heard = len(said), []
+    store.events.subscribe(heard.append)
+    earlier = [(step, {**RECORD, "label": f"step {step}"}) for step in (1, 2, 2, 3)]
+    earlier[2][1]["label"] = "again"
+    store.rounds.checkpoint(running, 4, None, {**RECORD, "label": "last"}, earlier)
+    assert len(said) == 2 * one + 1  # and one that asks for the numbers of the events
+    labels = [r.label for r in store.rounds.list(running, after=0)]
+    assert labels == ["step 1", "again", "step 3", "last"]
+    assert heard == store.events.since(run=running)[-5:]
+    assert [e.detail["label"] for e in heard] == ["step 1", "step 2", "again", "step 3", "last"]
+
+
+def test_a_connection_that_wrote_is_the_next_that_is_used(store: Store, running: str) -> None:
+    """Of SQLite it has the pages in memory that it wrote; another one reads them from the file again."""
+    with store.database.read() as one, store.database.read() as other:
+        assert one.connection.dbapi_connection is not other.connection.dbapi_connection
+    used = set()
+    for step in range(4):
+        with store.database.read() as connection:
+            used.add(id(connection.connection.dbapi_connection))
+        store.rounds.checkpoint(running, step, SMALL, RECORD)
+    assert len(used) == 1
+
+
 def test_a_step_done_again_replaces_its_record(store: Store, running: str) -> None:
     store.rounds.checkpoint(running, 0, SMALL, RECORD)
     store.rounds.checkpoint(running, 1, SMALL, {**RECORD, "label": "evaluate", "round": None})

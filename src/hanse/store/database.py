@@ -30,6 +30,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Stateme
 from sqlalchemy.sql.dml import Insert
 
 from hanse.errors import ConfigError, HanseError
+from hanse.json_writer import writer
 from hanse.messages import Json
 from hanse.store import migrations
 from hanse.store.claim import Claim
@@ -46,8 +47,10 @@ class Transaction:
     connection: Connection
     committed: list[Callable[[], None]] = field(default_factory=list)
 
-    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Runs a statement inside this transaction."""
+    def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Runs a statement inside this transaction, once for each of several ``values``."""
         return self.connection.execute(statement, values)
 
     def after(self, call: Callable[[], None]) -> None:
@@ -166,6 +169,7 @@ class Database:
         options: dict[str, Any] = {
             "pool_size": 8,
             "max_overflow": 24,
+            "pool_use_lifo": True,  # of SQLite, a connection that wrote last has in memory what it reads next
             "json_serializer": to_json,
             "json_deserializer": json.loads,
         }
@@ -229,9 +233,9 @@ def to_json(value: Json) -> str:
     """JSON text that both databases take. NaN and infinity become null: a loss that diverged must
     not stop the record of the round from being written."""
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
+        return _compact(value)
     except ValueError:
-        return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False, default=_plain)
+        return _compact(_finite(value))
 
 
 def _plain(value: object) -> Json:
@@ -244,6 +248,9 @@ def _plain(value: object) -> Json:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise ConfigError(f"{type(value).__name__} is not JSON; use numbers, strings, lists and objects")
+
+
+_compact = writer(sort_keys=False, ensure_ascii=True, default=_plain)
 
 
 def _finite(value: Json) -> Json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Integer, bindparam, func, insert, select
 
 from hanse.messages import Json
 from hanse.store.database import Database, Transaction, iso, now, words
@@ -16,6 +17,7 @@ from hanse.store.schema import events
 
 _log = logging.getLogger(__name__)
 _INSERT = insert(events)
+_LAST = select(events.c.id).order_by(events.c.id.desc()).limit(bindparam("count", type_=Integer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,7 @@ class Events:
     def extend(self, notes: Sequence[Note]) -> None:
         """Writes several events in their order, in one transaction."""
         with self._database.write() as transaction:
-            for note in notes:
-                self.record(transaction, note.kind, run=note.run, node=note.node, actor=note.actor, detail=note.detail)
+            self.record_all(transaction, notes)
 
     def record(
         self,
@@ -93,19 +94,34 @@ class Events:
         detail: Mapping[str, Json] | None = None,
     ) -> Event:
         """Appends within a transaction; subscribers hear of it when that is committed."""
-        values: dict[str, Any] = {
-            "time": now(),
-            "run": run,
-            "node": node,
-            "kind": words(kind, 64),
-            "actor": words(actor, 200),
-            "detail": dict(detail or {}),
-        }
-        key = transaction.execute(_INSERT, values).inserted_primary_key
-        assert key is not None
-        event = Event(id=int(key[0]), **values)
-        transaction.after(lambda: self._announce(event))
-        return event
+        return self.record_all(transaction, [Note(kind, run, node, actor, detail or {})])[0]
+
+    def record_all(self, transaction: Transaction, notes: Sequence[Note]) -> list[Event]:
+        """The same of several, in their order, by one statement for all."""
+        written: list[dict[str, Any]] = [
+            {
+                "time": now(),
+                "run": note.run,
+                "node": note.node,
+                "kind": words(note.kind, 64),
+                "actor": words(note.actor, 200),
+                "detail": dict(note.detail),
+            }
+            for note in notes
+        ]
+        if not written:
+            return []
+        if len(written) == 1:
+            key = transaction.execute(_INSERT, written[0]).inserted_primary_key
+            assert key is not None
+            ids = [int(key[0])]
+        else:
+            transaction.execute(_INSERT, written)
+            ids = list(transaction.execute(_LAST, {"count": len(written)}).scalars())[::-1]  # nobody else writes now
+        made = [Event(id=id, **values) for id, values in zip(ids, written, strict=True)]
+        for event in made:
+            transaction.after(functools.partial(self._announce, event))
+        return made
 
     def since(
         self,

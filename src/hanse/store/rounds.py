@@ -14,7 +14,7 @@ from hanse.errors import ConfigError, Conflict, NotFound, RunFailed, Tampered
 from hanse.messages import Json, Record, dump, load
 from hanse.store.blobs import Blobs
 from hanse.store.database import Database, Transaction, iso, now, words
-from hanse.store.events import Events
+from hanse.store.events import Events, Note
 from hanse.store.schema import checkpoints, model_versions, rounds, runs
 from hanse.store.states import TERMINAL, RunState
 
@@ -26,18 +26,27 @@ _FEW = 10  # records of steps that are read at a time, from the last
 # The statements of every round, made once: building one takes longer than executing it.
 _OF_RUN = bindparam("run_id", type_=String)
 _STATE = select(runs.c.state).where(runs.c.id == _OF_RUN)
-_PROGRESS = (
+_PROGRESS = (  # of a run that has not ended; a list of states would be put together anew each time
     update(runs)
-    .where(runs.c.id == _OF_RUN)
+    .where(runs.c.id == _OF_RUN, *(runs.c.state != ended for ended in sorted(TERMINAL)))
     .values(
         step=bindparam("new_step"),
         updated=bindparam("at"),
         round=func.coalesce(bindparam("new_round", type_=Integer), runs.c.round),
     )
 )
-_HELD = select(checkpoints.c.step, checkpoints.c.sha).where(checkpoints.c.run == _OF_RUN)
-_DROP = delete(checkpoints).where(
-    checkpoints.c.run == _OF_RUN, checkpoints.c.step == bindparam("old_step", type_=Integer)
+_LATEST_TO_GO = (
+    select(checkpoints.c.step)
+    .where(checkpoints.c.run == _OF_RUN)
+    .order_by(checkpoints.c.step.desc())
+    .limit(1)
+    .offset(bindparam("keep", type_=Integer))
+    .scalar_subquery()
+)
+_RETIRE = (
+    delete(checkpoints)
+    .where(checkpoints.c.run == _OF_RUN, checkpoints.c.step <= _LATEST_TO_GO)
+    .returning(checkpoints.c.sha)
 )
 
 
@@ -112,22 +121,19 @@ class Rounds:
         row = written[-1]
         place = self._place(state) if row["status"] == "ok" else None
         with self._database.write() as tx:
-            found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
-            if found is None:
-                raise NotFound(f"there is no run {run_id!r}")
-            if found in TERMINAL:
+            progress = {"run_id": words(run_id), "at": now(), "new_step": step, "new_round": row["round"]}
+            if tx.execute(_PROGRESS, progress).rowcount == 0:
+                found = tx.execute(_STATE, {"run_id": words(run_id)}).scalar()
+                if found is None:
+                    raise NotFound(f"there is no run {run_id!r}")
                 raise Conflict(f"run {run_id} is {found}; nothing more can be recorded")
-            for each in written:
-                tx.execute(self._database.upsert(rounds, tuple(each), ("run", "step")), each)
-            progress = {"run_id": run_id, "at": now(), "new_step": step, "new_round": row["round"]}
-            tx.execute(_PROGRESS, progress)
+            tx.execute(self._database.upsert(rounds, tuple(row), ("run", "step")), written if earlier else row)
             gone: tuple[str, ...] = ()
             if place is not None:
                 values = {"run": run_id, "step": step, "time": now(), **place}
                 tx.execute(self._database.upsert(checkpoints, tuple(values), ("run", "step")), values)
                 gone = _retire(tx, run_id)
-            for each in written:
-                self._events.record(tx, "round", run=run_id, detail=_summary(each))
+            self._events.record_all(tx, [Note("round", run_id, None, "", _summary(each)) for each in written])
         return gone
 
     def get(self, run_id: str, step: int) -> Round:
@@ -228,13 +234,7 @@ def referenced(connection: Connection) -> frozenset[str]:
 
 
 def _retire(tx: Transaction, run_id: str, keep: int = KEEP) -> tuple[str, ...]:
-    held = {row.step: row.sha for row in tx.execute(_HELD, {"run_id": run_id})}
-    old = {step: held[step] for step in sorted(held)[: max(0, len(held) - keep)]}
-    if not old:
-        return ()
-    for step in old:
-        tx.execute(_DROP, {"run_id": run_id, "old_step": step})
-    shas = {sha for sha in old.values() if sha is not None}
+    shas = set(tx.execute(_RETIRE, {"run_id": run_id, "keep": keep}).scalars()) - {None}
     if shas:
         for column in (checkpoints.c.sha, model_versions.c.sha, runs.c.result):
             shas -= set(tx.execute(select(column).where(column.in_(sorted(shas)))).scalars())
