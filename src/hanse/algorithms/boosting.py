@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -466,9 +466,12 @@ def _stamp(*parts: Any) -> str:
             continue
         values = [getattr(part, f.name) for f in fields(part)] if not isinstance(part, np.ndarray) else [part]
         for value in values:
-            found.update(f"{value.dtype}{value.shape}".encode())
+            found.update(f"{_name(value.dtype)}{value.shape}".encode())
             found.update(np.ascontiguousarray(value).tobytes())
     return found.hexdigest()
+
+
+_name = cache(str)  # of a dtype: numpy puts it together anew each time, which takes longer than to hash a small array
 
 
 def _gains(trees: Trees, features: int) -> Array:
