@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from hanse.identity import Authority
+from hanse.messages import Array
 
 CHUNK = 2 << 20
+_AHEAD = 8  # chunks that wait for the line
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -31,7 +33,7 @@ def _node(port: int, nbytes: int, rounds: int, root: bytes) -> None:
     where = f"localhost:{port}"
     credentials = grpc.ssl_channel_credentials(root) if root else None
     channel = grpc.secure_channel(where, credentials, OPTIONS) if root else grpc.insecure_channel(where, OPTIONS)
-    outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    outgoing: queue.Queue[bytes | None] = queue.Queue(_AHEAD)  # else it would hold the model twice
     call = channel.stream_stream("/floor/round")(iter(outgoing.get, None))
     model = bytearray(nbytes)
     for _ in range(rounds):
@@ -52,9 +54,7 @@ async def _rounds(nodes: int, nbytes: int, rounds: int, tls: bool, folder: Path 
     import grpc
     from grpc import aio
 
-    model = np.ones(nbytes // 4, np.float32)
-    total = np.zeros(nbytes // 4, np.float32)
-    view = memoryview(model).cast("B")
+    model, total = np.ones(nbytes // 4, np.float32), np.zeros(nbytes // 4, np.float32)
     streams: list[Any] = []
     everyone, over = asyncio.Event(), asyncio.Event()
 
@@ -82,25 +82,32 @@ async def _rounds(nodes: int, nbytes: int, rounds: int, tls: bool, folder: Path 
         process.start()
     await everyone.wait()
 
-    async def one(context: Any) -> None:
+    async def one(context: Any, model: Array, total: Array, begun: set[int]) -> None:
+        view = memoryview(model).cast("B")
         for start in range(0, nbytes, CHUNK):
             await context.write(bytes(view[start : start + CHUNK]))
         filled = 0
         while filled < nbytes:
             chunk = await context.read()
-            low = filled // 4
-            total[low : low + len(chunk) // 4] += np.frombuffer(chunk, np.float32)
+            came, place = np.frombuffer(chunk, np.float32), total[filled // 4 : (filled + len(chunk)) // 4]
+            if filled in begun:
+                place += came
+            else:
+                begun.add(filled)
+                place[:] = came
             filled += len(chunk)
 
     times, kept = [], None
     for _ in range(rounds):
-        begun = time.perf_counter()
-        await asyncio.gather(*(one(context) for context in streams))
+        began = time.perf_counter()
+        begun = set[int]()
+        await asyncio.gather(*(one(context, model, total, begun) for context in streams))
+        model, total = total, model  # the sum is what the next round sends
         if kept is not None:
             await kept
         if folder is not None:  # beside the next round, as a checkpoint is
-            kept = asyncio.ensure_future(asyncio.to_thread(_keep, total.copy(), folder))
-        times.append(time.perf_counter() - begun)
+            kept = asyncio.ensure_future(asyncio.to_thread(_keep, model, folder))
+        times.append(time.perf_counter() - began)
     if kept is not None:
         await kept
     over.set()
@@ -112,7 +119,7 @@ async def _rounds(nodes: int, nbytes: int, rounds: int, tls: bool, folder: Path 
     return times
 
 
-def _keep(total: np.ndarray[Any, Any], folder: Path) -> None:
+def _keep(total: Array, folder: Path) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(total.data)
         os.fsync(file.fileno())
