@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,18 +21,6 @@ from tests.network.namespaces import Machine
 from tests.waiting import PATIENCE
 
 TOKEN = "the-token-of-the-test"
-_ASK = """
-import json, ssl, sys, urllib.request, urllib.error
-method, url, body, token, authority = sys.argv[1:]
-request = urllib.request.Request(url, body.encode() or None, method=method)
-if token: request.add_header("Authorization", "Bearer " + token)
-secured = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority or None))
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secured)
-try:
-    with opener.open(request, timeout=60) as answer: status, said = answer.status, answer.read()
-except urllib.error.HTTPError as error: status, said = error.code, error.read()
-print(json.dumps([status, json.loads(said)]))
-"""
 
 
 class Controller:
@@ -69,27 +61,36 @@ class Controller:
     ) -> tuple[int, Any]:
         """Status and body of an answer; status 0 where there was none."""
         sent = "" if body is None else body if isinstance(body, str) else json.dumps(body)
-        done = subprocess.run(
-            [*self.machine.prefix, sys.executable, "-c", _ASK, method, url + path, sent, token, str(authority)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        if done.returncode:
-            return 0, done.stderr
-        status, said = json.loads(done.stdout)
-        return status, said
+        request = urllib.request.Request(url + path, sent.encode() or None, method=method)
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if url.startswith("https"):
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority or None)))
+        opener = urllib.request.build_opener(*handlers)
+
+        def asked() -> tuple[int, Any]:
+            try:
+                with opener.open(request, timeout=PATIENCE) as answer:
+                    return answer.status, json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.loads(error.read())
+            except (OSError, http.client.HTTPException) as error:
+                return 0, str(error)
+
+        return self.machine.do(asked)
 
     def connected(self) -> None:
         """Returns when a network is there."""
         self.until(lambda: self.ask("GET", "/health")[0] == 200)
 
-    def until(self, true: Any, seconds: float = PATIENCE) -> None:
-        end = time.monotonic() + seconds
+    def until(self, true: Any, every: float = 0.1) -> None:
+        end = time.monotonic() + PATIENCE
         while not true():
             assert time.monotonic() < end, self._log.read_text()[-2000:]
             assert self._process is None or self._process.poll() is None, self._log.read_text()[-2000:]
-            time.sleep(0.1)
+            time.sleep(every)
 
 
 @contextlib.contextmanager

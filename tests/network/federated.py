@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from hanse.identity import Authority
 from tests.network.controller import TOKEN
 from tests.network.namespaces import Machine, line, machines
 from tests.network.open_vswitch import open_vswitch
+from tests.waiting import until
 
 RATE = 100  # megabits per second that the line carries
 STREAMS = 4
@@ -28,7 +30,6 @@ DRIVERS = {
     "linux": ("--set", f"rate_mbit_s={RATE}", "--set", "interfaces=server"),
 }
 _HANSE = ("-m", "hanse.cli")
-_TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 _SINK = """
 import socket, threading
 server = socket.create_server(("0.0.0.0", 5001))
@@ -143,15 +144,13 @@ def streams(processes: Processes, server: Machine, bulk: Machine) -> None:
 
 def reached(machine: Machine, address: str, port: int) -> None:
     """Returns when there is a way. A switch whose controller does not answer begins to forward after some seconds."""
-    end = time.monotonic() + 120
-    while True:
-        try:
-            machine.run(sys.executable, "-c", _TRY, address, str(port))
-            return
-        except RuntimeError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
+
+    def there() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((address, port), 2):
+            return True
+        return False
+
+    until(lambda: machine.do(there), 0.2)
 
 
 def federation(

@@ -49,15 +49,15 @@ class OpenVSwitch:
         )
 
     def vsctl(self, *words: str) -> str:
-        return self.machine.run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=120", *words)
+        return run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=120", *words)
 
     def flows(self) -> list[str]:
         """What it has now, a line each, by whoever set it."""
-        said = self.machine.run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", f"unix:{self.folder}/{BRIDGE}.mgmt")
+        said = run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", f"unix:{self.folder}/{BRIDGE}.mgmt")
         return [row.strip() for row in said.splitlines() if "priority" in row or "actions" in row]
 
     def meters(self) -> str:
-        return self.machine.run("ovs-ofctl", "-O", "OpenFlow13", "dump-meters", f"unix:{self.folder}/{BRIDGE}.mgmt")
+        return run("ovs-ofctl", "-O", "OpenFlow13", "dump-meters", f"unix:{self.folder}/{BRIDGE}.mgmt")
 
     def stop(self) -> None:
         for process in reversed(self._processes):

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +73,21 @@ def laboratory(tmp_path: Path) -> Iterator[Lab]:
 
 def reached(source: Machine, address: str) -> bool:
     """Whether a packet comes there and one comes back: nobody listens, and that is said."""
-    code = f"import socket; s = socket.socket(); s.settimeout(3); print(s.connect_ex(('{address}', 9)))"
-    return source.run("python3", "-c", code).strip() == str(errno.ECONNREFUSED)
+    return source.do(lambda: called(address, 9, 3)) == errno.ECONNREFUSED
+
+
+def called(address: str, port: int, seconds: float, own: str = "") -> int:
+    """The error number of one try to connect, from an address where one is given."""
+    with socket.socket() as one:
+        one.settimeout(seconds)
+        if own:
+            one.bind((own, 0))
+        return one.connect_ex((address, port))
 
 
 def knock(machine: Machine, address: str, port: int = 7443) -> None:
     """One TCP packet there, from the machine's own address."""
-    code = f"import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('{address}', {port}))"
-    machine.run("python3", "-c", code)
+    machine.do(lambda: called(address, port, 1))
 
 
 def test_a_preference_is_flows_that_mark_and_meter_and_it_ends_by_itself(lab: Lab) -> None:
@@ -142,7 +150,7 @@ def test_with_its_controller_killed_a_preference_still_ends_and_traffic_goes_on(
     assert lab.prefer(duration=20)[0] == 201
     lab.controller.stop(signal.SIGKILL)
     assert lab.preferred()
-    lab.controller.until(lambda: not lab.preferred())
+    lab.controller.until(lambda: not lab.preferred(), 0.5)
     assert reached(lab.client, SERVER)
     lab.controller.start()
     lab.controller.connected()
@@ -160,11 +168,7 @@ def test_a_forged_address_gets_nothing(lab: Lab) -> None:
     lab.register()
     assert lab.prefer()[0] == 201
     lab.other.run("ip", "address", "add", f"{CLIENT}/32", "dev", "eth0")
-    code = (
-        "import socket; s = socket.socket(); s.settimeout(1); "
-        f"s.bind(('{CLIENT}', 0)); s.connect_ex(('{SERVER}', 7443))"
-    )
-    lab.other.run("python3", "-c", code)
+    lab.other.do(lambda: called(SERVER, 7443, 1, CLIENT))
     sent = [row for row in lab.preferred() if "tp_dst" in row]
     assert "n_packets=0" in sent[0]
     hosts = lab.controller.ask("GET", "/v1.0/topology/hosts")[1]
