@@ -26,7 +26,7 @@ from hanse.memories import Memories
 from hanse.messages import Array, Message, Record, digest
 from hanse.rounds import Forgetful, Loop, Step, go
 from hanse.selection import uniform
-from hanse.transport import Handler
+from hanse.transport import Handler, Progress
 from hanse.transports.local import LocalTransport
 from tests.clock import jumping
 
@@ -797,3 +797,32 @@ def test_asks_have_names_of_their_own_that_a_resumed_run_gives_again() -> None:
     whole = names(None)
     assert len(set(whole)) == len(whole) == 3 * 2 * 2
     assert names((1, found[0])) == [name for name in whole if name.split("/")[1] != "0"]
+
+
+def test_where_nobody_new_is_asked_those_of_earlier_steps_are_waited_for() -> None:
+    """As with a buffer of answers, while every node is at work still."""
+
+    async def heard() -> list[tuple[str, int]]:
+        gone = asyncio.Event()
+
+        def handler(name: str) -> Handler:
+            async def handle(peer: str, message: Message, progress: Progress) -> Message:
+                if name == "slow":
+                    await gone.wait()
+                return Message("reply", message.id, name, Record({"weight": 1.0}))
+
+            return handle
+
+        transport = LocalTransport({name: handler(name) for name in ("quick", "slow")})
+        sky = exchanges.Sky(transport, RunConfig(target_column="y"), "run", "", abreast=1)
+        found: list[tuple[str, int]] = []
+        ask = Ask(Record({}), Combine.SUM, "train", need=1, late="keep")
+        for step, asks in enumerate(({"quick": Record({}), "slow": Record({})}, {})):
+            sky.begin(step, 0, ask)
+            async for reply in sky.exchange(asks, need=1):
+                found.append((reply.node, reply.asked))
+            gone.set()
+        await sky.close()
+        return found
+
+    assert asyncio.run(heard()) == [("quick", 0), ("slow", 0)]

@@ -72,6 +72,11 @@ class Terms:
         return Terms(config, settings, algorithms.build(config), gathers, alike, promised, rows, tuple(rows))
 
 
+def _new_secret() -> Callable[[], bytes]:
+    drawn = secrets.token_bytes(KEY_BYTES)
+    return lambda: drawn
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     table: Table
@@ -152,8 +157,7 @@ class Answerer:
         )  # a simulation has many nodes of one
         self._identity, self._terms, self._subject = identity, terms, subject
         self._promises: MutableMapping[str, Json] = {} if promises is None else promises
-        drawn = secrets.token_bytes(KEY_BYTES)
-        self._secret = secret or (lambda: drawn)
+        self._secret = secret or _new_secret()
         self.spent: dict[str, Json] = {}  # by the last answer: ``cells``, and the name of its ``release``
         self._runs: dict[str, _Run] = {}
 
@@ -239,12 +243,25 @@ class Answerer:
         if run_id in self._runs:
             self._runs[run_id].rows = None
 
+    def memory(self, run_id: str, step: int) -> NodeMemory:
+        """A copy of what this node remembers of a run, as it was before a step."""
+        return self._runs[run_id].memories.before(step, 0) if run_id in self._runs else NodeMemory()
+
+    def remind(self, run_id: str, bundle: Mapping[str, Json], step: int, memory: NodeMemory) -> None:
+        """Lets this node remember what :meth:`memory` gave, as if it had taken part until ``step``."""
+        self._run(run_id, bundle).memories.keep(step - 1, 0, memory)
+
+    def remembers(self, run_id: str) -> bool:
+        """Whether anything is kept of a run or promised for good: else a new one would answer as this one does."""
+        run = self._runs.get(run_id)
+        return bool(self._promises) or (run is not None and not run.memories.blank)
+
     def forget(self, run_id: str) -> None:
         """Frees what is kept for a run."""
         self._runs.pop(run_id, None)
 
     def _run(self, run_id: str, bundle: Mapping[str, Json]) -> _Run:
-        run = self._runs.pop(run_id, None)
+        run = self._runs.get(run_id)
         if run is None:
             terms = self._terms(bundle)
             demanded = [transforms.parse(text) for text in self._owner.get("transforms") or ()]
@@ -255,7 +272,9 @@ class Answerer:
                     f"{', '.join(sorted(changing))} could change what one row was bounded to, so nothing is released"
                 )
             run = _Run(terms, transforms.Chain(links))
-        self._runs[run_id] = run  # most recently used last
+        if next(reversed(self._runs), None) != run_id:  # most recently used last
+            self._runs.pop(run_id, None)
+            self._runs[run_id] = run
         while len(self._runs) > KEPT_RUNS:
             self._runs.pop(next(iter(self._runs)))
         return run

@@ -40,6 +40,8 @@ class Sky:
         config: deadlines are read from here.
         run_id, bundle: name the run and the approved bundle in every task.
         receipts: is given each reply; None: nobody commits to them.
+        abreast: of an exchange that waits for all, so many nodes are asked at a time, and the next when these have
+            landed; None: all at once.
 
     Attributes:
         refused: node to the sentence with which it refused for good (:func:`hanse.errors.is_final`).
@@ -49,9 +51,15 @@ class Sky:
     """
 
     def __init__(
-        self, transport: Transport, config: RunConfig, run_id: str, bundle: str, receipts: Receipts | None = None
+        self,
+        transport: Transport,
+        config: RunConfig,
+        run_id: str,
+        bundle: str,
+        receipts: Receipts | None = None,
+        abreast: int | None = None,
     ) -> None:
-        self._receipts = receipts
+        self._receipts, self._abreast = receipts, abreast
         self._transport, self._config, self._run_id, self._bundle = transport, config, run_id, bundle
         self._flights: dict[asyncio.Task[Message], _Flight] = {}
         self._back: list[asyncio.Task[Message]] = []  # those that have landed and were not looked at
@@ -107,22 +115,28 @@ class Sky:
         if not self._ask.checkpoint:
             task["checkpoint"] = False
         bodies: dict[int, Record] = {}  # by ask: what goes to many is put together once
-        for node, record in asks.items():
-            if id(record) not in bodies:
-                bodies[id(record)] = Record(Written({**task, "ask": record.data}), record.arrays)
-            self._send(node, bodies[id(record)], op, number, f"{name}/{node}")
-        wanted = min(need or len(asks), len(self._flights))
+        nodes = list(asks)
+        abreast = len(nodes) if need or self._abreast is None else self._abreast
         try:
-            while wanted > 0 and self._flights:
-                landed = await self._landed()
-                wanted -= sum(reply.body is not None for reply in landed)
-                wanted = min(wanted, len(self._flights))  # after all that landed together, or some are not waited for
-                for reply in landed:
-                    if reply.body is not None:
-                        self.bytes_up += reply.body.nbytes
-                        if self._receipts is not None:
-                            await self._receipts.add(reply.node, reply.asked, reply.exchange, reply.op, reply.body)
-                    yield reply
+            many = max(1, len(nodes))  # nobody new may be asked, and those of earlier steps are waited for
+            for first in range(0, many, max(1, abreast)):
+                some = nodes[first : first + abreast]
+                for node in some:
+                    record = asks[node]
+                    if id(record) not in bodies:
+                        bodies[id(record)] = Record(Written({**task, "ask": record.data}), record.arrays)
+                    self._send(node, bodies[id(record)], op, number, f"{name}/{node}")
+                wanted = min(need or len(some), len(self._flights))
+                while wanted > 0 and self._flights:
+                    landed = await self._landed()
+                    wanted -= sum(reply.body is not None for reply in landed)
+                    wanted = min(wanted, len(self._flights))  # after all that landed together, or are not waited for
+                    for reply in landed:
+                        if reply.body is not None:
+                            self.bytes_up += reply.body.nbytes
+                            if self._receipts is not None:
+                                await self._receipts.add(reply.node, reply.asked, reply.exchange, reply.op, reply.body)
+                        yield reply
         finally:
             if late == "drop":
                 await self.clear()

@@ -24,6 +24,11 @@ class NodeMemory:
     gather: dict[str, Any] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is remembered, as before the first exchange."""
+        return not (self.algorithm or self.gather or any(self.transforms.values()))
+
     def copy(self) -> NodeMemory:
         """The same, of which what is set or deleted does not change this one; values are not copied."""
         return NodeMemory(dict(self.algorithm), dict(self.gather), {k: dict(v) for k, v in self.transforms.items()})
@@ -48,13 +53,19 @@ class Memories:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is remembered, after any of the exchanges that are kept."""
+        return all(memory.blank for memory in self._kept.values())
+
     def before(self, step: int, exchange: int) -> NodeMemory:
         """A copy of the memory as it was before this exchange; empty where there is none."""
         last, at = None, (step, exchange)
-        for other in self._kept:
+        kept = self._kept  # another thread may keep the next one meanwhile
+        for other in list(kept):
             if other < at and (last is None or other > last):
                 last = other
-        return NodeMemory() if last is None else self._kept[last].copy()
+        return NodeMemory() if last is None else kept[last].copy()
 
     def keep(self, step: int, exchange: int, memory: NodeMemory, checkpoint: bool = True) -> None:
         """Keeps the memory after this exchange, and lets go of what no run comes back to.

@@ -130,6 +130,8 @@ class Loop:
         said: gives the ask of a step (number, what makes it) that is said from outside (:class:`hanse.kinds.Awaited`),
             once everything before it is on disk; None: nobody says any.
         lines: what is measured of the line to a node, for the records and the selection; {} where nothing is.
+        abreast: the most nodes that work on a step which waits for all, where memory counts more than how soon all are
+            asked (a simulation); None: all of them.
     """
 
     algorithm: Algorithm
@@ -148,6 +150,7 @@ class Loop:
     receipts: Receipts | None = None
     said: Callable[[int, Awaited], Awaitable[Ask | Done]] | None = None
     lines: Callable[[str], Mapping[str, Json]] = lambda node: {}
+    abreast: int | None = None
     resumed: asyncio.Event | None = None  # cleared: the run pauses before its next step
 
     async def go(self, start: tuple[int, State] | None = None) -> State:
@@ -162,7 +165,7 @@ class Loop:
             NotNow: so many nodes cannot answer now that the step has to wait; go on from the last checkpoint later.
         """
         step, state = start or (0, self.algorithm.init(self.config.to_json()))
-        sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts)
+        sky = Sky(self.transport, self.config, self.run_id, self.bundle, self.receipts, self.abreast)
         writing: asyncio.Task[None] | None = None
         failed, past = 0, recent(self.past)
         await self._assemble(everyone=True)

@@ -193,3 +193,22 @@ def test_whatever_fails_at_one_site_is_that_sites() -> None:
     with pytest.raises(ValueError, match="of b"):
         cohort.answer(Fails(), sites[1], ask)  # type: ignore[arg-type]
     assert cohort.answer(Fails(), sites[2], ask) == "of c"  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_cancel_stops_sites_that_train_together_in_the_middle_of_it() -> None:
+    """Their ten thousand passes would take longer than any test may."""
+    with hanse.simulate(sites(), batched=True) as federation:
+        experiment = federation.experiment(
+            model="torch_module",
+            plan={"source": PLAIN, "name": "cancelled"},
+            target="y",
+            sample_id_column=None,
+            rounds=1,
+            local_epochs=10_000,
+            batch_size=1,
+        ).propose()
+        for update in experiment.watch():
+            if update.step is not None:
+                break
+        experiment.cancel()
+        assert experiment.status()["state"] == "cancelled"

@@ -59,15 +59,18 @@ def _describe(name: str, column: Column, there: Array, atleast: int) -> Describe
 def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple[Agreed, tuple[str, ...]]:
     """What is learned from what, and what people should look at. Raises ``Unusable`` naming sites whose reports are not
     what they should be."""
-    reports: dict[str, tuple[Mapping[str, Any], list[Described]]] = {}
+    reports: dict[str, tuple[Mapping[str, Any], tuple[Described, ...]]] = {}
+    alike: dict[tuple[Described, ...], tuple[Described, ...]] = {}  # of thousands of sites most say the same
     unusable: dict[str, str] = {}
     settling: Settling = find("tasks", task_type).TASK
     for answer in gathered.answers:
         try:
-            reports[answer.node] = _checked(answer.data, settling)
+            said, described = _checked(answer.data, settling)
+            reports[answer.node] = said, alike.setdefault(described, described)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             unusable[answer.node] = f"its report on its columns is not usable: {error}"
-    layouts = {node: tuple((c.name, c.kind, c.shape) for c in columns) for node, (_, columns) in reports.items()}
+    layout_of = {columns: tuple((c.name, c.kind, c.shape) for c in columns) for columns in alike}
+    layouts = {node: layout_of[columns] for node, (_, columns) in reports.items()}
     if layouts:
         common = Counter(layouts[n] for n in sorted(layouts)).most_common(1)[0][0]
         for node, layout in layouts.items():
@@ -98,8 +101,8 @@ def agreed(task_type: str, target: str, needs: str, gathered: Gathered) -> tuple
     return Agreed(task, target, columns, needs), tuple(odd[:MAX_WARNINGS])
 
 
-def _checked(data: Mapping[str, Json], settling: Settling) -> tuple[Mapping[str, Any], list[Described]]:
-    said, columns = data["target"], [Described.of(entry) for entry in data["columns"]]
+def _checked(data: Mapping[str, Json], settling: Settling) -> tuple[Mapping[str, Any], tuple[Described, ...]]:
+    said, columns = data["target"], tuple(Described.of(entry) for entry in data["columns"])
     settling.check(said)
     if any(len(c.categories) > MAX_CATEGORIES + 1 for c in columns):
         raise ValueError("more categories than a site tells")

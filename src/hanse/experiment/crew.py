@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hanse.answers import Answerer, Asked
+from hanse.experiment.answerers import Answerers
+from hanse.experiment.remembered import packed
 from hanse.kinds import Contribution, Site
 from hanse.messages import Json, Record, fingerprint
 from hanse.stages import answers_of
@@ -23,9 +24,9 @@ COHORT = 25  # sites: as quick as more of them, and a thread for every core soon
 
 
 class Job(NamedTuple):
-    """Who is asked, and the arguments of :meth:`hanse.answers.Answerer.answer`."""
+    """Which site is asked, and the arguments of :meth:`hanse.answers.Answerer.answer`."""
 
-    answerer: Answerer
+    node: str
     task: Record
     bundle: Mapping[str, Json]
     progress: Progress
@@ -60,15 +61,12 @@ class Crew:
 
     Args:
         workers: how many.
-        run: its name.
+        sites: those of the run.
         cohort: so many sites that are asked in the same moment answer together; 1: each by itself.
-        kept: the most sites that keep their rows at hand when they have answered; None: all.
     """
 
-    def __init__(self, workers: int, run: str, cohort: int = 1, kept: int | None = None) -> None:
-        self._pool, self._run, self._cohort, self._kept = ThreadPoolExecutor(workers, f"{run}-site"), run, cohort, kept
-        self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
-        self._looking = threading.Lock()
+    def __init__(self, workers: int, sites: Answerers, cohort: int = 1) -> None:
+        self._pool, self._sites, self._cohort = ThreadPoolExecutor(workers, f"{sites.run}-site"), sites, cohort
         self._moment = Moment(self._begin)
 
     def answer(self, job: Job) -> asyncio.Future[Record]:
@@ -76,6 +74,10 @@ class Crew:
         if self._cohort == 1:
             return asyncio.get_running_loop().run_in_executor(self._pool, self._alone, job)
         return self._moment.add(job)
+
+    async def memories(self, step: int) -> dict[str, Record]:
+        """What each site remembers, as it was before ``step``. Raises :class:`hanse.experiment.remembered.Unkept`."""
+        return {node: packed(memory) for node, memory in self._sites.memories(step).items()}
 
     def close(self) -> None:
         """Waits for the threads."""
@@ -89,26 +91,12 @@ class Crew:
             done.add_done_callback(functools.partial(tell, [future for future, _ in cohort]))
 
     def _alone(self, job: Job) -> Record:
-        try:
-            return job.answerer.answer(job.task, job.bundle, job.progress)
-        finally:
-            self._answered([job])
+        with self._sites.at_work([job.node]) as (answerer,):
+            return answerer.answer(job.task, job.bundle, job.progress)
 
     def _together(self, jobs: Sequence[Job]) -> list[Record | Exception]:
-        try:
-            return together(jobs)
-        finally:
-            self._answered(jobs)
-
-    def _answered(self, jobs: Sequence[Job]) -> None:
-        if self._kept is None:
-            return
-        with self._looking:
-            for job in jobs:
-                self._awake.pop(job.answerer.node, None)
-                self._awake[job.answerer.node] = job.answerer
-            while len(self._awake) > self._kept:
-                self._awake.pop(next(iter(self._awake))).rest(self._run)
+        with self._sites.at_work([job.node for job in jobs]) as answerers:
+            return _replies(answerers, jobs)
 
 
 def tell(futures: Sequence[asyncio.Future[Record]], done: asyncio.Future[list[Record | Exception]]) -> None:
@@ -126,25 +114,25 @@ def tell(futures: Sequence[asyncio.Future[Record]], done: asyncio.Future[list[Re
             future.cancel()
 
 
-def together(jobs: Sequence[Job]) -> list[Record | Exception]:
+def _replies(answerers: Sequence[Answerer], jobs: Sequence[Job]) -> list[Record | Exception]:
     """The replies to tasks of one run, or why there is none, in their order.
 
     What the algorithm can answer for several sites at once (``answer_many``) is computed at once for those that are
     asked the very same; what fails so is answered one by one, so a failure has the name of its site.
     """
     asked: list[Asked | Exception] = []
-    for job in jobs:
+    for answerer, job in zip(answerers, jobs, strict=True):
         try:
-            asked.append(job.answerer.asked(job.task, job.bundle, job.progress))
+            asked.append(answerer.asked(job.task, job.bundle, job.progress))
         except Exception as error:
             asked.append(error)
     cohort = _Cohort([found for found in asked if isinstance(found, Asked)])
     replies: list[Record | Exception] = []
-    for job, found in zip(jobs, asked, strict=True):
+    for answerer, found in zip(answerers, asked, strict=True):
         try:
             if isinstance(found, Asked):
                 answers = functools.partial(cohort.answer, found.terms.algorithm)
-                replies.append(job.answerer.reply(found, answers))
+                replies.append(answerer.reply(found, answers))
             else:
                 replies.append(found)
         except Exception as error:

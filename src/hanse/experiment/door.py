@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hanse
@@ -65,6 +66,7 @@ def simulate(
     batched: bool = False,
     processes: int = 0,
     cluster: str = "",
+    folder: str | os.PathLike[str] | None = None,
 ) -> Federation:
     """A federation of ``sites``, all in this process; results say that they are a simulation.
 
@@ -83,6 +85,8 @@ def simulate(
             site's training takes much longer than to send it the model.
         cluster: the address of the Ray cluster in which these processes are, such as ``auto`` or ``ray://HOST:10001``;
             ``local`` starts one on this machine. "": they are children of this process.
+        folder: where runs keep their states while they are under way, so that the same run over the same rows, proposed
+            again after it was interrupted, goes on and ends with the same bytes. None: they keep none.
 
     Raises:
         ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.
@@ -122,5 +126,6 @@ def simulate(
             processes,
             Cluster(cluster) if cluster else None,
             policy=owners.simulated(policy or {}, len(tables)),
+            folder=None if folder is None else Path(folder),
         )
     )

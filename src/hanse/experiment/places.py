@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from hanse import registry
 from hanse.errors import from_code
+from hanse.experiment import remembered
 from hanse.experiment.crew import Job, Moment, Waiting, tell
 from hanse.experiment.site_process import packed
 from hanse.experiment.stacked import apart, stacked
@@ -47,6 +48,7 @@ class Places:
             settings of the sites' owners.
         tables: site to its rows.
         kept: the most sites whose rows a place keeps; None: all.
+        reminded: what sites remember already, and before which step.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Places:
         owner: Mapping[str, Json],
         tables: Mapping[str, Table],
         kept: int | None = None,
+        reminded: tuple[int, Mapping[str, Record]] = (0, {}),
     ) -> None:
         begin = {"do": "begin", "run": run, "bundle": bundle, "owner": owner, "ingredients": list(registry.outside())}
-        self._all = [_Filled(place, Record(begin), tables, kept) for place in places]
+        self._all = [_Filled(place, Record(begin), tables, kept, reminded) for place in places]
+        self._reminded = reminded
         self._rows = {node: int(about["most_rows"]) for node, about in bundle["datasets"].items()}
         self._of: dict[str, _Filled] = {}
         self._moment = Moment(self._begin)
@@ -67,6 +71,17 @@ class Places:
     def answer(self, job: Job) -> asyncio.Future[Record]:
         """The reply, when it is there. To be called in the event loop of the run."""
         return self._moment.add(job)
+
+    async def memories(self, step: int) -> dict[str, Record]:
+        """What each site remembers, as it was before ``step``. Raises :class:`hanse.experiment.remembered.Unkept`."""
+        told = await asyncio.gather(*(place.memories(step) for place in self._all))
+        found: dict[str, Record] = {}
+        for reply in told:
+            if "unkept" in reply.data:
+                raise remembered.Unkept(str(reply.data["unkept"]))
+            found |= remembered.apart(reply)
+        first, known = self._reminded
+        return {**(known if first <= step else {}), **found}
 
     def close(self) -> None:
         """Ends the places, also in the middle of their work."""
@@ -76,7 +91,7 @@ class Places:
     def _begin(self, waiting: Sequence[Waiting]) -> None:
         of: dict[_Filled, list[Waiting]] = {}
         for one in waiting:
-            of.setdefault(self._at(one[1].answerer.node), []).append(one)
+            of.setdefault(self._at(one[1].node), []).append(one)
         for place, theirs in of.items():
             place.begin(theirs)
 
@@ -90,7 +105,15 @@ class Places:
 class _Filled:
     """A place, and what is there."""
 
-    def __init__(self, place: Place, begin: Record, tables: Mapping[str, Table], kept: int | None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        begin: Record,
+        tables: Mapping[str, Table],
+        kept: int | None,
+        reminded: tuple[int, Mapping[str, Record]],
+    ) -> None:
+        self._step, self._reminded = reminded[0], dict(reminded[1])
         self.rows = 0  # of all its sites
         self._place, self._tables, self._kept = place, tables, kept
         self._there: dict[str, None] = {}  # whose rows it has, least recently asked first
@@ -102,9 +125,17 @@ class _Filled:
         """Has the place answer; sites that are asked the very same, several in one message."""
         loop, most = asyncio.get_running_loop(), min(_SITES, self._kept or _SITES)
         for several in _alike(waiting, most):
-            nodes = [job.answerer.node for _, job in several]
+            nodes = [job.node for _, job in several]
             done = loop.run_in_executor(self._thread, self._asked, nodes, several[0][1].task)
             done.add_done_callback(functools.partial(tell, [future for future, _ in several]))
+
+    def memories(self, step: int) -> asyncio.Future[Record]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._memories, step)
+
+    def _memories(self, step: int) -> Record:
+        return (
+            remembered.together({}) if self._begin is not None else self._told(Record({"do": "memories", "step": step}))
+        )
 
     def close(self) -> None:
         self._place.close()
@@ -140,6 +171,9 @@ class _Filled:
                     del self._there[other]
                 self._there |= dict.fromkeys(name for name, _ in packs)
                 packs = []
+        if reminded := {node: self._reminded.pop(node) for node in new if node in self._reminded}:
+            memories = remembered.together(reminded)
+            self._told(Record({"do": "remind", "step": self._step, **memories.data}, memories.arrays))
 
     def _told(self, request: Record) -> Record:
         reply = self._place.told(request)

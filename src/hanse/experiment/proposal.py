@@ -161,7 +161,8 @@ class Experiment:
 
     def resume(self) -> Experiment:
         """Goes on with a paused run at once; with one that failed from its last state, once all owners have agreed
-        again (their approval ended with it). Raises ``Conflict`` in any other state, and in a simulation."""
+        again (their approval ended with it); in a simulation that keeps states (``folder``), with one that failed or
+        was cancelled. Raises ``Conflict`` in any other state."""
         self._backend.resume(self._sent())
         return self
 

@@ -7,6 +7,8 @@ are added in the order of sites, so the result does not depend on how many threa
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +16,14 @@ from typing import Any
 
 from hanse import algorithms, bundle, event_loop, gathering, policy, protection
 from hanse.answers import Answerer, Terms
+from hanse.choice import Past
 from hanse.config import RunConfig
 from hanse.errors import Conflict, HanseError, NodeFailed, Refused, RunFailed
+from hanse.experiment import remembered
+from hanse.experiment.answerers import Answerers
 from hanse.experiment.aside import Aside
 from hanse.experiment.crew import COHORT, Crew, Job
+from hanse.experiment.kept_run import Keeping, KeptRun
 from hanse.experiment.places import Place, Places
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
@@ -25,16 +31,17 @@ from hanse.experiment.virtual import VirtualSites
 from hanse.facts import Data, Facts, now, round_of, told_in_json
 from hanse.kinds import Source, State
 from hanse.messages import Json, Message, Record
-from hanse.privacy.drawing import KEY_BYTES
+from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.queries import TableSource
-from hanse.rounds import Forgetful, Loop, Step
+from hanse.rounds import Forgetful, Journal, Loop, Step
 from hanse.table import Table
 from hanse.transport import COORDINATOR, Handler, Progress
 from hanse.transports.local import LocalTransport
 
 ASIDE_BYTES = 1024  # an answer with less stays in memory: to know where it lies in the file takes as much
 Heard = Callable[[str, Record, Record], None]  # of a site, what it was asked and what it replied, as it left it
-AWAKE = 256  # virtual sites that keep their rows at hand; and answers of any sites that wait for others in memory
+AWAKE = 256  # virtual sites that keep their rows at hand; and answers to one ask that wait for others in memory
+ABREAST = 10 * COHORT  # sites that are asked at a time: whole cohorts, so who is computed with whom stays
 
 
 class _Cancelled(Exception):
@@ -60,8 +67,12 @@ class SimulatedRun:
         processes: int,
         places: Callable[[int], Sequence[Place]],
         heard: Heard | None = None,
+        kept: KeptRun | None = None,
     ) -> None:
-        self._heard = heard
+        self._heard, self._kept_run = heard, kept
+        self._before = kept.before() if kept is not None else None
+        sites = self._before.sites if self._before is not None else {}
+        self._reminded = {node: remembered.unpacked(record) for node, record in sites.items()}
         self._shown, self._owner = shown, owner
         self.run_id, self.config, self.bundle, self._tables = run_id, config, frozen, tables
         self.nodes = list(frozen.content["datasets"])
@@ -75,6 +86,8 @@ class SimulatedRun:
         self._rules = policy.rules(owner)
         self._aside = Aside()
         self._waiting: set[Progress] = set()  # what shows that answers are still worked on
+        self._answered: tuple[tuple[Json, ...], int] = ((), 0)  # the exchange that is under way, and how many were in
+        self._secret = secrets.token_bytes(KEY_BYTES)  # of which each site has its own
         self.algorithm = algorithms.build(config, start)
         self.algorithm.init(config.to_json())  # what is wrong with the options is said here, not in a thread
         self.state, self.reason = "pending", ""
@@ -85,7 +98,7 @@ class SimulatedRun:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._final: Record | None = None
-        self._kept: dict[int, Record] = {}
+        self._kept: dict[int, Record] = dict(self._before.models) if self._before is not None else {}
         self._own: dict[str, Record] = {}  # node to the model of its own that the run left there
         self._going: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._thread = threading.Thread(target=self._go, name=run_id, daemon=True)
@@ -147,8 +160,11 @@ class SimulatedRun:
     def _look(self, state: State) -> None:
         model = self.algorithm.model(state)
         if model is not None:
+            number = int(model.data["round"])
+            if self._kept_run is not None:
+                self._kept_run.model(number, model)
             with self._news:
-                self._kept.setdefault(int(model.data["round"]), model)
+                self._kept.setdefault(number, model)
 
     def result(self) -> Result:
         """See :meth:`hanse.experiment.seam.Backend.result`."""
@@ -181,15 +197,24 @@ class SimulatedRun:
         try:
             self._final = event_loop.run(self._run())
         except asyncio.CancelledError:
+            self._let_go()
             self._tell("cancelled", reason="cancelled by the data scientist")
         except HanseError as error:
             self._error = error
+            self._let_go()
             self._tell("rejected" if isinstance(error, Refused) else "failed", reason=error.message)
         except BaseException as error:  # a mistake in an algorithm: the one who watches must hear of it
             self._error = error
+            self._let_go()
             self._tell("failed", reason=f"{type(error).__name__}: {error}")
         else:
+            self._let_go(ended=True)
             self._tell("completed", reason=self.reason)
+
+    def _let_go(self, ended: bool = False) -> None:
+        if self._kept_run is not None:
+            self._kept_run.close(ended)
+            self._kept_run = None
 
     async def _run(self) -> Record:
         task = asyncio.current_task()
@@ -200,10 +225,14 @@ class SimulatedRun:
         if algorithms.at_once(self.config.federated_strategy):
             await self._ask_owners()
         patient = asyncio.create_task(self._patient())
-        journal = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
+        forgetful = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
         crew = self._crew()
+        journal: Journal = forgetful
+        if self._kept_run is not None:
+            journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew))
+        done = self._before.steps if self._before is not None else []
         try:
-            handlers = {node: self._handler(node, crew) for node in self.nodes}
+            handlers: dict[str, Handler] = {node: functools.partial(self._handle, crew, node) for node in self.nodes}
             transport = LocalTransport(handlers, self._wire)
             run = Loop(
                 self.algorithm,
@@ -221,15 +250,20 @@ class SimulatedRun:
                     self._sha256,
                 ),
                 transforms=[link["name"] for link in self.bundle.content["transforms"]],
+                past=[Past.of(dataclasses.asdict(step)) for step in done if step.status == "ok"],
+                abreast=max(ABREAST, 8 * self._processes),
             )
             self._tell("running")
-            state = await run.go()
+            for step in done:
+                self._tell("running", step)
+            before = self._before
+            state = await run.go(None if before is None else (before.step, before.state))
         finally:
             patient.cancel()
             self._stop.set()  # threads of answers that nobody waits for any more
             crew.close()
-        done = [detail for kind, detail in journal.events if kind == "run.done"]
-        self.reason = str(done[-1].get("reason", "")) if done else ""
+        ends = [detail for kind, detail in forgetful.events if kind == "run.done"]
+        self.reason = str(ends[-1].get("reason", "")) if ends else ""
         return self.algorithm.result(state)
 
     def _crew(self) -> Crew | Places:
@@ -237,19 +271,17 @@ class SimulatedRun:
         if self._processes:
             count = min(self._processes, len(self.nodes))
             each = None if kept is None else -(-kept // count)
-            return Places(self._places(count), self.run_id, self.bundle.content, self._owner, self._tables, each)
-        return Crew(self._workers, self.run_id, self._cohort, kept)
+            known = (self._before.step, self._before.sites) if self._before is not None else (0, {})
+            about = (self.run_id, self.bundle.content, self._owner, self._tables)
+            return Places(self._places(count), *about, each, known)
+        return Crew(self._workers, Answerers(self.run_id, self._answerer, kept), self._cohort)
 
-    def _facts(self, node: str) -> Callable[[str, Record], Facts]:
+    def _facts(self, node: str, sender: str, task: Record) -> Facts:
         """What the rules of ``node`` decide by, of what somebody asks: a task, or of the run as a whole nothing yet."""
-        bound, needs_data = self.bundle.content["datasets"][node], self._said["needs_data"]
-        about = Data(name=node, version=str(bound["version"])) if needs_data else None
+        bound = self.bundle.content["datasets"][node]
+        about = Data(name=node, version=str(bound["version"])) if self._said["needs_data"] else None
         rows = bound["most_rows"] if about else None
-
-        def facts(sender: str, task: Record) -> Facts:
-            return Facts(**self._asked(task), sender=sender, dataset=about, rows=rows, time=now())
-
-        return facts
+        return Facts(**self._asked(task), sender=sender, dataset=about, rows=rows, time=now())
 
     def _asked(self, task: Record) -> dict[str, Any]:
         """The facts of a task that are the same for all sites; made once of what goes to many."""
@@ -277,53 +309,71 @@ class SimulatedRun:
         """What owners answer at once in their settings is answered before the run, as at a node. Raises ``Refused``."""
         nothing = Record()
         for node in self.nodes:
-            said = await policy.decide(self._rules, self._facts(node)(COORDINATOR, nothing))
+            said = await policy.decide(self._rules, self._facts(node, COORDINATOR, nothing))
             if not all(decision.allowed for decision in said):
                 self.rejected[node] = "; ".join(f"{d.rule}: {d.reason}" for d in said if not d.allowed)
         if self.rejected:
             raise Refused("; ".join(f"{node}: {why}" for node, why in self.rejected.items()))
 
-    def _handler(self, node: str, crew: Crew | Places) -> Handler:
+    def _answerer(self, node: str) -> Answerer:
         def source(bundle: Mapping[str, Json]) -> Source:
             return TableSource(self._tables[node], self._shown.setdefault(node, {}))
 
-        answerer = Answerer(
+        found = Answerer(
             node,
             lambda bundle: self._tables[node],
             self._owner,
             source,
             terms=lambda bundle: self._terms,
             keep=lambda run, record: self._own.__setitem__(node, record),
+            secret=lambda: key_for(self._secret, node.encode()),
         )
+        if self._before is not None and (memory := self._reminded.pop(node, None)) is not None:
+            found.remind(self.run_id, self.bundle.content, self._before.step, memory)
+        return found
 
-        def alive(progress: Progress) -> None:
+    async def _remembered(self, crew: Crew | Places, step: int) -> Mapping[str, Record] | None:
+        try:
+            # first those whom nobody has asked yet since the run goes on: who is asked meanwhile is among the others
+            asleep = {} if self._processes else {n: remembered.packed(m) for n, m in list(self._reminded.items())}
+            return {**asleep, **await crew.memories(step)}
+        except remembered.Unkept:
+            return None
+
+    async def _handle(self, crew: Crew | Places, node: str, peer: str, message: Message, progress: Progress) -> Message:
+        """What ``node`` does with a message: :data:`hanse.transport.Handler`."""
+
+        def alive() -> None:
             if self._stop.is_set():
                 raise _Cancelled
             progress()
 
-        rules, facts = self._rules, self._facts(node)
+        await policy.enforce(self._rules, self._facts(node, peer, message.body))
+        future = crew.answer(Job(node, message.body, self.bundle.content, alive))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
+        try:
+            self._waiting.add(progress)
+            body = await future
+        except HanseError:
+            raise
+        except Exception as error:
+            self._error = self._error or error
+            raise NodeFailed(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._waiting.discard(progress)
+        if self._heard is not None:
+            self._heard(node, message.body, body)
+        if self._place_of(message.body) > AWAKE:
+            body = self._aside.once(body)
+            body = self._aside.put(body) if body.nbytes >= ASIDE_BYTES else body
+        return Message("reply", message.id, node, body)
 
-        async def handle(peer: str, message: Message, progress: Progress) -> Message:
-            await policy.enforce(rules, facts(peer, message.body))
-            future = crew.answer(Job(answerer, message.body, self.bundle.content, lambda: alive(progress)))
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
-            try:
-                self._waiting.add(progress)
-                body = await future
-            except HanseError:
-                raise
-            except Exception as error:
-                self._error = self._error or error
-                raise NodeFailed(f"{type(error).__name__}: {error}") from error
-            finally:
-                self._waiting.discard(progress)
-            if self._heard is not None:
-                self._heard(node, message.body, body)
-            if len(self._waiting) >= AWAKE and body.nbytes >= ASIDE_BYTES:
-                body = self._aside.put(body)
-            return Message("reply", message.id, node, body)
-
-        return handle
+    def _place_of(self, task: Record) -> int:
+        """The how-many-eth answer to this exchange is in now, counted from 1."""
+        exchange = (task.data["step"], task.data["exchange"])
+        before, count = self._answered
+        self._answered = exchange, count + 1 if before == exchange else 1
+        return self._answered[1]
 
     async def _patient(self) -> None:
         """Shows life of those who wait for an answer. A site that waits for a thread, or is slow, is not late here:

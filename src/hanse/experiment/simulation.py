@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, NotFound
 from hanse.experiment.cluster import Cluster
+from hanse.experiment.kept_run import KeptRun
 from hanse.experiment.places import Place
 from hanse.experiment.processes import SiteProcess
 from hanse.experiment.results import Result
 from hanse.experiment.seam import ENDED, Happening
 from hanse.experiment.simulated_run import Heard, SimulatedRun
-from hanse.messages import Json, Record, digest
+from hanse.messages import Json, Record, digest, dumps
 from hanse.summary import labels_here
 from hanse.suppression import most_rows
 from hanse.table import ColumnKind, Table
@@ -78,6 +81,7 @@ class Simulation:
     simulated: bool = True
     runs: dict[str, SimulatedRun] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
+    folder: Path | None = None  # where runs keep their states; None: they keep none
     heard: Heard | None = None  # who listens at the coordinator (:mod:`hanse.experiment.laboratory`)
     _sites: dict[str, _Site] = field(default_factory=dict)
     _labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # told by (site, target)
@@ -114,11 +118,25 @@ class Simulation:
             config = algorithms.continuing(config, start)
         frozen = self._freeze(config)
         run_id = f"simulation-{next(self._numbers)}"
+        self._begin(run_id, config, frozen, start)
+        return run_id
+
+    def _begin(self, run_id: str, config: RunConfig, frozen: bundle.Bundle, start: Record | None) -> None:
+        kept = None
+        if self.folder is not None and algorithms.needs_model(config):
+            said: dict[str, Json] = {"bundle": frozen.sha256, "policy": dict(self.policy), "batched": self.batched}
+            kept = KeptRun(self.folder / hashlib.sha256(dumps(said).encode()).hexdigest()[:32])
         how = (self.wire, self.workers, self.batched, self.processes, self._places)
-        run = SimulatedRun(run_id, config, frozen, self.tables, self._shown, self.policy, start, *how, self.heard)
+        try:
+            run = SimulatedRun(
+                run_id, config, frozen, self.tables, self._shown, self.policy, start, *how, self.heard, kept
+            )
+        except BaseException:
+            if kept is not None:
+                kept.close(ended=False)
+            raise
         self.runs[run_id] = run
         run.start()
-        return run_id
 
     def configuration(self, run_id: str) -> RunConfig:
         return self._run(run_id).config
@@ -147,7 +165,12 @@ class Simulation:
         self._run(run_id).cancel()
 
     def resume(self, run_id: str) -> None:
-        raise Conflict(f"run {run_id} is a simulation, which keeps no states to go on from; run it again")
+        run = self._run(run_id)
+        if self.folder is None:
+            raise Conflict(f"run {run_id} is a simulation that keeps no states; give hanse.simulate a folder for them")
+        if run.state not in ("failed", "cancelled"):
+            raise Conflict(f"run {run_id} is {run.state}; what goes on is one that failed or was cancelled")
+        self._begin(run_id, run.config, run.bundle, self._initial_model(run.config.initial_model))
 
     def result(self, run_id: str) -> Result:
         return self._run(run_id).result()

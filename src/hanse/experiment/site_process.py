@@ -6,6 +6,7 @@ inherits; each record goes with its length before it. It ends when the socket cl
 
 from __future__ import annotations
 
+import secrets
 import socket
 import struct
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 from hanse import registry
 from hanse.answers import Answerer, Terms
 from hanse.errors import HanseError, NodeFailed
+from hanse.experiment import remembered
 from hanse.experiment.stacked import apart, stacked
 from hanse.messages import Json, Record, dump, load
+from hanse.privacy.drawing import KEY_BYTES, key_for
 from hanse.table import Column, ColumnKind, Table
 
 _LENGTH = struct.Struct("<Q")
@@ -65,6 +68,7 @@ class Sites:
         self._bundle: Mapping[str, Json] = {}
         self._owner: Mapping[str, Json] = {}
         self._run = ""
+        self._secret = secrets.token_bytes(KEY_BYTES)
         self._terms: Terms | None = None
         self._tables: dict[str, Table] = {}
         self._answerers: dict[str, Answerer] = {}
@@ -84,9 +88,18 @@ class Sites:
                 for node in data["forget"]:
                     self._tables.pop(node, None)
                     self._answerers[node].rest(self._run)
+                    if not self._answerers[node].remembers(self._run):
+                        del self._answerers[node]
                 for node, rows in zip(data["nodes"], apart(Record(data["rows"], request.arrays)), strict=True):
                     self._tables[node] = unpacked(rows.data, rows.arrays)
                 return Record({})
+            if data["do"] == "remind":
+                for node, memory in remembered.apart(request).items():
+                    known = remembered.unpacked(memory)
+                    self._answerer(node).remind(self._run, self._bundle, data["step"], known)
+                return Record({})
+            if data["do"] == "memories":
+                return self._memories(data["step"])
             if not data["again"]:
                 self._asked = request.arrays
             task = Record(data["task"], self._asked)
@@ -101,12 +114,23 @@ class Sites:
             return _failed(error)
         return Record({"reply": reply.data}, reply.arrays)
 
+    def _memories(self, step: int) -> Record:
+        found = {node: answerer.memory(self._run, step) for node, answerer in self._answerers.items()}
+        try:
+            return remembered.together({n: remembered.packed(m) for n, m in found.items() if not m.blank})
+        except remembered.Unkept as error:
+            return Record({"unkept": str(error)})
+
     def _answerer(self, node: str) -> Answerer:
         if node not in self._answerers:
             terms = self._terms
             assert terms is not None, "a task before the bundle"
             self._answerers[node] = Answerer(
-                node, lambda bundle: self._tables[node], self._owner, terms=lambda bundle: terms
+                node,
+                lambda bundle: self._tables[node],
+                self._owner,
+                terms=lambda bundle: terms,
+                secret=lambda: key_for(self._secret, node.encode()),
             )
         return self._answerers[node]
 

@@ -1,0 +1,73 @@
+"""The sites of a simulated run: each comes into being when it is asked, and goes when it has nothing to remember."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from hanse.answers import Answerer
+from hanse.memories import NodeMemory
+
+
+class Answerers:
+    """Site to what answers for it.
+
+    Args:
+        run: name of the run.
+        make: makes one, by the site's name: one that has forgotten nothing answers as a new one does.
+        kept: the most sites that are kept with their rows when they have answered; of others only what they remember
+            stays. None: all.
+    """
+
+    def __init__(self, run: str, make: Callable[[str], Answerer], kept: int | None = None) -> None:
+        self.run, self._make, self._kept = run, make, kept
+        self._awake: dict[str, Answerer] = {}  # that have their rows at hand, least recently asked first
+        self._asleep: dict[str, Answerer] = {}  # that only remember
+        self._busy: dict[str, Answerer] = {}  # that are at work
+        self._tasks = Counter[str]()  # of each of these; mostly one, but what nobody waits for is worked on to its end
+        self._looking = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._awake) + len(self._asleep)
+
+    @contextmanager
+    def at_work(self, nodes: Sequence[str]) -> Iterator[list[Answerer]]:
+        """Those of these sites; no other thread lets them rest until the block is left."""
+        with self._looking:
+            found = [self._taken(node) for node in nodes]
+        try:
+            yield found
+        finally:
+            with self._looking:
+                for node in nodes:
+                    self._left(node)
+                while self._kept is not None and len(self._awake) > self._kept:
+                    self._rest(next(iter(self._awake)))
+
+    def memories(self, step: int) -> dict[str, NodeMemory]:
+        """What each site remembers, as it was before ``step``, of those that remember anything."""
+        with self._looking:
+            there = {**self._asleep, **self._awake, **self._busy}
+            found = {node: answerer.memory(self.run, step) for node, answerer in there.items()}
+        return {node: memory for node, memory in found.items() if not memory.blank}
+
+    def _taken(self, node: str) -> Answerer:
+        if node not in self._busy:
+            there = self._awake if node in self._awake else self._asleep
+            self._busy[node] = there.pop(node) if node in there else self._make(node)
+        self._tasks[node] += 1
+        return self._busy[node]
+
+    def _left(self, node: str) -> None:
+        self._tasks[node] -= 1
+        if not self._tasks[node]:
+            del self._tasks[node]
+            self._awake[node] = self._busy.pop(node)
+
+    def _rest(self, node: str) -> None:
+        answerer = self._awake.pop(node)
+        answerer.rest(self.run)
+        if answerer.remembers(self.run):
+            self._asleep[node] = answerer
