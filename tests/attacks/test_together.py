@@ -13,7 +13,7 @@ from hanse.errors import ConfigError
 from hanse.queries import TableSource
 from hanse.table import Table
 
-from .test_statistics import answers, site
+from .test_statistics import SECRET, answers, site
 
 MINIMUM = 10
 GRID = [step / 8 for step in range(1, 8 * 40)]
@@ -151,3 +151,65 @@ def test_no_sets_of_columns_and_groups_differ_by_few(seed: int) -> None:
                 told |= {int(group): shares[group] for group in np.flatnonzero(both)}
         exact = np.isnan(data[name]).sum() == whole[(name,)][0]
         assert not exact or not few(whole[(name,)] - sum(told.values(), np.zeros(2, np.int64)))
+
+
+# ---------------------------------------------------------------- pairs of columns of two questions
+
+
+def gaps(first: range, second: range) -> dict[str, Any]:
+    """Pays, and two measurements that lack the rows named; the pay of row 0 is nobody else's."""
+    rng = np.random.default_rng(8)
+    data: dict[str, Any] = {name: rng.normal(size=200) for name in ("pay", "blood", "age")}
+    data["pay"][0] = SECRET
+    data["blood"][first], data["age"][second] = np.nan, np.nan
+    data["ward"] = np.array(["a", "b"] * 100, object)
+    return data
+
+
+def sums_of_pay(source: TableSource, data: dict[str, Any], other: str, by: list[str]) -> tuple[int, float]:
+    """The rows of the pair with another column, and the sum of the pays of these; of groups, of all of them."""
+    said = answers(site(data, [["pair_means", ["pay", other], {}, by]], source))
+    arrays = {name.rpartition(".")[2]: np.asarray(a) for one in said for name, a in one.record.arrays.items()}
+    return int(arrays["N"][:, 0, 1].sum()), float(arrays["S"][:, 0, 1].sum())
+
+
+@pytest.mark.parametrize("by", [[], ["ward"]])
+@pytest.mark.parametrize("order", [("blood", "age"), ("age", "blood")])
+def test_pairs_of_two_questions_do_not_tell_what_one_person_has(order: tuple[str, str], by: list[str]) -> None:
+    """Of row 0 age is known, and blood is not: its pay is the sum of the one pair less that of the other."""
+    data = gaps(range(40), range(1, 40))
+    source = TableSource(Table.of(data))
+    first, second = (sums_of_pay(source, data, other, by) for other in order)
+    assert first[0] > 0
+    assert second[0] == 0 or abs(abs(first[1] - second[1]) - SECRET) > SECRET / 2
+    assert sums_of_pay(source, data, order[0], by) == first  # what was told is told again
+    assert sums_of_pay(source, data, order[1], by) == second
+
+
+def test_pairs_that_differ_by_many_or_by_none_are_told() -> None:
+    for first, second, rows in ((range(40), range(40), 160), (range(40), range(20), 180), (range(0), range(0), 200)):
+        data = gaps(first, second)
+        source = TableSource(Table.of(data))
+        assert sums_of_pay(source, data, "blood", [])[0] == 200 - len(first)
+        assert sums_of_pay(source, data, "age", [])[0] == rows
+
+
+def test_covariances_say_why_a_pair_of_another_question_is_kept_back() -> None:
+    analytics = hanse.simulate({"a": gaps(range(40), range(1, 40))}).analytics()
+    assert analytics.correlation(["pay", "blood"]) is not None
+    found = analytics.ask("covariance", ["pay", "age"])
+    assert found.value(found.wanted[0])[0][1] is None
+    assert any("differ by few rows from a pair that was told before" in note for note in found.notes)
+
+
+def test_more_columns_than_are_compared_are_kept_back_where_some_are_missing() -> None:
+    """Who asks for pairs one after the other, until they are too many to be compared, gets no more of them."""
+    rng = np.random.default_rng(0)
+    names = [f"c{i:02d}" for i in range(36)]
+    data: dict[str, Any] = {name: rng.normal(size=100) for name in ["pay", *names]}
+    data[names[0]][:30] = np.nan
+    source = TableSource(Table.of(data))
+    told = [sums_of_pay(source, data, name, [])[0] for name in names]
+    assert told[:31] == [70, *[100] * 30]
+    assert not any(told[32:])
+    assert sums_of_pay(source, data, names[1], [])[0] == 100

@@ -31,10 +31,17 @@ MOST_EDGES = 20_000
 
 
 def disclosed(
-    item: Item, scan: Scan, plan: Plan, known: Mapping[str, Array], owner: Owner, images: int | None, shown: Shown
+    item: Item,
+    scan: Scan,
+    plan: Plan,
+    known: Mapping[str, Array],
+    owner: Owner,
+    images: int | None,
+    shown: Shown,
+    close: Array | None = None,
 ) -> tuple[dict[str, Array], str]:
     """What of an item leaves, and why something was kept back; adds to ``shown``. ``images``: of how many its rows are
-    the pixels; None: they are rows."""
+    the pixels; None: they are rows. ``close``: pairs of its columns that another question's would give away."""
     found = scan.found[item]
     everyone = replace(EVERYONE, total=owner.total)
     few_images = images is not None and 0 < images < owner.minimum  # it is images that are people
@@ -90,6 +97,9 @@ def disclosed(
         pairs = np.any([group.rare(minimum) for group in few], axis=0)
         protected = [_without(out, pairs) if out else out for out in protected]
         reason = reason or (rare if pairs.any() else "")
+    if close is not None and close.any():
+        protected = [_without(out, close) if out else out for out in protected]
+        reason = reason or f"{stat.few}, or that differ by few rows from a pair that was told before"
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:

@@ -59,10 +59,10 @@ def check_filter(site: Site, source: Source, query: Query, owner: Owner) -> None
         raise DataError(f"where: {images[0]!r} is an image; rows are chosen by numbers, dates and labels")
     seen: list[Counter[bytes]] = [Counter() for _ in range(len(columns) + 1)]  # in which choices rows of a column are
     for batch in source.batches(sorted({*columns, *touched})):
-        there = np.column_stack([np.ones(batch.rows, bool), *(_present(batch[c]) for c in columns)])
+        there = np.column_stack([np.ones(batch.rows, bool), *(present(batch[c]) for c in columns)])
         patterns, of = _patterns(np.column_stack([chosen(batch, one) for one in (*others, query.where)]))
-        for found, present in zip(seen, there.T, strict=True):
-            counts = np.bincount(of[present], minlength=len(patterns))
+        for found, has in zip(seen, there.T, strict=True):
+            counts = np.bincount(of[has], minlength=len(patterns))
             found.update({p.tobytes(): int(n) for p, n in zip(patterns, counts, strict=True) if n})
     told = np.array([[True, *(c in of for c in columns)] for of in (set(columns), *asked_of)])
     whose = [[*np.flatnonzero(of_all), len(others)] for of_all in told.T]  # the answers that there are of each column
@@ -112,7 +112,8 @@ def _name(where: Filter) -> str:
     return dumps([list(part) for part in where])
 
 
-def _present(column: Column) -> Array:
+def present(column: Column) -> Array:
+    """(n,) bool: rows that have a value."""
     return column.values >= 0 if column.kind is ColumnKind.CATEGORICAL else np.isfinite(column.values)
 
 

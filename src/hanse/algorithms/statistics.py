@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse.algorithms import _pairs_before as pairs_before
 from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Shown, observed
 from hanse.algorithms._owner import base, owner_of
@@ -165,7 +166,11 @@ class Statistics:
         for item, scan in observed(site, source, query, asked, ask.arrays, owner, before, ask.again).items():
             place = query.plan.place(item)
             images = source.rows if item.columns[0] not in source.schema else None
-            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown)
+            of_pairs = pairs_before.is_of_pairs(scan.found[item][0])
+            close = pairs_before.kept_back(source, query, item, ask.arrays, owner.minimum) if of_pairs else None
+            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown, close)
+            if of_pairs:
+                pairs_before.remember(source, item, sent)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
             if reason:
                 reasons[str(place)] = reason
