@@ -104,3 +104,18 @@ def test_a_term_that_follows_from_others_is_not_estimable() -> None:
     assert rows["age"]["coefficient"] is None
     assert "not estimable" in rows["months"]["note"]
     assert rows["sex=m"]["standard_error"] > 0
+
+
+def test_odds_ratios_are_those_of_the_pooled_fit() -> None:
+    rows = fit("logistic_regression", "sick", C="inf").coefficients(ratios=True)
+    pooled = smf.logit("sick ~ age + sex + cp + flag", frame_of()).fit(tol=1e-14, disp=0, maxiter=100)
+    interval = np.exp(pooled.conf_int())
+    for row in rows:
+        name = TERMS[row["name"]]
+        assert row["odds_ratio"] == pytest.approx(np.exp(pooled.params[name]), rel=1e-8)
+        assert (row["low"], row["high"]) == pytest.approx(tuple(interval.loc[name]), rel=1e-7)
+        assert row["p_value"] == pytest.approx(pooled.pvalues[name], abs=1e-8)
+    assert {row["name"] for row in rows} == set(TERMS)
+    assert "rate_ratio" in fit("poisson_regression", "pressure", alpha=0).coefficients(ratios=True).columns
+    with pytest.raises(DataError, match="no logarithms"):
+        fit("linear_regression", "pressure").coefficients(ratios=True)

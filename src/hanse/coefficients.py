@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from hanse.convex import logistic, multinomial, poisson
 from hanse.curvature import Curvature
 from hanse.errors import DataError, NotFound
 from hanse.learning import rows as preparation
@@ -27,6 +28,8 @@ from hanse.registry import find
 from hanse.table import ColumnKind
 
 NOT_ESTIMABLE = "not estimable: the term follows from the others"
+NO_FINITE = "no finite estimate: all rows with it, or with it and not another term, have the same outcome"
+_BOUNDLESS = 1e3  # a standard error in the units of the design matrix that a coefficient has which grows without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,56 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
         level=level,
         intercept=convex.intercept,
         penalised=why,
+        separated=bool(fit.get("separated")),
     )
+
+
+def link(result: Record) -> str:
+    """What the exponential of a coefficient is a ratio of: ``odds`` of classes, or a ``rate`` of counts.
+
+    Raises:
+        DataError: of neither, since the model's coefficients are no logarithms.
+    """
+    prepared = preparation.unpack(result)
+    model = find("models", result.data["model_name"]).build(preparation.task(prepared), result.data["options"])
+    found = {logistic: "odds", multinomial: "odds", poisson: "rate"}.get(model.convex.family)
+    if found is None:
+        raise DataError(
+            f"the coefficients of {result.data['model_name']} are no logarithms, so there are no ratios; of classes "
+            "and of counts there are (logistic_regression, poisson_regression)"
+        )
+    return found
+
+
+def ratios(terms: Sequence[Term], link: str) -> list[dict[str, Any]]:
+    """The same as ratios with their intervals, exp(β): of odds for classes, of rates for counts; of the intercept the
+    odds or the rate itself, where all features are 0 or of their reference.
+
+    Args:
+        terms: of a regression table.
+        link: ``odds`` or ``rate``.
+
+    >>> ratios([Term("sex=m", "", math.log(2), 0.1, low=math.log(1.5), high=math.log(4), reference="f")], "odds")
+    ... # doctest: +ELLIPSIS
+    [{'name': 'sex=m', 'outcome': '', 'odds_ratio': 2.0..., 'low': 1.5, 'high': 4.0, 'p_value': None, ...}]
+    """
+    return [
+        {
+            "name": term.name,
+            "outcome": term.outcome,
+            f"{link}_ratio": _exp(term.coefficient),
+            "low": _exp(term.low),
+            "high": _exp(term.high),
+            "p_value": term.p_value,
+            "reference": term.reference,
+            "note": term.note,
+        }
+        for term in terms
+    ]
+
+
+def _exp(value: float | None) -> float | None:
+    return None if value is None else math.exp(value) if value < 709 else math.inf
 
 
 def table(
@@ -123,6 +175,7 @@ def table(
     level: float = 0.95,
     intercept: bool = True,
     penalised: str = "",
+    separated: bool = False,
 ) -> list[Term]:
     """The rows of the table.
 
@@ -138,6 +191,7 @@ def table(
         level: of the confidence intervals, in (0, 1).
         intercept: whether the model has one.
         penalised: why there are no standard errors; empty where there are.
+        separated: some coefficients have no finite estimate; those whose errors are boundless are these.
     """
     rows, outputs = theta.shape[1], theta.shape[0]
     curvature = Curvature.of(hessian)
@@ -155,6 +209,9 @@ def table(
         label = str(classes[outcome]) if outputs > 1 else ""
         for place, name in enumerate(names):
             error = math.sqrt(dispersion * variances[place]) * target[1]
+            if separated and not (seen[place] and error <= _BOUNDLESS * float(np.linalg.norm(flat[place]))):
+                found.append(Term(name, label, None, reference=references[place], note=NO_FINITE))
+                continue
             found.append(
                 _term(
                     name,

@@ -6,7 +6,9 @@ same preparation that the sites used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,17 @@ from hanse.learning import evaluation
 from hanse.learning import rows as preparation
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
+from hanse.rough import some
 from hanse.table import Column, ColumnKind, Table
 
 
 def native_model(result: Record) -> Any:
     """A fitted scikit-learn estimator, an XGBoost ``Booster`` or a PyTorch module."""
     return find("models", _whole(result)).native(result)
+
+
+class Unfamiliar(UserWarning):
+    """Rows differ from those that a model learned from in a way that its predictions may not survive."""
 
 
 class Predictor:
@@ -32,8 +39,8 @@ class Predictor:
         result: what a run gives.
 
     Tables may be a :class:`hanse.table.Table`, a pandas or Polars frame, or a mapping of sequences. Columns that
-    the model does not know are ignored, those that it misses count as missing values; a table with none of the
-    model's columns raises ``DataError``.
+    the model does not know are ignored. Columns that it misses count as missing values, and categories that it does not
+    know as none, with a warning (:class:`Unfamiliar`); a table with none of the model's columns raises ``DataError``.
     """
 
     def __init__(self, result: Record) -> None:
@@ -73,6 +80,9 @@ class Predictor:
             )
         fill = self.prepared.data.get("union_fill", features.MISSING)
         aligned = features.apply(_kinds(raw, columns), list(kinds), kinds, fill)
+        odd = [*_lacking(raw, list(kinds), fill), *_unknown(aligned, columns)] if raw.rows else []
+        if odd:
+            warnings.warn("; ".join(odd), Unfamiliar, stacklevel=_callers())
         return preparation.design(aligned, self.prepared)
 
     def evaluate(self, table: Any) -> dict[str, float]:
@@ -90,6 +100,41 @@ class Predictor:
         if len(X):
             return np.asarray(self._model.predict(self.result, X), np.float64)
         return np.zeros(self.task.shape(0))
+
+
+def _lacking(table: Table, wanted: Sequence[str], fill: str) -> list[str]:
+    """What to say of features that the rows have no column of."""
+    have = features.canonical(table.names)
+    lacks = [repr(name) for name in wanted if name not in have]
+    as_what = "missing, or as 0 where it is a number," if fill == features.ZERO else "missing"
+    return [f"the rows have no column {some(lacks)}, which counts as {as_what} in all of them"] if lacks else []
+
+
+def _unknown(table: Table, columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to say of categories that the model has no column or code of."""
+    said = []
+    for entry in columns:
+        column = table[entry["name"]]
+        if column.kind is not ColumnKind.CATEGORICAL:
+            continue
+        known = set(entry["categories"])
+        new = [place for place, label in enumerate(column.categories) if label not in known]
+        rows = int(np.isin(column.values, new).sum()) if new else 0
+        if rows:
+            held = [repr(str(column.categories[place])) for place in new if (column.values == place).any()]
+            said.append(
+                f"{entry['name']!r} of {rows} of {table.rows} rows is {some(held, 5)}, which the model does not know "
+                f"and takes for none of {some([repr(str(label)) for label in entry['categories']], 5)}"
+            )
+    return said
+
+
+def _callers() -> int:
+    """How far up the stack they are who called this module."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:

@@ -251,6 +251,11 @@ class Table:
             return data
         if hasattr(data, "columns"):
             data = {str(name): data[name] for name in data.columns}
+        if not isinstance(data, Mapping):
+            raise DataError(
+                f"rows came as {type(data).__name__}; expected a pandas or Polars frame, or a mapping of column names "
+                "to lists with one value per row (pandas.DataFrame(...) makes a frame of records and of arrays)"
+            )
         made = ((str(name), values) for name, values in data.items())
         return Table({n: v if isinstance(v, Column) else _column(n, v).undeclared() for n, v in made})
 
@@ -258,6 +263,8 @@ class Table:
 def _column(name: str, values: Any) -> Column:
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise DataError(f"column {name!r} is {values!r}; expected a list with one value per row: [{values!r}]")
     array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
     if array.ndim == 4 and array.dtype == np.uint8:
         return Column(ColumnKind.IMAGE, array)

@@ -54,7 +54,7 @@ def rows(values: Values, kinds: Kinds) -> list[Row]:
         dates = statistic(item.stat).shown.on_scale and kinds.get(item.columns[0]) == ColumnKind.DATE
         for group, one in (value or {}).items() if item.by else [(None, value)]:
             cells = _cells(item, one)
-            if not cells:
+            if cells is None:
                 continue
             row = found.setdefault((item.columns[0], group), {"column": item.columns[0]})
             if item.by:
@@ -139,8 +139,11 @@ def dated(value: Any) -> Any:
         return value
 
 
-def _cells(item: Item, value: Any) -> Row:
+def _cells(item: Item, value: Any) -> Row | None:
+    """What it fills in its row: nothing, where it has cells of other names and nothing is told; None: it has no row."""
     stat = statistic(item.stat)
-    if stat.shown.cells is None or value is None:
-        return {item.stat: value} if stat.scalar else {}
-    return stat.shown.cells(item.options, value)
+    if stat.shown.cells is None:
+        return {item.stat: value} if stat.scalar else None
+    if value is None:
+        return {} if stat.scalar else None
+    return stat.shown.cells(item.options, value) or None

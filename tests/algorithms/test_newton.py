@@ -150,6 +150,50 @@ def test_classes_that_features_separate_have_no_unpenalised_fit() -> None:
         run.run(progress=False)
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("logistic_regression", {"C": "inf"}), ("poisson_regression", {"alpha": 0}), ("grades", {"C": "inf"})],
+)
+def test_a_value_that_decides_the_outcome_has_no_finite_coefficient_and_that_is_said(
+    model: str, options: dict[str, Any]
+) -> None:
+    """Quasi-complete separation: statsmodels does not converge, and R's coefficients are where it gave up."""
+    frame = frame_of(800, 4).drop(columns=["stage", "dose"])
+    frame["ward"] = np.where(np.arange(800) % 90 == 0, "hospice", np.where(np.arange(800) % 2, "east", "west"))
+    hospice = frame["ward"] == "hospice"
+    frame["disease"] = np.where(hospice, "yes", frame["disease"])
+    frame["grade"] = np.where(hospice, "high", frame["grade"])
+    frame["falls"] = np.where(hospice, 0, frame["age"].clip(0) // 4)
+    target = {"logistic_regression": "disease", "poisson_regression": "falls"}.get(model, "grade")
+    model = "logistic_regression" if model == "grades" else model
+    features = ["age", "sex", "ward"]
+    result = fit(frame, "uneven", model, target, features, **options)
+    assert sum("no finite fit" in warning for warning in result.warnings) == 1
+    assert "! no finite fit" in repr(result)
+    odd = {row["name"] for row in result.coefficients() if "no finite estimate" in row["note"]}
+    assert odd == {"ward=hospice"}
+    assert all(row["coefficient"] is None for row in result.coefficients() if row["name"] in odd)
+    sound = fit(frame[~hospice], "uneven", model, target, features, **options)
+    assert not sound.warnings
+    assert not any(row["note"] for row in sound.coefficients())
+    for row, alone in zip(
+        [r for r in result.coefficients() if r["name"] not in odd], sound.coefficients(), strict=True
+    ):
+        if target != "grade":  # rows whose outcome is certain tell nothing of other terms
+            assert (row["coefficient"], row["standard_error"]) == pytest.approx(
+                (alone["coefficient"], alone["standard_error"]), abs=1e-5
+            )
+
+
+def test_ill_scaled_columns_are_no_separation() -> None:
+    frame = frame_of(800, 4)
+    frame["age"] = 1e9 + frame["age"] * 1e-3
+    frame["again"] = frame["age"] + np.random.default_rng(1).normal(0, 1e-6, 800)
+    result = fit(frame, "even", "logistic_regression", "disease", ["age", "again", "dose", "sex", "smokes"], C="inf")
+    assert not [warning for warning in result.warnings if "finite" in warning]
+    assert "separated" not in result.record.data["fit"]
+
+
 def test_no_step_mixes_sites(monkeypatch: pytest.MonkeyPatch) -> None:
     """A site that is lost in the middle: the fit is that of the sites that stayed."""
     frame = frame_of(1200, 6)

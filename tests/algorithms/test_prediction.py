@@ -16,7 +16,7 @@ from hanse.kinds import Site
 from hanse.learning import rows as preparation
 from hanse.learning.evaluation import evaluate
 from hanse.messages import Record, dump, load
-from hanse.prediction import Predictor, native_model
+from hanse.prediction import Predictor, Unfamiliar, native_model
 from hanse.registry import find
 from hanse.table import Table
 
@@ -89,6 +89,7 @@ def test_number_labels_come_back_as_numbers() -> None:
         assert set(Predictor(result).predict(numbers).tolist()) == {3, 10}
 
 
+@pytest.mark.filterwarnings("ignore::hanse.prediction.Unfamiliar")
 def test_frames_mappings_and_tables_are_alike() -> None:
     _, result = learn("logistic_regression", "binary")
     rows = {
@@ -111,6 +112,34 @@ def test_frames_mappings_and_tables_are_alike() -> None:
     )
     assert predictor.predict_proba({k: [] for k in rows}).shape == (0, 2)
     assert predictor.feature_names_in_.tolist() == ["a", "b", "colour", "smokes"]
+
+
+def test_rows_that_differ_from_what_was_learned_from_are_predicted_with_a_word() -> None:
+    _, result = learn("logistic_regression", "binary")
+    predictor = Predictor(result)
+    rows = {"a": [50.0, 60.0], "b": [0.1, None], "colour": ["red", None], "smokes": [True, False]}
+    predictor.predict(rows)  # what is missing is nothing new: no warning, which would be an error here
+    predictor.predict(pd.DataFrame(rows).astype({"colour": "category"})[:1])
+    with pytest.warns(Unfamiliar, match="no column 'a', which counts as missing") as told:
+        predictor.predict({name: values for name, values in rows.items() if name != "a"})
+    assert told[0].filename == __file__
+    with pytest.warns(Unfamiliar, match="'colour' of 1 of 2 rows is 'Red', which the model does not know"):
+        predictor.predict({**rows, "colour": ["red", "Red"]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.zeros((3, 4)), "came as ndarray; expected a pandas or Polars frame"),
+        ([{"a": 1.0, "colour": "red"}], "came as list; expected"),
+        ({"a": 50.0, "colour": ["red"]}, r"column 'a' is 50.0; expected a list with one value per row: \[50.0\]"),
+        ({"a": [50.0], "colour": "red"}, "column 'colour' is 'red'; expected a list"),
+    ],
+)
+def test_rows_in_another_shape_say_what_was_expected(rows: object, said: str) -> None:
+    _, result = learn("logistic_regression", "binary")
+    with pytest.raises(DataError, match=said):
+        Predictor(result).predict(rows)
 
 
 @pytest.mark.parametrize("model", ["logistic_regression", "random_forest", "xgboost"])

@@ -22,6 +22,7 @@ from hanse.experiment import drawing
 from hanse.experiment.records import steps
 from hanse.experiment.results import Result, load_result
 from hanse.messages import Record, dump
+from hanse.prediction import Unfamiliar
 from hanse.rounds import Step
 from tests.examples import examples
 
@@ -171,10 +172,13 @@ def test_files_that_are_not_results(learned: dict[str, Result], tmp_path: Path) 
     with pytest.raises(DataError, match="cannot be read"):
         load_result(tmp_path / "nothing")
     path = tmp_path / "x"
-    for garbage in (b"", b"\x00" * 7, b"\xff" * 100, b"\x80\x04\x95pickle", dump(Record({"hanse_result": 1}))):
+    for garbage in (b"", b"\x00" * 7, b"\xff" * 100, b"\x80\x04\x95pickle", b"age,sex,disease\n50,m,yes\n"):
         path.write_bytes(garbage)
-        with pytest.raises(WireError):
+        with pytest.raises(DataError, match=f"{path} is no safetensors file; expected what result.save"):
             load_result(path)
+    path.write_bytes(dump(Record({"hanse_result": 1})))
+    with pytest.raises(WireError):
+        load_result(path)
     path.write_bytes(dump(learned["xgboost"].record))
     with pytest.raises(DataError, match="not a result of hanse"):
         load_result(path)
@@ -220,7 +224,8 @@ def test_a_predictor_takes_rows_as_they_come(learned: dict[str, Result]) -> None
     assert np.array_equal(predictor.predict_proba(shuffled), whole)
     assert predictor.predict({}.fromkeys(rows.columns, [])).shape == (0,)
     assert predictor.predict_proba(rows.iloc[:0]).shape == (0, 2)
-    assert np.isfinite(predictor.predict_proba(rows[["mean radius"]])).all()
+    with pytest.warns(Unfamiliar, match="no column 'mean concave points'.* and 3 more, which counts as missing"):
+        assert np.isfinite(predictor.predict_proba(rows[["mean radius"]])).all()
     assert np.isfinite(predictor.predict_proba(rows.assign(**{"mean radius": np.nan}))).all()
     with pytest.raises(DataError, match="none of the model's features"):
         predictor.predict({"height": [1.8]})

@@ -145,6 +145,27 @@ def test_bars_of_numbers_that_are_not_sure_are_lighter_and_say_so() -> None:
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([394, 517], [1, 1])
 
 
+def test_labels_that_are_all_kept_back_are_drawn_as_that_and_a_long_title_is_not_cut_off() -> None:
+    words = "Statistics of 4 sites: cleveland, hungary, switzerland, va-long-beach (simulation)"
+    figure = pictures_figure.draw(words, [("rows", Bars("rows", {}), False)], Listing([]))
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["kept back"]
+    assert not len(axes.get_xticks())  # a scale of nothing went from -0.04 to 0.04
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_a_quantile_of_which_nothing_is_told_makes_no_column_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    sites = {
+        name: {"x": rng.normal(size=60), "y": rng.normal(size=9).tolist() + [None] * 51} for name in ("ulm", "bonn")
+    }
+    told = hanse.simulate(sites).analytics().describe()
+    assert [row["column"] for row in told] == ["x", "y"]
+    assert "50%" in told.columns
+    assert "quantile" not in told.columns
+
+
 def test_what_is_more_than_a_number_has_a_table() -> None:
     analytics = survival().analytics()
     [(name, table)] = analytics.ask("crosstab", ["arm", "died"]).tables()

@@ -16,7 +16,8 @@ What leaves a site are sums over its training rows: for squared loss the Hessian
 columns (what ``covariance`` of the statistics tells), for others the same table weighted by the curvature.
 
 References: Boyd and Vandenberghe 2004, "Convex Optimization", section 9.5 (the damped method and its decrement);
-Wu et al. 2012, "Grid binary logistic regression (GLORE)", for the sums of sites.
+Wu et al. 2012, "Grid binary logistic regression (GLORE)", for the sums of sites; Albert and Anderson 1984, "On the
+existence of maximum likelihood estimates in logistic regression models", for fits that do not exist.
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ DECREMENT = 1e-20  # of one row: what a further step could gain is below the rou
 NEARLY = 1e-15  # of one row: small enough to end, where further steps do not make it smaller
 _SEPARATED = 1e-5  # loss of a row: a fit that tells all rows apart so surely goes on without end
 _SHORTEST = 2.0**-20  # a step that is shorter goes nowhere
+_LATE = 1e-6  # decrement of a row from which a fit that exists is reached within two or three steps
+_ROUNDING = 1e-13  # of a row: a decrement below it may be what rounding left
+_CREEPING = 4  # late steps of which none gained much less than the one before: there is no fit to arrive at
+_WITHOUT_END = (
+    "no finite fit exists: among rows with some value (or with none) of a feature all have the same outcome, so its "
+    "coefficient grows without end and predictions for such rows are as good as certain; coefficients() names the "
+    "terms; set a penalty, join rare categories or leave features out"
+)
 
 
 def ingredients(options: Mapping[str, Json]) -> list[str]:
@@ -105,6 +114,7 @@ class State:
         step: t, the length of the last step.
         fit: at ``base``; ``hessian``: of its loss.
         base, direction: θ and p that ``theta`` was reached from, while the method goes on.
+        creeping: how many late steps gained hardly less than the one before.
         reason: why it has ended.
     """
 
@@ -122,12 +132,21 @@ class State:
     hessian: Annotated[Array, ArrayOf("float64", "parameters", "parameters")] | None = None
     base: Theta | None = None
     direction: Theta | None = None
+    creeping: int = 0
     reason: str = ""
 
     @property
     def task(self) -> Task:
         """What is learned."""
         return preparation.task(self.prepared)
+
+    @property
+    def separated(self) -> bool:
+        """Whether some coefficient has no finite estimate (Albert and Anderson 1984: quasi-complete separation).
+        Towards a fit that exists Newton's steps gain the square of what the one before did, whatever the units; along
+        a direction in which the loss falls for ever the curvature falls with the gradient, and each gains 1/e of
+        it."""
+        return self.creeping >= _CREEPING
 
     @property
     def adapter(self) -> Any:
@@ -240,7 +259,9 @@ class Newton:
         still = alike is not None and decrement <= NEARLY * rows and decrement >= alike.decrement / 4
         converged = decrement <= DECREMENT * rows or still
         fit = Fit(loss, float(found["loss"][0]), rows, nodes, curvature.rank, decrement, converged)
-        state = replace(state, fit=fit, hessian=found["hessian"])
+        creeps = alike is not None and _ROUNDING * rows < alike.decrement / 5 < decrement < _LATE * rows
+        creeping = 0 if alike is None or convex.penalty else state.creeping + creeps
+        state = replace(state, fit=fit, hessian=found["hessian"], creeping=creeping)
         if converged:
             counted = np.ones(theta.shape, bool)
             counted[:, -1] = not convex.dispersed  # least squares: the shortest coefficients, whatever the intercept
@@ -253,8 +274,10 @@ class Newton:
     def result(self, state: State) -> Record:
         """Data ``{algorithm, model_name, options, task, prepared, history, best, round, fit}``; arrays ``model.*``,
         ``prepared.*`` and ``fit.hessian`` (size, size), that of the loss at the fit. ``fit`` says whether it
-        ``converged``, of which ``nodes`` and how many ``rows`` it is, and its ``loss`` and ``rank``."""
+        ``converged``, of which ``nodes`` and how many ``rows`` it is, and its ``loss`` and ``rank``; and, only where
+        some coefficients have no finite estimate, that it is ``separated``."""
         rated = [h for h in state.history if h.get("loss") is not None]
+        apart = {"separated": True} if state.separated else {}
         found = result_of(
             __name__.rpartition(".")[2],
             state.prepared,
@@ -264,7 +287,7 @@ class Newton:
             history=state.history,
             best=min(rated, key=lambda h: h["loss"])["round"] if rated else None,
             round=state.round,
-            fit=None if state.fit is None else {**asdict(state.fit), "nodes": list(state.fit.nodes)},
+            fit=None if state.fit is None else {**asdict(state.fit), "nodes": list(state.fit.nodes)} | apart,
         )
         return found if state.hessian is None else Record(found.data, {**found.arrays, "fit.hessian": state.hessian})
 
@@ -273,7 +296,8 @@ class Newton:
         if not state.history or state.fit is None:
             return {}
         near = {"objective": state.fit.objective / state.fit.rows, "decrement": state.fit.decrement}
-        return {**evaluation.shown(state.history, state.phase == "done"), **near}
+        said = {"warnings": [_WITHOUT_END]} if state.phase == "done" and state.separated else {}
+        return {**evaluation.shown(state.history, state.phase == "done"), **near, **said}
 
 
 ALGORITHM = Typed(Newton(), State, Question)

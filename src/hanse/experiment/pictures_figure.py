@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from hanse.presentation import Bars, Bins, Picture, StepCurves
 from hanse.rough import Rough
 
 _ACROSS = 3
+_LETTERS = 11  # of the title in an inch
 
 
 def draw(words: str, pictures: Sequence[tuple[str, Picture, bool]], table: Listing) -> Any:
@@ -58,6 +60,7 @@ def draw(words: str, pictures: Sequence[tuple[str, Picture, bool]], table: Listi
         drawn.set_fontsize(8.5)
         for cell in drawn.get_celld().values():
             cell.set_edgecolor("#dfe3e8")
+    words = textwrap.fill(words, int(_LETTERS * figure.get_figwidth()))
     figure.suptitle(words, fontsize=11, x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -83,6 +86,10 @@ def _picture(axes: Any, picture: Picture, dates: bool) -> None:
 
 def _bars(axes: Any, picture: Bars) -> None:
     """An unsure one is lighter, with a line over where the pooled value lies."""
+    if not picture.values:
+        axes.text(0.5, 0.5, "kept back", transform=axes.transAxes, ha="center", color="#667085", fontsize=9)
+        axes.set(xticks=[], yticks=[])
+        return
     labels = sorted(picture.values, key=lambda label: float(picture.values[label]))
     values = [picture.values[label] for label in labels]
     bars = axes.barh(

@@ -184,16 +184,24 @@ class Result:
         found: Mapping[str, Json] = self.record.data.get(MEASURED) or {}
         return found
 
-    def coefficients(self, level: float = 0.95) -> Listing:
+    def coefficients(self, level: float = 0.95, ratios: bool = False) -> Listing:
         """The regression table of a model that was fitted exactly, in the units of the data: one row a term
-        (:class:`hanse.coefficients.Term`), as on pooled rows. ``level`` is that of the confidence intervals.
+        (:class:`hanse.coefficients.Term`), as on pooled rows.
+
+        Args:
+            level: of the confidence intervals, in (0, 1).
+            ratios: odds ratios (classes) or rate ratios (counts) with their intervals in place of their logarithms.
 
         Raises:
             NotFound: the model was not fitted exactly.
+            DataError: ``level`` is no such number, or ratios are asked of a model of numbers.
         """
         from hanse import coefficients
 
-        return Listing([dataclasses.asdict(term) for term in coefficients.of(self.record, level)])
+        terms = coefficients.of(self.record, level)
+        if not ratios:
+            return Listing([dataclasses.asdict(term) for term in terms])
+        return Listing(coefficients.ratios(terms, coefficients.link(self.record)))
 
     def to_frame(self) -> Any:
         """:attr:`history` as a pandas or Polars frame, the spread as ``<metric>_min``, ``_max``."""
@@ -310,7 +318,7 @@ class Result:
 
     def __repr__(self) -> str:
         said = [f"<Result of {self._headline()}>", self.nearness, self._hidden(), self._private()]
-        return "\n".join(filter(None, said))
+        return "\n".join([*filter(None, said), *(f"! {warning}" for warning in self.warnings)])
 
     def _hidden(self) -> str:
         return self.gathering if any(step.gathered for step in self.rounds) else ""
@@ -327,7 +335,7 @@ class Result:
             f"{self._title()}{' (simulation)' if self.simulated else ''}: {learned}over "
             f"{len(self._everyone())} sites{', ' + figures if figures else ''}{self._basis()}"
             f"{f', {failed} failures' if failed else ''}"
-            f"{f', {len(self.warnings)} warnings' if self.warnings else ''}"
+            f"{f', {_many(self.warnings)}' if self.warnings else ''}"
         )
 
     def _basis(self) -> str:
@@ -427,6 +435,10 @@ class Result:
         )
 
 
+def _many(warnings: Sequence[str]) -> str:
+    return f"{len(warnings)} warning{'s' * (len(warnings) != 1)}"
+
+
 def load_result(path: str | os.PathLike[str]) -> Result:
     """The result that :meth:`Result.save` wrote.
 
@@ -435,9 +447,14 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         WireError: the file is damaged.
     """
     try:
-        record = load(Path(path).read_bytes())
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
+    if raw[8:9] != b"{":  # a header of JSON stands there in every safetensors file
+        raise DataError(
+            f"{os.fspath(path)} is no safetensors file; expected what result.save(path) or hanse run model wrote"
+        )
+    record = load(raw)
     data = record.data
     if data.get("hanse_result") != FORMAT:
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from pathlib import Path
 
 import click
@@ -47,17 +48,21 @@ def predict(home: Path, run: str, dataset: str, output: Path) -> None:
     """Predict with the model that RUN left at this node: a line for each row of a data set of this node."""
     from hanse.node.catalogue import Catalogue
     from hanse.node.own_models import OwnModels
-    from hanse.prediction import Predictor
+    from hanse.prediction import Predictor, Unfamiliar
     from hanse.task import PROBABILITIES
     from hanse.whole_files import write_whole
 
     model = OwnModels(joined(home)).get(run)
     predictor, rows = Predictor(model.record), Catalogue(home).load(dataset)
-    predicted, named = predictor.predict(rows), [f"predicted {model.record.data['prepared']['target']}"]
-    columns = [predicted.tolist()]
-    if predictor.task.predicts == PROBABILITIES:
-        named += [f"probability of {label}" for label in predictor.task.classes]
-        columns += predictor.predict_proba(rows).T.tolist()
+    named = [f"predicted {model.record.data['prepared']['target']}"]
+    with warnings.catch_warnings(record=True) as odd:
+        warnings.simplefilter("always", Unfamiliar)
+        columns = [predictor.predict(rows).tolist()]
+        if predictor.task.predicts == PROBABILITIES:
+            named += [f"probability of {label}" for label in predictor.task.classes]
+            columns += predictor.predict_proba(rows).T.tolist()
+    for said in dict.fromkeys(str(warning.message) for warning in odd):
+        click.echo(f"! {said}", err=True)
     text = io.StringIO(newline="")
     write = csv.writer(text)
     write.writerow(["row", *named])
