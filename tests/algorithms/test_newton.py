@@ -163,7 +163,7 @@ def test_a_value_that_decides_the_outcome_has_no_finite_coefficient_and_that_is_
     hospice = frame["ward"] == "hospice"
     frame["disease"] = np.where(hospice, "yes", frame["disease"])
     frame["grade"] = np.where(hospice, "high", frame["grade"])
-    frame["falls"] = np.where(hospice, 0, frame["age"].clip(0) // 4)
+    frame["falls"] = np.where(hospice, 0, frame["age"].clip(0) / 4)
     target = {"logistic_regression": "disease", "poisson_regression": "falls"}.get(model, "grade")
     model = "logistic_regression" if model == "grades" else model
     features = ["age", "sex", "ward"]

@@ -88,6 +88,14 @@ def test_datasets(home: Path, visits: Path) -> None:
         hanse(home, "dataset", "add", str(visits), "--name", "x", "--schema", "age")
     with pytest.raises(Conflict):
         hanse(home, "dataset", "add", str(visits))
+    hospital = visits.parent / "german.csv"
+    hospital.write_text("\ufeffage;weight\n" + "61;80\n-9;n/a\n" * 20, encoding="utf-8")
+    with pytest.raises(DataError, match="say so \\(hanse node dataset add --separator ';'\\)"):
+        hanse(home, "dataset", "add", str(hospital))
+    added = hanse(home, "dataset", "add", str(hospital), "--separator", ";", "--missing", "-9, n/a")
+    assert "german: 40 rows, 2 columns" in added
+    told = json.loads(hanse(home, "dataset", "show", "german"))["dataset"]
+    assert told["columns"] == {"age": "numeric", "weight": "numeric"}
     visits.write_text(visits.read_text() + "P99,50,a,1\n" * 10)
     assert "50 rows" in hanse(home, "dataset", "refresh", "visits")
     assert json.loads(hanse(home, "dataset", "show", "visits"))["summary"]["num_samples"] == 50

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,6 +35,8 @@ def dataset() -> None:
 @click.option("--schema", default="", metavar="COLUMN=KIND,...", help="Kinds to be enforced.")
 @click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
 @click.option("--subject", metavar="COLUMN", default="", help="Says whose a row is: minimum and noise count persons.")
+@click.option("--separator", metavar="CHARACTER", help="Between the cells of a text file, such as ';' (CSV: a comma).")
+@click.option("--missing", metavar="A,B", help="Cells that mean nothing is there, besides the usual ones: -9,n/a")
 def dataset_add(
     home: Path,
     path: Path,
@@ -44,15 +46,21 @@ def dataset_add(
     schema: str,
     target: str | None,
     subject: str,
+    separator: str | None,
+    missing: str | None,
 ) -> None:
     """Register the file or folder at PATH."""
     from hanse.node.catalogue import Catalogue
     from hanse.node.reading_process import ReadingProcess
+    from hanse.readers import missing_words
 
+    options: dict[str, Any] = {} if separator is None else {"separator": separator}
+    if missing is not None:
+        options["missing"] = [*missing_words(path), *_listed(missing)]
     with ReadingProcess(home) as reading:
         catalogue = Catalogue(home, reading.describe)
         with _shown("reading") as note:
-            added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, subject=subject, note=note)
+            added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, options, subject=subject, note=note)
         try:
             _summarise(home, added, reading, target)
         except DataError:

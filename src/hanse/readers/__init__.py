@@ -53,6 +53,12 @@ def reader_for(path: Path) -> Any:
     )
 
 
+def missing_words(path: str | Path) -> tuple[str, ...]:
+    """The texts that the reader for ``path`` takes for "nothing there" unless it is told otherwise."""
+    option = _inspect.signature(reader_for(Path(path)).read).parameters.get("missing")
+    return tuple(option.default) if option is not None else ()
+
+
 def read(path: str | Path, *, schema: Schema | None = None, **options: Any) -> Table:
     """The table at ``path``; the reader is chosen by :func:`reader_for`.
 

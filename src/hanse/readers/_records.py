@@ -110,7 +110,7 @@ def header(text: str, separator: str, file: str, unique: bool = True) -> list[st
     if len(names) == 1 and other:
         raise DataError(
             f"{file}: one column only, whose name holds {other!r}; "
-            f"if the file is separated by that, say separator={other!r}"
+            f"if the file is separated by that, say so (hanse node dataset add --separator {other!r})"
         )
     for name, count in Counter(names).items():
         if name and (count == 1 or not unique):
