@@ -67,6 +67,8 @@ def test_at_least_as_many_are_asked_as_must_answer() -> None:
         ({"features": ["disease"]}, "cannot also be a feature"),
         ({"union_fill": "zero"}, "under intersection no site lacks a feature"),
         ({"epsilon": 1}, "there is no setting 'epsilon'"),
+        ({"model_name": "ridge", "C": 1}, "there is no setting 'C'"),
+        ({"model_name": "logistic_regression", "C": 1}, "an option of logistic_regression: model_options={'C': ...}"),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, object], says: str) -> None:

@@ -19,7 +19,7 @@ hanse.errors.ConfigError: there is no setting 'num_round'; did you mean 'num_rou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hanse import registry
@@ -196,7 +196,7 @@ class RunConfig:
             known = of_ingredients()  # once: the folders are looked at for each of their ingredients
             for name in others:
                 if name not in known:
-                    raise unknown(str(name), [*core, *known])
+                    raise nowhere(str(name), [*core, *known], raw.get("model_name", ""))
         config = cls(
             **checked({name: value for name, value in raw.items() if name in core}, core),
             ingredient_settings=others,
@@ -305,6 +305,17 @@ def of_ingredients() -> dict[str, tuple[tuple[str, str], ...]]:
             for name in _settings(folder, ingredient, core):
                 found[name] = (*found.get(name, ()), (folder, ingredient))
     return found
+
+
+def nowhere(name: str, known: Iterable[str], model: object = "") -> ConfigError:
+    """The error of a setting that no run has; where the model has it, it says where that goes.
+
+    >>> nowhere("C", [], "logistic_regression")
+    ConfigError("'C' is no setting of a run but an option of logistic_regression: model_options={'C': ...}")
+    """
+    if isinstance(model, str) and model in registry.names("models") and name in registry.settings("models", model):
+        return ConfigError(f"{name!r} is no setting of a run but an option of {model}: model_options={{{name!r}: ...}}")
+    return unknown(name, known)
 
 
 def _settings(folder: str, ingredient: str, core: Mapping[str, Setting]) -> Mapping[str, Setting]:

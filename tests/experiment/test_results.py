@@ -180,6 +180,9 @@ def test_files_that_are_not_results(learned: dict[str, Result], tmp_path: Path) 
     with pytest.raises(WireError):
         load_result(path)
     path.write_bytes(dump(learned["xgboost"].record))
+    with pytest.raises(DataError, match="holds a model alone; hanse run model RUN --result"):
+        load_result(path)
+    path.write_bytes(dump(Record({"hanse_result": 99})))
     with pytest.raises(DataError, match="not a result of hanse"):
         load_result(path)
     whole = learned["xgboost"].save(path).read_bytes()

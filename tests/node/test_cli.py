@@ -96,6 +96,7 @@ def test_datasets(home: Path, visits: Path) -> None:
     assert "german: 40 rows, 2 columns" in added
     told = json.loads(hanse(home, "dataset", "show", "german"))["dataset"]
     assert told["columns"] == {"age": "numeric", "weight": "numeric"}
+    hanse(home, "dataset", "remove", "german")
     visits.write_text(visits.read_text() + "P99,50,a,1\n" * 10)
     assert "50 rows" in hanse(home, "dataset", "refresh", "visits")
     assert json.loads(hanse(home, "dataset", "show", "visits"))["summary"]["num_samples"] == 50

@@ -172,7 +172,7 @@ def test_a_claim_that_the_server_forgot_is_made_again_or_lost(
 def test_a_schema_is_not_changed_under_a_coordinator(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(url, tmp_path / "a", alone=True) as first:
         monkeypatch.setattr(migrations, "newest", lambda: 99)
-        with pytest.raises(Conflict, match="another coordinator is running"):
+        with pytest.raises(Conflict, match="a coordinator of an older release is running on this database"):
             Database(url)
         monkeypatch.undo()
         assert not first.runs.list()

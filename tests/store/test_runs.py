@@ -195,7 +195,7 @@ def test_one_rejection_rejects(store: Store) -> None:
     store.consents.record(run, "a", "accept", "h", actor="o")
     store.consents.record(run, "b", "reject", "h", actor="o", reason="no")
     settled = store.consents.settle(run, "hanse", start=True)
-    assert (settled.state, settled.reason) == ("rejected", "rejected by b")
+    assert (settled.state, settled.reason) == ("rejected", "rejected by b: no")
 
 
 def test_no_answer_in_time_expires(store: Store) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hanse.config import RunConfig, of_ingredients
+from hanse.config import RunConfig, nowhere, of_ingredients
 from hanse.errors import ConfigError
 from hanse.messages import Json
-from hanse.settings import settings_of, unknown
+from hanse.settings import settings_of
 
 ALIASES = {"model": "model_name", "target": "target_column", "rounds": "num_rounds"}
 
@@ -37,7 +37,7 @@ def configure(settings: Mapping[str, Any], defaults: Mapping[str, Json] | None =
         if name != full and full in settings:
             raise ConfigError(f"{name!r} and {full!r} are the same setting; give one of them")
         if full not in known:
-            raise unknown(name, known)
+            raise nowhere(name, known, settings.get("model", settings.get("model_name", "")))
         found[full] = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     if found.get("plan") is not None:
         found["plan"] = plan_of(found["plan"])

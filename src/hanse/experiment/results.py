@@ -456,10 +456,14 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         )
     record = load(raw)
     data = record.data
+    if "model_name" in data and "hanse_result" not in data:
+        raise DataError(
+            f"{os.fspath(path)} holds a model alone; hanse run model RUN --result -o FILE writes what load_result "
+            "reads, and hanse.connect().run(RUN).wait() gives the same"
+        )
     if data.get("hanse_result") != FORMAT:
         raise DataError(
-            f"{os.fspath(path)} is not a result of hanse (format {data.get('hanse_result')!r}; "
-            f"expected {FORMAT}); a model alone is read with hanse run model"
+            f"{os.fspath(path)} is not a result of hanse (format {data.get('hanse_result')!r}; expected {FORMAT})"
         )
     try:
         return Result(

@@ -193,9 +193,11 @@ class Consents:
         self._awaited.pop(run.id, None)
         if run.state is not RunState.AWAITING_CONSENT:
             return run
-        tally = _tally(run, _of(tx.connection, run.id))
+        given = _of(tx.connection, run.id)
+        tally = _tally(run, given)
         if tally.rejected:
-            why = f"rejected by {', '.join(tally.rejected)}"
+            words = {c.node: f"{c.node}: {c.reason}" if c.reason else c.node for c in given}
+            why = f"rejected by {', '.join(words[node] for node in tally.rejected)}"
             return self._runs.transition_in(tx, run.id, RunState.REJECTED, actor, why)
         if tally.complete:
             if start:

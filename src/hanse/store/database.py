@@ -29,7 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 from sqlalchemy.sql.dml import Insert
 
-from hanse.errors import ConfigError, HanseError
+from hanse.errors import ConfigError, Conflict, HanseError
 from hanse.json_writer import writer
 from hanse.messages import Json
 from hanse.store import migrations
@@ -85,8 +85,16 @@ class Database:
             folder = Path(self.url.database or "").parent
         self.claim: Claim | None = None
         try:
-            if alone or self._is_old():  # nobody's schema is changed while a coordinator works with it
+            if alone:
                 self.claim = Claim(self.engine)
+            elif self._is_old():  # nobody's schema is changed while a coordinator works with it
+                try:
+                    self.claim = Claim(self.engine)
+                except Conflict:
+                    raise Conflict(
+                        "a coordinator of an older release is running on this database; stop it and start that of this "
+                        "release, which brings the database up to date, then try again"
+                    ) from None
             with self.write() as transaction:
                 migrations.bring_up_to_date(transaction.connection, folder)
             if not alone:
