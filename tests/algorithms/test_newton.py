@@ -170,6 +170,7 @@ def test_a_value_that_decides_the_outcome_has_no_finite_coefficient_and_that_is_
     result = fit(frame, "uneven", model, target, features, **options)
     assert sum("no finite fit" in warning for warning in result.warnings) == 1
     assert "! no finite fit" in repr(result)
+    assert result.reason.startswith("no finite fit")
     odd = {row["name"] for row in result.coefficients() if "no finite estimate" in row["note"]}
     assert odd == {"ward=hospice"}
     assert all(row["coefficient"] is None for row in result.coefficients() if row["name"] in odd)

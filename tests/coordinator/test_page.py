@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 
 import hanse.coordinator
+import hanse.experiment.federation
+import hanse.experiment.proposal
+import hanse.experiment.results
 from hanse.coordinator.access import TABLE
 from hanse.table import Column, Table
 from tests.waiting import PATIENCE
@@ -48,6 +51,14 @@ def calls() -> set[tuple[str, str]]:
         for match in re.finditer(r"""(?:\bapi\.(\w+)\(\s*(?:api\.path\(\s*)?)?["'`](/api/[^"'`?]*)""", words(script)):
             found.add((METHODS.get(match[1] or "", ""), match[2]))
     return found
+
+
+def test_what_the_page_says_to_type_in_python_is_there() -> None:
+    """It said connect(...).result(...), which there never was."""
+    told = re.search(r'hanse\.connect\("[^"]*"\)\.(\w+)\("[^"]*"\)\.(\w+)\(\)\.(\w+)\(\)', words(FOLDER / "run.js"))
+    assert told is not None
+    of = (hanse.experiment.federation.Federation, hanse.experiment.proposal.Experiment, hanse.experiment.results.Result)
+    assert [hasattr(kind, name) for kind, name in zip(of, told.groups(), strict=True)] == [True] * 3
 
 
 def test_every_route_that_the_page_calls_exists(tmp_path: Path) -> None:

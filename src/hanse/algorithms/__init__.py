@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 
 from hanse import registry
 from hanse.config import APART, RunConfig, owners
@@ -113,6 +114,20 @@ AVERAGED = "averaged: what the sites learn by themselves is averaged, which come
 PERSONAL = "personal: each site is measured by a model of its own, which stays there; the parameters here are in common"
 NOISED = "noised: what hides each row keeps it from the pooled fit, the less so the more rows there are"
 JOINED = "joined: what each site grows from its own rows is put together, which is another model than the pooled fit"
+
+
+def nearness_of(config: Mapping[str, Json]) -> str:
+    """:func:`nearness` of a run by its settings, where ``auto`` stands for the default of the run's model.
+
+    >>> nearness_of({"federated_strategy": "auto", "model_name": "ridge"})
+    'exact: equals the pooled fit'
+    """
+    chosen, model = str(config.get("federated_strategy", "")), str(config.get("model_name", ""))
+    if chosen in AUTOMATIC:
+        if model not in names("models"):
+            return ""
+        chosen = _default(model)
+    return nearness(chosen)
 
 
 def nearness(name: str) -> str:

@@ -266,7 +266,8 @@ class Newton:
             counted = np.ones(theta.shape, bool)
             counted[:, -1] = not convex.dispersed  # least squares: the shortest coefficients, whatever the intercept
             theta = curvature.shortest(theta.ravel(), (counted & convex.learned()).ravel()).reshape(theta.shape)
-            return state.ended(theta, f"converged after {done} steps")
+            ended = f"no finite fit: ended after {done} steps" if state.separated else f"converged after {done} steps"
+            return state.ended(theta, ended)
         if last:
             return state.ended(theta, f"not converged after {done} steps")
         return state.at(_moved(theta, direction, 1.0), step=1.0, base=theta, direction=direction)

@@ -44,7 +44,7 @@ def brief(store: Store, run: StoredRun) -> dict[str, Json]:
         "study": run.config.get("study", ""),
         "config": dict(run.config),
         "learns": algorithms.learns(str(run.config.get("federated_strategy", "auto"))),
-        "nearness": algorithms.nearness(str(run.config.get("federated_strategy", ""))),
+        "nearness": algorithms.nearness_of(run.config),
         "privacy": _privacy(run),
         "proposer": run.proposer,
         "expected_clients": list(run.nodes),

@@ -23,13 +23,14 @@ export function runView() {
     session.state === "awaiting_consent" ? consents(session) : null,
     session.learns === false ? given(run) : null,
     session.learns === false ? null : figures(session, analytics, run),
-    session.learns === false ? null : section("curves", "Learning", convergence(analytics.convergence), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
+    session.learns === false ? null : section("curves", "Learning", convergence(analytics.convergence, session), h("div", { class: "charts" }, metricsOf(session, analytics).map((metric) => curves({ metric, analytics, sites, total })))),
     session.learns === false ? null : section("nodes-in", "Participation", null, participation({ steps: run.steps, sites, total: ENDED.has(session.state) ? 0 : total }),
       h("div", { class: "charts two" },
         columns({ id: "seconds", title: "Seconds per round", rows: analytics.rounds, total, write: (v) => seconds(v), parts: [["time", "", (row) => row.duration_s]] }),
         columns({ id: "bytes", title: "Bytes per round", rows: analytics.rounds, total, write: (v) => bytes(v), parts: [["down", "to nodes", (row) => row.bytes_down], ["up", "from nodes", (row) => row.bytes_up]] }))),
     session.learns === false ? null : h("div", { class: (analytics.feature_importance ?? []).length ? "pair uneven" : "stacked" }, contributions(analytics, sites), h("div", null, importance(analytics), added(analytics.shap ?? []))),
     session.learns === false ? null : measured(analytics.measured),
+    warned(run.steps),
     section("failures", "Failures", null, failures(run.steps), leftOut(run.steps)),
     gathered(run.steps),
     session.learns === false ? null : numbers(analytics, session),
@@ -112,7 +113,9 @@ const STATUS = {
   insufficient_data: ["offline", "too early to say", "more rounds are needed to judge"],
 };
 
-function convergence(told) {
+function convergence(told, session) {
+  if (session.state === "completed" && (session.reason ?? "").startsWith("converged")) // an exact fit knows it; its losses need not fall on held-out rows
+    return h("span", { class: "aside convergence" }, tag("completed", "converged"), h("span", { class: "soft" }, session.reason));
   const [kind, name, means] = STATUS[told?.status] ?? STATUS.insufficient_data;
   return h("span", { class: "aside convergence" }, tag(kind, name), h("span", { class: "soft" }, means, typeof told?.delta === "number" ? `; ${percent(told.delta)} in ${told.window} rounds` : ""));
 }
@@ -126,6 +129,12 @@ function gathered(steps) {
   return section("gathered", "How contributions came together", null, h("p", { class: "soft" }, hidden.length
     ? `${hidden[0].by} sums of ${least === most ? least : `${least} to ${most}`} sites, which nobody saw in parts, in ${hidden.length} of ${ended.length} steps; unchecked of single sites: ${unchecked.join(", ")}${off ? `; each off by at most ${off.toExponential(0)}` : ""}. What was agreed on in words was told as it is.`
     : "plainly: the coordinator saw what each site contributed."));
+}
+
+/** What the steps found odd about the sites or about the fit, each once. */
+function warned(steps) {
+  const said = [...new Set(steps.flatMap((step) => step.metrics?.warnings ?? []))];
+  return said.length ? section("warned", "To be looked at", null, said.map((text) => h("p", { class: "warning", key: text }, text))) : null;
 }
 
 function failures(steps) {
@@ -217,5 +226,5 @@ export const eventRow = (event) => h("li", { key: event.id }, h("time", { dateti
 
 function log(run) {
   const events = [...(run.events ?? [])].reverse();
-  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" && run.session.learns !== false ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").result("${run.id}").model()`)) : null);
+  return section("events", "Events", null, events.length ? h("ol", { class: "events" }, events.map(eventRow)) : h("p", { class: "soft" }, "None yet."), is("operator", "data_scientist") && run.session?.state === "completed" && run.session.learns !== false ? h("div", null, h("p", { class: "soft" }, "From Python:"), command(`hanse.connect("${location.origin}").run("${run.id}").wait().model()`)) : null);
 }
