@@ -28,7 +28,7 @@ from hanse.registry import find
 from hanse.table import ColumnKind
 
 NOT_ESTIMABLE = "not estimable: the term follows from the others"
-NO_FINITE = "no finite estimate: all rows with it, or with it and not another term, have the same outcome"
+NO_FINITE = "no finite estimate: its rows have one outcome"
 _BOUNDLESS = 1e3  # a standard error in the units of the design matrix that a coefficient has which grows without end
 
 
