@@ -89,10 +89,10 @@ def test_datasets(home: Path, visits: Path) -> None:
     with pytest.raises(Conflict):
         hanse(home, "dataset", "add", str(visits))
     hospital = visits.parent / "german.csv"
-    hospital.write_text("\ufeffage;weight\n" + "61;80\n-9;n/a\n" * 20, encoding="utf-8")
+    hospital.write_text("\ufeffage;weight\n" + "61;80,5\n-9;n/a\n" * 20, encoding="utf-8")
     with pytest.raises(DataError, match="say so \\(hanse node dataset add --separator ';'\\)"):
         hanse(home, "dataset", "add", str(hospital))
-    added = hanse(home, "dataset", "add", str(hospital), "--separator", ";", "--missing", "-9, n/a")
+    added = hanse(home, "dataset", "add", str(hospital), "--separator", ";", "--decimal", ",", "--missing", "-9, n/a")
     assert "german: 40 rows, 2 columns" in added
     told = json.loads(hanse(home, "dataset", "show", "german"))["dataset"]
     assert told["columns"] == {"age": "numeric", "weight": "numeric"}

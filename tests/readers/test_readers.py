@@ -25,7 +25,7 @@ from hanse.queries import TableSource, make_item
 from hanse.readers import _parquet_footer, profile
 from hanse.readers import csv as csv_reader
 from hanse.summary import asked_here
-from hanse.table import ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table
 from tests.examples import examples
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ def test_quotes_newlines_bom_and_carriage_returns(tmp_path: Path) -> None:
         (b"a,b,a\n1,2,3\n", r"2 columns have the name 'a' \(1, 3\)"),
         (b"a, a\n1,2\n", "2 columns have the name 'a'"),
         (b"a,,c\n1,2,3\n", "column 2 has no name"),
-        (b"a;b\n1;2\n", "separator=';'"),
+        (b"a;b\n1;2\n", "--separator ';'"),
         (b"a,b\n1,2\n3,\xff\n", r"byte 11 \(line 3\) is not UTF-8"),
         (b"\xff\xfea\0,\0b\0\n\0", r"byte 1 \(line 1\) is not UTF-8; it looks like UTF-16"),
         (b"a,b\n1,\0\n", r"byte 7 \(line 2\) is zero"),
@@ -823,3 +823,40 @@ def test_eight_times_as_many_columns_take_about_eight_times_as_long(tmp_path: Pa
 
     took(100)  # what is loaded at the first
     assert took(40_000) < 24 * took(5_000)  # quadratic: 64
+
+
+def test_decimal_commas_are_read_as_the_same_file_with_points(tmp_path: Path) -> None:
+    german, english = tmp_path / "german.csv", tmp_path / "english.csv"
+    rows = [(f" {i}", f"-{i}", i, f"ward {i},5") for i in range(1, 60)]
+    german.write_text("a;b;c;ward\n" + "".join(f"{a},5;{b},25e1;{c};{ward}\n" for a, b, c, ward in rows))
+    english.write_text("a;b;c;ward\n" + "".join(f"{a}.5;{b}.25e1;{c};{ward}\n" for a, b, c, ward in rows))
+    expected = readers.read(english, separator=";")
+    kinds, _ = csv_reader.survey(german, separator=";", decimal=",")
+    assert kinds == expected.schema()
+    ways = [
+        [readers.read(german, separator=";", decimal=",")],
+        list(csv_reader.stream(german, None, 7, separator=";", decimal=",")),
+        list(csv_reader.typed(german, list(kinds), 7, kinds, separator=";", decimal=",")),
+    ]
+    for parts in ways:
+        for name in expected.names:
+            found = Column.joined([part[name] for part in parts])
+            assert found.kind is expected[name].kind
+            assert (
+                found.labels() == expected[name].labels()
+                if name == "ward"
+                else (found.values == expected[name].values).all()
+            )
+
+
+def test_a_decimal_point_among_decimal_commas_is_refused(tmp_path: Path) -> None:
+    """1.234 is a thousand there, or was written by another program."""
+    path = tmp_path / "a.csv"
+    path.write_text("a;b\n1,5;2\n1.234;3\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column 1: found a number with a decimal point"):
+        readers.read(path, separator=";", decimal=",")
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigError, match="so that is no decimal sign"):
+        readers.read(tmp_path / "b.csv", decimal=",")
+    with pytest.raises(ConfigError, match="expected '.' or ','"):
+        readers.read(path, separator=";", decimal="'")

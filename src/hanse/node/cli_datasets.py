@@ -36,6 +36,7 @@ def dataset() -> None:
 @click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
 @click.option("--subject", metavar="COLUMN", default="", help="Says whose a row is: minimum and noise count persons.")
 @click.option("--separator", metavar="CHARACTER", help="Between the cells of a text file, such as ';' (CSV: a comma).")
+@click.option("--decimal", metavar="SIGN", help="The decimal sign of a text file's numbers: a point, or ','.")
 @click.option("--missing", metavar="A,B", help="Cells that mean nothing is there, besides the usual ones: -9,n/a")
 def dataset_add(
     home: Path,
@@ -47,6 +48,7 @@ def dataset_add(
     target: str | None,
     subject: str,
     separator: str | None,
+    decimal: str | None,
     missing: str | None,
 ) -> None:
     """Register the file or folder at PATH."""
@@ -54,7 +56,8 @@ def dataset_add(
     from hanse.node.reading_process import ReadingProcess
     from hanse.readers import missing_words
 
-    options: dict[str, Any] = {} if separator is None else {"separator": separator}
+    told = {"separator": separator, "decimal": decimal}
+    options: dict[str, Any] = {name: sign for name, sign in told.items() if sign is not None}
     if missing is not None:
         options["missing"] = [*missing_words(path), *_listed(missing)]
     with ReadingProcess(home) as reading:

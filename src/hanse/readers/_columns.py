@@ -133,7 +133,8 @@ def decide(name: str, seen: Seen, place: CellPlace) -> ColumnKind:
         raise place.error(
             seen.other[0],
             name,
-            "found a number with a decimal comma; write decimal points, or declare the column categorical",
+            "found a number with a decimal comma; say so (hanse node dataset add --decimal ,), write decimal points, "
+            "or declare the column categorical",
         )
     if seen.other is not None and seen.numbers >= MOSTLY * seen.present:
         row, found = seen.other

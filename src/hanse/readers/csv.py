@@ -30,6 +30,7 @@ def read(
     *,
     schema: Mapping[str, str] | None = None,
     separator: str | None = None,
+    decimal: str = ".",
     missing: Collection[str] = _columns.MISSING,
 ) -> Table:
     """The table in a CSV or TSV file.
@@ -39,12 +40,13 @@ def read(
             (true, false, yes, no), date (ISO), else categorical; nothing but missing is numeric.
         separator: by default a tab for ``.tsv`` and ``.tab``, a tab for ``.txt`` with one in its
             header, else a comma.
+        decimal: the decimal sign of numbers, a point or a comma; a number with the other one is an error.
         missing: texts that mean "nothing there".
 
     Raises:
         DataError: names row, line and column of what is wrong, and what kind of value is there.
     """
-    cells, place = read_text(path, separator)
+    cells, place = read_text(path, separator, decimal=decimal)
     declared = _columns.kinds(schema, [series.name for series in cells], path.name)
     columns = {}
     for series in cells:
@@ -56,7 +58,7 @@ def read(
 
 
 def read_text(
-    path: Path, separator: str | None = None, unique: bool = True
+    path: Path, separator: str | None = None, unique: bool = True, decimal: str = "."
 ) -> tuple[list[pl.Series], _columns.CellPlace]:
     """All cells as text, by column, and what messages need. Unless ``unique``, two columns may have
     one name."""
@@ -66,7 +68,8 @@ def read_text(
     names, mark, body = _header(data, path, separator, unique)
     line = data.count(b"\n", 0, body) + 1
     rows = _Piece(data[body:], line, body, final=True).rows(len(names))
-    frame, records = _parse(rows, len(names), mark, path.name, line=line)
+    _check_decimal(decimal, mark)
+    frame, records = _parse(rows, len(names), mark, path.name, line=line, decimal=decimal)
     cells = [series.alias(name) for name, series in zip(names, frame, strict=True)]
     return cells, _columns.CellPlace(path.name, records.where)
 
@@ -78,16 +81,17 @@ def stream(
     *,
     schema: Mapping[str, str] | None = None,
     separator: str | None = None,
+    decimal: str = ".",
     missing: Collection[str] = _columns.MISSING,
 ) -> Iterator[Table]:
     """See :func:`hanse.readers.stream`. Columns that the schema does not name cost one more pass
     over the file, to find their kinds."""
-    text = _pieces(path, separator)
+    text = _pieces(path, separator, decimal)
     wanted = _wanted(path, text, columns)
     declared = _columns.kinds(schema, text.names, path.name)
     unknown = [name for name in wanted if name not in declared]
     if unknown:
-        found, _ = survey(path, schema=schema, separator=separator, missing=missing, only=unknown)
+        found, _ = survey(path, schema=schema, separator=separator, decimal=decimal, missing=missing, only=unknown)
         declared |= {name: ColumnKind(found[name]) for name in unknown}
     row = None
     for frame, records in _strict(text, path):
@@ -107,12 +111,13 @@ def survey(
     *,
     schema: Mapping[str, str] | None = None,
     separator: str | None = None,
+    decimal: str = ".",
     missing: Collection[str] = _columns.MISSING,
     only: Sequence[str] | None = None,
     note: Note = lambda done: None,
 ) -> tuple[dict[str, str], int]:
     """See :func:`hanse.readers.survey`. ``only``: the columns to look at. One strict pass in bounded memory."""
-    text = _pieces(path, separator)
+    text = _pieces(path, separator, decimal)
     declared = _columns.kinds(schema, text.names, path.name)
     wanted = _wanted(path, text, only)
     unknown = [name for name in wanted if name not in declared]
@@ -147,11 +152,12 @@ def typed(
     schema: Mapping[str, str],
     *,
     separator: str | None = None,
+    decimal: str = ".",
     missing: Collection[str] = _columns.MISSING,
 ) -> Iterator[Table]:
     """Tables as :func:`stream` gives them, of a file that :func:`survey` found fit, much faster: numbers are read as
     numbers. A piece with a number that this does not understand (with spaces around it) is read the strict way."""
-    text = _pieces(path, separator)
+    text = _pieces(path, separator, decimal)
     wanted = _wanted(path, text, columns)
     kinds = _columns.kinds(schema, text.names, path.name)
     place = _columns.CellPlace(path.name, str)
@@ -195,11 +201,12 @@ def _quick(
             separator=text.mark,
             schema=schema,
             null_values=list(missing),
+            decimal_comma=text.decimal == ",",
             columns=[place[n] for n in wanted],
         )
         return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        frame, _ = _parse(data, len(text.names), text.mark, file, line=piece.line)
+        frame, _ = _parse(data, len(text.names), text.mark, file, line=piece.line, decimal=text.decimal)
         return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
 
 
@@ -246,6 +253,7 @@ class _Pieces:
     mark: str
     line: int
     offset: int
+    decimal: str = "."
 
     def __iter__(self) -> Iterator[_Piece]:
         line, offset = self.line, self.offset
@@ -272,7 +280,7 @@ class _Pieces:
                     return
 
 
-def _pieces(path: Path, separator: str | None) -> _Pieces:
+def _pieces(path: Path, separator: str | None, decimal: str) -> _Pieces:
     head = b""
     with path.open("rb") as file:
         while (end := _records.first_record(head)) is None and (more := file.read(1 << 16)):
@@ -281,7 +289,17 @@ def _pieces(path: Path, separator: str | None) -> _Pieces:
     _records.check_text(head[: len(head) if end is None else end + 1], path.name)
     bom = len(BOM) if head.startswith(BOM) else 0
     names, mark, body = _header(head[bom:], path, separator)
-    return _Pieces(path, names, mark, head.count(b"\n", 0, bom + body) + 1, bom + body)
+    _check_decimal(decimal, mark)
+    return _Pieces(path, names, mark, head.count(b"\n", 0, bom + body) + 1, bom + body, decimal)
+
+
+def _check_decimal(decimal: str, mark: str) -> None:
+    if decimal not in (".", ","):
+        raise ConfigError(f"decimal {decimal!r}; expected '.' or ','")
+    if decimal == mark:
+        raise ConfigError(
+            f"cells are separated by {mark!r}, so that is no decimal sign; give the separator, such as ';'"
+        )
 
 
 def _strict(text: _Pieces, path: Path) -> Iterator[tuple[pl.DataFrame, _records.Records]]:
@@ -290,7 +308,8 @@ def _strict(text: _Pieces, path: Path) -> Iterator[tuple[pl.DataFrame, _records.
     for piece in text:
         _records.check_text(piece.data, path.name, piece.line, piece.offset)
         data = piece.rows(len(text.names))
-        frame, records = _parse(data, len(text.names), text.mark, path.name, line=piece.line, row=row)
+        width = len(text.names)
+        frame, records = _parse(data, width, text.mark, path.name, line=piece.line, row=row, decimal=text.decimal)
         frame.columns = text.names
         yield frame, dataclasses.replace(records, offset=piece.offset)
         row += frame.height
@@ -327,7 +346,7 @@ def _header(data: bytes, path: Path, separator: str | None, unique: bool = True)
 
 
 def _parse(
-    data: bytes, width: int, mark: str, file: str, *, line: int, row: int = 0
+    data: bytes, width: int, mark: str, file: str, *, line: int, row: int = 0, decimal: str = "."
 ) -> tuple[pl.DataFrame, _records.Records]:
     """Rows (without a header) as text; the columns are called by their number."""
     import polars as pl
@@ -342,4 +361,18 @@ def _parse(
         raise DataError(f"{file}: cannot be read as CSV ({type(error).__name__})") from None
     if frame.height != len(records):
         raise DataError(f"{file}: {len(records)} rows were found but {frame.height} could be read")
-    return frame, records
+    return (frame if decimal == "." else _with_points(frame, file, records)), records
+
+
+def _with_points(frame: pl.DataFrame, file: str, records: _records.Records) -> pl.DataFrame:
+    """Numbers with decimal commas, with points. 1.234 is refused: it may be meant as a thousand or as one."""
+    import polars as pl
+
+    for number, series in enumerate(frame, 1):
+        found = series.str.contains(r"^\s*[+-]?\d+\.\d+\s*$").arg_true()
+        if len(found):
+            raise DataError(
+                f"{file}: {records.where(int(found[0]))}, column {number}: found a number with a decimal point, in a "
+                "file of decimal commas; write it without, or with a comma"
+            )
+    return frame.with_columns(pl.all().str.replace(r"^(\s*[+-]?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$", "${1}.${2}"))
