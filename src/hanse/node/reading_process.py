@@ -1,9 +1,9 @@
 """An owner's file is read for the first time in a process of its own: where a library dies of it, that is a sentence.
 
-Libraries in other languages end their process where a file asks for more memory than there is (one byte of a Parquet
-file can ask for 2^61 bytes), and no exception is raised that could be caught. The process has no network, the worker's
-limit on memory, and dies with who asked. What was read so has been read in full and is bound by its hash; nearly all
-later reads are the worker's, whose death is an error as well (:mod:`hanse.node.worker`).
+Libraries in other languages end their process where a damaged file asks for more memory than there is, and no exception
+is raised that could be caught. The process has no network, the worker's limit on memory, and dies with who asked. What
+was read so has been read in full and is bound by its hash; nearly all later reads are the worker's, whose death is an
+error as well (:mod:`hanse.node.worker`).
 """
 
 from __future__ import annotations
