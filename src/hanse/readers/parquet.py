@@ -175,12 +175,13 @@ def _open(path: Path, columns: Sequence[str] | None) -> Any:
     frame = pl.scan_parquet(path, glob=False)
     names = _guarded(path, lambda: frame.collect_schema().names())
     clean = [str(n).strip() for n in names]
-    for name, count in Counter(clean).items():
+    counted = Counter(clean)
+    for name, count in counted.items():
         if count > 1 or not name:
             raise DataError(f"{path.name}: {count} columns have the name {name!r}; each needs its own")
     frame = frame.rename({old: new for old, new in zip(names, clean, strict=True) if old != new})
     for name in columns or ():
-        if name not in clean:
+        if name not in counted:
             raise DataError(f"{path.name}: there is no column {name!r}")
     return frame if columns is None else frame.select(list(columns))
 
