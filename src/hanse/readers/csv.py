@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXTENSIONS = (".csv", ".tsv", ".tab", ".txt")
 KIND = "tabular"
 CHUNK = 8 << 20  # bytes that a stream reads at a time
+WIDE, MOST = 8192, 8  # columns for which it reads one chunk more, up to so many: each piece takes its time a column
 LONGEST = 64 << 20  # bytes of one record; beyond it, a quote was surely never closed
 BOM = b"\xef\xbb\xbf"
 T = TypeVar("T")
@@ -245,8 +246,8 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """A file's column names and separator; iterated, its rows in pieces of about ``CHUNK`` bytes, cut between
-    records."""
+    """A file's column names and separator; iterated, its rows in pieces of about ``CHUNK`` bytes, larger ones where
+    there are very many columns, cut between records."""
 
     path: Path
     names: list[str]
@@ -257,11 +258,11 @@ class _Pieces:
 
     def __iter__(self) -> Iterator[_Piece]:
         line, offset = self.line, self.offset
-        rest = b""
+        rest, size = b"", CHUNK * min(1 + len(self.names) // WIDE, MOST)
         with self.path.open("rb") as file:
             file.seek(offset)
             while True:
-                more = file.read(CHUNK)
+                more = file.read(size)
                 data = rest + more
                 _not_endless(rest, self.path, line)
                 cut = _records.last_record(data) if more else len(data)

@@ -24,9 +24,9 @@ def observe(values: Values, options: Mapping[str, Json], known: Known) -> Arrays
     """``n`` rows; ``cells`` (2, columns): those of each that are zero or missing, and those that are not."""
     sparse = np.zeros(len(values.columns), np.int64)
     for place, column in enumerate(values.columns):
-        sparse[place] = column.missing.sum()
+        sparse[place] = np.count_nonzero(column.missing)  # the sum of truths takes four times as long
         if column.kind in _WITH_ZEROS:
-            sparse[place] += (column.values == 0).sum()
+            sparse[place] += np.count_nonzero(column.values == 0)
     return {"n": np.asarray(values.rows, np.int64), "cells": np.stack([sparse, values.rows - sparse])}
 
 
