@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,30 @@ def test_no_state_is_kept_after_records_that_could_not_be(written: Written, monk
 
     asyncio.run(body())
     assert written.commits == []
+
+
+def test_the_last_record_is_written_that_came_while_others_were(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's last step is its evaluation: without its record the run has no final loss."""
+    monkeypatch.setattr(journal, "_TOGETHER_S", 0.0)
+
+    async def body() -> None:
+        it = written.journal()
+        loop, writes, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        real = written.store.rounds.checkpoint
+
+        def slow(*given: Any) -> Any:
+            loop.call_soon_threadsafe(writes.set)
+            assert go_on.wait(PATIENCE)
+            return real(*given)
+
+        monkeypatch.setattr(written.store.rounds, "checkpoint", slow)
+        await it.step(step(0), STATE, False)
+        await writes.wait()
+        await it.step(step(1), STATE, False)
+        go_on.set()
+        await it.end()
+
+    asyncio.run(body())
+    assert written.steps == [0, 1]

@@ -71,6 +71,8 @@ class StoreJournal:
         self._ended.set()
         if self._soon is not None:
             await self._soon
+        if self._due:  # what came while those before it were being written
+            await self._write()
 
     async def _later(self) -> None:
         with contextlib.suppress(TimeoutError):
