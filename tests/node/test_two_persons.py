@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 from click.testing import CliRunner
 from one_node import probe, proposal, running
 
+import hanse.policy
 from hanse.cedar import files
 from hanse.errors import ConfigError, Conflict, NotAllowed, NotApproved, NotAuthenticated, NotFound
 from hanse.node import control
+from hanse.node.approvals import Approvals, Proposal
 from hanse.node.approvers import Approvers
 from hanse.node.cli import node as commands
+from hanse.node.settings import NodeSettings, Policy
 
 X = {"x": np.zeros(64, np.float32)}
 TWO = {"two_persons": True}
@@ -161,6 +165,101 @@ def test_the_command_asks_for_a_person_where_a_policy_does(home: Path, monkeypat
     assert "start it, then approve" in str(command("--as", "ada").exception)
 
 
+RULE = """
+from hanse.rule import Decision
+
+
+class Board:
+    \"\"\"A rule that somebody else brings.\"\"\"
+
+    name = "the_board"
+
+    def __init__(self, policy):
+        pass
+
+    def decide(self, facts):
+        return Decision(True, self.name)
+
+    def approve_alone(self, facts):
+        return Decision(False, self.name, "the board wants two")
+
+
+RULE = Board
+"""
+
+
+@pytest.fixture
+def board(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The rule is among those of this process."""
+    folder = tmp_path_factory.mktemp("ours")
+    (folder / "policy").mkdir()
+    (folder / "policy" / "the_board.py").write_text(RULE)
+    sys.modules.pop("hanse.policy.the_board", None)
+    monkeypatch.setattr(hanse.policy, "__path__", [*hanse.policy.__path__, str(folder / "policy")])
+    return folder / "policy" / "the_board.py"
+
+
+def at_rest(home: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(commands, [*arguments, "run-1", "--home", str(home)])
+
+
+def joined(home: Path, **policy: Any) -> None:
+    NodeSettings(node_id="alpha", policy=Policy(**policy)).save(home)
+
+
+def test_at_a_node_that_does_not_run_every_rule_with_a_word_on_it_counts(home: Path, board: Path) -> None:
+    joined(home)
+    Approvals(home).receive(Proposal.parse(proposal(probe())))
+    why = "the_board among its rules says whether one person may approve: start it, then approve"
+    assert f"# to approve it: the node does not run, and {why}" in at_rest(home, "show").output
+    for more in ((), ("--until", "2099-01-01"), ("--as", "ada")):
+        assert why in str(at_rest(home, "approve", *more).exception)
+    board.write_text("RULE = None")  # what cannot be asked
+    sys.modules.pop("hanse.policy.the_board", None)
+    assert "cannot be found out here (TypeError): start it" in str(at_rest(home, "approve").exception)
+    assert Approvals(home).get("run-1").state == "pending"
+    assert at_rest(home, "reject", "--reason", "no").exit_code == 0
+
+
+def test_a_command_that_does_not_find_the_nodes_rules_knows_of_them(home: Path, board: Path) -> None:
+    """A service has other variables than the shell in which its owner types."""
+
+    async def main() -> None:
+        async with running(home) as node:
+            await node.propose(probe())
+
+    asyncio.run(main())
+    board.unlink()
+    joined(home)
+    assert "the_board" in str(at_rest(home, "approve").exception)
+    (home / "asked_alone.json").write_text("{")
+    assert "cannot be found out here (JSONDecodeError)" in str(at_rest(home, "approve").exception)
+    assert Approvals(home).get("run-1").state == "pending"
+    asyncio.run(main())  # without the rule, and what was noted is noted anew
+    joined(home)
+    assert "# to approve it: one person is enough" in at_rest(home, "show").output
+    assert at_rest(home, "approve").exit_code == 0
+
+
+def test_show_says_how_many_have_to_approve(home: Path) -> None:
+    (home / "rules.cedar").write_text(SMALL)
+
+    async def main() -> None:
+        async with running(home, policy={"policy_file": "rules.cedar"}) as node:
+            await node.propose(probe())
+            said = await asyncio.to_thread(at_rest, home, "show")
+            why = "forbidden by policy 'two-for-large' (what is not small takes two persons)"
+            assert f"# to approve it: two persons, each with --as NAME ({why})" in said.output
+            await node.propose(probe(), "run-2", purpose="small: a test")
+            said = await asyncio.to_thread(CliRunner().invoke, commands, ["show", "run-2", "--home", str(home)])
+            assert "# to approve it: one person is enough" in said.output
+
+    asyncio.run(main())
+    joined(home, two_persons=True)
+    why = "its owner wants two persons for each run"
+    assert f"# to approve it: two persons, each with --as NAME ({why})" in at_rest(home, "show").output
+
+
 def test_one_person_says_no(home: Path) -> None:
     async def main() -> None:
         async with running(home, policy=TWO) as node:
@@ -208,7 +307,6 @@ def test_nothing_is_accepted_by_itself(home: Path) -> None:
 
 def test_nothing_is_approved_until_a_day(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by who could have given it alone before, nor by one who approves again what two have approved."""
-    from hanse.node.approvals import Proposal
 
     async def main() -> None:
         async with running(home, policy=TWO) as node:

@@ -95,9 +95,21 @@ def show(home: Path, run: str, sha256: str, changes: bool, settings: bool, audit
             click.echo("# " + line(f"rule {rule['rule']}: {'allows it' if rule['allowed'] else _forbids(rule)}"))
     except ConnectionError:
         click.echo("# (start the node to see what its rules say)")
+    if found.state == "pending":
+        click.echo("# " + line(_how_many(home, found)))
     for said in audits.sentences(home, found.sha256):
         click.echo("# " + line(said))
     click.echo(visible(thaw(found.text, found.sha256).preview()))
+
+
+def _how_many(home: Path, found: Proposal) -> str:
+    try:
+        one = _alone(home, found.run, found.sha256)
+    except Conflict as error:
+        return f"to approve it: {error.message}"
+    if one["allowed"]:
+        return "to approve it: one person is enough"
+    return f"to approve it: two persons, each with --as NAME ({one['reason']})"
 
 
 def _changes(approvals: Approvals, found: Proposal) -> None:
@@ -229,19 +241,24 @@ def _warn_of_rules(home: Path, approved: Mapping[str, Any]) -> None:
             )
 
 
-def _person(home: Path, run: str, sha256: str, person: str) -> dict[str, str]:
-    """Who approves, where it takes two persons."""
+def _alone(home: Path, run: str, sha256: str) -> Mapping[str, Any]:
+    """Whether one person may approve, by the running node, or else by what can be known without it. Raises
+    ``Conflict`` where only the running node can say so."""
+    try:
+        said: Mapping[str, Any] = ask_agent(home, "alone", run=run, sha256=sha256)
+        return said
+    except ConnectionError:
+        pass
+    from hanse.node import persons
     from hanse.node.settings import NodeSettings
 
-    policy = NodeSettings.load(home).policy
-    try:
-        one = ask_agent(joined(home), "alone", run=run, sha256=sha256)
-    except ConnectionError:
-        if policy.policy_file and not policy.two_persons:
-            raise Conflict(
-                "the node does not run, and its policies say whether one person may approve: start it, then approve"
-            ) from None
-        one = {"allowed": not policy.two_persons, "reason": "its owner wants two persons for each run"}
+    one = persons.at_rest(home, NodeSettings.load(home))
+    return {"allowed": one.allowed, "reason": one.reason}
+
+
+def _person(home: Path, run: str, sha256: str, person: str) -> dict[str, str]:
+    """Who approves, where it takes two persons."""
+    one = _alone(joined(home), run, sha256)
     if one["allowed"]:
         return {}
     if not person:

@@ -18,6 +18,7 @@ from hanse.disk_faults import disk_fault
 from hanse.errors import HanseError, NodeFailed, NotAllowed, NotApproved, NotFound, WireError
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Message
+from hanse.node import persons
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.passage import (
     Allowed,
@@ -94,6 +95,7 @@ class Gate:
             Audited(self.audit),
             Replied(self.node),
         )
+        persons.note(self._home, rules)
         self.rules, self.book.ledgers, self.settings = rules, counted, settings
 
     # ------------------------------------------------------------ tasks
@@ -203,7 +205,7 @@ class Gate:
         """Whether one person may approve a proposal, by the owner's settings and policies; what cannot be decided is a
         no."""
         if self.settings.policy.two_persons:
-            return Decision(False, "two_persons", "its owner wants two persons for each run")
+            return persons.TWO
         return await policy.alone(self.rules, lambda: self._known.facts(proposal))
 
     async def relayed(self, data: Mapping[str, Json]) -> Proposal:

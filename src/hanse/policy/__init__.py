@@ -83,10 +83,23 @@ async def decide(rules: Sequence[Rule], facts: Facts, seconds: float = SECONDS) 
     return said
 
 
+def asked_alone(rules: Sequence[Rule]) -> list[str]:
+    """The names of the rules that have a word on whether one person may approve a run."""
+    return [_name(rule) for rule in rules if _asked(rule)]
+
+
+def _asked(rule: Rule) -> bool:
+    """Whether it has ``approve_alone``; one that fails when it is looked at is asked, and fails then."""
+    try:
+        return getattr(rule, "approve_alone", None) is not None
+    except Exception:
+        return True
+
+
 async def alone(rules: Sequence[Rule], facts: Callable[[], Awaitable[Facts]]) -> Decision:
     """Whether one person may approve a run: a no of the first rule whose ``approve_alone`` says so, or that fails, or
     of what goes wrong when ``facts`` are made, which they are where a rule asks for them."""
-    asked = [rule for rule in rules if getattr(rule, "approve_alone", None) is not None]
+    asked = [rule for rule in rules if _asked(rule)]
     try:
         known = await facts() if asked else None
     except HanseError as error:
@@ -146,4 +159,4 @@ def _name(rule: Rule) -> str:
     return str(getattr(rule, "name", type(rule).__name__))
 
 
-__all__ = ["alone", "check", "decide", "enforce", "named", "rules", "settings", "simulated"]
+__all__ = ["alone", "asked_alone", "check", "decide", "enforce", "named", "rules", "settings", "simulated"]
