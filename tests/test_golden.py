@@ -1,8 +1,9 @@
 """The results of seventeen runs, byte for byte as they were: a change of the code's order must not change a number.
 
 Last bits depend on processor and libraries, so the hashes are those of one environment, which stands beside
-them; elsewhere the test is skipped. Whoever changes results on purpose records them anew, and says so in the commit:
-``python tests/test_golden.py``.
+them; elsewhere the test is skipped. They are kept for each kernel of OpenBLAS, which it chooses by what this machine's
+processor can do, whatever its name. Whoever changes results on purpose records them anew, and says so in the commit:
+``python tests/test_golden.py``, and with ``OPENBLAS_CORETYPE`` set to each other kernel that is kept.
 """
 
 from __future__ import annotations
@@ -86,14 +87,25 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def kernel() -> str:
+    """How the linear algebra of this process computes, and so in which order it adds."""
+    from threadpoolctl import threadpool_info
+
+    return " ".join(sorted({found["architecture"] for found in threadpool_info() if found["user_api"] == "blas"}))
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_result_has_the_bytes_that_were_recorded(name: str) -> None:
     recorded = json.loads(RECORDED.read_text())
     if recorded["environment"] != environment():
         pytest.skip(f"recorded with {recorded['environment']}")
-    assert learned(name) == recorded["results"][name]
+    if kernel() not in recorded["results"]:
+        pytest.skip(f"recorded with the kernels {', '.join(recorded['results'])}; this is {kernel()}")
+    assert learned(name) == recorded["results"][kernel()][name]
 
 
 if __name__ == "__main__":
-    made = {"environment": environment(), "results": {name: learned(name) for name in RUNS}}
-    RECORDED.write_text(json.dumps(made, indent=2) + "\n")
+    here, before = environment(), json.loads(RECORDED.read_text())
+    kept = before["results"] if before["environment"] == here else {}
+    results = {**kept, kernel(): {name: learned(name) for name in RUNS}}
+    RECORDED.write_text(json.dumps({"environment": here, "results": results}, indent=2) + "\n")
