@@ -94,8 +94,16 @@ def test_datasets(home: Path, visits: Path) -> None:
         hanse(home, "dataset", "add", str(hospital))
     added = hanse(home, "dataset", "add", str(hospital), "--separator", ";", "--decimal", ",", "--missing", "-9, n/a")
     assert "german: 40 rows, 2 columns" in added
+    assert added.splitlines()[1:] == ["  numeric      age, weight"]
     told = json.loads(hanse(home, "dataset", "show", "german"))["dataset"]
     assert told["columns"] == {"age": "numeric", "weight": "numeric"}
+    hanse(home, "dataset", "remove", "german")
+    hospital.write_text("age\tday\n" + "61\t2024-01-31\n" * 20, encoding="utf-8")
+    with pytest.raises(DataError) as wanted:
+        hanse(home, "dataset", "add", str(hospital))
+    said = str(wanted.value).rpartition("--separator '")[2].removesuffix("')")  # as a shell passes on what is said there
+    added = hanse(home, "dataset", "add", str(hospital), "--separator", said)
+    assert added.splitlines()[1:] == ["  numeric      age", "  date         day"]
     hanse(home, "dataset", "remove", "german")
     visits.write_text(visits.read_text() + "P99,50,a,1\n" * 10)
     assert "50 rows" in hanse(home, "dataset", "refresh", "visits")

@@ -335,6 +335,26 @@ def test_the_fast_way_takes_the_readers_options(tmp_path: Path) -> None:
     assert (_plain(batch, "x"), _plain(batch, "t")) == (["1.0", "nan", "3.0"], ["a", "None", "b"])
 
 
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
+def test_every_way_to_read_takes_a_number_that_means_nothing_for_missing(tmp_path: Path, name: str) -> None:
+    """A query had it so, and a training took it for a number: only columns with other words were looked at for it."""
+    rows = {"x": [1.0, -9.0, 3.0], "k": [-9, 4, 5], "gone": [-9, -9, -9], "single": [99.9, 1.5, 2.5]}
+    frame = pl.DataFrame(rows, schema_overrides={"single": pl.Float32})
+    path = tmp_path / name
+    frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)
+    missing = ["", "-9", "99.9"]
+    schema, _ = readers.survey(path, missing=missing)
+    assert schema == {"x": "numeric", "k": "numeric", "gone": "open", "single": "numeric"}
+    expected = {"x": ["1.0", "nan", "3.0"], "k": ["nan", "4.0", "5.0"], "single": ["nan", "1.5", "2.5"]}
+    by_column = readers.by_columns(path, schema, missing=missing)
+    for column, values in expected.items():
+        tables = [readers.read(path, missing=missing), readers.read(path, schema=schema, missing=missing)]
+        tables += readers.stream(path, schema=schema, rows_per_batch=9, missing=missing)
+        tables += readers.typed(path, [column], 9, schema, missing=missing)
+        tables += [Table({column: by_column(column)})] if by_column else []
+        assert [_plain(table, column) for table in tables] == [values] * len(tables)
+
+
 def test_a_survey_enforces_what_is_declared(tmp_path: Path) -> None:
     path = write(tmp_path, b"x,t\n1,a\nold,b\n")
     with pytest.raises(DataError, match="row 2 .line 3., column 'x': found text"):

@@ -14,11 +14,13 @@ import click
 
 from hanse.errors import ConfigError, DataError
 from hanse.node.command import ask_agent, home_option
-from hanse.terminal import table
+from hanse.terminal import line, table
 
 if TYPE_CHECKING:
     from hanse.node.dataset import Dataset
     from hanse.node.reading_process import ReadingProcess
+
+_MOST = 12  # columns of one kind that are named
 
 
 @click.group()
@@ -35,7 +37,7 @@ def dataset() -> None:
 @click.option("--schema", default="", metavar="COLUMN=KIND,...", help="Kinds to be enforced.")
 @click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
 @click.option("--subject", metavar="COLUMN", default="", help="Says whose a row is: minimum and noise count persons.")
-@click.option("--separator", metavar="CHARACTER", help="Between the cells of a text file, such as ';' (CSV: a comma).")
+@click.option("--separator", metavar="CHARACTER", help=r"Between a text file's cells, such as ';' or '\t' (CSV: a comma).")
 @click.option("--decimal", metavar="SIGN", help="The decimal sign of a text file's numbers: a point, or ','.")
 @click.option("--missing", metavar="A,B", help="Cells that mean nothing is there, besides the usual ones: -9,n/a")
 def dataset_add(
@@ -56,7 +58,7 @@ def dataset_add(
     from hanse.node.reading_process import ReadingProcess
     from hanse.readers import missing_words
 
-    told = {"separator": separator, "decimal": decimal}
+    told = {"separator": "\t" if separator == r"\t" else separator, "decimal": decimal}
     options: dict[str, Any] = {name: sign for name, sign in told.items() if sign is not None}
     if missing is not None:
         options["missing"] = [*missing_words(path), *_listed(missing)]
@@ -70,6 +72,10 @@ def dataset_add(
             catalogue.remove(added.name)
             raise
     click.echo(f"{added.name}: {added.rows} rows, {len(added.schema)} columns, version {added.version[:12]}")
+    for kind in dict.fromkeys(added.schema.values()):  # an owner sees what was taken for text
+        names = [name for name, own in added.schema.items() if own == kind]
+        more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+        click.echo(line(f"  {kind:<12} {', '.join(names[:_MOST])}{more}"))
     if added.subject:
         most = added.most_rows_of_subject
         click.echo(

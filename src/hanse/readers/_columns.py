@@ -93,11 +93,29 @@ def clean(series: pl.Series, missing: Collection[str]) -> pl.Series:
     return text.set(gone.fill_null(False), None) if gone.any() else text
 
 
+def without_codes(values: Array, missing: Collection[str]) -> Array:
+    """The numbers, NaN where they are one of the words that mean nothing is there: -9 also where it is written -9.0."""
+    if not (codes := _codes(missing)):
+        return values
+    coded = np.isin(values, codes)
+    return np.where(coded, np.nan, values) if coded.any() else values
+
+
+def _codes(missing: Collection[str]) -> list[float]:
+    found: list[float] = []
+    for word in missing:
+        try:
+            found.append(float(word))
+        except ValueError:
+            continue
+    return [near for code in found if np.isfinite(code) for near in {code, float(np.float32(code))}]
+
+
 def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before: Seen = Seen()) -> Seen:
     """Counts of a text column; ``first_row`` is the row number of its first value. What the rows ``before`` have shown
     not to be boolean (or dates) throughout is not looked at for it again: :func:`decide` asks for all or nothing."""
     if (numbers := _as_numbers(series)) is not None:
-        present = int(np.count_nonzero(~np.isnan(numbers.to_numpy())))
+        present = int(np.count_nonzero(~np.isnan(without_codes(numbers.to_numpy(), missing))))
         return Seen(present, present)
     text = clean(series, missing)
     present_at = text.is_not_null()
@@ -105,7 +123,8 @@ def look(series: pl.Series, missing: Collection[str], first_row: int = 0, before
     as_number = _numbers(text)
     count = int(as_number.is_not_null().sum())
     if count == present:
-        return Seen(present, count)
+        present -= int(as_number.is_in(_codes(missing)).sum())
+        return Seen(present, present)
     row = int((present_at & as_number.is_null()).arg_true()[0])
     booleans = int(_booleans(text, TRUTH).is_not_null().sum()) if before.booleans == before.present else 0
     dates = int(_days(text).is_not_null().sum()) if before.dates == before.present else 0
@@ -158,7 +177,7 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
     if kind is ColumnKind.IMAGE:
         raise DataError(f"{place.file}: column {series.name!r} is declared an image; only folders hold images")
     if kind is ColumnKind.NUMERIC and (quick := _plain_numbers(series)) is not None:
-        return Column(kind, quick)
+        return Column(kind, without_codes(quick, missing))
     text = clean(series, missing)
     if kind is ColumnKind.CATEGORICAL:
         return categorical(text)
@@ -178,7 +197,8 @@ def from_text(series: pl.Series, kind: ColumnKind, missing: Collection[str], pla
             series.name,
             f"found {what(text[row])}, expected {_WANTED[kind]}; correct it, or declare another kind for the column",
         )
-    return Column(kind, _floats(values.cast(pl.Float64)))
+    found = _floats(values.cast(pl.Float64))
+    return Column(kind, without_codes(found, missing) if kind is ColumnKind.NUMERIC else found)
 
 
 def categorical(text: pl.Series) -> Column:
@@ -217,7 +237,8 @@ def from_typed(series: pl.Series, kind: ColumnKind | None, missing: Collection[s
         days = series.cast(pl.Datetime("us")).to_physical().cast(pl.Float64) / 86_400_000_000
         column = Column(own, _floats(days))
     else:
-        column = Column(own, _floats(series.cast(pl.Float64)))
+        found = _floats(series.cast(pl.Float64))
+        column = Column(own, without_codes(found, missing) if own is ColumnKind.NUMERIC else found)
     if kind in (None, own) or (own is ColumnKind.BOOLEAN and kind is ColumnKind.NUMERIC):
         return Column(kind or own, column.values)
     if kind is ColumnKind.CATEGORICAL and own is ColumnKind.NUMERIC:
@@ -245,7 +266,7 @@ def straight(series: pl.Series, kind: ColumnKind, missing: Collection[str], plac
 
     if kind is ColumnKind.NUMERIC and series.dtype == pl.Float64:
         values = series.fill_null(float("nan")) if series.null_count() else series
-        return Column(kind, np.asarray(values.to_numpy()))
+        return Column(kind, without_codes(np.asarray(values.to_numpy()), missing))
     return from_typed(series, kind, missing, place)
 
 

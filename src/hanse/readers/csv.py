@@ -42,7 +42,7 @@ def read(
         separator: by default a tab for ``.tsv`` and ``.tab``, a tab for ``.txt`` with one in its
             header, else a comma.
         decimal: the decimal sign of numbers, a point or a comma; a number with the other one is an error.
-        missing: texts that mean "nothing there".
+        missing: texts that mean "nothing there"; a number is meant however it is written.
 
     Raises:
         DataError: names row, line and column of what is wrong, and what kind of value is there.

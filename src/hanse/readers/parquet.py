@@ -28,7 +28,7 @@ def read(path: Path, *, schema: Mapping[str, str] | None = None, missing: Collec
     Args:
         schema: column to kind; enforced. Columns that it does not name keep their own kind, or are open where they
             have no value.
-        missing: texts that mean "nothing there", besides null.
+        missing: texts that mean "nothing there", besides null; of numbers those that are numbers.
 
     Raises:
         DataError: not a Parquet file, two columns of one name, or values of another kind.
@@ -118,7 +118,8 @@ def by_columns(path: Path, schema: Mapping[str, str], *, missing: Collection[str
         column, row = Column.absent(ColumnKind.NUMERIC, whole), 0
         for part in parts:
             floats = part[name] if part[name].dtype.is_float() else part[name].cast(pl.Float64)
-            column.values[row : (row := row + len(floats))] = floats.to_numpy()  # null is NaN there
+            values = _columns.without_codes(floats.to_numpy(), missing)  # null is NaN there
+            column.values[row : (row := row + len(floats))] = values
         return column
 
     return read
