@@ -43,6 +43,27 @@ def test_sites_that_agree_are_not_bothered(sites: dict[str, list[str]]) -> None:
     comparison.shared(sites, "y")
 
 
+@pytest.mark.parametrize(
+    "sites",
+    [
+        {"a": ["x", "y"]},
+        {"a": ["x", "y"], "b": ["y", "z"], "c": ["z"], "d": []},
+        {"a": ["x"], "b": ["x", "rare"]},
+        {},
+    ],
+)
+def test_categories_that_some_sites_alone_have_are_nothing_odd(sites: dict[str, list[str]]) -> None:
+    assert comparison.categories(sites, "ward") == []
+
+
+def test_a_site_without_a_category_of_another_site_is_named() -> None:
+    (said,) = comparison.categories({f"site-{i}": [f"ward {i}"] for i in range(9)}, "ward")
+    assert "at site-0: ward 0; at site-1: ward 1" in said
+    assert "nor at 3 more sites" in said
+    (said,) = comparison.categories({"a": ["red"], "b": ["Red"]}, "colour")  # the likelier cause alone
+    assert "differ in case" in said
+
+
 def test_a_label_of_one_site_is_named() -> None:
     assert comparison.labels({"a": ["0", "1"], "b": ["0", "1", "9"]}, "y") == [
         "'y' has labels that no other site has: 9 only at b"

@@ -45,19 +45,41 @@ def labels(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
     """
     said = spellings(found, column)
     sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
-    ways: dict[tuple[str, ...], list[str]] = {}
-    for site, own in sites.items():
-        ways.setdefault(tuple(sorted({plain(label) for label in own})), []).append(site)
-    if coded := _codings(list(ways)):
-        each = "; ".join(f"{', '.join(way)} at {_some(ways[way])}" for way in coded)
-        total = len({label for way in coded for label in way})
-        said.append(
-            f"{column!r} is coded in {len(coded)} ways: {each}; recode it at one side, or these count as {total} labels"
-        )
+    if coded := _coded(sites, column):
+        said += coded
     elif not said and len({label for own in sites.values() for label in own}) > 2 and (alone := _alone(sites)):
         each = "; ".join(f"{_some(own)} only at {site}" for site, own in alone.items())
         said.append(f"{column!r} has labels that no other site has: {each}")
     return said
+
+
+def categories(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
+    """What is odd about the labels of a column that something is learned from, a sentence each; arguments as of
+    :func:`labels`. That a site has labels of its own beside others' is nothing odd in such a column, but that it has
+    no other is.
+
+    >>> categories({"ulm": ["f", "m"], "bonn": ["female", "male"]}, "sex")[0]
+    "'sex' is coded in 2 ways: f, m at ulm; female, male at bonn; recode it at one side, or these count as 4 labels"
+    >>> categories({"ulm": ["never", "often"], "bonn": ["nie", "oft"], "kiel": ["never"]}, "smoker")
+    ["no other site has a label of 'smoker' at bonn: nie, oft; if they mean what others call otherwise, recode them"]
+    """
+    said = spellings(found, column)
+    sites = {site: sorted(set(own)) for site, own in sorted(found.items()) if list(own)}
+    if said or (coded := _coded(sites, column)):
+        return said or coded
+    at: dict[str, int] = {}
+    for own in sites.values():
+        for label in {plain(label) for label in own}:
+            at[label] = at.get(label, 0) + 1
+    strangers = {site: own for site, own in sites.items() if all(at[plain(label)] == 1 for label in own)}
+    if len(sites) < 2 or not strangers:
+        return []
+    shown = [f"{site}: {_some(own)}" for site, own in strangers.items()]
+    return [
+        f"no other site has a label of {column!r} at {'; at '.join(shown[:_MOST])}"
+        + (f"; nor at {len(shown) - _MOST} more sites" if len(shown) > _MOST else "")
+        + "; if they mean what others call otherwise, recode them"
+    ]
 
 
 def spellings(found: Mapping[str, Iterable[str]], column: str) -> list[str]:
@@ -107,6 +129,18 @@ def plain(label: str) -> str:
     text = re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().casefold())
     bare = " ".join(re.sub(r"[\s_./'\"-]+", " ", text).split())
     return bare if bare and not re.fullmatch(r"-?\d+([.,]\d+)?", text) else text
+
+
+def _coded(sites: Mapping[str, Sequence[str]], column: str) -> list[str]:
+    """A sentence, where sites say the same by different words."""
+    ways: dict[tuple[str, ...], list[str]] = {}
+    for site, own in sites.items():
+        ways.setdefault(tuple(sorted({plain(label) for label in own})), []).append(site)
+    if not (coded := _codings(list(ways))):
+        return []
+    each = "; ".join(f"{', '.join(way)} at {_some(ways[way])}" for way in coded)
+    total = len({label for way in coded for label in way})
+    return [f"{column!r} is coded in {len(coded)} ways: {each}; recode it at one side, or these count as {total} labels"]
 
 
 def _codings(ways: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

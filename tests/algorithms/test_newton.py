@@ -89,7 +89,7 @@ def test_logistic_regression_equals_the_pooled_one(how: str) -> None:
 def test_multinomial_regression_equals_the_pooled_one(how: str) -> None:
     frame = frame_of(1500, 2)
     result = fit(frame, how, "logistic_regression", "grade", ["age", "dose", "sex"], C=0.5)
-    pooled = LogisticRegression(C=0.5, solver="newton-cg", tol=1e-13, max_iter=5000).fit(
+    pooled = LogisticRegression(C=0.5, solver="newton-cg", tol=1e-11, max_iter=5000).fit(
         design(frame, result), frame["grade"]
     )
     assert result.model().coef_ == pytest.approx(pooled.coef_, abs=1e-8)

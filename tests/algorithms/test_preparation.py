@@ -229,6 +229,24 @@ def test_what_is_rare_does_not_leave_its_site() -> None:
     assert result.data["prepared"]["dropped"] == 0  # one row: kept back
 
 
+def test_a_column_of_which_no_label_may_be_told_is_named() -> None:
+    """A column that numbers patients vanished from a regression table without a word."""
+    table = Table.of({"x": np.arange(12.0), "id": [f"p{i}" for i in range(12)], "y": ["n", "p"] * 6})
+    owners = {"site-0": {"minimum_count": 3}, "site-1": {"minimum_count": 3}}
+    result = prepare(shares(table, 6, 6), owners=owners)
+    (said,) = result.data["warnings"]
+    assert said.startswith("nothing is learned from 'id': no site may tell a label of it")
+
+
+def test_a_feature_that_sites_code_by_other_words_is_named() -> None:
+    """The pooled fit of it is exact and means nothing: each coding is a category of its own."""
+    numbers = {"x": np.arange(40.0), "y": ["n", "p"] * 20}
+    ways = {"a": ["f", "m", "m", "f"], "b": ["m", "f", "f", "m"], "c": ["female", "male", "male", "female"]}
+    tables = {site: Table.of({**numbers, "sex": own * 10}) for site, own in ways.items()}
+    (said,) = prepare(tables).data["warnings"]
+    assert said.startswith("'sex' is coded in 2 ways: f, m at a, b; female, male at c; recode it at one side")
+
+
 def test_class_counts_below_the_minimum_stay_at_their_site() -> None:
     """Though another site names the class; and no total gives them away."""
     y = ["n"] * 40 + ["p"] * 2 + ["n"] * 20 + ["p"] * 20
