@@ -140,7 +140,9 @@ def _coded(sites: Mapping[str, Sequence[str]], column: str) -> list[str]:
         return []
     each = "; ".join(f"{', '.join(way)} at {_some(ways[way])}" for way in coded)
     total = len({label for way in coded for label in way})
-    return [f"{column!r} is coded in {len(coded)} ways: {each}; recode it at one side, or these count as {total} labels"]
+    return [
+        f"{column!r} is coded in {len(coded)} ways: {each}; recode it at one side, or these count as {total} labels"
+    ]
 
 
 def _codings(ways: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

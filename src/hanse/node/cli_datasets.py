@@ -37,7 +37,9 @@ def dataset() -> None:
 @click.option("--schema", default="", metavar="COLUMN=KIND,...", help="Kinds to be enforced.")
 @click.option("--target", metavar="COLUMN", help="Rows per class of it are in the summary that leaves.")
 @click.option("--subject", metavar="COLUMN", default="", help="Says whose a row is: minimum and noise count persons.")
-@click.option("--separator", metavar="CHARACTER", help=r"Between a text file's cells, such as ';' or '\t' (CSV: a comma).")
+@click.option(
+    "--separator", metavar="CHARACTER", help=r"Between a text file's cells, such as ';' or '\t' (CSV: a comma)."
+)
 @click.option("--decimal", metavar="SIGN", help="The decimal sign of a text file's numbers: a point, or ','.")
 @click.option("--missing", metavar="A,B", help="Cells that mean nothing is there, besides the usual ones: -9,n/a")
 def dataset_add(
