@@ -20,7 +20,7 @@ from hanse.table import Column, ColumnKind, Table
 
 Schemas = Mapping[str, Mapping[str, str]]  # node -> column -> kind
 MISSING, ZERO = "missing", "zero"  # what a feature is at a site that lacks it
-ALIKE = "all sites write it in one way (a decimal comma makes text of numbers, and 31.01.2024 is text where 2024-01-31 is a date)"
+ALIKE = "all sites write it in one way (a decimal comma makes text of numbers; a date is written 2024-01-31)"
 _FILLED_SHARE = 0.2  # of the features; above, it is worth a word
 
 
