@@ -19,10 +19,11 @@ from hanse import features
 from hanse.bundle import Bundle, freeze
 from hanse.config import RunConfig
 from hanse.errors import HanseError
+from hanse.identity import Authority, NodeIdentity, create_key, csr, save_identity
 from hanse.messages import Allocate, Assembler, Json, Memory, Message, Record, frames
 from hanse.node.agent import Agent
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import NodeSettings, Policy, TaskLimits
+from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy, TaskLimits
 from hanse.store.audit import Entry
 from hanse.transport import Progress
 from hanse.transports import Caller
@@ -30,6 +31,14 @@ from tests.waiting import PATIENCE
 
 ATTACKS = Path(__file__).parent / "attacks"
 WITH_ATTACKS = (str(ATTACKS / "worker_with_attacks.py"),)
+
+
+def enrol(home: Path, authority: Authority, address: str, node: str = "alpha") -> None:
+    """Makes ``home`` that of a node that has joined."""
+    key = create_key(home)
+    identity = NodeIdentity(node, key, authority.issue_node(csr(key, node), node), authority.pem, address)
+    save_identity(home, identity)
+    NodeSettings(node, coordinator=CoordinatorAddress(address, "http://localhost")).save(home)
 
 
 def carry(message: Message, allocate: Allocate = Memory, seen: bytearray | None = None) -> Message:

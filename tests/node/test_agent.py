@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from one_node import FakeCoordinator, attack, probe, proposal, running
+from one_node import FakeCoordinator, attack, enrol, probe, proposal, running
 
 from hanse import algorithms, rounds
 from hanse.decisions import proven
@@ -30,7 +30,7 @@ from hanse.node import control
 from hanse.node.agent import Agent
 from hanse.node.approvals import Approvals, Proposal
 from hanse.node.catalogue import Catalogue
-from hanse.node.settings import CoordinatorAddress, NodeSettings, Policy
+from hanse.node.settings import NodeSettings, Policy
 from hanse.transport import Progress
 from hanse.transports._grpc_channel import server_credentials
 from hanse.transports._grpc_coordinator import GrpcCoordinator
@@ -427,13 +427,6 @@ async def coordinator(folder: Path, handler: Any, address: str = "localhost:0") 
         yield server, where, authority
     finally:
         await server.stop()
-
-
-def enrol(home: Path, authority: Authority, address: str, node: str = "alpha") -> None:
-    key = create_key(home)
-    identity = NodeIdentity(node, key, authority.issue_node(csr(key, node), node), authority.pem, address)
-    save_identity(home, identity)
-    NodeSettings(node, coordinator=CoordinatorAddress(address, "http://localhost")).save(home)
 
 
 async def answer(peer: str, message: Message, progress: Progress) -> Message:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from one_node import FakeCoordinator, attack, probe, proposal, running
+from one_node import FakeCoordinator, attack, enrol, probe, proposal, running
 
 from hanse.cli import group
 from hanse.errors import ConfigError, Conflict, DataError, HanseError, NodeLost, NotAuthenticated, NotFound
@@ -270,6 +270,21 @@ def test_with_a_running_agent(tmp_path: Path, visits: Path) -> None:
             assert status["datasets"] == ["visits"]
 
     asyncio.run(main())
+
+
+def test_a_node_in_the_background_is_started_once_and_stopped(tmp_path: Path) -> None:
+    """A second start said that the node ran, with the number of a process that had ended; nothing stopped the first."""
+    home = tmp_path / "home"
+    enrol(home, Authority.open(tmp_path / "ca"), "grpc://localhost:1", "alpha")  # where nobody answers
+    start = [sys.executable, "-m", "hanse.cli", "node", "start", "--background", "--home", str(home)]
+    try:
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+        with pytest.raises(Conflict, match="the node runs already"):
+            hanse(home, "start", "--background")
+    finally:
+        hanse(home, "stop")
+    with pytest.raises(Conflict, match="no node is running"):
+        hanse(home, "stop")
 
 
 # ---------------------------------------------------------------- joining

@@ -95,7 +95,7 @@ def init(home: Path, token: str, name: str, address: str, consent: str) -> None:
 @log_options
 @click.option("--detached", is_flag=True, hidden=True)
 def start(home: Path, foreground: bool, verbose: bool, log_format: str, log_file: Path | None, detached: bool) -> None:
-    """Run the node until it is stopped (SIGTERM or Ctrl-C)."""
+    """Run the node until it is stopped (SIGTERM, Ctrl-C, or hanse node stop)."""
     import logging
 
     from hanse.node.settings import NodeSettings
@@ -120,6 +120,8 @@ def start(home: Path, foreground: bool, verbose: bool, log_format: str, log_file
 def _detach(home: Path, log_format: str, log_file: Path, verbose: bool) -> None:
     import subprocess
 
+    if _running(home):
+        raise Conflict("the node runs already; hanse node status says more, hanse node stop ends it")
     how = ["--detached", "--log-format", log_format, "--log-file", str(log_file), *(["--verbose"] if verbose else [])]
     with open(log_file, "ab") as log:
         child = subprocess.Popen(
@@ -137,6 +139,26 @@ def _detach(home: Path, log_format: str, log_file: Path, verbose: bool) -> None:
             break
         time.sleep(0.05)
     raise Conflict(f"the node did not start; the reason is in {log_file}")
+
+
+@node.command()
+@home_option
+@click.option("--wait", default=60.0, show_default=True, help="Most seconds until it has ended.")
+def stop(home: Path, wait: float) -> None:
+    """End the node that runs in this folder; what it is asked meanwhile waits until it is started again."""
+    import os
+    import select
+    import signal
+
+    try:
+        pid = int(ask_agent(joined(home), "status")["pid"])
+        process = os.pidfd_open(pid)
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except (ConnectionError, ProcessLookupError):
+        raise Conflict("no node is running in this folder") from None
+    if not select.select([process], [], [], wait)[0]:
+        raise HanseError(f"the node was told to end and has not in {wait:g} s (process {pid}); its log may say why")
+    click.echo("the node has ended")
 
 
 @node.command()
