@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,13 @@ import pytest
 
 import hanse
 from hanse.errors import Conflict, DataError
-from hanse.experiment import remembered
+from hanse.experiment import kept_run, remembered
 from hanse.experiment.kept_run import KeptRun
 from hanse.experiment.seam import Happening
+from hanse.experiment.simulated_run import SimulatedRun
 from hanse.kinds import State
 from hanse.memories import NodeMemory
-from hanse.messages import digest, dump, load
+from hanse.messages import Message, digest, dump, load
 from hanse.rounds import Step
 
 LINEAR = "import torch\n\ndef build(task, options):\n    return torch.nn.Linear(len(task.features), task.outputs)\n"
@@ -68,7 +73,7 @@ def run(folder: Path, name: str, die_after: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize("name", RUNS)
 def test_who_is_killed_goes_on_and_ends_with_the_same_bytes(name: str, tmp_path: Path) -> None:
     usual = run(tmp_path / "usual", name)
-    assert not any((tmp_path / "usual").iterdir())  # a completed run leaves nothing
+    assert not any((tmp_path / "usual").iterdir())  # a completed run leaves nothing when its simulation is closed
     command = [sys.executable, "-W", "ignore", __file__, str(tmp_path / "killed"), name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -83,30 +88,128 @@ def test_who_is_killed_goes_on_and_ends_with_the_same_bytes(name: str, tmp_path:
     assert not kept.exists()
 
 
+class Moments:
+    """Copies of a folder as it was at every moment at which a process that is killed would leave it."""
+
+    def __init__(self, folder: Path, into: Path) -> None:
+        self.folder, self.into = folder, into
+        self.copies: list[Path] = []
+
+    def look(self) -> None:
+        copy = self.into / str(len(self.copies))
+        if self.folder.exists():
+            shutil.copytree(self.folder, copy)
+            self.copies.append(copy)
+
+    def after(self, change: Any) -> Any:
+        def changed(*given: Any, **named: Any) -> Any:
+            found = change(*given, **named)
+            self.look()
+            return found
+
+        return changed
+
+
+def test_who_is_killed_at_any_write_ends_with_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "states"
+    settings = {"rounds": 3, "keep_models": True, "fraction": 0.5, "evaluate_every": 2}  # measured in a step of its own
+
+    def learned(folder: Path | None, then: Any = None) -> tuple[str, list[tuple[int, str]]]:
+        models: list[tuple[int, str]] = []
+        with hanse.simulate({name: rows() for name in "uv"}, folder=folder) as federation:
+            experiment = federation.experiment(target="y", sample_id_column=None, **SGD | settings).propose()
+            result = experiment.wait(False, global_evaluate=lambda n, one: models.append((n, digest(one.record))))
+            if then:
+                then()
+        return digest(result.record), models
+
+    usual = learned(None)
+    moments = Moments(folder, tmp_path)
+    with monkeypatch.context() as patch:
+        for module, name in ((kept_run, "write_whole"), (KeptRun, "add"), (os, "unlink"), (os, "rmdir")):
+            patch.setattr(module, name, moments.after(getattr(module, name)))
+        assert learned(folder, moments.look) == usual
+    assert len(moments.copies) > 10
+    for copy in moments.copies:
+        for steps in copy.glob("*/steps"):
+            with open(steps, "ab") as file:
+                file.write(b'{"step": ')  # half a record
+        assert learned(copy) == usual
+        assert not any(copy.iterdir())
+
+
+def test_a_run_that_has_ended_is_there_until_its_model_could_be_kept(tmp_path: Path) -> None:
+    """A result is in memory alone: where writing it fails, or the process ends, its last step alone is done again."""
+
+    def learned(fails: bool) -> tuple[str, list[str]]:
+        with hanse.simulate({"u": rows(), "v": rows()}, folder=tmp_path) as federation:
+            result = federation.experiment(**SGD, target="y", sample_id_column=None).run(progress=False)
+            if fails:
+                raise OSError("the disk is full")
+        return digest(result.record), [step.started for step in result.rounds]
+
+    with pytest.raises(OSError, match="full"):
+        learned(fails=True)
+    (kept,) = tmp_path.iterdir()
+    moment = datetime.now(UTC).isoformat()
+    _, started = learned(fails=False)
+    assert [when < moment for when in started].count(False) == 1
+    assert not kept.exists()
+
+
+def test_the_same_run_asked_for_again_is_done_again(tmp_path: Path) -> None:
+    with hanse.simulate({"u": rows(), "v": rows()}, folder=tmp_path) as federation:
+        one, two = (
+            federation.experiment(**SGD, target="y", sample_id_column=None).run(progress=False) for _ in range(2)
+        )
+    assert digest(one.record) == digest(two.record)
+    assert not {step.started for step in one.rounds} & {step.started for step in two.rounds}
+
+
 def rows() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 2))
     return {"a": X[:, 0], "b": X[:, 1], "y": np.where(X[:, 0] > 0, "yes", "no")}
 
 
+@contextlib.contextmanager
+def stuck(step: int) -> Iterator[None]:
+    """From this step on no site answers, so nobody has to be quicker than a run."""
+    handle = SimulatedRun._handle
+
+    async def waits(run: SimulatedRun, crew: Any, node: str, peer: str, message: Message, progress: Any) -> Message:
+        if message.body.data["step"] >= step:
+            await asyncio.Event().wait()
+        return await handle(run, crew, node, peer, message, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SimulatedRun, "_handle", waits)
+        yield
+
+
+def seen(experiment: Any, steps: int) -> None:
+    """Waits for so many steps of a run."""
+    for number, _ in enumerate((update for update in experiment.watch() if update.step is not None), 1):
+        if number == steps:
+            break
+
+
 def test_a_cancelled_run_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
-    settings: dict[str, Any] = SGD | {"rounds": 40, "target": "y", "sample_id_column": None}
+    settings: dict[str, Any] = SGD | {"target": "y", "sample_id_column": None}
     with hanse.simulate({"u": rows(), "v": rows()}) as federation:
         usual = federation.experiment(**settings).run(progress=False)
         with pytest.raises(Conflict, match="folder"):
             federation.experiment(**settings).propose().resume()
     with hanse.simulate({"u": rows(), "v": rows()}, folder=tmp_path) as federation:
-        experiment = federation.experiment(**settings).propose()
-        for update in experiment.watch():
-            if update.step is not None and update.step.round == 3:
-                with pytest.raises(Conflict, match="under way already"):
-                    federation.experiment(**settings).propose()
-                break
-        if experiment.status()["state"] == "running":
+        with stuck(4):
+            experiment = federation.experiment(**settings).propose()
+            seen(experiment, 4)
+            with pytest.raises(Conflict, match="under way already"):
+                federation.experiment(**settings).propose()
             experiment.cancel()
-            found = experiment.resume().wait(progress=False)
-            assert digest(found.record) == digest(usual.record)
-            assert len(found.rounds) == len(usual.rounds)
+        found = experiment.resume().wait(progress=False)
+        assert digest(found.record) == digest(usual.record)
+        assert len(found.rounds) == len(usual.rounds)
         with pytest.raises(Conflict, match="completed"):
             experiment.resume()
 
@@ -122,11 +225,8 @@ def test_other_rows_settings_or_ways_are_another_run(tmp_path: Path) -> None:
         (rows(), {}, {"learning_rate": 0.5}),
     ]
     for table, how, more in cases:
-        with hanse.simulate({"u": table, "v": rows()}, folder=tmp_path, **how) as federation:
-            experiment = federation.experiment(target="y", sample_id_column=None, **{**SGD, "rounds": 5000}, **more)
-            for update in experiment.propose().watch():
-                if update.step is not None:
-                    break
+        with stuck(1), hanse.simulate({"u": table, "v": rows()}, folder=tmp_path, **how) as federation:
+            seen(federation.experiment(target="y", sample_id_column=None, **SGD, **more).propose(), 1)
     assert len(list(tmp_path.iterdir())) == len(cases)  # each was cancelled, and has a folder of its own
 
 
@@ -138,10 +238,12 @@ def test_what_is_kept_is_what_was_given(tmp_path: Path) -> None:
     state = State({"round": 1}, {"w": np.arange(3.0)})
     memory = NodeMemory({"x": {1: [np.float32(2), (None, True, -math.inf, 7)]}}, {"k": "é"}, {"0": {"e": np.eye(2)}})
     run.add(Step(0, "train", 1, "then", participants={"a": {"weight": 2.0}}))
+    run.model(1, state)
     run.keep(1, state, {"a": remembered.packed(memory)})
     run.add(Step(1, "train", 2, "later"))  # nothing goes on from it
-    run.model(1, state)
-    run.close(ended=False)
+    run.model(1, State({}))  # measured, and no other
+    run.model(2, state)  # nor from this
+    run.close()
     again = KeptRun(tmp_path / "run")
     before = again.before()
     assert before is not None
@@ -149,10 +251,11 @@ def test_what_is_kept_is_what_was_given(tmp_path: Path) -> None:
     assert [step.participants for step in before.steps] == [{"a": {"weight": 2.0}}]
     found = remembered.unpacked(before.sites["a"])
     assert repr(found) == repr(memory)
-    assert [*before.models] == [1]
+    assert {number: digest(model) for number, model in before.models.items()} == {1: digest(state)}
+    assert sorted(path.name for path in (tmp_path / "run").glob("model-*")) == ["model-1"]
     again.add(Step(1, "train", 2, "anew"))
     again.keep(2, state, {})
-    again.close(ended=False)
+    again.close()
     third = KeptRun(tmp_path / "run")
     found_third = third.before()
     assert found_third is not None
@@ -167,7 +270,7 @@ def test_what_is_damaged_is_not_gone_on_from(file: str, tmp_path: Path) -> None:
     run.add(Step(0, "train", 1, "then"))
     run.model(1, state)
     run.keep(1, state, {})
-    run.close(ended=False)
+    run.close()
     whole = (tmp_path / file).read_bytes()
     for wrong in (whole[:-1], whole[:-1] + b"\x00"):
         (tmp_path / file).write_bytes(wrong)
@@ -176,7 +279,7 @@ def test_what_is_damaged_is_not_gone_on_from(file: str, tmp_path: Path) -> None:
         again = KeptRun(tmp_path)
         with pytest.raises(DataError, match="damaged; remove its folder"):
             again.before()
-        again.close(ended=False)
+        again.close()
 
 
 def test_sites_keep_their_own_memories_in_whatever_order_they_are_told() -> None:

@@ -86,7 +86,8 @@ def simulate(
         cluster: the address of the Ray cluster in which these processes are, such as ``auto`` or ``ray://HOST:10001``;
             ``local`` starts one on this machine. "": they are children of this process.
         folder: where runs keep their states while they are under way, so that the same run over the same rows, proposed
-            again after it was interrupted, goes on and ends with the same bytes. None: they keep none.
+            again after it was interrupted, goes on and ends with the same bytes; those of a completed run go when the
+            simulation is closed. None: they keep none.
 
     Raises:
         ConfigError: no sites, ``wire`` is neither of the two, or a setting is not one of a policy.

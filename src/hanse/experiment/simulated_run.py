@@ -70,6 +70,7 @@ class SimulatedRun:
         kept: KeptRun | None = None,
     ) -> None:
         self._heard, self._kept_run = heard, kept
+        self.folder = kept.folder if kept is not None else None
         self._before = kept.before() if kept is not None else None
         sites = self._before.sites if self._before is not None else {}
         self._reminded = {node: remembered.unpacked(record) for node, record in sites.items()}
@@ -157,14 +158,15 @@ class SimulatedRun:
         with self._news:
             return [*self._kept.values(), *([self._final] if self._final is not None else [])]
 
+    def _model(self, state: State) -> tuple[int, Record] | None:
+        """The model of a round, where the run keeps models."""
+        model = self.algorithm.model(state) if self.config.keep_models else None
+        return None if model is None else (int(model.data["round"]), model)
+
     def _look(self, state: State) -> None:
-        model = self.algorithm.model(state)
-        if model is not None:
-            number = int(model.data["round"])
-            if self._kept_run is not None:
-                self._kept_run.model(number, model)
+        if (made := self._model(state)) is not None:
             with self._news:
-                self._kept.setdefault(number, model)
+                self._kept.setdefault(*made)
 
     def result(self) -> Result:
         """See :meth:`hanse.experiment.seam.Backend.result`."""
@@ -208,12 +210,12 @@ class SimulatedRun:
             self._let_go()
             self._tell("failed", reason=f"{type(error).__name__}: {error}")
         else:
-            self._let_go(ended=True)
+            self._let_go()
             self._tell("completed", reason=self.reason)
 
-    def _let_go(self, ended: bool = False) -> None:
+    def _let_go(self) -> None:
         if self._kept_run is not None:
-            self._kept_run.close(ended)
+            self._kept_run.close()
             self._kept_run = None
 
     async def _run(self) -> Record:
@@ -225,11 +227,11 @@ class SimulatedRun:
         if algorithms.at_once(self.config.federated_strategy):
             await self._ask_owners()
         patient = asyncio.create_task(self._patient())
-        forgetful = Forgetful(lambda step: self._tell("running", step), self._look if self.config.keep_models else None)
+        forgetful = Forgetful(lambda step: self._tell("running", step), self._look)
         crew = self._crew()
         journal: Journal = forgetful
         if self._kept_run is not None:
-            journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew))
+            journal = Keeping(forgetful, self._kept_run, functools.partial(self._remembered, crew), self._model)
         done = self._before.steps if self._before is not None else []
         try:
             handlers: dict[str, Handler] = {node: functools.partial(self._handle, crew, node) for node in self.nodes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import xxhash
 from hanse import algorithms, alignment, bundle, features
 from hanse.config import RunConfig
 from hanse.errors import ConfigError, Conflict, NotFound
+from hanse.experiment import kept_run
 from hanse.experiment.cluster import Cluster
 from hanse.experiment.kept_run import KeptRun
 from hanse.experiment.places import Place
@@ -125,7 +127,10 @@ class Simulation:
         kept = None
         if self.folder is not None and algorithms.needs_model(config):
             said: dict[str, Json] = {"bundle": frozen.sha256, "policy": dict(self.policy), "batched": self.batched}
-            kept = KeptRun(self.folder / hashlib.sha256(dumps(said).encode()).hexdigest()[:32])
+            folder = self.folder / hashlib.sha256(dumps(said).encode()).hexdigest()[:32]
+            if any(run.folder == folder and run.state == "completed" for run in self.runs.values()):
+                kept_run.remove(folder)  # it is asked for anew, not gone on with
+            kept = KeptRun(folder)
         how = (self.wire, self.workers, self.batched, self.processes, self._places)
         try:
             run = SimulatedRun(
@@ -196,6 +201,8 @@ class Simulation:
         for run in self.runs.values():
             if run.state not in ENDED:
                 run.cancel()
+            if run.folder is not None and run.state == "completed" and sys.exception() is None:
+                kept_run.remove(run.folder)  # what was done with its result went well, or it would be needed again
         if self.cluster is not None:
             self.cluster.close()
 
