@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import hanse
 from hanse.messages import digest
@@ -75,7 +76,12 @@ def environment() -> dict[str, str]:
     import xgboost
 
     found = {m.__name__: m.__version__ for m in (np, scipy, sklearn, xgboost)}
-    return {**found, "python": platform.python_version(), "processor": _processor()}
+    return {**found, "python": platform.python_version(), "processor": _processor(), "linear algebra": _kernels()}
+
+
+def _kernels() -> str:
+    """Whose instructions linear algebra uses: two processors of one name may get others."""
+    return ", ".join(sorted({str(part.get("architecture")) for part in threadpool_info()} - {"None"}))
 
 
 def _processor() -> str:
