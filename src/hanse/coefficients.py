@@ -113,15 +113,16 @@ def of(result: Record, level: float = 0.95) -> list[Term]:
     )
 
 
-def link(result: Record) -> str:
-    """What the exponential of a coefficient is a ratio of: ``odds`` of classes, or a ``rate`` of counts.
+def effect(result: Record) -> str:
+    """The effect measure that the exponential of a coefficient is: ``odds_ratio`` of classes (of more than two: of one
+    class against the reference class), ``rate_ratio`` of counts.
 
     Raises:
         DataError: of neither, since the model's coefficients are no logarithms.
     """
     prepared = preparation.unpack(result)
     model = find("models", result.data["model_name"]).build(preparation.task(prepared), result.data["options"])
-    found = {logistic: "odds", multinomial: "odds", poisson: "rate"}.get(model.convex.family)
+    found = {logistic: "odds_ratio", multinomial: "odds_ratio", poisson: "rate_ratio"}.get(model.convex.family)
     if found is None:
         raise DataError(
             f"the coefficients of {result.data['model_name']} are no logarithms, so there are no ratios; of classes "
@@ -130,15 +131,15 @@ def link(result: Record) -> str:
     return found
 
 
-def ratios(terms: Sequence[Term], link: str) -> list[dict[str, Any]]:
+def ratios(terms: Sequence[Term], effect: str) -> list[dict[str, Any]]:
     """The same as ratios with their intervals, exp(β): of odds for classes, of rates for counts; of the intercept the
     odds or the rate itself, where all features are 0 or of their reference.
 
     Args:
         terms: of a regression table.
-        link: ``odds`` or ``rate``.
+        effect: what they are called, as :func:`effect` says.
 
-    >>> ratios([Term("sex=m", "", math.log(2), 0.1, low=math.log(1.5), high=math.log(4), reference="f")], "odds")
+    >>> ratios([Term("sex=m", "", math.log(2), 0.1, low=math.log(1.5), high=math.log(4), reference="f")], "odds_ratio")
     ... # doctest: +ELLIPSIS
     [{'name': 'sex=m', 'outcome': '', 'odds_ratio': 2.0..., 'low': 1.5, 'high': 4.0, 'p_value': None, ...}]
     """
@@ -146,7 +147,7 @@ def ratios(terms: Sequence[Term], link: str) -> list[dict[str, Any]]:
         {
             "name": term.name,
             "outcome": term.outcome,
-            f"{link}_ratio": _exp(term.coefficient),
+            effect: _exp(term.coefficient),
             "low": _exp(term.low),
             "high": _exp(term.high),
             "p_value": term.p_value,
@@ -209,7 +210,10 @@ def table(
         label = str(classes[outcome]) if outputs > 1 else ""
         for place, name in enumerate(names):
             error = math.sqrt(dispersion * variances[place]) * target[1]
-            if separated and not (seen[place] and error <= _BOUNDLESS * float(np.linalg.norm(flat[place]))):
+            boundless = not error <= _BOUNDLESS * float(np.linalg.norm(flat[place]))
+            if not seen[place]:  # the rounding of a curvature that has nearly vanished may hide it as well
+                boundless = bool((np.diag(hessian)[flat[place] != 0] < _BOUNDLESS**-2).any())
+            if separated and boundless:
                 found.append(Term(name, label, None, reference=references[place], note=NO_FINITE))
                 continue
             found.append(

@@ -12,6 +12,7 @@ import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import hanse
+from hanse import coefficients
 from hanse.errors import WireError
 from hanse.experiment.results import Result
 from hanse.kinds import Site
@@ -184,6 +185,18 @@ def test_a_value_that_decides_the_outcome_has_no_finite_coefficient_and_that_is_
             assert (row["coefficient"], row["standard_error"]) == pytest.approx(
                 (alone["coefficient"], alone["standard_error"]), abs=1e-5
             )
+
+
+def test_a_term_that_follows_from_others_is_called_so_beside_one_without_a_finite_estimate() -> None:
+    frame = frame_of(800, 4)
+    frame["months"] = 12 * frame["age"] + 1
+    frame["ward"] = np.where(np.arange(800) % 90 == 0, "hospice", np.where(np.arange(800) % 2, "east", "west"))
+    frame["disease"] = np.where(frame["ward"] == "hospice", "yes", frame["disease"])
+    result = fit(frame, "even", "logistic_regression", "disease", ["age", "months", "sex", "ward"], C="inf")
+    notes = {row["name"]: row["note"] for row in result.coefficients()}
+    assert notes["ward=hospice"] == coefficients.NO_FINITE
+    assert notes["age"] == notes["months"] == coefficients.NOT_ESTIMABLE
+    assert notes["sex=m"] == notes["ward=west"] == ""
 
 
 def test_ill_scaled_columns_are_no_separation() -> None:

@@ -201,7 +201,7 @@ class Result:
         terms = coefficients.of(self.record, level)
         if not ratios:
             return Listing([dataclasses.asdict(term) for term in terms])
-        return Listing(coefficients.ratios(terms, coefficients.link(self.record)))
+        return Listing(coefficients.ratios(terms, coefficients.effect(self.record)))
 
     def to_frame(self) -> Any:
         """:attr:`history` as a pandas or Polars frame, the spread as ``<metric>_min``, ``_max``."""
