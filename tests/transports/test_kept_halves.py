@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calling import caller
-from grpc_federation import Federation, authority, identity
+from grpc_federation import Federation, authority, echo, identity
 from test_processes import line, process
 from test_turns import Pipe
 
@@ -317,6 +317,47 @@ def test_another_task_under_the_same_name_begins_anew(tmp_path: Path, monkeypatc
         last = node.feed(frame)
     assert np.array_equal(last.body.arrays["w"], asked(2).body.arrays["w"])
     assert on_disk(tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", [OSError(12, "no memory"), MemoryError(), TooLarge("no room")])
+def test_a_task_begins_anew_where_there_is_no_room_for_the_half_that_was_left(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = half_a_task(tmp_path, [0.0], monkeypatch)
+
+    def full(nbytes: int) -> Any:
+        raise fault
+
+    assert TaskHalves(node.kept, full).look("m", False) is None
+    assert on_disk(tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", [OSError(12, "no memory"), WireError("it is shorter than it says")])
+def test_a_connection_ends_where_what_was_left_cannot_be_read(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes nothing more while a half is looked for: were nobody told, it would do so for good."""
+    first = KeptHalves(tmp_path)
+    first.leaving = True
+    first.begin("coordinator", "m", b"", 1)
+    halves = TaskHalves(KeptHalves(tmp_path), Memory)
+
+    def look(id: str, reply: bool) -> Any:
+        raise fault
+
+    monkeypatch.setattr(halves, "look", look)
+
+    async def main() -> None:
+        ours = Link("coordinator", "n", echo, print, traffic=Traffic(1))
+        theirs = Link("n", "coordinator", echo, lambda *what: None, halves=halves)
+        near, far = Pipe.pair()
+        running = asyncio.create_task(ours.run(near))
+        task = asyncio.create_task(ours.request(Message("task", "m", body=Record({}, {"w": np.ones(3 << 20, "u1")}))))
+        assert str(fault) in await theirs.run(far)
+        ours.close("over")
+        await asyncio.gather(running, task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_a_disk_that_is_full_costs_the_copy_and_not_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ class KeptHalves:
                     break
                 try:
                     lies = half.buffer.read(half.filled, length)
-                except HanseError:  # it is shorter than its chunks say
+                except (OSError, HanseError):  # it is shorter than its chunks say, or the disk is damaged there
                     break
                 if xxhash.xxh3_64_intdigest(lies) != digest:
                     break
@@ -147,10 +147,15 @@ class TaskHalves(Halves):
     def look(self, id: str, reply: bool) -> Half | None:
         if reply or (half := self._kept.found(COORDINATOR, id)) is None:
             return None
-        disk, half.buffer = half.buffer, self._allocate(half.layout.nbytes)
+        disk = half.buffer
         assert isinstance(disk, OnDisk)
-        for place in range(0, half.filled, _READ_BYTES):
-            half.buffer.write(place, disk.read(place, min(_READ_BYTES, half.filled - place)))
+        try:
+            half.buffer = self._allocate(half.layout.nbytes)
+            for place in range(0, half.filled, _READ_BYTES):
+                half.buffer.write(place, disk.read(place, min(_READ_BYTES, half.filled - place)))
+        except (OSError, MemoryError, HanseError):  # no room for it, or it is gone: the task begins anew
+            disk.over()
+            return None
         half.keeper = _Copy(half.buffer, lambda: disk, half.filled, slow_s=0.0)
         return half
 

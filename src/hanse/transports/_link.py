@@ -305,10 +305,10 @@ class Link:
         return True
 
     async def _read_long(self, connection: Conduit, frame: bytes, frames: Iterator[bytes]) -> None:
-        found = await asyncio.to_thread(connection.read_ahead, frame)
-        if found is not None:
-            self._halves.setdefault(*found)
         try:
+            found = await asyncio.to_thread(connection.read_ahead, frame)
+            if found is not None:
+                self._halves.setdefault(*found)
             if connection.ended.done():
                 return
             self._frame(connection, frame)
@@ -317,6 +317,9 @@ class Link:
                 connection.wire.go_on()
         except WireError as error:
             self._mistake(connection, error)
+        except Exception as error:  # nobody else hears of it, and the wire is held
+            log.exception("what %s sent could not be read", self.peer)
+            connection.end(f"what came could not be read: {error}")
 
     def _refuse(self, what: str, detail: str) -> None:
         try:
