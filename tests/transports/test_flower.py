@@ -29,22 +29,34 @@ from hanse.messages import Message, Record, digest
 from hanse.transports import _flower_superlink
 from hanse.transports._flower_inside import certificates, free_port
 from hanse.transports._flower_programs import Programs, ended
+from tests.waiting import eventually
 
 PATIENT_S = 900.0  # for a program to start: on a busy machine Flower's version alone takes a minute to say
 
 
-def flowers() -> dict[str, psutil.Process]:
-    """Flower's processes that began below this one, by name."""
-    found = {}
-    for child in psutil.Process().children(recursive=True):
-        try:
-            names = [Path(word).name for word in child.cmdline()[:3]]
-        except psutil.Error:
-            continue
-        for name in names:
-            if name.startswith(("flower-", "flwr")):
-                found[name] = child
-    return found
+class Flowers:
+    """Flower's processes that began below this one, also those that lost who started them."""
+
+    def __init__(self) -> None:
+        self._seen: set[psutil.Process] = set()
+
+    def named(self, wanted: str = "") -> list[psutil.Process]:
+        """Those that are there below this one now."""
+        found = []
+        for child in psutil.Process().children(recursive=True):
+            try:
+                names = [Path(word).name for word in child.cmdline()[:3]]
+            except psutil.Error:
+                continue
+            if any(name.startswith(("flower-", "flwr")) and wanted in name for name in names):
+                found.append(child)
+        self._seen.update(found)
+        return found
+
+    def gone(self) -> bool:
+        """Whether nothing is left of all that were there when somebody looked."""
+        _, left = psutil.wait_procs(self._seen, 0)
+        return all(one.status() == psutil.STATUS_ZOMBIE for one in left if one.is_running())
 
 
 async def asked(federation: FlowerFederation, node: str, id: str, size: int = 100) -> None:
@@ -56,6 +68,8 @@ async def asked(federation: FlowerFederation, node: str, id: str, size: int = 10
 @pytest.mark.flower
 @pytest.mark.timeout(1700)  # a machine that others keep busy; what it may compute is bounded below
 def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) -> None:
+    flowers = Flowers()
+
     async def test() -> None:
         async with processor_seconds(400), FlowerFederation(tmp_path) as federation:
             a, _ = await asyncio.gather(federation.node("a"), federation.node("b"))
@@ -67,11 +81,13 @@ def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) 
             assert (await a.request(Message("hello", "of the node"))).id == "of the node"
             assert federation.recorded == []
 
-            supernode = flowers()["flower-supernode"]  # of one of them: it comes back, and what is asked is answered
+            flowers.named()
+            supernode = flowers.named("flower-supernode")[0]  # it comes back, and what is asked is answered
             os.kill(supernode.pid, signal.SIGKILL)
             await asyncio.gather(asked(federation, "a", "after"), asked(federation, "b", "after"))
 
-            superlink = flowers()["flower-superlink"]
+            flowers.named()
+            (superlink,) = flowers.named("flower-superlink")
             os.kill(superlink.pid, signal.SIGKILL)
             await asyncio.gather(asked(federation, "a", "again"), asked(federation, "b", "again"))
 
@@ -86,8 +102,8 @@ def test_sessions_over_flower_from_their_beginning_to_their_end(tmp_path: Path) 
             await asked(federation, "b", "b goes on")
             assert federation.coordinator.online() == {"b"}
             assert {what for _, what, _ in federation.recorded} <= {"not accepted", "duplicate", "second stream"}
-        for process in flowers().values():
-            process.wait(10)
+            assert flowers.named("flwr-serverapp")
+        await eventually(flowers.gone, 0.2)
 
     asyncio.run(test())
 
@@ -118,23 +134,26 @@ async def superlink(home: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> A
 def test_a_superlink_that_is_there_is_joined_and_left_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    port, flowers = free_port(), Flowers()
+
     async def test() -> None:
-        port = free_port()
         async with contextlib.AsyncExitStack() as stack, processor_seconds(400):
-            first = contextlib.AsyncExitStack()
+            first = await stack.enter_async_context(contextlib.AsyncExitStack())
             await first.enter_async_context(superlink(tmp_path / "theirs", port, monkeypatch))
             async with FlowerFederation(tmp_path) as federation:
                 await federation.node("a")
                 await asked(federation, "a", "over theirs", 9999)
-                assert [name for name in flowers() if name == "flower-superlink"]
+                assert len(flowers.named("flower-superlink")) == 1  # theirs, and the coordinator started none
                 await first.aclose()  # it ends, and comes back: it is joined again
                 theirs = await stack.enter_async_context(superlink(tmp_path / "theirs", port, monkeypatch))
                 await asked(federation, "a", "again", 99)
                 there = (await theirs.said("supernode", "list", "hanse"))["nodes"]
                 assert [node["status"] for node in there] == ["online"]
-                assert federation.recorded == [] or {what for _, what, _ in federation.recorded} <= {"not accepted"}
+                assert {what for _, what, _ in federation.recorded} <= {"not accepted"}
+                flowers.named()
             left = (await theirs.said("supernode", "list", "hanse"))["nodes"]
             assert {node["status"] for node in left} <= {"unregistered"}
+        await eventually(flowers.gone, 0.2)
 
     asyncio.run(test())
 

@@ -216,6 +216,7 @@ class FlowerCoordinator:
         except TimeoutError:
             raise NodeFailed(f"it did not begin within {_START_S:g} s") from None
         finally:
+            self._grid.hang_up()  # a ServerApp does not end with its SuperLink
             await self._superlink.stop()
 
 

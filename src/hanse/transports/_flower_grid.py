@@ -33,6 +33,10 @@ class Grid:
         """Ends the line; exchanges raise ``NodeLost``."""
         if self._server is not None:
             self._server.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Ends the line to the ServerApp that is there, and so the ServerApp; exchanges raise ``NodeLost``."""
         if self._writer is not None:
             self._writer.close()
         self._end()
@@ -54,8 +58,7 @@ class Grid:
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._end()
+            self.hang_up()
         self._writer = writer
         self.gone.clear()
         self.there.set()

@@ -5,10 +5,12 @@ Over the line go items of (ticket, SuperNode, whether it arrived, parcel): a par
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import struct
 import threading
+import time
 
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
@@ -17,6 +19,7 @@ from hanse_carrier.parcels import parcel_in, receive, records, send
 
 _HEAD = struct.Struct("<QQ?")
 _LOOK_S = 0.1  # Flower tells nobody of an answer: one asks
+_END_S = 5.0  # asks of a SuperLink that is gone are tried again without end
 
 
 def main(grid: Grid, context: Context) -> None:
@@ -42,6 +45,8 @@ def _listen(line: socket.socket, coming: queue.SimpleQueue[bytes | None]) -> Non
             coming.put(receive(line))
     except (OSError, EOFError, ValueError):
         coming.put(None)
+    time.sleep(_END_S)
+    os._exit(1)
 
 
 def _ask(grid: Grid, line: socket.socket, item: bytes, asked: dict[str, tuple[int, int]]) -> None:
