@@ -449,7 +449,8 @@ def test_an_upload_goes_on_when_its_coordinator_was_killed_and_started_again(
             known = identity(signer, "a")
             node = GrpcNode(caller("a", work, pace=pace), address, credentials=lambda: channel_credentials(known))
             node.start()
-            while not any(one.stat().st_size >= 6 << 20 for one in spool.glob("halves/*/payload")):
+            marks = 6 * _kept_halves._CHUNK.size  # a chunk counts when its mark is there, after its bytes
+            while not any(one.stat().st_size >= marks for one in spool.glob("halves/*/chunks")):
                 await asyncio.sleep(0.01)
             first.kill()
             await first.wait()
