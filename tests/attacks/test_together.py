@@ -10,7 +10,7 @@ import pytest
 
 import hanse
 from hanse.errors import ConfigError
-from hanse.queries import TableSource
+from hanse.queries import TableSource, unpack
 from hanse.table import Table
 
 from .test_statistics import SECRET, answers, site
@@ -213,3 +213,93 @@ def test_more_columns_than_are_compared_are_kept_back_where_some_are_missing() -
     assert told[:31] == [70, *[100] * 30]
     assert not any(told[32:])
     assert sums_of_pay(source, data, names[1], [])[0] == 100
+
+
+# ---------------------------------------------------------------- pairs of columns, in all rows and in groups
+
+
+def in_wards(seed: int | None = None) -> dict[str, Any]:
+    """Pays, and two measurements that lack other rows in each ward. Without a seed: 61 of all rows have one of them and
+    not the other, and of ward a only row 0, whose pay is nobody else's."""
+    rng = np.random.default_rng(seed)
+    data: dict[str, Any] = {name: rng.normal(size=200) for name in ("pay", "blood", "age")}
+    if seed is None:
+        data["ward"] = np.array(["a", "b"] * 100, object)
+        a, b = np.arange(0, 200, 2), np.arange(1, 200, 2)
+        data["pay"][0] = SECRET
+        data["blood"][[*a[1:21], *b[:30]]] = data["age"][[*a[:21], *b[30:60]]] = np.nan
+        return data
+    data["ward"] = rng.choice(np.array(["a", "b", "c"], object), 200, p=rng.dirichlet([1, 1, 1]) * 0.9 + 1 / 30)
+    for name, ward in itertools.product(("pay", "blood", "age"), "abc"):
+        rate = rng.choice([0.0, 0.0, 0.02, 0.2, 0.5, 0.97]) * (0.1 if name == "pay" else 1)
+        data[name][(data["ward"] == ward) & (rng.random(200) < rate)] = np.nan
+    if rng.random() < 0.5:  # both lack the same rows, but for few
+        data["age"][np.isnan(data["blood"]) | (rng.random(200) < 0.02)] = np.nan
+    return data
+
+
+def sums_in_wards(source: TableSource, data: dict[str, Any], columns: list[str], by: list[str]) -> dict[Any, Any]:
+    """Of each pair of pay with another column, or pay alone, and ward (None: all rows): rows and sum of pays."""
+    said = answers(site(data, [["pair_means" if columns[1:] else "mean", columns, {}, by]], source))
+    arrays = {name.rpartition(".")[2]: np.asarray(a) for one in said for name, a in one.record.arrays.items()}
+    wards = list(unpack(arrays["labels"][0])) if by else [None]
+    if not columns[1:]:
+        return {("pay", ward): (int(n), 0.0) for ward, n in zip(wards, arrays["n"], strict=True) if n}
+    return {
+        (name, ward): (int(arrays["N"][at, 0, place]), float(arrays["S"][at, 0, place]))
+        for at, ward in enumerate(wards)
+        for place, name in enumerate(columns)
+        if place and arrays["N"][at, 0, place]
+    }
+
+
+@pytest.mark.parametrize("totals", [True, False])
+def test_pairs_told_of_all_rows_are_compared_again_in_groups(totals: bool) -> None:
+    """Of all rows (pay, blood) and (pay, age) differ by many; in ward a by one, whose pay one sum less the other is."""
+    data = in_wards()
+    source = TableSource(Table.of(data))
+    told = [sums_in_wards(source, data, ["pay", name], []) for name in ("blood", "age") if totals]
+    assert all(told)
+    first = sums_in_wards(source, data, ["pay", "blood"], ["ward"])
+    second = sums_in_wards(source, data, ["pay", "age"], ["ward"])
+    assert first["blood", "a"][0] == 80
+    assert not second
+    assert sums_in_wards(source, data, ["pay", "blood"], ["ward"]) == first  # what was told is told again
+    assert [sums_in_wards(source, data, ["pay", name], []) for name in ("blood", "age") if totals] == told
+
+
+def test_a_pair_of_all_rows_less_a_columns_means_in_groups_does_not_tell_of_those_kept_back() -> None:
+    """Three of ward a have a blood value, and nobody of ward b: wards a and b are kept back together, and the pays of
+    all with a blood value, less those of ward c, would be those of the three."""
+    rng = np.random.default_rng(1)
+    ward = np.array(["a"] * 3 + ["b"] * 50 + ["c"] * 100, object)
+    data = {"pay": rng.normal(size=153), "blood": np.where(ward == "b", np.nan, 1.0), "ward": ward}
+    for order in (1, -1):
+        source = TableSource(Table.of(data))
+        asked = [(["pay"], ["ward"]), (["pay", "blood"], [])][::order]
+        first, second = (sums_in_wards(source, data, columns, by) for columns, by in asked)
+        assert first
+        assert not second
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_pairs_of_all_rows_and_of_groups_add_up_to_few(seed: int) -> None:
+    """Whatever is asked in which order: of two pairs, or a pair and a column, nothing that is told of all rows and of
+    groups adds up, each added, taken off or left out, to what few have."""
+    data = in_wards(seed)
+    source, order = TableSource(Table.of(data)), np.random.default_rng(seed)
+    sets = [["pay", "blood"], ["pay", "age"], ["pay", "blood", "age"], ["pay"]]
+    asked = [(columns, by) for columns in sets for by in ([], ["ward"]) if columns[1:] or by]
+    order.shuffle(asked)
+    there = ~np.isnan(data["pay"])
+    told = {("pay", None): there}
+    for columns, by in asked:
+        for (name, ward), (n, _) in sums_in_wards(source, data, list(columns), list(by)).items():
+            rows = there & ~np.isnan(data[name]) & (True if ward is None else data["ward"] == ward)
+            assert rows.sum() == n
+            told[name, ward] = rows
+    for two in itertools.combinations(("pay", "blood", "age"), 2):
+        mine = [np.zeros(200, bool), *(rows for (name, _), rows in told.items() if name in two)]
+        ways, counts = np.unique(np.array(mine, float), axis=1, return_counts=True)
+        taken = np.array([(0, *some) for some in itertools.product((-1, 0, 1), repeat=len(mine) - 1)], float)
+        assert not few((taken @ ways != 0) @ counts)

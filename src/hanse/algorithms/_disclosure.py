@@ -9,6 +9,7 @@ import numpy as np
 
 from hanse.algorithms._few_values import hidden_sums
 from hanse.algorithms._observation import Scan, Shown, edge_key, key_parts
+from hanse.algorithms._pairs_before import Earlier, are_of
 from hanse.algorithms._query import (
     EVERYONE,
     SITES,
@@ -38,10 +39,10 @@ def disclosed(
     owner: Owner,
     images: int | None,
     shown: Shown,
-    close: Array | None = None,
+    before: Earlier | None = None,
 ) -> tuple[dict[str, Array], str]:
     """What of an item leaves, and why something was kept back; adds to ``shown``. ``images``: of how many its rows are
-    the pixels; None: they are rows. ``close``: pairs of its columns that another question's would give away."""
+    the pixels; None: they are rows. ``before``: pairs of columns that other questions were told of."""
     found = scan.found[item]
     everyone = replace(EVERYONE, total=owner.total)
     few_images = images is not None and 0 < images < owner.minimum  # it is images that are people
@@ -97,9 +98,16 @@ def disclosed(
         pairs = np.any([group.rare(minimum) for group in few], axis=0)
         protected = [_without(out, pairs) if out else out for out in protected]
         reason = reason or (rare if pairs.any() else "")
-    if close is not None and close.any():
-        protected = [_without(out, close) if out else out for out in protected]
-        reason = reason or f"{stat.few}, or that differ by few rows from a pair that was told before"
+    if before is not None and are_of(item):
+        pairs_told = {
+            one: out["N"] > 0 if len(item.columns) > 1 else np.ones((1, 1), bool)
+            for one, out in zip(labels, protected, strict=True)
+            if one is not None and out and out["n"]
+        }
+        close = before.kept_back(item, pairs_told)
+        if close.any():
+            protected = [(_without(out, close) if len(item.columns) > 1 else {}) if out else out for out in protected]
+            reason = reason or f"{stat.few}, or that differ by few rows from a pair that was told before"
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:

@@ -3,11 +3,17 @@
 Two pairs that have a column in common each sum it over rows of their own. Where these sets of rows differ by few, so
 do the sums: those of (a, b) less those of (a, c) would be a's values of these few. Within a question
 :mod:`hanse.statistics._pairs` keeps both back; of two questions the first is told, and the other kept back.
+
+What was told is remembered with its groups, since a pair of all rows, less its groups, is what is left of them: two
+pairs that differ by many in all rows may do so by few in a group, or in those groups that were kept back. So is what
+was told of a column by itself in groups, which is a pair of it with itself.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,70 +21,253 @@ from hanse.algorithms._owner import present
 from hanse.algorithms._query import Query, labels_by
 from hanse.kinds import Source
 from hanse.messages import Array
-from hanse.queries import Arrays, Item, codes
+from hanse.queries import Arrays, Item, codes, ordered, statistic
 
 MOST = 32  # columns that are compared, as in one question; of more, those that lack rows are kept back
 _TOLD = "pairs"
+_NOT = np.inf  # rows by which no sum differs
+
+Pair = frozenset[str]
+By = tuple[str, ...]  # grouping columns by name; () for all rows
+Groups = dict[By, set[tuple[str, ...]]]  # of a pair: the groups that were told, by their labels
+Told = dict[Pair, Groups]
 
 
-def is_of_pairs(observed: Arrays) -> bool:
-    """Whether what was observed of an item are sums over the rows of pairs of its columns."""
-    return "three" in observed
+def are_of(item: Item) -> bool:
+    """Whether an item tells sums over the rows of pairs of its columns, or of a column in groups."""
+    stat = statistic(item.stat)
+    return stat.sums and (len(item.columns) > 1 or bool(item.by))
 
 
-def kept_back(source: Source, query: Query, item: Item, known: Arrays, minimum: int) -> Array:
-    """(p, p) bool: pairs of the item's columns that differ by few rows from another that was told, in all rows or in a
-    group of them. A pair that was told itself is told again."""
-    p, told = len(item.columns), _told(source)
-    back, mine = np.zeros((p, p), bool), {*item.columns}
-    beside = sorted({column for pair in told if pair & mine for column in pair} - mine)
-    if minimum <= 1 or not any(pair & mine for pair in told) or not {*item.columns, *item.by} <= {*source.schema}:
-        return back
-    union = [*item.columns, *beside]
-    before = np.array([[frozenset((a, b)) in told for b in union] for a in union])
-    groups = _patterns(source, query, item, union, known)
-    whole = all(np.frombuffer(bits, bool).all() for patterns in groups.values() for bits in patterns)
-    for patterns in groups.values() if not whole else ():
-        there = np.array([np.frombuffer(bits, bool) for bits in patterns]).astype(float)
-        rows = np.array([*patterns.values()], float)
-        for i in range(p):
-            with_i = there * (there[:, i] * rows)[:, None]
-            n, both = with_i.sum(0), with_i.T @ there
-            apart = np.rint(n[:, None] + n[None, :] - 2 * both)  # rows that have i, and one of the other two
-            close = (apart > 0) & (apart < minimum) if len(union) <= MOST else np.ones_like(before)
-            back[i] |= (close & before[i][None, :]).any(1)[:p]
-    back |= back.T
-    back &= ~before[:p, :p]
-    np.fill_diagonal(back, False)
-    return back
+class Earlier:
+    """What was told of pairs of columns before, for the items of one ask.
+
+    Args:
+        items: those of the ask.
+        known: what they rest on, labels of groups included.
+    """
+
+    def __init__(self, source: Source, query: Query, items: Sequence[Item], known: Arrays, minimum: int) -> None:
+        self._source, self._minimum = source, minimum
+        self._items = [item for item in items if are_of(item) and {*item.columns, *item.by} <= {*source.schema}]
+        self._labels = {
+            name: of
+            for item in self._items
+            for name, of in zip(item.by, labels_by(query.plan, known, item), strict=True)
+        }
+        self._told = _before(source) if self._items else {}
+        self._fresh = False
+
+    def kept_back(self, item: Item, told: Mapping[tuple[str, ...], Array]) -> Array:
+        """(p, p) bool: the pairs of an item to keep back, of those that would be told. The others count as told.
+
+        Args:
+            told: of each group, by its labels, (p, p) bool which pairs of it.
+        """
+        p, by, order = len(item.columns), *_sorted(item.by)
+        out = np.zeros((p, p), bool)
+        if item not in self._items or self._minimum <= 1:
+            return out
+        fresh: Told = {}
+        for labels, pairs in told.items():
+            for i, j in np.argwhere(np.triu(pairs)):
+                if i != j or p == 1:  # a column's own sum over all rows is what pairs are compared with in any case
+                    pair = Pair((item.columns[i], item.columns[j]))
+                    fresh.setdefault(pair, {}).setdefault(by, set()).add(tuple(labels[k] for k in order))
+        unseen = {pair for pair, of in fresh.items() if not of[by] <= self._told.get(pair, {}).get(by, set())}
+        back = self._close(fresh, unseen)
+        if kept := {pair: of for pair, of in fresh.items() if pair in unseen - back}:
+            self._told, self._fresh = _joined(self._told, kept), True
+        for i, j in np.ndindex(p, p):
+            out[i, j] = Pair((item.columns[i], item.columns[j])) in back
+        return out
+
+    def remember(self) -> None:
+        """Keeps what is about to be told."""
+        if self._fresh:
+            self._source.memory[_TOLD] = _as_json(self._told)
+
+    def _close(self, fresh: Told, unseen: set[Pair]) -> set[Pair]:
+        """Those of the unseen pairs that differ by few rows from another, in what is told of both in any way."""
+        mine = frozenset().union(*unseen)
+        others = {pair for pair in self._told if pair & mine}
+        if all(len(pair) == 1 for pair in unseen):
+            others = {pair for pair in others if len(pair) > 1}
+        if not unseen or all(self._told[pair] == fresh.get(pair) for pair in others):
+            return set()
+        columns = mine.union(*others)
+        if self._rows.whole(columns):
+            return set()  # all pairs are of all rows
+        if len(columns) > MOST and any(len(pair) > 1 for pair in unseen):
+            sharing = Counter(name for pair in others if len(pair) > 1 for name in pair)
+            return {pair for pair in unseen if sum(sharing[name] for name in pair) > 2 * (pair in others)}
+        told, found = _joined(self._told, fresh), set[Pair]()
+        for pair in unseen:
+            for other in others | {*fresh}:
+                if pair & other and pair != other and self._rows.differ_by_few(pair, other, told, self._minimum):
+                    found |= {pair} | ({other} & unseen)  # of one question both are, whichever comes first
+        return found
+
+    @functools.cached_property
+    def _rows(self) -> _Rows:
+        asked = {name for item in self._items for name in item.columns}
+        others = [pair for pair in self._told if pair & asked and pair <= {*self._source.schema}]
+        labels = {name: {*of} for name, of in self._labels.items()}
+        for pair in others:
+            for by, groups in self._told[pair].items():
+                for at, name in enumerate(by if {*by} <= {*self._source.schema} else ()):
+                    labels.setdefault(name, set()).update(one[at] for one in groups)
+        return _Rows(self._source, sorted(asked.union(*others)), {name: ordered([*of]) for name, of in labels.items()})
 
 
-def remember(source: Source, item: Item, sent: Arrays) -> None:
-    """Keeps the pairs that are about to be told."""
-    there = ((sent["N"] > 0) & (sent["hidden"] == 0)).any(0)
-    fresh = {frozenset((item.columns[i], item.columns[j])) for i, j in np.argwhere(np.triu(there, 1))}
-    told = _told(source)
-    if not fresh <= told:
-        source.memory[_TOLD] = sorted(sorted(pair) for pair in told | fresh)
+class _Rows:
+    """How many rows have which of some columns, in which groups."""
+
+    def __init__(self, source: Source, columns: Sequence[str], labels: Mapping[str, tuple[str, ...]]) -> None:
+        self._labels = labels
+        found: Counter[bytes] = Counter()
+        width = -(-len(columns) // 8)
+        for batch in source.batches(sorted({*columns, *labels})):
+            bits = np.packbits(np.column_stack([present(batch[name]) for name in columns]), axis=1)
+            place = [codes(batch[name], of) % (len(of) + 1) for name, of in labels.items()]  # -1: none of these
+            codes_of = np.column_stack([np.zeros(batch.rows, np.int64), *place]).view(np.uint8)
+            ways = np.ascontiguousarray(np.hstack([bits, codes_of]))
+            each, counts = np.unique(ways.view(f"V{ways.shape[1]}").reshape(-1), return_counts=True)
+            found.update({way.tobytes(): int(n) for way, n in zip(each, counts, strict=True)})
+        ways = np.frombuffer(b"".join(found), np.uint8).reshape(len(found), -1)
+        self._counts = np.array([*found.values()], float)
+        there = np.unpackbits(np.ascontiguousarray(ways[:, :width]), axis=1, count=len(columns)).T > 0
+        self._there = dict(zip(columns, there, strict=True))
+        self._place = dict(zip(labels, np.ascontiguousarray(ways[:, width:]).view(np.int64)[:, 1:].T, strict=True))
+        alike: dict[bytes, str] = {}
+        self._like = {name: alike.setdefault(has.tobytes(), name) for name, has in self._there.items()}
+        self._compared: dict[object, bool] = {}
+
+    def whole(self, columns: Collection[str]) -> bool:
+        """Whether all rows have these columns."""
+        return all(bool(self._there[name].all()) for name in columns)
+
+    def differ_by_few(self, pair: Pair, other: Pair, told: Told, minimum: int) -> bool:
+        """Whether sums of what is told of two pairs, and of their groups, are of few rows that one of them has."""
+        mine, others = (
+            {by: groups for by, groups in told.get(of, {}).items() if {*by} <= {*self._place}}
+            | ({(): {()}} if len(of) == 1 else {})  # a column's own sum is told in any case
+            for of in (pair, other)
+        )
+        key = tuple(
+            (frozenset(self._like[name] for name in of), frozenset((by, frozenset(g)) for by, g in groups.items()))
+            for of, groups in ((pair, mine), (other, others))
+        )
+        if key not in self._compared:
+            self._compared[key] = self._differ(pair, other, mine, others, minimum)
+        return self._compared[key]
+
+    def _differ(self, pair: Pair, other: Pair, mine: Groups, others: Groups, minimum: int) -> bool:
+        ways = {*mine, *others}
+        for fine in ways:
+            group, p, q, apart = self._in_groups(pair, other, fine)
+            p_told, q_told = (self._told(of.get(fine, set()), fine) for of in (mine, others))
+            if _few(apart[p_told & q_told], minimum):
+                return True
+            for coarse in (of for of in ways if {*of} < {*fine}):
+                a, b = self._told(mine.get(coarse, set()), coarse), self._told(others.get(coarse, set()), coarse)
+                outer = np.zeros(len(p), np.int64)
+                outer[group] = self._group_of(coarse)
+                for at in np.flatnonzero(a | b):
+                    parts = [x[outer == at] for x in (p, q, apart, p_told, q_told)]
+                    if _sums_of_few(*parts, starts=(bool(a[at]), bool(b[at])), minimum=minimum):
+                        return True
+        return any(
+            self._across((pair, mine[one], one), (other, others[two], two), minimum=minimum)
+            for one in mine
+            for two in others
+            if not {*one} <= {*two} and not {*two} <= {*one}
+        )
+
+    def _across(self, *told: tuple[Pair, set[tuple[str, ...]], By], minimum: int) -> bool:
+        """Whether a group of the one pair, or all of its groups, differ by few from another pair's by other columns."""
+        sets = []
+        for pair, groups, by in told:
+            group, here, has = self._group_of(by), self._told(groups, by), self._has(pair)
+            sets.append(np.array([*(has & (group == at) for at in np.flatnonzero(here)), has & here[group]]))
+        return any(_few((a ^ sets[1]) @ self._counts, minimum) for a in sets[0])
+
+    def _has(self, pair: Pair) -> Array:
+        return np.asarray(np.all([self._there[name] for name in pair], axis=0))
+
+    def _in_groups(self, pair: Pair, other: Pair, by: By) -> tuple[Array, Array, Array, Array]:
+        """Each pattern's group, and of each group the rows of the one pair, of the other, and those of one alone."""
+        group, p, q = self._group_of(by), self._has(pair), self._has(other)
+        rows, one, two = (np.bincount(group, self._counts * has, self._size(by)) for has in (p, q, p ^ q))
+        return group, rows, one, two
+
+    def _group_of(self, by: By) -> Array:
+        place = np.zeros(len(self._counts), np.int64)
+        for name in by:
+            place = place * (len(self._labels[name]) + 1) + self._place[name]
+        return place
+
+    def _size(self, by: By) -> int:
+        return int(np.prod([len(self._labels[name]) + 1 for name in by], dtype=np.int64))
+
+    def _told(self, groups: set[tuple[str, ...]], by: By) -> Array:
+        found = np.zeros(self._size(by), bool)
+        for labels in groups:
+            place = 0
+            for name, label in zip(by, labels, strict=True):
+                place = place * (len(self._labels[name]) + 1) + self._labels[name].index(label)
+            found[place] = True
+        return found
 
 
-def _told(source: Source) -> set[frozenset[str]]:
-    return {frozenset(map(str, pair)) for pair in source.memory.get(_TOLD) or ()}
+def _sums_of_few(
+    p: Array, q: Array, apart: Array, p_told: Array, q_told: Array, *, starts: tuple[bool, bool], minimum: int
+) -> bool:
+    """Whether what is told of two pairs in all rows (``starts``), less any of their groups, is of few rows.
+
+    Args:
+        p, q, apart: (g,) rows of each group that are in the one pair, in the other, and in one alone.
+        p_told, q_told: (g,) whether the group is told.
+    """
+    for a, b in ((True, False), (False, True), (True, True)):
+        if (a and not starts[0]) or (b and not starts[1]):
+            continue
+        ways = []  # of each group: it is in the sum of both, of one, or of none
+        for x, y, rows in ((True, True, apart), (True, False, p), (False, True, q), (False, False, np.zeros(len(p)))):
+            ways.append(np.where((p_told | (x == a)) & (q_told | (y == b)), rows, _NOT))
+        costs = np.stack(ways)
+        least = costs.min(0)
+        if 0 < least.sum() < minimum or (not least.sum() and _few(costs[np.isfinite(costs)], minimum)):
+            return True
+    return False
 
 
-def _patterns(source: Source, query: Query, item: Item, columns: list[str], known: Arrays) -> dict[int, Counter[bytes]]:
-    """Of each group that has rows, those without a label included: how many have which of the columns."""
-    labels = labels_by(query.plan, known, item)
-    found: dict[int, Counter[bytes]] = {}
-    for batch in source.batches(sorted({*columns, *item.by})):
-        there = np.column_stack([present(batch[name]) for name in columns])
-        place = np.zeros(batch.rows, np.int64)
-        for name, of in zip(item.by, labels, strict=True):
-            place = place * (len(of) + 1) + codes(batch[name], of) + 1
-        for group in np.unique(place):
-            mine = there[place == group]
-            bits = np.ascontiguousarray(np.packbits(mine, axis=1))
-            _, first, counts = np.unique(bits.view(f"V{bits.shape[1]}"), return_index=True, return_counts=True)
-            ways = {mine[row].tobytes(): int(n) for row, n in zip(first, counts, strict=True)}
-            found.setdefault(int(group), Counter()).update(ways)
+def _few(rows: Array, minimum: int) -> bool:
+    return bool(np.any((rows > 0) & (rows < minimum)))
+
+
+def _sorted(by: By) -> tuple[By, list[int]]:
+    order = sorted(range(len(by)), key=lambda at: by[at])
+    return tuple(by[at] for at in order), order
+
+
+def _joined(one: Told, two: Told) -> Told:
+    found: Told = {pair: {by: {*groups} for by, groups in of.items()} for pair, of in one.items()}
+    for pair, of in two.items():
+        for by, groups in of.items():
+            found.setdefault(pair, {}).setdefault(by, set()).update(groups)
     return found
+
+
+def _before(source: Source) -> Told:
+    found: Told = {}
+    for pair, *groups in source.memory.get(_TOLD) or ():
+        by, labels = groups or ((), [()])  # groups were not told apart once
+        found.setdefault(Pair(map(str, pair)), {})[tuple(by)] = {tuple(one) for one in labels}
+    return found
+
+
+def _as_json(told: Told) -> list[list[object]]:
+    return sorted(
+        [sorted(pair), list(by), sorted(map(list, groups))] for pair, of in told.items() for by, groups in of.items()
+    )

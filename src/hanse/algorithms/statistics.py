@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from hanse.algorithms import _pairs_before as pairs_before
 from hanse.algorithms._disclosure import disclosed
 from hanse.algorithms._observation import Shown, observed
 from hanse.algorithms._owner import base, owner_of
+from hanse.algorithms._pairs_before import Earlier
 from hanse.algorithms._query import (
     BESIDES,
     SITES,
@@ -163,14 +163,11 @@ class Statistics:
         shown: Shown = dict(source.memory.get("edges") or {})
         before = dict(shown)
         asked = query.plan.asked(index)
+        pairs = Earlier(source, query, asked, ask.arrays, owner.minimum)
         for item, scan in observed(site, source, query, asked, ask.arrays, owner, before, ask.again).items():
             place = query.plan.place(item)
             images = source.rows if item.columns[0] not in source.schema else None
-            of_pairs = pairs_before.is_of_pairs(scan.found[item][0])
-            close = pairs_before.kept_back(source, query, item, ask.arrays, owner.minimum) if of_pairs else None
-            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown, close)
-            if of_pairs:
-                pairs_before.remember(source, item, sent)
+            sent, reason = disclosed(item, scan, query.plan, ask.arrays, owner, images, shown, pairs)
             arrays.update((f"{place}.{name}", array) for name, array in sent.items())
             if reason:
                 reasons[str(place)] = reason
@@ -178,6 +175,7 @@ class Statistics:
                 kept[str(place)] = groups
         if shown != before:
             source.memory["edges"] = shown
+        pairs.remember()
         said = {"withheld": reasons, "kept": kept, "lacking": lacking}
         return Contribution(Record(said, arrays), 1.0, combine=query.combine(index))
 
