@@ -22,6 +22,7 @@ from hanse import policy
 from hanse.algorithms import _label_sums, statistics_on_total
 from hanse.errors import ConfigError, HanseError, Refused, RunFailed, Unusable
 from hanse.experiment.analytics_result import FAResult
+from hanse.policy.statistics_minimum import StatisticsMinimum
 from hanse.queries import statistic
 from hanse.registry import names
 from hanse.statistics import variance
@@ -547,7 +548,9 @@ def test_rows_of_a_node_lift_a_cell_over_the_minimum() -> None:
 def test_where_the_minimum_holds_is_one_or_the_other(four: Any) -> None:
     on_total = hanse.simulate(four, policy=TOTAL)
     with pytest.raises(Refused, match="could be taken off them"):
-        on_total.analytics().mean(["x"])
+        on_total.analytics(gathering="plain").mean(["x"])
+    with pytest.raises(Refused, match="could be taken off them"):
+        on_total.analytics(per_node=True).fetch_stats("mean", ["x"])
     # an owner who keeps small cells back at the node has it so in secure sums too
     plain, secure = hanse.simulate(four).analytics(), hanse.simulate(four).analytics(gathering="secure")
     for name in ("mean", "histogram", "crosstab"):
@@ -557,6 +560,41 @@ def test_where_the_minimum_holds_is_one_or_the_other(four: Any) -> None:
         assert found[1].held == ["each site keeps its own small cells back"]
     with pytest.raises(ConfigError, match="combine by merge"):
         secure.fetch_stats("max", ["x"])
+
+
+def test_who_says_nothing_of_gathering_gets_totals_where_owners_give_them(four: Any) -> None:
+    analytics = hanse.simulate(four, policy=TOTAL).analytics()
+    curve = analytics.kaplan_meier("days", "e")
+    assert close(curve, total(four).kaplan_meier("days", "e"))
+    asked = analytics.requests
+    assert analytics.ask("mean", ["x"]).held == ["cells of fewer than 10 rows of all 4 sites together are kept back"]
+    assert analytics.requests == asked + 1  # whose minimum holds where is known by now
+    with pytest.raises(ConfigError, match="in no sum over sites"):
+        analytics.max(["x"])
+    assert hanse.simulate(four).analytics().ask("mean", ["x"]).held == ["each site keeps its own small cells back"]
+
+
+def test_owners_who_do_not_agree_where_the_minimum_holds_are_not_summed(
+    four: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has it on totals, and is left out, with its reason; asked to answer all, nobody does."""
+    decide = StatisticsMinimum.decide
+    monkeypatch.setattr(
+        StatisticsMinimum,
+        "decide",
+        lambda self, facts: decide(
+            StatisticsMinimum(
+                {**self.policy, "statistics_minimum": "total" if facts.dataset.name == "s01" else "node"}
+            ),
+            facts,
+        ),
+    )
+    federation = hanse.simulate(four)
+    found = federation.analytics().ask("count", ["age"])
+    assert float(found.value(found.wanted[0])) == sum(ROWS) - ROWS[1]
+    assert any("s01" in note and "holds on totals" in note for note in found.notes)
+    with pytest.raises(Refused, match="holds on totals"):
+        federation.analytics(require="all").ask("count", ["age"])
 
 
 def test_a_run_that_is_proposed_by_hand_is_held_to_the_same(four: Any) -> None:

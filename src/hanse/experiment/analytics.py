@@ -45,6 +45,8 @@ from hanse.queries import LABELS, Item, make_item, parse_filter, plan, statistic
 from hanse.table import ColumnKind
 
 AT_NODE = "statistics_minimum: this node keeps its small cells back itself"
+ON_TOTALS = "statistics_minimum: the minimum of this node holds on totals"
+AUTO = "auto"
 SAME = f"it can be asked of where {features.ALIKE}"
 CHANNELS = 3  # of an image: more are not asked for, and those that no site has are left out
 FRESH_S = 30.0  # how long the versions of the datasets are taken for known
@@ -72,7 +74,8 @@ class FederatedAnalytics:
         gathering: ``secure``: nobody sees what a single node tells. Where their owners say so (``statistics_minimum``),
             the minimum of rows then holds on the total of all nodes, and what is told is that of the pooled rows
             wherever these are many enough; else each node keeps its own small cells back, as with ``plain``. A total
-            is of all nodes: where one fails, there is none.
+            is of all nodes: where one fails, there is none. ``auto``: ``secure`` where an owner's minimum holds on
+            totals (who then answers nothing else), else ``plain``.
         target: tells which dataset is meant where a node has several.
         ranges: column to ``[least, most]``, between which its values are: what else bounds nothing of rows that sites
             keep back does so then. It is not sent, and nothing checks it but the means that are told. Of booleans it
@@ -87,20 +90,22 @@ class FederatedAnalytics:
     require: str = "any"
     per_node: bool = False
     purpose: str = ""
-    gathering: str = "plain"
+    gathering: str = AUTO
     target: str = ""
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     requests: int = 0  # runs that were proposed; for tests and for the curious
     _cache: dict[tuple[Any, ...], list[Fetched]] = field(default_factory=dict, repr=False)
     _seen: tuple[float, Mapping[str, Mapping[str, Json]]] | None = field(default=None, repr=False)
+    _way: str = field(default="plain", repr=False)  # how sums come together
     _total: bool = field(default=False, repr=False)  # whether the minimum is to hold on the total
 
     def __post_init__(self) -> None:
         if self.require not in ("any", "all"):
             raise ConfigError(f"require is {self.require!r}; expected any or all")
-        if self.gathering not in (known := registry.names("gathering")):
+        if self.gathering not in (known := (AUTO, *registry.names("gathering"))):
             raise ConfigError(f"gathering is {self.gathering!r}; expected {' or '.join(known)}")
-        self._total = getattr(registry.find("gathering", self.gathering), "HIDES", False)
+        self._way = "plain" if self.gathering == AUTO else self.gathering
+        self._total = getattr(registry.find("gathering", self._way), "HIDES", False)
         parse_filter([list(part) for part in self.where])
         for column, ends in self.ranges.items():
             if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
@@ -426,6 +431,9 @@ class FederatedAnalytics:
             options["per_node"] = True
         config = self._config(options, items)
         refused: dict[str, str] = {}
+        ways = (
+            ["secure"] if self.gathering == AUTO and self._way == "plain" and not self.per_node else []
+        )  # to be tried
         while True:
             run_id = self.backend.propose(config)
             self.requests += 1
@@ -438,6 +446,11 @@ class FederatedAnalytics:
                 said = _rejections(self.backend.status(run_id))
                 if self._total and any(why.startswith(AT_NODE) for why in said.values()):
                     self._total = False  # an owner has the minimum at the node: then it holds at all of them
+                    self._way = self._way if self.gathering == self._way else "plain"
+                    config = self._config(options, items)
+                    continue
+                if ways and any(why.startswith(ON_TOTALS) for why in said.values()):
+                    self._way, self._total = ways.pop(), True
                     config = self._config(options, items)
                     continue
                 refused |= said
@@ -486,9 +499,9 @@ class FederatedAnalytics:
 
     def _gathered(self, items: Sequence[Item], nodes: int) -> dict[str, Json]:
         """How sums come together. Names of labels are words: they are told as they are."""
-        if self.gathering == "plain" or not items:
+        if self._way == "plain" or not items:
             return {}
-        found: dict[str, Json] = {"gathering": self.gathering}
+        found: dict[str, Json] = {"gathering": self._way}
         if self._total:
             return found | {"secure_threshold": max(2, nodes)}
         merged = {i.stat for i in plan(tuple(items)).items if statistic(i.stat).combine is not Combine.SUM}

@@ -136,8 +136,9 @@ def _command(name: str, help: str, ask: Callable[..., Any], parameters: Sequence
     @click.option("--per-node", is_flag=True, help="Of each node too, where its owner lets it be shown alone.")
     @click.option(
         "--gathering",
-        default="plain",
-        help="secure: nobody sees a single node's part; the minimum of rows holds on the total where owners say so.",
+        default="auto",
+        help="secure: nobody sees a single node's part; the minimum of rows holds on the total where owners say so. "
+        "auto: where they say so, else plain.",
     )
     @click.option("--purpose", default="", help="What for; the data owners read it.")
     @click.option("--plot", type=click.Path(dir_okay=False), help="Write the picture into this file (PNG, PDF, SVG).")

@@ -100,7 +100,7 @@ class Federation:
         require: str = "any",
         per_node: bool = False,
         purpose: str = "",
-        gathering: str = "plain",
+        gathering: str = "auto",
         ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> FederatedAnalytics:
         """Federated statistics of the datasets that carry all ``tags``; see
