@@ -28,6 +28,7 @@ from hanse.registry import names
 from hanse.statistics import variance
 
 TOTAL = {"statistics_minimum": "total"}
+TERMS: dict[str, Any] = {"minimum": 10, "nodes": 3, "labels": {}, "withheld": {}, "edges": {}, "lacking": []}
 
 
 def sites(rows: list[int], seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -456,10 +457,7 @@ def test_the_minimum_of_the_most_careful_owner_holds(four: Any) -> None:
     from hanse.messages import Record
 
     state = State({"items": [["count", ["x"], {}, []]]})
-    said = [
-        (Answer(n, 1.0, {"minimum": m, "labels": {}, "withheld": {}, "edges": {}, "lacking": []}, {}, 0), Record({}))
-        for n, m in (("a", 5), ("b", 12), ("c", 10))
-    ]
+    said = [(Answer(n, 1.0, {**TERMS, "minimum": m}, {}, 0), Record({})) for n, m in (("a", 5), ("b", 12), ("c", 10))]
     assert OnTotal().tell(state, Contributions(tuple(said), {}, Combine.AGREE)).minimum == 12
 
 
@@ -626,6 +624,49 @@ def test_choices_of_rows_have_the_minimum_at_each_node_too(four: Any) -> None:
         federation.analytics(gathering="secure", where=[["age", ">=", 51]]).mean(["x"])
 
 
+@pytest.mark.parametrize("sites", [1, 2, 3])
+def test_what_few_sites_have_columns_for_is_in_no_sum(four: Any, sites: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose sum that would be, everybody knows by the columns that sites declare; nor does the coordinator see it."""
+    frames = {
+        name: frame.assign(own=frame.x * 2, kind=frame.h) if i < sites else frame
+        for i, (name, frame) in enumerate(four.items())
+    }
+    seen = []
+    tell = statistics_on_total.OnTotal.tell
+    monkeypatch.setattr(statistics_on_total.OnTotal, "tell", lambda self, s, g: seen.append((s, g)) or tell(self, s, g))
+    analytics = total(frames)
+    for name, columns, more in (
+        ("mean", "own", {}),
+        ("quantile", "own", {"q": 0.5}),
+        ("covariance", "own, x", {}),
+        ("value_counts", "kind", {}),
+        ("crosstab", "g, kind", {}),
+        ("t_test", "own", {"group": "g"}),
+        ("logrank", "own, e", {"group": "g"}),
+        ("sparsity", "x, own", {}),
+    ):
+        result = analytics.fetch_stats_with_args({columns: {name: more}})
+        try:
+            value = result.value(result.wanted[0])
+        except ConfigError:
+            value = None
+        assert told(value) is (sites == 3), (name, value)
+        if sites < 3:
+            assert any("fewer than 3 sites" in note for note in result.notes), name
+    by = analytics.fetch_stats("mean", ["x"], by="kind")
+    assert told(by.value(by.wanted[0])) is (sites == 3)
+    assert analytics.mean(["x"])["x"] is not None
+    sums = [np.asarray(a) for s, g in seen if s.few for n, a in g.sum().items() if int(n.split(".")[0]) in s.few]
+    assert sites == 3 or (len(sums) > 5 and not any(a.any() for a in sums if a.dtype.kind in "if"))
+
+
+def told(value: Any) -> bool:
+    """Whether there is a number in it."""
+    if isinstance(value, dict):
+        return any(map(told, value.values()))
+    return any(map(told, value)) if isinstance(value, list) else isinstance(value, (int, float))
+
+
 def test_a_node_that_fails_leaves_no_total(four: Any) -> None:
     odd = {**four, "s03": four["s03"].assign(days=-1.0)}
     with pytest.raises(RunFailed, match="negative survival times"):
@@ -650,6 +691,8 @@ def test_what_is_said_of_it_is_plain_json(asked: Any) -> None:
     "terms",
     [
         {"minimum": 0},
+        {"nodes": None},
+        {"nodes": -3},
         {"minimum": "5"},
         {"labels": ["a"]},
         {"labels": {}},
@@ -671,7 +714,7 @@ def test_what_is_said_of_it_is_plain_json(asked: Any) -> None:
 )
 def test_a_node_whose_terms_are_none_is_named(terms: dict[str, Any]) -> None:
     """And not an error of the coordinator, which would end the run for all."""
-    honest = {"minimum": 5, "labels": {"0": 64}, "withheld": {}, "edges": {}, "lacking": []}
+    honest = {**TERMS, "minimum": 5, "labels": {"0": 64}}
     said = {"good": honest, "liar": {**honest, **terms}}
     gathered: Any = SimpleNamespace(answers=[SimpleNamespace(node=n, data=d) for n, d in said.items()], nodes=())
     algorithm = statistics_on_total.OnTotal()
@@ -685,7 +728,7 @@ def state_of_labels() -> tuple[Any, Any, list[str]]:
     """An algorithm that asks for the labels of ``g`` of three nodes, which have said their terms."""
     algorithm, nodes = statistics_on_total.OnTotal(), ["a", "b", "c"]
     state = algorithm.init({"model_options": {"items": [["value_counts", ["g"], {}, []]]}})
-    terms = {"minimum": 10, "labels": {"0": 64}, "withheld": {}, "edges": {}, "lacking": []}
+    terms = {**TERMS, "labels": {"0": 64}}
     words: Any = SimpleNamespace(answers=[SimpleNamespace(node=n, data=terms) for n in nodes], nodes=())
     return algorithm, algorithm.tell(state, words), nodes
 

@@ -13,9 +13,12 @@ What is told is made to add up to nobody's own over queries and runs:
   (:mod:`hanse.algorithms._memory_of_totals`).
 - The edges of histograms that were shown are remembered by all nodes before the result is there (the last ask), and
   told by them in the first one. Choices of rows are each node's, with its own minimum.
+- What fewer sites have columns for than a total is of is not asked: everybody knows by the columns that sites declare
+  whose sum that would be.
 - Survival is told at the ends of runs that depend on the rows alone (:mod:`hanse.statistics._total_curve`).
 
-Steps: *terms*, in words: each node's minimum, of which the largest holds, and the edges; where labels are needed, two
+Steps: *terms*, in words: each node's minimum, and of how many nodes its owner wants totals to be, of which the largest
+hold, and the edges; where labels are needed, two
 sums that find those of all rows, *labels* and *names* (:mod:`hanse.algorithms._label_sums`), the latter of those alone
 that all rows together have in the minimum; one sum for each dependency, as in :mod:`hanse.algorithms.statistics`;
 *remember*, where edges are shown.
@@ -28,7 +31,7 @@ Run options (``model_options``): as of :mod:`hanse.algorithms.statistics`. The o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -124,6 +127,7 @@ class State:
         took: the nodes, for each step.
         withheld, kept: item to :data:`TOTAL` to why something of it is kept back, and which groups.
         lacking: column to the nodes that lack it.
+        few: the items of which too few sites have the columns.
         edges: as they were shown of these nodes' total, and ``fresh`` whether some are new.
         sizes: of the table that finds the labels of an item.
         named: item to the hash, the rows and the bytes of the labels that are to be named, before they are.
@@ -138,6 +142,7 @@ class State:
     withheld: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     kept: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    few: tuple[int, ...] = ()
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fresh: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -153,6 +158,7 @@ class Question:
 
     Args:
         kind: ``terms``, ``labels``, ``names``, ``sum`` or ``remember``.
+        few: the items of which nothing is summed.
         sizes: of each table of labels; or the most bytes of a label that is spelled.
         edges: those that were shown of the total: at them, rows are counted too; to be remembered.
         arrays: of all sites, what the sum rests on.
@@ -160,6 +166,7 @@ class Question:
 
     kind: str
     ask: int = 0
+    few: tuple[int, ...] = ()
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -191,7 +198,7 @@ class OnTotal:
         if kind == "sum":
             items = _asked(query, index)
             counts = {f"{query.plan.place(i)}.{name}": None for i in items for name in statistic(i.stat).counts}
-            question = Question(kind, index, state.edges, arrays=query.arrays_for(index, state.arrays))
+            question = Question(kind, index, state.few, state.edges, arrays=query.arrays_for(index, state.arrays))
             return Ask(encode(question), Combine.SUM, "statistics", to=to, counts=counts)
         if state.fresh and state.asked == len(steps):
             return Ask(encode(Question("remember", edges=state.edges)), Combine.AGREE, "statistics", to=to)
@@ -239,7 +246,8 @@ class OnTotal:
             place = query.plan.place(item)
             inner = _inner(query, ask.arrays, item)
             knows = [known_of(query.plan, ask.arrays, item, g or 0) for g in inner]
-            parts = [_whole(item, a, k) for a, k in zip(scan.found[item], knows, strict=True)]
+            found = [empty(item, k, scan.cuts[item]) for k in knows] if place in ask.few else scan.found[item]
+            parts = [_whole(item, a, k) for a, k in zip(found, knows, strict=True)]
             arrays.update((f"{place}.{name}", array) for name, array in stacked(parts).items())
         return Contribution(Record({}, arrays), 1.0, combine=Combine.SUM)
 
@@ -287,7 +295,15 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
             withheld[place] = why
     mine: dict[str, Json] = {**memory.edges(source, {item.columns for item in query.plan.items})}
     lacking = [c for c in query.plan.columns() if c not in source.schema]
-    return {"minimum": owner.minimum, "labels": labels, "withheld": withheld, "edges": mine, "lacking": lacking}
+    nodes = int(site.owner.get("secure_aggregation_nodes", memory.NODES))
+    return {
+        "minimum": owner.minimum,
+        "nodes": nodes,
+        "labels": labels,
+        "withheld": withheld,
+        "edges": mine,
+        "lacking": lacking,
+    }
 
 
 # ---------------------------------------------------------------- the coordinator
@@ -295,15 +311,15 @@ def _terms(site: Site, query: Query, owner: Owner) -> dict[str, Json]:
 
 def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json]]) -> State:
     guilty: dict[str, str] = {}
-    minimum, edges = 1, dict[str, set[float]]()
+    minimum, least, edges = 1, 1, dict[str, set[float]]()
     labels: dict[str, int] = {}
     withheld: dict[str, dict[str, str]] = {}
     lacking: dict[str, list[str]] = {}
     for node, terms in said.items():
         try:
-            if not isinstance(terms["minimum"], int) or terms["minimum"] < 1:
+            if any(not isinstance(terms[name], int) or terms[name] < 1 for name in ("minimum", "nodes")):
                 raise ValueError
-            minimum = max(minimum, terms["minimum"])
+            minimum, least = max(minimum, terms["minimum"]), max(least, terms["nodes"])
             for place in labels_of_all.items(query):
                 labels[place] = labels.get(place, 0) + labels_of_all.said(terms["labels"][place])
             for place, why in terms["withheld"].items():
@@ -317,11 +333,14 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
             guilty[node] = "what it says of its terms is none"
     if guilty:
         raise Unusable(guilty)
+    few = _of_few_sites(query, lacking, len(said), least)
+    for number in few:
+        withheld[str(number)] = {TOTAL: f"fewer than {least} sites have what it is of, so it would be their own"}
     told, too_many = labels_of_all.sizes(labels, withheld)
     for place, why in too_many.items():
         withheld.setdefault(place, {})[TOTAL] = why
     nothing: dict[str, Array] = {}
-    for place in withheld:
+    for place in labels_of_all.items(query).keys() & withheld:
         nothing |= labels_of_all.agreed(place, ())
     return replace(
         state,
@@ -329,9 +348,20 @@ def _with_terms(state: State, query: Query, said: Mapping[str, Mapping[str, Json
         edges={key: tuple(sorted(found)) for key, found in edges.items()},
         withheld=withheld,
         lacking={column: tuple(sorted(nodes)) for column, nodes in lacking.items()},
+        few=few,
         sizes=told,
         arrays=nothing,
         asked=state.asked + (2 if labels_of_all.items(query) and not told else 0),
+    )
+
+
+def _of_few_sites(query: Query, lacking: Mapping[str, Collection[str]], nodes: int, least: int) -> tuple[int, ...]:
+    """The items of which fewer nodes have the columns than a total is to be of, and not all of them."""
+    without = {
+        item: set[str]().union(*(lacking.get(c, ()) for c in (*item.columns, *item.by))) for item in query.plan.items
+    }
+    return tuple(
+        sorted(query.plan.place(item) for item, lack in without.items() if lack and 0 < nodes - len(lack) < least)
     )
 
 
@@ -366,6 +396,8 @@ def _with_sum(state: State, query: Query, index: int, gathered: Gathered) -> Sta
         sums = _groups_of(item, sliced(total, place), scan, gathered)
         scan.found[item] = [stat.of_whole(w, item.options, k) for w, k in zip(sums, scan.known[item], strict=True)]
         sent, reason = disclosed(item, scan, plan, state.arrays, owner, None, edges)
+        if place in state.few:
+            sent, reason = {**sent, WITHHELD: np.ones_like(sent[WITHHELD])}, ""
         arrays.update((f"{place}.{name}", array) for name, array in sent.items())
         inner = _inner(query, state.arrays, item)
         named = [w for w, group in zip(sums, inner, strict=True) if group is not None]
