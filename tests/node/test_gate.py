@@ -40,9 +40,11 @@ from hanse.node import bundle_texts, control
 from hanse.node.catalogue import Catalogue
 from hanse.node.passage import Allowed, Passage
 from hanse.node.settings import Policy
+from hanse.node.spending import Reservation
+from hanse.node.worker import Worked
 from hanse.rule import Decision
 from tests.policy.some_facts import without
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 X = {"x": np.zeros(16, np.float32)}
 ASK = {"round": 1}
@@ -222,7 +224,7 @@ def test_nothing_leaves_once_an_approval_was_taken_back_while_the_disk_was_waite
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Free:
-        name = "free"
+        name, late = "free", True  # so its disk is waited for when the answer is there
 
         def account(self, facts: Facts) -> Account:
             return Account("all")
@@ -449,6 +451,7 @@ def test_the_stages_of_the_gate_in_their_order(tmp_path: Path) -> None:
                 "facts",
                 "rules",
                 "reserve",
+                "book",
                 "work",
                 "approved",
                 "rules",
@@ -481,12 +484,67 @@ def test_a_stage_that_fails_is_a_no_and_gives_back_what_was_reserved(tmp_path: P
                 gate.stages = (*whole[:i], Broken(), *whole[i:])
                 with pytest.raises(NodeFailed, match="could not answer"):
                     await node.task(bundle, first.data["of"], first.arrays)
-                assert not node.agent.book._reserved
+                await eventually(lambda: not node.agent.book._reserved)  # the disk may still be busy with it
                 settled = [stage.name for stage in whole[:i]].count("settle")
                 assert [line.spent for line in node.agent.book.lines("visits")] == [1] * settled  # the same ask: once
             gate.stages = whole
             await node.task(bundle, first.data["of"], first.arrays)
             assert [line.spent for line in node.agent.book.lines("visits")] == [1]
+
+    asyncio.run(main())
+
+
+def test_an_answer_is_booked_while_it_is_computed_and_not_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            bundle = data_bundle(tmp_path)
+            await node.approved(bundle)
+            first, computed = first_ask(bundle), threading.Event()
+            book, answer, settle = node.agent.book.book, node.agent.worker.answer, node.agent.book.settle
+            on_disk: list[bool] = []
+
+            def slow(reservation: Reservation) -> None:
+                assert computed.wait(PATIENCE)  # where the work waited for the disk, it never began
+                book(reservation)
+
+            async def answered(*args: Any) -> Worked:
+                worked = await answer(*args)
+                computed.set()
+                return worked
+
+            def settled(reservation: Reservation, *args: Any) -> None:
+                on_disk.append(node.agent.book.booked(reservation))
+                settle(reservation, *args)
+
+            monkeypatch.setattr(node.agent.book, "book", slow)
+            monkeypatch.setattr(node.agent.worker, "answer", answered)
+            monkeypatch.setattr(node.agent.book, "settle", settled)
+            await node.task(bundle, first.data["of"], first.arrays)
+            assert on_disk == [True]
+            assert [line.spent for line in node.agent.book.lines("visits")] == [1]
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_booked_does_not_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(reservation: Reservation) -> None:
+        raise RuntimeError("stays here")
+
+    async def main() -> None:
+        with_data(tmp_path)
+        async with running(tmp_path) as node:
+            bundle = data_bundle(tmp_path)
+            await node.approved(bundle)
+            first = first_ask(bundle)
+            monkeypatch.setattr(node.agent.book, "book", broken)
+            with pytest.raises(NodeFailed, match="could not answer"):
+                await node.task(bundle, first.data["of"], first.arrays)
+            assert node.audit()[-1].detail["stage"] == "settle"
+            assert not node.agent.book._reserved
+            assert not node.agent.book.lines("visits")
 
     asyncio.run(main())
 

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,92 @@ def test_threads_never_spend_more_than_there_is(tmp_path: Path) -> None:
     assert len(refused) == 30
 
 
+# ---------------------------------------------------------------- booked ahead
+
+
+def after_a_loss_of_power(home: Path, there: Path) -> Book:
+    """The book as the disk has it now; a process of its own reads it."""
+    there.mkdir()
+    for name in (FILE, f"{FILE}-wal"):
+        (there / name).write_bytes((home / name).read_bytes())
+    found = book(there)
+    found.recover()
+    return found
+
+
+def test_what_was_booked_ahead_counts_once(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    for number in (0, 1, 1, 0):
+        reservation = there.reserve(facts(step=number), ask(number))
+        there.book(reservation)
+        assert there.booked(reservation) == bool(reservation.charges)
+        there.settle(reservation)
+    assert spent(there) == 2
+    there.recover()
+    assert spent(there) == 2
+    assert there._db.execute("SELECT count(*) FROM ahead").fetchone() == (0,)
+
+
+def test_what_was_booked_ahead_and_did_not_leave_is_not_spent(tmp_path: Path) -> None:
+    there = book(tmp_path, most_queries=1)
+    reservation = there.reserve(facts(), ask())
+    there.book(reservation)
+    with pytest.raises(NotAllowed, match="used up"):  # it is set aside once, on disk and in memory
+        there.reserve(facts(run="other"), ask())
+    there.release(reservation)
+    there.recover()
+    assert spent(there) == 0
+    late = there.reserve(facts(), ask())
+    there.release(late)
+    there.book(late)  # its task ended while the disk was still busy with another one
+    assert not there.booked(late)
+    there.recover()
+    assert spent(there) == 0
+
+
+def test_less_may_be_spent_than_was_booked_ahead(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    reservation = there.reserve(facts(), ask())
+    there.book(reservation)
+    there.settle(reservation, {"queries": 0})
+    assert spent(there) == 0
+
+
+def test_what_was_booked_ahead_is_spent_where_the_node_is_lost(tmp_path: Path) -> None:
+    there = book(tmp_path, most_queries=2)
+    reservation = there.reserve(facts(), ask())
+    there.book(reservation)
+    lost = after_a_loss_of_power(tmp_path, tmp_path / "lost")
+    assert spent(lost) == 1
+    assert not lost.reserve(facts(), ask()).charges  # it may have been told, so it is free when it is asked again
+    there.settle(reservation)  # the operating system has it, and perhaps not the disk
+    assert spent(after_a_loss_of_power(tmp_path, tmp_path / "settled")) == 1
+
+
+def test_what_ledgers_know_only_of_the_answer_is_not_booked_ahead(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    reservation = there.reserve(noised(0), ask())
+    assert "privacy" in reservation.charges
+    there.book(reservation)
+    assert not there.booked(reservation)
+
+
+def test_settling_what_is_booked_waits_for_no_disk_and_the_next_booking_does(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    said: list[str] = []
+    there._db.set_trace_callback(said.append)
+    one = there.reserve(facts(), ask())
+    there.book(one)
+    assert not [line for line in said if "synchronous" in line]
+    there.settle(one)
+    assert [line for line in said if "synchronous" in line] == [
+        "PRAGMA synchronous=NORMAL",
+        "PRAGMA synchronous=FULL",
+    ]
+    assert there._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert there._db.execute("PRAGMA wal_autocheckpoint").fetchone() == (1000,)
+
+
 # ---------------------------------------------------------------- what every ledger holds to
 
 AMOUNT = st.integers(0, 1000)
@@ -218,19 +305,37 @@ def test_amounts_need_not_be_numbers(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- kill -9
 
 
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
+def test_killed_at_any_moment_it_forgets_nothing_that_was_booked_ahead(tmp_path: Path, kills: int) -> None:
+    """The same where it is booked ahead; who starts again enters what is left of it."""
+    told, found = _killed(tmp_path, kills, _books_for_ever)
+    assert told > kills / 2
+    assert found
+
+
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
 def test_killed_at_any_moment_it_forgets_nothing_that_left(tmp_path: Path, kills: int) -> None:
     """A process answers asks: reserves, computes, settles, and only then lets the reply go (here: a byte into a
     pipe). It is killed at a random moment, each time going on with the ask that had no reply. Asks, numbers told and
     privacy are booked in one transaction, so all three are what was told, or one answer more."""
-    rng, told, killed = random.Random(7), 0, 0
-    book(tmp_path).close()
-    while killed < kills:
+    told, found = _killed(tmp_path, kills, _answer_for_ever)
+    queries = found.get("queries", 0)
+    assert found.get("cells", 0) == 7 * queries
+    one = LEDGERS["privacy"].most(noised(0))
+    assert found.get("privacy", {}) == (_times(one, queries) if queries else {})
+    assert told > kills / 2  # it did answer
+
+
+def _killed(home: Path, kills: int, answers: Callable[[Path, int, int], None]) -> tuple[int, dict[str, Json]]:
+    """How many answers were told by processes that were killed so often, and what is spent."""
+    rng, told, found = random.Random(7), 0, dict[str, Json]()
+    book(home).close()
+    for _ in range(kills):
         read, write = os.pipe()
         child = os.fork()
         if not child:  # nothing of pytest may run here
             os.close(read)
-            _answer_for_ever(tmp_path, write, told)
+            answers(home, write, told)
         os.close(write)
         assert os.read(read, 1) == b"s"  # it has begun, and answers some, however busy this machine is
         for _ in range(rng.randrange(3)):
@@ -238,19 +343,17 @@ def test_killed_at_any_moment_it_forgets_nothing_that_left(tmp_path: Path, kills
         time.sleep(rng.uniform(0.0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        killed += 1
         while os.read(read, 1):
             told += 1
         os.close(read)
-        there = book(tmp_path)
+        there = book(home)
+        there.recover()
         found = {line.ledger: line.spent for line in there.lines("visits")}
         there.close()
-        queries = found.get("queries", 0)
-        assert told <= queries <= told + 1  # the last may be spent and not told; it is asked again, and free
-        assert found.get("cells", 0) == 7 * queries
-        one = LEDGERS["privacy"].most(noised(0))
-        assert found.get("privacy", {}) == (_times(one, queries) if queries else {})
-    assert told > kills / 2  # it did answer
+        assert (
+            told <= found.get("queries", 0) <= told + 1
+        )  # the last may be spent and not told; asked again, it is free
+    return told, found
 
 
 LEDGERS = {ledger.name: ledger for ledger in ledgers(DEFAULTS)}
@@ -274,6 +377,20 @@ def _answer_for_ever(home: Path, write: int, number: int) -> None:
             reservation = there.reserve(noised(number), ask(number))
             sum(range(2000))  # the work
             there.settle(reservation, {"cells": 7}, f"release {number}")
+            os.write(write, b"r")
+            number += 1
+    finally:
+        os._exit(1)
+
+
+def _books_for_ever(home: Path, write: int, number: int) -> None:
+    try:
+        there = book(home)
+        os.write(write, b"s")
+        while True:
+            reservation = there.reserve(facts(step=number), ask(number))
+            there.book(reservation)
+            there.settle(reservation)
             os.write(write, b"r")
             number += 1
     finally:

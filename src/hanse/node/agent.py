@@ -81,6 +81,7 @@ class Agent:
         self.pool = SharedPool()
         self.worker = self._worker(program)
         self.gate = Gate(self.node, self.home, self.settings, self.approvals, self.worker, self.audit, self.book)
+        self.book.recover()
         self.pace = Pace()
         self._set_pace()
         self.connection = (connect or self._connect)(self._caller())

@@ -6,6 +6,7 @@ wrong in a stage is a no. If the audit log cannot be written, nothing leaves.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from hanse.node.passage import (
     Approved,
     Audited,
     Authenticated,
+    BookedAhead,
     Computed,
     Hashed,
     KnownFacts,
@@ -85,6 +87,7 @@ class Gate:
             self._known,
             allowed,
             Reserved(self.book),
+            BookedAhead(self.book),
             Computed(self.worker),
             approved,
             allowed,
@@ -121,9 +124,26 @@ class Gate:
             self._refused(task, stage, "error", type(error).__name__)
             raise NodeFailed("the node could not answer; its owner finds the reason in the node's log") from error
         finally:
-            if task.reservation is not None:
-                self.book.release(task.reservation)
+            self._released(task)
         return task.reply
+
+    def _released(self, task: Passage) -> None:
+        """Gives back what was set aside of a task; while a disk is still waited for, after that."""
+        reservation, booked = task.reservation, task.booked
+        if reservation is None:
+            return
+
+        def ended(booked: asyncio.Future[None]) -> None:
+            if not booked.cancelled():
+                booked.exception()  # nobody else looks at it where the task failed before
+            self.book.release(reservation)
+
+        if booked is None:
+            self.book.release(reservation)
+        elif booked.done():
+            ended(booked)
+        else:
+            booked.add_done_callback(ended)
 
     def _refused(self, task: Passage, stage: str, code: str, reason: str) -> None:
         detail = {**task.detail(), "stage": stage, "code": code, "reason": reason}

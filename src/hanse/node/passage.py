@@ -45,6 +45,7 @@ class Passage:
     allowed: Facts | None = None  # the facts that the rules said yes to
     decided: str = ""  # what in particular decided, by the rules that have several parts
     reservation: Reservation | None = None
+    booked: asyncio.Future[None] | None = None  # what it may use up, on disk while it is computed
     worked: Worked = field(init=False)
     digest: str = field(init=False)  # of the reply
     reply: Message = field(init=False)
@@ -247,6 +248,20 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
+class BookedAhead:
+    """What answering may use up goes to the disk while the worker computes, so that the answer need not wait for both,
+    one after the other."""
+
+    book: Book
+    name: str = "book"
+
+    def __call__(self, task: Passage) -> None:
+        assert task.reservation is not None
+        if task.reservation.charges:  # the disk may be slow; nobody else waits for it
+            task.booked = asyncio.ensure_future(asyncio.to_thread(self.book.book, task.reservation))
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """The worker computes, with its limits."""
 
@@ -261,17 +276,24 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class SpendingSettled:
-    """What the answer used up is on disk before it leaves."""
+    """What the answer used up is on disk before it leaves, or what it may have used up is (:class:`BookedAhead`)."""
 
     book: Book
     name: str = "settle"
 
     def __call__(self, task: Passage) -> Awaitable[None] | None:
         assert task.reservation is not None
-        if task.reservation.charges:  # the disk may be slow; nobody else waits for it
-            spent = dict(task.worked.spent)
-            return asyncio.to_thread(self.book.settle, task.reservation, spent, spent.pop("release", None))
-        return None
+        return self._settle(task, task.reservation) if task.reservation.charges else None
+
+    async def _settle(self, task: Passage, reservation: Reservation) -> None:
+        spent = dict(task.worked.spent)
+        release = spent.pop("release", None)
+        if task.booked is not None:
+            await task.booked
+        if self.book.booked(reservation):
+            self.book.settle(reservation, spent, release)
+        else:
+            await asyncio.to_thread(self.book.settle, reservation, spent, release)
 
 
 @dataclass(frozen=True, slots=True)

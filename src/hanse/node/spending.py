@@ -5,6 +5,11 @@ left. A reservation is in memory: what was not settled did not leave. Settling i
 disk when it returns, so a process that is killed at any moment has either spent and told, or spent and not
 told, never told and not spent. Each answer is booked under the digest of its ask: the same ask, answered
 again because the reply was lost or a run went on after a crash, is spent once.
+
+Disks take milliseconds, and so does the work of a small ask. So where all ledgers know before the work what it may
+use up, that is *booked ahead*, beside the work, and settling need not wait for the disk: what was booked ahead and
+neither settled nor released counts as spent when the node starts again (:meth:`Book.recover`). A loss of power may
+take a settling back, never the booking, so it may cost an answer that was not told, and none is told for nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +38,9 @@ CREATE INDEX IF NOT EXISTS answers_of_runs ON answers (run);
 CREATE TABLE IF NOT EXISTS accounts (
   ledger TEXT NOT NULL, account TEXT NOT NULL, run TEXT NOT NULL, spent TEXT NOT NULL,
   PRIMARY KEY (ledger, account)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ahead (
+  number INTEGER PRIMARY KEY, digest TEXT NOT NULL, run TEXT NOT NULL,
+  ledger TEXT NOT NULL, account TEXT NOT NULL, account_run TEXT NOT NULL, most TEXT NOT NULL);
 """
 
 
@@ -69,6 +77,7 @@ class Book:
     def __init__(self, home: Path, ledgers: Sequence[Ledger] = ()) -> None:
         self.ledgers = tuple(ledgers)
         self._reserved: dict[int, Reservation] = {}
+        self._ahead: dict[int, list[int]] = {}  # of a reservation: what is on disk of it
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
         self._db = opened(
@@ -122,10 +131,43 @@ class Book:
             self._reserved[reservation.number] = reservation
         return reservation
 
+    def book(self, reservation: Reservation) -> None:
+        """Books ahead the most that an answer may use up; when this returns, it is on disk. Nothing is booked where a
+        ledger knows only of the answer what it used up, or where the reservation was released meanwhile."""
+        known = {ledger.name: ledger for ledger in self.ledgers}
+        if not reservation.charges or any(n not in known or _late(known[n]) for n in reservation.charges):
+            return
+        with self._lock:
+            if reservation.number not in self._reserved or reservation.number in self._ahead:
+                return
+            numbers: list[int] = []
+            with self._written():
+                for name, (account, most) in reservation.charges.items():
+                    row = (reservation.digest, reservation.run, name, account.name, account.run, dumps(most))
+                    entered = self._db.execute("INSERT INTO ahead VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
+                    numbers.append(int(entered.lastrowid or 0))
+            self._ahead[reservation.number] = numbers
+
+    def booked(self, reservation: Reservation) -> bool:
+        """Whether it is booked ahead, so that settling it waits for no disk."""
+        return reservation.number in self._ahead
+
+    def recover(self) -> None:
+        """Enters what was booked ahead and whose end nobody knows, as the process ended; of a ledger that is not there
+        any more it stays as it is. For the node's own process, before it is asked anything."""
+        known = {ledger.name: ledger for ledger in self.ledgers}
+        with self._lock, self._written():
+            left = self._db.execute("SELECT number, digest, run, ledger, account, account_run, most FROM ahead")
+            for number, digest, run, name, account, account_run, most in left.fetchall():
+                if name in known:
+                    nobody = Reservation(number, digest, run, {})
+                    self._enter(known[name], Account(account, account_run), nobody, loads(most), digest)
+                    self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
+
     def settle(
         self, reservation: Reservation, spent: Mapping[str, Json] | None = None, release: str | None = None
     ) -> None:
-        """Books an answer; when this returns, it is on disk.
+        """Books an answer; when this returns, it is on disk, or was booked ahead.
 
         Args:
             reservation: of :meth:`reserve`.
@@ -140,25 +182,27 @@ class Book:
         if reservation.charges:
             known = {ledger.name: ledger for ledger in self.ledgers}
             with self._lock:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
+                ahead = self._ahead.get(reservation.number, [])
+                with self._written(lasting=not ahead):
+                    self._delete(ahead)
                     for name, (account, most) in reservation.charges.items():
                         used = most if spent is None else spent.get(name, most)
                         if not _by_release(known[name]):
                             self._enter(known[name], account, reservation, used, reservation.digest)
                         elif release != "":
                             self._enter(known[name], account, reservation, used, release or reservation.digest)
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        self._db.execute("ROLLBACK")
-                    raise
+                self._ahead.pop(reservation.number, None)
         self.release(reservation)
 
     def release(self, reservation: Reservation) -> None:
-        """Gives back what was set aside; of an answer that was settled, nothing is."""
+        """Gives back what was set aside; of an answer that was settled, nothing is. What was booked ahead and cannot be
+        taken back, as the disk fails, counts as spent when the node starts again."""
         with self._lock:
             self._reserved.pop(reservation.number, None)
+            ahead = self._ahead.pop(reservation.number, [])
+            if ahead:
+                with contextlib.suppress(sqlite3.Error), self._written(lasting=False):
+                    self._delete(ahead)
 
     def forget(self, run: str) -> None:
         """Drops what ends with a run that nothing is answered for any more."""
@@ -198,6 +242,31 @@ class Book:
         ]
 
     # ------------------------------------------------------------ inside
+
+    @contextlib.contextmanager
+    def _written(self, lasting: bool = True) -> Iterator[None]:
+        """One transaction, the whole of it or nothing; on disk at the end where it is ``lasting``. Else only the
+        operating system has it, and no disk is waited for: with the next one that lasts it is on disk."""
+        if not lasting:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA wal_autocheckpoint=0")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+        finally:
+            if not lasting:
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute("PRAGMA wal_autocheckpoint=1000")
+
+    def _delete(self, ahead: Sequence[int]) -> None:
+        for number in ahead:
+            self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
 
     def _paid(self, named: str, ledger: str, account: Account) -> bool:
         found = self._db.execute(
