@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -31,3 +32,42 @@ def test_a_process_that_was_forked_has_threads_of_its_own(monkeypatch: pytest.Mo
             pytest.fail("it waits for threads that are not there")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def test_whoever_calls_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a thread would wait for each that works. Here two tasks wait for each other, and a third one thread takes."""
+    monkeypatch.setattr(compiled, "threads", lambda: 2)
+    both, by = threading.Barrier(2), list[str]()
+
+    def task() -> None:
+        by.append(threading.current_thread().name)
+        both.wait(PATIENCE)
+
+    compiled.at_once([task, task])
+    assert threading.current_thread().name in by
+    assert len(set(by)) == 2
+
+
+@pytest.mark.parametrize("fails", ["caller", "other"])
+def test_what_a_task_raises_is_raised_when_nobody_works_any_more(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "threads", lambda: 2)
+    both, done = threading.Barrier(2), list[int]()
+    caller = threading.current_thread()
+
+    def task() -> None:
+        both.wait(PATIENCE)
+        if (threading.current_thread() is caller) == (fails == "caller"):
+            raise ValueError(fails)
+        done.append(1)
+
+    with pytest.raises(ValueError, match=fails):
+        compiled.at_once([task, task])
+    assert done == [1]
+
+
+@pytest.mark.parametrize("several", [1, 2, 5])
+def test_every_task_is_done_once(several: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "threads", lambda: several)
+    done = list[int]()
+    compiled.at_once(partial(done.append, i) for i in range(40))
+    assert sorted(done) == list(range(40))

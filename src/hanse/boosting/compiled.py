@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from hanse.boosting._vectors import known_to_numba
@@ -61,16 +61,38 @@ def threads() -> int:
 
 
 def at_once(tasks: Iterable[Callable[[], Any]], several: bool = True) -> None:
-    """Does all tasks, on several cores where there are several tasks and they are worth it (``several``)."""
-    listed = list(tasks)
-    if not several or len(listed) < 2 or threads() < 2:
-        for task in listed:
+    """Does all tasks, on several cores where there are several tasks and they are worth it (``several``).
+
+    Whoever calls works too, and takes the next task as long as there is one: who hands a task over and waits for it
+    changes threads twice, which takes as long as a small task. Where one raises, that is raised when nobody works any
+    more; what was not begun by then may be left out.
+    """
+    left = list(tasks)[::-1]
+
+    def work() -> None:
+        while left:
+            try:
+                task = left.pop()
+            except IndexError:  # another one took the last
+                return
             task()
+
+    others = min(threads(), len(left)) - 1 if several else 0
+    if others < 1:
+        work()
         return
     if not _pool:
         _pool.append(ThreadPoolExecutor(threads(), "hanse-boosting"))
-    for done in [_pool[0].submit(task) for task in listed]:
-        done.result()
+    begun = [_pool[0].submit(work) for _ in range(others)]
+    try:
+        work()
+    except BaseException:
+        left.clear()
+        wait([one for one in begun if not one.cancel()])
+        raise
+    for one in begun:
+        if not one.cancel():  # it came too late to find anything
+            one.result()
 
 
 def spans(size: int, least: int) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ from hanse.boosting.trees import Trees
 from hanse.messages import Array
 
 _LEAST_ROWS = 1 << 14  # of a thread
+_PARTED = 1 << 18  # rows; fewer are parted in less time than another thread needs to begin
 
 
 @dataclass(slots=True)
@@ -143,7 +144,8 @@ class Workspace:
             part(self.binned, columns, goes_left[at], rows, *ends, np.empty_like(rows), middle[first:last])
 
         places = [place for _, place in nodes]
-        at_once(partial(some, *group) for group in _groups(places))
+        whole = sum(high - low for _, low, high in places)
+        at_once((partial(some, *group) for group in _groups(places)), whole >= _PARTED)
         for (i, (tree, low, high)), cut in zip(nodes, middle.tolist(), strict=True):
             child = int(splits.left[i])
             self.places[child], self.places[child + 1] = (tree, low, cut), (tree, cut, high)
