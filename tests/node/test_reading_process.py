@@ -13,6 +13,7 @@ from hanse.node.catalogue import Catalogue
 from hanse.node.reading_process import ReadingProcess
 from hanse.node.settings import NodeSettings
 from hanse.node.summaries import summaries, summarise
+from hanse.node.surroundings import environment
 
 WAITS = """
 import sys, socket
@@ -34,6 +35,33 @@ runpy.run_module("hanse.node.reading_process", run_name="__main__")
 
 def dies(home: Path, how: str) -> ReadingProcess:
     return ReadingProcess(home, ("-c", WAITS.format(how)))
+
+
+TELLS = WAITS.format('stream.write(json.dumps({"found": dict(os.environ)}).encode() + b"\\n"); stream.flush()')
+
+
+def test_it_gets_to_know_nothing_of_the_nodes_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may hold tokens and keys, and a library that reads a file may be made to do what the file wants."""
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    dataset = Catalogue(tmp_path).add(tmp_path / "a.csv")
+    for name in ("HANSE_TOKEN", "HANSE_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD_OF_OURS"):
+        monkeypatch.setenv(name, "a secret of the node")
+    with ReadingProcess(tmp_path, ("-c", "import json, os" + TELLS)) as reading:
+        found = reading.summary(tmp_path, dataset, None, 1, lambda share: None)
+    assert "a secret of the node" not in found.values()
+    assert not {"PATH", "HOME"} & {*found}
+    assert found.items() <= {**environment(0), "LC_CTYPE": "C.UTF-8"}.items()  # Python adds that one
+
+
+def test_it_runs_no_program_that_lies_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner may stand in a folder that somebody sent."""
+    (tmp_path / "a.csv").write_text("a\n" + "1\n" * 40)
+    for name in ("hanse", "traceback", "polars"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    with ReadingProcess(tmp_path) as reading:
+        Catalogue(tmp_path, reading.describe).add(tmp_path / "a.csv")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_it_says_what_is_said_without_it(tmp_path: Path) -> None:

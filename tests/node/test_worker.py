@@ -24,7 +24,8 @@ from hanse.messages import Message, Record
 from hanse.node.pipe import FREED, KEPT, note, packed, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import SharedBuffer, SharedPool
-from hanse.node.worker import _environment, _Process
+from hanse.node.surroundings import environment
+from hanse.node.worker import _Process
 from tests.waiting import PATIENCE
 
 LARGE = 1 << 20  # elements of float32
@@ -216,10 +217,10 @@ def test_the_worker_knows_no_secrets_and_has_no_network(tmp_path: Path, monkeypa
 def test_a_workers_threads_are_its_owners_word_then_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         monkeypatch.setenv(name, "3")
-        assert _environment(0)[name] == "3"
-        assert _environment(2)[name] == "2"
+        assert environment(0)[name] == "3"
+        assert environment(2)[name] == "2"
         monkeypatch.delenv(name)
-        assert _environment(0)[name] == str(os.cpu_count())
+        assert environment(0)[name] == str(os.cpu_count())
 
 
 def test_the_worker_dies_with_its_agent(tmp_path: Path) -> None:

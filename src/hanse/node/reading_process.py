@@ -1,9 +1,9 @@
 """An owner's file is read for the first time in a process of its own: where a library dies of it, that is a sentence.
 
 Libraries in other languages end their process where a damaged file asks for more memory than there is, and no exception
-is raised that could be caught. The process has no network, the worker's limit on memory, and dies with who asked. What
-was read so has been read in full and is bound by its hash; nearly all later reads are the worker's, whose death is an
-error as well (:mod:`hanse.node.worker`).
+is raised that could be caught. The process has no network, no variables of ours, the worker's limit on memory, and dies
+with who asked. What was read so has been read in full and is bound by its hash; nearly all later reads are the
+worker's, whose death is an error as well (:mod:`hanse.node.worker`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hanse.errors import ConfigError, DataError, HanseError, NotFound, from_code
+from hanse.node.surroundings import environment
 
 if TYPE_CHECKING:
     from hanse.node.dataset import Dataset
@@ -42,9 +43,10 @@ class ReadingProcess:
         from hanse.node.settings import NodeSettings
 
         try:
-            self._memory_mb = NodeSettings.load(home).limits.memory_mb
+            limits = NodeSettings.load(home).limits
         except NotFound:
-            self._memory_mb = NodeSettings().limits.memory_mb
+            limits = NodeSettings().limits
+        self._memory_mb, self._threads = limits.memory_mb, limits.threads
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._stream: Any = None
@@ -107,14 +109,12 @@ class ReadingProcess:
         )
 
     def _start(self) -> None:
-        import hanse
-
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, *self._program, str(theirs.fileno()), str(self._memory_mb), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": str(Path(hanse.__file__).parent.parent)},
+                env=environment(self._threads),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # what a library says when it dies; faults of ours come in an answer

@@ -26,15 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hanse
-from hanse import registry
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
-from hanse.flower.installed import VARIABLE as FLOWER
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
-from hanse.thread_limits import threads
+from hanse.node.surroundings import environment
 from hanse.transport import Progress
 
 PROGRAM = ("-m", "hanse.node.worker_main")
@@ -459,7 +456,7 @@ class Worker:
             process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                env=_environment(self.limits.threads) | ({} if self._seen is None else {"TMPDIR": str(self._scraps())}),
+                env=environment(self.limits.threads) | ({} if self._seen is None else {"TMPDIR": str(self._scraps())}),
                 cwd=self.home if self._seen is None else "/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -481,20 +478,6 @@ def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> M
             process.end(error.message)
         raise error
     return message
-
-
-def _environment(most: int) -> dict[str, str]:
-    """All that the worker gets to know of ours: no PATH, no tokens. ``most`` threads; 0: as many as ours say."""
-    every = threads(most or os.cpu_count() or 1)
-    return {
-        "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
-        "PYTHONHASHSEED": "0",
-        registry.VARIABLE: os.pathsep.join(registry.outside()),
-        "LANG": "C.UTF-8",
-        "MALLOC_ARENA_MAX": "2",
-        **({FLOWER: place} if (place := os.environ.get(FLOWER)) else {}),
-        **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
-    }
 
 
 def _status(status: int | None) -> str:

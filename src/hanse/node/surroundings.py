@@ -1,0 +1,38 @@
+"""The environment of the processes that a node starts beside the data: what they need, and none of its own variables.
+
+Those of a node may hold tokens, passwords and keys, of its own or of what runs beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hanse
+from hanse import registry
+from hanse.flower.installed import VARIABLE as FLOWER
+from hanse.thread_limits import threads
+
+
+def environment(most: int) -> dict[str, str]:
+    """All that such a process gets to know of ours: no PATH, no HOME, no tokens.
+
+    Args:
+        most: threads of its numerical libraries; 0: as many as our own variables say, else one per processor.
+
+    >>> os.environ["HANSE_TOKEN"] = "secret"
+    >>> "HANSE_TOKEN" in environment(2), environment(2)["OMP_NUM_THREADS"]
+    (False, '2')
+    >>> del os.environ["HANSE_TOKEN"]
+    """
+    every = threads(most or os.cpu_count() or 1)
+    return {
+        "PYTHONPATH": str(Path(hanse.__file__).parent.parent),
+        "PYTHONSAFEPATH": "1",  # nothing is imported from where the owner stands: a folder that somebody sent
+        "PYTHONHASHSEED": "0",
+        registry.VARIABLE: os.pathsep.join(registry.outside()),
+        "LANG": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "2",
+        **({FLOWER: place} if (place := os.environ.get(FLOWER)) else {}),
+        **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
+    }
