@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 import hanse
 from hanse.messages import digest
@@ -76,12 +75,7 @@ def environment() -> dict[str, str]:
     import xgboost
 
     found = {m.__name__: m.__version__ for m in (np, scipy, sklearn, xgboost)}
-    return {**found, "python": platform.python_version(), "processor": _processor(), "linear algebra": _kernels()}
-
-
-def _kernels() -> str:
-    """Whose instructions linear algebra uses: two processors of one name may get others."""
-    return ", ".join(sorted({str(part.get("architecture")) for part in threadpool_info()} - {"None"}))
+    return {**found, "python": platform.python_version(), "processor": _processor()}
 
 
 def _processor() -> str:
