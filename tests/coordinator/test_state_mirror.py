@@ -15,6 +15,7 @@ from hanse.coordinator.service import Coordinator
 from hanse.coordinator.state_mirror import FILE, StateMirror, take_up
 from hanse.errors import ConfigError, Conflict
 from hanse.store import Store
+from hanse.store.consents import Consent
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.states import RunState
 from hanse.transports.local import LocalTransport
@@ -26,7 +27,7 @@ def fill(store: Store, end: RunState = RunState.COMPLETED) -> str:
     store.nodes.register("ulm", CertificateOnFile("serial", "print"))
     run = store.runs.create({"num_rounds": 1}, proposer="ada", nodes=["ulm"])
     store.runs.propose(run.id, "h" * 64, {"code": "long"}, actor="ada")
-    store.consents.record(run.id, "ulm", "accept", "h" * 64, actor="otto", via="node")
+    store.consents.decide(Consent(run.id, "ulm", "accept", "h" * 64, "otto", via="node"), start=False)
     store.consents.settle(run.id, "otto", start=True)
     store.rounds.checkpoint(run.id, 0, None, {"step": 0, "label": "train", "round": 1, "started": 1.0, "ended": 2.0})
     store.runs.transition(run.id, end, "coordinator", "done")

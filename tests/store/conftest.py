@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hanse.store.consents import Consent
 from hanse.store.store import Store
 
 
@@ -30,5 +31,4 @@ def running(store: Store) -> str:
     """The id of a run that is running."""
     run = store.runs.create({"rounds": 3}, proposer="ada", nodes=["a"], seed=7)
     store.runs.propose(run.id, "hash", {"code": "x"}, actor="ada")
-    store.consents.record(run.id, "a", "accept", "hash", actor="owner")
-    return store.consents.settle(run.id, "hanse", start=True).id
+    return store.consents.decide(Consent(run.id, "a", "accept", "hash", "owner"), start=True).id

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, func, inspect, select
 
 from hanse.errors import ConfigError, Conflict, HanseError, IllegalTransition, NotAllowed, NotFound
+from hanse.store.consents import Consent
 from hanse.store.database import now
 from hanse.store.schema import codes, runs
 from hanse.store.states import ACTIVE, TERMINAL, TRANSITIONS, RunState, check
@@ -98,13 +99,13 @@ def test_a_run_from_proposal_to_result(store: Store) -> None:
     bundle = {"code": {"x": "print('é')"}, "n": [1, 2.5, None]}
     run = store.runs.propose(run.id, "h", bundle, actor="ada", expires=now() + 60)
     assert store.runs.bundle(run.id) == bundle
-    store.consents.record(run.id, "a", "accept", "h", actor="o1", via="node", reason="fine")
-    assert store.consents.settle(run.id, "hanse", start=True).state == "awaiting_consent"
+    said = Consent(run.id, "a", "accept", "h", "o1", via="node", reason="fine")
+    assert store.consents.decide(said, start=True).state == "awaiting_consent"
     assert store.consents.tally(run.id).remaining == ("b",)
     with pytest.raises(Conflict, match="b did not accept"):
         store.consents.start(run.id, "ada")
-    store.consents.record(run.id, "b", "accept", "h", actor="o2")
-    assert store.consents.settle(run.id, "hanse", start=False).state == "awaiting_consent"
+    said = Consent(run.id, "b", "accept", "h", "o2")
+    assert store.consents.decide(said, start=False).state == "awaiting_consent"
     run = store.consents.start(run.id, "ada")
     assert run.started is not None
     started = run.started
@@ -156,7 +157,7 @@ def test_of_many_decisions_each_is_one_commit_and_few_look_at_all(store: Store) 
     event.listen(store.database.engine, "commit", committed)
     event.listen(store.database.engine, "before_cursor_execute", executed)
     for number, node in enumerate(names):
-        said = store.consents.decide(run, node, "accept", "h", actor="o", start=True, via="node")
+        said = store.consents.decide(Consent(run, node, "accept", "h", "o", via="node"), start=True)
         assert said.state == ("running" if number == 63 else "awaiting_consent")
     assert commits == [64]
     assert looks[0] < 30  # 5 to be expected
@@ -167,19 +168,19 @@ def test_of_many_decisions_each_is_one_commit_and_few_look_at_all(store: Store) 
 def test_a_decision_and_what_it_concludes_are_one(store: Store, url: str, tmp_path: Path) -> None:
     run = proposed(store, ("a", "b", "c"))
     for node in "ab":
-        store.consents.decide(run, node, "accept", "h", actor="o", start=True)
+        store.consents.decide(Consent(run, node, "accept", "h", "o"), start=True)
     with Store(
         url, tmp_path / "other", fsync=False
     ) as other:  # another process takes what was said back, of which this one has not heard
-        other.consents.decide(run, "a", "reject", "h", actor="o", start=True)
+        other.consents.decide(Consent(run, "a", "reject", "h", "o"), start=True)
     assert store.runs.get(run).state == "rejected"
     with pytest.raises(Conflict):
-        store.consents.decide(run, "c", "accept", "h", actor="o", start=True)
+        store.consents.decide(Consent(run, "c", "accept", "h", "o"), start=True)
     late = proposed(store, ("a", "b"), expires=now() + 0.2)
-    store.consents.decide(late, "a", "accept", "h", actor="o", start=True)
+    store.consents.decide(Consent(late, "a", "accept", "h", "o"), start=True)
     while now() < (store.runs.get(late).expires or 0):
         time.sleep(0.01)
-    assert store.consents.decide(late, "a", "accept", "h", actor="o", start=True).state == "expired"
+    assert store.consents.decide(Consent(late, "a", "accept", "h", "o"), start=True).state == "expired"
 
 
 def test_the_runs_of_a_study_are_found_by_an_index(store: Store) -> None:
@@ -192,59 +193,63 @@ def test_the_runs_of_a_study_are_found_by_an_index(store: Store) -> None:
 
 def test_one_rejection_rejects(store: Store) -> None:
     run = proposed(store)
-    store.consents.record(run, "a", "accept", "h", actor="o")
-    store.consents.record(run, "b", "reject", "h", actor="o", reason="no")
-    settled = store.consents.settle(run, "hanse", start=True)
+    store.consents.decide(Consent(run, "a", "accept", "h", "o"), start=True)
+    settled = store.consents.decide(Consent(run, "b", "reject", "h", "o", reason="no"), start=True)
     assert (settled.state, settled.reason) == ("rejected", "rejected by b: no")
 
 
 def test_no_answer_in_time_expires(store: Store) -> None:
     run = proposed(store, expires=now() - 1)
-    store.consents.record(run, "a", "accept", "h", actor="o")
-    settled = store.consents.settle(run, "hanse", start=True)
+    settled = store.consents.decide(Consent(run, "a", "accept", "h", "o"), start=True)
     assert (settled.state, settled.reason) == ("expired", "no answer in time from b")
 
 
 def test_minds_may_change_until_the_run_starts(store: Store) -> None:
     run = proposed(store)
-    first = store.consents.record(run, "a", "reject", "h", actor="o")
-    count = store.events.last()
-    assert store.consents.record(run, "a", "reject", "h", actor="o") == first
-    assert store.events.last() == count  # the same again is nothing new
-    store.consents.record(run, "a", "accept", "h", actor="o", reason="read it again")
-    assert store.events.since(count)[0].detail["before"] == "reject"
-    store.consents.record(run, "b", "accept", "h", actor="o")
-    store.consents.settle(run, "hanse", start=True)
-    assert store.consents.record(run, "b", "accept", "h", actor="o").decision == "accept"
+
+    def say(node: str, decision: str, reason: str = "", start: bool = False) -> str:
+        return store.consents.decide(Consent(run, node, decision, "h", "o", reason=reason), start=start).state
+
+    say("a", "accept", "at first sight")
+    first, count = store.consents.list(run), store.events.last()
+    assert say("a", "accept", "again") == "awaiting_consent"
+    assert (store.consents.list(run), store.events.last()) == (first, count)  # the same again is nothing new
+    assert say("b", "accept", start=True) == "running"
+    assert say("b", "accept") == "running"
     with pytest.raises(Conflict, match="is running"):
-        store.consents.record(run, "b", "reject", "h", actor="o")
+        say("b", "reject")
     assert [c.decision for c in store.consents.list(run)] == ["accept", "accept"]
+    run = proposed(store)
+    say("a", "accept")
+    count = store.events.last()
+    assert say("a", "reject", "read it again") == "rejected"
+    assert store.events.since(count)[0].detail["before"] == "accept"
+    with pytest.raises(Conflict, match="is rejected"):
+        say("a", "accept")
 
 
 def test_consent_that_is_refused(store: Store) -> None:
     run = proposed(store)
-    cases = [
-        (run, "a", "accept", "other", Conflict),
-        (run, "a", "accept", "", Conflict),
-        (run, "z", "accept", "h", NotAllowed),
-        (run, "\0", "accept", "h", NotAllowed),
-        (run, "a", "maybe", "h", ConfigError),
-        ("run-x", "a", "accept", "h", NotFound),
-    ]
-    for run_id, node, decision, bundle_hash, error in cases:
-        with pytest.raises(error):
-            store.consents.record(run_id, node, decision, bundle_hash, actor="o")
-    with pytest.raises(ConfigError, match="via"):
-        store.consents.record(run, "a", "accept", "h", actor="o", via="post")
     pending = store.runs.create({}, proposer="ada", nodes=["a"])
-    with pytest.raises(Conflict):
-        store.consents.record(pending.id, "a", "accept", "", actor="o")
+    cases = [
+        (Consent(run, "a", "accept", "other", "o"), Conflict),
+        (Consent(run, "a", "accept", "", "o"), Conflict),
+        (Consent(run, "z", "accept", "h", "o"), NotAllowed),
+        (Consent(run, "\0", "accept", "h", "o"), NotAllowed),
+        (Consent(run, "a", "maybe", "h", "o"), ConfigError),
+        (Consent(run, "a", "accept", "h", "o", via="post"), ConfigError),
+        (Consent("run-x", "a", "accept", "h", "o"), NotFound),
+        (Consent(pending.id, "a", "accept", "", "o"), Conflict),
+    ]
+    for said, error in cases:
+        with pytest.raises(error):
+            store.consents.decide(said, start=True)
     assert store.consents.list(run) == []
 
 
 def test_of_many_transitions_at_once_one_wins(store: Store) -> None:
     run = proposed(store, ("a",))
-    store.consents.record(run, "a", "accept", "h", actor="o")
+    store.consents.decide(Consent(run, "a", "accept", "h", "o"), start=False)
     results: list[str] = []
     barrier = threading.Barrier(6)
 

@@ -12,6 +12,7 @@ import pytest
 
 from hanse.errors import ConfigError
 from hanse.messages import Record
+from hanse.store.consents import Consent
 from hanse.store.nodes import CertificateOnFile
 from hanse.store.store import Store
 from hanse.store.studies import StudyBounds
@@ -27,7 +28,7 @@ def fill(store: Store) -> dict[str, str]:
         ids[name] = run.id
         if way:
             store.runs.propose(run.id, "h", {"code": "x"}, actor="ada")
-            store.consents.record(run.id, "a", "accept", "h", actor="clinic")
+            store.consents.decide(Consent(run.id, "a", "accept", "h", "clinic"), start=False)
         for state in way:
             store.runs.transition(run.id, state, "ada")
             if state == "running":

@@ -35,6 +35,7 @@ from hanse.errors import (
 from hanse.identity import read_certificate
 from hanse.messages import Json
 from hanse.store import Store
+from hanse.store.consents import Consent
 from hanse.store.database import iso
 from hanse.store.events import Note
 from hanse.store.faults import passing
@@ -153,8 +154,8 @@ class ConsentDesk:
         if said.get("decision") in ("accept", "reject"):
             actor = f"{said.get('actor') or 'standing policy'} at {node}"
             try:
-                words, proof = _text(said.get("reason")), said.get("proof")
-                await self.decide(run_id, node, said["decision"], run.bundle_hash, actor, "node", words, proof)
+                told = (said["decision"], run.bundle_hash, actor, "node", _text(said.get("reason")), said.get("proof"))
+                await self.decide(Consent(run_id, node, *told))
             except Conflict:
                 pass  # the run has ended meanwhile, or the node said so by a message of its own
             except (NotAuthenticated, WireError) as error:
@@ -174,52 +175,41 @@ class ConsentDesk:
 
     # ------------------------------------------------------------ the decision
 
-    async def decide(
-        self,
-        run_id: str,
-        node: str,
-        decision: str,
-        sha256: str,
-        actor: str,
-        via: str,
-        reason: str = "",
-        proof: Json = None,
-    ) -> StoredRun:
-        """Notes a node's decision and draws the conclusion. ``proof``: what the node signed of it, None where it has no
-        key. Raises as ``Consents.record``; ``NotAuthenticated`` or ``WireError`` where the proof is of something else,
-        or a node that has a key signed nothing."""
+    async def decide(self, said: Consent) -> StoredRun:
+        """Notes a node's decision and draws the conclusion. Its ``proof`` is what the node signed of it, None where it
+        has no key. Raises as ``Consents.decide``; ``NotAuthenticated`` or ``WireError`` where the proof is of something
+        else, or a node that has a key signed nothing."""
 
         def record() -> StoredRun:
-            run, known = self._store.runs.get(run_id), self._store.nodes.get(node)
+            run, known = self._store.runs.get(said.run), self._store.nodes.get(said.node)
             check_enrolled(known)
-            if proof is not None:
-                self._check(proof, run, known, decision, sha256)
-            elif via == "node" and self._certified(node):
+            if said.proof is not None:
+                self._check(said, run, known)
+            elif said.via == "node" and self._certified(said.node):
                 raise WireError("a node that has a key signs its owner's decisions; this one came without a proof")
-            start = bool(run.config.get("auto_start", True))
             try:
-                return self._store.consents.decide(
-                    run_id, node, decision, sha256, actor=actor, start=start, via=via, reason=reason, proof=proof
-                )
+                return self._store.consents.decide(said, start=bool(run.config.get("auto_start", True)))
             except Conflict:
-                if decision == "reject" and run.state in (RunState.RUNNING, RunState.PAUSED):  # taken back meanwhile
-                    detail: dict[str, Json] = {"reason": reason, "hash": sha256, "via": via, "proof": proof}
-                    self._store.events.extend([Note("consent.withdrawn", run_id, node, actor, detail)])
+                if said.decision == "reject" and run.state in (RunState.RUNNING, RunState.PAUSED):  # taken back since
+                    detail: dict[str, Json] = {"reason": said.reason, "hash": said.hash, "via": said.via}
+                    note = Note("consent.withdrawn", said.run, said.node, said.actor, {**detail, "proof": said.proof})
+                    self._store.events.extend([note])
                 raise
 
         run = await asyncio.to_thread(record)
         self._follow(run)
         return run
 
-    def _check(self, proof: Json, run: StoredRun, node: Node, decision: str, sha256: str) -> None:
+    def _check(self, claimed: Consent, run: StoredRun, node: Node) -> None:
         """Raises ``NotAuthenticated`` unless the node's present key signed exactly this. Blocks."""
         if not self._authority:
             raise NotAuthenticated("no node of this coordinator has a key to sign with")
+        proof: Json = claimed.proof
         said = proven(proof, self._authority)
-        if (said.node, said.run, said.sha256, said.decision) != (node.id, run.id, sha256, decision):
+        if (said.node, said.run, said.sha256, said.decision) != (node.id, run.id, claimed.hash, claimed.decision):
             raise NotAuthenticated(
                 f"what {node.id} signed is its {said.decision} to run {said.run[:80]}, hash {said.sha256[:12]}; "
-                f"expected its {decision} to run {run.id}, hash {sha256[:12]}"
+                f"expected its {claimed.decision} to run {run.id}, hash {claimed.hash[:12]}"
             )
         if said.proposer != run.proposer:
             raise NotAuthenticated(f"what {node.id} signed is for a proposal of {said.proposer[:80]!r}")
@@ -245,7 +235,7 @@ class ConsentDesk:
         proof = None
         if run.state is RunState.AWAITING_CONSENT and node in self._presence.online():
             proof = await self._relay(run, node, decision, account)
-        return await self.decide(run_id, node, decision, sha256, account, "coordinator", reason, proof)
+        return await self.decide(Consent(run_id, node, decision, sha256, account, reason=reason, proof=proof))
 
     async def _relay(self, run: StoredRun, node: str, decision: str, account: str) -> Json:
         """Tells the node; what it signed of it."""
@@ -289,8 +279,7 @@ class ConsentDesk:
             try:
                 for run, decision, actor in decided:
                     if (proof := await self._relay(run, node, decision, actor)) is not None:
-                        sha256 = run.bundle_hash
-                        await self.decide(run.id, node, decision, sha256, actor, "coordinator", proof=proof)
+                        await self.decide(Consent(run.id, node, decision, run.bundle_hash, actor, proof=proof))
             except HanseError as error:
                 _log.info("node %s did not take a decision: %s", node, error.message)
             finally:

@@ -31,6 +31,7 @@ from hanse.identity import Authority
 from hanse.messages import Json, Message, Record
 from hanse.store import Store
 from hanse.store.accounts import UserAccount
+from hanse.store.consents import Consent
 from hanse.store.faults import passing
 from hanse.store.nodes import ENROLLED
 from hanse.transport import Progress, Transport
@@ -321,7 +322,9 @@ class Coordinator:
         actor, reason = str(data.get("actor") or "owner")[:100], str(data.get("reason") or "")[:2000]
         proof = data.get("proof")
         by = f"{actor} at {peer}"
-        settled = await self.runs.consent.decide(run, peer, str(decision), sha256, by, "node", reason, proof)
+        settled = await self.runs.consent.decide(
+            Consent(run, peer, str(decision), sha256, by, via="node", reason=reason, proof=proof)
+        )
         return "ok", {"state": str(settled.state)}
 
     async def _certificate(self, peer: str, data: Mapping[str, Json]) -> tuple[str, dict[str, Json]]:

@@ -31,10 +31,10 @@ class Consent:
     decision: str
     hash: str
     actor: str
-    via: str
-    reason: str
-    time: float
+    via: str = "coordinator"
+    reason: str = ""
     proof: Mapping[str, Json] | None = None
+    time: float = 0.0  # when it was noted
 
     def public(self) -> dict[str, Json]:
         """As REST shows it, times in ISO 8601."""
@@ -87,20 +87,10 @@ class Consents:
         with self._database.read() as connection:
             return connection.execute(query).scalar()
 
-    def record(
-        self,
-        run_id: str,
-        node_id: str,
-        decision: str,
-        bundle_hash: str,
-        *,
-        actor: str,
-        via: str = "coordinator",
-        reason: str = "",
-        proof: Mapping[str, Json] | None = None,
-    ) -> Consent:
-        """Notes a decision. The same again changes nothing, at any time, but that it is proven now; another one
-        replaces it as long as the run awaits consent. ``proof`` was checked by the caller.
+    def decide(self, said: Consent, *, start: bool) -> StoredRun:
+        """Notes a decision and draws the conclusion (:meth:`settle`) in one commit: a thousand nodes make a thousand of
+        them. The same again changes nothing, at any time, but that it is proven now; another one replaces it as long as
+        the run awaits consent. Its ``proof`` was checked by the caller; its ``time`` is now, whatever it says.
 
         Raises:
             ConfigError: the decision is neither ``accept`` nor ``reject``.
@@ -108,79 +98,44 @@ class Consents:
             Conflict: the hash is not the proposal's, or the run no longer awaits consent.
         """
         with self._database.write() as tx:
-            run = self._runs.get_in(tx.connection, run_id)
-            return self._record_in(tx, run, node_id, decision, bundle_hash, actor, via, reason, proof)
-
-    def decide(
-        self,
-        run_id: str,
-        node_id: str,
-        decision: str,
-        bundle_hash: str,
-        *,
-        actor: str,
-        start: bool,
-        via: str = "coordinator",
-        reason: str = "",
-        proof: Mapping[str, Json] | None = None,
-    ) -> StoredRun:
-        """:meth:`record` and :meth:`settle` in one commit: a thousand nodes make a thousand of them. Raises as
-        :meth:`record` does."""
-        with self._database.write() as tx:
-            run = self._runs.get_in(tx.connection, run_id)
-            self._record_in(tx, run, node_id, decision, bundle_hash, actor, via, reason, proof)
-            if decision == ACCEPT and self._waits(tx.connection, run):
+            run = self._runs.get_in(tx.connection, said.run)
+            self._record_in(tx, run, said)
+            if said.decision == ACCEPT and self._waits(tx.connection, run):
                 return run
-            return self._settle_in(tx, run, actor, start)
+            return self._settle_in(tx, run, said.actor, start)
 
-    def _record_in(
-        self,
-        tx: Transaction,
-        run: StoredRun,
-        node_id: str,
-        decision: str,
-        bundle_hash: str,
-        actor: str,
-        via: str,
-        reason: str,
-        proof: Mapping[str, Json] | None,
-    ) -> Consent:
-        run_id = run.id
-        if decision not in (ACCEPT, REJECT):
-            raise ConfigError(f"a decision is 'accept' or 'reject', not {decision!r}")
-        if via not in ("node", "coordinator"):
-            raise ConfigError(f"consent comes via 'node' or 'coordinator', not {via!r}")
-        if node_id not in run.nodes:
-            raise NotAllowed(f"node {node_id!r} is not asked for run {run_id}")
-        if not run.bundle_hash or bundle_hash != run.bundle_hash:
+    def _record_in(self, tx: Transaction, run: StoredRun, said: Consent) -> None:
+        if said.decision not in (ACCEPT, REJECT):
+            raise ConfigError(f"a decision is 'accept' or 'reject', not {said.decision!r}")
+        if said.via not in ("node", "coordinator"):
+            raise ConfigError(f"consent comes via 'node' or 'coordinator', not {said.via!r}")
+        if said.node not in run.nodes:
+            raise NotAllowed(f"node {said.node!r} is not asked for run {run.id}")
+        if not run.bundle_hash or said.hash != run.bundle_hash:
             raise Conflict(
-                f"this consent is for hash {str(bundle_hash)[:12]!r}, but run {run_id} proposes "
+                f"this consent is for hash {str(said.hash)[:12]!r}, but run {run.id} proposes "
                 f"{run.bundle_hash[:12]!r}; read the proposal again"
             )
-        before = next(iter(_of(tx.connection, run_id, node_id)), None)
-        if before is not None and before.decision == decision:
-            if before.proof is not None or proof is None:
-                return before
-            tx.execute(
-                update(consents).where(consents.c.run == run_id, consents.c.node == node_id).values(proof=dict(proof))
-            )
-            return replace(before, proof=proof)
+        before = next(iter(_of(tx.connection, run.id, said.node)), None)
+        if before is not None and before.decision == said.decision:
+            if before.proof is None and said.proof is not None:
+                this = (consents.c.run == run.id, consents.c.node == said.node)
+                tx.execute(update(consents).where(*this).values(proof=dict(said.proof)))
+            return
         if run.state is not RunState.AWAITING_CONSENT:
-            raise Conflict(f"run {run_id} is {run.state}; consent can be given while it is awaiting_consent")
-        said = (decision, bundle_hash, words(actor, 200), via, words(reason), now(), proof)
-        consent = Consent(run_id, node_id, *said)
-        values: dict[str, Any] = {name: getattr(consent, name) for name in Consent.__slots__}
+            raise Conflict(f"run {run.id} is {run.state}; consent can be given while it is awaiting_consent")
+        said = replace(said, actor=words(said.actor, 200), reason=words(said.reason), time=now())
+        values: dict[str, Any] = {name: getattr(said, name) for name in Consent.__slots__}
         tx.execute(self._database.upsert(consents, tuple(values), ("run", "node")), values)
         detail = {
-            "decision": decision,
+            "decision": said.decision,
             "before": before.decision if before else None,
-            "hash": bundle_hash,
-            "via": via,
-            "reason": consent.reason,
-            "signed": proof is not None,
+            "hash": said.hash,
+            "via": said.via,
+            "reason": said.reason,
+            "signed": said.proof is not None,
         }
-        self._events.record(tx, "consent", run=run_id, node=node_id, actor=actor, detail=detail)
-        return consent
+        self._events.record(tx, "consent", run=run.id, node=said.node, actor=said.actor, detail=detail)
 
     def settle(self, run_id: str, actor: str, *, start: bool) -> StoredRun:
         """Draws the conclusion in one commit, so that nobody changes their mind in between: any
