@@ -108,6 +108,16 @@ def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, wrong: tuple[str, str]
         list(outcomes(Policies({"a": TEXT}, VOCABULARY), read_cases(cases, VOCABULARY)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"), [("yaml", "cases: []"), ("json", '{"given": {}, "cases": []}'), ("csv", "name,expect\n")]
+)
+def test_a_table_without_a_case_is_none(tmp_path: Path, kind: str, text: str) -> None:
+    """Or a test of policies that tests nothing would be passed."""
+    (tmp_path / f"cases.{kind}").write_text(text)
+    with pytest.raises(ConfigError, match="there are no cases"):
+        read_cases(tmp_path / f"cases.{kind}", VOCABULARY)
+
+
 def test_a_table_that_is_too_large_or_says_one_fact_twice_is_said(tmp_path: Path) -> None:
     cases = tmp_path / "cases.csv"
     cases.write_text("name,action,expect,privacy,privacy.epsilon\nx,answer,allow,1,2\n")

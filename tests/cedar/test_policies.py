@@ -113,6 +113,24 @@ def test_a_fact_that_is_missing_or_of_another_type_is_no_yes() -> None:
     [
         (RESEARCH.replace("purpose", "purpos"), "research: .*purpos.*not found"),
         (RESEARCH + SMALL.replace("context has rows && ", ""), "small: .*rows"),  # may be absent
+        *[
+            (RESEARCH + f'@id("typo") forbid (principal, {action}, resource) when {{ {condition} }};', f"typo: {said}")
+            for action, condition, said in (  # to Cedar each is sound, and forbids nothing
+                ("action", "context has rowz && context.rowz < 9", "context.rowz is not.*mean context.rows.*"),
+                ("action", "context has rowz || context.nodes < 3", "context.rowz is not found"),
+                (
+                    'action == Action::"answer"',
+                    "context has privacy && context.privacy has epsilom",
+                    "context.privacy.epsilom is not found; did you mean context.privacy.epsilon",
+                ),
+                (
+                    "action",
+                    'principal has role && principal.role == "x"',
+                    "principal.role is not found; there are none",
+                ),
+                ("action", "(if context.nodes > 3 then context else context) has rowz", r"\.\.\..rowz is not found"),
+            )
+        ],
         (RESEARCH.replace("action,", 'action == Action::"anwser",'), "anwser"),
         (RESEARCH.replace("principal,", 'principal == User::"a",'), "User"),
         (RESEARCH.replace("*test*", '*test*" || context.rounds == "10'), "research: .*String"),

@@ -67,7 +67,8 @@ class Outcome:
 
 
 def read_cases(path: Path, vocabulary: Vocabulary) -> list[Case]:
-    """The cases of a file. Raises ``ConfigError`` for what is no table, and for a fact that there is not."""
+    """The cases of a file. Raises ``ConfigError`` for what is no table, has no case, or names a fact that
+    there is not."""
     try:
         text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -76,6 +77,8 @@ def read_cases(path: Path, vocabulary: Vocabulary) -> list[Case]:
         given, listed = _csv(text) if path.suffix == ".csv" else _listed(_plain(path, text), path)
     except (csv.Error, RecursionError) as error:
         raise ConfigError(f"{path.name} is no table of cases: {error}") from None
+    if not listed:
+        raise ConfigError(f"there are no cases in {path.name}, and so nothing is tried; write at least one")
     known = {fact for kind in vocabulary.facts.values() for fact in typing.get_type_hints(kind)}
     for name in given:
         if name not in known and name not in _OWN:

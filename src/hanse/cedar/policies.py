@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hanse.cedar.missing import missing
 from hanse.cedar.vocabulary import Vocabulary
 from hanse.errors import ConfigError
 from hanse.json_writer import writer
@@ -78,6 +79,12 @@ class Policies:
         self._set = self._parsed("the policies", text)
         read = json.loads(self._cedar.policies_to_json_str(text))
         self.policies = _named(read)
+        if wrong := [
+            f"{self.policies[n].name}: {what}"
+            for n, p in read["staticPolicies"].items()
+            for what in missing(p, vocabulary)
+        ]:
+            raise _not_there("; ".join(wrong[:5]))
         self.used = vocabulary.naming(frozenset(_attributes(read)))
         self._check(text, vocabulary.schema())
         self._check(text, self.used.schema())
@@ -100,7 +107,7 @@ class Policies:
         result = self._cedar.validate_policies(text, schema)
         if not result.validation_passed or result.errors:
             said = "; ".join(f"{self._renamed(e.policy_id)}: {self._renamed(e.error)}" for e in result.errors[:5])
-            raise ConfigError(f"policies ask for what there is not: {_line(said)}")
+            raise _not_there(said)
 
     def _renamed(self, text: str) -> str:
         return _NUMBERED.sub(lambda found: self.policies[found[0]].name if found[0] in self.policies else "", text)
@@ -174,6 +181,10 @@ class Policies:
 
     def _no(self, by: tuple[str, ...], reason: str) -> Ruling:
         return Ruling(False, by, reason, self.version)
+
+
+def _not_there(said: str) -> ConfigError:
+    return ConfigError(f"policies ask for what there is not: {_line(said)}")
 
 
 def _line(text: object) -> str:
