@@ -73,6 +73,7 @@ GROUND = (
     "suppression",
     "subjects",
     "budgets",
+    "researcher_code",
     "noised",
     "attack",
     "allocator",

@@ -128,8 +128,24 @@ def test_images() -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("def build(task, options):\n    raise ValueError('patient 4711')", r"ValueError in line 2"),
-        ("x = (", r"SyntaxError in line 1"),
+        ("def build(task, options):\n    raise ValueError(f'patient {4700 + 11}')", r"ValueError in line 2: raise"),
+        (
+            "def build(task, options):\n    raise type(f'Patient{4700 + 11}', (KeyError,), {})",
+            r"failed: KeyError in line 2: raise type",
+        ),
+        (
+            "def build(task, options):\n    exec(compile('\\n' * 4710 + '1 / 0', '<training plan>', 'exec'))",
+            r"ZeroDivisionError in line 2: exec",
+        ),
+        (
+            "def build(task, options):\n    raise SyntaxError('x', ('', 4700 + 11, 1, ''))",
+            r"SyntaxError in line 2: raise",
+        ),
+        (
+            "from torch import nn\ndef build(task, options):\n    return nn.Linear(97, 1)",
+            r"RuntimeError in none of its own lines \(raised in torch\.nn\.modules\.linear\)",
+        ),
+        ("x = (", r"is no Python that runs here: '\(' was never closed in line 1"),
         ("x = 1", "no function build"),
         ("def build(task, options):\n    return 3", "returned int; expected an nn.Module"),
         ("import not_there", "ModuleNotFoundError in line 1"),

@@ -159,6 +159,9 @@ def test_a_plan_learns_from_the_approved_data_set_and_reaches_nothing_else(tmp_p
             # the test can fail: what may be seen, is
             with pytest.raises(RunFailed, match="KeyError"):
                 await run_of(node, plan_bundle(home, [str(tmp_path / "data" / "visits.csv")]), "run-2")
+            log = (home / "plan.log").read_text()  # where the owner finds all of it
+            assert "\nKeyError\n" in log
+            assert "was the direct cause" in log
             for run in ("run-1", "run-2"):
                 await node.coordinator.ask("finished", {"run": run, "state": "completed"})
             await eventually(lambda: node.agent.worker.caged is None)

@@ -202,7 +202,7 @@ class SimulatedRun:
             self._let_go()
             self._tell("cancelled", reason="cancelled by the data scientist")
         except HanseError as error:
-            self._error = error
+            self._error = self._error or error
             self._let_go()
             self._tell("rejected" if isinstance(error, Refused) else "failed", reason=error.message)
         except BaseException as error:  # a mistake in an algorithm: the one who watches must hear of it
@@ -356,7 +356,8 @@ class SimulatedRun:
         try:
             self._waiting.add(progress)
             body = await future
-        except HanseError:
+        except HanseError as error:
+            self._error = self._error or error.__cause__  # of a researcher's code, who here sees all of it
             raise
         except Exception as error:
             self._error = self._error or error

@@ -86,9 +86,9 @@ def answered(
     except Exception as error:
         import traceback
 
-        traceback.print_exc()  # into the owner's worker.log
+        traceback.print_exc()  # into the owner's plan.log
         raise NodeFailed(
-            f"the ClientApp failed with {type(error).__name__}; the node's owner finds more in worker.log"
+            f"the ClientApp failed with {type(error).__name__}; the node's owner finds more in plan.log"
         ) from None
 
 

@@ -380,7 +380,8 @@ class Averaging:
         rows = preparation.rows(site, ask.prepared)
         site.progress()
         memory = recalled(site, ask.counted)
-        visit = Visit(ask.model, common.learned, ask.server, memory or {}, common.settings, lost=memory is None)
+        settings = self._configured(site, ask.round, len(rows.train), common.settings)
+        visit = Visit(ask.model, common.learned, ask.server, memory or {}, settings, lost=memory is None)
         measured = self.local.measured(visit)
         sums, metrics = evaluate(model, measured, rows, ask.prepared) if ask.measures else ({}, {})
         return rows, visit, sums, {**metrics, "n": float(len(rows.train)), "n_test": float(len(rows.test))}
@@ -395,6 +396,16 @@ class Averaging:
         """The model of this site's own, as the result of a run."""
         about = (ask.prepared, site.config["model_name"], model_options(site.config))
         return result_of(self.name, *about, self.local.measured(visit), history=[], best=None, round=ask.round - 1)
+
+    def _configured(self, site: Site, round: int, rows: int, settings: dict[str, Json]) -> dict[str, Json]:
+        """The settings at a site in a round. Raises ``ConfigError`` where the strategy gives one that is none."""
+        own = self.local.configured(site.node, round, rows, settings)
+        for name, value in own.items():
+            setting = self.settings.get(name)
+            if setting is None or not setting.check.fits(value):
+                expected = setting.check.expected if setting else f"one of {', '.join(self.settings)}"
+                raise ConfigError(f"{self.name} gives {site.node} {name} = {value!r}; expected {expected}")
+        return {**settings, **own} if own else settings
 
     def _common(self, site: Site, ask: Question) -> _Common:
         return _Common(_learned(ask.model, ask.buffers), by_round.at(self._chosen(site.config), ask.round))

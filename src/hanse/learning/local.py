@@ -98,6 +98,10 @@ def _rows(node: str, rows: int, settings: Mapping[str, Json]) -> float:
     return float(rows)
 
 
+def _alike(node: str, round: int, rows: int, settings: Mapping[str, Json]) -> Mapping[str, Json]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class LocalStep:
     """One site's part of a strategy.
@@ -114,6 +118,9 @@ class LocalStep:
             with: a site that lost it begins its own anew, and the others go on.
         measured: the parameters that are measured at this site; θ, where nothing else is said.
         trained: the whole training, by :meth:`Visit.train`, in place of one from θ with ``term``; None: that one.
+        configured: settings that differ at a site in a round, from its node, the round, its training rows and the run's
+            settings: more passes for few rows, say. It is computed at the site, by the file that owners have read, so
+            that no coordinator can ask a node for what its owner did not accept.
         weight: what a site counts for, from its node, its training rows (more than 0) and the run's settings.
         gradient: whether ``told`` needs :attr:`hanse.training.Learned.gradient`.
     """
@@ -127,6 +134,7 @@ class LocalStep:
     personal: bool = False
     measured: Callable[[Visit], Arrays] = _common
     trained: Callable[[Visit], Learned] | None = None
+    configured: Callable[[str, int, int, Mapping[str, Json]], Mapping[str, Json]] = _alike
     weight: Callable[[str, int, Mapping[str, Json]], float] = _rows
     gradient: bool = False
 

@@ -3,8 +3,8 @@
 The text has a function ``build(task, options)`` that returns the module, and may have ``loss(output, y)`` and
 ``optimizer(module, learning_rate)``; it is a researcher's training plan (:mod:`hanse.models.torch_module`), or names a
 function of Hanse. It is executed where it trains, in a node's worker, and where the result is loaded, never at the
-coordinator. What it raises crosses the wire as the kind of error and the line, never as text that it could have filled
-with data.
+coordinator. What it raises crosses the wire as the kind of error and the line of the text, never as a message that may
+be filled with data; that stays with the owner, in ``plan.log`` (:mod:`hanse.researcher_code`).
 
 Parameters and buffers (running means, counters) are the arrays of the module's ``state_dict``; all are
 averaged, whole-number ones are rounded. A plan may say which of them travel, ``sent(module)``, such as those of an
@@ -38,6 +38,7 @@ from hanse.messages import Array, Json, Record
 from hanse.models import _torch_device
 from hanse.models._torch_many import Given, mapped, multiplied, stackable, trained
 from hanse.models._torch_rows import clipped_gradients
+from hanse.researcher_code import told
 from hanse.task import NUMBER, PROBABILITIES, Task
 from hanse.training import Learned, ProximalTerm, Training
 
@@ -113,10 +114,10 @@ class TorchModule:
                 if losses is None:
                     loss_of = own or _loss(self.task)
                     losses = mapped(torch, module, lambda output, y: loss_of(self._shaped(output), y))
-                by_rows: dict[int, list[int]] = {}
-                for place, (_, _, y, _, _) in enumerate(given):
-                    by_rows.setdefault(len(y), []).append(place)
-                for places in by_rows.values():
+                alike: dict[tuple[float, ...], list[int]] = {}
+                for place, (_, _, y, _, how) in enumerate(given):
+                    alike.setdefault((len(y), how.epochs, how.batch_size, how.learning_rate), []).append(place)
+                for places in alike.values():
                     if len(places) == 1:
                         continue  # by itself, to its own last digit
                     stack = [given[i] for i in places]
@@ -246,14 +247,21 @@ class TorchModule:
         library()
         try:
             names: dict[str, Any] = {"__name__": "training_plan"}
-            exec(_compiled(self.source), names)
+            exec(self._code(), names)
             if not callable(names.get("build")):
                 raise ConfigError(f"{self._called} has no function build(task, options)")
             yield names
         except HanseError:
             raise
         except Exception as error:
-            raise NodeFailed(f"{self._called} failed: {type(error).__name__}{_line(error)}") from None
+            raise NodeFailed(f"{self._called} failed: {told(error, _FILE, self.source)}") from error
+
+    def _code(self) -> CodeType:
+        try:
+            return _compiled(self.source)
+        except SyntaxError as error:  # which tells of the text alone
+            where = f" in line {error.lineno}" if error.lineno else ""
+            raise NodeFailed(f"{self._called} is no Python that runs here: {error.msg}{where}") from error
 
 
 @functools.lru_cache(8)
@@ -320,16 +328,6 @@ class _Added:
             return None
         found = {name: (g / max(1, self.steps)).cpu().numpy() for name, g in self._sums.items()}
         return {name: found.get(name, np.zeros_like(a)) for name, a in parameters.items()}
-
-
-def _line(error: Exception) -> str:
-    found = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == _FILE:
-            found = f" in line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return found
 
 
 def _loss(task: Task, reduction: str = "mean") -> Callable[[Any, Any], Any]:

@@ -204,6 +204,12 @@ class Worker:
         return Worker(home, self.node, self.limits, self.owner, self.pool, self._died, self._program, seen)
 
     @property
+    def _log(self) -> Path:
+        """What the process says, for the owner. In a cage a researcher's code speaks: into a file of its own, which
+        stays when the cage goes."""
+        return self.home / "worker.log" if self._seen is None else self.home.parent / "plan.log"
+
+    @property
     def pid(self) -> int | None:
         """Of the process that works; None while there is none."""
         return self._process.process.pid if self._process is not None and self._process.alive else None
@@ -421,7 +427,9 @@ class Worker:
                 raise NotAllowed("this node cannot shut the code of a training plan in, so it does not run any")
         except TimeoutError:
             process.end("it did not start")
-            raise WorkerDied("the node's worker did not start; its owner finds the reason in worker.log") from None
+            raise WorkerDied(
+                f"the node's worker did not start; its owner finds the reason in {self._log.name}"
+            ) from None
         except BaseException:
             process.end("it was not wanted any more")
             raise
@@ -449,7 +457,7 @@ class Worker:
             "seen": None if self._seen is None else [str(path) for path in self._seen],
         }
         command = [sys.executable, *self._program, str(theirs.fileno()), json.dumps(settings)]
-        log = os.open(self.home / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
         try:

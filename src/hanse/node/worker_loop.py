@@ -1,7 +1,8 @@
 """The loop of the worker process: one task at a time, with data and models kept warm between tasks.
 
 Heavy libraries are loaded when a task needs them. What it says of an error is a code and a sentence: the text of a
-library's exception may hold values of the data, so it stays in the owner's ``worker.log``.
+library's exception may hold values of the data, so it stays with the owner, in ``worker.log``, or of a cage in
+``plan.log``.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ class WorkerLoop:
             self._fail(error)
         except Exception as error:
             traceback.print_exc()
-            what = type(error).__name__
-            self._fail(NodeFailed(f"the task failed with {what}; the node's owner finds more in worker.log"))
+            what, log = type(error).__name__, "plan.log" if self._caged else "worker.log"
+            self._fail(NodeFailed(f"the task failed with {what}; the node's owner finds more in {log}"))
 
     def _do(self, packet: Packet) -> None:
         fds = list(packet.fds)
