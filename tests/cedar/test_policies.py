@@ -116,7 +116,11 @@ def test_a_fact_that_is_missing_or_of_another_type_is_no_yes() -> None:
         *[
             (RESEARCH + f'@id("typo") forbid (principal, {action}, resource) when {{ {condition} }};', f"typo: {said}")
             for action, condition, said in (  # to Cedar each is sound, and forbids nothing
-                ("action", "context has rowz && context.rowz < 9", "context.rowz is not.*mean context.rows.*"),
+                (
+                    "action",
+                    "context has rowz && context.rowz < 9",
+                    "context.rowz is not found; did you mean context.rows.$",
+                ),
                 ("action", "context has rowz || context.nodes < 3", "context.rowz is not found"),
                 (
                     'action == Action::"answer"',

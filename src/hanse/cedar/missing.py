@@ -15,12 +15,13 @@ from hanse.cedar.vocabulary import Attribute, Vocabulary
 Records = list[tuple[Attribute, ...]]
 
 
-def missing(policy: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[str]:
+def missing(policy: Mapping[str, Any], vocabulary: Vocabulary) -> list[str]:
     """What a policy (in Cedar's JSON) names that none of its actions has, in words."""
     scope = policy.get("action", {})
     named = [entity.get("id") for entity in (*scope.get("entities", ()), scope.get("entity", {}))]
     contexts = [attributes for action, attributes in vocabulary.actions.items() if action in named]
     contexts = contexts or [*vocabulary.actions.values()]
+    found: dict[str, None] = {}
     unread: list[Any] = [policy.get("conditions")]
     while unread:
         one = unread.pop()
@@ -30,7 +31,8 @@ def missing(policy: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[str]:
             unread += one.values()
             for looked in (one.get("has"), one.get(".")):
                 if isinstance(looked, dict) and isinstance(looked.get("attr"), str):
-                    yield from _missing(looked["left"], looked["attr"], contexts)
+                    found |= dict.fromkeys(_missing(looked["left"], looked["attr"], contexts))
+    return list(found)
 
 
 def _missing(left: Any, name: str, contexts: Records) -> Iterator[str]:
