@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "algorithms"))
-from drive import Drive, shares, toy  # noqa: E402
+from drive import Drive, same, shares, toy  # noqa: E402
 
+from hanse.errors import ConfigError  # noqa: E402
 from hanse.prediction import Predictor, native_model  # noqa: E402
+from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
+from hanse.task import Task  # noqa: E402
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -164,3 +167,49 @@ def test_of_a_language_model_only_the_adapter_travels() -> None:
     history = result.data["history"]
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["accuracy"] > 0.7
+
+
+LOADS = (
+    PLAIN
+    + """
+def training_data(X, y, batch_size):
+    rows = torch.utils.data.TensorDataset(X + noise * torch.randn_like(X), y)
+    return torch.utils.data.DataLoader(rows, batch_size, shuffle=True)
+"""
+)
+
+
+def test_a_plan_loads_its_rows_itself() -> None:
+    """In one batch the order does not count, so it is what the rows are without a loader; what a loader draws follows
+    from run, site and round."""
+    whole = {"batch_size": 1000, "local_epochs": 3, "num_rounds": 2}
+    usual = Drive(shares(toy(200), 120, 80), **settings(PLAIN, **whole)).run()
+    loaded = Drive(shares(toy(200), 120, 80), **settings("noise = 0.0\n" + LOADS, **whole)).run()
+    for name, array in usual.arrays.items():
+        np.testing.assert_allclose(loaded.arrays[name], array, rtol=0, atol=1e-5)
+    noisy = [Drive(shares(toy(200), 120, 80), **settings("noise = 1.0\n" + LOADS, **whole)).run() for _ in range(2)]
+    assert same(*noisy)
+    assert np.abs(noisy[0].arrays["model.0.weight"] - usual.arrays["model.0.weight"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [
+        ("[]", "training_data of the training plan gave no batch of a pass"),
+        ("[X]", "training_data of the training plan gave a Tensor; expected batches"),
+        ("[(X, y[1:])]", "expected batches .x, y. of as many rows in both"),
+    ],
+)
+def test_a_plan_that_loads_no_batches_is_told(gives: str, says: str) -> None:
+    plan = PLAIN + f"\ndef training_data(X, y, batch_size):\n    return {gives}\n"
+    with pytest.raises(AssertionError, match=says):
+        Drive(shares(toy(80), 40, 40), **settings(plan)).run()
+
+
+def test_noise_for_each_row_takes_no_rows_of_a_plans_own() -> None:
+    model = find("models", "torch_module").build(
+        Task("binary", ("a",), ("0", "1")), {"plan": {"source": "noise = 0\n" + LOADS}}
+    )
+    start = model.init(np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="leave training_data out"):
+        model.clipped(start, np.zeros((3, 1)), np.zeros(3), 1.0)

@@ -12,7 +12,9 @@ adapter (LoRA): the others stay as ``build`` makes them, which then draws the sa
 they are is compared with those of the other sites by a hash that travels. A module with ``training_step`` and
 ``configure_optimizers``, as Lightning's, is trained by these; an output with ``logits``, as Hugging Face's, is these.
 
-A plan may name a ``device`` to compute on (:mod:`hanse.models._torch_device`).
+How rows become the batches of a pass a plan may say itself, ``training_data(X, y, batch_size)``: it draws PyTorch's
+random numbers, which are seeded by run, site and round. A plan may name a ``device`` to compute on
+(:mod:`hanse.models._torch_device`).
 
 A term of the objective is added to the gradients of the parameters before
 each step, whatever the optimiser; the gradient that is told is the mean over the steps. Regression learns on a target
@@ -82,20 +84,21 @@ class TorchModule:
             losses: list[float] = []
             module.train()
             for _ in range(training.epochs):
-                order = torch.from_numpy(rng.permutation(len(y)))
-                total = 0.0
-                for start in range(0, len(y), training.batch_size):
-                    rows = order[start : start + training.batch_size]
-                    if len(rows) == 1 and len(y) > 1 and _normalises(module):
+                total, seen = 0.0, 0
+                for place, (x, t) in enumerate(self._batches(plan, inputs, targets, training.batch_size, rng)):
+                    seen += len(t)
+                    if len(t) == 1 and len(y) > 1 and _normalises(module):
                         continue  # a batch of one has no variance to normalise by
                     optimizer.zero_grad()
-                    loss = loss_of(inputs[rows], targets[rows], start // training.batch_size)
+                    loss = loss_of(device.brought(x), device.brought(t), place)
                     loss.backward()
                     added.to_gradients()
                     optimizer.step()
-                    total += float(loss.detach()) * len(rows)
+                    total += float(loss.detach()) * len(t)
                     training.progress()
-                losses.append(total / len(y))
+                if not seen:
+                    raise ConfigError(f"training_data of {self._called} gave no batch of a pass; expected at least one")
+                losses.append(total / seen)
             still = {name: np.array(parameters[name]) for name in training.frozen}  # also what an epoch counts
             found = {**self._sent(plan, module), **still}
             return Learned(found, losses, added.mean(parameters), added.steps, elsewhere=device.missing)
@@ -129,6 +132,11 @@ class TorchModule:
         """See ``row_gradients`` of :mod:`hanse.models`: each row's gradient by ``torch.func``."""
         torch = library()
         with self._plan() as plan, _threads(parameters, X), _RANDOM:
+            if "training_data" in plan:
+                raise ConfigError(
+                    f"noise hides rows as they are, so {self._called} cannot load them otherwise; leave training_data "
+                    "out"
+                )
             module = self._module(plan, parameters).train()
             loss_of = plan.get("loss") or _loss(self.task)
             return clipped_gradients(
@@ -174,6 +182,24 @@ class TorchModule:
                     score = torch.softmax(score, 1) if self.task.outputs > 1 else torch.sigmoid(score)
                 parts.append(score.numpy())
         return np.concatenate(parts)
+
+    def _batches(
+        self, plan: Mapping[str, Any], X: Any, y: Any, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[Any, Any]]:
+        """One pass over the training rows: as the plan loads them, or in an order that is drawn anew."""
+        if "training_data" not in plan:
+            order = library().from_numpy(rng.permutation(len(y)))
+            for start in range(0, len(y), size):
+                rows = order[start : start + size]
+                yield X[rows], y[rows]
+            return
+        for batch in plan["training_data"](X, y, size):
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2 or len(batch[0]) != len(batch[1]):
+                raise ConfigError(
+                    f"training_data of {self._called} gave a {type(batch).__name__}; expected batches (x, y) of as "
+                    "many rows in both"
+                )
+            yield batch[0], batch[1]
 
     def _loss_of(self, plan: Mapping[str, Any], module: Any) -> Callable[[Any, Any, int], Any]:
         """The loss of a batch, from its inputs, its targets and its place."""

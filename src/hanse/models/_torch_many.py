@@ -28,7 +28,13 @@ _SINGLE = ("ReLU", "Tanh", "Sigmoid", "Identity", "LeakyReLU", "ELU", "SELU", "G
 def stackable(module: Any, plan: Mapping[str, Any], given: Given) -> bool:
     """Whether the trainings of this module can be stacked."""
     random = any("Dropout" in type(part).__name__ for part in module.modules())
-    own = "optimizer" in plan or "sent" in plan or "device" in plan or hasattr(module, "training_step")
+    own = (
+        "optimizer" in plan
+        or "sent" in plan
+        or "training_data" in plan
+        or "device" in plan
+        or hasattr(module, "training_step")
+    )
     return not own and not random and not list(module.buffers()) and not given[4].frozen
 
 
