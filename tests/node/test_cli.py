@@ -159,6 +159,19 @@ def test_decisions_without_a_running_agent(home: Path) -> None:
     assert "--reason" in done.output  # a data scientist wants to know why
 
 
+def test_a_node_in_the_background_runs_no_program_that_lies_where_its_owner_stands(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of data that somebody sent may hold more than data."""
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    (sent / "hanse.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(sent)
+    with pytest.raises(Conflict, match="did not start"):  # it has no certificate
+        hanse(home, "start", "--background")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_show_gives_settings_and_code(home: Path) -> None:
     Approvals(home).receive(Proposal.parse(proposal(probe())))
     shown = hanse(home, "show", "run-1")

@@ -20,7 +20,7 @@ class SiteProcess:
         self._line, other = socket.socketpair()
         with other:
             environment = {**os.environ, **threads(1), "PYTHONPATH": os.pathsep.join(sys.path)}
-            command = [sys.executable, "-m", "hanse.experiment.site_process", str(other.fileno())]
+            command = [sys.executable, "-P", "-m", "hanse.experiment.site_process", str(other.fileno())]
             self._child = subprocess.Popen(command, env=environment, pass_fds=(other.fileno(),))
 
     def told(self, request: Record) -> Record:

@@ -125,7 +125,7 @@ def _detach(home: Path, log_format: str, log_file: Path, verbose: bool) -> None:
     how = ["--detached", "--log-format", log_format, "--log-file", str(log_file), *(["--verbose"] if verbose else [])]
     with open(log_file, "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "hanse.cli", "node", "start", "--home", str(home), *how],
+            [sys.executable, "-P", "-m", "hanse.cli", "node", "start", "--home", str(home), *how],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
