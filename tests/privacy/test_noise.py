@@ -23,6 +23,7 @@ from hanse.privacy.drawing import Draws, key_for
 from hanse.privacy.empirical import least_epsilon
 from hanse.privacy.guarantee import ROW, of
 from hanse.privacy.guarantee import settled as agreed
+from hanse.privacy.halving import ends
 from hanse.privacy.release import released
 
 KEY = b"the key of these tests, no other"
@@ -93,6 +94,13 @@ def test_rho_and_epsilon_are_each_others_inverse_and_never_below_the_exact_value
     rho = concentrated.rho_of(epsilon, delta)
     assert concentrated.epsilon_of(rho, delta) == pytest.approx(epsilon, rel=1e-9)
     assert concentrated.epsilon_of(rho, delta) >= gaussian.epsilon_of(math.sqrt(2 * rho), delta) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("most", [0.3, 1.0, 12.0, 1e6])
+def test_halving_ends_where_no_number_lies_between(most: float) -> None:
+    asked: list[float] = []
+    assert ends(lambda x: (asked.append(x), x <= most)[1])[:2] == (most, math.nextafter(most, math.inf))  # type: ignore[func-returns-value]
+    assert len(asked) == len(set(asked)) < 80
 
 
 @pytest.mark.parametrize("rounds", [1, 10, 200])

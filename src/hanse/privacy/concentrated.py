@@ -15,12 +15,13 @@ Gaussian for differential privacy", theorem 4 (ρ of the discrete noise) and pro
 
 from __future__ import annotations
 
+import functools
 import math
 
 from hanse.errors import ConfigError
 from hanse.privacy.halving import ends
 
-_STEPS = 200  # of golden sections: float64 has no more
+_STEPS = 200  # of golden sections, at most: float64 has no more
 
 
 def rho_of_noise(sensitivity: float, sigma: float) -> float:
@@ -54,10 +55,14 @@ def epsilon_of(rho: float, delta: float) -> float:
     third = (math.sqrt(5) - 1) / 2
     for _ in range(_STEPS):  # one minimum: golden sections
         left, right = high - third * (high - low), low + third * (high - low)
-        low, high = (low, right) if at(left) <= at(right) else (left, high)
+        narrower = (low, right) if at(left) <= at(right) else (left, high)
+        if narrower == (low, high):  # and so it would stay
+            break
+        low, high = narrower
     return max(0.0, at((low + high) / 2))
 
 
+@functools.lru_cache(256)  # a run's owners, its nodes and its records all ask for the same one
 def rho_of(epsilon: float, delta: float) -> float:
     """The largest ρ that is (ε, δ)-differentially private. Raises ``ConfigError`` for an ε or δ that is none."""
     if not (math.isfinite(epsilon) and epsilon > 0):

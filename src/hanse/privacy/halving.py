@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_STEPS = 200  # float64 has no more
+_STEPS = 200  # the most, where it ends near 0
 
 
 def ends(holds: Callable[[float], bool]) -> tuple[float, float]:
@@ -19,5 +19,7 @@ def ends(holds: Callable[[float], bool]) -> tuple[float, float]:
         low, high = high, 2 * high
     for _ in range(_STEPS):
         middle = (low + high) / 2
+        if middle in (low, high):  # no number lies between
+            break
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low, high
