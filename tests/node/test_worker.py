@@ -223,6 +223,14 @@ def test_a_workers_threads_are_its_owners_word_then_the_environments(monkeypatch
         assert environment(0)[name] == str(os.cpu_count())
 
 
+def test_a_worker_computes_by_the_instructions_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_CORETYPE", "MKL_CBWR"):
+        monkeypatch.delenv(name, raising=False)
+        assert name not in environment(1)
+        monkeypatch.setenv(name, "some")
+        assert environment(1)[name] == "some"
+
+
 def test_the_worker_dies_with_its_agent(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys

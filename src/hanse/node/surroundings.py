@@ -13,6 +13,9 @@ from hanse import registry
 from hanse.flower.installed import VARIABLE as FLOWER
 from hanse.thread_limits import threads
 
+# by which whoever runs the node chooses the instructions of linear algebra, from which last bits follow
+_INSTRUCTIONS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
+
 
 def environment(most: int) -> dict[str, str]:
     """All that such a process gets to know of ours: no PATH, no HOME, no tokens.
@@ -35,4 +38,5 @@ def environment(most: int) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
         **({FLOWER: place} if (place := os.environ.get(FLOWER)) else {}),
         **{name: value if most else os.environ.get(name) or value for name, value in every.items()},
+        **{name: os.environ[name] for name in _INSTRUCTIONS if os.environ.get(name)},
     }
