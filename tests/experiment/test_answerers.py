@@ -65,7 +65,7 @@ def test_few_at_a_time_give_the_bytes_of_all_at_once(
 
     monkeypatch.setattr(Answerers, "at_work", noted)
 
-    def run() -> Any:
+    def run(**how: Any) -> Any:
         settings: dict[str, Any] = {"rounds": 3, "fraction": 1.0, "federated_strategy": strategy}
         if strategy == "fedbuff":
             settings |= {"buffer_size": 30}
@@ -74,11 +74,13 @@ def test_few_at_a_time_give_the_bytes_of_all_at_once(
                 progress=False
             )
 
-    usual = run()
+    usual = run(
+        **{name: value for name, value in how.items() if name != "processes"}
+    )  # which give the bytes of threads
     alive.clear()
     for name, most in (("AWAKE", 4), ("ABREAST", 25)):
         monkeypatch.setattr(simulated_run, name, most)
-    found = run()
+    found = run(**how)
     assert digest(found.record) == digest(usual.record)
     assert not found.failures
     if strategy == "fedavg" and "processes" not in how:
