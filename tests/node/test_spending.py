@@ -24,6 +24,7 @@ from hanse.facts import Data, Facts, now
 from hanse.ledger import Account
 from hanse.ledgers import ledgers
 from hanse.messages import Json, Record
+from hanse.node import spending
 from hanse.node.spending import FILE, Book, digest_of
 from hanse.privacy import concentrated
 from hanse.registry import names, settings
@@ -235,7 +236,38 @@ def test_settling_what_is_booked_waits_for_no_disk_and_the_next_booking_does(tmp
         "PRAGMA synchronous=FULL",
     ]
     assert there._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert there._db.execute("PRAGMA wal_autocheckpoint").fetchone() == (1000,)
+    assert there._db.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
+def test_the_log_before_the_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spending, "_COMMITS", 5)
+    there, log = book(tmp_path), tmp_path / f"{FILE}-wal"
+    sizes = []
+    for number in range(60):
+        reservation = there.reserve(facts(step=number), ask(number))
+        there.book(reservation)
+        there.settle(reservation)
+        sizes.append(log.stat().st_size)
+    assert max(sizes) < 2 * sizes[9]  # it grew six times as long
+    assert spent(there) == 60
+    there.close()
+    assert spent(book(tmp_path)) == 60
+
+
+def test_a_ledger_that_is_not_there_when_a_node_starts_again_finds_its_booking_later(tmp_path: Path) -> None:
+    there = book(tmp_path)
+    there.book(there.reserve(facts(), ask()))
+    there.close()
+    known = {ledger.name: ledger for ledger in ledgers(DEFAULTS)}
+    without_queries = Book(tmp_path, [known["attempts"]])
+    without_queries.recover()
+    without_queries.close()
+    there = book(tmp_path)
+    assert spent(there) == 0
+    there.recover()
+    assert spent(there) == 1
+    there.recover()
+    assert spent(there) == 1
 
 
 # ---------------------------------------------------------------- what every ledger holds to

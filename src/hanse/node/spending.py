@@ -39,9 +39,9 @@ CREATE TABLE IF NOT EXISTS accounts (
   ledger TEXT NOT NULL, account TEXT NOT NULL, run TEXT NOT NULL, spent TEXT NOT NULL,
   PRIMARY KEY (ledger, account)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ahead (
-  number INTEGER PRIMARY KEY, digest TEXT NOT NULL, run TEXT NOT NULL,
-  ledger TEXT NOT NULL, account TEXT NOT NULL, account_run TEXT NOT NULL, most TEXT NOT NULL);
+  number INTEGER PRIMARY KEY, digest TEXT NOT NULL, run TEXT NOT NULL, charges TEXT NOT NULL);
 """
+_COMMITS = 100  # of those that last, after which the write-ahead log is brought into the file: some 1,500 pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Book:
     def __init__(self, home: Path, ledgers: Sequence[Ledger] = ()) -> None:
         self.ledgers = tuple(ledgers)
         self._reserved: dict[int, Reservation] = {}
-        self._ahead: dict[int, list[int]] = {}  # of a reservation: what is on disk of it
+        self._ahead: dict[int, int] = {}  # of a reservation: the row that is on disk of it
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # settling waits for the disk in a thread of its own
         self._db = opened(
@@ -86,6 +86,8 @@ class Book:
             "restore it from a backup. Without it nobody knows what was answered already, so nothing is",
             threads=True,
         )
+        self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would come where nobody is to wait for the disk
+        self._commits = 0
 
     def close(self) -> None:
         """Lets the file go."""
@@ -140,13 +142,12 @@ class Book:
         with self._lock:
             if reservation.number not in self._reserved or reservation.number in self._ahead:
                 return
-            numbers: list[int] = []
+            charges: Json = [[name, at.name, at.run, most] for name, (at, most) in reservation.charges.items()]
             with self._written():
-                for name, (account, most) in reservation.charges.items():
-                    row = (reservation.digest, reservation.run, name, account.name, account.run, dumps(most))
-                    entered = self._db.execute("INSERT INTO ahead VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
-                    numbers.append(int(entered.lastrowid or 0))
-            self._ahead[reservation.number] = numbers
+                row = self._db.execute(
+                    "INSERT INTO ahead VALUES (NULL, ?, ?, ?)", (reservation.digest, reservation.run, dumps(charges))
+                ).lastrowid
+            self._ahead[reservation.number] = int(row or 0)
 
     def booked(self, reservation: Reservation) -> bool:
         """Whether it is booked ahead, so that settling it waits for no disk."""
@@ -157,12 +158,17 @@ class Book:
         any more it stays as it is. For the node's own process, before it is asked anything."""
         known = {ledger.name: ledger for ledger in self.ledgers}
         with self._lock, self._written():
-            left = self._db.execute("SELECT number, digest, run, ledger, account, account_run, most FROM ahead")
-            for number, digest, run, name, account, account_run, most in left.fetchall():
-                if name in known:
-                    nobody = Reservation(number, digest, run, {})
-                    self._enter(known[name], Account(account, account_run), nobody, loads(most), digest)
-                    self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
+            for number, digest, run, text in self._db.execute("SELECT * FROM ahead").fetchall():
+                charges: Json = loads(text)
+                for name, account, of_run, most in charges:
+                    if name in known:
+                        nobody = Reservation(number, digest, run, {})
+                        self._enter(known[name], Account(account, of_run), nobody, most, digest)
+                unknown: Json = [charge for charge in charges if charge[0] not in known]
+                if unknown:
+                    self._db.execute("UPDATE ahead SET charges = ? WHERE number = ?", (dumps(unknown), number))
+                else:
+                    self._delete(number)
 
     def settle(
         self, reservation: Reservation, spent: Mapping[str, Json] | None = None, release: str | None = None
@@ -182,9 +188,10 @@ class Book:
         if reservation.charges:
             known = {ledger.name: ledger for ledger in self.ledgers}
             with self._lock:
-                ahead = self._ahead.get(reservation.number, [])
-                with self._written(lasting=not ahead):
-                    self._delete(ahead)
+                ahead = self._ahead.get(reservation.number)
+                with self._written(lasting=ahead is None):
+                    if ahead is not None:
+                        self._delete(ahead)
                     for name, (account, most) in reservation.charges.items():
                         used = most if spent is None else spent.get(name, most)
                         if not _by_release(known[name]):
@@ -199,8 +206,8 @@ class Book:
         taken back, as the disk fails, counts as spent when the node starts again."""
         with self._lock:
             self._reserved.pop(reservation.number, None)
-            ahead = self._ahead.pop(reservation.number, [])
-            if ahead:
+            ahead = self._ahead.pop(reservation.number, None)
+            if ahead is not None:
                 with contextlib.suppress(sqlite3.Error), self._written(lasting=False):
                     self._delete(ahead)
 
@@ -247,9 +254,9 @@ class Book:
     def _written(self, lasting: bool = True) -> Iterator[None]:
         """One transaction, the whole of it or nothing; on disk at the end where it is ``lasting``. Else only the
         operating system has it, and no disk is waited for: with the next one that lasts it is on disk."""
+        self._commits += lasting
         if not lasting:
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA wal_autocheckpoint=0")
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -262,11 +269,11 @@ class Book:
         finally:
             if not lasting:
                 self._db.execute("PRAGMA synchronous=FULL")
-                self._db.execute("PRAGMA wal_autocheckpoint=1000")
+        if lasting and self._commits % _COMMITS == 0:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-    def _delete(self, ahead: Sequence[int]) -> None:
-        for number in ahead:
-            self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
+    def _delete(self, number: int) -> None:
+        self._db.execute("DELETE FROM ahead WHERE number = ?", (number,))
 
     def _paid(self, named: str, ledger: str, account: Account) -> bool:
         found = self._db.execute(
