@@ -6,6 +6,11 @@ nodes have together (the cores of this machine). ``ratio`` is the seconds of a t
 the same of user and system time of all processes, which does not depend on what else the machine does. A run of two
 trees is taken off both, and with it start, binning and end (``start_seconds``: of that run).
 
+Of that time ``cpu_coordinator``, ``cpu_nodes`` and ``cpu_workers`` are seconds a tree of the coordinator, of the nodes'
+connections and of their workers; ``cpu_counting`` is what of the workers' the compiled loops take by themselves, on one
+core that has nothing else to do: all rows in bins that are as good as drawn, each node parted into halves and one of
+these counted.
+
 ``bytes_per_tree`` is what one node sends a tree; ``asks_per_tree`` how often it is asked. ``binned_mb`` is one node's
 data in bins of a byte a value. ``node_growth_mb`` is how far the resident size of a node's worker rises at its highest
 above that of a worker which has learned of 2,000 rows and waits, with libraries
@@ -30,13 +35,14 @@ from typing import Any
 
 import numpy as np
 from _line import Line
-from _processes import cpu_seconds, family, peak_mb, reset_peak, resident_mb
+from _processes import family, own_seconds, peak_mb, reset_peak, resident_mb, spent
 from _report import Report, numbers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hanse  # noqa: E402
 from demo.federation import Federation  # noqa: E402
 from demo.federation import hanse as command  # noqa: E402
+from hanse.boosting.kernel import add_up, part  # noqa: E402
 
 SHORT = 2
 LINE_TREES = 20  # over slow lines
@@ -59,8 +65,9 @@ def rows(n: int, columns: int, binary: bool) -> tuple[Any, Any]:
     return X, (score + rng.normal(size=n) > score.mean()).astype(int)
 
 
-def learn(federation: Federation, token: str, trees: int, depth: int, dataset: str = "all") -> tuple[float, float, Any]:
-    before, began = cpu_seconds(federation), time.perf_counter()
+def learn(federation: Federation, token: str, trees: int, depth: int, dataset: str = "all") -> tuple[float, Any, Any]:
+    """Seconds, processor time by the kind of process, and the result."""
+    before, began = cpu_by_kind(federation), time.perf_counter()
     with hanse.connect(federation.url, token) as connected:
         result = connected.experiment(
             MODEL,
@@ -72,7 +79,33 @@ def learn(federation: Federation, token: str, trees: int, depth: int, dataset: s
             min_completed=len(federation.nodes),
             model_options={"max_depth": depth},
         ).run(progress=False)
-    return time.perf_counter() - began, cpu_seconds(federation) - before, result
+    return time.perf_counter() - began, cpu_by_kind(federation) - before, result
+
+
+def cpu_by_kind(federation: Federation) -> Any:
+    """(3,) seconds of the coordinator, of the nodes' connections and of their workers until now."""
+    nodes = [process.pid for process in federation.nodes.values()]
+    own = sum(map(own_seconds, nodes))
+    return np.array([spent(federation.coordinator.pid), own, sum(map(spent, nodes)) - own])
+
+
+def counting(rows: int, columns: int, depth: int) -> float:
+    """Processor time in which one core counts all levels of a tree, the least of five."""
+    rng, starts = np.random.default_rng(0), (np.arange(columns + 1) * 258).astype(np.uint64)
+    bins = rng.integers(0, 256, (rows, columns), np.uint8)
+    pairs = rng.integers(0, 1 << 20, (rows, 2), np.int32)
+    ways, took = (np.arange(258) < 128).astype(np.uint8), list[float]()
+    for _ in range(6):  # the first compiles
+        began, order = time.thread_time(), np.arange(rows, dtype=np.int32)
+        low, high = np.array([0]), np.array([rows])
+        add_up(bins, pairs, order, low, high, starts, np.zeros((1, columns * 258, 2), np.int64))
+        for level in range(1, depth):
+            middle, on = np.empty_like(low), np.full(len(low), level % columns)
+            part(bins, on, np.tile(ways, (len(low), 1)), order, low, high, np.empty_like(order), middle)
+            add_up(bins, pairs, order, low, middle, starts, np.zeros((len(low), columns * 258, 2), np.int64))
+            low, high = np.stack([low, middle], 1).reshape(-1), np.stack([middle, high], 1).reshape(-1)
+        took.append(time.thread_time() - began)
+    return min(took[1:])
 
 
 MODEL = "xgboost"
@@ -108,10 +141,12 @@ def federated(X: Any, y: Any, nodes: int, trees: int, depth: int, home: Path, li
         seconds, cpu, result = learn(federation, token, trees, depth)
         steps = [s for s in result.rounds if s.round is not None]
         sent = sum(s.bytes_up for s in steps) / nodes / trees
+        each = (cpu - short[1]) / (trees - SHORT)
         peak, growth = max((peak_mb(pid), peak_mb(pid) - idle[pid]) for pid in workers)
     return {
         "seconds": (seconds - short[0]) / (trees - SHORT),
-        "cpu_seconds": (cpu - short[1]) / (trees - SHORT),
+        "cpu_seconds": each.sum(),
+        **dict(zip(("cpu_coordinator", "cpu_nodes", "cpu_workers"), each.tolist(), strict=True)),
         "start_seconds": short[0],
         "asks_per_tree": len(steps) / trees,
         "bytes_per_tree": sent,
@@ -157,6 +192,7 @@ def measure(shape: str, nodes: int, trees: int, depth: int, line_ms: float = 0.0
         "trees": trees,
         "line_ms": line_ms,
         **found,
+        "cpu_counting": nodes * counting(n // nodes, columns, depth),
         "growth_ratio": found["node_growth_mb"] / found["binned_mb"],
         "pooled_seconds": seconds,
         "ratio": found["seconds"] / seconds,
@@ -182,6 +218,7 @@ def main() -> None:
     nodes = options.nodes or [SHAPES[shape][3] for shape in shapes]
     trees = options.trees or [SHAPES[shape][4] for shape in shapes]
     columns = ["shape", "nodes", "trees", "line_ms", "seconds", "pooled_seconds", "ratio", "cpu_seconds", "cpu_ratio"]
+    columns += ["cpu_coordinator", "cpu_nodes", "cpu_workers", "cpu_counting"]
     columns += ["asks_per_tree", "bytes_per_tree", "start_seconds", "node_peak_mb", "node_growth_mb"]
     columns += ["binned_mb", "growth_ratio"]
     columns += ["loss", "pooled_loss"]
