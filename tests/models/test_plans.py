@@ -12,7 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "algorithms"))
 from drive import Drive, same, shares, toy  # noqa: E402
 
-from hanse.errors import ConfigError  # noqa: E402
+import hanse  # noqa: E402
+from hanse.errors import ConfigError, RunFailed  # noqa: E402
 from hanse.prediction import Predictor, native_model  # noqa: E402
 from hanse.registry import find  # noqa: E402
 from hanse.table import Table  # noqa: E402
@@ -213,3 +214,18 @@ def test_noise_for_each_row_takes_no_rows_of_a_plans_own() -> None:
     start = model.init(np.random.default_rng(0))
     with pytest.raises(ConfigError, match="leave training_data out"):
         model.clipped(start, np.zeros((3, 1)), np.zeros(3), 1.0)
+
+
+def test_the_author_of_a_plan_sees_all_of_its_error_in_a_simulation() -> None:
+    """Whose rows they are too; the message is as it is at a node, the cause is what the plan raised."""
+    plan = PLAIN + "\ndef loss(output, y):\n    raise ValueError(f'{len(y)} rows of 4711')\n"
+    rows = {"a": np.arange(40.0), "y": np.arange(40) % 2}
+    with (
+        hanse.simulate({"u": rows, "v": rows}) as federation,
+        pytest.raises(RunFailed, match="ValueError in ") as found,
+    ):
+        federation.experiment(
+            "torch_module", target="y", sample_id_column=None, rounds=1, plan={"source": plan, "name": "p"}
+        ).run(progress=False)
+    assert "4711" not in str(found.value).replace("rows of 4711')", "")  # but for the line, which is its own
+    assert repr(found.value.__cause__) == "ValueError('30 rows of 4711')"

@@ -20,12 +20,14 @@ ENDED = ("completed", "failed", "rejected", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that happened in a run. ``waiting_for`` are nodes whose consent is missing."""
+    """Something that happened in a run. ``waiting_for`` are nodes whose consent is missing; ``cause`` is what code
+    raised in a simulation, whose data scientist may see it."""
 
     state: str
     step: Step | None = None
     waiting_for: Sequence[str] = ()
     reason: str = ""
+    cause: BaseException | None = None
 
 
 class Backend(Protocol):

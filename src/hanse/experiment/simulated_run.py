@@ -192,7 +192,8 @@ class SimulatedRun:
             self.state, self.reason = state, reason or self.reason
             if step is not None:
                 self.steps.append(step)
-            self._updates.append(Happening(state, step, reason=reason))
+            cause = None if isinstance(self._error, HanseError) else self._error
+            self._updates.append(Happening(state, step, reason=reason, cause=cause if state == "failed" else None))
             self._news.notify_all()
 
     def _go(self) -> None:

@@ -47,5 +47,5 @@ def wait(
     if last.state == "rejected":
         raise Refused(f"run {run_id} was rejected. {last.reason}".strip())
     if last.state != "completed":
-        raise RunFailed(f"run {run_id} ended as {last.state or 'unknown'}. {last.reason}".strip())
+        raise RunFailed(f"run {run_id} ended as {last.state or 'unknown'}. {last.reason}".strip()) from last.cause
     return backend.result(run_id)
