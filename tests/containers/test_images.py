@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from demo.federation import Federation
 from demo.federation import hanse as command
 from hanse.experiment.results import Result
 from hanse.messages import digest
+from tests.waiting import until
 
 from .federation import ADDRESS, SERVICES, Composed, engine, inside
 
@@ -46,10 +46,7 @@ def status(service: str) -> Any:
 
 
 def until_connected(service: str) -> None:
-    ends = time.monotonic() + 60
-    while status(service)["state"] != "connected":
-        assert time.monotonic() < ends
-        time.sleep(0.2)
+    until(lambda: status(service)["state"] == "connected", 0.2)
 
 
 # ---------------------------------------------------------------- a run
@@ -58,10 +55,7 @@ def until_connected(service: str) -> None:
 def learned(experiment: Any, owner: Any) -> Result:
     experiment.propose()
     for client in CLIENTS:
-        ends = time.monotonic() + 60
-        while experiment.run_id not in owner(client, "proposals"):
-            assert time.monotonic() < ends, f"{client} heard of no proposal"
-            time.sleep(0.2)
+        until(lambda client=client: experiment.run_id in owner(client, "proposals"), 0.2)
         owner(client, "approve", experiment.run_id)
     return experiment.wait()  # type: ignore[no-any-return]
 

@@ -10,7 +10,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.namespaces import Machine
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 TOKEN = "the-token-of-the-test"
 
@@ -86,11 +85,13 @@ class Controller:
         self.until(lambda: self.ask("GET", "/health")[0] == 200)
 
     def until(self, true: Any, every: float = 0.1) -> None:
-        end = time.monotonic() + PATIENCE
-        while not true():
-            assert time.monotonic() < end, self._log.read_text()[-2000:]
+        """As :func:`tests.waiting.until`, while the process is there."""
+
+        def seen() -> Any:
             assert self._process is None or self._process.poll() is None, self._log.read_text()[-2000:]
-            time.sleep(every)
+            return true()
+
+        until(seen, every)
 
 
 @contextlib.contextmanager

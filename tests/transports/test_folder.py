@@ -24,7 +24,7 @@ from hanse.transport import Handler, Progress
 from hanse.transports import _folder_coordinator, _folder_files, _folder_watch, _folder_wire
 from hanse.transports import _folder_papers as papers
 from hanse.transports._folder_keys import FreshKey
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -40,11 +40,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at now and then is looked at often."""
     monkeypatch.setattr(_folder_watch, "LOOK_S", 0.05)
     monkeypatch.setattr(_folder_watch, "TIDY_EVERY", 2)
-
-
-async def until(true: Any) -> None:
-    while not true():
-        await asyncio.sleep(0.01)
 
 
 def lies_in(folder: Path) -> list[str]:
@@ -130,7 +125,7 @@ def test_a_small_exchange_is_two_files_and_none_of_them_stays(tmp_path: Path, mo
                 await federation.coordinator.request("a", Message("task", f"{i}"))
             assert all(name.endswith(".sealed") for name in names)  # that it was read rides along
             assert len(names) == len(set(names)) * 2 == 60  # each number once in each direction
-            await until(lambda: not [n for n in lies_in(tmp_path / "shared") if n.endswith(".sealed")][4:])
+            await eventually(lambda: not [n for n in lies_in(tmp_path / "shared") if n.endswith(".sealed")][4:])
 
     monkeypatch.setattr(_folder_wire, "_SAY_S", 1000.0)
     run(test())
@@ -238,7 +233,7 @@ def test_who_is_turned_away_is_told_and_comes_in_later(tmp_path: Path) -> None:
         said: list[tuple[str, str]] = []
         async with FolderFederation(tmp_path, accept=accept) as federation:
             await federation.node("a", wait=False, report=lambda *what: said.append(what))
-            await until(lambda: ("turned away", "node 'a' is revoked; ask the operator to reinstate it") in said)
+            await eventually(lambda: ("turned away", "node 'a' is revoked; ask the operator to reinstate it") in said)
             assert federation.coordinator.online() == frozenset()
             assert "not accepted" in federation.kinds()
             welcome.set()
@@ -275,7 +270,7 @@ def test_a_hello_in_the_directory_of_another_node_is_refused(tmp_path: Path) -> 
             place = tmp_path / "shared" / "to-coordinator" / "a"
             place.mkdir(parents=True)
             _folder_files.place(place / "hello.json", forged)
-            await until(lambda: federation.recorded)
+            await eventually(lambda: federation.recorded)
             ((node, what, detail),) = federation.recorded
             assert (node, what) == ("a", "not accepted")
             assert "'b'" in detail
@@ -290,7 +285,7 @@ def test_a_node_believes_no_coordinator_of_another_authority(tmp_path: Path) -> 
         async with FolderFederation(tmp_path) as federation:
             stranger = identity(authority(tmp_path / "other"), "a")
             await federation.node("a", known=stranger, wait=False, report=lambda *what: said.append(what))
-            await until(lambda: said)
+            await eventually(lambda: said)
             assert said[0][0] == "not possible"
             assert "authority" in said[0][1]
             assert not (tmp_path / "shared" / "to-coordinator" / "a" / "hello.json").exists()
@@ -317,11 +312,11 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         said: list[tuple[str, str]] = []
         federation = FolderFederation(tmp_path, of_nodes=tmp_path / "not mounted")
         await federation.node("a", wait=False, report=lambda *what: said.append(what))
-        await until(lambda: said)
+        await eventually(lambda: said)
         assert said[0][0] == "not possible"
         assert "is it synchronised to this machine?" in said[0][1]
         (tmp_path / "not mounted").mkdir()
-        await until(lambda: said[-1][0] == "disconnected")
+        await eventually(lambda: said[-1][0] == "disconnected")
         assert "no coordinator has announced itself" in said[-1][1]
         await federation.nodes[0].close()
         await federation.coordinator.stop()
@@ -339,7 +334,7 @@ def test_who_comes_back_on_monday_answers_what_is_still_wanted(tmp_path: Path) -
             node = await federation.node("a", work)
             await federation.coordinator.request("a", Message("task", "friday"))
             await node.close()
-            await until(lambda: not federation.coordinator.online())
+            await eventually(lambda: not federation.coordinator.online())
             given_up = asyncio.create_task(federation.coordinator.request("a", Message("task", "saturday")))
             wanted = asyncio.create_task(federation.coordinator.request("a", Message("task", "sunday")))
             await asyncio.sleep(0.05)
@@ -406,7 +401,7 @@ def test_a_node_that_was_killed_begins_anew_and_is_asked_again(tmp_path: Path) -
             await federation.node("a", echo)
             assert (await asking).id == "1"
             assert federation.kinds() == ["second stream"]
-            await until(lambda: not [n for n in lies_in(tmp_path / "shared") if n.endswith(".sealed")][4:])
+            await eventually(lambda: not [n for n in lies_in(tmp_path / "shared") if n.endswith(".sealed")][4:])
 
     run(test())
 
@@ -422,7 +417,7 @@ def test_the_end_of_a_session_touches_nothing_of_the_next_one(tmp_path: Path) ->
                 (tmp_path / name).touch()
             wire.tidy()
             wire.end("a newer connection took over")
-            await until(lambda: (tmp_path / f"{session}.bye").exists())
+            await eventually(lambda: (tmp_path / f"{session}.bye").exists())
         assert lies_in(tmp_path) == [f"{session}.bye", f"{following}.0000000000.sealed", f"{following}.welcome.json"]
 
     run(test())
@@ -437,8 +432,8 @@ def test_a_welcome_that_was_removed_is_put_back(tmp_path: Path) -> None:
         async with federation:
             carrier.step()
             node = await federation.node("a", wait=False)
-            await until(lambda: list(remote.rglob("hello.json")))
-            await until(lambda: carrier.step() or list((tmp_path / "shared").rglob("*.welcome.json")))
+            await eventually(lambda: list(remote.rglob("hello.json")))
+            await eventually(lambda: carrier.step() or list((tmp_path / "shared").rglob("*.welcome.json")))
             for path in [*(tmp_path / "shared").rglob("*.welcome.json"), *remote.rglob("*.welcome.json")]:
                 path.unlink()
             carrying = asyncio.create_task(carrier.run())
@@ -463,8 +458,8 @@ def test_who_is_disconnected_is_lost_and_may_come_back(tmp_path: Path) -> None:
             federation.coordinator.disconnect("a", "the node was revoked")
             with pytest.raises(NodeLost, match="revoked"):
                 await asking
-            await until(lambda: ("disconnected", "the node was revoked") in said)
-            await until(lambda: federation.coordinator.online() == {"a"})
+            await eventually(lambda: ("disconnected", "the node was revoked") in said)
+            await eventually(lambda: federation.coordinator.online() == {"a"})
 
     run(test())
 
@@ -492,7 +487,7 @@ def test_late_out_of_order_in_halves_twice_and_copied(tmp_path: Path, seed: int)
             for half in (0, 1):
                 own = [int(i) for i in seen if int(i) % 2 == half]
                 assert own == sorted(own)  # as they were asked
-            await until(lambda: "conflicted copy" in federation.kinds())
+            await eventually(lambda: "conflicted copy" in federation.kinds())
             assert set(federation.kinds()) == {"conflicted copy"}
             assert min(carrier.did[what] for what in ("late", "cut", "beside", "in place", "back again")) > 0
 
@@ -507,7 +502,7 @@ def test_old_files_that_are_put_back_are_not_read_again(tmp_path: Path) -> None:
             for i in range(3):
                 await federation.coordinator.request("a", Message("task", f"old {i}"))
             await first.close()
-            await until(lambda: not federation.coordinator.online())
+            await eventually(lambda: not federation.coordinator.online())
             kept = dict(carrier.kept)
             assert {path.suffix for path in kept} >= {".sealed", ".json", ".bye"}
             await federation.node("a", work)
@@ -531,7 +526,7 @@ def test_a_file_that_was_changed_ends_the_session_and_is_sent_again(
             carrier.stopped = True
             asking = asyncio.create_task(federation.coordinator.request("a", Message("task", "1")))
             source = tmp_path / "shared" / "to-nodes" / "a"
-            await until(lambda: list(source.glob("*.sealed")))
+            await eventually(lambda: list(source.glob("*.sealed")))
             (path,) = source.glob("*.sealed")
             content = bytearray(path.read_bytes())
             content[-1] ^= 1
@@ -551,7 +546,7 @@ def test_what_was_removed_before_it_was_read_is_sent_again(tmp_path: Path) -> No
             carrier.stopped = True
             asking = asyncio.create_task(federation.coordinator.request("a", Message("task", "1")))
             source = tmp_path / "shared" / "to-nodes" / "a"
-            await until(lambda: list(source.glob("*.sealed")))
+            await eventually(lambda: list(source.glob("*.sealed")))
             for path in source.glob("*.sealed"):
                 path.unlink()
             carrier.stopped = False
@@ -620,7 +615,7 @@ def test_a_hello_whose_answer_could_not_be_written_is_answered_later(
         said: list[tuple[str, str]] = []
         async with FolderFederation(tmp_path, accept=accept) as federation:
             await federation.node("a", wait=False, report=lambda *what: said.append(what))
-            await until(lambda: ("turned away", "node 'a' is revoked") in said)
+            await eventually(lambda: ("turned away", "node 'a' is revoked") in said)
         assert full == 0
 
     run(test())
@@ -698,7 +693,7 @@ def test_an_answer_that_never_comes_is_the_runs_to_give_up_not_the_transports(tm
             asking = asyncio.create_task(
                 federation.coordinator.request("a", Message("task", "1"), lambda: progress.append(1))
             )
-            await until(lambda: len(progress) > 3)  # each sign of life is progress
+            await eventually(lambda: len(progress) > 3)  # each sign of life is progress
             assert not asking.done()
             release.set()
             assert (await asking).id == "1"
@@ -714,7 +709,7 @@ def test_sessions_end_with_the_certificate(tmp_path: Path, monkeypatch: pytest.M
         async with FolderFederation(tmp_path) as federation:
             said: list[tuple[str, str]] = []
             await federation.node("a", report=lambda *what: said.append(what))
-            await until(lambda: said.count(("disconnected", "the node has to show its certificate again")) >= 2)
+            await eventually(lambda: said.count(("disconnected", "the node has to show its certificate again")) >= 2)
             assert (await federation.coordinator.request("a", Message("task", "1"))).id == "1"
 
     run(test())

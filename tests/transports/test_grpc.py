@@ -29,7 +29,7 @@ from hanse.transports._grpc_channel import PATH, channel_credentials, client_con
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._outbox import pack, unpack
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 
 def run(test: Coroutine[Any, Any, None], seconds: float = PATIENCE) -> None:
@@ -38,11 +38,6 @@ def run(test: Coroutine[Any, Any, None], seconds: float = PATIENCE) -> None:
             await test
 
     asyncio.run(body())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def big(megabytes: float = 10) -> Record:
@@ -126,7 +121,7 @@ def test_another_authority_is_refused_by_both_sides(tmp_path: Path) -> None:
             bare = client_context(federation.authority.pem)
             said3, report3 = outcomes()
             await federation.node("z", credentials=lambda: bare, wait=False, report=report3)
-            await until(lambda: len(said) > 1 and len(said2) > 1 and len(said3) > 1)
+            await eventually(lambda: len(said) > 1 and len(said2) > 1 and len(said3) > 1)
             assert federation.coordinator.online() == frozenset()
             assert {what for what, _ in said + said2 + said3} == {"disconnected"}
 
@@ -164,7 +159,7 @@ def test_the_servers_certificate_is_no_nodes(tmp_path: Path) -> None:
             wrong = client_context(federation.authority.pem, key, certificate)
             said, report = outcomes()
             await federation.node("x", credentials=lambda: wrong, wait=False, report=report)
-            await until(lambda: bool(said))
+            await eventually(lambda: bool(said))
             assert federation.coordinator.online() == frozenset()
 
     run(test())
@@ -181,7 +176,7 @@ def test_a_nodes_certificate_cannot_play_the_coordinator(tmp_path: Path) -> None
         known = identity(authority, "a")
         node = GrpcNode(caller("a", echo, report=report), address, credentials=lambda: channel_credentials(known))
         node.start()
-        await until(lambda: len(said) > 1)
+        await eventually(lambda: len(said) > 1)
         assert fake.online() == frozenset()
         assert "connected" not in {what for what, _ in said}
         await node.close()
@@ -196,14 +191,14 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
             old = identity(federation.authority, "old", days=-1)
             said, report = outcomes()
             await federation.node("old", credentials=lambda: channel_credentials(old), wait=False, report=report)
-            await until(lambda: bool(said))
+            await eventually(lambda: bool(said))
             assert said[0][0] == "not possible"
             assert "expired on" in said[0][1]
             # and the coordinator does not rely on the node to look
             raw = client_context(old.ca_pem, old.key_pem, old.cert_pem)
             said2, report2 = outcomes()
             await federation.node("old", credentials=lambda: raw, wait=False, report=report2)
-            await until(lambda: bool(said2))
+            await eventually(lambda: bool(said2))
             assert federation.coordinator.online() == frozenset()
 
     run(test())
@@ -215,7 +210,7 @@ def test_a_stream_ends_with_its_certificate(tmp_path: Path) -> None:
             brief = identity(federation.authority, "a", days=2 / 86400)
             said, report = outcomes()
             await federation.node("a", credentials=lambda: channel_credentials(brief), report=report)
-            await until(lambda: "not possible" in {what for what, _ in said})
+            await eventually(lambda: "not possible" in {what for what, _ in said})
             assert said[1] == ("disconnected", "the node has to show its certificate again")
             assert "expired" in said[-1][1]
             assert federation.coordinator.online() == frozenset()
@@ -231,7 +226,7 @@ def test_a_check_that_fails_lets_nobody_in_and_tells_nothing(tmp_path: Path, cap
         async with Federation(tmp_path, accept=accept) as federation:
             said, report = outcomes()
             await federation.node("a", report=report, wait=False)
-            await until(lambda: len(said) > 1)
+            await eventually(lambda: len(said) > 1)
             assert federation.coordinator.online() == frozenset()
             assert "secret" not in str(said)
 
@@ -302,7 +297,7 @@ def test_accept_turns_revoked_certificates_away_and_says_why(tmp_path: Path) -> 
             revoked.add(seen[0][1])
             pending = asyncio.create_task(federation.coordinator.request("b", Message("task", "1")))
             federation.coordinator.disconnect("a", "revoked")
-            await until(lambda: ("turned away", "this certificate is revoked") in said)
+            await eventually(lambda: ("turned away", "this certificate is revoked") in said)
             assert federation.coordinator.online() == frozenset()
             assert ("a", "not accepted", "this certificate is revoked") in federation.recorded
             assert not pending.done()
@@ -382,7 +377,7 @@ def test_a_second_reply_is_refused_and_recorded(tmp_path: Path) -> None:
             await node.reply("1", "rogue", Record({"n": 1}), stream=1)
             await node.reply("1", "rogue", Record({"n": 2}), stream=3)
             assert (await task).body.data == {"n": 1}
-            await until(lambda: federation.kinds() == ["duplicate"])
+            await eventually(lambda: federation.kinds() == ["duplicate"])
             # two at once, interleaved: the first that is whole counts
             task = asyncio.create_task(federation.coordinator.request("rogue", Message("task", "2")))
             await node.message()
@@ -408,7 +403,7 @@ def test_a_late_reply_is_refused_and_recorded(tmp_path: Path) -> None:
             await asyncio.gather(task, return_exceptions=True)
             await node.reply("1", "rogue", stream=1)
             await node.reply("1", "rogue", big(5), stream=3)
-            await until(lambda: federation.kinds() == ["late", "late"])
+            await eventually(lambda: federation.kinds() == ["late", "late"])
             again = asyncio.create_task(federation.coordinator.request("rogue", Message("task", "2")))
             await node.message()
             assert node.signals == [Signal("takes", "zstd"), Signal("cancel", "1")]
@@ -458,7 +453,7 @@ def test_nobody_answers_in_anothers_name(tmp_path: Path) -> None:
             async with rogue(federation) as node:  # knows the id, and has a certificate of its own
                 await node.reply("1", "rogue", stream=1)
                 await node.reply("1", "victim", stream=3)
-                await until(lambda: len(federation.recorded) == 2)
+                await eventually(lambda: len(federation.recorded) == 2)
                 assert "wrong sender" in await node.gone()
             assert [(who, what) for who, what, _ in federation.recorded] == [
                 ("rogue", "wrong id"),
@@ -919,7 +914,7 @@ def test_silence_is_noticed_by_both_sides(tmp_path: Path) -> None:
             proxy.swallow = True
             await federation.coordinator.changed()
             assert federation.coordinator.online() == frozenset()
-            await until(lambda: "disconnected" in {what for what, _ in said})
+            await eventually(lambda: "disconnected" in {what for what, _ in said})
             proxy.swallow = False
             proxy.cut()
             assert (await federation.coordinator.request("a", Message("task", "1"))).id == "1"
@@ -963,7 +958,7 @@ def test_the_same_id_with_other_content_replaces_the_first(tmp_path: Path) -> No
             node = await first.node("a", work)
             port = first.address
             task = asyncio.create_task(first.coordinator.request("a", Message("task", "1", body=Record({"n": 1}))))
-            await until(lambda: seen == [1])
+            await eventually(lambda: seen == [1])
             await first.coordinator.stop()
             with pytest.raises(NodeLost):
                 await task
@@ -1033,7 +1028,7 @@ def test_payloads_over_the_budget_do_not_stay_in_memory(tmp_path: Path) -> None:
             np.testing.assert_array_equal(reply.body.arrays["w"], big(5).arrays["w"])
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".spool")]  # unlinked
             del small
-            await until(lambda: budget.held == 0)
+            await eventually(lambda: budget.held == 0)
 
     run(test())
 
