@@ -89,6 +89,30 @@ def test_files_that_come_and_go_in_a_folder_count(tmp_path: Path) -> None:
     assert says(files)
 
 
+@pytest.mark.parametrize("name", ["b.CEDAR", "b.cedar.txt", "b.Cedar.TXT", "more/b.cedar", "b.cedar/notes"])
+def test_a_policy_under_a_name_that_is_not_read_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    """It would forbid nothing, and nobody be told."""
+    clock = Clock()
+    (tmp_path / "a.cedar").write_text(YES)
+    files = PolicyFiles(tmp_path, NODE, clock)
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(NO)
+    with pytest.raises(ConfigError, match=f"{name.partition('/')[0]} in .* would not be read as a policy: only files"):
+        read(tmp_path, NODE)
+    assert says(files)
+    clock.now += 1
+    with pytest.raises(NotNow):
+        says(files)
+    place.rename(tmp_path / "b.cedar" if place.parent == tmp_path else tmp_path / "moved")
+    if place.parent != tmp_path:
+        place.parent.rmdir()
+    with pytest.raises(NotNow):
+        says(files)
+    clock.now += 1
+    assert says(files) is (place.parent != tmp_path)
+
+
 def test_what_cannot_be_read_at_first_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read(tmp_path / "none.cedar", NODE)

@@ -29,7 +29,15 @@ Seen = tuple[tuple[str, int, int, int], ...]
 def read(path: Path, vocabulary: Vocabulary) -> Policies:
     """The policies of a file or a folder as they are now. Raises ``ConfigError``."""
     try:
-        texts = {place.name: text_of(place) for place in _places(path)}
+        places = _places(path)
+        if overlooked := [
+            place.name for place in places if place != path and (place.is_dir() or place.suffix != _SUFFIX)
+        ]:
+            raise ConfigError(
+                f"{', '.join(overlooked)} in {path} would not be read as a policy: only files *{_SUFFIX} of the folder "
+                "itself are; rename it, or move it away"
+            )
+        texts = {place.name: text_of(place) for place in places}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the policies in {path} cannot be read: {error}") from None
     if not texts:
@@ -91,7 +99,15 @@ class PolicyFiles:
 def _places(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(path / name for name in os.listdir(path) if name.endswith(_SUFFIX) and not name.startswith("."))
+    with os.scandir(path) as entries:
+        return sorted(path / entry.name for entry in entries if not entry.name.startswith(".") and _meant(entry))
+
+
+def _meant(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a policy, or somebody may have thought so: one that is passed over forbids nothing."""
+    if entry.name.lower().endswith((_SUFFIX, f"{_SUFFIX}.txt")):
+        return True
+    return entry.is_dir() and any(name.lower().endswith(_SUFFIX) for name in os.listdir(entry.path))
 
 
 def text_of(place: Path) -> str:
