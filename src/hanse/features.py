@@ -16,7 +16,7 @@ import numpy as np
 from hanse.errors import ConfigError, DataError
 from hanse.kinds import Source
 from hanse.messages import Json, dumps
-from hanse.table import Column, ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table, canonical_name
 
 Schemas = Mapping[str, Mapping[str, str]]  # node -> column -> kind
 MISSING, ZERO = "missing", "zero"  # what a feature is at a site that lacks it
@@ -60,7 +60,7 @@ def canonical(names: Iterable[str], where: str = "") -> dict[str, str]:
     """Canonical name to the name as it stands (outer spaces go). Two that become equal are an error."""
     found: dict[str, str] = {}
     for name in names:
-        clean = " ".join(name.split())
+        clean = canonical_name(name)
         if clean in found:
             raise DataError(f"columns {found[clean]!r} and {name!r} {where}have the same name; rename one")
         found[clean] = name

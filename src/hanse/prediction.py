@@ -20,7 +20,7 @@ from hanse.learning import rows as preparation
 from hanse.messages import Array, Json, Record
 from hanse.registry import find
 from hanse.rough import some
-from hanse.table import Column, ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table, canonical_name
 
 
 def native_model(result: Record) -> Any:
@@ -142,7 +142,7 @@ def _kinds(table: Table, columns: list[dict[str, Json]]) -> Table:
     wanted = {c["name"]: c["kind"] for c in columns}
     keep: dict[str, Column] = {}
     for name, column in table.columns.items():
-        clean = " ".join(name.split())
+        clean = canonical_name(name)
         if clean in wanted and not (column.kind is not ColumnKind.IMAGE and len(column) and column.missing.all()):
             keep[name] = column
     if not keep and table.rows:  # keeps the number of rows where no known column is left

@@ -22,7 +22,7 @@ from hanse.kinds import Combine
 from hanse.messages import Array, Json, dumps
 from hanse.presentation import Shown
 from hanse.registry import find, names
-from hanse.table import Column, ColumnKind, Table
+from hanse.table import Column, ColumnKind, Table, canonical_name
 
 Arrays = Mapping[str, Array]
 NUMBERS = frozenset({ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.DATE})
@@ -515,7 +515,7 @@ class TableSource:
     """The rows of a table in memory as a :class:`hanse.kinds.Source`."""
 
     def __init__(self, table: Table, memory: MutableMapping[str, Json] | None = None) -> None:
-        self._table = Table({" ".join(name.split()): column for name, column in table.columns.items()})
+        self._table = Table({canonical_name(name): column for name, column in table.columns.items()})
         self.schema: Mapping[str, str] = self._table.schema()
         self.rows = table.rows
         self.memory: MutableMapping[str, Json] = {} if memory is None else memory

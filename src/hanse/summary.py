@@ -15,7 +15,7 @@ from hanse.features import SettledSource
 from hanse.kinds import Source
 from hanse.messages import Json
 from hanse.queries import Item, TableSource, make_item
-from hanse.table import ColumnKind, Table
+from hanse.table import ColumnKind, Table, canonical_name
 
 MIN_COUNT = 10
 CLASSES = 20  # a numeric target with more distinct values is a measurement, not a class
@@ -56,7 +56,7 @@ def summary(
     names = list(source.schema)
     if target is not None and target not in names:
         raise DataError(f"there is no column {target!r}; there are {', '.join(names[:50])}")
-    not_features = {target, *(" ".join(name.split()) for name in metadata_columns)}
+    not_features = {target, *map(canonical_name, metadata_columns)}
     features = [name for name in names if name not in not_features]
     flat = [name for name in names if source.schema[name] != ColumnKind.IMAGE]
     said = asked_here(source, _items(names, flat, features, target if _is_class(source, target) else None), min_count)

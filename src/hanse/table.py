@@ -34,6 +34,15 @@ class ColumnKind(StrEnum):
     OPEN = "open"
 
 
+def canonical_name(name: str) -> str:
+    """The name of a column as names are compared: without outer spaces, and with one where there are several.
+
+    >>> canonical_name(" blood  pressure")
+    'blood pressure'
+    """
+    return " ".join(name.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: its kind, its values (see :class:`ColumnKind`) and its categories, sorted."""
@@ -190,8 +199,8 @@ class Table:
     def __post_init__(self) -> None:
         if isinstance(self.columns, ReadColumns):
             return
-        lengths = {name: len(c) for name, c in self.columns.items()}
-        if len(set(lengths.values())) > 1:
+        if len({len(c.values) for c in self.columns.values()}) > 1:
+            lengths = {name: len(c) for name, c in self.columns.items()}
             raise DataError(f"columns of unequal length: {lengths}")
 
     @property

@@ -14,7 +14,7 @@ from hanse.errors import ConfigError
 from hanse.kinds import Shapes
 from hanse.messages import Array, Json
 from hanse.registry import find
-from hanse.table import Column, label_values
+from hanse.table import Column, canonical_name, label_values
 
 PROBABILITIES, NUMBER, HAZARD = "probabilities", "number", "hazard"
 
@@ -116,7 +116,7 @@ def named(target: str, *meanings: str) -> tuple[str, ...]:
     ...
     hanse.errors.ConfigError: the target is 'time'; expected 2 columns with a comma between: time, event
     """
-    names = tuple(" ".join(name.split()) for name in target.split(","))
+    names = tuple(map(canonical_name, target.split(",")))
     if len(names) != len(meanings) or len(set(names)) != len(names) or not all(names):
         raise ConfigError(
             f"the target is {target!r}; expected {len(meanings)} columns with a comma between: {', '.join(meanings)}"

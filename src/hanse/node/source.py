@@ -15,7 +15,7 @@ from typing import Any
 from hanse import readers
 from hanse.errors import DataError
 from hanse.messages import Json
-from hanse.table import Table
+from hanse.table import Table, canonical_name
 from hanse.whole_files import write_whole
 
 ROWS = 1 << 17  # of a batch: a column of it is 1 MiB
@@ -79,7 +79,7 @@ class FileSource:
         unchanged: Any,
     ) -> None:
         self._path, self._kinds, self._options, self._unchanged = path, dict(schema), dict(options), unchanged
-        self._names = {" ".join(name.split()): name for name in schema}
+        self._names = {canonical_name(name): name for name in schema}
         self.schema: Mapping[str, str] = {clean: schema[name] for clean, name in self._names.items()}
         self.rows, self.memory = rows, memory
 
@@ -90,7 +90,7 @@ class FileSource:
         seen = 0
         for batch in readers.typed(self._path, names, ROWS, self._kinds, **self._options):
             seen += batch.rows
-            yield Table({" ".join(n.split()): c for n, c in batch.columns.items()})
+            yield Table({canonical_name(n): c for n, c in batch.columns.items()})
             del batch  # what it is of goes before more is read
         self._unchanged()
         if seen != self.rows:

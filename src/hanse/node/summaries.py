@@ -14,6 +14,7 @@ from hanse.node.dataset import Dataset
 from hanse.node.describing import Note
 from hanse.node.settings import NodeSettings
 from hanse.summary import summary
+from hanse.table import canonical_name
 from hanse.whole_files import write_whole
 
 FILE = "summaries.json"
@@ -43,7 +44,7 @@ def summarise(home: Path, dataset: Dataset, target: str | None, note: Note, look
     count *= dataset.most_rows_of_subject
     known = _kept(home)
     before = known.get(dataset.name, {}).get("target")
-    target = target or (before if before in {" ".join(name.split()) for name in dataset.schema} else None)
+    target = target or (before if before in set(map(canonical_name, dataset.schema)) else None)
     said = look(home, dataset, target, count, note)
     _keep(home, {**known, dataset.name: {"version": dataset.version, "summary": said, "target": target}})
 
