@@ -119,7 +119,8 @@ def half_of(frame: bytes, land: Allocate) -> Half:
 
 def announced(frame: bytes) -> int:
     """Bytes of the payload that a frame says will come, if it is one with which a message begins; else 0."""
-    return int(_BEGIN_HEAD.unpack_from(frame)[2]) if frame[:1] == b"\1" and len(frame) >= _BEGIN_HEAD.size else 0
+    begins = len(frame) >= _BEGIN_HEAD.size and frame[0] == _BEGIN
+    return int(_BEGIN_HEAD.unpack_from(frame)[2]) if begins else 0
 
 
 def signal(what: str, id: str, place: int = 0) -> bytes:
