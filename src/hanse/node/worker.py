@@ -28,6 +28,7 @@ from typing import Any
 
 from hanse.errors import HanseError, NotAllowed, NotNow, WireError, WorkerDied, from_code
 from hanse.messages import Buffer, Buffered, Json, Memory, Message, Record, arrived, loads, payload
+from hanse.node.ending import said_of
 from hanse.node.pipe import FREED, KEPT_BUNDLES, MESSAGE, PROGRESS, Packet, Receiver, packed, send, small
 from hanse.node.settings import TaskLimits
 from hanse.node.shared_memory import INLINE_BYTES, SharedBuffer, SharedPool
@@ -139,7 +140,7 @@ class _Process:
         if status is None and not why:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self.process.wait(0.2)  # its socket is closed, so it is at its end
-        self.why = why or f"it ended unexpectedly ({_status(status)})"
+        self.why = why or f"it ended unexpectedly ({said_of(status)})"
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.sock.close()
@@ -486,9 +487,3 @@ def _open(packet: Packet, land: Callable[[int], Buffer], process: _Process) -> M
             process.end(error.message)
         raise error
     return message
-
-
-def _status(status: int | None) -> str:
-    if status is None:
-        return "its connection broke"
-    return f"signal {-status}" if status < 0 else f"status {status}"
