@@ -255,8 +255,10 @@ class Catalogue:
                 self._write(datasets)
 
     def _write(self, datasets: Mapping[str, Dataset]) -> None:
-        content = {"format": FORMAT, "datasets": [d.to_json() for _, d in sorted(datasets.items())]}
-        write_whole(self._file, json.dumps(content, indent=1))
+        lines = ",\n".join(
+            json.dumps(d.to_json()) for _, d in sorted(datasets.items())
+        )  # indented, it takes much longer
+        write_whole(self._file, f'{{"format": {FORMAT}, "datasets": [\n{lines}\n]}}\n')
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,15 +56,16 @@ def dataset_add(
     missing: str | None,
 ) -> None:
     """Register the file or folder at PATH."""
-    from hanse.node.catalogue import Catalogue
     from hanse.node.reading_process import ReadingProcess
-    from hanse.readers import missing_words
 
     told = {"separator": "\t" if separator == r"\t" else separator, "decimal": decimal}
     options: dict[str, Any] = {name: sign for name, sign in told.items() if sign is not None}
-    if missing is not None:
-        options["missing"] = [*missing_words(path), *_listed(missing)]
     with ReadingProcess(home) as reading:
+        from hanse.node.catalogue import Catalogue  # while the process starts
+        from hanse.readers import missing_words
+
+        if missing is not None:
+            options["missing"] = [*missing_words(path), *_listed(missing)]
         catalogue = Catalogue(home, reading.describe)
         with _shown("reading") as note:
             added = catalogue.add(path, name, _listed(tags), _schema(schema), mock, options, subject=subject, note=note)
@@ -119,10 +120,11 @@ def dataset_remove(home: Path, name: str) -> None:
 @click.argument("name")
 def dataset_refresh(home: Path, name: str) -> None:
     """Register what is in the file now; approvals for the former version end."""
-    from hanse.node.catalogue import Catalogue
     from hanse.node.reading_process import ReadingProcess
 
     with ReadingProcess(home) as reading:
+        from hanse.node.catalogue import Catalogue  # while the process starts
+
         with _shown("reading") as note:
             found = Catalogue(home, reading.describe).refresh(name, note)
         _summarise(home, found, reading)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hanse.errors import ConfigError, DataError, HanseError, NotFound, from_code
+from hanse.node.ending import said_of
 from hanse.node.surroundings import environment
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ PROGRAM = ("-m", "hanse.node.reading_process")
 
 
 class ReadingProcess:
-    """Describes and summarises data sets in a process that starts when it is first asked, and again when it has died.
+    """Describes and summarises data sets in a process of its own, which starts when the block does and loads what it
+    needs meanwhile; and starts again when it has died.
 
     Args:
         home: the node's folder; its ``[limits] memory_mb`` holds.
@@ -52,6 +53,7 @@ class ReadingProcess:
         self._stream: Any = None
 
     def __enter__(self) -> ReadingProcess:
+        self._start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -104,7 +106,7 @@ class ReadingProcess:
         status = self._process.poll()
         self.close()
         raise DataError(
-            f"{dataset.path.name}: the process that read it died of it ({_named(status)}); it is damaged, made to do "
+            f"{dataset.path.name}: the process that read it died of it ({said_of(status)}); it is damaged, made to do "
             f"harm, or takes more memory than [limits] memory_mb of this node, which is {self._memory_mb}"
         )
 
@@ -121,13 +123,6 @@ class ReadingProcess:
                 start_new_session=True,
             )
             self._stream = ours.makefile("rwb")
-
-
-def _named(status: int | None) -> str:
-    if status is not None and status < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-status).name
-    return f"status {status}"
 
 
 # ---------------------------------------------------------------- in the process
@@ -172,12 +167,23 @@ def _say(stream: Any, said: Mapping[str, Any]) -> None:
     stream.flush()
 
 
+def _load() -> None:
+    """All that it needs, while who asks still reads what to ask."""
+    import hanse.algorithms.statistics
+    import hanse.node.describing
+    import hanse.node.summaries  # noqa: F401
+    from hanse import readers
+
+    readers.prepare()
+
+
 def main() -> None:
     """The process: shut off first, then one question after the other until who asks is gone."""
     from hanse.node.worker_main import confine
 
     number, memory_mb, parent = map(int, sys.argv[1:])
     confine(memory_mb, parent)
+    _load()
     with contextlib.suppress(ConnectionError), socket.socket(fileno=number) as sock:
         serve(sock.makefile("rwb"), memory_mb)
 

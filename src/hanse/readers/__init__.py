@@ -8,6 +8,7 @@ never the folder it is in, and the kind of an offending value, never the value.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect as _inspect
 import pkgutil
@@ -51,6 +52,12 @@ def reader_for(path: Path) -> Any:
         f"{path.name}: no reader for {path.suffix or 'a file without an extension'!r}; "
         f"files: {', '.join(sorted(known))}; folders: images, profiles"
     )
+
+
+def prepare() -> None:
+    """Loads the library that reads files of rows, where it is installed, for who has the time for it now."""
+    with contextlib.suppress(ModuleNotFoundError):  # :func:`read` says so
+        import polars  # noqa: F401
 
 
 def missing_words(path: str | Path) -> tuple[str, ...]:
