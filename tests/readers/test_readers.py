@@ -23,7 +23,7 @@ from hanse.errors import ConfigError, DataError, HanseError
 from hanse.node.catalogue import Catalogue
 from hanse.node.summaries import look
 from hanse.queries import TableSource, make_item
-from hanse.readers import _parquet_footer, profile
+from hanse.readers import _columns, _parquet_footer, profile
 from hanse.readers import csv as csv_reader
 from hanse.summary import asked_here
 from hanse.table import Column, ColumnKind, Table
@@ -770,6 +770,18 @@ def test_a_parquet_cell_that_is_far_larger_than_the_file(tmp_path: Path, monkeyp
         readers.survey(path)
 
 
+def test_a_large_cell_is_not_hidden_by_a_smaller_one_that_is_packed_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_parquet_footer, "LARGE_BYTES", 4 << 20)
+    path = tmp_path / "cell.parquet"
+    noise = np.random.default_rng(0).bytes(16_000).hex()
+    frame = pl.DataFrame({"large": [noise + "x" * (8 << 20)], "small": ["x" * (3 << 20)]})
+    frame.write_parquet(path, compression="brotli", statistics=False)
+    with pytest.raises(DataError, match=r"a column declares 84\d+ bytes where the file has \d+"):
+        readers.survey(path)
+
+
 @pytest.mark.parametrize("compression", ["zstd", "snappy", "gzip", "lz4", "brotli", "uncompressed"])
 def test_honest_parquet_files_of_every_shape_are_read(tmp_path: Path, compression: Any) -> None:
     path = tmp_path / "fine.parquet"
@@ -800,10 +812,95 @@ def test_a_damaged_footer_is_left_to_the_library(tmp_path: Path, data: st.DataOb
     footer = bytearray(footer_of(path))
     for _ in range(data.draw(st.integers(1, 4))):
         footer[data.draw(st.integers(0, len(footer) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        _parquet_footer._Footer(bytes(footer)).declared()
-    except (IndexError, ValueError):
-        pass
+    bare = footer_said(bytes(footer), 1 << 30)
+    assert footer_said(bytes(footer), 0) == bare  # as a long one is read
+
+
+def footer_said(footer: bytes, long: int) -> Any:
+    """What is declared and where it ends, or that it is none; ``long``: from how many bytes on patterns are used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_parquet_footer, "LONG", long)
+        patch.setattr(_parquet_footer, "LARGE_BYTES", 64)
+        patch.setattr(_parquet_footer, "RATIO", 0)  # the largest of all chunks is told
+        found = _parquet_footer._Footer(footer)
+        try:
+            return found.declared(), found._at
+        except (IndexError, ValueError):
+            return None
+
+
+@pytest.mark.parametrize("statistics", [True, False, "full"])
+def test_a_footer_is_read_alike_by_patterns_and_without(tmp_path: Path, statistics: Any) -> None:
+    path, n = tmp_path / "t.parquet", 28
+    frame = pl.DataFrame(
+        {f"number {i}": np.random.default_rng(i).normal(size=n) for i in range(40)}
+        | {f"word-{'x' * i}": ["ja", "nein" * i, None, "ü" * 70] * 7 for i in range(1, 140, 9)}
+        | {"when": pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, n), "1d", eager=True)}
+        | {"flag": [True, None] * 14, "whole": list(range(n)), "list": [[1, 2]] * n}
+    )
+    frame.write_parquet(path, row_group_size=10, statistics=statistics)
+    footer = footer_of(path)
+    said = footer_said(footer, 0)
+    assert said == footer_said(footer, 1 << 30)
+    assert (said[0].rows, said[1]) == (n, len(footer))
+    assert said[0].largest[0] > 64
+
+
+def test_a_long_footer_goes_by_patterns_where_writers_are_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wide.parquet"
+    pl.DataFrame(np.random.default_rng(0).normal(size=(20, 3_000))).write_parquet(path)
+    looked = itertools.count()
+    fields = _parquet_footer._Footer._fields
+    monkeypatch.setattr(_parquet_footer._Footer, "_fields", lambda self: (next(looked), fields(self))[1])
+    assert _parquet_footer._Footer(footer_of(path)).declared().rows == 20
+    assert next(looked) < 10  # field by field, there are thousands of structs
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("cells", [1, 7, 100, 1 << 16])
+def test_columns_that_are_looked_at_together_are_as_each_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, cells: int
+) -> None:
+    monkeypatch.setattr(_columns, "CELLS", cells)
+    rng, n = np.random.default_rng(0), 20
+    columns: dict[str, Any] = {}
+    for i in range(12):
+        gone = rng.random(n) < i / 11
+        columns[f"number {i}"] = pl.Series([None if g else float(v) for g, v in zip(gone, range(n), strict=True)])
+        columns[f"coded {i}"] = pl.Series([-9.0 if g else v / 2 for g, v in zip(gone, range(n), strict=True)])
+        columns[f"nan {i}"] = pl.Series([math.nan if g else v / 2 for g, v in zip(gone, range(n), strict=True)])
+        columns[f"word {i}"] = pl.Series([None if g else f"w{v % 3}" for g, v in zip(gone, range(n), strict=True)])
+        columns[f"flag {i}"] = pl.Series([None if g else v % 2 == 1 for g, v in zip(gone, range(n), strict=True)])
+    columns["nothing"] = pl.Series([None] * n, dtype=pl.Float32)
+    path, frame = tmp_path / f"t.{ending}", pl.DataFrame(columns)
+    frame.write_csv(path) if ending == "csv" else frame.write_parquet(path)
+    options = {"missing": [*readers.missing_words(path), "-9"]}
+    kinds = {"number": "numeric", "coded": "numeric", "nan": "numeric", "word": "categorical", "flag": "boolean"}
+    expected = {
+        name: "open" if name in ("nothing", *(f"{kind} 11" for kind in kinds)) else kinds[name.split()[0]]
+        for name in columns
+    }
+    assert readers.survey(path, **options) == (expected, n)
+    whole = readers.read(path, **options)
+    assert whole.schema() == expected
+    (found,) = readers.typed(path, list(reversed(expected)), n, expected, **options)
+    assert found.names == tuple(reversed(expected))
+    assert same(whole, found)
+
+
+def test_an_odd_value_among_columns_that_are_looked_at_together_is_named_with_its_place(tmp_path: Path) -> None:
+    rows = [["1.5"] * 30 for _ in range(20)]
+    rows[7][11] = "high"
+    rows[9][3] = "2024-01-31"
+    text = "\n".join(",".join(row) for row in [[f"g{i}" for i in range(30)], *rows])
+    with pytest.raises(DataError, match=r"row 10 \(line 11\), column 'g3': found a date, while 19 of 20 values"):
+        readers.survey(write(tmp_path, text))
+    rows[9][3] = "1"
+    text = "\n".join(",".join(row) for row in [[f"g{i}" for i in range(30)], *rows])
+    with pytest.raises(DataError, match=r"row 8 \(line 9\), column 'g11': found text, while 19 of 20 values"):
+        readers.survey(write(tmp_path, text))
 
 
 @pytest.mark.long  # in a process where much else ran, what is counted is not only this

@@ -18,9 +18,10 @@ from scipy import stats
 
 from hanse.errors import ConfigError
 from hanse.fetched import Fetched, closure
-from hanse.queries import Item, levels_of, make_item
+from hanse.queries import Item, Known, Values, levels_of, make_item
 from hanse.rough import Partial, Rough
-from hanse.statistics import _pairs
+from hanse.statistics import _pairs, sparsity
+from hanse.table import Column, ColumnKind
 
 DEFAULT = {"minimum_cell": 10, "allow_extremes": False, "allow_node_statistics": False}
 EDGES = [-1e3, -10.0, 0.0, 1.0, 2.0, 20.0, 40.0, 45.0, 50.0, 55.0, 60.0, 80.0, 1e3]
@@ -419,3 +420,27 @@ def test_dates_before_1970() -> None:
     frames = _sized(rng, [120, 80, 60], x=lambda i, n: rng.integers(-25_000, -3_000, n).astype(float))
     asked = {s: f.assign(x=pd.Timestamp(0) + pd.to_timedelta(f["x"], unit="D")) for s, f in frames.items()}
     assert compared(frames, [i for i in _items(rng) if i.stat != "sparsity"], asked) > 100
+
+
+@pytest.mark.parametrize("cells", [1, 100, 1 << 16])
+def test_sparse_cells_are_counted_alike_however_many_columns_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, cells: int
+) -> None:
+    monkeypatch.setattr(sparsity, "CELLS", cells)
+    rng, n = np.random.default_rng(0), 30
+    numbers = [rng.choice([0.0, -0.0, 1.5, np.nan, np.inf], n) for _ in range(20)]
+    words = [rng.choice(["a", "b", ""], n) for _ in range(3)]
+    columns = [
+        *(Column.numeric(v) for v in numbers[:10]),
+        Column(ColumnKind.DATE, rng.choice([0.0, 3.0, np.nan], n)),  # the first day of 1970 is no zero
+        *(Column.categorical([w or None for w in v]) for v in words),
+        *(Column(ColumnKind.BOOLEAN, np.where(np.isinf(v), 1.0, v)) for v in numbers[10:]),
+    ]
+    found = sparsity.observe(Values(columns), {}, Known(()))
+    sparse = [
+        sum(c.values[i] < 0 if c.kind == "categorical" else c.values[i] != c.values[i] for i in range(n))
+        + sum(c.values[i] == 0 for i in range(n)) * (c.kind in ("numeric", "boolean"))
+        for c in columns
+    ]
+    assert found["cells"].tolist() == [sparse, [n - count for count in sparse]]
+    assert sparsity.observe(Values([c.take(np.empty(0, int)) for c in columns]), {}, Known(()))["cells"].sum() == 0

@@ -2,11 +2,15 @@
 
 The footer is Thrift's compact protocol (parquet.thrift, ``FileMetaData``); all that is not a size is skipped. A library
 that decodes allocates what is declared, so a file of a few kilobytes could ask for gigabytes.
+
+Structs as files have them by the ten thousand are found by regular expressions, which are for what the reader below
+them does with each struct that they do not fit, byte by byte and many times as slow.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +23,67 @@ RATIO = 200  # codecs of Parquet do better on nothing that anybody measured
 ROWS, ROWS_PER_BYTE = 1 << 20, 1000  # so many rows, and so many for each byte of the file, may be declared
 _BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 11, 12
 _DEEPEST = 32
+LONG = 1 << 18  # bytes of a footer that has structs by the thousand
 
 
 @dataclass(slots=True)
 class Declared:
     """``rows``: of all row groups; ``largest``: decompressed bytes, and bytes on disk, of the column's chunk that asks
-    for most."""
+    for most, of those that are large."""
 
     rows: int = 0
     largest: tuple[int, int] = (0, 0)
+
+    def chunk(self, unpacked: int, packed: int) -> None:
+        if unpacked > LARGE_BYTES:
+            self.largest = max(self.largest, (unpacked, packed), key=lambda pair: pair[0] - RATIO * pair[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """``struct``: one with no other but small ones in it; ``chunk``: a column's as writers have it, with its sizes."""
+
+    struct: re.Pattern[bytes]
+    chunk: re.Pattern[bytes]
+
+
+@functools.cache
+def _patterns() -> _Usual:
+    """Nothing is tried twice (``*+``), so a footer that is made to fit badly takes no longer than one that fits."""
+    number = rb"(?:[\x80-\xff]{0,8}+[\x00-\x7f])"
+
+    def head(*kinds: int) -> bytes:
+        return b"[" + b"".join(b"\\x%02x" % (step << 4 | kind) for step in range(1, 16) for kind in kinds) + b"]"
+
+    def several(count: int, kind: int) -> bytes:
+        return b"\\x%02x" % (count << 4 | kind)
+
+    def binary(longest: int) -> bytes:
+        return b"(?:" + b"|".join(b"\\x%02x.{%d}" % (n, n) for n in range(longest + 1)) + b")"
+
+    whole = b"|".join(several(n, kind) + number + b"{%d}+" % n for n in range(5) for kind in _INTEGERS)
+
+    def fields(text: bytes, *more: bytes) -> bytes:
+        plain = [
+            head(*_BOOLEANS),
+            head(_BYTE) + b".",
+            head(*_INTEGERS) + number,
+            head(_DOUBLE) + b".{8}",
+            head(_BINARY) + text,
+            head(9) + b"(?:" + whole + b"|" + several(1, _BINARY) + text + b")",
+        ]
+        return b"(?:" + b"|".join([*plain, *more]) + b")*+\\x00"
+
+    inner = fields(binary(64))
+    middle = fields(binary(64), head(_STRUCT) + inner)
+    listed = b"|".join(several(n, _STRUCT) + b"(?:" + inner + b"){%d}+" % n for n in range(1, 4))
+    struct = fields(binary(127), head(_STRUCT) + middle, head(9) + b"(?:" + listed + b")")
+    before = (
+        rb"\x26" + number + rb"\x1c\x15" + number
+    )  # the offset; of its metadata: type, encodings, path, codec, values
+    lists = rb"\x19(?:" + whole + rb")\x19" + several(1, _BINARY) + binary(127)
+    chunk = before + lists + rb"\x15" + number + rb"\x16" + number + rb"\x16(" + number + rb")\x16(" + number + rb")"
+    return _Usual(re.compile(struct, re.DOTALL), re.compile(chunk + struct + inner, re.DOTALL))
 
 
 def check(path: Path) -> None:
@@ -70,6 +126,7 @@ class _Footer:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
+        self._usual = _patterns() if len(data) >= LONG else None  # making them takes as long as a shorter one
 
     def declared(self) -> Declared:
         found = Declared()
@@ -92,6 +149,11 @@ class _Footer:
                 self._skip(kind)
 
     def _chunk(self, found: Declared) -> None:
+        if self._usual and (usual := self._usual.chunk.match(self._data, self._at)):
+            self._at = usual.end()
+            if 1 << 7 * len(usual[1]) > LARGE_BYTES:  # else its bytes are too few for so large a number
+                found.chunk(*(_Footer(size)._integer() for size in usual.groups()))
+            return
         for field, kind in self._fields():
             if field == 3 and kind == _STRUCT:
                 sizes = {6: 0, 7: 0}
@@ -100,7 +162,7 @@ class _Footer:
                         sizes[inner] = self._integer()
                     else:
                         self._skip(of)
-                found.largest = max(found.largest, (sizes[6], sizes[7]), key=lambda pair: pair[0] - RATIO * pair[1])
+                found.chunk(sizes[6], sizes[7])
             else:
                 self._skip(kind)
 
@@ -177,6 +239,9 @@ class _Footer:
                     self._skip(head >> 4, depth + 1)
                     self._skip(head & 15, depth + 1)
         elif kind == _STRUCT:
+            if self._usual and (usual := self._usual.struct.match(self._data, self._at)):
+                self._at = usual.end()
+                return
             for _, inner in self._fields():
                 self._skip(inner, depth + 1)
         else:

@@ -49,13 +49,10 @@ def read(
     """
     cells, place = read_text(path, separator, decimal=decimal)
     declared = _columns.kinds(schema, [series.name for series in cells], path.name)
-    columns = {}
-    for series in cells:
-        kind = declared.get(series.name)
-        if kind is None:
-            kind = _columns.decide(series.name, _columns.look(series, missing), place)
-        columns[series.name] = _columns.from_text(series, kind, missing, place)
-    return Table(columns)
+    unknown = [series for series in cells if series.name not in declared]
+    for series, seen in zip(unknown, _columns.look(unknown, missing), strict=True):
+        declared[series.name] = _columns.decide(series.name, seen, place)
+    return Table({s.name: _columns.from_text(s, declared[s.name], missing, place) for s in cells})
 
 
 def read_text(
@@ -126,8 +123,8 @@ def survey(
     lines: dict[int, str] = {}  # where the first odd value of a column stands
     rows = 0
     for frame, records in _ahead(_strict(text, path)):
-        for name in unknown:
-            now = _columns.look(frame[name], missing, records.row, seen[name])
+        looked = _columns.look(_columns.chosen(frame, unknown), missing, records.row, list(seen.values()))
+        for name, now in zip(unknown, looked, strict=True):
             if seen[name].other is None and now.other is not None:
                 lines[now.other[0]] = records.where(now.other[0] - records.row)
             seen[name] += now
@@ -164,8 +161,10 @@ def typed(
     place = _columns.CellPlace(path.name, str)
     for frame in _ahead(_quick(piece, text, wanted, kinds, missing, path.name) for piece in text):
         for part in frame.iter_slices(rows_per_batch):
-            yield Table({n: _columns.straight(part[n], kinds[n], missing, place) for n in wanted})
-            del part
+            cells = _columns.chosen(part, wanted)
+            found = _columns.straight(cells, [kinds[n] for n in wanted], missing, place)
+            yield Table(dict(zip(wanted, found, strict=True)))
+            del part, cells, found
         del frame  # it goes before the next piece is waited for
 
 
@@ -193,6 +192,7 @@ def _quick(
     cells = [pl.Float64 if kinds[n] is ColumnKind.NUMERIC else pl.String for n in text.names]
     schema = {str(i): cell for i, cell in enumerate(cells)}
     place = {name: i for i, name in enumerate(text.names)}
+    chosen = sorted({place[n] for n in wanted})
     try:
         if not data:
             return pl.DataFrame(schema={n: cells[place[n]] for n in wanted})
@@ -203,12 +203,13 @@ def _quick(
             schema=schema,
             null_values=list(missing),
             decimal_comma=text.decimal == ",",
-            columns=[place[n] for n in wanted],
+            columns=chosen if len(chosen) < len(cells) else None,  # naming all takes as long as reading them
         )
-        return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         frame, _ = _parse(data, len(text.names), text.mark, file, line=piece.line, decimal=text.decimal)
-        return frame.select(pl.col(str(place[n])).alias(n) for n in wanted)
+        frame = pl.DataFrame(_columns.chosen(frame, list(map(str, chosen))))
+    frame.columns = [text.names[int(number)] for number in frame.columns]  # an expression for each takes longer
+    return frame
 
 
 def _batch(

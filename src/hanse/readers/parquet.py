@@ -66,19 +66,20 @@ def survey(
     the columns of other declared kinds are checked value by value. A column without any value is open, whatever its
     type: pandas writes a column of text without a value as one of numbers."""
     frame = _open(path, None)
-    kinds = {
-        n: str(c.kind)
-        for n, c in _table(_guarded(path, frame.head(0).collect), schema, missing, path.name, 0).columns.items()
-    }
+    types = _guarded(path, frame.collect_schema)
+    declared = _columns.kinds(schema, types, path.name)
+    undeclared = [name for name in types if name not in declared]
+    kinds = {n: str(declared.get(n) or _columns.own_kind(dtype, n, path.name)) for n, dtype in types.items()}
+    if declared:
+        _table(_guarded(path, frame.head(0).select(list(declared)).collect), schema, missing, path.name, 0)
     rows = 0
     size, whole = path.stat().st_size, _rows(path, frame)
-    declared = list(schema or {})
-    silent = {name for name in kinds if name not in declared}
+    place, silent = _columns.CellPlace(path.name, str), undeclared
     for part in _slices(path, frame, ROWS):
         if declared:
-            _table(part.select(declared), schema, missing, path.name, rows)
-        place = _columns.CellPlace(path.name, str)
-        silent -= {n for n in silent if not _columns.from_typed(part[n], None, missing, place).missing.all()}
+            _table(part.select(list(declared)), schema, missing, path.name, rows)
+        gone = _columns.without_values(_columns.chosen(part, silent), missing, place)
+        silent = [name for name in silent if name in gone]
         rows += part.height
         note(size * rows // max(whole, 1))
     return kinds | dict.fromkeys(silent, ColumnKind.OPEN.value), rows
@@ -129,7 +130,9 @@ def _floats(frame: Any, schema: Mapping[str, str]) -> Any:
     """The same, with numbers made floats where they are decoded."""
     import polars as pl
 
-    return frame.with_columns(pl.col(_numbers(frame, schema)).cast(pl.Float64))
+    types = frame.collect_schema()
+    others = [name for name in _numbers(frame, schema) if types[name] != pl.Float64]
+    return frame.with_columns(pl.col(others).cast(pl.Float64)) if others else frame
 
 
 def _numbers(frame: Any, schema: Mapping[str, str]) -> list[str]:
@@ -140,8 +143,10 @@ def _numbers(frame: Any, schema: Mapping[str, str]) -> list[str]:
 def _straight(
     part: Any, columns: Sequence[str], schema: Mapping[str, str], missing: Collection[str], path: Path
 ) -> Table:
-    place = _columns.CellPlace(path.name, str)
-    return Table({n: _columns.straight(part[n], ColumnKind(schema[n]), missing, place) for n in columns})
+    place, kinds = _columns.CellPlace(path.name, str), [ColumnKind(schema[n]) for n in columns]
+    return Table(
+        dict(zip(columns, _columns.straight(_columns.chosen(part, columns), kinds, missing, place), strict=True))
+    )
 
 
 def _slices(
@@ -180,11 +185,12 @@ def _open(path: Path, columns: Sequence[str] | None) -> Any:
     for name, count in counted.items():
         if count > 1 or not name:
             raise DataError(f"{path.name}: {count} columns have the name {name!r}; each needs its own")
-    frame = frame.rename({old: new for old, new in zip(names, clean, strict=True) if old != new})
+    if clean != names:
+        frame = frame.rename({old: new for old, new in zip(names, clean, strict=True) if old != new})
     for name in columns or ():
         if name not in counted:
             raise DataError(f"{path.name}: there is no column {name!r}")
-    return frame if columns is None else frame.select(list(columns))
+    return frame if columns is None or list(columns) == clean else frame.select(list(columns))
 
 
 def _guarded(path: Path, call: Any) -> Any:

@@ -241,7 +241,7 @@ class _Files:
 
     def _fact(self, name: str, declared: Mapping[str, ColumnKind]) -> Column:
         series, place = self.facts[name], self.facts_place
-        kind = declared.get(name) or _columns.decide(name, _columns.look(series, ()), place)
+        kind = declared.get(name) or _columns.decide(name, _columns.look([series], ())[0], place)
         return _columns.from_text(series, kind, (), place)
 
     def _values(self) -> Array:
