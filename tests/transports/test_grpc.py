@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import os
 import ssl
 import threading
@@ -18,14 +19,31 @@ import numpy as np
 import pytest
 from calling import caller
 from grpc import aio
-from grpc_federation import Federation, credentials_of, echo, grpc_credentials, identity, new_key
+from grpc_federation import Federation, authority, credentials_of, echo, grpc_credentials, identity, new_key
 
-from hanse.errors import ConfigError, Conflict, HanseError, NodeFailed, NodeLost, NotAllowed, StorageFailed, TooLarge
+from hanse import validity
+from hanse.errors import (
+    ConfigError,
+    Conflict,
+    HanseError,
+    NodeFailed,
+    NodeLost,
+    NotAllowed,
+    NotAuthenticated,
+    StorageFailed,
+    TooLarge,
+)
 from hanse.identity import Authority, NodeIdentity
 from hanse.messages import Assembler, Message, Record, Signal, frames, framing, signal
 from hanse.transport import Progress
 from hanse.transports import REQUEST_HEADER, _http2
-from hanse.transports._grpc_channel import PATH, channel_credentials, client_context, server_credentials
+from hanse.transports._grpc_channel import (
+    PATH,
+    NodeCredentials,
+    channel_credentials,
+    client_context,
+    server_credentials,
+)
 from hanse.transports._grpc_coordinator import GrpcCoordinator
 from hanse.transports._grpc_node import GrpcNode
 from hanse.transports._outbox import pack, unpack
@@ -619,6 +637,23 @@ def test_a_request_with_a_longer_header_than_is_read_is_refused_unread(
             assert "too large" in await node.gone()
 
     run(test())
+
+
+def test_a_node_makes_its_credentials_once_for_each_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries again and again while its coordinator is away, and to make them takes longer than a handshake."""
+    shown = [identity(authority(tmp_path), "good", days=0.5)]
+    credentials = NodeCredentials(lambda: shown[-1])
+    first = credentials()
+    assert credentials() is first
+    shown.append(identity(authority(tmp_path), "good", days=0.6))  # renewed
+    second = credentials()
+    assert second is not first
+    assert credentials() is second
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    monkeypatch.setattr(validity, "now", lambda: later)
+    monkeypatch.setattr("hanse.identity._now", lambda: later)
+    with pytest.raises(NotAuthenticated, match="expired on"):  # as at the first call
+        credentials()
 
 
 def test_too_many_half_sent_messages_end_the_connection(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
+from hanse import validity
 from hanse.addresses import is_loopback
 from hanse.errors import ConfigError
-from hanse.identity import NodeIdentity
+from hanse.identity import NodeIdentity, read_certificate
 from hanse.messages import CHUNK_BYTES, MAX_HEADER_BYTES
 from hanse.served_certificate import load_chain
 
@@ -50,6 +52,29 @@ def channel_credentials(identity: NodeIdentity) -> ssl.SSLContext:
     return client_context(identity.ca_pem, identity.key_pem, identity.cert_pem)
 
 
+class NodeCredentials:
+    """:func:`channel_credentials` for one connection after the other, made anew where the identity is another or has
+    expired: it takes several times as long as a handshake, and a node whose coordinator is away tries again and again.
+
+    Args:
+        identity: the node's, now.
+    """
+
+    def __init__(self, identity: Callable[[], NodeIdentity]) -> None:
+        self._identity = identity
+        self._of: NodeIdentity | None = None
+        self._made: ssl.SSLContext
+        self._ends = validity.now()
+
+    def __call__(self) -> ssl.SSLContext:
+        """Raises as ``NodeIdentity.check``, also of an identity that counted before."""
+        shown = self._identity()
+        if shown != self._of or self._ends <= validity.now():
+            self._made, self._of = channel_credentials(shown), shown
+            self._ends = read_certificate(shown.cert_pem).expires
+        return self._made
+
+
 def client_context(ca_pem: bytes, key_pem: bytes = b"", cert_pem: bytes = b"") -> ssl.SSLContext:
     """TLS of an end that calls; with its certificate, where it has one."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, ca_pem, key_pem, cert_pem)
@@ -57,7 +82,9 @@ def client_context(ca_pem: bytes, key_pem: bytes = b"", cert_pem: bytes = b"") -
 
 def server_credentials(key_pem: bytes, cert_pem: bytes, ca_pem: bytes) -> ssl.SSLContext:
     """The coordinator's: only nodes with a certificate of this authority."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, ca_pem, key_pem, cert_pem)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, ca_pem, key_pem, cert_pem)
+    context.num_tickets = 0  # nobody takes up an earlier session, and to make them is a third of the work
+    return context
 
 
 def _context(protocol: int, ca_pem: bytes, key_pem: bytes, cert_pem: bytes) -> ssl.SSLContext:

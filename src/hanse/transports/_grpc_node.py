@@ -42,7 +42,7 @@ class GrpcNode(NodeEnd):
             heartbeats in silence, and given up as long after.
         address: the coordinator's ``host:port``.
         credentials: makes the channel's credentials, called for every attempt, so that a renewed
-            certificate is used and an expired one is named (``channel_credentials``).
+            certificate is used and an expired one is named (``NodeCredentials``).
         insecure: plaintext, for loopback addresses only, when there are no credentials.
         explain: says in a sentence why no connection can be made, "" where it cannot tell; blocks.
         alive_every: as of :class:`NodeEnd`.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hanse.errors import ConfigError
 from hanse.transports import Caller, Hub, Patience
-from hanse.transports._grpc_channel import channel_credentials, host_of
+from hanse.transports._grpc_channel import NodeCredentials, host_of
 from hanse.transports._port import Port
 
 PATIENCE = Patience()
@@ -27,13 +27,10 @@ def line(address: str, caller: Caller) -> Any:
 
     scheme, where = _split(address)
 
-    def credentials() -> Any:
-        return channel_credentials(caller.identity())
-
     return GrpcNode(
         caller,
         where,
-        credentials=credentials if scheme == _TLS else None,
+        credentials=NodeCredentials(caller.identity) if scheme == _TLS else None,
         insecure=scheme == _PLAIN,
         explain=lambda: unfit(where, caller.identity()) if scheme == _TLS else "",
     )
