@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import hanse
 from hanse import releases
@@ -44,6 +44,8 @@ from hanse.store.runs import StoredRun
 from hanse.store.states import RunState
 
 _log = logging.getLogger(__name__)
+_ACTIVE = frozenset({RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED})
+Decided = tuple[StoredRun, str, str]  # decision and who made it
 _AT_ONCE = 32  # nodes that are sent a proposal
 _FAULT_S = 5.0  # where the storage fails
 _AGAIN_S = (1.0, 5.0, 30.0, 120.0)  # to a node that is on line and took too long to take note
@@ -80,23 +82,24 @@ class ConsentDesk:
         """As it is sent to a node. Blocks."""
         return _told(run, Bundle(self._store.runs.bundle(run.id)), node)[node]
 
-    def proposals(self, node: Node) -> list[dict[str, Json]]:
-        """What a node is sent when it says hello: the proposals that wait for it. One of another line of releases could
-        only refuse them; that is noted with each run, which waits on. Blocks."""
-        waiting = self.pending(node.id)
+    def at_hello(self, node: Node) -> tuple[list[dict[str, Json]], list[Decided]]:
+        """The proposals that wait for a node that says hello, and what its owner decided here. One of another line of
+        releases could only refuse proposals; that is noted with each run, which waits on. Blocks."""
+        active = self._store.runs.list(_ACTIVE, limit=1_000_000)
+        said = [(run, self._store.consents.list(run.id, node.id)) for run in active if node.id in run.nodes]
+        decided = [(run, c.decision, c.actor) for run, given in said for c in given if c.via == "coordinator"]
+        waiting = [run for run, given in said if _waits(run, given)]
         if releases.together(node.release, hanse.__version__):
-            return [self.proposal(run, node.id) for run in waiting]
+            return [self.proposal(run, node.id) for run in waiting], decided
         for run in waiting:
             detail: dict[str, Json] = {"code": OtherRelease.code, "reason": releases.differing(node.release, node.id)}
             self._chronicle.note("proposal.refused", run.id, node.id, node.id, detail)
-        return []
+        return [], decided
 
     def pending(self, node: str) -> list[StoredRun]:
         """Runs that wait for this node's decision. Blocks."""
         waiting = self._store.runs.list({RunState.AWAITING_CONSENT}, limit=1_000_000)
-        asked = [run for run in waiting if node in run.nodes]
-        said = {run.id: {c.hash for c in self._store.consents.list(run.id, node)} for run in asked}
-        return [run for run in asked if run.bundle_hash not in said[run.id]]
+        return [run for run in waiting if node in run.nodes and _waits(run, self._store.consents.list(run.id, node))]
 
     def send(self, run: StoredRun) -> None:
         """Sends a new proposal to its nodes; who is not on line gets it when it says hello."""
@@ -256,21 +259,9 @@ class ConsentDesk:
             raise Conflict(error.message) from None
         return said.body.data.get("proof")
 
-    async def greet(self, node: str) -> None:
+    def greet(self, node: str, decided: Sequence[Decided]) -> None:
         """After a node's hello: tells it what its owner decided here while it was away, then counts it
         as on line."""
-
-        def given() -> list[tuple[StoredRun, str, str]]:
-            active = self._store.runs.list(
-                {RunState.AWAITING_CONSENT, RunState.RUNNING, RunState.PAUSED}, limit=1_000_000
-            )
-            asked = [run for run in active if node in run.nodes]
-            given_here = [
-                (run, c) for run in asked for c in self._store.consents.list(run.id, node) if c.via == "coordinator"
-            ]
-            return [(run, c.decision, c.actor) for run, c in given_here]
-
-        decided = await asyncio.to_thread(given)
         if not decided:
             self._presence.greet(node)
             return
@@ -286,6 +277,10 @@ class ConsentDesk:
                 self._presence.greet(node)
 
         self._background.spawn(tell())
+
+
+def _waits(run: StoredRun, given: Sequence[Consent]) -> bool:
+    return run.state == RunState.AWAITING_CONSENT and run.bundle_hash not in {consent.hash for consent in given}
 
 
 def _text(value: Json) -> str:

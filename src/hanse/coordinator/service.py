@@ -17,6 +17,7 @@ from hanse.allocator import give_back
 from hanse.coordinator import capabilities as machines
 from hanse.coordinator import enrolment
 from hanse.coordinator.chronicle import Chronicle
+from hanse.coordinator.consent import Decided
 from hanse.coordinator.enrolment import FailedAttempts
 from hanse.coordinator.evidence import POLICIES
 from hanse.coordinator.governance import Governance, OwnPolicies
@@ -263,7 +264,7 @@ class Coordinator:
         if mode not in ("node", "coordinator"):
             raise WireError(f"consent is {mode!r}; expected node or coordinator")
 
-        def describe() -> list[dict[str, Json]]:
+        def describe() -> tuple[list[dict[str, Json]], list[Decided]]:
             node = self.store.nodes.get(peer)
             said: dict[str, Json] = {
                 "capabilities": machines.measured(
@@ -276,15 +277,15 @@ class Coordinator:
                 said["summary"] = _flat(summary)
             if any(getattr(node, k) != v for k, v in said.items()):
                 node = self.store.nodes.describe(peer, **said)
-            return self.runs.consent.proposals(node)
+            return self.runs.consent.at_hello(node)
 
-        proposals = await asyncio.to_thread(describe)
+        proposals, decided = await asyncio.to_thread(describe)
         self._heard[peer] = time.time()
         told = validity.time(data.get("time")) or validity.now()
         self.clocks[peer] = validity.apart(told, validity.now(), peer, "the coordinator")
         if self.clocks[peer]:
             _log.warning("%s", self.clocks[peer])
-        await self.runs.consent.greet(peer)
+        self.runs.consent.greet(peer, decided)
         return "welcome", {
             "node": peer,
             "heartbeat_interval_s": self.presence.heartbeat_s,

@@ -211,7 +211,9 @@ class Nodes:
         (:meth:`promise`) takes the place of the older one here."""
         shown = words(fingerprint)
         with self._database.read() as connection:
-            row = connection.execute(_query().where(_certificate_is(shown))).mappings().first()
+            row = connection.execute(_WITH_CERTIFICATE, {"shown": shown}).mappings().first()
+            if row is None:  # asked for at once, no index would help, and all nodes be looked at for each that connects
+                row = connection.execute(_query().where(nodes.c.next_fingerprint == shown)).mappings().first()
         if row is None or row["status"] != ENROLLED:
             return None
         return _node(row) if row["fingerprint"] == shown else self._take_up(row["id"], shown)
@@ -291,7 +293,7 @@ class Nodes:
             raise NotFound(f"there is no node {node_id!r}; it must enrol first")
 
     def _get(self, connection: Any, node_id: str) -> Node:
-        row = connection.execute(_query().where(nodes.c.id == words(node_id))).mappings().first()
+        row = connection.execute(_OF_ID, {"node": words(node_id)}).mappings().first()
         if row is None:
             raise NotFound(f"there is no node {node_id!r}; it must enrol first")
         return _node(row)
@@ -320,6 +322,10 @@ def _query() -> Any:
     return select(nodes, owners.c.account.label("owner")).select_from(
         nodes.outerjoin(owners, owners.c.node == nodes.c.id)
     )
+
+
+_OF_ID = _query().where(nodes.c.id == bindparam("node"))
+_WITH_CERTIFICATE = _query().where(nodes.c.fingerprint == bindparam("shown"))
 
 
 def _node(row: RowMapping) -> Node:
