@@ -775,7 +775,7 @@ def test_a_large_cell_is_not_hidden_by_a_smaller_one_that_is_packed_better(
 ) -> None:
     monkeypatch.setattr(_parquet_footer, "LARGE_BYTES", 4 << 20)
     path = tmp_path / "cell.parquet"
-    noise = np.random.default_rng(0).bytes(16_000).hex()
+    noise = np.random.default_rng(0).bytes(34_000).hex()
     frame = pl.DataFrame({"large": [noise + "x" * (8 << 20)], "small": ["x" * (3 << 20)]})
     frame.write_parquet(path, compression="brotli", statistics=False)
     with pytest.raises(DataError, match=r"a column declares 84\d+ bytes where the file has \d+"):
