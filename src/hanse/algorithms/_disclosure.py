@@ -107,7 +107,7 @@ def disclosed(
         close = before.kept_back(item, pairs_told)
         if close.any():
             protected = [(_without(out, close) if len(item.columns) > 1 else {}) if out else out for out in protected]
-            reason = reason or f"{stat.few}, or that differ by few rows from a pair that was told before"
+            reason = reason or f"{stat.few}, or that differ by few rows from what was told before"
     sent: list[Arrays] = []
     for out, mine in zip(protected, knows, strict=True):
         if mine is not None:

@@ -6,7 +6,8 @@ do the sums: those of (a, b) less those of (a, c) would be a's values of these f
 
 What was told is remembered with its groups, since a pair of all rows, less its groups, is what is left of them: two
 pairs that differ by many in all rows may do so by few in a group, or in those groups that were kept back. So is what
-was told of a column by itself in groups, which is a pair of it with itself.
+was told of a column by itself in groups, which is a pair of it with itself. By two groupings each is compared with
+itself, too.
 """
 
 from __future__ import annotations
@@ -92,19 +93,22 @@ class Earlier:
         mine = frozenset().union(*unseen)
         others = {pair for pair in self._told if pair & mine}
         if all(len(pair) == 1 for pair in unseen):
-            others = {pair for pair in others if len(pair) > 1}
+            others = {pair for pair in others if len(pair) > 1 or pair in unseen}
         if not unseen or all(self._told[pair] == fresh.get(pair) for pair in others):
             return set()
-        columns = mine.union(*others)
-        if self._rows.whole(columns):
-            return set()  # all pairs are of all rows
+        columns, told = mine.union(*others), _joined(self._told, fresh)
+        if self._rows.whole(columns):  # all pairs are of all rows
+            one, together = next(iter(unseen)), Told()
+            for pair in others | unseen:
+                together = _joined(together, {one: told[pair]})
+            return unseen if self._rows.differ_by_few(one, one, together, self._minimum) else set()
         if len(columns) > MOST and any(len(pair) > 1 for pair in unseen):
             sharing = Counter(name for pair in others if len(pair) > 1 for name in pair)
             return {pair for pair in unseen if sum(sharing[name] for name in pair) > 2 * (pair in others)}
-        told, found = _joined(self._told, fresh), set[Pair]()
+        found = set[Pair]()
         for pair in unseen:
             for other in others | {*fresh}:
-                if pair & other and pair != other and self._rows.differ_by_few(pair, other, told, self._minimum):
+                if pair & other and self._rows.differ_by_few(pair, other, told, self._minimum):
                     found |= {pair} | ({other} & unseen)  # of one question both are, whichever comes first
         return found
 
@@ -178,19 +182,34 @@ class _Rows:
                     if _sums_of_few(*parts, starts=(bool(a[at]), bool(b[at])), minimum=minimum):
                         return True
         return any(
-            self._across((pair, mine[one], one), (other, others[two], two), minimum=minimum)
+            self._across((pair, mine, one), (other, others, two), minimum)
+            or self._across((other, others, two), (pair, mine, one), minimum)
             for one in mine
             for two in others
             if not {*one} <= {*two} and not {*two} <= {*one}
         )
 
-    def _across(self, *told: tuple[Pair, set[tuple[str, ...]], By], minimum: int) -> bool:
-        """Whether a group of the one pair, or all of its groups, differ by few from another pair's by other columns."""
-        sets = []
-        for pair, groups, by in told:
-            group, here, has = self._group_of(by), self._told(groups, by), self._has(pair)
-            sets.append(np.array([*(has & (group == at) for at in np.flatnonzero(here)), has & here[group]]))
-        return any(_few((a ^ sets[1]) @ self._counts, minimum) for a in sets[0])
+    def _across(self, of: tuple[Pair, Groups, By], beside: tuple[Pair, Groups, By], minimum: int) -> bool:
+        """Whether groups of the one pair, added, differ by few from a group of another pair by other columns, from all
+        its groups, or from what all rows exceed these by."""
+        (pair, mine, one), (other, others, two) = of, beside
+        place, size = self._group_of(one) * self._size(two) + self._group_of(two), (self._size(one), self._size(two))
+        p, q, both = (
+            np.bincount(place, self._counts * has, size[0] * size[1]).reshape(size)
+            for has in (self._has(pair), self._has(other), self._has(pair) & self._has(other))
+        )
+        told = self._told(others[two], two)
+        sets = [(q[:, told], both[:, told])]
+        sets.append((q[:, told].sum(1, keepdims=True), both[:, told].sum(1, keepdims=True)))
+        if () in others:
+            sets += [(q.sum(1, keepdims=True) - x, both.sum(1, keepdims=True) - y) for x, y in sets]
+        for rows, common in sets:
+            with_it = p.sum(1, keepdims=True) + rows - 2 * common
+            costs = np.stack([rows, np.where(self._told(mine[one], one)[:, None], with_it, _NOT)])
+            least = costs.min(0).sum(0)
+            if _few(least, minimum) or _few(costs[:, :, least == 0], minimum):
+                return True
+        return False
 
     def _has(self, pair: Pair) -> Array:
         return np.asarray(np.all([self._there[name] for name in pair], axis=0))
