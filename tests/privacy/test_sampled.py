@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -35,9 +36,15 @@ def test_the_example_of_abadi() -> None:
     assert old == pytest.approx(1.26, abs=0.005)
 
 
-@pytest.mark.parametrize("sampling", [0.001, 0.02, 0.3])
-@pytest.mark.parametrize("multiplier", [0.8, 1.5, 6.0])
-@pytest.mark.parametrize("steps", [1, 100, 5000])
+# where ε is 256 and 1471: Google's accountant of losses takes seconds over what nobody promises
+OF_NO_USE = {(5000, 0.8, 0.3), (5000, 1.5, 0.3)}
+GRID = itertools.product([1, 100, 5000], [0.8, 1.5, 6.0], [0.001, 0.02, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("steps", "multiplier", "sampling"),
+    [pytest.param(*each, marks=[pytest.mark.long] if each in OF_NO_USE else []) for each in GRID],
+)
 def test_it_promises_no_less_than_googles_accountants_find(sampling: float, multiplier: float, steps: int) -> None:
     own = sampled.epsilon_of(total(sampling, multiplier, steps), 1e-5)
     by_orders = accounting.epsilon_of(multiplier, steps, 1e-5, sampling, "rdp")
